@@ -1,0 +1,180 @@
+# queue: transactional message queues for PostgreSQL
+#
+#	make && make install	builds and installs (postgresql-15 and
+#							postgresql-server-dev-15 are all it needs)
+#	make installcheck		tests against a running server, which must have
+#							shared_preload_libraries = 'queue' and
+#							max_prepared_transactions > 0
+#	make demo				shows it at work, on a server of its own
+#	make check				runs all tests, on servers of its own
+#	make deps				installs what demo and check need (Debian)
+#	make lint				cppcheck
+#	make format-check		blanks, tabs, long lines
+#
+# Switches: WERROR=1 makes warnings errors, ASSERT=1 turns assertions on,
+# CC=clang takes another compiler, PG_CONFIG=path another PostgreSQL.
+
+EXTENSION = queue
+MODULE_big = queue
+PGFILEDESC = "queue - transactional message queues"
+
+OBJS = \
+	src/admin.o \
+	src/catalog.o \
+	src/create.o \
+	src/database.o \
+	src/enqueue.o \
+	src/inflight.o \
+	src/inspect.o \
+	src/leader.o \
+	src/lease.o \
+	src/message.o \
+	src/purge.o \
+	src/queue.o \
+	src/receipt.o \
+	src/settle.o \
+	src/shape.o \
+	src/storage.o \
+	src/sweep.o \
+	src/take.o \
+	src/trigger.o \
+	src/waiter.o \
+	src/worker.o \
+	src/xact.o
+
+DATA = \
+	sql/queue--0.1.0.sql
+
+# Inputs lie in test/, the expected output of both kinds in expected/.  They
+# share results/ too, so no name may occur in both lists.
+REGRESS = \
+	transactional \
+	batches \
+	leases \
+	dead_letters \
+	waiting \
+	prepared \
+	errors
+REGRESS_OPTS = --inputdir=$(srcdir)/test --load-extension=queue
+
+ISOLATION = \
+	ack-after-lease-lost-fails-business-transaction \
+	batch-stops-before-failed \
+	cancel-during-wait \
+	cancel-gives-back \
+	dequeue-skip-locked \
+	drop-queue-under-consumers \
+	failures-not-counted \
+	late-committer-lower-id \
+	never-waits \
+	prepared-ack-lease-expiry \
+	prepared-dequeue-not-redelivered \
+	purge-skips-held \
+	receive-skip-leased \
+	repeatable-read-consumer \
+	rollback-gives-back \
+	row-locked-by-hand \
+	savepoint-gives-back \
+	serializable-no-failure \
+	settle-by-another-session \
+	snapshot-rule-join \
+	stale-dequeue-of-rewritten-message \
+	terminate-consumer \
+	terminate-during-wait \
+	two-queues-one-transaction \
+	uncommitted-enqueue-invisible \
+	wait-ended-by-drop \
+	wait-ended-by-pause \
+	wait-holds-no-snapshot \
+	wait-woken-by-commit \
+	wait-woken-by-commit-prepared \
+	wait-woken-by-lease-end \
+	wait-woken-by-rollback \
+	wake-up-passed-on
+ISOLATION_OPTS = --inputdir=$(srcdir)/test --outputdir=. --load-extension=queue
+
+PROVE_TESTS = \
+	test/t/001_preload.pl \
+	test/t/002_crash_restart.pl \
+	test/t/003_prepared_over_restart.pl \
+	test/t/004_dump_restore.pl \
+	test/t/005_standby.pl \
+	test/t/006_worker_stopped.pl \
+	test/t/007_plain_dml.pl \
+	test/t/008_memory_full.pl \
+	test/t/009_hostile_sizes.pl \
+	test/t/020_two_databases.pl \
+	test/t/021_logs_clean.pl \
+	test/t/022_upgrade.pl \
+	test/t/050_random_transactions.pl
+
+# Without IPC::Run no TAP test starts, and "make installcheck" would fail for
+# the lack of it.
+ifeq ($(shell perl -MIPC::Run -e 'print 1' 2>/dev/null),1)
+TAP_TESTS = 1
+endif
+
+PG_CPPFLAGS = -I$(srcdir)/src
+
+# PGXS hands clang the options that PostgreSQL was built with by gcc, and its
+# headers an attribute for gcc; clang warns of what it does not know.
+PG_CFLAGS = \
+	$(if $(WERROR),-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare) \
+	$(if $(ASSERT),-DUSE_ASSERT_CHECKING) \
+	$(if $(findstring clang,$(CC)),-Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes)
+
+PG_CONFIG ?= pg_config
+
+# These targets start make again where they need PGXS, for two reasons: PGXS
+# may not be there before "deps" has run, and it has a "check" of its own which
+# only says that there is none.
+own_targets = check demo deps format-check lint
+
+ifneq (,$(filter $(own_targets),$(MAKECMDGOALS)))
+
+# Whatever else was asked for in the same breath, in the order given.
+other_targets = $(filter-out $(own_targets),$(MAKECMDGOALS))
+
+.PHONY: $(own_targets) $(other_targets)
+.NOTPARALLEL:
+
+ifneq (,$(other_targets))
+$(other_targets):
+	+$(MAKE) $@
+endif
+
+deps:
+	test/deps.sh check
+
+demo:
+	test/deps.sh demo
+	test/demo.sh
+
+check:
+	test/deps.sh check
+	test/check.sh $(SUITES)
+
+lint:
+	cppcheck --std=c99 --language=c --quiet --inline-suppr --error-exitcode=1 \
+		--enable=warning,performance,portability \
+		--suppress=missingInclude -Isrc src
+
+format-check:
+	test/format.sh
+
+else
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq (,$(wildcard $(PGXS)))
+$(error cannot find PGXS through "$(PG_CONFIG)": install postgresql-server-dev-15, or run "make deps")
+endif
+include $(PGXS)
+
+# PGXS does not track headers unless PostgreSQL was built to do so.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*.h)
+
+# For the scripts in test/: what is in the lists above.
+print-%:
+	@echo $($*)
+
+endif

@@ -1,0 +1,556 @@
+/*-------------------------------------------------------------------------
+ *
+ * admin.c
+ *		Queues altered, paused, dropped and counted.
+ *
+ * Ownership of the table is what these take.  The settings in queue.queue,
+ * which callers may read but not write, are written by catalog functions once
+ * that is certain.  Tables are dropped by plain DDL through SPI, as the caller:
+ * what DROP TABLE would refuse is refused here, and the settings go with the
+ * table by the hook that serves every other way of dropping it.
+ *
+ * Locks: the queue's table first (as queue_open() does, or exclusively to
+ * drop it), then its dead-letter queue, then rows of queue.queue.  Whoever
+ * gives an existing queue another dead-letter queue locks queue.queue against
+ * others who do: two of them could close a loop, each without seeing the
+ * other's half.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "admin.h"
+#include "catalog.h"
+#include "compat.h"
+#include "queue.h"
+#include "storage.h"
+#include "xact.h"
+
+PG_FUNCTION_INFO_V1(queue_alter_queue);
+PG_FUNCTION_INFO_V1(queue_drop_queue);
+PG_FUNCTION_INFO_V1(queue_pause);
+PG_FUNCTION_INFO_V1(queue_resume);
+PG_FUNCTION_INFO_V1(queue_counts);
+PG_FUNCTION_INFO_V1(queue_invalidate_definition);
+PG_FUNCTION_INFO_V1(queue_require_preloaded);
+PG_FUNCTION_INFO_V1(queue_wait_by_name);
+
+/* in take.c */
+extern Datum queue_wait(PG_FUNCTION_ARGS);
+
+static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
+					   const char *call);
+static Relation open_to_drop(Oid relid);
+static Oid	dead_letter_to_drop(Oid relid);
+static void drop_table(Oid relid);
+static void counts_of(Oid relid, Datum *values, bool *nulls);
+
+
+/*
+ * alter_queue(queue, lease, max_attempts, retry_delay, retry_max_delay,
+ *			   dead_letter)
+ */
+Datum
+queue_alter_queue(PG_FUNCTION_ARGS)
+{
+	Oid			relid;
+	Relation	rel;
+	QueueDef   *def;
+	Relation	catalog;
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	HeapTuple	new_tuple;
+	Datum		values[Natts_settings];
+	bool		nulls[Natts_settings];
+	QueueSettings settings;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.alter_queue()");
+	PreventCommandIfParallelMode("queue.alter_queue()");
+	queue_require_arg(fcinfo, 0, "queue");
+	relid = PG_GETARG_OID(0);
+
+	rel = queue_open(relid, QUEUE_OWN, &def);
+	if (!PG_ARGISNULL(5))
+	{
+		LockRelationOid(queue_catalog_relid("queue"), ShareUpdateExclusiveLock);
+		queue_check_dead_letter(PG_GETARG_OID(5), relid);
+	}
+
+	catalog = queue_settings_open(RowExclusiveLock);
+	desc = RelationGetDescr(catalog);
+	tuple = queue_settings_lock(catalog, relid);
+	if (tuple == NULL)
+		elog(ERROR, "settings of queue %u have disappeared", relid);
+	heap_deform_tuple(tuple, desc, values, nulls);
+
+	if (!PG_ARGISNULL(1))
+		values[Anum_settings_lease - 1] = PG_GETARG_DATUM(1);
+	if (!PG_ARGISNULL(2))
+		values[Anum_settings_max_attempts - 1] = PG_GETARG_DATUM(2);
+	if (!PG_ARGISNULL(3))
+		values[Anum_settings_retry_delay - 1] = PG_GETARG_DATUM(3);
+	if (!PG_ARGISNULL(4))
+		values[Anum_settings_retry_max_delay - 1] = PG_GETARG_DATUM(4);
+	if (!PG_ARGISNULL(5))
+	{
+		/* given the one that it has, it keeps it as its own */
+		if (nulls[Anum_settings_dead_letter - 1] ||
+			DatumGetObjectId(values[Anum_settings_dead_letter - 1]) !=
+			PG_GETARG_OID(5))
+			values[Anum_settings_own_dead_letter - 1] = BoolGetDatum(false);
+		values[Anum_settings_dead_letter - 1] = PG_GETARG_DATUM(5);
+		nulls[Anum_settings_dead_letter - 1] = false;
+	}
+
+	/* the limits bear on each other, so it is the outcome that counts */
+	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
+	settings.max_attempts =
+		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
+	settings.retry_delay =
+		DatumGetIntervalP(values[Anum_settings_retry_delay - 1]);
+	settings.retry_max_delay =
+		DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]);
+	queue_check_settings(&settings);
+
+	new_tuple = heap_form_tuple(desc, values, nulls);
+	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
+	queue_def_invalidate(relid);
+	CommandCounterIncrement();
+	queue_xact_note_queue(relid);	/* there may be more to deliver now */
+	table_close(catalog, NoLock);
+	table_close(rel, NoLock);
+
+	PG_RETURN_VOID();
+}
+
+/*
+ * drop_queue(queue)
+ *
+ * Asks for ownership alone: a queue beyond the white list must be possible to
+ * get rid of.
+ */
+Datum
+queue_drop_queue(PG_FUNCTION_ARGS)
+{
+	Oid			relid;
+	Oid			dead_letter;
+	Relation	rel;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.drop_queue()");
+	PreventCommandIfParallelMode("queue.drop_queue()");
+	queue_require_arg(fcinfo, 0, "queue");
+	relid = PG_GETARG_OID(0);
+
+	rel = open_to_drop(relid);
+	if (!queue_settings_exist(relid, NULL))
+		queue_check_shape(rel, queue_def(rel));
+	table_close(rel, NoLock);
+
+	dead_letter = dead_letter_to_drop(relid);
+	drop_table(relid);
+	if (OidIsValid(dead_letter))
+		drop_table(dead_letter);
+
+	PG_RETURN_VOID();
+}
+
+Datum
+queue_pause(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, true, "queue.pause()");
+	PG_RETURN_VOID();
+}
+
+Datum
+queue_resume(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, false, "queue.resume()");
+	PG_RETURN_VOID();
+}
+
+/*
+ * counts(queue) returns (ready, leased, delayed, exhausted, problem), for the
+ * view queue.queues: NULL where the user may not look, and no error for a
+ * queue that is broken, which the view is there to show.
+ */
+Datum
+queue_counts(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[5] = {0};
+	bool		nulls[5] = {true, true, true, true, true};
+
+	queue_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	if (!PG_ARGISNULL(0))
+		counts_of(PG_GETARG_OID(0), values, nulls);
+
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/*
+ * Trigger on queue.queue, for those who write it directly: a restore, a
+ * superuser, logical replication.
+ */
+Datum
+queue_invalidate_definition(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	HeapTuple	tuples[2];
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		RelationGetRelid(data->tg_relation) != queue_catalog_relid("queue"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" is for the trigger on table queue.queue alone",
+						"queue.invalidate_definition")));
+
+	tuples[0] = data->tg_trigtuple;
+	tuples[1] = data->tg_newtuple;	/* NULL unless an update */
+	for (int i = 0; i < 2; i++)
+	{
+		bool		isnull;
+		Datum		relid;
+
+		if (tuples[i] == NULL)
+			continue;
+		relid = heap_getattr(tuples[i], Anum_settings_queue,
+							 RelationGetDescr(data->tg_relation), &isnull);
+		queue_def_invalidate(DatumGetObjectId(relid));
+		if (queue_is_preloaded)
+			queue_xact_note_queue(DatumGetObjectId(relid));
+	}
+
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Called by the install script, so that CREATE EXTENSION fails at once where
+ * nothing would work later.
+ */
+Datum
+queue_require_preloaded(PG_FUNCTION_ARGS)
+{
+	queue_require_preload();
+	PG_RETURN_VOID();
+}
+
+/*
+ * wait(queue text, timeout): the queue by its name, as a literal gives it.
+ */
+Datum
+queue_wait_by_name(PG_FUNCTION_ARGS)
+{
+	if (!PG_ARGISNULL(0))
+	{
+		char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+		fcinfo->args[0].value = DirectFunctionCall1(regclassin,
+													CStringGetDatum(name));
+	}
+	return queue_wait(fcinfo);
+}
+
+void
+queue_check_settings(const QueueSettings *settings)
+{
+	int64		retry_delay;
+	int64		retry_max_delay;
+
+	(void) queue_lease_usec(settings->lease);
+	if (settings->max_attempts < 0 || settings->max_attempts > PG_INT16_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_attempts must be between 0 and %d", PG_INT16_MAX),
+				 errdetail("The value given is %d.", settings->max_attempts),
+				 errhint("Zero means that there is no limit.")));
+	retry_delay = queue_interval_usec(settings->retry_delay, "retry_delay");
+	retry_max_delay = queue_interval_usec(settings->retry_max_delay,
+										  "retry_max_delay");
+	if (retry_delay > retry_max_delay)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("retry_delay must not be longer than retry_max_delay")));
+}
+
+void
+queue_check_dead_letter(Oid dead_letter, Oid source)
+{
+	QueueDef   *def;
+	Relation	rel;
+	AclResult	result;
+	List	   *seen = NIL;
+	Oid			next = dead_letter;
+
+	if (OidIsValid(source) && dead_letter == source)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a queue cannot be its own dead-letter queue")));
+
+	rel = queue_open(dead_letter, QUEUE_SYSTEM, &def);
+	result = pg_class_aclcheck(dead_letter, GetUserId(), ACL_INSERT);
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_TABLE, RelationGetRelationName(rel));
+
+	/* a loop that was there before is not ours to report, but ends the walk */
+	while (OidIsValid(next) && !list_member_oid(seen, next))
+	{
+		seen = lappend_oid(seen, next);
+		(void) queue_settings_exist(next, &next);
+		if (OidIsValid(source) && next == source)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("dead-letter queue \"%s\" would lead back to the queue itself",
+							RelationGetRelationName(rel))));
+	}
+	list_free(seen);
+	table_close(rel, NoLock);
+}
+
+/*
+ * pause(queue, enqueue, dequeue), and resume() likewise: true says that this
+ * end is meant.
+ */
+static void
+set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
+{
+	Oid			relid;
+	Relation	rel;
+	QueueDef   *def;
+	Relation	catalog;
+	HeapTuple	tuple;
+	HeapTuple	new_tuple;
+	Datum		values[Natts_settings] = {0};
+	bool		nulls[Natts_settings] = {false};
+	bool		replaces[Natts_settings] = {false};
+
+	queue_require_preload();
+	PreventCommandIfReadOnly(call);
+	PreventCommandIfParallelMode(call);
+	queue_require_arg(fcinfo, 0, "queue");
+	queue_require_arg(fcinfo, 1, "enqueue");
+	queue_require_arg(fcinfo, 2, "dequeue");
+	relid = PG_GETARG_OID(0);
+
+	rel = queue_open(relid, QUEUE_OWN, &def);
+	catalog = queue_settings_open(RowExclusiveLock);
+	tuple = queue_settings_lock(catalog, relid);
+	if (tuple == NULL)
+		elog(ERROR, "settings of queue %u have disappeared", relid);
+
+	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(is_paused);
+	replaces[Anum_settings_enqueue_paused - 1] = PG_GETARG_BOOL(1);
+	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(is_paused);
+	replaces[Anum_settings_dequeue_paused - 1] = PG_GETARG_BOOL(2);
+	new_tuple = heap_modify_tuple(tuple, RelationGetDescr(catalog),
+								  values, nulls, replaces);
+	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
+	queue_def_invalidate(relid);
+	CommandCounterIncrement();
+	queue_xact_note_queue(relid);
+	table_close(catalog, NoLock);
+	table_close(rel, NoLock);
+}
+
+/*
+ * Lock a table that its owner wants dropped.  Others are turned away before
+ * they could make anybody wait for them.
+ */
+static Relation
+open_to_drop(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+	Relation	rel = NULL;
+
+	if (name != NULL)
+	{
+		if (get_rel_relkind(relid) != RELKIND_RELATION)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("\"%s\" is not a queue", name),
+					 errdetail_relkind_not_supported(get_rel_relkind(relid))));
+		if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+			aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
+		rel = try_table_open(relid, AccessExclusiveLock);
+	}
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("queue with OID %u does not exist", relid)));
+
+	/* the owner may have changed while we waited */
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE,
+					   RelationGetRelationName(rel));
+
+	return rel;
+}
+
+/*
+ * The dead-letter queue that came with this queue, locked for being dropped,
+ * if it is to go along: it is still the caller's, nobody else's letters go
+ * there, and it is empty.  Otherwise InvalidOid.
+ */
+static Oid
+dead_letter_to_drop(Oid relid)
+{
+	Relation	catalog = queue_settings_open(RowExclusiveLock);
+	HeapTuple	tuple = queue_settings_lock(catalog, relid);
+	Oid			dead_letter = InvalidOid;
+	bool		is_empty;
+	int			guc_level;
+
+	if (tuple != NULL)
+	{
+		Datum		values[Natts_settings];
+		bool		nulls[Natts_settings];
+
+		heap_deform_tuple(tuple, RelationGetDescr(catalog), values, nulls);
+		if (!nulls[Anum_settings_dead_letter - 1] &&
+			DatumGetBool(values[Anum_settings_own_dead_letter - 1]))
+			dead_letter =
+				DatumGetObjectId(values[Anum_settings_dead_letter - 1]);
+		heap_freetuple(tuple);
+	}
+	table_close(catalog, NoLock);
+
+	if (!queue_settings_exist(dead_letter, NULL) ||
+		get_rel_relkind(dead_letter) != RELKIND_RELATION ||
+		!object_ownercheck(RelationRelationId, dead_letter, GetUserId()))
+		return InvalidOid;
+
+	table_close(open_to_drop(dead_letter), NoLock);
+	if (list_length(queue_dead_letter_sources(dead_letter)) > 1)
+		return InvalidOid;
+
+	guc_level = queue_ddl_begin();
+	is_empty =
+		!queue_query_finds_row(psprintf("SELECT FROM ONLY %s",
+										queue_qualified_name(dead_letter)));
+	queue_ddl_end(guc_level);
+
+	return is_empty ? dead_letter : InvalidOid;
+}
+
+/*
+ * Drop a table of the caller's; the settings follow through the hook.
+ */
+static void
+drop_table(Oid relid)
+{
+	int			guc_level = queue_ddl_begin();
+
+	queue_ddl_run(psprintf("DROP TABLE %s", queue_qualified_name(relid)));
+	queue_ddl_end(guc_level);
+}
+
+/*
+ * What queue_counts() returns.  The lock is given back at once: a view over
+ * ten thousand queues must not hold as many locks.
+ */
+static void
+counts_of(Oid relid, Datum *values, bool *nulls)
+{
+	Relation	rel = NULL;
+	QueueDef   *def;
+	int64		counts[4];
+
+	if (get_rel_relkind(relid) == RELKIND_RELATION)
+		rel = try_table_open(relid, AccessShareLock);
+	if (rel == NULL)
+	{
+		values[4] = CStringGetTextDatum("There is no such table.");
+		nulls[4] = false;
+		return;
+	}
+
+	def = queue_def(rel);
+	if (def->problem != NULL)
+	{
+		values[4] = CStringGetTextDatum(def->problem);
+		nulls[4] = false;
+	}
+	else if (def->is_queue &&
+			 pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+	{
+		queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
+							 &counts[3]);
+		for (int i = 0; i < 4; i++)
+		{
+			values[i] = Int64GetDatum(counts[i]);
+			nulls[i] = false;
+		}
+	}
+	table_close(rel, AccessShareLock);
+}
+
+int
+queue_ddl_begin(void)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	return guc_level;
+}
+
+void
+queue_ddl_end(int guc_level)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+	AtEOXact_GUC(true, guc_level);
+}
+
+void
+queue_ddl_run(const char *statement)
+{
+	int			result = SPI_execute(statement, false, 0);
+
+	if (result != SPI_OK_UTILITY)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+}
+
+bool
+queue_query_finds_row(const char *query)
+{
+	int			result;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	result = SPI_execute(query, true /* with this snapshot */ , 1);
+	PopActiveSnapshot();
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+
+	return SPI_processed > 0;
+}

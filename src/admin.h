@@ -1,0 +1,49 @@
+/*-------------------------------------------------------------------------
+ *
+ * admin.h
+ *		What making and altering a queue have in common.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_ADMIN_H
+#define QUEUE_ADMIN_H
+
+#include "utils/timestamp.h"
+
+/* A queue's settings, as they are to be */
+typedef struct QueueSettings
+{
+	Interval   *lease;
+	int			max_attempts;
+	Interval   *retry_delay;
+	Interval   *retry_max_delay;
+	Oid			dead_letter;	/* InvalidOid: none */
+	bool		own_dead_letter;
+} QueueSettings;
+
+/* 22023 unless these are within their limits; dead_letter is not looked at */
+extern void queue_check_settings(const QueueSettings *settings);
+
+/*
+ * May the caller make this the dead-letter queue of "source" (InvalidOid: of a
+ * queue yet to be made)?  Locks it to the end of the transaction, so that it
+ * is still there when the settings that name it are committed.
+ */
+extern void queue_check_dead_letter(Oid dead_letter, Oid source);
+
+/*
+ * Statements through SPI, between begin and end: as the caller, with a
+ * search_path that holds nothing of anybody's.  An error ends both the SPI
+ * connection and the setting by ending the (sub)transaction.
+ */
+extern int	queue_ddl_begin(void);
+extern void queue_ddl_run(const char *statement);
+extern void queue_ddl_end(int guc_level);
+
+/*
+ * Does this query return a row?  It sees the newest state of the tables, also
+ * where the transaction's own snapshot is an older one.
+ */
+extern bool queue_query_finds_row(const char *query);
+
+#endif							/* QUEUE_ADMIN_H */

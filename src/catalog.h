@@ -1,0 +1,138 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *		The settings of queues (table queue.queue) and a cache of them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_CATALOG_H
+#define QUEUE_CATALOG_H
+
+#include "access/htup.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+#include "utils/timestamp.h"
+
+/* columns of a queue table, in order */
+#define Natts_message					11
+#define Anum_message_id					1
+#define Anum_message_priority			2
+#define Anum_message_attempts			3
+#define Anum_message_enqueued_at		4
+#define Anum_message_visible_at			5
+#define Anum_message_expires_at			6
+#define Anum_message_group_key			7
+#define Anum_message_correlation_id		8
+#define Anum_message_headers			9
+#define Anum_message_payload			10
+#define Anum_message_last_error			11
+
+/* columns of queue.queue */
+#define Natts_settings					9
+#define Anum_settings_queue				1
+#define Anum_settings_lease				2
+#define Anum_settings_max_attempts		3
+#define Anum_settings_retry_delay		4
+#define Anum_settings_retry_max_delay	5
+#define Anum_settings_dead_letter		6
+#define Anum_settings_own_dead_letter	7
+#define Anum_settings_enqueue_paused	8
+#define Anum_settings_dequeue_paused	9
+
+/*
+ * One queue as this backend knows it.  Entries live as long as the backend;
+ * an invalidation only clears is_valid, so a pointer stays readable.
+ */
+typedef struct QueueDef
+{
+	Oid			relid;			/* hash key */
+	bool		is_valid;
+	bool		is_stale;		/* invalidated while it was being built */
+	bool		is_queue;		/* has a row in queue.queue */
+	char	   *problem;		/* why it left the white list, or NULL */
+	Oid			pkey;			/* the primary key index */
+	Oid			sequence;		/* id allocator */
+	Oid			owner;
+	int64		lease;			/* usec */
+	int			max_attempts;	/* 0: no limit */
+	int64		retry_delay;	/* usec */
+	int64		retry_max_delay;	/* usec */
+	Oid			dead_letter;	/* InvalidOid: none */
+	bool		enqueue_paused;
+	bool		dequeue_paused;
+} QueueDef;
+
+/* What an open needs to have checked */
+typedef enum QueueAccess
+{
+	QUEUE_ENQUEUE,				/* INSERT; refused while enqueue is paused */
+	QUEUE_TAKE,					/* SELECT + DELETE; refused while paused */
+	QUEUE_SETTLE,				/* SELECT + DELETE */
+	QUEUE_BROWSE,				/* SELECT */
+	QUEUE_OWN,					/* ownership */
+	QUEUE_SYSTEM				/* the worker, and moves on a user's behalf:
+								 * no privilege, pause not looked at */
+} QueueAccess;
+
+/*
+ * Open a queue for the current user: locks the table (RowExclusiveLock, but
+ * AccessShareLock to browse), checks privileges, white list, pause.  42704 if
+ * there is no such relation, 42809 if it is no (proper) queue, 42501, QU002.
+ * The caller closes with table_close(rel, NoLock), or releases the lock if it
+ * took nothing.
+ */
+extern Relation queue_open(Oid relid, QueueAccess access, QueueDef **def);
+
+/* The lock that queue_open() takes for this kind of access */
+extern LOCKMODE queue_lockmode(QueueAccess access);
+
+/* Look a definition up, building it when needed; rel is open and locked.
+ * Throws nothing for a table that is no queue: look at is_queue, problem. */
+extern QueueDef *queue_def(Relation rel);
+
+/* Raise 42809 if rel is no queue, or one beyond the white list */
+extern void queue_check_shape(Relation rel, QueueDef *def);
+
+/* Raise QU002 if what is asked for is paused */
+extern void queue_check_not_paused(Relation rel, QueueDef *def,
+								   QueueAccess access);
+
+/* Forget what is cached about a queue, in all backends, when this transaction
+ * commits (in this one at once) */
+extern void queue_def_invalidate(Oid relid);
+
+/* Is the extension here, with its tables?  Cheap; needs a transaction. */
+extern bool queue_extension_exists(void);
+
+/* OID of table queue.<name>, InvalidOid if absent */
+extern Oid	queue_catalog_relid(const char *name);
+
+/* Object access hook: the settings row goes with the table */
+extern void queue_on_relation_drop(Oid relid);
+
+/* registers relcache callback; from _PG_init, in every backend */
+extern void queue_catalog_init(void);
+
+/* qualified, quoted name, as "shop.orders" */
+extern char *queue_qualified_name(Oid relid);
+
+/* all queues of this database (List of Oid), of rows in queue.queue */
+extern List *queue_list(void);
+
+/* the queues that have this one as their dead-letter queue (List of Oid) */
+extern List *queue_dead_letter_sources(Oid relid);
+
+/* Table queue.queue, opened; error if the extension is not here */
+extern Relation queue_settings_open(LOCKMODE lockmode);
+
+/* Has this relation a row in queue.queue?  If so, which dead-letter queue? */
+extern bool queue_settings_exist(Oid relid, Oid *dead_letter);
+
+/*
+ * The newest version of a queue's settings row, locked for an update by this
+ * transaction, after waiting for others that change it.  A copy; NULL if
+ * there is none.
+ */
+extern HeapTuple queue_settings_lock(Relation settings, Oid relid);
+
+#endif							/* QUEUE_CATALOG_H */

@@ -1,0 +1,81 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		Differences between the server releases that queue builds with.
+ *
+ * The code body shows the newest API; this file translates down, and says
+ * which release changed what.  PostgreSQL 15, 17 and 18 are supported.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_COMPAT_H
+#define QUEUE_COMPAT_H
+
+#include "access/genam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "queue needs PostgreSQL 15 or newer"
+#endif
+
+/* 16: one object_ownercheck() took the place of one function per catalog */
+#if PG_VERSION_NUM < 160000
+static inline bool
+object_ownercheck(Oid classid, Oid objectid, Oid roleid)
+{
+	if (classid == DatabaseRelationId)
+		return pg_database_ownercheck(objectid, roleid);
+	Assert(classid == RelationRelationId);
+	return pg_class_ownercheck(objectid, roleid);
+}
+#endif
+
+/* 17: wait events of extensions have names of their own */
+#if PG_VERSION_NUM < 170000
+#define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
+#endif
+
+/* 17: a backend knows its slot by number; 15 has it in the PGPROC */
+#if PG_VERSION_NUM < 170000
+#define MyProcNumber MyProc->pgprocno
+#define GetPGProcByNumberCompat(n) (&ProcGlobal->allProcs[(n)])
+#else
+#define GetPGProcByNumberCompat(n) GetPGProcByNumber(n)
+#endif
+
+/* 18: index_beginscan() takes a place for instrumentation */
+#if PG_VERSION_NUM < 180000
+#define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys) \
+	index_beginscan(heap, index, snapshot, nkeys, norderbys)
+#endif
+
+/* 17: intervals may be infinite, and infinite timestamps have a name */
+#if PG_VERSION_NUM < 170000
+#define INTERVAL_NOT_FINITE(i) false
+#define TIMESTAMP_INFINITY DT_NOEND
+#endif
+
+/* 16: an update may touch summarizing indexes only, so what was a bool became
+ * an enum, and inserting index entries takes one argument more */
+#if PG_VERSION_NUM < 160000
+typedef bool TU_UpdateIndexes;
+#define TU_None false
+#define TU_Summarizing 2			/* never the case */
+#define ExecInsertIndexTuples(rri, slot, estate, update, noDupErr, \
+							  specConflict, arbiters, onlySummarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, update, noDupErr, \
+						  specConflict, arbiters)
+#endif
+
+/*
+ * Declared in libpq/libpq.h, which cannot be included without the headers of
+ * GSSAPI where the server is built with it, and those come with no package of
+ * the server.
+ */
+extern bool pq_check_connection(void);
+
+#endif							/* QUEUE_COMPAT_H */

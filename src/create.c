@@ -1,0 +1,362 @@
+/*-------------------------------------------------------------------------
+ *
+ * create.c
+ *		Queues made, or made again of tables that were restored without their
+ *		settings.
+ *
+ * Speed does not matter here, so the table is made by plain DDL through SPI,
+ * as the caller, who needs for it what CREATE TABLE needs, and whose default
+ * privileges and event triggers apply as ever.  The name that he gives is
+ * resolved with his search_path; from then on all names are qualified and
+ * quoted, and search_path is pinned while statements run, so that nobody's
+ * operators or functions get in between.  The settings are written by catalog
+ * functions, since callers have no privilege to write them.
+ *
+ * A new table is invisible to others until the commit.  An existing one is
+ * locked against writers first, so that its ids can be counted; its settings
+ * row is protected by being unique.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "admin.h"
+#include "catalog.h"
+#include "compat.h"
+#include "queue.h"
+#include "shape.h"
+
+PG_FUNCTION_INFO_V1(queue_create_queue);
+
+static Oid	creation_schema(text *name, char **relname);
+static Oid	make_queue(Oid table, Oid schema, const char *relname,
+					   const QueueSettings *settings, bool is_unlogged);
+static Oid	make_dead_letter_queue(Oid schema, const char *source,
+								   const QueueSettings *source_settings);
+static Oid	find_adoptable(Oid schema, const char *relname,
+						   const char *source);
+static void report_name_taken(const char *relname, const char *source);
+static void adopt_table(Oid relid, Oid schema, const char *relname);
+static void create_table(Oid schema, const char *relname, bool is_unlogged);
+static void create_sequence(Oid schema, const char *relname);
+static void create_trigger(const char *table, const char *trigger,
+						   const char *event, const char *function);
+static void advance_sequence(Oid sequence, const char *table);
+static void insert_settings(Oid relid, const QueueSettings *settings);
+
+
+/*
+ * create_queue(name, lease, max_attempts, retry_delay, retry_max_delay,
+ *				dead_letter, unlogged) returns regclass
+ */
+Datum
+queue_create_queue(PG_FUNCTION_ARGS)
+{
+	QueueSettings settings;
+	char	   *relname;
+	Oid			schema;
+	Oid			table;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.create_queue()");
+	PreventCommandIfParallelMode("queue.create_queue()");
+	queue_require_arg(fcinfo, 0, "name");
+	queue_require_arg(fcinfo, 1, "lease");
+	queue_require_arg(fcinfo, 2, "max_attempts");
+	queue_require_arg(fcinfo, 3, "retry_delay");
+	queue_require_arg(fcinfo, 4, "retry_max_delay");
+	queue_require_arg(fcinfo, 6, "unlogged");
+
+	settings.lease = PG_GETARG_INTERVAL_P(1);
+	settings.max_attempts = PG_GETARG_INT32(2);
+	settings.retry_delay = PG_GETARG_INTERVAL_P(3);
+	settings.retry_max_delay = PG_GETARG_INTERVAL_P(4);
+	settings.dead_letter = PG_ARGISNULL(5) ? InvalidOid : PG_GETARG_OID(5);
+	settings.own_dead_letter = PG_ARGISNULL(5);
+	queue_check_settings(&settings);
+
+	schema = creation_schema(PG_GETARG_TEXT_PP(0), &relname);
+	table = find_adoptable(schema, relname, NULL);
+	if (settings.own_dead_letter)
+		settings.dead_letter = make_dead_letter_queue(schema, relname,
+													  &settings);
+	else
+		queue_check_dead_letter(settings.dead_letter, table);
+
+	PG_RETURN_OID(make_queue(table, schema, relname, &settings,
+							 PG_GETARG_BOOL(6)));
+}
+
+/*
+ * Split a name as CREATE TABLE would, and find the schema that the queue goes
+ * to, by the caller's search_path.
+ */
+static Oid
+creation_schema(text *name, char **relname)
+{
+	RangeVar   *rv = makeRangeVarFromNameList(textToQualifiedNameList(name));
+	Oid			schema = InvalidOid;
+
+	/* the server would create this schema for us */
+	if (rv->schemaname == NULL || strcmp(rv->schemaname, "pg_temp") != 0)
+		schema = RangeVarGetCreationNamespace(rv);
+	if (!OidIsValid(schema) || isAnyTempNamespace(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("queue \"%s\" cannot be created in a temporary schema",
+						rv->relname),
+				 errdetail("Messages are for other sessions.")));
+
+	*relname = rv->relname;
+	return schema;
+}
+
+/*
+ * Make a queue of the table that find_adoptable() found, or of a new one.
+ */
+static Oid
+make_queue(Oid table, Oid schema, const char *relname,
+		   const QueueSettings *settings, bool is_unlogged)
+{
+	Oid			relid = table;
+	int			guc_level = queue_ddl_begin();
+	Relation	rel;
+
+	if (OidIsValid(relid))
+		adopt_table(relid, schema, relname);
+	else
+	{
+		create_table(schema, relname, is_unlogged);
+		relid = get_relname_relid(relname, schema);
+		if (!OidIsValid(relid))
+			elog(ERROR, "table \"%s\" has disappeared", relname);
+	}
+	queue_ddl_end(guc_level);
+
+	insert_settings(relid, settings);
+
+	/* an event trigger may have had a hand in it */
+	rel = table_open(relid, NoLock);
+	queue_check_shape(rel, queue_def(rel));
+	table_close(rel, NoLock);
+
+	return relid;
+}
+
+/*
+ * The queue for dead letters that comes with a queue.  It has no limit of
+ * attempts, since there is nowhere to move its messages to; and it is logged
+ * even if the other is not, being a record of what went wrong.
+ */
+static Oid
+make_dead_letter_queue(Oid schema, const char *source,
+					   const QueueSettings *source_settings)
+{
+	char	   *relname = makeObjectName(source, NULL, "dead");
+	Oid			table = find_adoptable(schema, relname, source);
+	QueueSettings settings = *source_settings;
+
+	settings.max_attempts = 0;
+	settings.dead_letter = InvalidOid;
+	settings.own_dead_letter = false;
+
+	return make_queue(table, schema, relname, &settings, false /* logged */ );
+}
+
+/*
+ * Is there a table of this name which the caller may make a queue?  InvalidOid
+ * if the name is free, an error if something else has it.  Locks the table so
+ * that nobody writes to it.  "source" is given if this is to be the dead-letter
+ * queue that comes with a queue of that name.
+ */
+static Oid
+find_adoptable(Oid schema, const char *relname, const char *source)
+{
+	Oid			relid = get_relname_relid(relname, schema);
+	Relation	rel;
+	bool		resembles;
+
+	if (!OidIsValid(relid))
+		return InvalidOid;
+
+	if (source == NULL && queue_settings_exist(relid, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("queue \"%s\" already exists", relname),
+				 errhint("Use queue.alter_queue() to change its settings.")));
+
+	/* those who may not have it shall not lock it */
+	if (get_rel_relkind(relid) != RELKIND_RELATION ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		queue_settings_exist(relid, NULL))
+		report_name_taken(relname, source);
+
+	rel = try_table_open(relid, ShareRowExclusiveLock);
+	if (rel == NULL ||
+		get_relname_relid(relname, schema) != relid ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		queue_settings_exist(relid, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("relation \"%s\" was changed by another transaction",
+						relname)));
+	resembles = queue_shape_resembles(rel);
+	table_close(rel, NoLock);
+	if (!resembles)
+		report_name_taken(relname, source);
+
+	return relid;
+}
+
+static void
+report_name_taken(const char *relname, const char *source)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_TABLE),
+			 errmsg("relation \"%s\" already exists", relname),
+			 source == NULL ? 0 :
+			 errdetail("It would be the queue for the dead letters of \"%s\".",
+					   source),
+			 source == NULL ? 0 :
+			 errhint("Name another queue for them in argument dead_letter.")));
+}
+
+/*
+ * Add to a table what a restore may have left behind.  Anything that it has
+ * too much is for its owner to remove.
+ */
+static void
+adopt_table(Oid relid, Oid schema, const char *relname)
+{
+	Relation	rel = table_open(relid, NoLock);
+	QueueShape	shape;
+	char	   *problem = queue_shape_violation(rel, &shape);
+	char	   *table = queue_qualified_name(relid);
+
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table \"%s\" cannot be made a queue", relname),
+				 errdetail_internal("%s", problem)));
+	table_close(rel, NoLock);
+
+	if (!shape.has_insert_trigger)
+		create_trigger(table, "queue_insert", "INSERT", "before_insert");
+	if (!shape.has_update_trigger)
+		create_trigger(table, "queue_update", "UPDATE", "before_update");
+	if (!OidIsValid(shape.sequence))
+	{
+		create_sequence(schema, relname);
+		rel = table_open(relid, NoLock);
+		problem = queue_shape_violation(rel, &shape);
+		table_close(rel, NoLock);
+		if (problem != NULL || !OidIsValid(shape.sequence))
+			elog(ERROR, "sequence of table \"%s\" has disappeared", relname);
+	}
+	advance_sequence(shape.sequence, table);
+}
+
+static void
+create_table(Oid schema, const char *relname, bool is_unlogged)
+{
+	char	   *table = quote_qualified_identifier(get_namespace_name(schema),
+												   relname);
+	StringInfoData statement;
+
+	initStringInfo(&statement);
+	appendStringInfo(&statement, "CREATE %sTABLE %s (",
+					 is_unlogged ? "UNLOGGED " : "", table);
+	for (int attnum = 1; attnum <= Natts_message; attnum++)
+		appendStringInfo(&statement, "%s, ", queue_shape_column_ddl(attnum));
+	appendStringInfoString(&statement, "PRIMARY KEY (priority, id)) USING heap");
+	queue_ddl_run(statement.data);
+
+	create_sequence(schema, relname);
+	create_trigger(table, "queue_insert", "INSERT", "before_insert");
+	create_trigger(table, "queue_update", "UPDATE", "before_update");
+}
+
+/*
+ * The sequence is logged even if the queue is not: ids are never used twice.
+ */
+static void
+create_sequence(Oid schema, const char *relname)
+{
+	char	   *schema_name = get_namespace_name(schema);
+	char	   *sequence = ChooseRelationName(relname, "id", "seq", schema,
+											  false /* no constraint */ );
+
+	queue_ddl_run(psprintf("CREATE SEQUENCE %s AS pg_catalog.int8 OWNED BY %s.id",
+				 quote_qualified_identifier(schema_name, sequence),
+				 quote_qualified_identifier(schema_name, relname)));
+}
+
+static void
+create_trigger(const char *table, const char *trigger, const char *event,
+			   const char *function)
+{
+	queue_ddl_run(psprintf("CREATE TRIGGER %s BEFORE %s ON %s FOR EACH ROW EXECUTE FUNCTION %s.%s()",
+				 trigger, event, table, QUEUE_SCHEMA, function));
+	queue_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, trigger));
+}
+
+/*
+ * Let ids go on beyond those that the table has.
+ */
+static void
+advance_sequence(Oid sequence, const char *table)
+{
+	(void) queue_query_finds_row(psprintf("SELECT pg_catalog.setval('%u'::pg_catalog.regclass, m.id)"
+								  " FROM (SELECT pg_catalog.max(id) FROM ONLY %s) m (id), %s s"
+								  " WHERE m.id > 0 AND m.id >= s.last_value",
+								  sequence, table,
+								  queue_qualified_name(sequence)));
+}
+
+static void
+insert_settings(Oid relid, const QueueSettings *settings)
+{
+	Relation	catalog = queue_settings_open(RowExclusiveLock);
+	Datum		values[Natts_settings];
+	bool		nulls[Natts_settings] = {false};
+	HeapTuple	tuple;
+
+	values[Anum_settings_queue - 1] = ObjectIdGetDatum(relid);
+	values[Anum_settings_lease - 1] = IntervalPGetDatum(settings->lease);
+	values[Anum_settings_max_attempts - 1] =
+		Int32GetDatum(settings->max_attempts);
+	values[Anum_settings_retry_delay - 1] =
+		IntervalPGetDatum(settings->retry_delay);
+	values[Anum_settings_retry_max_delay - 1] =
+		IntervalPGetDatum(settings->retry_max_delay);
+	values[Anum_settings_dead_letter - 1] =
+		ObjectIdGetDatum(settings->dead_letter);
+	nulls[Anum_settings_dead_letter - 1] = !OidIsValid(settings->dead_letter);
+	values[Anum_settings_own_dead_letter - 1] =
+		BoolGetDatum(settings->own_dead_letter);
+	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(false);
+	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(false);
+
+	tuple = heap_form_tuple(RelationGetDescr(catalog), values, nulls);
+	CatalogTupleInsert(catalog, tuple);
+	heap_freetuple(tuple);
+	table_close(catalog, NoLock);
+	queue_def_invalidate(relid);
+	CommandCounterIncrement();
+}

@@ -1,0 +1,223 @@
+/*-------------------------------------------------------------------------
+ *
+ * enqueue.c
+ *		Sending messages: enqueue(), enqueue_batch().
+ *
+ * An enqueue is an insert in the caller's transaction; the queue is noted, so
+ * that its waiters are woken when that transaction commits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+#include "message.h"
+#include "queue.h"
+#include "xact.h"
+
+/* arguments of both functions, by place */
+enum
+{
+	ARG_QUEUE, ARG_PAYLOAD, ARG_HEADERS, ARG_PRIORITY, ARG_DELAY,
+	ARG_DELIVER_AT, ARG_EXPIRES_IN, ARG_GROUP_KEY, ARG_DEDUP_KEY,
+	ARG_CORRELATION_ID
+};
+
+/* An optional array argument of enqueue_batch() */
+typedef struct OptionalArray
+{
+	Datum	   *values;			/* NULL: not given */
+	bool	   *nulls;
+} OptionalArray;
+
+PG_FUNCTION_INFO_V1(queue_enqueue);
+PG_FUNCTION_INFO_V1(queue_enqueue_batch);
+
+static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
+						  const char *payload_name);
+static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
+					   int expected, OptionalArray *array);
+
+Datum
+queue_enqueue(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	QueueDef   *def;
+	QueueInsert *insert;
+	Datum		values[Natts_message];
+	bool		nulls[Natts_message];
+	int64		id;
+
+	check_enqueue(fcinfo, "queue.enqueue()", "payload");
+	if (!PG_ARGISNULL(ARG_HEADERS))
+		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
+
+	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
+	queue_message_init(def, values, nulls);
+	id = DatumGetInt64(values[Anum_message_id - 1]);
+	values[Anum_message_payload - 1] = PG_GETARG_DATUM(ARG_PAYLOAD);
+	nulls[Anum_message_payload - 1] = false;
+	values[Anum_message_headers - 1] = PG_GETARG_DATUM(ARG_HEADERS);
+	nulls[Anum_message_headers - 1] = PG_ARGISNULL(ARG_HEADERS);
+	values[Anum_message_correlation_id - 1] =
+		PG_GETARG_DATUM(ARG_CORRELATION_ID);
+	nulls[Anum_message_correlation_id - 1] = PG_ARGISNULL(ARG_CORRELATION_ID);
+
+	insert = queue_insert_begin(rel);
+	queue_insert_row(insert, values, nulls);
+	queue_insert_end(insert);
+	queue_xact_note_queue(RelationGetRelid(rel));
+	table_close(rel, NoLock);
+	PG_RETURN_INT64(id);
+}
+
+Datum
+queue_enqueue_batch(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	QueueDef   *def;
+	QueueInsert *insert;
+	ArrayType  *payloads;
+	Datum	   *payload_values;
+	bool	   *payload_nulls;
+	int			npayloads;
+	OptionalArray headers;
+	OptionalArray correlation_ids;
+	Datum	   *ids;
+	int			i;
+
+	check_enqueue(fcinfo, "queue.enqueue_batch()", "payloads");
+	payloads = PG_GETARG_ARRAYTYPE_P(ARG_PAYLOAD);
+	if (ARR_NDIM(payloads) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("payloads must be a one-dimensional array")));
+	deconstruct_array(payloads, JSONBOID, -1, false, TYPALIGN_INT,
+					  &payload_values, &payload_nulls, &npayloads);
+	for (i = 0; i < npayloads; i++)
+		if (payload_nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("payload must not be null"),
+					 errdetail("Element %d of payloads is null.", i + 1),
+					 errhint("A JSON null is written as 'null'::jsonb.")));
+	read_array(fcinfo, ARG_HEADERS, "headers", npayloads, &headers);
+	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", npayloads,
+			   &correlation_ids);
+	for (i = 0; headers.values && i < npayloads; i++)
+		if (!headers.nulls[i])
+			queue_check_headers(headers.values[i]);
+
+	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
+	if (npayloads == 0)
+	{
+		table_close(rel, NoLock);
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
+	}
+
+	ids = palloc(npayloads * sizeof(Datum));
+	insert = queue_insert_begin(rel);
+	for (i = 0; i < npayloads; i++)
+	{
+		Datum		values[Natts_message];
+		bool		nulls[Natts_message];
+
+		queue_message_init(def, values, nulls);
+		ids[i] = values[Anum_message_id - 1];
+		values[Anum_message_payload - 1] = payload_values[i];
+		nulls[Anum_message_payload - 1] = false;
+		if (headers.values && !headers.nulls[i])
+		{
+			values[Anum_message_headers - 1] = headers.values[i];
+			nulls[Anum_message_headers - 1] = false;
+		}
+		if (correlation_ids.values && !correlation_ids.nulls[i])
+		{
+			values[Anum_message_correlation_id - 1] = correlation_ids.values[i];
+			nulls[Anum_message_correlation_id - 1] = false;
+		}
+		queue_insert_row(insert, values, nulls);
+	}
+	queue_insert_end(insert);
+	queue_xact_note_queue(RelationGetRelid(rel));
+	table_close(rel, NoLock);
+	PG_RETURN_ARRAYTYPE_P(construct_array(ids, npayloads, INT8OID,
+										  sizeof(int64), FLOAT8PASSBYVAL,
+										  TYPALIGN_DOUBLE));
+}
+
+/* What both have in common before the queue is opened. */
+static void
+check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
+			  const char *payload_name)
+{
+	static const struct
+	{
+		int			argno;
+		const char *name;
+	}			later[] = {
+		{ARG_DELAY, "delay"}, {ARG_DELIVER_AT, "deliver_at"},
+		{ARG_EXPIRES_IN, "expires_in"}, {ARG_GROUP_KEY, "group_key"},
+		{ARG_DEDUP_KEY, "dedup_key"}
+	};
+	int			priority;
+	int			i;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly(funcname);
+	PreventCommandIfParallelMode(funcname);
+	queue_require_arg(fcinfo, ARG_QUEUE, "queue");
+	queue_require_arg(fcinfo, ARG_PAYLOAD, payload_name);
+	queue_require_arg(fcinfo, ARG_PRIORITY, "priority");
+
+	priority = PG_GETARG_INT32(ARG_PRIORITY);
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid priority: %d", priority),
+				 errdetail("Priorities are 0 to %d, higher ones first.",
+						   QUEUE_MAX_PRIORITY)));
+	if (priority != QUEUE_DEFAULT_PRIORITY)
+		queue_not_supported("priority");
+	for (i = 0; i < lengthof(later); i++)
+		if (!PG_ARGISNULL(later[i].argno))
+			queue_not_supported(later[i].name);
+}
+
+/* An array with one element a message, or nothing. */
+static void
+read_array(FunctionCallInfo fcinfo, int argno, const char *name, int expected,
+		   OptionalArray *array)
+{
+	ArrayType  *arg;
+	int			nvalues;
+
+	array->values = NULL;
+	array->nulls = NULL;
+	if (PG_ARGISNULL(argno))
+		return;
+	arg = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(arg) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a one-dimensional array", name)));
+	/* text and jsonb are laid out alike */
+	deconstruct_array(arg, ARR_ELEMTYPE(arg), -1, false, TYPALIGN_INT,
+					  &array->values, &array->nulls, &nvalues);
+	if (nvalues != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("arrays must have the same length"),
+				 errdetail("There are %d payloads, but %d %s.",
+						   expected, nvalues, name),
+				 errhint("Put NULL where a message has none.")));
+}

@@ -1,0 +1,158 @@
+/*-------------------------------------------------------------------------
+ *
+ * inflight.h
+ *		The in-flight table: who holds which message, in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_INFLIGHT_H
+#define QUEUE_INFLIGHT_H
+
+#include "storage/itemptr.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+
+typedef struct MessageKey
+{
+	Oid			dbid;
+	Oid			relid;
+	int64		id;
+} MessageKey;
+
+/*
+ * A message without an entry is nobody's, and has no failure that its row
+ * does not tell.
+ */
+typedef enum InflightState
+{
+	INFLIGHT_IDLE,				/* nobody's, but there is something to remember:
+								 * failures that its row does not tell, a due
+								 * time, or a row of queue.lease to remove */
+	INFLIGHT_CLAIMED,			/* somebody is judging it, or the worker is
+								 * rewriting or moving its row */
+	INFLIGHT_TAKEN,				/* dequeued by a transaction in progress */
+	INFLIGHT_LEASED				/* received, until the deadline */
+} InflightState;
+
+/* How failures of a queue's messages are treated; copied from QueueDef */
+typedef struct RetryPolicy
+{
+	int			max_attempts;	/* 0: no limit */
+	int64		delay;			/* usec */
+	int64		max_delay;		/* usec */
+} RetryPolicy;
+
+typedef struct InflightEntry
+{
+	MessageKey	key;			/* must be first */
+	uint8		state;			/* InflightState */
+	bool		is_settling;	/* LEASED: a transaction in progress has settled
+								 * it; until that ends, the lease neither ends
+								 * nor changes */
+	bool		is_step;		/* CLAIMED: by the worker, to count or move */
+	bool		is_prepared;	/* holder is a slot of the prepared registry */
+	bool		is_exhausted;	/* IDLE: limit of attempts reached */
+	bool		is_durable;		/* queue.lease may have a row for it */
+	bool		is_written;		/* LEASED: ... which says the same as we do */
+	bool		is_delayed;		/* IDLE: the due time is to go to the row */
+	uint16		failures;		/* not yet counted in the row */
+	int			attempts;		/* counted in the row, as last read */
+	int			priority;		/* of the row, as last read */
+	int			holder;			/* CLAIMED, TAKEN or settling: proc number */
+	int			holder_pid;		/* for people */
+	int			error_slot;		/* text of the last failure, -1: none */
+	uint32		error_generation;
+	ItemPointerData tid;		/* hint: where the row was */
+	uint64		epoch;			/* LEASED: fence, with number */
+	uint64		number;
+	TimestampTz since;			/* when it came into this state */
+	TimestampTz deadline;		/* LEASED: end of the lease; IDLE: not to be
+								 * taken before */
+	RetryPolicy retry;
+	struct InflightEntry *next_prepared;	/* held by one registry slot */
+} InflightEntry;
+
+/* What became of a claim */
+typedef enum ClaimResult
+{
+	CLAIM_OK,
+	CLAIM_HELD,					/* another's; waiters are woken when it ends */
+	CLAIM_NOT_DUE,				/* leased or backing off: *due is lowered */
+	CLAIM_EXHAUSTED,			/* the worker is to move it */
+	CLAIM_FULL					/* no room in shared memory */
+} ClaimResult;
+
+/* What became of an attempt to settle */
+typedef enum SettleResult
+{
+	SETTLE_OK,
+	SETTLE_LOST,				/* no such lease any more */
+	SETTLE_BUSY,				/* another open transaction has settled it */
+	SETTLE_SELF					/* this transaction has settled it before */
+} SettleResult;
+
+extern Size queue_inflight_shmem_size(void);
+extern void queue_inflight_shmem_init(void);
+extern int	queue_inflight_nlocks(void);
+
+extern void queue_message_key(MessageKey *key, Oid relid, int64 id);
+extern int	queue_inflight_size(void);
+
+/* claims: see the banner of inflight.c for who may call what when */
+extern ClaimResult queue_inflight_claim(const MessageKey *key, TimestampTz now,
+										bool is_step, InflightEntry **entry,
+										int *failures, TimestampTz *due);
+extern void queue_inflight_unclaim(InflightEntry *entry);
+extern void queue_inflight_exhaust(InflightEntry *entry, int attempts);
+extern void queue_inflight_take(InflightEntry *entry, const QueueDef *def,
+								int attempts, int priority, ItemPointer tid);
+extern uint64 queue_inflight_lease(InflightEntry *entry, const QueueDef *def,
+								   int attempts, int priority, ItemPointer tid,
+								   TimestampTz deadline);
+
+/* settling a lease */
+extern SettleResult queue_inflight_settle(const MessageKey *key, uint64 epoch,
+										  uint64 number,
+										  InflightEntry **entry);
+extern SettleResult queue_inflight_settle_any(const MessageKey *key,
+											  InflightEntry **entry);
+extern void queue_inflight_nack(InflightEntry *entry, const QueueDef *def,
+								int attempts, int64 delay, const char *error);
+extern void queue_inflight_release(InflightEntry *entry);
+extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
+
+/* ends of transactions; callable from callbacks */
+extern void queue_inflight_done(InflightEntry *entry);
+extern void queue_inflight_undo_take(InflightEntry *entry, bool counts);
+extern void queue_inflight_undo_settle(InflightEntry *entry);
+extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number);
+extern void queue_inflight_counted(InflightEntry *entry, int counted,
+								   bool is_exhausted);
+extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
+										InflightEntry **list);
+
+/* the worker */
+typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
+extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
+extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
+extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
+extern bool queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
+										 uint64 number, TimestampTz deadline);
+extern void queue_inflight_lease_written(const MessageKey *key, uint64 number,
+										 TimestampTz deadline);
+extern void queue_inflight_lease_removed(const MessageKey *key);
+extern bool queue_inflight_is_step(const MessageKey *key);
+
+/* copy of an entry; false if there is none */
+extern bool queue_inflight_peek(const MessageKey *key, InflightEntry *copy);
+
+/* text of the last failure, palloc'd, or NULL */
+extern char *queue_inflight_error(const InflightEntry *entry);
+
+extern uint64 queue_inflight_epoch(void);
+
+/* delay before the next delivery after the n-th failure */
+extern int64 queue_retry_delay(const RetryPolicy *retry, int failures);
+
+#endif							/* QUEUE_INFLIGHT_H */

@@ -1,0 +1,229 @@
+/*-------------------------------------------------------------------------
+ *
+ * message.c
+ *		Messages as values: what goes into a row, what a consumer gets.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "message.h"
+#include "queue.h"
+#include "xact.h"
+
+static void push_key(JsonbParseState **state, const char *key);
+static void push_string(JsonbParseState **state, const char *key,
+						const char *value);
+static void push_int(JsonbParseState **state, const char *key, int64 value);
+static Datum dead_letter_headers(Relation rel, MessageRow *row,
+								 const char *reason, int attempts,
+								 const char *last_error);
+
+void
+queue_message_init(QueueDef *def, Datum *values, bool *nulls)
+{
+	memset(values, 0, Natts_message * sizeof(Datum));
+	memset(nulls, true, Natts_message * sizeof(bool));
+
+	values[Anum_message_id - 1] = Int64GetDatum(queue_next_id(def));
+	nulls[Anum_message_id - 1] = false;
+	values[Anum_message_priority - 1] = Int16GetDatum(QUEUE_DEFAULT_PRIORITY);
+	nulls[Anum_message_priority - 1] = false;
+	values[Anum_message_attempts - 1] = Int16GetDatum(0);
+	nulls[Anum_message_attempts - 1] = false;
+	values[Anum_message_enqueued_at - 1] =
+		TimestampTzGetDatum(GetCurrentTimestamp());
+	nulls[Anum_message_enqueued_at - 1] = false;
+}
+
+void
+queue_check_headers(Datum headers)
+{
+	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("headers must be a JSON object"),
+				 errhint("Write them as names and values, such as {\"trace\": \"a1\"}.")));
+}
+
+HeapTuple
+queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
+					 const char *receipt)
+{
+	static const int columns[] = {
+		Anum_message_group_key, Anum_message_correlation_id,
+		Anum_message_headers, Anum_message_payload
+	};
+	Datum		values[Natts_result] = {0};
+	bool		nulls[Natts_result] = {0};
+	int			i;
+
+	slot_getallattrs(row->slot);
+	values[0] = Int64GetDatum(row->id);
+	nulls[1] = receipt == NULL;
+	if (receipt)
+		values[1] = CStringGetTextDatum(receipt);
+	values[2] = Int32GetDatum(attempt);
+	values[3] = TimestampTzGetDatum(row->enqueued_at);
+	values[4] = Int32GetDatum(row->priority);
+	for (i = 0; i < lengthof(columns); i++)
+	{
+		int			att = columns[i] - 1;
+
+		nulls[5 + i] = row->slot->tts_isnull[att];
+		if (!nulls[5 + i])
+			values[5 + i] =
+				PointerGetDatum(PG_DETOAST_DATUM(row->slot->tts_values[att]));
+	}
+	return heap_form_tuple(desc, values, nulls);
+}
+
+/* ----------------------------------------------------------------
+ *		Dead letters
+ * ----------------------------------------------------------------
+ */
+
+bool
+queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
+				   const char *reason, int attempts, const char *last_error)
+{
+	Datum		values[Natts_message];
+	bool		nulls[Natts_message];
+	static const int copied[] = {
+		Anum_message_priority, Anum_message_group_key,
+		Anum_message_correlation_id, Anum_message_payload
+	};
+	Oid			target = def->dead_letter;
+	Oid			owner = rel->rd_rel->relowner;
+	Relation	dead;
+	QueueDef   *dead_def;
+	QueueInsert *insert;
+	AclResult	aclresult;
+	int			i;
+
+	/* what the queue does on its own, it does with its owner's rights */
+	dead = queue_open(target, QUEUE_SYSTEM, &dead_def);
+	aclresult = pg_class_aclcheck(target, owner, ACL_INSERT);
+	if (aclresult != ACLCHECK_OK)
+		aclcheck_error(aclresult, OBJECT_TABLE,
+					   RelationGetRelationName(dead));
+
+	slot_getallattrs(row->slot);
+	queue_message_init(dead_def, values, nulls);
+	for (i = 0; i < lengthof(copied); i++)
+	{
+		int			att = copied[i] - 1;
+
+		nulls[att] = row->slot->tts_isnull[att];
+		values[att] = row->slot->tts_values[att];
+		if (!nulls[att] && copied[i] != Anum_message_priority)
+			values[att] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[att]));
+	}
+	values[Anum_message_headers - 1] =
+		dead_letter_headers(rel, row, reason, attempts, last_error);
+	nulls[Anum_message_headers - 1] = false;
+
+	if (!queue_row_delete(rel, row))
+	{
+		table_close(dead, NoLock);
+		return false;
+	}
+	insert = queue_insert_begin(dead);
+	queue_insert_row(insert, values, nulls);
+	queue_insert_end(insert);
+	table_close(dead, NoLock);
+	queue_xact_note_queue(target);
+	return true;
+}
+
+/* The message's headers with one key more, "dead_letter". */
+static Datum
+dead_letter_headers(Relation rel, MessageRow *row, const char *reason,
+					int attempts, const char *last_error)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue *result;
+	Datum		added;
+	char		died_at[MAXDATELEN + 1];
+
+	if (last_error == NULL &&
+		!row->slot->tts_isnull[Anum_message_last_error - 1])
+		last_error =
+			TextDatumGetCString(row->slot->tts_values[Anum_message_last_error - 1]);
+	JsonEncodeDateTime(died_at, TimestampTzGetDatum(GetCurrentTimestamp()),
+					   TIMESTAMPTZOID, NULL);
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_key(&state, "dead_letter");
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, "source",
+				queue_qualified_name(RelationGetRelid(rel)));
+	push_int(&state, "source_id", row->id);
+	push_string(&state, "reason", reason);
+	push_int(&state, "attempts", attempts);
+	push_string(&state, "last_error", last_error);
+	push_string(&state, "died_at", died_at);
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	added = JsonbPGetDatum(JsonbValueToJsonb(result));
+
+	if (row->slot->tts_isnull[Anum_message_headers - 1])
+		return added;
+	return DirectFunctionCall2(jsonb_concat,
+							   row->slot->tts_values[Anum_message_headers - 1],
+							   added);
+}
+
+static void
+push_key(JsonbParseState **state, const char *key)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, key);
+	v.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &v);
+}
+
+static void
+push_string(JsonbParseState **state, const char *key, const char *value)
+{
+	JsonbValue	v;
+
+	push_key(state, key);
+	if (value == NULL)
+		v.type = jbvNull;
+	else
+	{
+		v.type = jbvString;
+		v.val.string.val = unconstify(char *, value);
+		v.val.string.len = strlen(value);
+	}
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+static void
+push_int(JsonbParseState **state, const char *key, int64 value)
+{
+	JsonbValue	v;
+
+	push_key(state, key);
+	v.type = jbvNumeric;
+	v.val.numeric = int64_to_numeric(value);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}

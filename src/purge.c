@@ -1,0 +1,104 @@
+/*-------------------------------------------------------------------------
+ *
+ * purge.c
+ *		Deleting all messages of a queue.
+ *
+ * In the caller's transaction.  What another open transaction holds, prepared
+ * ones included, is skipped, but for a row that the worker is just rewriting:
+ * that is over in a moment, and is waited for.  Leases end at the commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "lease.h"
+#include "queue.h"
+#include "storage.h"
+#include "xact.h"
+
+PG_FUNCTION_INFO_V1(queue_purge);
+PG_FUNCTION_INFO_V1(queue_redrive);
+
+static bool purge_row(Relation rel, QueueDef *def, MessageRow *row);
+
+Datum
+queue_purge(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	QueueDef   *def;
+	QueueScan  *scan;
+	MessageRow *row;
+	int64		count = 0;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.purge()");
+	PreventCommandIfParallelMode("queue.purge()");
+	queue_require_arg(fcinfo, 0, "queue");
+
+	rel = queue_open(PG_GETARG_OID(0), QUEUE_OWN, &def);
+	queue_lease_load();
+	scan = queue_scan_begin(rel, def);
+	scan->wants_own = true;
+	scan->wants_busy = true;
+	while ((row = queue_scan_next(scan)) != NULL)
+	{
+		/* older snapshots delete what they see, and so does a command */
+		if ((IsolationUsesXactSnapshot() || row->state == ROW_OWN) &&
+			!queue_row_is_visible(rel, row, GetActiveSnapshot()))
+			continue;
+		if (purge_row(rel, def, row))
+			count++;
+	}
+	queue_scan_end(scan);
+	table_close(rel, NoLock);
+	PG_RETURN_INT64(count);
+}
+
+static bool
+purge_row(Relation rel, QueueDef *def, MessageRow *row)
+{
+	MessageKey	key;
+	InflightEntry *entry;
+
+	queue_message_key(&key, RelationGetRelid(rel), row->id);
+	if (row->state == ROW_BUSY)
+	{
+		if (!queue_inflight_is_step(&key))
+			return false;
+		queue_row_wait(rel, row);
+		if (queue_row_find(rel, def, row) != ROW_LIVE)
+			return false;
+	}
+
+	/* the lease goes with the message, when this transaction commits */
+	queue_xact_reserve();
+	if (queue_inflight_settle_any(&key, &entry) == SETTLE_OK)
+	{
+		Hold	   *hold = queue_xact_push(HOLD_SETTLE, &key, entry);
+
+		if (queue_row_delete(rel, row))
+			return true;
+		queue_inflight_undo_settle(entry);
+		queue_xact_pop(hold);
+		return false;
+	}
+	return queue_row_delete(rel, row);
+}
+
+/* redrive(dead_queue, max, selector, to_queue) */
+Datum
+queue_redrive(PG_FUNCTION_ARGS)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("queue.redrive() is not supported in this version")));
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,306 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *		Module load: settings, shared memory, hooks.
+ *
+ * The library must be loaded by shared_preload_libraries, since it needs
+ * shared memory and a process of its own.  Loaded in any other way it sets
+ * nothing up and raises no error, so that tools which only look at functions
+ * go on working; each function raises the error then.
+ *
+ * Hooks, and what they cost where there is no queue:
+ *
+ *	ProcessUtility: after COMMIT PREPARED and ROLLBACK PREPARED, a look at the
+ *	registry (xact.c) and at the list of waiters; around statements that need
+ *	a database for themselves, its worker is kept away (worker.c).
+ *
+ *	object access: when a relation is dropped, its settings go (catalog.c).
+ *
+ *	emit log: remembers the SQLSTATE of an error (xact.c).
+ *
+ * In binary upgrade nothing is set up: no process, no hook.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "fmgr.h"
+#include "limits.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "tcop/utility.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "database.h"
+#include "inflight.h"
+#include "queue.h"
+#include "waiter.h"
+#include "worker.h"
+#include "xact.h"
+
+#define MAX_SPAN_USEC		(INT64CONST(100) * 365 * USECS_PER_DAY)
+
+PG_MODULE_MAGIC;
+
+int			queue_max_in_flight = 131072;
+int			queue_max_databases = 64;
+int			queue_max_wait = 60000;
+int			queue_lease_write_delay = 1000;
+
+bool		queue_is_preloaded = false;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
+static object_access_hook_type prev_object_access_hook = NULL;
+
+void		_PG_init(void);
+
+PG_FUNCTION_INFO_V1(queue_announce_database);
+
+static void define_settings(void);
+static void request_shmem(void);
+static void startup_shmem(void);
+static void process_utility(PlannedStmt *pstmt, const char *queryString,
+							bool readOnlyTree, ProcessUtilityContext context,
+							ParamListInfo params, QueryEnvironment *queryEnv,
+							DestReceiver *dest, QueryCompletion *qc);
+static void object_access(ObjectAccessType access, Oid classId, Oid objectId,
+						  int subId, void *arg);
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+	queue_is_preloaded = true;
+
+	define_settings();
+	queue_catalog_init();
+	queue_xact_init();
+	queue_worker_register();
+
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+	prev_ProcessUtility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	prev_object_access_hook = object_access_hook;
+	object_access_hook = object_access;
+}
+
+static void
+define_settings(void)
+{
+	DefineCustomIntVariable("queue.lease_write_delay",
+							"How long a lease lasts before the worker writes it to disk.",
+							"Leases younger than that may end early in a crash.",
+							&queue_lease_write_delay,
+							1000,
+							0,
+							60 * 1000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.max_databases",
+							"Number of databases of the server that may use queues.",
+							NULL,
+							&queue_max_databases,
+							64,
+							1,
+							10000,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.max_in_flight",
+							"Number of messages of the server that may be leased or being dequeued at once.",
+							"Also counts messages that have failed and are not yet written as such.",
+							&queue_max_in_flight,
+							131072,
+							64,
+							100 * 1000 * 1000,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.max_wait",
+							"Longest time that queue.dequeue() and queue.receive() wait for a message.",
+							"They hold a snapshot meanwhile.",
+							&queue_max_wait,
+							60 * 1000,
+							0,
+							INT_MAX,
+							PGC_SUSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	MarkGUCPrefixReserved("queue");
+}
+
+/* ----------------------------------------------------------------
+ *		Shared memory
+ * ----------------------------------------------------------------
+ */
+
+static void
+request_shmem(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(queue_inflight_shmem_size());
+	RequestAddinShmemSpace(queue_waiter_shmem_size());
+	RequestAddinShmemSpace(queue_xact_shmem_size());
+	RequestAddinShmemSpace(queue_database_shmem_size());
+	RequestNamedLWLockTranche("queue_inflight", queue_inflight_nlocks());
+	RequestNamedLWLockTranche("queue_waiter", 1);
+	RequestNamedLWLockTranche("queue_prepared", 1);
+	RequestNamedLWLockTranche("queue_database", 1);
+}
+
+static void
+startup_shmem(void)
+{
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	queue_inflight_shmem_init();
+	queue_waiter_shmem_init();
+	queue_xact_shmem_init();
+	queue_database_shmem_init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* ----------------------------------------------------------------
+ *		Hooks
+ * ----------------------------------------------------------------
+ */
+
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString,
+				bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv,
+				DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type next = prev_ProcessUtility_hook ?
+		prev_ProcessUtility_hook : standard_ProcessUtility;
+	Node	   *stmt = pstmt->utilityStmt;
+	bool		ends_prepared = IsA(stmt, TransactionStmt) &&
+		(((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT_PREPARED ||
+		 ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+	Oid			held = queue_worker_hold(stmt);
+
+	PG_TRY();
+	{
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+			 dest, qc);
+	}
+	PG_FINALLY();
+	{
+		queue_worker_release(held);
+	}
+	PG_END_TRY();
+
+	/*
+	 * The prepared transaction has ended.  One that was prepared before a
+	 * restart is in no registry, so all who wait in this database look.
+	 */
+	if (ends_prepared)
+	{
+		(void) queue_xact_resolve_prepared(NULL);
+		queue_waiter_wake_all();
+	}
+}
+
+static void
+object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
+			  void *arg)
+{
+	if (prev_object_access_hook)
+		prev_object_access_hook(access, classId, objectId, subId, arg);
+	if (access == OAT_DROP && classId == RelationRelationId && subId == 0)
+		queue_on_relation_drop(objectId);
+}
+
+/* The install script calls this: the database needs a worker now. */
+Datum
+queue_announce_database(PG_FUNCTION_ARGS)
+{
+	queue_require_preload();
+	queue_xact_note_database();
+	PG_RETURN_VOID();
+}
+
+/* ----------------------------------------------------------------
+ *		Checks that the SQL functions share
+ * ----------------------------------------------------------------
+ */
+
+void
+queue_require_preload(void)
+{
+	if (!queue_is_preloaded)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue must be loaded via shared_preload_libraries"),
+				 errhint("Add the line shared_preload_libraries = 'queue' to postgresql.conf and restart the server.")));
+}
+
+void
+queue_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", argname)));
+}
+
+void
+queue_not_supported(const char *argname)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s is not supported in this version", argname),
+			 errhint("Leave it at its default.")));
+}
+
+int64
+queue_interval_usec(const Interval *span, const char *argname)
+{
+	double		estimate;
+
+	if (!INTERVAL_NOT_FINITE(span))
+	{
+		/* in floating point, so that nothing overflows before it is judged */
+		estimate = ((double) span->month * DAYS_PER_MONTH + span->day) *
+			(double) USECS_PER_DAY + (double) span->time;
+		if (estimate >= 0 && estimate <= (double) MAX_SPAN_USEC)
+			return ((int64) span->month * DAYS_PER_MONTH + span->day) *
+				USECS_PER_DAY + span->time;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s is out of range", argname),
+			 errdetail("It must be between zero and a hundred years.")));
+	return 0;
+}
+
+int64
+queue_lease_usec(const Interval *lease)
+{
+	int64		usec = queue_interval_usec(lease, "lease");
+
+	if (usec == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease must be longer than zero"),
+				 errhint("To give a message back use queue.release().")));
+	return usec;
+}

@@ -1,0 +1,455 @@
+/*-------------------------------------------------------------------------
+ *
+ * settle.c
+ *		The end of a lease: ack(), nack(), release(), reject(), extend().
+ *
+ * Settling begins with the fence: the entry in the in-flight table must be
+ * the very lease of the receipt.  It is marked as being settled, and then
+ * neither expiry nor anybody else can end it before this transaction does.
+ *
+ * ack and reject delete the row in the caller's transaction: if that rolls
+ * back, the lease goes on.  nack, release and extend take effect at once.
+ * They are done in two passes, so that a call for many receipts does all or
+ * nothing: first every lease is marked and every row looked at, where an
+ * error takes the marks away again, then the marks become what was asked for,
+ * where nothing can fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "database.h"
+#include "lease.h"
+#include "message.h"
+#include "queue.h"
+#include "receipt.h"
+#include "waiter.h"
+#include "xact.h"
+
+/* One lease that is being settled */
+typedef struct Settling
+{
+	Receipt		receipt;
+	InflightEntry *entry;
+	QueueDef   *def;
+	int			attempts;		/* counted in the row */
+} Settling;
+
+/* The receipts of a call, sorted by queue and id, each once */
+typedef struct SettleCall
+{
+	Settling   *items;
+	int			nitems;
+	Relation	rel;			/* queue of the current item */
+	QueueDef   *def;
+	MessageRow *row;
+} SettleCall;
+
+PG_FUNCTION_INFO_V1(queue_ack);
+PG_FUNCTION_INFO_V1(queue_ack_many);
+PG_FUNCTION_INFO_V1(queue_nack);
+PG_FUNCTION_INFO_V1(queue_nack_many);
+PG_FUNCTION_INFO_V1(queue_release);
+PG_FUNCTION_INFO_V1(queue_release_many);
+PG_FUNCTION_INFO_V1(queue_reject);
+PG_FUNCTION_INFO_V1(queue_reject_many);
+PG_FUNCTION_INFO_V1(queue_extend);
+PG_FUNCTION_INFO_V1(queue_extend_many);
+
+static void read_receipts(FunctionCallInfo fcinfo, const char *funcname,
+						  bool is_array, SettleCall *call);
+static int	compare_settlings(const void *a, const void *b);
+static void begin_settling(SettleCall *call, Settling *item);
+static void end_call(SettleCall *call);
+static void mark_all(SettleCall *call);
+static void wake_all(SettleCall *call);
+static int	ack(FunctionCallInfo fcinfo, bool is_array);
+static int	nack(FunctionCallInfo fcinfo, bool is_array);
+static int	release(FunctionCallInfo fcinfo, bool is_array);
+static int	reject(FunctionCallInfo fcinfo, bool is_array);
+static TimestampTz extend(FunctionCallInfo fcinfo, bool is_array);
+static char *text_argument(FunctionCallInfo fcinfo, int argno);
+static void report_lost(const Receipt *receipt, const char *detail)
+			pg_attribute_noreturn();
+static void report_busy(const Receipt *receipt, const char *detail)
+			pg_attribute_noreturn();
+
+Datum
+queue_ack(PG_FUNCTION_ARGS)
+{
+	ack(fcinfo, false);
+	PG_RETURN_VOID();
+}
+
+Datum
+queue_ack_many(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(ack(fcinfo, true));
+}
+
+Datum
+queue_nack(PG_FUNCTION_ARGS)
+{
+	nack(fcinfo, false);
+	PG_RETURN_VOID();
+}
+
+Datum
+queue_nack_many(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(nack(fcinfo, true));
+}
+
+Datum
+queue_release(PG_FUNCTION_ARGS)
+{
+	release(fcinfo, false);
+	PG_RETURN_VOID();
+}
+
+Datum
+queue_release_many(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(release(fcinfo, true));
+}
+
+Datum
+queue_reject(PG_FUNCTION_ARGS)
+{
+	reject(fcinfo, false);
+	PG_RETURN_VOID();
+}
+
+Datum
+queue_reject_many(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(reject(fcinfo, true));
+}
+
+Datum
+queue_extend(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(extend(fcinfo, false));
+}
+
+Datum
+queue_extend_many(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(extend(fcinfo, true));
+}
+
+/* ----------------------------------------------------------------
+ *		In the caller's transaction
+ * ----------------------------------------------------------------
+ */
+
+static int
+ack(FunctionCallInfo fcinfo, bool is_array)
+{
+	SettleCall	call;
+	int			i;
+
+	read_receipts(fcinfo, "queue.ack()", is_array, &call);
+	for (i = 0; i < call.nitems; i++)
+	{
+		begin_settling(&call, &call.items[i]);
+		if (!queue_row_delete(call.rel, call.row))
+			report_busy(&call.items[i].receipt,
+						"Another transaction has locked or changed the message.");
+	}
+	end_call(&call);
+	return call.nitems;
+}
+
+static int
+reject(FunctionCallInfo fcinfo, bool is_array)
+{
+	SettleCall	call;
+	char	   *reason;
+	int			i;
+
+	queue_require_arg(fcinfo, 1, "reason");
+	reason = text_argument(fcinfo, 1);
+	read_receipts(fcinfo, "queue.reject()", is_array, &call);
+	for (i = 0; i < call.nitems; i++)
+	{
+		Settling   *item = &call.items[i];
+
+		begin_settling(&call, item);
+		if (!OidIsValid(call.def->dead_letter))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("queue \"%s\" has no dead-letter queue",
+							RelationGetRelationName(call.rel)),
+					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
+		if (!queue_message_bury(call.rel, call.def, call.row, reason,
+								item->attempts + item->entry->failures,
+								queue_inflight_error(item->entry)))
+			report_busy(&item->receipt,
+						"Another transaction has locked or changed the message.");
+	}
+	end_call(&call);
+	return call.nitems;
+}
+
+/* ----------------------------------------------------------------
+ *		At once
+ * ----------------------------------------------------------------
+ */
+
+static int
+nack(FunctionCallInfo fcinfo, bool is_array)
+{
+	SettleCall	call;
+	int64		delay = -1;		/* the queue's back-off */
+	char	   *error;
+	int			i;
+
+	if (!PG_ARGISNULL(1))
+		delay = queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay");
+	error = text_argument(fcinfo, 2);
+	read_receipts(fcinfo, "queue.nack()", is_array, &call);
+	mark_all(&call);
+	for (i = 0; i < call.nitems; i++)
+		queue_inflight_nack(call.items[i].entry, call.items[i].def,
+							call.items[i].attempts, delay, error);
+	queue_xact_pop_settled(call.nitems);
+	wake_all(&call);
+	return call.nitems;
+}
+
+static int
+release(FunctionCallInfo fcinfo, bool is_array)
+{
+	SettleCall	call;
+	int			i;
+
+	read_receipts(fcinfo, "queue.release()", is_array, &call);
+	mark_all(&call);
+	for (i = 0; i < call.nitems; i++)
+		queue_inflight_release(call.items[i].entry);
+	queue_xact_pop_settled(call.nitems);
+	wake_all(&call);
+	return call.nitems;
+}
+
+static TimestampTz
+extend(FunctionCallInfo fcinfo, bool is_array)
+{
+	SettleCall	call;
+	TimestampTz deadline;
+	int64		lease;
+	int			i;
+
+	queue_require_arg(fcinfo, 1, "lease");
+	lease = queue_lease_usec(PG_GETARG_INTERVAL_P(1));
+	read_receipts(fcinfo, "queue.extend()", is_array, &call);
+	mark_all(&call);
+	deadline = GetCurrentTimestamp() + lease;
+	for (i = 0; i < call.nitems; i++)
+		queue_inflight_extend(call.items[i].entry, deadline);
+	queue_xact_pop_settled(call.nitems);
+
+	/* a shorter lease ends earlier than its waiters have been told */
+	wake_all(&call);
+	queue_database_poke(MyDatabaseId, deadline);
+	return deadline;
+}
+
+/* First pass of what happens at once: mark the leases, look at the rows. */
+static void
+mark_all(SettleCall *call)
+{
+	int			i;
+
+	for (i = 0; i < call->nitems; i++)
+		begin_settling(call, &call->items[i]);
+	end_call(call);
+}
+
+static void
+wake_all(SettleCall *call)
+{
+	int			i;
+
+	for (i = 0; i < call->nitems; i++)
+		if (i == 0 || call->items[i].receipt.key.relid !=
+			call->items[i - 1].receipt.key.relid)
+			queue_waiter_wake(&call->items[i].receipt.key.relid, 1);
+	if (call->nitems > 0)
+		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+}
+
+/* ----------------------------------------------------------------
+ *		Common parts
+ * ----------------------------------------------------------------
+ */
+
+static char *
+text_argument(FunctionCallInfo fcinfo, int argno)
+{
+	return PG_ARGISNULL(argno) ? NULL :
+		text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+/* Checks that come before the receipts are looked at, and the receipts. */
+static void
+read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
+			  SettleCall *call)
+{
+	ArrayType  *array;
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+	int			i;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly(funcname);
+	PreventCommandIfParallelMode(funcname);
+	queue_require_arg(fcinfo, 0, is_array ? "receipts" : "receipt");
+	memset(call, 0, sizeof(SettleCall));
+	queue_lease_load();
+
+	if (!is_array)
+	{
+		call->items = palloc0(sizeof(Settling));
+		call->nitems = 1;
+		queue_receipt_parse(PG_GETARG_TEXT_PP(0), &call->items[0].receipt);
+		return;
+	}
+
+	array = PG_GETARG_ARRAYTYPE_P(0);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("receipts must be a one-dimensional array")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT,
+					  &values, &nulls, &n);
+	call->items = palloc0(Max(n, 1) * sizeof(Settling));
+	for (i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("receipt must not be null"),
+					 errdetail("Element %d of receipts is null.", i + 1)));
+		queue_receipt_parse(DatumGetTextPP(values[i]), &call->items[i].receipt);
+	}
+
+	/* duplicates count once; and each queue is opened once */
+	qsort(call->items, n, sizeof(Settling), compare_settlings);
+	for (i = 0; i < n; i++)
+		if (i == 0 || compare_settlings(&call->items[i],
+										&call->items[call->nitems - 1]) != 0)
+			call->items[call->nitems++] = call->items[i];
+}
+
+static int
+compare_settlings(const void *a, const void *b)
+{
+	const Receipt *left = &((const Settling *) a)->receipt;
+	const Receipt *right = &((const Settling *) b)->receipt;
+
+	if (left->key.relid != right->key.relid)
+		return left->key.relid < right->key.relid ? -1 : 1;
+	if (left->key.id != right->key.id)
+		return left->key.id < right->key.id ? -1 : 1;
+	if (left->number != right->number)
+		return left->number < right->number ? -1 : 1;
+	if (left->epoch != right->epoch)
+		return left->epoch < right->epoch ? -1 : 1;
+	return 0;
+}
+
+/*
+ * Open the queue, hold the lease, find the row: call->rel, def and row are
+ * those of the item then.  Every way to fail is an error here, after which
+ * the end of the (sub)transaction lets the leases go on that we hold.
+ */
+static void
+begin_settling(SettleCall *call, Settling *item)
+{
+	const Receipt *receipt = &item->receipt;
+	RowState	state;
+
+	if (call->rel == NULL || RelationGetRelid(call->rel) != receipt->key.relid)
+	{
+		end_call(call);
+		if (!SearchSysCacheExists1(RELOID,
+								   ObjectIdGetDatum(receipt->key.relid)))
+			report_lost(receipt, "The queue does not exist any more.");
+		call->rel = queue_open(receipt->key.relid, QUEUE_SETTLE, &call->def);
+		call->row = queue_row_make(call->rel);
+	}
+	item->def = call->def;
+
+	queue_xact_reserve();
+	switch (queue_inflight_settle(&receipt->key, receipt->epoch,
+								  receipt->number, &item->entry))
+	{
+		case SETTLE_OK:
+			queue_xact_push(HOLD_SETTLE, &receipt->key, item->entry);
+			break;
+		case SETTLE_LOST:
+			report_lost(receipt, "The lease has ended.");
+		case SETTLE_SELF:
+			report_lost(receipt, "This transaction has settled the message already.");
+		case SETTLE_BUSY:
+			report_busy(receipt, "Another open transaction has settled the message.");
+	}
+
+	call->row->id = receipt->key.id;
+	call->row->tid = item->entry->tid;
+	call->row->priority = item->entry->priority;
+	state = queue_row_find(call->rel, call->def, call->row);
+	if (state == ROW_GONE)
+		report_lost(receipt, "The message has been deleted.");
+	if (state == ROW_BUSY)
+		report_busy(receipt,
+					"Another transaction is deleting or changing the message.");
+	item->attempts = call->row->attempts;
+}
+
+/* Close the queue that is open, if one is. */
+static void
+end_call(SettleCall *call)
+{
+	if (call->rel == NULL)
+		return;
+	ExecDropSingleTupleTableSlot(call->row->slot);
+	table_close(call->rel, NoLock);
+	call->rel = NULL;
+}
+
+static void
+report_lost(const Receipt *receipt, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_QUEUE_LEASE_LOST),
+			 errmsg("lease on message " INT64_FORMAT " of queue %s is lost",
+					receipt->key.id, queue_qualified_name(receipt->key.relid)),
+			 errdetail_internal("%s", detail),
+			 errhint("Roll back; the message may be delivered again, or is consumed already.")));
+}
+
+static void
+report_busy(const Receipt *receipt, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("could not settle message " INT64_FORMAT " of queue %s",
+					receipt->key.id, queue_qualified_name(receipt->key.relid)),
+			 errdetail_internal("%s", detail),
+			 errhint("Try again when that transaction has ended.")));
+}

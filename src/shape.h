@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * shape.h
+ *		The white list: what a queue table may have, and what it must have.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_SHAPE_H
+#define QUEUE_SHAPE_H
+
+#include "utils/relcache.h"
+
+/* What was found of the things that belong to a queue table */
+typedef struct QueueShape
+{
+	Oid			pkey;
+	Oid			sequence;		/* owned by column id */
+	bool		has_insert_trigger;
+	bool		has_update_trigger;
+} QueueShape;
+
+/*
+ * Look at a table, which is open and locked.  Returns what it has that a
+ * queue table may not have, or lacks of columns or primary key, as a sentence
+ * for an error's detail (palloc'd); NULL if there is nothing of the kind.
+ */
+extern char *queue_shape_violation(Relation rel, QueueShape *shape);
+
+/*
+ * What is missing of the things that create_queue() can add to a table: our
+ * triggers, the sequence.  A sentence, or NULL.
+ */
+extern char *queue_shape_missing(const QueueShape *shape);
+
+/* Has the table all columns of a queue, whatever else it may have? */
+extern bool queue_shape_resembles(Relation rel);
+
+/* Name and type of a column, for CREATE TABLE: "id pg_catalog.int8 NOT NULL" */
+extern char *queue_shape_column_ddl(int attnum);
+
+#endif							/* QUEUE_SHAPE_H */

@@ -1,0 +1,533 @@
+/*-------------------------------------------------------------------------
+ *
+ * storage.c
+ *		Rows of queue tables, below the executor.
+ *
+ * The only file that touches the table and index access methods.  What the
+ * executor would have done is done elsewhere or needs no doing, thanks to the
+ * white list of queue tables (catalog.c):
+ *
+ *	- privileges: queue_open(), on every call
+ *	- row security, rules, CHECK, foreign keys, generated columns, defaults,
+ *	  partitions: a queue table has none
+ *	- triggers: a queue table has two of ours, whose work the callers do
+ *	- NOT NULL: the callers fill all such columns
+ *	- replica identity: the primary key or the full row, both always present
+ *	- read-only transactions, standbys, parallel workers: the SQL functions
+ *
+ * Rows are judged by the current status of transactions (SnapshotDirty), and
+ * only then by the snapshot of the statement.  The second alone would return
+ * rows that are gone already; the first alone, rows that a join in the same
+ * statement cannot see the companions of.  Scanning with a snapshot that is
+ * not MVCC has a welcome effect: serializable transactions take no predicate
+ * locks on the queue, and so the queue gives them no serialization failures.
+ *
+ * A scan with SnapshotDirty may miss a row that is updated behind its back.
+ * To a consumer that row counts as taken, and the end of the update wakes him
+ * (the trigger on UPDATE, or the worker's own note, says so).
+ *
+ * Nothing here waits for another transaction, but queue_row_wait().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "commands/sequence.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "inflight.h"
+#include "queue.h"
+#include "storage.h"
+
+/* rows and bytes that one multi-insert takes */
+#define INSERT_ROWS			1000
+#define INSERT_BYTES		(4 * 1024 * 1024)
+
+/* an allocator this near to a given id is moved there step by step */
+#define NEAR_IDS			1000
+
+/* lock "subobject" by which movers of an allocator exclude each other */
+#define LOCK_ADVANCE		1
+
+struct QueueInsert
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *info;
+	TupleTableSlot **slots;
+	int			nslots;			/* filled */
+	int			nmade;			/* created */
+	Size		nbytes;
+};
+
+static void read_row(MessageRow *row);
+static RowState row_state(MessageRow *row, SnapshotData *dirty);
+static void start_priority(QueueScan *scan);
+static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
+							  int priority);
+static void flush_insert(QueueInsert *insert);
+
+/* ----------------------------------------------------------------
+ *		Reading
+ * ----------------------------------------------------------------
+ */
+
+/* A row with an empty slot, in the current memory context. */
+MessageRow *
+queue_row_make(Relation rel)
+{
+	MessageRow *row = palloc0(sizeof(MessageRow));
+
+	row->slot = table_slot_create(rel, NULL);
+	row->priority = QUEUE_DEFAULT_PRIORITY;
+	ItemPointerSetInvalid(&row->tid);
+	return row;
+}
+
+/* Fill in the columns from the slot. */
+static void
+read_row(MessageRow *row)
+{
+	TupleTableSlot *slot = row->slot;
+
+	slot_getsomeattrs(slot, Anum_message_visible_at);
+	row->tid = slot->tts_tid;
+	row->id = DatumGetInt64(slot->tts_values[Anum_message_id - 1]);
+	row->priority = DatumGetInt16(slot->tts_values[Anum_message_priority - 1]);
+	row->attempts = DatumGetInt16(slot->tts_values[Anum_message_attempts - 1]);
+	row->enqueued_at =
+		DatumGetTimestampTz(slot->tts_values[Anum_message_enqueued_at - 1]);
+	row->visible_at = slot->tts_isnull[Anum_message_visible_at - 1] ? 0 :
+		DatumGetTimestampTz(slot->tts_values[Anum_message_visible_at - 1]);
+}
+
+/* The state of a row that "dirty" has just let pass into the slot. */
+static RowState
+row_state(MessageRow *row, SnapshotData *dirty)
+{
+	bool		should_free;
+	HeapTuple	tuple;
+	bool		is_own;
+
+	if (TransactionIdIsValid(dirty->xmin))
+		return ROW_GONE;		/* another's insert, not committed */
+	if (TransactionIdIsValid(dirty->xmax))
+		return ROW_BUSY;
+	tuple = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
+	is_own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	if (should_free)
+		heap_freetuple(tuple);
+	return is_own ? ROW_OWN : ROW_LIVE;
+}
+
+QueueScan *
+queue_scan_begin(Relation rel, QueueDef *def)
+{
+	QueueScan  *scan = palloc0(sizeof(QueueScan));
+
+	scan->rel = rel;
+	scan->index = index_open(def->pkey, AccessShareLock);
+	InitDirtySnapshot(scan->dirty);
+	scan->row.slot = table_slot_create(rel, NULL);
+	scan->scan = index_beginscan(rel, scan->index, &scan->dirty, NULL, 1, 0);
+	scan->priority = QUEUE_MAX_PRIORITY;
+	start_priority(scan);
+	return scan;
+}
+
+static void
+start_priority(QueueScan *scan)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(scan->priority));
+	index_rescan(scan->scan, &key, 1, NULL, 0);
+}
+
+/*
+ * The next live row, or NULL.  Rows that another transaction is about to
+ * delete are passed over, and so are rows written by our own, unless wanted.
+ */
+MessageRow *
+queue_scan_next(QueueScan *scan)
+{
+	while (scan->priority >= 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!index_getnext_slot(scan->scan, ForwardScanDirection,
+								scan->row.slot))
+		{
+			if (--scan->priority >= 0)
+				start_priority(scan);
+			continue;
+		}
+		scan->row.state = row_state(&scan->row, &scan->dirty);
+		if (scan->row.state == ROW_BUSY)
+			scan->nbusy++;
+		if (scan->row.state == ROW_LIVE ||
+			(scan->row.state == ROW_OWN && scan->wants_own) ||
+			(scan->row.state == ROW_BUSY && scan->wants_busy))
+		{
+			read_row(&scan->row);
+			return &scan->row;
+		}
+	}
+	return NULL;
+}
+
+void
+queue_scan_end(QueueScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->row.slot);
+	index_close(scan->index, NoLock);
+	pfree(scan);
+}
+
+/* Read a row again at its place: has it changed since we claimed it? */
+RowState
+queue_row_fetch(Relation rel, MessageRow *row)
+{
+	SnapshotData dirty;
+	ItemPointerData tid = row->tid;
+	int64		id = row->id;
+	RowState	state;
+
+	InitDirtySnapshot(dirty);
+	if (!table_tuple_fetch_row_version(rel, &tid, &dirty, row->slot))
+		return ROW_GONE;
+	state = row_state(row, &dirty);
+	read_row(row);
+	if (row->id != id)
+	{
+		/* the place holds another message now */
+		row->id = id;
+		return ROW_GONE;
+	}
+	return state;
+}
+
+/*
+ * Find a message by its id: where it was, then by a look-up in each priority,
+ * the last known first.  An update that commits behind a look-up can hide the
+ * row from it, but hardly from two in a row.
+ */
+RowState
+queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
+{
+	RowState	state = ROW_GONE;
+	Relation	index;
+	int			hint = row->priority;
+	int			pass;
+	int			priority;
+
+	if (ItemPointerIsValid(&row->tid))
+		state = queue_row_fetch(rel, row);
+	if (state != ROW_GONE)
+		return state;
+
+	index = index_open(def->pkey, AccessShareLock);
+	for (pass = 0; pass < 2 && state == ROW_GONE; pass++)
+	{
+		state = find_in_index(rel, index, row, hint);
+		for (priority = QUEUE_MAX_PRIORITY;
+			 priority >= 0 && state == ROW_GONE; priority--)
+			if (priority != hint)
+				state = find_in_index(rel, index, row, priority);
+	}
+	index_close(index, NoLock);
+	return state;
+}
+
+static RowState
+find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
+{
+	SnapshotData dirty;
+	IndexScanDesc scan;
+	ScanKeyData keys[2];
+	RowState	state = ROW_GONE;
+
+	InitDirtySnapshot(dirty);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(priority));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(row->id));
+	scan = index_beginscan(rel, index, &dirty, NULL, 2, 0);
+	index_rescan(scan, keys, 2, NULL, 0);
+	while (state == ROW_GONE &&
+		   index_getnext_slot(scan, ForwardScanDirection, row->slot))
+		state = row_state(row, &dirty);
+	if (state != ROW_GONE)
+		read_row(row);
+	index_endscan(scan);
+	return state;
+}
+
+bool
+queue_row_is_visible(Relation rel, MessageRow *row, Snapshot snapshot)
+{
+	return table_tuple_satisfies_snapshot(rel, row->slot, snapshot);
+}
+
+/* ----------------------------------------------------------------
+ *		Changing
+ * ----------------------------------------------------------------
+ */
+
+bool
+queue_row_delete(Relation rel, MessageRow *row)
+{
+	TM_FailureData failure;
+
+	return table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true),
+							  InvalidSnapshot, InvalidSnapshot,
+							  false /* wait */ , &failure,
+							  false /* changingPart */ ) == TM_Ok;
+}
+
+/* Wait for the transaction that is changing the row, if there still is one. */
+void
+queue_row_wait(Relation rel, MessageRow *row)
+{
+	SnapshotData dirty;
+	ItemPointerData tid = row->tid;
+
+	InitDirtySnapshot(dirty);
+	if (table_tuple_fetch_row_version(rel, &tid, &dirty, row->slot) &&
+		TransactionIdIsValid(dirty.xmax))
+		XactLockTableWait(dirty.xmax, rel, &tid, XLTW_Delete);
+}
+
+bool
+queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
+				  bool set_visible_at, TimestampTz visible_at,
+				  const char *last_error)
+{
+	Datum		values[Natts_message] = {0};
+	bool		nulls[Natts_message] = {0};
+	bool		replaces[Natts_message] = {0};
+	bool		should_free;
+	HeapTuple	old;
+	HeapTuple	new;
+	TupleTableSlot *slot;
+	TM_FailureData failure;
+	TU_UpdateIndexes update_indexes;
+	LockTupleMode lockmode;
+	TM_Result	result;
+
+	/* the counter saturates */
+	values[Anum_message_attempts - 1] = Int16GetDatum(Min(attempts, PG_INT16_MAX));
+	replaces[Anum_message_attempts - 1] = true;
+	if (set_visible_at)
+	{
+		values[Anum_message_visible_at - 1] = TimestampTzGetDatum(visible_at);
+		nulls[Anum_message_visible_at - 1] = visible_at == 0;
+		replaces[Anum_message_visible_at - 1] = true;
+	}
+	if (last_error)
+	{
+		values[Anum_message_last_error - 1] = CStringGetTextDatum(last_error);
+		replaces[Anum_message_last_error - 1] = true;
+	}
+
+	old = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
+	new = heap_modify_tuple(old, RelationGetDescr(rel), values, nulls, replaces);
+	if (should_free)
+		heap_freetuple(old);
+	slot = table_slot_create(rel, NULL);
+	ExecForceStoreHeapTuple(new, slot, true);
+	slot->tts_tableOid = RelationGetRelid(rel);
+
+	result = table_tuple_update(rel, &row->tid, slot,
+								GetCurrentCommandId(true),
+								InvalidSnapshot, InvalidSnapshot,
+								false /* wait */ , &failure,
+								&lockmode, &update_indexes);
+	if (result == TM_Ok && update_indexes != TU_None)
+	{
+		EState	   *estate = CreateExecutorState();
+		ResultRelInfo *info = makeNode(ResultRelInfo);
+
+		InitResultRelInfo(info, rel, 0, NULL, 0);
+		ExecOpenIndices(info, false);
+		ExecInsertIndexTuples(info, slot, estate, true, false, NULL, NIL,
+							  update_indexes == TU_Summarizing);
+		ExecCloseIndices(info);
+		FreeExecutorState(estate);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return result == TM_Ok;
+}
+
+/* ----------------------------------------------------------------
+ *		Inserting
+ * ----------------------------------------------------------------
+ */
+
+/* The values given must live until queue_insert_end(). */
+QueueInsert *
+queue_insert_begin(Relation rel)
+{
+	QueueInsert *insert = palloc0(sizeof(QueueInsert));
+
+	insert->rel = rel;
+	insert->estate = CreateExecutorState();
+	insert->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(insert->info, rel, 0, NULL, 0);
+	ExecOpenIndices(insert->info, false);
+	insert->slots = palloc0(INSERT_ROWS * sizeof(TupleTableSlot *));
+	return insert;
+}
+
+void
+queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
+{
+	TupleTableSlot *slot;
+
+	if (insert->nslots == insert->nmade)
+		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
+	slot = insert->slots[insert->nslots++];
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, Natts_message * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, Natts_message * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(insert->rel);
+	insert->nbytes +=
+		toast_raw_datum_size(values[Anum_message_payload - 1]);
+	if (insert->nslots == INSERT_ROWS || insert->nbytes >= INSERT_BYTES)
+		flush_insert(insert);
+}
+
+static void
+flush_insert(QueueInsert *insert)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	int			i;
+
+	CHECK_FOR_INTERRUPTS();
+	if (insert->nslots == 1)
+		table_tuple_insert(insert->rel, insert->slots[0], cid, 0, NULL);
+	else if (insert->nslots > 1)
+		table_multi_insert(insert->rel, insert->slots, insert->nslots, cid, 0,
+						   NULL);
+	for (i = 0; i < insert->nslots; i++)
+	{
+		ResetPerTupleExprContext(insert->estate);
+		ExecInsertIndexTuples(insert->info, insert->slots[i], insert->estate,
+							  false, false, NULL, NIL, false);
+	}
+	insert->nslots = 0;
+	insert->nbytes = 0;
+}
+
+void
+queue_insert_end(QueueInsert *insert)
+{
+	int			i;
+
+	flush_insert(insert);
+	for (i = 0; i < insert->nmade; i++)
+		ExecDropSingleTupleTableSlot(insert->slots[i]);
+	ExecCloseIndices(insert->info);
+	FreeExecutorState(insert->estate);
+	pfree(insert->slots);
+	pfree(insert);
+}
+
+/* ----------------------------------------------------------------
+ *		Ids
+ * ----------------------------------------------------------------
+ */
+
+/* The right to enqueue is INSERT on the table; the sequence is part of it. */
+int64
+queue_next_id(QueueDef *def)
+{
+	return nextval_internal(def->sequence, false);
+}
+
+/*
+ * Move the allocator beyond an id that the owner gave.  Those who move it
+ * exclude each other by a lock held for a moment.  Those who only draw ids do
+ * not take it, so near ids are reached by drawing, which cannot go backwards;
+ * for setval() to do that, others would have to draw NEAR_IDS ids between the
+ * two calls.
+ */
+void
+queue_advance_id(QueueDef *def, int64 id)
+{
+	int64		next;
+
+	LockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
+					   ExclusiveLock);
+	do
+	{
+		next = nextval_internal(def->sequence, false);
+	} while (next < id && id - next < NEAR_IDS);
+	if (next < id)
+		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(def->sequence),
+							Int64GetDatum(id));
+	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
+						 ExclusiveLock);
+}
+
+/* ----------------------------------------------------------------
+ *		Counting
+ * ----------------------------------------------------------------
+ */
+
+void
+queue_count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
+					 int64 *delayed, int64 *exhausted)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	QueueScan  *scan = queue_scan_begin(rel, def);
+	MessageRow *row;
+
+	*ready = *leased = *delayed = *exhausted = 0;
+	while ((row = queue_scan_next(scan)) != NULL)
+	{
+		MessageKey	key;
+		InflightEntry entry;
+		int			failures = 0;
+		TimestampTz due = row->visible_at;
+		bool		is_held = false;
+
+		queue_message_key(&key, row->slot->tts_tableOid, row->id);
+		if (queue_inflight_peek(&key, &entry))
+		{
+			failures = entry.failures;
+			if (entry.state == INFLIGHT_LEASED)
+				is_held = entry.is_settling || entry.deadline > now;
+			else if (entry.state != INFLIGHT_IDLE)
+				is_held = true;
+			else
+				due = Max(due, entry.deadline);
+		}
+		if (is_held)
+			(*leased)++;
+		else if (def->max_attempts > 0 &&
+				 row->attempts + failures >= def->max_attempts)
+			(*exhausted)++;
+		else if (due > now)
+			(*delayed)++;
+		else
+			(*ready)++;
+	}
+	*leased += scan->nbusy;
+	queue_scan_end(scan);
+}

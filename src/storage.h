@@ -1,0 +1,98 @@
+/*-------------------------------------------------------------------------
+ *
+ * storage.h
+ *		Rows of queue tables, below the executor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_STORAGE_H
+#define QUEUE_STORAGE_H
+
+#include "access/genam.h"
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "utils/snapshot.h"
+
+#include "catalog.h"
+
+/* What a row is at this moment, by the status of transactions */
+typedef enum RowState
+{
+	ROW_LIVE,					/* committed, and nobody is changing it */
+	ROW_GONE,					/* not there (any more) */
+	ROW_BUSY,					/* another transaction in progress deletes or
+								 * updates it */
+	ROW_OWN						/* inserted or updated by this transaction */
+} RowState;
+
+/* A row as read; by-reference columns point into the slot */
+typedef struct MessageRow
+{
+	TupleTableSlot *slot;
+	ItemPointerData tid;
+	int64		id;
+	int			priority;
+	int			attempts;
+	TimestampTz enqueued_at;
+	TimestampTz visible_at;		/* 0: at once */
+	RowState	state;			/* as a scan found it */
+} MessageRow;
+
+/* A pass over the live rows of a queue, in order of priority and id */
+typedef struct QueueScan
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	SnapshotData dirty;
+	int			priority;		/* the one being scanned */
+	bool		wants_own;		/* return ROW_OWN rows too */
+	bool		wants_busy;		/* return ROW_BUSY rows too */
+	int64		nbusy;			/* rows passed over because they were busy */
+	MessageRow	row;
+} QueueScan;
+
+extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
+extern MessageRow *queue_scan_next(QueueScan *scan);
+extern void queue_scan_end(QueueScan *scan);
+
+/* Read a row again at its place, into row->slot */
+extern RowState queue_row_fetch(Relation rel, MessageRow *row);
+
+/* Find a message by its id; row->slot must exist, row->tid is a hint */
+extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
+
+/* Does this snapshot see the row in the slot? */
+extern bool queue_row_is_visible(Relation rel, MessageRow *row,
+								 Snapshot snapshot);
+
+/* Delete it; false if another transaction was quicker, or holds a lock */
+extern bool queue_row_delete(Relation rel, MessageRow *row);
+
+/* Wait for a transaction that is changing the row (a step of the worker) */
+extern void queue_row_wait(Relation rel, MessageRow *row);
+
+/* Rewrite the row with another count of attempts, due time and error */
+extern bool queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
+							  bool set_visible_at, TimestampTz visible_at,
+							  const char *last_error);
+
+/* Insert rows; values and nulls by row, Natts_message columns each */
+typedef struct QueueInsert QueueInsert;
+extern QueueInsert *queue_insert_begin(Relation rel);
+extern void queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls);
+extern void queue_insert_end(QueueInsert *insert);
+
+extern void queue_count_messages(Relation rel, QueueDef *def, int64 *ready,
+								 int64 *leased, int64 *delayed,
+								 int64 *exhausted);
+
+/* The next id from the queue's sequence */
+extern int64 queue_next_id(QueueDef *def);
+
+/* Move the allocator beyond an id that was given */
+extern void queue_advance_id(QueueDef *def, int64 id);
+
+extern MessageRow *queue_row_make(Relation rel);
+
+#endif							/* QUEUE_STORAGE_H */

@@ -1,0 +1,520 @@
+/*-------------------------------------------------------------------------
+ *
+ * sweep.c
+ *		One round of a database's worker over its messages.
+ *
+ * The worker adds durability and promptness to what the consumers do
+ * themselves, and nothing depends on it but these:
+ *
+ *	- leases that have lasted for queue.lease_write_delay go to queue.lease
+ *	- failures go to the rows: at once when the message backs off or is at the
+ *	  limit of attempts, else when it has lain unclaimed for a second, since
+ *	  rewriting a row hides the message from older snapshots
+ *	- messages at the limit of attempts go to the dead letters
+ *	- leases past their deadline are ended, and waiters told, even if nobody
+ *	  looks at the queue
+ *	- ends of prepared transactions that no hook has seen are noticed
+ *
+ * A round looks through the in-flight table once, under its locks, and notes
+ * what is to be done in arrays made before; then it does that in a few short
+ * transactions that wait for nobody (lock_timeout is set).  For every message
+ * that it rewrites or moves it holds a claim, as a consumer does, so no
+ * consumer judges a row that is about to change.
+ *
+ * An error with one queue is reported, ends that transaction and is tried
+ * again later, message by message, so that one which cannot be moved does not
+ * keep the others back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "database.h"
+#include "inflight.h"
+#include "lease.h"
+#include "message.h"
+#include "queue.h"
+#include "sweep.h"
+#include "waiter.h"
+#include "xact.h"
+
+/* of each kind of work, what one round takes on */
+#define ROUND_SIZE			1000
+
+/* messages that one transaction rewrites */
+#define STEP_BATCH			100
+
+/* a failed message is counted when it has lain unclaimed for this long */
+#define COUNT_DELAY			USECS_PER_SEC
+
+/* after an error */
+#define RETRY_DELAY			(60 * USECS_PER_SEC)
+#define LOCKED_RETRY_DELAY	USECS_PER_SEC
+
+/* how often to ask whether a prepared transaction has ended */
+#define PREPARED_DELAY		USECS_PER_SEC
+
+typedef struct Round
+{
+	TimestampTz now;
+	TimestampTz next;			/* when there is more to do */
+	int64		write_delay;
+	int			nexpired;
+	int			nwrites;
+	int			nremovals;
+	int			nsteps;
+	MessageKey	expired[ROUND_SIZE];
+	LeaseRecord writes[ROUND_SIZE];
+	MessageKey	removals[ROUND_SIZE];
+	MessageKey	steps[ROUND_SIZE];
+	bool		marks_only;		/* moving has failed: only count */
+} Round;
+
+/* the caller's, where transactions come back to */
+static MemoryContext sweep_context = NULL;
+
+static bool note_work(InflightEntry *entry, void *arg);
+static void note_idle(Round *round, InflightEntry *entry);
+static void note_lease(Round *round, InflightEntry *entry);
+static void add_key(Round *round, MessageKey *keys, int *n,
+					const MessageKey *key);
+static void end_expired(Round *round);
+static void write_leases(Round *round);
+static void take_steps(Round *round);
+static void step_alone(Round *round, const MessageKey *key, bool tries_move);
+static bool step_batch(Round *round, const MessageKey *keys, int nkeys);
+static void step_queue(Round *round, const MessageKey *keys, int nkeys);
+static void step_message(Round *round, Relation rel, QueueDef *def,
+						 const MessageKey *key);
+static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
+static int	compare_keys(const void *a, const void *b);
+static void begin_transaction(const char *activity);
+static void commit_transaction(void);
+static void report_error(bool *is_locked);
+
+TimestampTz
+queue_sweep(void)
+{
+	Round	   *round = palloc(sizeof(Round));
+	TimestampTz next;
+	int			nprepared;
+
+	sweep_context = CurrentMemoryContext;
+	begin_transaction("loading leases");
+	queue_lease_load();
+	commit_transaction();
+
+	round->now = GetCurrentTimestamp();
+	round->next = DT_NOEND;
+	round->write_delay = (int64) queue_lease_write_delay * 1000;
+	round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
+	round->marks_only = false;
+
+	(void) queue_xact_resolve_prepared(&nprepared);
+	if (nprepared > 0)
+		round->next = round->now + PREPARED_DELAY;
+
+	if (queue_inflight_size() > 0)
+	{
+		queue_inflight_visit(note_work, round);
+		end_expired(round);
+		write_leases(round);
+		take_steps(round);
+	}
+	next = round->next;
+	pfree(round);
+	return next;
+}
+
+void
+queue_sweep_leases(void)
+{
+	Round	   *round = palloc(sizeof(Round));
+
+	sweep_context = CurrentMemoryContext;
+	do
+	{
+		round->now = GetCurrentTimestamp();
+		round->next = DT_NOEND;
+		round->write_delay = 0;
+		round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
+		queue_inflight_visit(note_work, round);
+		write_leases(round);
+	} while (round->nwrites == ROUND_SIZE);
+	pfree(round);
+}
+
+/* ----------------------------------------------------------------
+ *		What is there to do?  All partitions are locked: no allocation.
+ * ----------------------------------------------------------------
+ */
+
+static bool
+note_work(InflightEntry *entry, void *arg)
+{
+	Round	   *round = arg;
+
+	if (entry->state == INFLIGHT_IDLE)
+		note_idle(round, entry);
+	else if (entry->state == INFLIGHT_LEASED && !entry->is_settling)
+		note_lease(round, entry);
+	return true;
+}
+
+static void
+note_idle(Round *round, InflightEntry *entry)
+{
+	TimestampTz at = entry->since;
+
+	if (entry->is_durable)
+		add_key(round, round->removals, &round->nremovals, &entry->key);
+	if (entry->failures == 0 && !entry->is_exhausted)
+		return;
+	if (!entry->is_exhausted &&
+		!(entry->is_delayed && entry->deadline > round->now))
+		at += COUNT_DELAY;
+	if (at > round->now)
+		round->next = Min(round->next, at);
+	else
+		add_key(round, round->steps, &round->nsteps, &entry->key);
+}
+
+static void
+note_lease(Round *round, InflightEntry *entry)
+{
+	LeaseRecord *record;
+	TimestampTz at = entry->since + round->write_delay;
+
+	if (entry->deadline <= round->now)
+	{
+		add_key(round, round->expired, &round->nexpired, &entry->key);
+		return;
+	}
+	round->next = Min(round->next, entry->deadline);
+	if (entry->is_written)
+		return;
+	if (at > round->now || round->nwrites == ROUND_SIZE)
+	{
+		round->next = Min(round->next, at);
+		return;
+	}
+	record = &round->writes[round->nwrites++];
+	record->key = entry->key;
+	record->epoch = entry->epoch;
+	record->number = entry->number;
+	record->deadline = entry->deadline;
+
+	/* from now on its end has to take a row away */
+	entry->is_durable = true;
+}
+
+static void
+add_key(Round *round, MessageKey *keys, int *n, const MessageKey *key)
+{
+	if (*n < ROUND_SIZE)
+		keys[(*n)++] = *key;
+	else
+		round->next = round->now;
+}
+
+/* ----------------------------------------------------------------
+ *		Leases
+ * ----------------------------------------------------------------
+ */
+
+static void
+end_expired(Round *round)
+{
+	int			i;
+
+	for (i = 0; i < round->nexpired; i++)
+	{
+		if (!queue_inflight_expire(&round->expired[i], round->now))
+			continue;
+		queue_waiter_wake(&round->expired[i].relid, 1);
+
+		/* look again: it may be at its limit, or durable */
+		round->next = round->now;
+	}
+}
+
+static void
+write_leases(Round *round)
+{
+	int			i;
+
+	if (round->nwrites == 0 && round->nremovals == 0)
+		return;
+	PG_TRY();
+	{
+		begin_transaction("writing leases");
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (OidIsValid(queue_catalog_relid("lease")))
+		{
+			if (round->nremovals > 0)
+				queue_lease_remove(round->removals, round->nremovals);
+			if (round->nwrites > 0)
+				queue_lease_write(round->writes, round->nwrites);
+		}
+		PopActiveSnapshot();
+		commit_transaction();
+		for (i = 0; i < round->nremovals; i++)
+			queue_inflight_lease_removed(&round->removals[i]);
+		for (i = 0; i < round->nwrites; i++)
+			queue_inflight_lease_written(&round->writes[i].key,
+										 round->writes[i].number,
+										 round->writes[i].deadline);
+	}
+	PG_CATCH();
+	{
+		bool		is_locked;
+
+		report_error(&is_locked);
+		round->next = Min(round->next, round->now +
+						  (is_locked ? LOCKED_RETRY_DELAY : RETRY_DELAY));
+	}
+	PG_END_TRY();
+}
+
+/* ----------------------------------------------------------------
+ *		Counting failures, moving dead letters
+ * ----------------------------------------------------------------
+ */
+
+static void
+take_steps(Round *round)
+{
+	int			first = 0;
+
+	qsort(round->steps, round->nsteps, sizeof(MessageKey), compare_keys);
+	while (first < round->nsteps)
+	{
+		int			n = 1;
+		int			i;
+
+		while (first + n < round->nsteps && n < STEP_BATCH &&
+			   round->steps[first + n].relid == round->steps[first].relid)
+			n++;
+		if (!step_batch(round, &round->steps[first], n))
+			for (i = 0; i < n; i++)
+				step_alone(round, &round->steps[first + i], n > 1);
+		first += n;
+	}
+}
+
+/*
+ * One message, after an error.  If it cannot be moved, its row is to say at
+ * least that it has exhausted its attempts.
+ */
+static void
+step_alone(Round *round, const MessageKey *key, bool tries_move)
+{
+	if (tries_move && step_batch(round, key, 1))
+		return;
+	round->marks_only = true;
+	(void) step_batch(round, key, 1);
+	round->marks_only = false;
+	queue_inflight_postpone(key, round->now + RETRY_DELAY);
+	round->next = Min(round->next, round->now + RETRY_DELAY);
+}
+
+/* In a transaction of its own; false if there was an error. */
+static bool
+step_batch(Round *round, const MessageKey *keys, int nkeys)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		begin_transaction("counting failures");
+		PushActiveSnapshot(GetTransactionSnapshot());
+		step_queue(round, keys, nkeys);
+		PopActiveSnapshot();
+		commit_transaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		bool		is_locked;
+		int			i;
+
+		report_error(&is_locked);
+		for (i = 0; is_locked && i < nkeys; i++)
+			queue_inflight_postpone(&keys[i], round->now + LOCKED_RETRY_DELAY);
+		if (is_locked)
+			round->next = Min(round->next, round->now + LOCKED_RETRY_DELAY);
+		done = is_locked;
+	}
+	PG_END_TRY();
+	return done;
+}
+
+static void
+step_queue(Round *round, const MessageKey *keys, int nkeys)
+{
+	Oid			relid = keys[0].relid;
+	Oid			save_userid;
+	int			save_sec_context;
+	Relation	rel;
+	QueueDef   *def;
+	Hold	   *hold;
+	int			i;
+
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+	{
+		/* the queue is dropped, and with it what there was to remember */
+		for (i = 0; i < nkeys; i++)
+			if (claim_step(round, &keys[i], &hold))
+				hold->counted = PG_UINT16_MAX;
+		return;
+	}
+
+	rel = queue_open(relid, QUEUE_SYSTEM, &def);
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(rel->rd_rel->relowner,
+						   save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	for (i = 0; i < nkeys; i++)
+		step_message(round, rel, def, &keys[i]);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	queue_xact_note_queue(relid);
+	table_close(rel, NoLock);
+}
+
+/*
+ * Count the failures of one message, or move it.  The hold that is left tells
+ * the commit how many failures the row knows then.
+ */
+static void
+step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
+{
+	Hold	   *hold;
+	InflightEntry *entry;
+	MessageRow *row;
+	RowState	state;
+	bool		done = true;
+
+	if (!claim_step(round, key, &hold))
+		return;
+	entry = hold->entry;
+	hold->counted = entry->failures;
+
+	row = queue_row_make(rel);
+	row->id = key->id;
+	row->tid = entry->tid;
+	row->priority = entry->priority;
+	state = queue_row_find(rel, def, row);
+	if (state == ROW_LIVE)
+	{
+		int			failed = row->attempts + entry->failures;
+		char	   *error = queue_inflight_error(entry);
+
+		hold->is_exhausted = round->marks_only &&
+			def->max_attempts > 0 && failed >= def->max_attempts;
+		if (def->max_attempts > 0 && failed >= def->max_attempts &&
+			OidIsValid(def->dead_letter) && !round->marks_only)
+			done = queue_message_bury(rel, def, row, "max_attempts reached",
+									  failed, error);
+		else if (entry->failures > 0)
+			done = queue_row_rewrite(rel, row, failed,
+									 entry->is_delayed &&
+									 entry->deadline > round->now,
+									 entry->deadline, error);
+	}
+	else if (state != ROW_GONE)
+		done = false;
+	ExecDropSingleTupleTableSlot(row->slot);
+
+	/* somebody else is changing the row: leave it to him for now */
+	if (!done)
+	{
+		queue_inflight_unclaim(entry);
+		queue_xact_pop(hold);
+		queue_inflight_postpone(key, round->now + LOCKED_RETRY_DELAY);
+		round->next = Min(round->next, round->now + LOCKED_RETRY_DELAY);
+	}
+}
+
+static bool
+claim_step(Round *round, const MessageKey *key, Hold **hold)
+{
+	InflightEntry *entry;
+	int			failures;
+	TimestampTz due = DT_NOEND;
+
+	queue_xact_reserve();
+	if (queue_inflight_claim(key, round->now, true, &entry, &failures,
+							 &due) != CLAIM_OK)
+		return false;
+	*hold = queue_xact_push(HOLD_STEP, key, entry);
+	return true;
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	const MessageKey *left = a;
+	const MessageKey *right = b;
+
+	if (left->relid != right->relid)
+		return left->relid < right->relid ? -1 : 1;
+	if (left->id != right->id)
+		return left->id < right->id ? -1 : 1;
+	return 0;
+}
+
+/* ----------------------------------------------------------------
+ *		Transactions
+ * ----------------------------------------------------------------
+ */
+
+static void
+begin_transaction(const char *activity)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+static void
+commit_transaction(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(sweep_context);
+
+	/* nobody else flushes a worker's counts, which autovacuum goes by */
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Report the current error, unless somebody only held a lock, and end its
+ * transaction.
+ */
+static void
+report_error(bool *is_locked)
+{
+	int			code = geterrcode();
+
+	*is_locked = code == ERRCODE_LOCK_NOT_AVAILABLE;
+
+	/* asked to leave, or the like: not to be swallowed */
+	if (code == ERRCODE_ADMIN_SHUTDOWN || code == ERRCODE_QUERY_CANCELED)
+		PG_RE_THROW();
+	if (!*is_locked)
+		EmitErrorReport();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(sweep_context);
+	FlushErrorState();
+	pgstat_report_activity(STATE_IDLE, NULL);
+}

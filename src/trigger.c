@@ -1,0 +1,214 @@
+/*-------------------------------------------------------------------------
+ *
+ * trigger.c
+ *		The triggers of a queue table: plain INSERT, COPY and UPDATE.
+ *
+ * They make a plain INSERT an enqueue: fill what only the server sets, and
+ * note the queue so that its waiters are woken at the commit.  The functions
+ * of this extension insert below the executor and do not come by here.
+ *
+ * Both triggers are enabled ALWAYS, so that rows that arrive by logical
+ * replication are announced too; in replica role nothing is refused.  A row
+ * that comes with an id is taken as it is: it is restored, or its owner knows
+ * what he does.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "message.h"
+#include "queue.h"
+#include "xact.h"
+
+PG_FUNCTION_INFO_V1(queue_before_insert);
+PG_FUNCTION_INFO_V1(queue_before_update);
+
+static TriggerData *check_trigger(FunctionCallInfo fcinfo, const char *name,
+								  bool is_update);
+static bool is_replica_role(void);
+static void refuse_column(Relation rel, int attnum);
+static void check_values(Datum *values, bool *nulls);
+static void set_default(Datum *values, bool *nulls, int attnum, Datum value);
+
+Datum
+queue_before_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = check_trigger(fcinfo, "before_insert", false);
+	Relation	rel = trigdata->tg_relation;
+	QueueDef   *def = queue_def(rel);
+	Datum		values[Natts_message];
+	bool		nulls[Natts_message];
+	bool		has_id;
+
+	/* a column too many, or too few: leave the row to the server */
+	if (!def->is_queue || RelationGetNumberOfAttributes(rel) != Natts_message)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue", RelationGetRelationName(rel)),
+				 errdetail("The table has no settings in queue.queue, or other columns than a queue."),
+				 errhint("If it was restored without its settings, call queue.create_queue() on it.")));
+
+	heap_deform_tuple(trigdata->tg_trigtuple, RelationGetDescr(rel),
+					  values, nulls);
+	has_id = !nulls[Anum_message_id - 1];
+
+	if (!is_replica_role())
+	{
+		static const int server_columns[] = {
+			Anum_message_id, Anum_message_attempts, Anum_message_enqueued_at,
+			Anum_message_last_error
+		};
+		int			i;
+
+		for (i = 0; i < lengthof(server_columns); i++)
+			if (!nulls[server_columns[i] - 1] &&
+				!object_ownercheck(RelationRelationId, RelationGetRelid(rel),
+								   GetUserId()))
+				refuse_column(rel, server_columns[i]);
+		check_values(values, nulls);
+		if (!has_id)
+		{
+			if (!nulls[Anum_message_expires_at - 1])
+				queue_not_supported("expires_at");
+			if (!nulls[Anum_message_group_key - 1])
+				queue_not_supported("group_key");
+			queue_check_not_paused(rel, def, QUEUE_ENQUEUE);
+		}
+	}
+
+	if (has_id)
+		queue_advance_id(def, DatumGetInt64(values[Anum_message_id - 1]));
+	else
+		set_default(values, nulls, Anum_message_id,
+					Int64GetDatum(queue_next_id(def)));
+	set_default(values, nulls, Anum_message_priority,
+				Int16GetDatum(QUEUE_DEFAULT_PRIORITY));
+	set_default(values, nulls, Anum_message_attempts, Int16GetDatum(0));
+	set_default(values, nulls, Anum_message_enqueued_at,
+				TimestampTzGetDatum(GetCurrentTimestamp()));
+	queue_xact_note_queue(RelationGetRelid(rel));
+	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),
+										   values, nulls));
+}
+
+Datum
+queue_before_update(PG_FUNCTION_ARGS)
+{
+	static const int free_columns[] = {
+		Anum_message_priority, Anum_message_correlation_id,
+		Anum_message_headers, Anum_message_payload
+	};
+	TriggerData *trigdata = check_trigger(fcinfo, "before_update", true);
+	Relation	rel = trigdata->tg_relation;
+	TupleDesc	desc = RelationGetDescr(rel);
+	Datum		old_values[Natts_message];
+	Datum		new_values[Natts_message];
+	bool		old_nulls[Natts_message];
+	bool		new_nulls[Natts_message];
+	int			i;
+	int			j;
+
+	/* the new version is announced: one that was free is looked for again */
+	queue_xact_note_queue(RelationGetRelid(rel));
+	if (is_replica_role() || desc->natts != Natts_message)
+		return PointerGetDatum(trigdata->tg_newtuple);
+
+	heap_deform_tuple(trigdata->tg_trigtuple, desc, old_values, old_nulls);
+	heap_deform_tuple(trigdata->tg_newtuple, desc, new_values, new_nulls);
+	for (i = 0; i < Natts_message; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		bool		is_free = false;
+
+		for (j = 0; j < lengthof(free_columns); j++)
+			is_free |= free_columns[j] == i + 1;
+		if (is_free || (old_nulls[i] && new_nulls[i]))
+			continue;
+		if (old_nulls[i] != new_nulls[i] ||
+			!datum_image_eq(old_values[i], new_values[i],
+							att->attbyval, att->attlen))
+			refuse_column(rel, i + 1);
+	}
+	check_values(new_values, new_nulls);
+	return PointerGetDatum(trigdata->tg_newtuple);
+}
+
+static TriggerData *
+check_trigger(FunctionCallInfo fcinfo, const char *name, bool is_update)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	queue_require_preload();
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
+		(is_update ? !TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) :
+		 !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function queue.%s() is for the triggers of queue tables only",
+						name)));
+	return trigdata;
+}
+
+static bool
+is_replica_role(void)
+{
+	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
+}
+
+static void
+refuse_column(Relation rel, int attnum)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for column \"%s\" of queue \"%s\"",
+					NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname),
+					RelationGetRelationName(rel)),
+			 errdetail("The server sets this column; the owner may give a value in INSERT, nobody in UPDATE."),
+			 errhint("Leave the column out.")));
+}
+
+/* What enqueue() refuses is refused here. */
+static void
+check_values(Datum *values, bool *nulls)
+{
+	if (!nulls[Anum_message_priority - 1])
+	{
+		int			priority = DatumGetInt16(values[Anum_message_priority - 1]);
+
+		if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid priority: %d", priority),
+					 errdetail("Priorities are 0 to %d, higher ones first.",
+							   QUEUE_MAX_PRIORITY)));
+	}
+	if (!nulls[Anum_message_attempts - 1] &&
+		DatumGetInt16(values[Anum_message_attempts - 1]) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("attempts must not be negative")));
+	if (!nulls[Anum_message_headers - 1])
+		queue_check_headers(values[Anum_message_headers - 1]);
+}
+
+static void
+set_default(Datum *values, bool *nulls, int attnum, Datum value)
+{
+	if (!nulls[attnum - 1])
+		return;
+	values[attnum - 1] = value;
+	nulls[attnum - 1] = false;
+}

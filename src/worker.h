@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *		Processes: the leader, and one worker per database.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_WORKER_H
+#define QUEUE_WORKER_H
+
+#include "nodes/parsenodes.h"
+#include "utils/timestamp.h"
+
+/* leader.c: register the leader; from _PG_init while preloading */
+extern void queue_worker_register(void);
+
+/*
+ * Keep the worker of a database away while DDL needs the database alone:
+ * called by the ProcessUtility hook before and after.  Returns the database
+ * whose worker is held, InvalidOid if the statement needs none.
+ */
+extern Oid	queue_worker_hold(Node *stmt);
+extern void queue_worker_release(Oid dbid);
+
+/* true in a worker of ours (leader or per-database) */
+extern bool queue_is_worker;
+
+/* Is this worker to leave?  A round asks between two transactions, and
+ * returns early if so; it is ended by force some seconds later. */
+extern bool queue_worker_must_leave(void);
+
+/* Shared by leader and worker */
+extern void queue_worker_report_name(const char *name);
+extern void queue_worker_nap(TimestampTz wake_at, uint32 wait_event);
+
+PGDLLEXPORT extern void queue_leader_main(Datum arg);
+PGDLLEXPORT extern void queue_worker_main(Datum arg);
+
+#endif							/* QUEUE_WORKER_H */

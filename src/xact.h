@@ -1,0 +1,65 @@
+/*-------------------------------------------------------------------------
+ *
+ * xact.h
+ *		What a transaction holds, and what its end does about it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_XACT_H
+#define QUEUE_XACT_H
+
+#include "inflight.h"
+
+typedef enum HoldKind
+{
+	HOLD_NONE,					/* dealt with */
+	HOLD_CLAIM,					/* being judged */
+	HOLD_TAKE,					/* dequeued: the row is deleted by us */
+	HOLD_LEASE,					/* received: ends if we roll back */
+	HOLD_SETTLE,				/* lease settled: the row is deleted by us */
+	HOLD_STEP					/* the worker's: row rewritten or moved */
+} HoldKind;
+
+typedef struct Hold
+{
+	HoldKind	kind;
+	SubTransactionId subid;
+	InflightEntry *entry;		/* not for HOLD_LEASE */
+	MessageKey	key;
+	uint64		number;			/* HOLD_LEASE: fence */
+	int			counted;		/* HOLD_STEP: failures that the row tells now */
+	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
+} Hold;
+
+extern Size queue_xact_shmem_size(void);
+extern void queue_xact_shmem_init(void);
+
+/* registers the callbacks; from _PG_init, in every backend */
+extern void queue_xact_init(void);
+
+/*
+ * Holds.  Reserve first (may throw), then claim or settle, then push (never
+ * throws): so no entry is ever held that the end of the transaction does not
+ * know of.  A pointer is good until the next reserve.
+ */
+extern void queue_xact_reserve(void);
+extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
+							 InflightEntry *entry);
+/* the hold pushed last is dealt with */
+extern void queue_xact_pop(Hold *hold);
+/* ... the last n of them, all HOLD_SETTLE */
+extern void queue_xact_pop_settled(int n);
+
+/* Wake who waits for this queue when this transaction commits. */
+extern void queue_xact_note_queue(Oid relid);
+
+/* Tell the leader about this database when this transaction commits. */
+extern void queue_xact_note_database(void);
+
+/*
+ * Finish what prepared transactions of this database held, if they ended, and
+ * wake who waits; true if there was any.
+ */
+extern bool queue_xact_resolve_prepared(int *remaining);
+
+#endif							/* QUEUE_XACT_H */
