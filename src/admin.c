@@ -61,6 +61,7 @@ extern Datum queue_wait(PG_FUNCTION_ARGS);
 static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
 					   const char *call);
 static Relation open_to_drop(Oid relid);
+static void check_droppable(Oid relid);
 static Oid	dead_letter_to_drop(Oid relid);
 static void drop_table(Oid relid);
 static void counts_of(Oid relid, Datum *values, bool *nulls);
@@ -155,7 +156,6 @@ queue_drop_queue(PG_FUNCTION_ARGS)
 {
 	Oid			relid;
 	Oid			dead_letter;
-	Relation	rel;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.drop_queue()");
@@ -163,11 +163,7 @@ queue_drop_queue(PG_FUNCTION_ARGS)
 	queue_require_arg(fcinfo, 0, "queue");
 	relid = PG_GETARG_OID(0);
 
-	rel = open_to_drop(relid);
-	if (!queue_settings_exist(relid, NULL))
-		queue_check_shape(rel, queue_def(rel));
-	table_close(rel, NoLock);
-
+	table_close(open_to_drop(relid), NoLock);
 	dead_letter = dead_letter_to_drop(relid);
 	drop_table(relid);
 	if (OidIsValid(dead_letter))
@@ -380,37 +376,44 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
 }
 
 /*
- * Lock a table that its owner wants dropped.  Others are turned away before
- * they could make anybody wait for them.
+ * Lock a queue that its owner wants dropped.  Who is not the owner, or names a
+ * table that is no queue, is turned away before he could make anybody wait.
  */
 static Relation
 open_to_drop(Oid relid)
 {
-	char	   *name = get_rel_name(relid);
-	Relation	rel = NULL;
+	Relation	rel;
 
-	if (name != NULL)
-	{
-		if (get_rel_relkind(relid) != RELKIND_RELATION)
-			ereport(ERROR,
-					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					 errmsg("\"%s\" is not a queue", name),
-					 errdetail_relkind_not_supported(get_rel_relkind(relid))));
-		if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
-			aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
-		rel = try_table_open(relid, AccessExclusiveLock);
-	}
-	if (rel == NULL)
+	check_droppable(relid);
+	rel = try_table_open(relid, AccessExclusiveLock);
+
+	/* much may have happened while we waited */
+	check_droppable(relid);
+	return rel;
+}
+
+static void
+check_droppable(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("queue with OID %u does not exist", relid)));
-
-	/* the owner may have changed while we waited */
+	if (get_rel_relkind(relid) != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue", name),
+				 errdetail_relkind_not_supported(get_rel_relkind(relid))));
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE,
-					   RelationGetRelationName(rel));
-
-	return rel;
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
+	if (!queue_settings_exist(relid, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue", name),
+				 errdetail("It has no settings in table queue.queue."),
+				 errhint("Use DROP TABLE to drop a table.")));
 }
 
 /*

@@ -45,10 +45,11 @@
 PG_FUNCTION_INFO_V1(queue_create_queue);
 
 static Oid	creation_schema(text *name, char **relname);
-static Oid	make_queue(Oid table, Oid schema, const char *relname,
-					   const QueueSettings *settings, bool is_unlogged);
+static Oid	make_table(Oid schema, const char *relname, const char *source,
+					   bool is_unlogged);
 static Oid	make_dead_letter_queue(Oid schema, const char *source,
 								   const QueueSettings *source_settings);
+static void make_settings(Oid relid, const QueueSettings *settings);
 static Oid	find_adoptable(Oid schema, const char *relname,
 						   const char *source);
 static void report_name_taken(const char *relname, const char *source);
@@ -58,7 +59,6 @@ static void create_sequence(Oid schema, const char *relname);
 static void create_trigger(const char *table, const char *trigger,
 						   const char *event, const char *function);
 static void advance_sequence(Oid sequence, const char *table);
-static void insert_settings(Oid relid, const QueueSettings *settings);
 
 
 /*
@@ -71,7 +71,7 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	QueueSettings settings;
 	char	   *relname;
 	Oid			schema;
-	Oid			table;
+	Oid			relid;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.create_queue()");
@@ -92,20 +92,20 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	queue_check_settings(&settings);
 
 	schema = creation_schema(PG_GETARG_TEXT_PP(0), &relname);
-	table = find_adoptable(schema, relname, NULL);
+	relid = make_table(schema, relname, NULL, PG_GETARG_BOOL(6));
 	if (settings.own_dead_letter)
 		settings.dead_letter = make_dead_letter_queue(schema, relname,
 													  &settings);
 	else
-		queue_check_dead_letter(settings.dead_letter, table);
+		queue_check_dead_letter(settings.dead_letter, relid);
+	make_settings(relid, &settings);
 
-	PG_RETURN_OID(make_queue(table, schema, relname, &settings,
-							 PG_GETARG_BOOL(6)));
+	PG_RETURN_OID(relid);
 }
 
 /*
  * Split a name as CREATE TABLE would, and find the schema that the queue goes
- * to, by the caller's search_path.
+ * to, by the caller's search_path.  He must be allowed to create there.
  */
 static Oid
 creation_schema(text *name, char **relname)
@@ -124,19 +124,20 @@ creation_schema(text *name, char **relname)
 				 errdetail("Messages are for other sessions.")));
 
 	*relname = rv->relname;
-	return schema;
+	return RangeVarGetAndCheckCreationNamespace(rv, NoLock, NULL);
 }
 
 /*
- * Make a queue of the table that find_adoptable() found, or of a new one.
+ * The table of a queue: a new one, or one that can be adopted.  "source" is
+ * given if this is to be the dead-letter queue that comes with a queue of that
+ * name.
  */
 static Oid
-make_queue(Oid table, Oid schema, const char *relname,
-		   const QueueSettings *settings, bool is_unlogged)
+make_table(Oid schema, const char *relname, const char *source,
+		   bool is_unlogged)
 {
-	Oid			relid = table;
+	Oid			relid = find_adoptable(schema, relname, source);
 	int			guc_level = queue_ddl_begin();
-	Relation	rel;
 
 	if (OidIsValid(relid))
 		adopt_table(relid, schema, relname);
@@ -148,13 +149,6 @@ make_queue(Oid table, Oid schema, const char *relname,
 			elog(ERROR, "table \"%s\" has disappeared", relname);
 	}
 	queue_ddl_end(guc_level);
-
-	insert_settings(relid, settings);
-
-	/* an event trigger may have had a hand in it */
-	rel = table_open(relid, NoLock);
-	queue_check_shape(rel, queue_def(rel));
-	table_close(rel, NoLock);
 
 	return relid;
 }
@@ -169,21 +163,63 @@ make_dead_letter_queue(Oid schema, const char *source,
 					   const QueueSettings *source_settings)
 {
 	char	   *relname = makeObjectName(source, NULL, "dead");
-	Oid			table = find_adoptable(schema, relname, source);
+	Oid			relid = make_table(schema, relname, source,
+								   false /* logged */ );
 	QueueSettings settings = *source_settings;
 
 	settings.max_attempts = 0;
 	settings.dead_letter = InvalidOid;
 	settings.own_dead_letter = false;
+	make_settings(relid, &settings);
 
-	return make_queue(table, schema, relname, &settings, false /* logged */ );
+	return relid;
+}
+
+/*
+ * Give a table its row in queue.queue, which makes it a queue.
+ */
+static void
+make_settings(Oid relid, const QueueSettings *settings)
+{
+	Relation	catalog = queue_settings_open(RowExclusiveLock);
+	Relation	rel;
+	Datum		values[Natts_settings];
+	bool		nulls[Natts_settings] = {false};
+	HeapTuple	tuple;
+
+	values[Anum_settings_queue - 1] = ObjectIdGetDatum(relid);
+	values[Anum_settings_lease - 1] = IntervalPGetDatum(settings->lease);
+	values[Anum_settings_max_attempts - 1] =
+		Int32GetDatum(settings->max_attempts);
+	values[Anum_settings_retry_delay - 1] =
+		IntervalPGetDatum(settings->retry_delay);
+	values[Anum_settings_retry_max_delay - 1] =
+		IntervalPGetDatum(settings->retry_max_delay);
+	values[Anum_settings_dead_letter - 1] =
+		ObjectIdGetDatum(settings->dead_letter);
+	nulls[Anum_settings_dead_letter - 1] = !OidIsValid(settings->dead_letter);
+	values[Anum_settings_own_dead_letter - 1] =
+		BoolGetDatum(settings->own_dead_letter);
+	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(false);
+	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(false);
+
+	tuple = heap_form_tuple(RelationGetDescr(catalog), values, nulls);
+	CatalogTupleInsert(catalog, tuple);
+	heap_freetuple(tuple);
+	table_close(catalog, NoLock);
+	queue_def_invalidate(relid);
+	CommandCounterIncrement();
+
+	/* an event trigger may have had a hand in it */
+	rel = table_open(relid, NoLock);
+	queue_check_shape(rel, queue_def(rel));
+	table_close(rel, NoLock);
 }
 
 /*
  * Is there a table of this name which the caller may make a queue?  InvalidOid
  * if the name is free, an error if something else has it.  Locks the table so
- * that nobody writes to it.  "source" is given if this is to be the dead-letter
- * queue that comes with a queue of that name.
+ * that nobody writes to it.
  */
 static Oid
 find_adoptable(Oid schema, const char *relname, const char *source)
@@ -327,36 +363,4 @@ advance_sequence(Oid sequence, const char *table)
 								  " WHERE m.id > 0 AND m.id >= s.last_value",
 								  sequence, table,
 								  queue_qualified_name(sequence)));
-}
-
-static void
-insert_settings(Oid relid, const QueueSettings *settings)
-{
-	Relation	catalog = queue_settings_open(RowExclusiveLock);
-	Datum		values[Natts_settings];
-	bool		nulls[Natts_settings] = {false};
-	HeapTuple	tuple;
-
-	values[Anum_settings_queue - 1] = ObjectIdGetDatum(relid);
-	values[Anum_settings_lease - 1] = IntervalPGetDatum(settings->lease);
-	values[Anum_settings_max_attempts - 1] =
-		Int32GetDatum(settings->max_attempts);
-	values[Anum_settings_retry_delay - 1] =
-		IntervalPGetDatum(settings->retry_delay);
-	values[Anum_settings_retry_max_delay - 1] =
-		IntervalPGetDatum(settings->retry_max_delay);
-	values[Anum_settings_dead_letter - 1] =
-		ObjectIdGetDatum(settings->dead_letter);
-	nulls[Anum_settings_dead_letter - 1] = !OidIsValid(settings->dead_letter);
-	values[Anum_settings_own_dead_letter - 1] =
-		BoolGetDatum(settings->own_dead_letter);
-	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(false);
-	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(false);
-
-	tuple = heap_form_tuple(RelationGetDescr(catalog), values, nulls);
-	CatalogTupleInsert(catalog, tuple);
-	heap_freetuple(tuple);
-	table_close(catalog, NoLock);
-	queue_def_invalidate(relid);
-	CommandCounterIncrement();
 }

@@ -299,6 +299,9 @@ trigger_violation(Relation rel, QueueShape *shape)
 		int16		type = TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE;
 		bool	   *has_it = NULL;
 
+		/* of a deferrable constraint, whose index will be found */
+		if (trigger->tgfoid == F_UNIQUE_KEY_RECHECK)
+			continue;
 		if (RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_NONE)
 			return psprintf("It takes part in a foreign key constraint \"%s\".",
 							get_constraint_name(trigger->tgconstraint));
@@ -372,7 +375,9 @@ index_violation(Relation rel, QueueShape *shape)
 		else if (index->indisprimary)
 		{
 			shape->pkey = index_oid;
-			if (!is_proper_pkey(index, access_method))
+			if (!index->indimmediate)
+				problem = "Its primary key \"%s\" is deferrable.";
+			else if (!is_proper_pkey(index, access_method))
 				problem = "Its primary key \"%s\" is not on (priority, id) alone.";
 		}
 		else if (index->indisunique)
@@ -398,7 +403,6 @@ is_proper_pkey(Form_pg_index index, Oid access_method)
 		index->indnkeyatts == 2 &&
 		index->indkey.values[0] == Anum_message_priority &&
 		index->indkey.values[1] == Anum_message_id &&
-		index->indimmediate &&
 		index->indisvalid;
 }
 

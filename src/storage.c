@@ -41,6 +41,7 @@
 #include "commands/sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -76,6 +77,7 @@ struct QueueInsert
 static void read_row(MessageRow *row);
 static RowState row_state(MessageRow *row, SnapshotData *dirty);
 static void start_priority(QueueScan *scan);
+static void note_busy(QueueScan *scan);
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
 							  int priority);
 static void flush_insert(QueueInsert *insert);
@@ -177,7 +179,7 @@ queue_scan_next(QueueScan *scan)
 		}
 		scan->row.state = row_state(&scan->row, &scan->dirty);
 		if (scan->row.state == ROW_BUSY)
-			scan->nbusy++;
+			note_busy(scan);
 		if (scan->row.state == ROW_LIVE ||
 			(scan->row.state == ROW_OWN && scan->wants_own) ||
 			(scan->row.state == ROW_BUSY && scan->wants_busy))
@@ -187,6 +189,22 @@ queue_scan_next(QueueScan *scan)
 		}
 	}
 	return NULL;
+}
+
+/* Somebody is deleting or changing it.  If he is one of ours, his end tells. */
+static void
+note_busy(QueueScan *scan)
+{
+	MessageKey	key;
+	InflightEntry entry;
+
+	scan->nbusy++;
+	read_row(&scan->row);
+	queue_message_key(&key, RelationGetRelid(scan->rel), scan->row.id);
+	if (!queue_inflight_peek(&key, &entry) ||
+		(entry.state != INFLIGHT_TAKEN && entry.state != INFLIGHT_CLAIMED &&
+		 !entry.is_settling))
+		scan->saw_unannounced = true;
 }
 
 void
@@ -235,7 +253,9 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 	int			pass;
 	int			priority;
 
-	if (ItemPointerIsValid(&row->tid))
+	/* the table may have become shorter since the hint was taken */
+	if (ItemPointerIsValid(&row->tid) &&
+		ItemPointerGetBlockNumber(&row->tid) < RelationGetNumberOfBlocks(rel))
 		state = queue_row_fetch(rel, row);
 	if (state != ROW_GONE)
 		return state;
@@ -507,7 +527,7 @@ queue_count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 		TimestampTz due = row->visible_at;
 		bool		is_held = false;
 
-		queue_message_key(&key, row->slot->tts_tableOid, row->id);
+		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		if (queue_inflight_peek(&key, &entry))
 		{
 			failures = entry.failures;

@@ -48,7 +48,8 @@ typedef struct QueueScan
 	int			priority;		/* the one being scanned */
 	bool		wants_own;		/* return ROW_OWN rows too */
 	bool		wants_busy;		/* return ROW_BUSY rows too */
-	int64		nbusy;			/* rows passed over because they were busy */
+	int64		nbusy;			/* rows that were ROW_BUSY */
+	bool		saw_unannounced;	/* ... and nobody may say when it ends */
 	MessageRow	row;
 } QueueScan;
 

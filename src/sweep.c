@@ -47,6 +47,7 @@
 #include "queue.h"
 #include "sweep.h"
 #include "waiter.h"
+#include "worker.h"
 #include "xact.h"
 
 /* of each kind of work, what one round takes on */
@@ -298,7 +299,7 @@ take_steps(Round *round)
 	int			first = 0;
 
 	qsort(round->steps, round->nsteps, sizeof(MessageKey), compare_keys);
-	while (first < round->nsteps)
+	while (first < round->nsteps && !queue_worker_must_leave())
 	{
 		int			n = 1;
 		int			i;

@@ -14,10 +14,10 @@
  * A look that finds nothing has seen every live row, and so knows when the
  * first of them falls due: the end of a lease, of a back-off or of a delay.
  * Nobody sleeps longer than that, whether the worker runs or not.  Rows that a
- * transaction in progress has deleted have no due time.  If that transaction
- * is one of ours, its end wakes the sleepers; since it may be a plain DELETE
- * that nobody announces, they look again after 10 ms, doubling to 1 s, for as
- * long as there is such a row.
+ * transaction in progress has deleted have no due time.  If the in-flight table
+ * knows who did it, his end wakes the sleepers.  Else it may be a plain DELETE
+ * that nobody announces, or was prepared before a restart; then they look
+ * again after 10 ms, doubling to 1 s, for as long as there is such a row.
  *
  * While a call sleeps it holds neither a lock on the queue nor, in wait(), a
  * snapshot, so a queue can be dropped or paused meanwhile; that ends the wait
@@ -246,7 +246,7 @@ look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 				break;
 		}
 	}
-	next->is_busy = scan->nbusy > 0;
+	next->is_busy |= scan->saw_unannounced;
 	queue_scan_end(scan);
 }
 
@@ -518,7 +518,7 @@ may_have_message(Relation rel, QueueDef *def, NextLook *next)
 		else
 			found = true;
 	}
-	next->is_busy |= scan->nbusy > 0;
+	next->is_busy |= scan->saw_unannounced;
 	queue_scan_end(scan);
 	return found;
 }

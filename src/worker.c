@@ -263,6 +263,16 @@ worker_pin_settings(void)
 		{"jit", "off"}
 	};
 
+	/* not even this one is beyond ALTER DATABASE SET */
+	if (GetSessionUserId() != GetAuthenticatedUserId())
+	{
+		StartTransactionCommand();
+		SetConfigOption("session_authorization",
+						GetUserNameFromId(GetAuthenticatedUserId(), false),
+						PGC_SUSET, PGC_S_OVERRIDE);
+		CommitTransactionCommand();
+	}
+
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		if (GetConfigOption(settings[i][0], true, false) != NULL)

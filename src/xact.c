@@ -334,12 +334,16 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				Oid			relid = hold->key.relid;
 
 				nholds--;
-				undo_hold(hold, true);
+				undo_hold(hold, failure_counts());
 
 				/* now, for there is no wake-up if the rest rolls back too */
 				if (hold->kind != HOLD_NONE)
 					queue_waiter_wake(&relid, 1);
 			}
+			break;
+		case SUBXACT_EVENT_START_SUB:
+			/* the transaction goes on after an error, or had none */
+			last_error = 0;
 			break;
 		default:
 			break;
