@@ -48,6 +48,10 @@ DATA = \
 # Inputs lie in test/, the expected output of both kinds in expected/.  They
 # share results/ too, so no name may occur in both lists.
 REGRESS = \
+	queue_definition \
+	privileges \
+	white_list \
+	plain_dml_ddl \
 	transactional \
 	batches \
 	leases \
@@ -103,6 +107,7 @@ PROVE_TESTS = \
 	test/t/007_plain_dml.pl \
 	test/t/008_memory_full.pl \
 	test/t/009_hostile_sizes.pl \
+	test/t/010_worker_life_cycle.pl \
 	test/t/020_two_databases.pl \
 	test/t/021_logs_clean.pl \
 	test/t/022_upgrade.pl \

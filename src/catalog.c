@@ -209,7 +209,7 @@ queue_check_shape(Relation rel, QueueDef *def)
 				 errmsg("table \"%s\" cannot be used as a queue",
 						RelationGetRelationName(rel)),
 				 errdetail_internal("%s", def->problem),
-				 errhint("A queue table must stay as queue.create_queue() made it; undo this change.")));
+				 errhint("A queue table must stay as queue.create_queue() made it; undo the change, or move the messages to a new queue.")));
 }
 
 /*
@@ -669,7 +669,10 @@ queue_on_relation_drop(Oid relid)
 	if (sources != NIL)
 		forget_dead_letter(settings, relid, sources);
 	if (is_queue)
+	{
 		delete_settings(settings, relid);
+		queue_xact_note_drop(relid);
+	}
 	table_close(settings, NoLock);
 	CommandCounterIncrement();
 	list_free(sources);

@@ -55,7 +55,7 @@ static Oid	find_adoptable(Oid schema, const char *relname,
 static void report_name_taken(const char *relname, const char *source);
 static void adopt_table(Oid relid, Oid schema, const char *relname);
 static void create_table(Oid schema, const char *relname, bool is_unlogged);
-static void create_sequence(Oid schema, const char *relname);
+static void create_sequence(Oid schema, const char *relname, Oid owner);
 static void create_trigger(const char *table, const char *trigger,
 						   const char *event, const char *function);
 static void advance_sequence(Oid sequence, const char *table);
@@ -284,6 +284,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 	QueueShape	shape;
 	char	   *problem = queue_shape_violation(rel, &shape);
 	char	   *table = queue_qualified_name(relid);
+	Oid			owner = rel->rd_rel->relowner;
 
 	if (problem != NULL)
 		ereport(ERROR,
@@ -298,7 +299,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 		create_trigger(table, "queue_update", "UPDATE", "before_update");
 	if (!OidIsValid(shape.sequence))
 	{
-		create_sequence(schema, relname);
+		create_sequence(schema, relname, owner);
 		rel = table_open(relid, NoLock);
 		problem = queue_shape_violation(rel, &shape);
 		table_close(rel, NoLock);
@@ -323,24 +324,30 @@ create_table(Oid schema, const char *relname, bool is_unlogged)
 	appendStringInfoString(&statement, "PRIMARY KEY (priority, id)) USING heap");
 	queue_ddl_run(statement.data);
 
-	create_sequence(schema, relname);
+	create_sequence(schema, relname, GetUserId());
 	create_trigger(table, "queue_insert", "INSERT", "before_insert");
 	create_trigger(table, "queue_update", "UPDATE", "before_update");
 }
 
 /*
  * The sequence is logged even if the queue is not: ids are never used twice.
+ * It must have the table's owner, for whom a superuser may be acting.
  */
 static void
-create_sequence(Oid schema, const char *relname)
+create_sequence(Oid schema, const char *relname, Oid owner)
 {
 	char	   *schema_name = get_namespace_name(schema);
-	char	   *sequence = ChooseRelationName(relname, "id", "seq", schema,
-											  false /* no constraint */ );
+	char	   *name = ChooseRelationName(relname, "id", "seq", schema,
+										  false /* no constraint */ );
+	char	   *sequence = quote_qualified_identifier(schema_name, name);
 
-	queue_ddl_run(psprintf("CREATE SEQUENCE %s AS pg_catalog.int8 OWNED BY %s.id",
-				 quote_qualified_identifier(schema_name, sequence),
-				 quote_qualified_identifier(schema_name, relname)));
+	queue_ddl_run(psprintf("CREATE SEQUENCE %s AS pg_catalog.int8", sequence));
+	if (owner != GetUserId())
+		queue_ddl_run(psprintf("ALTER SEQUENCE %s OWNER TO %s", sequence,
+							   quote_identifier(GetUserNameFromId(owner,
+																  false))));
+	queue_ddl_run(psprintf("ALTER SEQUENCE %s OWNED BY %s.id", sequence,
+						   quote_qualified_identifier(schema_name, relname)));
 }
 
 static void

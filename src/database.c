@@ -6,9 +6,10 @@
  * A fixed array of slots, one for each database that has the extension or
  * whose worker has still to look.  It is small and seldom written, so one
  * LWLock guards all of it, and slots are found by going through the array.
- * The lock is held over loads and stores only (kill() is the one system call
- * beneath it); latches are set after its release, and no other lock is taken
- * inside.
+ * The lock is held over loads and stores (and kill() in two places); latches
+ * are set after its release.  The only locks that are taken inside are those
+ * of the in-flight table, by whoever loads leases (lease.c), so nothing here
+ * is called with one of them held.
  *
  * When all slots are in use, that of a database known to lack the extension
  * is given away: nothing about such a database is worth remembering here, and

@@ -76,6 +76,8 @@ static HTAB *table = NULL;
 static LWLockPadded *locks = NULL;	/* partitions, then the error lock */
 
 static LWLock *partition_lock(uint32 hashcode);
+static void lock_all(void);
+static void unlock_all(void);
 static LWLock *lock_entry(InflightEntry *entry);
 static InflightEntry *find_locked(const MessageKey *key, LWLock **lock);
 static void set_idle(InflightEntry *entry, TimestampTz due);
@@ -262,6 +264,8 @@ queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->state = INFLIGHT_TAKEN;
+	entry->is_written = false;
+	entry->is_delayed = false;
 	entry->attempts = attempts;
 	entry->priority = priority;
 	entry->tid = *tid;
@@ -283,6 +287,7 @@ queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
 	entry->state = INFLIGHT_LEASED;
 	entry->is_settling = false;
 	entry->is_written = false;
+	entry->is_delayed = false;
 	entry->attempts = attempts;
 	entry->priority = priority;
 	entry->tid = *tid;
@@ -489,6 +494,32 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 	LWLockRelease(lock);
 }
 
+/*
+ * The queue is dropped.  Nobody can hold a message of it now, but whoever
+ * dropped it, so leases and failures are all there is to forget.
+ */
+void
+queue_inflight_drop(Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	InflightEntry *entry;
+
+	lock_all();
+	hash_seq_init(&status, table);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		if (entry->key.dbid != MyDatabaseId || entry->key.relid != relid ||
+			(entry->state != INFLIGHT_IDLE && entry->state != INFLIGHT_LEASED) ||
+			entry->is_settling)
+			continue;
+		entry->failures = 0;
+		entry->is_exhausted = false;
+		set_idle(entry, 0);
+		remove_if_nothing_left(entry);
+	}
+	unlock_all();
+}
+
 /* PREPARE: from the process to a slot of the registry. */
 void
 queue_inflight_set_prepared(InflightEntry *entry, int slot,
@@ -519,10 +550,8 @@ queue_inflight_visit(InflightVisitor visitor, void *arg)
 {
 	HASH_SEQ_STATUS status;
 	InflightEntry *entry;
-	int			i;
 
-	for (i = 0; i < NUM_PARTITIONS; i++)
-		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+	lock_all();
 	hash_seq_init(&status, table);
 	while ((entry = hash_seq_search(&status)) != NULL)
 	{
@@ -532,8 +561,7 @@ queue_inflight_visit(InflightVisitor visitor, void *arg)
 			break;
 		}
 	}
-	for (i = NUM_PARTITIONS - 1; i >= 0; i--)
-		LWLockRelease(&locks[i].lock);
+	unlock_all();
 }
 
 /* End a lease that is past its deadline; true if it was. */
@@ -604,15 +632,17 @@ queue_inflight_lease_written(const MessageKey *key, uint64 number,
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
 
-	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
-		entry->number == number && entry->deadline == deadline)
+	if (entry != NULL &&
+		((entry->state == INFLIGHT_LEASED && entry->number == number &&
+		  entry->deadline == deadline) ||
+		 (entry->state == INFLIGHT_TAKEN && number == 0)))
 		entry->is_written = true;
 	LWLockRelease(lock);
 }
 
 /*
  * queue.lease has no row for it any more.  A lease that began meanwhile is
- * written anew, because it is not is_written.
+ * written in the next round: only the worker writes, and has not written that.
  */
 void
 queue_inflight_lease_removed(const MessageKey *key)
@@ -620,10 +650,10 @@ queue_inflight_lease_removed(const MessageKey *key)
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
 
-	if (entry != NULL && !(entry->state == INFLIGHT_LEASED &&
-						   entry->is_written))
+	if (entry != NULL)
 	{
 		entry->is_durable = false;
+		entry->is_written = false;
 		if (entry->state == INFLIGHT_IDLE)
 			remove_if_nothing_left(entry);
 	}
@@ -701,6 +731,25 @@ static LWLock *
 partition_lock(uint32 hashcode)
 {
 	return &locks[hashcode % NUM_PARTITIONS].lock;
+}
+
+/* All partitions, in order: to walk through the whole table. */
+static void
+lock_all(void)
+{
+	int			i;
+
+	for (i = 0; i < NUM_PARTITIONS; i++)
+		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+}
+
+static void
+unlock_all(void)
+{
+	int			i;
+
+	for (i = NUM_PARTITIONS - 1; i >= 0; i--)
+		LWLockRelease(&locks[i].lock);
 }
 
 /* Lock the partition of an entry that we hold. */

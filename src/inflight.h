@@ -54,7 +54,7 @@ typedef struct InflightEntry
 	bool		is_prepared;	/* holder is a slot of the prepared registry */
 	bool		is_exhausted;	/* IDLE: limit of attempts reached */
 	bool		is_durable;		/* queue.lease may have a row for it */
-	bool		is_written;		/* LEASED: ... which says the same as we do */
+	bool		is_written;		/* LEASED, TAKEN: ... which says the same */
 	bool		is_delayed;		/* IDLE: the due time is to go to the row */
 	uint16		failures;		/* not yet counted in the row */
 	int			attempts;		/* counted in the row, as last read */
@@ -129,6 +129,7 @@ extern void queue_inflight_undo_settle(InflightEntry *entry);
 extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number);
 extern void queue_inflight_counted(InflightEntry *entry, int counted,
 								   bool is_exhausted);
+extern void queue_inflight_drop(Oid relid);
 extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
 										InflightEntry **list);
 

@@ -10,6 +10,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 
 #include "inflight.h"
@@ -59,6 +60,12 @@ queue_in_flight(PG_FUNCTION_ARGS)
 		Datum		values[Natts_in_flight] = {0};
 		bool		nulls[Natts_in_flight] = {0};
 		bool		is_leased = entry->state == INFLIGHT_LEASED;
+		bool		is_missing = false;
+
+		/* who may not browse the queue learns nothing of its messages */
+		if (pg_class_aclcheck_ext(entry->key.relid, GetUserId(), ACL_SELECT,
+								  &is_missing) != ACLCHECK_OK || is_missing)
+			continue;
 
 		values[0] = ObjectIdGetDatum(entry->key.relid);
 		values[1] = Int64GetDatum(entry->key.id);

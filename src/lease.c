@@ -15,6 +15,10 @@
  * admitted who could change one, the worker included.  Dying in between
  * leaves nothing behind but the work to be done again.
  *
+ * Messages dequeued by a transaction that lasts are written here too, as
+ * leases that have run out already.  So a message whose consumer takes the
+ * whole server down with it has failed once when the server is back.
+ *
  * If the leases do not fit into memory (queue.max_in_flight was lowered), the
  * rest of them end early; the log says so.
  *

@@ -10,7 +10,10 @@
 
 #include "inflight.h"
 
-/* a lease to be written */
+/*
+ * What is to be written: a lease, or, with number zero, that the message is
+ * dequeued by a transaction in progress
+ */
 typedef struct LeaseRecord
 {
 	MessageKey	key;

@@ -26,6 +26,9 @@
  * To a consumer that row counts as taken, and the end of the update wakes him
  * (the trigger on UPDATE, or the worker's own note, says so).
  *
+ * Locks: the caller's on the table protects its index too, so that of the
+ * index is given back with the scan; a call that then sleeps holds neither.
+ *
  * Nothing here waits for another transaction, but queue_row_wait().
  *
  *-------------------------------------------------------------------------
@@ -212,7 +215,7 @@ queue_scan_end(QueueScan *scan)
 {
 	index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->row.slot);
-	index_close(scan->index, NoLock);
+	index_close(scan->index, AccessShareLock);
 	pfree(scan);
 }
 
@@ -269,7 +272,7 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 			if (priority != hint)
 				state = find_in_index(rel, index, row, priority);
 	}
-	index_close(index, NoLock);
+	index_close(index, AccessShareLock);
 	return state;
 }
 

@@ -80,6 +80,7 @@ typedef struct Round
 	MessageKey	removals[ROUND_SIZE];
 	MessageKey	steps[ROUND_SIZE];
 	bool		marks_only;		/* moving has failed: only count */
+	bool		is_last;		/* the worker is about to leave */
 } Round;
 
 /* the caller's, where transactions come back to */
@@ -88,6 +89,9 @@ static MemoryContext sweep_context = NULL;
 static bool note_work(InflightEntry *entry, void *arg);
 static void note_idle(Round *round, InflightEntry *entry);
 static void note_lease(Round *round, InflightEntry *entry);
+static void note_taken(Round *round, InflightEntry *entry);
+static void note_write(Round *round, InflightEntry *entry, uint64 number,
+					   TimestampTz deadline);
 static void add_key(Round *round, MessageKey *keys, int *n,
 					const MessageKey *key);
 static void end_expired(Round *round);
@@ -121,6 +125,7 @@ queue_sweep(void)
 	round->write_delay = (int64) queue_lease_write_delay * 1000;
 	round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
 	round->marks_only = false;
+	round->is_last = false;
 
 	(void) queue_xact_resolve_prepared(&nprepared);
 	if (nprepared > 0)
@@ -149,6 +154,7 @@ queue_sweep_leases(void)
 		round->now = GetCurrentTimestamp();
 		round->next = DT_NOEND;
 		round->write_delay = 0;
+		round->is_last = true;
 		round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
 		queue_inflight_visit(note_work, round);
 		write_leases(round);
@@ -170,6 +176,8 @@ note_work(InflightEntry *entry, void *arg)
 		note_idle(round, entry);
 	else if (entry->state == INFLIGHT_LEASED && !entry->is_settling)
 		note_lease(round, entry);
+	else if (entry->state == INFLIGHT_TAKEN)
+		note_taken(round, entry);
 	return true;
 }
 
@@ -194,17 +202,41 @@ note_idle(Round *round, InflightEntry *entry)
 static void
 note_lease(Round *round, InflightEntry *entry)
 {
-	LeaseRecord *record;
-	TimestampTz at = entry->since + round->write_delay;
-
 	if (entry->deadline <= round->now)
 	{
 		add_key(round, round->expired, &round->nexpired, &entry->key);
 		return;
 	}
 	round->next = Min(round->next, entry->deadline);
-	if (entry->is_written)
-		return;
+	if (!entry->is_written)
+		note_write(round, entry, entry->number, entry->deadline);
+}
+
+/*
+ * A dequeue that lasts is written as a lease that has run out, for a crash to
+ * count it.  What a prepared transaction holds is not: that one will still be
+ * there after a crash, and it may be committed.  Nor is what the backends give
+ * back because the server shuts down.
+ */
+static void
+note_taken(Round *round, InflightEntry *entry)
+{
+	if (entry->is_prepared || round->is_last)
+	{
+		if (entry->is_durable)
+			add_key(round, round->removals, &round->nremovals, &entry->key);
+	}
+	else if (!entry->is_written)
+		note_write(round, entry, 0, DT_NOBEGIN);
+}
+
+static void
+note_write(Round *round, InflightEntry *entry, uint64 number,
+		   TimestampTz deadline)
+{
+	LeaseRecord *record;
+	TimestampTz at = entry->since + round->write_delay;
+
 	if (at > round->now || round->nwrites == ROUND_SIZE)
 	{
 		round->next = Min(round->next, at);
@@ -213,8 +245,8 @@ note_lease(Round *round, InflightEntry *entry)
 	record = &round->writes[round->nwrites++];
 	record->key = entry->key;
 	record->epoch = entry->epoch;
-	record->number = entry->number;
-	record->deadline = entry->deadline;
+	record->number = number;
+	record->deadline = deadline;
 
 	/* from now on its end has to take a row away */
 	entry->is_durable = true;
@@ -499,15 +531,17 @@ commit_transaction(void)
 }
 
 /*
- * Report the current error, unless somebody only held a lock, and end its
- * transaction.
+ * Report the current error, unless somebody only held a lock or has dropped
+ * the queue, and end its transaction.
  */
 static void
 report_error(bool *is_locked)
 {
 	int			code = geterrcode();
 
-	*is_locked = code == ERRCODE_LOCK_NOT_AVAILABLE;
+	/* dropped while we looked: the next round finds it gone */
+	*is_locked = code == ERRCODE_LOCK_NOT_AVAILABLE ||
+		code == ERRCODE_UNDEFINED_OBJECT;
 
 	/* asked to leave, or the like: not to be swallowed */
 	if (code == ERRCODE_ADMIN_SHUTDOWN || code == ERRCODE_QUERY_CANCELED)

@@ -264,6 +264,7 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	MemoryContext old;
 	HeapTuple	tuple;
 	char	   *receipt = NULL;
+	TimestampTz write_at = now + (int64) queue_lease_write_delay * 1000;
 	RowState	state = queue_row_fetch(rel, row);
 
 	failed = row->attempts + failures;
@@ -324,8 +325,7 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		receipt = queue_receipt_format(&values);
 		tuple = queue_message_result(take->rsinfo->setDesc, row, failed + 1,
 									 receipt);
-		queue_database_poke(MyDatabaseId,
-							Min(deadline, now + (int64) queue_lease_write_delay * 1000));
+		queue_database_poke(MyDatabaseId, Min(deadline, write_at));
 	}
 	else
 	{
@@ -343,6 +343,7 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		queue_inflight_take(entry, def, row->attempts, row->priority,
 							&row->tid);
 		hold->kind = HOLD_TAKE;
+		queue_database_poke(MyDatabaseId, write_at);
 	}
 	tuplestore_puttuple(take->rsinfo->setResult, tuple);
 	MemoryContextSwitchTo(old);

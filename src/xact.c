@@ -213,6 +213,16 @@ queue_xact_note_queue(Oid relid)
 }
 
 void
+queue_xact_note_drop(Oid relid)
+{
+	MessageKey	key;
+
+	queue_message_key(&key, relid, 0);
+	queue_xact_reserve();
+	(void) queue_xact_push(HOLD_DROP, &key, NULL);
+}
+
+void
 queue_xact_note_database(void)
 {
 	noted_database = true;
@@ -357,6 +367,7 @@ undo_hold(Hold *hold, bool counts)
 	switch (hold->kind)
 	{
 		case HOLD_NONE:
+		case HOLD_DROP:
 			return;
 		case HOLD_CLAIM:
 		case HOLD_STEP:
@@ -397,6 +408,10 @@ keep_hold(Hold *hold)
 		case HOLD_STEP:
 			queue_inflight_counted(hold->entry, hold->counted,
 								   hold->is_exhausted);
+			break;
+		case HOLD_DROP:
+			queue_inflight_drop(hold->key.relid);
+			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 	}
 }
@@ -492,6 +507,8 @@ pass_to_registry(void)
 	{
 		Hold	   *hold = &holds[i];
 
+		if (hold->kind == HOLD_DROP)
+			continue;			/* leases of the queue end when they are due */
 		if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
 			keep_hold(hold);
 		else if (slot)

@@ -17,14 +17,15 @@ typedef enum HoldKind
 	HOLD_TAKE,					/* dequeued: the row is deleted by us */
 	HOLD_LEASE,					/* received: ends if we roll back */
 	HOLD_SETTLE,				/* lease settled: the row is deleted by us */
-	HOLD_STEP					/* the worker's: row rewritten or moved */
+	HOLD_STEP,					/* the worker's: row rewritten or moved */
+	HOLD_DROP					/* no message: the queue is dropped */
 } HoldKind;
 
 typedef struct Hold
 {
 	HoldKind	kind;
 	SubTransactionId subid;
-	InflightEntry *entry;		/* not for HOLD_LEASE */
+	InflightEntry *entry;		/* not for HOLD_LEASE, HOLD_DROP */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
 	int			counted;		/* HOLD_STEP: failures that the row tells now */
@@ -52,6 +53,9 @@ extern void queue_xact_pop_settled(int n);
 
 /* Wake who waits for this queue when this transaction commits. */
 extern void queue_xact_note_queue(Oid relid);
+
+/* Forget all about the messages of this queue when this transaction commits. */
+extern void queue_xact_note_drop(Oid relid);
 
 /* Tell the leader about this database when this transaction commits. */
 extern void queue_xact_note_database(void);
