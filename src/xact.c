@@ -25,6 +25,7 @@
  * what they announce is visible.  They allocate nothing, look nothing up and
  * throw nothing: all that they need is in the notes and in the entries, and
  * what is announced is a fixed-size array that falls back to "everybody".
+ * Waiters are woken a little later, when locks are released.
  *
  * PREPARE passes what is held to a registry in shared memory, keyed by the
  * transaction id, with room for all prepared transactions that the server
@@ -50,6 +51,7 @@
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "compat.h"
 #include "database.h"
@@ -89,6 +91,9 @@ static int	nnoted = 0;
 static bool noted_all = false;
 static bool noted_database = false;
 
+/* the transaction has ended: wake when its locks are released */
+static bool wakes_pending = false;
+
 /* registry slot reserved by a PREPARE under way, or -1 */
 static int	prepared_slot = -1;
 
@@ -97,6 +102,8 @@ static int	last_error = 0;
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
 static void xact_callback(XactEvent event, void *arg);
+static void release_callback(ResourceReleasePhase phase, bool isCommit,
+							 bool isTopLevel, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 							 SubTransactionId parentSubid, void *arg);
 static void note_error_code(ErrorData *edata);
@@ -104,7 +111,8 @@ static void undo_hold(Hold *hold, bool counts);
 static void keep_hold(Hold *hold);
 static bool failure_counts(void);
 static void wake_noted(void);
-static void reset(void);
+static void reset_notes(void);
+static void reset_holds(void);
 static void reserve_prepared_slot(void);
 static void pass_to_registry(void);
 
@@ -138,6 +146,7 @@ queue_xact_init(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
+	RegisterResourceReleaseCallback(release_callback, NULL);
 	prev_emit_log_hook = emit_log_hook;
 	emit_log_hook = note_error_code;
 }
@@ -292,19 +301,18 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PARALLEL_COMMIT:
 			for (i = 0; i < nholds; i++)
 				keep_hold(&holds[i]);
-			wake_noted();
+			wakes_pending = true;
 			break;
 		case XACT_EVENT_PREPARE:
 			pass_to_registry();
+			reset_notes();
 			break;
 		default:
 			queue_waiter_leave();
-			nnoted = 0;
-			noted_all = false;
-			noted_database = false;
+			reset_notes();
 			for (i = nholds - 1; i >= 0; i--)
 				undo_hold(&holds[i], failure_counts());
-			wake_noted();
+			wakes_pending = true;
 
 			/* a PREPARE that failed */
 			if (prepared_slot >= 0)
@@ -317,7 +325,23 @@ xact_callback(XactEvent event, void *arg)
 	END_CRIT_SECTION();
 	CurrentMemoryContext = saved_context;
 #endif
-	reset();
+	reset_holds();
+}
+
+/*
+ * The last thing that a transaction does, as far as others can see, is to send
+ * its invalidations and to release its locks.  Whoever is woken earlier may
+ * look with settings that are out of date, and go back to sleep.
+ */
+static void
+release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
+				 void *arg)
+{
+	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && isTopLevel && wakes_pending)
+	{
+		wake_noted();
+		reset_notes();
+	}
 }
 
 static void
@@ -442,12 +466,18 @@ wake_noted(void)
 }
 
 static void
-reset(void)
+reset_notes(void)
 {
-	nholds = 0;
 	nnoted = 0;
 	noted_all = false;
 	noted_database = false;
+	wakes_pending = false;
+}
+
+static void
+reset_holds(void)
+{
+	nholds = 0;
 	last_error = 0;
 
 	/* a large batch should not stay with a pooled session */
