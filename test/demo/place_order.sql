@@ -1,0 +1,25 @@
+-- place_order.sql
+--    The order service takes an order: the order, its lines and the message to
+--    the inventory service are one transaction.  There is never an order
+--    without its message, nor a message without its order.
+--
+-- In: number, customer, items ("SKU:quantity SKU:quantity ...") and me.
+
+BEGIN;
+
+INSERT INTO shop.orders (number, customer, taken_by)
+VALUES (:number, :'customer', :'me');
+
+INSERT INTO shop.order_lines (order_number, sku, quantity, price)
+SELECT :number, product.sku, split_part(item, ':', 2)::int, product.price
+FROM string_to_table(:'items', ' ') AS item
+JOIN shop.products AS product ON product.sku = split_part(item, ':', 1);
+
+SELECT queue.enqueue('shop.order_placed',
+           jsonb_build_object('order', :number, 'customer', :'customer', 'lines',
+               (SELECT jsonb_agg(jsonb_build_object(
+                           'sku', split_part(item, ':', 1),
+                           'quantity', split_part(item, ':', 2)::int))
+                FROM string_to_table(:'items', ' ') AS item)));
+
+COMMIT;
