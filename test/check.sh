@@ -1,0 +1,453 @@
+#!/bin/bash
+#
+# check.sh
+#	  Builds the extension in every way that must work, installs it, runs all
+#	  tests on scratch servers, and says how many passed.
+#
+# Usage:
+#	  test/check.sh [SUITE...]
+#
+# Without arguments all suites are run:
+#	  lists		every test and source file is in the Makefile, and the reverse
+#	  build		gcc, gcc with assertions, clang; warnings are errors
+#	  regress	what the SQL functions return and how errors read
+#	  isolation	sessions that meet
+#	  tap		what needs a server to restart, crash or be reconfigured
+#	  pgtap		the API as it is declared, and tests within one transaction
+#	  clients	psycopg, node-postgres, PgJDBC
+#	  docs		the examples of README.md and docs/reference.md
+#	  demo		the demonstration
+#
+# Everything happens in a copy of the tree below TMPDIR (/tmp), so that the
+# user who owns the servers, "postgres" if this is run by root, can read and
+# write it wherever the original lies, and so that no earlier build of another
+# kind is left over.  Only "make install" touches the system.  The last line is
+# "N passed, N failed"; the exit status is true if none failed.
+#
+# TAP_JOBS says how many TAP programs run side by side.  One is the default:
+# some tests look at how promptly things happen.
+#
+# Three suites run with assertions, the others with the build that users have,
+# which is also what remains installed.
+#
+set -u
+unset MAKEFLAGS MFLAGS MAKELEVEL
+unset PGDATABASE PGUSER PGSERVICE PGOPTIONS PGHOST PGPORT PGPASSWORD PGDATA
+
+all_suites="lists build regress isolation tap pgtap clients docs demo"
+top=$(cd "$(dirname "$0")/.." && pwd)
+server=$top/test/server.sh
+pg_config=${PG_CONFIG:-pg_config}
+bindir=$("$server" bindir) || exit 1
+suites=${*:-$all_suites}
+for suite in $suites; do
+	if [[ " $all_suites " != *" $suite "* ]]; then
+		echo "check.sh: there is no suite \"$suite\", only: $all_suites" >&2
+		exit 1
+	fi
+done
+
+scratch=$("$server" scratch queue-check) || exit 1
+tree=$scratch/tree
+installed=
+
+# What a suite counts.
+passed=0
+failed=0
+skipped=0
+total_passed=0
+total_failed=0
+total_skipped=0
+table=()
+
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+#
+# Stops what a suite left running (a suite that is cut short cannot do so
+# itself), and leaves the build that users have behind.
+#
+cleanup()
+{
+	local status=$? pid_file
+
+	trap - EXIT
+	find "$scratch" -name postmaster.pid 2>/dev/null |
+		while read -r pid_file; do
+			as "$bindir/pg_ctl" -D "$(dirname "$pid_file")" -m immediate \
+				-w stop >/dev/null 2>&1
+		done
+	if [ "$installed" = assert ]; then
+		install_build plain
+	fi
+	if [ "$status" -eq 1 ] && [ -z "${CI:-}" ]; then
+		echo "check.sh: logs are kept in $scratch" >&2
+	else
+		rm -rf "$scratch"
+	fi
+	exit "$status"
+}
+
+as()
+{
+	(cd "$tree" 2>/dev/null || cd / && "$server" as "$@")
+}
+
+# Runs a command as the servers' user in the copied tree, for so many seconds
+# at most.  Temporary files go where cleanup finds them.
+run_in_tree()
+{
+	local seconds=$1
+
+	shift
+	# timeout makes a process group of its own, which it ends as a whole; an
+	# interrupt from the terminal must be passed on to it.
+	(
+		cd "$tree" || exit
+		trap 'kill "$child"' INT TERM HUP
+		timeout --kill-after=30 "$seconds" \
+			"$server" as env TMPDIR="$scratch/tmp" PATH="$bindir:$PATH" \
+			PG_CONFIG="$pg_config" "$@" </dev/null &
+		child=$!
+		wait "$child"
+	)
+}
+
+# Copies what is in the tree, and not what was built in it, to a directory.
+copy_tree()
+{
+	mkdir -p "$1"
+	tar -C "$top" -cf - --exclude=.git --exclude='*.o' --exclude='*.bc' \
+		--exclude='*.so' --exclude=./results --exclude=./tmp_check \
+		--exclude=node_modules . | tar -C "$1" -xf - --no-same-owner
+}
+
+start_server()
+{
+	local settings
+
+	settings=$("$server" start "$scratch/$1") || return 1
+	eval "$settings"
+}
+
+# A server that crashed may have done so unseen by the test that caused it.
+stop_server()
+{
+	"$server" stop "$scratch/$1"
+	look_for_crash "$scratch/$1/log"
+	unset PGHOST PGPORT PGUSER PGDATABASE
+}
+
+look_for_crash()
+{
+	local traces='TRAP:|PANIC:|was terminated by signal (4|6|7|8|11)'
+
+	if grep -E "$traces" "$@" /dev/null; then
+		echo "a server crashed"
+		failed=$((failed + 1))
+	fi
+}
+
+# make with arguments that are the same everywhere.
+build_make()
+{
+	local build=$1
+
+	shift
+	make -s -C "$scratch/build-$build" -j"$(nproc)" PG_CONFIG="$pg_config" "$@"
+}
+
+make_variable()
+{
+	make -s -C "$tree" PG_CONFIG="$pg_config" "print-$1"
+}
+
+#
+# Adds up the last "N passed, N failed" of an output.  A program that fails
+# without having counted a failure has failed once.
+#
+count_summary()
+{
+	local output=$1 status=$2 line
+
+	line=$(grep -E '^([A-Za-z]+: )?[0-9]+ passed, [0-9]+ failed' "$output" |
+		tail -n 1 | grep -oE '[0-9]+ (passed|failed|skipped)')
+	passed=$((passed + $(awk '$2 == "passed" { n = $1 } END { print n + 0 }' <<<"$line")))
+	failed=$((failed + $(awk '$2 == "failed" { n = $1 } END { print n + 0 }' <<<"$line")))
+	skipped=$((skipped + $(awk '$2 == "skipped" { n = $1 } END { print n + 0 }' <<<"$line")))
+	if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+		failed=1
+		[ "$status" -ne 124 ] || echo "it did not come to an end"
+	fi
+}
+
+#
+# lists
+#
+same_lists()
+{
+	local what=$1 difference
+
+	difference=$(diff <(tr ' ' '\n' <<<"$2" | grep . | sort) \
+		<(tr ' ' '\n' <<<"$3" | grep . | sort) | grep '^[<>]')
+	if [ -n "$difference" ]; then
+		echo "$what: the Makefile (<) and the directory (>) differ:"
+		echo "$difference"
+		failed=$((failed + 1))
+	else
+		passed=$((passed + 1))
+	fi
+}
+
+# The names of files without directory and suffix.
+stems()
+{
+	local suffix=$1
+
+	shift
+	(
+		cd "$tree" && shopt -s nullglob && for file in $@; do
+			basename "$file" "$suffix"
+		done
+	)
+}
+
+suite_lists()
+{
+	local objects regress isolation
+
+	objects=$(make_variable OBJS)
+	regress=$(make_variable REGRESS)
+	isolation=$(make_variable ISOLATION)
+	same_lists "source files" "${objects//.o/.c}" \
+		"$(cd "$tree" && echo src/*.c)"
+	same_lists "regression tests" "$regress" "$(stems .sql 'test/sql/*.sql' | xargs)"
+	same_lists "isolation tests" "$isolation" \
+		"$(stems .spec 'test/specs/*.spec' | xargs)"
+	same_lists "TAP tests" "$(make_variable PROVE_TESTS)" \
+		"$(cd "$tree" && echo test/t/*.pl)"
+	# Alternative outputs end in a number.
+	same_lists "expected output" "$regress $isolation" \
+		"$(stems .out 'expected/*.out' | sed 's/_[0-9]$//' | sort -u | xargs)"
+	same_lists "install and upgrade scripts" "$(make_variable DATA)" \
+		"$(cd "$tree" && echo sql/queue--*.sql)"
+}
+
+#
+# build
+#
+build()
+{
+	local build=$1
+
+	shift
+	if [ ! -d "$scratch/build-$build" ]; then
+		copy_tree "$scratch/build-$build"
+		if build_make "$build" WERROR=1 "$@" all; then
+			touch "$scratch/build-$build/.is_built"
+			passed=$((passed + 1))
+		else
+			failed=$((failed + 1))
+		fi
+	fi
+	if [ ! -f "$scratch/build-$build/.is_built" ]; then
+		echo "the build \"$build\" failed"
+		return 1
+	fi
+}
+
+build_assert()
+{
+	build assert ASSERT=1 with_llvm=no
+}
+
+suite_build()
+{
+	build plain
+	build_assert
+	build clang CC=clang with_llvm=no
+}
+
+# Installs a build unless it is the one installed already.  It is made on demand
+# if the suite "build" was not asked for.
+install_build()
+{
+	local build=$1
+	local -a as_root=() switches=(WERROR=1)
+
+	[ "$installed" != "$build" ] || return 0
+	case $build in
+		plain) build plain ;;
+		assert) build_assert ;;
+	esac || return 1
+	[ "$build" = plain ] || switches+=(ASSERT=1 with_llvm=no)
+	[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+	# Made by name, not through build_make: sudo runs programs only.
+	if "${as_root[@]}" make -s -C "$scratch/build-$build" \
+		PG_CONFIG="$pg_config" "${switches[@]}" install >/dev/null; then
+		installed=$build
+	else
+		echo "the build \"$build\" could not be installed"
+		failed=$((failed + 1))
+		return 1
+	fi
+}
+
+#
+# regress and isolation: pg_regress prints one line a test, "test NAME ... ok"
+# or from PostgreSQL 16 on "ok 1 - NAME".
+#
+pg_regress_suite()
+{
+	local name=$1 seconds=$2 list=$3 status count
+	local output=$scratch/$name.out
+
+	shift 3
+	start_server "$name" || return
+	run_in_tree "$seconds" make -s PG_CONFIG="$pg_config" TAP_TESTS= "$@" \
+		installcheck 2>&1 | tee "$output" | grep --line-buffered -E '^(test | +|(not )?ok |#)'
+	status=${PIPESTATUS[0]}
+	stop_server "$name"
+
+	passed=$(grep -cE '^(test )? *[^ ].* \.\.\. ok|^ok ' "$output")
+	count=$(wc -w <<<"$list")
+	# Those that did not run, too.
+	failed=$((failed + count - passed))
+	if [ "$status" -ne 0 ]; then
+		[ "$failed" -gt 0 ] || failed=1
+		# Whatever else it has to say.
+		grep -vE '^test .* \.\.\. (ok|FAILED)|^(not )?ok ' "$output" | tail -n 20
+		[ ! -f "$tree/regression.diffs" ] ||
+			head -n 600 "$tree/regression.diffs"
+	fi
+	rm -f "$tree/regression.diffs"
+}
+
+suite_regress()
+{
+	install_build assert || return
+	pg_regress_suite regress 600 "$(make_variable REGRESS)" ISOLATION=
+}
+
+suite_isolation()
+{
+	install_build assert || return
+	pg_regress_suite isolation 900 "$(make_variable ISOLATION)" REGRESS=
+}
+
+#
+# tap
+#
+suite_tap()
+{
+	local output=$scratch/tap.out pgxs
+
+	install_build assert || return
+	pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
+	# What "make installcheck" of PGXS sets, for PostgreSQL 15 and later.
+	# shellcheck disable=SC2046
+	run_in_tree 1500 env TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
+		TESTLOGDIR="$tree/tmp_check/log" PGPORT=65432 \
+		PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+		perl -I "$pgxs/src/test/perl" test/tap.pl --jobs "${TAP_JOBS:-1}" \
+		--logs "$tree/tmp_check/log" $(make_variable PROVE_TESTS) 2>&1 |
+		tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
+	look_for_crash "$tree"/tmp_check/log/*.log
+}
+
+#
+# pgtap
+#
+suite_pgtap()
+{
+	local output=$scratch/pgtap.out
+
+	install_build plain || return
+	start_server pgtap || return
+	: >"$output"
+	"$bindir/psql" -X -q -c 'CREATE EXTENSION pgtap' \
+		-c 'CREATE EXTENSION queue' &&
+		run_in_tree 300 perl test/tap.pl --psql "$bindir/psql" \
+			$(cd "$tree" && echo test/pgtap/*.sql) 2>&1 | tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
+	stop_server pgtap
+}
+
+#
+# clients
+#
+suite_clients()
+{
+	local output=$scratch/clients.out
+
+	install_build plain || return
+	start_server clients || return
+	run_in_tree 600 env HOME="$scratch/tmp" \
+		perl test/tap.pl --verbose test/clients/run.sh 2>&1 | tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
+	stop_server clients
+}
+
+#
+# docs
+#
+suite_docs()
+{
+	local output=$scratch/docs.out
+
+	install_build plain || return
+	run_in_tree 600 /usr/bin/python3 test/docs_examples.py \
+		README.md docs/reference.md 2>&1 | tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
+}
+
+#
+# demo: it proves the books itself, and its exit status says whether they
+# balance.
+#
+suite_demo()
+{
+	install_build plain || return
+	if run_in_tree 600 test/demo/run.sh; then
+		passed=1
+	else
+		failed=1
+	fi
+}
+
+copy_tree "$tree"
+mkdir "$scratch/tmp"
+if [ "$(id -u)" -eq 0 ]; then
+	chown -R "$("$server" user):" "$tree" "$scratch/tmp"
+fi
+
+for suite in $suites; do
+	echo "== $suite"
+	passed=0
+	failed=0
+	skipped=0
+	began=$SECONDS
+	"suite_$suite"
+	if [ $((passed + failed)) -eq 0 ]; then
+		echo "$suite: no test was run"
+		failed=1
+	fi
+	table+=("$(printf '%-10s %7d %7d %7d %5d s' "$suite" \
+		"$passed" "$failed" "$skipped" $((SECONDS - began)))")
+	total_passed=$((total_passed + passed))
+	total_failed=$((total_failed + failed))
+	total_skipped=$((total_skipped + skipped))
+done
+install_build plain || total_failed=$((total_failed + 1))
+
+printf '\n%-10s %7s %7s %7s %7s\n' suite passed failed skipped time
+printf '%s\n' "${table[@]}"
+echo
+if [ "$total_skipped" -gt 0 ]; then
+	echo "$total_passed passed, $total_failed failed, $total_skipped skipped"
+else
+	echo "$total_passed passed, $total_failed failed"
+fi
+[ "$total_failed" -eq 0 ]

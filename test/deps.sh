@@ -1,0 +1,130 @@
+#!/bin/bash
+#
+# deps.sh
+#	  Installs what the demonstration or the tests need and is missing.
+#
+# Usage:
+#	  test/deps.sh demo		PostgreSQL, its headers, a compiler
+#	  test/deps.sh check	that, and the clients and tools of all tests
+#
+# Debian 12's packages, through apt-get, by root or through sudo.  When nothing
+# is missing nothing is done, and the network is left alone.  No cluster is
+# made, and none is touched but by an upgrade of the server, which is only
+# asked for when the installed one is too old or does not fit its headers.
+#
+set -eu
+
+what=${1:-check}
+missing=()
+reasons=()
+
+need()
+{
+	local reason=$1
+
+	shift
+	missing+=("$@")
+	reasons+=("$reason")
+}
+
+have()
+{
+	command -v "$1" >/dev/null 2>&1
+}
+
+#
+# PostgreSQL: the one that PG_CONFIG describes if it is complete, else 15.
+#
+server_fits()
+{
+	local pg_config=${PG_CONFIG:-pg_config}
+	local server headers major minor
+
+	have "$pg_config" || return 1
+	server=$("$("$pg_config" --bindir)/postgres" --version 2>/dev/null |
+		sed 's/^.* \([0-9]*\.[0-9]*\).*$/\1/')
+	headers=$(sed -n 's/^#define PG_VERSION "\([0-9]*\.[0-9]*\).*$/\1/p' \
+		"$("$pg_config" --includedir-server)/pg_config.h" 2>/dev/null)
+	[ -n "$server" ] && [ -n "$headers" ] || return 1
+	[ -f "$("$pg_config" --pgxs)" ] || return 1
+
+	# A module built with the headers of one minor release may not fit the
+	# server of another: fields were added in between.
+	[ "$server" = "$headers" ] || return 1
+
+	# The source relies on what these minor releases have.
+	major=${server%.*}
+	minor=${server#*.}
+	case $major in
+		15) [ "$minor" -ge 20 ] ;;
+		17) [ "$minor" -ge 12 ] ;;
+		18) [ "$minor" -ge 6 ] ;;
+		*) true ;;
+	esac
+}
+
+server_fits ||
+	need "PostgreSQL 15.20 or later with headers of the same release" \
+		postgresql-15 postgresql-client-15 postgresql-server-dev-15
+
+have gcc && have make && [ -f /usr/include/stdio.h ] ||
+	need "a C compiler" build-essential
+
+if [ "$what" = check ]; then
+	have clang || need "clang" clang
+	perl -MIPC::Run -e 1 2>/dev/null || need "IPC::Run" libipc-run-perl
+	have prove && perl -MTAP::Harness -e 1 2>/dev/null || need "prove" perl
+	[ -f "$("${PG_CONFIG:-pg_config}" --sharedir 2>/dev/null)/extension/pgtap.control" ] ||
+		need "pgTAP" postgresql-15-pgtap
+	/usr/bin/python3 -c 'import psycopg' 2>/dev/null ||
+		need "psycopg" python3 python3-psycopg
+	have javac || need "a JDK" default-jdk-headless
+	[ -f /usr/share/java/postgresql.jar ] ||
+		need "PgJDBC" libpostgresql-jdbc-java
+	have node && have npm || need "Node.js" nodejs npm
+fi
+
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+echo "missing: $(printf '%s; ' "${reasons[@]}" | sed 's/; $//')"
+if ! have apt-get; then
+	echo "deps.sh: there is no apt-get here; install these by other means" >&2
+	exit 1
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+	if ! have sudo; then
+		echo "deps.sh: root must install: ${missing[*]}" >&2
+		exit 1
+	fi
+	as_root=(sudo)
+fi
+
+# Debian's package makes a cluster on port 5432 and starts it when a major
+# release of PostgreSQL comes to a machine for the first time.  Nobody asked
+# for that here; the file is read while the packages are configured.
+no_cluster=/etc/postgresql-common/createcluster.d/queue-deps.conf
+restore()
+{
+	"${as_root[@]}" rm -f "$no_cluster"
+}
+if [[ " ${missing[*]} " == *" postgresql-15 "* ]] &&
+	[ ! -d /usr/lib/postgresql/15/bin ]; then
+	trap restore EXIT
+	"${as_root[@]}" mkdir -p "${no_cluster%/*}"
+	echo "create_main_cluster = false" |
+		"${as_root[@]}" tee "$no_cluster" >/dev/null
+fi
+
+echo "installing: ${missing[*]}"
+quietly=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+# Some other source of packages may be out of reach without harm.
+"${as_root[@]}" "${quietly[@]}" update || true
+"${as_root[@]}" "${quietly[@]}" install -y --no-install-recommends \
+	"${missing[@]}" >/dev/null
+
+# An installed pg_config of another release may come first in PATH.
+server_fits || {
+	echo "deps.sh: PostgreSQL and its headers still do not fit; set PG_CONFIG" >&2
+	exit 1
+}
