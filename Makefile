@@ -108,9 +108,12 @@ PROVE_TESTS = \
 	test/t/008_memory_full.pl \
 	test/t/009_hostile_sizes.pl \
 	test/t/010_worker_life_cycle.pl \
+	test/t/011_database_ddl.pl \
+	test/t/012_worker_turns.pl \
 	test/t/020_two_databases.pl \
 	test/t/021_logs_clean.pl \
 	test/t/022_upgrade.pl \
+	test/t/023_what_counts.pl \
 	test/t/050_random_transactions.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for

@@ -412,11 +412,15 @@ queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
  * ----------------------------------------------------------------
  */
 
-/* The message is consumed.  A tombstone stays while queue.lease has a row. */
-void
+/*
+ * The message is consumed.  If queue.lease has a row of it, an entry stays
+ * until the worker has removed that; true then.
+ */
+bool
 queue_inflight_done(InflightEntry *entry)
 {
 	LWLock	   *lock = lock_entry(entry);
+	bool		is_durable = entry->is_durable;
 
 	entry->failures = 0;
 	entry->is_exhausted = false;
@@ -425,6 +429,7 @@ queue_inflight_done(InflightEntry *entry)
 	set_idle(entry, 0);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
+	return is_durable;
 }
 
 /* The transaction that had dequeued it is rolled back. */
@@ -495,11 +500,12 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 }
 
 /*
- * The queue is dropped.  Nobody can hold a message of it now, but whoever
- * dropped it, so leases and failures are all there is to forget.
+ * The queue is dropped, or the database if relid is InvalidOid.  Nobody can
+ * hold a message of it now, but whoever dropped it, so leases and failures are
+ * all there is to forget.
  */
 void
-queue_inflight_drop(Oid relid)
+queue_inflight_drop(Oid dbid, Oid relid)
 {
 	HASH_SEQ_STATUS status;
 	InflightEntry *entry;
@@ -508,12 +514,15 @@ queue_inflight_drop(Oid relid)
 	hash_seq_init(&status, table);
 	while ((entry = hash_seq_search(&status)) != NULL)
 	{
-		if (entry->key.dbid != MyDatabaseId || entry->key.relid != relid ||
+		if (entry->key.dbid != dbid ||
+			(OidIsValid(relid) && entry->key.relid != relid) ||
 			(entry->state != INFLIGHT_IDLE && entry->state != INFLIGHT_LEASED) ||
 			entry->is_settling)
 			continue;
 		entry->failures = 0;
 		entry->is_exhausted = false;
+		if (!OidIsValid(relid))
+			entry->is_durable = false;
 		set_idle(entry, 0);
 		remove_if_nothing_left(entry);
 	}

@@ -123,13 +123,13 @@ extern void queue_inflight_release(InflightEntry *entry);
 extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 
 /* ends of transactions; callable from callbacks */
-extern void queue_inflight_done(InflightEntry *entry);
+extern bool queue_inflight_done(InflightEntry *entry);
 extern void queue_inflight_undo_take(InflightEntry *entry, bool counts);
 extern void queue_inflight_undo_settle(InflightEntry *entry);
 extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number);
 extern void queue_inflight_counted(InflightEntry *entry, int counted,
 								   bool is_exhausted);
-extern void queue_inflight_drop(Oid relid);
+extern void queue_inflight_drop(Oid dbid, Oid relid);
 extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
 										InflightEntry **list);
 

@@ -44,6 +44,7 @@
 
 #include "compat.h"
 #include "database.h"
+#include "inflight.h"
 #include "queue.h"
 #include "worker.h"
 
@@ -328,8 +329,8 @@ match_slots(LeaderPass *pass)
 {
 	DatabaseSlot *slots = queue_database_slots(&pass->nslots);
 	List	   *without = NIL;
+	DatabaseInfo *left_out = NULL;
 	int			nhaving = 0;
-	bool		has_room = true;
 	MemoryContext old_context;
 	ListCell   *lc;
 
@@ -361,7 +362,7 @@ match_slots(LeaderPass *pass)
 			if (queue_database_slot(info->dbid, true) != NULL)
 				next_pass_by(pass, pass->now);
 			else
-				has_room = false;
+				left_out = info;
 		}
 
 		/*
@@ -387,9 +388,15 @@ match_slots(LeaderPass *pass)
 			leader_slots[i].handle == NULL &&
 			(info == NULL || (!info->is_open && !slot->has_extension)))
 		{
+			if (info == NULL)
+				queue_inflight_drop(slot->dbid, InvalidOid);
 			memset(slot, 0, sizeof(DatabaseSlot));
 			pass->slots[i] = *slot;
 			pass->infos[i] = NULL;
+
+			/* room for one that had none, in the next pass */
+			if (left_out != NULL)
+				next_pass_by(pass, pass->now);
 		}
 	}
 	LWLockRelease(queue_database_lock());
@@ -400,14 +407,17 @@ match_slots(LeaderPass *pass)
 	MemoryContextSwitchTo(old_context);
 
 	/* else there will be room when some were looked into */
-	has_room |= nhaving < pass->nslots;
-	if (!has_room && !has_warned_databases)
+	if (nhaving < pass->nslots)
+		left_out = NULL;
+	if (left_out != NULL && !has_warned_databases)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("more than %d databases have queues", pass->nslots),
-				 errdetail("The others have no queue worker."),
+				 errmsg("could not look for queues in database \"%s\"",
+						NameStr(left_out->name)),
+				 errdetail("%d databases with queues take all the room.",
+						   pass->nslots),
 				 errhint("Increase queue.max_databases.")));
-	has_warned_databases = !has_room;
+	has_warned_databases = left_out != NULL;
 }
 
 /*

@@ -81,7 +81,7 @@ queue_lease_load(void)
 	table_close(rel, AccessShareLock);
 
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
-	if (!my_slot->leases_loaded)
+	if (my_slot->dbid == MyDatabaseId && !my_slot->leases_loaded)
 	{
 		for (i = 0; i < nrecords; i++)
 			if (!queue_inflight_restore_lease(&records[i].key,

@@ -97,6 +97,7 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row)
 Datum
 queue_redrive(PG_FUNCTION_ARGS)
 {
+	queue_require_preload();
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("queue.redrive() is not supported in this version")));

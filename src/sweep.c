@@ -80,6 +80,7 @@ typedef struct Round
 	MessageKey	removals[ROUND_SIZE];
 	MessageKey	steps[ROUND_SIZE];
 	bool		marks_only;		/* moving has failed: only count */
+	bool		is_open;		/* the queue of the steps was found in order */
 	bool		is_last;		/* the worker is about to leave */
 } Round;
 
@@ -106,7 +107,7 @@ static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
 static int	compare_keys(const void *a, const void *b);
 static void begin_transaction(const char *activity);
 static void commit_transaction(void);
-static void report_error(bool *is_locked);
+static void report_error(bool is_quiet, bool *is_locked);
 
 TimestampTz
 queue_sweep(void)
@@ -313,7 +314,7 @@ write_leases(Round *round)
 	{
 		bool		is_locked;
 
-		report_error(&is_locked);
+		report_error(false, &is_locked);
 		round->next = Min(round->next, round->now +
 						  (is_locked ? LOCKED_RETRY_DELAY : RETRY_DELAY));
 	}
@@ -362,7 +363,10 @@ step_alone(Round *round, const MessageKey *key, bool tries_move)
 	round->next = Min(round->next, round->now + RETRY_DELAY);
 }
 
-/* In a transaction of its own; false if there was an error. */
+/*
+ * In a transaction of its own.  False if there was an error with a message;
+ * one with the whole queue puts all of them off.
+ */
 static bool
 step_batch(Round *round, const MessageKey *keys, int nkeys)
 {
@@ -370,6 +374,7 @@ step_batch(Round *round, const MessageKey *keys, int nkeys)
 
 	PG_TRY();
 	{
+		round->is_open = false;
 		begin_transaction("counting failures");
 		PushActiveSnapshot(GetTransactionSnapshot());
 		step_queue(round, keys, nkeys);
@@ -380,14 +385,19 @@ step_batch(Round *round, const MessageKey *keys, int nkeys)
 	PG_CATCH();
 	{
 		bool		is_locked;
+		TimestampTz until;
 		int			i;
 
-		report_error(&is_locked);
-		for (i = 0; is_locked && i < nkeys; i++)
-			queue_inflight_postpone(&keys[i], round->now + LOCKED_RETRY_DELAY);
-		if (is_locked)
-			round->next = Min(round->next, round->now + LOCKED_RETRY_DELAY);
-		done = is_locked;
+		/* what is to be tried message by message is reported there */
+		report_error(round->is_open && nkeys > 1, &is_locked);
+		if (is_locked || !round->is_open)
+		{
+			until = round->now + (is_locked ? LOCKED_RETRY_DELAY : RETRY_DELAY);
+			for (i = 0; i < nkeys; i++)
+				queue_inflight_postpone(&keys[i], until);
+			round->next = Min(round->next, until);
+			done = true;
+		}
 	}
 	PG_END_TRY();
 	return done;
@@ -414,6 +424,7 @@ step_queue(Round *round, const MessageKey *keys, int nkeys)
 	}
 
 	rel = queue_open(relid, QUEUE_SYSTEM, &def);
+	round->is_open = true;
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(rel->rd_rel->relowner,
 						   save_sec_context | SECURITY_RESTRICTED_OPERATION);
@@ -535,7 +546,7 @@ commit_transaction(void)
  * the queue, and end its transaction.
  */
 static void
-report_error(bool *is_locked)
+report_error(bool is_quiet, bool *is_locked)
 {
 	int			code = geterrcode();
 
@@ -546,7 +557,7 @@ report_error(bool *is_locked)
 	/* asked to leave, or the like: not to be swallowed */
 	if (code == ERRCODE_ADMIN_SHUTDOWN || code == ERRCODE_QUERY_CANCELED)
 		PG_RE_THROW();
-	if (!*is_locked)
+	if (!*is_locked && !is_quiet)
 		EmitErrorReport();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(sweep_context);

@@ -427,14 +427,16 @@ keep_hold(Hold *hold)
 			break;
 		case HOLD_TAKE:
 		case HOLD_SETTLE:
-			queue_inflight_done(hold->entry);
+			if (queue_inflight_done(hold->entry))
+				queue_database_poke(hold->key.dbid, GetCurrentTimestamp() +
+									(int64) queue_lease_write_delay * 1000);
 			break;
 		case HOLD_STEP:
 			queue_inflight_counted(hold->entry, hold->counted,
 								   hold->is_exhausted);
 			break;
 		case HOLD_DROP:
-			queue_inflight_drop(hold->key.relid);
+			queue_inflight_drop(hold->key.dbid, hold->key.relid);
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 	}
@@ -545,7 +547,7 @@ pass_to_registry(void)
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
 										&slot->entries);
 		else
-			queue_inflight_done(hold->entry);	/* the row's xmax protects it */
+			(void) queue_inflight_done(hold->entry);	/* the row's xmax protects it */
 	}
 	if (slot)
 	{
@@ -600,7 +602,7 @@ queue_xact_resolve_prepared(int *remaining)
 		{
 			next = entry->next_prepared;
 			if (committed)
-				queue_inflight_done(entry);
+				(void) queue_inflight_done(entry);
 			else if (entry->state == INFLIGHT_LEASED)
 				queue_inflight_undo_settle(entry);
 			else
