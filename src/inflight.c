@@ -199,6 +199,9 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 		{
 			ClaimResult why = CLAIM_HELD;
 
+			if (entry->state == INFLIGHT_CLAIMED && !entry->is_step)
+				why = CLAIM_JUDGED;
+
 			if (entry->state == INFLIGHT_LEASED && !entry->is_settling)
 			{
 				*due = Min(*due, entry->deadline);
@@ -209,8 +212,12 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 		}
 		if (!is_step && entry->is_exhausted)
 		{
+			/* put off: the worker could not move it */
+			ClaimResult why = entry->since > now ? CLAIM_HELD :
+				CLAIM_EXHAUSTED;
+
 			LWLockRelease(lock);
-			return CLAIM_EXHAUSTED;
+			return why;
 		}
 		if (!is_step && entry->deadline > now)
 		{
@@ -500,7 +507,8 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 }
 
 /*
- * The queue is dropped, or the database if relid is InvalidOid.  Nobody can
+ * The queue is dropped, or, if relid is InvalidOid, the database or its
+ * extension.  Nobody can
  * hold a message of it now, but whoever dropped it, so leases and failures are
  * all there is to forget.
  */
@@ -542,6 +550,47 @@ queue_inflight_set_prepared(InflightEntry *entry, int slot,
 	entry->next_prepared = *list;
 	*list = entry;
 	LWLockRelease(lock);
+}
+
+/*
+ * PREPARE of the transaction that has received it; false if the lease has
+ * ended.  The lease stays what it is, but ends if that is rolled back.
+ */
+bool
+queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		ours;
+
+	ours = entry != NULL && entry->state == INFLIGHT_LEASED &&
+		entry->epoch == shared->epoch && entry->number == number;
+	if (ours)
+		entry->receive_slot = slot + 1;
+	LWLockRelease(lock);
+	return ours;
+}
+
+/* That prepared transaction has ended. */
+void
+queue_inflight_receive_ended(int slot, bool committed)
+{
+	HASH_SEQ_STATUS status;
+	InflightEntry *entry;
+
+	lock_all();
+	hash_seq_init(&status, table);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		if (entry->receive_slot != slot + 1)
+			continue;
+		entry->receive_slot = 0;
+		if (committed || entry->state != INFLIGHT_LEASED || entry->is_settling)
+			continue;
+		set_idle(entry, 0);
+		remove_if_nothing_left(entry);
+	}
+	unlock_all();
 }
 
 /* ----------------------------------------------------------------
@@ -669,14 +718,17 @@ queue_inflight_lease_removed(const MessageKey *key)
 	LWLockRelease(lock);
 }
 
-/* Is the worker rewriting or moving this message right now? */
+/* Is the worker rewriting or moving this message right now?  Who is it? */
 bool
-queue_inflight_is_step(const MessageKey *key)
+queue_inflight_is_step(const MessageKey *key, int *holder)
 {
 	InflightEntry copy;
 
-	return queue_inflight_peek(key, &copy) &&
-		copy.state == INFLIGHT_CLAIMED && copy.is_step;
+	if (!queue_inflight_peek(key, &copy) ||
+		copy.state != INFLIGHT_CLAIMED || !copy.is_step)
+		return false;
+	*holder = copy.holder;
+	return true;
 }
 
 bool
@@ -790,6 +842,7 @@ set_idle(InflightEntry *entry, TimestampTz due)
 	entry->is_step = false;
 	entry->is_prepared = false;
 	entry->is_written = false;
+	entry->receive_slot = 0;
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = due;
 }

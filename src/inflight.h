@@ -61,6 +61,8 @@ typedef struct InflightEntry
 	int			priority;		/* of the row, as last read */
 	int			holder;			/* CLAIMED, TAKEN or settling: proc number */
 	int			holder_pid;		/* for people */
+	int			receive_slot;	/* LEASED: 1 + registry slot of the prepared
+								 * transaction that received it, 0: none */
 	int			error_slot;		/* text of the last failure, -1: none */
 	uint32		error_generation;
 	ItemPointerData tid;		/* hint: where the row was */
@@ -78,6 +80,8 @@ typedef enum ClaimResult
 {
 	CLAIM_OK,
 	CLAIM_HELD,					/* another's; waiters are woken when it ends */
+	CLAIM_JUDGED,				/* another is judging it, and may give it back
+								 * without a word */
 	CLAIM_NOT_DUE,				/* leased or backing off: *due is lowered */
 	CLAIM_EXHAUSTED,			/* the worker is to move it */
 	CLAIM_FULL					/* no room in shared memory */
@@ -133,6 +137,10 @@ extern void queue_inflight_drop(Oid dbid, Oid relid);
 extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
 										InflightEntry **list);
 
+extern bool queue_inflight_receive_prepared(const MessageKey *key,
+											uint64 number, int slot);
+extern void queue_inflight_receive_ended(int slot, bool committed);
+
 /* the worker */
 typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
 extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
@@ -143,7 +151,7 @@ extern bool queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 extern void queue_inflight_lease_written(const MessageKey *key, uint64 number,
 										 TimestampTz deadline);
 extern void queue_inflight_lease_removed(const MessageKey *key);
-extern bool queue_inflight_is_step(const MessageKey *key);
+extern bool queue_inflight_is_step(const MessageKey *key, int *holder);
 
 /* copy of an entry; false if there is none */
 extern bool queue_inflight_peek(const MessageKey *key, InflightEntry *copy);

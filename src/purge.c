@@ -22,12 +22,17 @@
 #include "lease.h"
 #include "queue.h"
 #include "storage.h"
+#include "waiter.h"
 #include "xact.h"
+
+/* times that one message may be rewritten under our hands */
+#define MAX_TRIES			3
 
 PG_FUNCTION_INFO_V1(queue_purge);
 PG_FUNCTION_INFO_V1(queue_redrive);
 
 static bool purge_row(Relation rel, QueueDef *def, MessageRow *row);
+static bool delete_row(Relation rel, MessageRow *row, const MessageKey *key);
 
 Datum
 queue_purge(PG_FUNCTION_ARGS)
@@ -62,35 +67,53 @@ queue_purge(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(count);
 }
 
+/*
+ * Delete one message.  If the worker has rewritten it meanwhile, or is about
+ * to, look for the new version.
+ */
 static bool
 purge_row(Relation rel, QueueDef *def, MessageRow *row)
 {
 	MessageKey	key;
-	InflightEntry *entry;
+	int			tries;
 
 	queue_message_key(&key, RelationGetRelid(rel), row->id);
-	if (row->state == ROW_BUSY)
+	for (tries = 0; tries < MAX_TRIES; tries++)
 	{
-		if (!queue_inflight_is_step(&key))
-			return false;
-		queue_row_wait(rel, row);
-		if (queue_row_find(rel, def, row) != ROW_LIVE)
-			return false;
-	}
+		int			holder;
 
-	/* the lease goes with the message, when this transaction commits */
-	queue_xact_reserve();
-	if (queue_inflight_settle_any(&key, &entry) == SETTLE_OK)
-	{
-		Hold	   *hold = queue_xact_push(HOLD_SETTLE, &key, entry);
-
-		if (queue_row_delete(rel, row))
+		if (row->state != ROW_BUSY && delete_row(rel, row, &key))
 			return true;
-		queue_inflight_undo_settle(entry);
-		queue_xact_pop(hold);
-		return false;
+		if (queue_inflight_is_step(&key, &holder))
+			queue_row_wait(rel, row, holder);
+		else if (row->state == ROW_BUSY)
+			return false;
+		row->state = queue_row_find(rel, def, row);
+		if (row->state == ROW_GONE)
+			return false;
 	}
-	return queue_row_delete(rel, row);
+	return false;
+}
+
+/* The lease goes with the message, when this transaction commits. */
+static bool
+delete_row(Relation rel, MessageRow *row, const MessageKey *key)
+{
+	InflightEntry *entry;
+	Hold	   *hold;
+
+	queue_xact_reserve();
+	if (queue_inflight_settle_any(key, &entry) != SETTLE_OK)
+		return queue_row_delete(rel, row);
+	hold = queue_xact_push(HOLD_SETTLE, key, entry);
+	if (queue_row_delete(rel, row))
+		return true;
+	queue_inflight_undo_settle(entry);
+	queue_xact_pop(hold);
+
+	/* whoever saw it being settled does not know when the lease ends */
+	queue_waiter_wake(&key->relid, 1);
+	return false;
 }
 
 /* redrive(dead_queue, max, selector, to_queue) */

@@ -81,6 +81,7 @@ static void read_row(MessageRow *row);
 static RowState row_state(MessageRow *row, SnapshotData *dirty);
 static void start_priority(QueueScan *scan);
 static void note_busy(QueueScan *scan);
+static bool is_own_lock(MessageRow *row);
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
 							  int priority);
 static void flush_insert(QueueInsert *insert);
@@ -205,7 +206,7 @@ note_busy(QueueScan *scan)
 	read_row(&scan->row);
 	queue_message_key(&key, RelationGetRelid(scan->rel), scan->row.id);
 	if (!queue_inflight_peek(&key, &entry) ||
-		(entry.state != INFLIGHT_TAKEN && entry.state != INFLIGHT_CLAIMED &&
+		(entry.state != INFLIGHT_TAKEN && !entry.is_step &&
 		 !entry.is_settling))
 		scan->saw_unannounced = true;
 }
@@ -315,23 +316,51 @@ bool
 queue_row_delete(Relation rel, MessageRow *row)
 {
 	TM_FailureData failure;
+	TM_Result	result;
 
-	return table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true),
-							  InvalidSnapshot, InvalidSnapshot,
-							  false /* wait */ , &failure,
-							  false /* changingPart */ ) == TM_Ok;
+	result = table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true),
+								InvalidSnapshot, InvalidSnapshot,
+								false /* wait */ , &failure,
+								false /* changingPart */ );
+
+	/* a lock of our own counts as any, but there is nothing to wait for */
+	if (result == TM_BeingModified && is_own_lock(row))
+		result = table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true),
+									InvalidSnapshot, InvalidSnapshot,
+									true /* wait */ , &failure,
+									false /* changingPart */ );
+	return result == TM_Ok;
 }
 
-/* Wait for the transaction that is changing the row, if there still is one. */
+/* Has this transaction, and nobody else, locked the row that was read? */
+static bool
+is_own_lock(MessageRow *row)
+{
+	bool		should_free;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
+	HeapTupleHeader header = tuple->t_data;
+	bool		is_own;
+
+	is_own = (header->t_infomask & HEAP_XMAX_INVALID) == 0 &&
+		(header->t_infomask & HEAP_XMAX_IS_MULTI) == 0 &&
+		HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(header));
+	if (should_free)
+		heap_freetuple(tuple);
+	return is_own;
+}
+
+/* Wait for this process, if it is the one that is changing the row. */
 void
-queue_row_wait(Relation rel, MessageRow *row)
+queue_row_wait(Relation rel, MessageRow *row, int procno)
 {
 	SnapshotData dirty;
 	ItemPointerData tid = row->tid;
 
 	InitDirtySnapshot(dirty);
 	if (table_tuple_fetch_row_version(rel, &tid, &dirty, row->slot) &&
-		TransactionIdIsValid(dirty.xmax))
+		TransactionIdIsValid(dirty.xmax) &&
+		GetPGProcByNumberCompat(procno)->xid == dirty.xmax)
 		XactLockTableWait(dirty.xmax, rel, &tid, XLTW_Delete);
 }
 

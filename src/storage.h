@@ -70,8 +70,8 @@ extern bool queue_row_is_visible(Relation rel, MessageRow *row,
 /* Delete it; false if another transaction was quicker, or holds a lock */
 extern bool queue_row_delete(Relation rel, MessageRow *row);
 
-/* Wait for a transaction that is changing the row (a step of the worker) */
-extern void queue_row_wait(Relation rel, MessageRow *row);
+/* Wait for the transaction of this process to end, if it changes the row */
+extern void queue_row_wait(Relation rel, MessageRow *row, int procno);
 
 /* Rewrite the row with another count of attempts, due time and error */
 extern bool queue_row_rewrite(Relation rel, MessageRow *row, int attempts,

@@ -79,6 +79,7 @@ typedef struct Round
 	LeaseRecord writes[ROUND_SIZE];
 	MessageKey	removals[ROUND_SIZE];
 	MessageKey	steps[ROUND_SIZE];
+	bool		is_retry;		/* the error has been reported */
 	bool		marks_only;		/* moving has failed: only count */
 	bool		is_open;		/* the queue of the steps was found in order */
 	bool		is_last;		/* the worker is about to leave */
@@ -96,7 +97,7 @@ static void note_write(Round *round, InflightEntry *entry, uint64 number,
 static void add_key(Round *round, MessageKey *keys, int *n,
 					const MessageKey *key);
 static void end_expired(Round *round);
-static void write_leases(Round *round);
+static bool write_leases(Round *round);
 static void take_steps(Round *round);
 static void step_alone(Round *round, const MessageKey *key, bool tries_move);
 static bool step_batch(Round *round, const MessageKey *keys, int nkeys);
@@ -125,8 +126,7 @@ queue_sweep(void)
 	round->next = DT_NOEND;
 	round->write_delay = (int64) queue_lease_write_delay * 1000;
 	round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
-	round->marks_only = false;
-	round->is_last = false;
+	round->is_retry = round->marks_only = round->is_last = false;
 
 	(void) queue_xact_resolve_prepared(&nprepared);
 	if (nprepared > 0)
@@ -136,7 +136,7 @@ queue_sweep(void)
 	{
 		queue_inflight_visit(note_work, round);
 		end_expired(round);
-		write_leases(round);
+		(void) write_leases(round);
 		take_steps(round);
 	}
 	next = round->next;
@@ -158,8 +158,7 @@ queue_sweep_leases(void)
 		round->is_last = true;
 		round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
 		queue_inflight_visit(note_work, round);
-		write_leases(round);
-	} while (round->nwrites == ROUND_SIZE);
+	} while (write_leases(round) && round->nwrites == ROUND_SIZE);
 	pfree(round);
 }
 
@@ -283,13 +282,15 @@ end_expired(Round *round)
 	}
 }
 
-static void
+/* Returns false if it could not. */
+static bool
 write_leases(Round *round)
 {
+	volatile bool done = false;
 	int			i;
 
 	if (round->nwrites == 0 && round->nremovals == 0)
-		return;
+		return true;
 	PG_TRY();
 	{
 		begin_transaction("writing leases");
@@ -309,6 +310,7 @@ write_leases(Round *round)
 			queue_inflight_lease_written(&round->writes[i].key,
 										 round->writes[i].number,
 										 round->writes[i].deadline);
+		done = true;
 	}
 	PG_CATCH();
 	{
@@ -319,6 +321,7 @@ write_leases(Round *round)
 						  (is_locked ? LOCKED_RETRY_DELAY : RETRY_DELAY));
 	}
 	PG_END_TRY();
+	return done;
 }
 
 /* ----------------------------------------------------------------
@@ -343,6 +346,7 @@ take_steps(Round *round)
 		if (!step_batch(round, &round->steps[first], n))
 			for (i = 0; i < n; i++)
 				step_alone(round, &round->steps[first + i], n > 1);
+		round->is_retry = false;
 		first += n;
 	}
 }
@@ -354,8 +358,10 @@ take_steps(Round *round)
 static void
 step_alone(Round *round, const MessageKey *key, bool tries_move)
 {
+	round->is_retry = tries_move;
 	if (tries_move && step_batch(round, key, 1))
 		return;
+	round->is_retry = false;
 	round->marks_only = true;
 	(void) step_batch(round, key, 1);
 	round->marks_only = false;
@@ -388,8 +394,8 @@ step_batch(Round *round, const MessageKey *keys, int nkeys)
 		TimestampTz until;
 		int			i;
 
-		/* what is to be tried message by message is reported there */
-		report_error(round->is_open && nkeys > 1, &is_locked);
+		/* once for all messages that may have failed for the same reason */
+		report_error(round->is_retry, &is_locked);
 		if (is_locked || !round->is_open)
 		{
 			until = round->now + (is_locked ? LOCKED_RETRY_DELAY : RETRY_DELAY);

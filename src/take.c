@@ -17,7 +17,9 @@
  * transaction in progress has deleted have no due time.  If the in-flight table
  * knows who did it, his end wakes the sleepers.  Else it may be a plain DELETE
  * that nobody announces, or was prepared before a restart; then they look
- * again after 10 ms, doubling to 1 s, for as long as there is such a row.
+ * again after 10 ms, doubling to 1 s, for as long as there is such a row.  So
+ * they do for a message that another consumer is just judging: he may give it
+ * back, and if that woke the others, they would wake each other for ever.
  *
  * While a call sleeps it holds neither a lock on the queue nor, in wait(), a
  * snapshot, so a queue can be dropped or paused meanwhile; that ends the wait
@@ -230,6 +232,9 @@ look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 				break;
 			case CLAIM_HELD:
 			case CLAIM_NOT_DUE:
+				break;
+			case CLAIM_JUDGED:
+				next->is_busy = true;
 				break;
 			case CLAIM_EXHAUSTED:
 				queue_database_poke(MyDatabaseId, now);
@@ -468,6 +473,8 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 		NextLook	next = {DT_NOEND, false};
 		int			i;
 
+		/* no snapshot is needed to judge rows, but to keep pages in place */
+		PushActiveSnapshot(GetTransactionSnapshot());
 		for (i = 0; i < nrelids && !found; i++)
 		{
 			QueueDef   *def;
@@ -478,6 +485,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 			found = may_have_message(rel, def, &next);
 			table_close(rel, queue_lockmode(QUEUE_TAKE));
 		}
+		PopActiveSnapshot();
 		if (found || GetCurrentTimestamp() >= end)
 			break;
 		drop_portal_snapshot();
@@ -505,6 +513,8 @@ may_have_message(Relation rel, QueueDef *def, NextLook *next)
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		if (queue_inflight_peek(&key, &entry))
 		{
+			if (entry.state == INFLIGHT_CLAIMED && !entry.is_step)
+				next->is_busy = true;
 			if (entry.state == INFLIGHT_CLAIMED ||
 				entry.state == INFLIGHT_TAKEN || entry.is_settling)
 				continue;

@@ -51,13 +51,8 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	bool		nulls[Natts_message];
 	bool		has_id;
 
-	/* a column too many, or too few: leave the row to the server */
-	if (!def->is_queue || RelationGetNumberOfAttributes(rel) != Natts_message)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue", RelationGetRelationName(rel)),
-				 errdetail("The table has no settings in queue.queue, or other columns than a queue."),
-				 errhint("If it was restored without its settings, call queue.create_queue() on it.")));
+	/* values are read by position, and anybody may create this trigger */
+	queue_check_shape(rel, def);
 
 	heap_deform_tuple(trigdata->tg_trigtuple, RelationGetDescr(rel),
 					  values, nulls);
@@ -121,8 +116,9 @@ queue_before_update(PG_FUNCTION_ARGS)
 
 	/* the new version is announced: one that was free is looked for again */
 	queue_xact_note_queue(RelationGetRelid(rel));
-	if (is_replica_role() || desc->natts != Natts_message)
+	if (is_replica_role())
 		return PointerGetDatum(trigdata->tg_newtuple);
+	queue_check_shape(rel, queue_def(rel));
 
 	heap_deform_tuple(trigdata->tg_trigtuple, desc, old_values, old_nulls);
 	heap_deform_tuple(trigdata->tg_newtuple, desc, new_values, new_nulls);

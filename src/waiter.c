@@ -13,6 +13,9 @@
  * and looks, then sleeps; and a transaction first leaves the process array,
  * then walks the list.  Either the snapshot sees it, or it sees the waiter.
  *
+ * The latch alone would not do: a look may wait for a lock or for I/O, which
+ * resets the latch.  So a flag in the place remembers the wake-up.
+ *
  * What needs no transaction to become available (the end of a lease, a delay)
  * is told by the look itself: it returns when the next message is due, and
  * nobody sleeps longer than that.
@@ -49,6 +52,7 @@ typedef struct Waiter
 {
 	Oid			dbid;
 	int			place;			/* in the list */
+	bool		is_woken;		/* since the last sleep */
 	int			nrelids;		/* 0: any */
 	Oid			relids[MAX_WAITED_QUEUES];
 } Waiter;
@@ -112,6 +116,7 @@ queue_waiter_enter(const Oid *relids, int nrelids)
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	me->dbid = MyDatabaseId;
+	me->is_woken = false;
 	me->nrelids = nrelids <= MAX_WAITED_QUEUES ? nrelids : 0;
 	memcpy(me->relids, relids, me->nrelids * sizeof(Oid));
 	me->place = pg_atomic_read_u32(&shared->nwaiters);
@@ -148,6 +153,7 @@ leave_at_exit(int code, Datum arg)
 void
 queue_waiter_sleep(TimestampTz until)
 {
+	volatile bool *is_woken = &shared->waiters[MyProcNumber].is_woken;
 	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 													 until);
 
@@ -156,11 +162,13 @@ queue_waiter_sleep(TimestampTz until)
 
 	/* a catalog snapshot would hold the horizon back as any other does */
 	InvalidateCatalogSnapshot();
-	if (ms > 0)
+	if (ms > 0 && !*is_woken)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(ms, MAX_SLEEP_MS), wait_event);
 	ResetLatch(MyLatch);
+	*is_woken = false;
+	pg_memory_barrier();
 	CHECK_FOR_INTERRUPTS();
 
 	/* whoever sends the answer into the void must not take a message */
@@ -195,8 +203,10 @@ queue_waiter_wake(const Oid *relids, int nrelids)
 		for (j = 0; !wakes && j < waiter->nrelids; j++)
 			for (k = 0; !wakes && k < nrelids; k++)
 				wakes = waiter->relids[j] == relids[k];
-		if (wakes)
-			SetLatch(&GetPGProcByNumberCompat(shared->list[i])->procLatch);
+		if (!wakes)
+			continue;
+		waiter->is_woken = true;
+		SetLatch(&GetPGProcByNumberCompat(shared->list[i])->procLatch);
 	}
 	LWLockRelease(lock);
 }

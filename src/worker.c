@@ -93,6 +93,7 @@
 
 #include "compat.h"
 #include "database.h"
+#include "inflight.h"
 #include "queue.h"
 #include "sweep.h"
 #include "worker.h"
@@ -187,6 +188,7 @@ queue_worker_main(Datum arg)
 		switch (look_for_extension())
 		{
 			case EXTENSION_ABSENT:
+				queue_inflight_drop(MyDatabaseId, InvalidOid);
 				queue_database_set_extension(slot, false);
 				proc_exit(0);
 			case EXTENSION_PRESENT:

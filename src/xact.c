@@ -14,9 +14,9 @@
  *	subabort, abort		given back	counts *	ends	  lease		 given back
  *												uncounted goes on
  *	commit				-			gone		stays	  gone		 counted
- *	prepare				-			registry	stays	  registry	 -
- *	  commit prepared				gone				  gone
- *	  rollback prepared				counts				  lease goes on
+ *	prepare				-			registry	registry  registry	 -
+ *	  commit prepared				gone		stays	  gone
+ *	  rollback prepared				counts		ends	  lease goes on
  *
  *	* not after a deadlock, a serialization failure or a server shutdown, as
  *	  far as the error is known.
@@ -69,6 +69,7 @@ typedef struct PreparedSlot
 	TransactionId xid;			/* Invalid while the PREPARE is under way */
 	Oid			dbid;
 	InflightEntry *entries;		/* linked by next_prepared */
+	bool		has_received;	/* entries say so with receive_slot */
 } PreparedSlot;
 
 typedef struct PreparedShared
@@ -513,6 +514,7 @@ reserve_prepared_slot(void)
 			slot->xid = InvalidTransactionId;
 			slot->dbid = MyDatabaseId;
 			slot->entries = NULL;
+			slot->has_received = false;
 			prepared_slot = i;
 			break;
 		}
@@ -541,7 +543,11 @@ pass_to_registry(void)
 
 		if (hold->kind == HOLD_DROP)
 			continue;			/* leases of the queue end when they are due */
-		if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
+		if (hold->kind == HOLD_LEASE && slot)
+			slot->has_received |=
+				queue_inflight_receive_prepared(&hold->key, hold->number,
+												prepared_slot);
+		else if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
 			keep_hold(hold);
 		else if (slot)
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
@@ -608,6 +614,8 @@ queue_xact_resolve_prepared(int *remaining)
 			else
 				queue_inflight_undo_take(entry, true);
 		}
+		if (slot->has_received)
+			queue_inflight_receive_ended(i, committed);
 		slot->is_used = false;
 		LWLockRelease(registry_lock);
 		resolved = true;
