@@ -294,6 +294,8 @@ queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
 	entry->state = INFLIGHT_LEASED;
 	entry->is_settling = false;
 	entry->is_written = false;
+	entry->is_open = true;
+	entry->is_passed_over = false;
 	entry->is_delayed = false;
 	entry->attempts = attempts;
 	entry->priority = priority;
@@ -465,6 +467,27 @@ queue_inflight_undo_settle(InflightEntry *entry)
 }
 
 /*
+ * The transaction that had received it is committed.  True if the worker would
+ * have liked to write the lease before.
+ */
+bool
+queue_inflight_keep_lease(const MessageKey *key, uint64 number)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		was_passed_over = false;
+
+	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
+		entry->epoch == shared->epoch && entry->number == number)
+	{
+		entry->is_open = false;
+		was_passed_over = entry->is_passed_over;
+	}
+	LWLockRelease(lock);
+	return was_passed_over;
+}
+
+/*
  * The transaction that had received it is rolled back: the lease ends at
  * once, and does not count.  False if it has ended already.
  */
@@ -585,6 +608,7 @@ queue_inflight_receive_ended(int slot, bool committed)
 		if (entry->receive_slot != slot + 1)
 			continue;
 		entry->receive_slot = 0;
+		entry->is_open = false;
 		if (committed || entry->state != INFLIGHT_LEASED || entry->is_settling)
 			continue;
 		set_idle(entry, 0);

@@ -55,6 +55,10 @@ typedef struct InflightEntry
 	bool		is_exhausted;	/* IDLE: limit of attempts reached */
 	bool		is_durable;		/* queue.lease may have a row for it */
 	bool		is_written;		/* LEASED, TAKEN: ... which says the same */
+	bool		is_open;		/* LEASED: the receiving transaction has not
+								 * committed; if it never does, there was no
+								 * lease, so none is written */
+	bool		is_passed_over; /* LEASED, is_open: ... when its time came */
 	bool		is_delayed;		/* IDLE: the due time is to go to the row */
 	uint16		failures;		/* not yet counted in the row */
 	int			attempts;		/* counted in the row, as last read */
@@ -130,6 +134,7 @@ extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 extern bool queue_inflight_done(InflightEntry *entry);
 extern void queue_inflight_undo_take(InflightEntry *entry, bool counts);
 extern void queue_inflight_undo_settle(InflightEntry *entry);
+extern bool queue_inflight_keep_lease(const MessageKey *key, uint64 number);
 extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number);
 extern void queue_inflight_counted(InflightEntry *entry, int counted,
 								   bool is_exhausted);

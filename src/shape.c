@@ -81,7 +81,7 @@ static char *column_violation(Form_pg_attribute att, const ColumnShape *column);
 static char *trigger_violation(Relation rel, QueueShape *shape);
 static char *index_violation(Relation rel, QueueShape *shape);
 static char *sequence_violation(Relation rel, QueueShape *shape);
-static bool is_proper_pkey(Form_pg_index index, Oid access_method);
+static bool has_pkey_columns(Form_pg_index index, Oid access_method);
 static bool has_user_opclass(HeapTuple index_tuple);
 static Oid	trigger_function(const char *name);
 
@@ -377,10 +377,11 @@ index_violation(Relation rel, QueueShape *shape)
 			shape->pkey = index_oid;
 			if (!index->indimmediate)
 				problem = "Its primary key \"%s\" is deferrable.";
-			else if (!is_proper_pkey(index, access_method))
+			else if (!index->indisvalid || !has_pkey_columns(index, access_method))
 				problem = "Its primary key \"%s\" is not on (priority, id) alone.";
 		}
-		else if (index->indisunique)
+		else if (index->indisunique &&
+				 (index->indisvalid || !has_pkey_columns(index, access_method)))
 			problem = "Its index \"%s\" is unique.";
 
 		ReleaseSysCache(tuple);
@@ -395,15 +396,18 @@ index_violation(Relation rel, QueueShape *shape)
 	return NULL;
 }
 
+/*
+ * Beside the primary key itself, REINDEX CONCURRENTLY has a twin of it for a
+ * while, which is unique and not valid, and must not stop the traffic.
+ */
 static bool
-is_proper_pkey(Form_pg_index index, Oid access_method)
+has_pkey_columns(Form_pg_index index, Oid access_method)
 {
 	return access_method == BTREE_AM_OID &&
 		index->indnatts == 2 &&
 		index->indnkeyatts == 2 &&
 		index->indkey.values[0] == Anum_message_priority &&
-		index->indkey.values[1] == Anum_message_id &&
-		index->indisvalid;
+		index->indkey.values[1] == Anum_message_id;
 }
 
 static bool

@@ -208,7 +208,9 @@ note_lease(Round *round, InflightEntry *entry)
 		return;
 	}
 	round->next = Min(round->next, entry->deadline);
-	if (!entry->is_written)
+	if (entry->is_open)
+		entry->is_passed_over = true;
+	else if (!entry->is_written)
 		note_write(round, entry, entry->number, entry->deadline);
 }
 

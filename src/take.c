@@ -584,6 +584,7 @@ queue_browse(PG_FUNCTION_ARGS)
 	rel = queue_open(PG_GETARG_OID(0), QUEUE_BROWSE, &def);
 	scan = queue_scan_begin(rel, def);
 	scan->wants_own = true;
+	scan->wants_busy = true;
 	while (n < max && (row = queue_scan_next(scan)) != NULL)
 	{
 		MessageKey	key;

@@ -262,6 +262,7 @@ xact_callback(XactEvent event, void *arg)
 #ifdef USE_ASSERT_CHECKING
 	MemoryContext saved_context = CurrentMemoryContext;
 #endif
+	bool		counts;
 	int			i;
 
 	switch (event)
@@ -310,9 +311,10 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		default:
 			queue_waiter_leave();
+			counts = failure_counts();
 			reset_notes();
 			for (i = nholds - 1; i >= 0; i--)
-				undo_hold(&holds[i], failure_counts());
+				undo_hold(&holds[i], counts);
 			wakes_pending = true;
 
 			/* a PREPARE that failed */
@@ -421,7 +423,10 @@ keep_hold(Hold *hold)
 	switch (hold->kind)
 	{
 		case HOLD_NONE:
+			break;
 		case HOLD_LEASE:
+			if (queue_inflight_keep_lease(&hold->key, hold->number))
+				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_CLAIM:
 			queue_inflight_unclaim(hold->entry);
@@ -621,7 +626,10 @@ queue_xact_resolve_prepared(int *remaining)
 		resolved = true;
 	}
 	if (resolved)
+	{
 		queue_waiter_wake_all();
+		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+	}
 	if (remaining)
 		*remaining = nremaining;
 	return resolved;
