@@ -5,7 +5,8 @@
 
 -- ---------------------------------------------------------------------------
 -- The library must have been loaded when the server started.  Say so now
--- rather than at the first message.
+-- rather than at the first message.  And if the schema was there before, its
+-- owner must be trusted with what is put into it.
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION queue.require_preload()
@@ -425,7 +426,7 @@ COMMENT ON FUNCTION queue.counts(regclass) IS
 'internal: what view queue.queues shows beside the settings';
 
 CREATE VIEW queue.queues AS
-    SELECT q.queue,
+    SELECT q.queue AS name,
            pg_catalog.pg_get_userbyid(c.relowner) AS owner,
            q.lease,
            q.max_attempts,

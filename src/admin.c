@@ -25,6 +25,7 @@
 #include "catalog/indexing.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -37,6 +38,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "admin.h"
@@ -249,12 +251,28 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 
 /*
  * Called by the install script, so that CREATE EXTENSION fails at once where
- * nothing would work later.
+ * nothing would work later, or where somebody has made the schema before: he
+ * could drop what is put into it, and add functions of his own beside it.
  */
 Datum
 queue_require_preloaded(PG_FUNCTION_ARGS)
 {
+	HeapTuple	tuple;
+	bool		is_safe;
+
 	queue_require_preload();
+
+	tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum(QUEUE_SCHEMA));
+	is_safe = HeapTupleIsValid(tuple) &&
+		superuser_arg(((Form_pg_namespace) GETSTRUCT(tuple))->nspowner);
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (!is_safe)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"%s\" exists and does not belong to a superuser",
+						QUEUE_SCHEMA),
+				 errhint("Drop the schema, or change its owner, before you create the extension.")));
 	PG_RETURN_VOID();
 }
 

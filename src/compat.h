@@ -18,6 +18,11 @@
 #include "utils/acl.h"
 #include "utils/wait_event.h"
 
+/* 16: what is inside of a varlena is no part of postgres.h any more */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "queue needs PostgreSQL 15 or newer"
 #endif
@@ -42,15 +47,17 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 /* 17: a backend knows its slot by number; 15 has it in the PGPROC */
 #if PG_VERSION_NUM < 170000
 #define MyProcNumber MyProc->pgprocno
-#define GetPGProcByNumberCompat(n) (&ProcGlobal->allProcs[(n)])
-#else
-#define GetPGProcByNumberCompat(n) GetPGProcByNumber(n)
 #endif
 
 /* 18: index_beginscan() takes a place for instrumentation */
 #if PG_VERSION_NUM < 180000
 #define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys) \
 	index_beginscan(heap, index, snapshot, nkeys, norderbys)
+#endif
+
+/* 18: the attribute is a word, and comes before the declaration */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
 #endif
 
 /* 17: intervals may be infinite, and infinite timestamps have a name */

@@ -218,7 +218,7 @@ static void
 set_latch_of(int procno)
 {
 	if (procno != NO_PROC)
-		SetLatch(&GetPGProcByNumberCompat(procno)->procLatch);
+		SetLatch(&GetPGProcByNumber(procno)->procLatch);
 }
 
 void

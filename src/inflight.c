@@ -37,6 +37,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -49,8 +50,21 @@
 #include "queue.h"
 
 #define NUM_PARTITIONS		32
+
 #define NUM_ERROR_SLOTS		1024
 #define ERROR_TEXT_SIZE		504
+
+/*
+ * Shares, so that nobody can use up the room of the others: one queue may have
+ * up to QUEUE_SHARE times the entries that are free, one database up to
+ * DATABASE_SHARE times.  Alone, a queue thus gets at most four fifths of the
+ * table; the more of them are large, the less each may have, and there is
+ * always room left for one that has nothing yet.  Counters are found by a hash
+ * of what they count; two that fall together share.
+ */
+#define QUEUE_SHARE			4
+#define DATABASE_SHARE		8
+#define NUM_COUNTERS		1024
 
 /*
  * Texts of failures wait here for the worker, which writes them to the rows.
@@ -67,6 +81,9 @@ typedef struct InflightShared
 {
 	uint64		epoch;			/* random; fences receipts of earlier lives */
 	pg_atomic_uint64 next_number;
+	pg_atomic_uint32 nentries;
+	pg_atomic_uint32 queue_entries[NUM_COUNTERS];
+	pg_atomic_uint32 database_entries[NUM_COUNTERS];
 	uint32		next_error;		/* under the error lock */
 	ErrorSlot	errors[NUM_ERROR_SLOTS];
 } InflightShared;
@@ -76,6 +93,8 @@ static HTAB *table = NULL;
 static LWLockPadded *locks = NULL;	/* partitions, then the error lock */
 
 static LWLock *partition_lock(uint32 hashcode);
+static bool count_entry(const MessageKey *key, bool obeys_shares);
+static void uncount_entry(const MessageKey *key);
 static void lock_all(void);
 static void unlock_all(void);
 static LWLock *lock_entry(InflightEntry *entry);
@@ -106,6 +125,7 @@ queue_inflight_shmem_init(void)
 {
 	HASHCTL		info;
 	bool		found;
+	int			i;
 
 	shared = ShmemInitStruct("queue in-flight", sizeof(InflightShared), &found);
 	if (!found)
@@ -116,6 +136,12 @@ queue_inflight_shmem_init(void)
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate a random number")));
 		pg_atomic_init_u64(&shared->next_number, 1);
+		pg_atomic_init_u32(&shared->nentries, 0);
+		for (i = 0; i < NUM_COUNTERS; i++)
+		{
+			pg_atomic_init_u32(&shared->queue_entries[i], 0);
+			pg_atomic_init_u32(&shared->database_entries[i], 0);
+		}
 	}
 
 	/* room is fixed, so that a full table is noticed by whoever claims */
@@ -184,6 +210,13 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 
 	if (!found)
 	{
+		if (!count_entry(key, true))
+		{
+			hash_search_with_hash_value(table, key, hashcode, HASH_REMOVE,
+										NULL);
+			LWLockRelease(lock);
+			return CLAIM_FULL;
+		}
 		memset((char *) entry + sizeof(MessageKey), 0,
 			   sizeof(InflightEntry) - sizeof(MessageKey));
 		entry->error_slot = -1;
@@ -689,6 +722,7 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 										HASH_ENTER_NULL, &found);
 	if (entry != NULL && !found)
 	{
+		(void) count_entry(key, false);
 		memset((char *) entry + sizeof(MessageKey), 0,
 			   sizeof(InflightEntry) - sizeof(MessageKey));
 		entry->state = INFLIGHT_LEASED;
@@ -812,6 +846,48 @@ queue_retry_delay(const RetryPolicy *retry, int failures)
  * ----------------------------------------------------------------
  */
 
+static pg_atomic_uint32 *
+queue_counter(const MessageKey *key)
+{
+	uint32		hash = hash_combine(murmurhash32(key->dbid),
+									murmurhash32(key->relid));
+
+	return &shared->queue_entries[hash % NUM_COUNTERS];
+}
+
+static pg_atomic_uint32 *
+database_counter(const MessageKey *key)
+{
+	return &shared->database_entries[murmurhash32(key->dbid) % NUM_COUNTERS];
+}
+
+/* Count a new entry, unless its queue or database has its share already. */
+static bool
+count_entry(const MessageKey *key, bool obeys_shares)
+{
+	if (obeys_shares)
+	{
+		int64		left = (int64) queue_max_in_flight -
+			pg_atomic_read_u32(&shared->nentries);
+
+		if (pg_atomic_read_u32(queue_counter(key)) >= left * QUEUE_SHARE ||
+			pg_atomic_read_u32(database_counter(key)) >= left * DATABASE_SHARE)
+			return false;
+	}
+	pg_atomic_fetch_add_u32(&shared->nentries, 1);
+	pg_atomic_fetch_add_u32(queue_counter(key), 1);
+	pg_atomic_fetch_add_u32(database_counter(key), 1);
+	return true;
+}
+
+static void
+uncount_entry(const MessageKey *key)
+{
+	pg_atomic_fetch_sub_u32(&shared->nentries, 1);
+	pg_atomic_fetch_sub_u32(queue_counter(key), 1);
+	pg_atomic_fetch_sub_u32(database_counter(key), 1);
+}
+
 static LWLock *
 partition_lock(uint32 hashcode)
 {
@@ -876,7 +952,10 @@ remove_if_nothing_left(InflightEntry *entry)
 {
 	Assert(entry->state == INFLIGHT_IDLE);
 	if (entry->failures == 0 && !entry->is_durable && !entry->is_exhausted)
+	{
+		uncount_entry(&entry->key);
 		hash_search(table, &entry->key, HASH_REMOVE, NULL);
+	}
 }
 
 /* A lease ran out: a failure; the message has waited long enough. */

@@ -11,6 +11,8 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 
+#include "compat.h"
+
 /* SQLSTATEs of our own, class QU (docs/reference.md lists them) */
 #define ERRCODE_QUEUE_LEASE_LOST		MAKE_SQLSTATE('Q', 'U', '0', '0', '1')
 #define ERRCODE_QUEUE_PAUSED			MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
@@ -46,6 +48,6 @@ extern void queue_require_arg(FunctionCallInfo fcinfo, int argno,
 							  const char *argname);
 
 /* ereport(ERROR, 0A000): an argument of the contract that is not built yet */
-extern void queue_not_supported(const char *argname) pg_attribute_noreturn();
+pg_noreturn extern void queue_not_supported(const char *argname);
 
 #endif							/* QUEUE_QUEUE_H */

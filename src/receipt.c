@@ -13,14 +13,15 @@
  */
 #include "postgres.h"
 
+#include <inttypes.h>
+
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "queue.h"
 #include "receipt.h"
 
-#define RECEIPT_FORMAT	"%x-%x-" INT64_HEX "-" INT64_HEX "-" INT64_HEX
-#define INT64_HEX		"%" INT64_MODIFIER "x"
+#define RECEIPT_FORMAT	"%x-%x-%" PRIx64 "-%" PRIx64 "-%" PRIx64
 #define RECEIPT_FIELDS	5
 #define MAX_FIELD_DIGITS 16
 

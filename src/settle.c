@@ -80,10 +80,10 @@ static int	release(FunctionCallInfo fcinfo, bool is_array);
 static int	reject(FunctionCallInfo fcinfo, bool is_array);
 static TimestampTz extend(FunctionCallInfo fcinfo, bool is_array);
 static char *text_argument(FunctionCallInfo fcinfo, int argno);
-static void report_lost(const Receipt *receipt, const char *detail)
-			pg_attribute_noreturn();
-static void report_busy(const Receipt *receipt, const char *detail)
-			pg_attribute_noreturn();
+pg_noreturn static void report_lost(const Receipt *receipt,
+									const char *detail);
+pg_noreturn static void report_busy(const Receipt *receipt,
+									const char *detail);
 
 Datum
 queue_ack(PG_FUNCTION_ARGS)

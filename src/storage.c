@@ -360,7 +360,7 @@ queue_row_wait(Relation rel, MessageRow *row, int procno)
 	InitDirtySnapshot(dirty);
 	if (table_tuple_fetch_row_version(rel, &tid, &dirty, row->slot) &&
 		TransactionIdIsValid(dirty.xmax) &&
-		GetPGProcByNumberCompat(procno)->xid == dirty.xmax)
+		GetPGProcByNumber(procno)->xid == dirty.xmax)
 		XactLockTableWait(dirty.xmax, rel, &tid, XLTW_Delete);
 }
 

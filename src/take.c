@@ -244,7 +244,7 @@ look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 					ereport(ERROR,
 							(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 							 errmsg("too many messages in flight"),
-							 errdetail("Shared memory has room for %d messages that are leased or being dequeued.",
+							 errdetail("Shared memory has room for %d messages that are leased or being dequeued, and the queue or the database has its share of it.",
 									   queue_max_in_flight),
 							 errhint("You might need to increase queue.max_in_flight.")));
 				verdict = VERDICT_STOP;

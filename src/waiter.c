@@ -206,7 +206,7 @@ queue_waiter_wake(const Oid *relids, int nrelids)
 		if (!wakes)
 			continue;
 		waiter->is_woken = true;
-		SetLatch(&GetPGProcByNumberCompat(shared->list[i])->procLatch);
+		SetLatch(&GetPGProcByNumber(shared->list[i])->procLatch);
 	}
 	LWLockRelease(lock);
 }

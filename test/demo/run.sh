@@ -149,7 +149,7 @@ progress_until()
 				   (SELECT count(*) FROM shop.order_placed) +
 				   (SELECT count(*) FROM shop.order_shipped),
 				   (SELECT count(*) FROM shop.order_placed_dead)
-			FROM queue.queues WHERE queue = 'shop.order_placed'::regclass"); then
+			FROM queue.queues WHERE name = 'shop.order_placed'::regclass"); then
 			say "The server does not answer."
 			sleep 1
 			continue

@@ -1,0 +1,177 @@
+--
+-- The API as it is declared: every function with its arguments and result,
+-- how the planner may treat it, who may call it; the views and their columns.
+-- Whoever changes this changes what applications rely on.
+--
+\set QUIET 1
+\pset format unaligned
+\pset tuples_only true
+\pset pager off
+BEGIN;
+SET LOCAL search_path = public, pg_catalog;
+
+CREATE TEMP TABLE declared (name text, kind text, arguments text, result text);
+INSERT INTO declared VALUES
+    ('create_queue', 'f', 'name text, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, unlogged boolean', 'regclass'),
+    ('alter_queue', 'f', 'queue regclass, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass', 'void'),
+    ('drop_queue', 'f', 'queue regclass', 'void'),
+    ('purge', 'f', 'queue regclass', 'bigint'),
+    ('pause', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),
+    ('resume', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),
+    ('enqueue', 'f', 'queue regclass, payload jsonb, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
+    ('enqueue_batch', 'f', 'queue regclass, payloads jsonb[], headers jsonb[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_keys text[], dedup_keys text[], correlation_ids text[]', 'bigint[]'),
+    ('dequeue', 'f', 'queue regclass, max integer, wait interval, selector jsonpath', 'messages'),
+    ('receive', 'f', 'queue regclass, max integer, wait interval, lease interval, selector jsonpath', 'messages'),
+    ('browse', 'f', 'queue regclass, max integer, selector jsonpath', 'messages'),
+    ('ack', 'f', 'receipt text', 'void'),
+    ('ack', 'f', 'receipts text[]', 'integer'),
+    ('nack', 'f', 'receipt text, delay interval, error text', 'void'),
+    ('nack', 'f', 'receipts text[], delay interval, error text', 'integer'),
+    ('release', 'f', 'receipt text', 'void'),
+    ('release', 'f', 'receipts text[]', 'integer'),
+    ('reject', 'f', 'receipt text, reason text', 'void'),
+    ('reject', 'f', 'receipts text[], reason text', 'integer'),
+    ('extend', 'f', 'receipt text, lease interval', 'timestamp with time zone'),
+    ('extend', 'f', 'receipts text[], lease interval', 'timestamp with time zone'),
+    ('redrive', 'f', 'dead_queue regclass, max integer, selector jsonpath, to_queue regclass', 'bigint'),
+    ('wait', 'p', 'IN queue regclass, IN timeout interval', NULL),
+    ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL);
+
+-- what the queue tables, the views and the extension itself use
+CREATE TEMP TABLE internal (name text);
+INSERT INTO internal VALUES
+    ('before_insert'), ('before_update'), ('counts'), ('in_flight'), ('invalidate_definition');
+
+CREATE TEMP VIEW defined AS
+SELECT p.oid, proname AS name, prokind AS kind,
+       pg_get_function_identity_arguments(p.oid) AS arguments,
+       CASE WHEN pg_get_function_result(p.oid) =
+                 'TABLE(id bigint, receipt text, attempt integer,'
+                 ' enqueued_at timestamp with time zone, priority integer,'
+                 ' group_key text, correlation_id text, headers jsonb,'
+                 ' payload jsonb)'
+            THEN 'messages' ELSE pg_get_function_result(p.oid) END AS result,
+       pronargs, pronargdefaults, provolatile, proisstrict, proparallel, prosecdef, proacl
+FROM pg_proc p
+WHERE pronamespace = 'queue'::regnamespace;
+
+SELECT plan(50 + (SELECT count(*) FROM declared)::int);
+
+SELECT has_extension('queue', 'extension queue');
+SELECT has_schema('queue');
+SELECT is(extrelocatable, false, 'the extension is not relocatable') FROM pg_extension WHERE extname = 'queue';
+
+--
+-- Functions
+--
+SELECT ok(EXISTS (SELECT FROM defined d
+                  WHERE (d.name, d.kind::text, d.arguments) = (x.name, x.kind, x.arguments)
+                    AND d.result IS NOT DISTINCT FROM x.result),
+          format('queue.%s(%s)', x.name, x.arguments))
+FROM declared x;
+
+SELECT is_empty($$
+    SELECT name, arguments FROM defined
+    WHERE name NOT IN (SELECT name FROM internal)
+      AND (name, arguments) NOT IN (SELECT name, arguments FROM declared)
+      AND (name, arguments) <> ('wait', 'IN queue text, IN timeout interval')
+    $$, 'nothing is public that is not declared');
+SELECT set_eq($$ SELECT name::text FROM defined WHERE name IN (SELECT name FROM internal) $$,
+              $$ SELECT name FROM internal $$, 'internal functions');
+SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name <> 'counts' $$,
+                'all are volatile, for they see what others do meanwhile');
+SELECT is_empty($$ SELECT name FROM defined WHERE proisstrict $$,
+                'none is strict: NULL is an error, not a reason to do nothing');
+SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' $$, 'none runs in parallel workers');
+SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
+SELECT is_empty($$
+    SELECT name FROM defined
+    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition')
+      AND NOT has_function_privilege('public', oid, 'EXECUTE')
+    $$, 'everybody may call: the privileges of the tables decide');
+SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc') IS NULL $$, 'all have comments');
+
+-- what may be left out
+SELECT set_eq(
+    $$ SELECT name::text, arguments NOT LIKE '%receipts%', (pronargs - pronargdefaults)::int
+       FROM defined WHERE pronargdefaults > 0 $$,
+    $$ VALUES ('alter_queue', true, 1), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
+              ('enqueue', true, 2), ('enqueue_batch', true, 2),
+              ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
+              ('receive', true, 1), ('redrive', true, 1), ('resume', true, 1) $$,
+    'arguments that have to be given');
+
+-- defaults that a queue gets
+SELECT is(queue.create_queue('defaults')::text, 'defaults', 'create_queue');
+SELECT results_eq(
+    $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter, own_dead_letter,
+              enqueue_paused, dequeue_paused
+       FROM queue.queue WHERE queue = 'defaults'::regclass $$,
+    $$ VALUES (interval '30 s', 10, interval '1 s', interval '5 min', 'defaults_dead'::regclass, true, false, false) $$,
+    'default settings');
+SELECT results_eq(
+    $$ SELECT max_attempts, dead_letter FROM queue.queue WHERE queue = 'defaults_dead'::regclass $$,
+    $$ VALUES (0, NULL::regclass) $$, 'settings of its dead-letter queue');
+
+-- by name and in any order
+SELECT lives_ok($$ SELECT queue.create_queue(name => 'named', unlogged => true, dead_letter => 'defaults_dead',
+                   retry_max_delay => '1 min', retry_delay => '2 s', max_attempts => 3, lease => '1 min') $$,
+                'create_queue by name');
+SELECT is(relpersistence, 'u', 'unlogged') FROM pg_class WHERE oid = 'named'::regclass;
+SELECT lives_ok($$ SELECT queue.alter_queue(queue => 'named', lease => NULL, max_attempts => 5, retry_delay => NULL,
+                   retry_max_delay => NULL, dead_letter => NULL) $$, 'alter_queue by name');
+SELECT results_eq(
+    $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter FROM queue.queue WHERE queue = 'named'::regclass $$,
+    $$ VALUES (interval '1 min', 5, interval '2 s', interval '1 min', 'defaults_dead'::regclass) $$,
+    'NULL leaves a setting as it is');
+SELECT lives_ok($$ SELECT queue.enqueue(payload => '1', queue => 'named', headers => NULL, priority => 4, delay => NULL,
+                   deliver_at => NULL, expires_in => NULL, group_key => NULL, dedup_key => NULL, correlation_id => 'c') $$,
+                'enqueue by name');
+SELECT lives_ok($$ SELECT queue.enqueue_batch(queue => 'named', payloads => ARRAY['1']::jsonb[], headers => NULL, priority => 4,
+                   delay => NULL, deliver_at => NULL, expires_in => NULL, group_keys => NULL, dedup_keys => NULL,
+                   correlation_ids => NULL) $$, 'enqueue_batch by name');
+SELECT lives_ok($$ SELECT queue.enqueue_batch('named', ARRAY['1']::jsonb[], headers => ARRAY[NULL]::jsonb[], correlation_ids => ARRAY[NULL]) $$,
+                'NULL elements of the optional arrays mean none');
+SELECT lives_ok($$ SELECT * FROM queue.dequeue(queue => 'named', max => 1, wait => '0', selector => NULL) $$, 'dequeue by name');
+SELECT lives_ok($$ SELECT * FROM queue.receive(queue => 'named', max => 1, wait => '0', lease => NULL, selector => NULL) $$, 'receive by name');
+SELECT lives_ok($$ SELECT * FROM queue.browse(queue => 'named', max => 1, selector => NULL) $$, 'browse by name');
+SELECT lives_ok($$ SELECT queue.pause(queue => 'named', enqueue => true, dequeue => false) $$, 'pause by name');
+SELECT lives_ok($$ SELECT queue.resume(queue => 'named', enqueue => true, dequeue => true) $$, 'resume by name');
+SELECT lives_ok($$ SELECT queue.purge(queue => 'named') $$, 'purge by name');
+SELECT lives_ok($$ SELECT queue.ack(receipts => '{}') $$, 'ack by name');
+SELECT lives_ok($$ SELECT queue.nack(receipts => '{}', delay => NULL, error => NULL) $$, 'nack by name');
+SELECT lives_ok($$ SELECT queue.release(receipts => '{}') $$, 'release by name');
+SELECT lives_ok($$ SELECT queue.reject(receipts => '{}', reason => 'r') $$, 'reject by name');
+SELECT lives_ok($$ SELECT queue.extend(receipts => '{}', lease => '1 s') $$, 'extend by name');
+SELECT lives_ok($$ CALL queue.wait(queue => 'named'::regclass, timeout => '0') $$, 'wait by name');
+SELECT lives_ok($$ CALL queue.wait(queues => ARRAY['named', 'defaults']::regclass[], timeout => '0') $$, 'wait for several by name');
+SELECT lives_ok($$ SELECT queue.drop_queue(queue => 'named') $$, 'drop_queue by name');
+SELECT hasnt_table('public', 'named', 'a dropped queue is no table any more');
+
+--
+-- Queue tables
+--
+SELECT columns_are('public', 'defaults', ARRAY['id', 'priority', 'attempts', 'enqueued_at', 'visible_at', 'expires_at',
+    'group_key', 'correlation_id', 'headers', 'payload', 'last_error']);
+SELECT col_is_pk('public', 'defaults', ARRAY['priority', 'id'], 'primary key of a queue table');
+SELECT is(pg_get_serial_sequence('defaults', 'id'), 'public.defaults_id_seq', 'the sequence of ids is owned by the table');
+SELECT is_empty($$ SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = 'defaults'::regclass AND deptype = 'e' $$,
+                'a queue is no member of the extension');
+
+--
+-- Views and tables
+--
+SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay',
+    'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem']);
+SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
+SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter',
+    'own_dead_letter', 'enqueue_paused', 'dequeue_paused']);
+CREATE ROLE regress_queue_nobody;
+SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
+SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight']) t;
+SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
+SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid],
+          'pg_dump dumps the settings, and not the leases');
+
+SELECT * FROM finish();
+ROLLBACK;

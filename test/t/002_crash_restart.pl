@@ -1,0 +1,396 @@
+# What a crash and a restart leave of messages, leases and failed attempts:
+# messages are kept; a lease older than the write-behind delay survives an
+# immediate stop, and its receipt stays good; a younger one may end early, and
+# its receipt is fenced off; a clean restart keeps all leases; failed attempts
+# that the worker has written stay counted.  A terminated backend gives its
+# messages back and counts one attempt, the shutdown of the server none.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+queue.lease_write_delay = '100ms'
+});
+$node->start;
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# The SQLSTATE of what must fail.
+sub state_of
+{
+	my ($sql) = @_;
+	my ($ret, $stdout, $stderr) =
+	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
+	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
+}
+
+# End a session whose server may have gone first.
+sub leave
+{
+	my ($session) = @_;
+	eval { $session->quit; };
+	return;
+}
+
+# Until a statement answers true.
+sub wait_until
+{
+	my ($sql, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until('postgres', $sql), $name);
+}
+
+# Make a queue with messages 1 to n; delays so short that a failed message
+# that must back off is there again when asked for.
+sub make_queue
+{
+	my ($queue, $n, $settings) = @_;
+	$settings = defined $settings ? ", $settings" : '';
+	sql(qq{SELECT queue.create_queue('$queue', retry_delay => '10 ms',
+		retry_max_delay => '10 ms'$settings)});
+	sql(qq{SELECT queue.enqueue('$queue', to_jsonb(i))
+		FROM generate_series(1, $n) i});
+	return;
+}
+
+# Receive messages; "payload attempt" of each, and the receipts.
+sub receive
+{
+	my ($queue, $max, $lease) = @_;
+	my (@seen, @receipts);
+	foreach my $row (
+		split /\n/,
+		sql(qq{SELECT payload, attempt, receipt
+			FROM queue.receive('$queue', $max, lease => '$lease')}))
+	{
+		my ($payload, $attempt, $receipt) = split /\|/, $row;
+		push @seen,     "$payload $attempt";
+		push @receipts, $receipt;
+	}
+	return (join(', ', @seen), @receipts);
+}
+
+# Dequeue one by one what is there, each in its transaction.
+sub drain
+{
+	my ($queue) = @_;
+	my @seen;
+	while (my $row = sql(
+			qq{SELECT (payload #>> '{}') || ' ' || attempt FROM queue.dequeue('$queue')}))
+	{
+		push @seen, $row;
+	}
+	return join(', ', @seen);
+}
+
+sub array
+{
+	return 'ARRAY[' . join(', ', map { "'$_'" } @_) . ']::text[]';
+}
+
+sub lease_rows
+{
+	my ($queue, $n) = @_;
+	return qq{SELECT count(*) = $n FROM queue.lease
+		WHERE queue = '$queue'::regclass};
+}
+
+sub set_delay
+{
+	my ($delay) = @_;
+	$node->adjust_conf('postgresql.conf', 'queue.lease_write_delay',
+		"'$delay'");
+	$node->reload;
+	$node->poll_query_until('postgres',
+		qq{SELECT current_setting('queue.lease_write_delay')::interval
+			= '$delay'::interval}) or die "the setting did not change";
+	return;
+}
+
+sql(q{CREATE EXTENSION queue});
+
+#
+# A crash: old leases stay, messages stay.
+#
+make_queue('old', 10);
+my ($seen, @receipts) = receive('old', 3, '1 h');
+is($seen, '1 1, 2 1, 3 1', 'three of ten are leased');
+wait_until(lease_rows('old', 3), 'the leases are written behind');
+
+# One of them moves on in its life, and the table must follow.
+sql(qq{SELECT queue.extend('$receipts[2]', '2 h')});
+wait_until(
+	q{SELECT count(*) = 1 FROM queue.lease WHERE queue = 'old'::regclass
+		AND deadline > clock_timestamp() + interval '90 min'},
+	'an extended lease is written, too');
+
+# A released one must not come back to life.
+make_queue('released', 1);
+($seen, my $released) = receive('released', 1, '1 h');
+wait_until(lease_rows('released', 1), 'a lease that will be released');
+sql(qq{SELECT queue.release('$released')});
+wait_until(lease_rows('released', 0), 'the row of an ended lease is removed');
+
+my $last_id = sql(q{SELECT max(id) FROM old});
+
+$node->stop('immediate');
+$node->start;
+
+is(sql(q{SELECT count(*) FROM old}), '10', 'no message is lost in a crash');
+is((receive('old', 10, '1 h'))[0],
+	'4 1, 5 1, 6 1, 7 1, 8 1, 9 1, 10 1',
+	'old leases hold after a crash');
+is( sql(qq{SELECT queue.ack(} . array(@receipts[ 0, 1 ]) . ')'),
+	'2', 'their receipts are good');
+is( sql(qq{SELECT queue.extend('$receipts[2]', '1 h') > now()}),
+	't', 'for a heartbeat, too');
+sql(qq{SELECT queue.nack('$receipts[2]', delay => '0 s')});
+is((receive('old', 10, '1 h'))[0], '3 2', 'and for a nack');
+is(state_of(qq{SELECT queue.ack('$receipts[0]')}),
+	'QU001', 'but only once');
+is((receive('released', 1, '1 h'))[0],
+	'1 1', 'a released message is free after a crash');
+is(state_of(qq{SELECT queue.ack('$released')}),
+	'QU001', 'and its old receipt is fenced off');
+cmp_ok(sql(q{SELECT queue.enqueue('old', '11')}),
+	'>', $last_id, 'ids go on rising after a crash');
+
+#
+# A crash: young leases may end early, never more than that.
+#
+set_delay('1min');
+make_queue('young', 2);
+($seen, @receipts) = receive('young', 2, '1 h');
+is($seen, '1 1, 2 1', 'two are leased');
+$node->stop('immediate');
+$node->start;
+my ($again, @fresh) = receive('young', 2, '1 h');
+like($again, qr/^1 [12], 2 [12]$/, 'young leases are over after a crash');
+is(state_of(qq{SELECT queue.ack('$_')}),
+	'QU001', 'the old receipt is fenced off')
+  foreach @receipts;
+is(state_of(q{SELECT queue.ack(} . array($fresh[0], $receipts[1]) . ')'),
+	'QU001', 'also beside a good one');
+is(sql(q{SELECT count(*) FROM young}), '2', 'and then nothing is consumed');
+is(sql(q{SELECT queue.ack(} . array(@fresh) . ')'),
+	'2', 'the new receipts are good');
+
+#
+# A clean restart: all leases stay, however young.
+#
+foreach my $mode ('fast', 'smart')
+{
+	make_queue("clean_$mode", 5);
+	($seen, @receipts) = receive("clean_$mode", 3, '1 h');
+	sql(qq{SELECT queue.release('$receipts[1]')});
+	sql(qq{SELECT queue.extend('$receipts[2]', '2 h')});
+	$node->stop($mode);
+	$node->start;
+	is((receive("clean_$mode", 5, '1 h'))[0],
+		'2 1, 4 1, 5 1', "$mode shutdown: young leases hold");
+	is( sql(q{SELECT queue.ack(} . array(@receipts[ 0, 2 ]) . ')'),
+		'2', "$mode shutdown: the receipts are good");
+	is(state_of(qq{SELECT queue.ack('$receipts[1]')}),
+		'QU001', "$mode shutdown: but not that of a released lease");
+}
+
+# A lease that ends while the server is down is over; that is one failure.
+make_queue('short', 1);
+($seen, my $short) = receive('short', 1, '2 s');
+$node->stop('fast');
+$node->start;
+wait_until(
+	q{SELECT count(*) = 1 FROM queue.receive('short', lease => '1 h')
+		WHERE attempt = 2},
+	'a lease that ran out while the server was down counts');
+is(state_of(qq{SELECT queue.ack('$short')}),
+	'QU001', 'and its receipt is fenced off');
+
+#
+# Failures stay counted once they are written.
+#
+set_delay('100ms');
+make_queue('failed', 2);
+sql(q{BEGIN; SELECT * FROM queue.dequeue('failed'); ROLLBACK});
+wait_until(q{SELECT attempts = 1 FROM failed WHERE payload = '1'},
+	'the worker counts a rolled-back dequeue in the row');
+$node->stop('immediate');
+$node->start;
+is(drain('failed'), '1 2, 2 1', 'and it stays counted after a crash');
+
+make_queue('nacked', 1);
+(undef, my $nacked) = receive('nacked', 1, '1 h');
+sql(qq{SELECT queue.nack('$nacked', delay => '1 h', error => 'no stock')});
+wait_until(
+	q{SELECT attempts = 1 AND last_error ~ 'no stock'
+			AND visible_at > clock_timestamp() + interval '50 min'
+		FROM nacked},
+	'a nack is written to the row');
+$node->stop('immediate');
+$node->start;
+is(drain('nacked'), '', 'a message that backs off does so after a crash');
+is(sql(q{SELECT count(*) FROM nacked}), '1', 'and is not lost');
+
+# So it does after a clean restart.
+make_queue('clean_failed', 1);
+sql(q{BEGIN; SELECT * FROM queue.dequeue('clean_failed'); ROLLBACK});
+wait_until(q{SELECT attempts = 1 FROM clean_failed},
+	'the worker counts this one too');
+$node->restart;
+is(drain('clean_failed'), '1 2', 'and a clean restart keeps it');
+
+# What a transaction held when the server crashed is there again.
+make_queue('held', 3);
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('held', 2)});
+$node->stop('immediate');
+leave($session);
+$node->start;
+like(drain('held'), qr/^1 [12], 2 [12], 3 1$/,
+	'a crash gives back what a transaction held');
+
+# A lease of a transaction that had not committed then has never been, however
+# long that lasted: a younger one of somebody else is written already.
+make_queue('uncommitted', 3);
+$session = $node->background_psql('postgres');
+$session->query_safe(
+	q{BEGIN; SELECT * FROM queue.receive('uncommitted', lease => '1 h')});
+($seen, my $committed) = receive('uncommitted', 1, '1 h');
+is($seen, '2 1', 'another lease');
+wait_until(
+	q{SELECT count(*) = 1 FROM queue.lease
+		WHERE queue = 'uncommitted'::regclass AND id = 2},
+	'is written');
+$node->stop('immediate');
+leave($session);
+$node->start;
+is(drain('uncommitted'), '1 1, 3 1',
+	'a crash ends the lease of a transaction that had not committed');
+is(sql(qq{SELECT queue.ack(ARRAY['$committed'])}),
+	'1', 'and not the one that had');
+
+#
+# A terminated backend gives back, and counts.
+#
+make_queue('killed', 3);
+$session = $node->background_psql('postgres');
+my $pid = $session->query_safe(q{SELECT pg_backend_pid()});
+$session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('killed', 2)});
+is(sql(qq{SELECT pg_terminate_backend($pid, 60000)}),
+	't', 'a consumer is terminated');
+leave($session);
+is(drain('killed'), '1 2, 2 2, 3 1',
+	'its messages are back with one attempt counted');
+
+# A lease whose receiving transaction did not commit is as if never taken.
+make_queue('never', 1);
+$session = $node->background_psql('postgres');
+$pid     = $session->query_safe(q{SELECT pg_backend_pid()});
+$session->query_safe(
+	q{BEGIN; SELECT * FROM queue.receive('never', lease => '1 h')});
+is(sql(qq{SELECT pg_terminate_backend($pid, 60000)}),
+	't', 'a receiving transaction is terminated');
+leave($session);
+is(drain('never'), '1 1', 'its lease is over, uncounted');
+
+# The client goes, and nobody terminates anything.
+make_queue('gone', 1);
+$session = $node->background_psql('postgres');
+$pid     = $session->query_safe(q{SELECT pg_backend_pid()});
+$session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('gone')});
+$session->{run}->kill_kill;
+wait_until(qq{SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid},
+	'a client is killed in its transaction');
+is(drain('gone'), '1 2', 'its message is back with one attempt counted');
+
+#
+# The shutdown of the server does not count.
+#
+make_queue('shutdown', 3);
+$session = $node->background_psql('postgres');
+$session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('shutdown', 2)});
+my $other = $node->background_psql('postgres');
+$other->query_safe(
+	q{BEGIN; SELECT * FROM queue.receive('shutdown', lease => '1 h')});
+$node->stop('fast');
+leave($session);
+leave($other);
+$node->start;
+is(drain('shutdown'), '1 1, 2 1, 3 1',
+	'a shutdown gives back and counts nothing');
+
+# Nor when it interrupts a statement that is at work.
+make_queue('asleep', 1);
+$session = $node->background_psql('postgres');
+$session->query_until(
+	qr/asleep/, q{BEGIN;
+SELECT * FROM queue.dequeue('asleep');
+\echo asleep
+SELECT pg_sleep(3600);
+});
+wait_until(
+	q{SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE query LIKE 'SELECT pg_sleep%' AND wait_event = 'PgSleep'},
+	'a consumer is at work');
+$node->stop('fast');
+leave($session);
+$node->start;
+is(drain('asleep'), '1 1', 'nor does one that interrupts a statement');
+
+#
+# One backend is killed, the server starts over by itself.
+#
+$node->append_conf('postgresql.conf', 'restart_after_crash = on');
+$node->reload;
+make_queue('crashed', 4);
+($seen, @receipts) = receive('crashed', 2, '1 h');
+wait_until(lease_rows('crashed', 2), 'two leases are written');
+$session = $node->background_psql('postgres');
+$pid     = $session->query_safe(q{SELECT pg_backend_pid()});
+$session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('crashed')});
+my $log_start = -s $node->logfile;
+kill 'KILL', $pid;
+$node->wait_for_log(qr/database system is ready to accept connections/,
+	$log_start);
+leave($session);
+wait_until('SELECT true', 'the server starts over after kill -9 of a backend');
+like(drain('crashed'), qr/^3 [12], 4 1$/,
+	'what the killed one held is there again, the leases hold');
+is(sql(q{SELECT queue.ack(} . array(@receipts) . ')'),
+	'2', 'and their receipts are good');
+is(sql(q{SELECT count(*) FROM crashed}), '0', 'all is consumed, once');
+wait_until(
+	q{SELECT count(*) > 0 FROM pg_stat_activity
+		WHERE backend_type = 'queue worker' AND datname = 'postgres'},
+	'the worker is there again');
+
+#
+# An unlogged queue loses its messages in a crash, by definition, and nothing
+# else.
+#
+make_queue('unlogged', 3, 'unlogged => true');
+(undef, my $lost) = receive('unlogged', 1, '1 h');
+wait_until(lease_rows('unlogged', 1), 'a lease of an unlogged queue');
+$node->stop('immediate');
+$node->start;
+is(sql(q{SELECT count(*) FROM unlogged}), '0', 'an unlogged queue is empty');
+is(state_of(qq{SELECT queue.ack('$lost')}),
+	'QU001', 'its receipts are void');
+sql(q{SELECT queue.enqueue('unlogged', to_jsonb(i))
+	FROM generate_series(4, 6) i});
+is(drain('unlogged'), '4 1, 5 1, 6 1', 'and it goes on working');
+
+$node->stop;
+
+done_testing();

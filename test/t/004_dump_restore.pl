@@ -1,0 +1,549 @@
+# Queues are dumped and restored as the tables they are: by pg_dump of the
+# whole database, of a schema, of a table, in plain and custom format, with
+# the same and with other owners.  Messages, settings and dead letters arrive
+# and can be used; a table that comes without its settings is adopted by
+# create_queue; ids go on beyond the restored ones.  A dump that is taken
+# while consumers hold messages, at any moment of their work, has each message
+# or its effect, never both and never neither.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+max_prepared_transactions = 10
+max_worker_processes = 40
+queue.lease_write_delay = '100ms'
+});
+$node->start;
+
+my $dir = PostgreSQL::Test::Utils::tempdir;
+
+sub sql
+{
+	my ($db, $sql) = @_;
+	return $node->safe_psql($db, $sql);
+}
+
+sub state_of
+{
+	my ($db, $sql) = @_;
+	my ($ret, $stdout, $stderr) =
+	  $node->psql($db, "\\set VERBOSITY verbose\n$sql");
+	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
+}
+
+# Run SQL as somebody else.
+sub sql_as
+{
+	my ($role, $db, $sql) = @_;
+	return $node->safe_psql($db, "SET ROLE $role;$sql");
+}
+
+# Everything about the messages of a queue, to be compared.
+sub messages
+{
+	my ($db, $queue) = @_;
+	return sql($db, qq{SET timezone = 'UTC'; SELECT * FROM $queue
+		ORDER BY priority, id});
+}
+
+# Everything about the settings of all queues.
+sub settings
+{
+	my ($db) = @_;
+	return sql(
+		$db, q{SELECT queue, lease, max_attempts, retry_delay, retry_max_delay,
+			dead_letter, own_dead_letter, enqueue_paused, dequeue_paused
+		FROM queue.queue ORDER BY queue::text COLLATE "C"});
+}
+
+sub owners
+{
+	my ($db) = @_;
+	return sql(
+		$db, q{SELECT c.oid::regclass, pg_get_userbyid(relowner), relacl
+		FROM pg_class c JOIN queue.queue q ON q.queue = c.oid
+		ORDER BY c.oid::regclass::text COLLATE "C"});
+}
+
+my $weird = q{shop."Weird ""name""; DROP x"};
+
+#
+# A shop with queues in every state that a dump meets.
+#
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE shop_owner LOGIN;
+	CREATE ROLE clerk LOGIN;
+	CREATE ROLE newcomer LOGIN;
+	CREATE DATABASE shop});
+sql('shop', q{CREATE EXTENSION queue; CREATE SCHEMA shop;
+	GRANT ALL ON SCHEMA shop TO shop_owner;
+	GRANT USAGE ON SCHEMA shop TO clerk});
+sql_as(
+	'shop_owner', 'shop', qq{
+	SELECT queue.create_queue('shop.orders', lease => '45 s',
+		max_attempts => 3, retry_delay => '10 ms', retry_max_delay => '1 s');
+	SELECT queue.create_queue('shop.returns', dead_letter => 'shop.orders_dead',
+		retry_delay => '1 h', retry_max_delay => '2 h');
+	SELECT queue.create_queue('$weird' , max_attempts => 0);
+	SELECT queue.pause('shop.returns', enqueue => false, dequeue => true);
+	GRANT INSERT ON shop.orders TO clerk;
+	COMMENT ON TABLE shop.orders IS 'orders to be shipped';
+	CREATE INDEX orders_correlation ON shop.orders (correlation_id);
+	SELECT queue.enqueue('shop.orders', to_jsonb(i),
+			headers => '{"tenant": "ä\\\\t"}', correlation_id => 'order ' || i)
+		FROM generate_series(1, 20) i;
+	SELECT queue.enqueue('$weird', '{"text": "line\\nline"}')});
+
+# A dead letter, and a message with a failed attempt that backs off.
+sql_as('shop_owner', 'shop', q{
+	SELECT queue.reject(receipt, 'spoilt') FROM queue.receive('shop.orders');
+	SELECT queue.nack(receipt, '1 h', 'no stock')
+		FROM queue.receive('shop.orders')});
+ok( $node->poll_query_until(
+		'shop', q{SELECT attempts = 1 FROM shop.orders WHERE payload = '2'}),
+	'a failed attempt is in its row');
+
+my %want = map { $_ => messages('shop', $_) }
+  ('shop.orders', 'shop.orders_dead', 'shop.returns', $weird);
+my $want_settings = settings('shop');
+my $want_owners   = owners('shop');
+my $max_id        = sql('shop', q{SELECT max(id) FROM shop.orders});
+
+is(sql('shop', q{SELECT count(*) FROM shop.orders}), '19', '19 orders wait');
+is( sql('shop', q{SELECT headers #>> '{dead_letter,reason}'
+		FROM shop.orders_dead}),
+	'spoilt', 'one is dead');
+
+# The messages of a restored shop are the ones that were dumped.
+sub check_messages
+{
+	my ($db, $name, @queues) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(messages($db, $_), $want{$_}, "$name: messages of $_") foreach @queues;
+	return;
+}
+
+# The restored queue shop.orders works, for its owner, down to the dead
+# letters, and ids go on.
+sub check_usable
+{
+	my ($db, $name, $owner) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is( sql($db, q{SELECT count(*) FROM queue.queues
+			WHERE problem IS NOT NULL}),
+		'0', "$name: no queue has a problem");
+	is( sql_as(
+			$owner, $db, q{SELECT ready, delayed, leased
+				FROM queue.queues WHERE name = 'shop.orders'::regclass}),
+		'18|1|0',
+		"$name: counts");
+	my $id =
+	  sql_as($owner, $db, q{SELECT queue.enqueue('shop.orders', '"new"')});
+	cmp_ok($id, '>', $max_id, "$name: ids go on beyond the restored");
+	$id = sql_as($owner, $db,
+		q{INSERT INTO shop.orders (payload) VALUES ('"plain"') RETURNING id});
+	cmp_ok($id, '>', $max_id + 1, "$name: also those of a plain INSERT");
+	is( sql_as(
+			$owner, $db, q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id)
+				FROM queue.dequeue('shop.orders', 100)}),
+		join(' ', 3 .. 20, 'new', 'plain'),
+		"$name: messages are delivered in order");
+	sql_as($owner, $db, q{SELECT queue.enqueue('shop.orders', '"bad"')});
+	my $receipt = sql_as($owner, $db,
+		q{SELECT receipt FROM queue.receive('shop.orders')});
+	sql_as($owner, $db, qq{SELECT queue.reject('$receipt', 'again')});
+	is( sql_as(
+			$owner, $db, q{SELECT string_agg(headers #>> '{dead_letter,reason}',
+				' ' ORDER BY id) FROM shop.orders_dead}),
+		'spoilt again',
+		"$name: dead letters join the restored ones");
+	return;
+}
+
+sub create_database
+{
+	my ($db, $with_extension) = @_;
+	sql('postgres', "CREATE DATABASE $db");
+	sql($db, 'CREATE EXTENSION queue') if $with_extension;
+	return;
+}
+
+sub restore_plain
+{
+	my ($db, $file) = @_;
+	$node->command_ok(
+		[
+			'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-1', '-f', $file,
+			$node->connstr($db)
+		],
+		"restore $db");
+	return;
+}
+
+sub dump_to
+{
+	my ($file, @options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$node->command_ok(
+		[ 'pg_dump', @options, '-f', $file, $node->connstr('shop') ],
+		"pg_dump @options");
+	return;
+}
+
+#
+# The whole database.
+#
+my $file = "$dir/whole.sql";
+dump_to($file);
+create_database('whole');
+restore_plain('whole', $file);
+check_messages('whole', 'whole', sort keys %want);
+is(settings('whole'), $want_settings, 'whole: settings');
+is(owners('whole'),   $want_owners,   'whole: owners and grants');
+is( sql('whole', q{SELECT obj_description('shop.orders'::regclass)}),
+	'orders to be shipped', 'whole: comment');
+is(state_of('whole', q{SELECT * FROM queue.dequeue('shop.returns')}),
+	'QU002', 'whole: what was paused is paused');
+is( sql_as(
+		'clerk', 'whole', q{
+		BEGIN; SELECT queue.enqueue('shop.orders', '1') > 0; ROLLBACK}),
+	't',
+	'whole: who was granted may');
+check_usable('whole', 'whole', 'shop_owner');
+
+# As INSERT commands.
+$file = "$dir/inserts.sql";
+dump_to($file, '--inserts');
+create_database('inserts');
+restore_plain('inserts', $file);
+check_messages('inserts', 'inserts', sort keys %want);
+is(settings('inserts'), $want_settings, 'inserts: settings');
+check_usable('inserts', 'inserts', 'shop_owner');
+
+#
+# Custom format, restored by two at a time.
+#
+$file = "$dir/whole.dump";
+dump_to($file, '-Fc');
+create_database('parallel');
+$node->command_ok(
+	[
+		'pg_restore', '-e', '-j', '2', '-d', $node->connstr('parallel'), $file
+	],
+	'pg_restore -j 2');
+check_messages('parallel', 'parallel', sort keys %want);
+is(settings('parallel'), $want_settings, 'parallel: settings');
+is(owners('parallel'),   $want_owners,   'parallel: owners and grants');
+check_usable('parallel', 'parallel', 'shop_owner');
+
+# With another owner: whoever restores.
+create_database('other_owner');
+$node->command_ok(
+	[
+		'pg_restore', '-e', '-O', '-x', '-j', '2', '-d',
+		$node->connstr('other_owner'), $file
+	],
+	'pg_restore --no-owner');
+check_messages('other_owner', 'other owner', sort keys %want);
+is(settings('other_owner'), $want_settings, 'other owner: settings');
+is( sql('other_owner', q{SELECT DISTINCT owner = current_user
+		FROM queue.queues}),
+	't', 'other owner: who restored owns');
+is( state_of(
+		'other_owner',
+		q{SET ROLE shop_owner; SELECT * FROM queue.dequeue('shop.orders')}),
+	'42501',
+	'other owner: the old owner may not');
+check_usable('other_owner', 'other owner',
+	sql('postgres', 'SELECT quote_ident(current_user)'));
+
+# With another owner who is no superuser, and may not write our catalog: the
+# tables come, and are adopted.
+create_database('newcomers', 1);
+sql('newcomers', q{GRANT CREATE ON DATABASE newcomers TO newcomer;
+	CREATE SCHEMA shop AUTHORIZATION newcomer});
+$node->command_ok(
+	[
+		'pg_restore',                    '-e',
+		'-O',                            '-x',
+		'-n',                            'shop',
+		'-U',                            'newcomer',
+		'-d',                            $node->connstr('newcomers'),
+		$file
+	],
+	'pg_restore -n by a role without privileges');
+is( sql('newcomers', q{SELECT count(*) FROM queue.queue}),
+	'0', 'newcomers: tables without settings');
+check_messages('newcomers', 'newcomers', 'shop.orders', 'shop.orders_dead');
+sql_as(
+	'newcomer', 'newcomers', q{
+	SELECT queue.create_queue('shop.orders', max_attempts => 3,
+		retry_delay => '10 ms')});
+check_messages('newcomers', 'newcomers, adopted', 'shop.orders');
+is( sql('newcomers', q{SELECT dead_letter FROM queue.queue
+		WHERE queue = 'shop.orders'::regclass}),
+	'shop.orders_dead',
+	'newcomers: the dead letters are adopted along');
+check_usable('newcomers', 'newcomers', 'newcomer');
+
+#
+# One schema: the settings do not come along, as the extension does not.
+#
+$file = "$dir/schema.sql";
+dump_to($file, '-n', 'shop');
+create_database('schema', 1);
+restore_plain('schema', $file);
+check_messages('schema', 'schema', sort keys %want);
+is( sql('schema', q{SELECT count(*) FROM queue.queue}),
+	'0', 'schema: no settings come along');
+is(state_of('schema', q{SELECT queue.enqueue('shop.orders', '1')}),
+	'42809', 'schema: a table without settings is no queue yet');
+is( state_of(
+		'schema',
+		q{SET ROLE clerk; SELECT queue.create_queue('shop.orders')}),
+	'42501',
+	'schema: who does not own it cannot adopt it');
+is( sql_as(
+		'shop_owner', 'schema', q{
+		SELECT queue.create_queue('shop.orders', lease => '45 s',
+			max_attempts => 3, retry_delay => '10 ms',
+			retry_max_delay => '1 s')}),
+	'shop.orders',
+	'schema: its owner can');
+check_messages('schema', 'schema, adopted', 'shop.orders', 'shop.orders_dead');
+is( sql('schema', q{SELECT dead_letter, lease, max_attempts
+		FROM queue.queue WHERE queue = 'shop.orders'::regclass}),
+	'shop.orders_dead|00:00:45|3',
+	'schema: the settings are the ones given, the dead letters the restored');
+check_usable('schema', 'schema', 'shop_owner');
+is(state_of('schema', q{SELECT queue.create_queue('shop.orders')}),
+	'42710', 'schema: it is adopted once');
+is( sql_as('shop_owner', 'schema', qq{SELECT queue.create_queue('$weird');
+		SELECT payload ->> 'text' FROM queue.dequeue('$weird')}),
+	qq{$weird\nline\nline},
+	'schema: an odd name is adopted as well');
+
+#
+# One table, alone and with its dead letters.
+#
+$file = "$dir/table.sql";
+dump_to($file, '-t', 'shop.orders');
+create_database('only_table', 1);
+sql('only_table', q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner});
+restore_plain('only_table', $file);
+sql_as('shop_owner', 'only_table', q{
+	SELECT queue.create_queue('shop.orders', retry_delay => '10 ms')});
+check_messages('only_table', 'table', 'shop.orders');
+is( sql('only_table', q{SELECT count(*) FROM shop.orders_dead}),
+	'0', 'table: dead letters that did not come are made anew');
+cmp_ok(
+	sql_as('shop_owner', 'only_table',
+		q{SELECT queue.enqueue('shop.orders', '1')}),
+	'>', $max_id, 'table: ids go on beyond the restored');
+is( sql_as('shop_owner', 'only_table',
+		q{SELECT count(*) FROM queue.dequeue('shop.orders', 100)}),
+	'19', 'table: its messages are delivered');
+
+$file = "$dir/tables.sql";
+dump_to($file, '-t', 'shop.orders*');
+create_database('tables', 1);
+sql('tables', q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner});
+restore_plain('tables', $file);
+sql_as('shop_owner', 'tables', q{
+	SELECT queue.create_queue('shop.orders', max_attempts => 3,
+		retry_delay => '10 ms')});
+check_messages('tables', 'tables', 'shop.orders', 'shop.orders_dead');
+check_usable('tables', 'tables', 'shop_owner');
+
+# Adopted in the other order, and with a dead-letter queue given by name.
+create_database('tables2', 1);
+sql('tables2', q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner});
+restore_plain('tables2', $file);
+sql_as('shop_owner', 'tables2', q{
+	SELECT queue.create_queue('shop.orders_dead', max_attempts => 0);
+	SELECT queue.create_queue('shop.orders', max_attempts => 3,
+		retry_delay => '10 ms', dead_letter => 'shop.orders_dead')});
+check_usable('tables2', 'tables, dead letters first', 'shop_owner');
+
+#
+# Data alone, into queues that exist and have seen messages.
+#
+foreach my $how ('', '--disable-triggers')
+{
+	my $db = $how ? 'data_disabled' : 'data_plain';
+	my $name = "data only $how";
+	$file = "$dir/data.sql";
+	dump_to($file, '--data-only', '-t', 'shop.orders', $how ? $how : ());
+	create_database($db, 1);
+	sql($db, q{CREATE SCHEMA shop;
+		SELECT queue.create_queue('shop.orders', max_attempts => 3,
+			retry_delay => '10 ms');
+		SELECT queue.enqueue('shop.orders', '"before"');
+		SELECT * FROM queue.dequeue('shop.orders')});
+	restore_plain($db, $file);
+	check_messages($db, $name, 'shop.orders');
+	cmp_ok(sql($db, q{SELECT queue.enqueue('shop.orders', '"new"')}),
+		'>', $max_id, "$name: ids go on beyond the restored");
+	cmp_ok(
+		sql(
+			$db, q{SELECT min(i) FROM unnest(queue.enqueue_batch('shop.orders',
+				ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 1000) i))) i}),
+		'>', $max_id + 1, "$name: those of a batch as well");
+	is( sql($db, q{SELECT count(*) FROM queue.dequeue('shop.orders', 2000)}),
+		'1019', "$name: all are delivered");
+	is( sql($db, q{SELECT count(*) FROM queue.queues
+			WHERE problem IS NOT NULL}),
+		'0', "$name: no problem");
+}
+
+#
+# A dump while messages are held in every way.
+#
+sql_as('shop_owner', 'shop', q{
+	SELECT queue.create_queue('shop.busy', retry_delay => '10 ms');
+	SELECT queue.enqueue('shop.busy', to_jsonb(i))
+		FROM generate_series(1, 10) i});
+my $session = $node->background_psql('shop');
+$session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('shop.busy', 2)});
+sql('shop', q{BEGIN; SELECT * FROM queue.dequeue('shop.busy', 2);
+	PREPARE TRANSACTION 'held'});
+sql('shop', q{SELECT * FROM queue.receive('shop.busy', 2, lease => '1 h')});
+my $receipt =
+  sql('shop', q{SELECT receipt FROM queue.receive('shop.busy')});
+my $acker = $node->background_psql('shop');
+$acker->query_safe(qq{BEGIN; SELECT queue.ack('$receipt')});
+$file = "$dir/busy.sql";
+dump_to($file);
+$session->query_safe('COMMIT');
+$session->quit;
+$acker->query_safe('COMMIT');
+$acker->quit;
+sql('shop', q{COMMIT PREPARED 'held'});
+create_database('busy');
+restore_plain('busy', $file);
+is( sql('busy', q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id)
+		FROM queue.dequeue('shop.busy', 100)}),
+	join(' ', 1 .. 10),
+	'a dump has what consumers hold, and it is free where it is restored');
+is( sql('shop', q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id)
+		FROM queue.dequeue('shop.busy', 100)}),
+	'8 9 10', 'and has not disturbed them');
+
+#
+# Dumps at any moment of a busy shop: each order is shipped, or waits to be,
+# or is a dead letter.
+#
+sql('shop', q{
+	CREATE TABLE placed (n bigserial PRIMARY KEY);
+	CREATE TABLE shipped (n bigint PRIMARY KEY);
+	SELECT queue.create_queue('todo', max_attempts => 2,
+		retry_delay => '1 ms', retry_max_delay => '5 ms')});
+my %script = (
+	'place' => q{
+BEGIN;
+INSERT INTO placed DEFAULT VALUES RETURNING n \gset
+SELECT queue.enqueue('todo', to_jsonb(:n::bigint));
+COMMIT;
+},
+	'ship' => q{
+BEGIN;
+INSERT INTO shipped SELECT (payload #>> '{}')::bigint
+	FROM queue.dequeue('todo', 3);
+COMMIT;
+},
+	'fail' => q{
+BEGIN;
+SELECT count(*) FROM queue.dequeue('todo');
+ROLLBACK;
+},
+	'lease' => q{
+SELECT coalesce(max(receipt), '') AS r, coalesce(max(payload #>> '{}'), '0') AS n
+	FROM queue.receive('todo') \gset
+\if :n
+BEGIN;
+INSERT INTO shipped VALUES (:n);
+SELECT queue.ack(':r');
+COMMIT;
+\endif
+});
+my @pgbench = ('pgbench', '-n', '-c', '6', '-j', '2', '-t', '100000');
+foreach my $name (sort keys %script)
+{
+	append_to_file("$dir/$name.pgbench", $script{$name});
+	push @pgbench, '-f', "$dir/$name.pgbench" . ($name eq 'place' ? '@4' : '@1');
+}
+my ($out, $err) = ('', '');
+my $load = IPC::Run::start([ @pgbench, $node->connstr('shop') ],
+	'>', \$out, '2>', \$err);
+
+my $books = q{SELECT
+	(SELECT count(*) FROM placed) = (SELECT count(*) FROM
+		(SELECT n FROM shipped
+		 UNION ALL SELECT (payload #>> '{}')::bigint FROM todo
+		 UNION ALL SELECT (payload #>> '{}')::bigint FROM todo_dead) t
+		JOIN placed USING (n))
+	AND (SELECT count(DISTINCT n) FROM
+		(SELECT n FROM shipped
+		 UNION ALL SELECT (payload #>> '{}')::bigint FROM todo
+		 UNION ALL SELECT (payload #>> '{}')::bigint FROM todo_dead) t)
+		= (SELECT count(*) FROM placed)};
+my $dumps = 0;
+foreach my $i (1 .. 3)
+{
+	$node->poll_query_until('shop',
+			q{SELECT count(*) > } . $i * 200 . q{ FROM shipped})
+	  or last;
+	$node->command_ok(
+		[ 'pg_dump', '-Fc', '-f', "$dir/load$i.dump",
+			$node->connstr('shop') ],
+		"dump $i under load");
+	$dumps++;
+}
+is($dumps, 3, 'three dumps under load');
+$load->pump_nb;
+ok($load->pumpable, 'the load went on all the while') or diag($err);
+$load->kill_kill;
+ok( $node->poll_query_until(
+		'shop', q{SELECT count(*) = 0 FROM pg_stat_activity
+			WHERE application_name = 'pgbench'}),
+	'the load is over');
+is(sql('shop', $books), 't', 'the books of the shop balance');
+
+foreach my $i (1 .. $dumps)
+{
+	create_database("load$i");
+	$node->command_ok(
+		[
+			'pg_restore', '-e', '-j', '2', '-d', $node->connstr("load$i"),
+			"$dir/load$i.dump"
+		],
+		"restore $i");
+	is(sql("load$i", $books), 't', "the books of dump $i balance");
+	my $left = sql("load$i", q{SELECT count(*) FROM todo});
+	my $dead = sql("load$i", q{SELECT count(*) FROM todo_dead});
+
+	# Failed attempts come along, so that messages come singly and at their
+	# time.
+	ok( $node->poll_query_until(
+			"load$i", q{\set QUIET on
+			INSERT INTO shipped SELECT (payload #>> '{}')::bigint
+				FROM queue.dequeue('todo', 100000, wait => '100 ms');
+			SELECT count(*) = 0 FROM todo}),
+		"all of the $left messages of dump $i are delivered");
+	is(sql("load$i", $books), 't', "the books of dump $i balance at the end");
+}
+
+$node->stop;
+
+done_testing();

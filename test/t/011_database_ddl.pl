@@ -1,0 +1,289 @@
+# Statements that need a database for themselves work with the worker in it,
+# at once: DROP DATABASE, ALTER DATABASE RENAME and SET TABLESPACE, CREATE
+# DATABASE with it as template.  The worker comes back where there is still a
+# database, also when the statement fails, is cancelled or its session ends;
+# and nobody can send a worker away who may not run the statement.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+queue.lease_write_delay = '50ms'
+});
+$node->start;
+
+# A worker that this test has stopped goes on before the server is told to
+# stop, however the test ends.
+my @stopped;
+
+sub continue_all
+{
+	kill 'CONT', @stopped if @stopped;
+	@stopped = ();
+	return;
+}
+
+END { my $status = $?; continue_all(); $? = $status; }
+
+sub sql
+{
+	my ($db, $sql) = @_;
+	return $node->safe_psql($db, $sql);
+}
+
+sub wait_until
+{
+	my ($db, $sql, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until($db, $sql), $name);
+}
+
+sub worker_of
+{
+	my ($db) = @_;
+	return sql(
+		'postgres', qq{SELECT pid FROM pg_stat_activity
+			WHERE backend_type = 'queue worker' AND datname = '$db'});
+}
+
+sub wait_for_worker
+{
+	my ($db, $name, $old_pid) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$old_pid //= 0;
+	wait_until(
+		'postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity
+			WHERE backend_type = 'queue worker' AND datname = '$db'
+				AND pid <> $old_pid},
+		$name);
+	return worker_of($db);
+}
+
+# The statement runs, with the worker of this database in its way before.
+sub run_against_worker
+{
+	my ($db, $statement, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $worker = wait_for_worker($db, "$name: there is a worker");
+	my ($ret, $stdout, $stderr) = $node->psql('postgres', $statement);
+	is($stderr, '', $name);
+	is( sql('postgres',
+			"SELECT count(*) FROM pg_stat_activity WHERE pid = $worker"),
+		'0', "$name: the worker had to go");
+	return;
+}
+
+# Statements sent at one time, each in a session of its own; an array of their
+# error messages.
+sub run_together
+{
+	my (@statements) = @_;
+	my @runs;
+	my @errors;
+	foreach my $statement (@statements)
+	{
+		my $run = { out => '', err => '' };
+		$run->{handle} = IPC::Run::start(
+			[
+				'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c',
+				$statement
+			],
+			'<', \undef, '>', \$run->{out}, '2>', \$run->{err});
+		push @runs, $run;
+	}
+	foreach my $run (@runs)
+	{
+		$run->{handle}->finish;
+		push @errors, $run->{err} if $run->{err} ne '';
+	}
+	return @errors;
+}
+
+sql('postgres', 'CREATE DATABASE shop');
+sql('shop', q{CREATE EXTENSION queue; SELECT queue.create_queue('orders');
+	SELECT queue.enqueue('orders', to_jsonb(i)) FROM generate_series(1, 3) i});
+my $receipt =
+  sql('shop', q{SELECT receipt FROM queue.receive('orders', lease => '1 h')});
+
+#
+# Each of them.
+#
+run_against_worker('shop', 'ALTER DATABASE shop RENAME TO store', 'rename');
+wait_for_worker('store', 'the worker is back under the new name');
+wait_until(
+	'postgres',
+	q{SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE application_name = 'queue worker for database store'},
+	'and shows it');
+run_against_worker('store', 'ALTER DATABASE store RENAME TO shop',
+	'rename back');
+wait_for_worker('shop', 'the worker is back');
+is( sql('shop', q{SELECT payload FROM queue.dequeue('orders')}),
+	'2', 'a lease holds all the while');
+is(sql('shop', qq{SELECT queue.ack(ARRAY['$receipt'])}), '1', 'to its end');
+
+run_against_worker('shop', 'CREATE DATABASE copy TEMPLATE shop', 'template');
+wait_for_worker('shop', 'the worker of the template is back');
+wait_for_worker('copy', 'the copy has one');
+
+my $dir = PostgreSQL::Test::Utils::tempdir;
+sql('postgres', "CREATE TABLESPACE elsewhere LOCATION '$dir'");
+run_against_worker('shop', 'ALTER DATABASE shop SET TABLESPACE elsewhere',
+	'tablespace');
+wait_for_worker('shop', 'the worker is back in the new place');
+is(sql('shop', q{SELECT payload FROM queue.dequeue('orders')}),
+	'3', 'where the messages are');
+run_against_worker('shop', 'ALTER DATABASE shop SET TABLESPACE pg_default',
+	'tablespace back');
+
+run_against_worker('copy', 'DROP DATABASE copy', 'drop');
+is(worker_of('copy'), '', 'it is gone');
+
+run_against_worker('shop', 'CREATE DATABASE copy TEMPLATE shop', 'copy again');
+run_against_worker('copy', 'DROP DATABASE copy WITH (FORCE)', 'drop by force');
+
+# template1 is the template if none is named, and none of ours.
+sql('template1', 'CREATE EXTENSION queue');
+sql('postgres', 'CREATE DATABASE copy');
+wait_for_worker('copy', 'a database with the extension in template1');
+is(worker_of('template1'), '', 'template1 has no worker');
+sql('postgres', 'DROP DATABASE copy');
+sql('template1', 'DROP EXTENSION queue');
+sql('postgres', 'CREATE DATABASE copy TEMPLATE = DEFAULT');
+sql('postgres', 'DROP DATABASE copy');
+
+#
+# Again and again, so that the worker is met at any point of its life: it has
+# just been registered, attaches, connects, leaves.
+#
+my @errors;
+foreach my $i (1 .. 15)
+{
+	push @errors,
+	  run_together('ALTER DATABASE shop RENAME TO store');
+	push @errors,
+	  run_together('ALTER DATABASE store RENAME TO shop');
+	push @errors, run_together('CREATE DATABASE copy TEMPLATE shop');
+	select(undef, undef, undef, 0.003 * $i);
+	push @errors, run_together('DROP DATABASE copy');
+}
+is("@errors", '', 'one statement after another');
+
+# Several at one time want the same worker away.
+@errors = run_together(map { "CREATE DATABASE copy$_ TEMPLATE shop" } 1 .. 3);
+is("@errors", '', 'three copies at one time');
+wait_for_worker('shop', 'the template has its worker');
+wait_for_worker("copy$_", "copy$_ has a worker") foreach 1 .. 3;
+@errors = run_together(map { "DROP DATABASE copy$_" } 1 .. 3);
+is("@errors", '', 'three drops at one time');
+
+#
+# The lock on the database lasts longer than the statement.
+#
+my $worker  = wait_for_worker('shop', 'there is a worker');
+my $session = $node->background_psql('postgres');
+$session->query_safe('BEGIN; ALTER DATABASE shop RENAME TO store');
+$session->query_safe('ALTER DATABASE store RENAME TO storehouse');
+is( $session->query_safe(
+		q{SELECT count(*) FROM pg_locks WHERE NOT granted}),
+	'0', 'nobody waits for the lock on the database');
+$session->query_safe('ROLLBACK');
+wait_for_worker('shop', 'the worker is back after the rollback', $worker);
+$session->quit;
+
+#
+# Statements that fail.
+#
+foreach my $statement (
+	'CREATE DATABASE postgres TEMPLATE shop',
+	'ALTER DATABASE shop RENAME TO postgres',
+	'ALTER DATABASE shop SET TABLESPACE nowhere',
+	'BEGIN; DROP DATABASE shop')
+{
+	$worker = wait_for_worker('shop', "before: $statement");
+	my ($ret, $stdout, $stderr) = $node->psql('postgres', $statement);
+	like($stderr, qr/ERROR/, "it fails: $statement");
+	wait_for_worker('shop', "after: $statement");
+}
+
+#
+# A worker that does not react.  The statement gives up by itself, which the
+# server takes ten seconds for; here it is cancelled, or its session ended.
+#
+foreach my $how ('cancel', 'terminate')
+{
+	$worker = wait_for_worker('shop', "$how: there is a worker");
+	@stopped = ($worker);
+	kill 'STOP', $worker;
+	$session = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	$session->query_until(
+		qr/started/, qq{\\echo started
+ALTER DATABASE shop RENAME TO store;
+\\echo finished
+});
+	wait_until(
+		'postgres', qq{SELECT wait_event_type = 'Extension'
+			FROM pg_stat_activity WHERE pid = $pid},
+		"$how: the statement waits for the worker");
+	sql('postgres', "SELECT pg_${how}_backend($pid)");
+	if ($how eq 'cancel')
+	{
+		$session->query_until(qr/finished/, '');
+		$session->quit;
+	}
+	wait_until(
+		'postgres', qq{SELECT count(*) = 0 FROM pg_stat_activity
+			WHERE pid = $pid AND state = 'active'},
+		"$how: it ends");
+	eval { $session->quit } if $how eq 'terminate';
+	continue_all();
+	wait_for_worker('shop', "$how: the worker comes back", $worker);
+}
+
+#
+# Who may not run the statement moves nobody.
+#
+sql('postgres', q{CREATE ROLE stranger LOGIN CREATEDB});
+$worker = wait_for_worker('shop', 'there is a worker');
+foreach my $statement (
+	'DROP DATABASE shop',
+	'ALTER DATABASE shop RENAME TO mine',
+	'ALTER DATABASE shop SET TABLESPACE pg_default',
+	'CREATE DATABASE mine TEMPLATE shop')
+{
+	my ($ret, $stdout, $stderr) =
+	  $node->psql('postgres', "SET ROLE stranger; $statement");
+	like($stderr, qr/must be owner|permission denied/, "refused: $statement");
+}
+is(worker_of('shop'), $worker, 'the worker does not notice');
+sql('postgres', 'ALTER DATABASE shop CONNECTION LIMIT 50');
+is(worker_of('shop'), $worker, 'nor other statements');
+
+# The owner may.
+sql('postgres', 'ALTER DATABASE shop OWNER TO stranger');
+my ($ret, $stdout, $stderr) = $node->psql('postgres',
+	'SET ROLE stranger; ALTER DATABASE shop RENAME TO mine');
+is($stderr, '', 'the owner sends the worker away');
+wait_for_worker('mine', 'and gets it back');
+($ret, $stdout, $stderr) =
+  $node->psql('postgres', 'SET ROLE stranger; DROP DATABASE mine');
+is($stderr, '', 'and drops the database');
+
+$node->stop;
+my $log = slurp_file($node->logfile);
+unlike($log, qr/is being accessed by other users/, 'nobody was in the way');
+unlike($log, qr/TRAP|PANIC/, 'no crash');
+
+# The one that was sent away in the middle of its start may say so.
+unlike($log, qr/FATAL: ++(?!terminating)/, 'no worker failed');
+
+done_testing();

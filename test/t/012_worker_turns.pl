@@ -1,0 +1,131 @@
+# More databases than the server has room for: with fewer worker processes than
+# databases these take turns, so that each gets its work done, and a warning
+# tells what to increase; the same for queue.max_databases, where the others
+# get their worker when there is room.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+max_logical_replication_workers = 0
+});
+$node->start;
+
+sub sql
+{
+	my ($db, $sql) = @_;
+	return $node->safe_psql($db, $sql);
+}
+
+sub wait_until
+{
+	my ($db, $sql, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until($db, $sql), $name);
+}
+
+sub count_of
+{
+	my ($regex) = @_;
+	my @found = slurp_file($node->logfile) =~ /$regex/g;
+	return scalar(@found);
+}
+
+my @dbs = map { "db$_" } 1 .. 4;
+sql('postgres', 'CREATE DATABASE db1');
+sql('db1', q{CREATE EXTENSION queue;
+	SELECT queue.create_queue('orders', max_attempts => 1)});
+sql('postgres', "CREATE DATABASE $_ TEMPLATE db1") foreach @dbs[ 1 .. 3 ];
+
+#
+# Room for the leader and one worker.
+#
+$node->append_conf('postgresql.conf', 'max_worker_processes = 2');
+$node->restart;
+my $warning = qr/WARNING: +could not start queue worker for database/;
+$node->wait_for_log($warning);
+like(
+	slurp_file($node->logfile),
+	qr/HINT: +Increase max_worker_processes/,
+	'the log says that worker processes are few');
+
+# Each database has a message that only a worker moves to the dead letters.
+foreach my $round (1 .. 2)
+{
+	foreach my $db (@dbs)
+	{
+		sql($db, q{SELECT queue.enqueue('orders', '1');
+			BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK});
+		is(sql($db, q{SELECT count(*) FROM queue.dequeue('orders')}),
+			'0', "$db: it is not delivered again, worker or not");
+	}
+	wait_until($_, qq{SELECT count(*) = $round FROM orders_dead},
+		"$_: its turn comes, round $round")
+	  foreach @dbs;
+}
+is(count_of($warning), 1, 'the warning does not repeat itself');
+is( sql('postgres', q{SELECT count(*) > 1 FROM pg_stat_activity
+		WHERE backend_type = 'queue worker'}),
+	'f', 'there was one at a time');
+
+# Room again.
+$node->append_conf('postgresql.conf', 'max_worker_processes = 8');
+$node->restart;
+wait_until(
+	'postgres', q{SELECT count(DISTINCT datname) = 4 FROM pg_stat_activity
+		WHERE backend_type = 'queue worker'},
+	'each has its worker');
+is(count_of($warning), 1, 'no warning');
+
+#
+# Room for two databases with queues, out of four, among others without.
+#
+sql('postgres', "CREATE DATABASE plain$_") foreach 1 .. 3;
+$node->append_conf('postgresql.conf', 'queue.max_databases = 2');
+$node->restart;
+$warning = qr/WARNING: +could not look for queues in database/;
+$node->wait_for_log($warning);
+like(
+	slurp_file($node->logfile),
+	qr/DETAIL: +2 databases with queues take all the room.*HINT: +Increase queue\.max_databases/s,
+	'the log says that there are more databases than room');
+wait_until(
+	'postgres', q{SELECT count(DISTINCT datname) = 2 FROM pg_stat_activity
+		WHERE backend_type = 'queue worker'},
+	'two have their worker');
+
+# When those are gone it is the others' turn.
+my @served = split /\n/, sql('postgres', q{SELECT datname FROM pg_stat_activity
+	WHERE backend_type = 'queue worker'});
+sql('postgres', "DROP DATABASE $_") foreach @served;
+wait_until(
+	'postgres', q{SELECT count(DISTINCT datname) = 2 FROM pg_stat_activity
+		WHERE backend_type = 'queue worker'},
+	'then the others');
+
+# A database without the extension takes nobody's place, and gets one when it
+# has the extension.
+sql('postgres', "DROP DATABASE $_") foreach (split /\n/,
+	sql('postgres', q{SELECT datname FROM pg_stat_activity
+		WHERE backend_type = 'queue worker'}));
+foreach my $db ('plain1', 'plain2')
+{
+	sql($db, q{CREATE EXTENSION queue;
+		SELECT queue.create_queue('orders', max_attempts => 1);
+		SELECT queue.enqueue('orders', '1');
+		BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK});
+	wait_until($db, q{SELECT count(*) = 1 FROM orders_dead},
+		"$db: a worker comes with the extension");
+}
+
+$node->stop;
+
+done_testing();

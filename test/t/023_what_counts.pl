@@ -1,0 +1,302 @@
+# Which ends of a transaction count as a failed attempt of the messages that
+# it held: a rollback, an error, a cancelled or timed-out statement, a session
+# that is terminated, a client that is gone, and ROLLBACK TO a savepoint do;
+# a serialization failure and a deadlock do not, in a savepoint either; a
+# commit, a release and a receive that is rolled back never do.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+max_prepared_transactions = 10
+queue.lease_write_delay = '100ms'
+deadlock_timeout = '50ms'
+});
+$node->start;
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# A queue with two messages, and a row of business data, all named alike.
+my $n = 0;
+
+sub make_queue
+{
+	my $queue = 'q' . ++$n;
+	sql(qq{SELECT queue.create_queue('$queue', retry_delay => '10 ms',
+			retry_max_delay => '10 ms');
+		SELECT queue.enqueue_batch('$queue', ARRAY['1', '2']::jsonb[]);
+		CREATE TABLE t_$queue (id int PRIMARY KEY, v int);
+		INSERT INTO t_$queue VALUES (1, 0), (2, 0)});
+	return $queue;
+}
+
+# The attempts at which the two come next.
+sub attempts
+{
+	my ($queue) = @_;
+	my @seen;
+	while (my $row = sql(qq{SELECT (payload #>> '{}') || ' ' || attempt
+			FROM queue.dequeue('$queue', wait => '50 ms')}))
+	{
+		push @seen, $row;
+	}
+	return join(', ', sort @seen);
+}
+
+sub check
+{
+	my ($queue, $expected, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(attempts($queue), $expected, $name);
+}
+
+# Run a script that holds the first message, whatever becomes of it.  Q stands
+# for the queue.
+sub run_script
+{
+	my ($script, $stderr_like) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $queue = make_queue();
+	$script =~ s/(?<![A-Z])Q(?![A-Z])/$queue/g;
+	my ($ret, $stdout, $stderr) =
+	  $node->psql('postgres', "\\set VERBOSITY verbose\n$script",
+		on_error_stop => 0);
+	like($stderr, $stderr_like, 'the script fails as it should')
+	  if defined $stderr_like;
+	return $queue;
+}
+
+sql('CREATE EXTENSION queue');
+
+my $take = q{SELECT * FROM queue.dequeue('Q')};
+
+#
+# What counts.
+#
+check(run_script("BEGIN; $take; ROLLBACK"), '1 2, 2 1', 'ROLLBACK counts');
+check(run_script("BEGIN; $take; SELECT 1/0; COMMIT", qr/22012/),
+	'1 2, 2 1', 'an error counts');
+check(
+	run_script(
+		"SELECT 1 / (count(*) - 1) FROM queue.dequeue('Q')", qr/22012/),
+	'1 2, 2 1',
+	'an error in the same statement counts');
+check(
+	run_script(
+		"SET statement_timeout = '100ms'; BEGIN; $take; SELECT pg_sleep(60); COMMIT",
+		qr/57014/),
+	'1 2, 2 1',
+	'a statement that is timed out counts');
+check(
+	run_script(
+		"BEGIN; $take; SELECT pg_cancel_backend(pg_backend_pid()); SELECT pg_sleep(60); COMMIT",
+		qr/57014/),
+	'1 2, 2 1',
+	'a statement that is cancelled counts');
+check(
+	run_script(
+		"BEGIN; $take; SELECT pg_terminate_backend(pg_backend_pid()); COMMIT",
+		qr/57P01/),
+	'1 2, 2 1',
+	'a session that is terminated counts');
+check(
+	run_script(
+		"BEGIN; SAVEPOINT s; $take; ROLLBACK TO s; COMMIT"),
+	'1 2, 2 1',
+	'ROLLBACK TO a savepoint counts');
+check(
+	run_script(
+		"BEGIN; SAVEPOINT s; $take; SELECT 1/0; ROLLBACK TO s; COMMIT",
+		qr/22012/),
+	'1 2, 2 1',
+	'an error in a savepoint counts');
+check(
+	run_script(
+		"BEGIN; SAVEPOINT s; $take; RELEASE s; ROLLBACK"),
+	'1 2, 2 1',
+	'a released savepoint counts with its transaction, once');
+check(
+	run_script("BEGIN; SAVEPOINT a; SAVEPOINT b; $take; ROLLBACK TO a; $take; ROLLBACK"),
+	'1 3, 2 1',
+	'twice held and twice given back counts twice');
+check(
+	run_script(q{DO $$ BEGIN
+		PERFORM * FROM queue.dequeue('Q');
+		RAISE EXCEPTION 'business says no';
+	EXCEPTION WHEN raise_exception THEN
+		NULL;
+	END $$}),
+	'1 2, 2 1',
+	'an exception that is caught counts');
+check(
+	run_script(
+		q{BEGIN; INSERT INTO t_Q VALUES (3, 3); SELECT * FROM queue.dequeue('Q');
+		INSERT INTO t_Q VALUES (1, 1); COMMIT}, qr/23505/),
+	'1 2, 2 1',
+	'a constraint counts');
+check(
+	run_script(
+		"BEGIN; $take; PREPARE TRANSACTION 'Q'; ROLLBACK PREPARED 'Q'"),
+	'1 2, 2 1',
+	'ROLLBACK PREPARED counts');
+check(
+	run_script(
+		"BEGIN; SELECT * FROM queue.dequeue('Q', 2); ROLLBACK"),
+	'1 2, 2 2',
+	'each message of a batch counts');
+
+# Sessions that end otherwise.
+my $queue   = make_queue();
+my $session = $node->background_psql('postgres', on_error_stop => 0);
+$session->query_safe(
+	qq{SET idle_in_transaction_session_timeout = '100ms';
+	BEGIN; SELECT * FROM queue.dequeue('$queue')});
+ok( $node->poll_query_until(
+		'postgres', q{SELECT count(*) = 0 FROM pg_stat_activity
+			WHERE state LIKE 'idle in transaction%'}),
+	'a session is ended for being idle');
+eval { $session->quit; };
+check($queue, '1 2, 2 1', 'idle_in_transaction_session_timeout counts');
+
+#
+# What does not.
+#
+check(
+	run_script("BEGIN; $take; COMMIT"),
+	'2 1', 'COMMIT consumes');
+check(
+	run_script(
+		q{BEGIN; SELECT * FROM queue.receive('Q', lease => '1 h'); ROLLBACK}),
+	'1 1, 2 1',
+	'a receive that is rolled back does not count');
+check(
+	run_script(
+		q{BEGIN; SAVEPOINT s; SELECT * FROM queue.receive('Q', lease => '1 h');
+		ROLLBACK TO s; COMMIT}),
+	'1 1, 2 1',
+	'nor does one in a savepoint');
+check(
+	run_script(
+		q{SELECT 1 / (count(*) - 1) FROM queue.receive('Q', lease => '1 h')},
+		qr/22012/),
+	'1 1, 2 1',
+	'nor does one in a statement that fails');
+check(
+	run_script(
+		q{SELECT queue.release(receipt) FROM queue.receive('Q', 2)}),
+	'1 1, 2 1',
+	'release does not count');
+check(
+	run_script(
+		q{BEGIN; SELECT queue.purge('Q'); ROLLBACK}),
+	'1 1, 2 1',
+	'a purge that is rolled back is no delivery');
+check(
+	run_script(
+		q{BEGIN; DELETE FROM Q; ROLLBACK}),
+	'1 1, 2 1',
+	'nor is a plain DELETE');
+
+# A serialization failure: another session changes the row in between.
+foreach my $savepoint (0, 1)
+{
+	my $name = $savepoint ? 'in a savepoint' : 'in a transaction';
+	$queue   = make_queue();
+	$session = $node->background_psql('postgres', on_error_stop => 0);
+	$session->query_safe(
+		qq{BEGIN ISOLATION LEVEL REPEATABLE READ;
+		SELECT v FROM t_$queue});
+	sql(qq{UPDATE t_$queue SET v = v + 1});
+	$session->query_safe('SAVEPOINT s') if $savepoint;
+	$session->query_safe(qq{SELECT * FROM queue.dequeue('$queue')});
+	$session->query(qq{UPDATE t_$queue SET v = v + 1});
+	like($session->{stderr}, qr/could not serialize/,
+		"$name: a serialization failure");
+	$session->{stderr} = '';
+	$session->query_safe($savepoint ? 'ROLLBACK TO s; COMMIT' : 'ROLLBACK');
+	check($queue, '1 1, 2 1', "$name: a serialization failure does not count");
+
+	# What comes after it is judged for itself.
+	sql(qq{SELECT queue.enqueue('$queue', '3')});
+	$session->query_safe(
+		qq{BEGIN; SELECT * FROM queue.dequeue('$queue'); ROLLBACK});
+	check($queue, '3 2', "$name: the next rollback of that session counts");
+	$session->quit;
+}
+
+# The same session rolls back to the savepoint after such a failure, goes on,
+# and then gives up.
+$queue   = make_queue();
+$session = $node->background_psql('postgres', on_error_stop => 0);
+$session->query_safe(
+	qq{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT v FROM t_$queue});
+sql(qq{UPDATE t_$queue SET v = v + 1});
+$session->query_safe('SAVEPOINT s');
+$session->query(qq{UPDATE t_$queue SET v = v + 1});
+$session->{stderr} = '';
+$session->query_safe(
+	qq{ROLLBACK TO s; SELECT * FROM queue.dequeue('$queue'); ROLLBACK});
+$session->quit;
+check($queue, '1 2, 2 1',
+	'a failure that was rolled back to is not the reason of a later rollback');
+
+# A deadlock of two consumers, one of which is the victim.
+foreach my $savepoint (0, 1)
+{
+	my $name = $savepoint ? 'in a savepoint' : 'in a transaction';
+	$queue = make_queue();
+	my @sessions;
+	foreach my $i (1, 2)
+	{
+		$session = $node->background_psql('postgres', on_error_stop => 0);
+		$session->query_safe('BEGIN');
+		$session->query_safe('SAVEPOINT s') if $savepoint;
+		$session->query_safe(
+			qq{SELECT * FROM queue.dequeue('$queue');
+			UPDATE t_$queue SET v = v + 1 WHERE id = $i});
+		push @sessions, $session;
+	}
+	$sessions[0]->query_until(
+		qr/started/, qq{\\echo started
+UPDATE t_$queue SET v = v + 1 WHERE id = 2;
+\\echo finished
+\\warn finished
+});
+	ok( $node->poll_query_until(
+			'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
+				WHERE wait_event_type = 'Lock'}),
+		"$name: one waits for the other");
+	$sessions[1]->query(qq{UPDATE t_$queue SET v = v + 1 WHERE id = 1});
+	$sessions[0]->query_until(qr/finished/, '');
+	$sessions[0]->{run}->pump()
+	  until $sessions[0]->{stderr} =~ /finished/;
+	my @victims =
+	  grep { $_->{stderr} =~ /deadlock detected/ } @sessions;
+	is(scalar @victims, 1, "$name: a deadlock has one victim");
+	foreach my $s (@sessions)
+	{
+		my $is_victim = $s->{stderr} =~ /deadlock detected/;
+		$s->{stderr} = '';
+		$s->query_safe(!$is_victim ? 'COMMIT'
+			: $savepoint ? 'ROLLBACK TO s; COMMIT'
+			:              'ROLLBACK');
+		$s->quit;
+	}
+	like(attempts($queue), qr/^[12] 1$/,
+		"$name: the message of the victim is back, uncounted");
+}
+
+$node->stop;
+
+done_testing();

@@ -1,0 +1,993 @@
+# Random scripts of savepoints, errors and prepared transactions against a
+# model.  Two sessions send, take and settle messages of two queues, one
+# statement after the other; the model says what each call has to return, and
+# after each script what has to be in the tables and in shared memory.
+#
+# Each script starts with empty queues and has a seed of its own, so that one
+# which fails can be run alone:
+#
+#	QUEUE_SEED=1 QUEUE_FIRST=217 QUEUE_SCRIPTS=1 prove ... 050_random_...
+#
+# The one thing the model does not know is when the worker rewrites the row of
+# a failed message.  A statement whose snapshot is older does not get such a
+# message, so one with a failure that the row does not tell may be missing
+# from a result; this is counted, and has to be rare.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed    = $ENV{QUEUE_SEED}    || 20240229;
+my $first   = $ENV{QUEUE_FIRST}   || 1;
+my $scripts = $ENV{QUEUE_SCRIPTS} || 400;
+my $verbose = $ENV{QUEUE_VERBOSE};
+
+note "QUEUE_SEED=$seed QUEUE_FIRST=$first QUEUE_SCRIPTS=$scripts";
+
+my $node = PostgreSQL::Test::Cluster->new('random');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+max_prepared_transactions = 10
+queue.lease_write_delay = '50ms'
+autovacuum_naptime = '1s'
+});
+$node->start;
+
+# Queue "free" has no limit of attempts, queue "strict" a limit of three;
+# neither makes anybody wait.
+$node->safe_psql(
+	'postgres', q{
+CREATE EXTENSION queue;
+SELECT queue.create_queue('free', lease => '1 hour', max_attempts => 0,
+	retry_delay => '0', retry_max_delay => '0');
+SELECT queue.create_queue('strict', lease => '1 hour', max_attempts => 3,
+	retry_delay => '0', retry_max_delay => '0');
+CREATE TABLE business (n int);
+CREATE TABLE once (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+});
+
+my @queue_names = ('free', 'strict');
+my %limit       = (free => 0, strict => 3);
+
+# ----------------------------------------------------------------
+# Sessions
+# ----------------------------------------------------------------
+
+my @trace;
+my $statements = 0;
+
+# Run a statement; (SQLSTATE, rows)
+sub run
+{
+	my ($session, $sql) = @_;
+	my $psql = $session->{psql};
+	my $mark = 'done-' . ++$statements;
+
+	push @trace, "$session->{name}: $sql";
+	diag $trace[-1] if $verbose;
+	$psql->{stderr} = '';
+	my $out = $psql->query_until(qr/$mark \w{5}\n/,
+		"$sql;\n\\echo $mark :SQLSTATE\n");
+	$out =~ s/$mark (\w{5})\n\z// or die "no end of \"$sql\": $out";
+	my $state = $1;
+	push @trace, "    -> $state " . join(' / ', split(/\n/, $out));
+	diag $trace[-1] if $verbose;
+	return ($state, split(/\n/, $out));
+}
+
+# Run a statement that has to succeed, or to fail with one of some SQLSTATEs
+sub expect
+{
+	my ($session, $sql, @states) = @_;
+	my ($state, @rows) = run($session, $sql);
+
+	@states = ('00000') unless @states;
+	mismatch("expected SQLSTATE @states, got $state")
+	  unless grep { $_ eq $state } @states;
+	return ($state, @rows);
+}
+
+sub new_session
+{
+	my ($name) = @_;
+	my $psql = $node->background_psql('postgres', on_error_stop => 0);
+	my $session = { name => $name, psql => $psql };
+
+	$psql->set_query_timer_restart();
+	run($session, "SET statement_timeout = '30s'");
+	return $session;
+}
+
+my $admin = new_session('admin');
+
+# ----------------------------------------------------------------
+# The model
+# ----------------------------------------------------------------
+
+# A message: n, id, queue, attempts, and its state:
+#	pending		sent by a transaction that is not over
+#	free		anybody may take it
+#	taken		dequeued by a transaction that is not over
+#	leased		has a receipt
+#	settling	an ack or reject of its receipt is not over
+#	dead		at its limit, or rejected
+#	gone		consumed
+# with stale set when its row may be rewritten any time, and committed, the
+# time of the commit that made it.
+#
+# A session has levels, one for the transaction and one for each savepoint;
+# each notes what was done in it.
+my (%messages, @sessions, %prepared, $clock, $next_n, $next_gid, $lenient,
+	$deliveries, $dead_expected, @old_receipts);
+
+sub mismatch
+{
+	my ($what) = @_;
+	die { mismatch => $what };
+}
+
+sub new_level
+{
+	my ($name) = @_;
+	return {
+		name => $name,
+		sent => [],
+		taken => [],
+		received => [],
+		settled => []
+	};
+}
+
+sub move_up
+{
+	my ($from, $to) = @_;
+	push @{ $to->{$_} }, @{ $from->{$_} }
+	  for qw(sent taken received settled);
+}
+
+# A message has failed once more.
+sub fail_message
+{
+	my ($m) = @_;
+	$m->{attempts}++;
+	$m->{stale} = 1;
+	if ($limit{ $m->{queue} } && $m->{attempts} >= $limit{ $m->{queue} })
+	{
+		$m->{state} = 'dead';
+	}
+	else
+	{
+		$m->{state} = 'free';
+	}
+	return;
+}
+
+sub abort_level
+{
+	my ($level) = @_;
+
+	for my $s (reverse @{ $level->{settled} })
+	{
+		$s->{message}{state} = 'leased' if $s->{message}{state} eq 'settling';
+	}
+	for my $r (@{ $level->{received} })
+	{
+		my $m = $r->{message};
+		if ($m->{state} eq 'leased' && $m->{receipt} eq $r->{receipt})
+		{
+			$m->{state} = 'free';
+			push @old_receipts, $m->{receipt};
+		}
+	}
+	fail_message($_) for @{ $level->{taken} };
+	for my $m (@{ $level->{sent} })
+	{
+		delete $messages{ $m->{n} };
+	}
+	%$level = %{ new_level($level->{name}) };
+	return;
+}
+
+sub commit_level
+{
+	my ($level) = @_;
+
+	$clock++;
+	for my $m (@{ $level->{sent} })
+	{
+		$m->{state}     = 'free';
+		$m->{committed} = $clock;
+	}
+	$_->{state} = 'gone' for @{ $level->{taken} };
+	for my $s (@{ $level->{settled} })
+	{
+		push @old_receipts, $s->{message}{receipt};
+		$s->{message}{state} = $s->{kind} eq 'reject' ? 'dead' : 'gone';
+		$s->{message}{reason} = 'rejected' if $s->{kind} eq 'reject';
+	}
+	for my $r (@{ $level->{received} })
+	{
+		my $m = $r->{message};
+		$m->{holder} = undef if $m->{receipt} eq $r->{receipt};
+	}
+	return;
+}
+
+# The messages that a take may return, in order
+sub available
+{
+	my ($session, $queue) = @_;
+	my @found = sort { $a->{id} <=> $b->{id} }
+	  grep { $_->{queue} eq $queue && $_->{state} eq 'free' }
+	  values %messages;
+
+	@found = grep { $_->{committed} <= $session->{snapshot} } @found
+	  if $session->{is_rr} && defined $session->{snapshot};
+	return @found;
+}
+
+# ... and those that one call returns: one that has failed comes alone
+sub batch
+{
+	my ($max, @available) = @_;
+	my @batch;
+	for my $m (@available)
+	{
+		last if $m->{attempts} > 0 && @batch;
+		push @batch, $m;
+		last if $m->{attempts} > 0 || @batch == $max;
+	}
+	return @batch;
+}
+
+# Check the rows of a dequeue or receive; the messages returned
+sub check_take
+{
+	my ($session, $queue, $max, @rows) = @_;
+	my (@got, %got);
+
+	for my $row (@rows)
+	{
+		my ($n, $attempt, $id, $receipt) = split(/\|/, $row);
+		my $m = $messages{$n} // mismatch("message $n should not be there");
+		mismatch("message $n is $m->{state}, but was delivered")
+		  unless $m->{state} eq 'free';
+		mismatch("attempt of message $n is $attempt, not "
+			  . ($m->{attempts} + 1))
+		  unless $attempt == $m->{attempts} + 1;
+		mismatch("id of message $n is $id, not $m->{id}")
+		  unless $id == $m->{id};
+		push @got, [ $m, $receipt ];
+		$got{$n} = 1;
+		$deliveries++;
+	}
+
+	my @available = available($session, $queue);
+	my @expected  = batch($max, @available);
+	my $list      = join(' ', map { $_->[0]{n} } @got);
+	if ($list ne join(' ', map { $_->{n} } @expected))
+	{
+		my @lenient =
+		  batch($max, grep { !$_->{stale} || $got{ $_->{n} } } @available);
+		mismatch("got messages ($list), expected ("
+			  . join(' ', map { $_->{n} } @expected) . ')')
+		  if $list ne join(' ', map { $_->{n} } @lenient);
+		$lenient++;
+	}
+	return @got;
+}
+
+# ----------------------------------------------------------------
+# Steps of a session
+# ----------------------------------------------------------------
+
+sub pick { return $_[ int(rand(@_)) ]; }
+sub top  { return $_[0]{levels}[-1]; }
+
+# A statement of a REPEATABLE READ transaction has its first snapshot.
+sub note_snapshot
+{
+	my ($session) = @_;
+	$session->{snapshot} //= $clock if $session->{is_rr};
+	return;
+}
+
+# Everything noted at once, as if in a transaction, or by itself
+sub effect
+{
+	my ($session, $kind, @things) = @_;
+	if (@{ $session->{levels} })
+	{
+		push @{ top($session)->{$kind} }, @things;
+	}
+	else
+	{
+		my $level = new_level('auto');
+		push @{ $level->{$kind} }, @things;
+		commit_level($level);
+	}
+	return;
+}
+
+sub do_begin
+{
+	my ($session) = @_;
+	$session->{is_rr}    = rand() < 0.2;
+	$session->{snapshot} = undef;
+	expect($session,
+		$session->{is_rr} ? 'BEGIN ISOLATION LEVEL REPEATABLE READ' : 'BEGIN');
+	$session->{levels} = [ new_level('transaction') ];
+	return;
+}
+
+sub do_enqueue
+{
+	my ($session) = @_;
+	my $queue = pick(@queue_names);
+	my $kind  = pick('call', 'call', 'batch', 'plain');
+	my $count = $kind eq 'call' ? 1 : 1 + int(rand(3));
+	my @n     = map { $next_n++ } 1 .. $count;
+	my @rows;
+
+	note_snapshot($session);
+	if ($kind eq 'call')
+	{
+		(undef, @rows) = expect($session, "SELECT queue.enqueue('$queue', '$n[0]')");
+	}
+	elsif ($kind eq 'batch')
+	{
+		(undef, @rows) = expect($session,
+				"SELECT unnest(queue.enqueue_batch('$queue', ARRAY["
+			  . join(', ', map { "'$_'" } @n)
+			  . ']::jsonb[]))');
+	}
+	else
+	{
+		(undef, @rows) = expect($session,
+			"INSERT INTO $queue (payload) VALUES "
+			  . join(', ', map { "('$_')" } @n)
+			  . ' RETURNING id');
+	}
+	mismatch('not one id for each message') unless @rows == $count;
+	my $highest = 0;
+	for (grep { $_->{queue} eq $queue } values %messages)
+	{
+		$highest = $_->{id} if $_->{id} > $highest;
+	}
+	my @new;
+	for my $i (0 .. $#n)
+	{
+		mismatch("id $rows[$i] does not rise") unless $rows[$i] > $highest;
+		$highest = $rows[$i];
+		my $m = {
+			n => $n[$i],
+			id => $rows[$i],
+			queue => $queue,
+			attempts => 0,
+			state => 'pending'
+		};
+		$messages{ $n[$i] } = $m;
+		push @new, $m;
+	}
+	effect($session, 'sent', @new);
+	return;
+}
+
+sub do_dequeue
+{
+	my ($session) = @_;
+	my $queue = pick(@queue_names);
+	my $max   = pick(1, 1, 2, 10);
+
+	note_snapshot($session);
+	my (undef, @rows) = expect($session,
+		"SELECT payload, attempt, id FROM queue.dequeue('$queue', $max)");
+	my @got = map { $_->[0] } check_take($session, $queue, $max, @rows);
+	$_->{state} = 'taken' for @got;
+	effect($session, 'taken', @got);
+	return;
+}
+
+sub do_receive
+{
+	my ($session) = @_;
+	my $queue = pick(@queue_names);
+	my $max   = pick(1, 1, 2, 10);
+
+	note_snapshot($session);
+	my (undef, @rows) = expect($session,
+		"SELECT payload, attempt, id, receipt FROM queue.receive('$queue', $max)"
+	);
+	my @got = check_take($session, $queue, $max, @rows);
+	for (@got)
+	{
+		my ($m, $receipt) = @$_;
+		$m->{state}   = 'leased';
+		$m->{receipt} = $receipt;
+		$m->{holder}  = $session;
+	}
+	effect($session, 'received',
+		map { { message => $_->[0], receipt => $_->[1] } } @got);
+	return;
+}
+
+# Leased messages whose receipt this session may use: its own, and those
+# whose receiving transaction is over
+sub leased
+{
+	my ($session) = @_;
+	my @found = grep {
+		$_->{state} eq 'leased'
+		  && (!$_->{holder} || $_->{holder} == $session)
+	} values %messages;
+	return sort { $a->{n} <=> $b->{n} } @found;
+}
+
+# One receipt or an array, at random, of leased messages of one queue
+sub pick_leased
+{
+	my ($session) = @_;
+	my @leased = leased($session) or return;
+	my $one = pick(@leased);
+	return ([$one], "'$one->{receipt}'") if rand() < 0.6;
+	my @some =
+	  grep { $_ == $one || ($_->{queue} eq $one->{queue} && rand() < 0.5) }
+	  @leased;
+	return (\@some,
+		'ARRAY[' . join(', ', map { "'$_->{receipt}'" } @some) . ']');
+}
+
+sub note_settling
+{
+	my ($session, @some) = @_;
+	for my $m (@some)
+	{
+		$m->{state}   = 'settling';
+		$m->{settler} = $session;
+	}
+	return;
+}
+
+sub do_ack
+{
+	my ($session) = @_;
+	my ($some, $argument) = pick_leased($session) or return do_dequeue($session);
+
+	note_snapshot($session);
+	my (undef, @rows) = expect($session, "SELECT queue.ack($argument)");
+	mismatch("ack counts $rows[0], not " . @$some)
+	  if $argument =~ /^ARRAY/ && $rows[0] != @$some;
+	note_settling($session, @$some);
+	effect($session, 'settled',
+		map { { message => $_, kind => 'ack' } } @$some);
+	return;
+}
+
+sub do_reject
+{
+	my ($session) = @_;
+	my ($some, $argument) = pick_leased($session) or return do_enqueue($session);
+
+	note_snapshot($session);
+	expect($session, "SELECT queue.reject($argument, 'rejected')");
+	note_settling($session, @$some);
+	effect($session, 'settled',
+		map { { message => $_, kind => 'reject' } } @$some);
+	return;
+}
+
+sub do_nack
+{
+	my ($session) = @_;
+	my ($some, $argument) = pick_leased($session) or return do_receive($session);
+
+	note_snapshot($session);
+	expect($session,
+		"SELECT queue.nack($argument" . pick('', ", '0'", ", '0', 'why'") . ')');
+	for my $m (@$some)
+	{
+		push @old_receipts, $m->{receipt};
+		fail_message($m);
+	}
+	return;
+}
+
+sub do_release
+{
+	my ($session) = @_;
+	my ($some, $argument) = pick_leased($session) or return do_receive($session);
+
+	note_snapshot($session);
+	expect($session, "SELECT queue.release($argument)");
+	for my $m (@$some)
+	{
+		push @old_receipts, $m->{receipt};
+		$m->{state} = 'free';
+	}
+	return;
+}
+
+sub do_extend
+{
+	my ($session) = @_;
+	my ($some, $argument) = pick_leased($session) or return do_receive($session);
+
+	note_snapshot($session);
+	expect($session, "SELECT queue.extend($argument, '2 hours') IS NOT NULL");
+	return;
+}
+
+# An error in the transaction undoes the innermost level at once.
+sub note_error
+{
+	my ($session) = @_;
+	return unless @{ $session->{levels} };
+	abort_level(top($session));
+	$session->{has_failed} = 1;
+	return;
+}
+
+sub do_error
+{
+	my ($session) = @_;
+	note_snapshot($session);
+	my $kind =
+	  pick('plain', 'take', 'receive', 'receipt', 'settling', 'arguments');
+	my @settling = sort { $a->{n} <=> $b->{n} }
+	  grep { $_->{state} eq 'settling' } values %messages;
+
+	if ($kind eq 'settling' && @settling)
+	{
+		# settled already, here or by a transaction that is not over
+		my $m = pick(@settling);
+		my $r = "'$m->{receipt}'";
+		expect($session,
+			'SELECT queue.'
+			  . pick("ack($r)", "nack($r)", "release($r)",
+				"extend($r, '1 s')", "reject($r, 'x')"),
+			$m->{settler} == $session ? 'QU001' : '55P03');
+	}
+	elsif ($kind eq 'receipt' && @old_receipts)
+	{
+		my $receipt = pick(@old_receipts);
+		my $call = pick("ack('$receipt')", "nack('$receipt')",
+			"release('$receipt')", "extend('$receipt', '1 s')",
+			"reject('$receipt', 'x')", "ack(ARRAY['$receipt'])");
+		# a lease that is good must stay as it is
+		my @leased = leased($session);
+		$call = "ack(ARRAY['$leased[0]{receipt}', '$receipt'])"
+		  if @leased && rand() < 0.5;
+		expect($session, "SELECT queue.$call", 'QU001');
+	}
+	elsif ($kind eq 'take' || $kind eq 'receive')
+	{
+		# a statement that takes messages and fails: the dequeue counts, the
+		# receive does not
+		my $queue = pick(@queue_names);
+		my $max   = pick(1, 1, 2, 10);
+		my @available = batch($max, available($session, $queue));
+		if (!@available || grep { $_->{stale} } available($session, $queue))
+		{
+			expect($session, 'SELECT 1 / 0', '22012');
+		}
+		elsif ($kind eq 'take')
+		{
+			expect($session,
+				"SELECT 1 / (attempt - attempt) FROM queue.dequeue('$queue', $max)",
+				'22012');
+			fail_message($_) for @available;
+		}
+		else
+		{
+			expect($session,
+				"SELECT 1 / (attempt - attempt) FROM queue.receive('$queue', $max)",
+				'22012');
+		}
+	}
+	elsif ($kind eq 'arguments')
+	{
+		expect($session, "SELECT queue.dequeue('free', 0)", '22023');
+	}
+	else
+	{
+		expect($session, 'SELECT 1 / 0', '22012');
+	}
+	note_error($session);
+	return;
+}
+
+sub do_savepoint
+{
+	my ($session) = @_;
+	my $name = pick('a', 'b', 'c');
+	expect($session, "SAVEPOINT $name");
+	push @{ $session->{levels} }, new_level($name);
+	return;
+}
+
+# index of the innermost level of a savepoint's name
+sub pick_savepoint
+{
+	my ($session) = @_;
+	my $levels = $session->{levels};
+	my $i      = 1 + int(rand($#$levels));
+	my $name   = $levels->[$i]{name};
+	$i = $#$levels;
+	$i-- while $levels->[$i]{name} ne $name;
+	return ($i, $name);
+}
+
+sub do_rollback_to
+{
+	my ($session) = @_;
+	my $levels = $session->{levels};
+	my ($i, $name) = pick_savepoint($session);
+
+	expect($session, "ROLLBACK TO SAVEPOINT $name");
+	abort_level(pop @$levels) while $#$levels > $i;
+	abort_level($levels->[$i]);
+	$session->{has_failed} = 0;
+	return;
+}
+
+sub do_release_savepoint
+{
+	my ($session) = @_;
+	my $levels = $session->{levels};
+	my ($i, $name) = pick_savepoint($session);
+
+	expect($session, "RELEASE SAVEPOINT $name");
+	while ($#$levels >= $i)
+	{
+		my $level = pop @$levels;
+		move_up($level, top($session));
+	}
+	return;
+}
+
+sub over
+{
+	my ($session) = @_;
+	$session->{levels}     = [];
+	$session->{has_failed} = 0;
+	$session->{is_rr}      = 0;
+	return;
+}
+
+sub abort_all
+{
+	my ($session) = @_;
+	abort_level(pop @{ $session->{levels} }) while @{ $session->{levels} };
+	over($session);
+	return;
+}
+
+# all levels as one
+sub flatten
+{
+	my ($session) = @_;
+	my $levels = $session->{levels};
+	while (@$levels > 1)
+	{
+		my $level = pop @$levels;
+		move_up($level, top($session));
+	}
+	return $levels->[0];
+}
+
+sub do_commit
+{
+	my ($session) = @_;
+
+	if ($session->{has_failed})
+	{
+		expect($session, pick('COMMIT', "PREPARE TRANSACTION 'failed'"));
+		abort_all($session);
+	}
+	elsif (rand() < 0.15)
+	{
+		# fails in the last moment
+		note_snapshot($session);
+		expect($session, 'INSERT INTO once VALUES (1), (1)');
+		expect($session, pick('COMMIT', "PREPARE TRANSACTION 'failed'"),
+			'23505');
+		abort_all($session);
+	}
+	else
+	{
+		expect($session, 'COMMIT');
+		commit_level(flatten($session));
+		over($session);
+	}
+	return;
+}
+
+sub do_rollback
+{
+	my ($session) = @_;
+	expect($session, 'ROLLBACK');
+	abort_all($session);
+	return;
+}
+
+sub do_prepare
+{
+	my ($session) = @_;
+	my $gid = 'gid' . $next_gid++;
+
+	expect($session, "PREPARE TRANSACTION '$gid'");
+	my $level = flatten($session);
+
+	# nobody uses the receipts of a transaction in doubt
+	for my $r (@{ $level->{received} })
+	{
+		my $m = $r->{message};
+		$m->{holder} = $level if $m->{receipt} eq $r->{receipt};
+	}
+	$_->{message}{settler} = $level for @{ $level->{settled} };
+	$prepared{$gid} = $level;
+	over($session);
+	return;
+}
+
+sub do_finish
+{
+	my ($session) = @_;
+	my $gid       = pick(sort keys %prepared);
+	my $level     = delete $prepared{$gid};
+
+	if (rand() < 0.5)
+	{
+		expect($session, "COMMIT PREPARED '$gid'");
+		commit_level($level);
+	}
+	else
+	{
+		expect($session, "ROLLBACK PREPARED '$gid'");
+		abort_level($level);
+	}
+	return;
+}
+
+# business as usual, so that not all that a transaction does is of the queue
+sub do_business
+{
+	my ($session) = @_;
+	note_snapshot($session);
+	expect($session, 'INSERT INTO business VALUES (1)');
+	return;
+}
+
+sub step
+{
+	my ($session) = @_;
+	my $levels = $session->{levels};
+
+	if ($session->{has_failed})
+	{
+		return do_rollback_to($session) if @$levels > 1 && rand() < 0.7;
+		return rand() < 0.5 ? do_rollback($session) : do_commit($session);
+	}
+	my @steps = (
+		(\&do_enqueue) x 4, (\&do_dequeue) x 7, (\&do_receive) x 4,
+		(\&do_ack) x 3, \&do_nack, \&do_release, \&do_extend, \&do_reject,
+		(\&do_error) x 2, \&do_business);
+	if (@$levels)
+	{
+		push @steps, (\&do_savepoint) x 8 if @$levels < 6;
+		push @steps, (\&do_rollback_to) x 5, (\&do_release_savepoint) x 5
+		  if @$levels > 1;
+		push @steps, \&do_commit, \&do_rollback, \&do_prepare;
+	}
+	else
+	{
+		push @steps, (\&do_begin) x 40;
+		push @steps, (\&do_finish) x 10 if %prepared;
+	}
+	return pick(@steps)->($session);
+}
+
+# ----------------------------------------------------------------
+# A script
+# ----------------------------------------------------------------
+
+# Wait until a query returns what it should, for what the worker does
+sub await
+{
+	my ($what, $sql, $expected) = @_;
+	my $got;
+	my $tries = 0;
+
+	do
+	{
+		# more patience each time, half a minute in all
+		select(undef, undef, undef, 0.002 * $tries) if $tries;
+		my $length = @trace;
+		(undef, my @rows) = run($admin, $sql);
+		$#trace = $length - 1;
+		$got = join("\n", @rows);
+		return if $got eq $expected;
+	} while ($tries++ < 170);
+	push @trace, "admin: $sql";
+	mismatch("$what:\n$got\nexpected:\n$expected");
+}
+
+# the state in the middle of a script, when transactions are open
+sub check_middle
+{
+	for my $queue (@queue_names)
+	{
+		# the rows that everybody sees, whoever holds them; where the worker
+		# has moved dead ones is found out in the end
+		my $n = grep {
+				 $_->{queue} eq $queue
+			  && $_->{state} =~ /^(free|taken|leased|settling)$/
+		} values %messages;
+		my $dead = grep { $_->{queue} eq $queue && $_->{state} eq 'dead' && !$_->{reason} }
+		  values %messages;
+		my (undef, $rows) = run($admin, "SELECT count(*) FROM $queue");
+		mismatch("$queue has $rows rows, expected $n and up to $dead dead ones")
+		  if $rows < $n || $rows > $n + $dead;
+	}
+	return;
+}
+
+sub check_end
+{
+	for my $queue (@queue_names)
+	{
+		my @mine = grep { $_->{queue} eq $queue } values %messages;
+		my @here = sort { $a->{n} <=> $b->{n} }
+		  grep { $_->{state} eq 'free' || $_->{state} eq 'leased' } @mine;
+		my @dead = sort { $a->{n} <=> $b->{n} }
+		  grep { $_->{state} eq 'dead' } @mine;
+
+		# A failure is in memory or in the row.
+		await(
+			"content of $queue",
+			"SELECT payload::int, attempts + coalesce(failures, 0) FROM $queue q
+			 LEFT JOIN queue.in_flight f ON f.queue = '$queue'::regclass AND f.id = q.id
+			 ORDER BY 1" =~ s/\s+/ /gr,
+			join("\n", map { "$_->{n}|$_->{attempts}" } @here));
+		await(
+			"dead letters of $queue",
+			"SELECT payload::int, headers->'dead_letter'->>'source_id',
+			 headers->'dead_letter'->>'attempts' FROM ${queue}_dead ORDER BY 1"
+			  =~ s/\s+/ /gr,
+			join("\n", map { "$_->{n}|$_->{id}|$_->{attempts}" } @dead));
+	}
+
+	# What transactions have held, they hold no more; leases are held by
+	# receipts.  What failed may be remembered.
+	my @leased = grep { $_->{state} eq 'leased' } values %messages;
+	await('leases, and messages held', q{
+		SELECT count(*) FILTER (WHERE state = 'leased'),
+			count(*) FILTER (WHERE pid IS NOT NULL OR
+				state IN ('dequeued', 'settling', 'prepared', 'claimed'))
+		FROM queue.in_flight} =~ s/\s+/ /gr,
+		@leased . '|0');
+	await('transactions in doubt', 'SELECT count(*) FROM pg_prepared_xacts', 0);
+	return;
+}
+
+# Take all that is left, one way or the other; nothing remains in the tables,
+# and once the worker has done its part nothing in shared memory.
+sub drain
+{
+	my ($look_for_all) = @_;
+
+	for my $m (leased($admin))
+	{
+		if (rand() < 0.5)
+		{
+			expect($admin, "SELECT queue.ack('$m->{receipt}')");
+			$m->{state} = 'gone';
+		}
+		else
+		{
+			expect($admin, "SELECT queue.release('$m->{receipt}')");
+			$m->{state} = 'free';
+		}
+	}
+	for my $queue (@queue_names)
+	{
+		while (my @available = available($admin, $queue))
+		{
+			my (undef, @rows) = expect($admin,
+				"SELECT payload, attempt, id FROM queue.dequeue('$queue', 10, wait => '10 s')"
+			);
+			mismatch('messages left in ' . $queue) unless @rows;
+			$_->[0]{state} = 'gone'
+			  for check_take($admin, $queue, 10, @rows);
+		}
+		expect($admin, "DELETE FROM ${queue}_dead");
+	}
+	await('in flight', 'SELECT count(*) FROM queue.in_flight', 0)
+	  if $look_for_all;
+	await('rows', 'SELECT (SELECT count(*) FROM free) + (SELECT count(*) FROM strict)', 0);
+	return;
+}
+
+my ($all_lenient, $all_deliveries, $all_prepared) = (0, 0, 0);
+
+sub script
+{
+	my ($number) = @_;
+
+	srand($seed * 100003 + $number);
+	%messages = %prepared = @trace = @old_receipts = ();
+	$clock = $next_n = $next_gid = 1;
+	$lenient = $deliveries = 0;
+	over($_) for @sessions, $admin;
+
+	# something to begin with
+	do_enqueue($admin) for 1 .. 10;
+
+	my $steps = 20 + int(rand(80));
+	for (1 .. $steps)
+	{
+		step(pick(@sessions));
+		check_middle() if rand() < 0.05;
+
+		# now and then the worker gets the second after which it counts
+		await('failures not counted',
+			"SELECT count(*) FROM queue.in_flight WHERE state = 'failed'", 0)
+		  if rand() < 0.001;
+	}
+	for my $session (@sessions)
+	{
+		while (@{ $session->{levels} })
+		{
+			if ($session->{has_failed}) { do_rollback($session) }
+			else { pick(\&do_commit, \&do_rollback, \&do_prepare)->($session) }
+		}
+	}
+	do_finish(pick(@sessions)) while %prepared;
+	check_end();
+	drain($number % 20 == 0 || $number == $first + $scripts - 1);
+	$all_lenient    += $lenient;
+	$all_deliveries += $deliveries;
+	$all_prepared   += $next_gid - 1;
+	return;
+}
+
+@sessions = (new_session('one'), new_session('two'));
+
+my $bad = 0;
+for my $number ($first .. $first + $scripts - 1)
+{
+	next if eval { script($number); 1 };
+	my $error = $@;
+	$bad++;
+	fail("script $number of seed $seed");
+	diag(ref $error ? $error->{mismatch} : $error);
+	diag(join("\n", @trace));
+	last if $bad >= 3 || !ref $error;
+
+	# start again from nothing
+	$_->{psql}->quit for @sessions;
+	$node->safe_psql('postgres',
+		"SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \\gexec"
+	);
+	$node->safe_psql('postgres',
+		'SELECT queue.purge(queue::regclass) FROM queue.queue');
+	$node->restart;
+	$admin = new_session('admin');
+	@sessions = (new_session('one'), new_session('two'));
+}
+
+is($bad, 0, "$scripts random scripts: $statements statements, "
+	  . "$all_deliveries deliveries, $all_prepared prepared transactions");
+cmp_ok($all_lenient, '<=', 1 + $all_deliveries / 20,
+	"few messages were missing for a rewrite of their row ($all_lenient)");
+
+$_->{psql}->quit for @sessions, $admin;
+my $log = slurp_file($node->logfile);
+unlike($log, qr/PANIC|TRAP|terminated by signal/, 'no crash');
+$node->stop;
+done_testing();
