@@ -24,6 +24,7 @@ OBJS = \
 	src/create.o \
 	src/database.o \
 	src/enqueue.o \
+	src/failure.o \
 	src/inflight.o \
 	src/inspect.o \
 	src/leader.o \
@@ -33,6 +34,7 @@ OBJS = \
 	src/queue.o \
 	src/receipt.o \
 	src/settle.o \
+	src/share.o \
 	src/shape.o \
 	src/storage.o \
 	src/sweep.o \

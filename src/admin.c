@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * admin.c
- *		Queues altered, paused, dropped and counted.
+ *		Queues altered, paused and dropped.
  *
  * Ownership of the table is what these take.  The settings in queue.queue,
  * which callers may read but not write, are written by catalog functions once
- * that is certain.  Tables are dropped by plain DDL through SPI, as the caller:
- * what DROP TABLE would refuse is refused here, and the settings go with the
- * table by the hook that serves every other way of dropping it.
+ * that is certain.  Tables are dropped by plain DDL through SPI, as the
+ * caller: what DROP TABLE would refuse is refused here, and the settings go
+ * with the table by the hook that serves every other way of dropping it.
  *
  * Locks: the queue's table first (as queue_open() does, or exclusively to
  * drop it), then its dead-letter queue, then rows of queue.queue.  Whoever
@@ -23,17 +23,14 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -45,20 +42,14 @@
 #include "catalog.h"
 #include "compat.h"
 #include "queue.h"
-#include "storage.h"
 #include "xact.h"
 
 PG_FUNCTION_INFO_V1(queue_alter_queue);
 PG_FUNCTION_INFO_V1(queue_drop_queue);
 PG_FUNCTION_INFO_V1(queue_pause);
 PG_FUNCTION_INFO_V1(queue_resume);
-PG_FUNCTION_INFO_V1(queue_counts);
 PG_FUNCTION_INFO_V1(queue_invalidate_definition);
 PG_FUNCTION_INFO_V1(queue_require_preloaded);
-PG_FUNCTION_INFO_V1(queue_wait_by_name);
-
-/* in take.c */
-extern Datum queue_wait(PG_FUNCTION_ARGS);
 
 static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
 					   const char *call);
@@ -66,7 +57,6 @@ static Relation open_to_drop(Oid relid);
 static void check_droppable(Oid relid);
 static Oid	dead_letter_to_drop(Oid relid);
 static void drop_table(Oid relid);
-static void counts_of(Oid relid, Datum *values, bool *nulls);
 
 
 /*
@@ -174,6 +164,7 @@ queue_drop_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* pause(queue, enqueue, dequeue) */
 Datum
 queue_pause(PG_FUNCTION_ARGS)
 {
@@ -181,34 +172,12 @@ queue_pause(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* resume(queue, enqueue, dequeue) */
 Datum
 queue_resume(PG_FUNCTION_ARGS)
 {
 	set_paused(fcinfo, false, "queue.resume()");
 	PG_RETURN_VOID();
-}
-
-/*
- * counts(queue) returns (ready, leased, delayed, exhausted, problem), for the
- * view queue.queues: NULL where the user may not look, and no error for a
- * queue that is broken, which the view is there to show.
- */
-Datum
-queue_counts(PG_FUNCTION_ARGS)
-{
-	TupleDesc	desc;
-	Datum		values[5] = {0};
-	bool		nulls[5] = {true, true, true, true, true};
-
-	queue_require_preload();
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
-	if (!PG_ARGISNULL(0))
-		counts_of(PG_GETARG_OID(0), values, nulls);
-
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
 }
 
 /*
@@ -276,22 +245,6 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/*
- * wait(queue text, timeout): the queue by its name, as a literal gives it.
- */
-Datum
-queue_wait_by_name(PG_FUNCTION_ARGS)
-{
-	if (!PG_ARGISNULL(0))
-	{
-		char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-
-		fcinfo->args[0].value = DirectFunctionCall1(regclassin,
-													CStringGetDatum(name));
-	}
-	return queue_wait(fcinfo);
-}
-
 void
 queue_check_settings(const QueueSettings *settings)
 {
@@ -349,8 +302,8 @@ queue_check_dead_letter(Oid dead_letter, Oid source)
 }
 
 /*
- * pause(queue, enqueue, dequeue), and resume() likewise: true says that this
- * end is meant.
+ * What pause() and resume() have in common.  An argument that is true says
+ * that this end of the queue is meant.
  */
 static void
 set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
@@ -410,6 +363,7 @@ open_to_drop(Oid relid)
 	return rel;
 }
 
+/* Raise an error unless it is a queue, and the caller's. */
 static void
 check_droppable(Oid relid)
 {
@@ -490,46 +444,6 @@ drop_table(Oid relid)
 
 	queue_ddl_run(psprintf("DROP TABLE %s", queue_qualified_name(relid)));
 	queue_ddl_end(guc_level);
-}
-
-/*
- * What queue_counts() returns.  The lock is given back at once: a view over
- * ten thousand queues must not hold as many locks.
- */
-static void
-counts_of(Oid relid, Datum *values, bool *nulls)
-{
-	Relation	rel = NULL;
-	QueueDef   *def;
-	int64		counts[4];
-
-	if (get_rel_relkind(relid) == RELKIND_RELATION)
-		rel = try_table_open(relid, AccessShareLock);
-	if (rel == NULL)
-	{
-		values[4] = CStringGetTextDatum("There is no such table.");
-		nulls[4] = false;
-		return;
-	}
-
-	def = queue_def(rel);
-	if (def->problem != NULL)
-	{
-		values[4] = CStringGetTextDatum(def->problem);
-		nulls[4] = false;
-	}
-	else if (def->is_queue &&
-			 pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
-	{
-		queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
-							 &counts[3]);
-		for (int i = 0; i < 4; i++)
-		{
-			values[i] = Int64GetDatum(counts[i]);
-			nulls[i] = false;
-		}
-	}
-	table_close(rel, AccessShareLock);
 }
 
 int

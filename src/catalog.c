@@ -20,8 +20,8 @@
  * The settings table is read and written with catalog functions rather than
  * SPI: with the newest snapshot, as a system catalog would be, and without the
  * privileges on it that its callers lack.  Rows are changed under a row lock
- * (queue_settings_lock), and read without any; there is no lock order
- * among them beyond "the queue's table first, then its row".
+ * (queue_settings_lock), and read without any; there is no lock order among
+ * them beyond "the queue's table first, then its row".
  *
  *-------------------------------------------------------------------------
  */
@@ -35,7 +35,6 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
 #include "executor/tuptable.h"
@@ -71,8 +70,8 @@ static MemoryContext queue_defs_context = NULL;
 
 /*
  * The table queue.queue that was last found to be a member of the extension.
- * It is remembered for the callback, too: when that table itself changes
- * or goes, nothing that is cached holds any longer.
+ * It is remembered for the callback, too: when that table itself changes or
+ * goes, nothing that is cached holds any longer.
  */
 static Oid	known_settings_relid = InvalidOid;
 
@@ -132,6 +131,7 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 	return rel;
 }
 
+/* What each access needs of the current user. */
 static void
 check_privileges(Relation rel, QueueAccess access)
 {
@@ -237,6 +237,7 @@ queue_def(Relation rel)
 	return def;
 }
 
+/* Make what is missing, also after an error half-way. */
 static void
 make_cache(void)
 {
@@ -280,7 +281,6 @@ build_def(Relation rel, QueueDef *def)
 	memset(&fresh, 0, sizeof(fresh));
 	memset(&shape, 0, sizeof(shape));
 	fresh.relid = def->relid;
-	fresh.owner = rel->rd_rel->relowner;
 
 	def->is_stale = false;
 	is_known = read_settings(&fresh);
@@ -422,12 +422,6 @@ queue_def_invalidate(Oid relid)
 		CacheInvalidateRelcacheByTuple(tuple);
 		ReleaseSysCache(tuple);
 	}
-}
-
-bool
-queue_extension_exists(void)
-{
-	return OidIsValid(settings_relid());
 }
 
 Oid
@@ -576,40 +570,6 @@ queue_settings_lock(Relation settings, Oid relid)
 }
 
 List *
-queue_list(void)
-{
-	Oid			settings_oid = settings_relid();
-	Relation	settings;
-	Snapshot	snapshot;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	List	   *queues = NIL;
-
-	if (!OidIsValid(settings_oid))
-		return NIL;
-	settings = try_table_open(settings_oid, AccessShareLock);
-	if (settings == NULL)
-		return NIL;
-
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan(settings, InvalidOid, false /* no index */ ,
-							  snapshot, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		bool		isnull;
-		Datum		datum = heap_getattr(tuple, Anum_settings_queue,
-										 RelationGetDescr(settings), &isnull);
-
-		queues = lappend_oid(queues, DatumGetObjectId(datum));
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(settings, AccessShareLock);
-
-	return queues;
-}
-
-List *
 queue_dead_letter_sources(Oid relid)
 {
 	Relation	settings = queue_settings_open(AccessShareLock);
@@ -678,6 +638,7 @@ queue_on_relation_drop(Oid relid)
 	list_free(sources);
 }
 
+/* The row of a queue that is being dropped. */
 static void
 delete_settings(Relation settings, Oid relid)
 {
@@ -691,6 +652,7 @@ delete_settings(Relation settings, Oid relid)
 	queue_xact_note_queue(relid);
 }
 
+/* These queues had the table for dead-letter queue, and have none now. */
 static void
 forget_dead_letter(Relation settings, Oid relid, List *sources)
 {

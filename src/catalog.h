@@ -9,9 +9,9 @@
 #define QUEUE_CATALOG_H
 
 #include "access/htup.h"
+#include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
-#include "utils/timestamp.h"
 
 /* columns of a queue table, in order */
 #define Natts_message					11
@@ -52,7 +52,6 @@ typedef struct QueueDef
 	char	   *problem;		/* why it left the white list, or NULL */
 	Oid			pkey;			/* the primary key index */
 	Oid			sequence;		/* id allocator */
-	Oid			owner;
 	int64		lease;			/* usec */
 	int			max_attempts;	/* 0: no limit */
 	int64		retry_delay;	/* usec */
@@ -101,10 +100,7 @@ extern void queue_check_not_paused(Relation rel, QueueDef *def,
  * commits (in this one at once) */
 extern void queue_def_invalidate(Oid relid);
 
-/* Is the extension here, with its tables?  Cheap; needs a transaction. */
-extern bool queue_extension_exists(void);
-
-/* OID of table queue.<name>, InvalidOid if absent */
+/* OID of the table or index queue.<name>, InvalidOid if absent */
 extern Oid	queue_catalog_relid(const char *name);
 
 /* Object access hook: the settings row goes with the table */
@@ -115,9 +111,6 @@ extern void queue_catalog_init(void);
 
 /* qualified, quoted name, as "shop.orders" */
 extern char *queue_qualified_name(Oid relid);
-
-/* all queues of this database (List of Oid), of rows in queue.queue */
-extern List *queue_list(void);
 
 /* the queues that have this one as their dead-letter queue (List of Oid) */
 extern List *queue_dead_letter_sources(Oid relid);

@@ -63,6 +63,7 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 /* 17: intervals may be infinite, and infinite timestamps have a name */
 #if PG_VERSION_NUM < 170000
 #define INTERVAL_NOT_FINITE(i) false
+#define TIMESTAMP_MINUS_INFINITY DT_NOBEGIN
 #define TIMESTAMP_INFINITY DT_NOEND
 #endif
 

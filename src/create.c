@@ -52,7 +52,7 @@ static Oid	make_dead_letter_queue(Oid schema, const char *source,
 static void make_settings(Oid relid, const QueueSettings *settings);
 static Oid	find_adoptable(Oid schema, const char *relname,
 						   const char *source);
-static void report_name_taken(const char *relname, const char *source);
+pg_noreturn static void report_name_taken(const char *relname, const char *source);
 static void adopt_table(Oid relid, Oid schema, const char *relname);
 static void create_table(Oid schema, const char *relname, bool is_unlogged);
 static void create_sequence(Oid schema, const char *relname, Oid owner);
@@ -260,6 +260,7 @@ find_adoptable(Oid schema, const char *relname, const char *source)
 	return relid;
 }
 
+/* 42P07, as CREATE TABLE would say it; see make_table() for "source". */
 static void
 report_name_taken(const char *relname, const char *source)
 {
@@ -309,6 +310,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 	advance_sequence(shape.sequence, table);
 }
 
+/* A new table with all that belongs to it */
 static void
 create_table(Oid schema, const char *relname, bool is_unlogged)
 {
@@ -350,13 +352,15 @@ create_sequence(Oid schema, const char *relname, Oid owner)
 						   quote_qualified_identifier(schema_name, relname)));
 }
 
+/* One of our two triggers, which fires for replicated rows too */
 static void
 create_trigger(const char *table, const char *trigger, const char *event,
 			   const char *function)
 {
 	queue_ddl_run(psprintf("CREATE TRIGGER %s BEFORE %s ON %s FOR EACH ROW EXECUTE FUNCTION %s.%s()",
-				 trigger, event, table, QUEUE_SCHEMA, function));
-	queue_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, trigger));
+						   trigger, event, table, QUEUE_SCHEMA, function));
+	queue_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+						   table, trigger));
 }
 
 /*
@@ -366,8 +370,8 @@ static void
 advance_sequence(Oid sequence, const char *table)
 {
 	(void) queue_query_finds_row(psprintf("SELECT pg_catalog.setval('%u'::pg_catalog.regclass, m.id)"
-								  " FROM (SELECT pg_catalog.max(id) FROM ONLY %s) m (id), %s s"
-								  " WHERE m.id > 0 AND m.id >= s.last_value",
-								  sequence, table,
-								  queue_qualified_name(sequence)));
+										  " FROM (SELECT pg_catalog.max(id) FROM ONLY %s) m (id), %s s"
+										  " WHERE m.id > 0 AND m.id >= s.last_value",
+										  sequence, table,
+										  queue_qualified_name(sequence)));
 }

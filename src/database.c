@@ -8,8 +8,9 @@
  * LWLock guards all of it, and slots are found by going through the array.
  * The lock is held over loads and stores (and kill() in two places); latches
  * are set after its release.  The only locks that are taken inside are those
- * of the in-flight table, by whoever loads leases (lease.c), so nothing here
- * is called with one of them held.
+ * of the in-flight table, by whoever loads leases (lease.c) or forgets the
+ * entries of a dropped database (leader.c), so nothing here is called with one
+ * of them held.
  *
  * When all slots are in use, that of a database known to lack the extension
  * is given away: nothing about such a database is worth remembering here, and
@@ -92,7 +93,9 @@ static DatabaseSlot *find_slot(Oid dbid);
 static DatabaseSlot *make_slot(Oid dbid);
 static bool is_expendable(const DatabaseSlot *slot);
 static void set_latch_of(int procno);
+static void wake_leader(void);
 static void detach_worker(int code, Datum arg);
+static bool worker_is_gone(DatabaseSlot *slot);
 static void release_at_exit(int code, Datum arg);
 
 Size
@@ -229,8 +232,8 @@ queue_database_set_leader(int procno)
 	LWLockRelease(databases_lock);
 }
 
-void
-queue_database_wake_leader(void)
+static void
+wake_leader(void)
 {
 	int			procno;
 
@@ -385,7 +388,7 @@ detach_worker(int code, Datum arg)
 	LWLockRelease(databases_lock);
 
 	ConditionVariableBroadcast(&databases->detached);
-	queue_database_wake_leader();
+	wake_leader();
 }
 
 /*
@@ -450,7 +453,7 @@ queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid)
 	LWLockRelease(databases_lock);
 }
 
-/* What the caller waits for in queue_database_hold() */
+/* What a backend waits for in queue_database_hold() */
 static bool
 worker_is_gone(DatabaseSlot *slot)
 {
@@ -546,7 +549,7 @@ queue_database_release(void)
 	/* it did not leave of its own accord, so need not wait to come back */
 	slot->worker_retry_at = 0;
 	LWLockRelease(databases_lock);
-	queue_database_wake_leader();
+	wake_leader();
 }
 
 static void

@@ -9,7 +9,6 @@
 #ifndef QUEUE_DATABASE_H
 #define QUEUE_DATABASE_H
 
-#include "port/atomics.h"
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
 
@@ -64,7 +63,6 @@ extern void queue_database_announce(Oid dbid);
 
 /* The leader's latch */
 extern void queue_database_set_leader(int procno);	/* -1: gone */
-extern void queue_database_wake_leader(void);
 
 /*
  * The worker's side.  Attach returns NULL if the database has a worker, or is

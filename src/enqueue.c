@@ -14,9 +14,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "tcop/utility.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
@@ -47,6 +45,7 @@ static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
 					   int expected, OptionalArray *array);
 
+/* enqueue(), with arguments as in the list above */
 Datum
 queue_enqueue(PG_FUNCTION_ARGS)
 {
@@ -80,6 +79,7 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(id);
 }
 
+/* enqueue_batch(): the same, but arrays for all that differs by message */
 Datum
 queue_enqueue_batch(PG_FUNCTION_ARGS)
 {
@@ -180,12 +180,7 @@ check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 	queue_require_arg(fcinfo, ARG_PRIORITY, "priority");
 
 	priority = PG_GETARG_INT32(ARG_PRIORITY);
-	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid priority: %d", priority),
-				 errdetail("Priorities are 0 to %d, higher ones first.",
-						   QUEUE_MAX_PRIORITY)));
+	queue_check_priority(priority);
 	if (priority != QUEUE_DEFAULT_PRIORITY)
 		queue_not_supported("priority");
 	for (i = 0; i < lengthof(later); i++)

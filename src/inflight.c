@@ -19,15 +19,18 @@
  *
  *	 no entry / IDLE --claim--> CLAIMED --take---> TAKEN  --commit--> removed
  *			^					   |  |				 `----abort----> IDLE
- *			|<------ unclaim ------'  `--lease--> LEASED --settle+commit-> removed
+ *			|<------ unclaim ------'  `--lease--> LEASED --ack+commit-> removed
  *			'<------------- nack, release, expiry ---'
  *
  * Locks: the hash table is partitioned; an entry is created, changed and
  * removed under the LWLock of its partition, held for a few instructions, with
- * nothing below it: no allocation, no error, no other lock.  An entry whose
- * holder is a process (CLAIMED, TAKEN, settling) is changed and removed by
- * that process alone, so the holder may keep a pointer; everybody else looks
- * entries up by key.
+ * nothing below it: no allocation, no error, no other lock.  Who has to walk
+ * through the whole table locks all partitions, in order.  An entry whose
+ * holder is a process (CLAIMED, TAKEN, settling) is moved to another state and
+ * removed by that process alone, so the holder may keep a pointer; the worker
+ * only notes in it what queue.lease has.  Everybody else looks entries up by
+ * key.  The texts of failures have a lock of their own, never taken together
+ * with a partition's.
  *
  * If memory is full, a claim says so and nothing has happened.  Everything
  * that the end of a transaction needs is in the entry already: the functions
@@ -37,9 +40,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
-#include "common/pg_prng.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
@@ -48,62 +48,33 @@
 #include "compat.h"
 #include "inflight.h"
 #include "queue.h"
+#include "share.h"
 
 #define NUM_PARTITIONS		32
-
-#define NUM_ERROR_SLOTS		1024
-#define ERROR_TEXT_SIZE		504
-
-/*
- * Shares, so that nobody can use up the room of the others: one queue may have
- * up to QUEUE_SHARE times the entries that are free, one database up to
- * DATABASE_SHARE times.  Alone, a queue thus gets at most four fifths of the
- * table; the more of them are large, the less each may have, and there is
- * always room left for one that has nothing yet.  Counters are found by a hash
- * of what they count; two that fall together share.
- */
-#define QUEUE_SHARE			4
-#define DATABASE_SHARE		8
-#define NUM_COUNTERS		1024
-
-/*
- * Texts of failures wait here for the worker, which writes them to the rows.
- * The slots are used in turn: after a thousand more failures within that time
- * a text may be gone, and the row just lacks it.
- */
-typedef struct ErrorSlot
-{
-	uint32		generation;
-	char		text[ERROR_TEXT_SIZE];
-} ErrorSlot;
 
 typedef struct InflightShared
 {
 	uint64		epoch;			/* random; fences receipts of earlier lives */
 	pg_atomic_uint64 next_number;
-	pg_atomic_uint32 nentries;
-	pg_atomic_uint32 queue_entries[NUM_COUNTERS];
-	pg_atomic_uint32 database_entries[NUM_COUNTERS];
-	uint32		next_error;		/* under the error lock */
-	ErrorSlot	errors[NUM_ERROR_SLOTS];
 } InflightShared;
 
 static InflightShared *shared = NULL;
 static HTAB *table = NULL;
-static LWLockPadded *locks = NULL;	/* partitions, then the error lock */
+static LWLockPadded *locks = NULL;	/* one a partition */
 
 static LWLock *partition_lock(uint32 hashcode);
-static bool count_entry(const MessageKey *key, bool obeys_shares);
-static void uncount_entry(const MessageKey *key);
 static void lock_all(void);
 static void unlock_all(void);
 static LWLock *lock_entry(InflightEntry *entry);
 static InflightEntry *find_locked(const MessageKey *key, LWLock **lock);
+static void init_entry(InflightEntry *entry);
+static void set_policy(InflightEntry *entry, const QueueDef *def);
+static bool is_lease(const InflightEntry *entry, uint64 number);
+static bool is_at_limit(const InflightEntry *entry);
 static void set_idle(InflightEntry *entry, TimestampTz due);
 static void remove_if_nothing_left(InflightEntry *entry);
-static void expire_entry(InflightEntry *entry, TimestampTz now);
+static void expire_entry(InflightEntry *entry);
 static void fail_entry(InflightEntry *entry, TimestampTz now);
-static void note_error(InflightEntry *entry, const char *error);
 
 Size
 queue_inflight_shmem_size(void)
@@ -116,7 +87,7 @@ queue_inflight_shmem_size(void)
 int
 queue_inflight_nlocks(void)
 {
-	return NUM_PARTITIONS + 1;
+	return NUM_PARTITIONS;
 }
 
 /* Called with AddinShmemInitLock held. */
@@ -125,7 +96,6 @@ queue_inflight_shmem_init(void)
 {
 	HASHCTL		info;
 	bool		found;
-	int			i;
 
 	shared = ShmemInitStruct("queue in-flight", sizeof(InflightShared), &found);
 	if (!found)
@@ -136,12 +106,6 @@ queue_inflight_shmem_init(void)
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate a random number")));
 		pg_atomic_init_u64(&shared->next_number, 1);
-		pg_atomic_init_u32(&shared->nentries, 0);
-		for (i = 0; i < NUM_COUNTERS; i++)
-		{
-			pg_atomic_init_u32(&shared->queue_entries[i], 0);
-			pg_atomic_init_u32(&shared->database_entries[i], 0);
-		}
 	}
 
 	/* room is fixed, so that a full table is noticed by whoever claims */
@@ -210,23 +174,20 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 
 	if (!found)
 	{
-		if (!count_entry(key, true))
+		if (!queue_share_take(key->dbid, key->relid, true))
 		{
 			hash_search_with_hash_value(table, key, hashcode, HASH_REMOVE,
 										NULL);
 			LWLockRelease(lock);
 			return CLAIM_FULL;
 		}
-		memset((char *) entry + sizeof(MessageKey), 0,
-			   sizeof(InflightEntry) - sizeof(MessageKey));
-		entry->error_slot = -1;
-		ItemPointerSetInvalid(&entry->tid);
+		init_entry(entry);
 	}
 	else
 	{
 		if (entry->state == INFLIGHT_LEASED && !entry->is_settling &&
 			entry->deadline <= now)
-			expire_entry(entry, now);
+			expire_entry(entry);
 
 		if (entry->state != INFLIGHT_IDLE)
 		{
@@ -309,9 +270,7 @@ queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
 	entry->attempts = attempts;
 	entry->priority = priority;
 	entry->tid = *tid;
-	entry->retry.max_attempts = def->max_attempts;
-	entry->retry.delay = def->retry_delay;
-	entry->retry.max_delay = def->retry_max_delay;
+	set_policy(entry, def);
 	entry->since = GetCurrentTimestamp();
 	LWLockRelease(lock);
 }
@@ -333,9 +292,7 @@ queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
 	entry->attempts = attempts;
 	entry->priority = priority;
 	entry->tid = *tid;
-	entry->retry.max_attempts = def->max_attempts;
-	entry->retry.delay = def->retry_delay;
-	entry->retry.max_delay = def->retry_max_delay;
+	set_policy(entry, def);
 	entry->epoch = shared->epoch;
 	entry->number = number;
 	entry->since = GetCurrentTimestamp();
@@ -405,19 +362,16 @@ queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
 	LWLock	   *lock;
 
 	if (error)
-		note_error(entry, error);
+		queue_failure_note_text(&entry->error, error);
 	lock = lock_entry(entry);
 	entry->attempts = attempts;
-	entry->retry.max_attempts = def->max_attempts;
-	entry->retry.delay = def->retry_delay;
-	entry->retry.max_delay = def->retry_max_delay;
+	set_policy(entry, def);
 	if (entry->failures < PG_UINT16_MAX)
 		entry->failures++;
 	if (delay < 0)
-		delay = queue_retry_delay(&entry->retry, attempts + entry->failures);
+		delay = queue_failure_delay(&entry->retry, attempts + entry->failures);
 	set_idle(entry, delay > 0 ? now + delay : 0);
-	if (entry->retry.max_attempts > 0 &&
-		attempts + entry->failures >= entry->retry.max_attempts)
+	if (is_at_limit(entry))
 	{
 		entry->is_exhausted = true;
 		entry->deadline = 0;
@@ -438,6 +392,7 @@ queue_inflight_release(InflightEntry *entry)
 	LWLockRelease(lock);
 }
 
+/* The lease ends at another time. */
 void
 queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
 {
@@ -467,7 +422,7 @@ queue_inflight_done(InflightEntry *entry)
 	entry->failures = 0;
 	entry->is_exhausted = false;
 	entry->is_delayed = false;
-	entry->error_slot = -1;
+	entry->error.slot = -1;
 	set_idle(entry, 0);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
@@ -510,8 +465,7 @@ queue_inflight_keep_lease(const MessageKey *key, uint64 number)
 	InflightEntry *entry = find_locked(key, &lock);
 	bool		was_passed_over = false;
 
-	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
-		entry->epoch == shared->epoch && entry->number == number)
+	if (is_lease(entry, number))
 	{
 		entry->is_open = false;
 		was_passed_over = entry->is_passed_over;
@@ -531,9 +485,7 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number)
 	InflightEntry *entry = find_locked(key, &lock);
 	bool		ours;
 
-	ours = entry != NULL && entry->state == INFLIGHT_LEASED &&
-		!entry->is_settling &&
-		entry->epoch == shared->epoch && entry->number == number;
+	ours = is_lease(entry, number) && !entry->is_settling;
 	if (ours)
 	{
 		set_idle(entry, 0);
@@ -556,7 +508,7 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 	entry->failures -= Min(counted, entry->failures);
 	entry->is_exhausted = is_exhausted;
 	entry->is_delayed = false;
-	entry->error_slot = -1;
+	entry->error.slot = -1;
 	set_idle(entry, 0);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
@@ -564,9 +516,8 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 
 /*
  * The queue is dropped, or, if relid is InvalidOid, the database or its
- * extension.  Nobody can
- * hold a message of it now, but whoever dropped it, so leases and failures are
- * all there is to forget.
+ * extension.  Nobody can hold a message of it now, but whoever dropped it, so
+ * leases and failures are all there is to forget.
  */
 void
 queue_inflight_drop(Oid dbid, Oid relid)
@@ -619,8 +570,7 @@ queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
 	InflightEntry *entry = find_locked(key, &lock);
 	bool		ours;
 
-	ours = entry != NULL && entry->state == INFLIGHT_LEASED &&
-		entry->epoch == shared->epoch && entry->number == number;
+	ours = is_lease(entry, number);
 	if (ours)
 		entry->receive_slot = slot + 1;
 	LWLockRelease(lock);
@@ -690,7 +640,7 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
 	expired = entry != NULL && entry->state == INFLIGHT_LEASED &&
 		!entry->is_settling && entry->deadline <= now;
 	if (expired)
-		expire_entry(entry, now);
+		expire_entry(entry);
 	LWLockRelease(lock);
 	return expired;
 }
@@ -722,15 +672,12 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 										HASH_ENTER_NULL, &found);
 	if (entry != NULL && !found)
 	{
-		(void) count_entry(key, false);
-		memset((char *) entry + sizeof(MessageKey), 0,
-			   sizeof(InflightEntry) - sizeof(MessageKey));
+		(void) queue_share_take(key->dbid, key->relid, false);
+		init_entry(entry);
 		entry->state = INFLIGHT_LEASED;
 		entry->is_durable = true;
 		entry->is_written = true;
-		entry->error_slot = -1;
 		entry->priority = QUEUE_DEFAULT_PRIORITY;
-		ItemPointerSetInvalid(&entry->tid);
 		entry->epoch = epoch;
 		entry->number = number;
 		entry->deadline = deadline;
@@ -801,92 +748,10 @@ queue_inflight_peek(const MessageKey *key, InflightEntry *copy)
 	return entry != NULL;
 }
 
-char *
-queue_inflight_error(const InflightEntry *entry)
-{
-	char		text[ERROR_TEXT_SIZE];
-	bool		found = false;
-
-	if (entry->error_slot < 0)
-		return NULL;
-	LWLockAcquire(&locks[NUM_PARTITIONS].lock, LW_SHARED);
-	if (shared->errors[entry->error_slot].generation ==
-		entry->error_generation)
-	{
-		strlcpy(text, shared->errors[entry->error_slot].text, sizeof(text));
-		found = true;
-	}
-	LWLockRelease(&locks[NUM_PARTITIONS].lock);
-	return found ? pstrdup(text) : NULL;
-}
-
-/*
- * The n-th failure waits delay * 2^(n-1), up to a half more, so that messages
- * that failed together do not come back together; all of it within
- * [delay, max_delay].
- */
-int64
-queue_retry_delay(const RetryPolicy *retry, int failures)
-{
-	double		low = (double) retry->delay;
-	double		high;
-	int			i;
-
-	for (i = 1; i < failures && low < (double) retry->max_delay; i++)
-		low *= 2;
-	high = Min(low * 1.5, (double) retry->max_delay);
-	low = Max((double) retry->delay, high / 1.5);
-	if (high <= low)
-		return retry->delay;
-	return (int64) (low + (high - low) * pg_prng_double(&pg_global_prng_state));
-}
-
 /* ----------------------------------------------------------------
  *		Helpers
  * ----------------------------------------------------------------
  */
-
-static pg_atomic_uint32 *
-queue_counter(const MessageKey *key)
-{
-	uint32		hash = hash_combine(murmurhash32(key->dbid),
-									murmurhash32(key->relid));
-
-	return &shared->queue_entries[hash % NUM_COUNTERS];
-}
-
-static pg_atomic_uint32 *
-database_counter(const MessageKey *key)
-{
-	return &shared->database_entries[murmurhash32(key->dbid) % NUM_COUNTERS];
-}
-
-/* Count a new entry, unless its queue or database has its share already. */
-static bool
-count_entry(const MessageKey *key, bool obeys_shares)
-{
-	if (obeys_shares)
-	{
-		int64		left = (int64) queue_max_in_flight -
-			pg_atomic_read_u32(&shared->nentries);
-
-		if (pg_atomic_read_u32(queue_counter(key)) >= left * QUEUE_SHARE ||
-			pg_atomic_read_u32(database_counter(key)) >= left * DATABASE_SHARE)
-			return false;
-	}
-	pg_atomic_fetch_add_u32(&shared->nentries, 1);
-	pg_atomic_fetch_add_u32(queue_counter(key), 1);
-	pg_atomic_fetch_add_u32(database_counter(key), 1);
-	return true;
-}
-
-static void
-uncount_entry(const MessageKey *key)
-{
-	pg_atomic_fetch_sub_u32(&shared->nentries, 1);
-	pg_atomic_fetch_sub_u32(queue_counter(key), 1);
-	pg_atomic_fetch_sub_u32(database_counter(key), 1);
-}
 
 static LWLock *
 partition_lock(uint32 hashcode)
@@ -934,6 +799,42 @@ find_locked(const MessageKey *key, LWLock **lock)
 	return hash_search_with_hash_value(table, key, hashcode, HASH_FIND, NULL);
 }
 
+/* An entry just made: all but the key. */
+static void
+init_entry(InflightEntry *entry)
+{
+	memset((char *) entry + sizeof(MessageKey), 0,
+		   sizeof(InflightEntry) - sizeof(MessageKey));
+	entry->error.slot = -1;
+	ItemPointerSetInvalid(&entry->tid);
+}
+
+/* What to do about its failures, without a look at the settings */
+static void
+set_policy(InflightEntry *entry, const QueueDef *def)
+{
+	entry->retry.max_attempts = def->max_attempts;
+	entry->retry.delay = def->retry_delay;
+	entry->retry.max_delay = def->retry_max_delay;
+}
+
+/* Is this, if it is one, the lease of that number, given since the start? */
+static bool
+is_lease(const InflightEntry *entry, uint64 number)
+{
+	return entry != NULL && entry->state == INFLIGHT_LEASED &&
+		entry->epoch == shared->epoch && entry->number == number;
+}
+
+/* Has it failed as often as its queue allows? */
+static bool
+is_at_limit(const InflightEntry *entry)
+{
+	return entry->retry.max_attempts > 0 &&
+		entry->attempts + entry->failures >= entry->retry.max_attempts;
+}
+
+/* Nobody's from now on, and not to be taken before "due" (0: at once). */
 static void
 set_idle(InflightEntry *entry, TimestampTz due)
 {
@@ -947,26 +848,26 @@ set_idle(InflightEntry *entry, TimestampTz due)
 	entry->deadline = due;
 }
 
+/* An entry of which there is nothing to remember goes. */
 static void
 remove_if_nothing_left(InflightEntry *entry)
 {
 	Assert(entry->state == INFLIGHT_IDLE);
 	if (entry->failures == 0 && !entry->is_durable && !entry->is_exhausted)
 	{
-		uncount_entry(&entry->key);
+		queue_share_give_back(entry->key.dbid, entry->key.relid);
 		hash_search(table, &entry->key, HASH_REMOVE, NULL);
 	}
 }
 
 /* A lease ran out: a failure; the message has waited long enough. */
 static void
-expire_entry(InflightEntry *entry, TimestampTz now)
+expire_entry(InflightEntry *entry)
 {
 	set_idle(entry, 0);
 	if (entry->failures < PG_UINT16_MAX)
 		entry->failures++;
-	if (entry->retry.max_attempts > 0 &&
-		entry->attempts + entry->failures >= entry->retry.max_attempts)
+	if (is_at_limit(entry))
 		entry->is_exhausted = true;
 }
 
@@ -979,27 +880,11 @@ fail_entry(InflightEntry *entry, TimestampTz now)
 	if (entry->failures < PG_UINT16_MAX)
 		entry->failures++;
 	total = entry->attempts + entry->failures;
-	if (entry->retry.max_attempts > 0 && total >= entry->retry.max_attempts)
+	if (is_at_limit(entry))
 		entry->is_exhausted = true;
 	else if (total > 1)
 	{
-		entry->deadline = now + queue_retry_delay(&entry->retry, total);
+		entry->deadline = now + queue_failure_delay(&entry->retry, total);
 		entry->is_delayed = true;
 	}
-}
-
-/* Put the text into the next slot; only the entry's holder may call it. */
-static void
-note_error(InflightEntry *entry, const char *error)
-{
-	int			len = pg_mbcliplen(error, strlen(error), ERROR_TEXT_SIZE - 1);
-	ErrorSlot  *slot;
-
-	LWLockAcquire(&locks[NUM_PARTITIONS].lock, LW_EXCLUSIVE);
-	entry->error_slot = shared->next_error++ % NUM_ERROR_SLOTS;
-	slot = &shared->errors[entry->error_slot];
-	entry->error_generation = ++slot->generation;
-	memcpy(slot->text, error, len);
-	slot->text[len] = '\0';
-	LWLockRelease(&locks[NUM_PARTITIONS].lock);
 }

@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "failure.h"
 
 typedef struct MessageKey
 {
@@ -26,30 +27,23 @@ typedef struct MessageKey
  */
 typedef enum InflightState
 {
-	INFLIGHT_IDLE,				/* nobody's, but there is something to remember:
-								 * failures that its row does not tell, a due
-								 * time, or a row of queue.lease to remove */
+	INFLIGHT_IDLE,				/* nobody's, but there is something to
+								 * remember: failures that its row does not
+								 * tell, a due time, or a row of queue.lease
+								 * to remove */
 	INFLIGHT_CLAIMED,			/* somebody is judging it, or the worker is
 								 * rewriting or moving its row */
 	INFLIGHT_TAKEN,				/* dequeued by a transaction in progress */
 	INFLIGHT_LEASED				/* received, until the deadline */
 } InflightState;
 
-/* How failures of a queue's messages are treated; copied from QueueDef */
-typedef struct RetryPolicy
-{
-	int			max_attempts;	/* 0: no limit */
-	int64		delay;			/* usec */
-	int64		max_delay;		/* usec */
-} RetryPolicy;
-
 typedef struct InflightEntry
 {
 	MessageKey	key;			/* must be first */
 	uint8		state;			/* InflightState */
-	bool		is_settling;	/* LEASED: a transaction in progress has settled
-								 * it; until that ends, the lease neither ends
-								 * nor changes */
+	bool		is_settling;	/* LEASED: a transaction in progress has
+								 * settled it; until that ends, the lease
+								 * neither ends nor changes */
 	bool		is_step;		/* CLAIMED: by the worker, to count or move */
 	bool		is_prepared;	/* holder is a slot of the prepared registry */
 	bool		is_exhausted;	/* IDLE: limit of attempts reached */
@@ -67,8 +61,7 @@ typedef struct InflightEntry
 	int			holder_pid;		/* for people */
 	int			receive_slot;	/* LEASED: 1 + registry slot of the prepared
 								 * transaction that received it, 0: none */
-	int			error_slot;		/* text of the last failure, -1: none */
-	uint32		error_generation;
+	FailureText error;			/* what the last consumer that failed said */
 	ItemPointerData tid;		/* hint: where the row was */
 	uint64		epoch;			/* LEASED: fence, with number */
 	uint64		number;
@@ -161,12 +154,7 @@ extern bool queue_inflight_is_step(const MessageKey *key, int *holder);
 /* copy of an entry; false if there is none */
 extern bool queue_inflight_peek(const MessageKey *key, InflightEntry *copy);
 
-/* text of the last failure, palloc'd, or NULL */
-extern char *queue_inflight_error(const InflightEntry *entry);
-
+/* the fence of all leases that are given while shared memory lives */
 extern uint64 queue_inflight_epoch(void);
-
-/* delay before the next delivery after the n-th failure */
-extern int64 queue_retry_delay(const RetryPolicy *retry, int failures);
 
 #endif							/* QUEUE_INFLIGHT_H */

@@ -1,20 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * inspect.c
- *		What shared memory knows, for people: view queue.in_flight.
+ *		What people look at: views queue.queues and queue.in_flight.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
+#include "catalog.h"
 #include "inflight.h"
 #include "queue.h"
+#include "storage.h"
 
 #define Natts_in_flight		7
 
@@ -26,11 +32,77 @@ typedef struct Copies
 	int			max;
 } Copies;
 
+PG_FUNCTION_INFO_V1(queue_counts);
 PG_FUNCTION_INFO_V1(queue_in_flight);
 
+static void counts_of(Oid relid, Datum *values, bool *nulls);
 static bool copy_entry(InflightEntry *entry, void *arg);
 static const char *state_name(const InflightEntry *entry);
 
+/*
+ * counts(queue) returns (ready, leased, delayed, exhausted, problem), for the
+ * view queue.queues: NULL where the user may not look, and no error for a
+ * queue that is broken, which the view is there to show.
+ */
+Datum
+queue_counts(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[5] = {0};
+	bool		nulls[5] = {true, true, true, true, true};
+
+	queue_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	if (!PG_ARGISNULL(0))
+		counts_of(PG_GETARG_OID(0), values, nulls);
+
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/*
+ * What queue_counts() returns.  The lock is given back at once: a view over
+ * ten thousand queues must not hold as many locks.
+ */
+static void
+counts_of(Oid relid, Datum *values, bool *nulls)
+{
+	Relation	rel = NULL;
+	QueueDef   *def;
+	int64		counts[4];
+
+	if (get_rel_relkind(relid) == RELKIND_RELATION)
+		rel = try_table_open(relid, AccessShareLock);
+	if (rel == NULL)
+	{
+		values[4] = CStringGetTextDatum("There is no such table.");
+		nulls[4] = false;
+		return;
+	}
+
+	def = queue_def(rel);
+	if (def->problem != NULL)
+	{
+		values[4] = CStringGetTextDatum(def->problem);
+		nulls[4] = false;
+	}
+	else if (def->is_queue &&
+			 pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+	{
+		queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
+							 &counts[3]);
+		for (int i = 0; i < 4; i++)
+		{
+			values[i] = Int64GetDatum(counts[i]);
+			nulls[i] = false;
+		}
+	}
+	table_close(rel, AccessShareLock);
+}
+
+/* in_flight() */
 Datum
 queue_in_flight(PG_FUNCTION_ARGS)
 {
@@ -83,6 +155,7 @@ queue_in_flight(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Visitor of the in-flight table */
 static bool
 copy_entry(InflightEntry *entry, void *arg)
 {
@@ -92,6 +165,7 @@ copy_entry(InflightEntry *entry, void *arg)
 	return copies->n < copies->max;
 }
 
+/* The words of column "state" */
 static const char *
 state_name(const InflightEntry *entry)
 {

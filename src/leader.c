@@ -45,7 +45,6 @@
 #include "compat.h"
 #include "database.h"
 #include "inflight.h"
-#include "queue.h"
 #include "worker.h"
 
 /* seconds before the postmaster restarts the leader */
@@ -118,17 +117,10 @@ static bool is_leaving(LeaderPass *pass, int i);
 static void dismiss_worker(LeaderPass *pass, int i);
 static void next_pass_by(LeaderPass *pass, TimestampTz at);
 
-/*
- * Nothing runs in binary upgrade: pg_upgrade wants its databases undisturbed,
- * and the extension may not be there yet.
- */
 void
-queue_worker_register(void)
+queue_leader_register(void)
 {
 	BackgroundWorker worker;
-
-	if (IsBinaryUpgrade)
-		return;
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
@@ -143,7 +135,7 @@ queue_worker_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-
+/* The leader: its entry point. */
 void
 queue_leader_main(Datum arg)
 {
@@ -154,7 +146,6 @@ queue_leader_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
-	queue_is_worker = true;
 
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	queue_worker_report_name("queue leader");
@@ -198,6 +189,7 @@ queue_leader_main(Datum arg)
 	}
 }
 
+/* Nobody is to set a latch that may be another's by then. */
 static void
 leader_at_exit(int code, Datum arg)
 {
@@ -515,6 +507,7 @@ start_workers(LeaderPass *pass)
 	}
 }
 
+/* Should there be a worker, now or later? */
 static bool
 wants_worker(const DatabaseSlot *slot)
 {

@@ -26,7 +26,6 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xlog.h"
@@ -34,14 +33,11 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "database.h"
 #include "lease.h"
-#include "queue.h"
 
 #define Anum_lease_queue	1
 #define Anum_lease_id		2
@@ -49,9 +45,13 @@
 #define Anum_lease_number	4
 #define Anum_lease_deadline	5
 
+/* the slot of this database, once looked up */
 static DatabaseSlot *my_slot = NULL;
 
 static LeaseRecord *read_leases(Relation rel, int *nrecords);
+static Datum make_array(Datum *values, int n, Oid type, int16 len, bool byval,
+						char align);
+static void execute(const char *sql, int nargs, Oid *types, Datum *args);
 
 void
 queue_lease_load(void)
@@ -101,6 +101,7 @@ queue_lease_load(void)
 				 errhint("You might need to increase queue.max_in_flight.")));
 }
 
+/* All rows of queue.lease, palloc'd */
 static LeaseRecord *
 read_leases(Relation rel, int *nrecords)
 {
@@ -145,12 +146,14 @@ read_leases(Relation rel, int *nrecords)
  * ----------------------------------------------------------------
  */
 
+/* One column of what is written, as an argument */
 static Datum
 make_array(Datum *values, int n, Oid type, int16 len, bool byval, char align)
 {
 	return PointerGetDatum(construct_array(values, n, type, len, byval, align));
 }
 
+/* Run a statement, in the worker's transaction. */
 static void
 execute(const char *sql, int nargs, Oid *types, Datum *args)
 {

@@ -9,15 +9,12 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
 
@@ -49,6 +46,17 @@ queue_message_init(QueueDef *def, Datum *values, bool *nulls)
 	values[Anum_message_enqueued_at - 1] =
 		TimestampTzGetDatum(GetCurrentTimestamp());
 	nulls[Anum_message_enqueued_at - 1] = false;
+}
+
+void
+queue_check_priority(int priority)
+{
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid priority: %d", priority),
+				 errdetail("Priorities are 0 to %d, higher ones first.",
+						   QUEUE_MAX_PRIORITY)));
 }
 
 void
@@ -189,6 +197,7 @@ dead_letter_headers(Relation rel, MessageRow *row, const char *reason,
 							   added);
 }
 
+/* Parts of a JSON object: a name, and whole members of two types. */
 static void
 push_key(JsonbParseState **state, const char *key)
 {

@@ -16,6 +16,9 @@
 /* A new row: everything that only the server sets; the rest is NULL */
 extern void queue_message_init(QueueDef *def, Datum *values, bool *nulls);
 
+/* 22023 unless there is such a priority */
+extern void queue_check_priority(int priority);
+
 /* 22023 unless headers are a JSON object */
 extern void queue_check_headers(Datum headers);
 

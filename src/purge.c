@@ -15,7 +15,6 @@
 #include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "tcop/utility.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -34,6 +33,7 @@ PG_FUNCTION_INFO_V1(queue_redrive);
 static bool purge_row(Relation rel, QueueDef *def, MessageRow *row);
 static bool delete_row(Relation rel, MessageRow *row, const MessageKey *key);
 
+/* purge(queue) */
 Datum
 queue_purge(PG_FUNCTION_ARGS)
 {

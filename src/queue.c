@@ -18,29 +18,31 @@
  *
  *	emit log: remembers the SQLSTATE of an error (xact.c).
  *
- * In binary upgrade nothing is set up: no process, no hook.
+ * In binary upgrade nothing is set up, no process and no hook: pg_upgrade
+ * wants its databases undisturbed, and the extension may not be there yet.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "fmgr.h"
-#include "limits.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
-#include "utils/timestamp.h"
 
 #include "catalog.h"
 #include "compat.h"
 #include "database.h"
 #include "inflight.h"
 #include "queue.h"
+#include "share.h"
 #include "waiter.h"
 #include "worker.h"
 #include "xact.h"
@@ -85,7 +87,7 @@ _PG_init(void)
 	define_settings();
 	queue_catalog_init();
 	queue_xact_init();
-	queue_worker_register();
+	queue_leader_register();
 
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = request_shmem;
@@ -155,10 +157,13 @@ request_shmem(void)
 		prev_shmem_request_hook();
 
 	RequestAddinShmemSpace(queue_inflight_shmem_size());
+	RequestAddinShmemSpace(queue_share_shmem_size());
+	RequestAddinShmemSpace(queue_failure_shmem_size());
 	RequestAddinShmemSpace(queue_waiter_shmem_size());
 	RequestAddinShmemSpace(queue_xact_shmem_size());
 	RequestAddinShmemSpace(queue_database_shmem_size());
 	RequestNamedLWLockTranche("queue_inflight", queue_inflight_nlocks());
+	RequestNamedLWLockTranche("queue_failure", 1);
 	RequestNamedLWLockTranche("queue_waiter", 1);
 	RequestNamedLWLockTranche("queue_prepared", 1);
 	RequestNamedLWLockTranche("queue_database", 1);
@@ -172,6 +177,8 @@ startup_shmem(void)
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	queue_inflight_shmem_init();
+	queue_share_shmem_init();
+	queue_failure_shmem_init();
 	queue_waiter_shmem_init();
 	queue_xact_shmem_init();
 	queue_database_shmem_init();
@@ -219,6 +226,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	}
 }
 
+/* A table is about to be dropped: it may be a queue. */
 static void
 object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 			  void *arg)

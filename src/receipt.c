@@ -16,7 +16,6 @@
 #include <inttypes.h>
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
 
 #include "queue.h"
 #include "receipt.h"

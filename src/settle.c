@@ -22,7 +22,6 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -154,6 +153,7 @@ queue_extend_many(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
+/* Delete the messages.  Returns their number, as those below do. */
 static int
 ack(FunctionCallInfo fcinfo, bool is_array)
 {
@@ -172,6 +172,7 @@ ack(FunctionCallInfo fcinfo, bool is_array)
 	return call.nitems;
 }
 
+/* Move the messages to the dead letters. */
 static int
 reject(FunctionCallInfo fcinfo, bool is_array)
 {
@@ -195,7 +196,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
 		if (!queue_message_bury(call.rel, call.def, call.row, reason,
 								item->attempts + item->entry->failures,
-								queue_inflight_error(item->entry)))
+								queue_failure_text(&item->entry->error)))
 			report_busy(&item->receipt,
 						"Another transaction has locked or changed the message.");
 	}
@@ -208,6 +209,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
  * ----------------------------------------------------------------
  */
 
+/* Count a failure of each, and give them back for later. */
 static int
 nack(FunctionCallInfo fcinfo, bool is_array)
 {
@@ -229,6 +231,7 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 	return call.nitems;
 }
 
+/* Give the messages back as if they had never been received. */
 static int
 release(FunctionCallInfo fcinfo, bool is_array)
 {
@@ -244,6 +247,7 @@ release(FunctionCallInfo fcinfo, bool is_array)
 	return call.nitems;
 }
 
+/* Let the leases end at another time, and return that. */
 static TimestampTz
 extend(FunctionCallInfo fcinfo, bool is_array)
 {
@@ -278,6 +282,7 @@ mark_all(SettleCall *call)
 	end_call(call);
 }
 
+/* Wake who waits for the queues of this call, and the worker. */
 static void
 wake_all(SettleCall *call)
 {
@@ -296,6 +301,7 @@ wake_all(SettleCall *call)
  * ----------------------------------------------------------------
  */
 
+/* A text argument, NULL if it is null */
 static char *
 text_argument(FunctionCallInfo fcinfo, int argno)
 {
@@ -355,6 +361,7 @@ read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
 			call->items[call->nitems++] = call->items[i];
 }
 
+/* By queue and id, then by lease */
 static int
 compare_settlings(const void *a, const void *b)
 {
@@ -432,6 +439,7 @@ end_call(SettleCall *call)
 	call->rel = NULL;
 }
 
+/* QU001: the lease is not, or not any more, the caller's. */
 static void
 report_lost(const Receipt *receipt, const char *detail)
 {
@@ -443,6 +451,7 @@ report_lost(const Receipt *receipt, const char *detail)
 			 errhint("Roll back; the message may be delivered again, or is consumed already.")));
 }
 
+/* 55P03: another transaction is in the way. */
 static void
 report_busy(const Receipt *receipt, const char *detail)
 {

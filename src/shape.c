@@ -240,6 +240,9 @@ columns_violation(Relation rel)
 	return NULL;
 }
 
+/*
+ * One column, whose name is as it should be.
+ */
 static char *
 column_violation(Form_pg_attribute att, const ColumnShape *column)
 {
@@ -410,6 +413,9 @@ has_pkey_columns(Form_pg_index index, Oid access_method)
 		index->indkey.values[1] == Anum_message_id;
 }
 
+/*
+ * Operator classes that come with the server run no code of a user.
+ */
 static bool
 has_user_opclass(HeapTuple index_tuple)
 {

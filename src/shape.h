@@ -35,7 +35,7 @@ extern char *queue_shape_missing(const QueueShape *shape);
 /* Has the table all columns of a queue, whatever else it may have? */
 extern bool queue_shape_resembles(Relation rel);
 
-/* Name and type of a column, for CREATE TABLE: "id pg_catalog.int8 NOT NULL" */
+/* A column for CREATE TABLE, as "id pg_catalog.int8 NOT NULL" */
 extern char *queue_shape_column_ddl(int attnum);
 
 #endif							/* QUEUE_SHAPE_H */

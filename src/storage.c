@@ -3,9 +3,9 @@
  * storage.c
  *		Rows of queue tables, below the executor.
  *
- * The only file that touches the table and index access methods.  What the
- * executor would have done is done elsewhere or needs no doing, thanks to the
- * white list of queue tables (catalog.c):
+ * The only file that touches queue tables by way of the table and index access
+ * methods.  What the executor would have done is done elsewhere or needs no
+ * doing, thanks to the white list of queue tables (shape.c):
  *
  *	- privileges: queue_open(), on every call
  *	- row security, rules, CHECK, foreign keys, generated columns, defaults,
@@ -29,7 +29,8 @@
  * Locks: the caller's on the table protects its index too, so that of the
  * index is given back with the scan; a call that then sleeps holds neither.
  *
- * Nothing here waits for another transaction, but queue_row_wait().
+ * Nothing here waits for the end of another transaction, but queue_row_wait().
+ * Those who give ids by hand wait for each other for a moment.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,7 +38,6 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
@@ -154,6 +154,7 @@ queue_scan_begin(Relation rel, QueueDef *def)
 	return scan;
 }
 
+/* Go on with the first message of scan->priority. */
 static void
 start_priority(QueueScan *scan)
 {
@@ -195,7 +196,10 @@ queue_scan_next(QueueScan *scan)
 	return NULL;
 }
 
-/* Somebody is deleting or changing it.  If he is one of ours, his end tells. */
+/*
+ * Somebody is deleting or changing it.  If the in-flight table knows of him,
+ * his end is announced.
+ */
 static void
 note_busy(QueueScan *scan)
 {
@@ -277,6 +281,7 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 	return state;
 }
 
+/* One such look-up */
 static RowState
 find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 {
@@ -464,6 +469,7 @@ queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
 		flush_insert(insert);
 }
 
+/* Insert the rows that have gathered, and their index entries. */
 static void
 flush_insert(QueueInsert *insert)
 {

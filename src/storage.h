@@ -9,8 +9,8 @@
 #define QUEUE_STORAGE_H
 
 #include "access/genam.h"
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
-#include "nodes/execnodes.h"
 #include "utils/snapshot.h"
 
 #include "catalog.h"
@@ -84,6 +84,7 @@ extern QueueInsert *queue_insert_begin(Relation rel);
 extern void queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls);
 extern void queue_insert_end(QueueInsert *insert);
 
+/* Messages by state, as this moment sees them */
 extern void queue_count_messages(Relation rel, QueueDef *def, int64 *ready,
 								 int64 *leased, int64 *delayed,
 								 int64 *exhausted);
@@ -94,6 +95,7 @@ extern int64 queue_next_id(QueueDef *def);
 /* Move the allocator beyond an id that was given */
 extern void queue_advance_id(QueueDef *def, int64 id);
 
+/* A row to be found or fetched: an empty slot, which the caller drops */
 extern MessageRow *queue_row_make(Relation rel);
 
 #endif							/* QUEUE_STORAGE_H */

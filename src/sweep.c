@@ -6,7 +6,9 @@
  * The worker adds durability and promptness to what the consumers do
  * themselves, and nothing depends on it but these:
  *
- *	- leases that have lasted for queue.lease_write_delay go to queue.lease
+ *	- leases that have lasted for queue.lease_write_delay go to queue.lease;
+ *	  so do dequeues whose transaction lasts, for a crash to count them; what
+ *	  has ended is removed from there
  *	- failures go to the rows: at once when the message backs off or is at the
  *	  limit of attempts, else when it has lain unclaimed for a second, since
  *	  rewriting a row hides the message from older snapshots
@@ -17,13 +19,14 @@
  *
  * A round looks through the in-flight table once, under its locks, and notes
  * what is to be done in arrays made before; then it does that in a few short
- * transactions that wait for nobody (lock_timeout is set).  For every message
- * that it rewrites or moves it holds a claim, as a consumer does, so no
- * consumer judges a row that is about to change.
+ * transactions that wait for nobody beyond a short lock_timeout.  For every
+ * message that it rewrites or moves it holds a claim, as a consumer does, so
+ * no consumer judges a row that is about to change.
  *
- * An error with one queue is reported, ends that transaction and is tried
- * again later, message by message, so that one which cannot be moved does not
- * keep the others back.
+ * An error is reported and ends that transaction.  If it came from a message,
+ * those of the transaction are tried again one by one, so that one which
+ * cannot be moved does not keep the others back; if the whole queue is not in
+ * order, or is locked, all of them are put off.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,14 +36,12 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
-#include "database.h"
 #include "inflight.h"
 #include "lease.h"
 #include "message.h"
@@ -81,7 +82,7 @@ typedef struct Round
 	MessageKey	steps[ROUND_SIZE];
 	bool		is_retry;		/* the error has been reported */
 	bool		marks_only;		/* moving has failed: only count */
-	bool		is_open;		/* the queue of the steps was found in order */
+	bool		is_queue_open;	/* the queue of the steps was found in order */
 	bool		is_last;		/* the worker is about to leave */
 } Round;
 
@@ -123,7 +124,7 @@ queue_sweep(void)
 	commit_transaction();
 
 	round->now = GetCurrentTimestamp();
-	round->next = DT_NOEND;
+	round->next = TIMESTAMP_INFINITY;
 	round->write_delay = (int64) queue_lease_write_delay * 1000;
 	round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
 	round->is_retry = round->marks_only = round->is_last = false;
@@ -153,7 +154,7 @@ queue_sweep_leases(void)
 	do
 	{
 		round->now = GetCurrentTimestamp();
-		round->next = DT_NOEND;
+		round->next = TIMESTAMP_INFINITY;
 		round->write_delay = 0;
 		round->is_last = true;
 		round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
@@ -167,6 +168,7 @@ queue_sweep_leases(void)
  * ----------------------------------------------------------------
  */
 
+/* Visitor of the in-flight table */
 static bool
 note_work(InflightEntry *entry, void *arg)
 {
@@ -181,6 +183,7 @@ note_work(InflightEntry *entry, void *arg)
 	return true;
 }
 
+/* Has it ended, with a row of queue.lease left, or failed? */
 static void
 note_idle(Round *round, InflightEntry *entry)
 {
@@ -199,6 +202,10 @@ note_idle(Round *round, InflightEntry *entry)
 		add_key(round, round->steps, &round->nsteps, &entry->key);
 }
 
+/*
+ * A lease is ended, or written.  Not before the transaction that received it
+ * has committed: it is told then that the worker came by.
+ */
 static void
 note_lease(Round *round, InflightEntry *entry)
 {
@@ -229,9 +236,10 @@ note_taken(Round *round, InflightEntry *entry)
 			add_key(round, round->removals, &round->nremovals, &entry->key);
 	}
 	else if (!entry->is_written)
-		note_write(round, entry, 0, DT_NOBEGIN);
+		note_write(round, entry, 0, TIMESTAMP_MINUS_INFINITY);
 }
 
+/* To be written, if it has lasted for long enough */
 static void
 note_write(Round *round, InflightEntry *entry, uint64 number,
 		   TimestampTz deadline)
@@ -254,6 +262,7 @@ note_write(Round *round, InflightEntry *entry, uint64 number,
 	entry->is_durable = true;
 }
 
+/* What there is no room for is left to the next round, which is at once. */
 static void
 add_key(Round *round, MessageKey *keys, int *n, const MessageKey *key)
 {
@@ -268,6 +277,7 @@ add_key(Round *round, MessageKey *keys, int *n, const MessageKey *key)
  * ----------------------------------------------------------------
  */
 
+/* End the leases that have run out, and wake who waits. */
 static void
 end_expired(Round *round)
 {
@@ -284,7 +294,7 @@ end_expired(Round *round)
 	}
 }
 
-/* Returns false if it could not. */
+/* Bring queue.lease up to date; false if that failed. */
 static bool
 write_leases(Round *round)
 {
@@ -331,6 +341,7 @@ write_leases(Round *round)
  * ----------------------------------------------------------------
  */
 
+/* Queue by queue, as many messages at a time as one transaction takes */
 static void
 take_steps(Round *round)
 {
@@ -382,7 +393,7 @@ step_batch(Round *round, const MessageKey *keys, int nkeys)
 
 	PG_TRY();
 	{
-		round->is_open = false;
+		round->is_queue_open = false;
 		begin_transaction("counting failures");
 		PushActiveSnapshot(GetTransactionSnapshot());
 		step_queue(round, keys, nkeys);
@@ -398,7 +409,7 @@ step_batch(Round *round, const MessageKey *keys, int nkeys)
 
 		/* once for all messages that may have failed for the same reason */
 		report_error(round->is_retry, &is_locked);
-		if (is_locked || !round->is_open)
+		if (is_locked || !round->is_queue_open)
 		{
 			until = round->now + (is_locked ? LOCKED_RETRY_DELAY : RETRY_DELAY);
 			for (i = 0; i < nkeys; i++)
@@ -411,6 +422,7 @@ step_batch(Round *round, const MessageKey *keys, int nkeys)
 	return done;
 }
 
+/* What step_batch() does inside of the transaction */
 static void
 step_queue(Round *round, const MessageKey *keys, int nkeys)
 {
@@ -432,7 +444,7 @@ step_queue(Round *round, const MessageKey *keys, int nkeys)
 	}
 
 	rel = queue_open(relid, QUEUE_SYSTEM, &def);
-	round->is_open = true;
+	round->is_queue_open = true;
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(rel->rd_rel->relowner,
 						   save_sec_context | SECURITY_RESTRICTED_OPERATION);
@@ -469,7 +481,7 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 	if (state == ROW_LIVE)
 	{
 		int			failed = row->attempts + entry->failures;
-		char	   *error = queue_inflight_error(entry);
+		char	   *error = queue_failure_text(&entry->error);
 
 		hold->is_exhausted = round->marks_only &&
 			def->max_attempts > 0 && failed >= def->max_attempts;
@@ -497,12 +509,13 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 	}
 }
 
+/* Claim a message for a step, and note the hold; false if it is another's. */
 static bool
 claim_step(Round *round, const MessageKey *key, Hold **hold)
 {
 	InflightEntry *entry;
 	int			failures;
-	TimestampTz due = DT_NOEND;
+	TimestampTz due = TIMESTAMP_INFINITY;
 
 	queue_xact_reserve();
 	if (queue_inflight_claim(key, round->now, true, &entry, &failures,
@@ -512,6 +525,7 @@ claim_step(Round *round, const MessageKey *key, Hold **hold)
 	return true;
 }
 
+/* By queue, then by id */
 static int
 compare_keys(const void *a, const void *b)
 {

@@ -14,12 +14,12 @@
  * A look that finds nothing has seen every live row, and so knows when the
  * first of them falls due: the end of a lease, of a back-off or of a delay.
  * Nobody sleeps longer than that, whether the worker runs or not.  Rows that a
- * transaction in progress has deleted have no due time.  If the in-flight table
- * knows who did it, his end wakes the sleepers.  Else it may be a plain DELETE
- * that nobody announces, or was prepared before a restart; then they look
- * again after 10 ms, doubling to 1 s, for as long as there is such a row.  So
- * they do for a message that another consumer is just judging: he may give it
- * back, and if that woke the others, they would wake each other for ever.
+ * transaction in progress has deleted have no due time.  If the in-flight
+ * table knows who did it, his end wakes the sleepers.  Else it may be a plain
+ * DELETE that nobody announces, or was prepared before a restart; then they
+ * look again after 10 ms, doubling to 1 s, for as long as there is such a row.
+ * So they do for a message that another consumer is just judging: he may give
+ * it back, and if that woke the others, they would wake each other for ever.
  *
  * While a call sleeps it holds neither a lock on the queue nor, in wait(), a
  * snapshot, so a queue can be dropped or paused meanwhile; that ends the wait
@@ -35,11 +35,10 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "tcop/pquery.h"
-#include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -87,6 +86,7 @@ PG_FUNCTION_INFO_V1(queue_receive);
 PG_FUNCTION_INFO_V1(queue_browse);
 PG_FUNCTION_INFO_V1(queue_wait);
 PG_FUNCTION_INFO_V1(queue_wait_many);
+PG_FUNCTION_INFO_V1(queue_wait_by_name);
 
 static Datum take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait);
 static int64 wait_argument(FunctionCallInfo fcinfo, int argno);
@@ -96,6 +96,7 @@ static void look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 static Verdict judge(Take *take, Relation rel, QueueDef *def,
 					 Snapshot snapshot, MessageRow *row, Hold *hold,
 					 int failures, TimestampTz now, NextLook *next);
+static void give_back(Hold *hold);
 static void wait_and_take(Take *take, TimestampTz end);
 static bool may_have_message(Relation rel, QueueDef *def, NextLook *next);
 static void wait_for_queues(Oid *relids, int nrelids, int64 timeout);
@@ -140,6 +141,7 @@ queue_receive(PG_FUNCTION_ARGS)
 	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
 }
 
+/* Argument "max": how many messages at most */
 static int
 max_argument(FunctionCallInfo fcinfo, int argno)
 {
@@ -155,6 +157,7 @@ max_argument(FunctionCallInfo fcinfo, int argno)
 	return max;
 }
 
+/* Argument "wait", in microseconds, cut to what is allowed */
 static int64
 wait_argument(FunctionCallInfo fcinfo, int argno)
 {
@@ -171,6 +174,7 @@ wait_argument(FunctionCallInfo fcinfo, int argno)
 	return Min(wait, (int64) queue_max_wait * 1000);
 }
 
+/* What dequeue() and receive() do once their arguments are read. */
 static Datum
 take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 {
@@ -210,7 +214,7 @@ look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	MessageRow *row;
 	Verdict		verdict = VERDICT_NEXT;
 
-	next->due = DT_NOEND;
+	next->due = TIMESTAMP_INFINITY;
 	next->is_busy = false;
 	while (verdict == VERDICT_NEXT && (row = queue_scan_next(scan)) != NULL)
 	{
@@ -277,8 +281,7 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		next->is_busy = true;
 	if (state != ROW_LIVE || !queue_row_is_visible(rel, row, snapshot))
 	{
-		queue_inflight_unclaim(entry);
-		queue_xact_pop(hold);
+		give_back(hold);
 		return VERDICT_NEXT;
 	}
 	if (def->max_attempts > 0 && failed >= def->max_attempts)
@@ -292,24 +295,22 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		{
 			queue_inflight_exhaust(entry, row->attempts);
 			queue_database_poke(MyDatabaseId, now);
+			queue_xact_pop(hold);
 		}
 		else
-			queue_inflight_unclaim(entry);
-		queue_xact_pop(hold);
+			give_back(hold);
 		return VERDICT_NEXT;
 	}
 	if (row->visible_at > now)
 	{
 		next->due = Min(next->due, row->visible_at);
-		queue_inflight_unclaim(entry);
-		queue_xact_pop(hold);
+		give_back(hold);
 		return VERDICT_NEXT;
 	}
 	if (failed > 0 && take->ntaken > 0)
 	{
 		/* one that has failed is delivered alone */
-		queue_inflight_unclaim(entry);
-		queue_xact_pop(hold);
+		give_back(hold);
 		return VERDICT_STOP;
 	}
 
@@ -341,8 +342,7 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		{
 			MemoryContextSwitchTo(old);
 			next->is_busy = true;
-			queue_inflight_unclaim(entry);
-			queue_xact_pop(hold);
+			give_back(hold);
 			return VERDICT_NEXT;
 		}
 		queue_inflight_take(entry, def, row->attempts, row->priority,
@@ -355,6 +355,14 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	take->ntaken++;
 	return (failed > 0 || take->ntaken == take->max) ?
 		VERDICT_STOP : VERDICT_NEXT;
+}
+
+/* Give the claim back that was pushed last. */
+static void
+give_back(Hold *hold)
+{
+	queue_inflight_unclaim(hold->entry);
+	queue_xact_pop(hold);
 }
 
 /* Nothing was there: wait for it. */
@@ -460,6 +468,21 @@ queue_wait_many(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* CALL wait(queue text, timeout): by its name, as a literal gives it */
+Datum
+queue_wait_by_name(PG_FUNCTION_ARGS)
+{
+	if (!PG_ARGISNULL(0))
+	{
+		char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+		fcinfo->args[0].value = DirectFunctionCall1(regclassin,
+													CStringGetDatum(name));
+	}
+	return queue_wait(fcinfo);
+}
+
+/* Sleep until one of them may have a message, or time is over. */
 static void
 wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 {
@@ -470,7 +493,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 	queue_waiter_enter(relids, nrelids);
 	for (;;)
 	{
-		NextLook	next = {DT_NOEND, false};
+		NextLook	next = {TIMESTAMP_INFINITY, false};
 		int			i;
 
 		/* no snapshot is needed to judge rows, but to keep pages in place */

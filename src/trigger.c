@@ -22,7 +22,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
 
@@ -37,7 +36,7 @@ PG_FUNCTION_INFO_V1(queue_before_update);
 static TriggerData *check_trigger(FunctionCallInfo fcinfo, const char *name,
 								  bool is_update);
 static bool is_replica_role(void);
-static void refuse_column(Relation rel, int attnum);
+pg_noreturn static void refuse_column(Relation rel, int attnum);
 static void check_values(Datum *values, bool *nulls);
 static void set_default(Datum *values, bool *nulls, int attnum, Datum value);
 
@@ -140,6 +139,7 @@ queue_before_update(PG_FUNCTION_ARGS)
 	return PointerGetDatum(trigdata->tg_newtuple);
 }
 
+/* Called as it is meant to be?  What the trigger was given. */
 static TriggerData *
 check_trigger(FunctionCallInfo fcinfo, const char *name, bool is_update)
 {
@@ -158,12 +158,14 @@ check_trigger(FunctionCallInfo fcinfo, const char *name, bool is_update)
 	return trigdata;
 }
 
+/* Do rows come from another server, which has checked them? */
 static bool
 is_replica_role(void)
 {
 	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
 }
 
+/* 42501, for a column that the server sets */
 static void
 refuse_column(Relation rel, int attnum)
 {
@@ -181,16 +183,7 @@ static void
 check_values(Datum *values, bool *nulls)
 {
 	if (!nulls[Anum_message_priority - 1])
-	{
-		int			priority = DatumGetInt16(values[Anum_message_priority - 1]);
-
-		if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid priority: %d", priority),
-					 errdetail("Priorities are 0 to %d, higher ones first.",
-							   QUEUE_MAX_PRIORITY)));
-	}
+		queue_check_priority(DatumGetInt16(values[Anum_message_priority - 1]));
 	if (!nulls[Anum_message_attempts - 1] &&
 		DatumGetInt16(values[Anum_message_attempts - 1]) < 0)
 		ereport(ERROR,
@@ -200,6 +193,7 @@ check_values(Datum *values, bool *nulls)
 		queue_check_headers(values[Anum_message_headers - 1]);
 }
 
+/* A value for a column that was left out */
 static void
 set_default(Datum *values, bool *nulls, int attnum, Datum value)
 {

@@ -11,7 +11,8 @@
  *
  * None is lost, because a waiter first enters the list, then takes a snapshot
  * and looks, then sleeps; and a transaction first leaves the process array,
- * then walks the list.  Either the snapshot sees it, or it sees the waiter.
+ * sends its invalidations and releases its locks, then walks the list.  Either
+ * the look sees what it did, or it sees the waiter.
  *
  * The latch alone would not do: a look may wait for a lock or for I/O, which
  * resets the latch.  So a flag in the place remembers the wake-up.
@@ -31,7 +32,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -144,6 +144,7 @@ queue_waiter_leave(void)
 	LWLockRelease(lock);
 }
 
+/* A process that ends takes itself off the list. */
 static void
 leave_at_exit(int code, Datum arg)
 {
@@ -215,19 +216,4 @@ void
 queue_waiter_wake_all(void)
 {
 	queue_waiter_wake(NULL, 0);
-}
-
-bool
-queue_waiter_exists(void)
-{
-	bool		exists = false;
-	uint32		i;
-
-	if (pg_atomic_read_u32(&shared->nwaiters) == 0)
-		return false;
-	LWLockAcquire(lock, LW_SHARED);
-	for (i = 0; i < pg_atomic_read_u32(&shared->nwaiters) && !exists; i++)
-		exists = shared->waiters[shared->list[i]].dbid == MyDatabaseId;
-	LWLockRelease(lock);
-	return exists;
 }

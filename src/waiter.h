@@ -29,7 +29,4 @@ extern void queue_waiter_wake(const Oid *relids, int nrelids);
 /* Wake everybody who waits in this database. */
 extern void queue_waiter_wake_all(void);
 
-/* Does anybody wait in this database? */
-extern bool queue_waiter_exists(void);
-
 #endif							/* QUEUE_WAITER_H */

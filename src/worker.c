@@ -21,9 +21,9 @@
  *	 sees the hold and leaves.  The hold comes later: the holder signals it and
  *	 waits until it is out of the process array.  The signal is blocked until
  *	 the handler stands, so it cannot be missed.
- * - The holder ends, by an error, a cancel or a terminate: a PG_CATCH block or
- *	 its exit callback takes the hold back.  Killed by -9: the server restarts,
- *	 with new shared memory.
+ * - The holder ends, by an error, a cancel or a terminate: a PG_FINALLY block
+ *	 (queue.c) or its exit callback takes the hold back.  Killed by -9: the
+ *	 server restarts, with new shared memory.
  * - The worker does not react to the signal: the holder goes on after five
  *	 seconds and the server says who is in the way.  The worker leaves when it
  *	 wakes, since the signal waits for it, and the leader starts another.
@@ -37,9 +37,9 @@
  *	 leader finds them attached.  It may start a second worker in a database
  *	 where one had been registered but was not attached yet; whichever attaches
  *	 last leaves again.
- * - A worker ends by an error: its exit callback says in the slot when the next
- *	 may start.  If it ends before it attached, or could not be forked, what
- *	 the leader had said before holds.
+ * - A worker ends by an error: its exit callback says in the slot when the
+ *	 next may start.  If it ends before it attached, or could not be forked,
+ *	 what the leader had said before holds.
  * - A database is dropped: the leader frees its slot when pg_database does not
  *	 have it any more.  Until then nothing is started, for lack of the lock.
  * - The extension is created while a worker looks and finds nothing: the flag
@@ -83,7 +83,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
-#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -117,13 +116,12 @@ typedef enum ExtensionState
 	EXTENSION_BUSY				/* locked, or just changed */
 } ExtensionState;
 
-bool		queue_is_worker = false;
-
 /* for the handlers of signal and timer: see the top of the file */
 static volatile sig_atomic_t finishes_round = false;
 static volatile sig_atomic_t grace_ticks = 0;
 
 static void worker_terminate(SIGNAL_ARGS);
+static void start_grace(TimeoutId grace);
 static void grace_tick(void);
 static void worker_pin_settings(void);
 static void worker_error_context(void *arg);
@@ -133,6 +131,7 @@ static void worker_leave(DatabaseSlot *slot, TimeoutId grace);
 static Oid	database_needed_alone(Node *stmt);
 static Oid	template_of(CreatedbStmt *stmt);
 
+/* The process of one database: its entry point. */
 void
 queue_worker_main(Datum arg)
 {
@@ -145,7 +144,6 @@ queue_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, worker_terminate);
 	BackgroundWorkerUnblockSignals();
-	queue_is_worker = true;
 
 	/* bgw_name is ours while the process lives */
 	error_context.callback = worker_error_context;
@@ -178,10 +176,7 @@ queue_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 
-		enable_timeout_every(grace,
-							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														 WORKER_GRACE),
-							 WORKER_GRACE);
+		start_grace(grace);
 		queue_database_begin_round(slot);
 		MemoryContextSwitchTo(round_context);
 		MemoryContextReset(round_context);
@@ -220,6 +215,16 @@ worker_terminate(SIGNAL_ARGS)
 	else
 		die(postgres_signal_arg);
 	errno = save_errno;
+}
+
+/* Let grace_tick() run each second from now on. */
+static void
+start_grace(TimeoutId grace)
+{
+	enable_timeout_every(grace,
+						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 WORKER_GRACE),
+						 WORKER_GRACE);
 }
 
 /*
@@ -283,6 +288,7 @@ worker_pin_settings(void)
 	}
 }
 
+/* Say in the log which worker an error is of. */
 static void
 worker_error_context(void *arg)
 {
@@ -358,10 +364,7 @@ worker_leave(DatabaseSlot *slot, TimeoutId grace)
 {
 	if (slot->has_extension && !queue_database_is_held(slot))
 	{
-		enable_timeout_every(grace,
-							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														 WORKER_GRACE),
-							 WORKER_GRACE);
+		start_grace(grace);
 		pgstat_report_activity(STATE_RUNNING, "writing leases");
 		queue_sweep_leases();
 		disable_timeout(grace, false);
@@ -398,18 +401,15 @@ queue_worker_nap(TimestampTz wake_at, uint32 wait_event)
 	CHECK_FOR_INTERRUPTS();
 }
 
-
-/*
- * Statements that need a database without its worker
+/* ----------------------------------------------------------------
+ *		Statements that need a database without its worker
+ * ----------------------------------------------------------------
  */
 
 Oid
 queue_worker_hold(Node *stmt)
 {
 	Oid			dbid;
-
-	if (!queue_is_preloaded || IsBinaryUpgrade)
-		return InvalidOid;
 
 	dbid = database_needed_alone(stmt);
 	if (!OidIsValid(dbid) || !queue_database_hold(dbid))

@@ -12,7 +12,7 @@
 #include "utils/timestamp.h"
 
 /* leader.c: register the leader; from _PG_init while preloading */
-extern void queue_worker_register(void);
+extern void queue_leader_register(void);
 
 /*
  * Keep the worker of a database away while DDL needs the database alone:
@@ -21,9 +21,6 @@ extern void queue_worker_register(void);
  */
 extern Oid	queue_worker_hold(Node *stmt);
 extern void queue_worker_release(Oid dbid);
-
-/* true in a worker of ours (leader or per-database) */
-extern bool queue_is_worker;
 
 /* Is this worker to leave?  A round asks between two transactions, and
  * returns early if so; it is ended by force some seconds later. */

@@ -6,8 +6,10 @@
  * Every entry of the in-flight table that a transaction holds is noted here,
  * with the subtransaction that took it.  The life of a note:
  *
- *	reserve -> push (CLAIM) -> TAKE | LEASE | STEP, or popped with the claim
- *	reserve -> push (SETTLE)
+ *	reserve -> push (CLAIM) -> TAKE | LEASE, or popped with the claim
+ *	reserve -> push (STEP), or popped with the claim
+ *	reserve -> push (SETTLE), or popped when the lease was settled at once
+ *	reserve -> push (DROP), which holds nothing: a commit forgets the messages
  *
  *	event				CLAIM		TAKE		LEASE	  SETTLE	 STEP
  *	subcommit			(becomes the parent's, all alike)
@@ -18,23 +20,24 @@
  *	  commit prepared				gone		stays	  gone
  *	  rollback prepared				counts		ends	  lease goes on
  *
- *	* not after a deadlock, a serialization failure or a server shutdown, as
- *	  far as the error is known.
+ *	* not after a deadlock or a serialization failure, as far as the error
+ *	  is known; after a server shutdown there is no memory to count in.
  *
  * The callbacks run when the transaction has left the process array, so that
  * what they announce is visible.  They allocate nothing, look nothing up and
  * throw nothing: all that they need is in the notes and in the entries, and
  * what is announced is a fixed-size array that falls back to "everybody".
- * Waiters are woken a little later, when locks are released.
+ * Waiters are woken a little later, when locks are released; only the end of a
+ * subtransaction wakes them at once.
  *
  * PREPARE passes what is held to a registry in shared memory, keyed by the
- * transaction id, with room for all prepared transactions that the server
- * allows.  No callback runs at COMMIT PREPARED; the ProcessUtility hook looks
- * after every such statement whether a registered transaction has ended, and
- * so does the worker, for ends that pass no hook.  If the server crashes the
- * registry is lost, and the rows are protected by their xmax as before; only
- * the count of a later ROLLBACK PREPARED is missed.  If a registry slot is not
- * to be had, it is the same.
+ * transaction id, with room for twice as many prepared transactions as the
+ * server allows.  No callback runs at COMMIT PREPARED; the ProcessUtility hook
+ * looks after every such statement whether a registered transaction has ended,
+ * and so does the worker, for ends that pass no hook.  If the server crashes
+ * the registry is lost, and the rows are protected by their xmax as before;
+ * only the count of a later ROLLBACK PREPARED is missed.  If a registry slot
+ * is not to be had, it is the same.
  *
  * Locks: the registry lock, then partitions of the in-flight table.  Latches
  * are set after all of them are released.
@@ -374,8 +377,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				undo_hold(hold, failure_counts());
 
 				/* now, for there is no wake-up if the rest rolls back too */
-				if (hold->kind != HOLD_NONE)
-					queue_waiter_wake(&relid, 1);
+				queue_waiter_wake(&relid, 1);
 			}
 			break;
 		case SUBXACT_EVENT_START_SUB:
@@ -393,7 +395,6 @@ undo_hold(Hold *hold, bool counts)
 {
 	switch (hold->kind)
 	{
-		case HOLD_NONE:
 		case HOLD_DROP:
 			return;
 		case HOLD_CLAIM:
@@ -422,8 +423,6 @@ keep_hold(Hold *hold)
 {
 	switch (hold->kind)
 	{
-		case HOLD_NONE:
-			break;
 		case HOLD_LEASE:
 			if (queue_inflight_keep_lease(&hold->key, hold->number))
 				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
@@ -448,6 +447,7 @@ keep_hold(Hold *hold)
 	}
 }
 
+/* Is a rollback at this point the message's fault, for all we know? */
 static bool
 failure_counts(void)
 {
@@ -455,13 +455,13 @@ failure_counts(void)
 	{
 		case ERRCODE_T_R_SERIALIZATION_FAILURE:
 		case ERRCODE_T_R_DEADLOCK_DETECTED:
-		case ERRCODE_CRASH_SHUTDOWN:
 			return false;
 		default:
 			return true;
 	}
 }
 
+/* Others may see now what this transaction did. */
 static void
 wake_noted(void)
 {
@@ -502,6 +502,10 @@ reset_holds(void)
  * ----------------------------------------------------------------
  */
 
+/*
+ * Before the PREPARE: take a slot, if one is free, so that nothing can fail
+ * after it.
+ */
 static void
 reserve_prepared_slot(void)
 {
@@ -558,7 +562,10 @@ pass_to_registry(void)
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
 										&slot->entries);
 		else
-			(void) queue_inflight_done(hold->entry);	/* the row's xmax protects it */
+		{
+			/* the row's xmax protects it */
+			(void) queue_inflight_done(hold->entry);
+		}
 	}
 	if (slot)
 	{

@@ -12,7 +12,6 @@
 
 typedef enum HoldKind
 {
-	HOLD_NONE,					/* dealt with */
 	HOLD_CLAIM,					/* being judged */
 	HOLD_TAKE,					/* dequeued: the row is deleted by us */
 	HOLD_LEASE,					/* received: ends if we roll back */
@@ -28,7 +27,7 @@ typedef struct Hold
 	InflightEntry *entry;		/* not for HOLD_LEASE, HOLD_DROP */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
-	int			counted;		/* HOLD_STEP: failures that the row tells now */
+	int			counted;		/* HOLD_STEP: failures the row tells now */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
 } Hold;
 
@@ -54,7 +53,7 @@ extern void queue_xact_pop_settled(int n);
 /* Wake who waits for this queue when this transaction commits. */
 extern void queue_xact_note_queue(Oid relid);
 
-/* Forget all about the messages of this queue when this transaction commits. */
+/* Forget the messages of this queue when this transaction commits. */
 extern void queue_xact_note_drop(Oid relid);
 
 /* Tell the leader about this database when this transaction commits. */

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.h
+ *		Failed attempts: how long to back off, and what went wrong.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_FAILURE_H
+#define QUEUE_FAILURE_H
+
+/* How failures of a queue's messages are treated; copied from QueueDef */
+typedef struct RetryPolicy
+{
+	int			max_attempts;	/* 0: no limit */
+	int64		delay;			/* usec */
+	int64		max_delay;		/* usec */
+} RetryPolicy;
+
+/* Where the text of a failure lies in shared memory */
+typedef struct FailureText
+{
+	int			slot;			/* -1: there is none */
+	uint32		generation;
+} FailureText;
+
+extern Size queue_failure_shmem_size(void);
+extern void queue_failure_shmem_init(void);
+
+/* Microseconds to wait after this many failures */
+extern int64 queue_failure_delay(const RetryPolicy *retry, int failures);
+
+extern void queue_failure_note_text(FailureText *where, const char *text);
+
+/* The text, palloc'd; NULL if there is none, or none any more */
+extern char *queue_failure_text(const FailureText *where);
+
+#endif							/* QUEUE_FAILURE_H */

@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * share.h
+ *		Shares of the in-flight table, by database and queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_SHARE_H
+#define QUEUE_SHARE_H
+
+extern Size queue_share_shmem_size(void);
+extern void queue_share_shmem_init(void);
+
+/* Count a new entry; false if its queue or database has its share already,
+ * unless shares are of no account */
+extern bool queue_share_take(Oid dbid, Oid relid, bool obeys_shares);
+extern void queue_share_give_back(Oid dbid, Oid relid);
+
+#endif							/* QUEUE_SHARE_H */
