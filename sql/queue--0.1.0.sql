@@ -40,7 +40,8 @@ CREATE TABLE queue.queue (
     CONSTRAINT queue_max_attempts_check
         CHECK (max_attempts BETWEEN 0 AND 32767),
     CONSTRAINT queue_retry_delay_check
-        CHECK (retry_delay >= interval '0' AND retry_delay <= retry_max_delay
+        CHECK (retry_delay >= interval '0' AND retry_delay <= interval '100 years'
+               AND retry_max_delay >= interval '0'
                AND retry_max_delay <= interval '100 years'),
     CONSTRAINT queue_dead_letter_check
         CHECK (dead_letter OPERATOR(pg_catalog.<>) queue)

@@ -41,7 +41,9 @@
 #include "admin.h"
 #include "catalog.h"
 #include "compat.h"
+#include "lease.h"
 #include "queue.h"
+#include "storage.h"
 #include "xact.h"
 
 PG_FUNCTION_INFO_V1(queue_alter_queue);
@@ -51,6 +53,7 @@ PG_FUNCTION_INFO_V1(queue_resume);
 PG_FUNCTION_INFO_V1(queue_invalidate_definition);
 PG_FUNCTION_INFO_V1(queue_require_preloaded);
 
+static void note_exhausted(Relation rel, QueueDef *def);
 static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
 					   const char *call);
 static Relation open_to_drop(Oid relid);
@@ -116,7 +119,6 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 		nulls[Anum_settings_dead_letter - 1] = false;
 	}
 
-	/* the limits bear on each other, so it is the outcome that counts */
 	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
 	settings.max_attempts =
 		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
@@ -131,10 +133,49 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
 	queue_xact_note_queue(relid);	/* there may be more to deliver now */
+	if (!PG_ARGISNULL(2) || !PG_ARGISNULL(5))
+		note_exhausted(rel, queue_def(rel));
 	table_close(catalog, NoLock);
 	table_close(rel, NoLock);
 
 	PG_RETURN_VOID();
+}
+
+/*
+ * Under the new settings messages may be at the limit of attempts, or have a
+ * place to go.  Consumers pass them by, and none may come; so claim them until
+ * the commit, which hands them to the worker.
+ */
+static void
+note_exhausted(Relation rel, QueueDef *def)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	QueueScan  *scan;
+	MessageRow *row;
+
+	if (def->max_attempts == 0 || !OidIsValid(def->dead_letter))
+		return;
+	queue_lease_load();
+	scan = queue_scan_begin(rel, def);
+	while ((row = queue_scan_next(scan)) != NULL)
+	{
+		MessageKey	key;
+		InflightEntry *entry;
+		int			failures;
+		TimestampTz due = TIMESTAMP_INFINITY;
+		Hold	   *hold;
+
+		if (row->attempts < def->max_attempts)
+			continue;
+		queue_message_key(&key, RelationGetRelid(rel), row->id);
+		queue_xact_reserve();
+		if (queue_inflight_claim(&key, now, false, &entry, &failures,
+								 &due) != CLAIM_OK)
+			continue;			/* held, or noted already */
+		hold = queue_xact_push(HOLD_EXHAUST, &key, entry);
+		hold->counted = row->attempts;
+	}
+	queue_scan_end(scan);
 }
 
 /*
@@ -248,8 +289,6 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 void
 queue_check_settings(const QueueSettings *settings)
 {
-	int64		retry_delay;
-	int64		retry_max_delay;
 
 	(void) queue_lease_usec(settings->lease);
 	if (settings->max_attempts < 0 || settings->max_attempts > PG_INT16_MAX)
@@ -258,13 +297,8 @@ queue_check_settings(const QueueSettings *settings)
 				 errmsg("max_attempts must be between 0 and %d", PG_INT16_MAX),
 				 errdetail("The value given is %d.", settings->max_attempts),
 				 errhint("Zero means that there is no limit.")));
-	retry_delay = queue_interval_usec(settings->retry_delay, "retry_delay");
-	retry_max_delay = queue_interval_usec(settings->retry_max_delay,
-										  "retry_max_delay");
-	if (retry_delay > retry_max_delay)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("retry_delay must not be longer than retry_max_delay")));
+	(void) queue_interval_usec(settings->retry_delay, "retry_delay");
+	(void) queue_interval_usec(settings->retry_max_delay, "retry_max_delay");
 }
 
 void

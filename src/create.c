@@ -47,6 +47,7 @@ PG_FUNCTION_INFO_V1(queue_create_queue);
 static Oid	creation_schema(text *name, char **relname);
 static Oid	make_table(Oid schema, const char *relname, const char *source,
 					   bool is_unlogged);
+static Oid	find_dead_letter_queue(Oid schema, const char *relname);
 static Oid	make_dead_letter_queue(Oid schema, const char *source,
 								   const QueueSettings *source_settings);
 static void make_settings(Oid relid, const QueueSettings *settings);
@@ -154,6 +155,32 @@ make_table(Oid schema, const char *relname, const char *source,
 }
 
 /*
+ * The dead-letter queue of an earlier life of the queue, which was dropped, or
+ * restored without its settings: one that is the caller's, still as
+ * make_dead_letter_queue() made it, and nobody else's.  InvalidOid if there is
+ * none.
+ */
+static Oid
+find_dead_letter_queue(Oid schema, const char *relname)
+{
+	Oid			relid = get_relname_relid(relname, schema);
+	Relation	rel;
+	QueueDef   *def;
+	bool		fits;
+
+	if (!OidIsValid(relid) ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		!queue_settings_exist(relid, NULL) ||
+		queue_dead_letter_sources(relid) != NIL)
+		return InvalidOid;
+
+	rel = queue_open(relid, QUEUE_OWN, &def);
+	fits = def->max_attempts == 0 && !OidIsValid(def->dead_letter);
+	table_close(rel, NoLock);
+	return fits ? relid : InvalidOid;
+}
+
+/*
  * The queue for dead letters that comes with a queue.  It has no limit of
  * attempts, since there is nowhere to move its messages to; and it is logged
  * even if the other is not, being a record of what went wrong.
@@ -163,10 +190,13 @@ make_dead_letter_queue(Oid schema, const char *source,
 					   const QueueSettings *source_settings)
 {
 	char	   *relname = makeObjectName(source, NULL, "dead");
-	Oid			relid = make_table(schema, relname, source,
-								   false /* logged */ );
+	Oid			relid = find_dead_letter_queue(schema, relname);
 	QueueSettings settings = *source_settings;
 
+	if (OidIsValid(relid))
+		return relid;
+
+	relid = make_table(schema, relname, source, false /* logged */ );
 	settings.max_attempts = 0;
 	settings.dead_letter = InvalidOid;
 	settings.own_dead_letter = false;

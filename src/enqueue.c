@@ -42,6 +42,8 @@ PG_FUNCTION_INFO_V1(queue_enqueue_batch);
 
 static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 						  const char *payload_name);
+static void require_nulls(const OptionalArray *array, int n,
+						  const char *name);
 static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
 					   int expected, OptionalArray *array);
 
@@ -57,6 +59,10 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	int64		id;
 
 	check_enqueue(fcinfo, "queue.enqueue()", "payload");
+	if (!PG_ARGISNULL(ARG_GROUP_KEY))
+		queue_not_supported("group_key");
+	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
+		queue_not_supported("dedup_key");
 	if (!PG_ARGISNULL(ARG_HEADERS))
 		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
 
@@ -92,6 +98,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	int			npayloads;
 	OptionalArray headers;
 	OptionalArray correlation_ids;
+	OptionalArray later;
 	Datum	   *ids;
 	int			i;
 
@@ -113,6 +120,10 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	read_array(fcinfo, ARG_HEADERS, "headers", npayloads, &headers);
 	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", npayloads,
 			   &correlation_ids);
+	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", npayloads, &later);
+	require_nulls(&later, npayloads, "group_keys");
+	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", npayloads, &later);
+	require_nulls(&later, npayloads, "dedup_keys");
 	for (i = 0; headers.values && i < npayloads; i++)
 		if (!headers.nulls[i])
 			queue_check_headers(headers.values[i]);
@@ -160,17 +171,7 @@ static void
 check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 			  const char *payload_name)
 {
-	static const struct
-	{
-		int			argno;
-		const char *name;
-	}			later[] = {
-		{ARG_DELAY, "delay"}, {ARG_DELIVER_AT, "deliver_at"},
-		{ARG_EXPIRES_IN, "expires_in"}, {ARG_GROUP_KEY, "group_key"},
-		{ARG_DEDUP_KEY, "dedup_key"}
-	};
 	int			priority;
-	int			i;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly(funcname);
@@ -181,11 +182,30 @@ check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 
 	priority = PG_GETARG_INT32(ARG_PRIORITY);
 	queue_check_priority(priority);
+	if (!PG_ARGISNULL(ARG_DELAY))
+		(void) queue_interval_usec(PG_GETARG_INTERVAL_P(ARG_DELAY), "delay");
+	if (!PG_ARGISNULL(ARG_EXPIRES_IN))
+		(void) queue_interval_usec(PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN),
+								   "expires_in");
 	if (priority != QUEUE_DEFAULT_PRIORITY)
 		queue_not_supported("priority");
-	for (i = 0; i < lengthof(later); i++)
-		if (!PG_ARGISNULL(later[i].argno))
-			queue_not_supported(later[i].name);
+	if (!PG_ARGISNULL(ARG_DELAY))
+		queue_not_supported("delay");
+	if (!PG_ARGISNULL(ARG_DELIVER_AT))
+		queue_not_supported("deliver_at");
+	if (!PG_ARGISNULL(ARG_EXPIRES_IN))
+		queue_not_supported("expires_in");
+}
+
+/* An array that may only say that no message has the thing. */
+static void
+require_nulls(const OptionalArray *array, int n, const char *name)
+{
+	int			i;
+
+	for (i = 0; array->values && i < n; i++)
+		if (!array->nulls[i])
+			queue_not_supported(name);
 }
 
 /* An array with one element a message, or nothing. */

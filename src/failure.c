@@ -61,22 +61,23 @@ queue_failure_shmem_init(void)
 
 /*
  * The n-th failure waits delay * 2^(n-1), up to a half more, so that messages
- * that failed together do not come back together; all of it within
- * [delay, max_delay].
+ * that failed together do not come back together; never longer than max_delay,
+ * nor shorter than delay unless that is the longer one.
  */
 int64
 queue_failure_delay(const RetryPolicy *retry, int failures)
 {
-	double		low = (double) retry->delay;
+	int64		least = Min(retry->delay, retry->max_delay);
+	double		low = (double) least;
 	double		high;
 	int			i;
 
 	for (i = 1; i < failures && low < (double) retry->max_delay; i++)
 		low *= 2;
 	high = Min(low * 1.5, (double) retry->max_delay);
-	low = Max((double) retry->delay, high / 1.5);
+	low = Max((double) least, high / 1.5);
 	if (high <= low)
-		return retry->delay;
+		return least;
 	return (int64) (low + (high - low) * pg_prng_double(&pg_global_prng_state));
 }
 

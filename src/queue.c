@@ -47,7 +47,9 @@
 #include "worker.h"
 #include "xact.h"
 
-#define MAX_SPAN_USEC		(INT64CONST(100) * 365 * USECS_PER_DAY)
+/* a hundred years, as intervals are reckoned */
+#define MAX_SPAN_USEC \
+	(INT64CONST(100) * MONTHS_PER_YEAR * DAYS_PER_MONTH * USECS_PER_DAY)
 
 PG_MODULE_MAGIC;
 

@@ -34,9 +34,11 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_policy.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_sequence.h"
+#include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -76,6 +78,8 @@ static const ColumnShape columns[Natts_message] = {
 
 static char *table_violation(Relation rel);
 static char *first_rule(Oid relid);
+static bool has_policy(Oid relid);
+static bool has_expression_statistics(Relation rel);
 static char *columns_violation(Relation rel);
 static char *column_violation(Form_pg_attribute att, const ColumnShape *column);
 static char *trigger_violation(Relation rel, QueueShape *shape);
@@ -170,6 +174,10 @@ table_violation(Relation rel)
 
 	if (form->relrowsecurity || form->relforcerowsecurity)
 		return pstrdup("Row-level security is enabled on it.");
+	if (has_policy(RelationGetRelid(rel)))
+		return pstrdup("It has a row-level security policy.");
+	if (has_expression_statistics(rel))
+		return pstrdup("It has extended statistics on expressions.");
 	if (form->relhasrules && (rule = first_rule(RelationGetRelid(rel))) != NULL)
 		return psprintf("It has a rule \"%s\".", rule);
 	if (constr != NULL && constr->num_check > 0)
@@ -180,6 +188,46 @@ table_violation(Relation rel)
 		return pstrdup("Its replica identity is neither DEFAULT nor FULL.");
 
 	return NULL;
+}
+
+/* A policy that is not in force would be as soon as somebody enables it. */
+static bool
+has_policy(Oid relid)
+{
+	Relation	catalog = table_open(PolicyRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_policy_polrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, PolicyPolrelidPolnameIndexId, true,
+							  NULL, 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
+/* ANALYZE evaluates them: a user's function could run beneath the worker. */
+static bool
+has_expression_statistics(Relation rel)
+{
+	ListCell   *lc;
+	bool		found = false;
+
+	foreach(lc, RelationGetStatExtList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(STATEXTOID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		if (!heap_attisnull(tuple, Anum_pg_statistic_ext_stxexprs, NULL))
+			found = true;
+		ReleaseSysCache(tuple);
+	}
+	return found;
 }
 
 /*

@@ -61,7 +61,7 @@
 #define COUNT_DELAY			USECS_PER_SEC
 
 /* after an error */
-#define RETRY_DELAY			(60 * USECS_PER_SEC)
+#define RETRY_DELAY			(10 * USECS_PER_SEC)
 #define LOCKED_RETRY_DELAY	USECS_PER_SEC
 
 /* how often to ask whether a prepared transaction has ended */

@@ -9,6 +9,7 @@
  *	reserve -> push (CLAIM) -> TAKE | LEASE, or popped with the claim
  *	reserve -> push (STEP), or popped with the claim
  *	reserve -> push (SETTLE), or popped when the lease was settled at once
+ *	reserve -> push (EXHAUST): a claim until the commit tells the worker
  *	reserve -> push (DROP), which holds nothing: a commit forgets the messages
  *
  *	event				CLAIM		TAKE		LEASE	  SETTLE	 STEP
@@ -399,6 +400,7 @@ undo_hold(Hold *hold, bool counts)
 			return;
 		case HOLD_CLAIM:
 		case HOLD_STEP:
+		case HOLD_EXHAUST:
 			queue_inflight_unclaim(hold->entry);
 			break;
 		case HOLD_TAKE:
@@ -439,6 +441,10 @@ keep_hold(Hold *hold)
 		case HOLD_STEP:
 			queue_inflight_counted(hold->entry, hold->counted,
 								   hold->is_exhausted);
+			break;
+		case HOLD_EXHAUST:
+			queue_inflight_exhaust(hold->entry, hold->counted);
+			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_DROP:
 			queue_inflight_drop(hold->key.dbid, hold->key.relid);

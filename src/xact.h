@@ -17,6 +17,7 @@ typedef enum HoldKind
 	HOLD_LEASE,					/* received: ends if we roll back */
 	HOLD_SETTLE,				/* lease settled: the row is deleted by us */
 	HOLD_STEP,					/* the worker's: row rewritten or moved */
+	HOLD_EXHAUST,				/* claimed: to be moved when we have committed */
 	HOLD_DROP					/* no message: the queue is dropped */
 } HoldKind;
 
@@ -27,7 +28,8 @@ typedef struct Hold
 	InflightEntry *entry;		/* not for HOLD_LEASE, HOLD_DROP */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
-	int			counted;		/* HOLD_STEP: failures the row tells now */
+	int			counted;		/* HOLD_STEP: failures the row tells now;
+								 * HOLD_EXHAUST: all that it tells */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
 } Hold;
 

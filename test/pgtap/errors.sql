@@ -93,7 +93,7 @@ INSERT INTO refused (call, state, message) VALUES
     ('SELECT queue.enqueue_batch(''q'', ''{1,2}'', correlation_ids => ''{a}'')', '22023', 'arrays must have the same length'),
     ('SELECT queue.ack(''{{a}}''::text[])', '22023', 'receipts must be a one-dimensional array'),
     ('SELECT queue.create_queue(''r'', max_attempts => 32768)', '22023', 'max_attempts must be between 0 and 32767'),
-    ('SELECT queue.create_queue(''r'', retry_delay => ''1 hour'')', '22023', 'retry_delay must not be longer than retry_max_delay'),
+    ('SELECT queue.create_queue(''r'', retry_delay => ''-1 s'')', '22023', 'retry_delay is out of range'),
     ('SELECT queue.alter_queue(''q'', max_attempts => -1)', '22023', 'max_attempts must be between 0 and 32767'),
     ('SELECT queue.alter_queue(''q'', dead_letter => ''q'')', '22023', 'a queue cannot be its own dead-letter queue'),
     -- not in this version

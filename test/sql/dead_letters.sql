@@ -230,6 +230,27 @@ SELECT queue.alter_queue('parcels', max_attempts => 5);
 SELECT attempt, payload, queue.ack(receipt) FROM queue.receive('parcels', wait => '1 min');
 
 --
+-- Messages that had nowhere to go are moved when a place appears, whether a
+-- consumer looks or not
+--
+SELECT queue.create_queue('lost', max_attempts => 1);
+DROP TABLE lost_dead;
+SELECT queue.enqueue('lost', '"nowhere"') IS NOT NULL AS sent;
+BEGIN;
+SELECT payload FROM queue.dequeue('lost');
+ROLLBACK;
+CALL wait_until($$ 1 = (SELECT attempts FROM lost) AND 0 = (SELECT count(*) FROM queue.in_flight WHERE queue = 'lost'::regclass) $$);
+SELECT queue.create_queue('found', max_attempts => 0);
+BEGIN;
+SELECT queue.alter_queue('lost', dead_letter => 'found');
+ROLLBACK;
+SELECT count(*) AS still_there FROM lost;
+SELECT queue.alter_queue('lost', dead_letter => 'found');
+CALL wait_until($$ 1 = (SELECT count(*) FROM found) $$);
+SELECT payload, headers->'dead_letter'->>'source' AS source FROM found;
+DROP TABLE lost, found, found_dead;
+
+--
 -- What goes with drop_queue
 --
 SELECT queue.drop_queue('parcels');
@@ -240,6 +261,16 @@ SELECT queue.create_queue('parcels');
 SELECT count(queue.enqueue('parcels_dead', '1')) AS sent;
 SELECT queue.drop_queue('parcels');
 SELECT count(*) FROM parcels_dead;
+-- the next queue of that name gets them back
+SELECT queue.create_queue('parcels');
+SELECT dead_letter, own_dead_letter FROM queue.queue WHERE queue = 'parcels'::regclass;
+SELECT count(*) FROM parcels_dead;
+-- but not one that serves another queue
+SELECT queue.create_queue('letters', dead_letter => 'parcels_dead');
+SELECT queue.drop_queue('parcels');
+SELECT queue.create_queue('parcels');
+\echo :SQLSTATE
+SELECT queue.drop_queue('letters');
 SELECT queue.drop_queue('parcels_dead');
 
 -- a queue cannot be its own dead-letter queue

@@ -102,7 +102,7 @@ SELECT queue.create_queue('a', retry_max_delay => '-1 s');
 \echo :SQLSTATE
 SELECT queue.create_queue('a', retry_max_delay => NULL);
 \echo :SQLSTATE
-SELECT queue.create_queue('a', retry_delay => '2 s', retry_max_delay => '1 s');
+SELECT queue.create_queue('a', retry_max_delay => '101 years');
 \echo :SQLSTATE
 SELECT queue.create_queue('a', unlogged => NULL);
 \echo :SQLSTATE
@@ -117,9 +117,9 @@ SELECT queue.alter_queue('q', max_attempts => -1);
 \echo :SQLSTATE
 SELECT queue.alter_queue('q', max_attempts => 32768);
 \echo :SQLSTATE
-SELECT queue.alter_queue('q', retry_delay => '1 hour');
+SELECT queue.alter_queue('q', retry_delay => '-1 s');
 \echo :SQLSTATE
-SELECT queue.alter_queue('q', retry_max_delay => '1 ms');
+SELECT queue.alter_queue('q', retry_max_delay => '-1 s');
 \echo :SQLSTATE
 SELECT queue.alter_queue('q', dead_letter => 'pg_class');
 \echo :SQLSTATE
@@ -236,8 +236,16 @@ SELECT queue.enqueue_batch('q', ARRAY['1', '2']::jsonb[], headers => ARRAY['{}',
 \echo :SQLSTATE
 
 --
--- What comes later
+-- What comes later; a bad value is told first
 --
+SELECT queue.enqueue('q', '1', delay => '-1 s');
+\echo :SQLSTATE
+SELECT queue.enqueue_batch('q', ARRAY['1', '2']::jsonb[], group_keys => ARRAY['g']);
+\echo :SQLSTATE
+BEGIN;
+SELECT cardinality(queue.enqueue_batch('q', ARRAY['1', '2']::jsonb[],
+    group_keys => ARRAY[NULL, NULL]::text[], dedup_keys => ARRAY[NULL, NULL]::text[]));
+ROLLBACK;
 SELECT queue.enqueue('q', '1', priority => 5);
 \echo :SQLSTATE
 SELECT queue.enqueue('q', '1', delay => '1 s');

@@ -219,8 +219,6 @@ SELECT payload FROM queue.dequeue('claims', 3);
 -- without its dead-letter queue
 DELETE FROM queue.queue WHERE queue = 'claims'::regclass;
 SELECT queue.create_queue('claims');
-\echo :SQLSTATE
-SELECT queue.create_queue('claims', dead_letter => 'claims_dead');
 SELECT queue, dead_letter, own_dead_letter FROM queue.queue WHERE queue::text LIKE 'claims%' ORDER BY queue::text COLLATE "C";
 -- without triggers and sequence: ids go on beyond what is there
 SELECT queue.enqueue_batch('claims', ARRAY['5', '6']::jsonb[]) IS NOT NULL AS sent;
@@ -286,7 +284,6 @@ SELECT queue.alter_queue('tuned', retry_delay => '10 min');
 SELECT queue, lease, max_attempts, retry_delay, retry_max_delay, dead_letter, own_dead_letter
 FROM queue.queue WHERE queue = 'tuned'::regclass;
 SELECT queue.alter_queue('tuned', retry_delay => '2 h');
-\echo :SQLSTATE
 SELECT queue.alter_queue('tuned', max_attempts => 40000);
 \echo :SQLSTATE
 -- dead-letter queues: not itself, no loop, no table that is no queue

@@ -122,7 +122,6 @@ ALTER SEQUENCE q_ids RENAME TO q_id_seq;
 -- a restore leaves ordinary triggers
 SELECT * FROM after('ALTER TABLE q ENABLE TRIGGER queue_insert; ALTER TABLE q ENABLE TRIGGER queue_update');
 SELECT * FROM after('ALTER TABLE q SET UNLOGGED');
-SELECT * FROM after('CREATE POLICY p ON q USING (true)');
 SELECT * FROM after('ALTER TABLE q REPLICA IDENTITY DEFAULT');
 SELECT * FROM after('CREATE VIEW v AS SELECT * FROM q');
 SELECT * FROM after('SET LOCAL client_min_messages = error; CREATE PUBLICATION regress_queue_pub FOR TABLE q');
@@ -229,6 +228,14 @@ SELECT * FROM after('CREATE RULE nothing AS ON DELETE TO q DO INSTEAD NOTHING; D
 --
 SELECT * FROM after('ALTER TABLE q ENABLE ROW LEVEL SECURITY');
 SELECT * FROM after('ALTER TABLE q FORCE ROW LEVEL SECURITY');
+-- nor a policy that nothing has put into force
+SELECT * FROM after('CREATE POLICY p ON q USING (true)');
+
+--
+-- Statistics: of columns, but not of expressions, which ANALYZE evaluates
+--
+SELECT * FROM after('CREATE STATISTICS plain ON priority, attempts FROM q');
+SELECT * FROM after('CREATE STATISTICS computed ON (id + 1) FROM q');
 
 --
 -- Kin of the table
