@@ -421,13 +421,7 @@ begin_settling(SettleCall *call, Settling *item)
 	call->row->priority = item->entry->priority;
 	state = queue_row_find(call->rel, call->def, call->row);
 	if (state == ROW_GONE)
-	{
-		/* a plain DELETE has committed, so the lease is of no use to anybody */
-		queue_xact_pop_settled(1);
-		if (queue_inflight_done(item->entry))
-			queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
 		report_lost(receipt, "The message has been deleted.");
-	}
 	if (state == ROW_BUSY)
 		report_busy(receipt,
 					"Another transaction is deleting or changing the message.");

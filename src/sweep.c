@@ -159,7 +159,9 @@ queue_sweep_leases(void)
 		round->is_last = true;
 		round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
 		queue_inflight_visit(note_work, round);
-	} while (write_leases(round) && round->nwrites == ROUND_SIZE);
+	} while (write_leases(round) &&
+			 (round->nwrites == ROUND_SIZE ||
+			  round->nremovals == ROUND_SIZE));
 	pfree(round);
 }
 
@@ -216,7 +218,13 @@ note_lease(Round *round, InflightEntry *entry)
 	}
 	round->next = Min(round->next, entry->deadline);
 	if (entry->is_open)
+	{
 		entry->is_passed_over = true;
+
+		/* what an earlier lease has left there must not come back */
+		if (entry->is_durable)
+			add_key(round, round->removals, &round->nremovals, &entry->key);
+	}
 	else if (!entry->is_written)
 		note_write(round, entry, entry->number, entry->deadline);
 }

@@ -72,6 +72,7 @@ typedef struct NextLook
 {
 	TimestampTz due;			/* of the first message that is not due */
 	bool		is_busy;		/* some row may become free unannounced */
+	bool		saw_exhausted;	/* some message is the worker's to move */
 } NextLook;
 
 /* What to do after a candidate */
@@ -216,6 +217,7 @@ look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 
 	next->due = TIMESTAMP_INFINITY;
 	next->is_busy = false;
+	next->saw_exhausted = false;
 	while (verdict == VERDICT_NEXT && (row = queue_scan_next(scan)) != NULL)
 	{
 		MessageKey	key;
@@ -241,10 +243,13 @@ look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 				next->is_busy = true;
 				break;
 			case CLAIM_EXHAUSTED:
+				next->saw_exhausted = true;
 				queue_database_poke(MyDatabaseId, now);
 				break;
 			case CLAIM_FULL:
-				if (take->ntaken == 0)
+				/* there is room again when the worker has moved some */
+				next->is_busy = next->saw_exhausted;
+				if (take->ntaken == 0 && !next->saw_exhausted)
 					ereport(ERROR,
 							(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 							 errmsg("too many messages in flight"),
@@ -293,6 +298,7 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		 */
 		if (OidIsValid(def->dead_letter) || failures > 0)
 		{
+			next->saw_exhausted = true;
 			queue_inflight_exhaust(entry, row->attempts);
 			queue_database_poke(MyDatabaseId, now);
 			queue_xact_pop(hold);
@@ -493,7 +499,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 	queue_waiter_enter(relids, nrelids);
 	for (;;)
 	{
-		NextLook	next = {TIMESTAMP_INFINITY, false};
+		NextLook	next = {TIMESTAMP_INFINITY, false, false};
 		int			i;
 
 		/* no snapshot is needed to judge rows, but to keep pages in place */

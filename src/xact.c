@@ -267,6 +267,7 @@ xact_callback(XactEvent event, void *arg)
 	MemoryContext saved_context = CurrentMemoryContext;
 #endif
 	bool		counts;
+	int			nexhausted = 0;
 	int			i;
 
 	switch (event)
@@ -306,7 +307,12 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
 			for (i = 0; i < nholds; i++)
-				keep_hold(&holds[i]);
+			{
+				if (holds[i].kind == HOLD_EXHAUST)
+					holds[nexhausted++] = holds[i]; /* see release_callback */
+				else
+					keep_hold(&holds[i]);
+			}
 			wakes_pending = true;
 			break;
 		case XACT_EVENT_PREPARE:
@@ -332,7 +338,9 @@ xact_callback(XactEvent event, void *arg)
 	END_CRIT_SECTION();
 	CurrentMemoryContext = saved_context;
 #endif
-	reset_holds();
+	nholds = nexhausted;
+	if (nholds == 0)
+		reset_holds();
 }
 
 /*
@@ -344,8 +352,15 @@ static void
 release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
 				 void *arg)
 {
+	int			i;
+
 	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && isTopLevel && wakes_pending)
 	{
+		/* nor would the worker move what is exhausted by old settings only */
+		for (i = 0; i < nholds; i++)
+			keep_hold(&holds[i]);
+		if (nholds > 0)
+			reset_holds();
 		wake_noted();
 		reset_notes();
 	}
@@ -562,6 +577,8 @@ pass_to_registry(void)
 			slot->has_received |=
 				queue_inflight_receive_prepared(&hold->key, hold->number,
 												prepared_slot);
+		else if (hold->kind == HOLD_EXHAUST)
+			queue_inflight_unclaim(hold->entry);	/* by settings to come */
 		else if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
 			keep_hold(hold);
 		else if (slot)
