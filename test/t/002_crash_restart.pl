@@ -315,6 +315,25 @@ wait_until(qq{SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid},
 is(drain('gone'), '1 2', 'its message is back with one attempt counted');
 
 #
+# A lease that was released does not come back, though the message was received
+# again by a transaction that the crash ends.
+#
+make_queue('again', 1);
+(undef, my $first) = receive('again', 1, '1 h');
+wait_until(lease_rows('again', 1), 'a lease is written');
+$session = $node->background_psql('postgres');
+$session->query_safe(qq{BEGIN; SELECT queue.release('$first');
+	SELECT payload FROM queue.receive('again', lease => '1 h')});
+wait_until(lease_rows('again', 0),
+	'its row goes although the next one is not written yet');
+$node->stop('immediate');
+leave($session);
+$node->start;
+is(state_of(qq{SELECT queue.ack('$first')}),
+	'QU001', 'the receipt of a released lease is not good again');
+is(drain('again'), '1 1', 'and the message is there');
+
+#
 # The shutdown of the server does not count.
 #
 make_queue('shutdown', 3);

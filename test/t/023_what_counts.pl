@@ -297,6 +297,20 @@ UPDATE t_$queue SET v = v + 1 WHERE id = 2;
 		"$name: the message of the victim is back, uncounted");
 }
 
+# A lower limit makes many messages exhausted at once.  The worker, which knows
+# the queue by its old settings, moves every one of them, with no consumer about.
+sql(q{SELECT queue.create_queue('limits', max_attempts => 0);
+	INSERT INTO limits (attempts, payload)
+		SELECT 5, to_jsonb(i) FROM generate_series(1, 20000) i;
+	BEGIN; SELECT * FROM queue.dequeue('limits'); ROLLBACK});
+ok( $node->poll_query_until(
+		'postgres', q{SELECT max(attempts) = 6 FROM limits}),
+	'the worker has used the queue');
+sql(q{SELECT queue.alter_queue('limits', max_attempts => 3)});
+ok( $node->poll_query_until(
+		'postgres', q{SELECT count(*) = 20000 FROM limits_dead}),
+	'all messages above a new limit are moved');
+
 $node->stop;
 
 done_testing();
