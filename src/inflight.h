@@ -98,6 +98,10 @@ extern void queue_inflight_shmem_init(void);
 extern int	queue_inflight_nlocks(void);
 
 extern void queue_message_key(MessageKey *key, Oid relid, int64 id);
+
+/* for qsort(): by queue, then by id, within a database */
+extern int	queue_message_key_compare(const void *a, const void *b);
+
 extern int	queue_inflight_size(void);
 
 /* claims: see the banner of inflight.c for who may call what when */

@@ -367,11 +367,10 @@ compare_settlings(const void *a, const void *b)
 {
 	const Receipt *left = &((const Settling *) a)->receipt;
 	const Receipt *right = &((const Settling *) b)->receipt;
+	int			result = queue_message_key_compare(&left->key, &right->key);
 
-	if (left->key.relid != right->key.relid)
-		return left->key.relid < right->key.relid ? -1 : 1;
-	if (left->key.id != right->key.id)
-		return left->key.id < right->key.id ? -1 : 1;
+	if (result != 0)
+		return result;
 	if (left->number != right->number)
 		return left->number < right->number ? -1 : 1;
 	if (left->epoch != right->epoch)

@@ -106,7 +106,6 @@ static void step_queue(Round *round, const MessageKey *keys, int nkeys);
 static void step_message(Round *round, Relation rel, QueueDef *def,
 						 const MessageKey *key);
 static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
-static int	compare_keys(const void *a, const void *b);
 static void begin_transaction(const char *activity);
 static void commit_transaction(void);
 static void report_error(bool is_quiet, bool *is_locked);
@@ -355,7 +354,8 @@ take_steps(Round *round)
 {
 	int			first = 0;
 
-	qsort(round->steps, round->nsteps, sizeof(MessageKey), compare_keys);
+	qsort(round->steps, round->nsteps, sizeof(MessageKey),
+		  queue_message_key_compare);
 	while (first < round->nsteps && !queue_worker_must_leave())
 	{
 		int			n = 1;
@@ -507,7 +507,7 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 		done = false;
 	ExecDropSingleTupleTableSlot(row->slot);
 
-	/* somebody else is changing the row: leave it to him for now */
+	/* somebody else is changing the row: come back later */
 	if (!done)
 	{
 		queue_inflight_unclaim(entry);
@@ -531,20 +531,6 @@ claim_step(Round *round, const MessageKey *key, Hold **hold)
 		return false;
 	*hold = queue_xact_push(HOLD_STEP, key, entry);
 	return true;
-}
-
-/* By queue, then by id */
-static int
-compare_keys(const void *a, const void *b)
-{
-	const MessageKey *left = a;
-	const MessageKey *right = b;
-
-	if (left->relid != right->relid)
-		return left->relid < right->relid ? -1 : 1;
-	if (left->id != right->id)
-		return left->id < right->id ? -1 : 1;
-	return 0;
 }
 
 /* ----------------------------------------------------------------
