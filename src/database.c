@@ -51,6 +51,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "database.h"
@@ -71,12 +72,16 @@
  */
 #define HOLD_TIMEOUT		5000	/* ms */
 
+/* How long a session waits for a slot that is about to become free */
+#define SLOT_TIMEOUT		5000	/* ms */
+
 #define NO_PROC				(-1)
 
 typedef struct DatabaseArray
 {
 	int			leader_procno;	/* NO_PROC: no leader */
-	ConditionVariable detached; /* some worker has detached */
+	ConditionVariable detached; /* some worker has detached, or slots have
+								 * become free */
 	DatabaseSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } DatabaseArray;
 
@@ -92,6 +97,7 @@ static DatabaseSlot *held_slot = NULL;
 static DatabaseSlot *find_slot(Oid dbid);
 static DatabaseSlot *make_slot(Oid dbid);
 static bool is_expendable(const DatabaseSlot *slot);
+static bool is_room_coming(void);
 static void set_latch_of(int procno);
 static void wake_leader(void);
 static void detach_worker(int code, Datum arg);
@@ -158,6 +164,70 @@ queue_database_slot(Oid dbid, bool create)
 		LWLockRelease(databases_lock);
 	}
 	return slot;
+}
+
+DatabaseSlot *
+queue_database_wait_for_slot(Oid dbid)
+{
+	static uint32 wait_event = 0;
+	DatabaseSlot *slot = queue_database_slot(dbid, true);
+	TimestampTz deadline;
+
+	if (slot != NULL || databases == NULL)
+		return slot;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("QueueDatabaseSlot");
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										   SLOT_TIMEOUT);
+	for (;;)
+	{
+		long		left;
+
+		/* before looking, so that what happens behind our back wakes us */
+		ConditionVariablePrepareToSleep(&databases->detached);
+		slot = queue_database_slot(dbid, true);
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+											   deadline);
+		if (slot != NULL || left <= 0 || !is_room_coming())
+			break;
+		wake_leader();
+		(void) ConditionVariableTimedSleep(&databases->detached, left,
+										   wait_event);
+	}
+	ConditionVariableCancelSleep();
+	return slot;
+}
+
+void
+queue_database_announce_room(void)
+{
+	ConditionVariableBroadcast(&databases->detached);
+}
+
+/* Is there a slot which is not that of a database with the extension? */
+static bool
+is_room_coming(void)
+{
+	Oid		   *dbids = palloc(queue_max_databases * sizeof(Oid));
+	int			n = 0;
+	bool		is_coming = false;
+
+	LWLockAcquire(databases_lock, LW_SHARED);
+	for (int i = 0; i < queue_max_databases; i++)
+	{
+		if (databases->slots[i].has_extension)
+			dbids[n++] = databases->slots[i].dbid;
+		else
+			is_coming = true;
+	}
+	LWLockRelease(databases_lock);
+
+	while (!is_coming && n > 0)
+		is_coming = !SearchSysCacheExists1(DATABASEOID,
+										   ObjectIdGetDatum(dbids[--n]));
+	pfree(dbids);
+	return is_coming;
 }
 
 /* The lock is held. */

@@ -46,6 +46,17 @@ extern void queue_database_shmem_init(void);
  */
 extern DatabaseSlot *queue_database_slot(Oid dbid, bool create);
 
+/*
+ * The same for a session that cannot do without.  When all slots are in use but
+ * one is about to become free (a worker looks for the extension in its
+ * database, or the database is gone and the leader has still to notice), waits
+ * for that, for a few seconds at most.
+ */
+extern DatabaseSlot *queue_database_wait_for_slot(Oid dbid);
+
+/* Slots have become free */
+extern void queue_database_announce_room(void);
+
 /* All slots, and the lock that guards their fields */
 extern DatabaseSlot *queue_database_slots(int *nslots);
 extern LWLock *queue_database_lock(void);

@@ -323,6 +323,7 @@ match_slots(LeaderPass *pass)
 	List	   *without = NIL;
 	DatabaseInfo *left_out = NULL;
 	int			nhaving = 0;
+	bool		has_freed = false;
 	MemoryContext old_context;
 	ListCell   *lc;
 
@@ -385,6 +386,7 @@ match_slots(LeaderPass *pass)
 			memset(slot, 0, sizeof(DatabaseSlot));
 			pass->slots[i] = *slot;
 			pass->infos[i] = NULL;
+			has_freed = true;
 
 			/* room for one that had none, in the next pass */
 			if (left_out != NULL)
@@ -392,6 +394,8 @@ match_slots(LeaderPass *pass)
 		}
 	}
 	LWLockRelease(queue_database_lock());
+	if (has_freed)
+		queue_database_announce_room();
 
 	old_context = MemoryContextSwitchTo(TopMemoryContext);
 	list_free(leader_without);

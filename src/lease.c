@@ -64,7 +64,7 @@ queue_lease_load(void)
 	int			i;
 
 	if (my_slot == NULL || my_slot->dbid != MyDatabaseId)
-		my_slot = queue_database_slot(MyDatabaseId, true);
+		my_slot = queue_database_wait_for_slot(MyDatabaseId);
 	if (my_slot == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -16,6 +16,7 @@ $node->append_conf(
 	'postgresql.conf', q{
 shared_preload_libraries = 'queue'
 max_logical_replication_workers = 0
+max_worker_processes = 20
 });
 $node->start;
 
@@ -77,7 +78,7 @@ is( sql('postgres', q{SELECT count(*) > 1 FROM pg_stat_activity
 	'f', 'there was one at a time');
 
 # Room again.
-$node->append_conf('postgresql.conf', 'max_worker_processes = 8');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 20');
 $node->restart;
 wait_until(
 	'postgres', q{SELECT count(DISTINCT datname) = 4 FROM pg_stat_activity
@@ -112,7 +113,8 @@ wait_until(
 	'then the others');
 
 # A database without the extension takes nobody's place, and gets one when it
-# has the extension.
+# has the extension.  Whoever comes before the leader has noticed that there is
+# room again waits for it.
 sql('postgres', "DROP DATABASE $_") foreach (split /\n/,
 	sql('postgres', q{SELECT datname FROM pg_stat_activity
 		WHERE backend_type = 'queue worker'}));
@@ -125,6 +127,14 @@ foreach my $db ('plain1', 'plain2')
 	wait_until($db, q{SELECT count(*) = 1 FROM orders_dead},
 		"$db: a worker comes with the extension");
 }
+
+# When there is none to come, that is said at once.
+is( ($node->psql('plain3', q{\set VERBOSITY verbose
+		CREATE EXTENSION queue;
+		SELECT queue.create_queue('orders'); SELECT queue.enqueue('orders', '1');
+		SELECT * FROM queue.dequeue('orders')}))[2] =~ /ERROR: +(\w{5})/ && $1,
+	'53400',
+	'three databases do not fit into two places');
 
 $node->stop;
 
