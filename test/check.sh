@@ -59,6 +59,7 @@ total_passed=0
 total_failed=0
 total_skipped=0
 table=()
+failed_suites=()
 
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -180,6 +181,21 @@ count_summary()
 		failed=1
 		[ "$status" -ne 124 ] || echo "it did not come to an end"
 	fi
+}
+
+#
+# The lines of a failed suite's output that say what failed, for the end of all
+# output: that is where whoever finds a failure looks first.
+#
+show_failures()
+{
+	local output=$scratch/$1.out
+	local tells='FAILED|^not ok|Failed test|Dubious|error running|(psql|psycopg).*ERROR|timed out|VIOLATED'
+
+	echo "failed in $1:"
+	[ -f "$output" ] || return 0
+	grep -hE -A 3 "$tells" "$output" | grep -v '^--$' | cut -c 1-200 |
+		head -n 30 | sed 's/^/    /'
 }
 
 #
@@ -410,7 +426,8 @@ suite_docs()
 suite_demo()
 {
 	install_build plain || return
-	if run_in_tree 600 test/demo/run.sh; then
+	run_in_tree 600 test/demo/run.sh 2>&1 | tee "$scratch/demo.out"
+	if [ "${PIPESTATUS[0]}" -eq 0 ]; then
 		passed=1
 	else
 		failed=1
@@ -439,12 +456,16 @@ for suite in $suites; do
 	total_passed=$((total_passed + passed))
 	total_failed=$((total_failed + failed))
 	total_skipped=$((total_skipped + skipped))
+	[ "$failed" -eq 0 ] || failed_suites+=("$suite")
 done
 install_build plain || total_failed=$((total_failed + 1))
 
 printf '\n%-10s %7s %7s %7s %7s\n' suite passed failed skipped time
 printf '%s\n' "${table[@]}"
 echo
+for suite in "${failed_suites[@]}"; do
+	show_failures "$suite"
+done
 if [ "$total_skipped" -gt 0 ]; then
 	echo "$total_passed passed, $total_failed failed, $total_skipped skipped"
 else
