@@ -7,6 +7,10 @@
 #							max_prepared_transactions > 0
 #	make demo				shows it at work, on a server of its own
 #	make check				runs all tests, on servers of its own
+#	make stress				lets clients and faults loose on a server, and judges
+#							what happened (SECONDS=n, SEED=n, FAULTS=name,...)
+#	make stress-mutants		plants bugs and looks whether that notices them
+#							(MUTANTS="n ...")
 #	make deps				installs what demo and check need (Debian)
 #	make lint				cppcheck
 #	make format-check		blanks, tabs, long lines
@@ -140,7 +144,7 @@ PG_CONFIG ?= pg_config
 # These targets start make again where they need PGXS, for two reasons: PGXS
 # may not be there before "deps" has run, and it has a "check" of its own which
 # only says that there is none.
-own_targets = check demo deps format-check lint
+own_targets = check demo deps format-check lint stress stress-mutants
 
 ifneq (,$(filter $(own_targets),$(MAKECMDGOALS)))
 
@@ -165,6 +169,15 @@ demo:
 check:
 	test/deps.sh check
 	test/check.sh $(SUITES)
+
+stress:
+	test/deps.sh check
+	test/stress/run.sh stress.py $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
+
+stress-mutants:
+	test/deps.sh check
+	test/stress/run.sh mutants.py $(MUTANTS)
 
 lint:
 	cppcheck --std=c99 --language=c --quiet --inline-suppr --error-exitcode=1 \

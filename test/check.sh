@@ -17,6 +17,7 @@
 #	  clients	psycopg, node-postgres, PgJDBC
 #	  docs		the examples of README.md and docs/reference.md
 #	  demo		the demonstration
+#	  stress	the checker of the stress test, and a short run of that
 #
 # Everything happens in a copy of the tree below TMPDIR (/tmp), so that the
 # user who owns the servers, "postgres" if this is run by root, can read and
@@ -34,7 +35,7 @@ set -u
 unset MAKEFLAGS MFLAGS MAKELEVEL
 unset PGDATABASE PGUSER PGSERVICE PGOPTIONS PGHOST PGPORT PGPASSWORD PGDATA
 
-all_suites="lists build regress isolation tap pgtap clients docs demo"
+all_suites="lists build regress isolation tap pgtap clients docs demo stress"
 top=$(cd "$(dirname "$0")/.." && pwd)
 server=$top/test/server.sh
 pg_config=${PG_CONFIG:-pg_config}
@@ -432,6 +433,22 @@ suite_demo()
 	else
 		failed=1
 	fi
+}
+
+#
+# stress: installs nothing, the stress test has a PostgreSQL of its own.
+#
+suite_stress()
+{
+	local output=$scratch/stress.out
+
+	run_in_tree 300 /usr/bin/python3 test/stress/test_checker.py 2>&1 |
+		tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
+
+	TMPDIR=$scratch/tmp timeout --kill-after=30 600 \
+		"$tree/test/stress/run.sh" stress.py --short 2>&1 | tee -a "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
 }
 
 copy_tree "$tree"

@@ -78,6 +78,8 @@ if [ "$what" = check ]; then
 		need "pgTAP" postgresql-15-pgtap
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null ||
 		need "psycopg" python3 python3-psycopg
+	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null ||
+		need "psycopg2" python3 python3-psycopg2
 	have javac || need "a JDK" default-jdk-headless
 	[ -f /usr/share/java/postgresql.jar ] ||
 		need "PgJDBC" libpostgresql-jdbc-java

@@ -1,0 +1,1000 @@
+"""What is known of a run, from its history and from the tables at its end.
+
+Clients write down what they asked and what they were told; the tables of the
+business say what was committed.  From both together follows what the server
+did, as far as it can be known.  What cannot be known is kept as a range, so
+that whoever judges can give the server the benefit of the doubt:
+
+* A call did its work at some time between the event before it and the one
+  after it (for takes, the server's own clock narrows that down).
+* A hold, of a dequeue or a lease, is *sure* from the answer of the take to
+  the earliest time at which it may have ended.  For a connection that was
+  lost that is when the last call was made that had a good answer: the server
+  may have ended the session any time after that, and a client that stands
+  still reads an answer long after it was sent.
+* A transaction has committed, or has not, or its COMMIT had no answer; then
+  its rows in the tables "sent" and "ledger" decide.
+
+Calls become puts, deliveries, settlements and removals, which belong to levels
+(savepoints) of transactions, and get a fate when these end: committed, rolled
+back, or rolled back in a way that the server counts as a failure.  There are
+millions of them, so the classes have slots, and tuples stand for lists.
+"""
+
+import itertools
+import json
+import os
+import sys
+from bisect import bisect_left
+from operator import attrgetter, itemgetter
+from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence
+
+import history
+
+NEVER = float("inf")
+
+# Differences below this, in seconds, are not held against anybody: clocks
+# are read at slightly different times.
+SLACK = 0.002
+
+# Clients tell the server lengths of time in this unit.
+TICK = 0.001
+
+# Beyond queue.lease_write_delay, what the worker may take to write a lease.
+WRITE_SLACK = 3.0
+
+# How long the worker may still be behind after something kept it from work.
+WORKER_RECOVERY = 12.0
+
+# How long after a call without an answer the server may still work on it.
+LOST_CALL_SLACK = 5.0
+
+# States of a transaction.
+OPEN, PREPARED, UNKNOWN, COMMITTED, ABORTED = range(5)
+
+# Fates of what was done in a transaction: the same as that of the
+# transaction; rolled back; rolled back in a way that counts as a failure.
+WITH_TXN, BACK, BACK_COUNTED = range(3)
+
+TAKES = ("dequeue", "receive")
+SETTLES = ("ack", "nack", "release", "reject", "extend")
+
+# Faults that do not keep the worker from writing leases; any other may.
+HARMLESS_TO_WORKER = frozenset((
+    "terminate_backend", "terminate_burst", "cancel_backend", "cancel_burst",
+    "pause_client", "statement_timeout", "lock_timeout", "snapshot",
+    "analyze", "delete"))
+
+# Errors after which a receipt that was used is as good as before.
+REFUSALS = frozenset(("QU001", "QU004", "25P02", "55P03", "22023", "22004"))
+
+# Errors of takes that come before anything has been taken.
+NOTHING_TAKEN = frozenset(("QU002", "25P02", "22023", "0A000"))
+
+# The server does not count these as a failure of the message.
+NOT_COUNTED = frozenset(("40001", "40P01", "57P01", "57P02", "57P03"))
+
+
+class Fault(NamedTuple):
+    """Something that was done to the server or the clients."""
+
+    start: float
+    end: float
+    name: str
+    detail: dict
+
+    @property
+    def forgets(self) -> bool:
+        """Was shared memory lost?"""
+        return bool(self.detail.get("crash") or self.detail.get("restart"))
+
+
+class Held:
+    """What was done in a transaction, and what became of it.
+
+    It ended not before "low" and not after "high", as far as it was rolled
+    back or its connection lost; with the transaction otherwise.
+    """
+
+    __slots__ = ("txn", "fate", "low", "high")
+
+    def __init__(self, txn: "Txn"):
+        self.txn = txn
+        self.fate = WITH_TXN
+        self.low = NEVER
+        self.high = NEVER
+
+    @property
+    def kept(self) -> bool:
+        """Was it committed?"""
+        return self.fate == WITH_TXN and self.txn.state == COMMITTED
+
+    @property
+    def undone(self) -> bool:
+        """Was it rolled back?"""
+        return self.fate != WITH_TXN or self.txn.state == ABORTED
+
+
+class Txn:
+    """A transaction, or a call in autocommit mode."""
+
+    __slots__ = ("name", "state", "explicit", "failed", "unseen",
+                 "serial_failure", "isolated", "levels", "last_good",
+                 "commit_sent", "commit_done", "prepare_sent",
+                 "prepare_done", "finish_sent", "items")
+
+    def __init__(self, name: str, explicit: bool):
+        self.name = name
+        self.state = OPEN
+        self.explicit = explicit
+        self.failed = False
+        # Did it have a take whose result nobody saw?
+        self.unseen = False
+        # Did a deadlock or a serialization failure come up in it?
+        self.serial_failure = False
+        self.isolated = False
+        # Name and items of each open savepoint; the first is no savepoint.
+        self.levels: Sequence[tuple[Optional[str], list[Held]]] = [
+            (None, [])]
+        # When the last call was made that had an answer, so that the session
+        # was still there.
+        self.last_good = 0.0
+        # It cannot have been committed before, and was after.
+        self.commit_sent = NEVER
+        self.commit_done = NEVER
+        self.prepare_sent = NEVER
+        self.prepare_done = NEVER
+        # Of a prepared one, when somebody first asked to finish it.
+        self.finish_sent = NEVER
+        # What was not rolled back when it ended.
+        self.items: Sequence[Held] = ()
+
+    @property
+    def prepared(self) -> bool:
+        """Was it prepared, as far as one knows?"""
+        return self.prepare_done != NEVER
+
+
+class Message:
+    """One value in one queue, and where it was found in the end."""
+
+    __slots__ = ("queue", "value", "puts", "sent", "ledger", "left", "dead",
+                 "effects")
+
+    def __init__(self, queue: str, value: str):
+        self.queue = queue
+        self.value = value
+        # Tuples, since there are millions and most have one element or none.
+        self.puts: tuple[Put, ...] = ()
+        # Transactions
+        self.sent: tuple[str, ...] = ()
+        # (transaction, effect)
+        self.ledger: tuple[tuple[str, str], ...] = ()
+        # (id, attempts)
+        self.left: tuple[tuple[int, int], ...] = ()
+        # (source id, reason, attempts, is intact)
+        self.dead: tuple[tuple[int, str, int, bool], ...] = ()
+        # What consumed it, or was to write the ledger for it.
+        self.effects: tuple[Held, ...] = ()
+
+    def __str__(self) -> str:
+        return "%s %s" % (self.queue, self.value)
+
+
+class Put(Held):
+    """A message that somebody asked to enqueue."""
+
+    __slots__ = ("message", "id", "group")
+
+    def __init__(self, txn: Txn, message: Message, id: Optional[int],
+                 group: Optional[str]):
+        super().__init__(txn)
+        self.message = message
+        self.id = id
+        self.group = group
+
+
+class Delivery(Held):
+    """A message that somebody got."""
+
+    __slots__ = ("message", "id", "client", "call", "position", "of",
+                 "leased", "before", "after", "attempt", "receipt", "flags",
+                 "waited", "lease", "settles", "stored", "sure_end", "gap")
+
+    def __init__(self, txn: Txn, message: Message, id: int):
+        super().__init__(txn)
+        self.message = message
+        self.id = id
+        self.settles: tuple[Settle, ...] = ()
+        # When somebody saw that the lease had been written to disk.
+        self.stored = NEVER
+        # A time before the sure end at which the hold is not sure.
+        self.gap: Optional[tuple[float, float]] = None
+
+    def holds(self, start: float, end: float) -> bool:
+        """Is the message surely held then?"""
+        return self.after < start and end < self.sure_end and (
+            self.gap is None or end < self.gap[0] or start > self.gap[1])
+
+
+class Settle(Held):
+    """A call of ack, nack, release, reject or extend."""
+
+    __slots__ = ("op", "client", "call", "before", "after", "state",
+                 "receipts", "lease", "targets")
+
+    @property
+    def accepted(self) -> bool:
+        """Did the server agree?"""
+        return self.state == history.OK
+
+    @property
+    def refused(self) -> bool:
+        """Is it certain that nothing changed?"""
+        return self.state in REFUSALS
+
+
+class Removal(Held):
+    """A purge or a plain DELETE."""
+
+    __slots__ = ("queue", "before", "messages")
+
+
+class Effect(Held):
+    """A row that was written to the ledger by a statement of its own."""
+
+    __slots__ = ()
+
+
+class FailedCall(NamedTuple):
+    """A call that was not answered by "ok"."""
+
+    client: str
+    call: history.Before
+    answer: history.After
+    in_failed: bool
+    isolated: bool
+
+
+# Reading
+
+
+class Run:
+    """All that is known of a run."""
+
+    def __init__(self, directory: str):
+        self.directory = directory
+        self.info = self.json("run.json")
+        self.queues: dict[str, dict] = self.info.get("queues", {})
+        self.offset = self.info.get("clock_offset")
+        self.write_delay = self.info.get("write_delay", 1.0)
+        self.start = NEVER
+        self.faults = self._read_faults()
+        self.forgetting = [fault for fault in self.faults if fault.forgets]
+        self._forgetting_ends = list(itertools.accumulate(
+            (fault.end for fault in self.forgetting), max))
+        # What keeps the worker from its work, and until when at most.
+        self._disturbing = [fault for fault in self.faults
+                            if fault.name not in HARMLESS_TO_WORKER]
+        self._recovered = list(itertools.accumulate(
+            (fault.end + (WRITE_SLACK if fault.forgets else WORKER_RECOVERY)
+             for fault in self._disturbing), max))
+
+        self.messages: dict[tuple[str, str], Message] = {}
+        self.txns: dict[str, Txn] = {}
+        self.deliveries: list[Delivery] = []
+        self.settles: list[Settle] = []
+        self.removals: list[Removal] = []
+        self.failed_calls: list[FailedCall] = []
+        self.calls = 0
+        # Of each queue, when takes were under way whose result nobody saw.
+        self.unseen: dict[str, list[tuple[float, float]]] = {}
+        self._unseen_sorted: dict[str, tuple[list[float],
+                                             list[float]]] = {}
+        self.stored: list[tuple[str, float]] = []
+        self.wakes: list[tuple[str, history.Before, history.After]] = []
+        self.by_receipt: dict[str, Delivery] = {}
+        self.same_receipts: list[tuple[Delivery, Delivery]] = []
+        # Attempts to finish prepared transactions.
+        self._finishing: dict[str, list[tuple[str, float, float, str]]] = {}
+        # Server time minus client time, from every take: at most, at least.
+        self._offset_high = NEVER
+        self._offset_low = -NEVER
+
+        self._read_history()
+        self._read_state()
+        self._finish_prepared()
+        self._resolve()
+        self._narrow()
+        self._settle()
+        self.by_id = self._group()
+        for deliveries in self.by_id:
+            for delivery in deliveries:
+                delivery.sure_end = self._sure_end(delivery)
+
+    # Files
+
+    def _path(self, *names: str) -> str:
+        return os.path.join(self.directory, *names)
+
+    def json(self, *names: str) -> Any:
+        """The content of a file; nothing if there is none."""
+        try:
+            with open(self._path(*names), encoding="utf-8") as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return {}
+
+    def _rows(self, name: str, columns: int) -> Iterator[list[str]]:
+        """The rows of a file that COPY wrote."""
+        try:
+            with open(self._path("state", name), encoding="utf-8") as file:
+                for line in file:
+                    row = line.rstrip("\n").split("\t")
+                    if len(row) != columns:
+                        raise ValueError("%s: bad row %r" % (name, line))
+                    yield row
+        except FileNotFoundError:
+            return
+
+    def _read_faults(self) -> list[Fault]:
+        faults = []
+        try:
+            with open(self._path("faults.jsonl"), encoding="utf-8") as file:
+                for text in file:
+                    line = json.loads(text)
+                    if line[0] == "fault":
+                        detail = line[4] if len(line) > 4 else {}
+                        faults.append(Fault(line[1], line[2], line[3],
+                                            detail or {}))
+        except FileNotFoundError:
+            pass
+        return sorted(faults, key=attrgetter("start"))
+
+    def message(self, queue: str, value: str) -> Message:
+        """The message with this value, known from now on."""
+        message = self.messages.get((queue, value))
+        if message is None:
+            queue = sys.intern(queue)
+            message = self.messages[queue, value] = Message(queue, value)
+        return message
+
+    def _read_history(self) -> None:
+        directory = self._path("history")
+        for name in sorted(os.listdir(directory)):
+            if name.endswith(".jsonl"):
+                ClientReader(self, os.path.join(directory, name)).read()
+
+    def _read_state(self) -> None:
+        for queue, value, txn in self._rows("sent.tsv", 3):
+            self.message(queue, value).sent += (self.name(txn),)
+        for queue, value, txn, effect in self._rows("ledger.tsv", 4):
+            self.message(queue, value).ledger += (
+                (self.name(txn), sys.intern(effect)),)
+        for queue, id, value, attempts in self._rows("left.tsv", 4):
+            self.message(queue, value).left += (
+                (int(id), int(attempts)),)
+        for queue, value, id, reason, attempts, intact in self._rows(
+                "dead.tsv", 6):
+            # What is missing in the headers of a dead letter is NULL.
+            self.message(queue, value).dead += (
+                (number(id), reason, number(attempts), intact == "t"),)
+
+    def name(self, txn: str) -> str:
+        """The name of a transaction, as the one string that is kept."""
+        known = self.txns.get(txn)
+        return known.name if known else txn
+
+    # Outcomes
+
+    def finishing(self, gid: str, op: str, before: float, after: float,
+                  state: str) -> None:
+        """Note an attempt to finish a prepared transaction."""
+        self._finishing.setdefault(gid, []).append(
+            (op, before, after, state))
+
+    def _finish_prepared(self) -> None:
+        """Give prepared transactions their outcome."""
+        still_prepared = self.json("state", "left.json").get("prepared", ())
+        for txn in self.txns.values():
+            if txn.prepare_sent == NEVER or txn.state == ABORTED:
+                continue
+            if "stress:" + txn.name in still_prepared:
+                txn.state = PREPARED
+                for item in txn.items:
+                    item.low = NEVER
+                continue
+            attempts = self._finishing.get("stress:" + txn.name, [])
+            sent = min((attempt[1] for attempt in attempts), default=NEVER)
+            txn.finish_sent = min(sent, self._finished_from_outside(txn))
+            commits = [before for op, before, after, state in attempts
+                       if op == "commit_prepared"]
+            txn.commit_sent = min(commits, default=txn.finish_sent)
+            done = {op: (before, after)
+                    for op, before, after, state in attempts
+                    if state == history.OK}
+            if attempts and done:
+                # It had been prepared even if PREPARE had no answer.
+                txn.prepare_done = min(txn.prepare_done, sent)
+            if "commit_prepared" in done:
+                txn.state = COMMITTED
+                txn.commit_done = done["commit_prepared"][1]
+            elif "rollback_prepared" in done:
+                txn.state = ABORTED
+                high = done["rollback_prepared"][1]
+                counted = self.forgot(txn.prepare_sent, high) is None
+                for item in txn.items:
+                    item.fate = BACK_COUNTED if counted else BACK
+                    item.high = high
+            else:
+                txn.state = UNKNOWN
+            if txn.prepared:
+                for item in txn.items:
+                    item.low = txn.finish_sent
+
+    def _finished_from_outside(self, txn: Txn) -> float:
+        """When the end of the run may have finished what was left behind."""
+        times = [fault.start for fault in self.faults
+                 if "prepared" in fault.name
+                 and fault.end > txn.prepare_sent]
+        times.append(self.info.get("faults_off_at") or NEVER)
+        return max(min(times), txn.prepare_sent)
+
+    def _resolve(self) -> None:
+        """Let the rows decide where nobody got an answer."""
+        seen = set()
+        for message in self.messages.values():
+            seen.update(message.sent)
+            seen.update(txn for txn, effect in message.ledger)
+        for txn in self.txns.values():
+            if txn.state != UNKNOWN:
+                continue
+            if txn.name in seen:
+                txn.state = COMMITTED
+            elif any(isinstance(item, (Put, Effect))
+                     for item in txn.items):
+                txn.state = ABORTED
+            elif any(isinstance(item, Delivery) and not item.leased or
+                     isinstance(item, Settle) and item.op == "ack"
+                     for item in txn.items):
+                # Whoever consumes writes the ledger.
+                txn.state = ABORTED
+
+    # Times
+
+    def note_clock(self, before: float, after: float, at: list) -> None:
+        """Learn what the server's clock shows at a time of the client's."""
+        self._offset_high = min(self._offset_high, at[0] - before)
+        self._offset_low = max(self._offset_low, at[1] - after)
+
+    def _narrow(self) -> None:
+        """Put the server's times into the place of the clients'.
+
+        That is only done if the two clocks ran alike during the run, which
+        the takes show: one offset must fit them all.
+        """
+        low, high = self._offset_low, self._offset_high
+        steady = -NEVER < low <= high + SLACK / 2 and high < NEVER
+        offset = (low + high) / 2 if steady else 0.0
+        for delivery in self.deliveries:
+            at = delivery.sure_end
+            if steady and at is not None:
+                delivery.before = max(delivery.before, at[0] - offset)
+                delivery.after = max(delivery.before,
+                                     min(delivery.after, at[1] - offset))
+        self.deliveries.sort(key=attrgetter("after"))
+
+    def forgot(self, start: float, end: float) -> Optional[Fault]:
+        """The first loss of shared memory that overlaps these times."""
+        at = bisect_left(self._forgetting_ends, start)
+        for fault in itertools.islice(self.forgetting, at, None):
+            if fault.start > end:
+                return None
+            if fault.end >= start:
+                return fault
+        return None
+
+    def last_forgotten(self, time: float) -> float:
+        """The end of the last loss of shared memory begun before a time."""
+        at = bisect_left(self.forgetting, time, key=attrgetter("start"))
+        return self._forgetting_ends[at - 1] if at else -NEVER
+
+    def unseen_takes(self, queue: str, start: float, end: float) -> int:
+        """How many takes nobody saw the result of overlap these times."""
+        if queue not in self._unseen_sorted:
+            spans = self.unseen.get(queue, [])
+            self._unseen_sorted[queue] = (sorted(span[0] for span in spans),
+                                          sorted(span[1] for span in spans))
+        starts, ends = self._unseen_sorted[queue]
+        return max(bisect_left(starts, end) - bisect_left(ends, start), 0)
+
+    def time(self, time: float) -> str:
+        """A time as the violations show it: seconds since the run began."""
+        if abs(time) == NEVER:
+            return "an unknown time"
+        return "%.4f" % (time - self.start)
+
+    # Deliveries and settlements
+
+    def _settle(self) -> None:
+        """Bring leases and settlements together."""
+        self.settles.sort(key=attrgetter("before"))
+        for settle in self.settles:
+            for receipt in set(settle.receipts):
+                delivery = self.by_receipt.get(receipt)
+                if delivery is None:
+                    continue
+                settle.targets.append(delivery)
+                delivery.settles += (settle,)
+                if settle.op in ("ack", "reject"):
+                    delivery.message.effects += (settle,)
+        for receipt, time in self.stored:
+            if receipt in self.by_receipt:
+                self.by_receipt[receipt].stored = time
+
+    def _group(self) -> list[list[Delivery]]:
+        """The deliveries of each message, in the order of their times."""
+        ordered = sorted(self.deliveries,
+                         key=lambda d: (d.message.queue, d.id))
+        return [list(group) for key, group in itertools.groupby(
+            ordered, key=lambda d: (d.message.queue, d.id))]
+
+    def lease_bounds(self, queue: str,
+                     lease: Optional[float]) -> tuple[float, float]:
+        """How long a lease lasts, at least and at most."""
+        if lease is not None:
+            return lease - TICK, lease + TICK
+        settings = self.queues.get(queue, {})
+        usual = settings.get("lease", 30.0)
+        return (settings.get("lease_min", usual / 2),
+                settings.get("lease_max", usual * 2))
+
+    def _sure_end(self, delivery: Delivery) -> float:
+        """Until when nobody else can have had the message."""
+        if delivery.leased:
+            return self._lease_end(delivery)
+        if delivery.fate == WITH_TXN and delivery.txn.state == COMMITTED:
+            return min(delivery.low, delivery.txn.commit_sent)
+        return delivery.low
+
+    def _lease_end(self, delivery: Delivery) -> float:
+        """The earliest time at which a lease may have ended.
+
+        What happened to it is gone through in order of time; a loss of
+        shared memory comes where it is over, since until then answers may
+        be of the time before.  A receipt may be good after the deadline,
+        and if it is, the lease goes on; the time between is a gap.
+        """
+        end = delivery.before + self.lease_bounds(delivery.message.queue,
+                                                  delivery.lease)[0]
+        # Deadlines, each with the time at which the worker knew of it.
+        deadlines = [(delivery.after if not delivery.txn.explicit
+                      else delivery.txn.commit_done, end)]
+        for time, event in self._lease_events(delivery, end):
+            if isinstance(event, Fault):
+                if event.start < end:
+                    end = min(end, self._end_after(delivery, event,
+                                                   deadlines))
+            elif event.accepted and event.op in ("extend", "ack", "reject"):
+                if time > end:
+                    delivery.gap = (delivery.gap[0] if delivery.gap else end,
+                                    event.after)
+                if event.op == "extend":
+                    end = time + event.lease - TICK
+                    deadlines.append((event.after, end))
+                elif event.kept:
+                    # When that transaction has ended the message is gone.
+                    end = event.low
+                else:
+                    # Until that transaction has ended the lease has not.
+                    end = max(end, event.low)
+            elif event.op in ("nack", "release") and not event.refused:
+                end = min(end, time)
+            elif event.op == "extend" and not event.refused:
+                end = min(end, time + event.lease - TICK)
+        if delivery.fate != WITH_TXN or delivery.txn.state != COMMITTED:
+            end = min(end, delivery.low)
+        return max(end, delivery.after)
+
+    def _lease_events(self, delivery: Delivery, end: float
+                      ) -> list[tuple[float, Any]]:
+        """What may change a lease that ends then if nothing does."""
+        events: list[tuple[float, Any]] = [
+            (settle.before, settle) for settle in delivery.settles]
+        horizon = max([end] + [settle.before + settle.lease
+                               for settle in delivery.settles])
+        at = bisect_left(self._forgetting_ends, delivery.after)
+        for fault in itertools.islice(self.forgetting, at, None):
+            if fault.start > horizon:
+                break
+            events.append((fault.end, fault))
+        return sorted(events, key=itemgetter(0))
+
+    def _end_after(self, delivery: Delivery, fault: Fault,
+                   deadlines: list[tuple[float, float]]) -> float:
+        """When a lease may end after a loss of shared memory.
+
+        At once, unless one of its deadlines was on disk; then at the
+        earliest of those that may have been.
+        """
+        earliest = NEVER
+        for since, deadline in reversed(deadlines):
+            earliest = min(earliest, deadline)
+            if self._is_written(delivery, since, fault):
+                return earliest
+        return fault.start
+
+    def _is_written(self, delivery: Delivery, since: float,
+                    fault: Fault) -> bool:
+        """Was the deadline on disk for certain when memory was lost?
+
+        It is if the worker had time enough, at one stretch.
+        """
+        if since <= delivery.stored <= fault.start:
+            return True
+        needed = self.write_delay + WRITE_SLACK
+        at = bisect_left(self._recovered, since)
+        for other, recovered in zip(self._disturbing[at:],
+                                    self._recovered[at:]):
+            if other.start >= since + needed or other.start >= fault.start:
+                break
+            since = max(since, recovered)
+        return since + needed <= fault.start
+
+    # Texts
+
+    def describe(self, delivery: Delivery) -> str:
+        """A delivery in words."""
+        return "%s of %s id %d by %s in %s at %s..%s (attempt %s)" % (
+            "receive" if delivery.leased else "dequeue", delivery.message,
+            delivery.id, delivery.client, delivery.txn.name,
+            self.time(delivery.before), self.time(delivery.after),
+            delivery.attempt)
+
+    def describe_settle(self, settle: Settle) -> str:
+        """A settlement in words."""
+        return "%s by %s in %s (call %d) at %s..%s" % (
+            settle.op, settle.client, settle.txn.name, settle.call,
+            self.time(settle.before), self.time(settle.after))
+
+
+def number(text: str) -> int:
+    """A number as COPY writes it; -1 for NULL."""
+    return -1 if text == "\\N" else int(text)
+
+
+class ClientReader:
+    """Reads the history of one client into a run."""
+
+    def __init__(self, run: Run, path: str):
+        self.run = run
+        self.path = path
+        self.client = ""
+        # The transactions that are open; a client may have two connections.
+        self.open: dict[str, Txn] = {}
+
+    def read(self) -> None:
+        """Go through the calls in their order."""
+        if not os.path.getsize(self.path):
+            return
+        run = self.run
+        self.client = sys.intern(history.client(self.path)[0])
+        for call, answer in history.read(self.path):
+            run.calls += 1
+            if call.time < run.start:
+                run.start = call.time
+            if answer is None:
+                answer = history.After(call.n, NEVER, history.LOST, None,
+                                       True)
+            self.take_in(call, answer)
+        for txn in list(self.open.values()):
+            self.lose(txn)
+
+    def take_in(self, call: history.Before, answer: history.After) -> None:
+        """Take in one call."""
+        op = call.op
+        if op == "begin":
+            if answer.state == history.OK and not answer.closed:
+                txn = self.run.txns[call.txn] = Txn(call.txn, True)
+                txn.isolated = bool(call.arg) and \
+                    call.arg.lower() != "read committed"
+                txn.last_good = call.time
+                self.open[call.txn] = txn
+            else:
+                self.note_failure(call, answer, None)
+        elif op in ("commit_prepared", "rollback_prepared"):
+            gid = call.arg or "stress:" + call.txn
+            self.run.finishing(gid, op, call.time, answer.time, answer.state)
+            self.note_failure(call, answer, None)
+        elif op == "wake":
+            self.run.wakes.append((self.client, call, answer))
+        elif op == "stored":
+            if answer.state == history.OK:
+                self.run.stored.extend((receipt, answer.time) for receipt
+                                       in call.arg["receipts"])
+        elif call.txn in self.open:
+            self.in_transaction(self.open[call.txn], call, answer)
+        elif op not in ("commit", "rollback", "prepare", "savepoint",
+                        "rollback_to", "release_savepoint"):
+            self.alone(call, answer)
+
+    # Transactions
+
+    def alone(self, call: history.Before, answer: history.After) -> None:
+        """A call in autocommit mode."""
+        txn = Txn(call.txn, False)
+        txn.last_good = call.time
+        txn.commit_sent = call.time
+        self.note_failure(call, answer, txn)
+        level = txn.levels[0][1]
+        self.work(txn, call, answer, level)
+        txn.levels = ()
+        if answer.state == history.OK:
+            txn.state = COMMITTED
+            txn.commit_done = answer.time
+        elif answer.state == history.LOST or answer.closed:
+            txn.state = UNKNOWN
+        else:
+            txn.state = ABORTED
+            self.give_back(level, call.time, answer.time, BACK)
+            level = ()
+        for item in level:
+            item.low = call.time
+        txn.items = level
+        if level or txn.unseen:
+            self.run.txns[txn.name] = txn
+
+    def in_transaction(self, txn: Txn, call: history.Before,
+                       answer: history.After) -> None:
+        """A call in a transaction that is open."""
+        op, state = call.op, answer.state
+        self.note_failure(call, answer, txn)
+        if op in ("commit", "prepare"):
+            self.end(txn, call, answer)
+        elif op == "rollback" and state == history.OK:
+            self.abort(txn, call.time, answer.time,
+                       BACK if txn.serial_failure else BACK_COUNTED)
+        elif state == history.LOST or (answer.closed and
+                                       state != history.OK):
+            self.work(txn, call, answer, txn.levels[-1][1])
+            self.lose(txn)
+        elif state == history.OK:
+            self.succeed(txn, call, answer)
+            if answer.closed:
+                self.lose(txn)
+        else:
+            self.fail(txn, call, answer)
+
+    def succeed(self, txn: Txn, call: history.Before,
+                answer: history.After) -> None:
+        """A call that went well."""
+        op = call.op
+        txn.last_good = call.time
+        if op == "savepoint":
+            txn.levels.append((call.arg, []))
+        elif op == "release_savepoint":
+            at = self.find_level(txn, call.arg)
+            for name, items in txn.levels[at:]:
+                txn.levels[at - 1][1].extend(items)
+            del txn.levels[at:]
+        elif op == "rollback_to":
+            at = self.find_level(txn, call.arg)
+            counted = BACK if txn.serial_failure else BACK_COUNTED
+            for name, items in txn.levels[at:]:
+                self.give_back(items, call.time, answer.time, counted)
+            txn.levels[at:] = [(call.arg, [])]
+            txn.failed = False
+        else:
+            self.work(txn, call, answer, txn.levels[-1][1])
+
+    @staticmethod
+    def find_level(txn: Txn, name: str) -> int:
+        """The innermost savepoint of this name."""
+        for at in range(len(txn.levels) - 1, 0, -1):
+            if txn.levels[at][0] == name:
+                return at
+        raise ValueError("%s has no savepoint %s" % (txn.name, name))
+
+    def fail(self, txn: Txn, call: history.Before,
+             answer: history.After) -> None:
+        """An error, which rolls the innermost subtransaction back at once."""
+        if answer.state in ("40001", "40P01"):
+            txn.serial_failure = True
+        counted = (not txn.failed and not txn.serial_failure and
+                   answer.state not in NOT_COUNTED)
+        self.work(txn, call, answer, txn.levels[-1][1])
+        self.give_back(txn.levels[-1][1], call.time, answer.time,
+                       BACK_COUNTED if counted else BACK)
+        txn.levels[-1] = (txn.levels[-1][0], [])
+        if call.op in ("rollback", "rollback_to"):
+            # How far it got is not known.
+            for name, items in txn.levels:
+                for item in items:
+                    item.low = min(item.low, call.time)
+        txn.failed = True
+        txn.last_good = call.time
+
+    def end(self, txn: Txn, call: history.Before,
+            answer: history.After) -> None:
+        """COMMIT or PREPARE TRANSACTION.
+
+        If it was cancelled before it began, the transaction is still open
+        and has failed, and so has the innermost of its subtransactions;
+        then what was done in others is held until a rollback that the
+        client need not tell of.
+        """
+        state = answer.state
+        lost = state == history.LOST or (answer.closed and
+                                         state != history.OK)
+        if txn.failed or not (lost or state == history.OK):
+            low = txn.last_good if lost else call.time
+            is_over = state == history.ROLLED_BACK or len(txn.levels) == 1
+            high = answer.time if is_over and not lost else NEVER
+            self.abort(txn, low, high, BACK)
+            return
+        del self.open[txn.name]
+        txn.items = [item for name, items in txn.levels for item in items]
+        txn.levels = ()
+        if call.op == "prepare":
+            txn.prepare_sent = call.time
+            txn.state = UNKNOWN if lost else PREPARED
+            if not lost:
+                txn.prepare_done = answer.time
+        else:
+            txn.commit_sent = call.time
+            txn.state = UNKNOWN if lost else COMMITTED
+            if not lost:
+                txn.commit_done = answer.time
+        low = txn.last_good if lost else call.time
+        for item in txn.items:
+            item.low = min(item.low, low)
+
+    def abort(self, txn: Txn, low: float, high: float, fate: int) -> None:
+        """The transaction has rolled back."""
+        for name, items in txn.levels:
+            self.give_back(items, low, high, fate)
+        txn.levels = ()
+        txn.state = ABORTED
+        del self.open[txn.name]
+
+    def lose(self, txn: Txn) -> None:
+        """The connection is lost, and COMMIT had not been sent."""
+        self.abort(txn, txn.last_good, NEVER, BACK)
+
+    @staticmethod
+    def give_back(items: Iterable[Held], low: float, high: float,
+                  fate: int) -> None:
+        """Undo what was done, between two times."""
+        for item in items:
+            item.fate = fate
+            item.low = min(item.low, low)
+            item.high = high
+
+    def note_failure(self, call: history.Before, answer: history.After,
+                     txn: Optional[Txn]) -> None:
+        """Keep calls that failed."""
+        if answer.state == history.OK or answer.time == NEVER:
+            return
+        self.run.failed_calls.append(FailedCall(
+            self.client, call, answer, txn is not None and txn.failed,
+            txn is not None and txn.isolated))
+
+    # What calls do
+
+    def work(self, txn: Txn, call: history.Before, answer: history.After,
+             items: list[Held]) -> None:
+        """Note what a call did, or may have done."""
+        op = call.op
+        if op in TAKES:
+            if answer.state == history.OK:
+                self.take(txn, call, answer, items)
+            elif answer.state not in NOTHING_TAKEN:
+                self.take_unseen(txn, call, answer)
+        elif op == "enqueue":
+            self.put(txn, call, answer, items)
+        elif op in SETTLES:
+            self.settle(txn, call, answer, items)
+        elif op == "effect":
+            for queue, value, effect in call.arg:
+                item = Effect(txn)
+                items.append(item)
+                self.run.message(queue, value).effects += (item,)
+        elif op == "remove":
+            self.remove(txn, call, answer, items)
+
+    def put(self, txn: Txn, call: history.Before, answer: history.After,
+            items: list[Held]) -> None:
+        """Messages sent."""
+        arg = call.arg
+        ids = answer.result if answer.state == history.OK else None
+        group = arg.get("group")
+        for at, value in enumerate(arg["values"]):
+            message = self.run.message(call.queue, value)
+            item = Put(txn, message, ids[at] if ids else None,
+                       group[at] if isinstance(group, list) else group)
+            message.puts += (item,)
+            items.append(item)
+
+    def take(self, txn: Txn, call: history.Before, answer: history.After,
+             items: list[Held]) -> None:
+        """Messages taken."""
+        got = answer.result["got"]
+        if not got:
+            return
+        run = self.run
+        at = answer.result.get("at")
+        if at and at[0] is not None:
+            run.note_clock(call.time, answer.time, at)
+        else:
+            at = None
+        arg = call.arg or {}
+        leased = call.op == "receive"
+        for position, (id, value, attempt, receipt, flags) in enumerate(got):
+            message = run.message(call.queue, value or "")
+            item = Delivery(txn, message, id)
+            item.client = self.client
+            item.call = call.n
+            item.position = position
+            item.of = len(got)
+            item.leased = leased
+            item.before = call.time
+            item.after = answer.time
+            # Kept here until all clocks have been looked at.
+            item.sure_end = at
+            item.attempt = attempt
+            item.receipt = receipt
+            item.flags = flags
+            item.waited = bool(arg.get("wait"))
+            item.lease = arg.get("lease")
+            items.append(item)
+            run.deliveries.append(item)
+            if not leased:
+                message.effects += (item,)
+            elif receipt in run.by_receipt:
+                run.same_receipts.append((run.by_receipt[receipt], item))
+            else:
+                run.by_receipt[receipt] = item
+
+    def take_unseen(self, txn: Txn, call: history.Before,
+                    answer: history.After) -> None:
+        """A take may have had messages even if nobody saw them."""
+        arg = call.arg or {}
+        end = answer.time
+        if answer.state == history.LOST:
+            end = min(end, call.time + (arg.get("wait") or 0))
+            end = max(end, call.time) + LOST_CALL_SLACK
+        txn.unseen = True
+        self.run.unseen.setdefault(call.queue, []).append((call.time, end))
+
+    def settle(self, txn: Txn, call: history.Before, answer: history.After,
+               items: list[Held]) -> None:
+        """Leases settled."""
+        item = Settle(txn)
+        item.op = sys.intern(call.op)
+        item.client = self.client
+        item.call = call.n
+        item.before = call.time
+        item.after = answer.time
+        item.state = answer.state
+        item.receipts = call.arg["receipts"]
+        item.lease = call.arg.get("lease") or 0.0
+        item.targets = []
+        items.append(item)
+        self.run.settles.append(item)
+
+    def remove(self, txn: Txn, call: history.Before, answer: history.After,
+               items: list[Held]) -> None:
+        """Messages purged or deleted."""
+        item = Removal(txn)
+        item.queue = call.queue
+        item.before = call.time
+        item.messages = []
+        if answer.state == history.OK:
+            for value in answer.result or ():
+                message = self.run.message(call.queue, value)
+                item.messages.append(message)
+                message.effects += (item,)
+        else:
+            txn.unseen = True
+        items.append(item)
+        self.run.removals.append(item)

@@ -1,0 +1,601 @@
+"""Faults: what a server, its operators and its clients' machines do to it.
+
+A schedule of faults follows from a seed alone, so that a run can be repeated:
+when which fault happens, and what is left to chance in it, as fractions.  The
+fractions are resolved when the fault happens (which of the sessions that there
+are by then), which is as far as a repetition can go with a server that does
+not run in step with us.
+
+Light faults come about every 0.75 s and heavy ones, those that make the server
+crash, every 12 s, so that clients get their work done in between; a test that
+only breaks things proves little.  How they are carried out is the business of
+injection.py; here is what they are.
+"""
+
+import os
+import random
+import signal
+import time
+from typing import Callable
+
+import psycopg2
+
+import instance
+from dba import Operator, first_column
+from injection import NOTICE_TIME, Engine, Failed, Fault, NotRun
+
+# How many cards of each kind are in the deck that a schedule is dealt from.
+# A deck rather than independent draws, so that a short run has them all.
+LIGHT = {
+    "terminate_backend": 5,
+    "cancel_backend": 6,
+    "terminate_burst": 2,
+    "cancel_burst": 3,
+    "terminate_worker": 2,
+    "terminate_leader": 1,
+    "pause_worker": 2,
+    "pause_client": 5,
+    "statement_timeout": 3,
+    "lock_timeout": 2,
+    "snapshot": 2,
+    "vacuum": 3,
+    "vacuum_full": 2,
+    "analyze": 1,
+    "reindex": 2,
+    "reindex_concurrently": 2,
+    "cluster_table": 1,
+    "fillfactor": 1,
+    "purge": 2,
+    "delete": 3,
+    "alter_queue": 3,
+    "pause_queue": 2,
+}
+HEAVY = {
+    "kill_backend": 2,
+    "kill_worker": 1,
+    "stop_immediate": 1,
+    "kill_postmaster": 1,
+    "full_disk": 1,
+}
+
+# Those that may take their time, because they wait for locks or read a whole
+# table, have a thread of their own.  Others go on meanwhile: a server that is
+# killed in the middle of a VACUUM FULL is worth having.
+SLOW = frozenset((
+    "vacuum", "vacuum_full", "analyze", "reindex", "reindex_concurrently",
+    "cluster_table", "fillfactor", "purge", "delete", "alter_queue"))
+
+# Once in a run that is long enough.
+PROMOTION_MIN_SECONDS = 120
+STANDBY = "standby"
+PROMOTION = "promotion"
+
+# A long run takes a second base backup, so that recoveries do not replay all
+# of it and the archive does not keep all of it.
+BACKUP_MIN_SECONDS = 900
+BACKUP = "backup"
+
+# Gaps between faults, in seconds.
+LIGHT_GAP = (0.4, 1.1)
+HEAVY_GAP = (10.0, 15.0)
+
+# The queues that faults act on; the others have their peace.
+QUEUES = ("orders", "parts", "stream")
+
+
+def schedule(seed: int, seconds: float, kinds=None) -> list[Fault]:
+    """The faults of a run, in the order of their times since its start.
+
+    kinds limits them to some names.  The result depends on the arguments and
+    on nothing else.
+    """
+    rng = random.Random("%s/faults" % seed)
+    faults = deal(rng, LIGHT, LIGHT_GAP, seconds - 0.5, kinds)
+    faults += deal(rng, HEAVY, HEAVY_GAP, seconds - 2, kinds)
+    if seconds >= PROMOTION_MIN_SECONDS:
+        for name, share in ((STANDBY, 0.5), (PROMOTION, 0.62)):
+            if kinds is None or PROMOTION in kinds:
+                at = seconds * (share + rng.uniform(0, 0.06))
+                faults.append(make_fault(rng, at, name))
+    if seconds >= BACKUP_MIN_SECONDS:
+        faults.append(make_fault(rng, seconds * 0.4, BACKUP))
+    return sorted(faults)
+
+
+def deal(rng: random.Random, cards: dict[str, int],
+         gap: tuple[float, float], end: float, kinds) -> list[Fault]:
+    """Deals faults from a deck that is shuffled anew when it is empty."""
+    full_deck = [name for name, number in sorted(cards.items())
+                 for _ in range(number)
+                 if kinds is None or name in kinds]
+    faults = []
+    deck: list[str] = []
+    at = rng.uniform(*gap) / 2
+    while full_deck and at < end:
+        if not deck:
+            deck = full_deck[:]
+            rng.shuffle(deck)
+        faults.append(make_fault(rng, at, deck.pop()))
+        at += rng.uniform(*gap)
+    return faults
+
+
+def make_fault(rng: random.Random, at: float, name: str) -> Fault:
+    """A fault with all that chance has a say in.
+
+    Each fault uses of it what it needs: which one it hits, how long or how
+    hard, and two more.
+    """
+    return Fault(round(at, 3), name, {
+        key: round(rng.random(), 4)
+        for key in ("which", "how_long", "how", "more")})
+
+
+def between(low: float, high: float, fraction: float) -> float:
+    return low + (high - low) * fraction
+
+
+def pick(choices, fraction: float):
+    """The element of a sequence that a fraction below 1 stands for."""
+    return choices[int(fraction * len(choices))]
+
+
+class Injector(Engine):
+    """Carries out a schedule: a method for each fault, named like it.
+
+    A fault returns what is to be noted of it, or None if it notes itself.
+    """
+
+    slow_kinds = SLOW
+
+    def __init__(self, run_dir: str, cluster, shared, faults: list[Fault],
+                 client_pids: list[int]):
+        super().__init__(run_dir, cluster, shared, faults)
+        self.client_pids = list(client_pids)
+        self.stopped_workers: list[int] = []
+        self.operator = Operator(run_dir)
+        self.settings = self.read_settings()
+
+    def clear_way(self) -> None:
+        """Removes what keeps the server down, or clients from work."""
+        self.set_timeouts(0, 0)
+        self.remove_ballast()
+        self.operator.close()
+
+    def restore(self) -> None:
+        """Makes the queues what they were when they were created."""
+        deadline = time.monotonic() + instance.PATIENCE
+        while True:
+            try:
+                for queue in QUEUES:
+                    self.alter(queue, 1, 1, 1)
+                    self.execute("SELECT queue.resume(%s)", (table(queue),))
+                self.drop_invalid_indexes()
+                return
+            except psycopg2.Error:
+                # Some client may have a table locked for a while.
+                if time.monotonic() > deadline:
+                    raise
+
+    # Sessions
+
+    def terminate_backend(self, which, how, **_) -> dict:
+        """Ends the session of a client."""
+        return self.signal_session("pg_terminate_backend", which, how)
+
+    def cancel_backend(self, which, how, **_) -> dict:
+        """Cancels what a client's session is doing."""
+        return self.signal_session("pg_cancel_backend", which, how)
+
+    def signal_session(self, function: str, which: float,
+                       how: float) -> dict:
+        pid, client = pick(self.sessions(busy=how < 0.7), which)
+        self.execute("SELECT %s(%%s)" % function, (pid,))
+        return {"pid": pid, "client": client}
+
+    def terminate_burst(self, which, how, **_) -> dict:
+        """Ends many sessions at once."""
+        return self.signal_many("pg_terminate_backend", which, how)
+
+    def cancel_burst(self, which, how, how_long, **_) -> dict:
+        """Cancels what many sessions do, several times in a row."""
+        number = 0
+        for _ in range(int(between(2, 12, how_long))):
+            number += self.signal_many("pg_cancel_backend", which,
+                                       how)["number"]
+            time.sleep(0.02)
+        return {"number": number}
+
+    def signal_many(self, function: str, which: float, how: float) -> dict:
+        sessions = self.sessions(busy=False)
+        share = between(0.3, 1, how)
+        rng = random.Random(which)
+        pids = [pid for pid, _ in sessions if rng.random() < share]
+        self.execute("SELECT %s(pid) FROM unnest(%%s::int[]) pid" % function,
+                     (pids,))
+        return {"number": len(pids)}
+
+    def statement_timeout(self, how, how_long, **_) -> None:
+        """Statements of clients may not last for more than some ms."""
+        self.set_timeouts(int(between(1, 15, how * how)), 0)
+        self.lasting(between(0.3, 1.5, how_long), "statement_timeout",
+                     {"ms": self.shared.statement_timeout_ms},
+                     lambda: self.set_timeouts(0, 0))
+
+    def lock_timeout(self, how, how_long, **_) -> None:
+        """Clients may not wait for a lock for more than some ms."""
+        self.set_timeouts(0, int(between(1, 10, how)))
+        self.lasting(between(0.5, 2, how_long), "lock_timeout",
+                     {"ms": self.shared.lock_timeout_ms},
+                     lambda: self.set_timeouts(0, 0))
+
+    def set_timeouts(self, statement: int, lock: int) -> None:
+        self.shared.statement_timeout_ms = statement
+        self.shared.lock_timeout_ms = lock
+
+    def pause_client(self, which, how_long, **_) -> None:
+        """Stops a client process for longer than its lease."""
+        if not self.client_pids:
+            raise NotRun("there are no clients")
+        pid = pick(self.client_pids, which)
+        signal_client(pid, signal.SIGSTOP)
+        self.lasting(between(0.8, 4, how_long), "pause_client", {"pid": pid},
+                     lambda: signal_client(pid, signal.SIGCONT))
+
+    def snapshot(self, how_long, **_) -> None:
+        """Holds an old snapshot open, so that nothing is vacuumed."""
+        connection = self.cluster.connect()
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT count(*) FROM stress.sent")
+        self.lasting(between(1, 8, how_long), "snapshot", {},
+                     connection.close)
+
+    # Processes of the extension
+
+    def terminate_worker(self, **_) -> dict:
+        """Ends the worker; the leader starts another."""
+        pid = self.process_of("queue worker")
+        self.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        return {"pid": pid, "worker": True}
+
+    def terminate_leader(self, **_) -> dict:
+        """Ends the leader; the postmaster starts another."""
+        pid = self.process_of("queue leader")
+        self.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        return {"pid": pid, "worker": True}
+
+    def pause_worker(self, how_long, **_) -> None:
+        """Stops the worker for a while, whatever it is doing."""
+        pid = self.process_of("queue worker")
+        self.send_signal(pid, signal.SIGSTOP)
+        self.stopped_workers.append(pid)
+        self.lasting(between(0.3, 3, how_long), "pause_worker",
+                     {"pid": pid, "worker": True},
+                     lambda: self.send_signal(pid, signal.SIGCONT))
+
+    def continue_workers(self) -> None:
+        """Lets stopped workers go on, before the server goes down.
+
+        A process that is stopped does not notice that; the postmaster would
+        wait for it, and so would we.
+        """
+        for pid in self.stopped_workers:
+            self.send_signal(pid, signal.SIGCONT)
+        self.stopped_workers.clear()
+
+    # What administrators do to tables
+
+    def vacuum(self, which, how, **_) -> dict:
+        """VACUUM of a table, sometimes freezing everything."""
+        options = "(FREEZE) " if how < 0.3 else ""
+        return self.maintain("VACUUM %s{table}" % options, which)
+
+    def vacuum_full(self, which, **_) -> dict:
+        """VACUUM FULL: the table gets a new file, its rows new places."""
+        return self.maintain("VACUUM FULL {table}", which)
+
+    def analyze(self, which, **_) -> dict:
+        """ANALYZE of a table."""
+        return self.maintain("ANALYZE {table}", which)
+
+    def reindex(self, which, **_) -> dict:
+        """REINDEX of a table."""
+        return self.maintain("REINDEX TABLE {table}", which)
+
+    def reindex_concurrently(self, which, **_) -> dict:
+        """REINDEX CONCURRENTLY; if it fails it leaves an index behind.
+
+        The next one removes it, so that queues are used with such an index
+        for a while.
+        """
+        self.drop_invalid_indexes()
+        return self.maintain("REINDEX TABLE CONCURRENTLY {table}", which)
+
+    def cluster_table(self, which, **_) -> dict:
+        """CLUSTER of a queue on its primary key."""
+        name = table(pick(QUEUES, which))
+        self.execute("CLUSTER %s USING %s_pkey"
+                     % (name, name.split(".")[1]))
+        return {"table": name}
+
+    def fillfactor(self, which, how, **_) -> dict:
+        """ALTER TABLE SET (fillfactor), which a queue table may have."""
+        percent = int(between(50, 100, how))
+        return self.maintain("ALTER TABLE {table} SET (fillfactor = %d)"
+                             % percent, which, QUEUES)
+
+    def maintain(self, command: str, which: float,
+                 tables: tuple[str, ...] = ()) -> dict:
+        """Runs a command on a queue, its dead letters or the leases."""
+        if not tables:
+            tables = QUEUES + ("orders_dead", "parts_dead", "lease")
+        name = table(pick(tables, which))
+        self.execute(command.format(table=name))
+        return {"table": name}
+
+    def drop_invalid_indexes(self) -> None:
+        """Removes what a REINDEX CONCURRENTLY that failed left behind."""
+        for index, in self.execute(
+                "SELECT indexrelid::regclass::text FROM pg_index"
+                " WHERE NOT indisvalid"):
+            self.execute("DROP INDEX IF EXISTS %s" % index)
+
+    # What administrators do to queues
+
+    def alter_queue(self, which, how, how_long, more, **_) -> dict:
+        """Changes settings of a queue under traffic."""
+        queue = pick(QUEUES, which)
+        factors = [round(between(0.5, 2, fraction), 2)
+                   for fraction in (how, how_long, more)]
+        self.alter(queue, *factors)
+        return {"queue": queue, "factors": factors}
+
+    def alter(self, queue: str, lease: float, delay: float,
+              max_delay: float) -> None:
+        """Gives a queue so many times the settings that it began with."""
+        settings = self.settings[queue]
+        self.execute(
+            "SELECT queue.alter_queue(%s, lease => %s * %s,"
+            " retry_delay => %s * %s, retry_max_delay => %s * %s)",
+            (table(queue), settings[0], lease, settings[1], delay,
+             settings[2], max_delay))
+
+    def read_settings(self) -> dict[str, tuple]:
+        """Settings of the queues as they were created."""
+        return {name: tuple(settings) for name, *settings in self.execute(
+            "SELECT c.relname, lease, retry_delay, retry_max_delay"
+            "  FROM queue.queue q JOIN pg_class c ON c.oid = q.queue")}
+
+    def pause_queue(self, which, how, how_long, **_) -> dict:
+        """Closes one end of a queue, or both, for a moment."""
+        name = table(pick(QUEUES, which))
+        self.execute("SELECT queue.pause(%s, enqueue => %s, dequeue => %s)",
+                     (name, how < 0.7, how > 0.3))
+        time.sleep(between(0.02, 0.3, how_long))
+        self.execute("SELECT queue.resume(%s)", (name,))
+        return {"queue": name}
+
+    def purge(self, which, **_) -> dict:
+        """Purges a queue, and notes in the ledger what is gone.
+
+        In one snapshot, which tells the messages that this transaction
+        deleted from those that somebody else did meanwhile.
+        """
+        queue = pick(QUEUES, which)
+        operator = self.operator
+        content = "SELECT payload ->> 'v' FROM %s" % table(queue)
+        try:
+            operator.begin(self.cluster, "REPEATABLE READ")
+            before = operator.call("business", content, read=first_column)
+            gone: list[str] = []
+            said_gone: list[int] = []
+
+            def what_is_gone(cursor) -> list[str]:
+                said = cursor.fetchone()[0]
+                cursor.execute(content)
+                left = set(first_column(cursor))
+                gone.extend(v for v in before if v not in left)
+                said_gone.append(said)
+                return gone
+
+            operator.call("remove", "SELECT queue.purge(%s)", (table(queue),),
+                          queue, "purge", what_is_gone)
+            self.note_in_ledger(queue, gone, "purged")
+            if said_gone != [len(gone)]:
+                operator.end("rollback")
+                raise Failed("purge of %s says %d, but %d are gone"
+                             % (queue, said_gone[0], len(gone)))
+            operator.end("commit")
+        finally:
+            operator.close()
+        return {"queue": queue, "number": len(gone)}
+
+    def delete(self, which, how, how_long, more, **_) -> dict:
+        """Deletes some messages with a plain DELETE, as owners may."""
+        queue = pick(QUEUES, which)
+        operator = self.operator
+        try:
+            operator.begin(self.cluster, "READ COMMITTED")
+            gone = operator.call(
+                "remove",
+                "DELETE FROM {0} WHERE id IN"
+                " (SELECT id FROM {0} ORDER BY id OFFSET %s LIMIT %s"
+                " FOR UPDATE SKIP LOCKED) RETURNING payload ->> 'v'"
+                .format(table(queue)),
+                (int(between(0, 30, more)), int(between(1, 8, how))),
+                queue, "delete", first_column)
+            self.note_in_ledger(queue, gone, "deleted")
+            operator.end("rollback" if how_long < 0.2 else "commit")
+        finally:
+            operator.close()
+        return {"queue": queue, "number": len(gone)}
+
+    def note_in_ledger(self, queue: str, values: list[str],
+                       effect: str) -> None:
+        operator = self.operator
+        operator.call(
+            "effect",
+            "INSERT INTO stress.ledger SELECT %s, v, %s, %s"
+            " FROM unnest(%s::text[]) v",
+            (queue, operator.txn, effect, values),
+            arg=[[queue, value, effect] for value in values])
+
+    # The server
+
+    def kill_backend(self, which, how, **_) -> dict:
+        """kill -9 of a client's backend: the server restarts itself."""
+        pid, client = pick(self.sessions(busy=how < 0.7), which)
+        return {"pid": pid, "client": client, **self.kill(pid)}
+
+    def kill_worker(self, **_) -> dict:
+        """kill -9 of the worker, which is just as bad."""
+        pid = self.process_of("queue worker")
+        return {"pid": pid, "worker": True, **self.kill(pid)}
+
+    def kill(self, pid: int) -> dict:
+        """Kills a process, and waits until the server has come back."""
+        self.continue_workers()
+        running = self.cluster.server
+        offset = running.log_size()
+        running.victims.add(pid)
+        blow = time.monotonic()
+        self.send_signal(pid, signal.SIGKILL)
+        # The process may have ended a moment ago.
+        crashed = running.wait_crash(offset, NOTICE_TIME)
+        self.bring_up()
+        return {"blow": blow, "crash": crashed}
+
+    def stop_immediate(self, how_long, **_) -> dict:
+        """An immediate stop, and a start."""
+        return self.go_down(lambda: self.cluster.stop("immediate"), how_long)
+
+    def kill_postmaster(self, how_long, **_) -> dict:
+        """kill -9 of the postmaster, and a start by the operator."""
+        return self.go_down(self.cluster.kill_postmaster, how_long)
+
+    def go_down(self, action: Callable[[], None], how_long: float) -> dict:
+        self.continue_workers()
+        blow = time.monotonic()
+        action()
+        time.sleep(between(0, 0.5, how_long))
+        self.bring_up()
+        return {"blow": blow, "crash": True}
+
+    def full_disk(self, how_long, **_) -> dict:
+        """Leaves no room for WAL; servers do not survive that."""
+        if self.cluster.wal_disk() is None:
+            raise NotRun("WAL has no small file system of its own")
+        self.continue_workers()
+        running = self.cluster.server
+        offset = running.log_size()
+        running.disk_was_full = True
+        blow = time.monotonic()
+        self.fill_disk()
+        self.use_up_wal(time.monotonic() + between(1, 3, how_long))
+        self.remove_ballast()
+        # A process may just be dying of it.
+        crashed = running.wait_crash(offset, 0.5)
+        self.bring_up()
+        self.unread_log()
+        return {"blow": blow, "crash": crashed, "worker": True}
+
+    def ballast(self) -> str:
+        return os.path.join(self.cluster.wal_disk(), "ballast")
+
+    def fill_disk(self) -> None:
+        """Takes all the room, to the last kB."""
+        with open(self.ballast(), "wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 10):
+                block = bytes(size)
+                try:
+                    while file.write(block) == size:
+                        pass
+                except OSError:
+                    pass
+
+    def use_up_wal(self, until: float) -> None:
+        """Goes on to new WAL segments, as more traffic would."""
+        while time.monotonic() < until:
+            try:
+                self.execute("SELECT pg_switch_wal()")
+            except psycopg2.Error:
+                pass
+            self.is_stopping.wait(0.1)
+
+    def remove_ballast(self) -> None:
+        if self.cluster.wal_disk() is not None:
+            try:
+                os.remove(self.ballast())
+            except FileNotFoundError:
+                pass
+
+    # Standby
+
+    def backup(self, **_) -> dict:
+        """Takes a base backup in the place of the first."""
+        if self.cluster.backup_end is None:
+            raise NotRun("nobody wants a base backup")
+        self.cluster.base_backup()
+        return {}
+
+    def standby(self, **_) -> dict:
+        """Adds a standby."""
+        self.await_slow()
+        self.cluster.add_standby()
+        return {}
+
+    def promotion(self, how, how_long, **_) -> dict | None:
+        """The standby becomes synchronous, and then takes over.
+
+        A commit that waits for the standby and is cancelled is answered like
+        one that has been replicated, with no more than a warning.  So nothing
+        cancels anybody while commits wait, nor is there anybody left then who
+        was told to cancel himself.
+        """
+        if self.cluster.standby is None:
+            raise NotRun("there is no standby")
+        began = time.monotonic()
+        self.await_slow()
+        self.undo_all()
+        self.set_timeouts(0, 0)
+        self.await_transactions()
+        self.cluster.start_synchronous()
+        self.is_stopping.wait(between(1, 4, how_long))
+        self.note(began, "synchronous", {})
+        began = time.monotonic()
+        kill = how < 0.5
+        self.cluster.promote_standby(kill)
+        self.shared.port = self.cluster.port
+        self.note(began, "promotion", {
+            "crash": True, "worker": True, "kill": kill,
+            "switch": instance.lsn_text(self.cluster.promotions[-1])})
+        return None
+
+    def await_transactions(self) -> None:
+        """Waits for transactions that may have a timeout set, or ends them."""
+        began = self.execute("SELECT clock_timestamp()")[0][0]
+        older = (" FROM pg_stat_activity WHERE usename = 'stress'"
+                 " AND backend_type = 'client backend'"
+                 " AND xact_start < %s + interval '0.2 s'")
+
+        def none_left() -> bool:
+            return not self.execute("SELECT pid" + older, (began,))
+
+        time.sleep(0.3)
+        if not instance.wait_until(none_left, 2, 0.1):
+            self.execute("SELECT pg_terminate_backend(pid)" + older,
+                         (began,))
+
+
+def signal_client(pid: int, number: int) -> None:
+    """Sends a signal to the process of a client, which may have ended."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def table(name: str) -> str:
+    """The name of a table with its schema."""
+    return ("queue." if name == "lease" else "stress.") + name

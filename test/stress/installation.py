@@ -1,0 +1,75 @@
+"""An installation of PostgreSQL for the stress test alone.
+
+The stress test runs a build with assertions, and for the mutants one with a
+bug.  Neither should ever be what the machine's other servers load, so nothing
+is installed where they look: PostgreSQL finds its libraries and its share
+directory relative to its programs, and a copy of the three directories is an
+installation of its own.
+"""
+
+import os
+import shutil
+import subprocess
+
+
+class BuildError(Exception):
+    """The extension could not be built."""
+
+
+class Installation:
+    """A copy of PostgreSQL in a directory, and a build of the extension.
+
+    tree is a copy of the sources, which builds are made in.
+    """
+
+    def __init__(self, directory: str, tree: str):
+        self.root = os.path.join(os.path.abspath(directory), "root")
+        self.tree = tree
+        self.pg_config = os.environ.get("PG_CONFIG", "pg_config")
+
+    @property
+    def bindir(self) -> str:
+        """Where the programs are."""
+        return self._place("--bindir")
+
+    def make(self) -> None:
+        """Copies PostgreSQL, unless that was done before."""
+        if os.path.exists(self.root):
+            return
+        for option in ("--bindir", "--pkglibdir", "--sharedir"):
+            original = self._ask(option)
+            if not os.path.exists(self._place(option)):
+                shutil.copytree(original, self._place(option),
+                                ignore=shutil.ignore_patterns("bitcode"))
+
+    def build(self, mutant: int | None = None) -> None:
+        """Builds the extension and installs it here.
+
+        With assertions, and with the bug of this number if there is one.
+        """
+        switches = ["ASSERT=1", "WERROR=1", "with_llvm=no",
+                    "PG_CONFIG=" + self.pg_config]
+        if mutant is not None:
+            switches.append("QUEUE_MUTANT=%d" % mutant)
+        self._make(["clean"] + switches)
+        self._make(["-j%d" % (os.cpu_count() or 1), "all"] + switches)
+        self._make(["install", "DESTDIR=" + self.root] + switches)
+
+    def _make(self, arguments: list[str]) -> None:
+        environment = {name: value for name, value in os.environ.items()
+                       if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+        done = subprocess.run(
+            ["make", "-s", "-C", self.tree] + arguments, env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode != 0:
+            raise BuildError("make %s failed:\n%s"
+                             % (" ".join(arguments), done.stdout))
+
+    def _place(self, option: str) -> str:
+        return self.root + self._ask(option)
+
+    def _ask(self, option: str) -> str:
+        return subprocess.run(
+            [self.pg_config, option], stdout=subprocess.PIPE, text=True,
+            check=True).stdout.strip()

@@ -1,0 +1,159 @@
+"""Checks the checker: plants bugs, one at a time, and looks who notices.
+
+    mutants.py --dir DIR [--wal-dir DIR] [NUMBER...]
+
+src/mutant.h lists the bugs and which properties must catch them.  For each of
+them the extension is built with it, a short run of the stress test is made,
+and the properties that were violated are compared with those named there.  A
+bug that none of them caught gets a second, longer run with another seed, as a
+developer would do who is in doubt; the table says so.
+
+Before all that the same short run is made without a bug, which has to pass.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from installation import BuildError, Installation
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HEADER = os.path.join(HERE, "..", "..", "src", "mutant.h")
+
+# A line of the list: "QUEUE_MUTANT_NAME = 7,	/* what it does: property */"
+LINE = re.compile(r"QUEUE_MUTANT_(\w+) = (\d+),?\s*/\*\s*(.*?):\s*([\w, ]+?)"
+                  r"\s*\*/", re.DOTALL)
+
+# Length of the first and the second run, in seconds.
+RUNS = (20, 60)
+
+FIRST_SEED = 1
+
+
+class Mutant(NamedTuple):
+    """One planted bug."""
+
+    number: int
+    name: str
+    meaning: str
+    properties: list[str]
+
+
+def read_mutants() -> list[Mutant]:
+    """The list in src/mutant.h."""
+    with open(HEADER, encoding="utf-8") as file:
+        text = file.read()
+    return [Mutant(int(number), name.lower(),
+                   re.sub(r"[\s*]+", " ", meaning).strip(),
+                   [prop.strip() for prop in properties.split(",")])
+            for name, number, meaning, properties in LINE.findall(text)]
+
+
+def stress(arguments: argparse.Namespace, bindir: str, seconds: int,
+           seed: int, log: str) -> dict | None:
+    """Makes a run; its results, None if it could not be carried out."""
+    directory = os.path.join(arguments.dir, "mutant")
+    shutil.rmtree(directory, ignore_errors=True)
+    os.mkdir(directory)
+    command = [sys.executable, os.path.join(HERE, "stress.py"), "--short",
+               "--dir", directory, "--bindir", bindir, "--keep",
+               "--prefixes", "0", "--seconds", str(seconds),
+               "--seed", str(seed)]
+    if arguments.wal_dir is not None:
+        # A tmpfs is empty for each server that is made.
+        for name in os.listdir(arguments.wal_dir):
+            shutil.rmtree(os.path.join(arguments.wal_dir, name))
+        command += ["--wal-dir", arguments.wal_dir]
+    with open(log, "w", encoding="utf-8") as output:
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output,
+                       stderr=subprocess.STDOUT, check=False)
+    try:
+        with open(os.path.join(directory, "run", "results.json"),
+                  encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+
+
+def describe(violated: dict[str, int]) -> str:
+    """Names and numbers of what was violated, the most frequent first."""
+    return ", ".join("%s %d" % (name, count) for name, count in
+                     sorted(violated.items(), key=lambda item: -item[1]))
+
+
+def try_mutant(arguments: argparse.Namespace, installation: Installation,
+               mutant: Mutant) -> bool:
+    """Plants one bug; whether it was caught by name."""
+    started = time.monotonic()
+    installation.build(mutant.number)
+    caught: list[str] = []
+    seen = ""
+    for attempt, seconds in enumerate(RUNS, 1):
+        log = os.path.join(arguments.dir, "mutant-%d.%d.log"
+                           % (mutant.number, attempt))
+        results = stress(arguments, installation.bindir, seconds,
+                         FIRST_SEED + attempt - 1, log)
+        if results is None:
+            seen = "the run could not be carried out, see " + log
+            continue
+        caught = [prop for prop in mutant.properties
+                  if prop in results["violated"]]
+        seen = describe(results["violated"])
+        if caught:
+            break
+    verdict = "caught" if caught else "NOT CAUGHT"
+    if caught and attempt > 1:
+        verdict += " by a run of %d s" % seconds
+    print("%3d %-28s %s (%.0f s)" % (mutant.number, mutant.name, verdict,
+                                     time.monotonic() - started))
+    print("      expected: %s" % ", ".join(mutant.properties))
+    print("      violated: %s" % (seen or "nothing"))
+    return bool(caught)
+
+
+def main() -> int:
+    """Tries the mutants that were asked for, or all; the exit status."""
+    parser = argparse.ArgumentParser(description="Checks the checker.")
+    parser.add_argument("--dir", required=True,
+                        help="where builds, servers and history go")
+    parser.add_argument("--wal-dir",
+                        help="directory for the WAL on a small file system")
+    parser.add_argument("number", nargs="*", type=int,
+                        help="which mutants; all without any")
+    arguments = parser.parse_args()
+    mutants = [mutant for mutant in read_mutants()
+               if not arguments.number or mutant.number in arguments.number]
+    installation = Installation(arguments.dir, os.path.join(HERE, "..", ".."))
+    installation.make()
+    missed = []
+    try:
+        installation.build()
+        log = os.path.join(arguments.dir, "mutant-0.log")
+        results = stress(arguments, installation.bindir, RUNS[0], FIRST_SEED,
+                         log)
+        if results is None or results["violated"] or results["trouble"]:
+            print("without a bug the run does not pass: %s" % results)
+            with open(log, encoding="utf-8") as file:
+                print(file.read())
+            return 1
+        for mutant in mutants:
+            if not try_mutant(arguments, installation, mutant):
+                missed.append(mutant.name)
+    except BuildError as error:
+        print(error)
+        return 2
+    print("\n%d passed, %d failed" % (len(mutants) - len(missed),
+                                      len(missed)))
+    if missed:
+        print("not caught: " + ", ".join(missed))
+    return 1 if missed or not mutants else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+-- What the stress test works on: queues, and the tables of the business that
+-- uses them.  Run once, by a superuser, in the database of the test.
+--
+-- The business tables say what really happened.  A producer writes a row of
+-- "sent" for each message in the transaction that enqueues it, a consumer a
+-- row of "ledger" in the transaction that consumes it, so after any crash the
+-- two tables and the queues tell the whole truth about what was committed.
+-- No constraint keeps a second row out: a message that has an effect twice
+-- must leave two rows to be found.
+
+CREATE EXTENSION IF NOT EXISTS queue;
+CREATE EXTENSION IF NOT EXISTS amcheck;
+
+-- Clients are ordinary users, who own what they work on.
+CREATE ROLE stress LOGIN;
+ALTER ROLE stress SET search_path = stress, public;
+-- A function in FROM is thought to return a thousand rows, which makes a short
+-- query look as if it was worth to be compiled.
+ALTER ROLE stress SET jit = off;
+CREATE SCHEMA stress AUTHORIZATION stress;
+
+SET SESSION AUTHORIZATION stress;
+SET search_path = stress, public;
+
+-- Short leases and delays: what takes minutes in life should happen a hundred
+-- times in a run.
+SELECT queue.create_queue('orders', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+SELECT queue.create_queue('parts', lease => '1 s', max_attempts => 3,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+
+-- Read by one consumer, whose messages must come in order, and never die.
+SELECT queue.create_queue('stream', lease => '2 s', max_attempts => 0,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+
+-- For the probes, after all else has come to rest.
+SELECT queue.create_queue('calm', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+
+CREATE TABLE sent (queue text, value text, txn text);
+CREATE TABLE ledger (queue text, value text, txn text, effect text);
+
+-- Consumers look for the row of each message that they get.
+CREATE INDEX sent_value ON sent (value);
+
+RESET search_path;
+RESET SESSION AUTHORIZATION;

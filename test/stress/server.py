@@ -1,0 +1,282 @@
+"""The server of the stress test, as clients see it.
+
+A Cluster is a port that is served: at one time by this data directory, and
+after a promotion by another.  It has what belongs to a server that is run
+seriously, an archive of its WAL, a base backup and for some time a standby,
+because each of them is a way in which a queue can come to be somewhere else
+than it was.
+"""
+
+import glob
+import os
+import re
+import shutil
+import threading
+import time
+
+import psycopg2.extensions
+
+from instance import (DATABASE, PATIENCE, Server, ServerError, lsn_number,
+                      lsn_text, wait_until)
+
+# What the stress test needs beside test/queue.conf.  Commits wait for
+# everything that PostgreSQL's durability asks for except for the disk itself:
+# processes die here, the operating system does not.
+SETTINGS = {
+    "max_connections": "100",
+    "max_prepared_transactions": "50",
+    "wal_level": "replica",
+    "wal_compression": "on",
+    "max_wal_senders": "5",
+    "wal_keep_size": "32MB",
+    "wal_retrieve_retry_interval": "200ms",
+    "min_wal_size": "16MB",
+    "max_wal_size": "64MB",
+    "checkpoint_timeout": "60s",
+    "restart_after_crash": "on",
+    "hot_standby": "on",
+    "autovacuum_naptime": "5s",
+    "log_checkpoints": "off",
+    # Clients fail on purpose all the time, and their statements are long.
+    "log_min_error_statement": "panic",
+}
+
+
+class Cluster:
+    """A server as clients see it, with its archive, backup and standby.
+
+    directory gets all of it: the data directories, logs, sockets, archived
+    WAL and the base backup.  wal_dir is a directory on a small file system
+    of its own that fault injection can fill.  settings are added to those of
+    the test.
+    """
+
+    def __init__(self, directory: str, bindir: str,
+                 wal_dir: str | None = None,
+                 settings: dict[str, str] | None = None):
+        self.directory = os.path.abspath(directory)
+        self.bindir = bindir
+        self.wal_dir = wal_dir
+        self.archive = os.path.join(self.directory, "archive")
+        self.backup = os.path.join(self.directory, "backup")
+        # WAL positions between which a recovery can stop.
+        self.backup_end: int | None = None
+        # Where the timeline of each promotion begins.
+        self.promotions: list[int] = []
+        self.standby: Server | None = None
+        # Servers that were replaced by a standby; their logs still count.
+        self.former: list[Server] = []
+        # A thread that injects faults must not start what was given up.
+        self.life = threading.Lock()
+        self.is_given_up = False
+        os.makedirs(self.archive, mode=0o700, exist_ok=True)
+        # To overwrite is right: a crash may come between the end of the
+        # command and the note that the segment is archived.
+        copy = os.path.join(self.archive, "%f")
+        self.server = Server(self.directory, bindir, {
+            **SETTINGS,
+            "archive_mode": "on",
+            "archive_command":
+                'cp "%%p" "%s.tmp" && mv "%s.tmp" "%s"' % (copy, copy, copy),
+            **(settings or {})})
+        self.restore_command = ('test -f "%s" && cp "%s" "%%p"'
+                                % (copy, copy))
+
+    # What is as with a plain server
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
+    def log(self) -> str:
+        return self.server.log
+
+    def start(self) -> None:
+        """Starts the server, making its data directory first if need be."""
+        with self.life:
+            if self.is_given_up:
+                raise ServerError("the server was stopped for good")
+            server = self.server
+            if not os.path.exists(os.path.join(server.data, "PG_VERSION")):
+                wal = self.wal_dir and os.path.join(self.wal_dir, "pg_wal")
+                server.initdb(wal)
+            server.start()
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stops the server; "immediate" is a crash without kill -9."""
+        self.server.stop(mode)
+
+    def stop_all(self) -> None:
+        """Stops all for good, whatever state it is in."""
+        with self.life:
+            self.is_given_up = True
+            for server in [self.standby, self.server]:
+                if server is not None:
+                    try:
+                        server.stop("immediate")
+                    except ServerError:
+                        server.kill_postmaster()
+
+    def kill_postmaster(self) -> None:
+        """Kills the postmaster and then its orphans, as operators do."""
+        self.server.kill_postmaster()
+
+    def wait_ready(self, timeout: float = PATIENCE) -> None:
+        """Waits until the server accepts connections."""
+        self.server.wait_ready(timeout)
+
+    def postmaster_pid(self) -> int | None:
+        return self.server.postmaster_pid()
+
+    def connect(self, dbname: str = DATABASE
+                ) -> psycopg2.extensions.connection:
+        """A connection of the superuser, in autocommit mode."""
+        return self.server.connect(dbname)
+
+    def query(self, sql: str, arguments=None) -> list[tuple]:
+        """The rows of one query, on a connection of its own."""
+        return self.server.query(sql, arguments)
+
+    def log_problems(self) -> list[str]:
+        """Lines of all logs that no fault explains."""
+        servers = self.former + [self.server]
+        if self.standby is not None:
+            servers.append(self.standby)
+        return [line for server in servers for line in server.log_problems()]
+
+    # Full disk
+
+    def wal_disk(self) -> str | None:
+        """The small file system with the WAL, if the WAL is on one."""
+        return None if self.former else self.wal_dir
+
+    # Backup and recovery
+
+    def copy_server(self, directory: str) -> None:
+        """Takes a base backup of the running server."""
+        self.server.program(
+            "pg_basebackup", "-D", directory, "-h", self.server.directory,
+            "-p", str(self.port), "-U", "postgres", "-X", "stream",
+            "--checkpoint=fast", "--no-sync", timeout=2 * PATIENCE)
+
+    def base_backup(self) -> None:
+        """Takes the base backup that restore() starts from.
+
+        It replaces an earlier one, and WAL older than it is removed from the
+        archive.
+        """
+        fresh = self.backup + ".new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        self.copy_server(fresh)
+        shutil.rmtree(self.backup, ignore_errors=True)
+        os.rename(fresh, self.backup)
+        self.backup_end = self.wal_position()
+        with open(os.path.join(self.backup, "backup_label"),
+                  encoding="utf-8") as file:
+            start = re.search(r"^START WAL LOCATION: .* \(file (\w+)\)",
+                              file.read(), re.MULTILINE)
+        self.server.program("pg_archivecleanup", self.archive,
+                            start.group(1))
+
+    def wal_position(self) -> int:
+        """Where the next WAL record goes."""
+        return lsn_number(
+            self.query("SELECT pg_current_wal_insert_lsn()::text")[0][0])
+
+    def archive_all(self) -> int:
+        """Waits until all WAL is archived, and returns where it ends."""
+        end = self.wal_position()
+        # The first record makes sure that there is something to switch from.
+        self.query("SELECT pg_create_restore_point('end')")
+        segment, = self.query(
+            "SELECT pg_walfile_name(pg_switch_wal())")[0]
+        path = os.path.join(self.archive, segment)
+        if not wait_until(lambda: os.path.exists(path), PATIENCE, 0.1):
+            raise self.server.trouble("%s is not archived" % segment)
+        return end
+
+    def restore(self, target_lsn: int, directory: str) -> "Cluster":
+        """Recovers the base backup to a WAL position, and promotes it."""
+        copy = Cluster(directory, self.bindir)
+        server = copy.server
+        shutil.rmtree(server.data, ignore_errors=True)
+        shutil.copytree(self.backup, server.data, symlinks=True)
+        os.chmod(server.data, 0o700)
+        server.settings.update(
+            archive_mode="off", restore_command=self.restore_command,
+            recovery_target_lsn=lsn_text(target_lsn),
+            recovery_target_timeline="latest",
+            recovery_target_action="promote")
+        open(os.path.join(server.data, "recovery.signal"), "wb").close()
+        try:
+            server.start()
+            server.wait_promoted(10 * PATIENCE)
+        except ServerError:
+            copy.stop_all()
+            raise
+        return copy
+
+    # Standby
+
+    def add_standby(self) -> None:
+        """Makes a standby, which streams from the server.
+
+        Commits do not wait for it before start_synchronous().
+        """
+        standby = Server(os.path.join(self.directory, "standby"), self.bindir,
+                         self.server.settings)
+        self.copy_server(standby.data)
+        standby.settings.update(
+            restore_command=self.restore_command,
+            primary_conninfo="host=%s port=%d user=postgres"
+            " application_name=standby" % (self.server.directory, self.port))
+        open(os.path.join(standby.data, "standby.signal"), "wb").close()
+        self.standby = standby
+        standby.start()
+
+    def start_synchronous(self) -> None:
+        """Makes commits wait for the standby from now on.
+
+        When this returns the standby has all that was committed before.
+        """
+        self.server.set(synchronous_standby_names="standby")
+        state = """
+            SELECT sync_state = 'sync' AND flush_lsn >= %s::pg_lsn
+              FROM pg_stat_replication WHERE application_name = 'standby'"""
+
+        def has_all(position: str) -> bool:
+            return self.query(state, (position,)) == [(True,)]
+
+        if not wait_until(lambda: has_all("0/0"), PATIENCE, 0.1):
+            raise self.standby.trouble("the standby does not stream")
+        # The checkpointer is who tells backends to wait; it is told by the
+        # same reload as the walsender that we just saw obey.
+        time.sleep(0.5)
+        position = lsn_text(self.wal_position())
+        if not wait_until(lambda: has_all(position), PATIENCE, 0.1):
+            raise self.standby.trouble("the standby does not keep up")
+
+    def promote_standby(self, kill: bool = True) -> None:
+        """Lets the standby take over from the server, which dies.
+
+        Either by kill -9 or by an immediate stop.  From then on the port is
+        that of the standby.
+        """
+        if kill:
+            self.server.kill_postmaster()
+        else:
+            self.server.stop("immediate")
+        standby = self.standby
+        standby.program("pg_ctl", "promote", "-D", standby.data, "-w", "-t",
+                        str(PATIENCE), "-s", timeout=PATIENCE + 10)
+        standby.wait_promoted(PATIENCE)
+        newest = max(glob.glob(os.path.join(standby.data, "pg_wal",
+                                            "*.history")))
+        with open(newest, encoding="utf-8") as file:
+            switches = re.findall(r"^\d+\t(\w+/\w+)", file.read(),
+                                  re.MULTILINE)
+        self.promotions.append(lsn_number(switches[-1]))
+        self.former.append(self.server)
+        self.server = standby
+        self.standby = None

@@ -1,0 +1,382 @@
+"""The stress test: clients at full speed while things break, then judgement.
+
+    stress.py --dir DIR [--wal-dir DIR] [--seconds N] [--seed N] [--short]
+
+A run has these parts, in this order:
+
+    traffic     clients use the queues, faults happen (--seconds)
+    drain       the faults are over; all that waits must be delivered soon
+    probes      what can only be seen when nothing else goes on
+    state       what is in the tables, in memory and in the logs
+    recovery    the server as it was at some moments of the run
+    judgement   the checker reads the history of it all
+
+The seed decides what clients do and which faults happen when; it is printed,
+and with the same seed and length the schedule is the same one.  The exit
+status is 0 if no property was violated, 1 if one was, 2 if the run could not
+be carried out.
+
+See docs/testing.md for what is checked and how to read a failure.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from typing import Any
+
+import psycopg2
+
+import checker
+import clients
+import faults
+import probes
+import recovery
+import server
+import state
+from installation import BuildError, Installation
+from instance import DATABASE, ServerError
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# Of a full run and of a short one.
+SECONDS = 220
+SHORT_SECONDS = 25
+PREFIXES = 6
+SHORT_PREFIXES = 1
+
+# Recovery to a point takes some seconds, so a long run has more of them.
+SECONDS_A_PREFIX = 240
+
+# The queues as test/stress/schema.sql makes them, and the shortest lease that
+# fault injection gives them.
+LEASES = {"orders": (2.0, 5), "parts": (1.0, 3), "stream": (2.0, 0),
+          "calm": (2.0, 5)}
+RETRY_DELAY = 0.05
+RETRY_MAX_DELAY = 0.4
+WRITE_DELAY = 1.0
+
+# With the faults off nothing may be left after the longest lease, the
+# back-off and some seconds for a busy machine.
+DRAIN_LIMIT = clients.LONGEST_LEASE + RETRY_MAX_DELAY + 10.0
+
+# The checker needs about 3 GB of memory for a million messages, so a run that
+# lasts for long goes at less than full speed.
+MESSAGES = 2000000
+
+# Wait for so much longer, to tell what is late from what never comes.
+DRAIN_PATIENCE = 10.0
+
+# A client that does not end is an error of the test, or of a call that hangs.
+CLIENT_PATIENCE = 20.0
+
+BACKLOG = "SELECT count(*) FROM stress.%s"
+PREPARED = "SELECT count(*) FROM pg_prepared_xacts"
+
+
+class Trouble(Exception):
+    """The run cannot be carried out."""
+
+
+def options() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description="Stress test with a checker; see docs/testing.md.")
+    parser.add_argument("--dir", required=True,
+                        help="where servers and history go")
+    parser.add_argument("--wal-dir",
+                        help="directory for the WAL on a small file system")
+    parser.add_argument("--seconds", type=int,
+                        help="how long traffic and faults last")
+    parser.add_argument("--seed", type=int, help="repeat the run of this seed")
+    parser.add_argument("--short", action="store_true",
+                        help="a run of less than a minute and a half")
+    parser.add_argument("--faults", metavar="NAME,...",
+                        help="only these faults; \"none\" for none")
+    parser.add_argument("--prefixes", type=int,
+                        help="how many recoveries to a point in time")
+    parser.add_argument("--bindir", help="an installation that is there")
+    parser.add_argument("--keep", action="store_true",
+                        help="keep the run directory in any case")
+    arguments = parser.parse_args()
+    short = arguments.short
+    if arguments.seed is None:
+        arguments.seed = random.SystemRandom().randrange(1, 1000000)
+    if arguments.seconds is None:
+        arguments.seconds = SHORT_SECONDS if short else SECONDS
+    if arguments.seconds < 1:
+        parser.error("--seconds must be positive")
+    if arguments.prefixes is None:
+        arguments.prefixes = (SHORT_PREFIXES if short else
+                              PREFIXES + arguments.seconds // SECONDS_A_PREFIX)
+    return arguments
+
+
+def fault_kinds(names: str | None) -> list[str] | None:
+    """The faults that were asked for; None means all."""
+    if names is None:
+        return None
+    kinds = [] if names == "none" else names.split(",")
+    known = {*faults.LIGHT, *faults.HEAVY, faults.PROMOTION}
+    for kind in kinds:
+        if kind not in known:
+            raise Trouble("there is no fault \"%s\", only: %s"
+                          % (kind, ", ".join(sorted(known))))
+    return kinds
+
+
+class Run:
+    """One run of the stress test."""
+
+    def __init__(self, arguments: argparse.Namespace, bindir: str):
+        self.arguments = arguments
+        self.seed = arguments.seed
+        self.directory = os.path.join(arguments.dir, "run")
+        self.started = time.monotonic()
+        self.trouble: list[str] = []
+        self.facts: dict[str, Any] = {
+            "seed": self.seed,
+            "seconds": arguments.seconds,
+            "queues": {
+                name: {"lease": lease, "lease_min": lease / 2,
+                       "max_attempts": limit, "retry_delay": RETRY_DELAY,
+                       "retry_max_delay": RETRY_MAX_DELAY,
+                       "single_consumer": name == "stream"}
+                for name, (lease, limit) in LEASES.items()},
+            "write_delay": WRITE_DELAY,
+            "clock_offset": time.time() - time.monotonic(),
+            "started_at": self.started,
+            "faults_off_at": None,
+            "drained_at": None,
+            "drain_limit": DRAIN_LIMIT}
+        os.makedirs(os.path.join(self.directory, "history"))
+        os.makedirs(os.path.join(self.directory, "state"))
+        self.cluster = server.Cluster(os.path.join(arguments.dir, "server"),
+                                      bindir, arguments.wal_dir)
+        self.shared: clients.Shared | None = None
+        self.processes: list = []
+        self.injector: faults.Injector | None = None
+        self.is_injecting = False
+        self.shown_at = 0.0
+
+    # The parts of a run
+
+    def carry_out(self) -> list[checker.Result]:
+        """Goes through all parts; what the checker says."""
+        try:
+            self.set_up()
+            self.traffic()
+            self.drain()
+            self.end_clients()
+            self.say("probes")
+            probes.run(self.directory, self.cluster, self.seed,
+                       self.arguments.short)
+            self.say("final state")
+            state.final_state(self.cluster, self.directory)
+            self.say("%d recoveries to a point in time"
+                     % self.arguments.prefixes)
+            recovery.check_prefixes(self.cluster, self.directory,
+                                    self.arguments.prefixes, self.seed)
+        finally:
+            self.tear_down()
+        self.write_facts()
+        self.say("judgement")
+        return checker.check(self.directory)
+
+    def set_up(self) -> None:
+        """Starts the server and makes the queues."""
+        self.say("server")
+        self.cluster.start()
+        self.cluster.server.program(
+            "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1",
+            "-h", self.cluster.server.directory, "-p", str(self.cluster.port),
+            "-U", "postgres", "-d", DATABASE,
+            "-f", os.path.join(HERE, "schema.sql"))
+        if self.arguments.prefixes > 0:
+            self.cluster.base_backup()
+
+    def traffic(self) -> None:
+        """Lets clients and faults loose."""
+        seconds = self.arguments.seconds
+        plan = faults.schedule(self.seed, seconds,
+                               fault_kinds(self.arguments.faults))
+        with open(os.path.join(self.directory, "schedule.txt"), "w",
+                  encoding="utf-8") as file:
+            for fault in plan:
+                file.write("%9.3f %-20s %s\n"
+                           % (fault.at, fault.name, fault.params))
+        self.write_facts()
+        self.say("traffic and %d faults for %d s" % (len(plan), seconds))
+        roles = clients.plan(self.arguments.short)
+        producers = sum(1 for _, role in roles if role == "producer")
+        self.shared = clients.Shared(
+            self.cluster.port, rate=MESSAGES / seconds / producers)
+        self.processes = clients.start(self.directory, self.seed, self.shared,
+                                       roles)
+        self.injector = faults.Injector(
+            self.directory, self.cluster, self.shared, plan,
+            [process.pid for process in self.processes])
+        self.injector.start()
+        self.is_injecting = True
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.injector.error is None:
+            self.watch()
+            time.sleep(1)
+
+    def drain(self) -> None:
+        """Ends the faults, and waits until nothing waits any more."""
+        self.is_injecting = False
+        self.injector.stop()
+        self.facts["faults_off_at"] = time.monotonic()
+        self.shared.drain = True
+        self.say("drain")
+        patience = DRAIN_LIMIT + DRAIN_PATIENCE
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            # A message in an open transaction is still in the table, and a
+            # prepared one may bring messages back.
+            if self.watch() == 0 and self.ask(PREPARED) == 0:
+                self.facts["drained_at"] = time.monotonic()
+                return
+            time.sleep(0.2)
+
+    def end_clients(self) -> None:
+        """Tells the clients to end, and waits for them."""
+        self.shared.stop = True
+        end = time.monotonic() + CLIENT_PATIENCE
+        for process in self.processes:
+            process.join(max(0.1, end - time.monotonic()))
+            if process.is_alive():
+                self.trouble.append("client %s did not end" % process.name)
+                process.kill()
+                process.join()
+            elif process.exitcode != 0:
+                self.trouble.append("client %s ended with status %s"
+                                    % (process.name, process.exitcode))
+
+    def tear_down(self) -> None:
+        """Leaves no process behind, whatever state they are in."""
+        if self.is_injecting:
+            try:
+                self.injector.stop()
+            except (ServerError, psycopg2.Error, OSError) as error:
+                self.trouble.append("faults could not be undone: %s" % error)
+        for process in self.processes:
+            if process.is_alive():
+                process.kill()
+        self.cluster.stop_all()
+
+    # Little helpers
+
+    def ask(self, query: str) -> int | None:
+        """The answer to a question, None while there is no server."""
+        try:
+            return self.cluster.query(query)[0][0]
+        except (psycopg2.Error, ServerError):
+            return None
+
+    def watch(self) -> int | None:
+        """Tells clients how long the queues are, and shows progress."""
+        total = 0
+        for queue in clients.QUEUES:
+            depth = self.ask(BACKLOG % queue)
+            if depth is None:
+                return None
+            self.shared.set_depth(queue, depth)
+            total += depth
+        now = time.monotonic()
+        if now - self.shown_at >= (5 if self.arguments.short else 10):
+            self.shown_at = now
+            totals = self.shared.totals()
+            self.say("{:,} enqueued, {:,} consumed, {:,} waiting, {:,} calls,"
+                     " {:,} failed, {:,} connections lost".format(
+                         totals["enqueued"], totals["consumed"], total,
+                         totals["calls"], totals["failed"],
+                         totals["reconnects"]))
+        return total
+
+    def say(self, text: str) -> None:
+        """Prints a line of progress."""
+        print("%5.0f s  %s" % (time.monotonic() - self.started, text))
+
+    def write_facts(self) -> None:
+        """Writes run.json."""
+        path = os.path.join(self.directory, "run.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(self.facts, file, indent=1)
+            file.write("\n")
+
+    # The end
+
+    def report(self, results: list[checker.Result]) -> bool:
+        """Prints the tables; whether all is well."""
+        print("\n%-22s %8s %8s %8s" % ("fault", "done", "failed", "not run"))
+        for name in sorted(self.injector.counts):
+            counts = self.injector.counts[name]
+            reason = self.injector.reasons.get(name, "")
+            print("%-22s %8d %8d %8d  %s"
+                  % (name, counts["done"], counts["failed"],
+                     counts["not run"], reason.split("\n")[0][:60]))
+        violated = sum(1 for result in results if result.count)
+        print()
+        print(checker.table(results))
+        for text in self.trouble:
+            print("TROUBLE: " + text)
+        unchecked = sum(1 for result in results
+                        if not result.checked and not result.count)
+        with open(os.path.join(self.directory, "results.json"), "w",
+                  encoding="utf-8") as file:
+            json.dump({"seed": self.seed,
+                       "violated": {result.name: result.count
+                                    for result in results if result.count},
+                       "trouble": self.trouble}, file)
+        totals = self.shared.totals()
+        print("\n{:,} messages, {:,} calls, {:,} connections lost, {:,} s"
+              .format(totals["enqueued"], totals["calls"],
+                      totals["reconnects"],
+                      int(time.monotonic() - self.started)))
+        print("Repeat it with: make stress SECONDS=%d SEED=%d"
+              % (self.arguments.seconds, self.seed))
+        failed = violated + len(self.trouble)
+        print("%d passed, %d failed%s"
+              % (len(results) - violated - unchecked, failed,
+                 ", %d skipped" % unchecked if unchecked else ""))
+        return failed == 0
+
+
+def interrupted(signum: int, _frame: Any) -> None:
+    raise Trouble("interrupted by signal %d" % signum)
+
+
+def main() -> int:
+    """Carries out a run; the exit status."""
+    arguments = options()
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
+    print("seed %d" % arguments.seed)
+    try:
+        bindir = arguments.bindir
+        if bindir is None:
+            installation = Installation(arguments.dir,
+                                        os.path.join(HERE, "..", ".."))
+            installation.make()
+            installation.build()
+            bindir = installation.bindir
+        run = Run(arguments, bindir)
+        results = run.carry_out()
+    except (Trouble, BuildError, ServerError, psycopg2.Error) as error:
+        print("the run could not be carried out: %s" % error)
+        return 2
+    if run.report(results):
+        if not arguments.keep:
+            shutil.rmtree(run.directory)
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
