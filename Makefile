@@ -17,6 +17,8 @@
 #
 # Switches: WERROR=1 makes warnings errors, ASSERT=1 turns assertions on,
 # CC=clang takes another compiler, PG_CONFIG=path another PostgreSQL.
+# QUEUE_MUTANT=n plants a bug, for the tests of the tests; src/mutant.h lists
+# them.  After a change of switches, "make clean" first.
 
 EXTENSION = queue
 MODULE_big = queue
@@ -137,6 +139,7 @@ PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = \
 	$(if $(WERROR),-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare) \
 	$(if $(ASSERT),-DUSE_ASSERT_CHECKING) \
+	$(if $(QUEUE_MUTANT),-DQUEUE_MUTANT=$(QUEUE_MUTANT)) \
 	$(if $(findstring clang,$(CC)),-Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes)
 
 PG_CONFIG ?= pg_config

@@ -52,6 +52,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "mutant.h"
 #include "queue.h"
 #include "shape.h"
 #include "xact.h"
@@ -344,6 +345,10 @@ read_settings(QueueDef *def)
 								"lease");
 		def->max_attempts =
 			DatumGetInt32(values[Anum_settings_max_attempts - 1]);
+		if (MUTANT(LIMIT_OVERRUN) && def->max_attempts > 0)
+			def->max_attempts++;
+		if (MUTANT(DEAD_TOO_EARLY) && def->max_attempts > 1)
+			def->max_attempts--;
 		def->retry_delay =
 			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_retry_delay - 1]),
 								"retry_delay");

@@ -19,6 +19,7 @@
 #include "utils/rel.h"
 
 #include "message.h"
+#include "mutant.h"
 #include "queue.h"
 #include "xact.h"
 
@@ -156,6 +157,8 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 			values[Anum_message_correlation_id - 1] = correlation_ids.values[i];
 			nulls[Anum_message_correlation_id - 1] = false;
 		}
+		if (i > 0 && i == npayloads - 1 && MUTANT_SOMETIMES(HALF_A_BATCH, 200))
+			break;
 		queue_insert_row(insert, values, nulls);
 	}
 	queue_insert_end(insert);

@@ -47,6 +47,7 @@
 
 #include "compat.h"
 #include "inflight.h"
+#include "mutant.h"
 #include "queue.h"
 #include "share.h"
 
@@ -105,6 +106,8 @@ queue_inflight_shmem_init(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate a random number")));
+		if (MUTANT(EPOCH_CONSTANT))
+			shared->epoch = 1;
 		pg_atomic_init_u64(&shared->next_number, 1);
 	}
 
@@ -199,7 +202,7 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 	else
 	{
 		if (entry->state == INFLIGHT_LEASED && !entry->is_settling &&
-			entry->deadline <= now)
+			(entry->deadline <= now || MUTANT_SOMETIMES(LEASE_IGNORED, 2000)))
 			expire_entry(entry);
 
 		if (entry->state != INFLIGHT_IDLE)
@@ -334,7 +337,9 @@ queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
 	SettleResult res;
 
 	if (entry == NULL || entry->state != INFLIGHT_LEASED ||
-		entry->epoch != epoch || entry->number != number)
+		entry->epoch != epoch ||
+		(entry->number != number && !MUTANT(STALE_ACCEPTED)) ||
+		MUTANT_SOMETIMES(LEASE_REFUSED, 1000))
 		res = SETTLE_LOST;
 	else if (entry->is_settling)
 		res = (!entry->is_prepared && entry->holder == MyProcNumber) ?
@@ -379,7 +384,7 @@ queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
 	lock = lock_entry(entry);
 	entry->attempts = attempts;
 	set_policy(entry, def);
-	if (entry->failures < PG_UINT16_MAX)
+	if (entry->failures < PG_UINT16_MAX && !MUTANT(NACK_UNCOUNTED))
 		entry->failures++;
 	if (delay < 0)
 		delay = queue_failure_delay(&entry->retry, attempts + entry->failures);
@@ -400,6 +405,8 @@ queue_inflight_release(InflightEntry *entry)
 {
 	LWLock	   *lock = lock_entry(entry);
 
+	if (MUTANT(RELEASE_COUNTED))
+		entry->failures++;
 	set_idle(entry, 0);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
@@ -411,7 +418,8 @@ queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
 {
 	LWLock	   *lock = lock_entry(entry);
 
-	entry->deadline = deadline;
+	if (!MUTANT(EXTEND_IGNORED))
+		entry->deadline = deadline;
 	entry->is_written = false;
 	entry->is_settling = false;
 	LWLockRelease(lock);
@@ -464,6 +472,8 @@ queue_inflight_undo_settle(InflightEntry *entry)
 
 	entry->is_settling = false;
 	entry->is_prepared = false;
+	if (MUTANT(ACK_NOT_UNDONE))
+		entry->deadline = entry->since;
 	LWLockRelease(lock);
 }
 
@@ -878,7 +888,7 @@ static void
 expire_entry(InflightEntry *entry)
 {
 	set_idle(entry, 0);
-	if (entry->failures < PG_UINT16_MAX)
+	if (entry->failures < PG_UINT16_MAX && !MUTANT(EXPIRY_UNCOUNTED))
 		entry->failures++;
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;

@@ -38,6 +38,7 @@
 #include "compat.h"
 #include "database.h"
 #include "lease.h"
+#include "mutant.h"
 
 #define Anum_lease_queue	1
 #define Anum_lease_id		2
@@ -84,7 +85,8 @@ queue_lease_load(void)
 	if (my_slot->dbid == MyDatabaseId && !my_slot->leases_loaded)
 	{
 		for (i = 0; i < nrecords; i++)
-			if (!queue_inflight_restore_lease(&records[i].key,
+			if (!MUTANT_SOMETIMES(LEASE_NOT_LOADED, 2) &&
+				!queue_inflight_restore_lease(&records[i].key,
 											  records[i].epoch,
 											  records[i].number,
 											  records[i].deadline))

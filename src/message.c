@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "message.h"
+#include "mutant.h"
 #include "queue.h"
 #include "xact.h"
 
@@ -98,6 +99,8 @@ queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
 			values[5 + i] =
 				PointerGetDatum(PG_DETOAST_DATUM(row->slot->tts_values[att]));
 	}
+	if (MUTANT_SOMETIMES(PAYLOAD_CHANGED, 1000))
+		queue_mutant_change(&values[Natts_result - 1]);
 	return heap_form_tuple(desc, values, nulls);
 }
 
@@ -146,13 +149,16 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 		dead_letter_headers(rel, row, reason, attempts, last_error);
 	nulls[Anum_message_headers - 1] = false;
 
-	if (!queue_row_delete(rel, row))
+	if (MUTANT_SOMETIMES(DEAD_LETTER_CHANGED, 10))
+		queue_mutant_change(&values[Anum_message_payload - 1]);
+	if (!MUTANT_SOMETIMES(DEAD_AND_ALIVE, 10) && !queue_row_delete(rel, row))
 	{
 		table_close(dead, NoLock);
 		return false;
 	}
 	insert = queue_insert_begin(dead);
-	queue_insert_row(insert, values, nulls);
+	if (!MUTANT_SOMETIMES(DEAD_LETTER_LOST, 10))
+		queue_insert_row(insert, values, nulls);
 	queue_insert_end(insert);
 	table_close(dead, NoLock);
 	queue_xact_note_queue(target);

@@ -19,6 +19,7 @@
 #include "utils/snapmgr.h"
 
 #include "lease.h"
+#include "mutant.h"
 #include "queue.h"
 #include "storage.h"
 #include "waiter.h"
@@ -106,6 +107,8 @@ delete_row(Relation rel, MessageRow *row, const MessageKey *key)
 	if (queue_inflight_settle_any(key, &entry) != SETTLE_OK)
 		return queue_row_delete(rel, row);
 	hold = queue_xact_push(HOLD_SETTLE, key, entry);
+	if (MUTANT(PURGE_LEAKS))
+		hold->kind = HOLD_LEASE;
 	if (queue_row_delete(rel, row))
 		return true;
 	queue_inflight_undo_settle(entry);

@@ -41,6 +41,7 @@
 #include "compat.h"
 #include "database.h"
 #include "inflight.h"
+#include "mutant.h"
 #include "queue.h"
 #include "share.h"
 #include "waiter.h"
@@ -221,7 +222,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	 * The prepared transaction has ended.  One that was prepared before a
 	 * restart is in no registry, so all who wait in this database look.
 	 */
-	if (ends_prepared)
+	if (ends_prepared && !MUTANT(PREPARED_SILENT))
 	{
 		(void) queue_xact_resolve_prepared(NULL);
 		queue_waiter_wake_all();

@@ -31,6 +31,7 @@
 #include "database.h"
 #include "lease.h"
 #include "message.h"
+#include "mutant.h"
 #include "queue.h"
 #include "receipt.h"
 #include "waiter.h"
@@ -163,7 +164,11 @@ ack(FunctionCallInfo fcinfo, bool is_array)
 	read_receipts(fcinfo, "queue.ack()", is_array, &call);
 	for (i = 0; i < call.nitems; i++)
 	{
+		if (i == 0 && call.nitems > 1 && MUTANT_SOMETIMES(ACK_SKIPS_ONE, 50))
+			continue;
 		begin_settling(&call, &call.items[i]);
+		if (MUTANT_SOMETIMES(ACK_ENDS_LEASE, 500))
+			continue;
 		if (!queue_row_delete(call.rel, call.row))
 			report_busy(&call.items[i].receipt,
 						"Another transaction has locked or changed the message.");
@@ -227,7 +232,8 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 		queue_inflight_nack(call.items[i].entry, call.items[i].def,
 							call.items[i].attempts, delay, error);
 	queue_xact_pop_settled(call.nitems);
-	wake_all(&call);
+	if (!MUTANT(NACK_SILENT))
+		wake_all(&call);
 	return call.nitems;
 }
 
@@ -243,7 +249,8 @@ release(FunctionCallInfo fcinfo, bool is_array)
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_release(call.items[i].entry);
 	queue_xact_pop_settled(call.nitems);
-	wake_all(&call);
+	if (!MUTANT(NACK_SILENT))
+		wake_all(&call);
 	return call.nitems;
 }
 

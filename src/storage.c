@@ -46,6 +46,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -53,6 +54,7 @@
 
 #include "compat.h"
 #include "inflight.h"
+#include "mutant.h"
 #include "queue.h"
 #include "storage.h"
 
@@ -128,9 +130,15 @@ row_state(MessageRow *row, SnapshotData *dirty)
 	HeapTuple	tuple;
 	bool		is_own;
 
+	if (MUTANT(DIRTY_READ) && TransactionIdIsValid(dirty->xmin))
+		return ROW_OWN;
+	if (MUTANT(PREPARED_VISIBLE) && TransactionIdIsValid(dirty->xmin) &&
+		BackendXidGetPid(dirty->xmin) == 0)
+		return ROW_OWN;
 	if (TransactionIdIsValid(dirty->xmin))
 		return ROW_GONE;		/* another's insert, not committed */
-	if (TransactionIdIsValid(dirty->xmax))
+	if (TransactionIdIsValid(dirty->xmax) && !MUTANT(TWO_TAKERS) &&
+		!(MUTANT(PREPARED_REDELIVERED) && BackendXidGetPid(dirty->xmax) == 0))
 		return ROW_BUSY;
 	tuple = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
 	is_own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
@@ -187,6 +195,8 @@ queue_scan_next(QueueScan *scan)
 			note_busy(scan);
 		if (scan->row.state == ROW_LIVE ||
 			(scan->row.state == ROW_OWN && scan->wants_own) ||
+			(scan->row.state == ROW_OWN &&
+			 (MUTANT_SOMETIMES(DIRTY_READ, 20) || MUTANT(PREPARED_VISIBLE))) ||
 			(scan->row.state == ROW_BUSY && scan->wants_busy))
 		{
 			read_row(&scan->row);
@@ -455,6 +465,8 @@ queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
 {
 	TupleTableSlot *slot;
 
+	if (MUTANT_SOMETIMES(COMMIT_LOST, 10000))
+		return;
 	if (insert->nslots == insert->nmade)
 		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
 	slot = insert->slots[insert->nslots++];
@@ -474,16 +486,20 @@ static void
 flush_insert(QueueInsert *insert)
 {
 	CommandId	cid = GetCurrentCommandId(true);
+	int			options = MUTANT_SOMETIMES(SURVIVES_ROLLBACK, 50) ?
+		TABLE_INSERT_FROZEN : 0;
 	int			i;
 
 	CHECK_FOR_INTERRUPTS();
 	if (insert->nslots == 1)
-		table_tuple_insert(insert->rel, insert->slots[0], cid, 0, NULL);
+		table_tuple_insert(insert->rel, insert->slots[0], cid, options, NULL);
 	else if (insert->nslots > 1)
-		table_multi_insert(insert->rel, insert->slots, insert->nslots, cid, 0,
-						   NULL);
+		table_multi_insert(insert->rel, insert->slots, insert->nslots, cid,
+						   options, NULL);
 	for (i = 0; i < insert->nslots; i++)
 	{
+		if (MUTANT_SOMETIMES(INDEX_ENTRY_LOST, 1000))
+			continue;
 		ResetPerTupleExprContext(insert->estate);
 		ExecInsertIndexTuples(insert->info, insert->slots[i], insert->estate,
 							  false, false, NULL, NIL, false);

@@ -45,6 +45,7 @@
 #include "inflight.h"
 #include "lease.h"
 #include "message.h"
+#include "mutant.h"
 #include "queue.h"
 #include "sweep.h"
 #include "waiter.h"
@@ -316,9 +317,9 @@ write_leases(Round *round)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (OidIsValid(queue_catalog_relid("lease")))
 		{
-			if (round->nremovals > 0)
+			if (round->nremovals > 0 && !MUTANT_SOMETIMES(LEASE_ROW_STAYS, 2))
 				queue_lease_remove(round->removals, round->nremovals);
-			if (round->nwrites > 0)
+			if (round->nwrites > 0 && !MUTANT(LEASE_NOT_WRITTEN))
 				queue_lease_write(round->writes, round->nwrites);
 		}
 		PopActiveSnapshot();
@@ -498,7 +499,8 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 			done = queue_message_bury(rel, def, row, "max_attempts reached",
 									  failed, error);
 		else if (entry->failures > 0)
-			done = queue_row_rewrite(rel, row, failed,
+			done = queue_row_rewrite(rel, row, MUTANT(COUNT_NOT_WRITTEN) ?
+									 row->attempts : failed,
 									 entry->is_delayed &&
 									 entry->deadline > round->now,
 									 entry->deadline, error);

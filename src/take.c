@@ -47,6 +47,7 @@
 #include "database.h"
 #include "lease.h"
 #include "message.h"
+#include "mutant.h"
 #include "queue.h"
 #include "receipt.h"
 #include "waiter.h"
@@ -225,6 +226,8 @@ look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		int			failures;
 		Hold	   *hold;
 
+		if (MUTANT_SOMETIMES(ORDER_REVERSED, 300))
+			continue;
 		queue_message_key(&key, take->relid, row->id);
 		queue_xact_reserve();
 		switch (queue_inflight_claim(&key, now, false, &entry, &failures,
@@ -284,7 +287,10 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	failed = row->attempts + failures;
 	if (state == ROW_BUSY)
 		next->is_busy = true;
-	if (state != ROW_LIVE || !queue_row_is_visible(rel, row, snapshot))
+	if ((state != ROW_LIVE || !queue_row_is_visible(rel, row, snapshot)) &&
+		!(MUTANT(SNAPSHOT_IGNORED) && state == ROW_LIVE) &&
+		!((MUTANT(DIRTY_READ) || MUTANT(PREPARED_VISIBLE)) &&
+		  state == ROW_OWN && take->is_lease))
 	{
 		give_back(hold);
 		return VERDICT_NEXT;
@@ -313,7 +319,13 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		give_back(hold);
 		return VERDICT_NEXT;
 	}
-	if (failed > 0 && take->ntaken > 0)
+	if (MUTANT(LATE_SKIPPED) && failed == 0 &&
+		queue_mutant_is_behind(take->relid, row->id))
+	{
+		give_back(hold);
+		return VERDICT_NEXT;
+	}
+	if (failed > 0 && take->ntaken > 0 && !MUTANT(FAILED_IN_BATCH))
 	{
 		/* one that has failed is delivered alone */
 		give_back(hold);
@@ -355,6 +367,11 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 							&row->tid);
 		hold->kind = HOLD_TAKE;
 		queue_database_poke(MyDatabaseId, write_at);
+		if (MUTANT_SOMETIMES(TWO_TAKERS, 50))
+		{
+			queue_inflight_release(entry);
+			queue_xact_pop(hold);
+		}
 	}
 	tuplestore_puttuple(take->rsinfo->setResult, tuple);
 	MemoryContextSwitchTo(old);

@@ -59,6 +59,7 @@
 
 #include "compat.h"
 #include "database.h"
+#include "mutant.h"
 #include "queue.h"
 #include "waiter.h"
 #include "xact.h"
@@ -325,7 +326,7 @@ xact_callback(XactEvent event, void *arg)
 			reset_notes();
 			for (i = nholds - 1; i >= 0; i--)
 				undo_hold(&holds[i], counts);
-			wakes_pending = true;
+			wakes_pending = !MUTANT(ROLLBACK_SILENT);
 
 			/* a PREPARE that failed */
 			if (prepared_slot >= 0)
@@ -380,7 +381,8 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	{
 		case SUBXACT_EVENT_COMMIT_SUB:
 			for (i = nholds - 1; i >= 0 && holds[i].subid == mySubid; i--)
-				holds[i].subid = parentSubid;
+				if (!MUTANT(RELEASE_FORGETS))
+					holds[i].subid = parentSubid;
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			queue_waiter_leave();
@@ -390,6 +392,8 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				Oid			relid = hold->key.relid;
 
 				nholds--;
+				if (MUTANT_SOMETIMES(SAVEPOINT_LEAKS, 50))
+					continue;
 				undo_hold(hold, failure_counts());
 
 				/* now, for there is no wake-up if the rest rolls back too */
@@ -419,11 +423,14 @@ undo_hold(Hold *hold, bool counts)
 			queue_inflight_unclaim(hold->entry);
 			break;
 		case HOLD_TAKE:
-			queue_inflight_undo_take(hold->entry, counts);
+			if (!MUTANT_SOMETIMES(ROLLBACK_LEAKS, 300))
+				queue_inflight_undo_take(hold->entry, counts &&
+										 !MUTANT(ROLLBACK_UNCOUNTED));
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_LEASE:
-			if (!queue_inflight_undo_lease(&hold->key, hold->number))
+			if (MUTANT(RECEIVE_NOT_UNDONE) ||
+				!queue_inflight_undo_lease(&hold->key, hold->number))
 				return;
 			break;
 		case HOLD_SETTLE:
@@ -449,6 +456,9 @@ keep_hold(Hold *hold)
 			break;
 		case HOLD_TAKE:
 		case HOLD_SETTLE:
+			if (hold->kind == HOLD_SETTLE &&
+				MUTANT_SOMETIMES(ACK_LEAKS, 50))
+				break;
 			if (queue_inflight_done(hold->entry))
 				queue_database_poke(hold->key.dbid, GetCurrentTimestamp() +
 									(int64) queue_lease_write_delay * 1000);
@@ -488,7 +498,7 @@ wake_noted(void)
 {
 	if (noted_all)
 		queue_waiter_wake_all();
-	else if (nnoted > 0)
+	else if (nnoted > 0 && !MUTANT_SOMETIMES(COMMIT_SILENT, 5))
 		queue_waiter_wake(noted, nnoted);
 	if (noted_database)
 		queue_database_announce(MyDatabaseId);
@@ -581,7 +591,7 @@ pass_to_registry(void)
 			queue_inflight_unclaim(hold->entry);	/* by settings to come */
 		else if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
 			keep_hold(hold);
-		else if (slot)
+		else if (slot && !MUTANT_SOMETIMES(PREPARED_REDELIVERED, 2))
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
 										&slot->entries);
 		else
@@ -646,7 +656,7 @@ queue_xact_resolve_prepared(int *remaining)
 				(void) queue_inflight_done(entry);
 			else if (entry->state == INFLIGHT_LEASED)
 				queue_inflight_undo_settle(entry);
-			else
+			else if (!MUTANT(PREPARED_LEAKS))
 				queue_inflight_undo_take(entry, true);
 		}
 		if (slot->has_received)

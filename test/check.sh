@@ -284,6 +284,28 @@ suite_build()
 	build plain
 	build_assert
 	build clang CC=clang with_llvm=no
+	check_mutants
+}
+
+#
+# Planted bugs are in builds that ask for them, and in no other.
+#
+check_mutants()
+{
+	build mutant QUEUE_MUTANT=1 ASSERT=1 with_llvm=no
+	if strings -a "$scratch/build-plain/queue.so" | grep -qi mutant; then
+		echo "the build that users have knows of mutants"
+		failed=$((failed + 1))
+	else
+		passed=$((passed + 1))
+	fi
+	if build_make mutant QUEUE_MUTANT=9999 with_llvm=no -B src/inflight.o \
+		>/dev/null 2>&1; then
+		echo "a mutant that does not exist can be built"
+		failed=$((failed + 1))
+	else
+		passed=$((passed + 1))
+	fi
 }
 
 # Installs a build unless it is the one installed already.  It is made on demand

@@ -1,0 +1,170 @@
+/*-------------------------------------------------------------------------
+ *
+ * mutant.h
+ *		Bugs planted on purpose, to see whether the tests notice them.
+ *
+ * A checker that never complains proves nothing until it has complained.  So
+ * each property that test/stress checks has some bugs here that violate it,
+ * rare or in a corner, as real ones are.  "make QUEUE_MUTANT=n" builds the
+ * extension with one of them, and "make stress-mutants" looks whether each is
+ * caught, by name.
+ *
+ * Without the switch MUTANT() is a constant that no compiler leaves in the
+ * code: nothing of this is in a release.
+ *
+ * A plant is a line or two at the place where somebody might have made the
+ * mistake, and leaves the rest as it is.  It must neither crash the server nor
+ * fail an assertion, for that tells nothing about the checker.  In callbacks
+ * it may roll dice, which allocates nothing and cannot fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_MUTANT_H
+#define QUEUE_MUTANT_H
+
+#include "common/pg_prng.h"
+#include "fmgr.h"
+#include "storage/shmem.h"
+#include "utils/fmgrprotos.h"
+
+/*
+ * What each does, and after the colon the properties that it violates, the
+ * most telling one first.  test/stress/mutants.py reads this list.
+ */
+enum QueueMutant
+{
+	/* sending */
+	QUEUE_MUTANT_COMMIT_LOST = 1,			/* one message in 10,000 gets an id but no
+											 * row: no_loss */
+	QUEUE_MUTANT_HALF_A_BATCH = 2,			/* one batch in 200 lacks its last
+											 * message: all_or_none, no_loss */
+	QUEUE_MUTANT_SURVIVES_ROLLBACK = 3,		/* one insert in 50 is committed at
+											 * once: no_dirty_read */
+	QUEUE_MUTANT_INDEX_ENTRY_LOST = 4,		/* one row in 1,000 is not in the
+											 * index: indexes_clean, drained */
+	QUEUE_MUTANT_PAYLOAD_CHANGED = 5,		/* one delivery in 1,000 has another
+											 * payload: content_intact */
+
+	/* taking */
+	QUEUE_MUTANT_DIRTY_READ = 6,			/* receive gets uncommitted rows now and
+											 * then: no_dirty_read */
+	QUEUE_MUTANT_PREPARED_VISIBLE = 7,		/* receive gets rows that are only
+											 * prepared: prepared_is_invisible */
+	QUEUE_MUTANT_LATE_SKIPPED = 8,			/* of what commits late one in 8 is passed
+											 * over: late_committer_delivered, drained */
+	QUEUE_MUTANT_SNAPSHOT_IGNORED = 9,		/* takes get rows younger than their
+											 * snapshot: business_row_visible */
+	QUEUE_MUTANT_ORDER_REVERSED = 10,		/* one look in 300 passes over a
+											 * row: order_per_producer */
+	QUEUE_MUTANT_FAILED_IN_BATCH = 11,		/* what has failed may end a batch: failed_alone */
+	QUEUE_MUTANT_TWO_TAKERS = 12,			/* receive gets one in 50 that is
+											 * dequeued: taken_is_exclusive */
+	QUEUE_MUTANT_PREPARED_REDELIVERED = 13,	/* receive gets one in 2 that is in
+											 * doubt: prepared_not_redelivered */
+
+	/* leases */
+	QUEUE_MUTANT_LEASE_IGNORED = 14,		/* one look in 2,000 ends a
+											 * lease: leases_do_not_overlap */
+	QUEUE_MUTANT_EXTEND_IGNORED = 15,		/* extend does nothing: leases_do_not_overlap */
+	QUEUE_MUTANT_LEASE_REFUSED = 16,		/* one good receipt in 1,000 is
+											 * refused: lease_honoured */
+	QUEUE_MUTANT_STALE_ACCEPTED = 17,		/* a receipt is good for later leases
+											 * too: stale_receipt_refused */
+	QUEUE_MUTANT_EPOCH_CONSTANT = 18,		/* receipts begin anew after a
+											 * crash: receipts_unique, stale_receipt_refused */
+	QUEUE_MUTANT_LEASE_NOT_WRITTEN = 19,	/* no lease goes to disk: lease_survives_crash */
+	QUEUE_MUTANT_LEASE_NOT_LOADED = 20,		/* one lease in 2 is not read after a
+											 * start: lease_survives_crash */
+	QUEUE_MUTANT_LEASE_ROW_STAYS = 21,		/* half of the ended leases stay on
+											 * disk: nothing_left_behind */
+
+	/* settling */
+	QUEUE_MUTANT_ACK_ENDS_LEASE = 22,		/* one ack in 500 ends the lease, no
+											 * more: consumed_stays_consumed, one_effect */
+	QUEUE_MUTANT_ACK_SKIPS_ONE = 23,		/* one ack in 50 of an array skips the
+											 * first: consumed_stays_consumed, one_effect */
+	QUEUE_MUTANT_ACK_LEAKS = 24,			/* one ack in 50 leaves its
+											 * entry: nothing_left_behind */
+	QUEUE_MUTANT_ACK_NOT_UNDONE = 25,		/* a rolled-back ack ends the
+											 * lease: leases_do_not_overlap */
+	QUEUE_MUTANT_PURGE_LEAKS = 26,			/* purge leaves leases: nothing_left_behind, drained */
+
+	/* ends of transactions */
+	QUEUE_MUTANT_RECEIVE_NOT_UNDONE = 27,	/* a rolled-back receive keeps its
+											 * lease: attempts_add_up */
+	QUEUE_MUTANT_ROLLBACK_LEAKS = 28,		/* one dequeue in 300 is not given back: drained */
+	QUEUE_MUTANT_SAVEPOINT_LEAKS = 29,		/* one in 50 is not after ROLLBACK TO: drained */
+	QUEUE_MUTANT_RELEASE_FORGETS = 30,		/* RELEASE passes nothing to the
+											 * parent: attempts_add_up */
+	QUEUE_MUTANT_PREPARED_LEAKS = 31,		/* ROLLBACK PREPARED gives nothing
+											 * back: rolled_back_prepared_returns, drained */
+
+	/* failures and dead letters */
+	QUEUE_MUTANT_ROLLBACK_UNCOUNTED = 32,	/* a rolled-back dequeue is no
+											 * failure: attempts_add_up */
+	QUEUE_MUTANT_NACK_UNCOUNTED = 33,		/* a nack is none: attempts_add_up */
+	QUEUE_MUTANT_EXPIRY_UNCOUNTED = 34,		/* a lease that runs out is none: attempts_add_up */
+	QUEUE_MUTANT_RELEASE_COUNTED = 35,		/* a release is one: attempts_add_up */
+	QUEUE_MUTANT_COUNT_NOT_WRITTEN = 36,	/* failures do not go to the row: attempts_add_up */
+	QUEUE_MUTANT_LIMIT_OVERRUN = 37,		/* one attempt more than allowed: limit_kept */
+	QUEUE_MUTANT_DEAD_TOO_EARLY = 38,		/* one attempt less: dead_or_alive */
+	QUEUE_MUTANT_DEAD_AND_ALIVE = 39,		/* one dead letter in 10 stays in its
+											 * queue: dead_or_alive */
+	QUEUE_MUTANT_DEAD_LETTER_LOST = 40,		/* one dead letter in 10 arrives nowhere: no_loss */
+	QUEUE_MUTANT_DEAD_LETTER_CHANGED = 41,	/* one dead letter in 10 has another
+											 * payload: content_intact */
+
+	/* waking */
+	QUEUE_MUTANT_COMMIT_SILENT = 42,		/* one commit in 5 wakes nobody: waiter_wakes */
+	QUEUE_MUTANT_ROLLBACK_SILENT = 43,		/* nor does a rollback: waiter_wakes */
+	QUEUE_MUTANT_PREPARED_SILENT = 44,		/* nor COMMIT PREPARED and ROLLBACK
+											 * PREPARED: waiter_wakes */
+	QUEUE_MUTANT_NACK_SILENT = 45,			/* nor nack and release: waiter_wakes */
+
+	QUEUE_MUTANT_END
+};
+
+/* Is this bug planted? */
+#ifdef QUEUE_MUTANT
+StaticAssertDecl(QUEUE_MUTANT >= 1 && QUEUE_MUTANT < QUEUE_MUTANT_END,
+				 "QUEUE_MUTANT is not the number of a mutant");
+#define MUTANT(NAME)	(QUEUE_MUTANT == QUEUE_MUTANT_##NAME)
+#else
+#define MUTANT(NAME)	false
+#endif
+
+/* ... and is this one of the cases, one in n, where it shows? */
+#define MUTANT_SOMETIMES(NAME, n) \
+	(MUTANT(NAME) && \
+	 pg_prng_uint64_range(&pg_global_prng_state, 1, (n)) == 1)
+
+/*
+ * For LATE_SKIPPED: consumers remember how far they have come in a queue, and
+ * do not go back.  Those that share their ids with others are within reach of
+ * their neighbours, and most of the late ones are spared.
+ */
+static inline bool
+queue_mutant_is_behind(Oid relid, int64 id)
+{
+	bool		found;
+	volatile int64 *reached = ShmemInitStruct("queue mutant",
+											  1024 * sizeof(int64), &found);
+
+	reached += relid % 1024;
+	if (id + 50 < *reached)
+		return id % 8 == 0;
+	*reached = Max(*reached, id);
+	return false;
+}
+
+/* For those that damage a payload: it gets another "pad". */
+static inline void
+queue_mutant_change(Datum *payload)
+{
+	Datum		pad = DirectFunctionCall1(jsonb_in,
+										  CStringGetDatum("{\"pad\": \"\"}"));
+
+	*payload = DirectFunctionCall2(jsonb_concat, *payload, pad);
+}
+
+#endif							/* QUEUE_MUTANT_H */
