@@ -336,8 +336,11 @@ class Session:
         """Call ack, nack, release, reject or extend.
 
         One receipt goes into the form for one of the function, more into the
-        form for an array.  Returns the new deadline after extend.
+        form for an array.  Returns the new deadline after extend.  Without
+        messages there is nothing to call.
         """
+        if not messages:
+            return None
         receipts = [message.receipt for message in messages]
         arg = {"receipts": receipts}
         sql = "SELECT queue." + op + "(%s"
