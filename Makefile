@@ -8,7 +8,8 @@
 #	make demo				shows it at work, on a server of its own
 #	make check				runs all tests, on servers of its own
 #	make stress				lets clients and faults loose on a server, and judges
-#							what happened (SECONDS=n, SEED=n, FAULTS=name,...)
+#							what happened (SECONDS=n, SEED=n, FAULTS=name,...,
+#							SHORT=1 with fewer clients)
 #	make stress-mutants		plants bugs and looks whether that notices them
 #							(MUTANTS="n ...")
 #	make deps				installs what demo and check need (Debian)
@@ -176,7 +177,8 @@ check:
 stress:
 	test/deps.sh check
 	test/stress/run.sh stress.py $(if $(SECONDS),--seconds $(SECONDS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
+		$(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) \
+		$(if $(SHORT),--short)
 
 stress-mutants:
 	test/deps.sh check

@@ -96,23 +96,37 @@ as()
 	(cd "$tree" 2>/dev/null || cd / && "$server" as "$@")
 }
 
-# Runs a command as the servers' user in the copied tree, for so many seconds
-# at most.  Temporary files go where cleanup finds them.
+# Runs a command for so many seconds at most.  timeout makes a process group of
+# its own, which it ends as a whole; an interrupt from the terminal must be
+# passed on to it, and the command may take a while to clean up.
+run_for()
+{
+	local seconds=$1
+
+	shift
+	(
+		trap 'kill "$child"' INT TERM
+		timeout --kill-after=120 "$seconds" "$@" </dev/null &
+		child=$!
+		while kill -0 "$child" 2>/dev/null; do
+			status=0
+			wait "$child" || status=$?
+		done
+		exit "${status:-0}"
+	)
+}
+
+# The same as the servers' user in the copied tree.  Temporary files go where
+# cleanup finds them.
 run_in_tree()
 {
 	local seconds=$1
 
 	shift
-	# timeout makes a process group of its own, which it ends as a whole; an
-	# interrupt from the terminal must be passed on to it.
 	(
 		cd "$tree" || exit
-		trap 'kill "$child"' INT TERM HUP
-		timeout --kill-after=30 "$seconds" \
-			"$server" as env TMPDIR="$scratch/tmp" PATH="$bindir:$PATH" \
-			PG_CONFIG="$pg_config" "$@" </dev/null &
-		child=$!
-		wait "$child"
+		run_for "$seconds" "$server" as env TMPDIR="$scratch/tmp" \
+			PATH="$bindir:$PATH" PG_CONFIG="$pg_config" "$@"
 	)
 }
 
@@ -468,8 +482,8 @@ suite_stress()
 		tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 
-	TMPDIR=$scratch/tmp timeout --kill-after=30 600 \
-		"$tree/test/stress/run.sh" stress.py --short 2>&1 | tee -a "$output"
+	TMPDIR=$scratch/tmp run_for 600 "$tree/test/stress/run.sh" stress.py \
+		--short 2>&1 | tee -a "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 }
 

@@ -29,11 +29,11 @@ class Installation:
 
     @property
     def bindir(self) -> str:
-        """Where the programs are."""
+        """Return where the programs are."""
         return self._place("--bindir")
 
     def make(self) -> None:
-        """Copies PostgreSQL, unless that was done before."""
+        """Copy PostgreSQL, unless that was done before."""
         if os.path.exists(self.root):
             return
         for option in ("--bindir", "--pkglibdir", "--sharedir"):
@@ -43,7 +43,7 @@ class Installation:
                                 ignore=shutil.ignore_patterns("bitcode"))
 
     def build(self, mutant: int | None = None) -> None:
-        """Builds the extension and installs it here.
+        """Build the extension and install it here.
 
         With assertions, and with the bug of this number if there is one.
         """

@@ -16,11 +16,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import checker
 from installation import BuildError, Installation
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -36,6 +38,17 @@ RUNS = (20, 60)
 FIRST_SEED = 1
 
 
+class Interrupted(Exception):
+    """Somebody wants it to end."""
+
+
+def interrupt(signum: int, _frame: Any) -> None:
+    """End it, once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise Interrupted("interrupted by signal %d" % signum)
+
+
 class Mutant(NamedTuple):
     """One planted bug."""
 
@@ -46,18 +59,26 @@ class Mutant(NamedTuple):
 
 
 def read_mutants() -> list[Mutant]:
-    """The list in src/mutant.h."""
+    """Return the list in src/mutant.h."""
     with open(HEADER, encoding="utf-8") as file:
         text = file.read()
-    return [Mutant(int(number), name.lower(),
-                   re.sub(r"[\s*]+", " ", meaning).strip(),
-                   [prop.strip() for prop in properties.split(",")])
-            for name, number, meaning, properties in LINE.findall(text)]
+    mutants = [Mutant(int(number), name.lower(),
+                      re.sub(r"[\s*]+", " ", meaning).strip(),
+                      [prop.strip() for prop in properties.split(",")])
+               for name, number, meaning, properties in LINE.findall(text)]
+    known = {function.__name__ for function in checker.PROPERTIES}
+    for place, mutant in enumerate(mutants, 1):
+        if mutant.number != place or not known.issuperset(mutant.properties):
+            raise ValueError("src/mutant.h: number %d is missing, or what is"
+                             " there names no property" % place)
+    if len(mutants) != len(re.findall(r"QUEUE_MUTANT_\w+ = \d+", text)):
+        raise ValueError("src/mutant.h: a line is not understood")
+    return mutants
 
 
 def stress(arguments: argparse.Namespace, bindir: str, seconds: int,
            seed: int, log: str) -> dict | None:
-    """Makes a run; its results, None if it could not be carried out."""
+    """Make a run; return its results, None if it could not be carried out."""
     directory = os.path.join(arguments.dir, "mutant")
     shutil.rmtree(directory, ignore_errors=True)
     os.mkdir(directory)
@@ -71,8 +92,15 @@ def stress(arguments: argparse.Namespace, bindir: str, seconds: int,
             shutil.rmtree(os.path.join(arguments.wal_dir, name))
         command += ["--wal-dir", arguments.wal_dir]
     with open(log, "w", encoding="utf-8") as output:
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output,
-                       stderr=subprocess.STDOUT, check=False)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                   stdout=output, stderr=subprocess.STDOUT)
+        try:
+            process.wait()
+        except Interrupted:
+            # It stops its server.
+            process.terminate()
+            process.wait()
+            raise
     try:
         with open(os.path.join(directory, "run", "results.json"),
                   encoding="utf-8") as file:
@@ -82,14 +110,14 @@ def stress(arguments: argparse.Namespace, bindir: str, seconds: int,
 
 
 def describe(violated: dict[str, int]) -> str:
-    """Names and numbers of what was violated, the most frequent first."""
+    """Return names and numbers of what was violated, the most frequent first."""
     return ", ".join("%s %d" % (name, count) for name, count in
                      sorted(violated.items(), key=lambda item: -item[1]))
 
 
 def try_mutant(arguments: argparse.Namespace, installation: Installation,
                mutant: Mutant) -> bool:
-    """Plants one bug; whether it was caught by name."""
+    """Plant one bug; return whether it was caught by name."""
     started = time.monotonic()
     installation.build(mutant.number)
     caught: list[str] = []
@@ -118,7 +146,7 @@ def try_mutant(arguments: argparse.Namespace, installation: Installation,
 
 
 def main() -> int:
-    """Tries the mutants that were asked for, or all; the exit status."""
+    """Try the mutants that were asked for, or all; return the status."""
     parser = argparse.ArgumentParser(description="Checks the checker.")
     parser.add_argument("--dir", required=True,
                         help="where builds, servers and history go")
@@ -129,10 +157,12 @@ def main() -> int:
     arguments = parser.parse_args()
     mutants = [mutant for mutant in read_mutants()
                if not arguments.number or mutant.number in arguments.number]
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     installation = Installation(arguments.dir, os.path.join(HERE, "..", ".."))
-    installation.make()
     missed = []
     try:
+        installation.make()
         installation.build()
         log = os.path.join(arguments.dir, "mutant-0.log")
         results = stress(arguments, installation.bindir, RUNS[0], FIRST_SEED,
@@ -147,7 +177,10 @@ def main() -> int:
                 missed.append(mutant.name)
     except BuildError as error:
         print(error)
-        return 2
+        return 3
+    except Interrupted as error:
+        print(error)
+        return 130
     print("\n%d passed, %d failed" % (len(mutants) - len(missed),
                                       len(missed)))
     if missed:

@@ -13,8 +13,8 @@
 # none the disk does not run full, and the table at the end says so.  Then the
 # program is run by the user who owns the servers.
 #
-# The directory is kept if the program says that something is wrong; that is
-# where the history and the logs are.
+# The directory is kept if the program says that something is wrong (status 1
+# or 2), unless CI is set; that is where the history and the logs are.
 #
 set -eu
 unset MAKEFLAGS MFLAGS MAKELEVEL
@@ -39,7 +39,7 @@ clean_up()
 	if mountpoint -q "$wal" 2>/dev/null; then
 		"${as_root[@]}" umount "$wal" || "${as_root[@]}" umount -l "$wal" || true
 	fi
-	if [ "$status" -eq 1 ] && [ -z "${CI:-}" ]; then
+	if [[ $status == [12] && -z ${CI:-} ]]; then
 		rm -rf "$scratch/root" "$scratch/tree"
 		echo "run.sh: history and logs are kept in $scratch" >&2
 	else

@@ -14,7 +14,8 @@ A run has these parts, in this order:
 The seed decides what clients do and which faults happen when; it is printed,
 and with the same seed and length the schedule is the same one.  The exit
 status is 0 if no property was violated, 1 if one was, 2 if the run could not
-be carried out.
+be carried out (a server that does not come back is a finding, too), 3 if there
+was nothing to run, 130 if it was interrupted.
 
 See docs/testing.md for what is checked and how to read a failure.
 """
@@ -65,9 +66,11 @@ WRITE_DELAY = 1.0
 # back-off and some seconds for a busy machine.
 DRAIN_LIMIT = clients.LONGEST_LEASE + RETRY_MAX_DELAY + 10.0
 
-# The checker needs about 3 GB of memory for a million messages, so a run that
-# lasts for long goes at less than full speed.
-MESSAGES = 2000000
+# What the checker needs for a message, and how much of the machine's memory it
+# may have.  A run that lasts for long goes at less than full speed, so that
+# its history can be judged.
+MEMORY_A_MESSAGE = 3500
+MEMORY_SHARE = 0.6
 
 # Wait for so much longer, to tell what is late from what never comes.
 DRAIN_PATIENCE = 10.0
@@ -79,12 +82,16 @@ BACKLOG = "SELECT count(*) FROM stress.%s"
 PREPARED = "SELECT count(*) FROM pg_prepared_xacts"
 
 
-class Trouble(Exception):
-    """The run cannot be carried out."""
+class UsageError(Exception):
+    """What was asked for does not exist."""
+
+
+class Interrupted(Exception):
+    """Somebody wants the run to end."""
 
 
 def options() -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description="Stress test with a checker; see docs/testing.md.")
     parser.add_argument("--dir", required=True,
@@ -118,16 +125,26 @@ def options() -> argparse.Namespace:
 
 
 def fault_kinds(names: str | None) -> list[str] | None:
-    """The faults that were asked for; None means all."""
+    """Return the faults that were asked for; None means all."""
     if names is None:
         return None
     kinds = [] if names == "none" else names.split(",")
     known = {*faults.LIGHT, *faults.HEAVY, faults.PROMOTION}
     for kind in kinds:
         if kind not in known:
-            raise Trouble("there is no fault \"%s\", only: %s"
-                          % (kind, ", ".join(sorted(known))))
+            raise UsageError("there is no fault \"%s\", only: %s"
+                             % (kind, ", ".join(sorted(known))))
     return kinds
+
+
+def message_limit() -> float:
+    """Return how many messages the checker has room for."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return (int(line.split()[1]) * 1024 * MEMORY_SHARE
+                        / MEMORY_A_MESSAGE)
+    return float("inf")
 
 
 class Run:
@@ -167,7 +184,7 @@ class Run:
     # The parts of a run
 
     def carry_out(self) -> list[checker.Result]:
-        """Goes through all parts; what the checker says."""
+        """Go through all parts; return what the checker says."""
         try:
             self.set_up()
             self.traffic()
@@ -188,7 +205,7 @@ class Run:
         return checker.check(self.directory)
 
     def set_up(self) -> None:
-        """Starts the server and makes the queues."""
+        """Start the server and makes the queues."""
         self.say("server")
         self.cluster.start()
         self.cluster.server.program(
@@ -200,7 +217,7 @@ class Run:
             self.cluster.base_backup()
 
     def traffic(self) -> None:
-        """Lets clients and faults loose."""
+        """Let clients and faults loose."""
         seconds = self.arguments.seconds
         plan = faults.schedule(self.seed, seconds,
                                fault_kinds(self.arguments.faults))
@@ -214,7 +231,7 @@ class Run:
         roles = clients.plan(self.arguments.short)
         producers = sum(1 for _, role in roles if role == "producer")
         self.shared = clients.Shared(
-            self.cluster.port, rate=MESSAGES / seconds / producers)
+            self.cluster.port, rate=message_limit() / seconds / producers)
         self.processes = clients.start(self.directory, self.seed, self.shared,
                                        roles)
         self.injector = faults.Injector(
@@ -228,7 +245,7 @@ class Run:
             time.sleep(1)
 
     def drain(self) -> None:
-        """Ends the faults, and waits until nothing waits any more."""
+        """End the faults, and waits until nothing waits any more."""
         self.is_injecting = False
         self.injector.stop()
         self.facts["faults_off_at"] = time.monotonic()
@@ -245,7 +262,7 @@ class Run:
             time.sleep(0.2)
 
     def end_clients(self) -> None:
-        """Tells the clients to end, and waits for them."""
+        """Tell the clients to end, and waits for them."""
         self.shared.stop = True
         end = time.monotonic() + CLIENT_PATIENCE
         for process in self.processes:
@@ -259,7 +276,7 @@ class Run:
                                     % (process.name, process.exitcode))
 
     def probe(self) -> None:
-        """Looks at what needs a quiet server.
+        """Look at what needs a quiet server.
 
         A server that does not do what it should may be too much for the
         probes; the judgement tells more than they do, so it goes on.
@@ -272,7 +289,7 @@ class Run:
                                 + traceback.format_exc(limit=-2))
 
     def tear_down(self) -> None:
-        """Leaves no process behind, whatever state they are in."""
+        """Leave no process behind, whatever state they are in."""
         if self.is_injecting:
             try:
                 self.injector.stop()
@@ -286,14 +303,14 @@ class Run:
     # Little helpers
 
     def ask(self, query: str) -> int | None:
-        """The answer to a question, None while there is no server."""
+        """Return the answer to a question, None while there is no server."""
         try:
             return self.cluster.query(query)[0][0]
         except (psycopg2.Error, ServerError):
             return None
 
     def watch(self) -> int | None:
-        """Tells clients how long the queues are, and shows progress."""
+        """Tell clients how long the queues are, and shows progress."""
         total = 0
         for queue in clients.QUEUES:
             depth = self.ask(BACKLOG % queue)
@@ -313,11 +330,11 @@ class Run:
         return total
 
     def say(self, text: str) -> None:
-        """Prints a line of progress."""
+        """Print a line of progress."""
         print("%5.0f s  %s" % (time.monotonic() - self.started, text))
 
     def write_facts(self) -> None:
-        """Writes run.json."""
+        """Write run.json."""
         path = os.path.join(self.directory, "run.json")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(self.facts, file, indent=1)
@@ -325,15 +342,21 @@ class Run:
 
     # The end
 
+    def report_faults(self) -> None:
+        """Print how often each fault was done, and what was not."""
+        counts = self.injector.counts
+        print("\nfaults: " + ", ".join(
+            "%s %d" % (name, counts[name]["done"]) for name in sorted(counts)))
+        for what in ("failed", "not run"):
+            for name in sorted(counts):
+                if counts[name][what]:
+                    reason = self.injector.reasons.get(name, "").split("\n")
+                    print("%s: %s %d (%s)" % (what, name, counts[name][what],
+                                              reason[0]))
+
     def report(self, results: list[checker.Result]) -> bool:
-        """Prints the tables; whether all is well."""
-        print("\n%-22s %8s %8s %8s" % ("fault", "done", "failed", "not run"))
-        for name in sorted(self.injector.counts):
-            counts = self.injector.counts[name]
-            reason = self.injector.reasons.get(name, "")
-            print("%-22s %8d %8d %8d  %s"
-                  % (name, counts["done"], counts["failed"],
-                     counts["not run"], reason.split("\n")[0][:60]))
+        """Print what happened and the table; return whether all is well."""
+        self.report_faults()
         violated = sum(1 for result in results if result.count)
         print()
         print(checker.table(results))
@@ -352,8 +375,11 @@ class Run:
               .format(totals["enqueued"], totals["calls"],
                       totals["reconnects"],
                       int(time.monotonic() - self.started)))
-        print("Repeat it with: make stress SECONDS=%d SEED=%d"
-              % (self.arguments.seconds, self.seed))
+        arguments = self.arguments
+        print("Repeat it with: make stress%s SECONDS=%d SEED=%d%s"
+              % (" SHORT=1" if arguments.short else "", arguments.seconds,
+                 self.seed, "" if arguments.faults is None
+                 else " FAULTS=" + arguments.faults))
         failed = violated + len(self.trouble)
         print("%d passed, %d failed%s"
               % (len(results) - violated - unchecked, failed,
@@ -361,15 +387,18 @@ class Run:
         return failed == 0
 
 
-def interrupted(signum: int, _frame: Any) -> None:
-    raise Trouble("interrupted by signal %d" % signum)
+def interrupt(signum: int, _frame: Any) -> None:
+    """End the run, once: cleaning up is not to be interrupted."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise Interrupted("interrupted by signal %d" % signum)
 
 
 def main() -> int:
-    """Carries out a run; the exit status."""
+    """Carry out a run; return the exit status."""
     arguments = options()
-    signal.signal(signal.SIGTERM, interrupted)
-    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     print("seed %d" % arguments.seed)
     try:
         bindir = arguments.bindir
@@ -381,7 +410,13 @@ def main() -> int:
             bindir = installation.bindir
         run = Run(arguments, bindir)
         results = run.carry_out()
-    except (Trouble, BuildError, ServerError, psycopg2.Error) as error:
+    except (UsageError, BuildError) as error:
+        print(error)
+        return 3
+    except Interrupted as error:
+        print(error)
+        return 130
+    except (ServerError, psycopg2.Error) as error:
         print("the run could not be carried out: %s" % error)
         return 2
     if run.report(results):
