@@ -13,7 +13,7 @@ STATEMENT_TIMEOUT_MS = 20000
 
 
 def connect(cluster):
-    """A connection whose statements cannot stall everybody else."""
+    """Return a connection whose statements cannot stall everybody."""
     connection = cluster.connect()
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = %s; SET statement_timeout = %s",
@@ -43,7 +43,7 @@ class Operator:
         self.txn = ""
 
     def begin(self, cluster, isolation: str) -> None:
-        """Opens a connection and a transaction."""
+        """Open a connection and a transaction."""
         connection = connect(cluster)
         self.cursor = connection.cursor()
         self.transactions += 1
@@ -53,7 +53,7 @@ class Operator:
 
     def call(self, op: str, sql: str, parameters=None, queue=None, arg=None,
              read: Callable[[Any], Any] | None = None) -> Any:
-        """Makes a call, and returns its result as "read" gets it."""
+        """Make a call, and return its result as "read" gets it."""
         n = self.writer.before(op, self.txn, queue, arg)
         try:
             self.cursor.execute(sql, parameters)
@@ -66,7 +66,7 @@ class Operator:
         return result
 
     def end(self, op: str) -> None:
-        """Commits or rolls back."""
+        """Commit or rolls back."""
         n = self.writer.before(op, self.txn)
         try:
             self.cursor.execute(op)
@@ -79,7 +79,7 @@ class Operator:
         self.writer.after(n, state)
 
     def close(self) -> None:
-        """Closes the connection; what is open is rolled back by that."""
+        """Close the connection; what is open is rolled back by that."""
         if self.cursor is not None:
             self.cursor.connection.close()
             self.cursor = None

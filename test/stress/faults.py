@@ -22,10 +22,12 @@ import psycopg2
 
 import instance
 from dba import Operator, first_column
-from injection import NOTICE_TIME, Engine, Failed, Fault, NotRun
+from injection import NOTICE_TIME, Engine, Finding, NotRun, Planned
+from waits import Watch
 
-# How many cards of each kind are in the deck that a schedule is dealt from.
-# A deck rather than independent draws, so that a short run has them all.
+# How many cards of each kind are in the decks that a schedule is dealt from.
+# Decks rather than independent draws, so that nothing is left out for long:
+# all faults come in some 40 s of light ones and 75 s of heavy ones.
 LIGHT = {
     "terminate_backend": 5,
     "cancel_backend": 6,
@@ -58,6 +60,10 @@ HEAVY = {
     "full_disk": 1,
 }
 
+# A short run gets no more than two heavy cards, so the first ones are those
+# whose crashes differ most.
+HEAVY_FIRST = frozenset(("kill_backend", "stop_immediate", "full_disk"))
+
 # Those that may take their time, because they wait for locks or read a whole
 # table, have a thread of their own.  Others go on meanwhile: a server that is
 # killed in the middle of a VACUUM FULL is worth having.
@@ -79,19 +85,38 @@ BACKUP = "backup"
 LIGHT_GAP = (0.4, 1.1)
 HEAVY_GAP = (10.0, 15.0)
 
+# What leases the worker has written, and how many seconds that may take.
+STORED_LEASES = """
+SELECT c.relname, l.id, extract(epoch FROM l.deadline)::float8
+  FROM queue.lease l JOIN pg_class c ON c.oid = l.queue
+ WHERE l.deadline > clock_timestamp()
+"""
+STORED_PATIENCE = 1
+
+# Versions of messages that no transaction holds.
+FREE = """
+SELECT id, xmin::text FROM {0}
+ WHERE id NOT IN (SELECT id FROM queue.in_flight
+                   WHERE queue = '{0}'::regclass AND pid IS NOT NULL)
+"""
+
+# A purge that finds none of so many was not merely unlucky: clients cannot
+# have held all of them just when it came by.
+MANY_FREE = 100
+
 # The queues that faults act on; the others have their peace.
 QUEUES = ("orders", "parts", "stream")
 
 
-def schedule(seed: int, seconds: float, kinds=None) -> list[Fault]:
-    """The faults of a run, in the order of their times since its start.
+def schedule(seed: int, seconds: float, kinds=None) -> list[Planned]:
+    """Return the faults of a run, in the order of their times.
 
     kinds limits them to some names.  The result depends on the arguments and
     on nothing else.
     """
     rng = random.Random("%s/faults" % seed)
     faults = deal(rng, LIGHT, LIGHT_GAP, seconds - 0.5, kinds)
-    faults += deal(rng, HEAVY, HEAVY_GAP, seconds - 2, kinds)
+    faults += deal(rng, HEAVY, HEAVY_GAP, seconds - 2, kinds, HEAVY_FIRST)
     if seconds >= PROMOTION_MIN_SECONDS:
         for name, share in ((STANDBY, 0.5), (PROMOTION, 0.62)):
             if kinds is None or PROMOTION in kinds:
@@ -103,8 +128,12 @@ def schedule(seed: int, seconds: float, kinds=None) -> list[Fault]:
 
 
 def deal(rng: random.Random, cards: dict[str, int],
-         gap: tuple[float, float], end: float, kinds) -> list[Fault]:
-    """Deals faults from a deck that is shuffled anew when it is empty."""
+         gap: tuple[float, float], end: float, kinds,
+         first: frozenset[str] = frozenset()) -> list[Planned]:
+    """Deal faults from a deck that is shuffled anew when it is empty.
+
+    One card of each kind in first comes before all others, once.
+    """
     full_deck = [name for name, number in sorted(cards.items())
                  for _ in range(number)
                  if kinds is None or name in kinds]
@@ -115,18 +144,24 @@ def deal(rng: random.Random, cards: dict[str, int],
         if not deck:
             deck = full_deck[:]
             rng.shuffle(deck)
+            if not faults:
+                # Cards are dealt from the end of the list.
+                top = sorted(first.intersection(deck), key=deck.index)
+                for name in top:
+                    deck.remove(name)
+                deck += top
         faults.append(make_fault(rng, at, deck.pop()))
         at += rng.uniform(*gap)
     return faults
 
 
-def make_fault(rng: random.Random, at: float, name: str) -> Fault:
-    """A fault with all that chance has a say in.
+def make_fault(rng: random.Random, at: float, name: str) -> Planned:
+    """Return a fault with all that chance has a say in.
 
     Each fault uses of it what it needs: which one it hits, how long or how
     hard, and two more.
     """
-    return Fault(round(at, 3), name, {
+    return Planned(round(at, 3), name, {
         key: round(rng.random(), 4)
         for key in ("which", "how_long", "how", "more")})
 
@@ -136,7 +171,7 @@ def between(low: float, high: float, fraction: float) -> float:
 
 
 def pick(choices, fraction: float):
-    """The element of a sequence that a fraction below 1 stands for."""
+    """Return the element of a sequence that a fraction below 1 is for."""
     return choices[int(fraction * len(choices))]
 
 
@@ -148,22 +183,29 @@ class Injector(Engine):
 
     slow_kinds = SLOW
 
-    def __init__(self, run_dir: str, cluster, shared, faults: list[Fault],
+    def __init__(self, run_dir: str, cluster, shared, faults: list[Planned],
                  client_pids: list[int]):
         super().__init__(run_dir, cluster, shared, faults)
         self.client_pids = list(client_pids)
         self.stopped_workers: list[int] = []
         self.operator = Operator(run_dir)
+        self.watch = Watch(run_dir, cluster)
         self.settings = self.read_settings()
 
+    def run(self) -> None:
+        """Carry out the schedule, and look for those who wait."""
+        self.watch.start()
+        super().run()
+
     def clear_way(self) -> None:
-        """Removes what keeps the server down, or clients from work."""
+        """Remove what keeps the server down, or clients from work."""
+        self.watch.stop()
         self.set_timeouts(0, 0)
         self.remove_ballast()
         self.operator.close()
 
     def restore(self) -> None:
-        """Makes the queues what they were when they were created."""
+        """Make the queues what they were when they were created."""
         deadline = time.monotonic() + instance.PATIENCE
         while True:
             try:
@@ -180,11 +222,11 @@ class Injector(Engine):
     # Sessions
 
     def terminate_backend(self, which, how, **_) -> dict:
-        """Ends the session of a client."""
+        """End the session of a client."""
         return self.signal_session("pg_terminate_backend", which, how)
 
     def cancel_backend(self, which, how, **_) -> dict:
-        """Cancels what a client's session is doing."""
+        """Cancel what a client's session is doing."""
         return self.signal_session("pg_cancel_backend", which, how)
 
     def signal_session(self, function: str, which: float,
@@ -194,11 +236,11 @@ class Injector(Engine):
         return {"pid": pid, "client": client}
 
     def terminate_burst(self, which, how, **_) -> dict:
-        """Ends many sessions at once."""
+        """End many sessions at once."""
         return self.signal_many("pg_terminate_backend", which, how)
 
     def cancel_burst(self, which, how, how_long, **_) -> dict:
-        """Cancels what many sessions do, several times in a row."""
+        """Cancel what many sessions do, several times in a row."""
         number = 0
         for _ in range(int(between(2, 12, how_long))):
             number += self.signal_many("pg_cancel_backend", which,
@@ -216,14 +258,14 @@ class Injector(Engine):
         return {"number": len(pids)}
 
     def statement_timeout(self, how, how_long, **_) -> None:
-        """Statements of clients may not last for more than some ms."""
+        """Let statements of clients last for some ms at the most."""
         self.set_timeouts(int(between(1, 15, how * how)), 0)
         self.lasting(between(0.3, 1.5, how_long), "statement_timeout",
                      {"ms": self.shared.statement_timeout_ms},
                      lambda: self.set_timeouts(0, 0))
 
     def lock_timeout(self, how, how_long, **_) -> None:
-        """Clients may not wait for a lock for more than some ms."""
+        """Let clients wait for a lock for some ms at the most."""
         self.set_timeouts(0, int(between(1, 10, how)))
         self.lasting(between(0.5, 2, how_long), "lock_timeout",
                      {"ms": self.shared.lock_timeout_ms},
@@ -234,7 +276,7 @@ class Injector(Engine):
         self.shared.lock_timeout_ms = lock
 
     def pause_client(self, which, how_long, **_) -> None:
-        """Stops a client process for longer than its lease."""
+        """Stop a client process for longer than its lease."""
         if not self.client_pids:
             raise NotRun("there are no clients")
         pid = pick(self.client_pids, which)
@@ -243,7 +285,7 @@ class Injector(Engine):
                      lambda: signal_client(pid, signal.SIGCONT))
 
     def snapshot(self, how_long, **_) -> None:
-        """Holds an old snapshot open, so that nothing is vacuumed."""
+        """Hold an old snapshot open, so that nothing is vacuumed."""
         connection = self.cluster.connect()
         with connection.cursor() as cursor:
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -254,19 +296,19 @@ class Injector(Engine):
     # Processes of the extension
 
     def terminate_worker(self, **_) -> dict:
-        """Ends the worker; the leader starts another."""
+        """End the worker; the leader starts another."""
         pid = self.process_of("queue worker")
         self.execute("SELECT pg_terminate_backend(%s)", (pid,))
         return {"pid": pid, "worker": True}
 
     def terminate_leader(self, **_) -> dict:
-        """Ends the leader; the postmaster starts another."""
+        """End the leader; the postmaster starts another."""
         pid = self.process_of("queue leader")
         self.execute("SELECT pg_terminate_backend(%s)", (pid,))
         return {"pid": pid, "worker": True}
 
     def pause_worker(self, how_long, **_) -> None:
-        """Stops the worker for a while, whatever it is doing."""
+        """Stop the worker for a while, whatever it is doing."""
         pid = self.process_of("queue worker")
         self.send_signal(pid, signal.SIGSTOP)
         self.stopped_workers.append(pid)
@@ -275,7 +317,7 @@ class Injector(Engine):
                      lambda: self.send_signal(pid, signal.SIGCONT))
 
     def continue_workers(self) -> None:
-        """Lets stopped workers go on, before the server goes down.
+        """Let stopped workers go on, before the server goes down.
 
         A process that is stopped does not notice that; the postmaster would
         wait for it, and so would we.
@@ -287,24 +329,24 @@ class Injector(Engine):
     # What administrators do to tables
 
     def vacuum(self, which, how, **_) -> dict:
-        """VACUUM of a table, sometimes freezing everything."""
+        """VACUUM a table, sometimes freezing everything."""
         options = "(FREEZE) " if how < 0.3 else ""
         return self.maintain("VACUUM %s{table}" % options, which)
 
     def vacuum_full(self, which, **_) -> dict:
-        """VACUUM FULL: the table gets a new file, its rows new places."""
+        """VACUUM FULL a table: it gets a new file, its rows new places."""
         return self.maintain("VACUUM FULL {table}", which)
 
     def analyze(self, which, **_) -> dict:
-        """ANALYZE of a table."""
+        """ANALYZE a table."""
         return self.maintain("ANALYZE {table}", which)
 
     def reindex(self, which, **_) -> dict:
-        """REINDEX of a table."""
+        """REINDEX a table."""
         return self.maintain("REINDEX TABLE {table}", which)
 
     def reindex_concurrently(self, which, **_) -> dict:
-        """REINDEX CONCURRENTLY; if it fails it leaves an index behind.
+        """REINDEX a table CONCURRENTLY, which may leave an index behind.
 
         The next one removes it, so that queues are used with such an index
         for a while.
@@ -313,21 +355,21 @@ class Injector(Engine):
         return self.maintain("REINDEX TABLE CONCURRENTLY {table}", which)
 
     def cluster_table(self, which, **_) -> dict:
-        """CLUSTER of a queue on its primary key."""
+        """CLUSTER a queue on its primary key."""
         name = table(pick(QUEUES, which))
         self.execute("CLUSTER %s USING %s_pkey"
                      % (name, name.split(".")[1]))
         return {"table": name}
 
     def fillfactor(self, which, how, **_) -> dict:
-        """ALTER TABLE SET (fillfactor), which a queue table may have."""
+        """Set the fillfactor, which a queue table may have."""
         percent = int(between(50, 100, how))
         return self.maintain("ALTER TABLE {table} SET (fillfactor = %d)"
                              % percent, which, QUEUES)
 
     def maintain(self, command: str, which: float,
                  tables: tuple[str, ...] = ()) -> dict:
-        """Runs a command on a queue, its dead letters or the leases."""
+        """Run a command on a queue, its dead letters or the leases."""
         if not tables:
             tables = QUEUES + ("orders_dead", "parts_dead", "lease")
         name = table(pick(tables, which))
@@ -335,7 +377,7 @@ class Injector(Engine):
         return {"table": name}
 
     def drop_invalid_indexes(self) -> None:
-        """Removes what a REINDEX CONCURRENTLY that failed left behind."""
+        """Remove what a REINDEX CONCURRENTLY that failed left behind."""
         for index, in self.execute(
                 "SELECT indexrelid::regclass::text FROM pg_index"
                 " WHERE NOT indisvalid"):
@@ -344,7 +386,7 @@ class Injector(Engine):
     # What administrators do to queues
 
     def alter_queue(self, which, how, how_long, more, **_) -> dict:
-        """Changes settings of a queue under traffic."""
+        """Change settings of a queue under traffic."""
         queue = pick(QUEUES, which)
         factors = [round(between(0.5, 2, fraction), 2)
                    for fraction in (how, how_long, more)]
@@ -353,7 +395,7 @@ class Injector(Engine):
 
     def alter(self, queue: str, lease: float, delay: float,
               max_delay: float) -> None:
-        """Gives a queue so many times the settings that it began with."""
+        """Give a queue so many times the settings that it began with."""
         settings = self.settings[queue]
         self.execute(
             "SELECT queue.alter_queue(%s, lease => %s * %s,"
@@ -362,13 +404,13 @@ class Injector(Engine):
              settings[2], max_delay))
 
     def read_settings(self) -> dict[str, tuple]:
-        """Settings of the queues as they were created."""
+        """Return the settings of the queues as they were created."""
         return {name: tuple(settings) for name, *settings in self.execute(
             "SELECT c.relname, lease, retry_delay, retry_max_delay"
             "  FROM queue.queue q JOIN pg_class c ON c.oid = q.queue")}
 
     def pause_queue(self, which, how, how_long, **_) -> dict:
-        """Closes one end of a queue, or both, for a moment."""
+        """Close one end of a queue, or both, for a moment."""
         name = table(pick(QUEUES, which))
         self.execute("SELECT queue.pause(%s, enqueue => %s, dequeue => %s)",
                      (name, how < 0.7, how > 0.3))
@@ -377,7 +419,7 @@ class Injector(Engine):
         return {"queue": name}
 
     def purge(self, which, **_) -> dict:
-        """Purges a queue, and notes in the ledger what is gone.
+        """Purge a queue, and note in the ledger what is gone.
 
         In one snapshot, which tells the messages that this transaction
         deleted from those that somebody else did meanwhile.
@@ -387,9 +429,17 @@ class Injector(Engine):
         content = "SELECT payload ->> 'v' FROM %s" % table(queue)
         try:
             operator.begin(self.cluster, "REPEATABLE READ")
-            before = operator.call("business", content, read=first_column)
+            free: set[tuple[int, str]] = set()
             gone: list[str] = []
             said_gone: list[int] = []
+
+            def what_is_there(cursor) -> list[str]:
+                there = first_column(cursor)
+                cursor.execute(FREE.format(table(queue)))
+                free.update(cursor.fetchall())
+                return there
+
+            before = operator.call("business", content, read=what_is_there)
 
             def what_is_gone(cursor) -> list[str]:
                 said = cursor.fetchone()[0]
@@ -404,15 +454,20 @@ class Injector(Engine):
             self.note_in_ledger(queue, gone, "purged")
             if said_gone != [len(gone)]:
                 operator.end("rollback")
-                raise Failed("purge of %s says %d, but %d are gone"
-                             % (queue, said_gone[0], len(gone)))
+                raise Finding("purge of %s says %d, but %d are gone"
+                              % (queue, said_gone[0], len(gone)))
             operator.end("commit")
         finally:
             operator.close()
+        if not gone:
+            free.intersection_update(self.execute(FREE.format(table(queue))))
+            if len(free) >= MANY_FREE:
+                raise Finding("purge of %s leaves %d that nobody held"
+                              % (queue, len(free)))
         return {"queue": queue, "number": len(gone)}
 
     def delete(self, which, how, how_long, more, **_) -> dict:
-        """Deletes some messages with a plain DELETE, as owners may."""
+        """Delete some messages with a plain DELETE, as owners may."""
         queue = pick(QUEUES, which)
         operator = self.operator
         try:
@@ -444,59 +499,81 @@ class Injector(Engine):
     # The server
 
     def kill_backend(self, which, how, **_) -> dict:
-        """kill -9 of a client's backend: the server restarts itself."""
+        """Kill a client's backend by kill -9: the server restarts itself."""
         pid, client = pick(self.sessions(busy=how < 0.7), which)
         return {"pid": pid, "client": client, **self.kill(pid)}
 
     def kill_worker(self, **_) -> dict:
-        """kill -9 of the worker, which is just as bad."""
+        """Kill the worker by kill -9, which is just as bad."""
         pid = self.process_of("queue worker")
         return {"pid": pid, "worker": True, **self.kill(pid)}
 
     def kill(self, pid: int) -> dict:
-        """Kills a process, and waits until the server has come back."""
+        """Kill a process, and wait until the server has come back."""
         self.continue_workers()
         running = self.cluster.server
         offset = running.log_size()
         running.victims.add(pid)
+        stored = self.stored_leases()
         blow = time.monotonic()
         self.send_signal(pid, signal.SIGKILL)
         # The process may have ended a moment ago.
         crashed = running.wait_crash(offset, NOTICE_TIME)
         self.bring_up()
-        return {"blow": blow, "crash": crashed}
+        return {"blow": blow, "crash": crashed, **stored}
 
     def stop_immediate(self, how_long, **_) -> dict:
-        """An immediate stop, and a start."""
+        """Stop the server at once, and start it."""
         return self.go_down(lambda: self.cluster.stop("immediate"), how_long)
 
     def kill_postmaster(self, how_long, **_) -> dict:
-        """kill -9 of the postmaster, and a start by the operator."""
+        """Kill the postmaster by kill -9, and start the server."""
         return self.go_down(self.cluster.kill_postmaster, how_long)
 
     def go_down(self, action: Callable[[], None], how_long: float) -> dict:
         self.continue_workers()
+        stored = self.stored_leases()
         blow = time.monotonic()
         action()
         time.sleep(between(0, 0.5, how_long))
         self.bring_up()
-        return {"blow": blow, "crash": True}
+        return {"blow": blow, "crash": True, **stored}
+
+    def stored_leases(self) -> dict:
+        """Return the leases that the next crash must leave alone.
+
+        They are on disk, for they can be seen; what becomes of them between
+        this look and the blow is in the history.  Nothing is said of them if
+        the server has no answer at once.
+        """
+        try:
+            connection = self.cluster.connect(STORED_PATIENCE)
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SET statement_timeout = %s",
+                                   (STORED_PATIENCE * 1000,))
+                    cursor.execute(STORED_LEASES)
+                    return {"stored": cursor.fetchall()}
+            finally:
+                connection.close()
+        except psycopg2.Error:
+            return {}
 
     def full_disk(self, how_long, **_) -> dict:
-        """Leaves no room for WAL; servers do not survive that."""
+        """Leave no room for WAL; servers do not survive that."""
         if self.cluster.wal_disk() is None:
             raise NotRun("WAL has no small file system of its own")
         self.continue_workers()
         running = self.cluster.server
         offset = running.log_size()
-        running.disk_was_full = True
         blow = time.monotonic()
-        self.fill_disk()
-        self.use_up_wal(time.monotonic() + between(1, 3, how_long))
-        self.remove_ballast()
-        # A process may just be dying of it.
-        crashed = running.wait_crash(offset, 0.5)
-        self.bring_up()
+        with running.full_disk():
+            self.fill_disk()
+            self.use_up_wal(time.monotonic() + between(1, 3, how_long))
+            self.remove_ballast()
+            # A process may just be dying of it.
+            crashed = running.wait_crash(offset, 1)
+            self.bring_up()
         self.unread_log()
         return {"blow": blow, "crash": crashed, "worker": True}
 
@@ -504,7 +581,7 @@ class Injector(Engine):
         return os.path.join(self.cluster.wal_disk(), "ballast")
 
     def fill_disk(self) -> None:
-        """Takes all the room, to the last kB."""
+        """Take all the room, to the last kB."""
         with open(self.ballast(), "wb", buffering=0) as file:
             for size in (1 << 20, 1 << 10):
                 block = bytes(size)
@@ -515,7 +592,7 @@ class Injector(Engine):
                     pass
 
     def use_up_wal(self, until: float) -> None:
-        """Goes on to new WAL segments, as more traffic would."""
+        """Go on to new WAL segments, as more traffic would."""
         while time.monotonic() < until:
             try:
                 self.execute("SELECT pg_switch_wal()")
@@ -533,20 +610,20 @@ class Injector(Engine):
     # Standby
 
     def backup(self, **_) -> dict:
-        """Takes a base backup in the place of the first."""
+        """Take a base backup in the place of the first."""
         if self.cluster.backup_end is None:
             raise NotRun("nobody wants a base backup")
         self.cluster.base_backup()
         return {}
 
     def standby(self, **_) -> dict:
-        """Adds a standby."""
+        """Add a standby."""
         self.await_slow()
         self.cluster.add_standby()
         return {}
 
     def promotion(self, how, how_long, **_) -> dict | None:
-        """The standby becomes synchronous, and then takes over.
+        """Make the standby synchronous, and then let it take over.
 
         A commit that waits for the standby and is cancelled is answered like
         one that has been replicated, with no more than a warning.  So nothing
@@ -563,17 +640,18 @@ class Injector(Engine):
         self.cluster.start_synchronous()
         self.is_stopping.wait(between(1, 4, how_long))
         self.note(began, "synchronous", {})
-        began = time.monotonic()
         kill = how < 0.5
+        stored = self.stored_leases()
+        began = time.monotonic()
         self.cluster.promote_standby(kill)
         self.shared.port = self.cluster.port
         self.note(began, "promotion", {
-            "crash": True, "worker": True, "kill": kill,
+            "crash": True, "worker": True, "kill": kill, **stored,
             "switch": instance.lsn_text(self.cluster.promotions[-1])})
         return None
 
     def await_transactions(self) -> None:
-        """Waits for transactions that may have a timeout set, or ends them."""
+        """Wait for transactions that may have a timeout set, or end them."""
         began = self.execute("SELECT clock_timestamp()")[0][0]
         older = (" FROM pg_stat_activity WHERE usename = 'stress'"
                  " AND backend_type = 'client backend'"
@@ -589,7 +667,7 @@ class Injector(Engine):
 
 
 def signal_client(pid: int, number: int) -> None:
-    """Sends a signal to the process of a client, which may have ended."""
+    """Send a signal to the process of a client, which may have ended."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -597,5 +675,5 @@ def signal_client(pid: int, number: int) -> None:
 
 
 def table(name: str) -> str:
-    """The name of a table with its schema."""
+    """Return the name of a table with its schema."""
     return ("queue." if name == "lease" else "stress.") + name

@@ -28,8 +28,8 @@ LATE_GAP = 0.2
 NOTICE_TIME = 5
 
 
-class Fault(NamedTuple):
-    """One line of a schedule."""
+class Planned(NamedTuple):
+    """A fault that is to happen: one line of a schedule."""
 
     at: float
     name: str
@@ -40,8 +40,12 @@ class NotRun(Exception):
     """The fault cannot happen here; the reason."""
 
 
-class Failed(Exception):
+class FaultError(Exception):
     """The fault went wrong, other than by an error of the server."""
+
+
+class Finding(FaultError):
+    """The queue did not do to its administrator what it should."""
 
 
 class Undo(NamedTuple):
@@ -62,7 +66,7 @@ class Engine(threading.Thread):
     # Faults that get a thread of their own.
     slow_kinds: frozenset[str] = frozenset()
 
-    def __init__(self, run_dir: str, cluster, shared, faults: list[Fault]):
+    def __init__(self, run_dir: str, cluster, shared, faults: list[Planned]):
         super().__init__(name="faults", daemon=True)
         self.run_dir = run_dir
         self.cluster = cluster
@@ -88,7 +92,7 @@ class Engine(threading.Thread):
     # The thread
 
     def run(self) -> None:
-        """Carries out the schedule until its end or stop()."""
+        """Carry out the schedule until its end or stop()."""
         start = time.monotonic()
         try:
             for fault in self.faults:
@@ -108,21 +112,21 @@ class Engine(threading.Thread):
             # stop() passes it on to the thread that waits for it.
             self.error = error
 
-    def start_slow(self, fault: Fault) -> None:
-        """Carries out a slow fault in another thread, one at a time."""
+    def start_slow(self, fault: Planned) -> None:
+        """Carry out a slow fault in another thread, one at a time."""
         self.await_slow()
         self.slow = threading.Thread(target=self.inject, args=(fault,),
                                      name=fault.name, daemon=True)
         self.slow.start()
 
     def await_slow(self) -> None:
-        """Waits for the slow fault that is under way, if there is one."""
+        """Wait for the slow fault that is under way, if there is one."""
         while self.slow is not None and self.slow.is_alive():
             self.undo_due()
             self.slow.join(0.05)
 
     def wait(self, until: float) -> None:
-        """Sleeps, and undoes meanwhile what is due to be undone."""
+        """Sleep, and undo meanwhile what is due to be undone."""
         while not self.is_stopping.is_set():
             self.undo_due()
             now = time.monotonic()
@@ -132,7 +136,7 @@ class Engine(threading.Thread):
             self.is_stopping.wait(max(0.0, wake - now))
 
     def stop(self) -> None:
-        """Ends the faults; returns when all of them are undone.
+        """End the faults; return when all of them are undone.
 
         The server is up then, and is as it was made.
         """
@@ -151,16 +155,16 @@ class Engine(threading.Thread):
             raise self.error
 
     def clear_way(self) -> None:
-        """Removes what keeps the server from coming up, or clients from work.
+        """Remove what keeps the server from coming up, or clients from work.
 
         When faults are over; the server may be down.
         """
 
     def restore(self) -> None:
-        """Makes everything what it was, when the server is up."""
+        """Make everything what it was, when the server is up."""
 
-    def inject(self, fault: Fault) -> None:
-        """Carries out one fault, whatever comes of it."""
+    def inject(self, fault: Planned) -> None:
+        """Carry out one fault, whatever comes of it."""
         action = getattr(self, fault.name)
         began = time.monotonic()
         try:
@@ -169,10 +173,12 @@ class Engine(threading.Thread):
         except NotRun as reason:
             outcome = "not run"
             detail = {"reason": str(reason)}
-        except (Failed, psycopg2.Error) as error:
+        except (FaultError, psycopg2.Error) as error:
             outcome = "failed"
             detail = {"reason": str(error).strip().split("\n")[0],
                       "sqlstate": getattr(error, "pgcode", None)}
+            if isinstance(error, Finding):
+                detail["finding"] = detail["reason"]
         self.count(fault.name, outcome)
         if outcome != "done":
             self.reasons[fault.name] = detail["reason"]
@@ -187,7 +193,7 @@ class Engine(threading.Thread):
             self.counts.setdefault(name, Counter())[outcome] += 1
 
     def note(self, began: float, name: str, detail: dict) -> None:
-        """Writes down a fault that is over now."""
+        """Write down a fault that is over now."""
         line = json.dumps(["fault", round(began, 6),
                            round(time.monotonic(), 6), name, detail])
         with self.notes:
@@ -197,14 +203,14 @@ class Engine(threading.Thread):
     # Undoing
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Has something undone after so many seconds."""
+        """Have something undone after so many seconds."""
         self.undo_number += 1
         heapq.heappush(self.undos, Undo(time.monotonic() + seconds,
                                         self.undo_number, action))
 
     def lasting(self, seconds: float, name: str, detail: dict,
                 action: Callable[[], None]) -> None:
-        """Ends the fault that began now, and notes it, after a while."""
+        """End the fault that began now, and note it, after a while."""
         began = time.monotonic()
 
         def end() -> None:
@@ -214,19 +220,19 @@ class Engine(threading.Thread):
         self.later(seconds, end)
 
     def undo_due(self) -> None:
-        """Undoes what is due."""
+        """Undo what is due."""
         while self.undos and self.undos[0].at <= time.monotonic():
             heapq.heappop(self.undos).action()
 
     def undo_all(self) -> None:
-        """Undoes everything now."""
+        """Undo everything now."""
         while self.undos:
             heapq.heappop(self.undos).action()
 
     # The server
 
     def bring_up(self) -> None:
-        """Sees to it that the server accepts connections.
+        """See to it that the server accepts connections.
 
         It may be on its way down or up, or be gone.
         """
@@ -242,7 +248,7 @@ class Engine(threading.Thread):
         raise self.cluster.server.trouble("the server does not come back")
 
     def look_for_crash(self) -> None:
-        """Notes crashes that were none of ours; they excuse what they do.
+        """Note crashes that were none of ours; they excuse what they do.
 
         That they are not explained is for the end of the run to judge, from
         the same log.
@@ -259,7 +265,7 @@ class Engine(threading.Thread):
                 self.count("unexplained_crash", "done")
 
     def unread_log(self) -> str:
-        """What was written to the server's log since it was read last."""
+        """Return what the server's log got since it was read last."""
         running = self.cluster.server
         start = self.log_seen.get(running.log, 0)
         end = running.log_size()
@@ -267,7 +273,7 @@ class Engine(threading.Thread):
         return running.log_text(start, end)
 
     def execute(self, sql: str, parameters=None) -> list:
-        """Executes one statement on a connection of its own."""
+        """Execute one statement on a connection of its own."""
         connection = connect(self.cluster)
         try:
             with connection.cursor() as cursor:
@@ -277,7 +283,7 @@ class Engine(threading.Thread):
             connection.close()
 
     def sessions(self, busy: bool) -> list[tuple[int, str]]:
-        """Clients' sessions: process id and name of the client."""
+        """Return clients' sessions: process id and name of the client."""
         found = self.execute(
             "SELECT pid, application_name, state FROM pg_stat_activity"
             " WHERE usename = 'stress' AND backend_type = 'client backend'"
@@ -290,7 +296,7 @@ class Engine(threading.Thread):
         return [(pid, name) for pid, name, _ in found]
 
     def process_of(self, backend_type: str) -> int:
-        """A process of the extension; it may be just about to come back."""
+        """Return a process of the extension, which may be just starting."""
         deadline = time.monotonic() + NOTICE_TIME
         while time.monotonic() < deadline:
             found = self.execute(
@@ -300,10 +306,10 @@ class Engine(threading.Thread):
             if found:
                 return found[0][0]
             time.sleep(0.1)
-        raise Failed("there is no %s" % backend_type)
+        raise FaultError("there is no %s" % backend_type)
 
     def send_signal(self, pid: int, number: int) -> None:
-        """Sends a signal to a process of the server, if it still is one."""
+        """Send a signal to a process of the server, if it still is one."""
         if pid in self.cluster.server.processes():
             try:
                 os.kill(pid, number)

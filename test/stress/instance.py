@@ -9,7 +9,9 @@ of its log rather than a test that hangs.
 All of it runs as the user who owns the servers.
 """
 
+import contextlib
 import glob
+import math
 import os
 import random
 import re
@@ -18,6 +20,7 @@ import signal
 import socket
 import subprocess
 import time
+from typing import Iterator
 
 import psycopg2
 import psycopg2.extensions
@@ -30,6 +33,13 @@ DATABASE = "postgres"
 
 # A server that is not there after so many seconds does not come back.
 PATIENCE = 60
+
+# Where servers are reached.  Not at a socket in the file system: its path may
+# not have more than 107 bytes, and directories of tests have long names.
+HOST = "127.0.0.1"
+
+# A server that runs answers within so many seconds, be the machine busy.
+CONNECT_PATIENCE = 10
 
 # Small enough for some segments to fit on a small file system.
 WAL_SEGMENT_MB = 4
@@ -49,7 +59,7 @@ WORKER_ERROR = re.compile(
 WORKER_MAY_FAIL = re.compile(
     r"terminating |canceling |lock timeout|deadlock detected"
     r"|could not open relation with OID|cannot execute .* during recovery"
-    r"|the database system is |" + NO_SPACE)
+    r"|the database system is ")
 
 
 class ServerError(Exception):
@@ -57,13 +67,13 @@ class ServerError(Exception):
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what would lead programs to other servers."""
+    """Return the environment without what leads to other servers."""
     return {name: value for name, value in os.environ.items()
             if not name.startswith("PG")}
 
 
 def free_port() -> int:
-    """A port on which nobody listens.
+    """Return a port on which nobody listens.
 
     Below the range that the kernel hands out to clients, and at random, so
     that servers started side by side seldom meet.  Not from the test's own
@@ -73,14 +83,14 @@ def free_port() -> int:
         port = random.SystemRandom().randrange(20000, 32000)
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((HOST, port))
             except OSError:
                 continue
             return port
 
 
 def wait_until(condition, seconds: float, pause: float = 0.02) -> bool:
-    """Waits until condition() is true; false if it does not become so."""
+    """Wait until condition() is true; return whether it became so."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -114,14 +124,15 @@ class Server:
         self.port = 0
         # PIDs of server processes that were killed on purpose.
         self.victims: set[int] = set()
-        self.disk_was_full = False
+        # Where in the log there may be complaints about a full disk.
+        self.full_disk_log: list[tuple[int, float]] = []
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
 
     # Programs
 
     def program(self, name: str, *arguments: str, timeout: float = PATIENCE,
                 check: bool = True) -> subprocess.CompletedProcess:
-        """Runs one of the server's programs; its failure is an error."""
+        """Run one of the server's programs; its failure is an error."""
         command = [os.path.join(self.bindir, name), *arguments]
         output = os.path.join(self.directory, name + ".out")
         # A file, not a pipe: a server that was started would keep it open.
@@ -140,7 +151,7 @@ class Server:
         return done
 
     def initdb(self, wal_dir: str | None = None) -> None:
-        """Makes the data directory."""
+        """Make the data directory."""
         arguments = ["-D", self.data, "--username=postgres", "--auth=trust",
                      "--encoding=UTF8", "--no-sync", "--no-instructions",
                      "--wal-segsize=%d" % WAL_SEGMENT_MB]
@@ -157,10 +168,11 @@ class Server:
             file.write("include 'queue.conf'\ninclude 'stress.conf'\n")
 
     def write_settings(self) -> None:
-        """Writes the settings file, which a start or a reload reads."""
+        """Write the settings file, which a start or a reload reads."""
         path = os.path.join(self.data, "stress.conf")
-        settings = {"port": str(self.port), "listen_addresses": "127.0.0.1",
-                    "unix_socket_directories": self.directory,
+        settings = {"port": str(self.port), "listen_addresses": HOST,
+                    # Relative to the data directory, so that it is short.
+                    "unix_socket_directories": "..",
                     **self.settings}
         with open(path + ".new", "w", encoding="utf-8") as file:
             for name, value in settings.items():
@@ -170,7 +182,7 @@ class Server:
     # Life and death
 
     def postmaster_pid(self) -> int | None:
-        """The process id of the postmaster, or None if there is none."""
+        """Return the process id of the postmaster, None if there is none."""
         try:
             with open(os.path.join(self.data, "postmaster.pid"),
                       encoding="ascii") as file:
@@ -180,7 +192,7 @@ class Server:
         return pid if pid in self.processes() else None
 
     def processes(self) -> list[int]:
-        """All living processes of this server, orphans included.
+        """Return all living processes of this server, orphans included.
 
         Every process of a server works in its data directory, and so do the
         commands that it runs.
@@ -197,7 +209,7 @@ class Server:
         return found
 
     def start(self) -> None:
-        """Starts the server and waits until it accepts connections."""
+        """Start the server and wait until it accepts connections."""
         self.await_no_processes()
         self.forget_postmaster()
         for _ in range(8):
@@ -218,13 +230,13 @@ class Server:
                            + done.stdout.strip())
 
     def await_no_processes(self) -> None:
-        """A new postmaster refuses to start beside orphans of the last."""
+        """Wait for orphans, beside which no postmaster starts."""
         if not wait_until(lambda: not self.processes(), PATIENCE):
             raise self.trouble("processes are left of the last server: %s"
                                % self.processes())
 
     def forget_postmaster(self) -> None:
-        """Removes the lock files of a postmaster that is known to be dead.
+        """Remove the lock files of a postmaster that is known to be dead.
 
         A new postmaster takes the old one for alive as long as there is a
         process of that id, be it one that init has not buried yet.
@@ -236,7 +248,7 @@ class Server:
                 os.remove(path)
 
     def stop(self, mode: str = "fast") -> None:
-        """Stops the server; no error if it does not run."""
+        """Stop the server; no error if it does not run."""
         if self.postmaster_pid() is not None:
             done = self.program("pg_ctl", "stop", "-D", self.data, "-m", mode,
                                 "-w", "-t", str(PATIENCE), "-s",
@@ -247,14 +259,14 @@ class Server:
         self.await_no_processes()
 
     def kill_postmaster(self) -> None:
-        """Kills the postmaster and then its orphans, as operators do."""
+        """Kill the postmaster and then its orphans, as operators do."""
         pid = self.postmaster_pid()
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         self.kill_rest()
 
     def kill_rest(self) -> None:
-        """Kills whatever is left of a server, until nothing is."""
+        """Kill whatever is left of a server, until nothing is."""
         def none_left() -> bool:
             left = self.processes()
             for pid in left:
@@ -269,7 +281,7 @@ class Server:
                                % self.processes())
 
     def is_ready(self) -> bool:
-        """Whether the server accepts connections now."""
+        """Return whether the server accepts connections now."""
         try:
             self.connect().close()
             return True
@@ -277,13 +289,13 @@ class Server:
             return False
 
     def wait_ready(self, timeout: float = PATIENCE) -> None:
-        """Waits until the server accepts connections."""
+        """Wait until the server accepts connections."""
         if not wait_until(self.is_ready, timeout, 0.05):
             raise self.trouble("the server did not come back within %g s"
                                % timeout)
 
     def wait_crash(self, log_offset: int, patience: float) -> bool:
-        """Waits until the server has noticed that a process of it crashed.
+        """Wait until the server has noticed that a process of it crashed.
 
         It needs a moment for that, and accepts connections until then.  So
         the log tells, from log_offset on.  False if there was no crash within
@@ -304,7 +316,7 @@ class Server:
         return True
 
     def wait_promoted(self, timeout: float) -> None:
-        """Waits until the server is no standby any more."""
+        """Wait until the server is no standby any more."""
         def is_promoted() -> bool:
             if self.postmaster_pid() is None:
                 raise self.trouble("the server ended in recovery")
@@ -316,18 +328,18 @@ class Server:
         if not wait_until(is_promoted, timeout, 0.05):
             raise self.trouble("recovery takes too long")
 
-    def connect(self, dbname: str = DATABASE
+    def connect(self, patience: int = CONNECT_PATIENCE
                 ) -> psycopg2.extensions.connection:
-        """A connection of the superuser, in autocommit mode."""
+        """Return a connection of the superuser, in autocommit mode."""
         connection = psycopg2.connect(
-            host=self.directory, port=self.port, user="postgres",
-            dbname=dbname, connect_timeout=10, application_name="dba",
+            host=HOST, port=self.port, user="postgres",
+            dbname=DATABASE, connect_timeout=patience, application_name="dba",
             options="")
         connection.autocommit = True
         return connection
 
     def query(self, sql: str, arguments=None) -> list[tuple]:
-        """The rows of one query, on a connection of its own."""
+        """Return the rows of one query, on a connection of its own."""
         connection = self.connect()
         try:
             with connection.cursor() as cursor:
@@ -337,12 +349,23 @@ class Server:
             connection.close()
 
     def set(self, **settings: str) -> None:
-        """Changes settings of the running server by a reload."""
+        """Change settings of the running server by a reload."""
         self.settings.update(settings)
         self.write_settings()
         self.program("pg_ctl", "reload", "-D", self.data, "-s")
 
     # Its log
+
+    @contextlib.contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Excuse what the log says meanwhile about a full disk."""
+        start = self.log_size()
+        # The end is not known yet, and may never be.
+        self.full_disk_log.append((start, math.inf))
+        try:
+            yield
+        finally:
+            self.full_disk_log[-1] = (start, self.log_size())
 
     def log_size(self) -> int:
         try:
@@ -351,7 +374,7 @@ class Server:
             return 0
 
     def log_text(self, start: int = 0, end: int | None = None) -> str:
-        """The log between two positions in bytes."""
+        """Return the log between two positions in bytes."""
         try:
             with open(self.log, "rb") as file:
                 file.seek(start)
@@ -361,23 +384,28 @@ class Server:
         return data.decode("utf-8", "replace")
 
     def trouble(self, message: str) -> ServerError:
-        """An error that shows how the log ends."""
+        """Return an error that shows how the log ends."""
         tail = self.log_text(max(0, self.log_size() - 4000)).splitlines()
         return ServerError("%s\nthe end of %s:\n%s" % (
             message, self.log,
             "\n".join("  " + line for line in tail[-20:])))
 
     def log_problems(self) -> list[str]:
-        """Lines of the log that tell of a trouble which no fault explains."""
+        """Return lines of the log that tell of troubles without a fault."""
         problems = []
         victims = set(self.victims)
         try:
-            file = open(self.log, encoding="utf-8", errors="replace")
+            file = open(self.log, "rb")
         except OSError:
             return []
+        position = 0
         with file:
-            for line in file:
-                if self.disk_was_full and NO_SPACE in line:
+            for data in file:
+                line = data.decode("utf-8", "replace")
+                is_full = any(start <= position < end
+                              for start, end in self.full_disk_log)
+                position += len(data)
+                if is_full and NO_SPACE in line:
                     # Where this is a PANIC the process dies of it.
                     victims.add(int(LOG_LINE.match(line).group(1)))
                 elif "TRAP: " in line or "PANIC:  " in line:

@@ -53,7 +53,7 @@ DRAIN_TIME = 45
 
 def balance(cursor, queues: list[list], label: str,
             and_drained: bool) -> list[str]:
-    """Compares what was sent with where it is; what is wrong, as text."""
+    """Compare what was sent with where it is; return what is wrong."""
     places = [DRAINED] if and_drained else []
     for _, name, _, table, _ in queues:
         literal = cursor.mogrify("%s", (name,)).decode()
@@ -70,7 +70,7 @@ def balance(cursor, queues: list[list], label: str,
 
 
 def drain_copy(cursor, queues: list[list]) -> list[str]:
-    """Consumes all that is in the queues of a restored copy."""
+    """Consume all that is in a restored copy; return what is wrong."""
     problems = []
     cursor.execute("CREATE TEMPORARY TABLE drained (queue text, value text)")
     for oid, name, _, table, _ in queues:
@@ -84,8 +84,9 @@ def drain_copy(cursor, queues: list[list]) -> list[str]:
                 " SELECT %s, payload ->> 'v' FROM got)"
                 " SELECT payload FROM got", (oid, name))
             for payload, in cursor:
-                value = payload.get("v")
-                if not history.is_intact(payload, value):
+                value = (payload.get("v") if isinstance(payload, dict)
+                         else None)
+                if value is None or not history.is_intact(payload, value):
                     problems.append("drained: %s %s is damaged"
                                     % (name, value))
             if cursor.rowcount == 0:
@@ -100,7 +101,7 @@ def drain_copy(cursor, queues: list[list]) -> list[str]:
 
 
 def check_prefix(cluster) -> list[str]:
-    """Whether a recovered server is consistent: what is wrong with it.
+    """Return what is wrong with a recovered server.
 
     What was sent must be in the ledger, in a queue or in the dead letters,
     and in one of them; and what is in the queues must be there for consumers
@@ -120,7 +121,7 @@ def check_prefix(cluster) -> list[str]:
 
 def recovery_targets(cluster, end: int, count: int,
                      rng: random.Random) -> list[int]:
-    """Random WAL positions between the base backup and the end.
+    """Return random WAL positions between the base backup and the end.
 
     Some of them on either side of a promotion.
     """
@@ -143,7 +144,7 @@ def recovery_targets(cluster, end: int, count: int,
 
 def check_prefixes(cluster, run_dir: str, count: int,
                    seed: int) -> None:
-    """Recovers the base backup to some points, and checks each of them.
+    """Recover the base backup to some points, and check each of them.
 
     Writes state/prefixes.json.  A copy in which something is wrong is kept.
     """
@@ -162,7 +163,7 @@ def check_prefixes(cluster, run_dir: str, count: int,
 
 
 def check_one_prefix(cluster, target: int, directory: str) -> dict:
-    """Recovers to one point and checks what is there."""
+    """Recover to one point and check what is there."""
     result = {"target": lsn_text(target), "problems": [], "sent": 0,
               "consumed": 0}
     copy = None

@@ -16,8 +16,8 @@ import time
 
 import psycopg2.extensions
 
-from instance import (DATABASE, PATIENCE, Server, ServerError, lsn_number,
-                      lsn_text, wait_until)
+from instance import (CONNECT_PATIENCE, HOST, PATIENCE, Server, ServerError,
+                      lsn_number, lsn_text, wait_until)
 
 # What the stress test needs beside test/queue.conf.  Commits wait for
 # everything that PostgreSQL's durability asks for except for the disk itself:
@@ -47,13 +47,11 @@ class Cluster:
 
     directory gets all of it: the data directories, logs, sockets, archived
     WAL and the base backup.  wal_dir is a directory on a small file system
-    of its own that fault injection can fill.  settings are added to those of
-    the test.
+    of its own that fault injection can fill.
     """
 
     def __init__(self, directory: str, bindir: str,
-                 wal_dir: str | None = None,
-                 settings: dict[str, str] | None = None):
+                 wal_dir: str | None = None):
         self.directory = os.path.abspath(directory)
         self.bindir = bindir
         self.wal_dir = wal_dir
@@ -77,8 +75,7 @@ class Cluster:
             **SETTINGS,
             "archive_mode": "on",
             "archive_command":
-                'cp "%%p" "%s.tmp" && mv "%s.tmp" "%s"' % (copy, copy, copy),
-            **(settings or {})})
+                'cp "%%p" "%s.tmp" && mv "%s.tmp" "%s"' % (copy, copy, copy)})
         self.restore_command = ('test -f "%s" && cp "%s" "%%p"'
                                 % (copy, copy))
 
@@ -88,12 +85,8 @@ class Cluster:
     def port(self) -> int:
         return self.server.port
 
-    @property
-    def log(self) -> str:
-        return self.server.log
-
     def start(self) -> None:
-        """Starts the server, making its data directory first if need be."""
+        """Start the server, making its data directory first if need be."""
         with self.life:
             if self.is_given_up:
                 raise ServerError("the server was stopped for good")
@@ -104,11 +97,11 @@ class Cluster:
             server.start()
 
     def stop(self, mode: str = "fast") -> None:
-        """Stops the server; "immediate" is a crash without kill -9."""
+        """Stop the server; "immediate" is a crash without kill -9."""
         self.server.stop(mode)
 
     def stop_all(self) -> None:
-        """Stops all for good, whatever state it is in."""
+        """Stop all for good, whatever state it is in."""
         with self.life:
             self.is_given_up = True
             for server in [self.standby, self.server]:
@@ -119,27 +112,27 @@ class Cluster:
                         server.kill_postmaster()
 
     def kill_postmaster(self) -> None:
-        """Kills the postmaster and then its orphans, as operators do."""
+        """Kill the postmaster and then its orphans, as operators do."""
         self.server.kill_postmaster()
 
     def wait_ready(self, timeout: float = PATIENCE) -> None:
-        """Waits until the server accepts connections."""
+        """Wait until the server accepts connections."""
         self.server.wait_ready(timeout)
 
     def postmaster_pid(self) -> int | None:
         return self.server.postmaster_pid()
 
-    def connect(self, dbname: str = DATABASE
+    def connect(self, patience: int = CONNECT_PATIENCE
                 ) -> psycopg2.extensions.connection:
-        """A connection of the superuser, in autocommit mode."""
-        return self.server.connect(dbname)
+        """Return a connection of the superuser, in autocommit mode."""
+        return self.server.connect(patience)
 
     def query(self, sql: str, arguments=None) -> list[tuple]:
-        """The rows of one query, on a connection of its own."""
+        """Return the rows of one query, on a connection of its own."""
         return self.server.query(sql, arguments)
 
     def log_problems(self) -> list[str]:
-        """Lines of all logs that no fault explains."""
+        """Return the lines of all logs that no fault explains."""
         servers = self.former + [self.server]
         if self.standby is not None:
             servers.append(self.standby)
@@ -148,20 +141,20 @@ class Cluster:
     # Full disk
 
     def wal_disk(self) -> str | None:
-        """The small file system with the WAL, if the WAL is on one."""
+        """Return the small file system with the WAL, if it is on one."""
         return None if self.former else self.wal_dir
 
     # Backup and recovery
 
     def copy_server(self, directory: str) -> None:
-        """Takes a base backup of the running server."""
+        """Take a base backup of the running server."""
         self.server.program(
-            "pg_basebackup", "-D", directory, "-h", self.server.directory,
+            "pg_basebackup", "-D", directory, "-h", HOST,
             "-p", str(self.port), "-U", "postgres", "-X", "stream",
             "--checkpoint=fast", "--no-sync", timeout=2 * PATIENCE)
 
     def base_backup(self) -> None:
-        """Takes the base backup that restore() starts from.
+        """Take the base backup that restore() starts from.
 
         It replaces an earlier one, and WAL older than it is removed from the
         archive.
@@ -180,12 +173,12 @@ class Cluster:
                             start.group(1))
 
     def wal_position(self) -> int:
-        """Where the next WAL record goes."""
+        """Return where the next WAL record goes."""
         return lsn_number(
             self.query("SELECT pg_current_wal_insert_lsn()::text")[0][0])
 
     def archive_all(self) -> int:
-        """Waits until all WAL is archived, and returns where it ends."""
+        """Wait until all WAL is archived, and return where it ends."""
         end = self.wal_position()
         # The first record makes sure that there is something to switch from.
         self.query("SELECT pg_create_restore_point('end')")
@@ -197,7 +190,7 @@ class Cluster:
         return end
 
     def restore(self, target_lsn: int, directory: str) -> "Cluster":
-        """Recovers the base backup to a WAL position, and promotes it."""
+        """Recover the base backup to a WAL position, and promote it."""
         copy = Cluster(directory, self.bindir)
         server = copy.server
         shutil.rmtree(server.data, ignore_errors=True)
@@ -212,7 +205,8 @@ class Cluster:
         try:
             server.start()
             server.wait_promoted(10 * PATIENCE)
-        except ServerError:
+        except BaseException:
+            # An interrupt, too, must not leave a server behind.
             copy.stop_all()
             raise
         return copy
@@ -220,7 +214,7 @@ class Cluster:
     # Standby
 
     def add_standby(self) -> None:
-        """Makes a standby, which streams from the server.
+        """Make a standby, which streams from the server.
 
         Commits do not wait for it before start_synchronous().
         """
@@ -230,13 +224,13 @@ class Cluster:
         standby.settings.update(
             restore_command=self.restore_command,
             primary_conninfo="host=%s port=%d user=postgres"
-            " application_name=standby" % (self.server.directory, self.port))
+            " application_name=standby" % (HOST, self.port))
         open(os.path.join(standby.data, "standby.signal"), "wb").close()
         self.standby = standby
         standby.start()
 
     def start_synchronous(self) -> None:
-        """Makes commits wait for the standby from now on.
+        """Make commits wait for the standby from now on.
 
         When this returns the standby has all that was committed before.
         """
@@ -258,7 +252,7 @@ class Cluster:
             raise self.standby.trouble("the standby does not keep up")
 
     def promote_standby(self, kill: bool = True) -> None:
-        """Lets the standby take over from the server, which dies.
+        """Let the standby take over from the server, which dies.
 
         Either by kill -9 or by an immediate stop.  From then on the port is
         that of the standby.

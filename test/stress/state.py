@@ -107,7 +107,7 @@ def copy_out(cursor, query: str, file) -> None:
 
 
 def write_left(cursor, queues: list[list], path: str) -> None:
-    """Writes what is left in the queues that have not died."""
+    """Write what is left in the queues that have not died."""
     with open(path, "w", encoding="utf-8") as file:
         for _, name, _, table, _ in queues:
             literal = cursor.mogrify("%s", (name,)).decode()
@@ -116,7 +116,7 @@ def write_left(cursor, queues: list[list], path: str) -> None:
 
 
 def write_dead(cursor, queues: list[list], path: str) -> None:
-    """Writes the dead letters; whether they are whole is judged here."""
+    """Write the dead letters, and whether they are whole."""
     tables = sorted({dead for _, _, _, _, dead in queues if dead})
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n",
@@ -133,8 +133,7 @@ def write_dead(cursor, queues: list[list], path: str) -> None:
 
 
 def amcheck(cursor) -> list[str]:
-    """What amcheck has to say about the tables and their indexes."""
-    cursor.execute("CREATE EXTENSION IF NOT EXISTS amcheck")
+    """Return what amcheck has to say about tables and indexes."""
     messages = []
     for table, name in rows(cursor, TABLES_TO_CHECK):
         try:
@@ -159,7 +158,7 @@ def amcheck(cursor) -> list[str]:
 
 
 def left_behind(cursor) -> dict[str, list]:
-    """What may be there while something happens, and never afterwards."""
+    """Return what may be there while something happens, never later."""
     return {
         "in_flight": rows(cursor, IN_FLIGHT),
         "leases": rows(cursor, LEASES),
@@ -170,7 +169,7 @@ def left_behind(cursor) -> dict[str, list]:
 
 
 def final_state(cluster, run_dir: str) -> None:
-    """Writes the state that the server is in into files for the checker.
+    """Write the state that the server is in into files for the checker.
 
     Nothing but the worker may be running.  It gets some time to finish what
     it has begun: leases on disk are removed and failures counted by it, after

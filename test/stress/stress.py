@@ -41,7 +41,7 @@ import recovery
 import server
 import state
 from installation import BuildError, Installation
-from instance import DATABASE, ServerError
+from instance import DATABASE, HOST, ServerError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -210,7 +210,7 @@ class Run:
         self.cluster.start()
         self.cluster.server.program(
             "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1",
-            "-h", self.cluster.server.directory, "-p", str(self.cluster.port),
+            "-h", HOST, "-p", str(self.cluster.port),
             "-U", "postgres", "-d", DATABASE,
             "-f", os.path.join(HERE, "schema.sql"))
         if self.arguments.prefixes > 0:
