@@ -87,6 +87,7 @@ static char *index_violation(Relation rel, QueueShape *shape);
 static char *sequence_violation(Relation rel, QueueShape *shape);
 static bool has_pkey_columns(Form_pg_index index, Oid access_method);
 static bool has_user_opclass(HeapTuple index_tuple);
+static bool is_left_by_reindex(const char *name);
 static Oid	trigger_function(const char *name);
 
 
@@ -432,7 +433,8 @@ index_violation(Relation rel, QueueShape *shape)
 				problem = "Its primary key \"%s\" is not on (priority, id) alone.";
 		}
 		else if (index->indisunique &&
-				 (index->indisvalid || !has_pkey_columns(index, access_method)))
+				 (!has_pkey_columns(index, access_method) ||
+				  (index->indisvalid && !is_left_by_reindex(name))))
 			problem = "Its index \"%s\" is unique.";
 
 		ReleaseSysCache(tuple);
@@ -525,6 +527,23 @@ sequence_violation(Relation rel, QueueShape *shape)
 	list_free(sequences);
 
 	return NULL;
+}
+
+/*
+ * Is this the name of an index that REINDEX CONCURRENTLY makes in passing?  If
+ * it is interrupted, an invalid copy of the primary key stays behind, and
+ * whoever rebuilds all indexes of the table (REINDEX, VACUUM FULL) makes it
+ * valid.  It does no harm, and nobody who meant none should lose his queue.
+ */
+static bool
+is_left_by_reindex(const char *name)
+{
+	const char *suffix = strrchr(name, '_');
+
+	if (suffix == NULL || (strncmp(suffix, "_ccnew", 6) != 0 &&
+						   strncmp(suffix, "_ccold", 6) != 0))
+		return false;
+	return strspn(suffix + 6, "0123456789") == strlen(suffix + 6);
 }
 
 /*

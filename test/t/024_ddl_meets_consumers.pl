@@ -277,6 +277,14 @@ is( sql(qq{SELECT count(*) FROM pg_index
 sql(qq{SELECT queue.enqueue('$queue', '1')});
 is(drain($queue), '1 1', 'the queue works as before');
 
+# Who then rebuilds all indexes makes that one valid; it still does no harm.
+sql("REINDEX TABLE $queue");
+is( sql(qq{SELECT count(*) FROM pg_index
+		WHERE indrelid = '$queue'::regclass AND indisunique AND indisvalid}),
+	'2', 'REINDEX makes the index valid');
+sql(qq{SELECT queue.enqueue('$queue', '2')});
+is(drain($queue), '2 1', 'and the queue works as before');
+
 # TRUNCATE removes messages, and who had leased them is told.
 $queue = make_queue();
 sql(qq{SELECT queue.enqueue_batch('$queue', ARRAY['1', '2']::jsonb[])});
