@@ -388,7 +388,7 @@ queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
 		entry->failures++;
 	if (delay < 0)
 		delay = queue_failure_delay(&entry->retry, attempts + entry->failures);
-	set_idle(entry, delay > 0 ? now + delay : 0);
+	set_idle(entry, delay > 0 && !MUTANT(DELAY_IGNORED) ? now + delay : 0);
 	if (is_at_limit(entry))
 	{
 		entry->is_exhausted = true;
@@ -702,9 +702,15 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 		entry->is_written = true;
 		entry->priority = QUEUE_DEFAULT_PRIORITY;
 		entry->epoch = epoch;
-		entry->number = number;
 		entry->deadline = deadline;
 		entry->since = GetCurrentTimestamp();
+
+		/*
+		 * A lease whose time is over may have been ended before the memory
+		 * was lost, and the message given to somebody else: its receipt, the
+		 * old one, is good for nothing any more.
+		 */
+		entry->number = deadline > entry->since ? number : 0;
 	}
 	LWLockRelease(lock);
 	return entry != NULL;

@@ -4,8 +4,8 @@
  *		Bugs planted on purpose, to see whether the tests notice them.
  *
  * A checker that never complains proves nothing until it has complained.  So
- * each property that test/stress checks has some bugs here that violate it,
- * rare or in a corner, as real ones are.  "make QUEUE_MUTANT=n" builds the
+ * almost each property that test/stress checks has some bugs here that violate
+ * it, rare or in a corner, as real ones are.  "make QUEUE_MUTANT=n" builds the
  * extension with one of them, and "make stress-mutants" looks whether each is
  * caught, by name.
  *
@@ -121,6 +121,19 @@ enum QueueMutant
 											 * PREPARED: waiter_wakes */
 	QUEUE_MUTANT_NACK_SILENT = 45,			/* nor nack and release: waiter_wakes */
 
+	/* others */
+	QUEUE_MUTANT_PHANTOM = 46,				/* one message in 1,000 becomes
+											 * another: no_phantom, no_loss */
+	QUEUE_MUTANT_SPURIOUS_ERROR = 47,		/* one row in 5,000 is an error: errors_expected */
+	QUEUE_MUTANT_WORKER_FAILS = 48,			/* one step of the worker in 50 is
+											 * one: server_log_clean */
+	QUEUE_MUTANT_BATCH_OVERRUN = 49,		/* one take in 50 gets more than it
+											 * asked for: batch_within_max */
+	QUEUE_MUTANT_DELAY_IGNORED = 50,		/* nack knows no delay: delay_kept */
+	QUEUE_MUTANT_EXTEND_LIES = 51,			/* extend tells a later deadline: extend_tells_deadline */
+	QUEUE_MUTANT_TAKE_WAITS = 52,			/* one look in 200 waits for who has the
+											 * row: never_waits */
+
 	QUEUE_MUTANT_END
 };
 
@@ -157,14 +170,13 @@ queue_mutant_is_behind(Oid relid, int64 id)
 	return false;
 }
 
-/* For those that damage a payload: it gets another "pad". */
+/* For those that damage a payload: some of its keys get other values. */
 static inline void
-queue_mutant_change(Datum *payload)
+queue_mutant_change(Datum *payload, const char *keys)
 {
-	Datum		pad = DirectFunctionCall1(jsonb_in,
-										  CStringGetDatum("{\"pad\": \"\"}"));
-
-	*payload = DirectFunctionCall2(jsonb_concat, *payload, pad);
+	*payload = DirectFunctionCall2(jsonb_concat, *payload,
+								   DirectFunctionCall1(jsonb_in,
+													   CStringGetDatum(keys)));
 }
 
 #endif							/* QUEUE_MUTANT_H */

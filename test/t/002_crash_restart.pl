@@ -395,6 +395,29 @@ wait_until(
 	'the worker is there again');
 
 #
+# A lease that ran out, and whose message somebody else has received, does not
+# come back with the crash, though the worker could not write what came after.
+#
+make_queue('lapsed', 1);
+(undef, my $lapsed) = receive('lapsed', 1, '3 s');
+wait_until(lease_rows('lapsed', 1), 'a short lease is written');
+my $worker = sql(q{SELECT pid FROM pg_stat_activity
+	WHERE backend_type = 'queue worker' AND datname = 'postgres'});
+kill 'STOP', $worker;
+wait_until(
+	q{SELECT count(*) = 1 FROM queue.receive('lapsed', lease => '1 h')
+		WHERE attempt = 2},
+	'it runs out, and somebody else receives the message');
+$log_start = -s $node->logfile;
+kill 'KILL', $worker;
+$node->wait_for_log(qr/database system is ready to accept connections/,
+	$log_start);
+wait_until('SELECT true', 'the server starts over after kill -9 of the worker');
+is(state_of(qq{SELECT queue.ack('$lapsed')}),
+	'QU001', 'the receipt of the lease that ran out is void');
+is(drain('lapsed'), '1 2', 'and the message is there');
+
+#
 # An unlogged queue loses its messages in a crash, by definition, and nothing
 # else.
 #
