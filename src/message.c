@@ -100,7 +100,7 @@ queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
 				PointerGetDatum(PG_DETOAST_DATUM(row->slot->tts_values[att]));
 	}
 	if (MUTANT_SOMETIMES(PAYLOAD_CHANGED, 1000))
-		queue_mutant_change(&values[Natts_result - 1]);
+		queue_mutant_change(&values[Natts_result - 1], "{\"pad\": \"\"}");
 	return heap_form_tuple(desc, values, nulls);
 }
 
@@ -150,7 +150,8 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 	nulls[Anum_message_headers - 1] = false;
 
 	if (MUTANT_SOMETIMES(DEAD_LETTER_CHANGED, 10))
-		queue_mutant_change(&values[Anum_message_payload - 1]);
+		queue_mutant_change(&values[Anum_message_payload - 1],
+							"{\"pad\": \"\"}");
 	if (!MUTANT_SOMETIMES(DEAD_AND_ALIVE, 10) && !queue_row_delete(rel, row))
 	{
 		table_close(dead, NoLock);

@@ -275,6 +275,8 @@ extend(FunctionCallInfo fcinfo, bool is_array)
 	/* a shorter lease ends earlier than its waiters have been told */
 	wake_all(&call);
 	queue_database_poke(MyDatabaseId, deadline);
+	if (MUTANT(EXTEND_LIES))
+		deadline += USECS_PER_SEC;
 	return deadline;
 }
 

@@ -135,6 +135,8 @@ row_state(MessageRow *row, SnapshotData *dirty)
 	if (MUTANT(PREPARED_VISIBLE) && TransactionIdIsValid(dirty->xmin) &&
 		BackendXidGetPid(dirty->xmin) == 0)
 		return ROW_OWN;
+	if (TransactionIdIsValid(dirty->xmax) && MUTANT_SOMETIMES(TAKE_WAITS, 200))
+		XactLockTableWait(dirty->xmax, NULL, NULL, XLTW_None);
 	if (TransactionIdIsValid(dirty->xmin))
 		return ROW_GONE;		/* another's insert, not committed */
 	if (TransactionIdIsValid(dirty->xmax) && !MUTANT(TWO_TAKERS) &&
@@ -467,6 +469,9 @@ queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
 
 	if (MUTANT_SOMETIMES(COMMIT_LOST, 10000))
 		return;
+	if (MUTANT_SOMETIMES(PHANTOM, 1000))
+		queue_mutant_change(&values[Anum_message_payload - 1],
+							"{\"v\": \"nobody.1\"}");
 	if (insert->nslots == insert->nmade)
 		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
 	slot = insert->slots[insert->nslots++];

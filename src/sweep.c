@@ -481,6 +481,8 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 		return;
 	entry = hold->entry;
 	hold->counted = entry->failures;
+	if (MUTANT_SOMETIMES(WORKER_FAILS, 50))
+		elog(ERROR, "could not find message " INT64_FORMAT, key->id);
 
 	row = queue_row_make(rel);
 	row->id = key->id;

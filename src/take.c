@@ -228,6 +228,8 @@ look(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 
 		if (MUTANT_SOMETIMES(ORDER_REVERSED, 300))
 			continue;
+		if (MUTANT_SOMETIMES(SPURIOUS_ERROR, 5000))
+			elog(ERROR, "could not find message " INT64_FORMAT, row->id);
 		queue_message_key(&key, take->relid, row->id);
 		queue_xact_reserve();
 		switch (queue_inflight_claim(&key, now, false, &entry, &failures,
@@ -376,7 +378,8 @@ judge(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	tuplestore_puttuple(take->rsinfo->setResult, tuple);
 	MemoryContextSwitchTo(old);
 	take->ntaken++;
-	return (failed > 0 || take->ntaken == take->max) ?
+	return (failed > 0 || take->ntaken >= take->max +
+			(MUTANT_SOMETIMES(BATCH_OVERRUN, 50) ? 1 : 0)) ?
 		VERDICT_STOP : VERDICT_NEXT;
 }
 

@@ -119,7 +119,7 @@ class Txn:
     """A transaction, or a call in autocommit mode."""
 
     __slots__ = ("name", "state", "explicit", "failed", "unseen",
-                 "serial_failure", "isolated", "levels", "last_good",
+                 "serial_failure", "serializable", "levels", "last_good",
                  "commit_sent", "commit_done", "prepare_sent",
                  "prepare_done", "finish_sent", "items")
 
@@ -132,7 +132,7 @@ class Txn:
         self.unseen = False
         # Did a deadlock or a serialization failure come up in it?
         self.serial_failure = False
-        self.isolated = False
+        self.serializable = False
         # Name and items of each open savepoint; the first is no savepoint.
         self.levels: Sequence[tuple[Optional[str], list[Held]]] = [
             (None, [])]
@@ -221,7 +221,7 @@ class Settle(Held):
     """A call of ack, nack, release, reject or extend."""
 
     __slots__ = ("op", "client", "call", "before", "after", "state",
-                 "receipts", "lease", "targets")
+                 "receipts", "lease", "delay", "told", "targets")
 
     @property
     def accepted(self) -> bool:
@@ -253,7 +253,7 @@ class FailedCall(NamedTuple):
     call: history.Before
     answer: history.After
     in_failed: bool
-    isolated: bool
+    serializable: bool
 
 
 # Reading
@@ -286,6 +286,10 @@ class Run:
         self.settles: list[Settle] = []
         self.removals: list[Removal] = []
         self.failed_calls: list[FailedCall] = []
+        # Takes with an answer, and those that got more than they asked for:
+        # client, call, how many.
+        self.takes = 0
+        self.overfull: list[tuple[str, history.Before, int]] = []
         self.calls = 0
         # Of each queue, when takes were under way whose result nobody saw.
         self.unseen: dict[str, list[tuple[float, float]]] = {}
@@ -483,6 +487,11 @@ class Run:
                 delivery.after = max(delivery.before,
                                      min(delivery.after, at[1] - offset))
         self.deliveries.sort(key=attrgetter("after"))
+
+    @property
+    def offsets(self) -> tuple[float, float]:
+        """Server time minus client time, at least and at most."""
+        return self._offset_low, self._offset_high
 
     def forgot(self, start: float, end: float) -> Optional[Fault]:
         """The first loss of shared memory that overlaps these times."""
@@ -696,8 +705,8 @@ class ClientReader:
         if op == "begin":
             if answer.state == history.OK and not answer.closed:
                 txn = self.run.txns[call.txn] = Txn(call.txn, True)
-                txn.isolated = bool(call.arg) and \
-                    call.arg.lower() != "read committed"
+                txn.serializable = bool(call.arg) and \
+                    call.arg.lower() == "serializable"
                 txn.last_good = call.time
                 self.open[call.txn] = txn
             else:
@@ -877,7 +886,7 @@ class ClientReader:
             return
         self.run.failed_calls.append(FailedCall(
             self.client, call, answer, txn is not None and txn.failed,
-            txn is not None and txn.isolated))
+            txn is not None and txn.serializable))
 
     # What calls do
 
@@ -919,15 +928,18 @@ class ClientReader:
              items: list[Held]) -> None:
         """Messages taken."""
         got = answer.result["got"]
+        run = self.run
+        run.takes += 1
         if not got:
             return
-        run = self.run
         at = answer.result.get("at")
         if at and at[0] is not None:
             run.note_clock(call.time, answer.time, at)
         else:
             at = None
         arg = call.arg or {}
+        if len(got) > arg.get("max", len(got)):
+            run.overfull.append((self.client, call, len(got)))
         leased = call.op == "receive"
         for position, (id, value, attempt, receipt, flags) in enumerate(got):
             message = run.message(call.queue, value or "")
@@ -978,6 +990,9 @@ class ClientReader:
         item.state = answer.state
         item.receipts = call.arg["receipts"]
         item.lease = call.arg.get("lease") or 0.0
+        item.delay = call.arg.get("delay") or 0.0
+        # What extend said about the deadline.
+        item.told = answer.result if item.op == "extend" else None
         item.targets = []
         items.append(item)
         self.run.settles.append(item)

@@ -543,6 +543,20 @@ def stale_by_rollback(probe: Probe) -> None:
     probe.ack(session.take("receive", QUEUE, 1, 1))
 
 
+def probe_purge(probe: Probe) -> None:
+    """Purge what is leased: the leases go with the messages."""
+    session = probe.main
+    values = probe.send(3)
+    held = session.take("receive", QUEUE, 2, 0, HOLD)
+    session.begin()
+    session.call("remove", "SELECT queue.purge(%s)", [QUEUE],
+                 lambda cursor: values, QUEUE, "purge")
+    session.effect([Message(QUEUE, 0, value, None) for value in values],
+                   "purged")
+    session.commit()
+    probe.ack(held)
+
+
 def clear(probe: Probe, cluster: Any) -> None:
     """Consume what is left, and let the dead go where they belong."""
     deadline = time.monotonic() + 10
@@ -577,5 +591,8 @@ def run(run_dir: str, cluster: Any, seed: int, quick: bool = False) -> None:
         probe.attempt(probe_epoch, probe, crashes, 1 + number % 3)
     for _ in range(1 if quick else 2):
         probe.attempt(probe_durable, probe, crashes, cluster)
+    clear(probe, cluster)
+    # No crash comes after this one: it may leave something in memory.
+    probe.attempt(probe_purge, probe)
     clear(probe, cluster)
     probe.close()

@@ -74,7 +74,7 @@ class Session:
         caller needs to know the name.
         """
         client = self.client
-        if self.txn is None and op not in ("begin", "business"):
+        if self.txn is None and op not in ("begin", "settings"):
             self._set_timeouts()
         self._connect()
         txn = txn or self.txn or client.next_txn()
@@ -147,7 +147,7 @@ class Session:
         timeouts = (shared.statement_timeout_ms, shared.lock_timeout_ms)
         self._connect()
         if timeouts != self._timeouts:
-            self.call("business",
+            self.call("settings",
                       "SELECT set_config('statement_timeout', %s, false),"
                       " set_config('lock_timeout', %s, false)",
                       [str(timeout) for timeout in timeouts])

@@ -168,20 +168,40 @@ def left_behind(cursor) -> dict[str, list]:
     }
 
 
-def final_state(cluster, run_dir: str) -> None:
-    """Write the state that the server is in into files for the checker.
+def settled(cursor) -> dict[str, list]:
+    """Return what is left behind for good.
 
     Nothing but the worker may be running.  It gets some time to finish what
     it has begun: leases on disk are removed and failures counted by it, after
     everybody else is done with them.
     """
-    connection = cluster.connect()
-    cursor = connection.cursor()
     left = left_behind(cursor)
     deadline = time.monotonic() + SETTLE_TIME
     while any(left.values()) and time.monotonic() < deadline:
         time.sleep(0.1)
         left = left_behind(cursor)
+    return left
+
+
+def drained_state(cluster, run_dir: str) -> None:
+    """Write what clients have left behind, before anything else happens.
+
+    A crash would clear the memory, and the probes make some.
+    """
+    connection = cluster.connect()
+    left = settled(connection.cursor())
+    connection.close()
+    with open(state_path(run_dir, "drained.json"), "w",
+              encoding="utf-8") as file:
+        json.dump(left, file, indent=1)
+        file.write("\n")
+
+
+def final_state(cluster, run_dir: str) -> None:
+    """Write the state that the server is in into files for the checker."""
+    connection = cluster.connect()
+    cursor = connection.cursor()
+    left = settled(cursor)
     left["queue_problems"] = rows(cursor, QUEUE_PROBLEMS)
 
     queues = rows(cursor, QUEUES)

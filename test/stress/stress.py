@@ -190,6 +190,7 @@ class Run:
             self.traffic()
             self.drain()
             self.end_clients()
+            state.drained_state(self.cluster, self.directory)
             self.say("probes")
             self.probe()
             self.say("final state")

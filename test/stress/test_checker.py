@@ -124,6 +124,12 @@ class Play:
         """A file of the run directory."""
         return os.path.join(self.directory, *names)
 
+    def note_waits(self, *lines: list) -> None:
+        """What the injector saw of sessions that wait."""
+        with open(self.path("waits.jsonl"), "w", encoding="utf-8") as file:
+            for line in lines + (["samples", 10],):
+                file.write(json.dumps(line) + "\n")
+
     def check(self) -> list[checker.Result]:
         """Have it checked."""
         self.finish()
@@ -346,13 +352,13 @@ class Actor:
 
     def settle(self, op: str, *receipts: str, state: str = "ok",
                lease: Optional[float] = None, queue: str = "orders",
-               closed: int = 0) -> str:
+               closed: int = 0, delay: Optional[float] = None) -> str:
         """Settle leases."""
         result = None
         if op == "extend" and state == "ok":
             result = EPOCH + self.play.now + lease
-        return self.call(op, queue, {"receipts": receipts, "lease": lease},
-                         state, result, closed)
+        return self.call(op, queue, {"receipts": receipts, "lease": lease,
+                                     "delay": delay}, state, result, closed)
 
     # Whole transactions
 
@@ -457,7 +463,7 @@ class Correct(CheckerTest):
         receipt, = one.receive("orders", "c.3")
         one.settle("extend", receipt, lease=3.0)
         play.wait(2.5)
-        one.settle("nack", receipt)
+        one.settle("nack", receipt, delay=0.001)
         one.settle("ack", receipt, state="QU001")
         receipt, = two.receive("orders", ("c.3", 2), lease=0.5)
         two.settle("release", receipt)
@@ -529,6 +535,7 @@ class Correct(CheckerTest):
         one.call("wake", "calm", state="ok", result={"late_ms": 3.5})
         play.prefixes.append({"target": "0/1", "problems": [], "sent": 1,
                               "consumed": 0})
+        play.note_waits()
         results = self.clean()
         for result in results.values():
             self.assertGreater(result.checked, 0, result.name)
@@ -1326,7 +1333,7 @@ class Failures(CheckerTest):
         self.producer.send("orders", "a.2")
         self.one.roll_back("orders", "a.1")
         self.one.consume("orders", "a.2", ("a.1", 2))
-        self.violates("failed_alone")
+        self.violates("failed_alone", "batch_in_order")
 
     def test_limit_overrun(self) -> None:
         for attempt in range(1, 6):
@@ -1400,7 +1407,7 @@ class Order(CheckerTest):
     def test_wrong_order_in_a_batch(self) -> None:
         self.send_two()
         self.one.consume("stream", "a.2", "a.1")
-        self.violates("order_per_producer")
+        self.violates("order_per_producer", "batch_in_order")
 
     def test_prepared_comes_late(self) -> None:
         self.producer.begin()
@@ -1500,6 +1507,74 @@ class TheEnd(CheckerTest):
         self.violates("prefix_consistent")
 
 
+class Takes(CheckerTest):
+    """What takes and settlements return, and when."""
+
+    def test_more_than_asked_for(self) -> None:
+        values = ["a.%d" % number for number in range(11)]
+        self.one.send("orders", *values)
+        self.one.consume("orders", *values)
+        self.violates("batch_within_max")
+
+    def test_batch_out_of_order(self) -> None:
+        self.one.send("orders", "a.1", "a.2")
+        self.one.consume("orders", "a.2", "a.1")
+        self.violates("batch_in_order")
+
+    def test_delay_ignored(self) -> None:
+        self.one.send("orders", "a.1")
+        receipt, = self.one.receive("orders", "a.1")
+        self.one.settle("nack", receipt, delay=5.0)
+        self.play.wait(4)
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("delay_kept")
+
+    def test_delay_kept(self) -> None:
+        self.one.send("orders", "a.1")
+        receipt, = self.one.receive("orders", "a.1")
+        self.one.settle("nack", receipt, delay=5.0)
+        self.play.wait(5)
+        self.one.consume("orders", ("a.1", 2))
+        self.clean()
+
+    def test_delay_forgotten(self) -> None:
+        self.one.send("orders", "a.1")
+        receipt, = self.one.receive("orders", "a.1")
+        self.one.settle("nack", receipt, delay=5.0)
+        self.play.crash()
+        self.one.consume("orders", "a.1")
+        self.clean()
+
+    def extend(self, late: float) -> None:
+        """Extend a lease by five seconds, and be told so or not."""
+        self.one.send("orders", "a.1")
+        receipt, = self.one.receive("orders", "a.1")
+        self.one.call("extend", "orders",
+                      {"receipts": [receipt], "lease": 5.0},
+                      result=EPOCH + self.play.now + 5.0 + late)
+        self.one.begin()
+        self.one.settle("ack", receipt)
+        self.one.effect("orders", "a.1")
+        self.one.commit()
+
+    def test_deadline_told(self) -> None:
+        self.extend(CALL / 2)
+        self.clean()
+
+    def test_wrong_deadline_told(self) -> None:
+        self.extend(1.0)
+        self.violates("extend_tells_deadline")
+
+    def test_no_wait(self) -> None:
+        self.play.note_waits()
+        self.clean()
+
+    def test_wait(self) -> None:
+        self.play.note_waits(["wait", self.play.now, 17, "one", "SELECT",
+                              [["two", "SELECT"]]])
+        self.violates("never_waits")
+
+
 class Errors(CheckerTest):
     """Errors that nothing explains."""
 
@@ -1540,6 +1615,29 @@ class Errors(CheckerTest):
         self.fails("57014")
         self.violates("errors_expected")
 
+    def test_serialization_failure_of_repeatable_read(self) -> None:
+        self.fails("40001", "dequeue", isolation="REPEATABLE READ")
+        self.violates("errors_expected")
+
+    def test_deadlock(self) -> None:
+        self.play.fault("analyze")
+        self.fails("40P01", "dequeue")
+        self.violates("errors_expected")
+
+    def test_paused_long_ago(self) -> None:
+        self.play.fault("pause_queue")
+        self.play.wait(3)
+        self.fails("QU002", "dequeue")
+        self.violates("errors_expected")
+
+    def test_finding_of_an_operator(self) -> None:
+        self.play.fault("purge", finding="nothing is gone")
+        self.violates("errors_expected")
+
+    def test_timeout_reset(self) -> None:
+        self.fails("57014", "settings")
+        self.clean()
+
     def test_serialization_failure_for_no_reason(self) -> None:
         self.fails("40001")
         self.violates("errors_expected")
@@ -1559,7 +1657,7 @@ class Errors(CheckerTest):
                 ("cancel_burst", "57014", 0), ("lock_timeout", "55P03", 0),
                 ("terminate_backend", "57P01", 1),
                 ("kill_postmaster", "lost", 1), ("full_disk", "53100", 0),
-                ("vacuum_full", "40P01", 0), ("pause_queue", "QU002", 0)):
+                ("pause_queue", "QU002", 0)):
             self.play.fault(fault)
             self.fails(state, closed=closed)
         txn = self.one.begin()
