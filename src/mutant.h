@@ -130,7 +130,8 @@ enum QueueMutant
 	QUEUE_MUTANT_BATCH_OVERRUN = 49,		/* one take in 50 gets more than it
 											 * asked for: batch_within_max */
 	QUEUE_MUTANT_DELAY_IGNORED = 50,		/* nack knows no delay: delay_kept */
-	QUEUE_MUTANT_EXTEND_LIES = 51,			/* extend tells a later deadline: extend_tells_deadline */
+	QUEUE_MUTANT_EXTEND_LIES = 51,			/* extend tells a later
+											 * deadline: extend_tells_deadline */
 	QUEUE_MUTANT_TAKE_WAITS = 52,			/* one look in 200 waits for who has the
 											 * row: never_waits */
 
