@@ -39,6 +39,10 @@ TURN = 5.0
 # How long a lease is, in seconds, that must not end by itself.
 HOLD = 60.0
 
+# A call that takes longer than this, in milliseconds, waits for what it should
+# not wait for; probes hold messages on one session and look from another.
+CALL_TIMEOUT_MS = 20000
+
 # Seconds after which a message that reaches nobody counts as forgotten.
 FORGOTTEN = 6.0
 
@@ -576,6 +580,8 @@ def clear(probe: Probe, cluster: Any) -> None:
 def run(run_dir: str, cluster: Any, seed: int, quick: bool = False) -> None:
     """Run all probes."""
     shared = Shared(cluster.port)
+    # No call of a probe takes long, unless the server hangs.
+    shared.statement_timeout_ms = CALL_TIMEOUT_MS
     crashes = Crashes(run_dir, cluster, shared)
     WakeProbe(run_dir, seed, shared).run(3 if quick else 9)
     probe = Probe(run_dir, seed, shared, "probe")
