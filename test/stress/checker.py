@@ -22,18 +22,28 @@ import os
 import sys
 from bisect import bisect_left, bisect_right
 from operator import attrgetter
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
 import history
-from evidence import (ABORTED, BACK_COUNTED, COMMITTED, NEVER, SETTLES, SLACK,
-                      UNKNOWN, WITH_TXN, Delivery, FailedCall, Fault, Held,
-                      Message, Put, Removal, Run, Settle)
+from evidence import (ABORTED, BACK_COUNTED, BACK_UNCOUNTED, COMMITTED, NEVER,
+                      READ_COMMITTED, SETTLES, SLACK, UNKNOWN, WITH_TXN,
+                      Delivery, Evidence, FailedCall, Fault, Item,
+                      MessageRecord, Put, Removal, Settle)
 
 # Errors are blamed on faults that are no older, in seconds, and those of
 # connections on what may have happened long before their next use.
 FAULT_SLACK = 10.0
 IDLE_SLACK = 60.0
 PROMPT_SLACK = 1.0
+
+# How long before a failover, in seconds, a commit may have been sent that is
+# lost in it.
+FAILOVER_SLACK = 10.0
+
+# For how long, in seconds, later messages may be delivered instead of one that
+# is there to be taken, and the length of time by which that is counted.
+PASSING_LIMIT = 5.0
+PASSING_STEP = 0.5
 
 WAKE_LIMIT_MS = 100.0
 
@@ -64,7 +74,7 @@ class Result:
 
 # The properties
 
-Property = Callable[[Run, Result], None]
+Property = Callable[[Evidence, Result], None]
 
 PROPERTIES: list[Property] = []
 
@@ -76,7 +86,7 @@ def promise(function: Property) -> Property:
 
 
 @promise
-def no_phantom(run: Run, result: Result) -> None:
+def no_phantom(run: Evidence, result: Result) -> None:
     """Nothing comes out that nobody put in.
 
     Every message that was delivered, consumed, left over or dead is one that
@@ -95,7 +105,7 @@ def no_phantom(run: Run, result: Result) -> None:
             result.add("never enqueued: %s", run.describe(delivery))
 
 
-def where(message: Message) -> str:
+def where(message: MessageRecord) -> str:
     """The places where a message was found in the end."""
     places = ["the ledger (%s by %s)" % (effect, txn)
               for txn, effect in message.ledger]
@@ -105,22 +115,20 @@ def where(message: Message) -> str:
 
 
 @promise
-def no_dirty_read(run: Run, result: Result) -> None:
+def no_dirty_read(run: Evidence, result: Result) -> None:
     """A message is delivered only after its enqueue has committed.
 
     There must be an enqueue of it that committed, and whose COMMIT had been
     sent when the take ended.  Messages of prepared transactions are the
     business of prepared_is_invisible.  A commit whose answer was lost may
-    have been seen and then be lost in a failover.
+    have been seen and then be lost in a failover that followed at once.
     """
     check_visibility(run, result, False)
 
 
-def check_visibility(run: Run, result: Result, prepared: bool) -> None:
+def check_visibility(run: Evidence, result: Result, prepared: bool) -> None:
     """Look at deliveries of messages of transactions, prepared or not."""
-    failovers = [fault.start for fault in run.faults
-                 if "promot" in fault.name]
-    last_failover = max(failovers, default=-NEVER)
+    failovers = [fault for fault in run.faults if "promot" in fault.name]
     for delivery in run.deliveries:
         puts = delivery.message.puts
         if not puts or any(put.txn.prepare_sent != NEVER
@@ -136,15 +144,17 @@ def check_visibility(run: Run, result: Result, prepared: bool) -> None:
             result.add("%s, but COMMIT of %s was sent at %s only",
                        run.describe(delivery), txn.name,
                        run.time(txn.commit_sent))
-        elif (last_failover < delivery.before or
-              all(put.fate != WITH_TXN or put.txn.commit_sent == NEVER
-                  for put in puts)):
+        elif not any(put.fate == WITH_TXN and
+                     put.txn.commit_sent - SLACK <= fault.end and
+                     fault.start <= put.txn.commit_sent + FAILOVER_SLACK and
+                     delivery.before <= fault.end
+                     for fault in failovers for put in puts):
             result.add("%s, but %s rolled back", run.describe(delivery),
                        ", ".join(sorted({put.txn.name for put in puts})))
 
 
 @promise
-def no_loss(run: Run, result: Result) -> None:
+def no_loss(run: Evidence, result: Result) -> None:
     """Every message committed is consumed, dead or still there.
 
     Whether an enqueue was committed is not guessed: it was if its business
@@ -159,7 +169,7 @@ def no_loss(run: Run, result: Result) -> None:
                            run.time(commit_time(run, message)))
 
 
-def known_id(message: Message) -> Any:
+def known_id(message: MessageRecord) -> Any:
     """The id of a message as far as one knows."""
     for put in message.puts:
         if put.kept and put.id is not None:
@@ -167,14 +177,14 @@ def known_id(message: Message) -> Any:
     return "unknown"
 
 
-def commit_time(run: Run, message: Message) -> float:
+def commit_time(run: Evidence, message: MessageRecord) -> float:
     """When the commit of a message was sent, as far as one knows."""
     return min((put.txn.commit_sent for put in message.puts if put.kept),
                default=NEVER)
 
 
 @promise
-def one_effect(run: Run, result: Result) -> None:
+def one_effect(run: Evidence, result: Result) -> None:
     """No message has an effect twice, and none that had one is still there.
 
     The ledger has no constraint that would keep a second row out.
@@ -187,7 +197,7 @@ def one_effect(run: Run, result: Result) -> None:
 
 
 @promise
-def consumed_stays_consumed(run: Run, result: Result) -> None:
+def consumed_stays_consumed(run: Evidence, result: Result) -> None:
     """Nothing is delivered after the COMMIT that consumed it has returned.
 
     Consumed is what the ledger says, by whatever means, and what was
@@ -212,7 +222,7 @@ def consumed_stays_consumed(run: Run, result: Result) -> None:
 
 
 @promise
-def all_or_none(run: Run, result: Result) -> None:
+def all_or_none(run: Evidence, result: Result) -> None:
     """The messages of a transaction have all been sent, or none of them.
 
     Likewise for those that it consumed, in whatever queues they are.  A
@@ -223,8 +233,8 @@ def all_or_none(run: Run, result: Result) -> None:
     for txn in run.txns.values():
         if txn.state not in (COMMITTED, UNKNOWN):
             continue
-        done: list[Message] = []
-        undone: list[Message] = []
+        done: list[MessageRecord] = []
+        undone: list[MessageRecord] = []
         for item in txn.items:
             if isinstance(item, Put):
                 message = item.message
@@ -253,7 +263,7 @@ def all_or_none(run: Run, result: Result) -> None:
                        some(done), len(undone), some(undone))
 
 
-def is_consumed(message: Message) -> bool:
+def is_consumed(message: MessageRecord) -> bool:
     """Is it in the ledger and nowhere else?"""
     return bool(message.ledger) and not message.left
 
@@ -266,7 +276,7 @@ def some(things: Iterable[Any]) -> str:
 
 
 @promise
-def late_committer_delivered(run: Run, result: Result) -> None:
+def late_committer_delivered(run: Evidence, result: Result) -> None:
     """A message that commits late, under a low id, is delivered like others.
 
     Late is one whose COMMIT was sent when a higher id of its queue had been
@@ -296,6 +306,77 @@ def late_committer_delivered(run: Run, result: Result) -> None:
                            run.time(put.txn.commit_sent), highest[at - 1])
 
 
+@promise
+def passed_over(run: Evidence, result: Result) -> None:
+    """No message waits while later ones of its queue are delivered.
+
+    From its commit, or from the latest time at which a hold of it may have
+    ended, a message is there until it is delivered next.  Takes that begin
+    in that time and get higher ids do so for a few seconds at the most.  It
+    may be hidden at times, by takes whose result nobody saw, or removals; and
+    takes that use an old snapshot may not see it.
+    """
+    highest = highest_ids(run)
+    hidden = {queue: Spans(run.hidden(queue)) for queue in highest}
+    for deliveries in run.by_id:
+        since = there_since(deliveries[0])
+        for delivery in deliveries:
+            if since < NEVER:
+                result.checked += 1
+            if delivery.before - since > PASSING_LIMIT:
+                queue = delivery.message.queue
+                for start, end in hidden[queue].between(since,
+                                                        delivery.before):
+                    passing = passing_by(highest[queue], delivery.id, start,
+                                         end)
+                    if passing:
+                        result.add("%s was there from %s on, but later ones "
+                                   "were delivered from %s to %s",
+                                   run.describe(delivery), run.time(start),
+                                   run.time(passing[0]),
+                                   run.time(passing[1]))
+                        break
+            since = run.latest_end(delivery)
+
+
+def there_since(delivery: Delivery) -> float:
+    """When the message of a first delivery was there to be taken."""
+    kept = [put for put in delivery.message.puts if put.kept]
+    if len(kept) != 1 or kept[0].id != delivery.id:
+        return NEVER
+    return kept[0].txn.commit_done
+
+
+def highest_ids(run: Evidence) -> dict[str, dict[int, int]]:
+    """Of each queue, the highest id that takes got in each length of time.
+
+    Takes count where they begin, if they are short and see what is new.
+    """
+    highest: dict[str, dict[int, int]] = {}
+    for delivery in run.deliveries:
+        ids = highest.setdefault(delivery.message.queue, {})
+        if delivery.txn.isolation == READ_COMMITTED and \
+                delivery.after - delivery.before < PASSING_STEP:
+            step = int(delivery.before / PASSING_STEP)
+            if delivery.id > ids.get(step, 0):
+                ids[step] = delivery.id
+    return highest
+
+
+def passing_by(highest: dict[int, int], id: int, start: float,
+               end: float) -> tuple[float, float] | None:
+    """From when till when higher ids were taken, if it was for too long."""
+    if end - start < PASSING_LIMIT:
+        return None
+    # What begins in one step may end in the next.
+    steps = [step for step in range(int(start / PASSING_STEP) + 1,
+                                    int(end / PASSING_STEP) - 1)
+             if highest.get(step, 0) > id]
+    if not steps or (steps[-1] - steps[0]) * PASSING_STEP < PASSING_LIMIT:
+        return None
+    return steps[0] * PASSING_STEP, (steps[-1] + 1) * PASSING_STEP
+
+
 class Overlap(NamedTuple):
     """A delivery during a hold of somebody else."""
 
@@ -304,7 +385,7 @@ class Overlap(NamedTuple):
     other: Delivery
 
 
-def overlaps(run: Run, name: str) -> Iterator[Overlap]:
+def overlaps(run: Evidence, name: str) -> Iterator[Overlap]:
     """Deliveries of a message during a sure hold of another delivery.
 
     The take as a whole falls into the hold, or the two holds overlap.  The
@@ -324,7 +405,7 @@ def overlaps(run: Run, name: str) -> Iterator[Overlap]:
                 holder = other
 
 
-def blame(run: Run, holder: Delivery, other: Delivery) -> str:
+def blame(run: Evidence, holder: Delivery, other: Delivery) -> str:
     """Name the property that an overlap violates."""
     for item in [holder] + [settle for settle in holder.settles
                             if settle.accepted]:
@@ -340,7 +421,7 @@ def blame(run: Run, holder: Delivery, other: Delivery) -> str:
     return "leases_do_not_overlap"
 
 
-def add_overlaps(run: Run, result: Result) -> None:
+def add_overlaps(run: Evidence, result: Result) -> None:
     """Note the overlaps that violate this property."""
     for overlap in overlaps(run, result.name):
         result.add("%s, though it was held until %s at least since %s",
@@ -350,7 +431,7 @@ def add_overlaps(run: Run, result: Result) -> None:
 
 
 @promise
-def taken_is_exclusive(run: Run, result: Result) -> None:
+def taken_is_exclusive(run: Evidence, result: Result) -> None:
     """What a transaction has dequeued nobody else gets until it ends.
 
     The hold is sure from the answer of the dequeue until the call is sent
@@ -362,7 +443,7 @@ def taken_is_exclusive(run: Run, result: Result) -> None:
 
 
 @promise
-def leases_do_not_overlap(run: Run, result: Result) -> None:
+def leases_do_not_overlap(run: Evidence, result: Result) -> None:
     """What is leased nobody else gets before the lease ends.
 
     A lease is sure until its deadline, counted from the beginning of the
@@ -377,7 +458,7 @@ def leases_do_not_overlap(run: Run, result: Result) -> None:
 
 
 @promise
-def lease_survives_crash(run: Run, result: Result) -> None:
+def lease_survives_crash(run: Evidence, result: Result) -> None:
     """A lease that was written to disk is honoured after a crash.
 
     Until its deadline the message is not delivered to anybody else, and its
@@ -400,7 +481,7 @@ def lease_survives_crash(run: Run, result: Result) -> None:
 
 
 @promise
-def lease_honoured(run: Run, result: Result) -> None:
+def lease_honoured(run: Evidence, result: Result) -> None:
     """A receipt is good as long as its lease is.
 
     QU001 is wrong if each of the leases surely lasted until the answer, and
@@ -415,8 +496,8 @@ def lease_honoured(run: Run, result: Result) -> None:
                        run.time(delivery.sure_end), run.describe(delivery))
 
 
-def lost_leases(run: Run
-                ) -> Iterator[tuple[Settle, Delivery, Optional[Fault]]]:
+def lost_leases(run: Evidence
+                ) -> Iterator[tuple[Settle, Delivery, Fault | None]]:
     """Settlements that were refused although every lease was good.
 
     With the crash between grant and settlement, if there was one.
@@ -456,7 +537,7 @@ def is_surely_good(delivery: Delivery, settle: Settle) -> bool:
 
 
 @promise
-def stale_receipt_refused(run: Run, result: Result) -> None:
+def stale_receipt_refused(run: Evidence, result: Result) -> None:
     """The receipt of a lease that has ended is never accepted again.
 
     A lease has ended for certain when the message was delivered again, was
@@ -476,8 +557,8 @@ def stale_receipt_refused(run: Run, result: Result) -> None:
                                    run.describe(delivery), ended)
 
 
-def ended_by(run: Run, deliveries: list[Delivery], at: int,
-             settle: Settle) -> Optional[str]:
+def ended_by(run: Evidence, deliveries: list[Delivery], at: int,
+             settle: Settle) -> str | None:
     """What had ended a lease before it was settled, if anything surely had.
     """
     delivery = deliveries[at]
@@ -503,7 +584,7 @@ def ended_by(run: Run, deliveries: list[Delivery], at: int,
 
 
 @promise
-def receipts_unique(run: Run, result: Result) -> None:
+def receipts_unique(run: Evidence, result: Result) -> None:
     """No two deliveries have the same receipt, over crashes too."""
     result.checked = len(run.by_receipt)
     for first, second in run.same_receipts:
@@ -511,12 +592,13 @@ def receipts_unique(run: Run, result: Result) -> None:
                    second.receipt, run.describe(first))
 
 
-def failure_bounds(run: Run, deliveries: list[Delivery]
+def failure_bounds(run: Evidence, deliveries: list[Delivery]
                    ) -> Callable[[float], int]:
     """A function that tells how many failures are possible before a time.
 
     Every delivery may have failed once, unless it was committed or released,
-    or was received by a transaction that rolled back before the deadline.
+    was rolled back by a deadlock or a serialization failure, or was received
+    by a transaction that rolled back before the deadline.
     After a loss of shared memory a lease that had ended may come back from
     disk and end once more.  Takes whose result nobody saw may have had the
     message, as long as it was there to be taken.
@@ -540,9 +622,11 @@ def failure_bounds(run: Run, deliveries: list[Delivery]
     return possible
 
 
-def may_fail(run: Run, delivery: Delivery) -> int:
+def may_fail(run: Evidence, delivery: Delivery) -> int:
     """Can this delivery have ended in a failure that counts?"""
     if delivery.kept and not delivery.leased:
+        return 0
+    if delivery.fate == BACK_UNCOUNTED and not delivery.leased:
         return 0
     if delivery.leased:
         if any(settle.op == "release" and settle.accepted
@@ -555,7 +639,7 @@ def may_fail(run: Run, delivery: Delivery) -> int:
     return 1
 
 
-def certain_failures(run: Run, deliveries: list[Delivery]
+def certain_failures(run: Evidence, deliveries: list[Delivery]
                      ) -> list[tuple[float, float]]:
     """When a message has certainly failed: from, until.
 
@@ -600,7 +684,7 @@ def ran_out(delivery: Delivery, following: Delivery) -> bool:
 
 
 @promise
-def attempts_add_up(run: Run, result: Result) -> None:
+def attempts_add_up(run: Evidence, result: Result) -> None:
     """The attempt of a delivery is the number of failures before it plus 1.
 
     At most those that are possible, at least those that are certain.  What
@@ -631,7 +715,7 @@ def attempts_add_up(run: Run, result: Result) -> None:
 
 
 @promise
-def failed_alone(run: Run, result: Result) -> None:
+def failed_alone(run: Evidence, result: Result) -> None:
     """A message that has failed before comes alone, never in a batch."""
     for delivery in run.deliveries:
         if delivery.of > 1:
@@ -642,7 +726,7 @@ def failed_alone(run: Run, result: Result) -> None:
 
 
 @promise
-def batch_within_max(run: Run, result: Result) -> None:
+def batch_within_max(run: Evidence, result: Result) -> None:
     """A take gets no more messages than it asks for."""
     result.checked = run.takes
     for client, call, count in run.overfull:
@@ -652,7 +736,7 @@ def batch_within_max(run: Run, result: Result) -> None:
 
 
 @promise
-def batch_in_order(run: Run, result: Result) -> None:
+def batch_in_order(run: Evidence, result: Result) -> None:
     """The messages of one take come in the order of their ids.
 
     They have one priority, and a failed message comes alone.
@@ -669,7 +753,7 @@ def batch_in_order(run: Run, result: Result) -> None:
 
 
 @promise
-def delay_kept(run: Run, result: Result) -> None:
+def delay_kept(run: Evidence, result: Result) -> None:
     """After a nack with a delay a message does not come before its time.
 
     A loss of shared memory may bring it back early.
@@ -678,7 +762,7 @@ def delay_kept(run: Run, result: Result) -> None:
         for settle in {settle for delivery in deliveries
                        for settle in delivery.settles}:
             if settle.op != "nack" or not settle.accepted or \
-                    settle.delay <= 0:
+                    not settle.delay:
                 continue
             result.checked += 1
             due = settle.before + settle.delay - SLACK
@@ -691,7 +775,41 @@ def delay_kept(run: Run, result: Result) -> None:
 
 
 @promise
-def extend_tells_deadline(run: Run, result: Result) -> None:
+def back_off_kept(run: Evidence, result: Result) -> None:
+    """After a failure a message does not come before its back-off is over.
+
+    After a nack that names no delay, and after a dequeue that failed unless
+    it was the first failure.  The back-off is the shortest that operators may
+    have set.  A loss of shared memory may bring the message back early.
+    """
+    for deliveries in run.by_id:
+        for delivery, following in itertools.pairwise(deliveries):
+            failed_at = backs_off_from(delivery)
+            if failed_at == NEVER or following.before < delivery.after:
+                continue
+            result.checked += 1
+            due = failed_at + run.back_off_least(delivery.message.queue,
+                                                 delivery.attempt) - SLACK
+            if following.after < due and \
+                    not run.forgot(delivery.after, following.after):
+                result.add("%s came before %s, in spite of: %s",
+                           run.describe(following), run.time(due),
+                           run.describe(delivery))
+
+
+def backs_off_from(delivery: Delivery) -> float:
+    """When a message failed so that it must back off, at the earliest."""
+    if not delivery.leased:
+        is_kept_back = (delivery.fate == BACK_COUNTED and
+                        delivery.attempt > 1)
+        return delivery.low if is_kept_back else NEVER
+    return next((settle.before for settle in delivery.settles
+                 if settle.op == "nack" and settle.accepted and
+                 settle.delay is None), NEVER)
+
+
+@promise
+def extend_tells_deadline(run: Evidence, result: Result) -> None:
     """What extend returns is the time of the call plus the lease."""
     low, high = run.offsets
     for settle in run.settles:
@@ -706,7 +824,7 @@ def extend_tells_deadline(run: Run, result: Result) -> None:
 
 
 @promise
-def limit_kept(run: Run, result: Result) -> None:
+def limit_kept(run: Evidence, result: Result) -> None:
     """Nothing is delivered more often than max_attempts allows."""
     for delivery in run.deliveries:
         limit = max_attempts(run, delivery.message.queue)
@@ -717,13 +835,13 @@ def limit_kept(run: Run, result: Result) -> None:
                            run.describe(delivery), limit)
 
 
-def max_attempts(run: Run, queue: str) -> int:
+def max_attempts(run: Evidence, queue: str) -> int:
     """The limit of a queue; 0 is none."""
     return run.queues.get(queue, {}).get("max_attempts", 0)
 
 
 @promise
-def dead_or_alive(run: Run, result: Result) -> None:
+def dead_or_alive(run: Evidence, result: Result) -> None:
     """A message is in the dead letters once, for a reason, or not at all.
 
     What is dead is neither left nor consumed.  It was rejected, or as many
@@ -769,7 +887,7 @@ def dead_or_alive(run: Run, result: Result) -> None:
 
 
 @promise
-def order_per_producer(run: Run, result: Result) -> None:
+def order_per_producer(run: Evidence, result: Result) -> None:
     """A single consumer gets what a producer sends in the order of commits.
 
     It is about first deliveries in queues with one consumer, of messages
@@ -778,7 +896,7 @@ def order_per_producer(run: Run, result: Result) -> None:
     the meantime; one whose first delivery that was seen is not its first
     attempt came late for a reason.
     """
-    first: dict[Message, Delivery] = {}
+    first: dict[MessageRecord, Delivery] = {}
     for delivery in run.deliveries:
         if run.queues.get(delivery.message.queue, {}).get(
                 "single_consumer"):
@@ -792,7 +910,7 @@ def order_per_producer(run: Run, result: Result) -> None:
                 producers.setdefault((message.queue, producer), []).append(
                     (put, delivery))
     hidden = {queue: Spans(run.unseen.get(queue, []) +
-                           removal_spans(run, queue))
+                           run.removal_spans(queue))
               for queue, producer in producers}
     for (queue, producer), messages in producers.items():
         messages.sort(key=lambda pair: pair[0].id)
@@ -822,18 +940,6 @@ def is_after(one: Delivery, other: Delivery) -> bool:
     return one.before >= other.after
 
 
-def removal_spans(run: Run, queue: str) -> list[tuple[float, float]]:
-    """When removals from a queue were under way."""
-    spans = []
-    for removal in run.removals:
-        if removal.queue == queue:
-            end = removal.txn.commit_done if removal.kept else removal.high
-            if end == NEVER:
-                end = removal.before + IDLE_SLACK
-            spans.append((removal.before, end))
-    return spans
-
-
 class Spans:
     """Lengths of time, to be asked whether any of them meets another."""
 
@@ -848,9 +954,23 @@ class Spans:
         at = bisect_right(self._starts, end)
         return at > 0 and self._ends[at - 1] >= start
 
+    def between(self, start: float, end: float
+                ) -> Iterator[tuple[float, float]]:
+        """What there is between them, within these times."""
+        at = bisect_right(self._starts, start)
+        if at > 0:
+            start = max(start, self._ends[at - 1])
+        while at < len(self._starts) and self._starts[at] < end:
+            if self._starts[at] > start:
+                yield start, self._starts[at]
+            start = max(start, self._ends[at])
+            at += 1
+        if start < end:
+            yield start, end
+
 
 @promise
-def order_in_group(run: Run, result: Result) -> None:
+def order_in_group(run: Evidence, result: Result) -> None:
     """The messages of a group come one at a time, in the order they came in.
 
     No message is delivered while the one before it in its group, which had
@@ -863,7 +983,7 @@ def order_in_group(run: Run, result: Result) -> None:
                 groups.setdefault((message.queue, put.group), []).append(put)
     if not groups:
         return
-    deliveries: dict[Message, list[Delivery]] = {}
+    deliveries: dict[MessageRecord, list[Delivery]] = {}
     for delivery in run.deliveries:
         deliveries.setdefault(delivery.message, []).append(delivery)
     for puts in groups.values():
@@ -881,7 +1001,7 @@ def order_in_group(run: Run, result: Result) -> None:
             previous = put
 
 
-def gone_from(run: Run, message: Message) -> float:
+def gone_from(run: Evidence, message: MessageRecord) -> float:
     """The earliest time at which a message may have left its queue."""
     times = [-NEVER] if message.dead else []
     for txn, effect in message.ledger:
@@ -891,7 +1011,7 @@ def gone_from(run: Run, message: Message) -> float:
 
 
 @promise
-def business_row_visible(run: Run, result: Result) -> None:
+def business_row_visible(run: Evidence, result: Result) -> None:
     """Whoever gets a message sees the business row committed with it.
 
     In the same statement, in any isolation level.  Only a take that was
@@ -906,7 +1026,22 @@ def business_row_visible(run: Run, result: Result) -> None:
 
 
 @promise
-def content_intact(run: Run, result: Result) -> None:
+def ids_unique(run: Evidence, result: Result) -> None:
+    """No two messages of a queue that were committed have the same id."""
+    known: dict[str, set[int]] = {}
+    for message in run.messages.values():
+        ids = known.setdefault(message.queue, set())
+        for put in message.puts:
+            if put.kept and put.id is not None:
+                result.checked += 1
+                if put.id in ids:
+                    result.add("%s, sent by %s, has id %d of another",
+                               message, put.txn.name, put.id)
+                ids.add(put.id)
+
+
+@promise
+def content_intact(run: Evidence, result: Result) -> None:
     """Payloads arrive as they were sent, under the id they were given.
 
     In the dead letters too.
@@ -928,7 +1063,7 @@ def content_intact(run: Run, result: Result) -> None:
 
 
 @promise
-def prepared_is_invisible(run: Run, result: Result) -> None:
+def prepared_is_invisible(run: Evidence, result: Result) -> None:
     """What a prepared transaction has sent nobody gets before its COMMIT.
 
     As no_dirty_read, for messages that somebody tried to send by a prepared
@@ -938,7 +1073,7 @@ def prepared_is_invisible(run: Run, result: Result) -> None:
 
 
 @promise
-def prepared_not_redelivered(run: Run, result: Result) -> None:
+def prepared_not_redelivered(run: Evidence, result: Result) -> None:
     """What a prepared transaction has consumed nobody gets until it ends.
 
     Dequeued, or acked or rejected, over restarts and past any deadline: from
@@ -953,7 +1088,7 @@ def prepared_not_redelivered(run: Run, result: Result) -> None:
 
 
 @promise
-def rolled_back_prepared_returns(run: Run, result: Result) -> None:
+def rolled_back_prepared_returns(run: Evidence, result: Result) -> None:
     """What a prepared transaction had consumed is back if it is rolled back.
 
     It is delivered again, or in the ledger by somebody else, or dead.  If it
@@ -986,7 +1121,7 @@ def rolled_back_prepared_returns(run: Run, result: Result) -> None:
 
 
 @promise
-def drained(run: Run, result: Result) -> None:
+def drained(run: Evidence, result: Result) -> None:
     """With the faults off everything is consumed in time.
 
     Within the limit of the run (a lease and some seconds) after the last
@@ -1008,7 +1143,7 @@ def drained(run: Run, result: Result) -> None:
 
 
 @promise
-def waiter_wakes(run: Run, result: Result) -> None:
+def waiter_wakes(run: Evidence, result: Result) -> None:
     """A waiting consumer has a message within 100 ms of its commit.
 
     Measured by probes on the quiet server, with the machine watched.
@@ -1027,7 +1162,7 @@ def waiter_wakes(run: Run, result: Result) -> None:
 
 
 @promise
-def nothing_left_behind(run: Run, result: Result) -> None:
+def nothing_left_behind(run: Evidence, result: Result) -> None:
     """When all is over no lease, lock, transaction or session is left.
 
     Neither in memory nor on disk, and no queue has a problem.
@@ -1044,7 +1179,7 @@ def nothing_left_behind(run: Run, result: Result) -> None:
 
 
 @promise
-def indexes_clean(run: Run, result: Result) -> None:
+def indexes_clean(run: Evidence, result: Result) -> None:
     """amcheck finds nothing wrong with tables and indexes."""
     left = run.json("state", "left.json")
     if "amcheck" in left:
@@ -1054,7 +1189,7 @@ def indexes_clean(run: Run, result: Result) -> None:
 
 
 @promise
-def prefix_consistent(run: Run, result: Result) -> None:
+def prefix_consistent(run: Evidence, result: Result) -> None:
     """The server as it was at any moment is whole.
 
     A base backup recovered to a random position of the WAL has each message
@@ -1068,7 +1203,7 @@ def prefix_consistent(run: Run, result: Result) -> None:
 
 
 @promise
-def outcome_matches_content(run: Run, result: Result) -> None:
+def outcome_matches_content(run: Evidence, result: Result) -> None:
     """What clients were told of their transactions is what happened.
 
     The rows of a transaction that committed are there, for each message it
@@ -1093,7 +1228,7 @@ def outcome_matches_content(run: Run, result: Result) -> None:
                                message.effects, consumers, found)
 
 
-def writes_ledger(item: Held) -> bool:
+def writes_ledger(item: Item) -> bool:
     """Does a row of the ledger belong to this?"""
     if isinstance(item, Settle):
         return item.op == "ack" and (item.accepted or
@@ -1101,9 +1236,9 @@ def writes_ledger(item: Held) -> bool:
     return True
 
 
-def add_difference(run: Run, result: Result, table: str, message: Message,
-                   items: list, expected: Iterable[str],
-                   found: Iterable[str]) -> None:
+def add_difference(run: Evidence, result: Result, table: str,
+                   message: MessageRecord, items: list,
+                   expected: Iterable[str], found: Iterable[str]) -> None:
     """Tell what is not as it should be."""
     told = []
     for item in items:
@@ -1149,7 +1284,7 @@ PROMPT_ERRORS = ("QU002", "53100", "58030")
 
 
 @promise
-def errors_expected(run: Run, result: Result) -> None:
+def errors_expected(run: Evidence, result: Result) -> None:
     """No call fails in a way that nothing explains.
 
     Some errors belong to the calls themselves, others to faults that were
@@ -1173,7 +1308,7 @@ def errors_expected(run: Run, result: Result) -> None:
                        run.time(answer.time))
 
 
-def is_expected(run: Run, failed: FailedCall,
+def is_expected(run: Evidence, failed: FailedCall,
                 spans: dict[tuple[str, ...], Spans]) -> bool:
     """Does anything explain this failure?"""
     call, state = failed.call, failed.answer.state
@@ -1200,7 +1335,7 @@ def is_expected(run: Run, failed: FailedCall,
 
 
 @promise
-def never_waits(run: Run, result: Result) -> None:
+def never_waits(run: Evidence, result: Result) -> None:
     """No call waits for the transaction of another client.
 
     The injector looks who waits for whom, some times a second; no business
@@ -1222,7 +1357,7 @@ def never_waits(run: Run, result: Result) -> None:
 
 
 @promise
-def server_log_clean(run: Run, result: Result) -> None:
+def server_log_clean(run: Evidence, result: Result) -> None:
     """The log of the server tells of no crash that no fault explains."""
     left = run.json("state", "left.json")
     if "log_problems" in left:
@@ -1241,7 +1376,7 @@ def check(run_dir: str) -> list[Result]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        run = Run(run_dir)
+        run = Evidence(run_dir)
         results = []
         for function in PROPERTIES:
             meaning = function.__doc__ or ""

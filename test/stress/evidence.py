@@ -27,7 +27,7 @@ import os
 import sys
 from bisect import bisect_left
 from operator import attrgetter, itemgetter
-from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import history
 
@@ -38,7 +38,7 @@ NEVER = float("inf")
 SLACK = 0.002
 
 # Clients tell the server lengths of time in this unit.
-TICK = 0.001
+MILLISECOND = 0.001
 
 # Beyond queue.lease_write_delay, what the worker may take to write a lease.
 WRITE_SLACK = 3.0
@@ -49,12 +49,22 @@ WORKER_RECOVERY = 12.0
 # How long after a call without an answer the server may still work on it.
 LOST_CALL_SLACK = 5.0
 
+# And how long a removal may go on whose end nobody knows.
+LOST_REMOVAL_SLACK = 60.0
+
+# How long a session may need to give back what it had.
+UNSEEN_END = 0.5
+
 # States of a transaction.
 OPEN, PREPARED, UNKNOWN, COMMITTED, ABORTED = range(5)
 
 # Fates of what was done in a transaction: the same as that of the
-# transaction; rolled back; rolled back in a way that counts as a failure.
-WITH_TXN, BACK, BACK_COUNTED = range(3)
+# transaction; rolled back; rolled back in a way that counts as a failure, or
+# in one that does not.
+WITH_TXN, BACK, BACK_COUNTED, BACK_UNCOUNTED = range(4)
+
+READ_COMMITTED = "read committed"
+SERIALIZABLE = "serializable"
 
 TAKES = ("dequeue", "receive")
 SETTLES = ("ack", "nack", "release", "reject", "extend")
@@ -71,8 +81,10 @@ REFUSALS = frozenset(("QU001", "QU004", "25P02", "55P03", "22023", "22004"))
 # Errors of takes that come before anything has been taken.
 NOTHING_TAKEN = frozenset(("QU002", "25P02", "22023", "0A000"))
 
-# The server does not count these as a failure of the message.
-NOT_COUNTED = frozenset(("40001", "40P01", "57P01", "57P02", "57P03"))
+# Deadlocks and serialization failures, which do not count as failures of
+# messages; and errors of which one cannot tell.
+SERIAL_FAILURES = frozenset(("40001", "40P01"))
+NOT_COUNTED = SERIAL_FAILURES | {"57P01", "57P02", "57P03"}
 
 
 class Fault(NamedTuple):
@@ -89,7 +101,7 @@ class Fault(NamedTuple):
         return bool(self.detail.get("crash") or self.detail.get("restart"))
 
 
-class Held:
+class Item:
     """What was done in a transaction, and what became of it.
 
     It ended not before "low" and not after "high", as far as it was rolled
@@ -119,7 +131,7 @@ class Txn:
     """A transaction, or a call in autocommit mode."""
 
     __slots__ = ("name", "state", "explicit", "failed", "unseen",
-                 "serial_failure", "serializable", "levels", "last_good",
+                 "serial_failure", "isolation", "levels", "last_good",
                  "commit_sent", "commit_done", "prepare_sent",
                  "prepare_done", "finish_sent", "items")
 
@@ -132,9 +144,9 @@ class Txn:
         self.unseen = False
         # Did a deadlock or a serialization failure come up in it?
         self.serial_failure = False
-        self.serializable = False
+        self.isolation = READ_COMMITTED
         # Name and items of each open savepoint; the first is no savepoint.
-        self.levels: Sequence[tuple[Optional[str], list[Held]]] = [
+        self.levels: Sequence[tuple[str | None, list[Item]]] = [
             (None, [])]
         # When the last call was made that had an answer, so that the session
         # was still there.
@@ -147,7 +159,7 @@ class Txn:
         # Of a prepared one, when somebody first asked to finish it.
         self.finish_sent = NEVER
         # What was not rolled back when it ended.
-        self.items: Sequence[Held] = ()
+        self.items: Sequence[Item] = ()
 
     @property
     def prepared(self) -> bool:
@@ -155,7 +167,7 @@ class Txn:
         return self.prepare_done != NEVER
 
 
-class Message:
+class MessageRecord:
     """One value in one queue, and where it was found in the end."""
 
     __slots__ = ("queue", "value", "puts", "sent", "ledger", "left", "dead",
@@ -175,33 +187,33 @@ class Message:
         # (source id, reason, attempts, is intact)
         self.dead: tuple[tuple[int, str, int, bool], ...] = ()
         # What consumed it, or was to write the ledger for it.
-        self.effects: tuple[Held, ...] = ()
+        self.effects: tuple[Item, ...] = ()
 
     def __str__(self) -> str:
         return "%s %s" % (self.queue, self.value)
 
 
-class Put(Held):
+class Put(Item):
     """A message that somebody asked to enqueue."""
 
     __slots__ = ("message", "id", "group")
 
-    def __init__(self, txn: Txn, message: Message, id: Optional[int],
-                 group: Optional[str]):
+    def __init__(self, txn: Txn, message: MessageRecord, id: int | None,
+                 group: str | None):
         super().__init__(txn)
         self.message = message
         self.id = id
         self.group = group
 
 
-class Delivery(Held):
+class Delivery(Item):
     """A message that somebody got."""
 
     __slots__ = ("message", "id", "client", "call", "position", "of",
                  "leased", "before", "after", "attempt", "receipt", "flags",
                  "waited", "lease", "settles", "stored", "sure_end", "gap")
 
-    def __init__(self, txn: Txn, message: Message, id: int):
+    def __init__(self, txn: Txn, message: MessageRecord, id: int):
         super().__init__(txn)
         self.message = message
         self.id = id
@@ -209,7 +221,7 @@ class Delivery(Held):
         # When somebody saw that the lease had been written to disk.
         self.stored = NEVER
         # A time before the sure end at which the hold is not sure.
-        self.gap: Optional[tuple[float, float]] = None
+        self.gap: tuple[float, float] | None = None
 
     def holds(self, start: float, end: float) -> bool:
         """Is the message surely held then?"""
@@ -217,7 +229,7 @@ class Delivery(Held):
             self.gap is None or end < self.gap[0] or start > self.gap[1])
 
 
-class Settle(Held):
+class Settle(Item):
     """A call of ack, nack, release, reject or extend."""
 
     __slots__ = ("op", "client", "call", "before", "after", "state",
@@ -234,16 +246,27 @@ class Settle(Held):
         return self.state in REFUSALS
 
 
-class Removal(Held):
+class Removal(Item):
     """A purge or a plain DELETE."""
 
     __slots__ = ("queue", "before", "messages")
 
 
-class Effect(Held):
+class Effect(Item):
     """A row that was written to the ledger by a statement of its own."""
 
     __slots__ = ()
+
+
+class Deadline(NamedTuple):
+    """When a lease ends, at least and at most.
+
+    The worker has known of it "since" a time.
+    """
+
+    since: float
+    low: float
+    high: float
 
 
 class FailedCall(NamedTuple):
@@ -259,16 +282,16 @@ class FailedCall(NamedTuple):
 # Reading
 
 
-class Run:
+class Evidence:
     """All that is known of a run."""
 
     def __init__(self, directory: str):
         self.directory = directory
         self.info = self.json("run.json")
         self.queues: dict[str, dict] = self.info.get("queues", {})
-        self.offset = self.info.get("clock_offset")
         self.write_delay = self.info.get("write_delay", 1.0)
-        self.start = NEVER
+        # Times in texts are counted from here.
+        self.start = self.info.get("started_at", NEVER)
         self.faults = self._read_faults()
         self.forgetting = [fault for fault in self.faults if fault.forgets]
         self._forgetting_ends = list(itertools.accumulate(
@@ -280,7 +303,7 @@ class Run:
             (fault.end + (WRITE_SLACK if fault.forgets else WORKER_RECOVERY)
              for fault in self._disturbing), max))
 
-        self.messages: dict[tuple[str, str], Message] = {}
+        self.messages: dict[tuple[str, str], MessageRecord] = {}
         self.txns: dict[str, Txn] = {}
         self.deliveries: list[Delivery] = []
         self.settles: list[Settle] = []
@@ -291,8 +314,10 @@ class Run:
         self.takes = 0
         self.overfull: list[tuple[str, history.Before, int]] = []
         self.calls = 0
-        # Of each queue, when takes were under way whose result nobody saw.
+        # Of each queue, when takes were under way whose result nobody saw,
+        # and when they may have held messages.
         self.unseen: dict[str, list[tuple[float, float]]] = {}
+        self.unseen_holds: dict[str, list[tuple[float, float]]] = {}
         self._unseen_sorted: dict[str, tuple[list[float],
                                              list[float]]] = {}
         self.stored: list[tuple[str, float]] = []
@@ -313,8 +338,8 @@ class Run:
         self._settle()
         self.by_id = self._group()
         for deliveries in self.by_id:
-            for delivery in deliveries:
-                delivery.sure_end = self._sure_end(delivery)
+            for at, delivery in enumerate(deliveries):
+                delivery.sure_end = self._sure_end(delivery, at == 0)
 
     # Files
 
@@ -348,19 +373,23 @@ class Run:
                 for text in file:
                     line = json.loads(text)
                     if line[0] == "fault":
-                        detail = line[4] if len(line) > 4 else {}
+                        detail = (line[4] if len(line) > 4 else None) or {}
+                        if "stored" in detail:
+                            detail["stored"] = {
+                                (queue, id): deadline
+                                for queue, id, deadline in detail["stored"]}
                         faults.append(Fault(line[1], line[2], line[3],
-                                            detail or {}))
+                                            detail))
         except FileNotFoundError:
             pass
         return sorted(faults, key=attrgetter("start"))
 
-    def message(self, queue: str, value: str) -> Message:
+    def message(self, queue: str, value: str) -> MessageRecord:
         """The message with this value, known from now on."""
         message = self.messages.get((queue, value))
         if message is None:
             queue = sys.intern(queue)
-            message = self.messages[queue, value] = Message(queue, value)
+            message = self.messages[queue, value] = MessageRecord(queue, value)
         return message
 
     def _read_history(self) -> None:
@@ -478,7 +507,7 @@ class Run:
         the takes show: one offset must fit them all.
         """
         low, high = self._offset_low, self._offset_high
-        steady = -NEVER < low <= high + SLACK / 2 and high < NEVER
+        steady = self.is_steady
         offset = (low + high) / 2 if steady else 0.0
         for delivery in self.deliveries:
             at = delivery.sure_end
@@ -489,11 +518,17 @@ class Run:
         self.deliveries.sort(key=attrgetter("after"))
 
     @property
+    def is_steady(self) -> bool:
+        """Did the two clocks run alike, as far as the takes show?"""
+        low, high = self._offset_low, self._offset_high
+        return -NEVER < low <= high + SLACK / 2 and high < NEVER
+
+    @property
     def offsets(self) -> tuple[float, float]:
         """Server time minus client time, at least and at most."""
         return self._offset_low, self._offset_high
 
-    def forgot(self, start: float, end: float) -> Optional[Fault]:
+    def forgot(self, start: float, end: float) -> Fault | None:
         """The first loss of shared memory that overlaps these times."""
         at = bisect_left(self._forgetting_ends, start)
         for fault in itertools.islice(self.forgetting, at, None):
@@ -549,24 +584,88 @@ class Run:
             ordered, key=lambda d: (d.message.queue, d.id))]
 
     def lease_bounds(self, queue: str,
-                     lease: Optional[float]) -> tuple[float, float]:
+                     lease: float | None) -> tuple[float, float]:
         """How long a lease lasts, at least and at most."""
         if lease is not None:
-            return lease - TICK, lease + TICK
+            return lease - MILLISECOND, lease + MILLISECOND
         settings = self.queues.get(queue, {})
         usual = settings.get("lease", 30.0)
-        return (settings.get("lease_min", usual / 2),
-                settings.get("lease_max", usual * 2))
+        return settings.get("lease_min", usual / 2), usual * 2
 
-    def _sure_end(self, delivery: Delivery) -> float:
+    def back_off_least(self, queue: str, failures: int) -> float:
+        """How long a message must be kept back after its n-th failure.
+
+        Operators may have set half of what the queue began with.
+        """
+        settings = self.queues.get(queue, {})
+        most = settings.get("retry_max_delay", 0.0) / 2
+        delay = min(settings.get("retry_delay", 0.0) / 2, most)
+        return max(delay, min(delay * 2 ** (failures - 1), most / 1.5))
+
+    def back_off_most(self, queue: str) -> float:
+        """How long a message may be kept back after a failure."""
+        return self.queues.get(queue, {}).get("retry_max_delay", 300.0) * 2
+
+    def hidden(self, queue: str) -> list[tuple[float, float]]:
+        """When messages of a queue may be out of sight for reasons unseen.
+
+        Takes whose result nobody saw may have had them, and removals that
+        were rolled back, and a worker that was made to stand still while it
+        moved them.  What follows the end of a take is a back-off.
+        """
+        back_off = self.back_off_most(queue)
+        spans = [(start, end + back_off)
+                 for start, end in self.unseen_holds.get(queue, ())]
+        spans += [(fault.start - UNSEEN_END, fault.end + UNSEEN_END)
+                  for fault in self.faults if fault.name == "pause_worker"]
+        return spans + self.removal_spans(queue)
+
+    def removal_spans(self, queue: str) -> list[tuple[float, float]]:
+        """When removals from a queue were under way."""
+        spans = []
+        for removal in self.removals:
+            if removal.queue == queue:
+                end = (removal.txn.commit_done if removal.kept
+                       else removal.high)
+                if end == NEVER:
+                    end = removal.before + LOST_REMOVAL_SLACK
+                spans.append((removal.before, end))
+        return spans
+
+    def latest_end(self, delivery: Delivery) -> float:
+        """When the message can be taken again, unless it is gone, at last.
+
+        Later than that only if nobody knows how the hold ended.
+        """
+        if not delivery.leased:
+            end = delivery.high if delivery.undone else NEVER
+        else:
+            end = delivery.after + self.lease_bounds(
+                delivery.message.queue, delivery.lease)[1]
+            for settle in delivery.settles:
+                end = max(end, self._latest_settled(settle))
+        return end + self.back_off_most(delivery.message.queue)
+
+    @staticmethod
+    def _latest_settled(settle: Settle) -> float:
+        """Until when a settlement may keep a message from others."""
+        if settle.refused:
+            return -NEVER
+        if settle.op == "extend":
+            return settle.after + settle.lease + MILLISECOND
+        if settle.op in ("nack", "release"):
+            return settle.after + (settle.delay or 0.0)
+        return settle.high if settle.undone else NEVER
+
+    def _sure_end(self, delivery: Delivery, is_first: bool) -> float:
         """Until when nobody else can have had the message."""
         if delivery.leased:
-            return self._lease_end(delivery)
+            return self._lease_end(delivery, is_first)
         if delivery.fate == WITH_TXN and delivery.txn.state == COMMITTED:
             return min(delivery.low, delivery.txn.commit_sent)
         return delivery.low
 
-    def _lease_end(self, delivery: Delivery) -> float:
+    def _lease_end(self, delivery: Delivery, is_first: bool) -> float:
         """The earliest time at which a lease may have ended.
 
         What happened to it is gone through in order of time; a loss of
@@ -574,23 +673,26 @@ class Run:
         be of the time before.  A receipt may be good after the deadline,
         and if it is, the lease goes on; the time between is a gap.
         """
-        end = delivery.before + self.lease_bounds(delivery.message.queue,
-                                                  delivery.lease)[0]
-        # Deadlines, each with the time at which the worker knew of it.
-        deadlines = [(delivery.after if not delivery.txn.explicit
-                      else delivery.txn.commit_done, end)]
+        least, most = self.lease_bounds(delivery.message.queue,
+                                        delivery.lease)
+        end = delivery.before + least
+        deadlines = [Deadline(delivery.after if not delivery.txn.explicit
+                              else delivery.txn.commit_done,
+                              end, delivery.after + most)]
         for time, event in self._lease_events(delivery, end):
             if isinstance(event, Fault):
                 if event.start < end:
                     end = min(end, self._end_after(delivery, event,
-                                                   deadlines))
+                                                   deadlines, is_first))
             elif event.accepted and event.op in ("extend", "ack", "reject"):
                 if time > end:
                     delivery.gap = (delivery.gap[0] if delivery.gap else end,
                                     event.after)
                 if event.op == "extend":
-                    end = time + event.lease - TICK
-                    deadlines.append((event.after, end))
+                    end = time + event.lease - MILLISECOND
+                    deadlines.append(Deadline(
+                        event.after, end,
+                        event.after + event.lease + MILLISECOND))
                 elif event.kept:
                     # When that transaction has ended the message is gone.
                     end = event.low
@@ -600,7 +702,7 @@ class Run:
             elif event.op in ("nack", "release") and not event.refused:
                 end = min(end, time)
             elif event.op == "extend" and not event.refused:
-                end = min(end, time + event.lease - TICK)
+                end = min(end, time + event.lease - MILLISECOND)
         if delivery.fate != WITH_TXN or delivery.txn.state != COMMITTED:
             end = min(end, delivery.low)
         return max(end, delivery.after)
@@ -620,18 +722,33 @@ class Run:
         return sorted(events, key=itemgetter(0))
 
     def _end_after(self, delivery: Delivery, fault: Fault,
-                   deadlines: list[tuple[float, float]]) -> float:
+                   deadlines: list[Deadline], is_first: bool) -> float:
         """When a lease may end after a loss of shared memory.
 
         At once, unless one of its deadlines was on disk; then at the
         earliest of those that may have been.
         """
         earliest = NEVER
-        for since, deadline in reversed(deadlines):
-            earliest = min(earliest, deadline)
-            if self._is_written(delivery, since, fault):
+        for deadline in reversed(deadlines):
+            earliest = min(earliest, deadline.low)
+            if self._is_written(delivery, deadline.since, fault) or (
+                    is_first and self._was_seen(delivery, deadline, fault)):
                 return earliest
         return fault.start
+
+    def _was_seen(self, delivery: Delivery, deadline: Deadline,
+                  fault: Fault) -> bool:
+        """Was this deadline seen on disk just before memory was lost?
+
+        Whoever struck the blow had looked.  Of a first delivery there is no
+        older lease that might be taken for this one: those that nobody saw
+        had ended before, at their deadline.
+        """
+        seen = fault.detail.get("stored", {}).get(
+            (delivery.message.queue, delivery.id))
+        return (seen is not None and self.is_steady and
+                seen - self._offset_high <= deadline.high + SLACK and
+                seen - self._offset_low >= deadline.low - SLACK)
 
     def _is_written(self, delivery: Delivery, since: float,
                     fault: Fault) -> bool:
@@ -675,7 +792,7 @@ def number(text: str) -> int:
 class ClientReader:
     """Reads the history of one client into a run."""
 
-    def __init__(self, run: Run, path: str):
+    def __init__(self, run: Evidence, path: str):
         self.run = run
         self.path = path
         self.client = ""
@@ -690,8 +807,8 @@ class ClientReader:
         self.client = sys.intern(history.client(self.path)[0])
         for call, answer in history.read(self.path):
             run.calls += 1
-            if call.time < run.start:
-                run.start = call.time
+            if "started_at" not in run.info:
+                run.start = min(run.start, call.time)
             if answer is None:
                 answer = history.After(call.n, NEVER, history.LOST, None,
                                        True)
@@ -705,8 +822,8 @@ class ClientReader:
         if op == "begin":
             if answer.state == history.OK and not answer.closed:
                 txn = self.run.txns[call.txn] = Txn(call.txn, True)
-                txn.serializable = bool(call.arg) and \
-                    call.arg.lower() == "serializable"
+                txn.isolation = sys.intern(
+                    (call.arg or READ_COMMITTED).lower())
                 txn.last_good = call.time
                 self.open[call.txn] = txn
             else:
@@ -807,13 +924,16 @@ class ClientReader:
     def fail(self, txn: Txn, call: history.Before,
              answer: history.After) -> None:
         """An error, which rolls the innermost subtransaction back at once."""
-        if answer.state in ("40001", "40P01"):
+        fate = BACK
+        if answer.state in SERIAL_FAILURES:
             txn.serial_failure = True
-        counted = (not txn.failed and not txn.serial_failure and
-                   answer.state not in NOT_COUNTED)
+            if not txn.failed and not answer.closed:
+                fate = BACK_UNCOUNTED
+        elif (not txn.failed and not txn.serial_failure and
+              answer.state not in NOT_COUNTED):
+            fate = BACK_COUNTED
         self.work(txn, call, answer, txn.levels[-1][1])
-        self.give_back(txn.levels[-1][1], call.time, answer.time,
-                       BACK_COUNTED if counted else BACK)
+        self.give_back(txn.levels[-1][1], call.time, answer.time, fate)
         txn.levels[-1] = (txn.levels[-1][0], [])
         if call.op in ("rollback", "rollback_to"):
             # How far it got is not known.
@@ -839,7 +959,10 @@ class ClientReader:
             low = txn.last_good if lost else call.time
             is_over = state == history.ROLLED_BACK or len(txn.levels) == 1
             high = answer.time if is_over and not lost else NEVER
-            self.abort(txn, low, high, BACK)
+            fate = BACK
+            if state in SERIAL_FAILURES and not txn.failed and not lost:
+                fate = BACK_UNCOUNTED
+            self.abort(txn, low, high, fate)
             return
         del self.open[txn.name]
         txn.items = [item for name, items in txn.levels for item in items]
@@ -871,7 +994,7 @@ class ClientReader:
         self.abort(txn, txn.last_good, NEVER, BACK)
 
     @staticmethod
-    def give_back(items: Iterable[Held], low: float, high: float,
+    def give_back(items: Iterable[Item], low: float, high: float,
                   fate: int) -> None:
         """Undo what was done, between two times."""
         for item in items:
@@ -880,18 +1003,18 @@ class ClientReader:
             item.high = high
 
     def note_failure(self, call: history.Before, answer: history.After,
-                     txn: Optional[Txn]) -> None:
+                     txn: Txn | None) -> None:
         """Keep calls that failed."""
         if answer.state == history.OK or answer.time == NEVER:
             return
         self.run.failed_calls.append(FailedCall(
             self.client, call, answer, txn is not None and txn.failed,
-            txn is not None and txn.serializable))
+            txn is not None and txn.isolation == SERIALIZABLE))
 
     # What calls do
 
     def work(self, txn: Txn, call: history.Before, answer: history.After,
-             items: list[Held]) -> None:
+             items: list[Item]) -> None:
         """Note what a call did, or may have done."""
         op = call.op
         if op in TAKES:
@@ -912,7 +1035,7 @@ class ClientReader:
             self.remove(txn, call, answer, items)
 
     def put(self, txn: Txn, call: history.Before, answer: history.After,
-            items: list[Held]) -> None:
+            items: list[Item]) -> None:
         """Messages sent."""
         arg = call.arg
         ids = answer.result if answer.state == history.OK else None
@@ -925,7 +1048,7 @@ class ClientReader:
             items.append(item)
 
     def take(self, txn: Txn, call: history.Before, answer: history.After,
-             items: list[Held]) -> None:
+             items: list[Item]) -> None:
         """Messages taken."""
         got = answer.result["got"]
         run = self.run
@@ -976,10 +1099,15 @@ class ClientReader:
             end = min(end, call.time + (arg.get("wait") or 0))
             end = max(end, call.time) + LOST_CALL_SLACK
         txn.unseen = True
-        self.run.unseen.setdefault(call.queue, []).append((call.time, end))
+        run = self.run
+        run.unseen.setdefault(call.queue, []).append((call.time, end))
+        end += UNSEEN_END
+        if answer.state == history.LOST and call.op == "receive":
+            end += run.lease_bounds(call.queue, arg.get("lease"))[1]
+        run.unseen_holds.setdefault(call.queue, []).append((call.time, end))
 
     def settle(self, txn: Txn, call: history.Before, answer: history.After,
-               items: list[Held]) -> None:
+               items: list[Item]) -> None:
         """Leases settled."""
         item = Settle(txn)
         item.op = sys.intern(call.op)
@@ -990,7 +1118,7 @@ class ClientReader:
         item.state = answer.state
         item.receipts = call.arg["receipts"]
         item.lease = call.arg.get("lease") or 0.0
-        item.delay = call.arg.get("delay") or 0.0
+        item.delay = call.arg.get("delay")
         # What extend said about the deadline.
         item.told = answer.result if item.op == "extend" else None
         item.targets = []
@@ -998,7 +1126,7 @@ class ClientReader:
         self.run.settles.append(item)
 
     def remove(self, txn: Txn, call: history.Before, answer: history.After,
-               items: list[Held]) -> None:
+               items: list[Item]) -> None:
         """Messages purged or deleted."""
         item = Removal(txn)
         item.queue = call.queue

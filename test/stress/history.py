@@ -25,7 +25,7 @@ import base64
 import hashlib
 import json
 import time
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, Iterator, NamedTuple
 
 OK = "ok"
 ROLLED_BACK = "rolled_back"
@@ -41,8 +41,8 @@ class Before(NamedTuple):
     n: int
     time: float
     op: str
-    txn: Optional[str]
-    queue: Optional[str]
+    txn: str | None
+    queue: str | None
     arg: Any
 
 
@@ -70,7 +70,7 @@ class Writer:
         self._calls = 0
         self._pending = encode(["client", name, role]) + "\n"
 
-    def before(self, op: str, txn: Optional[str], queue: Optional[str] = None,
+    def before(self, op: str, txn: str | None, queue: str | None = None,
                arg: Any = None) -> int:
         """Note that a call is about to be made; return its number."""
         self._calls += 1
@@ -109,7 +109,7 @@ def client(path: str) -> tuple[str, str]:
     return line[1], line[2]
 
 
-def read(path: str) -> Iterator[tuple[Before, Optional[After]]]:
+def read(path: str) -> Iterator[tuple[Before, After | None]]:
     """Yield the calls of a client in their order, each with its answer.
 
     The answer is None if there is none.  A client makes one call after the

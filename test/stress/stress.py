@@ -166,7 +166,6 @@ class Run:
                        "single_consumer": name == "stream"}
                 for name, (lease, limit) in LEASES.items()},
             "write_delay": WRITE_DELAY,
-            "clock_offset": time.time() - time.monotonic(),
             "started_at": self.started,
             "faults_off_at": None,
             "drained_at": None,

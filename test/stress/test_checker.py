@@ -28,22 +28,26 @@ import sys
 import tempfile
 import time
 import unittest
-from typing import Any, Iterable, Optional
+from typing import Any, Iterable
 
 import checker
 import history
 
+DELAYS = {"retry_delay": 0.05, "retry_max_delay": 0.4}
 QUEUES = {
-    "orders": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5},
-    "parts": {"lease": 1.0, "lease_min": 0.5, "max_attempts": 3},
+    "orders": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5, **DELAYS},
+    "parts": {"lease": 1.0, "lease_min": 0.5, "max_attempts": 3, **DELAYS},
     "stream": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 0,
-               "single_consumer": True},
-    "calm": {"lease": 2.0, "max_attempts": 5}}
+               "single_consumer": True, **DELAYS},
+    "calm": {"lease": 2.0, "max_attempts": 5, **DELAYS}}
 
 # What the server's clock shows when that of the clients shows 0.
 EPOCH = 1700000000.0
 
 CALL = 0.01
+
+# No message backs off for longer.
+BACK_OFF = 0.4
 
 
 class Play:
@@ -64,7 +68,7 @@ class Play:
         self.prefixes: list[dict] = []
         self.ids: dict[tuple[str, str], int] = {}
         self.receipts = 0
-        self.drain_time: Optional[float] = 1.0
+        self.drain_time: float | None = 1.0
         # Rows of prepared transactions.
         self.prepared: dict[str, list[tuple[str, list]]] = {}
         os.makedirs(os.path.join(directory, "history"))
@@ -152,7 +156,7 @@ class Play:
         for name, content in (
                 (("run.json",), {
                     "seed": 1, "seconds": 10, "queues": QUEUES,
-                    "write_delay": 1.0, "clock_offset": EPOCH,
+                    "write_delay": 1.0, "started_at": 1000.0,
                     "faults_off_at": self.now, "drained_at": drained_at,
                     "drain_limit": 10.0}),
                 (("state", "left.json"), self.left),
@@ -169,7 +173,7 @@ class Actor:
         self.name = name
         self.calls = 0
         self.txns = 0
-        self.txn: Optional[str] = None
+        self.txn: str | None = None
         # Of each savepoint, the rows written under it.
         self.levels: list[tuple[str, list[tuple[str, list]]]] = []
         # Closed when the play ends.
@@ -181,9 +185,9 @@ class Actor:
         """One event."""
         self.file.write(json.dumps(line) + "\n")
 
-    def call(self, op: str, queue: Optional[str] = None, arg: Any = None,
+    def call(self, op: str, queue: str | None = None, arg: Any = None,
              state: str = "ok", result: Any = None, closed: int = 0,
-             txn: Optional[str] = None, took: float = CALL,
+             txn: str | None = None, took: float = CALL,
              answered: bool = True) -> str:
         """Make a call; returns the name of the transaction."""
         txn = txn or self.txn or self.next_txn()
@@ -224,7 +228,7 @@ class Actor:
 
     # Transactions
 
-    def begin(self, isolation: Optional[str] = None) -> str:
+    def begin(self, isolation: str | None = None) -> str:
         """Open a transaction."""
         txn = self.next_txn()
         self.call("begin", arg=isolation, txn=txn)
@@ -289,8 +293,8 @@ class Actor:
     # Messages
 
     def send(self, queue: str, *values: str, state: str = "ok",
-             closed: int = 0, group: Optional[str] = None,
-             answered: bool = True, happens: Optional[bool] = None) -> str:
+             closed: int = 0, group: str | None = None,
+             answered: bool = True, happens: bool | None = None) -> str:
         """Enqueue messages, with their rows."""
         ids = [self.play.id(queue, value) for value in values]
         txn = self.call("enqueue", queue,
@@ -305,7 +309,7 @@ class Actor:
 
     def take(self, op: str, queue: str, *got: Any, lease: Any = None,
              wait: float = 0, flags: int = 3, took: float = CALL,
-             id: Optional[int] = None, receipt: Optional[str] = None,
+             id: int | None = None, receipt: str | None = None,
              with_row: bool = False) -> list[str]:
         """Take messages, each as a value or with its attempt."""
         play = self.play
@@ -351,8 +355,8 @@ class Actor:
                        for value in values])
 
     def settle(self, op: str, *receipts: str, state: str = "ok",
-               lease: Optional[float] = None, queue: str = "orders",
-               closed: int = 0, delay: Optional[float] = None) -> str:
+               lease: float | None = None, queue: str = "orders",
+               closed: int = 0, delay: float | None = None) -> str:
         """Settle leases."""
         result = None
         if op == "extend" and state == "ok":
@@ -377,11 +381,13 @@ class Actor:
         self.effect(queue, value)
         return self.commit()
 
-    def roll_back(self, queue: str, *got: Any) -> None:
-        """Dequeue messages and roll back."""
+    def roll_back(self, queue: str, *got: Any,
+                  pause: float = BACK_OFF) -> None:
+        """Dequeue messages, roll back, and let them back off."""
         self.begin()
         self.dequeue(queue, *got)
         self.rollback()
+        self.play.wait(pause)
 
 
 class CheckerTest(unittest.TestCase):
@@ -503,6 +509,7 @@ class Correct(CheckerTest):
         for attempt in (1, 2, 3):
             receipt, = one.receive("parts", ("f.1", attempt))
             one.settle("nack", receipt, queue="parts")
+            play.wait(BACK_OFF)
         play.dead("parts", "f.1", "max_attempts reached", 3)
         receipt, = one.receive("parts", "f.2")
         one.begin()
@@ -704,6 +711,23 @@ class Content(CheckerTest):
         self.one.commit()
         self.violates("content_intact")
 
+    def test_same_id(self) -> None:
+        self.play.ids["orders", "a.2"] = self.play.id("orders", "a.1")
+        self.producer.send("orders", "a.1")
+        self.producer.send("orders", "a.2")
+        self.play.remain("orders", "a.1")
+        self.play.remain("orders", "a.2")
+        self.violates("ids_unique", "drained")
+
+    def test_same_id_rolled_back(self) -> None:
+        self.play.ids["orders", "a.2"] = self.play.id("orders", "a.1")
+        self.producer.begin()
+        self.producer.send("orders", "a.1")
+        self.producer.rollback()
+        self.producer.send("orders", "a.2")
+        self.one.consume("orders", "a.2")
+        self.clean()
+
     def test_business_row_not_visible(self) -> None:
         self.producer.send("orders", "a.1", "a.2")
         self.one.begin()
@@ -771,6 +795,16 @@ class Visibility(CheckerTest):
         self.one.roll_back("orders", "a.1")
         self.play.fault("promotion", crash=True)
         self.clean()
+
+    def test_lost_long_before_failover(self) -> None:
+        self.producer.begin()
+        self.producer.send("orders", "a.1")
+        self.play.fault("terminate_backend")
+        self.producer.commit("lost", 1, happens=False)
+        self.one.roll_back("orders", "a.1")
+        self.play.wait(60)
+        self.play.fault("promotion", crash=True)
+        self.violates("no_dirty_read")
 
     def test_prepared_is_seen(self) -> None:
         self.producer.begin()
@@ -1097,6 +1131,64 @@ class Leased(CheckerTest):
         self.two.take("dequeue", "orders", "a.1", with_row=True)
         self.violates("lease_survives_crash")
 
+    def blow(self, deadline: float) -> None:
+        """A crash, by somebody who saw the lease on disk with a deadline."""
+        for actor in self.play.actors.values():
+            actor.forget()
+        self.play.fault("kill_postmaster", crash=True, stored=[
+            ["orders", self.play.id("orders", "a.1"), deadline]])
+
+    def test_lease_seen_before_crash(self) -> None:
+        granted = EPOCH + self.play.now
+        self.one.receive("orders", "a.1", lease=30)
+        self.blow(granted + 30.005)
+        self.two.take("dequeue", "orders", "a.1", with_row=True)
+        self.violates("lease_survives_crash")
+
+    def test_receipt_of_lease_seen_before_crash(self) -> None:
+        granted = EPOCH + self.play.now
+        receipt, = self.one.receive("orders", "a.1", lease=30)
+        self.blow(granted + 30.005)
+        self.one.settle("ack", receipt, state="QU001")
+        self.end("a.1")
+        self.violates("lease_survives_crash")
+
+    def test_lease_seen_ends_after_crash(self) -> None:
+        granted = EPOCH + self.play.now
+        self.one.receive("orders", "a.1", lease=3)
+        self.blow(granted + 3.005)
+        self.play.wait(3)
+        self.two.take("dequeue", "orders", ("a.1", 2), with_row=True)
+        self.clean()
+
+    def test_lease_seen_and_extended(self) -> None:
+        """The worker may have written the new deadline, or not."""
+        granted = EPOCH + self.play.now
+        receipt, = self.one.receive("orders", "a.1", lease=3)
+        self.one.settle("extend", receipt, lease=30)
+        self.blow(granted + 3.005)
+        self.play.wait(3)
+        self.two.take("dequeue", "orders", ("a.1", 2), with_row=True)
+        self.clean()
+
+    def test_lease_seen_and_released(self) -> None:
+        granted = EPOCH + self.play.now
+        receipt, = self.one.receive("orders", "a.1", lease=30)
+        self.one.settle("release", receipt)
+        self.blow(granted + 30.005)
+        self.two.take("dequeue", "orders", "a.1", with_row=True)
+        self.clean()
+
+    def test_older_lease_seen(self) -> None:
+        """It had ended, but was still on disk."""
+        granted = EPOCH + self.play.now
+        receipt, = self.one.receive("orders", "a.1", lease=30)
+        self.one.settle("release", receipt)
+        self.one.receive("orders", "a.1", lease=30)
+        self.blow(granted + 30.005)
+        self.two.take("dequeue", "orders", "a.1", with_row=True)
+        self.clean()
+
     def test_worker_was_stopped_later(self) -> None:
         """It had written the lease by then."""
         self.one.receive("orders", "a.1", lease=30)
@@ -1287,12 +1379,39 @@ class Failures(CheckerTest):
         self.one.consume("orders", "a.1")
         self.clean()
 
+    def fail_to_serialize(self, attempt: int) -> None:
+        """Dequeue, and meet a serialization failure."""
+        self.one.begin("SERIALIZABLE")
+        self.one.dequeue("orders", ("a.1", attempt))
+        self.one.call("business", state="40001")
+        self.one.rollback()
+
     def test_serialization_failure(self) -> None:
-        """Not counted, or where the server cannot tell."""
-        for attempt in (1, 1, 2):
+        self.fail_to_serialize(1)
+        self.fail_to_serialize(1)
+        self.one.consume("orders", "a.1")
+        self.clean()
+
+    def test_serialization_failure_counted(self) -> None:
+        self.fail_to_serialize(1)
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("attempts_add_up")
+
+    def test_serialization_failure_of_commit_counted(self) -> None:
+        self.one.begin("SERIALIZABLE")
+        self.one.dequeue("orders", "a.1")
+        self.one.commit("40001", happens=False)
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("attempts_add_up")
+
+    def test_serialization_failure_in_savepoint(self) -> None:
+        """What was dequeued before it is the server's to judge."""
+        for attempt in (1, 2):
             self.one.begin("SERIALIZABLE")
             self.one.dequeue("orders", ("a.1", attempt))
+            self.one.savepoint("s")
             self.one.call("business", state="40001")
+            self.one.rollback_to("s")
             self.one.rollback()
         self.one.consume("orders", ("a.1", 2))
         self.clean()
@@ -1545,6 +1664,38 @@ class Takes(CheckerTest):
         self.one.consume("orders", "a.1")
         self.clean()
 
+    def fail_twice(self, pause: float) -> None:
+        """Two failed dequeues, and soon another one."""
+        self.one.send("orders", "a.1")
+        self.one.roll_back("orders", "a.1", pause=0)
+        self.one.roll_back("orders", ("a.1", 2), pause=pause)
+        self.one.consume("orders", ("a.1", 3))
+
+    def test_back_off_ignored(self) -> None:
+        self.fail_twice(0)
+        self.violates("back_off_kept")
+
+    def test_back_off_kept(self) -> None:
+        """The first failure needs none."""
+        self.fail_twice(0.05)
+        self.clean()
+
+    def test_back_off_of_nack_ignored(self) -> None:
+        self.one.send("orders", "a.1")
+        receipt, = self.one.receive("orders", "a.1")
+        self.one.settle("nack", receipt)
+        self.two.take("dequeue", "orders", ("a.1", 2), with_row=True, took=0)
+        self.violates("back_off_kept")
+
+    def test_back_off_forgotten(self) -> None:
+        self.one.send("orders", "a.1")
+        receipt, = self.one.receive("orders", "a.1")
+        self.one.settle("nack", receipt)
+        self.play.faults.append(["fault", self.play.now, self.play.now,
+                                 "kill_backend", {"crash": True}])
+        self.two.take("dequeue", "orders", "a.1", with_row=True, took=0)
+        self.clean()
+
     def extend(self, late: float) -> None:
         """Extend a lease by five seconds, and be told so or not."""
         self.one.send("orders", "a.1")
@@ -1575,11 +1726,116 @@ class Takes(CheckerTest):
         self.violates("never_waits")
 
 
+class PassedOver(CheckerTest):
+    """Messages that wait while later ones are delivered."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.values = 1
+        self.producer.send("orders", "a.1")
+
+    def others_pass(self, seconds: float) -> None:
+        """Others are sent and consumed for so long."""
+        until = self.play.now + seconds
+        while self.play.now < until:
+            self.values += 1
+            value = "a.%d" % self.values
+            self.producer.send("orders", value)
+            self.two.consume("orders", value)
+            self.play.wait(0.1)
+
+    def test_passed_over(self) -> None:
+        self.others_pass(8)
+        self.one.consume("orders", "a.1")
+        self.violates("passed_over")
+
+    def test_passed_over_for_a_moment(self) -> None:
+        self.others_pass(4)
+        self.one.consume("orders", "a.1")
+        self.clean()
+
+    def test_nobody_takes(self) -> None:
+        self.play.wait(60)
+        self.one.consume("orders", "a.1")
+        self.clean()
+
+    def test_committed_late(self) -> None:
+        self.producer.begin()
+        self.producer.send("orders", "late")
+        self.values = 100
+        producer, self.producer = self.producer, self.play.actor("other")
+        self.one.consume("orders", "a.1")
+        self.others_pass(8)
+        producer.commit()
+        self.one.consume("orders", "late")
+        self.clean()
+
+    def test_passed_over_after_rollback(self) -> None:
+        self.one.roll_back("orders", "a.1")
+        self.others_pass(8)
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("passed_over")
+
+    def test_held_meanwhile(self) -> None:
+        self.one.begin()
+        self.one.dequeue("orders", "a.1")
+        self.others_pass(8)
+        self.one.rollback()
+        self.one.consume("orders", ("a.1", 2))
+        self.clean()
+
+    def test_leased_meanwhile(self) -> None:
+        receipt, = self.one.receive("orders", "a.1", lease=1)
+        self.one.settle("extend", receipt, lease=8)
+        self.others_pass(8)
+        self.play.wait(0.1)
+        self.one.consume("orders", ("a.1", 2))
+        self.clean()
+
+    def test_passed_over_after_lease(self) -> None:
+        self.one.receive("orders", "a.1", lease=1)
+        self.others_pass(10)
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("passed_over")
+
+    def test_delayed(self) -> None:
+        receipt, = self.one.receive("orders", "a.1")
+        self.one.settle("nack", receipt, delay=8)
+        self.others_pass(8)
+        self.one.consume("orders", ("a.1", 2))
+        self.clean()
+
+    def test_perhaps_leased(self) -> None:
+        self.play.fault("terminate_backend")
+        self.one.lose_take("receive", "orders")
+        self.others_pass(8)
+        self.one.consume("orders", ("a.1", 2))
+        self.clean()
+
+    def test_passed_over_after_lost_take(self) -> None:
+        self.play.fault("terminate_backend")
+        self.one.lose_take("dequeue", "orders")
+        self.others_pass(14)
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("passed_over")
+
+    def test_old_snapshot(self) -> None:
+        self.two.begin("REPEATABLE READ")
+        for number in range(100):
+            self.producer.send("orders", "b.%d" % number)
+            self.two.dequeue("orders", "b.%d" % number)
+            self.two.effect("orders", "b.%d" % number)
+            self.play.wait(0.1)
+        self.two.commit()
+        self.one.consume("orders", "a.1")
+        self.clean()
+
+
 class Errors(CheckerTest):
     """Errors that nothing explains."""
 
     def fails(self, state: str, op: str = "business", closed: int = 0,
-              isolation: Optional[str] = None) -> None:
+              isolation: str | None = None) -> None:
         """A call in a transaction fails."""
         self.one.begin(isolation)
         self.one.call(op, "orders", {"receipts": [], "max": 1}, state,
@@ -1766,8 +2022,10 @@ def generate(directory: str, messages: int) -> None:
     producers = play.cast(*("producer%d" % n for n in range(4)))
     consumers = play.cast(*("consumer%d" % n for n in range(8)))
     waiting: list[tuple[str, str, int]] = []
+    # Those that have failed, each with the time at which it comes again.
+    retries: list[tuple[float, tuple[str, str, int]]] = []
     sent = 0
-    while sent < messages or waiting:
+    while sent < messages or waiting or retries:
         if sent < messages:
             producer = rng.choice(producers)
             queue = rng.choice(("orders", "parts"))
@@ -1784,8 +2042,14 @@ def generate(directory: str, messages: int) -> None:
             rng.choice(consumers).lose_take("dequeue", "orders")
         if rng.random() < 0.00005:
             play.crash()
-        for _ in range(min(len(waiting), rng.choice((1, 2, 3)))):
-            queue, value, attempt = waiting.pop(0)
+        for _ in range(rng.choice((1, 2, 3))):
+            if retries and (retries[0][0] < play.now or not waiting):
+                play.now = max(play.now, retries[0][0])
+                queue, value, attempt = retries.pop(0)[1]
+            elif waiting:
+                queue, value, attempt = waiting.pop(0)
+            else:
+                break
             again = rng.random() < 0.2 and attempt < 3
             consumer = rng.choice(consumers)
             if rng.random() < 0.5:
@@ -1803,7 +2067,8 @@ def generate(directory: str, messages: int) -> None:
                 else:
                     consumer.ack(queue, value, receipt)
             if again:
-                waiting.append((queue, value, attempt + 1))
+                retries.append((play.now + BACK_OFF,
+                                (queue, value, attempt + 1)))
     play.finish()
 
 
