@@ -54,17 +54,31 @@ COMMENT ON COLUMN queue.queue.own_dead_letter IS
 
 CREATE INDEX queue_dead_letter_idx ON queue.queue (dead_letter);
 
--- Leases that outlive a restart.  Written by the worker alone.
-CREATE TABLE queue.lease (
+-- Leases that outlive a restart: a log that the worker alone writes.  Its rows
+-- neither change nor go one by one, so there is nothing for autovacuum to do
+-- but to prevent wraparound, which it does all the same.
+CREATE TABLE queue.lease_log (
+    seq bigint NOT NULL,
     queue oid NOT NULL,
     id bigint NOT NULL,
-    epoch bigint NOT NULL,
-    number bigint NOT NULL,
-    deadline timestamptz NOT NULL,
-    CONSTRAINT lease_pkey PRIMARY KEY (queue, id)
-);
+    epoch bigint,
+    number bigint,
+    deadline timestamptz
+) WITH (autovacuum_enabled = false);
 
-COMMENT ON TABLE queue.lease IS 'internal: leases, written behind';
+COMMENT ON TABLE queue.lease_log IS
+'internal: leases, written behind; the last row of a message decides';
+COMMENT ON COLUMN queue.lease_log.deadline IS 'NULL: the lease has ended';
+
+CREATE VIEW queue.lease AS
+SELECT l.queue, l.id, l.epoch, l.number, l.deadline
+FROM (SELECT DISTINCT ON (queue, id) queue, id, epoch, number, deadline
+      FROM queue.lease_log
+      ORDER BY queue, id, seq DESC) AS l
+WHERE l.deadline IS NOT NULL;
+
+COMMENT ON VIEW queue.lease IS
+'internal: the leases that a restart would keep if it came now';
 
 SELECT pg_catalog.pg_extension_config_dump('queue.queue', '');
 
@@ -479,7 +493,7 @@ GRANT USAGE ON SCHEMA queue TO PUBLIC;
 -- pg_dump reads the settings with the privileges of who calls it
 GRANT SELECT ON queue.queue, queue.queues, queue.in_flight TO PUBLIC;
 
-REVOKE ALL ON queue.lease FROM PUBLIC;
+REVOKE ALL ON queue.lease_log, queue.lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION queue.invalidate_definition() FROM PUBLIC;
 
 -- ---------------------------------------------------------------------------

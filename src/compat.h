@@ -39,6 +39,12 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 }
 #endif
 
+/* 16: files of relations have numbers, no longer nodes */
+#if PG_VERSION_NUM < 160000
+#define RelationSetNewRelfilenumber(rel, persistence) \
+	RelationSetNewRelfilenode(rel, persistence)
+#endif
+
 /* 17: wait events of extensions have names of their own */
 #if PG_VERSION_NUM < 170000
 #define WaitEventExtensionNew(name) PG_WAIT_EXTENSION

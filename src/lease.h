@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lease.h
- *		Leases on disk: table queue.lease.
+ *		Leases on disk: table queue.lease_log.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,8 +28,12 @@ typedef struct LeaseRecord
  */
 extern void queue_lease_load(void);
 
-/* For the worker, in its own transaction */
-extern void queue_lease_write(const LeaseRecord *records, int nrecords);
-extern void queue_lease_remove(const MessageKey *keys, int nkeys);
+/*
+ * For the worker, in its own transactions.  The first returns whether the
+ * second is due, and the second false if it has to be tried again.
+ */
+extern bool queue_lease_log(const MessageKey *ended, int nended,
+							const LeaseRecord *records, int nrecords);
+extern bool queue_lease_compact(void);
 
 #endif							/* QUEUE_LEASE_H */

@@ -135,6 +135,12 @@ enum QueueMutant
 	QUEUE_MUTANT_TAKE_WAITS = 52,			/* one look in 200 waits for who has the
 											 * row: never_waits */
 
+	/* leases on disk */
+	QUEUE_MUTANT_LEASE_LOG_FORGETS = 53,	/* the log is compacted all the time, and
+											 * loses one lease in 10: lease_survives_crash */
+	QUEUE_MUTANT_LEASE_LOG_REVERSED = 54,	/* the first row of a message in the
+											 * log decides: lease_survives_crash */
+
 	QUEUE_MUTANT_END
 };
 

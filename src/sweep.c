@@ -8,7 +8,8 @@
  *
  *	- leases that have lasted for queue.lease_write_delay go to queue.lease;
  *	  so do dequeues whose transaction lasts, for a crash to count them; what
- *	  has ended is removed from there
+ *	  has ended is marked as ended there.  They gather for a moment, so that
+ *	  one transaction writes many
  *	- failures go to the rows: at once when the message backs off or is at the
  *	  limit of attempts, else when it has lain unclaimed for a second, since
  *	  rewriting a row hides the message from older snapshots
@@ -65,6 +66,9 @@
 #define RETRY_DELAY			(10 * USECS_PER_SEC)
 #define LOCKED_RETRY_DELAY	USECS_PER_SEC
 
+/* leases are written this often at most, and in a quarter of their delay */
+#define GATHER_DELAY		(USECS_PER_SEC / 4)
+
 /* how often to ask whether a prepared transaction has ended */
 #define PREPARED_DELAY		USECS_PER_SEC
 
@@ -73,6 +77,7 @@ typedef struct Round
 	TimestampTz now;
 	TimestampTz next;			/* when there is more to do */
 	int64		write_delay;
+	TimestampTz write_at;		/* nothing goes to queue.lease before */
 	int			nexpired;
 	int			nwrites;
 	int			nremovals;
@@ -90,6 +95,10 @@ typedef struct Round
 /* the caller's, where transactions come back to */
 static MemoryContext sweep_context = NULL;
 
+/* when leases were last written, and when the log is to be compacted */
+static TimestampTz written_at = 0;
+static TimestampTz compact_at = TIMESTAMP_INFINITY;
+
 static bool note_work(InflightEntry *entry, void *arg);
 static void note_idle(Round *round, InflightEntry *entry);
 static void note_lease(Round *round, InflightEntry *entry);
@@ -98,8 +107,10 @@ static void note_write(Round *round, InflightEntry *entry, uint64 number,
 					   TimestampTz deadline);
 static void add_key(Round *round, MessageKey *keys, int *n,
 					const MessageKey *key);
+static void add_removal(Round *round, const MessageKey *key);
 static void end_expired(Round *round);
 static bool write_leases(Round *round);
+static void compact_leases(Round *round);
 static void take_steps(Round *round);
 static void step_alone(Round *round, const MessageKey *key, bool tries_move);
 static bool step_batch(Round *round, const MessageKey *keys, int nkeys);
@@ -126,6 +137,9 @@ queue_sweep(void)
 	round->now = GetCurrentTimestamp();
 	round->next = TIMESTAMP_INFINITY;
 	round->write_delay = (int64) queue_lease_write_delay * 1000;
+	if (written_at > round->now)
+		written_at = 0;			/* the clock was set back */
+	round->write_at = written_at + Min(GATHER_DELAY, round->write_delay / 4);
 	round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
 	round->is_retry = round->marks_only = round->is_last = false;
 
@@ -140,6 +154,7 @@ queue_sweep(void)
 		(void) write_leases(round);
 		take_steps(round);
 	}
+	compact_leases(round);
 	next = round->next;
 	pfree(round);
 	return next;
@@ -156,6 +171,7 @@ queue_sweep_leases(void)
 		round->now = GetCurrentTimestamp();
 		round->next = TIMESTAMP_INFINITY;
 		round->write_delay = 0;
+		round->write_at = 0;
 		round->is_last = true;
 		round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
 		queue_inflight_visit(note_work, round);
@@ -192,7 +208,7 @@ note_idle(Round *round, InflightEntry *entry)
 	TimestampTz at = entry->since;
 
 	if (entry->is_durable)
-		add_key(round, round->removals, &round->nremovals, &entry->key);
+		add_removal(round, &entry->key);
 	if (entry->failures == 0 && !entry->is_exhausted)
 		return;
 	if (!entry->is_exhausted &&
@@ -223,7 +239,7 @@ note_lease(Round *round, InflightEntry *entry)
 
 		/* what an earlier lease has left there must not come back */
 		if (entry->is_durable)
-			add_key(round, round->removals, &round->nremovals, &entry->key);
+			add_removal(round, &entry->key);
 	}
 	else if (!entry->is_written)
 		note_write(round, entry, entry->number, entry->deadline);
@@ -241,7 +257,7 @@ note_taken(Round *round, InflightEntry *entry)
 	if (entry->is_prepared || round->is_last)
 	{
 		if (entry->is_durable)
-			add_key(round, round->removals, &round->nremovals, &entry->key);
+			add_removal(round, &entry->key);
 	}
 	else if (!entry->is_written)
 		note_write(round, entry, 0, TIMESTAMP_MINUS_INFINITY);
@@ -253,7 +269,7 @@ note_write(Round *round, InflightEntry *entry, uint64 number,
 		   TimestampTz deadline)
 {
 	LeaseRecord *record;
-	TimestampTz at = entry->since + round->write_delay;
+	TimestampTz at = Max(entry->since + round->write_delay, round->write_at);
 
 	if (at > round->now || round->nwrites == ROUND_SIZE)
 	{
@@ -268,6 +284,16 @@ note_write(Round *round, InflightEntry *entry, uint64 number,
 
 	/* from now on its end has to take a row away */
 	entry->is_durable = true;
+}
+
+/* A lease that is on disk has ended. */
+static void
+add_removal(Round *round, const MessageKey *key)
+{
+	if (round->write_at > round->now)
+		round->next = Min(round->next, round->write_at);
+	else
+		add_key(round, round->removals, &round->nremovals, key);
 }
 
 /* What there is no room for is left to the next round, which is at once. */
@@ -307,6 +333,7 @@ static bool
 write_leases(Round *round)
 {
 	volatile bool done = false;
+	bool		is_long;
 	int			i;
 
 	if (round->nwrites == 0 && round->nremovals == 0)
@@ -315,13 +342,12 @@ write_leases(Round *round)
 	{
 		begin_transaction("writing leases");
 		PushActiveSnapshot(GetTransactionSnapshot());
-		if (OidIsValid(queue_catalog_relid("lease")))
-		{
-			if (round->nremovals > 0 && !MUTANT_SOMETIMES(LEASE_ROW_STAYS, 2))
-				queue_lease_remove(round->removals, round->nremovals);
-			if (round->nwrites > 0 && !MUTANT(LEASE_NOT_WRITTEN))
-				queue_lease_write(round->writes, round->nwrites);
-		}
+		is_long = queue_lease_log(round->removals,
+								  MUTANT_SOMETIMES(LEASE_ROW_STAYS, 2) ?
+								  0 : round->nremovals,
+								  round->writes,
+								  MUTANT(LEASE_NOT_WRITTEN) ?
+								  0 : round->nwrites);
 		PopActiveSnapshot();
 		commit_transaction();
 		for (i = 0; i < round->nremovals; i++)
@@ -330,6 +356,12 @@ write_leases(Round *round)
 			queue_inflight_lease_written(&round->writes[i].key,
 										 round->writes[i].number,
 										 round->writes[i].deadline);
+
+		/* what did not fit into this round has waited long enough */
+		written_at = round->nwrites < ROUND_SIZE &&
+			round->nremovals < ROUND_SIZE ? round->now : 0;
+		if (is_long && compact_at == TIMESTAMP_INFINITY)
+			compact_at = round->now;
 		done = true;
 	}
 	PG_CATCH();
@@ -342,6 +374,38 @@ write_leases(Round *round)
 	}
 	PG_END_TRY();
 	return done;
+}
+
+/*
+ * Compact the log of leases, if it has become long.  While others use it, or
+ * there was an error, that is put off.
+ */
+static void
+compact_leases(Round *round)
+{
+	if (compact_at > round->now)
+	{
+		round->next = Min(round->next, compact_at);
+		return;
+	}
+	PG_TRY();
+	{
+		begin_transaction("compacting leases");
+		PushActiveSnapshot(GetTransactionSnapshot());
+		compact_at = queue_lease_compact() ? TIMESTAMP_INFINITY :
+			round->now + LOCKED_RETRY_DELAY;
+		PopActiveSnapshot();
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		bool		is_locked;
+
+		report_error(false, &is_locked);
+		compact_at = round->now + RETRY_DELAY;
+	}
+	PG_END_TRY();
+	round->next = Min(round->next, compact_at);
 }
 
 /* ----------------------------------------------------------------

@@ -227,7 +227,7 @@ SELECT try(s) FROM unnest(ARRAY[
     'DELETE FROM queue.queue',
     'TRUNCATE queue.queue',
     'SELECT * FROM queue.lease',
-    'DELETE FROM queue.lease',
+    'DELETE FROM queue.lease_log',
     'CREATE TABLE queue.mine (a int)',
     'CREATE TABLE mine (queue regclass)']) s;
 -- the trigger of that table is for that table

@@ -78,7 +78,7 @@ SELECT regexp_replace(headers -> 'dead_letter' ->> 'source', '^.*\\.', ''),
 TABLES_TO_CHECK = """
 SELECT c.oid::int8, c.oid::regclass::text FROM pg_class c
  WHERE c.oid IN (SELECT queue FROM queue.queue)
-    OR c.oid IN ('queue.queue'::regclass, 'queue.lease'::regclass)
+    OR c.oid IN ('queue.queue'::regclass, 'queue.lease_log'::regclass)
  ORDER BY 2
 """
 
