@@ -125,6 +125,7 @@ PROVE_TESTS = \
 	test/t/023_what_counts.pl \
 	test/t/024_ddl_meets_consumers.pl \
 	test/t/025_crash_under_load.pl \
+	test/t/026_lease_log.pl \
 	test/t/050_random_transactions.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
