@@ -1,10 +1,10 @@
-"""An installation of PostgreSQL for the stress test alone.
+"""An installation of PostgreSQL for the stress test or the benchmark alone.
 
 The stress test runs a build with assertions, and for the mutants one with a
-bug.  Neither should ever be what the machine's other servers load, so nothing
-is installed where they look: PostgreSQL finds its libraries and its share
-directory relative to its programs, and a copy of the three directories is an
-installation of its own.
+bug; the benchmark measures a build that may be any.  None of them should ever
+be what the machine's other servers load, so nothing is installed where they
+look: PostgreSQL finds its libraries and its share directory relative to its
+programs, and a copy of the three directories is an installation of its own.
 """
 
 import os
@@ -42,13 +42,17 @@ class Installation:
                 shutil.copytree(original, self._place(option),
                                 ignore=shutil.ignore_patterns("bitcode"))
 
-    def build(self, mutant: int | None = None) -> None:
+    def build(self, mutant: int | None = None,
+              assertions: bool = True) -> None:
         """Build the extension and install it here.
 
-        With assertions, and with the bug of this number if there is one.
+        With assertions unless told otherwise, and with the bug of this number
+        if there is one.
         """
-        switches = ["ASSERT=1", "WERROR=1", "with_llvm=no",
+        switches = ["WERROR=1", "with_llvm=no",
                     "PG_CONFIG=" + self.pg_config]
+        if assertions:
+            switches.append("ASSERT=1")
         if mutant is not None:
             switches.append("QUEUE_MUTANT=%d" % mutant)
         self._make(["clean"] + switches)
