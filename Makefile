@@ -12,6 +12,11 @@
 #							SHORT=1 with fewer clients)
 #	make stress-mutants		plants bugs and looks whether that notices them
 #							(MUTANTS="n ...")
+#	make bench				measures, beside what PostgreSQL itself takes and
+#							beside other queues, and writes docs/performance.md
+#							(PART=name,..., SECONDS=n and REPETITIONS=n of each
+#							run, HOLD=n seconds for which an old snapshot is
+#							held, SHORT=1 to try it)
 #	make deps				installs what demo and check need (Debian)
 #	make lint				cppcheck
 #	make format-check		blanks, tabs, long lines
@@ -149,7 +154,7 @@ PG_CONFIG ?= pg_config
 # These targets start make again where they need PGXS, for two reasons: PGXS
 # may not be there before "deps" has run, and it has a "check" of its own which
 # only says that there is none.
-own_targets = check demo deps format-check lint stress stress-mutants
+own_targets = bench check demo deps format-check lint stress stress-mutants
 
 ifneq (,$(filter $(own_targets),$(MAKECMDGOALS)))
 
@@ -184,6 +189,13 @@ stress:
 stress-mutants:
 	test/deps.sh check
 	test/stress/run.sh mutants.py $(MUTANTS)
+
+bench:
+	test/deps.sh bench
+	test/bench/run.sh $(if $(PART),--parts $(PART)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(REPETITIONS),--repetitions $(REPETITIONS)) \
+		$(if $(HOLD),--hold $(HOLD)) $(if $(SHORT),--short)
 
 lint:
 	cppcheck --std=c99 --language=c --quiet --inline-suppr --error-exitcode=1 \

@@ -6,6 +6,9 @@
 # Usage:
 #	  test/deps.sh demo		PostgreSQL, its headers, a compiler
 #	  test/deps.sh check	that, and the clients and tools of all tests
+#	  test/deps.sh bench	PostgreSQL, its headers, a compiler, psycopg2; and if
+#							it can be had, gnuplot and what is measured for
+#							comparison
 #
 # Debian 12's packages, through apt-get, by root or through sudo.  When nothing
 # is missing nothing is done, and the network is left alone.  No cluster is
@@ -16,6 +19,7 @@ set -eu
 
 what=${1:-check}
 missing=()
+wanted=()
 reasons=()
 
 need()
@@ -25,6 +29,13 @@ need()
 	shift
 	missing+=("$@")
 	reasons+=("$reason")
+}
+
+want()
+{
+	reasons+=("$1")
+	shift
+	wanted+=("$@")
 }
 
 have()
@@ -70,6 +81,10 @@ server_fits ||
 have gcc && have make && [ -f /usr/include/stdio.h ] ||
 	need "a C compiler" build-essential
 
+if [ "$what" != demo ]; then
+	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null ||
+		need "psycopg2" python3 python3-psycopg2
+fi
 if [ "$what" = check ]; then
 	have clang || need "clang" clang
 	perl -MIPC::Run -e 1 2>/dev/null || need "IPC::Run" libipc-run-perl
@@ -78,24 +93,33 @@ if [ "$what" = check ]; then
 		need "pgTAP" postgresql-15-pgtap
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null ||
 		need "psycopg" python3 python3-psycopg
-	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null ||
-		need "psycopg2" python3 python3-psycopg2
 	have javac || need "a JDK" default-jdk-headless
 	[ -f /usr/share/java/postgresql.jar ] ||
 		need "PgJDBC" libpostgresql-jdbc-java
 	have node && have npm || need "Node.js" nodejs npm
 fi
 
-[ ${#missing[@]} -gt 0 ] || exit 0
+#
+# What is nice to have.  Without it something is left out, and says so.
+#
+if [ "$what" = bench ]; then
+	have gnuplot || want "gnuplot (plots)" gnuplot-nox
+	[ -f "$("${PG_CONFIG:-pg_config}" --sharedir 2>/dev/null)/extension/pgq.control" ] ||
+		want "PgQ (to compare with)" postgresql-15-pgq3
+fi
+
+[ $((${#missing[@]} + ${#wanted[@]})) -gt 0 ] || exit 0
 
 echo "missing: $(printf '%s; ' "${reasons[@]}" | sed 's/; $//')"
 if ! have apt-get; then
+	[ ${#missing[@]} -gt 0 ] || exit 0
 	echo "deps.sh: there is no apt-get here; install these by other means" >&2
 	exit 1
 fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
 	if ! have sudo; then
+		[ ${#missing[@]} -gt 0 ] || exit 0
 		echo "deps.sh: root must install: ${missing[*]}" >&2
 		exit 1
 	fi
@@ -118,12 +142,18 @@ if [[ " ${missing[*]} " == *" postgresql-15 "* ]] &&
 		"${as_root[@]}" tee "$no_cluster" >/dev/null
 fi
 
-echo "installing: ${missing[*]}"
+echo "installing: ${missing[*]} ${wanted[*]}"
 quietly=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
 # Some other source of packages may be out of reach without harm.
 "${as_root[@]}" "${quietly[@]}" update || true
-"${as_root[@]}" "${quietly[@]}" install -y --no-install-recommends \
-	"${missing[@]}" >/dev/null
+if [ ${#missing[@]} -gt 0 ]; then
+	"${as_root[@]}" "${quietly[@]}" install -y --no-install-recommends \
+		"${missing[@]}" >/dev/null
+fi
+for package in "${wanted[@]}"; do
+	"${as_root[@]}" "${quietly[@]}" install -y --no-install-recommends \
+		"$package" >/dev/null || echo "deps.sh: could not install $package" >&2
+done
 
 # An installed pg_config of another release may come first in PATH.
 server_fits || {

@@ -28,7 +28,7 @@ shopt -s nullglob
 c=(src/*.c src/*.h)
 scripts=(Makefile .ci/run queue.control sql/*.sql test/*.sh test/*.pl test/*.py
 	test/sql/*.sql test/specs/*.spec test/t/*.pl test/pgtap/*.sql
-	test/demo/*.s* test/clients/*.sh test/clients/*/*.java
+	test/bench/*.sh test/bench/*.py test/demo/*.s* test/clients/*.sh test/clients/*/*.java
 	test/clients/*/*.py test/clients/*/*.js)
 
 complain "trailing blanks or carriage returns" < <(
