@@ -218,14 +218,15 @@ def carry_out(server: cluster.Cluster, extent: parts.Extent,
             say("%-10s %9.0f calls/s, %6.2f us CPU, %d scans, %d blocks"
                 % (kind, row["rate"], row["cpu"], row["scans"],
                    row["blocks"]))
-    for kind in WAITS:
-        row = wait(server, kind, SHORT_WAITERS if extent.short else WAITERS,
-                   SHORT_SECONDS if extent.short else SECONDS)
-        waits.append(row)
-        say("%-10s %d sessions, %.2f ms CPU a second%s"
-            % (kind, row["sessions"], row["cpu"],
-               "" if row["woken"] is None
-               else ", all woken in %.0f ms" % (row["woken"] * 1000)))
+        for kind in WAITS:
+            row = wait(server, kind,
+                       SHORT_WAITERS if extent.short else WAITERS,
+                       SHORT_SECONDS if extent.short else SECONDS)
+            waits.append(row)
+            say("%-10s %d sessions, %.2f ms CPU a second%s"
+                % (kind, row["sessions"], row["cpu"],
+                   "" if row["woken"] is None
+                   else ", all woken in %.0f ms" % (row["woken"] * 1000)))
     trouble = [text for row in asked + waits for text in row["trouble"]]
     for text in trouble:
         say("        FAILED: " + text)

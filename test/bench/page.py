@@ -377,12 +377,16 @@ def idle(part: dict[str, Any]) -> str:
             "no table access" if is_ours else ""])
     waits = [["waiting sessions", "sessions", "server CPU, ms a second",
               "all woken in", "must reach"]]
-    for row in part["waits"]:
-        is_ours = row["kind"] != "idle"
+    for kind in dict.fromkeys(row["kind"] for row in part["waits"]):
+        found = [row for row in part["waits"] if row["kind"] == kind]
+        is_ours = kind != "idle"
+        name = found[0]["title"]
         waits.append([
-            "**%s**" % row["title"] if is_ours else row["title"],
-            "{:,}".format(row["sessions"]), "%.1f" % row["cpu"],
-            "" if row["woken"] is None else "%.0f ms" % (row["woken"] * 1000),
+            "**%s**" % name if is_ours else name,
+            "{:,}".format(found[0]["sessions"]),
+            spread([r["cpu"] for r in found], lambda value: "%.1f" % value),
+            spread([r["woken"] * 1000 for r in found],
+                   lambda value: "%.0f ms" % value) if is_ours else "",
             "as idle sessions" if is_ours else ""])
     return ("{:,} calls on an empty queue, by {:d} clients. Scans and blocks"
             " are those of the table and its indexes, as"
@@ -471,8 +475,7 @@ def facts(parts: dict[str, dict[str, Any]]) -> str:
         rows.append([name, part["began"], part["revision"] or "unknown",
                      "%.1f" % part["load"],
                      "%d × %d s" % (part["repetitions"], part["seconds"])
-                     if name not in ("held-snapshot", "wakeup", "idle")
-                     else "",
+                     if "runs" in part and name != "held-snapshot" else "",
                      "`%s`" % part["command"]])
     texts.append(table(rows))
     return "\n".join(texts)

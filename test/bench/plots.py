@@ -13,7 +13,7 @@ from workloads import ALL
 
 # Colours by what it is, floors dashed.
 STYLES = {
-    "floor": ["lc rgb '#888888' dt 2", "lc rgb '#444444' dt 3"],
+    "floor": ["lc rgb '#888888' lw 2 dt 2", "lc rgb '#444444' lw 2 dt 3"],
     "ours": ["lc rgb '#1060c0' lw 2", "lc rgb '#20a060' lw 2",
              "lc rgb '#8040c0' lw 2"],
     "peer": ["lc rgb '#d04020'", "lc rgb '#e0a000'", "lc rgb '#a050b0'"],
@@ -26,7 +26,6 @@ set key outside right top
 set grid ytics lc rgb '#dddddd'
 set border 3
 set tics nomirror out
-set format y "%%'.0f"
 """
 
 
@@ -71,7 +70,9 @@ def throughput(part: dict[str, Any]) -> Plot:
     counts = sorted({run["clients"] for run in part["runs"]})
     plot = Plot(["set logscale x 2", "set xlabel 'clients'",
                  "set ylabel 'messages a second'", "set yrange [0:*]",
-                 "set xtics (%s)" % ", ".join(str(n) for n in counts)])
+                 "set xrange [%g:%g]" % (counts[0] * 0.9, counts[-1] * 1.1),
+                 "set xtics (%s)" % ", ".join('"%d" %d' % (n, n)
+                                              for n in counts)])
     for name in dict.fromkeys(run["workload"] for run in part["runs"]):
         points = []
         for clients in counts:

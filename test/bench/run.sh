@@ -88,10 +88,14 @@ while kill -0 "$child" 2>/dev/null; do
 	wait "$child" || status=$?
 done
 
+# What was found is kept in any case.
+if [ -f "$scratch/out/results.json" ]; then
+	mkdir -p "$results"
+	cp "$scratch/out/results.json" "$results/"
+fi
 # 1: it was carried out, but there is something wrong with the books.
 if [[ $status == [01] ]]; then
-	mkdir -p "$results" "$docs"
-	cp "$scratch/out/results.json" "$results/"
+	mkdir -p "$docs"
 	cp "$scratch/out"/performance* "$docs/"
 	echo "written: $docs/performance.md"
 fi
