@@ -18,6 +18,8 @@
 #	  docs		the examples of README.md and docs/reference.md
 #	  demo		the demonstration
 #	  stress	the checker of the stress test, and a short run of that
+#	  bench		the benchmark keeps its books and writes its page; how fast
+#				anything is does not matter here
 #
 # Everything happens in a copy of the tree below TMPDIR (/tmp), so that the
 # user who owns the servers, "postgres" if this is run by root, can read and
@@ -35,7 +37,7 @@ set -u
 unset MAKEFLAGS MFLAGS MAKELEVEL
 unset PGDATABASE PGUSER PGSERVICE PGOPTIONS PGHOST PGPORT PGPASSWORD PGDATA
 
-all_suites="lists build regress isolation tap pgtap clients docs demo stress"
+all_suites="lists build regress isolation tap pgtap clients docs demo stress bench"
 top=$(cd "$(dirname "$0")/.." && pwd)
 server=$top/test/server.sh
 pg_config=${PG_CONFIG:-pg_config}
@@ -136,7 +138,8 @@ copy_tree()
 	mkdir -p "$1"
 	tar -C "$top" -cf - --exclude=.git --exclude='*.o' --exclude='*.bc' \
 		--exclude='*.so' --exclude=./results --exclude=./tmp_check \
-		--exclude=node_modules . | tar -C "$1" -xf - --no-same-owner
+		--exclude=./tmp_bench --exclude=node_modules . |
+		tar -C "$1" -xf - --no-same-owner
 }
 
 start_server()
@@ -485,6 +488,23 @@ suite_stress()
 	TMPDIR=$scratch/tmp run_for 600 "$tree/test/stress/run.sh" stress.py \
 		--short 2>&1 | tee -a "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
+}
+
+#
+# bench: installs nothing, as the stress test.  What is not there to compare
+# with, or to draw with, counts as skipped.
+#
+suite_bench()
+{
+	local output=$scratch/bench.out
+
+	TMPDIR=$scratch/tmp run_for 300 "$tree/test/bench/run.sh" --smoke \
+		--out "$scratch/bench" 2>&1 | tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
+	if [ ! -s "$scratch/bench/performance.md" ]; then
+		echo "the page was not written: FAILED"
+		failed=$((failed + 1))
+	fi
 }
 
 copy_tree "$tree"

@@ -1,6 +1,6 @@
 """The benchmark: floors, the extension, and what one would use instead.
 
-    bench.py --dir DIR [--short] [--parts NAME,...]
+    bench.py --dir DIR [--short | --smoke] [--parts NAME,...]
 
 Each part is measured on a scratch server with fsync on, and adds to
 DIR/out/results.json what it found; then DIR/out/performance.md and its plots
@@ -34,14 +34,19 @@ import idle  # noqa: E402
 import machine  # noqa: E402
 import page  # noqa: E402
 import parts  # noqa: E402
+import plots  # noqa: E402
+import runs  # noqa: E402
 import wakeup  # noqa: E402
 import workloads  # noqa: E402
 from installation import BuildError, Installation  # noqa: E402
 
 PARTS = list(parts.GRIDS) + ["held-snapshot", "wakeup", "idle"]
 
-FULL = parts.Extent(seconds=5, repetitions=3, verify_seconds=1, short=False)
-SHORT = parts.Extent(seconds=1, repetitions=1, verify_seconds=1, short=True)
+EXTENTS = {
+    "full": parts.Extent(seconds=5, repetitions=3, mode="full"),
+    "short": parts.Extent(seconds=1, repetitions=1, mode="short"),
+    "smoke": parts.Extent(seconds=1, repetitions=1, mode="smoke"),
+}
 
 
 class UsageError(Exception):
@@ -59,8 +64,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--dir", required=True, help="where all of it goes")
     parser.add_argument("--parts", metavar="NAME,...",
                         help="only these: " + ", ".join(PARTS))
-    parser.add_argument("--short", action="store_true",
+    parser.add_argument("--short", dest="mode", action="store_const",
+                        const="short", default="full",
                         help="runs of a second, once, with fewer clients")
+    parser.add_argument("--smoke", dest="mode", action="store_const",
+                        const="smoke",
+                        help="a few transactions of each, to test this")
     parser.add_argument("--seconds", type=int, help="of each run")
     parser.add_argument("--repetitions", type=int, help="of each run")
     parser.add_argument("--hold", type=int,
@@ -89,7 +98,7 @@ class Benchmark:
 
     def __init__(self, arguments: argparse.Namespace):
         self.arguments = arguments
-        self.extent = SHORT if arguments.short else FULL
+        self.extent = EXTENTS[arguments.mode]
         if arguments.seconds is not None:
             self.extent.seconds = arguments.seconds
         if arguments.repetitions is not None:
@@ -103,6 +112,7 @@ class Benchmark:
         self.names = list(workloads.ALL)
         self.missing: list[str] = []
         self.trouble: list[str] = []
+        self.runs = 0
         self.started = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -116,6 +126,7 @@ class Benchmark:
         try:
             server.start()
             server.execute(workloads.SCHEMA)
+            runs.prove_books(server)
             self.find_peers(server)
             facts = machine.describe(server)
             for name in names:
@@ -133,9 +144,7 @@ class Benchmark:
             return
         self.names = [name for name in self.names
                       if not name.startswith("pgq")]
-        self.missing.append("PgQ (postgresql-15-pgq3) is not installed and"
-                            " left out")
-        print("LEFT OUT: " + self.missing[-1])
+        self.missing.append("PgQ (postgresql-15-pgq3 is not installed)")
 
     def part(self, name: str, server: cluster.Cluster,
              facts: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +153,7 @@ class Benchmark:
         part["began"] = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         part["load"] = os.getloadavg()[0]
         part["revision"] = self.arguments.revision
-        part["short"] = self.extent.short
+        part["short"] = self.extent.is_short
         part["seconds"] = self.extent.seconds
         part["repetitions"] = self.extent.repetitions
         part["missing"] = self.missing
@@ -152,8 +161,9 @@ class Benchmark:
         if name in parts.GRIDS:
             done = parts.carry_out(parts.GRIDS[name], server, self.extent,
                                    self.names, self.say)
-            part["runs"] = [run.as_dict() for run in done]
-            trouble = [text for run in done for text in run.trouble]
+            found = {"runs": [run.as_dict() for run in done],
+                     "trouble": [text for run in done
+                                 for text in run.trouble]}
         else:
             if name == "held-snapshot":
                 found = held.carry_out(server, self.extent,
@@ -162,9 +172,11 @@ class Benchmark:
                 found = wakeup.carry_out(server, self.extent, self.say)
             else:
                 found = idle.carry_out(server, self.extent, self.say)
-            part.update(found)
-            trouble = found["trouble"]
-        self.trouble += ["%s: %s" % (name, text) for text in trouble]
+        part.update(found)
+        self.runs += sum(len(found.get(rows, []))
+                         for rows in ("runs", "rows", "asked", "waits"))
+        self.trouble += ["%s: %s" % (name, text)
+                         for text in found["trouble"]]
         return part
 
     def command(self, name: str) -> str:
@@ -176,7 +188,7 @@ class Benchmark:
                 words.append("%s=%d" % (option, value))
         if self.arguments.hold is not None and name == "held-snapshot":
             words.append("HOLD=%d" % self.arguments.hold)
-        if self.extent.short:
+        if self.extent.is_short:
             words.append("SHORT=1")
         return " ".join(words)
 
@@ -210,7 +222,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, interrupt)
     try:
         names = chosen_parts(arguments.parts)
-        machine.check_disk(arguments.dir)
+        if arguments.mode != "smoke":
+            machine.check_disk(arguments.dir)
         bindir = arguments.bindir
         if bindir is None:
             installation = Installation(arguments.dir, TOP)
@@ -229,13 +242,22 @@ def main() -> int:
             subprocess.SubprocessError) as error:
         print("the benchmark could not be carried out: %s" % error)
         return 2
-    print(page.write(benchmark.results, benchmark.out))
+    text = page.write(benchmark.results, benchmark.out)
+    if not plots.can_draw():
+        benchmark.missing.append(plots.MISSING)
+    if arguments.mode != "smoke":
+        print(text)
     for text in benchmark.missing:
         print("LEFT OUT: " + text)
     for text in benchmark.trouble:
         print("FAILED: " + text)
     print("the books %s" % ("DO NOT BALANCE" if benchmark.trouble
                             else "of all runs balance"))
+    failed = min(len(benchmark.trouble), benchmark.runs)
+    print("%d passed, %d failed%s"
+          % (benchmark.runs - failed, failed,
+             ", %d skipped" % len(benchmark.missing)
+             if benchmark.missing else ""))
     return 1 if benchmark.trouble else 0
 
 

@@ -20,9 +20,9 @@ import psycopg2.extensions
 
 DATABASE = "bench"
 
-# Of the server.  Checkpoints are to happen between the runs, not in them, where
-# the benchmark asks for them; autovacuum is PostgreSQL's own, but looks every
-# ten seconds since runs are short.
+# Of the server.  Checkpoints are to happen between the runs, where the
+# benchmark asks for them, not in them; autovacuum is PostgreSQL's own, but
+# looks every ten seconds since runs are short.
 SETTINGS = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),

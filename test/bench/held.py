@@ -37,6 +37,8 @@ class Phases:
 
 FULL = Phases(clean=20, hold=120, after=20, interval=5)
 SHORT = Phases(clean=2, hold=4, after=2, interval=1)
+SMOKE = Phases(clean=1, hold=2, after=1, interval=1)
+SMOKE_WORKLOADS = ["dequeue", "pop"]
 
 
 class Watcher:
@@ -88,22 +90,22 @@ def mean(progress: list[Any], start: float, end: float) -> float:
 def carry_out(server: cluster.Cluster, extent: parts.Extent,
               hold: int | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure; return what goes into the file of results."""
-    phases = dataclasses.replace(SHORT if extent.short else FULL)
+    phases = dataclasses.replace(
+        {"full": FULL, "short": SHORT, "smoke": SMOKE}[extent.mode])
     if hold is not None:
         phases.hold = hold
     end = phases.clean + phases.hold
     found = []
     trouble = []
-    for name in WORKLOADS:
+    for name in SMOKE_WORKLOADS if extent.mode == "smoke" else WORKLOADS:
         workload = ALL[name]
         run = runs.Run(name, CLIENTS, "100 B", 0)
         runs.fresh(workload, server)
         watcher = None
         try:
-            runs.verify(workload, server, CLIENTS, extent.verify_seconds,
-                        runs.PAYLOADS[run.payload], run)
+            runs.verify(workload, server, run, extent.verify_length)
             watcher = Watcher(server, workload.relation, phases)
-            runs.measure(workload, server, run, phases.total,
+            runs.measure(workload, server, run, ["-T", str(phases.total)],
                          phases.interval, watcher.look)
         except runs.RunFailed as error:
             run.trouble.append(str(error))

@@ -75,13 +75,12 @@ def ask(server: cluster.Cluster, kind: str, calls: int) -> dict[str, Any]:
     if name:
         runs.fresh(ALL[name], server)
         # One message's life: what is looked at is a queue that was in use.
-        runs.Pgbench(server, ALL[name].script, 1, None, 100,
-                     transactions=1).result()
+        runs.Pgbench(server, ALL[name].script, 1, ["-t", "1"], 100).result()
         server.wait_for_sessions()
     before = server.row(ACCESS, (relation,)) if name else (0, 0)
     cpu = server.cpu()
-    done = runs.Pgbench(server, script, ASKING_CLIENTS, None, 100,
-                        transactions=calls // ASKING_CLIENTS).result()
+    done = runs.Pgbench(server, script, ASKING_CLIENTS,
+                        ["-t", str(calls // ASKING_CLIENTS)], 100).result()
     server.wait_for_sessions()
     cpu = server.cpu() - cpu
     after = server.row(ACCESS, (relation,)) if name else (0, 0)
@@ -213,15 +212,15 @@ def carry_out(server: cluster.Cluster, extent: parts.Extent,
     waits = []
     for _ in range(extent.repetitions):
         for kind in ASKED:
-            row = ask(server, kind, SHORT_CALLS if extent.short else CALLS)
+            row = ask(server, kind, SHORT_CALLS if extent.is_short else CALLS)
             asked.append(row)
             say("%-10s %9.0f calls/s, %6.2f us CPU, %d scans, %d blocks"
                 % (kind, row["rate"], row["cpu"], row["scans"],
                    row["blocks"]))
         for kind in WAITS:
             row = wait(server, kind,
-                       SHORT_WAITERS if extent.short else WAITERS,
-                       SHORT_SECONDS if extent.short else SECONDS)
+                       SHORT_WAITERS if extent.is_short else WAITERS,
+                       SHORT_SECONDS if extent.is_short else SECONDS)
             waits.append(row)
             say("%-10s %d sessions, %.2f ms CPU a second%s"
                 % (kind, row["sessions"], row["cpu"],

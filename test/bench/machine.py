@@ -27,7 +27,7 @@ def file_system(directory: str) -> str:
 
 
 def check_disk(directory: str) -> None:
-    """Refuse a directory that is not on a disk: a flush costs nothing there."""
+    """Refuse a directory that is not on a disk: flushes cost nothing there."""
     kind = file_system(directory)
     if kind in IN_MEMORY:
         raise MachineError("\"%s\" is on %s, not on a disk; set TMPDIR"

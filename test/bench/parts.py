@@ -8,6 +8,7 @@ import dataclasses
 from typing import Callable
 
 import cluster
+import pgq
 import runs
 from workloads import ALL
 
@@ -18,9 +19,25 @@ class Extent:
 
     seconds: int
     repetitions: int
-    verify_seconds: int
-    # Of parts that have their own measures, the share of a full run.
-    short: bool
+    # "full", "short" to try it, "smoke" for a test of the benchmark itself.
+    mode: str
+
+    @property
+    def is_short(self) -> bool:
+        """Return whether the figures mean nothing."""
+        return self.mode != "full"
+
+    @property
+    def length(self) -> list[str]:
+        """Return pgbench's option for a measured run."""
+        if self.mode == "smoke":
+            return ["-t", "20"]
+        return ["-T", str(self.seconds)]
+
+    @property
+    def verify_length(self) -> list[str]:
+        """Return pgbench's option for a verification."""
+        return ["-t", "10"] if self.mode == "smoke" else ["-T", "1"]
 
 
 @dataclasses.dataclass
@@ -49,18 +66,36 @@ def carry_out(grid: Grid, server: cluster.Cluster, extent: Extent,
               names: list[str], say: Callable[[str], None]) -> list[runs.Run]:
     """Go through a grid; names are the workloads that can be had."""
     done = []
+    counts = {"full": grid.clients, "short": grid.short_clients,
+              "smoke": [8]}[extent.mode]
     for payload in grid.payloads:
-        for clients in grid.short_clients if extent.short else grid.clients:
+        for clients in counts:
             for repetition in range(extent.repetitions):
                 for name in grid.workloads:
                     if name not in names:
                         continue
                     run = runs.Run(name, clients, payload, repetition)
-                    runs.carry_out(ALL[name], server, run, extent.seconds,
-                                   extent.verify_seconds)
+                    one_run(server, run, extent)
                     done.append(run)
                     say(describe(run))
     return done
+
+
+def one_run(server: cluster.Cluster, run: runs.Run, extent: Extent) -> None:
+    """Make the tables of a workload, verify, measure."""
+    workload = ALL[run.workload]
+    try:
+        runs.fresh(workload, server)
+        if workload.relation == "pgq":
+            pgq.carry_out(workload, server, run, extent.length,
+                          extent.verify_length)
+        else:
+            runs.verify(workload, server, run, extent.verify_length)
+            runs.measure(workload, server, run, extent.length)
+        server.execute(workload.tear_down)
+    except runs.RunFailed as error:
+        run.trouble.append(str(error))
+        server.wait_for_sessions()
 
 
 def describe(run: runs.Run) -> str:

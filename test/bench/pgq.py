@@ -72,11 +72,11 @@ class Service:
             thread.join()
 
 
-def produce(workload, server, run, script, seconds):
+def produce(server, run, script, length):
     """Run the producers; return what pgbench says, and the ids consumed."""
     service = Service(server)
     try:
-        done = runs.Pgbench(server, script, run.clients, seconds,
+        done = runs.Pgbench(server, script, run.clients, length,
                             runs.PAYLOADS[run.payload]).result()
         in_time = len(service.ids)
     finally:
@@ -88,10 +88,9 @@ def produce(workload, server, run, script, seconds):
     return done, service.ids, in_time
 
 
-def carry_out(workload, server, run, seconds, verify_seconds) -> None:
+def carry_out(workload, server, run, length, verify_length) -> None:
     """Verify and measure, as runs.py does with the others."""
-    done, ids, _ = produce(workload, server, run, workload.verify,
-                           verify_seconds)
+    done, ids, _ = produce(server, run, workload.verify, verify_length)
     server.execute("CREATE TABLE bench.pgq_left (id bigint)")
     with server.session() as connection, connection.cursor() as cursor:
         for start in range(0, len(ids), 10000):
@@ -106,15 +105,14 @@ def carry_out(workload, server, run, seconds, verify_seconds) -> None:
     checkpoints = server.checkpoints()
     start = server.wal_position()
     cpu = server.cpu()
-    done, ids, in_time = produce(workload, server, run, workload.script,
-                                 seconds)
+    done, ids, in_time = produce(server, run, workload.script, length)
     cpu = server.cpu() - cpu
     wal = server.wal_bytes(start, server.wal_position())
     run.checkpoints = server.checkpoints() - checkpoints
     run.sent = done["runs"] * workload.size
     run.consumed = len(ids)
     run.left = run.sent - in_time
-    run.seconds = done["runs"] / done["rate"] if done["rate"] else seconds
+    run.seconds = done["runs"] / done["rate"]
     # What its consumer had read when the producers ended.
     run.rate = in_time / run.seconds
     run.latency = done["latency"]

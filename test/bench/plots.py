@@ -124,10 +124,17 @@ PLOTS = {"single": throughput, "batch": throughput, "clients": throughput,
          "held-snapshot": over_time, "wakeup": latency}
 
 
+MISSING = "plots (gnuplot is not installed)"
+
+
+def can_draw() -> bool:
+    """Return whether there is a gnuplot."""
+    return shutil.which("gnuplot") is not None
+
+
 def draw(parts: dict[str, Any], directory: str) -> dict[str, str]:
     """Draw the plots; return the file of each part that has one."""
-    if shutil.which("gnuplot") is None:
-        print("LEFT OUT: plots, since gnuplot is not installed")
+    if not can_draw():
         return {}
     drawn = {}
     for name, part in parts.items():

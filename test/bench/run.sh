@@ -4,14 +4,17 @@
 #	  Prepares what the benchmark needs and runs it.
 #
 # Usage:
-#	  test/bench/run.sh [--short] [--parts NAME,...] [--out DIR]
+#	  test/bench/run.sh [--short] [--parts NAME,...] [--seconds N]
+#		[--repetitions N] [--hold N]
+#	  test/bench/run.sh --smoke --out DIR
 #
 # It copies the sources to a directory below TMPDIR (/var/tmp, which is on a
 # disk where /tmp may not be) and runs bench.py there as the user who owns the
 # servers.  The results of a full run go to tmp_bench/results.json, where the
 # next run finds those of the parts that it does not repeat; the page and the
 # plots made of them go to docs/.  A short run is for trying: all of it goes to
-# tmp_bench/short.  With --out all of it goes to that directory.
+# tmp_bench/short.  With --out all of it goes to that directory.  A smoke run
+# tests the benchmark, not the extension.
 #
 set -eu
 unset MAKEFLAGS MFLAGS MAKELEVEL

@@ -18,7 +18,6 @@ import subprocess
 from typing import Any
 
 import cluster
-import pgq
 import workloads
 from workloads import Workload
 
@@ -70,22 +69,20 @@ class Run:
 
 
 class Pgbench:
-    """A pgbench that is running."""
+    """A pgbench that is running.
+
+    length is the option that says for how long: -T seconds, or -t times.
+    """
 
     def __init__(self, server: cluster.Cluster, script: str, clients: int,
-                 seconds: int | None, size: int, progress: int = 0,
-                 transactions: int | None = None):
+                 length: list[str], size: int, progress: int = 0):
         path = os.path.join(server.directory + ".script.sql")
         with open(path, "w", encoding="utf-8") as file:
             file.write(script)
         text = payload(size)
         arguments = [os.path.join(server.bindir, "pgbench"), "-n", "-M",
                      "prepared", "-c", str(clients), "-j",
-                     str(min(clients, 2)), "-f", path]
-        if seconds is not None:
-            arguments += ["-T", str(seconds)]
-        else:
-            arguments += ["-t", str(transactions)]
+                     str(min(clients, 2)), "-f", path, *length]
         if progress:
             arguments += ["-P", str(progress)]
         if re.search(r":payload\b", script):
@@ -172,6 +169,54 @@ def complain_of_ids(relation: str, server: cluster.Cluster,
             run.trouble.append("verification: %d messages %s" % (count, what))
 
 
+def complain_of_counts(run: Run, failed: int, was_there: int,
+                       inserted: int) -> None:
+    """Compare what was sent with what came, went and is left."""
+    if failed:
+        run.trouble.append("%d transactions failed" % failed)
+    if inserted != run.sent:
+        run.trouble.append("%d sent, but %d inserted" % (run.sent, inserted))
+    if was_there + inserted - run.consumed != run.left:
+        run.trouble.append("%d were there, %d inserted, %d deleted, but %d"
+                           " left" % (was_there, inserted, run.consumed,
+                                      run.left))
+
+
+# Ids that were sent, were delivered and are left, and what is wrong with them.
+WRONG_BOOKS = [
+    ([1, 2, 3], [1, 2], [3], []),
+    ([1, 2, 3], [1, 2, 2], [3], ["delivered twice"]),
+    ([1, 2], [1, 2, 3], [], ["delivered but never sent"]),
+    ([1, 2, 3], [1, 2], [], ["lost"]),
+    ([1, 2, 3], [1, 2], [2, 3], ["delivered and still there"]),
+]
+
+
+def prove_books(server: cluster.Cluster) -> None:
+    """Show that wrong books are noticed, and right ones are not."""
+    server.execute("CREATE TABLE bench.waiting (id bigint)")
+    for sent, taken, waiting, wrong in WRONG_BOOKS:
+        run = Run("", 1, "100 B", 0)
+        server.execute("TRUNCATE bench.sent, bench.taken, bench.waiting")
+        for name, ids in (("sent", sent), ("taken", taken),
+                          ("waiting", waiting)):
+            for number in ids:
+                server.execute("INSERT INTO bench.%s VALUES (%d)"
+                               % (name, number))
+        complain_of_ids("bench.waiting", server, run, len(sent))
+        if run.trouble != ["verification: 1 messages " + text
+                           for text in wrong]:
+            raise cluster.ClusterError("the books are not kept: %s found %s"
+                                       % (wrong, run.trouble))
+    server.execute("DROP TABLE bench.waiting")
+    for sent, inserted, left, complaints in ((5, 5, 2, 0), (5, 4, 1, 1),
+                                             (5, 5, 1, 1)):
+        run = Run("", 1, "100 B", 0, sent=sent, consumed=3, left=left)
+        complain_of_counts(run, 0, 0, inserted)
+        if len(run.trouble) != complaints:
+            raise cluster.ClusterError("the counts are not compared")
+
+
 def fresh(workload: Workload, server: cluster.Cluster) -> None:
     """Make the tables of a workload anew."""
     server.execute(workload.tear_down)
@@ -179,10 +224,11 @@ def fresh(workload: Workload, server: cluster.Cluster) -> None:
     server.execute("TRUNCATE bench.sent, bench.taken")
 
 
-def verify(workload: Workload, server: cluster.Cluster, clients: int,
-           seconds: int, size: int, run: Run) -> None:
+def verify(workload: Workload, server: cluster.Cluster, run: Run,
+           length: list[str]) -> None:
     """Run the workload with all ids written down, and compare them."""
-    done = Pgbench(server, workload.verify, clients, seconds, size).result()
+    done = Pgbench(server, workload.verify, run.clients, length,
+                   PAYLOADS[run.payload]).result()
     server.wait_for_sessions()
     if done["failed"]:
         run.trouble.append("verification: %d transactions failed"
@@ -192,7 +238,7 @@ def verify(workload: Workload, server: cluster.Cluster, clients: int,
 
 
 def measure(workload: Workload, server: cluster.Cluster, run: Run,
-            seconds: int, progress: int = 0, watch=None) -> None:
+            length: list[str], progress: int = 0, watch=None) -> None:
     """Run the workload and note what it did and what that cost.
 
     watch is called again and again while it runs.
@@ -203,7 +249,7 @@ def measure(workload: Workload, server: cluster.Cluster, run: Run,
     checkpoints = server.checkpoints()
     start = server.wal_position()
     cpu = server.cpu()
-    pgbench = Pgbench(server, workload.script, run.clients, seconds,
+    pgbench = Pgbench(server, workload.script, run.clients, length,
                       PAYLOADS[run.payload], progress)
     try:
         while watch is not None and pgbench.is_running():
@@ -223,7 +269,7 @@ def measure(workload: Workload, server: cluster.Cluster, run: Run,
     run.left = server.ask(workload.left)
     run.sent = done["runs"] * workload.size
     run.consumed = deleted
-    run.seconds = done["runs"] / done["rate"] if done["rate"] else seconds
+    run.seconds = done["runs"] / done["rate"]
     run.rate = deleted / run.seconds
     run.latency = done["latency"]
     run.progress = [(at, rate * workload.size)
@@ -231,27 +277,4 @@ def measure(workload: Workload, server: cluster.Cluster, run: Run,
     if deleted:
         run.cpu = cpu * 1e6 / deleted
         run.wal = wal / deleted
-    if done["failed"]:
-        run.trouble.append("%d transactions failed" % done["failed"])
-    if inserted != run.sent:
-        run.trouble.append("%d sent, but %d inserted" % (run.sent, inserted))
-    if was_there + inserted - deleted != run.left:
-        run.trouble.append("%d were there, %d inserted, %d deleted, but %d"
-                           " left" % (was_there, inserted, deleted, run.left))
-
-
-def carry_out(workload: Workload, server: cluster.Cluster, run: Run,
-              seconds: int, verify_seconds: int) -> None:
-    """Make the tables, verify, measure."""
-    try:
-        fresh(workload, server)
-        if workload.relation == "pgq":
-            pgq.carry_out(workload, server, run, seconds, verify_seconds)
-        else:
-            verify(workload, server, run.clients, verify_seconds,
-                   PAYLOADS[run.payload], run)
-            measure(workload, server, run, seconds)
-        server.execute(workload.tear_down)
-    except RunFailed as error:
-        run.trouble.append(str(error))
-        server.wait_for_sessions()
+    complain_of_counts(run, done["failed"], was_there, inserted)

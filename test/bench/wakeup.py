@@ -3,8 +3,8 @@
 The sender enqueues in a transaction, notes the time and commits; the consumer,
 a process of its own, notes the time when it has the row.  Both clocks are the
 machine's monotonic one.  So the figures contain the commit of the sender, with
-its flush to disk, and the client's own share.  To tell these apart, the same is
-done with synchronous_commit off in the sender's session, with LISTEN and
+its flush to disk, and the client's own share.  To tell these apart, the same
+is done with synchronous_commit off in the sender's session, with LISTEN and
 NOTIFY, where the sender's transaction inserts a row into a plain table, and
 with SELECT 1 alone.
 """
@@ -31,8 +31,9 @@ QUANTILES = 100
 
 SET_UP = """
 SELECT queue.create_queue('bench.wakeup');
-CREATE TABLE bench.notified (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-                             payload jsonb NOT NULL);
+CREATE TABLE bench.notified (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    payload jsonb NOT NULL);
 """
 TEAR_DOWN = """
 DROP TABLE bench.wakeup, bench.wakeup_dead, bench.notified;
@@ -191,8 +192,8 @@ def quantiles(values: list[float]) -> list[float]:
 def carry_out(server: cluster.Cluster, extent: parts.Extent,
               say: Callable[[str], None]) -> dict[str, Any]:
     """Measure; return what goes into the file of results."""
-    samples = SHORT_SAMPLES if extent.short else SAMPLES
-    rounds = 1 if extent.short else ROUNDS
+    samples = SHORT_SAMPLES if extent.is_short else SAMPLES
+    rounds = 1 if extent.is_short else ROUNDS
     found: dict[tuple[str, bool], list[float]] = {}
     trouble: list[str] = []
     server.execute(SET_UP)

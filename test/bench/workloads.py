@@ -1,4 +1,4 @@
-"""What the benchmark measures: scripts for pgbench, and how to keep their books.
+"""What the benchmark measures: scripts for pgbench.
 
 A workload is a script that sends one message, or a hundred, and then consumes
 as many, so each message lives its whole life and the queue stays short.  There
@@ -112,7 +112,8 @@ def single() -> list[Workload]:
     def if_taken(lines: str) -> str:
         return "\\if :id > 0\n" + lines + "\\endif\n" if lines else ""
 
-    def workload(make, name, kind, title, send, between, take, after="", **how):
+    def workload(make, name, kind, title, send, between, take, after="",
+                 **how):
         arguments = [name] if make is queue else [name, kind]
         return make(
             *arguments, title, 1,

@@ -56,7 +56,7 @@ trap '[ -z "$child" ] || kill -TERM "$child"' INT TERM HUP
 mkdir "$scratch/tree" "$wal"
 tar -C "$top" -cf - --exclude=.git --exclude='*.o' --exclude='*.bc' \
 	--exclude='*.so' --exclude=./results --exclude=./tmp_check \
-	--exclude=node_modules --exclude=__pycache__ . |
+	--exclude=./tmp_bench --exclude=node_modules --exclude=__pycache__ . |
 	tar -C "$scratch/tree" -xf - --no-same-owner
 options=()
 if "${as_root[@]}" mount -t tmpfs -o "size=$wal_size,mode=0777" tmpfs "$wal" \
