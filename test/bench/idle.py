@@ -24,7 +24,7 @@ ASKING_CLIENTS = 2
 WAITERS = 1000
 SHORT_WAITERS = 50
 SECONDS = 10
-SHORT_SECONDS = 2
+SHORT_SECONDS = 1
 
 # All of a thousand sessions should be woken by then.
 PATIENCE = 30.0

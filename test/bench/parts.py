@@ -67,7 +67,7 @@ def carry_out(grid: Grid, server: cluster.Cluster, extent: Extent,
     """Go through a grid; names are the workloads that can be had."""
     done = []
     counts = {"full": grid.clients, "short": grid.short_clients,
-              "smoke": [8]}[extent.mode]
+              "smoke": [2]}[extent.mode]
     for payload in grid.payloads:
         for clients in counts:
             for repetition in range(extent.repetitions):
