@@ -432,7 +432,8 @@ gets id and payload.
   was sent less what was deleted must be left in the table. Runs whose books
   did not balance are marked FAILED.
 * **Server CPU**: user and system time of the postmaster and all its children,
-  those that have ended included, from /proc.
+  those that have ended included, from /proc. The clients' connecting is part of
+  it: with 256 of them a visible one.
 * **WAL**: what `pg_waldump --stats` counts, without full-page images.
 * **PgQ** has one consumer for all producers, since several would each get every
   message, and is ticked fifty times a second. What counts is what its consumer

@@ -17,6 +17,10 @@
 # tests the benchmark, not the extension.
 #
 set -eu
+
+# Read as a whole before it runs: it runs for so long that somebody may edit
+# it meanwhile.
+{
 unset MAKEFLAGS MFLAGS MAKELEVEL
 unset PGDATABASE PGUSER PGSERVICE PGOPTIONS PGHOST PGPORT PGPASSWORD PGDATA
 
@@ -103,3 +107,4 @@ if [[ $status == [01] ]]; then
 	echo "written: $docs/performance.md"
 fi
 exit "$status"
+}
