@@ -21,9 +21,10 @@ class MachineError(Exception):
 
 def file_system(directory: str) -> str:
     """Return the type of a file system."""
-    return subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", directory],
-                          stdout=subprocess.PIPE, text=True,
-                          check=True).stdout.strip()
+    lines = subprocess.run(["df", "--output=fstype", directory],
+                           stdout=subprocess.PIPE, text=True,
+                           check=True).stdout.split()
+    return lines[-1]
 
 
 def check_disk(directory: str) -> None:
