@@ -33,25 +33,32 @@ PGFILEDESC = "queue - transactional message queues"
 OBJS = \
 	src/admin.o \
 	src/catalog.o \
+	src/cover.o \
 	src/create.o \
 	src/database.o \
 	src/enqueue.o \
 	src/failure.o \
+	src/heal.o \
+	src/ids.o \
 	src/inflight.o \
 	src/inspect.o \
 	src/leader.o \
 	src/lease.o \
+	src/look.o \
 	src/message.o \
 	src/purge.o \
 	src/queue.o \
+	src/ranges.o \
 	src/receipt.o \
 	src/settle.o \
 	src/share.o \
 	src/shape.o \
+	src/state.o \
 	src/storage.o \
 	src/sweep.o \
 	src/take.o \
 	src/trigger.o \
+	src/wait.o \
 	src/waiter.o \
 	src/worker.o \
 	src/xact.o

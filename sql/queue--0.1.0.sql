@@ -484,6 +484,29 @@ CREATE VIEW queue.in_flight AS
 COMMENT ON VIEW queue.in_flight IS
 'messages that shared memory knows something of: held, leased, failed, or due later';
 
+CREATE FUNCTION queue.cover()
+RETURNS TABLE (
+    queue regclass,
+    ranges int,
+    later int,
+    busy int,
+    looking int,
+    waiting int,
+    next_due timestamptz,
+    healed bigint)
+AS 'MODULE_PATHNAME', 'queue_cover'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.cover() IS
+'internal: what view queue.cover shows';
+
+CREATE VIEW queue.cover AS
+    SELECT queue, ranges, later, busy, looking, waiting, next_due, healed
+      FROM queue.cover();
+
+COMMENT ON VIEW queue.cover IS
+'queues in shared memory: where consumers look for messages, and who waits for them';
+
 -- ---------------------------------------------------------------------------
 -- Privileges: those on the queue tables decide, so everybody may call.
 -- ---------------------------------------------------------------------------
@@ -491,7 +514,8 @@ COMMENT ON VIEW queue.in_flight IS
 GRANT USAGE ON SCHEMA queue TO PUBLIC;
 
 -- pg_dump reads the settings with the privileges of who calls it
-GRANT SELECT ON queue.queue, queue.queues, queue.in_flight TO PUBLIC;
+GRANT SELECT ON queue.queue, queue.queues, queue.in_flight, queue.cover
+    TO PUBLIC;
 
 REVOKE ALL ON queue.lease_log, queue.lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION queue.invalidate_definition() FROM PUBLIC;

@@ -169,7 +169,8 @@ note_exhausted(Relation rel, QueueDef *def)
 			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		queue_xact_reserve();
-		if (queue_inflight_claim(&key, now, false, &entry, &failures,
+		if (queue_inflight_claim(&key, queue_def_state(def), row->priority,
+								 now, false, &entry, &failures,
 								 &due) != CLAIM_OK)
 			continue;			/* held, or noted already */
 		hold = queue_xact_push(HOLD_EXHAUST, &key, entry);

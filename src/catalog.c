@@ -36,6 +36,8 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_sequence.h"
+#include "catalog/pg_trigger.h"
 #include "commands/extension.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -52,6 +54,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "ids.h"
 #include "mutant.h"
 #include "queue.h"
 #include "shape.h"
@@ -78,6 +81,7 @@ static Oid	known_settings_relid = InvalidOid;
 
 static void make_cache(void);
 static void build_def(Relation rel, QueueDef *def);
+static int64 block_length(Oid sequence);
 static bool read_settings(QueueDef *def);
 static void forget_defs(Datum arg, Oid relid);
 static void check_privileges(Relation rel, QueueAccess access);
@@ -130,6 +134,17 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 	queue_check_not_paused(rel, *def, access);
 
 	return rel;
+}
+
+bool
+queue_may_take(Oid relid)
+{
+	bool		is_missing = false;
+
+	return pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
+								 &is_missing) == ACLCHECK_OK &&
+		pg_class_aclcheck_ext(relid, GetUserId(), ACL_DELETE,
+							  &is_missing) == ACLCHECK_OK && !is_missing;
 }
 
 /* What each access needs of the current user. */
@@ -238,6 +253,30 @@ queue_def(Relation rel)
 	return def;
 }
 
+QueueDef *
+queue_def_known(Oid relid)
+{
+	QueueDef   *def;
+
+	AcceptInvalidationMessages();
+	if (queue_defs == NULL)
+		return NULL;
+	def = hash_search(queue_defs, &relid, HASH_FIND, NULL);
+	return def != NULL && def->is_valid ? def : NULL;
+}
+
+QueueState *
+queue_def_state(QueueDef *def)
+{
+	QueueState *state = def->state;
+
+	/* an unlocked look; whoever locks it looks again */
+	if (state == NULL || state->relid != def->relid ||
+		state->dbid != MyDatabaseId)
+		def->state = state = queue_state_find(def->relid, true);
+	return state;
+}
+
 /* Make what is missing, also after an error half-way. */
 static void
 make_cache(void)
@@ -294,6 +333,8 @@ build_def(Relation rel, QueueDef *def)
 			fresh.problem = MemoryContextStrdup(queue_defs_context, problem);
 		fresh.pkey = shape.pkey;
 		fresh.sequence = shape.sequence;
+		fresh.id_block = block_length(shape.sequence);
+		fresh.state = def->state;
 	}
 
 	if (OidIsValid(fresh.sequence))
@@ -309,6 +350,21 @@ build_def(Relation rel, QueueDef *def)
 	if (def->problem != NULL)
 		pfree(def->problem);
 	*def = fresh;
+}
+
+/* The sequence counts in blocks of as many ids. */
+static int64
+block_length(Oid sequence)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
+	int64		increment = 1;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		increment = ((Form_pg_sequence) GETSTRUCT(tuple))->seqincrement;
+		ReleaseSysCache(tuple);
+	}
+	return Max(increment, 1);
 }
 
 /*
@@ -641,6 +697,45 @@ queue_on_relation_drop(Oid relid)
 	table_close(settings, NoLock);
 	CommandCounterIncrement();
 	list_free(sources);
+}
+
+void
+queue_on_relation_alter(Oid relid)
+{
+	if (queue_state_find(relid, false) == NULL)
+		return;
+	queue_forget_ids(relid, false);
+	queue_xact_note_queue(relid);
+}
+
+/* Ids may start over, and if that is undone, go on where they were. */
+void
+queue_on_relation_truncate(Oid relid)
+{
+	if (queue_state_find(relid, false) == NULL)
+		return;
+	queue_forget_ids(relid, true);
+	queue_xact_note_queue(relid);
+}
+
+/* Enabled or disabled: that alters the table in a way, but it is not told so */
+void
+queue_on_trigger_alter(Oid trigger)
+{
+	Relation	pg_trigger = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(pg_trigger, TriggerOidIndexId, true, NULL, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		queue_on_relation_alter(((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid);
+	systable_endscan(scan);
+	table_close(pg_trigger, AccessShareLock);
 }
 
 /* The row of a queue that is being dropped. */

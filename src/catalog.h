@@ -13,6 +13,8 @@
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
+#include "state.h"
+
 /* columns of a queue table, in order */
 #define Natts_message					11
 #define Anum_message_id					1
@@ -52,6 +54,8 @@ typedef struct QueueDef
 	char	   *problem;		/* why it left the white list, or NULL */
 	Oid			pkey;			/* the primary key index */
 	Oid			sequence;		/* id allocator */
+	int64		id_block;		/* ids that one call of nextval() stands for */
+	QueueState *state;			/* hint: see queue_def_state() */
 	int64		lease;			/* usec */
 	int			max_attempts;	/* 0: no limit */
 	int64		retry_delay;	/* usec */
@@ -89,6 +93,16 @@ extern LOCKMODE queue_lockmode(QueueAccess access);
  * Throws nothing for a table that is no queue: look at is_queue, problem. */
 extern QueueDef *queue_def(Relation rel);
 
+/* The same without a look at the table: NULL if it is not known, or may have
+ * changed */
+extern QueueDef *queue_def_known(Oid relid);
+
+/* May the current user take messages?  No error if not, or no such table. */
+extern bool queue_may_take(Oid relid);
+
+/* Where shared memory has what it knows of the queue, or NULL */
+extern QueueState *queue_def_state(QueueDef *def);
+
 /* Raise 42809 if rel is no queue, or one beyond the white list */
 extern void queue_check_shape(Relation rel, QueueDef *def);
 
@@ -105,6 +119,12 @@ extern Oid	queue_catalog_relid(const char *name);
 
 /* Object access hook: the settings row goes with the table */
 extern void queue_on_relation_drop(Oid relid);
+
+/* ... a table, or a trigger, was altered: what is known of a queue's messages
+ * may be wrong */
+extern void queue_on_relation_alter(Oid relid);
+extern void queue_on_trigger_alter(Oid trigger);
+extern void queue_on_relation_truncate(Oid relid);
 
 /* registers relcache callback; from _PG_init, in every backend */
 extern void queue_catalog_init(void);

@@ -42,6 +42,12 @@
 #include "queue.h"
 #include "shape.h"
 
+/*
+ * Ids that one call of nextval() stands for: what a restart loses at most, and
+ * what a transaction that sends one message draws for those after it.
+ */
+#define ID_BLOCK		256
+
 PG_FUNCTION_INFO_V1(queue_create_queue);
 
 static Oid	creation_schema(text *name, char **relname);
@@ -373,7 +379,8 @@ create_sequence(Oid schema, const char *relname, Oid owner)
 										  false /* no constraint */ );
 	char	   *sequence = quote_qualified_identifier(schema_name, name);
 
-	queue_ddl_run(psprintf("CREATE SEQUENCE %s AS pg_catalog.int8", sequence));
+	queue_ddl_run(psprintf("CREATE SEQUENCE %s AS pg_catalog.int8 INCREMENT BY %d",
+						   sequence, ID_BLOCK));
 	if (owner != GetUserId())
 		queue_ddl_run(psprintf("ALTER SEQUENCE %s OWNER TO %s", sequence,
 							   quote_identifier(GetUserNameFromId(owner,

@@ -18,6 +18,7 @@
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
+#include "ids.h"
 #include "message.h"
 #include "mutant.h"
 #include "queue.h"
@@ -41,6 +42,7 @@ typedef struct OptionalArray
 PG_FUNCTION_INFO_V1(queue_enqueue);
 PG_FUNCTION_INFO_V1(queue_enqueue_batch);
 
+static void note_sent(Relation rel, const int64 *ids, int n);
 static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 						  const char *payload_name);
 static void require_nulls(const OptionalArray *array, int n,
@@ -68,8 +70,8 @@ queue_enqueue(PG_FUNCTION_ARGS)
 		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
 
 	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
-	queue_message_init(def, values, nulls);
-	id = DatumGetInt64(values[Anum_message_id - 1]);
+	queue_next_ids(def, 1, &id);
+	queue_message_init(id, values, nulls);
 	values[Anum_message_payload - 1] = PG_GETARG_DATUM(ARG_PAYLOAD);
 	nulls[Anum_message_payload - 1] = false;
 	values[Anum_message_headers - 1] = PG_GETARG_DATUM(ARG_HEADERS);
@@ -78,10 +80,11 @@ queue_enqueue(PG_FUNCTION_ARGS)
 		PG_GETARG_DATUM(ARG_CORRELATION_ID);
 	nulls[Anum_message_correlation_id - 1] = PG_ARGISNULL(ARG_CORRELATION_ID);
 
+	queue_xact_note_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY, id,
+						 id);
 	insert = queue_insert_begin(rel);
 	queue_insert_row(insert, values, nulls);
 	queue_insert_end(insert);
-	queue_xact_note_queue(RelationGetRelid(rel));
 	table_close(rel, NoLock);
 	PG_RETURN_INT64(id);
 }
@@ -100,7 +103,8 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	OptionalArray headers;
 	OptionalArray correlation_ids;
 	OptionalArray later;
-	Datum	   *ids;
+	int64	   *ids;
+	Datum	   *results;
 	int			i;
 
 	check_enqueue(fcinfo, "queue.enqueue_batch()", "payloads");
@@ -136,15 +140,16 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
 	}
 
-	ids = palloc(npayloads * sizeof(Datum));
+	ids = palloc(npayloads * sizeof(int64));
+	queue_next_ids(def, npayloads, ids);
+	note_sent(rel, ids, npayloads);
 	insert = queue_insert_begin(rel);
 	for (i = 0; i < npayloads; i++)
 	{
 		Datum		values[Natts_message];
 		bool		nulls[Natts_message];
 
-		queue_message_init(def, values, nulls);
-		ids[i] = values[Anum_message_id - 1];
+		queue_message_init(ids[i], values, nulls);
 		values[Anum_message_payload - 1] = payload_values[i];
 		nulls[Anum_message_payload - 1] = false;
 		if (headers.values && !headers.nulls[i])
@@ -162,11 +167,29 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 		queue_insert_row(insert, values, nulls);
 	}
 	queue_insert_end(insert);
-	queue_xact_note_queue(RelationGetRelid(rel));
 	table_close(rel, NoLock);
-	PG_RETURN_ARRAYTYPE_P(construct_array(ids, npayloads, INT8OID,
+	results = palloc(npayloads * sizeof(Datum));
+	for (i = 0; i < npayloads; i++)
+		results[i] = Int64GetDatum(ids[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(results, npayloads, INT8OID,
 										  sizeof(int64), FLOAT8PASSBYVAL,
 										  TYPALIGN_DOUBLE));
+}
+
+/* Announce them, as many at a time as follow each other. */
+static void
+note_sent(Relation rel, const int64 *ids, int n)
+{
+	int			first;
+	int			next;
+
+	for (first = 0; first < n; first = next)
+	{
+		for (next = first + 1; next < n && ids[next] == ids[next - 1] + 1;)
+			next++;
+		queue_xact_note_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY,
+							 ids[first], ids[next - 1]);
+	}
 }
 
 /* What both have in common before the queue is opened. */

@@ -22,9 +22,15 @@
  *			|<------ unclaim ------'  `--lease--> LEASED --ack+commit-> removed
  *			'<------------- nack, release, expiry ---'
  *
+ * Whoever lets go of a message that may be available now, or at a time in the
+ * future, says so to the cover (offer): the entry is in its heap of due times,
+ * or the id is added.  Only a consumer that gives back a claim does not, since
+ * he has the id in the window that he is looking at (cover.c).
+ *
  * Locks: the hash table is partitioned; an entry is created, changed and
  * removed under the LWLock of its partition, held for a few instructions, with
- * nothing below it: no allocation, no error, no other lock.  Who has to walk
+ * nothing below it but the lock of the queue's state: no allocation, no error.
+ * Who has to walk
  * through the whole table locks all partitions, in order.  An entry whose
  * holder is a process (CLAIMED, TAKEN, settling) is moved to another state and
  * removed by that process alone, so the holder may keep a pointer; the worker
@@ -53,6 +59,9 @@
 
 #define NUM_PARTITIONS		32
 
+/* leases and back-offs that are ended at one go */
+#define DUE_BATCH			32
+
 typedef struct InflightShared
 {
 	uint64		epoch;			/* random; fences receipts of earlier lives */
@@ -73,6 +82,8 @@ static void set_policy(InflightEntry *entry, const QueueDef *def);
 static bool is_lease(const InflightEntry *entry, uint64 number);
 static bool is_at_limit(const InflightEntry *entry);
 static void set_idle(InflightEntry *entry, TimestampTz due);
+static void offer(InflightEntry *entry, bool wakes);
+static void watch_deadline(InflightEntry *entry);
 static void remove_if_nothing_left(InflightEntry *entry);
 static void expire_entry(InflightEntry *entry);
 static void fail_entry(InflightEntry *entry, TimestampTz now);
@@ -171,8 +182,9 @@ queue_inflight_epoch(void)
  * On CLAIM_OK, *failures is what the row does not tell yet.
  */
 ClaimResult
-queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
-					 InflightEntry **result, int *failures, TimestampTz *due)
+queue_inflight_claim(const MessageKey *key, QueueState *queue, int priority,
+					 TimestampTz now, bool is_step, InflightEntry **result,
+					 int *failures, TimestampTz *due)
 {
 	uint32		hashcode = get_hash_value(table, key);
 	LWLock	   *lock = partition_lock(hashcode);
@@ -198,9 +210,12 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 			return CLAIM_FULL;
 		}
 		init_entry(entry);
+		entry->queue = queue;
 	}
 	else
 	{
+		if (queue != NULL)
+			entry->queue = queue;
 		if (entry->state == INFLIGHT_LEASED && !entry->is_settling &&
 			(entry->deadline <= now || MUTANT_SOMETIMES(LEASE_IGNORED, 2000)))
 			expire_entry(entry);
@@ -215,6 +230,7 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 			if (entry->state == INFLIGHT_LEASED && !entry->is_settling)
 			{
 				*due = Min(*due, entry->deadline);
+				watch_deadline(entry);
 				why = CLAIM_NOT_DUE;
 			}
 			LWLockRelease(lock);
@@ -232,6 +248,7 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 		if (!is_step && entry->deadline > now)
 		{
 			*due = Min(*due, entry->deadline);
+			watch_deadline(entry);
 			LWLockRelease(lock);
 			return CLAIM_NOT_DUE;
 		}
@@ -242,13 +259,18 @@ queue_inflight_claim(const MessageKey *key, TimestampTz now, bool is_step,
 	entry->holder = MyProcNumber;
 	entry->holder_pid = MyProcPid;
 	entry->is_prepared = false;
+	if (!is_step)
+		entry->priority = priority;
 	*failures = entry->failures;
 	*result = entry;
 	LWLockRelease(lock);
 	return CLAIM_OK;
 }
 
-/* Give a claim back; what was remembered of the message stays. */
+/*
+ * Give a claim back; what was remembered of the message stays.  The caller has
+ * it in the window that he is looking at, so he sees to the cover.
+ */
 void
 queue_inflight_unclaim(InflightEntry *entry)
 {
@@ -257,6 +279,20 @@ queue_inflight_unclaim(InflightEntry *entry)
 	Assert(entry->state == INFLIGHT_CLAIMED && entry->holder == MyProcNumber);
 	entry->state = INFLIGHT_IDLE;
 	entry->is_step = false;
+	remove_if_nothing_left(entry);
+	LWLockRelease(lock);
+}
+
+/* The worker gives its claim back.  Who met it meanwhile has passed by. */
+void
+queue_inflight_unclaim_step(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(entry->state == INFLIGHT_CLAIMED && entry->holder == MyProcNumber);
+	entry->state = INFLIGHT_IDLE;
+	entry->is_step = false;
+	offer(entry, true);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }
@@ -270,13 +306,14 @@ queue_inflight_exhaust(InflightEntry *entry, int attempts)
 	entry->attempts = attempts;
 	entry->is_exhausted = true;
 	set_idle(entry, 0);
+	offer(entry, true);
 	LWLockRelease(lock);
 }
 
 /* The row is deleted by this transaction: hold it until that ends. */
 void
 queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
-					int priority, ItemPointer tid)
+					ItemPointer tid)
 {
 	LWLock	   *lock = lock_entry(entry);
 
@@ -284,17 +321,17 @@ queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
 	entry->is_written = false;
 	entry->is_delayed = false;
 	entry->attempts = attempts;
-	entry->priority = priority;
 	entry->tid = *tid;
 	set_policy(entry, def);
 	entry->since = GetCurrentTimestamp();
+	queue_cover_clear_due(&entry->due);
 	LWLockRelease(lock);
 }
 
 /* From a claim to a lease; returns its number. */
 uint64
 queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
-					 int priority, ItemPointer tid, TimestampTz deadline)
+					 ItemPointer tid, TimestampTz deadline)
 {
 	uint64		number = pg_atomic_fetch_add_u64(&shared->next_number, 1);
 	LWLock	   *lock = lock_entry(entry);
@@ -306,13 +343,13 @@ queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
 	entry->is_passed_over = false;
 	entry->is_delayed = false;
 	entry->attempts = attempts;
-	entry->priority = priority;
 	entry->tid = *tid;
 	set_policy(entry, def);
 	entry->epoch = shared->epoch;
 	entry->number = number;
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = deadline;
+	queue_cover_set_due(entry->queue, &entry->key, &entry->due, deadline);
 	LWLockRelease(lock);
 	return number;
 }
@@ -396,6 +433,7 @@ queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
 	}
 	else if (delay > 0)
 		entry->is_delayed = true;
+	offer(entry, !MUTANT(NACK_SILENT));
 	LWLockRelease(lock);
 }
 
@@ -408,6 +446,7 @@ queue_inflight_release(InflightEntry *entry)
 	if (MUTANT(RELEASE_COUNTED))
 		entry->failures++;
 	set_idle(entry, 0);
+	offer(entry, !MUTANT(NACK_SILENT));
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }
@@ -422,6 +461,8 @@ queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
 		entry->deadline = deadline;
 	entry->is_written = false;
 	entry->is_settling = false;
+	queue_cover_set_due(entry->queue, &entry->key, &entry->due,
+						entry->deadline);
 	LWLockRelease(lock);
 }
 
@@ -445,6 +486,7 @@ queue_inflight_done(InflightEntry *entry)
 	entry->is_delayed = false;
 	entry->error.slot = -1;
 	set_idle(entry, 0);
+	queue_cover_clear_due(&entry->due);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 	return is_durable;
@@ -459,8 +501,9 @@ queue_inflight_undo_take(InflightEntry *entry, bool counts)
 	set_idle(entry, 0);
 	if (counts)
 		fail_entry(entry, GetCurrentTimestamp());
-	else
-		remove_if_nothing_left(entry);
+	if (!MUTANT_SOMETIMES(ABORT_NOT_COVERED, 20))
+		offer(entry, !MUTANT(ROLLBACK_SILENT));
+	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }
 
@@ -474,6 +517,7 @@ queue_inflight_undo_settle(InflightEntry *entry)
 	entry->is_prepared = false;
 	if (MUTANT(ACK_NOT_UNDONE))
 		entry->deadline = entry->since;
+	watch_deadline(entry);
 	LWLockRelease(lock);
 }
 
@@ -512,6 +556,7 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number)
 	if (ours)
 	{
 		set_idle(entry, 0);
+		offer(entry, true);
 		remove_if_nothing_left(entry);
 	}
 	LWLockRelease(lock);
@@ -526,6 +571,7 @@ void
 queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 {
 	LWLock	   *lock = lock_entry(entry);
+	TimestampTz due = entry->is_delayed ? entry->deadline : 0;
 
 	Assert(entry->state == INFLIGHT_CLAIMED && entry->is_step);
 	entry->failures -= Min(counted, entry->failures);
@@ -533,6 +579,11 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 	entry->is_delayed = false;
 	entry->error.slot = -1;
 	set_idle(entry, 0);
+	if (due <= entry->since)
+		offer(entry, true);
+	else
+		queue_cover_add_later(entry->queue, &entry->key, entry->priority, due,
+							  false);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }
@@ -618,6 +669,7 @@ queue_inflight_receive_ended(int slot, bool committed)
 		if (committed || entry->state != INFLIGHT_LEASED || entry->is_settling)
 			continue;
 		set_idle(entry, 0);
+		offer(entry, true);
 		remove_if_nothing_left(entry);
 	}
 	unlock_all();
@@ -663,9 +715,51 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
 	expired = entry != NULL && entry->state == INFLIGHT_LEASED &&
 		!entry->is_settling && entry->deadline <= now;
 	if (expired)
+	{
 		expire_entry(entry);
+		offer(entry, true);
+	}
 	LWLockRelease(lock);
 	return expired;
+}
+
+/*
+ * Expiry is computed, not performed: whoever looks at a queue first ends what
+ * is due there.  An entry that is not what it was when its due time was set is
+ * in the care of whoever changed it.
+ */
+void
+queue_inflight_end_due(QueueState *queue, Oid relid, TimestampTz now)
+{
+	MessageKey	keys[DUE_BATCH];
+	int			n;
+
+	do
+	{
+		int			i;
+
+		n = queue_cover_pop_due(queue, relid, now, keys, DUE_BATCH);
+		for (i = 0; i < n; i++)
+		{
+			LWLock	   *lock;
+			InflightEntry *entry = find_locked(&keys[i], &lock);
+
+			if (entry != NULL && entry->state == INFLIGHT_LEASED &&
+				!entry->is_settling)
+			{
+				if (entry->deadline > now)
+					watch_deadline(entry);
+				else
+				{
+					expire_entry(entry);
+					offer(entry, true);
+				}
+			}
+			else if (entry != NULL && entry->state == INFLIGHT_IDLE)
+				offer(entry, true);
+			LWLockRelease(lock);
+		}
+	} while (n == DUE_BATCH);
 }
 
 /* Not another step on this message before "until". */
@@ -700,7 +794,7 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 		entry->state = INFLIGHT_LEASED;
 		entry->is_durable = true;
 		entry->is_written = true;
-		entry->priority = QUEUE_DEFAULT_PRIORITY;
+		entry->queue = queue_state_find(key->relid, true);
 		entry->epoch = epoch;
 		entry->deadline = deadline;
 		entry->since = GetCurrentTimestamp();
@@ -711,6 +805,7 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 		 * old one, is good for nothing any more.
 		 */
 		entry->number = deadline > entry->since ? number : 0;
+		watch_deadline(entry);
 	}
 	LWLockRelease(lock);
 	return entry != NULL;
@@ -835,6 +930,7 @@ init_entry(InflightEntry *entry)
 	memset((char *) entry + sizeof(MessageKey), 0,
 		   sizeof(InflightEntry) - sizeof(MessageKey));
 	entry->error.slot = -1;
+	entry->priority = -1;
 	ItemPointerSetInvalid(&entry->tid);
 }
 
@@ -877,6 +973,33 @@ set_idle(InflightEntry *entry, TimestampTz due)
 	entry->deadline = due;
 }
 
+/*
+ * Nobody holds it any more: its message may be available now, or will be at
+ * the deadline.  The partition is locked.
+ */
+static void
+offer(InflightEntry *entry, bool wakes)
+{
+	if (!entry->is_exhausted && entry->deadline > GetCurrentTimestamp())
+	{
+		queue_cover_set_due(entry->queue, &entry->key, &entry->due,
+							entry->deadline);
+		return;
+	}
+	queue_cover_clear_due(&entry->due);
+	if (!entry->is_exhausted)
+		queue_cover_add(entry->queue, &entry->key, entry->priority, wakes);
+}
+
+/* Somebody wants to know when its time comes.  The partition is locked. */
+static void
+watch_deadline(InflightEntry *entry)
+{
+	if (entry->due.state == NULL)
+		queue_cover_set_due(entry->queue, &entry->key, &entry->due,
+							entry->deadline);
+}
+
 /* An entry of which there is nothing to remember goes. */
 static void
 remove_if_nothing_left(InflightEntry *entry)
@@ -884,6 +1007,7 @@ remove_if_nothing_left(InflightEntry *entry)
 	Assert(entry->state == INFLIGHT_IDLE);
 	if (entry->failures == 0 && !entry->is_durable && !entry->is_exhausted)
 	{
+		queue_cover_clear_due(&entry->due);
 		queue_share_give_back(entry->key.dbid, entry->key.relid);
 		hash_search(table, &entry->key, HASH_REMOVE, NULL);
 	}

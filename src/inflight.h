@@ -12,14 +12,8 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "cover.h"
 #include "failure.h"
-
-typedef struct MessageKey
-{
-	Oid			dbid;
-	Oid			relid;
-	int64		id;
-} MessageKey;
 
 /*
  * A message without an entry is nobody's, and has no failure that its row
@@ -56,7 +50,7 @@ typedef struct InflightEntry
 	bool		is_delayed;		/* IDLE: the due time is to go to the row */
 	uint16		failures;		/* not yet counted in the row */
 	int			attempts;		/* counted in the row, as last read */
-	int			priority;		/* of the row, as last read */
+	int			priority;		/* of the row, as last read; -1: unknown */
 	int			holder;			/* CLAIMED, TAKEN or settling: proc number */
 	int			holder_pid;		/* for people */
 	int			receive_slot;	/* LEASED: 1 + registry slot of the prepared
@@ -69,6 +63,8 @@ typedef struct InflightEntry
 	TimestampTz deadline;		/* LEASED: end of the lease; IDLE: not to be
 								 * taken before */
 	RetryPolicy retry;
+	QueueState *queue;			/* hint: where the state of the queue is */
+	DueNode		due;			/* LEASED, IDLE: linked until the deadline */
 	struct InflightEntry *next_prepared;	/* held by one registry slot */
 } InflightEntry;
 
@@ -105,15 +101,18 @@ extern int	queue_message_key_compare(const void *a, const void *b);
 extern int	queue_inflight_size(void);
 
 /* claims: see the banner of inflight.c for who may call what when */
-extern ClaimResult queue_inflight_claim(const MessageKey *key, TimestampTz now,
-										bool is_step, InflightEntry **entry,
-										int *failures, TimestampTz *due);
+extern ClaimResult queue_inflight_claim(const MessageKey *key,
+										QueueState *queue, int priority,
+										TimestampTz now, bool is_step,
+										InflightEntry **entry, int *failures,
+										TimestampTz *due);
 extern void queue_inflight_unclaim(InflightEntry *entry);
+extern void queue_inflight_unclaim_step(InflightEntry *entry);
 extern void queue_inflight_exhaust(InflightEntry *entry, int attempts);
 extern void queue_inflight_take(InflightEntry *entry, const QueueDef *def,
-								int attempts, int priority, ItemPointer tid);
+								int attempts, ItemPointer tid);
 extern uint64 queue_inflight_lease(InflightEntry *entry, const QueueDef *def,
-								   int attempts, int priority, ItemPointer tid,
+								   int attempts, ItemPointer tid,
 								   TimestampTz deadline);
 
 /* settling a lease */
@@ -147,6 +146,10 @@ extern void queue_inflight_receive_ended(int slot, bool committed);
 typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
 extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
 extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
+
+/* who looks at a queue ends what is due there */
+extern void queue_inflight_end_due(QueueState *queue, Oid relid,
+								   TimestampTz now);
 extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
 extern bool queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 										 uint64 number, TimestampTz deadline);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * inspect.c
- *		What people look at: views queue.queues and queue.in_flight.
+ *		What people look at: views queue.queues, queue.in_flight, queue.cover.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,8 +21,10 @@
 #include "inflight.h"
 #include "queue.h"
 #include "storage.h"
+#include "waiter.h"
 
 #define Natts_in_flight		7
+#define Natts_cover			8
 
 /* Entries copied while the table is locked: no allocation there */
 typedef struct Copies
@@ -34,6 +36,7 @@ typedef struct Copies
 
 PG_FUNCTION_INFO_V1(queue_counts);
 PG_FUNCTION_INFO_V1(queue_in_flight);
+PG_FUNCTION_INFO_V1(queue_cover);
 
 static void counts_of(Oid relid, Datum *values, bool *nulls);
 static bool copy_entry(InflightEntry *entry, void *arg);
@@ -164,6 +167,66 @@ copy_entry(InflightEntry *entry, void *arg)
 	copies->entries[copies->n++] = *entry;
 	return copies->n < copies->max;
 }
+
+/* cover() */
+Datum
+queue_cover(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			i;
+
+	queue_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < queue_state_count(); i++)
+	{
+		QueueState *state = queue_state_at(i);
+		Datum		values[Natts_cover] = {0};
+		bool		nulls[Natts_cover] = {0};
+		bool		is_missing = false;
+		TimestampTz due;
+		Oid			relid;
+		int			nwaiters;
+
+		if (state == NULL)
+			continue;
+		nwaiters = queue_waiter_count(state);
+		LWLockAcquire(state->lock, LW_SHARED);
+		relid = state->dbid == MyDatabaseId ? state->relid : InvalidOid;
+		due = state->first_due;
+		values[0] = ObjectIdGetDatum(relid);
+		values[1] = Int32GetDatum(state->cover.nranges);
+		values[2] = Int32GetDatum(state->nlater);
+		values[3] = Int32GetDatum(state->busy.nranges);
+		values[4] = Int32GetDatum(state->nwindows);
+		values[5] = Int32GetDatum(nwaiters);
+		values[6] = TimestampTzGetDatum(due);
+		nulls[6] = due == TIMESTAMP_INFINITY;
+		values[7] = Int64GetDatum(state->nhealed);
+		LWLockRelease(state->lock);
+
+		if (!OidIsValid(relid) ||
+			pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
+								  &is_missing) != ACLCHECK_OK || is_missing)
+			continue;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+#ifdef USE_ASSERT_CHECKING
+/*
+ * Forget all hints about a queue.  Not in the install script, and not there in
+ * ordinary builds: for a test of what heals them.
+ */
+PG_FUNCTION_INFO_V1(queue_test_forget);
+
+Datum
+queue_test_forget(PG_FUNCTION_ARGS)
+{
+	queue_cover_forget(PG_GETARG_OID(0));
+	PG_RETURN_VOID();
+}
+#endif
 
 /* The words of column "state" */
 static const char *

@@ -382,7 +382,10 @@ match_slots(LeaderPass *pass)
 			(info == NULL || (!info->is_open && !slot->has_extension)))
 		{
 			if (info == NULL)
+			{
 				queue_inflight_drop(slot->dbid, InvalidOid);
+				queue_state_drop(slot->dbid, InvalidOid);
+			}
 			memset(slot, 0, sizeof(DatabaseSlot));
 			pass->slots[i] = *slot;
 			pass->infos[i] = NULL;

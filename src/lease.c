@@ -113,6 +113,13 @@ static Relation open_log(Oid relid, LOCKMODE lockmode);
 static void append_rows(Relation rel, const LogRow *rows, int nrows);
 static void fill_slot(TupleTableSlot *slot, const LogRow *row);
 
+bool
+queue_lease_is_loaded(void)
+{
+	return my_slot != NULL && my_slot->dbid == MyDatabaseId &&
+		my_slot->leases_loaded;
+}
+
 void
 queue_lease_load(void)
 {
@@ -240,8 +247,7 @@ compare_rows(const void *a, const void *b)
 	if (result != 0 || left->seq == right->seq)
 		return result;
 
-	/* the mutant lets the first row decide instead of the last */
-	return (left->seq < right->seq) != MUTANT(LEASE_LOG_REVERSED) ? -1 : 1;
+	return left->seq < right->seq ? -1 : 1;
 }
 
 /* NULL if there is none: the extension is being dropped */

@@ -27,6 +27,7 @@ typedef struct LeaseRecord
  * before a message is judged or a receipt is looked at.
  */
 extern void queue_lease_load(void);
+extern bool queue_lease_is_loaded(void);
 
 /*
  * For the worker, in its own transactions.  The first returns whether the

@@ -19,6 +19,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "ids.h"
 #include "message.h"
 #include "mutant.h"
 #include "queue.h"
@@ -33,12 +34,12 @@ static Datum dead_letter_headers(Relation rel, MessageRow *row,
 								 const char *last_error);
 
 void
-queue_message_init(QueueDef *def, Datum *values, bool *nulls)
+queue_message_init(int64 id, Datum *values, bool *nulls)
 {
 	memset(values, 0, Natts_message * sizeof(Datum));
 	memset(nulls, true, Natts_message * sizeof(bool));
 
-	values[Anum_message_id - 1] = Int64GetDatum(queue_next_id(def));
+	values[Anum_message_id - 1] = Int64GetDatum(id);
 	nulls[Anum_message_id - 1] = false;
 	values[Anum_message_priority - 1] = Int16GetDatum(QUEUE_DEFAULT_PRIORITY);
 	nulls[Anum_message_priority - 1] = false;
@@ -125,6 +126,7 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 	QueueDef   *dead_def;
 	QueueInsert *insert;
 	AclResult	aclresult;
+	int64		id;
 	int			i;
 
 	/* what the queue does on its own, it does with its owner's rights */
@@ -135,7 +137,8 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 					   RelationGetRelationName(dead));
 
 	slot_getallattrs(row->slot);
-	queue_message_init(dead_def, values, nulls);
+	queue_next_ids(dead_def, 1, &id);
+	queue_message_init(id, values, nulls);
 	for (i = 0; i < lengthof(copied); i++)
 	{
 		int			att = copied[i] - 1;
@@ -157,12 +160,12 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 		table_close(dead, NoLock);
 		return false;
 	}
+	queue_xact_note_sent(target, row->priority, id, id);
 	insert = queue_insert_begin(dead);
 	if (!MUTANT_SOMETIMES(DEAD_LETTER_LOST, 10))
 		queue_insert_row(insert, values, nulls);
 	queue_insert_end(insert);
 	table_close(dead, NoLock);
-	queue_xact_note_queue(target);
 	return true;
 }
 

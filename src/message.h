@@ -14,7 +14,7 @@
 #define Natts_result		9
 
 /* A new row: everything that only the server sets; the rest is NULL */
-extern void queue_message_init(QueueDef *def, Datum *values, bool *nulls);
+extern void queue_message_init(int64 id, Datum *values, bool *nulls);
 
 /* 22023 unless there is such a priority */
 extern void queue_check_priority(int priority);

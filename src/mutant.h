@@ -135,11 +135,29 @@ enum QueueMutant
 	QUEUE_MUTANT_TAKE_WAITS = 52,			/* one look in 200 waits for who has the
 											 * row: never_waits */
 
+	/* where to look */
+	QUEUE_MUTANT_MERGE_DROPS = 53,			/* ranges that become one lose what the
+											 * second covers: nothing_hidden */
+	QUEUE_MUTANT_WINDOW_LOST = 54,			/* one look in 500 is cancelled, and
+											 * gives nothing back: nothing_hidden */
+	QUEUE_MUTANT_COVER_LOSES = 55,			/* one message in 50 that somebody lets
+											 * go is not looked for: nothing_hidden */
+	QUEUE_MUTANT_ABORT_NOT_COVERED = 56,	/* nor one rolled-back dequeue
+											 * in 20: nothing_hidden */
+	QUEUE_MUTANT_NEWER_DROPPED = 57,		/* what a snapshot does not see is hidden
+											 * from others: nothing_hidden */
+	QUEUE_MUTANT_BUSY_DROPPED = 58,			/* nobody looks again at what plain
+											 * DML changes: nothing_hidden */
+	QUEUE_MUTANT_PREPARED_NOT_NOTED = 59,	/* what a prepared transaction has sent
+											 * is not announced: nothing_hidden */
+	QUEUE_MUTANT_UNREGISTERED_DROPPED = 60, /* nobody looks again at what was
+											 * prepared before a restart: nothing_hidden */
+	QUEUE_MUTANT_ID_TWICE = 61,				/* one id in 500 is given
+											 * twice: errors_expected */
+
 	/* leases on disk */
-	QUEUE_MUTANT_LEASE_LOG_FORGETS = 53,	/* the log is compacted all the time, and
+	QUEUE_MUTANT_LEASE_LOG_FORGETS = 62,	/* the log is compacted all the time, and
 											 * loses one lease in 10: lease_survives_crash */
-	QUEUE_MUTANT_LEASE_LOG_REVERSED = 54,	/* the first row of a message in the
-											 * log decides: lease_survives_crash */
 
 	QUEUE_MUTANT_END
 };

@@ -22,7 +22,6 @@
 #include "mutant.h"
 #include "queue.h"
 #include "storage.h"
-#include "waiter.h"
 #include "xact.h"
 
 /* times that one message may be rewritten under our hands */
@@ -113,9 +112,6 @@ delete_row(Relation rel, MessageRow *row, const MessageKey *key)
 		return true;
 	queue_inflight_undo_settle(entry);
 	queue_xact_pop(hold);
-
-	/* whoever saw it being settled does not know when the lease ends */
-	queue_waiter_wake(&key->relid, 1);
 	return false;
 }
 

@@ -14,7 +14,9 @@
  *	registry (xact.c) and at the list of waiters; around statements that need
  *	a database for themselves, its worker is kept away (worker.c).
  *
- *	object access: when a relation is dropped, its settings go (catalog.c).
+ *	object access: when a relation is dropped, its settings go (catalog.c); when
+ *	a queue is altered, all of its messages are looked for (cover.c), and when
+ *	it is truncated, its ids may start over (ids.c).
  *
  *	emit log: remembers the SQLSTATE of an error (xact.c).
  *
@@ -29,6 +31,7 @@
 
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -39,6 +42,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "cover.h"
 #include "database.h"
 #include "inflight.h"
 #include "mutant.h"
@@ -56,6 +60,7 @@ PG_MODULE_MAGIC;
 
 int			queue_max_in_flight = 131072;
 int			queue_max_databases = 64;
+int			queue_max_queues = 10000;
 int			queue_max_wait = 60000;
 int			queue_lease_write_delay = 1000;
 
@@ -135,6 +140,16 @@ define_settings(void)
 							PGC_POSTMASTER,
 							0,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.max_queues",
+							"Number of queues of the server that shared memory has room for.",
+							"More may exist, but are slower.",
+							&queue_max_queues,
+							10000,
+							16,
+							1000 * 1000,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.max_wait",
 							"Longest time that queue.dequeue() and queue.receive() wait for a message.",
 							"They hold a snapshot meanwhile.",
@@ -160,12 +175,14 @@ request_shmem(void)
 		prev_shmem_request_hook();
 
 	RequestAddinShmemSpace(queue_inflight_shmem_size());
+	RequestAddinShmemSpace(queue_state_shmem_size());
 	RequestAddinShmemSpace(queue_share_shmem_size());
 	RequestAddinShmemSpace(queue_failure_shmem_size());
 	RequestAddinShmemSpace(queue_waiter_shmem_size());
 	RequestAddinShmemSpace(queue_xact_shmem_size());
 	RequestAddinShmemSpace(queue_database_shmem_size());
 	RequestNamedLWLockTranche("queue_inflight", queue_inflight_nlocks());
+	RequestNamedLWLockTranche("queue_state", queue_state_nlocks());
 	RequestNamedLWLockTranche("queue_failure", 1);
 	RequestNamedLWLockTranche("queue_waiter", 1);
 	RequestNamedLWLockTranche("queue_prepared", 1);
@@ -180,6 +197,7 @@ startup_shmem(void)
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	queue_inflight_shmem_init();
+	queue_state_shmem_init();
 	queue_share_shmem_init();
 	queue_failure_shmem_init();
 	queue_waiter_shmem_init();
@@ -220,16 +238,20 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 
 	/*
 	 * The prepared transaction has ended.  One that was prepared before a
-	 * restart is in no registry, so all who wait in this database look.
+	 * restart is in no registry, but who has met its rows has noted that.
 	 */
 	if (ends_prepared && !MUTANT(PREPARED_SILENT))
 	{
 		(void) queue_xact_resolve_prepared(NULL);
-		queue_waiter_wake_all();
+		queue_cover_hurry(MyDatabaseId);
 	}
 }
 
-/* A table is about to be dropped: it may be a queue. */
+/*
+ * A table is about to be dropped: it may be a queue.  Or it is changed in some
+ * way; then rows may have come without our trigger, so that nobody knows where
+ * they are, nor which ids they have taken.
+ */
 static void
 object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 			  void *arg)
@@ -238,6 +260,12 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		prev_object_access_hook(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == RelationRelationId && subId == 0)
 		queue_on_relation_drop(objectId);
+	if (access == OAT_POST_ALTER && classId == RelationRelationId && subId == 0)
+		queue_on_relation_alter(objectId);
+	if (access == OAT_TRUNCATE && classId == RelationRelationId)
+		queue_on_relation_truncate(objectId);
+	if (access == OAT_POST_ALTER && classId == TriggerRelationId)
+		queue_on_trigger_alter(objectId);
 }
 
 /* The install script calls this: the database needs a worker now. */

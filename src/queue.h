@@ -27,6 +27,7 @@
 /* settings, defined in queue.c */
 extern int	queue_max_in_flight;
 extern int	queue_max_databases;
+extern int	queue_max_queues;
 extern int	queue_max_wait;			/* ms */
 extern int	queue_lease_write_delay;	/* ms */
 

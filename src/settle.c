@@ -34,7 +34,6 @@
 #include "mutant.h"
 #include "queue.h"
 #include "receipt.h"
-#include "waiter.h"
 #include "xact.h"
 
 /* One lease that is being settled */
@@ -73,7 +72,6 @@ static int	compare_settlings(const void *a, const void *b);
 static void begin_settling(SettleCall *call, Settling *item);
 static void end_call(SettleCall *call);
 static void mark_all(SettleCall *call);
-static void wake_all(SettleCall *call);
 static int	ack(FunctionCallInfo fcinfo, bool is_array);
 static int	nack(FunctionCallInfo fcinfo, bool is_array);
 static int	release(FunctionCallInfo fcinfo, bool is_array);
@@ -232,8 +230,8 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 		queue_inflight_nack(call.items[i].entry, call.items[i].def,
 							call.items[i].attempts, delay, error);
 	queue_xact_pop_settled(call.nitems);
-	if (!MUTANT(NACK_SILENT))
-		wake_all(&call);
+	if (call.nitems > 0)
+		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
 	return call.nitems;
 }
 
@@ -249,8 +247,8 @@ release(FunctionCallInfo fcinfo, bool is_array)
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_release(call.items[i].entry);
 	queue_xact_pop_settled(call.nitems);
-	if (!MUTANT(NACK_SILENT))
-		wake_all(&call);
+	if (call.nitems > 0)
+		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
 	return call.nitems;
 }
 
@@ -272,8 +270,6 @@ extend(FunctionCallInfo fcinfo, bool is_array)
 		queue_inflight_extend(call.items[i].entry, deadline);
 	queue_xact_pop_settled(call.nitems);
 
-	/* a shorter lease ends earlier than its waiters have been told */
-	wake_all(&call);
 	queue_database_poke(MyDatabaseId, deadline);
 	if (MUTANT(EXTEND_LIES))
 		deadline += USECS_PER_SEC;
@@ -291,19 +287,6 @@ mark_all(SettleCall *call)
 	end_call(call);
 }
 
-/* Wake who waits for the queues of this call, and the worker. */
-static void
-wake_all(SettleCall *call)
-{
-	int			i;
-
-	for (i = 0; i < call->nitems; i++)
-		if (i == 0 || call->items[i].receipt.key.relid !=
-			call->items[i - 1].receipt.key.relid)
-			queue_waiter_wake(&call->items[i].receipt.key.relid, 1);
-	if (call->nitems > 0)
-		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
-}
 
 /* ----------------------------------------------------------------
  *		Common parts

@@ -30,7 +30,6 @@
  * index is given back with the scan; a call that then sleeps holds neither.
  *
  * Nothing here waits for the end of another transaction, but queue_row_wait().
- * Those who give ids by hand wait for each other for a moment.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,7 +40,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "commands/sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -57,23 +55,20 @@
 #include "mutant.h"
 #include "queue.h"
 #include "storage.h"
+#include "xact.h"
 
 /* rows and bytes that one multi-insert takes */
 #define INSERT_ROWS			1000
 #define INSERT_BYTES		(4 * 1024 * 1024)
 
-/* an allocator this near to a given id is moved there step by step */
-#define NEAR_IDS			1000
-
-/* lock "subobject" by which movers of an allocator exclude each other */
-#define LOCK_ADVANCE		1
-
 struct QueueInsert
 {
 	Relation	rel;
-	EState	   *estate;
+	Relation	pkey;			/* the only index; NULL if there are more */
+	EState	   *estate;			/* ... then these */
 	ResultRelInfo *info;
 	TupleTableSlot **slots;
+	int			room;			/* places in "slots" */
 	int			nslots;			/* filled */
 	int			nmade;			/* created */
 	Size		nbytes;
@@ -82,11 +77,14 @@ struct QueueInsert
 static void read_row(MessageRow *row);
 static RowState row_state(MessageRow *row, SnapshotData *dirty);
 static void start_priority(QueueScan *scan);
-static void note_busy(QueueScan *scan);
+static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
+				   bool wants_index_tuples);
+static bool is_announced(QueueScan *scan);
 static bool is_own_lock(MessageRow *row);
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
 							  int priority);
 static void flush_insert(QueueInsert *insert);
+static void insert_key(QueueInsert *insert, TupleTableSlot *slot);
 
 /* ----------------------------------------------------------------
  *		Reading
@@ -138,7 +136,7 @@ row_state(MessageRow *row, SnapshotData *dirty)
 	if (TransactionIdIsValid(dirty->xmax) && MUTANT_SOMETIMES(TAKE_WAITS, 200))
 		XactLockTableWait(dirty->xmax, NULL, NULL, XLTW_None);
 	if (TransactionIdIsValid(dirty->xmin))
-		return ROW_GONE;		/* another's insert, not committed */
+		return ROW_COMING;
 	if (TransactionIdIsValid(dirty->xmax) && !MUTANT(TWO_TAKERS) &&
 		!(MUTANT(PREPARED_REDELIVERED) && BackendXidGetPid(dirty->xmax) == 0))
 		return ROW_BUSY;
@@ -158,10 +156,66 @@ queue_scan_begin(Relation rel, QueueDef *def)
 	scan->index = index_open(def->pkey, AccessShareLock);
 	InitDirtySnapshot(scan->dirty);
 	scan->row.slot = table_slot_create(rel, NULL);
-	scan->scan = index_beginscan(rel, scan->index, &scan->dirty, NULL, 1, 0);
-	scan->priority = QUEUE_MAX_PRIORITY;
-	start_priority(scan);
+	scan->priority = QUEUE_MAX_PRIORITY + 1;
 	return scan;
+}
+
+void
+queue_scan_range(QueueScan *scan, const QueueRange *range)
+{
+	ScanKeyData keys[3];
+
+	scan->is_range = true;
+	scan->priority = queue_rank_priority(range->rank);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(scan->priority));
+	if (range->low == range->high)
+		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
+					Int64GetDatum(range->low));
+	else
+	{
+		ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+					Int64GetDatum(range->low));
+		ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE,
+					Int64GetDatum(range->high));
+	}
+	rescan(scan, keys, range->low == range->high ? 2 : 3, false);
+}
+
+int64
+queue_scan_probe(QueueScan *scan, const QueueRange *range)
+{
+	ScanKeyData keys[2];
+	bool		isnull;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(queue_rank_priority(range->rank)));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(range->low));
+	rescan(scan, keys, 2, true);
+	if (index_getnext_tid(scan->scan, ForwardScanDirection) == NULL)
+		return PG_INT64_MAX;
+	return DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
+									   scan->scan->xs_itupdesc, &isnull));
+}
+
+/*
+ * Begin to scan with these keys.  The scan is begun late, since the number of
+ * keys is fixed with it.
+ */
+static void
+rescan(QueueScan *scan, ScanKey keys, int nkeys, bool wants_index_tuples)
+{
+	if (scan->scan != NULL && scan->scan->numberOfKeys != nkeys)
+	{
+		index_endscan(scan->scan);
+		scan->scan = NULL;
+	}
+	if (scan->scan == NULL)
+		scan->scan = index_beginscan(scan->rel, scan->index, &scan->dirty,
+									 NULL, nkeys, 0);
+	scan->scan->xs_want_itup = wants_index_tuples;
+	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
 /* Go on with the first message of scan->priority. */
@@ -172,29 +226,45 @@ start_priority(QueueScan *scan)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
 				Int16GetDatum(scan->priority));
-	index_rescan(scan->scan, &key, 1, NULL, 0);
+	rescan(scan, &key, 1, false);
 }
 
 /*
- * The next live row, or NULL.  Rows that another transaction is about to
- * delete are passed over, and so are rows written by our own, unless wanted.
+ * The next live row, or NULL.  Without a range, of all messages.  Rows that
+ * another transaction is about to delete are passed over, and so are rows
+ * written by our own, unless wanted.
  */
 MessageRow *
 queue_scan_next(QueueScan *scan)
 {
+	if (scan->priority > QUEUE_MAX_PRIORITY)
+	{
+		scan->priority = QUEUE_MAX_PRIORITY;
+		start_priority(scan);
+	}
 	while (scan->priority >= 0)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!index_getnext_slot(scan->scan, ForwardScanDirection,
 								scan->row.slot))
 		{
-			if (--scan->priority >= 0)
+			if (scan->is_range)
+				scan->priority = -1;
+			else if (--scan->priority >= 0)
 				start_priority(scan);
 			continue;
 		}
 		scan->row.state = row_state(&scan->row, &scan->dirty);
 		if (scan->row.state == ROW_BUSY)
-			note_busy(scan);
+			scan->nbusy++;
+		if ((scan->row.state == ROW_BUSY || scan->row.state == ROW_COMING) &&
+			scan->wants_unannounced)
+		{
+			read_row(&scan->row);
+			if (is_announced(scan))
+				continue;
+			return &scan->row;
+		}
 		if (scan->row.state == ROW_LIVE ||
 			(scan->row.state == ROW_OWN && scan->wants_own) ||
 			(scan->row.state == ROW_OWN &&
@@ -209,28 +279,30 @@ queue_scan_next(QueueScan *scan)
 }
 
 /*
- * Somebody is deleting or changing it.  If the in-flight table knows of him,
- * his end is announced.
+ * Another transaction inserts, deletes or changes the row that was read.  Will
+ * its end be announced?  Of rows that it inserts, the transaction as a whole
+ * must have said so; for others there must be an entry in the in-flight table
+ * of who does it, since plain DML on old rows announces nothing.
  */
-static void
-note_busy(QueueScan *scan)
+static bool
+is_announced(QueueScan *scan)
 {
 	MessageKey	key;
 	InflightEntry entry;
 
-	scan->nbusy++;
-	read_row(&scan->row);
+	if (scan->row.state == ROW_COMING)
+		return MUTANT(UNREGISTERED_DROPPED) ||
+			queue_xact_will_announce(scan->dirty.xmin);
 	queue_message_key(&key, RelationGetRelid(scan->rel), scan->row.id);
-	if (!queue_inflight_peek(&key, &entry) ||
-		(entry.state != INFLIGHT_TAKEN && !entry.is_step &&
-		 !entry.is_settling))
-		scan->saw_unannounced = true;
+	return queue_inflight_peek(&key, &entry) &&
+		(entry.state == INFLIGHT_TAKEN || entry.is_step || entry.is_settling);
 }
 
 void
 queue_scan_end(QueueScan *scan)
 {
-	index_endscan(scan->scan);
+	if (scan->scan != NULL)
+		index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->row.slot);
 	index_close(scan->index, AccessShareLock);
 	pfree(scan);
@@ -249,6 +321,8 @@ queue_row_fetch(Relation rel, MessageRow *row)
 	if (!table_tuple_fetch_row_version(rel, &tid, &dirty, row->slot))
 		return ROW_GONE;
 	state = row_state(row, &dirty);
+	if (state == ROW_COMING)
+		state = ROW_GONE;
 	read_row(row);
 	if (row->id != id)
 	{
@@ -273,10 +347,19 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 	int			pass;
 	int			priority;
 
-	/* the table may have become shorter since the hint was taken */
-	if (ItemPointerIsValid(&row->tid) &&
-		ItemPointerGetBlockNumber(&row->tid) < RelationGetNumberOfBlocks(rel))
-		state = queue_row_fetch(rel, row);
+	/*
+	 * The table may have become shorter since the hint was taken, though not
+	 * while we hold a lock on it.
+	 */
+	if (ItemPointerIsValid(&row->tid))
+	{
+		BlockNumber block = ItemPointerGetBlockNumber(&row->tid);
+
+		if (block >= row->nblocks)
+			row->nblocks = RelationGetNumberOfBlocks(rel);
+		if (block < row->nblocks)
+			state = queue_row_fetch(rel, row);
+	}
 	if (state != ROW_GONE)
 		return state;
 
@@ -311,7 +394,11 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 	index_rescan(scan, keys, 2, NULL, 0);
 	while (state == ROW_GONE &&
 		   index_getnext_slot(scan, ForwardScanDirection, row->slot))
+	{
 		state = row_state(row, &dirty);
+		if (state == ROW_COMING)
+			state = ROW_GONE;
+	}
 	if (state != ROW_GONE)
 		read_row(row);
 	index_endscan(scan);
@@ -447,18 +534,31 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
  * ----------------------------------------------------------------
  */
 
-/* The values given must live until queue_insert_end(). */
+/*
+ * The values given must live until queue_insert_end().
+ *
+ * With no index but the primary key, which is the usual case, its entries are
+ * inserted directly; the executor's machinery costs more than they do.
+ */
 QueueInsert *
 queue_insert_begin(Relation rel)
 {
 	QueueInsert *insert = palloc0(sizeof(QueueInsert));
+	List	   *indexes = RelationGetIndexList(rel);
 
 	insert->rel = rel;
-	insert->estate = CreateExecutorState();
-	insert->info = makeNode(ResultRelInfo);
-	InitResultRelInfo(insert->info, rel, 0, NULL, 0);
-	ExecOpenIndices(insert->info, false);
-	insert->slots = palloc0(INSERT_ROWS * sizeof(TupleTableSlot *));
+	if (list_length(indexes) == 1)
+		insert->pkey = index_open(linitial_oid(indexes), RowExclusiveLock);
+	else
+	{
+		insert->estate = CreateExecutorState();
+		insert->info = makeNode(ResultRelInfo);
+		InitResultRelInfo(insert->info, rel, 0, NULL, 0);
+		ExecOpenIndices(insert->info, false);
+	}
+	list_free(indexes);
+	insert->room = 1;
+	insert->slots = palloc(sizeof(TupleTableSlot *));
 	return insert;
 }
 
@@ -472,6 +572,12 @@ queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
 	if (MUTANT_SOMETIMES(PHANTOM, 1000))
 		queue_mutant_change(&values[Anum_message_payload - 1],
 							"{\"v\": \"nobody.1\"}");
+	if (insert->nslots == insert->room)
+	{
+		insert->room = Min(insert->room * 16, INSERT_ROWS);
+		insert->slots = repalloc(insert->slots,
+								 insert->room * sizeof(TupleTableSlot *));
+	}
 	if (insert->nslots == insert->nmade)
 		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
 	slot = insert->slots[insert->nslots++];
@@ -505,12 +611,33 @@ flush_insert(QueueInsert *insert)
 	{
 		if (MUTANT_SOMETIMES(INDEX_ENTRY_LOST, 1000))
 			continue;
-		ResetPerTupleExprContext(insert->estate);
-		ExecInsertIndexTuples(insert->info, insert->slots[i], insert->estate,
-							  false, false, NULL, NIL, false);
+		if (insert->pkey)
+			insert_key(insert, insert->slots[i]);
+		else
+		{
+			ResetPerTupleExprContext(insert->estate);
+			ExecInsertIndexTuples(insert->info, insert->slots[i],
+								  insert->estate, false, false, NULL, NIL,
+								  false);
+		}
 	}
 	insert->nslots = 0;
 	insert->nbytes = 0;
+}
+
+/* The entry of the primary key, (priority, id) */
+static void
+insert_key(QueueInsert *insert, TupleTableSlot *slot)
+{
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	slot_getsomeattrs(slot, Anum_message_priority);
+	values[0] = slot->tts_values[Anum_message_priority - 1];
+	values[1] = slot->tts_values[Anum_message_id - 1];
+	(void) index_insert(insert->pkey, values, nulls, &slot->tts_tid,
+						insert->rel, UNIQUE_CHECK_YES,
+						false /* indexUnchanged */ , NULL);
 }
 
 void
@@ -521,47 +648,15 @@ queue_insert_end(QueueInsert *insert)
 	flush_insert(insert);
 	for (i = 0; i < insert->nmade; i++)
 		ExecDropSingleTupleTableSlot(insert->slots[i]);
-	ExecCloseIndices(insert->info);
-	FreeExecutorState(insert->estate);
+	if (insert->pkey)
+		index_close(insert->pkey, NoLock);
+	else
+	{
+		ExecCloseIndices(insert->info);
+		FreeExecutorState(insert->estate);
+	}
 	pfree(insert->slots);
 	pfree(insert);
-}
-
-/* ----------------------------------------------------------------
- *		Ids
- * ----------------------------------------------------------------
- */
-
-/* The right to enqueue is INSERT on the table; the sequence is part of it. */
-int64
-queue_next_id(QueueDef *def)
-{
-	return nextval_internal(def->sequence, false);
-}
-
-/*
- * Move the allocator beyond an id that the owner gave.  Those who move it
- * exclude each other by a lock held for a moment.  Those who only draw ids do
- * not take it, so near ids are reached by drawing, which cannot go backwards;
- * for setval() to do that, others would have to draw NEAR_IDS ids between the
- * two calls.
- */
-void
-queue_advance_id(QueueDef *def, int64 id)
-{
-	int64		next;
-
-	LockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
-					   ExclusiveLock);
-	do
-	{
-		next = nextval_internal(def->sequence, false);
-	} while (next < id && id - next < NEAR_IDS);
-	if (next < id)
-		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(def->sequence),
-							Int64GetDatum(id));
-	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
-						 ExclusiveLock);
 }
 
 /* ----------------------------------------------------------------

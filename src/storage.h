@@ -14,6 +14,7 @@
 #include "utils/snapshot.h"
 
 #include "catalog.h"
+#include "ranges.h"
 
 /* What a row is at this moment, by the status of transactions */
 typedef enum RowState
@@ -22,6 +23,8 @@ typedef enum RowState
 	ROW_GONE,					/* not there (any more) */
 	ROW_BUSY,					/* another transaction in progress deletes or
 								 * updates it */
+	ROW_COMING,					/* another transaction in progress inserts
+								 * it, or this version of it */
 	ROW_OWN						/* inserted or updated by this transaction */
 } RowState;
 
@@ -36,6 +39,7 @@ typedef struct MessageRow
 	TimestampTz enqueued_at;
 	TimestampTz visible_at;		/* 0: at once */
 	RowState	state;			/* as a scan found it */
+	BlockNumber nblocks;		/* the table had, when that was asked last */
 } MessageRow;
 
 /* A pass over the live rows of a queue, in order of priority and id */
@@ -45,15 +49,25 @@ typedef struct QueueScan
 	Relation	index;
 	IndexScanDesc scan;
 	SnapshotData dirty;
-	int			priority;		/* the one being scanned */
+	int			priority;		/* the one being scanned; -1: the end */
+	bool		is_range;		/* one range, not all priorities */
 	bool		wants_own;		/* return ROW_OWN rows too */
 	bool		wants_busy;		/* return ROW_BUSY rows too */
+	bool		wants_unannounced;	/* return ROW_BUSY and ROW_COMING if nobody
+									 * may say when that ends */
 	int64		nbusy;			/* rows that were ROW_BUSY */
-	bool		saw_unannounced;	/* ... and nobody may say when it ends */
 	MessageRow	row;
 } QueueScan;
 
 extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
+
+/* Go over these messages only, from now on */
+extern void queue_scan_range(QueueScan *scan, const QueueRange *range);
+
+/* The first id of a range that the index has an entry of, dead or alive; one
+ * beyond the range, if there is none */
+extern int64 queue_scan_probe(QueueScan *scan, const QueueRange *range);
+
 extern MessageRow *queue_scan_next(QueueScan *scan);
 extern void queue_scan_end(QueueScan *scan);
 
@@ -88,12 +102,6 @@ extern void queue_insert_end(QueueInsert *insert);
 extern void queue_count_messages(Relation rel, QueueDef *def, int64 *ready,
 								 int64 *leased, int64 *delayed,
 								 int64 *exhausted);
-
-/* The next id from the queue's sequence */
-extern int64 queue_next_id(QueueDef *def);
-
-/* Move the allocator beyond an id that was given */
-extern void queue_advance_id(QueueDef *def, int64 id);
 
 /* A row to be found or fetched: an empty slot, which the caller drops */
 extern MessageRow *queue_row_make(Relation rel);

@@ -17,6 +17,7 @@
  *	- leases past their deadline are ended, and waiters told, even if nobody
  *	  looks at the queue
  *	- ends of prepared transactions that no hook has seen are noticed
+ *	- messages that the cover has lost, if that should happen, are found
  *
  * A round looks through the in-flight table once, under its locks, and notes
  * what is to be done in arrays made before; then it does that in a few short
@@ -43,6 +44,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "heal.h"
 #include "inflight.h"
 #include "lease.h"
 #include "message.h"
@@ -61,6 +63,15 @@
 
 /* a failed message is counted when it has lain unclaimed for this long */
 #define COUNT_DELAY			USECS_PER_SEC
+
+/*
+ * Rows that are gone over to see that none is hidden, in this time; but no more
+ * than this share of the time, 1 in n, is spent on it.  Dead rows that an old
+ * snapshot keeps are the slowest.
+ */
+#define HEAL_ROWS			100000
+#define HEAL_INTERVAL		USECS_PER_SEC
+#define HEAL_SHARE			20
 
 /* after an error */
 #define RETRY_DELAY			(10 * USECS_PER_SEC)
@@ -118,6 +129,7 @@ static void step_queue(Round *round, const MessageKey *keys, int nkeys);
 static void step_message(Round *round, Relation rel, QueueDef *def,
 						 const MessageKey *key);
 static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
+static void heal(Round *round);
 static void begin_transaction(const char *activity);
 static void commit_transaction(void);
 static void report_error(bool is_quiet, bool *is_locked);
@@ -155,6 +167,7 @@ queue_sweep(void)
 		take_steps(round);
 	}
 	compact_leases(round);
+	heal(round);
 	next = round->next;
 	pfree(round);
 	return next;
@@ -311,7 +324,7 @@ add_key(Round *round, MessageKey *keys, int *n, const MessageKey *key)
  * ----------------------------------------------------------------
  */
 
-/* End the leases that have run out, and wake who waits. */
+/* End the leases that have run out, which wakes who waits. */
 static void
 end_expired(Round *round)
 {
@@ -319,12 +332,9 @@ end_expired(Round *round)
 
 	for (i = 0; i < round->nexpired; i++)
 	{
-		if (!queue_inflight_expire(&round->expired[i], round->now))
-			continue;
-		queue_waiter_wake(&round->expired[i].relid, 1);
-
-		/* look again: it may be at its limit, or durable */
-		round->next = round->now;
+		/* look again if it was: it may be at its limit, or durable */
+		if (queue_inflight_expire(&round->expired[i], round->now))
+			round->next = round->now;
 	}
 }
 
@@ -524,7 +534,6 @@ step_queue(Round *round, const MessageKey *keys, int nkeys)
 	for (i = 0; i < nkeys; i++)
 		step_message(round, rel, def, &keys[i]);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
-	queue_xact_note_queue(relid);
 	table_close(rel, NoLock);
 }
 
@@ -578,7 +587,7 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 	/* somebody else is changing the row: come back later */
 	if (!done)
 	{
-		queue_inflight_unclaim(entry);
+		queue_inflight_unclaim_step(entry);
 		queue_xact_pop(hold);
 		queue_inflight_postpone(key, round->now + LOCKED_RETRY_DELAY);
 		round->next = Min(round->next, round->now + LOCKED_RETRY_DELAY);
@@ -594,11 +603,56 @@ claim_step(Round *round, const MessageKey *key, Hold **hold)
 	TimestampTz due = TIMESTAMP_INFINITY;
 
 	queue_xact_reserve();
-	if (queue_inflight_claim(key, round->now, true, &entry, &failures,
-							 &due) != CLAIM_OK)
+	if (queue_inflight_claim(key, NULL, -1, round->now, true, &entry,
+							 &failures, &due) != CLAIM_OK)
 		return false;
 	*hold = queue_xact_push(HOLD_STEP, key, entry);
 	return true;
+}
+
+/* ----------------------------------------------------------------
+ *		The safety net
+ * ----------------------------------------------------------------
+ */
+
+/* Go over queues that have changed, now and then, as far as it may go. */
+static void
+heal(Round *round)
+{
+	static TimestampTz heal_at = 0;
+	TimestampTz begin = GetCurrentTimestamp();
+	int			budget = HEAL_ROWS;
+	volatile bool is_more = queue_heal_is_needed();
+
+	if (is_more && heal_at <= round->now)
+	{
+		while (is_more && budget > 0 && !queue_worker_must_leave())
+		{
+			PG_TRY();
+			{
+				begin_transaction("looking after queues");
+				PushActiveSnapshot(GetTransactionSnapshot());
+				is_more = queue_heal(&budget);
+				PopActiveSnapshot();
+				commit_transaction();
+			}
+			PG_CATCH();
+			{
+				bool		is_locked;
+
+				report_error(false, &is_locked);
+				begin = GetCurrentTimestamp() - RETRY_DELAY / HEAL_SHARE;
+				queue_heal_skip();
+				is_more = false;
+			}
+			PG_END_TRY();
+		}
+		heal_at = begin + Max(HEAL_INTERVAL, HEAL_SHARE *
+							  (GetCurrentTimestamp() - begin));
+		is_more = queue_heal_is_needed();
+	}
+	if (is_more)
+		round->next = Min(round->next, heal_at);
 }
 
 /* ----------------------------------------------------------------

@@ -26,6 +26,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "ids.h"
 #include "message.h"
 #include "queue.h"
 #include "xact.h"
@@ -35,6 +36,8 @@ PG_FUNCTION_INFO_V1(queue_before_update);
 
 static TriggerData *check_trigger(FunctionCallInfo fcinfo, const char *name,
 								  bool is_update);
+static void note_new_version(Relation rel, Datum *old_values,
+							 Datum *new_values);
 static bool is_replica_role(void);
 pg_noreturn static void refuse_column(Relation rel, int attnum);
 static void check_values(Datum *values, bool *nulls);
@@ -49,6 +52,7 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	Datum		values[Natts_message];
 	bool		nulls[Natts_message];
 	bool		has_id;
+	int64		id;
 
 	/* values are read by position, and anybody may create this trigger */
 	queue_check_shape(rel, def);
@@ -82,16 +86,23 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	}
 
 	if (has_id)
-		queue_advance_id(def, DatumGetInt64(values[Anum_message_id - 1]));
+	{
+		id = DatumGetInt64(values[Anum_message_id - 1]);
+		queue_advance_id(def, id);
+	}
 	else
-		set_default(values, nulls, Anum_message_id,
-					Int64GetDatum(queue_next_id(def)));
+	{
+		queue_next_ids(def, 1, &id);
+		set_default(values, nulls, Anum_message_id, Int64GetDatum(id));
+	}
 	set_default(values, nulls, Anum_message_priority,
 				Int16GetDatum(QUEUE_DEFAULT_PRIORITY));
 	set_default(values, nulls, Anum_message_attempts, Int16GetDatum(0));
 	set_default(values, nulls, Anum_message_enqueued_at,
 				TimestampTzGetDatum(GetCurrentTimestamp()));
-	queue_xact_note_queue(RelationGetRelid(rel));
+	queue_xact_note_sent(RelationGetRelid(rel),
+						 DatumGetInt16(values[Anum_message_priority - 1]),
+						 id, id);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),
 										   values, nulls));
 }
@@ -113,14 +124,12 @@ queue_before_update(PG_FUNCTION_ARGS)
 	int			i;
 	int			j;
 
-	/* the new version is announced: one that was free is looked for again */
-	queue_xact_note_queue(RelationGetRelid(rel));
-	if (is_replica_role())
-		return PointerGetDatum(trigdata->tg_newtuple);
 	queue_check_shape(rel, queue_def(rel));
-
 	heap_deform_tuple(trigdata->tg_trigtuple, desc, old_values, old_nulls);
 	heap_deform_tuple(trigdata->tg_newtuple, desc, new_values, new_nulls);
+	note_new_version(rel, old_values, new_values);
+	if (is_replica_role())
+		return PointerGetDatum(trigdata->tg_newtuple);
 	for (i = 0; i < Natts_message; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
@@ -137,6 +146,24 @@ queue_before_update(PG_FUNCTION_ARGS)
 	}
 	check_values(new_values, new_nulls);
 	return PointerGetDatum(trigdata->tg_newtuple);
+}
+
+/*
+ * The new version is announced, for who has seen this one changing passes it
+ * by.  Its place in the order may be another, and who holds the message now,
+ * or has a failure of it noted, knows the old one.
+ */
+static void
+note_new_version(Relation rel, Datum *old_values, Datum *new_values)
+{
+	int64		id = DatumGetInt64(new_values[Anum_message_id - 1]);
+	int			priority = DatumGetInt16(new_values[Anum_message_priority - 1]);
+
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		return;					/* nobody will ever find it */
+	if (DatumGetInt16(old_values[Anum_message_priority - 1]) != priority)
+		queue_cover_priorities_vary(RelationGetRelid(rel));
+	queue_xact_note_sent(RelationGetRelid(rel), priority, id, id);
 }
 
 /* Called as it is meant to be?  What the trigger was given. */

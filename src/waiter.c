@@ -3,29 +3,40 @@
  * waiter.c
  *		Sessions that sleep until a queue may have a message for them.
  *
- * Each backend has one place in shared memory, found by its proc number; a
- * compact list says which places are in use.  A committing transaction walks
- * that list and sets the latches of those who wait for a queue it touched.
- * Waking is a hint: whoever wakes looks at the table again, and one wake-up
- * too many costs a look.
+ * Each backend has one place in shared memory, found by its proc number, with
+ * a node for each queue that it waits for; the nodes are linked into lists,
+ * one a queue (state.c).  Who makes messages available takes as many waiters
+ * off the list, from its head, and sets their latches: one a message, so that
+ * a thousand waiters do not run for one.  Who waits for more queues than there
+ * are nodes, or for one that has no state, is in a list of his own, and is
+ * woken by whatever happens in his database.
  *
- * None is lost, because a waiter first enters the list, then takes a snapshot
- * and looks, then sleeps; and a transaction first leaves the process array,
- * sends its invalidations and releases its locks, then walks the list.  Either
- * the look sees what it did, or it sees the waiter.
+ * No wake-up is lost:
  *
- * The latch alone would not do: a look may wait for a lock or for I/O, which
- * resets the latch.  So a flag in the place remembers the wake-up.
+ * - A waiter first enters the list, then takes a snapshot and looks, then
+ *	 sleeps.  A transaction first leaves the process array and adds to the
+ *	 cover, sends its invalidations and releases its locks, then takes waiters
+ *	 off the list.  Either the look sees the message, or the transaction sees
+ *	 the waiter.
  *
- * What needs no transaction to become available (the end of a lease, a delay)
- * is told by the look itself: it returns when the next message is due, and
- * nobody sleeps longer than that.
+ * - Who was woken and leaves without a look (cancelled, timed out, gone) wakes
+ *	 the next one in his place.  So does who leaves while there is more in the
+ *	 cover than he has taken, and who has looked but takes nothing (wait()).
  *
- * If a waiting process dies, its exit takes it off the list; if it is killed,
+ * - The latch alone would not do: a look may wait for a lock or for I/O, which
+ *	 resets the latch.  So a flag in the place remembers the wake-up.
+ *
+ * What becomes available by the passing of time (the end of a lease, a delay)
+ * needs somebody awake at that time.  One waiter a queue, its guardian, sleeps
+ * no longer than until then; the others rely on him.  When something is due
+ * earlier than he knows of, he is woken to reckon anew; when he leaves, another
+ * is woken and takes his place.
+ *
+ * If a waiting process dies, its exit takes it off the lists; if it is killed,
  * shared memory starts anew with everything else.
  *
- * Lock: one LWLock, held while the list is walked or changed, nothing below
- * it but setting latches.
+ * Locks: that of a queue's state, for its list and the nodes in it; the list
+ * of those who wait for any queue has an LWLock, the last in every order.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,6 +49,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "waiter.h"
@@ -48,37 +60,56 @@
 /* longest sleep at one go, so that the timeout fits an int */
 #define MAX_SLEEP_MS		(3600L * 1000L)
 
+#define NO_PROC				(-1)
+
+/* One process in the list of one queue */
+typedef struct WaitNode
+{
+	dlist_node	link;
+	int			procno;
+	Oid			relid;
+	QueueState *state;			/* whose list it is, or was, in */
+	bool		is_linked;
+	bool		was_woken;		/* taken off the list, and has not looked
+								 * since */
+	uint64		number;			/* windows taken out before we fell asleep;
+								 * while we look: any number */
+} WaitNode;
+
 typedef struct Waiter
 {
+	dlist_node	any_link;
 	Oid			dbid;
-	int			place;			/* in the list */
-	bool		is_woken;		/* since the last sleep */
-	int			nrelids;		/* 0: any */
-	Oid			relids[MAX_WAITED_QUEUES];
+	bool		waits_for_any;
+	volatile bool is_woken;		/* since the last sleep */
+	int			nnodes;
+	WaitNode	nodes[MAX_WAITED_QUEUES];
 } Waiter;
 
 typedef struct WaiterShared
 {
-	pg_atomic_uint32 nwaiters;
-	int		   *list;			/* proc numbers of those who wait */
-	Waiter	   *waiters;		/* by proc number */
+	pg_atomic_uint32 nany;
+	dlist_head	any;			/* who wait for any queue */
+	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER]; /* by proc number */
 } WaiterShared;
 
 static WaiterShared *shared = NULL;
-static LWLock *lock = NULL;
-static bool is_waiting = false;
+static LWLock *any_lock = NULL;
+static Waiter *me = NULL;		/* NULL: not waiting */
 static bool exit_registered = false;
 static uint32 wait_event = 0;
 
+static void enter_any(void);
+static bool link_node(WaitNode *node);
+static void leave_node(WaitNode *node);
+static TimestampTz watch(WaitNode *node);
 static void leave_at_exit(int code, Datum arg);
 
 Size
 queue_waiter_shmem_size(void)
 {
-	Size		size = MAXALIGN(sizeof(WaiterShared));
-
-	size = add_size(size, MAXALIGN(mul_size(MaxBackends, sizeof(int))));
-	return add_size(size, mul_size(MaxBackends, sizeof(Waiter)));
+	return add_size(offsetof(WaiterShared, waiters),
+					mul_size(MaxBackends, sizeof(Waiter)));
 }
 
 /* Called with AddinShmemInitLock held. */
@@ -90,58 +121,161 @@ queue_waiter_shmem_init(void)
 	shared = ShmemInitStruct("queue waiters", queue_waiter_shmem_size(), &found);
 	if (!found)
 	{
-		char	   *p = (char *) shared;
-
 		memset(shared, 0, queue_waiter_shmem_size());
-		pg_atomic_init_u32(&shared->nwaiters, 0);
-		p += MAXALIGN(sizeof(WaiterShared));
-		shared->list = (int *) p;
-		p += MAXALIGN(MaxBackends * sizeof(int));
-		shared->waiters = (Waiter *) p;
+		pg_atomic_init_u32(&shared->nany, 0);
+		dlist_init(&shared->any);
 	}
-	lock = &GetNamedLWLockTranche("queue_waiter")->lock;
+	any_lock = &GetNamedLWLockTranche("queue_waiter")->lock;
 }
+
+/* Who still waits for an earlier queue in this place stays in the list. */
+void
+queue_waiter_init_state(QueueState *state)
+{
+	if (state->waiters.head.next == NULL)
+		dlist_init(&state->waiters);
+	state->guardian = NO_PROC;
+	state->guarded_until = TIMESTAMP_INFINITY;
+}
+
+/* ----------------------------------------------------------------
+ *		The sleeper
+ * ----------------------------------------------------------------
+ */
 
 void
 queue_waiter_enter(const Oid *relids, int nrelids)
 {
-	Waiter	   *me = &shared->waiters[MyProcNumber];
+	int			i;
 
 	if (!exit_registered)
 	{
 		before_shmem_exit(leave_at_exit, (Datum) 0);
 		exit_registered = true;
 	}
-	queue_waiter_leave();
+	if (me == NULL)
+	{
+		me = &shared->waiters[MyProcNumber];
+		me->dbid = MyDatabaseId;
+		me->is_woken = false;
+		me->waits_for_any = nrelids > MAX_WAITED_QUEUES;
+		me->nnodes = me->waits_for_any ? 0 : nrelids;
+		for (i = 0; i < me->nnodes; i++)
+		{
+			WaitNode   *node = &me->nodes[i];
 
-	LWLockAcquire(lock, LW_EXCLUSIVE);
-	me->dbid = MyDatabaseId;
-	me->is_woken = false;
-	me->nrelids = nrelids <= MAX_WAITED_QUEUES ? nrelids : 0;
-	memcpy(me->relids, relids, me->nrelids * sizeof(Oid));
-	me->place = pg_atomic_read_u32(&shared->nwaiters);
-	shared->list[me->place] = MyProcNumber;
-	pg_atomic_fetch_add_u32(&shared->nwaiters, 1);
-	is_waiting = true;
-	LWLockRelease(lock);
+			node->procno = MyProcNumber;
+			node->relid = relids[i];
+			node->state = queue_state_find(relids[i], true);
+			node->is_linked = false;
+			node->was_woken = false;
+		}
+		if (me->waits_for_any)
+			enter_any();
+	}
+	for (i = 0; i < me->nnodes; i++)
+		if (!link_node(&me->nodes[i]) && !me->waits_for_any)
+			enter_any();
+}
+
+/* Into the list of those who are woken by whatever happens */
+static void
+enter_any(void)
+{
+	LWLockAcquire(any_lock, LW_EXCLUSIVE);
+	dlist_push_tail(&shared->any, &me->any_link);
+	me->waits_for_any = true;
+	pg_atomic_fetch_add_u32(&shared->nany, 1);
+	LWLockRelease(any_lock);
+}
+
+/* Into the list of a queue; false if that has no state. */
+static bool
+link_node(WaitNode *node)
+{
+	QueueState *state = node->state;
+	bool		is_same;
+
+	if (state == NULL)
+		return false;
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	if (!node->is_linked)
+		dlist_push_tail(&state->waiters, &node->link);
+	node->is_linked = true;
+	node->was_woken = false;
+	node->number = PG_UINT64_MAX;
+
+	/* its place may be another queue's by now */
+	is_same = state->relid == node->relid && state->dbid == MyDatabaseId;
+	LWLockRelease(state->lock);
+	return is_same;
 }
 
 void
 queue_waiter_leave(void)
 {
-	Waiter	   *me;
-	int			last;
+	int			i;
 
-	if (!is_waiting)
+	if (me == NULL)
 		return;
-	me = &shared->waiters[MyProcNumber];
-	LWLockAcquire(lock, LW_EXCLUSIVE);
-	last = shared->list[pg_atomic_read_u32(&shared->nwaiters) - 1];
-	shared->list[me->place] = last;
-	shared->waiters[last].place = me->place;
-	pg_atomic_fetch_sub_u32(&shared->nwaiters, 1);
-	is_waiting = false;
-	LWLockRelease(lock);
+	for (i = 0; i < me->nnodes; i++)
+		if (me->nodes[i].state != NULL)
+			leave_node(&me->nodes[i]);
+	if (me->waits_for_any)
+	{
+		LWLockAcquire(any_lock, LW_EXCLUSIVE);
+		dlist_delete(&me->any_link);
+		me->waits_for_any = false;
+		pg_atomic_fetch_sub_u32(&shared->nany, 1);
+		LWLockRelease(any_lock);
+	}
+	me = NULL;
+}
+
+/* Off the list of a queue; whoever relied on us is told. */
+static void
+leave_node(WaitNode *node)
+{
+	QueueState *state = node->state;
+	WakeList	wakes;
+	bool		passes_on = false;
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	queue_waiter_start_wakes(&wakes, state->dbid);
+	if (node->is_linked)
+		dlist_delete(&node->link);
+	passes_on = node->was_woken || state->cover.nranges > 0;
+	node->is_linked = false;
+	if (state->guardian == MyProcNumber)
+	{
+		state->guardian = NO_PROC;
+		state->guarded_until = TIMESTAMP_INFINITY;
+	}
+	passes_on |= state->first_due < state->guarded_until;
+	if (passes_on)
+		(void) queue_waiter_pick(state, 1, 0, &wakes);
+	LWLockRelease(state->lock);
+	queue_waiter_set_latches(&wakes);
+}
+
+void
+queue_waiter_pass_on(void)
+{
+	int			i;
+
+	for (i = 0; i < me->nnodes; i++)
+	{
+		WaitNode   *node = &me->nodes[i];
+
+		if (node->state == NULL)
+			continue;
+		LWLockAcquire(node->state->lock, LW_EXCLUSIVE);
+		if (node->is_linked)
+			dlist_delete(&node->link);
+		node->is_linked = false;
+		node->was_woken = true;
+		LWLockRelease(node->state->lock);
+	}
 }
 
 /* A process that ends takes itself off the list. */
@@ -152,23 +286,29 @@ leave_at_exit(int code, Datum arg)
 }
 
 void
-queue_waiter_sleep(TimestampTz until)
+queue_waiter_sleep(TimestampTz until, TimestampTz due)
 {
-	volatile bool *is_woken = &shared->waiters[MyProcNumber].is_woken;
-	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-													 until);
+	long		ms;
+	int			i;
+
+	for (i = 0; i < me->nnodes; i++)
+		if (me->nodes[i].state != NULL)
+			until = Min(until, watch(&me->nodes[i]));
+	if (me->waits_for_any)
+		until = Min(until, due);
+	ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("QueueWait");
 
 	/* a catalog snapshot would hold the horizon back as any other does */
 	InvalidateCatalogSnapshot();
-	if (ms > 0 && !*is_woken)
+	if (ms > 0 && !me->is_woken)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(ms, MAX_SLEEP_MS), wait_event);
 	ResetLatch(MyLatch);
-	*is_woken = false;
+	me->is_woken = false;
 	pg_memory_barrier();
 	CHECK_FOR_INTERRUPTS();
 
@@ -179,41 +319,128 @@ queue_waiter_sleep(TimestampTz until)
 				 errmsg("connection to client lost")));
 }
 
-void
-queue_waiter_wake(const Oid *relids, int nrelids)
+/*
+ * A look has found nothing, and we are about to sleep: until when at most, if
+ * it is for us to wake when something is due?
+ */
+static TimestampTz
+watch(WaitNode *node)
 {
-	uint32		n;
-	uint32		i;
+	QueueState *state = node->state;
+	TimestampTz due;
 
-	/* pairs with the fetch_add in enter: see the banner */
-	pg_memory_barrier();
-	if (pg_atomic_read_u32(&shared->nwaiters) == 0)
-		return;
-
-	LWLockAcquire(lock, LW_SHARED);
-	n = pg_atomic_read_u32(&shared->nwaiters);
-	for (i = 0; i < n; i++)
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	node->number = state->nremoved;
+	due = state->first_due;
+	if (state->guardian == MyProcNumber || due < state->guarded_until)
 	{
-		Waiter	   *waiter = &shared->waiters[shared->list[i]];
-		bool		wakes = waiter->nrelids == 0 || relids == NULL;
-		int			j;
-		int			k;
-
-		if (waiter->dbid != MyDatabaseId)
-			continue;
-		for (j = 0; !wakes && j < waiter->nrelids; j++)
-			for (k = 0; !wakes && k < nrelids; k++)
-				wakes = waiter->relids[j] == relids[k];
-		if (!wakes)
-			continue;
-		waiter->is_woken = true;
-		SetLatch(&GetPGProcByNumber(shared->list[i])->procLatch);
+		state->guardian = due < TIMESTAMP_INFINITY ? MyProcNumber : NO_PROC;
+		state->guarded_until = due;
 	}
-	LWLockRelease(lock);
+	else
+		due = TIMESTAMP_INFINITY;
+	LWLockRelease(state->lock);
+	return due;
+}
+
+/* ----------------------------------------------------------------
+ *		The waker
+ * ----------------------------------------------------------------
+ */
+
+void
+queue_waiter_start_wakes(WakeList *wakes, Oid dbid)
+{
+	wakes->dbid = dbid;
+	wakes->wakes_anyone = false;
+	wakes->n = 0;
+}
+
+bool
+queue_waiter_pick(QueueState *state, int n, uint64 number, WakeList *wakes)
+{
+	dlist_mutable_iter iter;
+
+	if (n <= 0)
+		return false;
+	wakes->wakes_anyone = true;
+	dlist_foreach_modify(iter, &state->waiters)
+	{
+		WaitNode   *node = dlist_container(WaitNode, link, iter.cur);
+
+		if (node->number < number)
+			continue;
+		if (n <= 0)
+			return false;
+		if (wakes->n == MAX_WAKES)
+			return true;
+		dlist_delete(&node->link);
+		node->is_linked = false;
+		node->was_woken = true;
+		shared->waiters[node->procno].is_woken = true;
+		wakes->procnos[wakes->n++] = node->procno;
+		n--;
+	}
+	return false;
 }
 
 void
-queue_waiter_wake_all(void)
+queue_waiter_pick_guardian(QueueState *state, WakeList *wakes)
 {
-	queue_waiter_wake(NULL, 0);
+	if (state->first_due >= state->guarded_until || wakes->n == MAX_WAKES)
+		return;
+	if (state->guardian == NO_PROC)
+		(void) queue_waiter_pick(state, 1, 0, wakes);
+	else
+	{
+		shared->waiters[state->guardian].is_woken = true;
+		wakes->procnos[wakes->n++] = state->guardian;
+	}
+	wakes->wakes_anyone = true;
+}
+
+void
+queue_waiter_wake_anyone(WakeList *wakes)
+{
+	wakes->wakes_anyone = true;
+	queue_waiter_set_latches(wakes);
+}
+
+void
+queue_waiter_set_latches(WakeList *wakes)
+{
+	dlist_iter	iter;
+	int			i;
+
+	for (i = 0; i < wakes->n; i++)
+		SetLatch(&GetPGProcByNumber(wakes->procnos[i])->procLatch);
+
+	/* pairs with the fetch_add in enter_any() */
+	pg_memory_barrier();
+	if (!wakes->wakes_anyone || pg_atomic_read_u32(&shared->nany) == 0)
+		return;
+	LWLockAcquire(any_lock, LW_SHARED);
+	dlist_foreach(iter, &shared->any)
+	{
+		Waiter	   *waiter = dlist_container(Waiter, any_link, iter.cur);
+
+		if (waiter->dbid != wakes->dbid)
+			continue;
+		waiter->is_woken = true;
+		SetLatch(&GetPGProcByNumber(waiter - shared->waiters)->procLatch);
+	}
+	LWLockRelease(any_lock);
+}
+
+int
+queue_waiter_count(QueueState *state)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	LWLockAcquire(state->lock, LW_SHARED);
+	dlist_foreach(iter, &state->waiters)
+		n++;
+	LWLockRelease(state->lock);
+	return n;
 }

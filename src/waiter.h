@@ -8,25 +8,58 @@
 #ifndef QUEUE_WAITER_H
 #define QUEUE_WAITER_H
 
-#include "utils/timestamp.h"
+#include "state.h"
+
+/* at one go; more is done in several */
+#define MAX_WAKES	64
+
+/* Whose latches to set when all locks are released */
+typedef struct WakeList
+{
+	Oid			dbid;
+	bool		wakes_anyone;	/* those, too, who wait for any queue */
+	int			n;
+	int			procnos[MAX_WAKES];
+} WakeList;
 
 extern Size queue_waiter_shmem_size(void);
 extern void queue_waiter_shmem_init(void);
 
+/* state.c: a new queue, or one in the place of another */
+extern void queue_waiter_init_state(QueueState *state);
+
 /*
- * Enter the list.  Look at the queue after that, with a snapshot taken after
- * that, and only then sleep: whatever commits later finds us in the list.
+ * The sleeper: enter, then look at the queues, with a snapshot taken after
+ * that, then sleep, then enter again, which changes nothing but that a wake-up
+ * has been used.  Whatever becomes available behind the look finds us in the
+ * list.
  */
 extern void queue_waiter_enter(const Oid *relids, int nrelids);
 extern void queue_waiter_leave(void);	/* also from callbacks */
 
-/* Sleep until woken, at most until "until"; FATAL if the client has gone. */
-extern void queue_waiter_sleep(TimestampTz until);
+/* There is something, but we leave it to others */
+extern void queue_waiter_pass_on(void);
 
-/* Wake who waits for one of these queues.  No allocation, no error. */
-extern void queue_waiter_wake(const Oid *relids, int nrelids);
+/* Sleep until woken, or a message may be due, or "until"; "due" is when the
+ * first is, as the look has found.  FATAL if the client has gone. */
+extern void queue_waiter_sleep(TimestampTz until, TimestampTz due);
 
-/* Wake everybody who waits in this database. */
-extern void queue_waiter_wake_all(void);
+/*
+ * The waker.  Pick up to n of those who wait for a queue, whose state is
+ * locked: of those who have looked since the window of this number was taken
+ * out, or of all (0).  True if there may be more to pick.  Then release the
+ * lock and set the latches.  No allocation, no error.
+ */
+extern void queue_waiter_start_wakes(WakeList *wakes, Oid dbid);
+extern bool queue_waiter_pick(QueueState *state, int n, uint64 number,
+							  WakeList *wakes);
+extern void queue_waiter_wake_anyone(WakeList *wakes);
+extern void queue_waiter_set_latches(WakeList *wakes);
+
+/* Something is due earlier: wake who is to wake first */
+extern void queue_waiter_pick_guardian(QueueState *state, WakeList *wakes);
+
+/* Number of those who wait; for people */
+extern int	queue_waiter_count(QueueState *state);
 
 #endif							/* QUEUE_WAITER_H */

@@ -184,6 +184,7 @@ queue_worker_main(Datum arg)
 		{
 			case EXTENSION_ABSENT:
 				queue_inflight_drop(MyDatabaseId, InvalidOid);
+				queue_state_drop(MyDatabaseId, InvalidOid);
 				queue_database_set_extension(slot, false);
 				proc_exit(0);
 			case EXTENSION_PRESENT:

@@ -24,29 +24,38 @@
  *	* not after a deadlock or a serialization failure, as far as the error
  *	  is known; after a server shutdown there is no memory to count in.
  *
+ * The ids of messages that it sends are noted, too, one note a queue.  A
+ * transaction that has notes is registered in shared memory by its transaction
+ * id, before it writes its first row.  So a consumer that meets a row of it
+ * knows that its end will be announced, and can forget the row (cover.c).  It
+ * is struck off after the announcement, or when it has been passed to the
+ * registry of prepared transactions.
+ *
  * The callbacks run when the transaction has left the process array, so that
- * what they announce is visible.  They allocate nothing, look nothing up and
- * throw nothing: all that they need is in the notes and in the entries, and
- * what is announced is a fixed-size array that falls back to "everybody".
- * Waiters are woken a little later, when locks are released; only the end of a
- * subtransaction wakes them at once.
+ * what they announce is visible.  They allocate nothing, look nothing up in
+ * the catalogs and throw nothing: all that they need is in the notes and in
+ * the entries.  What was sent becomes part of the cover then; those who wait
+ * for it are woken a little later, when locks are released.
  *
- * PREPARE passes what is held to a registry in shared memory, keyed by the
- * transaction id, with room for twice as many prepared transactions as the
- * server allows.  No callback runs at COMMIT PREPARED; the ProcessUtility hook
- * looks after every such statement whether a registered transaction has ended,
- * and so does the worker, for ends that pass no hook.  If the server crashes
- * the registry is lost, and the rows are protected by their xmax as before;
- * only the count of a later ROLLBACK PREPARED is missed.  If a registry slot
- * is not to be had, it is the same.
+ * PREPARE passes what is held and noted to a registry in shared memory, keyed
+ * by the transaction id, with room for twice as many prepared transactions as
+ * the server allows; if there are more notes than a slot has room for, every
+ * message of the database may be available at its end.  No callback runs at
+ * COMMIT PREPARED; the ProcessUtility hook looks after every such statement
+ * whether a registered transaction has ended, and so does the worker, for ends
+ * that pass no hook.  If the server crashes the registry is lost, and the rows
+ * are protected by their xmax as before, and looked at again and again by
+ * consumers (cover.c); only the count of a later ROLLBACK PREPARED is missed.
+ * If a registry slot is not to be had, it is the same.
  *
- * Locks: the registry lock, then partitions of the in-flight table.  Latches
- * are set after all of them are released.
+ * Locks: the registry lock, then partitions of the in-flight table, then the
+ * state of a queue.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/subtrans.h"
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
@@ -59,13 +68,39 @@
 
 #include "compat.h"
 #include "database.h"
+#include "ids.h"
 #include "mutant.h"
 #include "queue.h"
 #include "waiter.h"
 #include "xact.h"
 
-#define MAX_NOTED_QUEUES	64
 #define FIRST_HOLDS			256
+#define FIRST_NOTES			4
+#define NOTE_ROOM			16
+#define PREPARED_NOTES		4
+
+/* What a transaction has done to one queue, for its end to announce */
+typedef struct Note
+{
+	Oid			relid;
+	QueueState *queue;			/* hint */
+	bool		is_all;			/* any message, and whoever waits */
+	int			nmessages;		/* sent: waiters to wake */
+	RangeSet	sent;
+	RangeSet	undo;			/* looked at by a transaction that writes: to
+								 * be looked at again if it rolls back */
+	QueueRange	sent_ranges[RANGE_PLACES(NOTE_ROOM)];
+	QueueRange	undo_ranges[RANGE_PLACES(NOTE_ROOM)];
+} Note;
+
+/* The same of a prepared transaction, whichever way it ends */
+typedef struct PreparedNote
+{
+	Oid			relid;
+	int			nmessages;
+	RangeSet	ids;
+	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
+} PreparedNote;
 
 /* a prepared transaction that held or announced something */
 typedef struct PreparedSlot
@@ -75,6 +110,9 @@ typedef struct PreparedSlot
 	Oid			dbid;
 	InflightEntry *entries;		/* linked by next_prepared */
 	bool		has_received;	/* entries say so with receive_slot */
+	bool		is_all;			/* it may have sent to any queue */
+	int			nnotes;
+	PreparedNote notes[PREPARED_NOTES];
 } PreparedSlot;
 
 typedef struct PreparedShared
@@ -86,15 +124,18 @@ typedef struct PreparedShared
 static PreparedShared *registry = NULL;
 static LWLock *registry_lock = NULL;
 
+/* by proc number: transaction that will announce what it sends, or Invalid */
+static volatile TransactionId *announcing = NULL;
+
 /* what this transaction holds, oldest first */
 static Hold *holds = NULL;
 static int	nholds = 0;
 static int	max_holds = 0;
 
-/* whom to wake when it ends */
-static Oid	noted[MAX_NOTED_QUEUES];
-static int	nnoted = 0;
-static bool noted_all = false;
+/* what it has to announce */
+static Note *notes = NULL;
+static int	nnotes = 0;
+static int	max_notes = 0;
 static bool noted_database = false;
 
 /* the transaction has ended: wake when its locks are released */
@@ -116,8 +157,14 @@ static void note_error_code(ErrorData *edata);
 static void undo_hold(Hold *hold, bool counts);
 static void keep_hold(Hold *hold);
 static bool failure_counts(void);
+static Note *find_note(Oid relid);
+static void register_transaction(void);
+static void announce_sent(void);
+static void undo_looks(void);
 static void wake_noted(void);
 static void reset_notes(void);
+static void note_prepared(PreparedSlot *slot);
+static void announce_prepared(PreparedSlot *slot);
 static void reset_holds(void);
 static void reserve_prepared_slot(void);
 static void pass_to_registry(void);
@@ -125,8 +172,10 @@ static void pass_to_registry(void);
 Size
 queue_xact_shmem_size(void)
 {
-	return add_size(offsetof(PreparedShared, slots),
-					mul_size(2 * max_prepared_xacts, sizeof(PreparedSlot)));
+	return add_size(add_size(offsetof(PreparedShared, slots),
+							 mul_size(2 * max_prepared_xacts,
+									  sizeof(PreparedSlot))),
+					mul_size(MaxBackends, sizeof(TransactionId)));
 }
 
 /* Called with AddinShmemInitLock held. */
@@ -144,6 +193,8 @@ queue_xact_shmem_init(void)
 		/* twice, for those that have ended and were not looked at since */
 		registry->nslots = 2 * max_prepared_xacts;
 	}
+	announcing = (TransactionId *)
+		&registry->slots[2 * max_prepared_xacts];
 	registry_lock = &GetNamedLWLockTranche("queue_prepared")->lock;
 }
 
@@ -211,20 +262,123 @@ queue_xact_pop_settled(int n)
 	nholds -= n;
 }
 
+/* The note about a queue, made if need be.  May throw. */
+static Note *
+find_note(Oid relid)
+{
+	Note	   *note;
+	int			i;
+
+	for (i = nnotes - 1; i >= 0; i--)
+		if (notes[i].relid == relid)
+			return &notes[i];
+
+	if (nnotes == max_notes)
+	{
+		int			n = max_notes == 0 ? FIRST_NOTES : 2 * max_notes;
+
+		if (notes == NULL)
+			notes = MemoryContextAlloc(TopMemoryContext, n * sizeof(Note));
+		else
+			notes = repalloc_huge(notes, (Size) n * sizeof(Note));
+		max_notes = n;
+
+		/* they have moved */
+		for (i = 0; i < nnotes; i++)
+		{
+			notes[i].sent.ranges = notes[i].sent_ranges;
+			notes[i].undo.ranges = notes[i].undo_ranges;
+		}
+	}
+	note = &notes[nnotes];
+	note->relid = relid;
+	note->queue = queue_state_find(relid, true);
+	note->is_all = false;
+	note->nmessages = 0;
+	queue_ranges_init(&note->sent, note->sent_ranges, NOTE_ROOM);
+	queue_ranges_init(&note->undo, note->undo_ranges, NOTE_ROOM);
+	nnotes++;
+	return note;
+}
+
 void
 queue_xact_note_queue(Oid relid)
 {
+	find_note(relid)->is_all = true;
+}
+
+void
+queue_xact_note_sent(Oid relid, int priority, int64 low, int64 high)
+{
+	Note	   *note;
+
+	/* nobody can ever find it: replica role is not checked */
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		return;
+	note = find_note(relid);
+	register_transaction();
+	note->nmessages += (int) Min(high - low + 1, INT_MAX / 2 - note->nmessages);
+	queue_ranges_add(&note->sent, queue_rank(priority), low, high);
+}
+
+void
+queue_xact_note_look(Oid relid, const QueueRange *window)
+{
+	Note	   *note = find_note(relid);
+
+	register_transaction();
+	queue_ranges_add(&note->undo, window->rank, window->low, window->high);
+}
+
+/* From now on, who meets a row of this transaction knows that we announce. */
+static void
+register_transaction(void)
+{
+	if (announcing[MyProcNumber] == InvalidTransactionId)
+		announcing[MyProcNumber] = GetTopTransactionId();
+}
+
+/*
+ * A consumer has seen a row of this transaction, which was in progress.  In
+ * this order, since a PREPARE passes it on in this order.
+ */
+bool
+queue_xact_will_announce(TransactionId xid)
+{
 	int			i;
 
-	if (noted_all)
-		return;
-	for (i = nnoted - 1; i >= 0; i--)
-		if (noted[i] == relid)
-			return;
-	if (nnoted < MAX_NOTED_QUEUES)
-		noted[nnoted++] = relid;
-	else
-		noted_all = true;
+	xid = SubTransGetTopmostTransaction(xid);
+	for (i = 0; i < MaxBackends; i++)
+		if (announcing[i] == xid)
+			return true;
+	pg_memory_barrier();
+	for (i = 0; i < registry->nslots; i++)
+		if (registry->slots[i].is_used && registry->slots[i].xid == xid)
+			return true;
+	return false;
+}
+
+bool
+queue_xact_is_announcing(void)
+{
+	int			i;
+
+	for (i = 0; i < MaxBackends; i++)
+	{
+		TransactionId xid = announcing[i];
+
+		if (TransactionIdIsValid(xid) && !TransactionIdIsInProgress(xid))
+			return true;
+	}
+	for (i = 0; i < registry->nslots; i++)
+	{
+		TransactionId xid = registry->slots[i].xid;
+
+		if (registry->slots[i].is_used && TransactionIdIsValid(xid) &&
+			!TransactionIdIsInProgress(xid))
+			return true;
+	}
+	return false;
 }
 
 void
@@ -275,7 +429,7 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_PREPARE:
 			/* the last moment when an error is allowed */
-			if (nholds > 0 || nnoted > 0 || noted_all)
+			if (nholds > 0 || nnotes > 0)
 				reserve_prepared_slot();
 			return;
 		case XACT_EVENT_PRE_COMMIT:
@@ -289,11 +443,14 @@ xact_callback(XactEvent event, void *arg)
 			break;
 	}
 
-	if (nholds == 0 && nnoted == 0 && !noted_all && !noted_database)
+	if (nholds == 0 && nnotes == 0 && !noted_database)
 	{
 		last_error = 0;
 		if (event == XACT_EVENT_ABORT)
+		{
 			queue_waiter_leave();
+			queue_cover_abandon();
+		}
 		return;
 	}
 
@@ -307,6 +464,7 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
+			announce_sent();
 			for (i = 0; i < nholds; i++)
 			{
 				if (holds[i].kind == HOLD_EXHAUST)
@@ -322,11 +480,12 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		default:
 			queue_waiter_leave();
+			queue_cover_abandon();
 			counts = failure_counts();
+			undo_looks();
 			reset_notes();
 			for (i = nholds - 1; i >= 0; i--)
 				undo_hold(&holds[i], counts);
-			wakes_pending = !MUTANT(ROLLBACK_SILENT);
 
 			/* a PREPARE that failed */
 			if (prepared_slot >= 0)
@@ -342,6 +501,7 @@ xact_callback(XactEvent event, void *arg)
 	nholds = nexhausted;
 	if (nholds == 0)
 		reset_holds();
+	announcing[MyProcNumber] = InvalidTransactionId;
 }
 
 /*
@@ -355,7 +515,10 @@ release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
 {
 	int			i;
 
-	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && isTopLevel && wakes_pending)
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
+		return;
+	queue_cover_tell_worker();
+	if (wakes_pending)
 	{
 		/* nor would the worker move what is exhausted by old settings only */
 		for (i = 0; i < nholds; i++)
@@ -386,18 +549,13 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			queue_waiter_leave();
+			queue_cover_abandon();
+			undo_looks();
 			while (nholds > 0 && holds[nholds - 1].subid == mySubid)
 			{
-				Hold	   *hold = &holds[nholds - 1];
-				Oid			relid = hold->key.relid;
-
 				nholds--;
-				if (MUTANT_SOMETIMES(SAVEPOINT_LEAKS, 50))
-					continue;
-				undo_hold(hold, failure_counts());
-
-				/* now, for there is no wake-up if the rest rolls back too */
-				queue_waiter_wake(&relid, 1);
+				if (!MUTANT_SOMETIMES(SAVEPOINT_LEAKS, 50))
+					undo_hold(&holds[nholds], failure_counts());
 			}
 			break;
 		case SUBXACT_EVENT_START_SUB:
@@ -416,11 +574,13 @@ undo_hold(Hold *hold, bool counts)
 	switch (hold->kind)
 	{
 		case HOLD_DROP:
-			return;
+			break;
 		case HOLD_CLAIM:
-		case HOLD_STEP:
-		case HOLD_EXHAUST:
 			queue_inflight_unclaim(hold->entry);
+			break;
+		case HOLD_EXHAUST:
+		case HOLD_STEP:
+			queue_inflight_unclaim_step(hold->entry);
 			break;
 		case HOLD_TAKE:
 			if (!MUTANT_SOMETIMES(ROLLBACK_LEAKS, 300))
@@ -429,16 +589,14 @@ undo_hold(Hold *hold, bool counts)
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_LEASE:
-			if (MUTANT(RECEIVE_NOT_UNDONE) ||
-				!queue_inflight_undo_lease(&hold->key, hold->number))
-				return;
+			if (!MUTANT(RECEIVE_NOT_UNDONE))
+				(void) queue_inflight_undo_lease(&hold->key, hold->number);
 			break;
 		case HOLD_SETTLE:
 			queue_inflight_undo_settle(hold->entry);
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 	}
-	queue_xact_note_queue(hold->key.relid);
 }
 
 /* The transaction is committed. */
@@ -472,7 +630,10 @@ keep_hold(Hold *hold)
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_DROP:
+			/* who waits is to find that out */
+			queue_cover_add_all(hold->key.dbid, hold->key.relid);
 			queue_inflight_drop(hold->key.dbid, hold->key.relid);
+			queue_state_drop(hold->key.dbid, hold->key.relid);
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 	}
@@ -492,14 +653,54 @@ failure_counts(void)
 	}
 }
 
-/* Others may see now what this transaction did. */
+/* Others can see now what this transaction has sent. */
+static void
+announce_sent(void)
+{
+	int			i;
+
+	for (i = 0; i < nnotes; i++)
+		queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
+							&notes[i].sent, 0);
+}
+
+/*
+ * A transaction that has deleted rows by other means than ours does not see
+ * them when it looks for messages.  They are back now.
+ */
+static void
+undo_looks(void)
+{
+	int			i;
+
+	for (i = 0; i < nnotes; i++)
+	{
+		/* ids may have been drawn from a sequence that has never been */
+		if (notes[i].is_all)
+			queue_forget_ids(notes[i].relid, false);
+		if (notes[i].undo.nranges > 0)
+			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
+								&notes[i].undo,
+								queue_ranges_count(&notes[i].undo, MAX_WAKES));
+	}
+}
+
+/* Those who wait for it find all in order now. */
 static void
 wake_noted(void)
 {
-	if (noted_all)
-		queue_waiter_wake_all();
-	else if (nnoted > 0 && !MUTANT_SOMETIMES(COMMIT_SILENT, 5))
-		queue_waiter_wake(noted, nnoted);
+	int			i;
+
+	for (i = 0; i < nnotes; i++)
+	{
+		RangeSet	none = {0};
+
+		if (notes[i].is_all)
+			queue_cover_add_all(MyDatabaseId, notes[i].relid);
+		else if (notes[i].nmessages > 0 && !MUTANT_SOMETIMES(COMMIT_SILENT, 5))
+			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
+								&none, notes[i].nmessages);
+	}
 	if (noted_database)
 		queue_database_announce(MyDatabaseId);
 }
@@ -507,10 +708,17 @@ wake_noted(void)
 static void
 reset_notes(void)
 {
-	nnoted = 0;
-	noted_all = false;
+	nnotes = 0;
 	noted_database = false;
 	wakes_pending = false;
+
+	/* those of a transaction with many queues should not stay */
+	if (max_notes > 16 * FIRST_NOTES)
+	{
+		pfree(notes);
+		notes = NULL;
+		max_notes = 0;
+	}
 }
 
 static void
@@ -555,6 +763,8 @@ reserve_prepared_slot(void)
 			slot->dbid = MyDatabaseId;
 			slot->entries = NULL;
 			slot->has_received = false;
+			slot->is_all = false;
+			slot->nnotes = 0;
 			prepared_slot = i;
 			break;
 		}
@@ -588,7 +798,7 @@ pass_to_registry(void)
 				queue_inflight_receive_prepared(&hold->key, hold->number,
 												prepared_slot);
 		else if (hold->kind == HOLD_EXHAUST)
-			queue_inflight_unclaim(hold->entry);	/* by settings to come */
+			queue_inflight_unclaim_step(hold->entry);	/* settings to come */
 		else if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
 			keep_hold(hold);
 		else if (slot && !MUTANT_SOMETIMES(PREPARED_REDELIVERED, 2))
@@ -600,8 +810,19 @@ pass_to_registry(void)
 			(void) queue_inflight_done(hold->entry);
 		}
 	}
+	if (slot == NULL && nnotes > 0)
+	{
+		/*
+		 * Nobody will announce it.  Who has relied on that and forgotten a
+		 * row finds it again, and knows better now.
+		 */
+		announcing[MyProcNumber] = InvalidTransactionId;
+		announce_sent();
+		undo_looks();
+	}
 	if (slot)
 	{
+		note_prepared(slot);
 		slot->xid = GetTopTransactionIdIfAny();
 		if (!TransactionIdIsValid(slot->xid))
 			slot->is_used = false;
@@ -611,6 +832,46 @@ pass_to_registry(void)
 		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
 	}
 	prepared_slot = -1;
+}
+
+/* What is to be announced when it ends, whichever way */
+static void
+note_prepared(PreparedSlot *slot)
+{
+	int			i;
+
+	for (i = 0; i < nnotes && !MUTANT(PREPARED_NOT_NOTED); i++)
+	{
+		PreparedNote *note;
+
+		if (notes[i].is_all || slot->nnotes == PREPARED_NOTES)
+		{
+			slot->is_all = true;
+			return;
+		}
+		note = &slot->notes[slot->nnotes++];
+		note->relid = notes[i].relid;
+		note->nmessages = notes[i].nmessages;
+		queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
+		queue_ranges_add_set(&note->ids, &notes[i].sent);
+		queue_ranges_add_set(&note->ids, &notes[i].undo);
+	}
+}
+
+/* It has ended. */
+static void
+announce_prepared(PreparedSlot *slot)
+{
+	int			i;
+
+	if (slot->is_all)
+		queue_cover_add_everything(slot->dbid);
+	for (i = 0; i < slot->nnotes && !MUTANT(PREPARED_SILENT); i++)
+		queue_cover_add_set(NULL, slot->dbid, slot->notes[i].relid,
+							&slot->notes[i].ids,
+							Max(slot->notes[i].nmessages,
+								queue_ranges_count(&slot->notes[i].ids,
+												   MAX_WAKES)));
 }
 
 /*
@@ -661,15 +922,13 @@ queue_xact_resolve_prepared(int *remaining)
 		}
 		if (slot->has_received)
 			queue_inflight_receive_ended(i, committed);
+		announce_prepared(slot);
 		slot->is_used = false;
 		LWLockRelease(registry_lock);
 		resolved = true;
 	}
 	if (resolved)
-	{
-		queue_waiter_wake_all();
 		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
-	}
 	if (remaining)
 		*remaining = nremaining;
 	return resolved;

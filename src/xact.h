@@ -52,8 +52,26 @@ extern void queue_xact_pop(Hold *hold);
 /* ... the last n of them, all HOLD_SETTLE */
 extern void queue_xact_pop_settled(int n);
 
-/* Wake who waits for this queue when this transaction commits. */
+/*
+ * Before a row is written: messages that are to be announced when this
+ * transaction commits.  Assigns a transaction id.  May throw.
+ */
+extern void queue_xact_note_sent(Oid relid, int priority, int64 low,
+								 int64 high);
+
+/* Any message of this queue may be available when this transaction commits,
+ * and who waits for it is to look at its settings. */
 extern void queue_xact_note_queue(Oid relid);
+
+/* A look at these by a transaction that has written something: what it has
+ * not seen may be back when it, or a part of it, is rolled back. */
+extern void queue_xact_note_look(Oid relid, const QueueRange *window);
+
+/* Is there one that has ended, and whose announcement may be under way? */
+extern bool queue_xact_is_announcing(void);
+
+/* Will this transaction, which is in progress, announce what it sends? */
+extern bool queue_xact_will_announce(TransactionId xid);
 
 /* Forget the messages of this queue when this transaction commits. */
 extern void queue_xact_note_drop(Oid relid);

@@ -62,6 +62,10 @@ WORKER_MAY_FAIL = re.compile(
     r"|the database system is ")
 
 
+# What the worker says when it finds messages that the cover had lost.
+HIDDEN = "were hidden from consumers"
+
+
 class ServerError(Exception):
     """A server does not do what it must for the test to go on."""
 
@@ -389,6 +393,14 @@ class Server:
         return ServerError("%s\nthe end of %s:\n%s" % (
             message, self.log,
             "\n".join("  " + line for line in tail[-20:])))
+
+    def hidden_messages(self) -> list[str]:
+        """Return lines of the log that tell of messages nobody could find."""
+        try:
+            with open(self.log, encoding="utf-8", errors="replace") as file:
+                return [line.rstrip() for line in file if HIDDEN in line]
+        except OSError:
+            return []
 
     def log_problems(self) -> list[str]:
         """Return lines of the log that tell of troubles without a fault."""

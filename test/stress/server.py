@@ -138,6 +138,14 @@ class Cluster:
             servers.append(self.standby)
         return [line for server in servers for line in server.log_problems()]
 
+    def hidden_messages(self) -> list[str]:
+        """Return what all logs tell of messages that nobody could find."""
+        servers = self.former + [self.server]
+        if self.standby is not None:
+            servers.append(self.standby)
+        return [line for server in servers
+                for line in server.hidden_messages()]
+
     # Full disk
 
     def wal_disk(self) -> str | None:

@@ -216,6 +216,7 @@ def final_state(cluster, run_dir: str) -> None:
     left["amcheck"] = amcheck(cursor)
     connection.close()
     left["log_problems"] = cluster.log_problems()
+    left["hidden"] = cluster.hidden_messages()
     with open(state_path(run_dir, "left.json"), "w",
               encoding="utf-8") as file:
         json.dump(left, file, indent=1)

@@ -64,7 +64,7 @@ class Play:
         self.left: dict[str, list] = {
             "in_flight": [], "leases": [], "prepared": [], "locks": [],
             "sessions": [], "amcheck": [], "queue_problems": [],
-            "log_problems": []}
+            "log_problems": [], "hidden": []}
         self.prefixes: list[dict] = []
         self.ids: dict[tuple[str, str], int] = {}
         self.receipts = 0
@@ -1615,6 +1615,11 @@ class TheEnd(CheckerTest):
     def test_index_damaged(self) -> None:
         self.play.left["amcheck"].append("item order invariant violated")
         self.violates("indexes_clean")
+
+    def test_hidden(self) -> None:
+        self.play.left["hidden"].append(
+            "LOG:  messages of queue \"q\" were hidden from consumers: 3")
+        self.violates("nothing_hidden")
 
     def test_log_not_clean(self) -> None:
         self.play.left["log_problems"].append("PANIC: stuck spinlock")

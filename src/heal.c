@@ -1,0 +1,289 @@
+/*-------------------------------------------------------------------------
+ *
+ * heal.c
+ *		The safety net under the cover: a paced sweep over the queues.
+ *
+ * The cover (cover.c) must include every message that is available.  Should
+ * it ever not, for a reason that nobody has thought of, the message would be
+ * hidden, which is the one thing that a queue must not do.  So the worker goes
+ * over the rows themselves, now and then, and adds those that are available
+ * but not covered.  It trusts no hint but the in-flight table, of which an
+ * entry either ends with a transaction or has a time.
+ *
+ * A queue is gone over when it has changed since the last pass began, and else
+ * every ten minutes; a hundred thousand ids at a time, as often as once in a
+ * second, if that takes no more than a twentieth of the time (sweep.c).  So up
+ * to that many messages heal within some seconds, and a queue that nobody uses
+ * costs next to nothing.
+ *
+ * What looks hidden may just be in the hands of a consumer, or be announced in
+ * a moment.  So suspects are looked at again after some milliseconds.  If one
+ * is added without need, that costs somebody a look.
+ *
+ * Nothing here waits: a queue that somebody has locked is left for later.  If
+ * the process dies, the next worker begins anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "heal.h"
+#include "inflight.h"
+#include "queue.h"
+#include "storage.h"
+#include "xact.h"
+
+/* how long a consumer looks at a window, and a commit takes to announce */
+#define SUSPECT_DELAY		10000L	/* usec */
+
+/* how often to go over a queue that has not changed */
+#define IDLE_INTERVAL		(10 * 60 * USECS_PER_SEC)
+
+/* ids that are gone over at one go */
+#define PART_WIDTH			1000
+
+/* looked at again together */
+#define MAX_SUSPECTS		1000
+
+/* where the pass is: place in the array of states, and in the queue */
+static int	place = 0;
+static Oid	part_relid = InvalidOid;	/* InvalidOid: at its beginning */
+static QueueRange part;
+
+static bool needs_sweep(QueueState *state, TimestampTz now);
+static QueueState *next_state(void);
+static bool pass_over(Relation rel, QueueDef *def, QueueState *state,
+					  int *budget);
+static bool is_hidden(QueueDef *def, QueueState *state, MessageRow *row,
+					  TimestampTz now, bool *is_certain);
+static void check_suspects(Relation rel, QueueDef *def, QueueState *state,
+						   const int64 *ids, const int *priorities, int n);
+
+bool
+queue_heal_is_needed(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	for (i = 0; i < queue_state_count(); i++)
+	{
+		QueueState *state = queue_state_at(i);
+
+		if (state != NULL && needs_sweep(state, now))
+			return true;
+	}
+	return OidIsValid(part_relid);
+}
+
+/* Unlocked: who makes a change asks for the worker again. */
+static bool
+needs_sweep(QueueState *state, TimestampTz now)
+{
+	return state->dbid == MyDatabaseId &&
+		(!state->is_healed || state->healed_at + IDLE_INTERVAL <= now);
+}
+
+/* The one that the pass is at, or the next that has changed */
+static QueueState *
+next_state(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = queue_state_count();
+	int			i;
+
+	for (i = 0; i <= n; i++)
+	{
+		QueueState *state = place < n ? queue_state_at(place) : NULL;
+
+		if (state != NULL && state->dbid == MyDatabaseId &&
+			(state->relid == part_relid || needs_sweep(state, now)))
+			return state;
+		place = place + 1 < n ? place + 1 : 0;
+		part_relid = InvalidOid;
+	}
+	return NULL;
+}
+
+void
+queue_heal_skip(void)
+{
+	place++;
+	part_relid = InvalidOid;
+}
+
+bool
+queue_heal(int *budget)
+{
+	QueueState *state = next_state();
+	Oid			relid;
+	Relation	rel;
+	bool		is_done = true;
+
+	if (state == NULL)
+		return false;
+	relid = state->relid;
+	*budget -= 1;
+	if (!OidIsValid(relid))
+		return true;			/* just freed */
+	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+	{
+		/* another one first, and this one in the next round */
+		if (part_relid == relid)
+			state->is_healed = false;
+		queue_heal_skip();
+		return false;
+	}
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, RowExclusiveLock);
+		queue_state_drop(MyDatabaseId, relid);
+		part_relid = InvalidOid;
+		return true;
+	}
+	if (part_relid != relid)
+	{
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		state->is_healed = true;
+		state->healed_at = GetCurrentTimestamp();
+		LWLockRelease(state->lock);
+		part_relid = relid;
+		part.rank = 0;
+		part.low = PG_INT64_MIN;
+	}
+	if (rel->rd_rel->relkind == RELKIND_RELATION)
+	{
+		QueueDef   *def = queue_def(rel);
+
+		if (def->is_queue && def->problem == NULL)
+			is_done = pass_over(rel, def, state, budget);
+	}
+	if (is_done)
+		queue_heal_skip();
+	table_close(rel, RowExclusiveLock);
+	return true;
+}
+
+/* Go on with this queue; true when it is done. */
+static bool
+pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	QueueScan  *scan = queue_scan_begin(rel, def);
+	int64	   *ids = palloc(MAX_SUSPECTS * sizeof(int64));
+	int		   *priorities = palloc(MAX_SUSPECTS * sizeof(int));
+	int			n = 0;
+	MessageRow *row;
+
+	while (part.rank < NUM_RANKS && *budget > 0)
+	{
+		bool		is_certain;
+
+		/* a part of it, dead rows included, since those are not counted */
+		part.low = queue_scan_probe(scan, &part);
+		if (part.low == PG_INT64_MAX)
+		{
+			part.rank++;
+			part.low = PG_INT64_MIN;
+			continue;
+		}
+		part.high = part.low < PG_INT64_MAX - PART_WIDTH ?
+			part.low + PART_WIDTH - 1 : PG_INT64_MAX - 1;
+		*budget -= PART_WIDTH;
+		queue_scan_range(scan, &part);
+		while ((row = queue_scan_next(scan)) != NULL)
+		{
+			if (!is_hidden(def, state, row, now, &is_certain))
+				continue;
+			ids[n] = row->id;
+			priorities[n++] = row->priority;
+			if (n == MAX_SUSPECTS)
+			{
+				check_suspects(rel, def, state, ids, priorities, n);
+				n = 0;
+			}
+		}
+		part.low = part.high + 1;
+	}
+	queue_scan_end(scan);
+	if (n > 0)
+		check_suspects(rel, def, state, ids, priorities, n);
+	return part.rank == NUM_RANKS;
+}
+
+/*
+ * Is this message available as far as row and in-flight table tell, and does
+ * the cover not know?  That is certain if nobody is about to put it there.
+ */
+static bool
+is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
+		  bool *is_certain)
+{
+	MessageKey	key;
+	InflightEntry entry;
+	int			failures = 0;
+	bool		is_out;
+
+	if (queue_cover_has(state, queue_rank(row->priority), row->id, &is_out))
+		return false;
+	*is_certain = !is_out;
+	queue_message_key(&key, def->relid, row->id);
+	if (queue_inflight_peek(&key, &entry))
+	{
+		if (entry.state != INFLIGHT_IDLE || entry.is_exhausted ||
+			entry.deadline > now)
+			return false;
+		failures = entry.failures;
+		if (entry.deadline != 0)
+			*is_certain = false;
+	}
+	return def->max_attempts == 0 ||
+		row->attempts + failures < def->max_attempts;
+}
+
+/* Were they hidden indeed?  Whoever looks next sees what is not due yet. */
+static void
+check_suspects(Relation rel, QueueDef *def, QueueState *state,
+			   const int64 *ids, const int *priorities, int n)
+{
+	MessageRow *row = queue_row_make(rel);
+	bool		is_announcing;
+	int			nhealed = 0;
+	int			i;
+
+	pg_usleep(SUSPECT_DELAY);
+	is_announcing = queue_xact_is_announcing();
+	for (i = 0; i < n; i++)
+	{
+		MessageKey	key;
+		bool		is_certain;
+
+		row->id = ids[i];
+		row->priority = priorities[i];
+		ItemPointerSetInvalid(&row->tid);
+		if (queue_row_find(rel, def, row) != ROW_LIVE ||
+			!is_hidden(def, state, row, GetCurrentTimestamp(),
+					   &is_certain))
+			continue;
+		queue_message_key(&key, def->relid, row->id);
+		queue_cover_add(state, &key, row->priority, true);
+		nhealed += is_certain && !is_announcing ? 1 : 0;
+	}
+	ExecDropSingleTupleTableSlot(row->slot);
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	state->nhealed += nhealed;
+	LWLockRelease(state->lock);
+	if (nhealed > 0)
+		ereport(LOG,
+				(errmsg("messages of queue \"%s\" were hidden from consumers: %d",
+						RelationGetRelationName(rel), nhealed),
+				 errdetail("They are found from now on.  Nothing is known that could cause this, but changes of the table behind the back of its triggers.")));
+}

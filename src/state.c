@@ -1,0 +1,241 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.c
+ *		What shared memory knows of each queue: a place for it, and its lock.
+ *
+ * The places are an array of queue.max_queues, found through a hash table.  A
+ * queue gets one on its first use after a start.  If there is none left, it
+ * does without: no cover, so that consumers go over all of its rows, no
+ * wake-up but for those who wait for any queue, and ids one by one.  All of
+ * that is slower, and right.
+ *
+ * Locks: the directory's, for the hash table and the identity of a place, then
+ * that of a place.  Both are the last in every lock order, are held for a few
+ * instructions, and nothing below them allocates, does I/O or throws.  Who has
+ * found a place may keep the pointer; when he locks it again he compares its
+ * identity, which changes only under both locks.
+ *
+ * A place of a dropped queue is freed by the commit of the DROP, or by the
+ * worker when the extension has gone.  Entries of the in-flight table may be
+ * linked to it for a little longer; the links stay valid whatever becomes of
+ * the place, since it never moves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "cover.h"
+#include "queue.h"
+#include "state.h"
+#include "waiter.h"
+
+typedef struct StateKey
+{
+	Oid			dbid;
+	Oid			relid;
+} StateKey;
+
+typedef struct StateName
+{
+	StateKey	key;			/* must be first */
+	int			place;
+} StateName;
+
+typedef struct StateArray
+{
+	int			nused;			/* places up to here have been in use */
+	QueueState	states[FLEXIBLE_ARRAY_MEMBER];
+} StateArray;
+
+static StateArray *shared = NULL;
+static HTAB *directory = NULL;
+static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
+
+static int	find_free_place(void);
+static void init_state(QueueState *state, const StateKey *key);
+static void free_state(QueueState *state);
+
+Size
+queue_state_shmem_size(void)
+{
+	return add_size(add_size(offsetof(StateArray, states),
+							 mul_size(queue_max_queues, sizeof(QueueState))),
+					hash_estimate_size(queue_max_queues, sizeof(StateName)));
+}
+
+int
+queue_state_nlocks(void)
+{
+	return 1 + queue_max_queues;
+}
+
+/* Called with AddinShmemInitLock held. */
+void
+queue_state_shmem_init(void)
+{
+	HASHCTL		info;
+	bool		found;
+	int			i;
+
+	locks = GetNamedLWLockTranche("queue_state");
+	shared = ShmemInitStruct("queue states",
+							 offsetof(StateArray, states) +
+							 queue_max_queues * sizeof(QueueState), &found);
+	if (!found)
+	{
+		memset(shared, 0, offsetof(StateArray, states) +
+			   queue_max_queues * sizeof(QueueState));
+		for (i = 0; i < queue_max_queues; i++)
+			shared->states[i].lock = &locks[1 + i].lock;
+	}
+	info.keysize = sizeof(StateKey);
+	info.entrysize = sizeof(StateName);
+	directory = ShmemInitHash("queue state directory", queue_max_queues,
+							  queue_max_queues, &info,
+							  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+}
+
+QueueState *
+queue_state_find(Oid relid, bool create)
+{
+	StateKey	key = {MyDatabaseId, relid};
+	StateName  *name;
+	QueueState *state = NULL;
+
+	LWLockAcquire(&locks[0].lock, LW_SHARED);
+	name = hash_search(directory, &key, HASH_FIND, NULL);
+	if (name != NULL)
+		state = &shared->states[name->place];
+	LWLockRelease(&locks[0].lock);
+	if (state != NULL || !create)
+		return state;
+
+	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
+	name = hash_search(directory, &key, HASH_FIND, NULL);
+	if (name == NULL)
+	{
+		int			place = find_free_place();
+
+		if (place >= 0)
+			name = hash_search(directory, &key, HASH_ENTER_NULL, NULL);
+		if (name != NULL)
+		{
+			name->place = place;
+			init_state(&shared->states[place], &key);
+		}
+	}
+	if (name != NULL)
+		state = &shared->states[name->place];
+	LWLockRelease(&locks[0].lock);
+	return state;
+}
+
+/* -1: there is none.  The directory is locked. */
+static int
+find_free_place(void)
+{
+	int			i;
+
+	if (shared->nused < queue_max_queues)
+		return shared->nused++;
+	for (i = 0; i < queue_max_queues; i++)
+		if (!OidIsValid(shared->states[i].dbid))
+			return i;
+	return -1;
+}
+
+/* The directory is locked.  Nobody knows where this queue's messages are. */
+static void
+init_state(QueueState *state, const StateKey *key)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	queue_cover_init(state);
+	queue_waiter_init_state(state);
+	state->next_id = 0;
+	state->last_id = -1;
+	state->highest_id = 0;
+	state->nhealed = 0;
+	state->is_healed = true;	/* a cover of everything cannot be wrong */
+	state->healed_at = GetCurrentTimestamp();
+	state->dbid = key->dbid;
+	state->relid = key->relid;
+	LWLockRelease(state->lock);
+}
+
+QueueState *
+queue_state_lock(QueueState *hint, Oid dbid, Oid relid)
+{
+	StateKey	key = {dbid, relid};
+	StateName  *name;
+	QueueState *state = NULL;
+
+	if (hint != NULL)
+	{
+		LWLockAcquire(hint->lock, LW_EXCLUSIVE);
+		if (hint->relid == relid && hint->dbid == dbid)
+			return hint;
+		LWLockRelease(hint->lock);
+	}
+
+	/* it has another place, or none */
+	LWLockAcquire(&locks[0].lock, LW_SHARED);
+	name = hash_search(directory, &key, HASH_FIND, NULL);
+	if (name != NULL)
+	{
+		state = &shared->states[name->place];
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	}
+	LWLockRelease(&locks[0].lock);
+	return state;
+}
+
+void
+queue_state_drop(Oid dbid, Oid relid)
+{
+	int			i;
+
+	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
+	if (OidIsValid(relid))
+	{
+		StateKey	key = {dbid, relid};
+		StateName  *name = hash_search(directory, &key, HASH_FIND, NULL);
+
+		if (name != NULL)
+			free_state(&shared->states[name->place]);
+	}
+	for (i = 0; i < shared->nused && !OidIsValid(relid); i++)
+		if (shared->states[i].dbid == dbid)
+			free_state(&shared->states[i]);
+	LWLockRelease(&locks[0].lock);
+}
+
+/* The directory is locked. */
+static void
+free_state(QueueState *state)
+{
+	StateKey	key = {state->dbid, state->relid};
+
+	hash_search(directory, &key, HASH_REMOVE, NULL);
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	state->dbid = InvalidOid;
+	state->relid = InvalidOid;
+	LWLockRelease(state->lock);
+}
+
+int
+queue_state_count(void)
+{
+	return shared->nused;
+}
+
+QueueState *
+queue_state_at(int i)
+{
+	return OidIsValid(shared->states[i].dbid) ? &shared->states[i] : NULL;
+}

@@ -1,0 +1,105 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.h
+ *		What shared memory knows of each queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_STATE_H
+#define QUEUE_STATE_H
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "storage/lwlock.h"
+
+#include "ranges.h"
+
+#define COVER_ROOM		32
+#define BUSY_ROOM		12
+#define MAX_LATER		16
+
+typedef struct MessageKey
+{
+	Oid			dbid;
+	Oid			relid;
+	int64		id;
+} MessageKey;
+
+/* Messages whose row says that they are not due yet */
+typedef struct LaterRange
+{
+	QueueRange	range;
+	TimestampTz due;			/* of the first of them */
+} LaterRange;
+
+/*
+ * One queue.  Everything but "lock" is guarded by that, and each part belongs
+ * to one file.  The place never moves, but after a DROP it may be given to
+ * another queue, so whoever keeps a pointer uses queue_state_lock().
+ */
+typedef struct QueueState
+{
+	LWLock	   *lock;
+	Oid			dbid;			/* InvalidOid: free */
+	Oid			relid;
+
+	/* cover.c: where to look */
+	RangeSet	cover;
+	RangeSet	busy;			/* to be looked at again at busy_due */
+	TimestampTz busy_due;
+	int64		busy_delay;
+	int			nlater;
+	LaterRange	later[MAX_LATER];
+	dlist_head	due_list;		/* of entries of the in-flight table: those
+								 * that came in this order */
+	pairingheap due_heap;		/* ... and the others */
+	volatile TimestampTz first_due; /* of all of these; may be read unlocked */
+	uint64		nremoved;		/* windows that were ever taken out */
+	int			nwindows;		/* that are out at the moment */
+	bool		priorities_vary;	/* a message may have another priority
+									 * than was noted when it was taken */
+
+	/* heal.c */
+	bool		is_healed;		/* no change since a sweep has begun */
+	TimestampTz healed_at;		/* when that was */
+	uint64		nhealed;		/* messages that the cover had lost */
+
+	/* waiter.c */
+	dlist_head	waiters;
+	int			guardian;		/* proc number of who wakes at guarded_until */
+	TimestampTz guarded_until;
+
+	/* ids.c */
+	int64		next_id;
+	int64		last_id;		/* less than next_id: none left */
+	int64		highest_id;		/* of all blocks so far */
+
+	QueueRange	cover_ranges[RANGE_PLACES(COVER_ROOM)];
+	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
+} QueueState;
+
+extern Size queue_state_shmem_size(void);
+extern void queue_state_shmem_init(void);
+extern int	queue_state_nlocks(void);
+
+/*
+ * The state of a queue of this database.  NULL if there is none, or no room
+ * to make one (queue.max_queues): everybody must be able to do without.
+ */
+extern QueueState *queue_state_find(Oid relid, bool create);
+
+/*
+ * Lock the state of a queue, given where it was when last seen (or NULL).
+ * NULL if it has none.
+ */
+extern QueueState *queue_state_lock(QueueState *hint, Oid dbid, Oid relid);
+
+/* Free the state of a dropped queue, or of all in a database (InvalidOid) */
+extern void queue_state_drop(Oid dbid, Oid relid);
+
+/* Number of states in use, and each of them: NULL if free, not locked */
+extern int	queue_state_count(void);
+extern QueueState *queue_state_at(int i);
+
+#endif							/* QUEUE_STATE_H */
