@@ -75,16 +75,19 @@ REGRESS = \
 	plain_dml_ddl \
 	transactional \
 	batches \
+	cover \
 	leases \
 	dead_letters \
 	waiting \
 	prepared \
+	trigger_disabled \
 	errors
 REGRESS_OPTS = --inputdir=$(srcdir)/test --load-extension=queue
 
 ISOLATION = \
 	ack-after-lease-lost-fails-business-transaction \
 	batch-stops-before-failed \
+	busy-looked-at-again \
 	cancel-during-wait \
 	cancel-gives-back \
 	dequeue-skip-locked \
@@ -138,6 +141,12 @@ PROVE_TESTS = \
 	test/t/024_ddl_meets_consumers.pl \
 	test/t/025_crash_under_load.pl \
 	test/t/026_lease_log.pl \
+	test/t/027_nothing_hidden.pl \
+	test/t/028_hints_lost.pl \
+	test/t/029_looks_cost_nothing.pl \
+	test/t/030_max_queues.pl \
+	test/t/031_ids.pl \
+	test/t/032_one_waiter_a_message.pl \
 	test/t/050_random_transactions.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for

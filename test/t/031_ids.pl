@@ -1,0 +1,104 @@
+# Ids rise, in one session and over several, and none is given twice: not after
+# a crash that lost a block of them, not after ids that the owner gave by hand,
+# not after the sequence was moved, not after TRUNCATE.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'queue'\n");
+$node->start;
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+my $last = 0;
+
+# The next id is beyond all that there were.
+sub rises
+{
+	my ($name, $id) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$id //= sql(q{SELECT queue.enqueue('q', '1')});
+	cmp_ok($id, '>', $last, $name);
+	$last = $id;
+	return;
+}
+
+sql(q{CREATE EXTENSION queue; SELECT queue.create_queue('q')});
+
+rises('the first');
+rises('another session') foreach (1 .. 3);
+my @sessions = map { $node->background_psql('postgres') } (1 .. 3);
+foreach my $round (1 .. 50)
+{
+	rises("session $_, round $round",
+		$sessions[$_]->query_safe(q{SELECT queue.enqueue('q', '1')}))
+	  foreach (0 .. 2);
+}
+$_->quit foreach @sessions;
+
+# A batch longer than a block; inserts by hand; a rollback
+sql(q{SELECT queue.enqueue_batch('q', ARRAY(SELECT to_jsonb(i)
+	FROM generate_series(1, 5000) i))});
+is( sql(q{SELECT count(*) = count(DISTINCT id) AND min(id) > 0 FROM q}),
+	't', 'a long batch has ids of its own');
+$last = sql('SELECT max(id) FROM q');
+rises('after a long batch');
+rises('a plain INSERT', sql(q{INSERT INTO q (payload) VALUES ('1') RETURNING id}));
+rises('after a plain INSERT');
+sql(q{BEGIN; SELECT queue.enqueue('q', '1'); ROLLBACK});
+rises('after a rollback');
+
+# A crash, with a part of a block used, committed or not
+foreach my $round (1 .. 3)
+{
+	my $lost = $node->background_psql('postgres');
+	my $id =
+	  $lost->query_safe(q{BEGIN; SELECT queue.enqueue('q', '"lost"')});
+	$node->stop('immediate');
+	$node->start;
+	eval { $lost->quit };
+	rises("crash $round");
+}
+$node->restart;
+rises('a restart');
+
+# Ids by hand: near, far, below, in the block
+foreach my $distance (1, 3, 500, 100_000)
+{
+	my $id = $last + $distance;
+	sql(qq{INSERT INTO q (id, payload) VALUES ($id, '"by hand"')});
+	$last = $id;
+	rises("$distance beyond the last one");
+	rises('and the next');
+}
+sql(q{DELETE FROM q; INSERT INTO q (id, payload) VALUES (1, '"low"')});
+rises('after a low one');
+
+# The sequence is moved, as a restore does it.  Blocks that are in use already
+# lie before, so the ids go beyond when those are used up.
+my $sequence = sql(q{SELECT pg_get_serial_sequence('q', 'id')});
+my $moved    = $last + 1_000_000;
+sql(qq{SELECT setval('$sequence', $moved)});
+rises('after setval()') foreach (1 .. 2);
+sql(q{SELECT queue.enqueue_batch('q', ARRAY(SELECT to_jsonb(i)
+	FROM generate_series(1, 5000) i))});
+$last = $moved;
+rises('and beyond it');
+is( sql('SELECT count(*) = count(DISTINCT id) FROM q'),
+	't', 'no id is there twice');
+
+sql('TRUNCATE q');
+rises('after TRUNCATE');
+
+$node->stop;
+
+done_testing();
