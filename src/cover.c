@@ -723,18 +723,16 @@ queue_cover_abandon(void)
 }
 
 bool
-queue_cover_is_empty(CoverLook *look, TimestampTz *due)
+queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
+					 TimestampTz *due)
 {
-	QueueState *state = look->state;
+	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
 	bool		is_empty;
 
 	*due = TIMESTAMP_INFINITY;
 	if (state == NULL)
 		return false;
-	state = queue_state_lock(state, MyDatabaseId, look->relid);
-	if (state == NULL)
-		return false;
-	is_empty = state->cover.nranges == 0 && state->first_due > look->now;
+	is_empty = state->cover.nranges == 0 && state->first_due > now;
 	*due = state->first_due;
 	LWLockRelease(state->lock);
 	return is_empty;

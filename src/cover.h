@@ -115,7 +115,8 @@ extern void queue_cover_give_back(CoverLook *look, const RangeSet *kept,
 extern void queue_cover_abandon(void);
 
 /* Is there nothing to look at, and when is the next message due? */
-extern bool queue_cover_is_empty(CoverLook *look, TimestampTz *due);
+extern bool queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
+								 TimestampTz *due);
 
 /* heal.c: is this message covered, or may somebody be looking at it? */
 extern bool queue_cover_has(QueueState *state, int rank, int64 id,

@@ -162,14 +162,12 @@ bool
 queue_look_is_needless(Oid relid, NextLook *next)
 {
 	QueueDef   *def = queue_def_known(relid);
-	CoverLook	cover;
 
 	if (def == NULL || def->dequeue_paused || !queue_lease_is_loaded() ||
 		!queue_may_take(relid))
 		return false;
-	queue_cover_begin(&cover, queue_def_state(def), relid,
-					  GetCurrentTimestamp());
-	if (!queue_cover_is_empty(&cover, &next->due))
+	if (!queue_cover_is_empty(queue_def_state(def), relid,
+							  GetCurrentTimestamp(), &next->due))
 		return false;
 	next->is_busy = false;
 	next->saw_exhausted = false;
