@@ -147,6 +147,7 @@ PROVE_TESTS = \
 	test/t/030_max_queues.pl \
 	test/t/031_ids.pl \
 	test/t/032_one_waiter_a_message.pl \
+	test/t/033_counts.pl \
 	test/t/050_random_transactions.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for

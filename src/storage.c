@@ -255,8 +255,6 @@ queue_scan_next(QueueScan *scan)
 			continue;
 		}
 		scan->row.state = row_state(&scan->row, &scan->dirty);
-		if (scan->row.state == ROW_BUSY)
-			scan->nbusy++;
 		if ((scan->row.state == ROW_BUSY || scan->row.state == ROW_COMING) &&
 			scan->wants_unannounced)
 		{
@@ -671,7 +669,10 @@ queue_count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 	TimestampTz now = GetCurrentTimestamp();
 	QueueScan  *scan = queue_scan_begin(rel, def);
 	MessageRow *row;
+	int64		last_id = 0;
+	int64	   *last_count = NULL;
 
+	scan->wants_busy = true;
 	*ready = *leased = *delayed = *exhausted = 0;
 	while ((row = queue_scan_next(scan)) != NULL)
 	{
@@ -679,29 +680,34 @@ queue_count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 		InflightEntry entry;
 		int			failures = 0;
 		TimestampTz due = row->visible_at;
-		bool		is_held = false;
+		bool		is_held = row->state == ROW_BUSY;
+
+		/* rewritten since it was counted: the newer version counts */
+		if (last_count != NULL && row->id == last_id)
+			(*last_count)--;
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		if (queue_inflight_peek(&key, &entry))
 		{
 			failures = entry.failures;
 			if (entry.state == INFLIGHT_LEASED)
-				is_held = entry.is_settling || entry.deadline > now;
+				is_held |= entry.is_settling || entry.deadline > now;
 			else if (entry.state != INFLIGHT_IDLE)
 				is_held = true;
 			else
 				due = Max(due, entry.deadline);
 		}
 		if (is_held)
-			(*leased)++;
+			last_count = leased;
 		else if (def->max_attempts > 0 &&
 				 row->attempts + failures >= def->max_attempts)
-			(*exhausted)++;
+			last_count = exhausted;
 		else if (due > now)
-			(*delayed)++;
+			last_count = delayed;
 		else
-			(*ready)++;
+			last_count = ready;
+		(*last_count)++;
+		last_id = row->id;
 	}
-	*leased += scan->nbusy;
 	queue_scan_end(scan);
 }

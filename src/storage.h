@@ -55,7 +55,6 @@ typedef struct QueueScan
 	bool		wants_busy;		/* return ROW_BUSY rows too */
 	bool		wants_unannounced;	/* return ROW_BUSY and ROW_COMING if nobody
 									 * may say when that ends */
-	int64		nbusy;			/* rows that were ROW_BUSY */
 	MessageRow	row;
 } QueueScan;
 
