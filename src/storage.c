@@ -306,7 +306,20 @@ queue_scan_end(QueueScan *scan)
 	pfree(scan);
 }
 
-/* Read a row again at its place: has it changed since we claimed it? */
+/* The slot keeps the row's page pinned, so it has not moved or gone. */
+RowState
+queue_row_recheck(Relation rel, MessageRow *row)
+{
+	SnapshotData dirty;
+	RowState	state;
+
+	InitDirtySnapshot(dirty);
+	if (!table_tuple_satisfies_snapshot(rel, row->slot, &dirty))
+		return ROW_GONE;
+	state = row_state(row, &dirty);
+	return state == ROW_COMING ? ROW_GONE : state;
+}
+
 RowState
 queue_row_fetch(Relation rel, MessageRow *row)
 {

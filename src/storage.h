@@ -70,6 +70,9 @@ extern int64 queue_scan_probe(QueueScan *scan, const QueueRange *range);
 extern MessageRow *queue_scan_next(QueueScan *scan);
 extern void queue_scan_end(QueueScan *scan);
 
+/* What has become of the row in the slot since a scan put it there? */
+extern RowState queue_row_recheck(Relation rel, MessageRow *row);
+
 /* Read a row again at its place, into row->slot */
 extern RowState queue_row_fetch(Relation rel, MessageRow *row);
 

@@ -293,19 +293,23 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 	HeapTuple	tuple;
 	char	   *receipt = NULL;
 	TimestampTz write_at = now + (int64) queue_lease_write_delay * 1000;
-	RowState	state = queue_row_fetch(rel, row);
+	RowState	state = queue_row_recheck(rel, row);
 
 	failed = row->attempts + failures;
-	if (state == ROW_BUSY)
-		queue_look_keep_busy(look, row->id);
-	else if (state == ROW_LIVE && !MUTANT(NEWER_DROPPED) &&
-			 !queue_row_is_visible(rel, row, snapshot))
-		queue_look_keep(look, row->id);
-	if ((state != ROW_LIVE || !queue_row_is_visible(rel, row, snapshot)) &&
-		!(MUTANT(SNAPSHOT_IGNORED) && state == ROW_LIVE) &&
+	if (state == ROW_LIVE && !MUTANT(SNAPSHOT_IGNORED) &&
+		!queue_row_is_visible(rel, row, snapshot))
+	{
+		if (!MUTANT(NEWER_DROPPED))
+			queue_look_keep(look, row->id);
+		give_back(hold);
+		return VERDICT_NEXT;
+	}
+	if (state != ROW_LIVE &&
 		!((MUTANT(DIRTY_READ) || MUTANT(PREPARED_VISIBLE)) &&
 		  state == ROW_OWN && take->is_lease))
 	{
+		if (state == ROW_BUSY)
+			queue_look_keep_busy(look, row->id);
 		give_back(hold);
 		return VERDICT_NEXT;
 	}
