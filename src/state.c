@@ -50,6 +50,7 @@ typedef struct StateName
 typedef struct StateArray
 {
 	int			nused;			/* places up to here have been in use */
+	int			first_free;		/* the last one given up, -1: none */
 	QueueState	states[FLEXIBLE_ARRAY_MEMBER];
 } StateArray;
 
@@ -57,7 +58,8 @@ static StateArray *shared = NULL;
 static HTAB *directory = NULL;
 static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
 
-static int	find_free_place(void);
+static bool is_full(void);
+static int	take_free_place(void);
 static void init_state(QueueState *state, const StateKey *key);
 static void free_state(QueueState *state);
 
@@ -91,6 +93,7 @@ queue_state_shmem_init(void)
 	{
 		memset(shared, 0, offsetof(StateArray, states) +
 			   queue_max_queues * sizeof(QueueState));
+		shared->first_free = -1;
 		for (i = 0; i < queue_max_queues; i++)
 			shared->states[i].lock = &locks[1 + i].lock;
 	}
@@ -112,22 +115,21 @@ queue_state_find(Oid relid, bool create)
 	name = hash_search(directory, &key, HASH_FIND, NULL);
 	if (name != NULL)
 		state = &shared->states[name->place];
+	else if (is_full())
+		create = false;
 	LWLockRelease(&locks[0].lock);
 	if (state != NULL || !create)
 		return state;
 
 	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
 	name = hash_search(directory, &key, HASH_FIND, NULL);
-	if (name == NULL)
+	if (name == NULL && !is_full())
 	{
-		int			place = find_free_place();
-
-		if (place >= 0)
-			name = hash_search(directory, &key, HASH_ENTER_NULL, NULL);
+		name = hash_search(directory, &key, HASH_ENTER_NULL, NULL);
 		if (name != NULL)
 		{
-			name->place = place;
-			init_state(&shared->states[place], &key);
+			name->place = take_free_place();
+			init_state(&shared->states[name->place], &key);
 		}
 	}
 	if (name != NULL)
@@ -136,18 +138,23 @@ queue_state_find(Oid relid, bool create)
 	return state;
 }
 
-/* -1: there is none.  The directory is locked. */
-static int
-find_free_place(void)
+/* Is there a place for no other queue?  The directory is locked, or shared. */
+static bool
+is_full(void)
 {
-	int			i;
+	return shared->nused == queue_max_queues && shared->first_free < 0;
+}
 
-	if (shared->nused < queue_max_queues)
+/* The directory is locked, and not full. */
+static int
+take_free_place(void)
+{
+	int			place = shared->first_free;
+
+	if (place < 0)
 		return shared->nused++;
-	for (i = 0; i < queue_max_queues; i++)
-		if (!OidIsValid(shared->states[i].dbid))
-			return i;
-	return -1;
+	shared->first_free = shared->states[place].next_free;
+	return place;
 }
 
 /* The directory is locked.  Nobody knows where this queue's messages are. */
@@ -226,6 +233,8 @@ free_state(QueueState *state)
 	state->dbid = InvalidOid;
 	state->relid = InvalidOid;
 	LWLockRelease(state->lock);
+	state->next_free = shared->first_free;
+	shared->first_free = state - shared->states;
 }
 
 int

@@ -43,6 +43,7 @@ typedef struct QueueState
 	LWLock	   *lock;
 	Oid			dbid;			/* InvalidOid: free */
 	Oid			relid;
+	int			next_free;		/* of a free place, under the directory lock */
 
 	/* cover.c: where to look */
 	RangeSet	cover;
