@@ -217,7 +217,7 @@ queue_inflight_claim(const MessageKey *key, QueueState *queue, int priority,
 		if (queue != NULL)
 			entry->queue = queue;
 		if (entry->state == INFLIGHT_LEASED && !entry->is_settling &&
-			(entry->deadline <= now || MUTANT_SOMETIMES(LEASE_IGNORED, 2000)))
+			(entry->deadline <= now || MUTANT_SOMETIMES(LEASE_IGNORED, 10)))
 			expire_entry(entry);
 
 		if (entry->state != INFLIGHT_IDLE)

@@ -63,7 +63,7 @@ enum QueueMutant
 											 * doubt: prepared_not_redelivered */
 
 	/* leases */
-	QUEUE_MUTANT_LEASE_IGNORED = 14,		/* one look in 2,000 ends a
+	QUEUE_MUTANT_LEASE_IGNORED = 14,		/* one look in 10 ends a
 											 * lease: leases_do_not_overlap */
 	QUEUE_MUTANT_EXTEND_IGNORED = 15,		/* extend does nothing: leases_do_not_overlap */
 	QUEUE_MUTANT_LEASE_REFUSED = 16,		/* one good receipt in 1,000 is
