@@ -30,8 +30,8 @@
  * Locks: the hash table is partitioned; an entry is created, changed and
  * removed under the LWLock of its partition, held for a few instructions, with
  * nothing below it but the lock of the queue's state: no allocation, no error.
- * Who has to walk
- * through the whole table locks all partitions, in order.  An entry whose
+ * The entries of a partition are in a list, too, for those who have to go over
+ * all of them; they lock one partition after the other.  An entry whose
  * holder is a process (CLAIMED, TAKEN, settling) is moved to another state and
  * removed by that process alone, so the holder may keep a pointer; the worker
  * only notes in it what queue.lease has.  Everybody else looks entries up by
@@ -66,18 +66,27 @@ typedef struct InflightShared
 {
 	uint64		epoch;			/* random; fences receipts of earlier lives */
 	pg_atomic_uint64 next_number;
+	dlist_head	entries[NUM_PARTITIONS];
 } InflightShared;
 
 static InflightShared *shared = NULL;
 static HTAB *table = NULL;
 static LWLockPadded *locks = NULL;	/* one a partition */
 
+/* What end_received() is told */
+typedef struct PreparedEnd
+{
+	int			slot;
+	bool		committed;
+} PreparedEnd;
+
 static LWLock *partition_lock(uint32 hashcode);
-static void lock_all(void);
-static void unlock_all(void);
+static void walk(Oid dbid, InflightVisitor visitor, void *arg);
+static bool drop_entry(InflightEntry *entry, void *arg);
+static bool end_received(InflightEntry *entry, void *arg);
 static LWLock *lock_entry(InflightEntry *entry);
 static InflightEntry *find_locked(const MessageKey *key, LWLock **lock);
-static void init_entry(InflightEntry *entry);
+static void init_entry(InflightEntry *entry, uint32 hashcode);
 static void set_policy(InflightEntry *entry, const QueueDef *def);
 static bool is_lease(const InflightEntry *entry, uint64 number);
 static bool is_at_limit(const InflightEntry *entry);
@@ -108,6 +117,7 @@ queue_inflight_shmem_init(void)
 {
 	HASHCTL		info;
 	bool		found;
+	int			i;
 
 	shared = ShmemInitStruct("queue in-flight", sizeof(InflightShared), &found);
 	if (!found)
@@ -120,6 +130,8 @@ queue_inflight_shmem_init(void)
 		if (MUTANT(EPOCH_CONSTANT))
 			shared->epoch = 1;
 		pg_atomic_init_u64(&shared->next_number, 1);
+		for (i = 0; i < NUM_PARTITIONS; i++)
+			dlist_init(&shared->entries[i]);
 	}
 
 	/* room is fixed, so that a full table is noticed by whoever claims */
@@ -209,7 +221,7 @@ queue_inflight_claim(const MessageKey *key, QueueState *queue, int priority,
 			LWLockRelease(lock);
 			return CLAIM_FULL;
 		}
-		init_entry(entry);
+		init_entry(entry, hashcode);
 		entry->queue = queue;
 	}
 	else
@@ -596,26 +608,25 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 void
 queue_inflight_drop(Oid dbid, Oid relid)
 {
-	HASH_SEQ_STATUS status;
-	InflightEntry *entry;
+	walk(dbid, drop_entry, &relid);
+}
 
-	lock_all();
-	hash_seq_init(&status, table);
-	while ((entry = hash_seq_search(&status)) != NULL)
-	{
-		if (entry->key.dbid != dbid ||
-			(OidIsValid(relid) && entry->key.relid != relid) ||
-			(entry->state != INFLIGHT_IDLE && entry->state != INFLIGHT_LEASED) ||
-			entry->is_settling)
-			continue;
-		entry->failures = 0;
-		entry->is_exhausted = false;
-		if (!OidIsValid(relid))
-			entry->is_durable = false;
-		set_idle(entry, 0);
-		remove_if_nothing_left(entry);
-	}
-	unlock_all();
+static bool
+drop_entry(InflightEntry *entry, void *arg)
+{
+	Oid			relid = *(Oid *) arg;
+
+	if ((OidIsValid(relid) && entry->key.relid != relid) ||
+		(entry->state != INFLIGHT_IDLE && entry->state != INFLIGHT_LEASED) ||
+		entry->is_settling)
+		return true;
+	entry->failures = 0;
+	entry->is_exhausted = false;
+	if (!OidIsValid(relid))
+		entry->is_durable = false;
+	set_idle(entry, 0);
+	remove_if_nothing_left(entry);
+	return true;
 }
 
 /* PREPARE: from the process to a slot of the registry. */
@@ -655,24 +666,27 @@ queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
 void
 queue_inflight_receive_ended(int slot, bool committed)
 {
-	HASH_SEQ_STATUS status;
-	InflightEntry *entry;
+	PreparedEnd end = {slot, committed};
 
-	lock_all();
-	hash_seq_init(&status, table);
-	while ((entry = hash_seq_search(&status)) != NULL)
-	{
-		if (entry->receive_slot != slot + 1)
-			continue;
-		entry->receive_slot = 0;
-		entry->is_open = false;
-		if (committed || entry->state != INFLIGHT_LEASED || entry->is_settling)
-			continue;
-		set_idle(entry, 0);
-		offer(entry, true);
-		remove_if_nothing_left(entry);
-	}
-	unlock_all();
+	walk(InvalidOid, end_received, &end);
+}
+
+static bool
+end_received(InflightEntry *entry, void *arg)
+{
+	PreparedEnd *end = arg;
+
+	if (entry->receive_slot != end->slot + 1)
+		return true;
+	entry->receive_slot = 0;
+	entry->is_open = false;
+	if (end->committed || entry->state != INFLIGHT_LEASED ||
+		entry->is_settling)
+		return true;
+	set_idle(entry, 0);
+	offer(entry, true);
+	remove_if_nothing_left(entry);
+	return true;
 }
 
 /* ----------------------------------------------------------------
@@ -682,26 +696,13 @@ queue_inflight_receive_ended(int slot, bool committed)
 
 /*
  * Show each entry of this database to the visitor, which may change flags but
- * neither state nor existence; it must not allocate, since all partitions are
+ * neither state nor existence; it must not allocate, since a partition is
  * locked.  It returns false to end the visit.
  */
 void
 queue_inflight_visit(InflightVisitor visitor, void *arg)
 {
-	HASH_SEQ_STATUS status;
-	InflightEntry *entry;
-
-	lock_all();
-	hash_seq_init(&status, table);
-	while ((entry = hash_seq_search(&status)) != NULL)
-	{
-		if (entry->key.dbid == MyDatabaseId && !visitor(entry, arg))
-		{
-			hash_seq_term(&status);
-			break;
-		}
-	}
-	unlock_all();
+	walk(MyDatabaseId, visitor, arg);
 }
 
 /* End a lease that is past its deadline; true if it was. */
@@ -790,7 +791,7 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 	if (entry != NULL && !found)
 	{
 		(void) queue_share_take(key->dbid, key->relid, false);
-		init_entry(entry);
+		init_entry(entry, hashcode);
 		entry->state = INFLIGHT_LEASED;
 		entry->is_durable = true;
 		entry->is_written = true;
@@ -883,23 +884,31 @@ partition_lock(uint32 hashcode)
 	return &locks[hashcode % NUM_PARTITIONS].lock;
 }
 
-/* All partitions, in order: to walk through the whole table. */
+/* All entries of a database, or all there are; the visitor may remove them. */
 static void
-lock_all(void)
+walk(Oid dbid, InflightVisitor visitor, void *arg)
 {
+	bool		goes_on = true;
 	int			i;
 
-	for (i = 0; i < NUM_PARTITIONS; i++)
+	for (i = 0; i < NUM_PARTITIONS && goes_on; i++)
+	{
+		dlist_mutable_iter iter;
+
 		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
-}
+		dlist_foreach_modify(iter, &shared->entries[i])
+		{
+			InflightEntry *entry =
+				dlist_container(InflightEntry, node, iter.cur);
 
-static void
-unlock_all(void)
-{
-	int			i;
-
-	for (i = NUM_PARTITIONS - 1; i >= 0; i--)
+			if (OidIsValid(dbid) && entry->key.dbid != dbid)
+				continue;
+			goes_on = visitor(entry, arg);
+			if (!goes_on)
+				break;
+		}
 		LWLockRelease(&locks[i].lock);
+	}
 }
 
 /* Lock the partition of an entry that we hold. */
@@ -923,15 +932,17 @@ find_locked(const MessageKey *key, LWLock **lock)
 	return hash_search_with_hash_value(table, key, hashcode, HASH_FIND, NULL);
 }
 
-/* An entry just made: all but the key. */
+/* An entry just made: all but the key.  Its partition is locked. */
 static void
-init_entry(InflightEntry *entry)
+init_entry(InflightEntry *entry, uint32 hashcode)
 {
 	memset((char *) entry + sizeof(MessageKey), 0,
 		   sizeof(InflightEntry) - sizeof(MessageKey));
 	entry->error.slot = -1;
 	entry->priority = -1;
 	ItemPointerSetInvalid(&entry->tid);
+	dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
+					&entry->node);
 }
 
 /* What to do about its failures, without a look at the settings */
@@ -1009,6 +1020,7 @@ remove_if_nothing_left(InflightEntry *entry)
 	{
 		queue_cover_clear_due(&entry->due);
 		queue_share_give_back(entry->key.dbid, entry->key.relid);
+		dlist_delete(&entry->node);
 		hash_search(table, &entry->key, HASH_REMOVE, NULL);
 	}
 }

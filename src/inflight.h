@@ -8,6 +8,7 @@
 #ifndef QUEUE_INFLIGHT_H
 #define QUEUE_INFLIGHT_H
 
+#include "lib/ilist.h"
 #include "storage/itemptr.h"
 #include "utils/timestamp.h"
 
@@ -65,6 +66,7 @@ typedef struct InflightEntry
 	RetryPolicy retry;
 	QueueState *queue;			/* hint: where the state of the queue is */
 	DueNode		due;			/* LEASED, IDLE: linked until the deadline */
+	dlist_node	node;			/* in the list of its partition */
 	struct InflightEntry *next_prepared;	/* held by one registry slot */
 } InflightEntry;
 

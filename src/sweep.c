@@ -195,7 +195,7 @@ queue_sweep_leases(void)
 }
 
 /* ----------------------------------------------------------------
- *		What is there to do?  All partitions are locked: no allocation.
+ *		What is there to do?  A partition is locked: no allocation.
  * ----------------------------------------------------------------
  */
 
