@@ -76,10 +76,6 @@
 #include "queue.h"
 #include "waiter.h"
 
-/* how long to leave alone what somebody unknown is changing */
-#define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
-#define MAX_BUSY_DELAY		USECS_PER_SEC
-
 /* ranges wider than this are probed for their first row, if it is not near */
 #define PROBE_WIDTH			1024
 

@@ -10,6 +10,10 @@
 
 #include "state.h"
 
+/* How long to leave alone what others are at; the delay doubles each time */
+#define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
+#define MAX_BUSY_DELAY		USECS_PER_SEC
+
 /* The due time of an entry of the in-flight table */
 typedef struct DueNode
 {

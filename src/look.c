@@ -33,10 +33,6 @@
 /* ids in one window, at most */
 #define MAX_WINDOW			65536
 
-/* how long to leave alone what another is judging */
-#define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
-#define MAX_BUSY_DELAY		USECS_PER_SEC
-
 void
 queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 				 NextLook *next)
