@@ -138,12 +138,18 @@ queue_look_keep_from(QueueLook *look, int64 id)
 	look->wakes = true;
 }
 
+void
+queue_look_keep_quietly(QueueLook *look, int64 id)
+{
+	queue_ranges_add(&look->kept, look->window.rank, id, id);
+}
+
 /* He may find that it is not there, and we that it is: so it is for us to
  * keep it.  If that woke others, all would wake each other. */
 void
 queue_look_keep_judged(QueueLook *look, int64 id)
 {
-	queue_ranges_add(&look->kept, look->window.rank, id, id);
+	queue_look_keep_quietly(look, id);
 	look->next->is_busy = true;
 }
 

@@ -56,11 +56,13 @@ extern void queue_look_end(QueueLook *look);
 
 /*
  * What the caller says of a row that he does not take, and which nobody else
- * takes care of: others may want it (and all that follow); somebody is judging
- * it; somebody is changing it, and nobody knows when that ends.
+ * takes care of: others may want it (and all that follow); it is for whoever
+ * looks next, but of no use to those who wait; somebody is judging it; somebody
+ * is changing it, and nobody knows when that ends.
  */
 extern void queue_look_keep(QueueLook *look, int64 id);
 extern void queue_look_keep_from(QueueLook *look, int64 id);
+extern void queue_look_keep_quietly(QueueLook *look, int64 id);
 extern void queue_look_keep_judged(QueueLook *look, int64 id);
 extern void queue_look_keep_busy(QueueLook *look, int64 id);
 

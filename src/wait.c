@@ -203,13 +203,13 @@ may_be_taken(QueueLook *look, MessageRow *row)
 	{
 		/* nobody may have noted that yet: let a consumer do it */
 		if (failures > 0)
-			queue_ranges_add(&look->kept, look->window.rank, row->id, row->id);
+			queue_look_keep_quietly(look, row->id);
 		return false;
 	}
 	if (due > look->now)
 	{
 		if (entry.due.state == NULL)
-			queue_ranges_add(&look->kept, look->window.rank, row->id, row->id);
+			queue_look_keep_quietly(look, row->id);
 		look->next->due = Min(look->next->due, due);
 		return false;
 	}
