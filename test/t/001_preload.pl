@@ -10,26 +10,17 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $line = qr/shared_preload_libraries = 'queue'/;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# Run what must fail; returns the SQLSTATE and all that psql said.
-sub error_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	my ($state) = $stderr =~ /ERROR:  ([0-9A-Z]{5}): /;
-	return ($state // 'none', $stderr);
-}
 
 # All that a user may call, on the queue and receipts of the caller.
 sub calls

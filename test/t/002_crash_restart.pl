@@ -12,7 +12,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -21,34 +27,12 @@ queue.lease_write_delay = '100ms'
 });
 $node->start;
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# The SQLSTATE of what must fail.
-sub state_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
 # End a session whose server may have gone first.
 sub leave
 {
 	my ($session) = @_;
 	eval { $session->quit; };
 	return;
-}
-
-# Until a statement answers true.
-sub wait_until
-{
-	my ($sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $sql), $name);
 }
 
 # Make a queue with messages 1 to n; delays so short that a failed message
@@ -79,24 +63,6 @@ sub receive
 		push @receipts, $receipt;
 	}
 	return (join(', ', @seen), @receipts);
-}
-
-# Dequeue one by one what is there, each in its transaction.
-sub drain
-{
-	my ($queue) = @_;
-	my @seen;
-	while (my $row = sql(
-			qq{SELECT (payload #>> '{}') || ' ' || attempt FROM queue.dequeue('$queue')}))
-	{
-		push @seen, $row;
-	}
-	return join(', ', @seen);
-}
-
-sub array
-{
-	return 'ARRAY[' . join(', ', map { "'$_'" } @_) . ']::text[]';
 }
 
 sub lease_rows
@@ -401,8 +367,7 @@ wait_until(
 make_queue('lapsed', 1);
 (undef, my $lapsed) = receive('lapsed', 1, '3 s');
 wait_until(lease_rows('lapsed', 1), 'a short lease is written');
-my $worker = sql(q{SELECT pid FROM pg_stat_activity
-	WHERE backend_type = 'queue worker' AND datname = 'postgres'});
+my $worker = worker_of('postgres');
 kill 'STOP', $worker;
 wait_until(
 	q{SELECT count(*) = 1 FROM queue.receive('lapsed', lease => '1 h')

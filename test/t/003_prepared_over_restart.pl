@@ -14,7 +14,16 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+
+# Whatever waits for a prepared transaction waits for ever; so that it fails
+# instead, every statement has a limit.
+use_node($node, "SET statement_timeout = '60s';");
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -24,47 +33,12 @@ queue.lease_write_delay = '100ms'
 });
 $node->start;
 
-# Whatever waits for a prepared transaction waits for ever; so that it fails
-# instead, every statement has a limit.
-sub sql
-{
-	return $node->safe_psql('postgres', "SET statement_timeout = '60s';$_[0]");
-}
-
-sub state_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) = $node->psql('postgres',
-		"\\set VERBOSITY verbose\nSET statement_timeout = '60s';$sql");
-	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
-sub wait_until
-{
-	my ($sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $sql), $name);
-}
-
 sub make_queue
 {
 	my ($queue) = @_;
 	sql(qq{SELECT queue.create_queue('$queue', retry_delay => '10 ms',
 		retry_max_delay => '10 ms')});
 	return;
-}
-
-# Dequeue one by one what is there; "payload attempt" of each.
-sub drain
-{
-	my ($queue) = @_;
-	my @seen;
-	while (my $row = sql(qq{SELECT (payload #>> '{}') || ' ' || attempt
-			FROM queue.dequeue('$queue')}))
-	{
-		push @seen, $row;
-	}
-	return join(', ', @seen);
 }
 
 sub count
@@ -89,39 +63,6 @@ sub receive_durably
 			WHERE queue = '$queue'::regclass})
 	  or die "the lease was not written";
 	return $receipt;
-}
-
-# Start a statement in a session and return when it sleeps, with the session
-# and the time.
-sub start_waiter
-{
-	my ($statement) = @_;
-	my $session = $node->background_psql('postgres');
-	my $pid     = $session->query_safe('SELECT pg_backend_pid()');
-	$session->query_until(
-		qr/started/, qq{\\echo started
-$statement;
-\\echo finished
-});
-	$node->poll_query_until('postgres',
-		qq{SELECT wait_event_type = 'Extension' FROM pg_stat_activity
-			WHERE pid = $pid})
-	  or die "the session does not wait";
-	return ($session, time);
-}
-
-# The waiter must be done long before its time is up.
-sub woken
-{
-	my ($session, $since, $expected, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $out = $session->query_until(qr/finished/, '');
-	$out =~ s/\s*finished\s*//;
-	$out =~ s/^\s+//;
-	is($out, $expected, $name);
-	cmp_ok(time - $since, '<', 25, '... at once');
-	$session->quit;
-	return;
 }
 
 sql(q{CREATE EXTENSION queue});
@@ -377,26 +318,25 @@ is(drain('unpreparable'), 'it 2', 'and that is a rollback');
 make_queue('wake');
 sql(q{BEGIN; SELECT queue.enqueue('wake', '"sent"');
 	PREPARE TRANSACTION 'wake'});
-my ($waiter, $since) =
-  start_waiter(q{SELECT payload FROM queue.dequeue('wake', wait => '50 s')});
+my $waiter = start_waiter(
+	q{SELECT payload FROM queue.dequeue('wake', wait => '50 s')});
 sql(q{COMMIT PREPARED 'wake'});
-woken($waiter, $since, '"sent"', 'COMMIT PREPARED of an enqueue wakes');
+woken($waiter, '"sent"', 'COMMIT PREPARED of an enqueue wakes');
 
 sql(q{SELECT queue.enqueue('wake', '"back"')});
 sql(q{BEGIN; SELECT * FROM queue.dequeue('wake');
 	PREPARE TRANSACTION 'wake'});
-($waiter, $since) = start_waiter(
+$waiter = start_waiter(
 	q{SELECT payload, attempt FROM queue.receive('wake', wait => '50 s')});
 sql(q{ROLLBACK PREPARED 'wake'});
-woken($waiter, $since, '"back"|2', 'ROLLBACK PREPARED of a dequeue wakes');
+woken($waiter, '"back"|2', 'ROLLBACK PREPARED of a dequeue wakes');
 
 make_queue('wake2');
 sql(q{BEGIN; SELECT queue.enqueue('wake2', '"sent"');
 	PREPARE TRANSACTION 'wake2'});
-($waiter, $since) =
-  start_waiter(q{CALL queue.wait('wake2'::regclass, '50 s')});
+$waiter = start_waiter(q{CALL queue.wait('wake2'::regclass, '50 s')});
 sql(q{COMMIT PREPARED 'wake2'});
-woken($waiter, $since, '', 'COMMIT PREPARED ends queue.wait()');
+woken($waiter, '', 'COMMIT PREPARED ends queue.wait()');
 is(drain('wake2'), 'sent 1', 'and there is something to take');
 
 # Also by one that is older than the server.
@@ -406,15 +346,15 @@ sql(q{SELECT queue.enqueue('wake', '"taken"')});
 sql(q{BEGIN; SELECT * FROM queue.dequeue('wake');
 	PREPARE TRANSACTION 'wake'});
 $node->restart;
-($waiter, $since) =
-  start_waiter(q{SELECT payload FROM queue.dequeue('wake2', wait => '50 s')});
+$waiter = start_waiter(
+	q{SELECT payload FROM queue.dequeue('wake2', wait => '50 s')});
 sql(q{COMMIT PREPARED 'wake2'});
-woken($waiter, $since, '"survivor"',
+woken($waiter, '"survivor"',
 	'COMMIT PREPARED wakes after a restart');
-($waiter, $since) =
-  start_waiter(q{SELECT payload FROM queue.dequeue('wake', wait => '50 s')});
+$waiter = start_waiter(
+	q{SELECT payload FROM queue.dequeue('wake', wait => '50 s')});
 sql(q{ROLLBACK PREPARED 'wake'});
-woken($waiter, $since, '"taken"',
+woken($waiter, '"taken"',
 	'ROLLBACK PREPARED wakes after a restart');
 
 #

@@ -13,7 +13,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -26,20 +32,6 @@ $node->start;
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
 
-sub sql
-{
-	my ($db, $sql) = @_;
-	return $node->safe_psql($db, $sql);
-}
-
-sub state_of
-{
-	my ($db, $sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql($db, "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
 # Run SQL as somebody else.
 sub sql_as
 {
@@ -47,31 +39,23 @@ sub sql_as
 	return $node->safe_psql($db, "SET ROLE $role;$sql");
 }
 
-# Everything about the messages of a queue, to be compared.
-sub messages
-{
-	my ($db, $queue) = @_;
-	return sql($db, qq{SET timezone = 'UTC'; SELECT * FROM $queue
-		ORDER BY priority, id});
-}
-
 # Everything about the settings of all queues.
 sub settings
 {
 	my ($db) = @_;
 	return sql(
-		$db, q{SELECT queue, lease, max_attempts, retry_delay, retry_max_delay,
+		q{SELECT queue, lease, max_attempts, retry_delay, retry_max_delay,
 			dead_letter, own_dead_letter, enqueue_paused, dequeue_paused
-		FROM queue.queue ORDER BY queue::text COLLATE "C"});
+		FROM queue.queue ORDER BY queue::text COLLATE "C"}, $db);
 }
 
 sub owners
 {
 	my ($db) = @_;
 	return sql(
-		$db, q{SELECT c.oid::regclass, pg_get_userbyid(relowner), relacl
+		q{SELECT c.oid::regclass, pg_get_userbyid(relowner), relacl
 		FROM pg_class c JOIN queue.queue q ON q.queue = c.oid
-		ORDER BY c.oid::regclass::text COLLATE "C"});
+		ORDER BY c.oid::regclass::text COLLATE "C"}, $db);
 }
 
 my $weird = q{shop."Weird ""name""; DROP x"};
@@ -85,9 +69,9 @@ $node->safe_psql(
 	CREATE ROLE clerk LOGIN;
 	CREATE ROLE newcomer LOGIN;
 	CREATE DATABASE shop});
-sql('shop', q{CREATE EXTENSION queue; CREATE SCHEMA shop;
+sql(q{CREATE EXTENSION queue; CREATE SCHEMA shop;
 	GRANT ALL ON SCHEMA shop TO shop_owner;
-	GRANT USAGE ON SCHEMA shop TO clerk});
+	GRANT USAGE ON SCHEMA shop TO clerk}, 'shop');
 sql_as(
 	'shop_owner', 'shop', qq{
 	SELECT queue.create_queue('shop.orders', lease => '45 s',
@@ -113,15 +97,15 @@ ok( $node->poll_query_until(
 		'shop', q{SELECT attempts = 1 FROM shop.orders WHERE payload = '2'}),
 	'a failed attempt is in its row');
 
-my %want = map { $_ => messages('shop', $_) }
+my %want = map { $_ => messages($_, 'shop') }
   ('shop.orders', 'shop.orders_dead', 'shop.returns', $weird);
 my $want_settings = settings('shop');
 my $want_owners   = owners('shop');
-my $max_id        = sql('shop', q{SELECT max(id) FROM shop.orders});
+my $max_id        = sql(q{SELECT max(id) FROM shop.orders}, 'shop');
 
-is(sql('shop', q{SELECT count(*) FROM shop.orders}), '19', '19 orders wait');
-is( sql('shop', q{SELECT headers #>> '{dead_letter,reason}'
-		FROM shop.orders_dead}),
+is(sql(q{SELECT count(*) FROM shop.orders}, 'shop'), '19', '19 orders wait');
+is( sql(q{SELECT headers #>> '{dead_letter,reason}'
+		FROM shop.orders_dead}, 'shop'),
 	'spoilt', 'one is dead');
 
 # The messages of a restored shop are the ones that were dumped.
@@ -129,7 +113,7 @@ sub check_messages
 {
 	my ($db, $name, @queues) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is(messages($db, $_), $want{$_}, "$name: messages of $_") foreach @queues;
+	is(messages($_, $db), $want{$_}, "$name: messages of $_") foreach @queues;
 	return;
 }
 
@@ -140,8 +124,8 @@ sub check_usable
 	my ($db, $name, $owner) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-	is( sql($db, q{SELECT count(*) FROM queue.queues
-			WHERE problem IS NOT NULL}),
+	is( sql(q{SELECT count(*) FROM queue.queues
+			WHERE problem IS NOT NULL}, $db),
 		'0', "$name: no queue has a problem");
 	is( sql_as(
 			$owner, $db, q{SELECT ready, delayed, leased
@@ -174,8 +158,8 @@ sub check_usable
 sub create_database
 {
 	my ($db, $with_extension) = @_;
-	sql('postgres', "CREATE DATABASE $db");
-	sql($db, 'CREATE EXTENSION queue') if $with_extension;
+	sql("CREATE DATABASE $db");
+	sql('CREATE EXTENSION queue', $db) if $with_extension;
 	return;
 }
 
@@ -211,9 +195,9 @@ restore_plain('whole', $file);
 check_messages('whole', 'whole', sort keys %want);
 is(settings('whole'), $want_settings, 'whole: settings');
 is(owners('whole'),   $want_owners,   'whole: owners and grants');
-is( sql('whole', q{SELECT obj_description('shop.orders'::regclass)}),
+is( sql(q{SELECT obj_description('shop.orders'::regclass)}, 'whole'),
 	'orders to be shipped', 'whole: comment');
-is(state_of('whole', q{SELECT * FROM queue.dequeue('shop.returns')}),
+is(state_of(q{SELECT * FROM queue.dequeue('shop.returns')}, 'whole'),
 	'QU002', 'whole: what was paused is paused');
 is( sql_as(
 		'clerk', 'whole', q{
@@ -257,22 +241,22 @@ $node->command_ok(
 	'pg_restore --no-owner');
 check_messages('other_owner', 'other owner', sort keys %want);
 is(settings('other_owner'), $want_settings, 'other owner: settings');
-is( sql('other_owner', q{SELECT DISTINCT owner = current_user
-		FROM queue.queues}),
+is( sql(q{SELECT DISTINCT owner = current_user
+		FROM queue.queues}, 'other_owner'),
 	't', 'other owner: who restored owns');
 is( state_of(
-		'other_owner',
-		q{SET ROLE shop_owner; SELECT * FROM queue.dequeue('shop.orders')}),
+		q{SET ROLE shop_owner; SELECT * FROM queue.dequeue('shop.orders')},
+		'other_owner'),
 	'42501',
 	'other owner: the old owner may not');
 check_usable('other_owner', 'other owner',
-	sql('postgres', 'SELECT quote_ident(current_user)'));
+	sql('SELECT quote_ident(current_user)'));
 
 # With another owner who is no superuser, and may not write our catalog: the
 # tables come, and are adopted.
 create_database('newcomers', 1);
-sql('newcomers', q{GRANT CREATE ON DATABASE newcomers TO newcomer;
-	CREATE SCHEMA shop AUTHORIZATION newcomer});
+sql(q{GRANT CREATE ON DATABASE newcomers TO newcomer;
+	CREATE SCHEMA shop AUTHORIZATION newcomer}, 'newcomers');
 $node->command_ok(
 	[
 		'pg_restore',                    '-e',
@@ -283,7 +267,7 @@ $node->command_ok(
 		$file
 	],
 	'pg_restore -n by a role without privileges');
-is( sql('newcomers', q{SELECT count(*) FROM queue.queue}),
+is( sql(q{SELECT count(*) FROM queue.queue}, 'newcomers'),
 	'0', 'newcomers: tables without settings');
 check_messages('newcomers', 'newcomers', 'shop.orders', 'shop.orders_dead');
 sql_as(
@@ -291,8 +275,8 @@ sql_as(
 	SELECT queue.create_queue('shop.orders', max_attempts => 3,
 		retry_delay => '10 ms')});
 check_messages('newcomers', 'newcomers, adopted', 'shop.orders');
-is( sql('newcomers', q{SELECT dead_letter FROM queue.queue
-		WHERE queue = 'shop.orders'::regclass}),
+is( sql(q{SELECT dead_letter FROM queue.queue
+		WHERE queue = 'shop.orders'::regclass}, 'newcomers'),
 	'shop.orders_dead',
 	'newcomers: the dead letters are adopted along');
 check_usable('newcomers', 'newcomers', 'newcomer');
@@ -305,13 +289,12 @@ dump_to($file, '-n', 'shop');
 create_database('schema', 1);
 restore_plain('schema', $file);
 check_messages('schema', 'schema', sort keys %want);
-is( sql('schema', q{SELECT count(*) FROM queue.queue}),
+is( sql(q{SELECT count(*) FROM queue.queue}, 'schema'),
 	'0', 'schema: no settings come along');
-is(state_of('schema', q{SELECT queue.enqueue('shop.orders', '1')}),
+is(state_of(q{SELECT queue.enqueue('shop.orders', '1')}, 'schema'),
 	'42809', 'schema: a table without settings is no queue yet');
 is( state_of(
-		'schema',
-		q{SET ROLE clerk; SELECT queue.create_queue('shop.orders')}),
+		q{SET ROLE clerk; SELECT queue.create_queue('shop.orders')}, 'schema'),
 	'42501',
 	'schema: who does not own it cannot adopt it');
 is( sql_as(
@@ -322,12 +305,12 @@ is( sql_as(
 	'shop.orders',
 	'schema: its owner can');
 check_messages('schema', 'schema, adopted', 'shop.orders', 'shop.orders_dead');
-is( sql('schema', q{SELECT dead_letter, lease, max_attempts
-		FROM queue.queue WHERE queue = 'shop.orders'::regclass}),
+is( sql(q{SELECT dead_letter, lease, max_attempts
+		FROM queue.queue WHERE queue = 'shop.orders'::regclass}, 'schema'),
 	'shop.orders_dead|00:00:45|3',
 	'schema: the settings are the ones given, the dead letters the restored');
 check_usable('schema', 'schema', 'shop_owner');
-is(state_of('schema', q{SELECT queue.create_queue('shop.orders')}),
+is(state_of(q{SELECT queue.create_queue('shop.orders')}, 'schema'),
 	'42710', 'schema: it is adopted once');
 is( sql_as('shop_owner', 'schema', qq{SELECT queue.create_queue('$weird');
 		SELECT payload ->> 'text' FROM queue.dequeue('$weird')}),
@@ -340,12 +323,13 @@ is( sql_as('shop_owner', 'schema', qq{SELECT queue.create_queue('$weird');
 $file = "$dir/table.sql";
 dump_to($file, '-t', 'shop.orders');
 create_database('only_table', 1);
-sql('only_table', q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner});
+sql(q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner},
+	'only_table');
 restore_plain('only_table', $file);
 sql_as('shop_owner', 'only_table', q{
 	SELECT queue.create_queue('shop.orders', retry_delay => '10 ms')});
 check_messages('only_table', 'table', 'shop.orders');
-is( sql('only_table', q{SELECT count(*) FROM shop.orders_dead}),
+is( sql(q{SELECT count(*) FROM shop.orders_dead}, 'only_table'),
 	'0', 'table: dead letters that did not come are made anew');
 cmp_ok(
 	sql_as('shop_owner', 'only_table',
@@ -358,7 +342,7 @@ is( sql_as('shop_owner', 'only_table',
 $file = "$dir/tables.sql";
 dump_to($file, '-t', 'shop.orders*');
 create_database('tables', 1);
-sql('tables', q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner});
+sql(q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner}, 'tables');
 restore_plain('tables', $file);
 sql_as('shop_owner', 'tables', q{
 	SELECT queue.create_queue('shop.orders', max_attempts => 3,
@@ -368,7 +352,7 @@ check_usable('tables', 'tables', 'shop_owner');
 
 # Adopted in the other order, and with a dead-letter queue given by name.
 create_database('tables2', 1);
-sql('tables2', q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner});
+sql(q{CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO shop_owner}, 'tables2');
 restore_plain('tables2', $file);
 sql_as('shop_owner', 'tables2', q{
 	SELECT queue.create_queue('shop.orders_dead', max_attempts => 0);
@@ -386,24 +370,25 @@ foreach my $how ('', '--disable-triggers')
 	$file = "$dir/data.sql";
 	dump_to($file, '--data-only', '-t', 'shop.orders', $how ? $how : ());
 	create_database($db, 1);
-	sql($db, q{CREATE SCHEMA shop;
+	sql(q{CREATE SCHEMA shop;
 		SELECT queue.create_queue('shop.orders', max_attempts => 3,
 			retry_delay => '10 ms');
 		SELECT queue.enqueue('shop.orders', '"before"');
-		SELECT * FROM queue.dequeue('shop.orders')});
+		SELECT * FROM queue.dequeue('shop.orders')}, $db);
 	restore_plain($db, $file);
 	check_messages($db, $name, 'shop.orders');
-	cmp_ok(sql($db, q{SELECT queue.enqueue('shop.orders', '"new"')}),
+	cmp_ok(sql(q{SELECT queue.enqueue('shop.orders', '"new"')}, $db),
 		'>', $max_id, "$name: ids go on beyond the restored");
 	cmp_ok(
 		sql(
-			$db, q{SELECT min(i) FROM unnest(queue.enqueue_batch('shop.orders',
-				ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 1000) i))) i}),
+			q{SELECT min(i) FROM unnest(queue.enqueue_batch('shop.orders',
+				ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 1000) i))) i},
+			$db),
 		'>', $max_id + 1, "$name: those of a batch as well");
-	is( sql($db, q{SELECT count(*) FROM queue.dequeue('shop.orders', 2000)}),
+	is( sql(q{SELECT count(*) FROM queue.dequeue('shop.orders', 2000)}, $db),
 		'1019', "$name: all are delivered");
-	is( sql($db, q{SELECT count(*) FROM queue.queues
-			WHERE problem IS NOT NULL}),
+	is( sql(q{SELECT count(*) FROM queue.queues
+			WHERE problem IS NOT NULL}, $db),
 		'0', "$name: no problem");
 }
 
@@ -416,11 +401,11 @@ sql_as('shop_owner', 'shop', q{
 		FROM generate_series(1, 10) i});
 my $session = $node->background_psql('shop');
 $session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('shop.busy', 2)});
-sql('shop', q{BEGIN; SELECT * FROM queue.dequeue('shop.busy', 2);
-	PREPARE TRANSACTION 'held'});
-sql('shop', q{SELECT * FROM queue.receive('shop.busy', 2, lease => '1 h')});
+sql(q{BEGIN; SELECT * FROM queue.dequeue('shop.busy', 2);
+	PREPARE TRANSACTION 'held'}, 'shop');
+sql(q{SELECT * FROM queue.receive('shop.busy', 2, lease => '1 h')}, 'shop');
 my $receipt =
-  sql('shop', q{SELECT receipt FROM queue.receive('shop.busy')});
+  sql(q{SELECT receipt FROM queue.receive('shop.busy')}, 'shop');
 my $acker = $node->background_psql('shop');
 $acker->query_safe(qq{BEGIN; SELECT queue.ack('$receipt')});
 $file = "$dir/busy.sql";
@@ -429,26 +414,26 @@ $session->query_safe('COMMIT');
 $session->quit;
 $acker->query_safe('COMMIT');
 $acker->quit;
-sql('shop', q{COMMIT PREPARED 'held'});
+sql(q{COMMIT PREPARED 'held'}, 'shop');
 create_database('busy');
 restore_plain('busy', $file);
-is( sql('busy', q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id)
-		FROM queue.dequeue('shop.busy', 100)}),
+is( sql(q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id)
+		FROM queue.dequeue('shop.busy', 100)}, 'busy'),
 	join(' ', 1 .. 10),
 	'a dump has what consumers hold, and it is free where it is restored');
-is( sql('shop', q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id)
-		FROM queue.dequeue('shop.busy', 100)}),
+is( sql(q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id)
+		FROM queue.dequeue('shop.busy', 100)}, 'shop'),
 	'8 9 10', 'and has not disturbed them');
 
 #
 # Dumps at any moment of a busy shop: each order is shipped, or waits to be,
 # or is a dead letter.
 #
-sql('shop', q{
+sql(q{
 	CREATE TABLE placed (n bigserial PRIMARY KEY);
 	CREATE TABLE shipped (n bigint PRIMARY KEY);
 	SELECT queue.create_queue('todo', max_attempts => 2,
-		retry_delay => '1 ms', retry_max_delay => '5 ms')});
+		retry_delay => '1 ms', retry_max_delay => '5 ms')}, 'shop');
 my %script = (
 	'place' => q{
 BEGIN;
@@ -518,7 +503,7 @@ ok( $node->poll_query_until(
 		'shop', q{SELECT count(*) = 0 FROM pg_stat_activity
 			WHERE application_name = 'pgbench'}),
 	'the load is over');
-is(sql('shop', $books), 't', 'the books of the shop balance');
+is(sql($books, 'shop'), 't', 'the books of the shop balance');
 
 foreach my $i (1 .. $dumps)
 {
@@ -529,9 +514,9 @@ foreach my $i (1 .. $dumps)
 			"$dir/load$i.dump"
 		],
 		"restore $i");
-	is(sql("load$i", $books), 't', "the books of dump $i balance");
-	my $left = sql("load$i", q{SELECT count(*) FROM todo});
-	my $dead = sql("load$i", q{SELECT count(*) FROM todo_dead});
+	is(sql($books, "load$i"), 't', "the books of dump $i balance");
+	my $left = sql(q{SELECT count(*) FROM todo}, "load$i");
+	my $dead = sql(q{SELECT count(*) FROM todo_dead}, "load$i");
 
 	# Failed attempts come along, so that messages come singly and at their
 	# time.
@@ -541,7 +526,7 @@ foreach my $i (1 .. $dumps)
 				FROM queue.dequeue('todo', 100000, wait => '100 ms');
 			SELECT count(*) = 0 FROM todo}),
 		"all of the $left messages of dump $i are delivered");
-	is(sql("load$i", $books), 't', "the books of dump $i balance at the end");
+	is(sql($books, "load$i"), 't', "the books of dump $i balance at the end");
 }
 
 $node->stop;

@@ -11,7 +11,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $primary = PostgreSQL::Test::Cluster->new('primary');
+use_node($primary);
 $primary->init(allows_streaming => 1);
 $primary->append_conf(
 	'postgresql.conf', q{
@@ -25,27 +31,6 @@ $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
-
-sub state_of
-{
-	my ($node, $sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
-sub drain
-{
-	my ($node, $queue) = @_;
-	my @seen;
-	while (my $row = $node->safe_psql(
-			'postgres', qq{SELECT (payload #>> '{}') || ' ' || attempt
-				FROM queue.dequeue('$queue')}))
-	{
-		push @seen, $row;
-	}
-	return join(', ', @seen);
-}
 
 my $workers = q{FROM pg_stat_activity WHERE backend_type LIKE 'queue %'};
 
@@ -108,10 +93,10 @@ foreach my $call (
 	q{INSERT INTO orders (payload) VALUES ('1')},
 	q{DELETE FROM orders})
 {
-	is(state_of($standby, $call), '25006', "on a standby: $call");
+	is(state_of($call, $standby), '25006', "on a standby: $call");
 
 	# The server itself is as strict in a read-only transaction.
-	is( state_of($primary, "BEGIN READ ONLY; $call"),
+	is( state_of("BEGIN READ ONLY; $call"),
 		'25006', "in a read-only transaction: $call");
 }
 
@@ -172,10 +157,10 @@ ok( $standby->poll_query_until(
 			AND backend_type = 'queue worker' AND datname = 'postgres'}),
 	'a worker starts after promotion');
 
-is(drain($standby, 'orders'), '5 2, 6 1, 7 1, 8 1, 9 1, 10 1',
+is(drain('orders', $standby), '5 2, 6 1, 7 1, 8 1, 9 1, 10 1',
 	'what nobody holds is delivered; written leases and what is in doubt hold'
 );
-is(state_of($standby, qq{SELECT queue.ack('$young')}),
+is(state_of(qq{SELECT queue.ack('$young')}, $standby),
 	'QU001', 'the young lease is over, its receipt fenced off');
 is( $standby->safe_psql(
 		'postgres', qq{SELECT queue.extend('$receipt', '1 h') > now()}),
@@ -183,19 +168,19 @@ is( $standby->safe_psql(
 is( $standby->safe_psql('postgres', qq{SELECT queue.ack(ARRAY['$receipt'])}),
 	'1', 'also to consume');
 $standby->safe_psql('postgres', qq{SELECT queue.nack('$second', '0 s')});
-is(drain($standby, 'orders'), '2 2', 'also to give back');
+is(drain('orders', $standby), '2 2', 'also to give back');
 
-is(drain($standby, 'other'), 'later 1', 'what is in doubt is not there');
+is(drain('other', $standby), 'later 1', 'what is in doubt is not there');
 $standby->safe_psql('postgres', q{COMMIT PREPARED 'commit'});
 $standby->safe_psql('postgres', q{ROLLBACK PREPARED 'rollback'});
-is(drain($standby, 'other'), 'answer 1',
+is(drain('other', $standby), 'answer 1',
 	'prepared transactions of the old primary are committed');
-is(drain($standby, 'orders'), '4 1', 'and rolled back');
+is(drain('orders', $standby), '4 1', 'and rolled back');
 
 cmp_ok(
 	$standby->safe_psql('postgres', q{SELECT queue.enqueue('orders', '11')}),
 	'>', $max_id, 'ids go on rising');
-is(drain($standby, 'orders'), '11 1', 'and messages flow');
+is(drain('orders', $standby), '11 1', 'and messages flow');
 
 # The new worker does its work: an attempt too many ends as a dead letter.
 $standby->safe_psql(

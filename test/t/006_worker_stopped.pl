@@ -12,7 +12,13 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -21,84 +27,6 @@ max_prepared_transactions = 10
 queue.lease_write_delay = '100ms'
 });
 $node->start;
-
-# Processes that this test has stopped go on before the server is told to
-# stop, however the test ends.
-my @stopped;
-
-sub continue_all
-{
-	kill 'CONT', @stopped if @stopped;
-	@stopped = ();
-	return;
-}
-
-END { my $status = $?; continue_all(); $? = $status; }
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub state_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
-sub wait_until
-{
-	my ($sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $sql), $name);
-}
-
-sub drain
-{
-	my ($queue) = @_;
-	my @seen;
-	while (my $row = sql(qq{SELECT (payload #>> '{}') || ' ' || attempt
-			FROM queue.dequeue('$queue')}))
-	{
-		push @seen, $row;
-	}
-	return join(', ', @seen);
-}
-
-# Start a waiting statement; returns when it sleeps, or is done already.
-sub start_waiter
-{
-	my ($statement) = @_;
-	my $session = $node->background_psql('postgres');
-	my $pid     = $session->query_safe('SELECT pg_backend_pid()');
-
-	# What comes with the first answer is not in the next one.
-	$session->{early} = $session->query_until(
-		qr/started/, qq{\\echo started
-$statement;
-\\echo finished
-});
-	$session->{early} =~ s/.*started\s*//s;
-	$node->poll_query_until('postgres',
-		qq{SELECT query ~ 'queue[.]'
-				AND (wait_event_type = 'Extension' OR state = 'idle')
-			FROM pg_stat_activity WHERE pid = $pid})
-	  or die "the session does not wait";
-	return $session;
-}
-
-sub result_of
-{
-	my ($session) = @_;
-	my $out = $session->{early};
-	$out .= $session->query_until(qr/finished/, '') if $out !~ /finished/;
-	$out =~ s/\s*finished\s*//;
-	$out =~ s/^\s+//;
-	$session->quit;
-	return $out;
-}
 
 # All that must work without a worker.  Queues are named after "how".
 sub check_without_worker
@@ -113,8 +41,8 @@ sub check_without_worker
 	# Messages flow.
 	sql(qq{SELECT queue.enqueue_batch('$q', ARRAY['1', '2']::jsonb[])});
 	is(drain($q), '1 1, 2 1', "$how: messages are delivered");
-	my $waiter =
-	  start_waiter(qq{SELECT payload FROM queue.dequeue('$q', wait => '50 s')});
+	my $waiter = start_waiter_unless_done(
+		qq{SELECT payload FROM queue.dequeue('$q', wait => '50 s')});
 	sql(qq{SELECT queue.enqueue('$q', '"awaited"')});
 	is(result_of($waiter), '"awaited"', "$how: a waiter is woken");
 
@@ -135,7 +63,7 @@ sub check_without_worker
 	sql(qq{SELECT queue.enqueue('$q', '"expiring"')});
 	sql(qq{SELECT receipt FROM queue.receive('$q', lease => '2 s')});
 	$start  = time;
-	$waiter = start_waiter(
+	$waiter = start_waiter_unless_done(
 		qq{SELECT payload, attempt FROM queue.dequeue('$q', wait => '50 s')});
 	is(result_of($waiter), '"expiring"|2',
 		"$how: the end of a lease wakes a waiter");
@@ -145,7 +73,7 @@ sub check_without_worker
 	sql(qq{SELECT queue.enqueue('$q', '"shortened"')});
 	$receipt =
 	  sql(qq{SELECT receipt FROM queue.receive('$q', lease => '1 h')});
-	$waiter = start_waiter(
+	$waiter = start_waiter_unless_done(
 		qq{SELECT payload, attempt FROM queue.dequeue('$q', wait => '50 s')});
 	sql(qq{SELECT queue.extend('$receipt', '100 ms')});
 	is(result_of($waiter), '"shortened"|2',
@@ -156,7 +84,7 @@ sub check_without_worker
 	sql(qq{BEGIN; SELECT * FROM queue.dequeue('$q'); ROLLBACK});
 	is( sql(qq{BEGIN; SELECT attempt FROM queue.dequeue('$q'); ROLLBACK}),
 		'2', "$how: a rolled-back dequeue shows at once");
-	$waiter = start_waiter(
+	$waiter = start_waiter_unless_done(
 		qq{SELECT attempt FROM queue.dequeue('$q', wait => '50 s')});
 	is(result_of($waiter), '3', "$how: and after the back-off");
 
@@ -165,14 +93,14 @@ sub check_without_worker
 	sql(qq{SELECT queue.nack('$receipt', '2 s')});
 	$start = time;
 	is(drain($q), '', "$how: a nacked message stays away");
-	$waiter = start_waiter(
+	$waiter = start_waiter_unless_done(
 		qq{SELECT attempt FROM queue.dequeue('$q', wait => '50 s')});
 	is(result_of($waiter), '2', "$how: and comes back by itself");
 	cmp_ok(time - $start, '<', 20, "$how: on time");
 
 	sql(qq{SELECT queue.enqueue('$q', '"released"')});
 	$receipt = sql(qq{SELECT receipt FROM queue.receive('$q')});
-	$waiter  = start_waiter(
+	$waiter  = start_waiter_unless_done(
 		qq{SELECT attempt FROM queue.dequeue('$q', wait => '50 s')});
 	sql(qq{SELECT queue.release('$receipt')});
 	is(result_of($waiter), '1', "$how: a released message is there at once");
@@ -189,7 +117,7 @@ sub check_without_worker
 	# Two-phase commit.
 	sql(qq{BEGIN; SELECT queue.enqueue('$q', '"prepared"');
 		PREPARE TRANSACTION '$q'});
-	$waiter = start_waiter(
+	$waiter = start_waiter_unless_done(
 		qq{SELECT payload FROM queue.dequeue('$q', wait => '50 s')});
 	sql(qq{COMMIT PREPARED '$q'});
 	is(result_of($waiter), '"prepared"', "$how: COMMIT PREPARED wakes");
@@ -224,14 +152,6 @@ sub check_made_good
 	return;
 }
 
-sub worker_pids
-{
-	return split /\n/, sql(
-		q{SELECT pid FROM pg_stat_activity
-			WHERE backend_type IN ('queue leader', 'queue worker')
-			ORDER BY backend_type});
-}
-
 sql(q{CREATE EXTENSION queue});
 wait_until(
 	q{SELECT count(*) = 2 FROM pg_stat_activity
@@ -248,9 +168,9 @@ my $before =
 #
 # Both stopped.
 #
-@stopped = worker_pids();
-is(scalar(@stopped), 2, 'two processes are stopped');
-kill 'STOP', @stopped;
+my @pids = worker_pids();
+is(scalar(@pids), 2, 'two processes are stopped');
+stop_processes(@pids);
 
 wait_until(
 	q{SELECT count(*) = 1 FROM queue.dequeue('before') WHERE attempt = 2},

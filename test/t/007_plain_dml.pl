@@ -10,7 +10,11 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
 
 my $conf = q{
 shared_preload_libraries = 'queue'
@@ -19,6 +23,7 @@ queue.lease_write_delay = '100ms'
 };
 
 my $node = PostgreSQL::Test::Cluster->new('publisher');
+use_node($node);
 $node->init(allows_streaming => 'logical');
 $node->append_conf('postgresql.conf', $conf);
 $node->start;
@@ -27,63 +32,6 @@ my $subscriber = PostgreSQL::Test::Cluster->new('subscriber');
 $subscriber->init(allows_streaming => 'logical');
 $subscriber->append_conf('postgresql.conf', $conf);
 $subscriber->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub state_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
-sub drain
-{
-	my ($queue, $where) = @_;
-	$where ||= $node;
-	my @seen;
-	while (my $row = $where->safe_psql('postgres',
-			qq{SELECT payload #>> '{}' FROM queue.dequeue('$queue')}))
-	{
-		push @seen, $row;
-	}
-	return join(', ', @seen);
-}
-
-# Start a waiting statement; returns when it sleeps.
-sub start_waiter
-{
-	my ($where, $statement) = @_;
-	my $session = $where->background_psql('postgres');
-	my $pid     = $session->query_safe('SELECT pg_backend_pid()');
-	$session->query_until(
-		qr/started/, qq{\\echo started
-$statement;
-\\echo finished
-});
-	$where->poll_query_until('postgres',
-		qq{SELECT wait_event_type = 'Extension' FROM pg_stat_activity
-			WHERE pid = $pid})
-	  or die "the session does not wait";
-	return ($session, time);
-}
-
-sub woken
-{
-	my ($session, $since, $expected, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $out = $session->query_until(qr/finished/, '');
-	$out =~ s/\s*finished\s*//;
-	$out =~ s/^\s+//;
-	is($out, $expected, $name);
-	cmp_ok(time - $since, '<', 25, '... at once');
-	$session->quit;
-	return;
-}
 
 sql(q{CREATE EXTENSION queue; SELECT queue.create_queue('orders')});
 
@@ -102,48 +50,48 @@ is( sql(q{INSERT INTO orders (payload, headers, correlation_id)
 		RETURNING payload, correlation_id}),
 	join("\n", map { "$_|c" } 1 .. 5),
 	'INSERT ... SELECT with RETURNING');
-is(drain('orders'), '1, 2, 3, 4, 5', 'in order');
+is(drain_payloads('orders'), '1, 2, 3, 4, 5', 'in order');
 is( sql(q{WITH new AS (INSERT INTO orders (payload) VALUES ('1') RETURNING id)
 		SELECT count(*) FROM new}),
 	'1',
 	'in a WITH query');
-is(drain('orders'), '1', 'as well');
+is(drain_payloads('orders'), '1', 'as well');
 is( sql(q{INSERT INTO orders (payload, priority) VALUES ('"low"', 1), ('"high"', 9),
 			('"mid"', 4) RETURNING priority}),
 	"1\n9\n4",
 	'with priorities');
-is(drain('orders'), 'high, mid, low', 'that count');
+is(drain_payloads('orders'), 'high, mid, low', 'that count');
 
 is( sql(q{PREPARE i (jsonb) AS INSERT INTO orders (payload) VALUES ($1);
 		EXECUTE i ('1'); EXECUTE i ('2'); SELECT count(*) FROM orders}),
 	'2', 'prepared');
-is(drain('orders'), '1, 2', 'and delivered');
+is(drain_payloads('orders'), '1, 2', 'and delivered');
 
 # What is not committed is not there.
 sql(q{BEGIN; INSERT INTO orders (payload) VALUES ('1'); ROLLBACK});
 sql(q{BEGIN; INSERT INTO orders (payload) VALUES ('"kept"'); SAVEPOINT s;
 	INSERT INTO orders (payload) VALUES ('"dropped"'); ROLLBACK TO s; COMMIT});
-is(drain('orders'), 'kept', 'only what is committed is delivered');
+is(drain_payloads('orders'), 'kept', 'only what is committed is delivered');
 my $session = $node->background_psql('postgres');
 $session->query_safe(q{BEGIN; INSERT INTO orders (payload) VALUES ('"open"')});
-is(drain('orders'), '', 'nothing is delivered before the commit');
+is(drain_payloads('orders'), '', 'nothing is delivered before the commit');
 sql(q{INSERT INTO orders (payload) VALUES ('"later"')});
-is(drain('orders'), 'later', 'nobody waits for the open transaction');
+is(drain_payloads('orders'), 'later', 'nobody waits for the open transaction');
 $session->query_safe('COMMIT');
 $session->quit;
-is(drain('orders'), 'open', 'the earlier id comes after all');
+is(drain_payloads('orders'), 'open', 'the earlier id comes after all');
 
 sql(q{BEGIN; INSERT INTO orders (payload) VALUES ('"prepared"');
 	PREPARE TRANSACTION 'insert'});
-is(drain('orders'), '', 'a prepared INSERT is not there yet');
+is(drain_payloads('orders'), '', 'a prepared INSERT is not there yet');
 sql(q{COMMIT PREPARED 'insert'});
-is(drain('orders'), 'prepared', 'COMMIT PREPARED delivers it');
+is(drain_payloads('orders'), 'prepared', 'COMMIT PREPARED delivers it');
 
 is(state_of(q{INSERT INTO orders (payload) VALUES (NULL)}),
 	'23502', 'a message has a payload');
 is(state_of(q{INSERT INTO orders (payload, priority) VALUES ('1', 10)}),
 	'22023', 'and a priority that exists');
-is(drain('orders'), '', 'or it is none');
+is(drain_payloads('orders'), '', 'or it is none');
 
 #
 # COPY.
@@ -154,7 +102,7 @@ sql(q{COPY orders (payload) FROM stdin;
 "c"
 \.
 });
-is(drain('orders'), 'a, b, c', 'COPY enqueues');
+is(drain_payloads('orders'), 'a, b, c', 'COPY enqueues');
 sql(qq{COPY orders (headers, payload, correlation_id) FROM stdin (FORMAT csv);
 "{""k"": 1}","{""text"": ""x, y""}",c1
 ,2,
@@ -185,7 +133,8 @@ cmp_ok(
 is( sql(qq{SELECT attempt, enqueued_at = '2020-01-01 00:00:00+00'
 		FROM queue.browse('orders', 10) WHERE id = $next}),
 	'3|t', 'what the owner says is kept');
-is(drain('orders'), 'before, explicit, after, plain', 'all is delivered');
+is(drain_payloads('orders'), 'before, explicit, after, plain',
+	'all is delivered');
 is(state_of(qq{INSERT INTO orders (id, priority, attempts, enqueued_at, payload)
 		VALUES ($next, 4, 0, now(), '1'), ($next, 4, 0, now(), '2')}),
 	'23505', 'an id is there once');
@@ -220,7 +169,8 @@ sql(q{DELETE FROM orders WHERE payload = '1';
 		WHERE payload = '2'});
 is(state_of(qq{SELECT queue.ack('$one')}),
 	'QU001', 'a message that was deleted by hand cannot be acknowledged');
-is(drain('orders'), '', 'the lease on a message that was changed holds');
+is(drain_payloads('orders'), '',
+	'the lease on a message that was changed holds');
 is(sql(qq{SELECT queue.ack(ARRAY['$two'])}), '1', 'and its receipt is good');
 is(sql(q{SELECT count(*) FROM orders}), '0', 'all are gone');
 
@@ -235,7 +185,7 @@ my $got = sql(q{SET statement_timeout = '20s';
 is($got, '2', 'a row locked by hand is not waited for');
 $session->query_safe('COMMIT');
 $session->quit;
-is(drain('orders'), '1', 'and delivered when it is free');
+is(drain_payloads('orders'), '1', 'and delivered when it is free');
 
 #
 # Waiters.
@@ -244,10 +194,11 @@ sub check_waiter
 {
 	my ($where, $queue, $act, $expected, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($waiter, $since) = start_waiter($where,
-		qq{SELECT payload FROM queue.dequeue('$queue', wait => '50 s')});
+	my $waiter = start_waiter(
+		qq{SELECT payload FROM queue.dequeue('$queue', wait => '50 s')},
+		$where);
 	$act->();
-	woken($waiter, $since, $expected, $name);
+	woken($waiter, $expected, $name);
 	return;
 }
 
@@ -286,11 +237,12 @@ sql(q{SELECT queue.create_queue('remote');
 sql(q{SELECT * FROM queue.dequeue('remote', 3)});
 
 # The initial copy wakes who waits there.
-my ($waiter, $since) = start_waiter($subscriber,
-	q{SELECT payload, headers FROM queue.dequeue('remote', wait => '50 s')});
+my $waiter = start_waiter(
+	q{SELECT payload, headers FROM queue.dequeue('remote', wait => '50 s')},
+	$subscriber);
 publish_and_subscribe('remote');
-woken($waiter, $since, '4|{"a": "b"}', 'the initial copy wakes');
-is(drain('remote', $subscriber),
+woken($waiter, '4|{"a": "b"}', 'the initial copy wakes');
+is(drain_payloads('remote', $subscriber),
 	'5, 6, 7, 8, 9, 10', 'messages of the initial copy are delivered');
 
 # Then each change.
@@ -303,7 +255,8 @@ check_waiter($subscriber, 'remote',
 my $remote_id = sql(q{SELECT max(id) FROM remote});
 cmp_ok(on_subscriber(q{SELECT queue.enqueue('remote', '"own"')}),
 	'>', $remote_id, 'ids of the subscriber go on beyond the replicated');
-is(drain('remote', $subscriber), 'own', 'and it has messages of its own');
+is(drain_payloads('remote', $subscriber), 'own',
+	'and it has messages of its own');
 
 # What the publisher consumes or changes is consumed and changed there.
 on_subscriber(q{DROP SUBSCRIPTION s_remote});
@@ -330,14 +283,14 @@ $node->wait_for_catchup('s_mirror');
 my ($ret, $stdout, $stderr) = $subscriber->psql('postgres',
 	"\\set VERBOSITY verbose\nSELECT queue.ack('$leased')");
 like($stderr, qr/QU001/, 'its receipt is fenced off at the subscriber');
-is(drain('mirror', $subscriber), '6', 'the rest is delivered');
+is(drain_payloads('mirror', $subscriber), '6', 'the rest is delivered');
 
 # REPLICA IDENTITY FULL is allowed as well.
 sql(q{ALTER TABLE mirror REPLICA IDENTITY FULL;
 	SELECT queue.enqueue_batch('mirror', ARRAY['7', '8']::jsonb[])});
 sql(q{SELECT * FROM queue.dequeue('mirror', 2) WHERE payload = '6'});
 $node->wait_for_catchup('s_mirror');
-is(drain('mirror'), '8', 'dequeue with REPLICA IDENTITY FULL');
+is(drain_payloads('mirror'), '8', 'dequeue with REPLICA IDENTITY FULL');
 $node->wait_for_catchup('s_mirror');
 is(on_subscriber(q{SELECT count(*) FROM mirror}),
 	'0', 'is replicated, too');

@@ -11,7 +11,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -21,20 +27,6 @@ queue.max_in_flight = 256
 queue.lease_write_delay = '5min'
 });
 $node->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub error_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	my ($state) = $stderr =~ /ERROR:  ([0-9A-Z]{5}): /;
-	return ($state // "none: $stdout", $stderr);
-}
 
 sub check_full
 {
@@ -74,11 +66,6 @@ sub await_room
 		q{SELECT count(*) = 0 FROM queue.in_flight WHERE state = 'ended'})
 	  or die "ended leases stay";
 	return;
-}
-
-sub array
-{
-	return 'ARRAY[' . join(', ', map { "'$_'" } @_) . ']::text[]';
 }
 
 my $limit = sql('SHOW queue.max_in_flight');

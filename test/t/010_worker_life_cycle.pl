@@ -10,7 +10,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -20,49 +26,14 @@ restart_after_crash = on
 });
 $node->start;
 
-sub sql
-{
-	my ($db, $sql) = @_;
-	return $node->safe_psql($db, $sql);
-}
-
-sub wait_until
-{
-	my ($db, $sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until($db, $sql), $name);
-}
-
-# Looks from database postgres, which has no queues.
-sub worker_of
-{
-	my ($db) = @_;
-	return sql(
-		'postgres', qq{SELECT pid FROM pg_stat_activity
-			WHERE backend_type = 'queue worker' AND datname = '$db'});
-}
-
-sub wait_for_worker
-{
-	my ($db, $name, $old_pid) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	$old_pid //= 0;
-	wait_until(
-		'postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity
-			WHERE backend_type = 'queue worker' AND datname = '$db'
-				AND pid <> $old_pid},
-		$name);
-	return worker_of($db);
-}
-
 # A message that the worker has to move to the dead letters, and proof that it
 # did: consumers leave that to it.
 sub leave_work
 {
 	my ($db, $queue) = @_;
-	sql($db, qq{SELECT queue.alter_queue('$queue', max_attempts => 1);
-		SELECT queue.enqueue('$queue', '"work"')});
-	sql($db, qq{BEGIN; SELECT * FROM queue.dequeue('$queue'); ROLLBACK});
+	sql(qq{SELECT queue.alter_queue('$queue', max_attempts => 1);
+		SELECT queue.enqueue('$queue', '"work"')}, $db);
+	sql(qq{BEGIN; SELECT * FROM queue.dequeue('$queue'); ROLLBACK}, $db);
 	return;
 }
 
@@ -70,8 +41,8 @@ sub wait_for_work
 {
 	my ($db, $queue, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	wait_until($db, qq{SELECT count(*) = 1 FROM ${queue}_dead}, $name);
-	sql($db, qq{SELECT queue.purge('${queue}_dead')});
+	wait_until(qq{SELECT count(*) = 1 FROM ${queue}_dead}, $name, $db);
+	sql(qq{SELECT queue.purge('${queue}_dead')}, $db);
 	return;
 }
 
@@ -79,127 +50,126 @@ sub wait_for_work
 # They come with the extension, and show themselves.
 #
 wait_until(
-	'postgres',
 	q{SELECT count(*) = 1 FROM pg_stat_activity
 		WHERE backend_type = 'queue leader'
 			AND application_name = 'queue leader' AND datname IS NULL
 			AND state = 'idle'},
 	'the leader shows in pg_stat_activity');
-sql('postgres', 'CREATE DATABASE shop');
-sql('postgres', 'CREATE DATABASE plain');
+sql('CREATE DATABASE shop');
+sql('CREATE DATABASE plain');
 is(worker_of('shop'), '', 'no worker without the extension');
 
-sql('shop', q{CREATE EXTENSION queue;
-	SELECT queue.create_queue('orders', retry_delay => '1 ms')});
+sql(q{CREATE EXTENSION queue;
+	SELECT queue.create_queue('orders', retry_delay => '1 ms')}, 'shop');
 my $worker = wait_for_worker('shop', 'CREATE EXTENSION brings a worker');
 wait_until(
-	'postgres', qq{SELECT application_name = 'queue worker for database shop'
+	qq{SELECT application_name = 'queue worker for database shop'
 			AND state = 'idle' AND wait_event_type = 'Extension'
 		FROM pg_stat_activity WHERE pid = $worker},
 	'it shows in pg_stat_activity, and sleeps');
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'it works');
 wait_until(
-	'shop',
 	q{SELECT n_tup_ins > 0 FROM pg_stat_user_tables
 		WHERE relname = 'orders_dead'},
-	'its writes show in the statistics');
+	'its writes show in the statistics', 'shop');
 is(worker_of('plain'), '', 'a database without the extension has none');
 
 #
 # A restart.  From here until the statistics of database shop show the work
 # done, nobody connects to it.
 #
-sql('shop', q{SELECT queue.create_queue('limited', max_attempts => 1);
+sql(q{SELECT queue.create_queue('limited', max_attempts => 1);
 	SELECT queue.create_queue('retried');
-	SELECT queue.enqueue('limited', '1'), queue.enqueue('retried', '2')});
-sql('shop', q{SELECT count(*) FROM queue.receive('limited', lease => '3 s');
-	SELECT count(*) FROM queue.receive('retried', lease => '3 s')});
+	SELECT queue.enqueue('limited', '1'), queue.enqueue('retried', '2')},
+	'shop');
+sql(q{SELECT count(*) FROM queue.receive('limited', lease => '3 s');
+	SELECT count(*) FROM queue.receive('retried', lease => '3 s')}, 'shop');
 $node->stop;
 $node->start;
 wait_for_worker('shop', 'a restart brings the worker with nobody connected');
-is( sql('postgres', q{SELECT count(*) FROM pg_stat_activity
+is( sql(q{SELECT count(*) FROM pg_stat_activity
 		WHERE datname = 'shop' AND backend_type = 'client backend'}),
 	'0', 'nobody is');
 my $written = q{tup_inserted + tup_updated + tup_deleted};
-my $before = sql('postgres',
+my $before = sql(
 	qq{SELECT $written FROM pg_stat_database WHERE datname = 'shop'});
 
 # Two rows of queue.lease go, one message is rewritten, one is moved (a row
 # goes, another comes).
 wait_until(
-	'postgres', qq{SELECT $written >= $before + 5 FROM pg_stat_database
+	qq{SELECT $written >= $before + 5 FROM pg_stat_database
 		WHERE datname = 'shop'},
 	'leases that ran out are ended by the worker alone');
-is( sql('shop', q{SELECT attempts FROM retried;
+is( sql(q{SELECT attempts FROM retried;
 		SELECT count(*) FROM limited;
 		SELECT headers #>> '{dead_letter,reason}' FROM limited_dead;
-		SELECT count(*) FROM queue.lease}),
+		SELECT count(*) FROM queue.lease}, 'shop'),
 	"1\n0\nmax_attempts reached\n0",
 	'their failures are counted, one message is a dead letter');
 
 #
 # A restart keeps leases, however young.
 #
-sql('postgres', q{ALTER SYSTEM SET queue.lease_write_delay = '1min';
+sql(q{ALTER SYSTEM SET queue.lease_write_delay = '1min';
 	SELECT pg_reload_conf()});
-sql('shop', q{SELECT queue.enqueue('orders', '"kept"')});
+sql(q{SELECT queue.enqueue('orders', '"kept"')}, 'shop');
 $worker = worker_of('shop');
 my $receipt =
-  sql('shop', q{SELECT receipt FROM queue.receive('orders', lease => '1 h')});
+  sql(q{SELECT receipt FROM queue.receive('orders', lease => '1 h')}, 'shop');
 $node->restart;
-is(sql('shop', qq{SELECT queue.ack(ARRAY['$receipt'])}),
+is(sql(qq{SELECT queue.ack(ARRAY['$receipt'])}, 'shop'),
 	'1', 'a lease that was not written behind yet survives a clean stop');
 $worker = wait_for_worker('shop', 'the worker is there');
 
 #
 # Reload.
 #
-sql('shop', q{SELECT queue.enqueue('orders', '"reload"')});
+sql(q{SELECT queue.enqueue('orders', '"reload"')}, 'shop');
 $receipt =
-  sql('shop', q{SELECT receipt FROM queue.receive('orders', lease => '1 h')});
+  sql(q{SELECT receipt FROM queue.receive('orders', lease => '1 h')}, 'shop');
 my $written_leases = q{FROM queue.lease l, orders o
 	WHERE l.queue = 'orders'::regclass AND l.id = o.id};
-is(sql('shop', qq{SELECT count(*) $written_leases}),
+is(sql(qq{SELECT count(*) $written_leases}, 'shop'),
 	'0', 'a lease is not written before the delay');
-sql('postgres', q{ALTER SYSTEM SET queue.lease_write_delay = '50ms';
+sql(q{ALTER SYSTEM SET queue.lease_write_delay = '50ms';
 	SELECT pg_reload_conf()});
-wait_until('shop', qq{SELECT count(*) = 1 $written_leases},
-	'the worker takes a shorter delay over at a reload');
+wait_until(qq{SELECT count(*) = 1 $written_leases},
+	'the worker takes a shorter delay over at a reload', 'shop');
 is(worker_of('shop'), $worker, 'it is the same worker');
 
 #
 # Ended by somebody.
 #
-sql('postgres', qq{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+sql(qq{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 	WHERE backend_type IN ('queue leader', 'queue worker')});
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'a cancel does not harm');
 is(worker_of('shop'), $worker, 'nor end the worker');
 
-is(sql('postgres', qq{SELECT pg_terminate_backend($worker)}),
+is(sql(qq{SELECT pg_terminate_backend($worker)}),
 	't', 'terminate the worker');
 $worker = wait_for_worker('shop', 'there is another', $worker);
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'that works');
 
-my $leader = sql('postgres',
+my $leader = sql(
 	q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'queue leader'});
-sql('postgres', qq{SELECT pg_terminate_backend($leader)});
+sql(qq{SELECT pg_terminate_backend($leader)});
 wait_until(
-	'postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity
+	qq{SELECT count(*) = 1 FROM pg_stat_activity
 		WHERE backend_type = 'queue leader' AND pid <> $leader},
 	'the leader is replaced');
 is(worker_of('shop'), $worker, 'its workers go on');
-sql('postgres', 'CREATE DATABASE more');
-sql('more', 'CREATE EXTENSION queue');
+sql('CREATE DATABASE more');
+sql('CREATE EXTENSION queue', 'more');
 wait_for_worker('more', 'the new leader starts workers');
-sql('postgres', qq{SELECT pg_terminate_backend($worker)});
+sql(qq{SELECT pg_terminate_backend($worker)});
 $worker = wait_for_worker('shop',
 	'and restarts those that another has started', $worker);
 
 # kill -9 takes the server down, as with any backend.
-my $uptime = sql('postgres', 'SELECT pg_postmaster_start_time()');
+my $uptime = sql('SELECT pg_postmaster_start_time()');
 my $log_offset = -s $node->logfile;
 kill 'KILL', $worker;
 $node->wait_for_log(qr/database system is ready to accept connections/,
@@ -207,9 +177,9 @@ $node->wait_for_log(qr/database system is ready to accept connections/,
 $node->poll_query_until('postgres', 'SELECT true');
 wait_for_worker('shop', 'there is another after a kill -9', $worker);
 wait_for_worker('more', 'in each database');
-is(sql('postgres', 'SELECT pg_postmaster_start_time()'),
+is(sql('SELECT pg_postmaster_start_time()'),
 	$uptime, 'the postmaster was not restarted');
-is(sql('shop', qq{SELECT queue.ack(ARRAY['$receipt'])}),
+is(sql(qq{SELECT queue.ack(ARRAY['$receipt'])}, 'shop'),
 	'1', 'a lease that was written is kept');
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'the worker works');
@@ -217,8 +187,8 @@ wait_for_work('shop', 'orders', 'the worker works');
 #
 # Settings of the database, or of the role, are for others.
 #
-my $owner = sql('postgres', 'SELECT current_user');
-sql( 'postgres', qq{
+my $owner = sql('SELECT current_user');
+sql(qq{
 	CREATE ROLE nobody SUPERUSER;
 	CREATE ROLE somebody SUPERUSER;
 	ALTER ROLE "$owner" IN DATABASE shop SET statement_timeout = '1ms';
@@ -233,13 +203,13 @@ sql( 'postgres', qq{
 	ALTER ROLE nobody NOSUPERUSER;
 	ALTER ROLE somebody NOSUPERUSER});
 $worker = worker_of('shop');
-sql('postgres', qq{SELECT pg_terminate_backend($worker)});
+sql(qq{SELECT pg_terminate_backend($worker)});
 $worker =
   wait_for_worker('shop', 'settings do not keep the worker away', $worker);
-wait_until('postgres',
+wait_until(
 	qq{SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $worker},
 	'nor disturb its start');
-sql('postgres', qq{ALTER ROLE "$owner" IN DATABASE shop RESET ALL;
+sql(qq{ALTER ROLE "$owner" IN DATABASE shop RESET ALL;
 	ALTER DATABASE shop RESET ALL});
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'nor from its work');
@@ -248,9 +218,10 @@ is(worker_of('shop'), $worker, 'it is the one that started under them');
 #
 # One queue out of order.
 #
-sql('shop', q{SELECT queue.create_queue('bad', retry_delay => '1 ms')});
-sql('shop', q{SELECT queue.alter_queue('orders', max_attempts => 1);
-	SELECT queue.enqueue('bad', to_jsonb(i)) FROM generate_series(1, 3) i});
+sql(q{SELECT queue.create_queue('bad', retry_delay => '1 ms')}, 'shop');
+sql(q{SELECT queue.alter_queue('orders', max_attempts => 1);
+	SELECT queue.enqueue('bad', to_jsonb(i)) FROM generate_series(1, 3) i},
+	'shop');
 $log_offset = -s $node->logfile;
 my $session = $node->background_psql('shop');
 $session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('bad', 3)});
@@ -264,17 +235,16 @@ pass('the log says which queue cannot be worked on, and who says so');
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'other queues are worked on');
 is(worker_of('shop'), $worker, 'by the same worker');
-is(sql('shop', 'SELECT count(*) FROM bad'), '3', 'nothing is lost');
-sql('shop', 'DROP TABLE bad');
+is(sql('SELECT count(*) FROM bad', 'shop'), '3', 'nothing is lost');
+sql('DROP TABLE bad', 'shop');
 
 #
 # The extension goes, and comes again.
 #
-sql('shop', q{DROP TABLE orders, orders_dead, limited, limited_dead, retried,
+sql(q{DROP TABLE orders, orders_dead, limited, limited_dead, retried,
 		retried_dead, bad_dead;
-	DROP EXTENSION queue CASCADE});
+	DROP EXTENSION queue CASCADE}, 'shop');
 wait_until(
-	'postgres',
 	q{SELECT count(*) = 0 FROM pg_stat_activity
 		WHERE backend_type = 'queue worker' AND datname = 'shop'},
 	'DROP EXTENSION sends the worker away');
@@ -286,24 +256,24 @@ $session->query_safe('ROLLBACK');
 $session->query_safe('BEGIN; CREATE EXTENSION queue; COMMIT');
 $session->quit;
 $worker = wait_for_worker('shop', 'CREATE EXTENSION brings one back');
-sql('shop', q{SELECT queue.create_queue('orders', retry_delay => '1 ms')});
+sql(q{SELECT queue.create_queue('orders', retry_delay => '1 ms')}, 'shop');
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'that works');
 
 # A drop that does not happen.
-sql('shop', q{BEGIN; DROP EXTENSION queue CASCADE; ROLLBACK});
+sql(q{BEGIN; DROP EXTENSION queue CASCADE; ROLLBACK}, 'shop');
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'a DROP EXTENSION rolled back does not harm');
 
 # Faster than the worker may notice.
-sql('shop', q{DROP TABLE orders, orders_dead; DROP EXTENSION queue CASCADE;
+sql(q{DROP TABLE orders, orders_dead; DROP EXTENSION queue CASCADE;
 	CREATE EXTENSION queue;
-	SELECT queue.create_queue('orders', retry_delay => '1 ms')});
+	SELECT queue.create_queue('orders', retry_delay => '1 ms')}, 'shop');
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'dropped and created at once');
 
 # A copy has the extension from the start.
-sql('postgres', 'CREATE DATABASE twin TEMPLATE shop');
+sql('CREATE DATABASE twin TEMPLATE shop');
 wait_for_worker('twin', 'a database made from a template has a worker');
 is(worker_of('plain'), '', 'one without the extension still has none');
 

@@ -11,7 +11,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -19,53 +25,6 @@ shared_preload_libraries = 'queue'
 queue.lease_write_delay = '50ms'
 });
 $node->start;
-
-# A worker that this test has stopped goes on before the server is told to
-# stop, however the test ends.
-my @stopped;
-
-sub continue_all
-{
-	kill 'CONT', @stopped if @stopped;
-	@stopped = ();
-	return;
-}
-
-END { my $status = $?; continue_all(); $? = $status; }
-
-sub sql
-{
-	my ($db, $sql) = @_;
-	return $node->safe_psql($db, $sql);
-}
-
-sub wait_until
-{
-	my ($db, $sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until($db, $sql), $name);
-}
-
-sub worker_of
-{
-	my ($db) = @_;
-	return sql(
-		'postgres', qq{SELECT pid FROM pg_stat_activity
-			WHERE backend_type = 'queue worker' AND datname = '$db'});
-}
-
-sub wait_for_worker
-{
-	my ($db, $name, $old_pid) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	$old_pid //= 0;
-	wait_until(
-		'postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity
-			WHERE backend_type = 'queue worker' AND datname = '$db'
-				AND pid <> $old_pid},
-		$name);
-	return worker_of($db);
-}
 
 # The statement runs, with the worker of this database in its way before.
 sub run_against_worker
@@ -75,7 +34,7 @@ sub run_against_worker
 	my $worker = wait_for_worker($db, "$name: there is a worker");
 	my ($ret, $stdout, $stderr) = $node->psql('postgres', $statement);
 	is($stderr, '', $name);
-	is( sql('postgres',
+	is( sql(
 			"SELECT count(*) FROM pg_stat_activity WHERE pid = $worker"),
 		'0', "$name: the worker had to go");
 	return;
@@ -107,11 +66,12 @@ sub run_together
 	return @errors;
 }
 
-sql('postgres', 'CREATE DATABASE shop');
-sql('shop', q{CREATE EXTENSION queue; SELECT queue.create_queue('orders');
-	SELECT queue.enqueue('orders', to_jsonb(i)) FROM generate_series(1, 3) i});
+sql('CREATE DATABASE shop');
+sql(q{CREATE EXTENSION queue; SELECT queue.create_queue('orders');
+	SELECT queue.enqueue('orders', to_jsonb(i)) FROM generate_series(1, 3) i},
+	'shop');
 my $receipt =
-  sql('shop', q{SELECT receipt FROM queue.receive('orders', lease => '1 h')});
+  sql(q{SELECT receipt FROM queue.receive('orders', lease => '1 h')}, 'shop');
 
 #
 # Each of them.
@@ -119,27 +79,26 @@ my $receipt =
 run_against_worker('shop', 'ALTER DATABASE shop RENAME TO store', 'rename');
 wait_for_worker('store', 'the worker is back under the new name');
 wait_until(
-	'postgres',
 	q{SELECT count(*) = 1 FROM pg_stat_activity
 		WHERE application_name = 'queue worker for database store'},
 	'and shows it');
 run_against_worker('store', 'ALTER DATABASE store RENAME TO shop',
 	'rename back');
 wait_for_worker('shop', 'the worker is back');
-is( sql('shop', q{SELECT payload FROM queue.dequeue('orders')}),
+is( sql(q{SELECT payload FROM queue.dequeue('orders')}, 'shop'),
 	'2', 'a lease holds all the while');
-is(sql('shop', qq{SELECT queue.ack(ARRAY['$receipt'])}), '1', 'to its end');
+is(sql(qq{SELECT queue.ack(ARRAY['$receipt'])}, 'shop'), '1', 'to its end');
 
 run_against_worker('shop', 'CREATE DATABASE copy TEMPLATE shop', 'template');
 wait_for_worker('shop', 'the worker of the template is back');
 wait_for_worker('copy', 'the copy has one');
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
-sql('postgres', "CREATE TABLESPACE elsewhere LOCATION '$dir'");
+sql("CREATE TABLESPACE elsewhere LOCATION '$dir'");
 run_against_worker('shop', 'ALTER DATABASE shop SET TABLESPACE elsewhere',
 	'tablespace');
 wait_for_worker('shop', 'the worker is back in the new place');
-is(sql('shop', q{SELECT payload FROM queue.dequeue('orders')}),
+is(sql(q{SELECT payload FROM queue.dequeue('orders')}, 'shop'),
 	'3', 'where the messages are');
 run_against_worker('shop', 'ALTER DATABASE shop SET TABLESPACE pg_default',
 	'tablespace back');
@@ -151,14 +110,14 @@ run_against_worker('shop', 'CREATE DATABASE copy TEMPLATE shop', 'copy again');
 run_against_worker('copy', 'DROP DATABASE copy WITH (FORCE)', 'drop by force');
 
 # template1 is the template if none is named, and none of ours.
-sql('template1', 'CREATE EXTENSION queue');
-sql('postgres', 'CREATE DATABASE copy');
+sql('CREATE EXTENSION queue', 'template1');
+sql('CREATE DATABASE copy');
 wait_for_worker('copy', 'a database with the extension in template1');
 is(worker_of('template1'), '', 'template1 has no worker');
-sql('postgres', 'DROP DATABASE copy');
-sql('template1', 'DROP EXTENSION queue');
-sql('postgres', 'CREATE DATABASE copy TEMPLATE = DEFAULT');
-sql('postgres', 'DROP DATABASE copy');
+sql('DROP DATABASE copy');
+sql('DROP EXTENSION queue', 'template1');
+sql('CREATE DATABASE copy TEMPLATE = DEFAULT');
+sql('DROP DATABASE copy');
 
 #
 # Again and again, so that the worker is met at any point of its life: it has
@@ -221,8 +180,7 @@ foreach my $statement (
 foreach my $how ('cancel', 'terminate')
 {
 	$worker = wait_for_worker('shop', "$how: there is a worker");
-	@stopped = ($worker);
-	kill 'STOP', $worker;
+	stop_processes($worker);
 	$session = $node->background_psql('postgres', on_error_stop => 0);
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
 	$session->query_until(
@@ -231,17 +189,17 @@ ALTER DATABASE shop RENAME TO store;
 \\echo finished
 });
 	wait_until(
-		'postgres', qq{SELECT wait_event_type = 'Extension'
+		qq{SELECT wait_event_type = 'Extension'
 			FROM pg_stat_activity WHERE pid = $pid},
 		"$how: the statement waits for the worker");
-	sql('postgres', "SELECT pg_${how}_backend($pid)");
+	sql("SELECT pg_${how}_backend($pid)");
 	if ($how eq 'cancel')
 	{
 		$session->query_until(qr/finished/, '');
 		$session->quit;
 	}
 	wait_until(
-		'postgres', qq{SELECT count(*) = 0 FROM pg_stat_activity
+		qq{SELECT count(*) = 0 FROM pg_stat_activity
 			WHERE pid = $pid AND state = 'active'},
 		"$how: it ends");
 	eval { $session->quit } if $how eq 'terminate';
@@ -252,7 +210,7 @@ ALTER DATABASE shop RENAME TO store;
 #
 # Who may not run the statement moves nobody.
 #
-sql('postgres', q{CREATE ROLE stranger LOGIN CREATEDB});
+sql(q{CREATE ROLE stranger LOGIN CREATEDB});
 $worker = wait_for_worker('shop', 'there is a worker');
 foreach my $statement (
 	'DROP DATABASE shop',
@@ -265,11 +223,11 @@ foreach my $statement (
 	like($stderr, qr/must be owner|permission denied/, "refused: $statement");
 }
 is(worker_of('shop'), $worker, 'the worker does not notice');
-sql('postgres', 'ALTER DATABASE shop CONNECTION LIMIT 50');
+sql('ALTER DATABASE shop CONNECTION LIMIT 50');
 is(worker_of('shop'), $worker, 'nor other statements');
 
 # The owner may.
-sql('postgres', 'ALTER DATABASE shop OWNER TO stranger');
+sql('ALTER DATABASE shop OWNER TO stranger');
 my ($ret, $stdout, $stderr) = $node->psql('postgres',
 	'SET ROLE stranger; ALTER DATABASE shop RENAME TO mine');
 is($stderr, '', 'the owner sends the worker away');

@@ -10,7 +10,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -20,19 +26,6 @@ max_worker_processes = 20
 });
 $node->start;
 
-sub sql
-{
-	my ($db, $sql) = @_;
-	return $node->safe_psql($db, $sql);
-}
-
-sub wait_until
-{
-	my ($db, $sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until($db, $sql), $name);
-}
-
 sub count_of
 {
 	my ($regex) = @_;
@@ -41,10 +34,10 @@ sub count_of
 }
 
 my @dbs = map { "db$_" } 1 .. 4;
-sql('postgres', 'CREATE DATABASE db1');
-sql('db1', q{CREATE EXTENSION queue;
-	SELECT queue.create_queue('orders', max_attempts => 1)});
-sql('postgres', "CREATE DATABASE $_ TEMPLATE db1") foreach @dbs[ 1 .. 3 ];
+sql('CREATE DATABASE db1');
+sql(q{CREATE EXTENSION queue;
+	SELECT queue.create_queue('orders', max_attempts => 1)}, 'db1');
+sql("CREATE DATABASE $_ TEMPLATE db1") foreach @dbs[ 1 .. 3 ];
 
 #
 # Room for the leader and one worker.
@@ -63,17 +56,17 @@ foreach my $round (1 .. 2)
 {
 	foreach my $db (@dbs)
 	{
-		sql($db, q{SELECT queue.enqueue('orders', '1');
-			BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK});
-		is(sql($db, q{SELECT count(*) FROM queue.dequeue('orders')}),
+		sql(q{SELECT queue.enqueue('orders', '1');
+			BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK}, $db);
+		is(sql(q{SELECT count(*) FROM queue.dequeue('orders')}, $db),
 			'0', "$db: it is not delivered again, worker or not");
 	}
-	wait_until($_, qq{SELECT count(*) = $round FROM orders_dead},
-		"$_: its turn comes, round $round")
+	wait_until(qq{SELECT count(*) = $round FROM orders_dead},
+		"$_: its turn comes, round $round", $_)
 	  foreach @dbs;
 }
 is(count_of($warning), 1, 'the warning does not repeat itself');
-is( sql('postgres', q{SELECT count(*) > 1 FROM pg_stat_activity
+is( sql(q{SELECT count(*) > 1 FROM pg_stat_activity
 		WHERE backend_type = 'queue worker'}),
 	'f', 'there was one at a time');
 
@@ -81,7 +74,7 @@ is( sql('postgres', q{SELECT count(*) > 1 FROM pg_stat_activity
 $node->append_conf('postgresql.conf', 'max_worker_processes = 20');
 $node->restart;
 wait_until(
-	'postgres', q{SELECT count(DISTINCT datname) = 4 FROM pg_stat_activity
+	q{SELECT count(DISTINCT datname) = 4 FROM pg_stat_activity
 		WHERE backend_type = 'queue worker'},
 	'each has its worker');
 is(count_of($warning), 1, 'no warning');
@@ -89,7 +82,7 @@ is(count_of($warning), 1, 'no warning');
 #
 # Room for two databases with queues, out of four, among others without.
 #
-sql('postgres', "CREATE DATABASE plain$_") foreach 1 .. 3;
+sql("CREATE DATABASE plain$_") foreach 1 .. 3;
 $node->append_conf('postgresql.conf', 'queue.max_databases = 2');
 $node->restart;
 $warning = qr/WARNING: +could not look for queues in database/;
@@ -99,33 +92,33 @@ like(
 	qr/DETAIL: +2 databases with queues take all the room.*HINT: +Increase queue\.max_databases/s,
 	'the log says that there are more databases than room');
 wait_until(
-	'postgres', q{SELECT count(DISTINCT datname) = 2 FROM pg_stat_activity
+	q{SELECT count(DISTINCT datname) = 2 FROM pg_stat_activity
 		WHERE backend_type = 'queue worker'},
 	'two have their worker');
 
 # When those are gone it is the others' turn.
-my @served = split /\n/, sql('postgres', q{SELECT datname FROM pg_stat_activity
+my @served = split /\n/, sql(q{SELECT datname FROM pg_stat_activity
 	WHERE backend_type = 'queue worker'});
-sql('postgres', "DROP DATABASE $_") foreach @served;
+sql("DROP DATABASE $_") foreach @served;
 wait_until(
-	'postgres', q{SELECT count(DISTINCT datname) = 2 FROM pg_stat_activity
+	q{SELECT count(DISTINCT datname) = 2 FROM pg_stat_activity
 		WHERE backend_type = 'queue worker'},
 	'then the others');
 
 # A database without the extension takes nobody's place, and gets one when it
 # has the extension.  Whoever comes before the leader has noticed that there is
 # room again waits for it.
-sql('postgres', "DROP DATABASE $_") foreach (split /\n/,
-	sql('postgres', q{SELECT datname FROM pg_stat_activity
+sql("DROP DATABASE $_") foreach (split /\n/,
+	sql(q{SELECT datname FROM pg_stat_activity
 		WHERE backend_type = 'queue worker'}));
 foreach my $db ('plain1', 'plain2')
 {
-	sql($db, q{CREATE EXTENSION queue;
+	sql(q{CREATE EXTENSION queue;
 		SELECT queue.create_queue('orders', max_attempts => 1);
 		SELECT queue.enqueue('orders', '1');
-		BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK});
-	wait_until($db, q{SELECT count(*) = 1 FROM orders_dead},
-		"$db: a worker comes with the extension");
+		BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK}, $db);
+	wait_until(q{SELECT count(*) = 1 FROM orders_dead},
+		"$db: a worker comes with the extension", $db);
 }
 
 # When there is none to come, that is said at once.

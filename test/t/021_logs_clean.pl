@@ -9,7 +9,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 
 # The log says which kind of process wrote a line.
@@ -25,12 +31,6 @@ autovacuum_naptime = 1s
 $node->start;
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
-
-sub sql
-{
-	my ($sql, $db) = @_;
-	return $node->safe_psql($db // 'postgres', $sql);
-}
 
 sql(q{
 	CREATE EXTENSION queue;

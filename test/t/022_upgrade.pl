@@ -11,6 +11,11 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $conf = q{
 shared_preload_libraries = 'queue'
 max_prepared_transactions = 10
@@ -18,42 +23,10 @@ queue.lease_write_delay = '100ms'
 };
 
 my $node = PostgreSQL::Test::Cluster->new('old');
+use_node($node);
 $node->init;
 $node->append_conf('postgresql.conf', $conf);
 $node->start;
-
-sub sql
-{
-	my ($sql, $where) = @_;
-	return ($where // $node)->safe_psql('postgres', $sql);
-}
-
-sub state_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
-sub drain
-{
-	my ($queue, $where) = @_;
-	my @seen;
-	while (my $row = sql(qq{SELECT (payload #>> '{}') || ' ' || attempt
-			FROM queue.dequeue('$queue')}, $where))
-	{
-		push @seen, $row;
-	}
-	return join(', ', @seen);
-}
-
-sub messages
-{
-	my ($queue, $where) = @_;
-	return sql(qq{SET timezone = 'UTC';
-		SELECT * FROM $queue ORDER BY priority, id}, $where);
-}
 
 my $worker = q{SELECT count(*) = 1 FROM pg_stat_activity
 	WHERE backend_type = 'queue worker' AND datname = 'postgres'};

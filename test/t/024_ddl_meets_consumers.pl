@@ -10,9 +10,16 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
+
+# Nothing here may wait for a consumer.
+use_node($node, "SET lock_timeout = '20s'; SET statement_timeout = '60s';");
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -21,69 +28,6 @@ max_prepared_transactions = 10
 queue.lease_write_delay = '100ms'
 });
 $node->start;
-
-# Nothing here may wait for a consumer.
-sub sql
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres',
-		"SET lock_timeout = '20s'; SET statement_timeout = '60s';$sql");
-}
-
-sub state_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /ERROR:  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
-sub drain
-{
-	my ($queue) = @_;
-	my @seen;
-	while (my $row = sql(qq{SELECT (payload #>> '{}') || ' ' || attempt
-			FROM queue.dequeue('$queue')}))
-	{
-		push @seen, $row;
-	}
-	return join(', ', @seen);
-}
-
-# Start a waiting statement; returns when it sleeps.
-sub start_waiter
-{
-	my ($statement) = @_;
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
-	my $pid     = $session->query_safe('SELECT pg_backend_pid()');
-	$session->query_until(
-		qr/started/, qq{\\set VERBOSITY verbose
-\\echo started
-$statement;
-\\echo finished
-\\warn finished
-});
-	$node->poll_query_until('postgres',
-		qq{SELECT wait_event_type = 'Extension' FROM pg_stat_activity
-			WHERE pid = $pid})
-	  or die "the session does not wait";
-	return { session => $session, pid => $pid, since => time };
-}
-
-# What it returned, and the SQLSTATE if it failed.
-sub result_of
-{
-	my ($waiter) = @_;
-	my $session  = $waiter->{session};
-	my $out      = $session->query_until(qr/finished/, '');
-	$session->{run}->pump() until $session->{stderr} =~ /finished/;
-	my ($state) = $session->{stderr} =~ /ERROR:  ([0-9A-Z]{5}): /;
-	$out =~ s/\s*finished\s*//;
-	$out =~ s/^\s+//;
-	$session->quit;
-	diag('that took long') if time - $waiter->{since} > 40;
-	return $state // $out;
-}
 
 my $count = 0;
 

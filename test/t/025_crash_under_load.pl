@@ -10,7 +10,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -23,11 +29,6 @@ log_min_messages = fatal
 $node->start;
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
 
 sql(q{
 	CREATE EXTENSION queue;

@@ -11,7 +11,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -20,18 +26,6 @@ queue.lease_write_delay = 0
 restart_after_crash = on
 });
 $node->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub wait_until
-{
-	my ($sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $sql), $name);
-}
 
 sub log_size
 {

@@ -11,7 +11,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node, "SET statement_timeout = '120s';");
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -22,64 +28,10 @@ queue.lease_write_delay = '1min'
 });
 $node->start;
 
-sub sql
-{
-	return $node->safe_psql('postgres',
-		"SET statement_timeout = '120s';$_[0]");
-}
-
-sub state_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
-
 # How many messages the sweep had to find so far, in all queues
 sub healed
 {
 	return sql('SELECT sum(healed) FROM queue.cover');
-}
-
-# Dequeue one by one what is there.
-sub drain
-{
-	my ($queue) = @_;
-	my @seen;
-	while (my $row = sql(qq{SELECT payload FROM queue.dequeue('$queue')}))
-	{
-		push @seen, $row;
-	}
-	return join(', ', @seen);
-}
-
-# Start a waiting statement; returns when it sleeps.
-sub start_waiter
-{
-	my ($statement) = @_;
-	my $session = $node->background_psql('postgres');
-	my $pid     = $session->query_safe('SELECT pg_backend_pid()');
-	$session->query_until(
-		qr/started/, qq{\\echo started
-$statement;
-\\echo finished
-});
-	$node->poll_query_until('postgres',
-		qq{SELECT wait_event_type = 'Extension' FROM pg_stat_activity
-			WHERE pid = $pid})
-	  or die "the session does not wait";
-	return $session;
-}
-
-sub result_of
-{
-	my ($session) = @_;
-	my $out = $session->query_until(qr/finished/, '');
-	$out =~ s/\s*finished\s*//;
-	$out =~ s/^\s+//;
-	$session->quit;
-	return $out;
 }
 
 sql('CREATE EXTENSION queue');
@@ -182,8 +134,9 @@ sql(q{BEGIN; SELECT queue.enqueue('p', '"awaited"');
 sql(q{BEGIN; SELECT * FROM queue.dequeue('r'); PREPARE TRANSACTION 'four'});
 $node->stop('immediate');
 $node->start;
-is(drain('p'), '', 'a consumer looks, and finds nothing') foreach (1 .. 3);
-is(drain('r'), '', 'nor what was dequeued');
+is(drain_payloads('p'), '',
+	'a consumer looks, and finds nothing') foreach (1 .. 3);
+is(drain_payloads('r'), '', 'nor what was dequeued');
 my $waiter =
   start_waiter(q{SELECT payload FROM queue.dequeue('p', wait => '50 s')});
 sql(q{COMMIT PREPARED 'three'});
@@ -195,7 +148,7 @@ is(result_of($waiter),
 	'"given back"', 'another has what ROLLBACK PREPARED gives back');
 sql(q{COMMIT PREPARED 'one'});
 sql(q{COMMIT PREPARED 'two'});
-is(drain('p'), '"sent", "inserted"', 'a consumer has it at once');
+is(drain_payloads('p'), 'sent, inserted', 'a consumer has it at once');
 is(healed(), '0', 'the sweep had nothing to find');
 
 # In the same life of the server, and to more queues than there are notes of.

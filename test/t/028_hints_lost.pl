@@ -11,50 +11,16 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'queue'\n");
 $node->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub wait_until
-{
-	my ($sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $sql), $name);
-}
-
-# Start a waiting statement; returns when it sleeps.
-sub start_waiter
-{
-	my ($statement) = @_;
-	my $session = $node->background_psql('postgres');
-	my $pid     = $session->query_safe('SELECT pg_backend_pid()');
-	$session->query_until(
-		qr/started/, qq{\\echo started
-$statement;
-\\echo finished
-});
-	$node->poll_query_until('postgres',
-		qq{SELECT wait_event_type = 'Extension' FROM pg_stat_activity
-			WHERE pid = $pid})
-	  or die "the session does not wait";
-	return $session;
-}
-
-sub result_of
-{
-	my ($session) = @_;
-	my $out = $session->query_until(qr/finished/, '');
-	$out =~ s/\s*finished\s*//;
-	$out =~ s/^\s+//;
-	$session->quit;
-	return $out;
-}
 
 sql('CREATE EXTENSION queue');
 my ($ret, $stdout, $stderr) = $node->psql(

@@ -9,8 +9,14 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 # Nobody else shall write: leases stay in memory, and no autovacuum runs.
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -21,11 +27,6 @@ checkpoint_timeout = '1h'
 bgwriter_delay = '10s'
 });
 $node->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
 
 # Pages of tables and indexes that a statement looks at
 sub pages_of

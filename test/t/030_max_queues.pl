@@ -9,7 +9,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node, "SET statement_timeout = '120s';");
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -18,12 +24,6 @@ queue.max_queues = 16
 max_prepared_transactions = 5
 });
 $node->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres',
-		"SET statement_timeout = '120s';$_[0]");
-}
 
 sql(q{CREATE EXTENSION queue});
 

@@ -12,7 +12,13 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -21,31 +27,6 @@ max_prepared_transactions = 10
 queue.max_wait = '10min'
 });
 $node->start;
-
-# Processes that this test has stopped go on before the server is told to
-# stop, however the test ends.
-my @stopped;
-
-sub continue_all
-{
-	kill 'CONT', @stopped if @stopped;
-	@stopped = ();
-	return;
-}
-
-END { my $status = $?; continue_all(); $? = $status; }
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub wait_until
-{
-	my ($sql, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $sql), $name);
-}
 
 # Sessions that wait for a message of "q", in this order.  What they get goes
 # to table "got", with their process ids.
@@ -136,9 +117,8 @@ end_all();
 foreach my $signal ('cancel', 'terminate')
 {
 	sql('TRUNCATE got');
-	@pids    = start_waiters(3);
-	@stopped = ($pids[0]);
-	kill 'STOP', @stopped;
+	@pids = start_waiters(3);
+	stop_processes($pids[0]);
 	sql(q{SELECT queue.enqueue('q', '1')});
 	is(sql(q{SELECT waiting FROM queue.cover WHERE queue = 'q'::regclass}),
 		'2', "$signal: one is woken");
@@ -157,12 +137,9 @@ is(sql(q{SELECT healed FROM queue.cover WHERE queue = 'q'::regclass}),
 #
 # The guardian leaves.
 #
-@stopped = split /\n/, sql(
-	q{SELECT pid FROM pg_stat_activity
-		WHERE backend_type IN ('queue leader', 'queue worker')
-		ORDER BY backend_type});
-is(scalar(@stopped), 2, 'leader and worker are stopped');
-kill 'STOP', @stopped;
+my @guardians = worker_pids();
+is(scalar(@guardians), 2, 'leader and worker are stopped');
+stop_processes(@guardians);
 foreach my $signal ('cancel', 'terminate')
 {
 	sql(q{TRUNCATE got; SELECT queue.enqueue('q', '1')});

@@ -1,0 +1,450 @@
+
+=pod
+
+=head1 NAME
+
+QueueTest - what the TAP tests of queue have in common
+
+=head1 SYNOPSIS
+
+  use FindBin;
+  use lib $FindBin::RealBin;
+
+  use QueueTest;
+
+  my $node = PostgreSQL::Test::Cluster->new('main');
+  use_node($node);
+  ...
+  sql(q{SELECT queue.enqueue('orders', '1')});
+  is(drain('orders'), '1 1', 'a message comes');
+  is(state_of(q{SELECT queue.enqueue('none', '1')}), '42P01', 'no queue');
+
+=head1 DESCRIPTION
+
+Statements run in database "postgres" of the node that C<use_node> was given,
+unless the last argument says where: another node, or the name of another
+database of this one.
+
+=cut
+
+package QueueTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use PostgreSQL::Test::Utils qw(pump_until);
+use Test::More;
+use Time::HiRes qw(time);
+
+our @EXPORT = qw(
+  use_node
+  sql
+  error_of
+  state_of
+  wait_until
+  array
+  messages
+  drain
+  drain_payloads
+  start_waiter
+  start_waiter_unless_done
+  result_of
+  woken
+  worker_of
+  worker_pids
+  wait_for_worker
+  stop_processes
+  continue_all
+);
+
+my ($node, $settings);
+my @stopped;
+
+# Processes that were stopped go on before the server is told to stop, however
+# the test ends: this runs before the END of PostgreSQL::Test::Cluster, which
+# the test has loaded earlier.
+END { my $status = $?; continue_all(); $? = $status; }
+
+=pod
+
+=head1 STATEMENTS
+
+=over
+
+=item use_node(node, settings)
+
+The node that statements are for.  B<settings> are statements that come before
+each in C<sql>, C<state_of> and what is made of them; where something may wait
+for ever, they set a limit so that it fails instead.
+
+=cut
+
+sub use_node
+{
+	($node, $settings) = @_;
+	$settings //= '';
+	return;
+}
+
+# The node and the database that the last argument of a sub means.
+sub place
+{
+	my ($where) = @_;
+	return ref $where ? ($where, 'postgres') : ($node, $where // 'postgres');
+}
+
+=pod
+
+=item sql(statement, where)
+
+Runs what must succeed; returns its output.
+
+=cut
+
+sub sql
+{
+	my ($statement, $where) = @_;
+	my ($at, $db) = place($where);
+	return $at->safe_psql($db, $settings . $statement);
+}
+
+=pod
+
+=item error_of(statement, where)
+
+Runs what must fail; returns the SQLSTATE, or "none" and the output, and all
+that psql said.
+
+=cut
+
+sub error_of
+{
+	my ($statement, $where) = @_;
+	my ($at, $db) = place($where);
+	my ($ret, $stdout, $stderr) =
+	  $at->psql($db, "\\set VERBOSITY verbose\n$settings$statement");
+	return (sqlstate($stderr) // "none: $stdout", $stderr);
+}
+
+# The first SQLSTATE in what psql said, verbosely.
+sub sqlstate
+{
+	my ($stderr) = @_;
+	return $stderr =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}): / ? $1 : undef;
+}
+
+=pod
+
+=item state_of(statement, where)
+
+The SQLSTATE of what must fail.
+
+=cut
+
+sub state_of
+{
+	my ($state) = error_of(@_);
+	return $state;
+}
+
+=pod
+
+=item wait_until(statement, name, where)
+
+A test: a statement answers true in the end.
+
+=cut
+
+sub wait_until
+{
+	my ($statement, $name, $where) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($at, $db) = place($where);
+	return ok($at->poll_query_until($db, $statement), $name);
+}
+
+=pod
+
+=item array(values)
+
+The array of texts, as SQL.
+
+=cut
+
+sub array
+{
+	return 'ARRAY[' . join(', ', map { "'$_'" } @_) . ']::text[]';
+}
+
+=pod
+
+=back
+
+=head1 MESSAGES
+
+=over
+
+=item messages(queue, where)
+
+Everything about the messages of a queue, to be compared.
+
+=cut
+
+sub messages
+{
+	my ($queue, $where) = @_;
+	return sql(
+		qq{SET timezone = 'UTC'; SELECT * FROM $queue ORDER BY priority, id},
+		$where);
+}
+
+=pod
+
+=item drain(queue, where)
+
+Dequeues one by one what is there, each in its transaction; "payload attempt"
+of each.
+
+=cut
+
+sub drain
+{
+	my ($queue, $where) = @_;
+	return dequeue_all(q{(payload #>> '{}') || ' ' || attempt}, $queue,
+		$where);
+}
+
+=pod
+
+=item drain_payloads(queue, where)
+
+The same, the payloads only.
+
+=cut
+
+sub drain_payloads
+{
+	my ($queue, $where) = @_;
+	return dequeue_all(q{payload #>> '{}'}, $queue, $where);
+}
+
+sub dequeue_all
+{
+	my ($columns, $queue, $where) = @_;
+	my @seen;
+	while (my $row =
+		sql(qq{SELECT $columns FROM queue.dequeue('$queue')}, $where))
+	{
+		push @seen, $row;
+	}
+	return join(', ', @seen);
+}
+
+=pod
+
+=back
+
+=head1 WAITERS
+
+=over
+
+=item start_waiter(statement, where)
+
+Starts a statement that waits for messages in a session of its own, and returns
+when it sleeps.  The waiter is a hash: B<session>, B<pid>, and the time
+B<since> which it sleeps.
+
+=cut
+
+sub start_waiter
+{
+	my ($statement, $where) = @_;
+	return start_session($statement, $where,
+		q{wait_event_type = 'Extension'});
+}
+
+=pod
+
+=item start_waiter_unless_done(statement, where)
+
+The same for one that may have its message before anybody sees it asleep.
+
+=cut
+
+sub start_waiter_unless_done
+{
+	my ($statement, $where) = @_;
+	return start_session($statement, $where,
+		q{query ~ 'queue[.]'
+			AND (wait_event_type = 'Extension' OR state = 'idle')});
+}
+
+sub start_session
+{
+	my ($statement, $where, $condition) = @_;
+	my ($at, $db) = place($where);
+	my $session = $at->background_psql($db, on_error_stop => 0);
+	my $pid     = $session->query_safe('SELECT pg_backend_pid()');
+
+	# What comes with the first answer is not in the next one.
+	my $early = $session->query_until(
+		qr/started/, qq{\\set VERBOSITY verbose
+\\echo started
+$statement;
+\\echo finished
+\\warn finished
+});
+	$early =~ s/.*started\s*//s;
+	$at->poll_query_until($db,
+		qq{SELECT $condition FROM pg_stat_activity WHERE pid = $pid})
+	  or die "the session does not wait";
+	return {
+		session => $session,
+		pid     => $pid,
+		since   => time,
+		early   => $early
+	};
+}
+
+=pod
+
+=item result_of(waiter)
+
+What the statement returned, or the SQLSTATE if it failed.  Ends the session.
+
+=cut
+
+sub result_of
+{
+	my ($waiter) = @_;
+	my $session  = $waiter->{session};
+	my $out      = $waiter->{early};
+	$out .= $session->query_until(qr/finished/, '') if $out !~ /finished/;
+	pump_until($session->{run}, $session->{timeout}, \$session->{stderr},
+		qr/finished/)
+	  or die "the session has ended";
+	my $state = sqlstate($session->{stderr});
+	$out =~ s/\s*finished\s*//;
+	$out =~ s/^\s+//;
+	$session->quit;
+	return $state // $out;
+}
+
+=pod
+
+=item woken(waiter, expected, name)
+
+Two tests: this is what the statement returned, long before its time was up.
+
+=cut
+
+sub woken
+{
+	my ($waiter, $expected, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(result_of($waiter), $expected, $name);
+	cmp_ok(time - $waiter->{since}, '<', 25, '... at once');
+	return;
+}
+
+=pod
+
+=back
+
+=head1 PROCESSES
+
+They are looked for from database "postgres", whatever database they serve.
+
+=over
+
+=item worker_of(database)
+
+The process id of the worker.
+
+=cut
+
+sub worker_of
+{
+	my ($db) = @_;
+	return sql(
+		qq{SELECT pid FROM pg_stat_activity
+			WHERE backend_type = 'queue worker' AND datname = '$db'});
+}
+
+=pod
+
+=item worker_pids()
+
+The process ids of the leader and of all workers, in this order.
+
+=cut
+
+sub worker_pids
+{
+	return split /\n/, sql(
+		q{SELECT pid FROM pg_stat_activity
+			WHERE backend_type IN ('queue leader', 'queue worker')
+			ORDER BY backend_type});
+}
+
+=pod
+
+=item wait_for_worker(database, name, old_pid)
+
+A test: there is a worker in the end, one that is not B<old_pid>.  Returns its
+process id.
+
+=cut
+
+sub wait_for_worker
+{
+	my ($db, $name, $old_pid) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$old_pid //= 0;
+	wait_until(
+		qq{SELECT count(*) = 1 FROM pg_stat_activity
+			WHERE backend_type = 'queue worker' AND datname = '$db'
+				AND pid <> $old_pid},
+		$name);
+	return worker_of($db);
+}
+
+=pod
+
+=item stop_processes(pids)
+
+Stops processes (SIGSTOP) until C<continue_all>, or the end of the test.
+
+=cut
+
+sub stop_processes
+{
+	my (@pids) = @_;
+	push @stopped, @pids;
+	kill 'STOP', @pids;
+	return;
+}
+
+=pod
+
+=item continue_all()
+
+All processes that were stopped go on.
+
+=cut
+
+sub continue_all
+{
+	kill 'CONT', @stopped if @stopped;
+	@stopped = ();
+	return;
+}
+
+=pod
+
+=back
+
+=cut
+
+1;
