@@ -34,12 +34,10 @@
 # which is also what remains installed.
 #
 set -u
-unset MAKEFLAGS MFLAGS MAKELEVEL
-unset PGDATABASE PGUSER PGSERVICE PGOPTIONS PGHOST PGPORT PGPASSWORD PGDATA
+# shellcheck source=test/scratch.sh
+. "$(dirname "$0")/scratch.sh"
 
 all_suites="lists build regress isolation tap pgtap clients docs demo stress bench"
-top=$(cd "$(dirname "$0")/.." && pwd)
-server=$top/test/server.sh
 pg_config=${PG_CONFIG:-pg_config}
 bindir=$("$server" bindir) || exit 1
 suites=${*:-$all_suites}
@@ -130,16 +128,6 @@ run_in_tree()
 		run_for "$seconds" "$server" as env TMPDIR="$scratch/tmp" \
 			PATH="$bindir:$PATH" PG_CONFIG="$pg_config" "$@"
 	)
-}
-
-# Copies what is in the tree, and not what was built in it, to a directory.
-copy_tree()
-{
-	mkdir -p "$1"
-	tar -C "$top" -cf - --exclude=.git --exclude='*.o' --exclude='*.bc' \
-		--exclude='*.so' --exclude=./results --exclude=./tmp_check \
-		--exclude=./tmp_bench --exclude=node_modules . |
-		tar -C "$1" -xf - --no-same-owner
 }
 
 start_server()
@@ -509,9 +497,7 @@ suite_bench()
 
 copy_tree "$tree"
 mkdir "$scratch/tmp"
-if [ "$(id -u)" -eq 0 ]; then
-	chown -R "$("$server" user):" "$tree" "$scratch/tmp"
-fi
+give_away "$tree" "$scratch/tmp"
 
 for suite in $suites; do
 	echo "== $suite"

@@ -21,12 +21,8 @@ set -eu
 # Read as a whole before it runs: it runs for so long that somebody may edit
 # it meanwhile.
 {
-unset MAKEFLAGS MFLAGS MAKELEVEL
-unset PGDATABASE PGUSER PGSERVICE PGOPTIONS PGHOST PGPORT PGPASSWORD PGDATA
-
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-top=$(cd "$here/../.." && pwd)
-server=$here/../server.sh
+# shellcheck source=test/scratch.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scratch.sh"
 export TMPDIR=${TMPDIR:-/var/tmp}
 
 results=$top/tmp_bench
@@ -51,49 +47,18 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
-scratch=$("$server" scratch queue-bench)
-child=
-
-clean_up()
-{
-	local status=$?
-
-	trap - EXIT
-	if [[ $status == 2 && -z ${CI:-} ]]; then
-		rm -rf "$scratch/root" "$scratch/tree"
-		echo "run.sh: logs are kept in $scratch" >&2
-	else
-		rm -rf "$scratch"
-	fi
-	exit "$status"
-}
-trap clean_up EXIT
-# The program stops its server when it is told to end.
-trap '[ -z "$child" ] || kill -TERM "$child"' INT TERM HUP
-
-mkdir "$scratch/tree" "$scratch/out"
-tar -C "$top" -cf - --exclude=.git --exclude='*.o' --exclude='*.bc' \
-	--exclude='*.so' --exclude=./results --exclude=./tmp_check \
-	--exclude=./tmp_bench --exclude=node_modules --exclude=__pycache__ . |
-	tar -C "$scratch/tree" -xf - --no-same-owner
+make_scratch queue-bench logs 2
+copy_tree "$scratch/tree"
+mkdir "$scratch/out"
 if [ -f "$results/results.json" ]; then
 	cp "$results/results.json" "$scratch/out/"
 fi
-if [ "$(id -u)" -eq 0 ]; then
-	chown -R "$("$server" user):" "$scratch/tree" "$scratch/out"
-fi
+give_away "$scratch/tree" "$scratch/out"
 revision=$(git -C "$top" describe --always --dirty 2>/dev/null || true)
 
-"$server" as env PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-	/usr/bin/python3 "$scratch/tree/test/bench/bench.py" \
-	--dir "$scratch" --revision "$revision" "${options[@]}" </dev/null &
-child=$!
 status=0
-# An interrupt ends the first wait; the program is waited for all the same.
-while kill -0 "$child" 2>/dev/null; do
-	status=0
-	wait "$child" || status=$?
-done
+run_program test/bench/bench.py --revision "$revision" \
+	"${options[@]}" || status=$?
 
 # What was found is kept in any case.
 if [ -f "$scratch/out/results.json" ]; then
