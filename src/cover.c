@@ -752,6 +752,24 @@ queue_cover_has(QueueState *state, int rank, int64 id, bool *is_out)
 	return has;
 }
 
+int64
+queue_cover_gap(QueueState *state, int rank, int64 id)
+{
+	int64		gap = id;
+	int			i;
+
+	LWLockAcquire(state->lock, LW_SHARED);
+	for (i = 0; i < state->cover.nranges; i++)
+	{
+		const QueueRange *range = &state->cover.ranges[i];
+
+		if (range->rank == rank && range->low <= id && range->high >= id)
+			gap = range->high < PG_INT64_MAX ? range->high + 1 : PG_INT64_MAX;
+	}
+	LWLockRelease(state->lock);
+	return gap;
+}
+
 #ifdef USE_ASSERT_CHECKING
 void
 queue_cover_forget(Oid relid)

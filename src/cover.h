@@ -126,6 +126,10 @@ extern bool queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
 extern bool queue_cover_has(QueueState *state, int rank, int64 id,
 							bool *is_out);
 
+/* heal.c: the first id from this one on that the cover does not have, or
+ * PG_INT64_MAX */
+extern int64 queue_cover_gap(QueueState *state, int rank, int64 id);
+
 #ifdef USE_ASSERT_CHECKING
 /* For tests: lose everything that is known of where to look */
 extern void queue_cover_forget(Oid relid);

@@ -16,6 +16,11 @@
  * to that many messages heal within some seconds, and a queue that nobody uses
  * costs next to nothing.
  *
+ * What the cover has is not hidden, so it is not read.  A deep queue is mostly
+ * one range of the cover, and a start makes everything covered: there the
+ * worker has nothing to do, rather than to read millions of rows again and
+ * again, at the cost of the pages that consumers need.
+ *
  * What looks hidden may just be in the hands of a consumer, or be announced in
  * a moment.  So suspects are looked at again after some milliseconds.  If one
  * is added without need, that costs somebody a look.
@@ -187,7 +192,9 @@ pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
 		bool		is_certain;
 
 		/* a part of it, dead rows included, since those are not counted */
-		part.low = queue_scan_probe(scan, &part);
+		part.low = queue_cover_gap(state, part.rank, part.low);
+		if (part.low < PG_INT64_MAX)
+			part.low = queue_scan_probe(scan, &part);
 		if (part.low == PG_INT64_MAX)
 		{
 			part.rank++;
