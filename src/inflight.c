@@ -608,7 +608,12 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 void
 queue_inflight_drop(Oid dbid, Oid relid)
 {
-	walk(dbid, drop_entry, &relid);
+	/*
+	 * Mostly there are none.  The table of a queue was locked by who dropped
+	 * it, so none come.
+	 */
+	if (!OidIsValid(relid) || !queue_share_is_empty(dbid, relid))
+		walk(dbid, drop_entry, &relid);
 }
 
 static bool

@@ -92,6 +92,12 @@ queue_share_give_back(Oid dbid, Oid relid)
 	pg_atomic_fetch_sub_u32(database_counter(dbid), 1);
 }
 
+bool
+queue_share_is_empty(Oid dbid, Oid relid)
+{
+	return pg_atomic_read_u32(queue_counter(dbid, relid)) == 0;
+}
+
 static pg_atomic_uint32 *
 queue_counter(Oid dbid, Oid relid)
 {

@@ -16,4 +16,7 @@ extern void queue_share_shmem_init(void);
 extern bool queue_share_take(Oid dbid, Oid relid, bool obeys_shares);
 extern void queue_share_give_back(Oid dbid, Oid relid);
 
+/* Has a queue no entry for certain?  It may have none without that. */
+extern bool queue_share_is_empty(Oid dbid, Oid relid);
+
 #endif							/* QUEUE_SHARE_H */
