@@ -132,7 +132,7 @@ enum QueueMutant
 	QUEUE_MUTANT_DELAY_IGNORED = 50,		/* nack knows no delay: delay_kept */
 	QUEUE_MUTANT_EXTEND_LIES = 51,			/* extend tells a later
 											 * deadline: extend_tells_deadline */
-	QUEUE_MUTANT_TAKE_WAITS = 52,			/* one look in 200 waits for who has the
+	QUEUE_MUTANT_TAKE_WAITS = 52,			/* one look in 5 waits for who has the
 											 * row: never_waits */
 
 	/* where to look */

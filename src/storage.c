@@ -133,7 +133,7 @@ row_state(MessageRow *row, SnapshotData *dirty)
 	if (MUTANT(PREPARED_VISIBLE) && TransactionIdIsValid(dirty->xmin) &&
 		BackendXidGetPid(dirty->xmin) == 0)
 		return ROW_OWN;
-	if (TransactionIdIsValid(dirty->xmax) && MUTANT_SOMETIMES(TAKE_WAITS, 200))
+	if (TransactionIdIsValid(dirty->xmax) && MUTANT_SOMETIMES(TAKE_WAITS, 5))
 		XactLockTableWait(dirty->xmax, NULL, NULL, XLTW_None);
 	if (TransactionIdIsValid(dirty->xmin))
 		return ROW_COMING;
