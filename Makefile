@@ -148,6 +148,7 @@ PROVE_TESTS = \
 	test/t/031_ids.pl \
 	test/t/032_one_waiter_a_message.pl \
 	test/t/033_counts.pl \
+	test/t/035_wraparound.pl \
 	test/t/050_random_transactions.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
