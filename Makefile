@@ -148,7 +148,9 @@ PROVE_TESTS = \
 	test/t/031_ids.pl \
 	test/t/032_one_waiter_a_message.pl \
 	test/t/033_counts.pl \
+	test/t/034_no_harm.pl \
 	test/t/035_wraparound.pl \
+	test/t/036_dumps_in_a_loop.pl \
 	test/t/050_random_transactions.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
