@@ -73,7 +73,7 @@ SETTLES = ("ack", "nack", "release", "reject", "extend")
 HARMLESS_TO_WORKER = frozenset((
     "terminate_backend", "terminate_burst", "cancel_backend", "cancel_burst",
     "pause_client", "statement_timeout", "lock_timeout", "snapshot",
-    "analyze", "delete"))
+    "analyze", "use_up_ids", "delete"))
 
 # Errors after which a receipt that was used is as good as before.
 REFUSALS = frozenset(("QU001", "QU004", "25P02", "55P03", "22023", "22004"))

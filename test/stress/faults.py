@@ -47,6 +47,7 @@ LIGHT = {
     "reindex_concurrently": 2,
     "cluster_table": 1,
     "fillfactor": 1,
+    "use_up_ids": 1,
     "purge": 2,
     "delete": 3,
     "alter_queue": 3,
@@ -69,7 +70,8 @@ HEAVY_FIRST = frozenset(("kill_backend", "stop_immediate", "full_disk"))
 # killed in the middle of a VACUUM FULL is worth having.
 SLOW = frozenset((
     "vacuum", "vacuum_full", "analyze", "reindex", "reindex_concurrently",
-    "cluster_table", "fillfactor", "purge", "delete", "alter_queue"))
+    "cluster_table", "fillfactor", "use_up_ids", "purge", "delete",
+    "alter_queue"))
 
 # Once in a run that is long enough.
 PROMOTION_MIN_SECONDS = 120
@@ -366,6 +368,14 @@ class Injector(Engine):
         percent = int(between(50, 100, how))
         return self.maintain("ALTER TABLE {table} SET (fillfactor = %d)"
                              % percent, which, QUEUES)
+
+    def use_up_ids(self, how, **_) -> dict:
+        """Use up transaction ids, so that autovacuum must freeze tables."""
+        number = int(between(50000, 120000, how))
+        self.execute("DO $$ BEGIN FOR i IN 1 .. %d LOOP"
+                     " PERFORM pg_current_xact_id(); COMMIT;"
+                     " END LOOP; END $$" % number)
+        return {"number": number}
 
     def maintain(self, command: str, which: float,
                  tables: tuple[str, ...] = ()) -> dict:

@@ -44,6 +44,10 @@ CONNECT_PATIENCE = 10
 # Small enough for some segments to fit on a small file system.
 WAL_SEGMENT_MB = 4
 
+# Transaction ids of which the status is in one file, and those there are.
+IDS_PER_FILE = 32 * 8192 * 4
+IDS = 2 ** 32
+
 # Processes that died in a way that a server does not survive.
 CRASH = re.compile(r"\(PID (\d+)\) (?:was terminated by signal \d+"
                    r"|exited with exit code (?:[2-9]|\d\d+))")
@@ -182,6 +186,32 @@ class Server:
             for name, value in settings.items():
                 file.write(conf_line(name, value))
         os.rename(path + ".new", path)
+
+    # Transaction ids
+
+    def age(self, left: int) -> None:
+        """Leave so many transaction ids before they begin anew.
+
+        The server does not run before and after that.  What is there must be
+        frozen on the way, since ids that are half of all away are in the
+        future.
+        """
+        for next_id in (2 * 10 ** 9, 4 * 10 ** 9, IDS - left):
+            path = os.path.join(self.data, "pg_xact",
+                                "%04X" % (next_id // IDS_PER_FILE))
+            with open(path, "wb") as file:
+                file.write(bytes(IDS_PER_FILE // 4))
+            self.program("pg_resetwal", "-x", str(next_id), self.data)
+            if next_id != IDS - left:
+                self.start()
+                with (contextlib.closing(self.connect()) as connection,
+                      connection.cursor() as cursor):
+                    cursor.execute("ALTER DATABASE template0"
+                                   " ALLOW_CONNECTIONS true")
+                self.program("vacuumdb", "--all", "--freeze", "--quiet",
+                             "--host=" + HOST, "--port=%d" % self.port,
+                             "--username=postgres")
+                self.stop()
 
     # Life and death
 

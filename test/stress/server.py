@@ -36,10 +36,16 @@ SETTINGS = {
     "restart_after_crash": "on",
     "hot_standby": "on",
     "autovacuum_naptime": "5s",
+    # Tables are old after the least number of transactions that there can be.
+    "autovacuum_freeze_max_age": "100000",
+    "vacuum_freeze_min_age": "0",
     "log_checkpoints": "off",
     # Clients fail on purpose all the time, and their statements are long.
     "log_min_error_statement": "panic",
 }
+
+# Transaction ids begin anew after so many, soon after clients have begun.
+IDS_LEFT = 5000
 
 
 class Cluster:
@@ -94,6 +100,7 @@ class Cluster:
             if not os.path.exists(os.path.join(server.data, "PG_VERSION")):
                 wal = self.wal_dir and os.path.join(self.wal_dir, "pg_wal")
                 server.initdb(wal)
+                server.age(IDS_LEFT)
             server.start()
 
     def stop(self, mode: str = "fast") -> None:
