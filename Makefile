@@ -16,7 +16,8 @@
 #							beside other queues, and writes docs/performance.md
 #							(PART=name,..., SECONDS=n and REPETITIONS=n of each
 #							run, HOLD=n seconds for which an old snapshot is
-#							held, SHORT=1 to try it)
+#							held, MESSAGES=n that wait in a deep queue,
+#							QUEUES=n, SHORT=1 to try it)
 #	make deps				installs what demo and check need (Debian)
 #	make lint				cppcheck
 #	make format-check		blanks, tabs, long lines
@@ -216,7 +217,9 @@ bench:
 	test/bench/run.sh $(if $(PART),--parts $(PART)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(REPETITIONS),--repetitions $(REPETITIONS)) \
-		$(if $(HOLD),--hold $(HOLD)) $(if $(SHORT),--short)
+		$(if $(HOLD),--hold $(HOLD)) \
+		$(if $(MESSAGES),--messages $(MESSAGES)) \
+		$(if $(QUEUES),--queues $(QUEUES)) $(if $(SHORT),--short)
 
 lint:
 	cppcheck --std=c99 --language=c --quiet --inline-suppr --error-exitcode=1 \

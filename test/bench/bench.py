@@ -28,19 +28,26 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.join(HERE, "..", "..")
 sys.path.append(os.path.join(HERE, "..", "stress"))
 
+import backlog  # noqa: E402
 import cluster  # noqa: E402
 import held  # noqa: E402
 import idle  # noqa: E402
 import machine  # noqa: E402
+import many  # noqa: E402
 import page  # noqa: E402
 import parts  # noqa: E402
 import plots  # noqa: E402
 import runs  # noqa: E402
+import soak  # noqa: E402
 import wakeup  # noqa: E402
 import workloads  # noqa: E402
 from installation import BuildError, Installation  # noqa: E402
 
-PARTS = list(parts.GRIDS) + ["held-snapshot", "wakeup", "idle"]
+PARTS = list(parts.GRIDS) + ["held-snapshot", "soak", "backlog",
+                             "many-queues", "wakeup", "idle"]
+
+# Of the file of results: one that was written otherwise is not read.
+VERSION = 2
 
 EXTENTS = {
     "full": parts.Extent(seconds=5, repetitions=3, mode="full"),
@@ -73,7 +80,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="of each run")
     parser.add_argument("--repetitions", type=int, help="of each run")
     parser.add_argument("--hold", type=int,
-                        help="seconds for which the old snapshot is held")
+                        help="seconds for which dead rows are held")
+    parser.add_argument("--messages", type=int,
+                        help="how many wait in the deep queue")
+    parser.add_argument("--queues", type=int, help="how many there are")
     parser.add_argument("--revision", default="",
                         help="what is measured, for the page")
     parser.add_argument("--bindir",
@@ -105,10 +115,12 @@ class Benchmark:
             self.extent.repetitions = arguments.repetitions
         self.out = os.path.join(arguments.dir, "out")
         self.path = os.path.join(self.out, "results.json")
-        self.results: dict[str, Any] = {"parts": {}}
+        self.results: dict[str, Any] = {"version": VERSION, "parts": {}}
         if os.path.exists(self.path):
             with open(self.path, encoding="utf-8") as file:
-                self.results = json.load(file)
+                earlier = json.load(file)
+            if earlier.get("version") == VERSION:
+                self.results = earlier
         self.names = list(workloads.ALL)
         self.missing: list[str] = []
         self.trouble: list[str] = []
@@ -167,16 +179,17 @@ class Benchmark:
                      "trouble": [text for run in done
                                  for text in run.trouble]}
         else:
-            if name == "held-snapshot":
-                found = held.carry_out(server, self.extent,
-                                       self.arguments.hold, self.say)
-            elif name == "wakeup":
-                found = wakeup.carry_out(server, self.extent, self.say)
-            else:
-                found = idle.carry_out(server, self.extent, self.say)
+            carry_out, *settings = {
+                "held-snapshot": (held.carry_out, self.arguments.hold),
+                "soak": (soak.carry_out, self.arguments.seconds),
+                "backlog": (backlog.carry_out, self.arguments.messages),
+                "many-queues": (many.carry_out, self.arguments.queues),
+                "wakeup": (wakeup.carry_out,),
+                "idle": (idle.carry_out,)}[name]
+            found = carry_out(server, self.extent, *settings, self.say)
         part.update(found)
-        self.runs += sum(len(found.get(rows, []))
-                         for rows in ("runs", "rows", "asked", "waits"))
+        self.runs += sum(len(found.get(rows, [])) for rows in
+                         ("runs", "rows", "traffic", "asked", "waits"))
         self.trouble += ["%s: %s" % (name, text)
                          for text in found["trouble"]]
         return part
@@ -188,8 +201,12 @@ class Benchmark:
                               ("REPETITIONS", self.arguments.repetitions)):
             if value is not None:
                 words.append("%s=%d" % (option, value))
-        if self.arguments.hold is not None and name == "held-snapshot":
-            words.append("HOLD=%d" % self.arguments.hold)
+        for option, value, where in (
+                ("HOLD", self.arguments.hold, "held-snapshot"),
+                ("MESSAGES", self.arguments.messages, "backlog"),
+                ("QUEUES", self.arguments.queues, "many-queues")):
+            if value is not None and name == where:
+                words.append("%s=%d" % (option, value))
         if self.extent.is_short:
             words.append("SHORT=1")
         return " ".join(words)

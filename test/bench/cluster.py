@@ -75,12 +75,7 @@ class Cluster:
         with open(extra, "w", encoding="ascii") as file:
             for name, value in SETTINGS:
                 file.write("%s = '%s'\n" % (name, value))
-        settings = self._server_sh("start", self.directory, extra)
-        for name, value in re.findall(r"(PG\w+)=(\S+)", settings):
-            self.environment[name] = value
-        with open(os.path.join(self.directory, "data", "postmaster.pid"),
-                  encoding="ascii") as file:
-            self.postmaster = int(file.readline())
+        self._start(extra)
         connection = self.connect("postgres")
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -94,6 +89,54 @@ class Cluster:
         self.execute("CREATE EXTENSION queue")
         if self.ask("SHOW debug_assertions") != "off":
             raise ClusterError("the server was built with assertions")
+
+    def _start(self, *extra: str) -> None:
+        settings = self._server_sh("start", self.directory, *extra)
+        for name, value in re.findall(r"(PG\w+)=(\S+)", settings):
+            self.environment[name] = value
+        with open(os.path.join(self.directory, "data", "postmaster.pid"),
+                  encoding="ascii") as file:
+            self.postmaster = int(file.readline())
+
+    def restart(self, how: str) -> float:
+        """Stop it ("stop") or let it crash ("crash"), and start it again.
+
+        Return the seconds from the start until it accepts connections.
+        """
+        self.admin.close()
+        self._server_sh(how, self.directory)
+        return self._start_again()
+
+    def _start_again(self) -> float:
+        began = time.monotonic()
+        self._start()
+        took = time.monotonic() - began
+        self.environment["PGDATABASE"] = DATABASE
+        self.admin = self.connect()
+        return took
+
+    def shared_memory(self) -> int:
+        """Return the megabytes of shared memory that the extension takes.
+
+        A server that does not run tells what it would take, so it is
+        restarted.
+        """
+        self.admin.close()
+        self._server_sh("stop", self.directory)
+        sizes = []
+        for libraries in ("queue", ""):
+            done = subprocess.run(
+                [os.path.join(self.bindir, "postgres"),
+                 "-D", os.path.join(self.directory, "data"),
+                 "-c", "shared_preload_libraries=" + libraries,
+                 "-C", "shared_memory_size"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True, check=False)
+            if done.returncode != 0:
+                raise ClusterError("postgres -C failed:\n" + done.stderr)
+            sizes.append(int(done.stdout))
+        self._start_again()
+        return sizes[0] - sizes[1]
 
     def stop(self) -> None:
         """Stop it, if it runs."""
@@ -149,6 +192,17 @@ class Cluster:
         """Return a single value."""
         return self.row(query, arguments)[0]
 
+    def rows(self, query: str, arguments=None) -> list[tuple]:
+        """Return all rows of an answer."""
+        self.admin.autocommit = True
+        with self.admin.cursor() as cursor:
+            cursor.execute(query, arguments)
+            return cursor.fetchall()
+
+    def column(self, query: str, arguments=None) -> list:
+        """Return the first column of an answer."""
+        return [row[0] for row in self.rows(query, arguments)]
+
     def has_extension(self, name: str) -> bool:
         """Return whether an extension could be created."""
         return self.ask("SELECT count(*) FROM pg_available_extensions"
@@ -192,7 +246,7 @@ class Cluster:
             before = self.children()
             total = self._times(self.postmaster, waited_for=True)
             for pid in before:
-                total += self._running(pid)
+                total += self.cpu_of(pid)
             if self.children() == before:
                 return total
 
@@ -205,8 +259,11 @@ class Cluster:
             ticks += int(fields[13]) + int(fields[14])
         return ticks / self.ticks
 
-    def _running(self, pid: int) -> float:
-        # In nanoseconds, where the kernel tells.
+    def cpu_of(self, pid: int) -> float:
+        """Return the seconds that a running process has used; 0 if it ended.
+
+        In nanoseconds, where the kernel tells.
+        """
         try:
             with open("/proc/%d/schedstat" % pid, encoding="ascii") as file:
                 return int(file.read().split()[0]) / 1e9

@@ -1,22 +1,28 @@
-"""What an old snapshot costs: throughput while one is held open.
+"""What an old snapshot costs: throughput while one is held, and size after it.
 
-Each workload runs without interruption: for a while as always, then with the
-snapshot of a REPEATABLE READ transaction held by a session that does nothing
-else, then for a while without it again.  Rows that were deleted meanwhile
-cannot be removed as long as it is held, so a queue that looks for messages
-where they were deleted becomes slower and slower.
+Each workload runs without interruption: for a while as always, then while
+something keeps dead rows from being removed (horizon.py), then for a while
+without that again.  A queue that looks for messages where they were deleted
+becomes slower and slower meanwhile.  When the hold has ended it shows how soon
+the space is used again.
 """
 
 import dataclasses
-import time
 from typing import Any, Callable
 
 import cluster
+import horizon
 import parts
 import runs
+import watch
 from workloads import ALL
 
-WORKLOADS = ["pair", "dequeue", "lease", "pop", "claim"]
+# What holds, and what runs meanwhile.
+RUNS = ([("snapshot", name)
+         for name in ("pair", "dequeue", "lease", "pop", "claim")]
+        + [(holder, name) for holder in ("prepared", "slot", "dump")
+           for name in ("dequeue", "pop")])
+SMOKE_RUNS = [(holder, "dequeue") for holder in horizon.HOLDERS]
 CLIENTS = 8
 
 
@@ -30,61 +36,70 @@ class Phases:
     interval: int
 
     @property
+    def end(self) -> int:
+        """Return when the hold ends."""
+        return self.clean + self.hold
+
+    @property
     def total(self) -> int:
         """Return how long all of it lasts."""
         return self.clean + self.hold + self.after
 
 
-FULL = Phases(clean=20, hold=120, after=20, interval=5)
+FULL = Phases(clean=8, hold=24, after=16, interval=1)
 SHORT = Phases(clean=2, hold=4, after=2, interval=1)
-SMOKE = Phases(clean=1, hold=2, after=1, interval=1)
-SMOKE_WORKLOADS = ["dequeue", "pop"]
+SMOKE = Phases(clean=1, hold=1, after=1, interval=1)
+
+# A longer hold is watched for longer afterwards, this share of it.
+AFTER_SHARE = 3
+
+# Space is given back when no more than this share of what was dead or was
+# large when the hold ended is so still.
+GIVEN_BACK = 0.5
 
 
-class Watcher:
-    """Opens and closes the snapshot, and notes how big the table is."""
+class Watcher(watch.Watcher):
+    """Holds and lets go, and notes how big the table is."""
 
     def __init__(self, server: cluster.Cluster, relation: str,
-                 phases: Phases):
-        self.server = server
-        self.relation = relation
+                 phases: Phases, holder: horizon.Snapshot):
+        super().__init__(server, relation, phases.interval)
         self.phases = phases
-        self.began = time.monotonic()
-        self.next = 0
-        self.sizes: list[tuple[float, int]] = []
-        self.holder = None
-        self.was_held = False
+        self.holder = holder
+        self.is_held = False
+        # What was seen when the hold ended.
+        self.ended: list[float] | None = None
 
     def look(self) -> None:
         """Do what is due, and sleep a little."""
-        now = time.monotonic() - self.began
-        if now >= self.next:
-            size = self.server.ask("SELECT pg_total_relation_size(%s)",
-                                   (self.relation,))
-            self.sizes.append((round(now, 1), size))
-            self.next += self.phases.interval
-        if not self.was_held and now >= self.phases.clean:
-            self.holder = self.server.connect()
-            self.holder.set_session(isolation_level="REPEATABLE READ")
-            with self.holder.cursor() as cursor:
-                cursor.execute("SELECT 1")
-            self.was_held = True
-        if (self.holder is not None
-                and now >= self.phases.clean + self.phases.hold):
-            self.close()
-        time.sleep(0.05)
+        super().look()
+        now = self.elapsed()
+        if not self.is_held and now >= self.phases.clean:
+            self.holder.hold()
+            self.is_held = True
+        elif self.is_held and self.ended is None:
+            self.holder.tend()
+            if now >= self.phases.end:
+                self.let_go()
 
-    def close(self) -> None:
-        """Let the snapshot go."""
-        if self.holder is not None:
-            self.holder.close()
-            self.holder = None
+    def let_go(self) -> None:
+        """End the hold."""
+        self.holder.let_go()
+        if self.is_held and self.ended is None:
+            self.ended = self.sample()
 
+    def seconds_until(self, is_so: Callable[[list[float], list[float]], bool]
+                      ) -> float | None:
+        """Return how long after the hold something was so for the first time.
 
-def mean(progress: list[Any], start: float, end: float) -> float:
-    """Return the mean throughput of the intervals that end in a span."""
-    rates = [rate for at, rate in progress if start < at <= end + 0.5]
-    return sum(rates) / len(rates) if rates else 0.0
+        It is asked of a sample, and of the one when the hold ended.
+        """
+        if self.ended is None:
+            return None
+        for sample in self.samples:
+            if sample[0] > self.ended[0] and is_so(sample, self.ended):
+                return round(sample[0] - self.ended[0], 1)
+        return None
 
 
 def carry_out(server: cluster.Cluster, extent: parts.Extent,
@@ -94,42 +109,54 @@ def carry_out(server: cluster.Cluster, extent: parts.Extent,
         {"full": FULL, "short": SHORT, "smoke": SMOKE}[extent.mode])
     if hold is not None:
         phases.hold = hold
-    end = phases.clean + phases.hold
+        phases.after = max(phases.after, hold // AFTER_SHARE)
     found = []
-    trouble = []
-    for name in SMOKE_WORKLOADS if extent.mode == "smoke" else WORKLOADS:
-        workload = ALL[name]
-        run = runs.Run(name, CLIENTS, "100 B", 0)
-        runs.fresh(workload, server)
-        watcher = None
-        try:
-            runs.verify(workload, server, run, extent.verify_length)
-            watcher = Watcher(server, workload.relation, phases)
-            runs.measure(workload, server, run, ["-T", str(phases.total)],
-                         phases.interval, watcher.look)
-        except runs.RunFailed as error:
-            run.trouble.append(str(error))
-        finally:
-            if watcher is not None:
-                watcher.close()
-        server.wait_for_sessions()
-        result = run.as_dict()
-        if watcher is not None:
-            # What comes first and what comes last tells most: the last
-            # quarter of the time for which the snapshot was held.
-            result["clean_rate"] = mean(run.progress, 0, phases.clean)
-            result["held_rate"] = mean(run.progress,
-                                       end - phases.hold / 4, end)
-            result["after_rate"] = mean(run.progress, end + phases.after / 2,
-                                        phases.total)
-            result["sizes"] = watcher.sizes
+    for holder, name in SMOKE_RUNS if extent.mode == "smoke" else RUNS:
+        result = one_run(server, holder, name, extent, phases)
         found.append(result)
-        trouble += run.trouble
-        say("%-14s %9.0f msg/s, at the end of the hold %9.0f, after it %9.0f"
-            % (name, result.get("clean_rate", 0), result.get("held_rate", 0),
-               result.get("after_rate", 0)))
-        for text in run.trouble:
+        say("%-14s %-9s %7.0f msg/s, at the end of the hold %7.0f, after it"
+            " %7.0f, dead rows gone after %s s"
+            % (name, holder, result["clean_rate"], result["held_rate"],
+               result["after_rate"], result["usable"]))
+        for text in result["trouble"]:
             say("        FAILED: " + text)
-        server.execute(workload.tear_down)
     return {"phases": dataclasses.asdict(phases), "runs": found,
-            "trouble": trouble}
+            "trouble": [text for result in found
+                        for text in result["trouble"]]}
+
+
+def one_run(server: cluster.Cluster, holder: str, name: str,
+            extent: parts.Extent, phases: Phases) -> dict[str, Any]:
+    """Let one workload run through all phases; return what came out."""
+    workload = ALL[name]
+    run = runs.Run(name, CLIENTS, "100 B", 0)
+    runs.fresh(workload, server)
+    watcher = Watcher(server, workload.relation, phases,
+                      horizon.HOLDERS[holder](server, phases.hold))
+    try:
+        runs.verify(workload, server, run, extent.verify_length)
+        runs.measure(workload, server, run, ["-T", str(phases.total)],
+                     phases.interval, watcher.look)
+    except runs.RunFailed as error:
+        run.trouble.append(str(error))
+    finally:
+        watcher.let_go()
+    server.wait_for_sessions()
+    result = run.as_dict()
+    result["holder"] = holder
+    result["samples"] = watcher.samples
+    # What comes first and what comes last tells most: the last quarter of
+    # the time of the hold.
+    for figure, column in (("rate", 1), ("latency", 2)):
+        for phase, start, end in (
+                ("clean", 0, phases.clean),
+                ("held", phases.end - phases.hold / 4, phases.end),
+                ("after", phases.end + phases.after / 2, phases.total)):
+            result["%s_%s" % (phase, figure)] = watch.mean(
+                run.progress, start, end, column)
+    result["usable"] = watcher.seconds_until(
+        lambda now, end: now[4] <= GIVEN_BACK * end[4])
+    result["shrunk"] = watcher.seconds_until(
+        lambda now, end: watch.size(now) <= GIVEN_BACK * watch.size(end))
+    server.execute(workload.tear_down)
+    return result

@@ -13,8 +13,14 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, Callable
 
+import backlog
 import held
+import horizon
+import many
+import parts as grids
 import plots
+import soak
+import watch
 from workloads import ALL
 
 NOT_REACHED = " ✗"
@@ -286,37 +292,245 @@ def megabytes(size: float) -> str:
     return "%.1f MB" % (size / 1e6)
 
 
+def marked(text: str, is_reached: bool) -> str:
+    """Return a figure, with a mark if it is not what it must be."""
+    return text if is_reached else text + NOT_REACHED
+
+
+def ratio(value: float, to: float) -> float:
+    """Return a ratio as it is shown, 0 if there is nothing to compare."""
+    return round(value / to, 2) if to else 0.0
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Return how long something took, if it came to pass."""
+    return "not seen" if seconds is None else "%.0f s" % seconds
+
+
+def is_ours(run: dict[str, Any]) -> bool:
+    """Return whether a run is one of the extension."""
+    return ALL[run["workload"]].kind == "ours"
+
+
+HELD_MUST = 0.95
+
+
 def held_snapshot(part: dict[str, Any]) -> str:
     """Return what the part "held-snapshot" found."""
     phases = part["phases"]
-    rows = [["messages a second", "before",
-             "last quarter of the hold", "after", "hold ÷ before",
-             "must reach", "size before", "largest", "at the end"]]
+    texts = [
+        "%d clients, one message a transaction: %d s as always, then %d s in"
+        " which something keeps dead rows from being removed, then %d s"
+        " without that. One run each. \"Held\" is the last quarter of the"
+        " hold, \"after\" the last half of what follows. Throughput must stay"
+        " at %g, and latency with it.\n"
+        % (held.CLIENTS, phases["clean"], phases["hold"], phases["after"],
+           HELD_MUST)]
+    for holder in dict.fromkeys(run["holder"] for run in part["runs"]):
+        some = [run for run in part["runs"] if run["holder"] == holder]
+        rates = [["messages a second", "before", "held", "after",
+                  "held ÷ before", "ms before", "ms held"]]
+        sizes = [["table and index", "before", "when the hold ended",
+                  "largest", "at the end", "half of the dead rows gone after",
+                  "half of the size after", "vacuums during, after"]]
+        for run in some:
+            row = [title(run["workload"])]
+            if run["trouble"]:
+                rates.append(row + ["FAILED"] + [""] * 5)
+                continue
+            value = ratio(run["held_rate"], run["clean_rate"])
+            rates.append(row + [
+                "{:,.0f}".format(run["clean_rate"]),
+                "{:,.0f}".format(run["held_rate"]),
+                "{:,.0f}".format(run["after_rate"]),
+                marked("%.2f" % value,
+                       value >= HELD_MUST or not is_ours(run)),
+                "%.2f" % run["clean_latency"], "%.2f" % run["held_latency"]])
+            sizes.append(row + held_sizes(run, phases))
+        texts += ["### %s\n" % horizon.HOLDERS[holder].title.capitalize(),
+                  table(rates), table(sizes)]
+    return "\n".join(texts)
+
+
+def held_sizes(run: dict[str, Any], phases: dict[str, int]) -> list[str]:
+    """Return the cells that tell of the size of a table."""
+    samples = run["samples"]
+    end = phases["clean"] + phases["hold"]
+    before = [s for s in samples if s[0] < phases["clean"]] or samples[:1]
+    held_samples = [s for s in samples if phases["clean"] <= s[0] <= end]
+    held_samples = held_samples or before
+    return [megabytes(max(map(watch.size, before))),
+            megabytes(watch.size(held_samples[-1])),
+            megabytes(max(map(watch.size, samples))),
+            megabytes(watch.size(samples[-1])),
+            seconds_text(run["usable"]), seconds_text(run["shrunk"]),
+            "%d, %d" % (held_samples[-1][5] - held_samples[0][5],
+                        samples[-1][5] - held_samples[-1][5])]
+
+
+SOAK_SIZE = 200e6
+SOAK_MUST = 0.95
+
+
+def soak_section(part: dict[str, Any]) -> str:
+    """Return what the part "soak" found."""
+    stretch = part["stretch"]
+    rows = [["full speed", "payload", "second %d s" % stretch,
+             "last %d s" % stretch, "last ÷ second", "messages", "left",
+             "largest table", "indexes", "toast", "dead rows at most",
+             "vacuums"]]
     for run in part["runs"]:
-        row = [title(run["workload"])]
+        row = [title(run["workload"]), run["payload"]]
         if run["trouble"]:
-            rows.append(row + ["FAILED"] + [""] * 7)
+            rows.append(row + ["FAILED"] + [""] * 9)
             continue
-        ratio = (run["held_rate"] / run["clean_rate"]
-                 if run["clean_rate"] else 0.0)
-        must = 0.95 if ALL[run["workload"]].kind == "ours" else None
-        before = [size for at, size in run["sizes"] if at < phases["clean"]]
-        sizes = [size for _, size in run["sizes"]]
+        value = ratio(run["last_rate"], run["second_rate"])
+        samples = run["samples"]
+        largest = max(map(watch.size, samples))
+        columns = list(zip(*samples))
         rows.append(row + [
-            "{:,.0f}".format(run["clean_rate"]),
-            "{:,.0f}".format(run["held_rate"]),
-            "{:,.0f}".format(run["after_rate"]),
-            "%.2f%s" % (ratio, NOT_REACHED if must is not None
-                        and round(ratio, 2) < must else ""),
-            "≥ %g" % must if must else "",
-            megabytes(max(before, default=0)), megabytes(max(sizes)),
-            megabytes(sizes[-1])])
-    return ("%d clients, one message a transaction: %d s as always, %d s with"
-            " the snapshot of an idle `REPEATABLE READ` transaction held, %d s"
-            " after it. One run each. \"After\" is the last half of that time."
-            " Sizes are those of the table with its indexes.\n\n"
-            % (held.CLIENTS, phases["clean"], phases["hold"], phases["after"])
+            "{:,.0f}".format(run["second_rate"]),
+            "{:,.0f}".format(run["last_rate"]),
+            marked("%.2f" % value, value >= SOAK_MUST or not is_ours(run)),
+            "{:,}".format(run["consumed"]), "{:,}".format(run["left"]),
+            marked(megabytes(max(columns[1])),
+                   largest <= SOAK_SIZE or not is_ours(run)),
+            megabytes(max(columns[2])), megabytes(max(columns[3])),
+            "{:,}".format(max(columns[4])),
+            "%d" % (samples[-1][5] - samples[0][5])])
+    return ("{} s at full speed without interruption, by {} clients; each"
+            " sends one message or a hundred and then consumes as many, so at"
+            " most {} wait. Looked at every {} s. Must reach: the last {} s"
+            " as fast as the second (from {:g} on), and no more than {:.0f}"
+            " MB of table and index.\n\n".format(
+                part["length"], soak.CLIENTS, soak.MOST_WAITING,
+                part["interval"], stretch, SOAK_MUST, SOAK_SIZE / 1e6)
             + table(rows))
+
+
+DRAIN_MUST = 0.8
+FIRST_MUST = 2.0
+
+
+def backlog_section(part: dict[str, Any]) -> str:
+    """Return what the part "backlog" found."""
+    found = part["rows"]
+    ours = found[0]
+
+    def rounds(row: dict[str, Any], name: str) -> str:
+        return spread([r[name] for r in row["rounds"]], "{:,.0f}".format)
+
+    def ratios(row: dict[str, Any], name: str, must: float) -> str:
+        values = [ratio(r[name], r[name + "_short"]) for r in row["rounds"]]
+        return marked(spread(values, lambda value: "%.2f" % value),
+                      row is not ours or statistics.median(values) >= must)
+
+    def first(row: dict[str, Any], how: str) -> str:
+        seconds = row[how]["seconds"]
+        return marked("%.3f s, %d blocks" % (seconds, row[how]["blocks"]),
+                      row is not ours or seconds <= FIRST_MUST)
+
+    rows = [["{:,} messages wait".format(part["messages"])]
+            + ["**%s**" % backlog.KINDS[row["kind"]][0]
+               if row is ours else backlog.KINDS[row["kind"]][0]
+               for row in found] + ["must reach"]]
+
+    def add(name: str, show: Callable[[dict[str, Any]], str],
+            must: str = "") -> None:
+        rows.append([name] + [show(row) for row in found] + [must])
+
+    add("filled by a hundred, messages a second",
+        lambda row: "{:,.0f}".format(row["fill"]))
+    add("single messages sent on top, a second", lambda row: rounds(row,
+                                                                    "top"))
+    add("… ÷ the same on a short one",
+        lambda row: ratios(row, "top", DRAIN_MUST), "≥ %g" % DRAIN_MUST)
+    add("consumed by a hundred, messages a second",
+        lambda row: rounds(row, "drain"))
+    add("… of a short one", lambda row: rounds(row, "drain_short"))
+    add("… ÷ the same of a short one",
+        lambda row: ratios(row, "drain", DRAIN_MUST), "≥ %g" % DRAIN_MUST)
+    add("drained to the half, messages a second",
+        lambda row: "{:,.0f}".format(row["half"]["rate"]))
+    for how, name in (("stop", "a restart"), ("crash", "a crash")):
+        add("first message after %s" % name, lambda row, how=how:
+            first(row, how), "≤ %g s" % FIRST_MUST)
+        add("… until the server accepted connections", lambda row, how=how:
+            "%.1f s" % row[how]["start"])
+    add("purge, or DELETE, of {:,}; messages a second".format(ours["purged"]),
+        lambda row: "{:,.0f}".format(row["purge"]))
+    add("drop", lambda row: "%.3f s" % row["drop"])
+    return ("{:,} messages of about 100 bytes wait in a queue, and as many in"
+            " a hand-written table. In each round the deep one and a short"
+            " one of no more than {:,} messages are measured in turn, by {}"
+            " clients. A first message is taken by a new session, the time to"
+            " connect included; blocks are those of table and index that were"
+            " looked at for it.\n\n".format(part["messages"],
+                                            backlog.SHORT_QUEUE,
+                                            backlog.CLIENTS)
+            + table(rows))
+
+
+MANY_MUST = 0.8
+
+
+def many_section(part: dict[str, Any]) -> str:
+    """Return what the part "many-queues" found."""
+    count = part["queues"]
+    rates = {kind: [row["rate"] for row in part["traffic"]
+                    if row["kind"] == kind] for kind in ("one", "many")}
+    late = {kind: [watch.mean(row["progress"], row["progress"][-1][0] / 2,
+                              row["progress"][-1][0])
+                   for row in part["traffic"]
+                   if row["kind"] == kind and row["progress"]]
+            for kind in ("one", "many")}
+    rows = [["messages a second", "one queue", "{:,} queues".format(count),
+             "ratio", "must reach"]]
+    for name, found, must in (("from fresh sessions on", rates, None),
+                              ("second half of each run", late, MANY_MUST)):
+        if not found["one"] or not found["many"]:
+            continue
+        values = [ratio(many_rate, one) for one, many_rate
+                  in zip(found["one"], found["many"])]
+        rows.append([name, spread(found["one"], "{:,.0f}".format),
+                     spread(found["many"], "{:,.0f}".format),
+                     marked(spread(values, lambda value: "%.2f" % value),
+                            must is None
+                            or statistics.median(values) >= must),
+                     "≥ %g" % must if must else ""])
+    bulk = [["in bulk, %d in a transaction" % many.BULK, "number", "ms each",
+             "the first tenth", "the last tenth"]]
+    for key, name, number in (
+            ("create", "**create_queue, with a dead-letter queue**", count),
+            ("create_table", "CREATE TABLE", part["tables"]),
+            ("drop", "**drop_queue, with its dead-letter queue**", count),
+            ("drop_table", "DROP TABLE", part["tables"])):
+        found = part["bulk"][key]
+        bulk.append([name, "{:,}".format(number)]
+                    + ["%.2f" % found[column]
+                       for column in ("each", "first", "last")])
+    memory = part["memory"]
+    return ("One message a transaction by {} clients, each sends one to a"
+            " queue and consumes one of it. Queues are chosen by Zipf's law"
+            " (exponent 1.07), and named in each call, the single one"
+            " too.\n\n".format(many.CLIENTS) + table(rows)
+            + "\n" + table(bulk)
+            + "\nA session that has used all of them keeps {:.1f} kB a queue,"
+              " {:.2f} kB of it the extension's, the rest the server's caches"
+              " of tables and indexes; its process has {} for itself. In a"
+              " session that does not know them {:,.0f} calls a second were"
+              " made. Shared memory of the extension, whatever the number of"
+              " queues: {} MB (`queue.max_queues = {}`,"
+              " `queue.max_in_flight = {}`).\n".format(
+                  memory["contexts"] / 1e3, memory["ours"] / 1e3,
+                  megabytes(memory["total"]), memory["calls"],
+                  part["shared"], part["max_queues"], part["max_in_flight"])
+            + "\nWhen the traffic had ended the worker was quiet after {:.0f}"
+              " s. Then it and the leader took {:.1f} ms of CPU a second, with"
+              " {:,} queues that nobody used; its process had {} for"
+              " itself.\n".format(part["idle"]["quiet_after"],
+                                  part["idle"]["cpu"], count,
+                                  megabytes(part["idle"]["memory"])))
 
 
 WAKEUP_MUST = {50: 0.5, 99: 2.0}
@@ -404,6 +618,9 @@ SECTIONS = {
     "clients": ("Many clients", clients),
     "payload": ("Larger payloads", payload),
     "held-snapshot": ("A snapshot held open", held_snapshot),
+    "soak": ("Full speed for long", soak_section),
+    "backlog": ("A deep queue", backlog_section),
+    "many-queues": ("Many queues", many_section),
     "wakeup": ("Wake-up", wakeup),
     "idle": ("Nothing to do", idle),
 }
@@ -476,7 +693,7 @@ def facts(parts: dict[str, dict[str, Any]]) -> str:
         rows.append([name, part["began"], part["revision"] or "unknown",
                      "%.1f" % part["load"],
                      "%d × %d s" % (part["repetitions"], part["seconds"])
-                     if "runs" in part and name != "held-snapshot" else "",
+                     if name in grids.GRIDS else "",
                      "`%s`" % part["command"]])
     texts.append(table(rows))
     return "\n".join(texts)

@@ -9,7 +9,8 @@ import statistics
 import subprocess
 from typing import Any
 
-from workloads import ALL
+import watch
+from workloads import ALL, BATCH
 
 # Colours by what it is, floors dashed.
 STYLES = {
@@ -29,6 +30,14 @@ set tics nomirror out
 """
 
 
+# Several plots above each other.
+PANELS = """
+set terminal svg size 720,%d font 'sans-serif,12' background 'white'
+set multiplot layout %d,1
+"""
+PANEL_HEIGHT = 300
+
+
 class Plot:
     """A picture of some lines."""
 
@@ -41,31 +50,41 @@ class Plot:
     def add(self, name: str, kind: str, points: list[tuple[float, float]],
             how: str = "linespoints pt 7 ps 0.4") -> None:
         """Add a line."""
+        if not points:
+            return
         number = self.used.get(kind, 0)
         self.used[kind] = number + 1
         style = STYLES[kind][number % len(STYLES[kind])]
-        block = "$data%d" % len(self.blocks)
+        block = "$data%d_%d" % (id(self), len(self.blocks))
         self.blocks.append("%s << EOD\n%sEOD\n" % (
             block, "".join("%g %g\n" % point for point in points)))
         self.curves.append("%s using 1:2 with %s %s title \"%s\""
                            % (block, how, style, name.replace("_", "\\\\_")))
 
-    def draw(self, path: str) -> bool:
-        """Let gnuplot draw it; return whether it did."""
-        if not self.curves:
-            return False
-        script = (HEAD % path + "\n".join(self.lines) + "\n"
-                  + "".join(self.blocks) + "plot " + ", ".join(self.curves)
-                  + "\n")
-        done = subprocess.run(["gnuplot"], input=script, text=True,
-                              stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, check=False)
-        if done.returncode != 0:
-            print("LEFT OUT: a plot; gnuplot: " + done.stdout[:500])
-        return done.returncode == 0
+    def script(self) -> str:
+        """Return what gnuplot is told."""
+        return ("unset object\nunset label\n" + "\n".join(self.lines) + "\n"
+                + "plot " + ", ".join(self.curves) + "\n")
 
 
-def throughput(part: dict[str, Any]) -> Plot:
+def draw_plots(plots: list[Plot], path: str) -> bool:
+    """Let gnuplot draw them in one picture; return whether it did."""
+    plots = [plot for plot in plots if plot.curves]
+    if not plots:
+        return False
+    script = HEAD % path + "".join("".join(plot.blocks) for plot in plots)
+    if len(plots) > 1:
+        script += PANELS % (PANEL_HEIGHT * len(plots), len(plots))
+    script += "".join(plot.script() for plot in plots)
+    done = subprocess.run(["gnuplot"], input=script, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          check=False)
+    if done.returncode != 0:
+        print("LEFT OUT: a plot; gnuplot: " + done.stdout[:500])
+    return done.returncode == 0
+
+
+def throughput(part: dict[str, Any]) -> list[Plot]:
     """Messages a second over the number of clients."""
     counts = sorted({run["clients"] for run in part["runs"]})
     plot = Plot(["set logscale x 2", "set xlabel 'clients'",
@@ -83,28 +102,89 @@ def throughput(part: dict[str, Any]) -> Plot:
                 points.append((clients, statistics.median(rates)))
         if points:
             plot.add(name, ALL[name].kind, points)
-    return plot
+    return [plot]
 
 
-def over_time(part: dict[str, Any]) -> Plot:
-    """Messages a second over time, and when the snapshot was held."""
+def over_time(label: str, *more: str) -> Plot:
+    """Return a plot over time, from zero."""
+    return Plot(["set xlabel 'seconds'", 'set ylabel "%s"' % label,
+                 "set yrange [0:*]", "set xrange [0:*]", *more])
+
+
+RATE = "messages a second"
+SIZE = "table and index, MB"
+
+
+def sizes(samples: list[list[float]]) -> list[tuple[float, float]]:
+    """Return what is drawn of the sizes of a table."""
+    return [(sample[0], watch.size(sample) / 1e6) for sample in samples]
+
+
+def rates(progress: list[list[float]]) -> list[tuple[float, float]]:
+    """Return what is drawn of the progress of a run."""
+    return [(row[0], row[1]) for row in progress]
+
+
+def held_snapshot(part: dict[str, Any]) -> list[Plot]:
+    """Throughput and size over time, and when the snapshot was held."""
     start = part["phases"]["clean"]
     end = start + part["phases"]["hold"]
-    plot = Plot(["set xlabel 'seconds'", "set ylabel 'messages a second'",
-                 "set yrange [0:*]", "set xrange [0:*]",
-                 "set object 1 rectangle from first %g, graph 0 to"
-                 " first %g, graph 1 fc rgb '#f2ead8' fs solid noborder behind"
-                 % (start, end),
-                 "set label 1 'snapshot held' at first %g, graph 0.97"
-                 " offset 0.5,0" % start])
+    hold = ["set object 1 rectangle from first %g, graph 0 to"
+            " first %g, graph 1 fc rgb '#f2ead8' fs solid noborder behind"
+            % (start, end),
+            "set label 1 'held' at first %g, graph 0.97 offset 0.5,0" % start]
+    plots = [over_time(RATE, *hold), over_time(SIZE, *hold)]
     for run in part["runs"]:
-        if run["progress"]:
-            plot.add(run["workload"], ALL[run["workload"]].kind,
-                     [(at, rate) for at, rate in run["progress"]], "lines")
-    return plot
+        if run["holder"] == "snapshot":
+            kind = ALL[run["workload"]].kind
+            plots[0].add(run["workload"], kind, rates(run["progress"]),
+                         "lines")
+            plots[1].add(run["workload"], kind, sizes(run["samples"]),
+                         "lines")
+    return plots
 
 
-def latency(part: dict[str, Any]) -> Plot:
+def soak(part: dict[str, Any]) -> list[Plot]:
+    """Throughput and size over time: by one, by a hundred, large ones."""
+    plots = []
+    for batch, payload in ((1, "100 B"), (BATCH, "100 B"), (1, "100 KB")):
+        some = [run for run in part["runs"] if run["payload"] == payload
+                and ALL[run["workload"]].size == batch]
+        what = "by %d, %s" % (batch, payload)
+        pair = [over_time("%s\\n%s" % (label, what))
+                for label in (RATE, SIZE)]
+        for run in some:
+            kind = ALL[run["workload"]].kind
+            pair[0].add(run["workload"], kind, rates(run["progress"]),
+                        "lines")
+            pair[1].add(run["workload"], kind, sizes(run["samples"]), "lines")
+        plots += pair
+    return plots
+
+
+def backlog(part: dict[str, Any]) -> list[Plot]:
+    """Throughput and size while half of a deep queue is drained."""
+    plots = [over_time(RATE), over_time(SIZE)]
+    for row in part["rows"]:
+        name = {"ours": "dequeue_batch", "peer": "pop_batch"}[row["kind"]]
+        plots[0].add(name, row["kind"], rates(row["half"]["progress"]),
+                     "lines")
+        plots[1].add(name, row["kind"], sizes(row["half"]["samples"]),
+                     "lines")
+    return plots
+
+
+def many_queues(part: dict[str, Any]) -> list[Plot]:
+    """Throughput over time in the first round, from fresh sessions on."""
+    plot = over_time(RATE)
+    for kind, name in (("one", "one queue"), ("many", "many queues")):
+        runs = [row for row in part["traffic"] if row["kind"] == kind]
+        plot.add(name, {"one": "floor", "many": "ours"}[kind],
+                 rates(runs[0]["progress"]), "lines")
+    return [plot]
+
+
+def latency(part: dict[str, Any]) -> list[Plot]:
     """The share of wake-ups that took no longer than a time."""
     plot = Plot(["set xlabel 'ms from COMMIT (not flushed) to the message'",
                  "set ylabel '% of wake-ups'", "set yrange [0:100]",
@@ -117,11 +197,12 @@ def latency(part: dict[str, Any]) -> Plot:
                  .get(row["kind"], row["kind"]), kind,
                  [(value, percent) for percent, value
                   in enumerate(row["quantiles"])], "lines")
-    return plot
+    return [plot]
 
 
 PLOTS = {"single": throughput, "batch": throughput, "clients": throughput,
-         "held-snapshot": over_time, "wakeup": latency}
+         "held-snapshot": held_snapshot, "soak": soak, "backlog": backlog,
+         "many-queues": many_queues, "wakeup": latency}
 
 
 MISSING = "plots (gnuplot is not installed)"
@@ -140,6 +221,6 @@ def draw(parts: dict[str, Any], directory: str) -> dict[str, str]:
     for name, part in parts.items():
         if name in PLOTS:
             file = "performance-%s.svg" % name
-            if PLOTS[name](part).draw(os.path.join(directory, file)):
+            if draw_plots(PLOTS[name](part), os.path.join(directory, file)):
                 drawn[name] = file
     return drawn

@@ -5,7 +5,7 @@
 #
 # Usage:
 #	  test/bench/run.sh [--short] [--parts NAME,...] [--seconds N]
-#		[--repetitions N] [--hold N]
+#		[--repetitions N] [--hold N] [--messages N] [--queues N]
 #	  test/bench/run.sh --smoke --out DIR
 #
 # It copies the sources to a directory below TMPDIR (/var/tmp, which is on a

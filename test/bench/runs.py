@@ -60,7 +60,8 @@ class Run:
     checkpoints: int = 0
     verified: int = 0
     trouble: list[str] = dataclasses.field(default_factory=list)
-    # Of each interval: at what second, messages a second, bytes of the table.
+    # Of each interval: at what second, messages a second, and the latency of
+    # a transaction in ms.
     progress: list[Any] = dataclasses.field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -126,8 +127,9 @@ class Pgbench:
             "failed": int(number(r"failed transactions: (\d+)")),
             "rate": number(r"tps = ([\d.]+)"),
             "latency": number(r"latency average = ([\d.]+) ms"),
-            "progress": [(float(at), float(rate)) for at, rate in re.findall(
-                r"progress: ([\d.]+) s, ([\d.]+) tps", text)]}
+            "progress": [tuple(map(float, found)) for found in re.findall(
+                r"progress: ([\d.]+) s, ([\d.]+) tps, lat ([\d.]+) ms",
+                text)]}
 
 
 COUNTS = """
@@ -241,7 +243,9 @@ def measure(workload: Workload, server: cluster.Cluster, run: Run,
             length: list[str], progress: int = 0, watch=None) -> None:
     """Run the workload and note what it did and what that cost.
 
-    watch is called again and again while it runs.
+    watch is called again and again while it runs.  A run that is watched may
+    be so long that the server no longer has all of its WAL, so that is not
+    counted then.
     """
     server.checkpoint()
     inserted, deleted = server.row(COUNTS, (workload.relation,))
@@ -260,8 +264,9 @@ def measure(workload: Workload, server: cluster.Cluster, run: Run,
             pgbench.kill()
     server.wait_for_sessions()
     cpu = server.cpu() - cpu
-    end = server.wal_position()
-    wal = server.wal_bytes(start, end)
+    wal = 0
+    if watch is None:
+        wal = server.wal_bytes(start, server.wal_position())
 
     counts = server.row(COUNTS, (workload.relation,))
     inserted, deleted = counts[0] - inserted, counts[1] - deleted
@@ -272,8 +277,8 @@ def measure(workload: Workload, server: cluster.Cluster, run: Run,
     run.seconds = done["runs"] / done["rate"]
     run.rate = deleted / run.seconds
     run.latency = done["latency"]
-    run.progress = [(at, rate * workload.size)
-                    for at, rate in done["progress"]]
+    run.progress = [(at, rate * workload.size, latency)
+                    for at, rate, latency in done["progress"]]
     if deleted:
         run.cpu = cpu * 1e6 / deleted
         run.wal = wal / deleted
