@@ -870,8 +870,13 @@ bool
 queue_inflight_peek(const MessageKey *key, InflightEntry *copy)
 {
 	LWLock	   *lock;
-	InflightEntry *entry = find_locked(key, &lock);
+	InflightEntry *entry;
 
+	/* who goes over all rows of a queue mostly finds none: spare the look */
+	if (queue_share_is_empty(key->dbid, key->relid))
+		return false;
+
+	entry = find_locked(key, &lock);
 	if (entry != NULL)
 		*copy = *entry;
 	LWLockRelease(lock);
