@@ -549,12 +549,10 @@ queue_cover_hurry(Oid dbid)
 		WakeList	wakes;
 
 		/* an unlocked look: what is added from now on is looked at soon */
-		if (state == NULL || state->dbid != dbid)
-			continue;
-		state->is_healed = false;
-		if (state->busy.nranges == 0)
+		if (state == NULL || state->dbid != dbid || state->busy.nranges == 0)
 			continue;
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		state->is_healed = false;
 		queue_waiter_start_wakes(&wakes, dbid);
 		(void) queue_waiter_pick(state, queue_ranges_count(&state->busy,
 														   MAX_WAKES),
