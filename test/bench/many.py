@@ -35,8 +35,8 @@ SHORT_IDLE_SECONDS = 1
 
 # The worker goes over what has changed; it is idle when it takes less than
 # this many seconds of CPU in a second.
-QUIET = 0.02
-PATIENCE = 120.0
+QUIET = 0.002
+PATIENCE = 180.0
 
 MAKE = ("SELECT queue.create_queue('many.q' || n)"
         " FROM generate_series(%d, %d) n")
