@@ -7,7 +7,7 @@ import os
 import shutil
 import statistics
 import subprocess
-from typing import Any
+from typing import Any, Callable
 
 import watch
 from workloads import ALL, BATCH
@@ -113,11 +113,14 @@ def over_time(label: str, *more: str) -> Plot:
 
 RATE = "messages a second"
 SIZE = "table and index, MB"
+TOAST_TOO = "with index and toast, MB"
 
 
-def sizes(samples: list[list[float]]) -> list[tuple[float, float]]:
+def sizes(samples: list[list[float]],
+          of: Callable[[list[float]], float] = watch.size
+          ) -> list[tuple[float, float]]:
     """Return what is drawn of the sizes of a table."""
-    return [(sample[0], watch.size(sample) / 1e6) for sample in samples]
+    return [(sample[0], of(sample) / 1e6) for sample in samples]
 
 
 def rates(progress: list[list[float]]) -> list[tuple[float, float]]:
@@ -152,12 +155,13 @@ def soak(part: dict[str, Any]) -> list[Plot]:
                 and ALL[run["workload"]].size == batch]
         what = "by %d, %s" % (batch, payload)
         pair = [over_time("%s\\n%s" % (label, what))
-                for label in (RATE, SIZE)]
+                for label in (RATE, TOAST_TOO)]
         for run in some:
             kind = ALL[run["workload"]].kind
             pair[0].add(run["workload"], kind, rates(run["progress"]),
                         "lines")
-            pair[1].add(run["workload"], kind, sizes(run["samples"]), "lines")
+            pair[1].add(run["workload"], kind,
+                        sizes(run["samples"], watch.everything), "lines")
         plots += pair
     return plots
 
