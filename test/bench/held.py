@@ -135,6 +135,7 @@ def one_run(server: cluster.Cluster, holder: str, name: str,
                       horizon.HOLDERS[holder](server, phases.hold))
     try:
         runs.verify(workload, server, run, extent.verify_length)
+        watcher.holder.prepare()
         runs.measure(workload, server, run, ["-T", str(phases.total)],
                      phases.interval, watcher.look)
     except runs.RunFailed as error:

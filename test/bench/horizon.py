@@ -1,7 +1,8 @@
 """What keeps dead rows from being removed, and how to make it do so.
 
-Each of these has hold(), after which rows deleted from then on stay where they
-are, and let_go().  tend() is called again and again in between.
+Each of these has prepare(), which may take its time, hold(), after which rows
+deleted from then on stay where they are, and let_go().  tend() is called again
+and again in between.
 """
 
 import os
@@ -35,6 +36,9 @@ class Snapshot:
         self.server = server
         self.seconds = seconds
         self.session = None
+
+    def prepare(self) -> None:
+        """Do what need not be done while traffic is measured."""
 
     def hold(self) -> None:
         """Take a snapshot."""
@@ -83,20 +87,26 @@ class Slot(Snapshot):
     title = "replication slot of a standby that has gone"
     name = "bench"
 
-    def hold(self) -> None:
-        """Make a standby, let it tell what it needs, and end it."""
-        directory = self.server.directory + ".standby"
-        self._run("pg_basebackup", "-D", directory, "-c", "fast", "-R", "-C",
-                  "-S", self.name)
-        with open(os.path.join(directory, "postgresql.auto.conf"), "a",
+    def __init__(self, server: cluster.Cluster, seconds: float):
+        super().__init__(server, seconds)
+        self.directory = server.directory + ".standby"
+
+    def prepare(self) -> None:
+        """Make a standby and its slot."""
+        self._run("pg_basebackup", "-D", self.directory, "-c", "fast", "-R",
+                  "-C", "-S", self.name)
+        with open(os.path.join(self.directory, "postgresql.auto.conf"), "a",
                   encoding="ascii") as file:
             file.write("hot_standby_feedback = on\n"
                        "wal_receiver_status_interval = 1\n"
                        "listen_addresses = ''\n"
-                       "unix_socket_directories = '%s'\n" % directory)
+                       "unix_socket_directories = '%s'\n" % self.directory)
+
+    def hold(self) -> None:
+        """Let the standby tell what it needs, and end it."""
         try:
-            self._run("pg_ctl", "-D", directory, "-l",
-                      os.path.join(directory, "log"), "-w", "start")
+            self._run("pg_ctl", "-D", self.directory, "-l",
+                      os.path.join(self.directory, "log"), "-w", "start")
             deadline = time.monotonic() + STANDBY_PATIENCE
             while self.server.ask("SELECT xmin IS NULL FROM"
                                   " pg_replication_slots"):
@@ -105,11 +115,12 @@ class Slot(Snapshot):
                 time.sleep(0.05)
         finally:
             # Not a shutdown, in which it would take its word back.
-            self._run("pg_ctl", "-D", directory, "-m", "immediate", "stop")
-            shutil.rmtree(directory)
+            self._run("pg_ctl", "-D", self.directory, "-m", "immediate",
+                      "stop")
 
     def let_go(self) -> None:
-        """Drop the slot, if it is there."""
+        """Drop the slot, if it is there, and the standby."""
+        shutil.rmtree(self.directory, ignore_errors=True)
         deadline = time.monotonic() + STANDBY_PATIENCE
         while self.server.ask("SELECT count(*) FROM pg_replication_slots"
                               " WHERE active"):
@@ -148,12 +159,12 @@ class Dump(Snapshot):
         self.process = None
         self.reader = None
 
+    def prepare(self) -> None:
+        """Make something to dump."""
+        self.server.execute(BALLAST)
+
     def hold(self) -> None:
         """Begin the first dump."""
-        self.server.execute(BALLAST)
-        self._begin()
-
-    def _begin(self) -> None:
         self.process = subprocess.Popen(
             [os.path.join(self.server.bindir, "pg_dump")],
             env=self.server.environment, stdin=subprocess.DEVNULL,
@@ -172,18 +183,17 @@ class Dump(Snapshot):
             return
         if self.process.wait() != 0:
             raise cluster.ClusterError("pg_dump failed")
-        self._begin()
+        self.hold()
 
     def let_go(self) -> None:
         """End the dump that is under way."""
-        if self.process is None:
-            return
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        self.process.stdout.close()
-        self.process = None
-        self.server.execute("DROP TABLE bench.ballast")
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.reader.join()
+            self.process.stdout.close()
+            self.process = None
+        self.server.execute("DROP TABLE IF EXISTS bench.ballast")
 
 
 HOLDERS = {"snapshot": Snapshot, "prepared": Prepared, "slot": Slot,
