@@ -33,9 +33,11 @@ SHARE = 10
 IDLE_SECONDS = 10
 SHORT_IDLE_SECONDS = 1
 
-# The worker goes over what has changed; it is idle when it takes less than
-# this many seconds of CPU in a second.
-QUIET = 0.002
+# The worker goes over what has changed, now and then; it is idle when it takes
+# less than so many seconds of CPU in this time.
+QUIET = 0.005
+QUIET_SECONDS = 5
+SHORT_QUIET_SECONDS = 1
 PATIENCE = 180.0
 
 MAKE = ("SELECT queue.create_queue('many.q' || n)"
@@ -156,13 +158,14 @@ def touch_all(server: cluster.Cluster, count: int) -> dict[str, float]:
 
 def idle(server: cluster.Cluster, extent: parts.Extent) -> dict[str, float]:
     """Return what worker and leader take when nobody does anything."""
+    pause = SHORT_QUIET_SECONDS if extent.is_short else QUIET_SECONDS
     began = time.monotonic()
     while time.monotonic() < began + PATIENCE:
         cpu = workers_cpu(server)
-        time.sleep(1)
+        time.sleep(pause)
         if workers_cpu(server) - cpu < QUIET:
             break
-    quiet_after = time.monotonic() - began
+    quiet_after = time.monotonic() - began - pause
     seconds = SHORT_IDLE_SECONDS if extent.is_short else IDLE_SECONDS
     cpu = workers_cpu(server)
     began = time.monotonic()
