@@ -59,6 +59,7 @@ OBJS = \
 	src/sweep.o \
 	src/take.o \
 	src/trigger.o \
+	src/vacuum.o \
 	src/wait.o \
 	src/waiter.o \
 	src/worker.o \

@@ -14,6 +14,8 @@
 #include "access/genam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "commands/vacuum.h"
+#include "pgstat.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/wait_event.h"
@@ -44,6 +46,27 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 #define RelationSetNewRelfilenumber(rel, persistence) \
 	RelationSetNewRelfilenode(rel, persistence)
 #endif
+
+/* 16: counts of tuples in statistics lost their prefix; vacuum() lets its
+ * caller own the memory context, and has options for what it did always */
+#if PG_VERSION_NUM < 160000
+#define dead_tuples n_dead_tuples
+#define live_tuples n_live_tuples
+#define vacuum(relations, params, strategy, context, isTopLevel) \
+	((void) (context), vacuum(relations, params, strategy, isTopLevel))
+#define VACOPT_PROCESS_MAIN 0
+#define VACOPT_SKIP_DATABASE_STATS 0
+#endif
+
+/* 18: vacuum() may freeze pages before it has to */
+static inline void
+queue_vacuum_set_eagerness(VacuumParams *params)
+{
+#if PG_VERSION_NUM >= 180000
+	params->max_eager_freeze_failure_rate =
+		vacuum_max_eager_freeze_failure_rate;
+#endif
+}
 
 /* 17: wait events of extensions have names of their own */
 #if PG_VERSION_NUM < 170000

@@ -88,7 +88,7 @@ typedef struct DatabaseArray
 static DatabaseArray *databases = NULL;
 static LWLock *databases_lock = NULL;
 
-/* the slot that this worker is attached to */
+/* the slot that this worker or vacuum worker is attached to */
 static DatabaseSlot *attached_slot = NULL;
 
 /* the slot that this backend holds the worker away from */
@@ -101,7 +101,8 @@ static bool is_room_coming(void);
 static void set_latch_of(int procno);
 static void wake_leader(void);
 static void detach_worker(int code, Datum arg);
-static bool worker_is_gone(DatabaseSlot *slot);
+static void detach_vacuum(int code, Datum arg);
+static bool workers_are_gone(DatabaseSlot *slot);
 static void release_at_exit(int code, Datum arg);
 
 Size
@@ -280,7 +281,7 @@ static bool
 is_expendable(const DatabaseSlot *slot)
 {
 	return slot->is_probed && !slot->has_extension && !slot->probe_wanted &&
-		slot->worker_pid == 0 && slot->holds == 0;
+		slot->worker_pid == 0 && slot->vacuum_pid == 0 && slot->holds == 0;
 }
 
 /*
@@ -434,6 +435,8 @@ detach_worker(int code, Datum arg)
 	slot->worker_procno = NO_PROC;
 	slot->worker_left_at = now;
 	slot->worker_due_at = TIMESTAMP_INFINITY;
+	if (slot->vacuum_pid != 0)
+		kill(slot->vacuum_pid, SIGTERM);
 
 	if (code == 0 || slot->holds > 0 ||
 		now - slot->worker_started_at >= HEALTHY_TIME)
@@ -459,6 +462,59 @@ detach_worker(int code, Datum arg)
 
 	ConditionVariableBroadcast(&databases->detached);
 	wake_leader();
+}
+
+bool
+queue_database_attach_vacuum(Oid dbid)
+{
+	DatabaseSlot *slot;
+	bool		is_attached = false;
+
+	/* registered before anything is published, and before we connect */
+	on_shmem_exit(detach_vacuum, (Datum) 0);
+
+	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
+	slot = find_slot(dbid);
+	if (slot != NULL && slot->worker_pid != 0 && slot->vacuum_pid == 0 &&
+		slot->holds == 0)
+	{
+		slot->vacuum_pid = MyProcPid;
+		slot->vacuum_procno = MyProcNumber;
+		attached_slot = slot;
+		is_attached = true;
+	}
+	LWLockRelease(databases_lock);
+	return is_attached;
+}
+
+/* The vacuum worker ends, and is in the process array no more. */
+static void
+detach_vacuum(int code, Datum arg)
+{
+	DatabaseSlot *slot = attached_slot;
+
+	if (slot == NULL)
+		return;
+	attached_slot = NULL;
+	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
+	Assert(slot->vacuum_pid == MyProcPid);
+	slot->vacuum_pid = 0;
+	LWLockRelease(databases_lock);
+	ConditionVariableBroadcast(&databases->detached);
+}
+
+/* Called by the worker. */
+bool
+queue_database_wake_vacuum(void)
+{
+	int			procno = NO_PROC;
+
+	LWLockAcquire(databases_lock, LW_SHARED);
+	if (attached_slot->vacuum_pid != 0)
+		procno = attached_slot->vacuum_procno;
+	LWLockRelease(databases_lock);
+	set_latch_of(procno);
+	return procno != NO_PROC;
 }
 
 /*
@@ -525,12 +581,12 @@ queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid)
 
 /* What a backend waits for in queue_database_hold() */
 static bool
-worker_is_gone(DatabaseSlot *slot)
+workers_are_gone(DatabaseSlot *slot)
 {
 	bool		is_gone;
 
 	LWLockAcquire(databases_lock, LW_SHARED);
-	is_gone = slot->worker_pid == 0;
+	is_gone = slot->worker_pid == 0 && slot->vacuum_pid == 0;
 	LWLockRelease(databases_lock);
 	return is_gone;
 }
@@ -542,7 +598,6 @@ queue_database_hold(Oid dbid)
 	static uint32 wait_event = 0;
 	TimestampTz deadline;
 	DatabaseSlot *slot;
-	pid_t		worker_pid = 0;
 
 	if (databases == NULL || held_slot != NULL)
 		return false;
@@ -567,14 +622,15 @@ queue_database_hold(Oid dbid)
 	{
 		slot->holds++;
 		held_slot = slot;
-		worker_pid = slot->worker_pid;
-		if (worker_pid != 0)
-			kill(worker_pid, SIGTERM);
+		if (slot->worker_pid != 0)
+			kill(slot->worker_pid, SIGTERM);
+		if (slot->vacuum_pid != 0)
+			kill(slot->vacuum_pid, SIGTERM);
 	}
 	LWLockRelease(databases_lock);
 	if (slot == NULL)
 		return false;
-	if (worker_pid == 0)
+	if (workers_are_gone(slot))
 		return true;
 
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -582,7 +638,7 @@ queue_database_hold(Oid dbid)
 	PG_TRY();
 	{
 		ConditionVariablePrepareToSleep(&databases->detached);
-		while (!worker_is_gone(slot))
+		while (!workers_are_gone(slot))
 		{
 			long		left;
 

@@ -29,6 +29,8 @@ typedef struct DatabaseSlot
 	int			holds;			/* backends that want the worker away */
 	pid_t		worker_pid;		/* 0: no worker attached */
 	int			worker_procno;	/* its PGPROC, valid with worker_pid */
+	pid_t		vacuum_pid;		/* 0: no vacuum worker attached */
+	int			vacuum_procno;	/* valid with vacuum_pid */
 	int			worker_failures;	/* ends in an error, one after another */
 	TimestampTz worker_started_at;	/* of the attached one, else of the last */
 	TimestampTz worker_left_at; /* end of the last one, 0: none so far */
@@ -85,13 +87,21 @@ extern void queue_database_begin_round(DatabaseSlot *slot);
 extern void queue_database_set_extension(DatabaseSlot *slot, bool exists);
 extern TimestampTz queue_database_publish_due(DatabaseSlot *slot,
 											  TimestampTz due);
+
+/*
+ * The same of the vacuum worker: it goes when the worker goes, and is away when
+ * that is held away.  Waking it is up to the worker; false if it is not there.
+ */
+extern bool queue_database_attach_vacuum(Oid dbid);
+extern bool queue_database_wake_vacuum(void);
+
 extern bool queue_database_is_held(DatabaseSlot *slot);
 
 /* Signal a worker to leave, if it is still this one */
 extern void queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid);
 
 /*
- * Keep the worker of a database away, wait (for a bounded time) until it is
+ * Keep the workers of a database away, wait (for a bounded time) until they are
  * gone.  False if there is no slot to be had, thus no worker.  A backend holds
  * one database at a time; the hold ends with the backend at the latest.
  */

@@ -63,6 +63,9 @@ int			queue_max_databases = 64;
 int			queue_max_queues = 10000;
 int			queue_max_wait = 60000;
 int			queue_lease_write_delay = 1000;
+int			queue_vacuum_threshold = 10000;
+double		queue_vacuum_scale_factor = 0.05;
+double		queue_vacuum_cost_delay = 2;
 
 bool		queue_is_preloaded = false;
 
@@ -159,6 +162,36 @@ define_settings(void)
 							INT_MAX,
 							PGC_SUSET,
 							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomRealVariable("queue.vacuum_cost_delay",
+							 "Cost delay of the vacuum of queue tables.",
+							 "What vacuum_cost_delay is to VACUUM; 0 turns it off.",
+							 &queue_vacuum_cost_delay,
+							 2,
+							 0,
+							 100,
+							 PGC_SIGHUP,
+							 GUC_UNIT_MS,
+							 NULL, NULL, NULL);
+	DefineCustomRealVariable("queue.vacuum_scale_factor",
+							 "Dead rows before a queue table is vacuumed, as a fraction of its live rows.",
+							 "Added to queue.vacuum_threshold.",
+							 &queue_vacuum_scale_factor,
+							 0.05,
+							 0,
+							 100,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.vacuum_threshold",
+							"Dead rows before a queue table is vacuumed.",
+							"-1 leaves it to autovacuum.",
+							&queue_vacuum_threshold,
+							10000,
+							-1,
+							INT_MAX,
+							PGC_SIGHUP,
+							0,
 							NULL, NULL, NULL);
 	MarkGUCPrefixReserved("queue");
 }

@@ -30,6 +30,9 @@ extern int	queue_max_databases;
 extern int	queue_max_queues;
 extern int	queue_max_wait;			/* ms */
 extern int	queue_lease_write_delay;	/* ms */
+extern int	queue_vacuum_threshold; /* dead rows; -1: off */
+extern double queue_vacuum_scale_factor;
+extern double queue_vacuum_cost_delay;	/* ms */
 
 /* false unless loaded by shared_preload_libraries */
 extern bool queue_is_preloaded;

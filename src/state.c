@@ -33,6 +33,7 @@
 #include "cover.h"
 #include "queue.h"
 #include "state.h"
+#include "vacuum.h"
 #include "waiter.h"
 
 typedef struct StateKey
@@ -164,6 +165,7 @@ init_state(QueueState *state, const StateKey *key)
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	queue_cover_init(state);
 	queue_waiter_init_state(state);
+	queue_vacuum_init_state(state);
 	state->next_id = 0;
 	state->last_id = -1;
 	state->highest_id = 0;

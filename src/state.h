@@ -8,6 +8,7 @@
 #ifndef QUEUE_STATE_H
 #define QUEUE_STATE_H
 
+#include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
@@ -32,6 +33,22 @@ typedef struct LaterRange
 	QueueRange	range;
 	TimestampTz due;			/* of the first of them */
 } LaterRange;
+
+/* vacuum.c.  The first three belong to the database's worker alone. */
+typedef struct VacuumState
+{
+	uint64		nremoved;		/* as last seen: has somebody used it? */
+	TimestampTz look_until;
+	TimestampTz looked_at;
+	FullTransactionId mark;		/* what was dead by then is to be removed;
+								 * Invalid: nothing is */
+	TimestampTz follow_up_at;	/* the mark is for the vacuum after the last
+								 * one, which is not before this; 0: it is not */
+	TimestampTz retry_at;		/* the last one has failed */
+	bool		is_wanted;		/* the mark has passed the horizon */
+	int64		nvacuums;
+	TimestampTz vacuumed_at;	/* 0: never */
+} VacuumState;
 
 /*
  * One queue.  Everything but "lock" is guarded by that, and each part belongs
@@ -65,6 +82,9 @@ typedef struct QueueState
 	bool		is_healed;		/* no change since a sweep has begun */
 	TimestampTz healed_at;		/* when that was */
 	uint64		nhealed;		/* messages that the cover had lost */
+
+	/* vacuum.c */
+	VacuumState vacuum;
 
 	/* waiter.c */
 	dlist_head	waiters;

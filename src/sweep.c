@@ -18,6 +18,7 @@
  *	  looks at the queue
  *	- ends of prepared transactions that no hook has seen are noticed
  *	- messages that the cover has lost, if that should happen, are found
+ *	- queues that are worth a vacuum are found (vacuum.c)
  *
  * A round looks through the in-flight table once, under its locks, and notes
  * what is to be done in arrays made before; then it does that in a few short
@@ -51,6 +52,7 @@
 #include "mutant.h"
 #include "queue.h"
 #include "sweep.h"
+#include "vacuum.h"
 #include "waiter.h"
 #include "worker.h"
 #include "xact.h"
@@ -79,6 +81,9 @@
 
 /* leases are written this often at most, and in a quarter of their delay */
 #define GATHER_DELAY		(USECS_PER_SEC / 4)
+
+/* how often to ask whether a queue is worth a vacuum */
+#define VACUUM_INTERVAL		USECS_PER_SEC
 
 /* how often to ask whether a prepared transaction has ended */
 #define PREPARED_DELAY		USECS_PER_SEC
@@ -130,6 +135,7 @@ static void step_message(Round *round, Relation rel, QueueDef *def,
 						 const MessageKey *key);
 static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
 static void heal(Round *round);
+static void look_for_vacuum(Round *round);
 static void begin_transaction(const char *activity);
 static void commit_transaction(void);
 static void report_error(bool is_quiet, bool *is_locked);
@@ -168,6 +174,7 @@ queue_sweep(void)
 	}
 	compact_leases(round);
 	heal(round);
+	look_for_vacuum(round);
 	next = round->next;
 	pfree(round);
 	return next;
@@ -653,6 +660,41 @@ heal(Round *round)
 	}
 	if (is_more)
 		round->next = Min(round->next, heal_at);
+}
+
+/* ----------------------------------------------------------------
+ *		Space
+ * ----------------------------------------------------------------
+ */
+
+/* Find queues to be vacuumed, now and then.  No snapshot: see there. */
+static void
+look_for_vacuum(Round *round)
+{
+	static TimestampTz look_at = 0;
+	volatile bool is_more = true;
+
+	/* the clock may have been set back */
+	if (look_at <= round->now || look_at > round->now + VACUUM_INTERVAL)
+	{
+		look_at = round->now + VACUUM_INTERVAL;
+		PG_TRY();
+		{
+			begin_transaction("looking for dead rows");
+			is_more = queue_vacuum_look();
+			commit_transaction();
+		}
+		PG_CATCH();
+		{
+			bool		is_locked;
+
+			report_error(false, &is_locked);
+			queue_vacuum_skip();
+		}
+		PG_END_TRY();
+	}
+	if (is_more)
+		round->next = Min(round->next, look_at);
 }
 
 /* ----------------------------------------------------------------

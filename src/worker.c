@@ -123,7 +123,6 @@ static volatile sig_atomic_t grace_ticks = 0;
 static void worker_terminate(SIGNAL_ARGS);
 static void start_grace(TimeoutId grace);
 static void grace_tick(void);
-static void worker_pin_settings(void);
 static void worker_error_context(void *arg);
 static ExtensionState look_for_extension(void);
 static void worker_sleep(DatabaseSlot *slot, TimestampTz due);
@@ -156,7 +155,7 @@ queue_worker_main(Datum arg)
 		proc_exit(0);
 
 	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
-	worker_pin_settings();
+	queue_worker_pin_settings();
 	queue_worker_report_name(MyBgworkerEntry->bgw_name);
 
 	grace = RegisterTimeout(USER_TIMEOUT, grace_tick);
@@ -253,8 +252,8 @@ queue_worker_must_leave(void)
  * Set what ALTER DATABASE SET and ALTER ROLE SET may have changed and what
  * matters to us, in a way that neither they nor a reload override.
  */
-static void
-worker_pin_settings(void)
+void
+queue_worker_pin_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"role", "none"},

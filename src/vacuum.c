@@ -1,0 +1,652 @@
+/*-------------------------------------------------------------------------
+ *
+ * vacuum.c
+ *		Vacuum of queue tables, by a process of its own.
+ *
+ * A message lives for milliseconds, so a queue table is made of dead rows
+ * unless somebody removes them within seconds.  That is too much to ask of
+ * autovacuum, which comes once in a minute and does not know whether anything
+ * can be removed.
+ *
+ * The database's worker looks (queue_vacuum_look) and the vacuum worker
+ * vacuums, so that no duty of the former waits for a vacuum.  There is at most
+ * one of the latter in a database, started on demand; it takes the queues that
+ * are wanted, one after the other, with the server's own vacuum(), and leaves
+ * when there was nothing to do for some seconds.
+ *
+ * When is a queue worth it?  The server counts dead rows; its statistics come
+ * late by a second or, from a session that has gone idle, by ten, but include
+ * all that happened: plain DML, rolled-back inserts, COMMIT PREPARED.  If there
+ * are enough, the next transaction id is noted as a mark.  All that was dead
+ * then has been deleted by transactions before the mark; so once no snapshot
+ * is older than that, all of it can be removed, and a vacuum is not in vain.
+ * Until then nothing is done, however many more die.
+ *
+ * A vacuum leaves something undone: the pages that it takes out of an index
+ * can be used again only when nobody can come across them any more, and what
+ * has died meanwhile stays.  If there was no other vacuum after some seconds,
+ * one more follows, so that a queue whose traffic has stopped gets small.
+ *
+ * All of this is hints: after a crash the counters begin with zero, and what
+ * was dead before goes with the next vacuum.  Queues without a place in shared
+ * memory, and tables that are not in order, are left to autovacuum, and so is
+ * the prevention of wraparound.
+ *
+ * The process says in the process array that it is a kind of autovacuum.  So
+ * whoever waits for the table for longer than deadlock_timeout cancels it, as
+ * he would cancel autovacuum; and statements that need the database alone end
+ * it.  A table that is locked is skipped.
+ *
+ * Locks: the fields of a queue that only the database's worker uses need none;
+ * the others are guarded by the lock of the queue's state.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "commands/dbcommands.h"
+#include "commands/vacuum.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/bufmgr.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "database.h"
+#include "queue.h"
+#include "vacuum.h"
+#include "worker.h"
+
+/* a queue is looked at for this long after somebody has used it: that is how
+ * late the statistics may be */
+#define LOOK_TIME			(15 * USECS_PER_SEC)
+
+/* ... and else this often */
+#define LOOK_INTERVAL		(60 * USECS_PER_SEC)
+
+/* the vacuum after the last one */
+#define FOLLOW_UP_DELAY		(10 * USECS_PER_SEC)
+
+/* after an error, and if somebody had the table locked */
+#define RETRY_DELAY			(60 * USECS_PER_SEC)
+#define LOCKED_RETRY_DELAY	(1 * USECS_PER_SEC)
+
+/* the process stays for this long, rather than be started each second */
+#define VACUUM_STAY			5000	/* ms */
+
+#define Natts_vacuums		4
+
+/* the worker's: the queue that it looks at, and the process that it started */
+static int	looked_at = -1;
+static BackgroundWorkerHandle *vacuum_handle = NULL;
+static bool has_warned_processes = false;
+
+/* the horizon of the queues looked at so far: no table has a later one */
+static TransactionId pass_horizon;
+
+/* the vacuum worker's, for its signal handler */
+static volatile sig_atomic_t is_started = false;
+
+PG_FUNCTION_INFO_V1(queue_vacuums);
+
+static bool look_at_state(QueueState *state, TimestampTz now);
+static bool has_dead_rows(Oid relid);
+static bool has_dead_in(Oid relid);
+static bool is_removable(Oid relid, FullTransactionId mark);
+static void see_to_process(void);
+static void vacuum_terminate(SIGNAL_ARGS);
+static void vacuum_error_context(void *arg);
+static void show_as_autovacuum(void);
+static void apply_settings(void);
+static QueueState *next_wanted(void);
+static void vacuum_queue(QueueState *state, MemoryContext context);
+static void run_vacuum(Oid relid, MemoryContext context);
+static int64 vacuum_count(Oid relid);
+static void end_vacuum(QueueState *state, Oid relid, bool done,
+					   int64 retry_delay);
+
+void
+queue_vacuum_init_state(QueueState *state)
+{
+	memset(&state->vacuum, 0, sizeof(state->vacuum));
+	state->vacuum.mark = InvalidFullTransactionId;
+}
+
+/* ----------------------------------------------------------------
+ *		The worker's side: is there something to do?
+ * ----------------------------------------------------------------
+ */
+
+bool
+queue_vacuum_look(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		is_more = false;
+	bool		is_wanted = false;
+	int			n = queue_state_count();
+
+	if (queue_vacuum_threshold < 0)
+		return false;
+
+	pass_horizon = InvalidTransactionId;
+	for (looked_at = 0; looked_at < n; looked_at++)
+	{
+		QueueState *state = queue_state_at(looked_at);
+
+		if (state == NULL || state->dbid != MyDatabaseId)
+			continue;
+		is_more |= look_at_state(state, now);
+		is_wanted |= state->vacuum.is_wanted;
+	}
+	looked_at = -1;
+	if (is_wanted)
+		see_to_process();
+	return is_more;
+}
+
+void
+queue_vacuum_skip(void)
+{
+	QueueState *state = looked_at < 0 ? NULL : queue_state_at(looked_at);
+
+	if (state != NULL)
+		state->vacuum.retry_at = GetCurrentTimestamp() + RETRY_DELAY;
+}
+
+/*
+ * Has the state of this queue to be looked at again soon?  Nobody but this
+ * process and the one that it has started changes these fields, and the latter
+ * only while the queue is wanted; so what is read here stays true.
+ */
+static bool
+look_at_state(QueueState *state, TimestampTz now)
+{
+	VacuumState *vacuum = &state->vacuum;
+	Oid			relid = state->relid;
+
+	if (vacuum->is_wanted)
+		return true;
+	if (vacuum->nremoved != state->nremoved)
+	{
+		vacuum->nremoved = state->nremoved;
+		vacuum->look_until = now + LOOK_TIME;
+	}
+	else if (vacuum->look_until <= now &&
+			 !FullTransactionIdIsValid(vacuum->mark) &&
+			 vacuum->looked_at <= now &&
+			 vacuum->looked_at + LOOK_INTERVAL > now)
+		return false;
+	vacuum->looked_at = now;
+	if (vacuum->retry_at > now)
+		return true;
+
+	if ((!FullTransactionIdIsValid(vacuum->mark) || vacuum->follow_up_at > 0) &&
+		has_dead_rows(relid))
+	{
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		vacuum->mark = ReadNextFullTransactionId();
+		vacuum->follow_up_at = 0;
+		LWLockRelease(state->lock);
+	}
+	if (FullTransactionIdIsValid(vacuum->mark) &&
+		vacuum->follow_up_at <= now && is_removable(relid, vacuum->mark))
+	{
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		vacuum->is_wanted = state->relid == relid;
+		LWLockRelease(state->lock);
+	}
+	return FullTransactionIdIsValid(vacuum->mark) || vacuum->look_until > now;
+}
+
+/* Are there enough of them, in the table or in its TOAST table? */
+static bool
+has_dead_rows(Oid relid)
+{
+	HeapTuple	tuple;
+	Oid			toast_relid;
+
+	if (has_dead_in(relid))
+		return true;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	toast_relid = ((Form_pg_class) GETSTRUCT(tuple))->reltoastrelid;
+	ReleaseSysCache(tuple);
+	return OidIsValid(toast_relid) && has_dead_in(toast_relid);
+}
+
+static bool
+has_dead_in(Oid relid)
+{
+	PgStat_StatTabEntry *entry = pgstat_fetch_stat_tabentry(relid);
+
+	return entry != NULL && entry->dead_tuples > 0 &&
+		entry->dead_tuples >= queue_vacuum_threshold +
+		queue_vacuum_scale_factor * entry->live_tuples;
+}
+
+/*
+ * Can all be removed that was dead when the mark was set?  Not if the table is
+ * locked, or is not in order.
+ */
+static bool
+is_removable(Oid relid, FullTransactionId mark)
+{
+	TransactionId mark_xid = XidFromFullTransactionId(mark);
+	TransactionId horizon = InvalidTransactionId;
+	Relation	rel;
+
+	if (TransactionIdIsValid(pass_horizon) &&
+		TransactionIdPrecedes(pass_horizon, mark_xid))
+		return false;
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, AccessShareLock);
+		return false;
+	}
+	if (rel->rd_rel->relkind == RELKIND_RELATION)
+	{
+		QueueDef   *def = queue_def(rel);
+
+		if (def->is_queue && def->problem == NULL)
+		{
+			/* looking at catalogs has taken a snapshot, which would count */
+			InvalidateCatalogSnapshot();
+			horizon = GetOldestNonRemovableTransactionId(rel);
+			if (!TransactionIdIsValid(pass_horizon) ||
+				TransactionIdPrecedes(pass_horizon, horizon))
+				pass_horizon = horizon;
+		}
+	}
+	table_close(rel, AccessShareLock);
+	return TransactionIdIsValid(horizon) &&
+		TransactionIdPrecedesOrEquals(mark_xid, horizon);
+}
+
+/* Wake the vacuum worker, or start it.  If that fails there is a next time. */
+static void
+see_to_process(void)
+{
+	BackgroundWorker worker;
+	MemoryContext old_context;
+	pid_t		pid;
+	const char *name;
+	bool		is_registered;
+
+	if (queue_database_wake_vacuum())
+		return;
+	if (vacuum_handle != NULL)
+	{
+		if (GetBackgroundWorkerPid(vacuum_handle, &pid) != BGWH_STOPPED)
+			return;				/* it starts, or ends, just now */
+		pfree(vacuum_handle);
+		vacuum_handle = NULL;
+	}
+
+	name = get_database_name(MyDatabaseId);
+	if (name == NULL)
+		return;
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "queue", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "queue_vacuum_main",
+			sizeof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, BGW_MAXLEN,
+			 "queue vacuum worker for database %s", name);
+	strlcpy(worker.bgw_type, "queue vacuum worker", BGW_MAXLEN);
+	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+
+	old_context = MemoryContextSwitchTo(TopMemoryContext);
+	is_registered = RegisterDynamicBackgroundWorker(&worker, &vacuum_handle);
+	MemoryContextSwitchTo(old_context);
+	if (!is_registered)
+	{
+		vacuum_handle = NULL;
+		if (!has_warned_processes)
+			ereport(LOG,
+					(errmsg("could not start queue vacuum worker for database \"%s\"",
+							name),
+					 errdetail("All worker processes are in use. Autovacuum has to do its work."),
+					 errhint("Increase max_worker_processes.")));
+	}
+	has_warned_processes = !is_registered;
+}
+
+/* ----------------------------------------------------------------
+ *		The vacuum worker
+ * ----------------------------------------------------------------
+ */
+
+/* Its entry point. */
+void
+queue_vacuum_main(Datum arg)
+{
+	Oid			dbid = DatumGetObjectId(arg);
+	uint32		wait_event;
+	MemoryContext context;
+	ErrorContextCallback error_context;
+	TimestampTz leave_at;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, vacuum_terminate);
+	BackgroundWorkerUnblockSignals();
+
+	error_context.callback = vacuum_error_context;
+	error_context.arg = MyBgworkerEntry->bgw_name;
+	error_context.previous = error_context_stack;
+	error_context_stack = &error_context;
+
+	if (!queue_database_attach_vacuum(dbid))
+		proc_exit(0);
+
+	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
+	queue_worker_pin_settings();
+	queue_worker_report_name(MyBgworkerEntry->bgw_name);
+	show_as_autovacuum();
+	apply_settings();
+	wait_event = WaitEventExtensionNew("QueueVacuumMain");
+
+	context = AllocSetContextCreate(TopMemoryContext, "queue vacuum worker",
+									ALLOCSET_DEFAULT_SIZES);
+	/* where vacuum() has what outlives its transactions */
+	PortalContext = context;
+	is_started = true;
+
+	leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), VACUUM_STAY);
+	while (!ShutdownRequestPending)
+	{
+		QueueState *state;
+
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			apply_settings();
+		}
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+		state = next_wanted();
+		if (state != NULL)
+		{
+			vacuum_queue(state, context);
+			leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												   VACUUM_STAY);
+		}
+		else if (GetCurrentTimestamp() >= leave_at)
+			break;
+		else
+			queue_worker_nap(leave_at, wait_event);
+	}
+	proc_exit(0);
+}
+
+/*
+ * While it starts, the signal acts as in any backend.  Later it cancels the
+ * vacuum, which gives back what it holds as after any error.
+ */
+static void
+vacuum_terminate(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	ShutdownRequestPending = true;
+	if (is_started)
+	{
+		QueryCancelPending = true;
+		InterruptPending = true;
+		SetLatch(MyLatch);
+	}
+	else
+		die(postgres_signal_arg);
+	errno = save_errno;
+}
+
+/* Say in the log where an error is from. */
+static void
+vacuum_error_context(void *arg)
+{
+	errcontext("%s", (char *) arg);
+}
+
+/* See the top of the file.  The flag stays for the life of the process. */
+static void
+show_as_autovacuum(void)
+{
+	LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+	MyProc->statusFlags |= PROC_IS_AUTOVACUUM;
+	ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
+	LWLockRelease(ProcArrayLock);
+}
+
+/* vacuum() goes by the server's setting, as in any session. */
+static void
+apply_settings(void)
+{
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%g", queue_vacuum_cost_delay);
+	SetConfigOption("vacuum_cost_delay", value, PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+/* A queue that is wanted, each in its turn */
+static QueueState *
+next_wanted(void)
+{
+	static int	place = 0;
+	int			n = queue_state_count();
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		QueueState *state;
+
+		place = place + 1 < n ? place + 1 : 0;
+		state = queue_state_at(place);
+		if (state != NULL && state->dbid == MyDatabaseId &&
+			state->vacuum.is_wanted)
+			return state;
+	}
+	return NULL;
+}
+
+/* Vacuum this one.  An error is reported and does not come out. */
+static void
+vacuum_queue(QueueState *state, MemoryContext context)
+{
+	Oid			relid = state->relid;
+	volatile bool done = false;
+	volatile int64 retry_delay = LOCKED_RETRY_DELAY;
+
+	PG_TRY();
+	{
+		int64		count;
+
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		count = vacuum_count(relid);
+		run_vacuum(relid, context);
+		done = vacuum_count(relid) != count;
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+
+		/* asked to leave, or in the way of somebody: that is no error */
+		if (geterrcode() != ERRCODE_QUERY_CANCELED)
+		{
+			EmitErrorReport();
+			retry_delay = RETRY_DELAY;
+		}
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(context);
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	end_vacuum(state, relid, done, retry_delay);
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * The server's vacuum, with its TOAST table.  It ends the transaction and
+ * begins others.  Indexes are done even for few rows: otherwise their entries
+ * stay, and after the last vacuum nobody would come back for them.
+ */
+static void
+run_vacuum(Oid relid, MemoryContext context)
+{
+	VacuumParams params;
+	BufferAccessStrategy strategy;
+	char	   *name = get_rel_name(relid);
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	List	   *relations;
+	MemoryContext vacuum_context;
+
+	if (name == NULL || schema == NULL)
+		return;
+	pgstat_report_activity(STATE_RUNNING,
+						   psprintf("vacuuming queue %s",
+									quote_qualified_identifier(schema, name)));
+
+	MemoryContextSwitchTo(context);
+	vacuum_context = AllocSetContextCreate(context, "queue vacuum",
+										   ALLOCSET_DEFAULT_SIZES);
+	memset(&params, 0, sizeof(params));
+	params.options = VACOPT_VACUUM | VACOPT_PROCESS_MAIN |
+		VACOPT_PROCESS_TOAST | VACOPT_SKIP_LOCKED |
+		VACOPT_SKIP_DATABASE_STATS;
+	params.freeze_min_age = -1;
+	params.freeze_table_age = -1;
+	params.multixact_freeze_min_age = -1;
+	params.multixact_freeze_table_age = -1;
+	params.log_min_duration = -1;
+	params.index_cleanup = VACOPTVALUE_ENABLED;
+	params.truncate = VACOPTVALUE_UNSPECIFIED;
+	params.nworkers = -1;
+	queue_vacuum_set_eagerness(&params);
+	relations = list_make1(makeVacuumRelation(NULL, relid, NIL));
+	strategy = GetAccessStrategy(BAS_VACUUM);
+	vacuum(relations, &params, strategy, vacuum_context, true /* top level */ );
+}
+
+/* How often was it vacuumed by hand or by us?  In a transaction. */
+static int64
+vacuum_count(Oid relid)
+{
+	PgStat_StatTabEntry *entry;
+
+	pgstat_clear_snapshot();
+	entry = pgstat_fetch_stat_tabentry(relid);
+	return entry != NULL ? entry->vacuum_count : 0;
+}
+
+/*
+ * Note what has become of it.  If it was not done, the mark stays.  If it was,
+ * one more follows, unless this was that.
+ */
+static void
+end_vacuum(QueueState *state, Oid relid, bool done, int64 retry_delay)
+{
+	VacuumState *vacuum = &state->vacuum;
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* NULL: it was dropped */
+	state = queue_state_lock(state, MyDatabaseId, relid);
+	if (state == NULL)
+		return;
+	vacuum = &state->vacuum;
+	if (!done)
+		vacuum->retry_at = now + retry_delay;
+	else if (vacuum->follow_up_at > 0)
+	{
+		vacuum->mark = InvalidFullTransactionId;
+		vacuum->follow_up_at = 0;
+	}
+	else
+	{
+		vacuum->mark = ReadNextFullTransactionId();
+		vacuum->follow_up_at = now + FOLLOW_UP_DELAY;
+	}
+	if (done)
+	{
+		vacuum->nvacuums++;
+		vacuum->vacuumed_at = now;
+	}
+	vacuum->is_wanted = false;
+	LWLockRelease(state->lock);
+}
+
+/* ----------------------------------------------------------------
+ *		What people look at
+ * ----------------------------------------------------------------
+ */
+
+/* vacuums(): what view queue.storage shows of this */
+Datum
+queue_vacuums(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			i;
+
+	queue_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < queue_state_count(); i++)
+	{
+		QueueState *state = queue_state_at(i);
+		Datum		values[Natts_vacuums] = {0};
+		bool		nulls[Natts_vacuums] = {0};
+		bool		is_missing = false;
+		VacuumState vacuum;
+		Oid			relid;
+
+		if (state == NULL)
+			continue;
+		LWLockAcquire(state->lock, LW_SHARED);
+		relid = state->dbid == MyDatabaseId ? state->relid : InvalidOid;
+		vacuum = state->vacuum;
+		LWLockRelease(state->lock);
+
+		if (!OidIsValid(relid) ||
+			pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
+								  &is_missing) != ACLCHECK_OK || is_missing)
+			continue;
+		values[0] = ObjectIdGetDatum(relid);
+		values[1] = Int64GetDatum(vacuum.nvacuums);
+		values[2] = TimestampTzGetDatum(vacuum.vacuumed_at);
+		nulls[2] = vacuum.vacuumed_at == 0;
+		values[3] = BoolGetDatum(FullTransactionIdIsValid(vacuum.mark) &&
+								 vacuum.follow_up_at == 0);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * vacuum.h
+ *		Vacuum of queue tables, by a process of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_VACUUM_H
+#define QUEUE_VACUUM_H
+
+#include "state.h"
+
+/*
+ * Find the queues that are worth a vacuum now, and see that there is a process
+ * that does it.  Called by the database's worker, in a transaction without a
+ * snapshot; waits for nobody.  True if there may be more to do in a second.
+ */
+extern bool queue_vacuum_look(void);
+
+/* The last look has failed: the same queue is not to fail the next one. */
+extern void queue_vacuum_skip(void);
+
+/* A place is given to another queue.  The state is locked. */
+extern void queue_vacuum_init_state(QueueState *state);
+
+PGDLLEXPORT extern void queue_vacuum_main(Datum arg);
+
+#endif							/* QUEUE_VACUUM_H */
