@@ -50,6 +50,17 @@
 
 PG_FUNCTION_INFO_V1(queue_create_queue);
 
+/*
+ * What autovacuum goes by.  It is the safety net under our own vacuum
+ * (vacuum.c), so it is to come when that does not, and then with about as many
+ * dead rows as it would find itself, not with a fifth of all.
+ */
+#define STORAGE_PARAMETERS \
+	"autovacuum_vacuum_scale_factor = 0.1, " \
+	"autovacuum_vacuum_threshold = 50000, " \
+	"toast.autovacuum_vacuum_scale_factor = 0.1, " \
+	"toast.autovacuum_vacuum_threshold = 50000"
+
 static Oid	creation_schema(text *name, char **relname);
 static Oid	make_table(Oid schema, const char *relname, const char *source,
 					   bool is_unlogged);
@@ -359,7 +370,8 @@ create_table(Oid schema, const char *relname, bool is_unlogged)
 					 is_unlogged ? "UNLOGGED " : "", table);
 	for (int attnum = 1; attnum <= Natts_message; attnum++)
 		appendStringInfo(&statement, "%s, ", queue_shape_column_ddl(attnum));
-	appendStringInfoString(&statement, "PRIMARY KEY (priority, id)) USING heap");
+	appendStringInfoString(&statement, "PRIMARY KEY (priority, id)) USING heap"
+						   " WITH (" STORAGE_PARAMETERS ")");
 	queue_ddl_run(statement.data);
 
 	create_sequence(schema, relname, GetUserId());
