@@ -46,6 +46,7 @@ typedef struct VacuumState
 								 * one, which is not before this; 0: it is not */
 	TimestampTz retry_at;		/* the last one has failed */
 	bool		is_wanted;		/* the mark has passed the horizon */
+	TimestampTz truncated_at;	/* last attempt to return space to the system */
 	int64		nvacuums;
 	TimestampTz vacuumed_at;	/* 0: never */
 } VacuumState;

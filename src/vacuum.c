@@ -27,6 +27,10 @@
  * has died meanwhile stays.  If there was no other vacuum after some seconds,
  * one more follows, so that a queue whose traffic has stopped gets small.
  *
+ * Returning space to the system takes a lock that excludes everybody, for an
+ * instant, and vacuum() tries for five seconds to get that, which under traffic
+ * may be in vain.  So this is left to the last vacuum, but for large tables.
+ *
  * All of this is hints: after a crash the counters begin with zero, and what
  * was dead before goes with the next vacuum.  Queues without a place in shared
  * memory, and tables that are not in order, are left to autovacuum, and so is
@@ -44,6 +48,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -88,6 +93,10 @@
 /* the vacuum after the last one */
 #define FOLLOW_UP_DELAY		(10 * USECS_PER_SEC)
 
+/* under traffic, a table of so many pages may return space this often */
+#define TRUNCATE_PAGES		1000
+#define TRUNCATE_INTERVAL	(60 * USECS_PER_SEC)
+
 /* after an error, and if somebody had the table locked */
 #define RETRY_DELAY			(60 * USECS_PER_SEC)
 #define LOCKED_RETRY_DELAY	(1 * USECS_PER_SEC)
@@ -121,10 +130,12 @@ static void show_as_autovacuum(void);
 static void apply_settings(void);
 static QueueState *next_wanted(void);
 static void vacuum_queue(QueueState *state, MemoryContext context);
-static void run_vacuum(Oid relid, MemoryContext context);
+static bool may_truncate(VacuumState *vacuum, Oid relid);
+static bool is_large(Oid relid);
+static void run_vacuum(Oid relid, bool truncates, MemoryContext context);
 static int64 vacuum_count(Oid relid);
 static void end_vacuum(QueueState *state, Oid relid, bool done,
-					   int64 retry_delay);
+					   bool truncates, int64 retry_delay);
 
 void
 queue_vacuum_init_state(QueueState *state)
@@ -482,6 +493,7 @@ vacuum_queue(QueueState *state, MemoryContext context)
 {
 	Oid			relid = state->relid;
 	volatile bool done = false;
+	volatile bool truncates = false;
 	volatile int64 retry_delay = LOCKED_RETRY_DELAY;
 
 	PG_TRY();
@@ -491,7 +503,8 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		count = vacuum_count(relid);
-		run_vacuum(relid, context);
+		truncates = may_truncate(&state->vacuum, relid);
+		run_vacuum(relid, truncates, context);
 		done = vacuum_count(relid) != count;
 		CommitTransactionCommand();
 	}
@@ -512,9 +525,51 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
-	end_vacuum(state, relid, done, retry_delay);
+	end_vacuum(state, relid, done, truncates, retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* The last vacuum for a while; or a large table, now and then */
+static bool
+may_truncate(VacuumState *vacuum, Oid relid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	HeapTuple	tuple;
+	Oid			toast_relid;
+
+	if (vacuum->follow_up_at > 0)
+		return true;
+	if (vacuum->truncated_at <= now &&
+		vacuum->truncated_at + TRUNCATE_INTERVAL > now)
+		return false;
+	if (is_large(relid))
+		return true;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	toast_relid = ((Form_pg_class) GETSTRUCT(tuple))->reltoastrelid;
+	ReleaseSysCache(tuple);
+	return OidIsValid(toast_relid) && is_large(toast_relid);
+}
+
+static bool
+is_large(Oid relid)
+{
+	Relation	rel;
+	bool		is_large;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, AccessShareLock);
+		return false;
+	}
+	is_large = RelationGetNumberOfBlocks(rel) >= TRUNCATE_PAGES;
+	relation_close(rel, AccessShareLock);
+	return is_large;
 }
 
 /*
@@ -523,7 +578,7 @@ vacuum_queue(QueueState *state, MemoryContext context)
  * stay, and after the last vacuum nobody would come back for them.
  */
 static void
-run_vacuum(Oid relid, MemoryContext context)
+run_vacuum(Oid relid, bool truncates, MemoryContext context)
 {
 	VacuumParams params;
 	BufferAccessStrategy strategy;
@@ -551,7 +606,8 @@ run_vacuum(Oid relid, MemoryContext context)
 	params.multixact_freeze_table_age = -1;
 	params.log_min_duration = -1;
 	params.index_cleanup = VACOPTVALUE_ENABLED;
-	params.truncate = VACOPTVALUE_UNSPECIFIED;
+	params.truncate = truncates ?
+		VACOPTVALUE_UNSPECIFIED : VACOPTVALUE_DISABLED;
 	params.nworkers = -1;
 	queue_vacuum_set_eagerness(&params);
 	relations = list_make1(makeVacuumRelation(NULL, relid, NIL));
@@ -575,9 +631,10 @@ vacuum_count(Oid relid)
  * one more follows, unless this was that.
  */
 static void
-end_vacuum(QueueState *state, Oid relid, bool done, int64 retry_delay)
+end_vacuum(QueueState *state, Oid relid, bool done, bool truncates,
+		   int64 retry_delay)
 {
-	VacuumState *vacuum = &state->vacuum;
+	VacuumState *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
 
 	/* NULL: it was dropped */
@@ -601,6 +658,8 @@ end_vacuum(QueueState *state, Oid relid, bool done, int64 retry_delay)
 	{
 		vacuum->nvacuums++;
 		vacuum->vacuumed_at = now;
+		if (truncates)
+			vacuum->truncated_at = now;
 	}
 	vacuum->is_wanted = false;
 	LWLockRelease(state->lock);
@@ -645,7 +704,8 @@ queue_vacuums(PG_FUNCTION_ARGS)
 		values[2] = TimestampTzGetDatum(vacuum.vacuumed_at);
 		nulls[2] = vacuum.vacuumed_at == 0;
 		values[3] = BoolGetDatum(FullTransactionIdIsValid(vacuum.mark) &&
-								 vacuum.follow_up_at == 0);
+								 vacuum.follow_up_at == 0 &&
+								 !vacuum.is_wanted);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
