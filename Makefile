@@ -154,6 +154,7 @@ PROVE_TESTS = \
 	test/t/035_wraparound.pl \
 	test/t/036_dumps_in_a_loop.pl \
 	test/t/037_deep_queue.pl \
+	test/t/038_vacuum.pl \
 	test/t/050_random_transactions.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for

@@ -50,6 +50,8 @@ sql(q{
 		retry_delay => '1 ms', retry_max_delay => '5 ms');
 	SELECT queue.create_queue('stuck', lease => '1 day');
 	ALTER TABLE orders ALTER payload SET STORAGE EXTERNAL;
+	ALTER TABLE orders RESET (autovacuum_vacuum_scale_factor,
+		autovacuum_vacuum_threshold);
 	CREATE TABLE placed (n bigserial PRIMARY KEY);
 	CREATE TABLE shipped (n bigint PRIMARY KEY, length int);
 	CREATE FUNCTION message(n bigint) RETURNS jsonb LANGUAGE SQL AS

@@ -16,6 +16,7 @@ $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
 shared_preload_libraries = 'queue'
+queue.vacuum_threshold = -1
 shared_buffers = '8MB'
 autovacuum = off
 log_statement = none

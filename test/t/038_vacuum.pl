@@ -1,0 +1,286 @@
+# Queue tables are vacuumed without autovacuum, as soon as enough dead rows can
+# be removed and not before, TOAST and indexes included; nobody waits for that:
+# neither the worker's other duties nor who wants the table or the database.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init(allows_streaming => 1);
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+autovacuum = off
+max_prepared_transactions = 5
+max_worker_processes = 20
+deadlock_timeout = '100ms'
+queue.vacuum_threshold = 100
+queue.vacuum_scale_factor = 0
+});
+$node->start;
+
+sub sql
+{
+	my ($sql, $db) = @_;
+	return $node->safe_psql($db // 'postgres', $sql);
+}
+
+sub wait_until
+{
+	my ($sql, $name, $db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until($db // 'postgres', $sql), $name);
+}
+
+# Send so many messages and take them.
+sub use_queue
+{
+	my ($queue, $n, $db) = @_;
+	return sql(
+		qq{SELECT queue.enqueue_batch('$queue',
+			ARRAY(SELECT to_jsonb(i) FROM generate_series(1, $n) i));
+		SELECT count(*) FROM queue.dequeue('$queue', $n)}, $db);
+}
+
+sub vacuums
+{
+	my ($queue) = @_;
+	return sql(
+		qq{SELECT vacuum_count FROM pg_stat_user_tables
+			WHERE relid = '$queue'::regclass});
+}
+
+sub wait_for_vacuum
+{
+	my ($queue, $name, $before) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$before //= 0;
+	return wait_until(
+		qq{SELECT vacuum_count > $before AND n_dead_tup = 0
+			FROM pg_stat_user_tables WHERE relid = '$queue'::regclass},
+		$name);
+}
+
+# Rounds of the worker, each of which moves a message to the dead letters
+sub wait_for_rounds
+{
+	my ($n) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	foreach (1 .. $n)
+	{
+		my $before = sql('SELECT count(*) FROM other_dead');
+		sql(q{SELECT queue.enqueue('other', '1');
+			BEGIN; SELECT * FROM queue.dequeue('other'); ROLLBACK});
+		wait_until("SELECT count(*) > $before FROM other_dead",
+			'a round of the worker');
+	}
+	return;
+}
+
+# A vacuum that does not end by itself while this test looks
+sub start_slow_vacuum
+{
+	my ($queue, $name, $db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$db //= 'postgres';
+	use_queue($queue, 20000, $db);
+	wait_until(
+		qq{SELECT count(*) = 1 FROM pg_stat_progress_vacuum p
+			JOIN pg_stat_activity a USING (pid)
+			WHERE p.relid = '$queue'::regclass
+				AND a.backend_type = 'queue vacuum worker'},
+		"$name: a vacuum is running", $db);
+	return sql(
+		qq{SELECT pid FROM pg_stat_progress_vacuum
+			WHERE datname = '$db' AND relid = '$queue'::regclass}, $db);
+}
+
+sub set_pace
+{
+	my ($delay, $limit) = @_;
+	sql("ALTER SYSTEM SET queue.vacuum_cost_delay = '$delay'");
+	sql("ALTER SYSTEM SET vacuum_cost_limit = $limit");
+	return $node->reload;
+}
+
+sql('CREATE EXTENSION queue');
+sql("SELECT queue.create_queue('$_', max_attempts => 1)")
+  foreach qw(q other big snap prep slot locked free deep slow);
+
+#
+# Enough dead rows
+#
+use_queue('q', 200);
+wait_for_vacuum('q', 'dead rows are removed');
+is( sql(q{SELECT vacuums > 0 AND vacuumed_at IS NOT NULL
+		FROM queue.storage WHERE queue = 'q'::regclass}),
+	't', 'queue.storage knows of it');
+use_queue('q', 50);
+wait_until(
+	q{SELECT vacuum_count > 1 AND n_dead_tup = 0
+		AND pg_relation_size(relid) = 0
+		FROM pg_stat_user_tables WHERE relid = 'q'::regclass},
+	'one more follows, for the few that came after it');
+
+# Ten messages, but far more rows of the TOAST table
+sql(q{SELECT queue.enqueue('big', to_jsonb(string_agg(md5(i::text), '')))
+	FROM generate_series(1, 100000) i GROUP BY i % 10;
+	SELECT count(*) FROM queue.dequeue('big', 10)});
+wait_until(
+	q{SELECT vacuums > 0 AND toast_size < 1000000
+		FROM queue.storage WHERE queue = 'big'::regclass},
+	'TOAST is vacuumed, and the space given back');
+
+# Ids go up for ever, and the index stays small.
+my $first;
+foreach my $i (1 .. 8)
+{
+	my $before = vacuums('deep');
+	use_queue('deep', 5000);
+	wait_for_vacuum('deep', "filled and drained, $i", $before);
+	$first = sql(q{SELECT pg_relation_size('deep_pkey')}) if $i == 2;
+}
+cmp_ok(sql(q{SELECT pg_relation_size('deep_pkey')}),
+	'<', 2 * $first, 'pages of the index are used again');
+
+#
+# Dead rows that somebody may still see
+#
+sub check_held
+{
+	my ($queue, $kind, $who, $release) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	use_queue($queue, 200);
+	wait_until(
+		"SELECT held_back FROM queue.storage WHERE queue = '$queue'::regclass",
+		"$kind: held back");
+	is( sql(qq{SELECT horizon_kind, coalesce(nullif(horizon_name, ''),
+			horizon_pid::text), horizon_age > 0 AND horizon_xmin IS NOT NULL
+			FROM queue.storage WHERE queue = '$queue'::regclass}),
+		"$kind|$who|t",
+		"$kind: who holds it");
+	wait_for_rounds(3);
+	is(vacuums($queue), '0', "$kind: no vacuum in vain");
+	$release->();
+	wait_for_vacuum($queue, "$kind: vacuumed when it has gone");
+	return;
+}
+
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{SET application_name = 'reader';
+	BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM snap});
+check_held('snap', 'session', 'reader',
+	sub { $session->query_safe('COMMIT') });
+
+sql(q{BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'doubt'});
+check_held('prep', 'prepared transaction',
+	'doubt', sub { sql(q{COMMIT PREPARED 'doubt'}) });
+
+# A slot of a standby that has gone with a snapshot
+sql(q{SELECT pg_create_physical_replication_slot('keeper')});
+$node->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'backup', has_streaming => 1);
+$standby->append_conf(
+	'postgresql.conf', q{
+primary_slot_name = 'keeper'
+hot_standby_feedback = on
+wal_receiver_status_interval = '1s'
+});
+$standby->start;
+wait_until(
+	q{SELECT xmin IS NOT NULL FROM pg_replication_slots},
+	'the slot has a snapshot');
+$standby->stop;
+check_held('slot', 'replication slot', 'keeper',
+	sub { sql(q{SELECT pg_drop_replication_slot('keeper')}) });
+
+#
+# A table that somebody has locked
+#
+$session->query_safe(
+	'BEGIN; LOCK TABLE locked IN SHARE UPDATE EXCLUSIVE MODE');
+use_queue('locked', 200);
+wait_until(
+	q{SELECT held_back FROM queue.storage WHERE queue = 'locked'::regclass},
+	'a locked table is to be vacuumed');
+use_queue('free', 200);
+wait_for_vacuum('free', 'another one is not kept waiting');
+is(vacuums('locked'), '0', 'the locked one was not vacuumed');
+$session->query_safe('COMMIT');
+wait_for_vacuum('locked', 'nor is it forgotten');
+
+#
+# A vacuum that takes long
+#
+set_pace('100ms', 1);
+my $pid = start_slow_vacuum('slow', 'lease');
+sql(q{SELECT queue.enqueue('other', '"leased"');
+	SELECT * FROM queue.receive('other', lease => '10 ms')});
+wait_until(
+	q{SELECT count(*) = 1 FROM other_dead WHERE payload = '"leased"'},
+	'a lease ends, and the message goes to the dead letters');
+my $still = "SELECT count(*) FROM pg_stat_progress_vacuum WHERE pid = $pid";
+is(sql($still), '1', 'the vacuum is still running');
+
+# Whoever wants the table gets it.
+sql(q{SET lock_timeout = '60s'; ALTER TABLE slow SET (fillfactor = 90)});
+pass('ALTER TABLE cancels it');
+
+# It is tried again, and can be terminated.
+wait_until(
+	q{SELECT count(*) = 1 FROM pg_stat_progress_vacuum
+		WHERE relid = 'slow'::regclass}, 'it begins anew');
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_progress_vacuum});
+wait_until(
+	qq{SELECT count(*) = 1 FROM pg_stat_progress_vacuum
+		WHERE relid = 'slow'::regclass AND pid <> $pid},
+	'another process goes on');
+sql(q{SET lock_timeout = '60s'; SELECT queue.drop_queue('slow')});
+pass('a queue can be dropped meanwhile');
+
+# Statements that want all of it
+sql('CREATE DATABASE shop');
+sql(q{CREATE EXTENSION queue; SELECT queue.create_queue('slow')}, 'shop');
+start_slow_vacuum('slow', 'template', 'shop');
+sql('CREATE DATABASE copy TEMPLATE shop');
+is(sql(q{SELECT count(*) FROM slow}, 'copy'), '0', 'a copy of its database');
+start_slow_vacuum('slow', 'DROP EXTENSION', 'shop');
+sql(q{SET lock_timeout = '60s'; DROP EXTENSION queue CASCADE}, 'shop');
+wait_until(
+	q{SELECT count(*) = 0 FROM pg_stat_activity
+		WHERE backend_type ~ '^queue' AND datname = 'shop'},
+	'without the extension there is neither');
+start_slow_vacuum('slow', 'DROP DATABASE', 'copy');
+sql('DROP DATABASE copy');
+pass('its database is dropped');
+
+unlike(
+	slurp_file($node->logfile),
+	qr/(ERROR|FATAL|PANIC).*(\n\t.*)*queue vacuum worker/,
+	'none of this was an error');
+
+#
+# No process to be had
+#
+$node->append_conf('postgresql.conf', q{
+max_logical_replication_workers = 0
+max_worker_processes = 2
+});
+sql('DROP DATABASE shop');
+$node->restart;
+my $offset = -s $node->logfile;
+use_queue('q', 200);
+$node->wait_for_log(qr/could not start queue vacuum worker/, $offset);
+wait_for_rounds(3);
+my @said = slurp_file($node->logfile, $offset) =~ /(could not start queue vac)/g;
+is(scalar(@said), 1, 'that is said once, and the worker goes on');
+
+$session->quit;
+$node->stop;
+
+done_testing();
