@@ -15,7 +15,8 @@
 #	  tap		what needs a server to restart, crash or be reconfigured
 #	  pgtap		the API as it is declared, and tests within one transaction
 #	  clients	psycopg, node-postgres, PgJDBC
-#	  docs		the examples of README.md and docs/reference.md
+#	  docs		the examples of README.md, docs/reference.md and
+#				docs/operations.md
 #	  demo		the demonstration
 #	  stress	the checker of the stress test, and a short run of that
 #	  bench		the benchmark keeps its books and writes its page; how fast
@@ -443,7 +444,7 @@ suite_docs()
 
 	install_build plain || return
 	run_in_tree 600 /usr/bin/python3 test/docs_examples.py \
-		README.md docs/reference.md 2>&1 | tee "$output"
+		README.md docs/reference.md docs/operations.md 2>&1 | tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 }
 
