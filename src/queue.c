@@ -65,7 +65,7 @@ int			queue_max_wait = 60000;
 int			queue_lease_write_delay = 1000;
 int			queue_vacuum_threshold = 10000;
 double		queue_vacuum_scale_factor = 0.05;
-double		queue_vacuum_cost_delay = 2;
+double		queue_vacuum_cost_delay = 0.5;
 
 bool		queue_is_preloaded = false;
 
@@ -167,7 +167,7 @@ define_settings(void)
 							 "Cost delay of the vacuum of queue tables.",
 							 "What vacuum_cost_delay is to VACUUM; 0 turns it off.",
 							 &queue_vacuum_cost_delay,
-							 2,
+							 0.5,
 							 0,
 							 100,
 							 PGC_SIGHUP,

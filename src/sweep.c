@@ -672,7 +672,7 @@ static void
 look_for_vacuum(Round *round)
 {
 	static TimestampTz look_at = 0;
-	volatile bool is_more = true;
+	volatile TimestampTz next = TIMESTAMP_MINUS_INFINITY;
 
 	/* the clock may have been set back */
 	if (look_at <= round->now || look_at > round->now + VACUUM_INTERVAL)
@@ -681,7 +681,8 @@ look_for_vacuum(Round *round)
 		PG_TRY();
 		{
 			begin_transaction("looking for dead rows");
-			is_more = queue_vacuum_look();
+			next = queue_vacuum_look();
+			look_at = Min(look_at, next);
 			commit_transaction();
 		}
 		PG_CATCH();
@@ -693,7 +694,7 @@ look_for_vacuum(Round *round)
 		}
 		PG_END_TRY();
 	}
-	if (is_more)
+	if (next != TIMESTAMP_INFINITY)
 		round->next = Min(round->next, look_at);
 }
 

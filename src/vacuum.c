@@ -28,8 +28,10 @@
  * one more follows, so that a queue whose traffic has stopped gets small.
  *
  * Returning space to the system takes a lock that excludes everybody, for an
- * instant, and vacuum() tries for five seconds to get that, which under traffic
- * may be in vain.  So this is left to the last vacuum, but for large tables.
+ * instant.  vacuum() does not wait for that, but tries a hundred times, with a
+ * nap of 50 ms in between.  Meanwhile rows die and nobody removes them, so a
+ * timer shortens these naps; and only a large table is made smaller, now and
+ * then, while there is traffic.
  *
  * All of this is hints: after a crash the counters begin with zero, and what
  * was dead before goes with the next vacuum.  Queues without a place in shared
@@ -54,6 +56,7 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "commands/dbcommands.h"
+#include "commands/progress.h"
 #include "commands/vacuum.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -68,6 +71,7 @@
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
+#include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -75,6 +79,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timeout.h"
 
 #include "catalog.h"
 #include "compat.h"
@@ -90,12 +95,20 @@
 /* ... and else this often */
 #define LOOK_INTERVAL		(60 * USECS_PER_SEC)
 
+/* after a look that found something to do, and after one that set a mark: the
+ * transactions that were under way then are mostly short */
+#define LOOK_AGAIN			(1 * USECS_PER_SEC)
+#define MARK_PASSES			(USECS_PER_SEC / 10)
+
 /* the vacuum after the last one */
 #define FOLLOW_UP_DELAY		(10 * USECS_PER_SEC)
 
 /* under traffic, a table of so many pages may return space this often */
 #define TRUNCATE_PAGES		1000
-#define TRUNCATE_INTERVAL	(60 * USECS_PER_SEC)
+#define TRUNCATE_INTERVAL	(15 * USECS_PER_SEC)
+
+/* ... and tries that so often, a hundred times */
+#define TRUNCATE_NAP		2	/* ms */
 
 /* after an error, and if somebody had the table locked */
 #define RETRY_DELAY			(60 * USECS_PER_SEC)
@@ -116,15 +129,17 @@ static TransactionId pass_horizon;
 
 /* the vacuum worker's, for its signal handler */
 static volatile sig_atomic_t is_started = false;
+static TimeoutId truncate_timer;
 
 PG_FUNCTION_INFO_V1(queue_vacuums);
 
-static bool look_at_state(QueueState *state, TimestampTz now);
+static TimestampTz look_at_state(QueueState *state, TimestampTz now);
 static bool has_dead_rows(Oid relid);
 static bool has_dead_in(Oid relid);
 static bool is_removable(Oid relid, FullTransactionId mark);
 static void see_to_process(void);
 static void vacuum_terminate(SIGNAL_ARGS);
+static void truncate_tick(void);
 static void vacuum_error_context(void *arg);
 static void show_as_autovacuum(void);
 static void apply_settings(void);
@@ -149,16 +164,16 @@ queue_vacuum_init_state(QueueState *state)
  * ----------------------------------------------------------------
  */
 
-bool
+TimestampTz
 queue_vacuum_look(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		is_more = false;
+	TimestampTz next = TIMESTAMP_INFINITY;
 	bool		is_wanted = false;
 	int			n = queue_state_count();
 
 	if (queue_vacuum_threshold < 0)
-		return false;
+		return next;
 
 	pass_horizon = InvalidTransactionId;
 	for (looked_at = 0; looked_at < n; looked_at++)
@@ -167,13 +182,13 @@ queue_vacuum_look(void)
 
 		if (state == NULL || state->dbid != MyDatabaseId)
 			continue;
-		is_more |= look_at_state(state, now);
+		next = Min(next, look_at_state(state, now));
 		is_wanted |= state->vacuum.is_wanted;
 	}
 	looked_at = -1;
 	if (is_wanted)
 		see_to_process();
-	return is_more;
+	return next;
 }
 
 void
@@ -186,18 +201,19 @@ queue_vacuum_skip(void)
 }
 
 /*
- * Has the state of this queue to be looked at again soon?  Nobody but this
+ * When has this queue to be looked at again?  Nobody but this
  * process and the one that it has started changes these fields, and the latter
  * only while the queue is wanted; so what is read here stays true.
  */
-static bool
+static TimestampTz
 look_at_state(QueueState *state, TimestampTz now)
 {
 	VacuumState *vacuum = &state->vacuum;
 	Oid			relid = state->relid;
+	TimestampTz next = TIMESTAMP_INFINITY;
 
 	if (vacuum->is_wanted)
-		return true;
+		return now + LOOK_AGAIN;
 	if (vacuum->nremoved != state->nremoved)
 	{
 		vacuum->nremoved = state->nremoved;
@@ -207,11 +223,13 @@ look_at_state(QueueState *state, TimestampTz now)
 			 !FullTransactionIdIsValid(vacuum->mark) &&
 			 vacuum->looked_at <= now &&
 			 vacuum->looked_at + LOOK_INTERVAL > now)
-		return false;
+		return TIMESTAMP_INFINITY;
 	vacuum->looked_at = now;
 	if (vacuum->retry_at > now)
-		return true;
+		return now + LOOK_AGAIN;
 
+	if (FullTransactionIdIsValid(vacuum->mark) || vacuum->look_until > now)
+		next = now + LOOK_AGAIN;
 	if ((!FullTransactionIdIsValid(vacuum->mark) || vacuum->follow_up_at > 0) &&
 		has_dead_rows(relid))
 	{
@@ -219,6 +237,7 @@ look_at_state(QueueState *state, TimestampTz now)
 		vacuum->mark = ReadNextFullTransactionId();
 		vacuum->follow_up_at = 0;
 		LWLockRelease(state->lock);
+		next = now + MARK_PASSES;
 	}
 	if (FullTransactionIdIsValid(vacuum->mark) &&
 		vacuum->follow_up_at <= now && is_removable(relid, vacuum->mark))
@@ -226,8 +245,9 @@ look_at_state(QueueState *state, TimestampTz now)
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		vacuum->is_wanted = state->relid == relid;
 		LWLockRelease(state->lock);
+		next = now + LOOK_AGAIN;
 	}
-	return FullTransactionIdIsValid(vacuum->mark) || vacuum->look_until > now;
+	return next;
 }
 
 /* Are there enough of them, in the table or in its TOAST table? */
@@ -384,6 +404,7 @@ queue_vacuum_main(Datum arg)
 	apply_settings();
 	wait_event = WaitEventExtensionNew("QueueVacuumMain");
 
+	truncate_timer = RegisterTimeout(USER_TIMEOUT, truncate_tick);
 	context = AllocSetContextCreate(TopMemoryContext, "queue vacuum worker",
 									ALLOCSET_DEFAULT_SIZES);
 	/* where vacuum() has what outlives its transactions */
@@ -437,6 +458,15 @@ vacuum_terminate(SIGNAL_ARGS)
 	else
 		die(postgres_signal_arg);
 	errno = save_errno;
+}
+
+/* In a signal handler: see the top of the file. */
+static void
+truncate_tick(void)
+{
+	if (MyBEEntry->st_progress_param[PROGRESS_VACUUM_PHASE] ==
+		PROGRESS_VACUUM_PHASE_TRUNCATE)
+		SetLatch(MyLatch);
 }
 
 /* Say in the log where an error is from. */
@@ -504,6 +534,11 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		StartTransactionCommand();
 		count = vacuum_count(relid);
 		truncates = may_truncate(&state->vacuum, relid);
+		if (truncates)
+			enable_timeout_every(truncate_timer,
+								 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+															 TRUNCATE_NAP),
+								 TRUNCATE_NAP);
 		run_vacuum(relid, truncates, context);
 		done = vacuum_count(relid) != count;
 		CommitTransactionCommand();
@@ -525,6 +560,7 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
+	disable_timeout(truncate_timer, false);
 	end_vacuum(state, relid, done, truncates, retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);

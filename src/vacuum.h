@@ -13,9 +13,10 @@
 /*
  * Find the queues that are worth a vacuum now, and see that there is a process
  * that does it.  Called by the database's worker, in a transaction without a
- * snapshot; waits for nobody.  True if there may be more to do in a second.
+ * snapshot; waits for nobody.  Returns when to look again, TIMESTAMP_INFINITY
+ * if that has time until somebody uses a queue.
  */
-extern bool queue_vacuum_look(void);
+extern TimestampTz queue_vacuum_look(void);
 
 /* The last look has failed: the same queue is not to fail the next one. */
 extern void queue_vacuum_skip(void);
