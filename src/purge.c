@@ -22,6 +22,7 @@
 #include "mutant.h"
 #include "queue.h"
 #include "storage.h"
+#include "vacuum.h"
 #include "xact.h"
 
 /* times that one message may be rewritten under our hands */
@@ -63,6 +64,7 @@ queue_purge(PG_FUNCTION_ARGS)
 			count++;
 	}
 	queue_scan_end(scan);
+	queue_vacuum_expect(RelationGetRelid(rel));
 	table_close(rel, NoLock);
 	PG_RETURN_INT64(count);
 }

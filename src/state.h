@@ -40,6 +40,7 @@ typedef struct VacuumState
 	uint64		nremoved;		/* as last seen: has somebody used it? */
 	TimestampTz look_until;
 	TimestampTz looked_at;
+	bool		is_purged;		/* many rows die, and no window tells of it */
 	FullTransactionId mark;		/* what was dead by then is to be removed;
 								 * Invalid: nothing is */
 	TimestampTz follow_up_at;	/* the mark is for the vacuum after the last

@@ -159,6 +159,22 @@ queue_vacuum_init_state(QueueState *state)
 	state->vacuum.mark = InvalidFullTransactionId;
 }
 
+/*
+ * The flag may be lost if the worker reads it just then, or the transaction may
+ * last; then the queue is looked at within a minute all the same.
+ */
+void
+queue_vacuum_expect(Oid relid)
+{
+	QueueState *state = queue_state_lock(NULL, MyDatabaseId, relid);
+
+	if (state == NULL)
+		return;
+	state->vacuum.is_purged = true;
+	LWLockRelease(state->lock);
+	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + LOOK_AGAIN);
+}
+
 /* ----------------------------------------------------------------
  *		The worker's side: is there something to do?
  * ----------------------------------------------------------------
@@ -214,9 +230,10 @@ look_at_state(QueueState *state, TimestampTz now)
 
 	if (vacuum->is_wanted)
 		return now + LOOK_AGAIN;
-	if (vacuum->nremoved != state->nremoved)
+	if (vacuum->nremoved != state->nremoved || vacuum->is_purged)
 	{
 		vacuum->nremoved = state->nremoved;
+		vacuum->is_purged = false;
 		vacuum->look_until = now + LOOK_TIME;
 	}
 	else if (vacuum->look_until <= now &&

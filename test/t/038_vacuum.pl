@@ -126,6 +126,13 @@ wait_until(
 		FROM pg_stat_user_tables WHERE relid = 'q'::regclass},
 	'one more follows, for the few that came after it');
 
+# What a purge leaves is not taken by anybody.
+my $purged = vacuums('other');
+sql(q{SELECT queue.enqueue_batch('other',
+		ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 200) i));
+	SELECT queue.purge('other')});
+wait_for_vacuum('other', 'a purged queue', $purged);
+
 # Ten messages, but far more rows of the TOAST table
 sql(q{SELECT queue.enqueue('big', to_jsonb(string_agg(md5(i::text), '')))
 	FROM generate_series(1, 100000) i GROUP BY i % 10;
@@ -212,6 +219,7 @@ use_queue('free', 200);
 wait_for_vacuum('free', 'another one is not kept waiting');
 is(vacuums('locked'), '0', 'the locked one was not vacuumed');
 $session->query_safe('COMMIT');
+$session->quit;
 wait_for_vacuum('locked', 'nor is it forgotten');
 
 #
@@ -280,7 +288,6 @@ wait_for_rounds(3);
 my @said = slurp_file($node->logfile, $offset) =~ /(could not start queue vac)/g;
 is(scalar(@said), 1, 'that is said once, and the worker goes on');
 
-$session->quit;
 $node->stop;
 
 done_testing();
