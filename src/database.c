@@ -6,7 +6,7 @@
  * A fixed array of slots, one for each database that has the extension or
  * whose worker has still to look.  It is small and seldom written, so one
  * LWLock guards all of it, and slots are found by going through the array.
- * The lock is held over loads and stores (and kill() in two places); latches
+ * The lock is held over loads and stores (and kill() in a few places); latches
  * are set after its release.  The only locks that are taken inside are those
  * of the in-flight table, by whoever loads leases (lease.c) or forgets the
  * entries of a dropped database (leader.c), so nothing here is called with one
@@ -34,6 +34,10 @@
  * worker if one is attached, and waits until it has detached.  A worker that
  * attaches looks at "holds" under the same lock and before it connects, so
  * that one of both sees the other.
+ *
+ * The vacuum worker (vacuum.c) attaches and detaches in the same way, but only
+ * where a worker is attached; that one signals it when it leaves.  A hold waits
+ * for both.
  *
  * Nothing here outlives a crash of any process, since the server then makes
  * its shared memory anew.  A process that ends in any other way runs its exit

@@ -16,9 +16,9 @@
  *
  * When is a queue worth it?  The server counts dead rows; its statistics come
  * late by a second or, from a session that has gone idle, by ten, but include
- * all that happened: plain DML, rolled-back inserts, COMMIT PREPARED.  If there
- * are enough, the next transaction id is noted as a mark.  All that was dead
- * then has been deleted by transactions before the mark; so once no snapshot
+ * all that happened: plain DML, rolled-back inserts, COMMIT PREPARED.  If
+ * there are enough, the next transaction id is noted as a mark.  All that was
+ * dead then has been deleted by transactions before the mark; so once no snapshot
  * is older than that, all of it can be removed, and a vacuum is not in vain.
  * Until then nothing is done, however many more die.
  *
@@ -160,8 +160,8 @@ queue_vacuum_init_state(QueueState *state)
 }
 
 /*
- * The flag may be lost if the worker reads it just then, or the transaction may
- * last; then the queue is looked at within a minute all the same.
+ * The flag may be lost if the worker reads it just then, or the transaction
+ * may last; then the queue is looked at within a minute all the same.
  */
 void
 queue_vacuum_expect(Oid relid)
@@ -217,9 +217,9 @@ queue_vacuum_skip(void)
 }
 
 /*
- * When has this queue to be looked at again?  Nobody but this
- * process and the one that it has started changes these fields, and the latter
- * only while the queue is wanted; so what is read here stays true.
+ * When has this queue to be looked at again?  Nobody but this process and the
+ * one that it has started changes these fields (except is_purged), and the
+ * latter only while the queue is wanted; so what is read here stays true.
  */
 static TimestampTz
 look_at_state(QueueState *state, TimestampTz now)
