@@ -14,7 +14,7 @@
 #	  isolation	sessions that meet
 #	  tap		what needs a server to restart, crash or be reconfigured
 #	  pgtap		the API as it is declared, and tests within one transaction
-#	  clients	psycopg, node-postgres, PgJDBC
+#	  clients	psycopg, node-postgres, PgJDBC, XA over two databases
 #	  docs		the examples of README.md, docs/reference.md and
 #				docs/operations.md
 #	  demo		the demonstration

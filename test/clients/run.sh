@@ -2,10 +2,10 @@
 #
 # run.sh
 #	  The calls of the extension through stock client libraries: psycopg 3,
-#	  node-postgres and PgJDBC.
+#	  node-postgres and PgJDBC; XA is PgJDBC over two databases.
 #
 # Usage:
-#	  PGHOST=... PGPORT=... test/clients/run.sh [psycopg|node-postgres|PgJDBC]...
+#	  PGHOST=... PGPORT=... test/clients/run.sh [psycopg|node-postgres|PgJDBC|XA]...
 #
 # The server is one that test/server.sh started: "postgres" is a superuser,
 # everybody is trusted, the library is preloaded, and max_prepared_transactions
@@ -207,7 +207,31 @@ pgjdbc()
 	check_manual PgJDBC "$here/java/Shop.java" '    '
 }
 
-[ $# -gt 0 ] || set -- psycopg node-postgres PgJDBC
+xa()
+{
+	local host=$PGHOST inventory=queue_client_XA_inventory
+	local failed_before=$failed
+
+	case $host in
+		/*) host=127.0.0.1 ;;
+	esac
+	if ! command -v java >/dev/null; then
+		skip XA "no java (openjdk-17-jdk-headless)"
+	elif ! [ -f "$jar" ]; then
+		skip XA "no $jar (libpostgresql-jdbc-java)"
+	else
+		prepare_database "$inventory" ||
+			bail_out "cannot prepare a second database for XA"
+		run_suite XA env PGHOST="$host" INVENTORY_DATABASE="$inventory" \
+			XA_SOURCE="$here/java/TwoDatabases.java" java -cp "$jar" \
+			"$here/java/TwoDatabases.java"
+		[ "$failed" -gt "$failed_before" ] || drop_database "$inventory" ||
+			report false "XA: the second database can be dropped"
+	fi
+	check_manual XA "$here/java/TwoDatabases.java" '    '
+}
+
+[ $# -gt 0 ] || set -- psycopg node-postgres PgJDBC XA
 
 sql postgres postgres -c "SELECT 1" >/dev/null ||
 	bail_out "no server at PGHOST=$PGHOST PGPORT=$PGPORT for \"postgres\""
@@ -222,6 +246,7 @@ for suite; do
 		psycopg) psycopg ;;
 		node-postgres) node_postgres ;;
 		PgJDBC) pgjdbc ;;
+		XA) xa ;;
 		*) bail_out "there is no suite \"$suite\"" ;;
 	esac
 done
