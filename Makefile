@@ -41,6 +41,7 @@ OBJS = \
 	src/failure.o \
 	src/heal.o \
 	src/ids.o \
+	src/in_doubt.o \
 	src/inflight.o \
 	src/inspect.o \
 	src/leader.o \
@@ -82,6 +83,7 @@ REGRESS = \
 	dead_letters \
 	waiting \
 	prepared \
+	in_doubt \
 	trigger_disabled \
 	errors
 REGRESS_OPTS = --inputdir=$(srcdir)/test --load-extension=queue
@@ -155,7 +157,8 @@ PROVE_TESTS = \
 	test/t/036_dumps_in_a_loop.pl \
 	test/t/037_deep_queue.pl \
 	test/t/038_vacuum.pl \
-	test/t/050_random_transactions.pl
+	test/t/050_random_transactions.pl \
+	test/t/061_in_doubt.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
 # the lack of it.

@@ -507,6 +507,93 @@ CREATE VIEW queue.cover AS
 COMMENT ON VIEW queue.cover IS
 'queues in shared memory: where consumers look for messages, and who waits for them';
 
+CREATE FUNCTION queue.prepared()
+RETURNS TABLE (
+    transaction xid,
+    database oid,
+    queue regclass,
+    enqueued bigint,
+    taken bigint,
+    acked bigint,
+    received bigint)
+AS 'MODULE_PATHNAME', 'queue_prepared'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.prepared() IS
+'internal: what view queue.in_doubt shows of shared memory';
+
+-- Locks tell which queues a transaction has used, after a restart too.  Those
+-- of a prepared one have no process; its own id leads to the others.
+CREATE VIEW queue.in_doubt AS
+    WITH locks AS MATERIALIZED (
+        SELECT l.locktype, l.database, l.relation, l.transactionid,
+               l.virtualtransaction
+          FROM pg_catalog.pg_locks l
+         WHERE l.pid IS NULL AND l.granted
+    ), known AS MATERIALIZED (
+        SELECT k.transaction, k.queue,
+               pg_catalog.sum(k.enqueued)::bigint AS enqueued,
+               pg_catalog.sum(k.taken)::bigint AS taken,
+               pg_catalog.sum(k.acked)::bigint AS acked,
+               pg_catalog.sum(k.received)::bigint AS received
+          FROM queue.prepared() k
+         GROUP BY k.transaction, k.queue
+    ), used AS (
+        SELECT DISTINCT t.transactionid AS transaction, q.queue
+          FROM locks t
+          JOIN locks r ON r.virtualtransaction
+                          OPERATOR(pg_catalog.=) t.virtualtransaction
+          JOIN pg_catalog.pg_database d
+            ON d.oid OPERATOR(pg_catalog.=) r.database
+          JOIN queue.queue q ON q.queue OPERATOR(pg_catalog.=) r.relation
+         WHERE t.locktype OPERATOR(pg_catalog.=) 'transactionid'
+           AND r.locktype OPERATOR(pg_catalog.=) 'relation'
+           AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+    )
+    SELECT p.gid,
+           p.owner,
+           p.database,
+           p.transaction,
+           p.prepared AS prepared_at,
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.prepared AS age,
+           s.queues,
+           pg_catalog.age(p.transaction) AS horizon_age,
+           CASE x.id[1]
+               WHEN '1096044365' THEN 'Atomikos'
+               WHEN '131077' THEN 'Narayana'
+               WHEN '1114926712' THEN 'Bitronix'
+           END AS transaction_manager,
+           x.id[1]::bigint AS format_id,
+           pg_catalog.decode(x.id[2], 'base64') AS gtrid,
+           pg_catalog.decode(x.id[3], 'base64') AS bqual,
+           pg_catalog.format('COMMIT PREPARED %L', p.gid) AS commit_command,
+           pg_catalog.format('ROLLBACK PREPARED %L', p.gid) AS rollback_command
+      FROM pg_catalog.pg_prepared_xacts p
+     CROSS JOIN LATERAL (
+        SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                   'queue', u.queue,
+                   'enqueued', k.enqueued,
+                   'taken', k.taken,
+                   'acked', k.acked,
+                   'received', k.received)
+                   ORDER BY u.queue::text COLLATE "C") AS queues
+          FROM used u
+          LEFT JOIN known k
+            ON k.transaction OPERATOR(pg_catalog.=) u.transaction
+           AND k.queue OPERATOR(pg_catalog.=) u.queue
+         WHERE u.transaction OPERATOR(pg_catalog.=) p.transaction) s
+     CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(p.gid,
+               '^(-?[0-9]{1,10})'
+               '_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)'
+               '_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$')
+           AS id) x
+     WHERE s.queues IS NOT NULL
+        OR EXISTS (SELECT FROM known k
+                    WHERE k.transaction OPERATOR(pg_catalog.=) p.transaction);
+
+COMMENT ON VIEW queue.in_doubt IS
+'prepared transactions that used queues: what they have done, and the commands that end them';
+
 CREATE FUNCTION queue.vacuums()
 RETURNS TABLE (
     queue regclass,
@@ -604,7 +691,7 @@ GRANT USAGE ON SCHEMA queue TO PUBLIC;
 
 -- pg_dump reads the settings with the privileges of who calls it
 GRANT SELECT ON queue.queue, queue.queues, queue.in_flight, queue.cover,
-    queue.storage TO PUBLIC;
+    queue.in_doubt, queue.storage TO PUBLIC;
 
 REVOKE ALL ON queue.lease_log, queue.lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION queue.invalidate_definition() FROM PUBLIC;

@@ -41,6 +41,7 @@
 #include "admin.h"
 #include "catalog.h"
 #include "compat.h"
+#include "in_doubt.h"
 #include "lease.h"
 #include "queue.h"
 #include "storage.h"
@@ -391,6 +392,7 @@ open_to_drop(Oid relid)
 	Relation	rel;
 
 	check_droppable(relid);
+	queue_in_doubt_refuse(relid, AccessExclusiveLock);
 	rel = try_table_open(relid, AccessExclusiveLock);
 
 	/* much may have happened while we waited */

@@ -55,6 +55,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "ids.h"
+#include "in_doubt.h"
 #include "mutant.h"
 #include "queue.h"
 #include "shape.h"
@@ -586,6 +587,7 @@ queue_settings_lock(Relation settings, Oid relid)
 {
 	TupleTableSlot *slot = table_slot_create(settings, NULL);
 	HeapTuple	copy = NULL;
+	LockWaitPolicy wait_policy = LockWaitSkip;
 
 	while (copy == NULL)
 	{
@@ -606,7 +608,7 @@ queue_settings_lock(Relation settings, Oid relid)
 
 			result = table_tuple_lock(settings, &tid, snapshot, slot,
 									  GetCurrentCommandId(false),
-									  LockTupleExclusive, LockWaitBlock,
+									  LockTupleExclusive, wait_policy,
 									  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
 									  &failure);
 			if (result == TM_Ok)
@@ -614,6 +616,12 @@ queue_settings_lock(Relation settings, Oid relid)
 				copy = ExecCopySlotHeapTuple(slot);
 				copy->t_self = slot->tts_tid;
 				ExecClearTuple(slot);
+			}
+			else if (result == TM_WouldBlock)
+			{
+				/* who is prepared may never end, others are waited for */
+				queue_in_doubt_refuse_xid(relid, failure.xmax);
+				wait_policy = LockWaitBlock;
 			}
 			else if (result != TM_Deleted && result != TM_Updated)
 				elog(ERROR, "unexpected result %d of locking the settings of queue %u",

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * inspect.c
- *		What people look at: views queue.queues, queue.in_flight, queue.cover.
+ *		What people look at: views queue.queues, queue.in_flight, queue.cover,
+ *		queue.in_doubt.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,9 +23,11 @@
 #include "queue.h"
 #include "storage.h"
 #include "waiter.h"
+#include "xact.h"
 
 #define Natts_in_flight		7
 #define Natts_cover			8
+#define Natts_prepared		(3 + NPREPARED_HOLDS)
 
 /* Entries copied while the table is locked: no allocation there */
 typedef struct Copies
@@ -37,9 +40,12 @@ typedef struct Copies
 PG_FUNCTION_INFO_V1(queue_counts);
 PG_FUNCTION_INFO_V1(queue_in_flight);
 PG_FUNCTION_INFO_V1(queue_cover);
+PG_FUNCTION_INFO_V1(queue_prepared);
 
 static void counts_of(Oid relid, Datum *values, bool *nulls);
 static bool copy_entry(InflightEntry *entry, void *arg);
+static void put_prepared(TransactionId xid, Oid dbid, Oid relid,
+						 PreparedHold kind, int64 n, void *arg);
 static const char *state_name(const InflightEntry *entry);
 
 /*
@@ -211,6 +217,43 @@ queue_cover(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/* prepared(), whose rows are to be added up */
+Datum
+queue_prepared(PG_FUNCTION_ARGS)
+{
+	queue_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	queue_xact_visit_prepared(put_prepared, fcinfo->resultinfo);
+	return (Datum) 0;
+}
+
+/*
+ * Visitor of the registry.  Who may not browse the queue learns nothing of its
+ * messages; a queue of another database has no name here.
+ */
+static void
+put_prepared(TransactionId xid, Oid dbid, Oid relid, PreparedHold kind, int64 n,
+			 void *arg)
+{
+	ReturnSetInfo *rsinfo = arg;
+	Datum		values[Natts_prepared] = {0};
+	bool		nulls[Natts_prepared] = {0};
+	bool		is_missing = false;
+
+	if (OidIsValid(relid) &&
+		(dbid != MyDatabaseId ||
+		 pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
+							   &is_missing) != ACLCHECK_OK || is_missing))
+		return;
+	values[0] = TransactionIdGetDatum(xid);
+	values[1] = ObjectIdGetDatum(dbid);
+	values[2] = ObjectIdGetDatum(relid);
+	nulls[2] = !OidIsValid(relid);
+	for (int i = 0; i < NPREPARED_HOLDS; i++)
+		values[3 + i] = Int64GetDatum(i == (int) kind ? n : 0);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 #ifdef USE_ASSERT_CHECKING

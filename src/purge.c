@@ -31,7 +31,14 @@
 PG_FUNCTION_INFO_V1(queue_purge);
 PG_FUNCTION_INFO_V1(queue_redrive);
 
-static bool purge_row(Relation rel, QueueDef *def, MessageRow *row);
+typedef enum PurgeResult
+{
+	PURGE_DONE,
+	PURGE_GONE,					/* somebody else has deleted it */
+	PURGE_HELD
+} PurgeResult;
+
+static PurgeResult purge_row(Relation rel, QueueDef *def, MessageRow *row);
 static bool delete_row(Relation rel, MessageRow *row, const MessageKey *key);
 
 /* purge(queue) */
@@ -43,6 +50,7 @@ queue_purge(PG_FUNCTION_ARGS)
 	QueueScan  *scan;
 	MessageRow *row;
 	int64		count = 0;
+	int64		nheld = 0;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.purge()");
@@ -60,11 +68,26 @@ queue_purge(PG_FUNCTION_ARGS)
 		if ((IsolationUsesXactSnapshot() || row->state == ROW_OWN) &&
 			!queue_row_is_visible(rel, row, GetActiveSnapshot()))
 			continue;
-		if (purge_row(rel, def, row))
-			count++;
+		switch (purge_row(rel, def, row))
+		{
+			case PURGE_DONE:
+				count++;
+				break;
+			case PURGE_HELD:
+				nheld++;
+				break;
+			case PURGE_GONE:
+				break;
+		}
 	}
 	queue_scan_end(scan);
 	queue_vacuum_expect(RelationGetRelid(rel));
+	if (nheld > 0)
+		ereport(NOTICE,
+				(errmsg_plural("purge skipped %lld message that another transaction holds",
+							   "purge skipped %lld messages that other transactions hold",
+							   (unsigned long) nheld, (long long) nheld),
+				 errhint("View queue.in_doubt shows prepared transactions.")));
 	table_close(rel, NoLock);
 	PG_RETURN_INT64(count);
 }
@@ -73,7 +96,7 @@ queue_purge(PG_FUNCTION_ARGS)
  * Delete one message.  If the worker has rewritten it meanwhile, or is about
  * to, look for the new version.
  */
-static bool
+static PurgeResult
 purge_row(Relation rel, QueueDef *def, MessageRow *row)
 {
 	MessageKey	key;
@@ -85,16 +108,16 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row)
 		int			holder;
 
 		if (row->state != ROW_BUSY && delete_row(rel, row, &key))
-			return true;
+			return PURGE_DONE;
 		if (queue_inflight_is_step(&key, &holder))
 			queue_row_wait(rel, row, holder);
 		else if (row->state == ROW_BUSY)
-			return false;
+			return PURGE_HELD;
 		row->state = queue_row_find(rel, def, row);
 		if (row->state == ROW_GONE)
-			return false;
+			return PURGE_GONE;
 	}
-	return false;
+	return PURGE_HELD;
 }
 
 /* The lease goes with the message, when this transaction commits. */

@@ -44,6 +44,7 @@
 #include "compat.h"
 #include "cover.h"
 #include "database.h"
+#include "in_doubt.h"
 #include "inflight.h"
 #include "mutant.h"
 #include "queue.h"
@@ -63,6 +64,7 @@ int			queue_max_databases = 64;
 int			queue_max_queues = 10000;
 int			queue_max_wait = 60000;
 int			queue_lease_write_delay = 1000;
+int			queue_in_doubt_warning = 60;
 int			queue_vacuum_threshold = 10000;
 double		queue_vacuum_scale_factor = 0.05;
 double		queue_vacuum_cost_delay = 0.5;
@@ -113,6 +115,16 @@ _PG_init(void)
 static void
 define_settings(void)
 {
+	DefineCustomIntVariable("queue.in_doubt_warning",
+							"Age of a prepared transaction that used a queue at which the log is warned.",
+							"-1 turns the warnings off.",
+							&queue_in_doubt_warning,
+							60,
+							-1,
+							INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.lease_write_delay",
 							"How long a lease lasts before the worker writes it to disk.",
 							"Leases younger than that may end early in a crash.",
@@ -256,8 +268,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	bool		ends_prepared = IsA(stmt, TransactionStmt) &&
 		(((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT_PREPARED ||
 		 ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
-	Oid			held = queue_worker_hold(stmt);
+	Oid			held;
 
+	queue_in_doubt_refuse_drop(stmt);
+	held = queue_worker_hold(stmt);
 	PG_TRY();
 	{
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv,

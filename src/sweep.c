@@ -36,6 +36,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -46,6 +47,7 @@
 
 #include "compat.h"
 #include "heal.h"
+#include "in_doubt.h"
 #include "inflight.h"
 #include "lease.h"
 #include "message.h"
@@ -134,6 +136,7 @@ static void step_queue(Round *round, const MessageKey *keys, int nkeys);
 static void step_message(Round *round, Relation rel, QueueDef *def,
 						 const MessageKey *key);
 static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
+static void warn_in_doubt(Round *round);
 static void heal(Round *round);
 static void look_for_vacuum(Round *round);
 static void begin_transaction(const char *activity);
@@ -175,6 +178,7 @@ queue_sweep(void)
 	compact_leases(round);
 	heal(round);
 	look_for_vacuum(round);
+	warn_in_doubt(round);
 	next = round->next;
 	pfree(round);
 	return next;
@@ -660,6 +664,45 @@ heal(Round *round)
 	}
 	if (is_more)
 		round->next = Min(round->next, heal_at);
+}
+
+/*
+ * Warn of prepared transactions that are old.  One that is prepared after a
+ * look is not due before the age at which it is warned of.
+ */
+static void
+warn_in_doubt(Round *round)
+{
+	static TimestampTz warn_at = 0;
+	static TimestampTz due = TIMESTAMP_INFINITY;
+	static int	warning = -1;
+
+	if (warning != queue_in_doubt_warning)
+		warn_at = 0;
+	warning = queue_in_doubt_warning;
+	if (warning < 0 || max_prepared_xacts == 0)
+		return;
+	if (warn_at <= round->now)
+	{
+		PG_TRY();
+		{
+			begin_transaction("looking after prepared transactions");
+			PushActiveSnapshot(GetTransactionSnapshot());
+			due = queue_in_doubt_warn();
+			PopActiveSnapshot();
+			commit_transaction();
+		}
+		PG_CATCH();
+		{
+			bool		is_locked;
+
+			report_error(false, &is_locked);
+			due = round->now + RETRY_DELAY;
+		}
+		PG_END_TRY();
+		warn_at = Min(due, round->now + Max(warning, 1) * USECS_PER_SEC);
+	}
+	round->next = Min(round->next, due);
 }
 
 /* ----------------------------------------------------------------

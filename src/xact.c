@@ -102,6 +102,21 @@ typedef struct PreparedNote
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } PreparedNote;
 
+/* What prepared transactions hold, copied while the table is locked */
+typedef struct Held
+{
+	int			slot;
+	Oid			relid;
+	PreparedHold kind;
+} Held;
+
+typedef struct HeldCopies
+{
+	Held	   *held;
+	int			n;
+	int			max;
+} HeldCopies;
+
 /* a prepared transaction that held or announced something */
 typedef struct PreparedSlot
 {
@@ -168,6 +183,7 @@ static void announce_prepared(PreparedSlot *slot);
 static void reset_holds(void);
 static void reserve_prepared_slot(void);
 static void pass_to_registry(void);
+static bool copy_held(InflightEntry *entry, void *arg);
 
 Size
 queue_xact_shmem_size(void)
@@ -932,4 +948,86 @@ queue_xact_resolve_prepared(int *remaining)
 	if (remaining)
 		*remaining = nremaining;
 	return resolved;
+}
+
+void
+queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
+{
+	PreparedSlot *slots;
+	HeldCopies	copies = {NULL, 0, 0};
+	int			i;
+	int			j;
+
+	slots = palloc_extended(Max(registry->nslots, 1) * sizeof(PreparedSlot),
+							MCXT_ALLOC_HUGE);
+	LWLockAcquire(registry_lock, LW_SHARED);
+	memcpy(slots, registry->slots, registry->nslots * sizeof(PreparedSlot));
+	LWLockRelease(registry_lock);
+
+	/* again, if the table has grown meanwhile */
+	do
+	{
+		copies.max = queue_inflight_size() + 100;
+		copies.n = 0;
+		if (copies.held)
+			pfree(copies.held);
+		copies.held = palloc_extended(copies.max * sizeof(Held),
+									  MCXT_ALLOC_HUGE);
+		queue_inflight_visit(copy_held, &copies);
+	} while (copies.n == copies.max);
+
+	for (i = 0; i < registry->nslots; i++)
+	{
+		PreparedSlot *slot = &slots[i];
+
+		if (!slot->is_used || !TransactionIdIsValid(slot->xid) ||
+			!TransactionIdIsInProgress(slot->xid))
+			slot->is_used = false;
+		if (!slot->is_used)
+			continue;
+		visitor(slot->xid, slot->dbid, InvalidOid, PREPARED_SENT, 0, arg);
+		for (j = 0; j < slot->nnotes && !slot->is_all; j++)
+			visitor(slot->xid, slot->dbid, slot->notes[j].relid,
+					PREPARED_SENT, slot->notes[j].nmessages, arg);
+	}
+	for (i = 0; i < copies.n; i++)
+	{
+		Held	   *held = &copies.held[i];
+		PreparedSlot *slot = &slots[held->slot];
+
+		if (slot->is_used)
+			visitor(slot->xid, slot->dbid, held->relid, held->kind, 1, arg);
+	}
+	pfree(copies.held);
+	pfree(slots);
+}
+
+/* Visitor of the in-flight table */
+static bool
+copy_held(InflightEntry *entry, void *arg)
+{
+	HeldCopies *copies = arg;
+	Held	   *held = &copies->held[copies->n];
+
+	held->relid = entry->key.relid;
+	if (entry->state == INFLIGHT_TAKEN && entry->is_prepared)
+	{
+		held->slot = entry->holder;
+		held->kind = PREPARED_TAKEN;
+	}
+	else if (entry->state == INFLIGHT_LEASED && entry->is_settling &&
+			 entry->is_prepared)
+	{
+		held->slot = entry->holder;
+		held->kind = PREPARED_SETTLED;
+	}
+	else if (entry->state == INFLIGHT_LEASED && entry->receive_slot > 0)
+	{
+		held->slot = entry->receive_slot - 1;
+		held->kind = PREPARED_RECEIVED;
+	}
+	else
+		return true;
+	copies->n++;
+	return copies->n < copies->max;
 }

@@ -33,6 +33,17 @@ typedef struct Hold
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
 } Hold;
 
+/* What a prepared transaction has done to a message */
+typedef enum PreparedHold
+{
+	PREPARED_SENT,
+	PREPARED_TAKEN,
+	PREPARED_SETTLED,
+	PREPARED_RECEIVED
+} PreparedHold;
+
+#define NPREPARED_HOLDS		4
+
 extern Size queue_xact_shmem_size(void);
 extern void queue_xact_shmem_init(void);
 
@@ -84,5 +95,15 @@ extern void queue_xact_note_database(void);
  * wake who waits; true if there was any.
  */
 extern bool queue_xact_resolve_prepared(int *remaining);
+
+/*
+ * Tell what prepared transactions of all databases have done, as far as the
+ * registry knows: once for each of them without a queue, and again for each
+ * queue and kind, any number of times.  Of messages sent, those that a savepoint
+ * rolled back are among the number.
+ */
+typedef void (*PreparedVisitor) (TransactionId xid, Oid dbid, Oid relid,
+								 PreparedHold kind, int64 n, void *arg);
+extern void queue_xact_visit_prepared(PreparedVisitor visitor, void *arg);
 
 #endif							/* QUEUE_XACT_H */

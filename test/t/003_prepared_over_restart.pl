@@ -4,7 +4,8 @@
 # nothing of it shows and nothing of it is delivered again, not even when the
 # lease runs out; afterwards each message is where the end says.  ROLLBACK
 # PREPARED counts an attempt, except after a restart; the end wakes who waits;
-# nobody waits for a prepared transaction but DDL, under lock_timeout.
+# nobody waits for a prepared transaction but DDL of the server, under
+# lock_timeout; dropping the queue is refused.
 
 use strict;
 use warnings;
@@ -358,14 +359,17 @@ woken($waiter, '"taken"',
 	'ROLLBACK PREPARED wakes after a restart');
 
 #
-# DDL waits, as long as lock_timeout says.
+# To drop it is refused; other DDL waits, as long as lock_timeout says.
 #
 make_queue('dropped');
 sql(q{BEGIN; SELECT queue.enqueue('dropped', '1');
 	PREPARE TRANSACTION 'dropped'});
+foreach my $ddl ('DROP TABLE dropped',
+	q{SELECT queue.drop_queue('dropped')})
+{
+	is(state_of($ddl), '55006', "refused: $ddl");
+}
 foreach my $ddl (
-	'DROP TABLE dropped',
-	q{SELECT queue.drop_queue('dropped')},
 	'ALTER TABLE dropped RENAME TO other',
 	'LOCK TABLE dropped')
 {

@@ -1,0 +1,234 @@
+/*-------------------------------------------------------------------------
+ *
+ * in_doubt.c
+ *		Prepared transactions, for those who would have to wait for one.
+ *
+ * A prepared transaction keeps its locks until somebody ends it, over restarts
+ * too, and that may be never.  A statement that needs a lock which conflicts
+ * would wait without a word; so it is refused, with the name of the transaction
+ * and the commands that end it.  This is a look beforehand and takes no lock
+ * itself: a transaction that is prepared between the look and the lock is
+ * waited for, under lock_timeout, as one that is still open.
+ *
+ * The heavyweight locks tell who is in the way, since they are there after a
+ * restart, when the registry of xact.c is not.  What that knows besides is the
+ * numbers of messages, for view queue.in_doubt.
+ *
+ * The worker warns of old ones.  Which it has warned of it notes in its own
+ * memory, so that a new worker, after a restart at least, does so again.
+ *
+ * Locks: those of the lock table and of the prepared transactions, each for the
+ * time of one look.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/subtrans.h"
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "storage/lock.h"
+#include "storage/procarray.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "in_doubt.h"
+#include "queue.h"
+
+/* the worker looks after them this often at most */
+#define WARN_INTERVAL		USECS_PER_SEC
+
+/* those that the worker has warned of, in TopMemoryContext */
+static TransactionId *warned = NULL;
+static int	nwarned = 0;
+
+static TransactionId prepared_xid(VirtualTransactionId vxid);
+static bool is_warned(TransactionId xid);
+static void warn_of(TransactionId xid);
+
+void
+queue_in_doubt_refuse(Oid relid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *holders;
+	int			nholders;
+
+	if (max_prepared_xacts == 0)
+		return;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	holders = GetLockConflicts(&tag, mode, &nholders);
+	for (int i = 0; i < nholders; i++)
+	{
+		TransactionId xid = prepared_xid(holders[i]);
+
+		if (TransactionIdIsValid(xid))
+			queue_in_doubt_refuse_xid(relid, xid);
+	}
+	pfree(holders);
+}
+
+/* InvalidTransactionId unless it is prepared. */
+static TransactionId
+prepared_xid(VirtualTransactionId vxid)
+{
+	bool		have_more;
+
+	/* of one from before a restart there is no virtual transaction */
+	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
+		return vxid.localTransactionId;
+	return TwoPhaseGetXidByVirtualXID(vxid, &have_more);
+}
+
+void
+queue_in_doubt_refuse_xid(Oid relid, TransactionId xid)
+{
+	Oid			argtypes[] = {XIDOID};
+	Datum		args[1];
+	char	   *gid = NULL;
+	char	   *owner = NULL;
+	char	   *command;
+
+	if (max_prepared_xacts == 0 || !TransactionIdIsInProgress(xid))
+		return;
+	args[0] = TransactionIdGetDatum(SubTransGetTopmostTransaction(xid));
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT p.gid, pg_catalog.pg_get_userbyid(p.ownerid)"
+							  " FROM pg_catalog.pg_prepared_xact() p"
+							  " WHERE p.transaction OPERATOR(pg_catalog.=) $1",
+							  1, argtypes, args, NULL, false,
+							  1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for a prepared transaction");
+	if (SPI_processed > 0)
+	{
+		/* SPI gives its memory back with the error */
+		gid = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		owner = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+		command = quote_literal_cstr(gid);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("queue \"%s\" is in use by prepared transaction \"%s\"",
+						get_rel_name(relid), gid),
+				 errdetail("Role \"%s\" has prepared it, and nobody has ended it.",
+						   owner),
+				 errhint("Run COMMIT PREPARED %s or ROLLBACK PREPARED %s, as its transaction manager decided, and try again; see view queue.in_doubt.",
+						 command, command)));
+	}
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
+
+/*
+ * Only what is a queue and the user's: the server has its own words for the
+ * rest.
+ */
+void
+queue_in_doubt_refuse_drop(Node *stmt)
+{
+	DropStmt   *drop = (DropStmt *) stmt;
+	ListCell   *lc;
+
+	if (max_prepared_xacts == 0 || !IsA(stmt, DropStmt) ||
+		drop->removeType != OBJECT_TABLE)
+		return;
+	foreach(lc, drop->objects)
+	{
+		RangeVar   *name = makeRangeVarFromNameList((List *) lfirst(lc));
+		Oid			relid = RangeVarGetRelid(name, NoLock, true);
+
+		if (OidIsValid(relid) &&
+			object_ownercheck(RelationRelationId, relid, GetUserId()) &&
+			queue_settings_exist(relid, NULL))
+			queue_in_doubt_refuse(relid, AccessExclusiveLock);
+	}
+}
+
+TimestampTz
+queue_in_doubt_warn(void)
+{
+	TimestampTz next = TIMESTAMP_INFINITY;
+	TimestampTz now = GetCurrentTimestamp();
+	int			nkept = 0;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute("SELECT transaction, gid, owner, prepared_at, queues::text"
+					" FROM queue.in_doubt"
+					" WHERE database = pg_catalog.current_database()",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for prepared transactions");
+
+	/* those that have ended are forgotten */
+	for (int i = 0; i < nwarned; i++)
+		if (TransactionIdIsInProgress(warned[i]))
+			warned[nkept++] = warned[i];
+	nwarned = nkept;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		TransactionId xid =
+			DatumGetTransactionId(SPI_getbinval(tuple, desc, 1, &isnull));
+		TimestampTz prepared_at =
+			DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
+		TimestampTz due = prepared_at +
+			(int64) queue_in_doubt_warning * USECS_PER_SEC;
+		char	   *gid = SPI_getvalue(tuple, desc, 2);
+		char	   *queues = SPI_getvalue(tuple, desc, 5);
+		char	   *command = quote_literal_cstr(gid);
+
+		if (is_warned(xid))
+			continue;
+		if (due > now)
+		{
+			next = Min(next, due);
+			continue;
+		}
+		warn_of(xid);
+		ereport(WARNING,
+				(errmsg("prepared transaction \"%s\" of role \"%s\" is in doubt since %s",
+						gid, SPI_getvalue(tuple, desc, 3),
+						timestamptz_to_str(prepared_at)),
+				 queues ? errdetail("It has used queues: %s", queues) : 0,
+				 errhint("If its transaction manager does not end it, run COMMIT PREPARED %s or ROLLBACK PREPARED %s in this database.",
+						 command, command)));
+	}
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+	return Max(next, now + WARN_INTERVAL);
+}
+
+static bool
+is_warned(TransactionId xid)
+{
+	for (int i = 0; i < nwarned; i++)
+		if (warned[i] == xid)
+			return true;
+	return false;
+}
+
+/* There are no more than the server allows prepared transactions. */
+static void
+warn_of(TransactionId xid)
+{
+	if (warned == NULL)
+		warned = MemoryContextAlloc(TopMemoryContext,
+									max_prepared_xacts * sizeof(*warned));
+	if (nwarned < max_prepared_xacts)
+		warned[nwarned++] = xid;
+}

@@ -1,0 +1,87 @@
+--
+-- Prepared transactions that are in doubt: the view that shows them, and what
+-- is refused, or passes by, instead of waiting for them.
+--
+SELECT queue.create_queue('doubt_in', lease => '1 hour');
+SELECT queue.create_queue('doubt_out');
+SELECT count(queue.enqueue('doubt_in', to_jsonb(n))) FROM generate_series(1, 6) n;
+SELECT count(*) FROM queue.in_doubt;
+
+-- one that sends, takes, acks and receives; the gid wants quoting
+SELECT receipt FROM queue.receive('doubt_in') \gset
+BEGIN;
+SELECT count(*) FROM queue.dequeue('doubt_in', 2);
+SELECT queue.ack(:'receipt');
+SELECT count(*) FROM queue.receive('doubt_in');
+SELECT cardinality(queue.enqueue_batch('doubt_out', ARRAY['1', '2', '3']::jsonb[]));
+PREPARE TRANSACTION 'regress''s doubt';
+-- one that has nothing to do with queues
+BEGIN;
+CREATE TABLE doubt_other ();
+PREPARE TRANSACTION 'regress_other';
+
+SELECT gid, owner = current_user AS is_mine, database = current_database() AS is_here,
+       age > interval '0' AS has_age, horizon_age > 0 AS holds_horizon, jsonb_pretty(queues) AS queues
+FROM queue.in_doubt;
+SELECT transaction_manager, format_id, commit_command, rollback_command FROM queue.in_doubt;
+
+-- purge passes by what it holds: the two taken, and the one acked
+SELECT queue.purge('doubt_in');
+SELECT queue.purge('doubt_out');
+
+-- what cannot go on without it fails; the detail names who prepared it
+\set VERBOSITY terse
+SELECT queue.drop_queue('doubt_in');
+\echo :SQLSTATE
+DROP TABLE doubt_other, doubt_out;
+\echo :SQLSTATE
+DROP TABLE IF EXISTS no_such_table, public.doubt_out;
+\echo :SQLSTATE
+-- settings can be changed under it
+SELECT queue.alter_queue('doubt_out', max_attempts => 3);
+
+-- who may not read a queue is not told numbers, and who does not own it nothing
+-- more than the server says
+CREATE ROLE regress_doubt_viewer;
+SET ROLE regress_doubt_viewer;
+SELECT gid, queues FROM queue.in_doubt;
+DROP TABLE doubt_out;
+RESET ROLE;
+GRANT SELECT ON doubt_out TO regress_doubt_viewer;
+SET ROLE regress_doubt_viewer;
+SELECT gid, queues FROM queue.in_doubt;
+RESET ROLE;
+
+-- the command does it
+SELECT rollback_command FROM queue.in_doubt \gexec
+ROLLBACK PREPARED 'regress_other';
+SELECT count(*) FROM queue.in_doubt;
+
+-- a change of the settings that is in doubt
+BEGIN;
+SELECT queue.pause('doubt_out');
+PREPARE TRANSACTION 'regress_pause';
+SELECT queue.resume('doubt_out');
+\echo :SQLSTATE
+SELECT queue.alter_queue('doubt_out', max_attempts => 4);
+\echo :SQLSTATE
+ROLLBACK PREPARED 'regress_pause';
+SELECT queue.alter_queue('doubt_out', max_attempts => 4);
+
+-- identifiers of X/Open, as PgJDBC writes them, and what only looks like one
+BEGIN;
+SELECT count(queue.enqueue('doubt_out', '1'));
+PREPARE TRANSACTION '1096044365_dG0xNzI=_YnJhbmNoMQ==';
+BEGIN;
+SELECT count(queue.enqueue('doubt_out', '1'));
+PREPARE TRANSACTION '-7_AAECA/+A_';
+BEGIN;
+SELECT count(queue.enqueue('doubt_out', '1'));
+PREPARE TRANSACTION '131077_abc_defg';
+SELECT gid, transaction_manager, format_id, gtrid, bqual FROM queue.in_doubt ORDER BY gid COLLATE "C";
+SELECT convert_from(gtrid, 'UTF8') AS gtrid FROM queue.in_doubt WHERE transaction_manager = 'Atomikos';
+SELECT rollback_command FROM queue.in_doubt ORDER BY gid COLLATE "C" \gexec
+
+SELECT queue.drop_queue('doubt_in');
+SELECT queue.drop_queue('doubt_out');
+DROP ROLE regress_doubt_viewer;

@@ -1,0 +1,145 @@
+# Prepared transactions that nobody ends: the log warns of each once, the view
+# shows them, numbers of messages until a restart and queues after it too; and
+# what would wait for them is refused, after a restart as before.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+
+# Whatever waits for a prepared transaction fails instead.
+use_node($node, "SET statement_timeout = '60s';");
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+max_prepared_transactions = 10
+queue.in_doubt_warning = -1
+});
+$node->start;
+sql(q{CREATE EXTENSION queue});
+sql(q{SELECT queue.create_queue('parcels')});
+sql(q{SELECT queue.enqueue('parcels', to_jsonb(n)) FROM generate_series(1, 3) n}
+);
+
+sub prepare
+{
+	my ($gid, $call) = @_;
+	sql(qq{BEGIN; SELECT $call; PREPARE TRANSACTION '$gid'});
+	return;
+}
+
+# Number of warnings in the log.
+sub warnings_of
+{
+	my ($gid) = @_;
+	my @found = slurp_file($node->logfile) =~
+	  /WARNING:  prepared transaction "\Q$gid\E" of role/g;
+	return scalar @found;
+}
+
+sub wait_for_warning
+{
+	my ($gid, $offset) = @_;
+	$node->wait_for_log(qr/WARNING:  prepared transaction "\Q$gid\E" of role/,
+		$offset);
+	return;
+}
+
+sub shown
+{
+	return sql(
+		q{SELECT gid, q->>'queue', q->>'enqueued', q->>'taken', q->>'acked'
+		FROM queue.in_doubt, jsonb_array_elements(queues) q ORDER BY gid});
+}
+
+prepare('first', q{count(*) FROM queue.dequeue('parcels', 2)});
+prepare('second', q{queue.enqueue('parcels', '"it"')});
+sql(q{BEGIN; CREATE TABLE other (); PREPARE TRANSACTION 'other'});
+is(shown(), "first|parcels|0|2|0\nsecond|parcels|1|0|0",
+	'the view shows what each has done');
+
+#
+# Warnings
+#
+sql(q{ALTER SYSTEM SET queue.in_doubt_warning = 0});
+$node->reload;
+wait_for_warning('first');
+wait_for_warning('second');
+
+# A later one is warned of, in a round that has seen the others again.
+prepare('third', q{queue.enqueue('parcels', '"it"')});
+wait_for_warning('third');
+is(warnings_of('first'),  1, 'the first is warned of once');
+is(warnings_of('second'), 1, 'so is the second');
+is(warnings_of('other'),  0, 'not what has used no queue');
+sql(q{ROLLBACK PREPARED 'third'});
+
+# A database or a role of that name is another matter: the name is quoted.
+prepare(q{it''s}, q{queue.enqueue('parcels', '"it"')});
+wait_for_warning("it's");
+like(
+	slurp_file($node->logfile),
+	qr/HINT:  .*COMMIT PREPARED 'it''s' or ROLLBACK PREPARED 'it''s'/,
+	'the hint quotes the name');
+sql(q{ROLLBACK PREPARED 'it''s'});
+
+#
+# Nothing of it waits, before a restart and after it
+#
+sub check_refused
+{
+	my ($fate) = @_;
+	foreach my $statement (q{SELECT queue.drop_queue('parcels')},
+		'DROP TABLE parcels')
+	{
+		is(state_of($statement), '55006', "$fate: refused: $statement");
+	}
+	my ($status, $out, $err) =
+	  $node->psql('postgres', 'DROP TABLE parcels');
+	like($err, qr/prepared transaction "(first|second)"/,
+		"$fate: the error names it");
+	return;
+}
+
+check_refused('same life');
+my $offset = -s $node->logfile;
+$node->restart;
+check_refused('after a restart');
+is(shown(), "first|parcels|||\nsecond|parcels|||",
+	'after a restart queues are shown, numbers are not');
+wait_for_warning('first', $offset);
+
+my ($status, $out, $err) =
+  $node->psql('postgres', q{SELECT queue.purge('parcels')});
+is($out, '1', 'after a restart purge deletes the rest');
+like($err, qr/purge skipped 2 messages/, 'and says how many it skipped');
+
+# An in-doubt change of the settings
+sql(q{COMMIT PREPARED 'first'; ROLLBACK PREPARED 'second'});
+prepare('paused', q{queue.pause('parcels')});
+$node->restart;
+is(state_of(q{SELECT queue.resume('parcels')}),
+	'55006', 'settings in doubt are not waited for');
+sql(q{ROLLBACK PREPARED 'paused'});
+sql(q{SELECT queue.resume('parcels')});
+is(sql(q{SELECT dequeue_paused FROM queue.queues
+		WHERE name = 'parcels'::regclass}),
+	'f', 'and can be changed afterwards');
+
+is(sql(q{SELECT count(*) FROM queue.in_doubt}), '0', 'none is left');
+sql(q{SELECT queue.drop_queue('parcels')});
+sql(q{ROLLBACK PREPARED 'other'});
+
+$node->stop;
+
+done_testing();
