@@ -523,7 +523,8 @@ COMMENT ON FUNCTION queue.prepared() IS
 'internal: what view queue.in_doubt shows of shared memory';
 
 -- Locks tell which queues a transaction has used, after a restart too.  Those
--- of a prepared one have no process; its own id leads to the others.
+-- of a prepared one have no process; its own id leads to the others.  A row of
+-- queue.prepared() without a queue counts if not all was noted that was sent.
 CREATE VIEW queue.in_doubt AS
     WITH locks AS MATERIALIZED (
         SELECT l.locktype, l.database, l.relation, l.transactionid,
@@ -572,7 +573,7 @@ CREATE VIEW queue.in_doubt AS
      CROSS JOIN LATERAL (
         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                    'queue', u.queue,
-                   'enqueued', k.enqueued,
+                   'enqueued', CASE a.enqueued WHEN 0 THEN k.enqueued END,
                    'taken', k.taken,
                    'acked', k.acked,
                    'received', k.received)
@@ -581,6 +582,9 @@ CREATE VIEW queue.in_doubt AS
           LEFT JOIN known k
             ON k.transaction OPERATOR(pg_catalog.=) u.transaction
            AND k.queue OPERATOR(pg_catalog.=) u.queue
+          LEFT JOIN known a
+            ON a.transaction OPERATOR(pg_catalog.=) u.transaction
+           AND a.queue IS NULL
          WHERE u.transaction OPERATOR(pg_catalog.=) p.transaction) s
      CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(p.gid,
                '^(-?[0-9]{1,10})'

@@ -985,7 +985,8 @@ queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 			slot->is_used = false;
 		if (!slot->is_used)
 			continue;
-		visitor(slot->xid, slot->dbid, InvalidOid, PREPARED_SENT, 0, arg);
+		visitor(slot->xid, slot->dbid, InvalidOid, PREPARED_SENT,
+				slot->is_all ? 1 : 0, arg);
 		for (j = 0; j < slot->nnotes && !slot->is_all; j++)
 			visitor(slot->xid, slot->dbid, slot->notes[j].relid,
 					PREPARED_SENT, slot->notes[j].nmessages, arg);

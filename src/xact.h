@@ -98,9 +98,9 @@ extern bool queue_xact_resolve_prepared(int *remaining);
 
 /*
  * Tell what prepared transactions of all databases have done, as far as the
- * registry knows: once for each of them without a queue, and again for each
- * queue and kind, any number of times.  Of messages sent, those that a savepoint
- * rolled back are among the number.
+ * registry knows: once for each of them without a queue, with a number above
+ * zero if it does not know what was sent, and again for each queue and kind, any
+ * number of times.  Messages sent that a savepoint rolled back are counted.
  */
 typedef void (*PreparedVisitor) (TransactionId xid, Oid dbid, Oid relid,
 								 PreparedHold kind, int64 n, void *arg);

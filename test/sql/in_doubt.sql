@@ -68,6 +68,15 @@ SELECT queue.alter_queue('doubt_out', max_attempts => 4);
 ROLLBACK PREPARED 'regress_pause';
 SELECT queue.alter_queue('doubt_out', max_attempts => 4);
 
+-- the registry does not note all that it has sent, and says so
+BEGIN;
+SELECT count(queue.enqueue('doubt_out', '1'));
+SELECT queue.pause('doubt_out', enqueue => false);
+SELECT count(*) FROM queue.dequeue('doubt_in');
+PREPARE TRANSACTION 'regress_all';
+SELECT gid, queues FROM queue.in_doubt;
+ROLLBACK PREPARED 'regress_all';
+
 -- identifiers of X/Open, as PgJDBC writes them, and what only looks like one
 BEGIN;
 SELECT count(queue.enqueue('doubt_out', '1'));
