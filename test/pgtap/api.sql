@@ -41,7 +41,7 @@ INSERT INTO declared VALUES
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
     ('before_insert'), ('before_update'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
-    ('invalidate_definition'), ('vacuums');
+    ('invalidate_definition'), ('prepared'), ('vacuums');
 
 CREATE TEMP VIEW defined AS
 SELECT p.oid, proname AS name, prokind AS kind,
@@ -56,7 +56,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(54 + (SELECT count(*) FROM declared)::int);
+SELECT plan(56 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -166,13 +166,15 @@ SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attem
     'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem']);
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed']);
+SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'transaction', 'prepared_at', 'age', 'queues',
+    'horizon_age', 'transaction_manager', 'format_id', 'gtrid', 'bqual', 'commit_command', 'rollback_command']);
 SELECT columns_are('queue', 'storage', ARRAY['queue', 'table_size', 'index_size', 'toast_size', 'live_rows', 'dead_rows', 'vacuums',
     'vacuumed_at', 'held_back', 'horizon_kind', 'horizon_pid', 'horizon_name', 'horizon_since', 'horizon_xmin', 'horizon_age']);
 SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter',
     'own_dead_letter', 'enqueue_paused', 'dequeue_paused']);
 CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
-SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'cover', 'storage']) t;
+SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'cover', 'in_doubt', 'storage']) t;
 SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
 SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid],
           'pg_dump dumps the settings, and not the leases');
