@@ -611,7 +611,8 @@ COMMENT ON FUNCTION queue.vacuums() IS
 'internal: what view queue.storage shows of the vacuum worker';
 
 -- Whatever keeps dead rows of this database from being removed.  A session
--- that only runs this very statement does not count.
+-- that only runs this very statement does not count, nor does one that the
+-- server leaves out itself: VACUUM, and indexes built concurrently.
 CREATE FUNCTION queue.horizon(
     OUT kind text, OUT pid int, OUT name text, OUT since timestamptz,
     OUT xmin xid, OUT age int)
@@ -631,8 +632,16 @@ BEGIN ATOMIC
                                 pg_catalog.current_database())
                     OR a.datid IS NULL)
                AND a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
-               AND a.backend_type NOT IN ('autovacuum worker',
-                                          'queue vacuum worker')
+               AND COALESCE(a.backend_type, '') NOT IN
+                   ('autovacuum worker', 'queue vacuum worker')
+               AND NOT EXISTS (SELECT
+                                 FROM pg_catalog.pg_stat_progress_vacuum v
+                                WHERE v.pid OPERATOR(pg_catalog.=) a.pid)
+               AND NOT EXISTS (SELECT
+                                 FROM pg_catalog.pg_stat_progress_create_index i
+                                WHERE i.pid OPERATOR(pg_catalog.=) a.pid
+                                  AND i.command OPERATOR(pg_catalog.~~)
+                                      '%CONCURRENTLY')
             UNION ALL
             SELECT 'prepared transaction', NULL, p.gid, p.prepared,
                    p.transaction

@@ -54,6 +54,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/catalog.h"
 #include "catalog/pg_class.h"
 #include "commands/dbcommands.h"
 #include "commands/progress.h"
@@ -100,6 +101,10 @@
 #define LOOK_AGAIN			(1 * USECS_PER_SEC)
 #define MARK_PASSES			(USECS_PER_SEC / 10)
 
+/* with so many times the dead rows that make a queue worth a vacuum, there is
+ * no time for delays */
+#define BEHIND				3
+
 /* the vacuum after the last one */
 #define FOLLOW_UP_DELAY		(10 * USECS_PER_SEC)
 
@@ -124,7 +129,8 @@ static int	looked_at = -1;
 static BackgroundWorkerHandle *vacuum_handle = NULL;
 static bool has_warned_processes = false;
 
-/* the horizon of the queues looked at so far: no table has a later one */
+/* the horizon of the queues looked at so far: no table has a later one, but
+ * one that logical decoding uses as a catalog has an earlier one */
 static TransactionId pass_horizon;
 
 /* the vacuum worker's, for its signal handler */
@@ -134,15 +140,15 @@ static TimeoutId truncate_timer;
 PG_FUNCTION_INFO_V1(queue_vacuums);
 
 static TimestampTz look_at_state(QueueState *state, TimestampTz now);
-static bool has_dead_rows(Oid relid);
-static bool has_dead_in(Oid relid);
+static bool has_dead_rows(Oid relid, int factor);
+static bool has_dead_in(Oid relid, int factor);
 static bool is_removable(Oid relid, FullTransactionId mark);
 static void see_to_process(void);
 static void vacuum_terminate(SIGNAL_ARGS);
 static void truncate_tick(void);
 static void vacuum_error_context(void *arg);
 static void show_as_autovacuum(void);
-static void apply_settings(void);
+static double set_cost_delay(Oid relid);
 static QueueState *next_wanted(void);
 static void vacuum_queue(QueueState *state, MemoryContext context);
 static bool may_truncate(VacuumState *vacuum, Oid relid);
@@ -242,13 +248,13 @@ look_at_state(QueueState *state, TimestampTz now)
 			 vacuum->looked_at + LOOK_INTERVAL > now)
 		return TIMESTAMP_INFINITY;
 	vacuum->looked_at = now;
-	if (vacuum->retry_at > now)
+	if (vacuum->retry_at > now && vacuum->retry_at <= now + RETRY_DELAY)
 		return now + LOOK_AGAIN;
 
 	if (FullTransactionIdIsValid(vacuum->mark) || vacuum->look_until > now)
 		next = now + LOOK_AGAIN;
 	if ((!FullTransactionIdIsValid(vacuum->mark) || vacuum->follow_up_at > 0) &&
-		has_dead_rows(relid))
+		has_dead_rows(relid, 1))
 	{
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		vacuum->mark = ReadNextFullTransactionId();
@@ -260,38 +266,40 @@ look_at_state(QueueState *state, TimestampTz now)
 		vacuum->follow_up_at <= now && is_removable(relid, vacuum->mark))
 	{
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
-		vacuum->is_wanted = state->relid == relid;
+		vacuum->is_wanted = state->dbid == MyDatabaseId &&
+			state->relid == relid;
 		LWLockRelease(state->lock);
 		next = now + LOOK_AGAIN;
 	}
 	return next;
 }
 
-/* Are there enough of them, in the table or in its TOAST table? */
+/* Are there so many times enough of them, in the table or in its TOAST table? */
 static bool
-has_dead_rows(Oid relid)
+has_dead_rows(Oid relid, int factor)
 {
 	HeapTuple	tuple;
 	Oid			toast_relid;
 
-	if (has_dead_in(relid))
+	if (has_dead_in(relid, factor))
 		return true;
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	toast_relid = ((Form_pg_class) GETSTRUCT(tuple))->reltoastrelid;
 	ReleaseSysCache(tuple);
-	return OidIsValid(toast_relid) && has_dead_in(toast_relid);
+	return OidIsValid(toast_relid) && has_dead_in(toast_relid, factor);
 }
 
 static bool
-has_dead_in(Oid relid)
+has_dead_in(Oid relid, int factor)
 {
 	PgStat_StatTabEntry *entry = pgstat_fetch_stat_tabentry(relid);
 
 	return entry != NULL && entry->dead_tuples > 0 &&
-		entry->dead_tuples >= queue_vacuum_threshold +
-		queue_vacuum_scale_factor * entry->live_tuples;
+		entry->dead_tuples >= factor *
+		(queue_vacuum_threshold +
+		 queue_vacuum_scale_factor * entry->live_tuples);
 }
 
 /*
@@ -325,8 +333,9 @@ is_removable(Oid relid, FullTransactionId mark)
 			/* looking at catalogs has taken a snapshot, which would count */
 			InvalidateCatalogSnapshot();
 			horizon = GetOldestNonRemovableTransactionId(rel);
-			if (!TransactionIdIsValid(pass_horizon) ||
-				TransactionIdPrecedes(pass_horizon, horizon))
+			if (!RelationIsAccessibleInLogicalDecoding(rel) &&
+				(!TransactionIdIsValid(pass_horizon) ||
+				 TransactionIdPrecedes(pass_horizon, horizon)))
 				pass_horizon = horizon;
 		}
 	}
@@ -418,7 +427,6 @@ queue_vacuum_main(Datum arg)
 	queue_worker_pin_settings();
 	queue_worker_report_name(MyBgworkerEntry->bgw_name);
 	show_as_autovacuum();
-	apply_settings();
 	wait_event = WaitEventExtensionNew("QueueVacuumMain");
 
 	truncate_timer = RegisterTimeout(USER_TIMEOUT, truncate_tick);
@@ -437,7 +445,6 @@ queue_vacuum_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			apply_settings();
 		}
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
@@ -503,14 +510,20 @@ show_as_autovacuum(void)
 	LWLockRelease(ProcArrayLock);
 }
 
-/* vacuum() goes by the server's setting, as in any session. */
-static void
-apply_settings(void)
+/*
+ * vacuum() goes by the server's setting, as in any session.  Who is gentle with
+ * a queue that fills faster than that lets its table grow.  Returns the delay.
+ */
+static double
+set_cost_delay(Oid relid)
 {
+	double		delay =
+		has_dead_rows(relid, BEHIND) ? 0 : queue_vacuum_cost_delay;
 	char		value[32];
 
-	snprintf(value, sizeof(value), "%g", queue_vacuum_cost_delay);
+	snprintf(value, sizeof(value), "%g", delay);
 	SetConfigOption("vacuum_cost_delay", value, PGC_USERSET, PGC_S_OVERRIDE);
+	return delay;
 }
 
 /* A queue that is wanted, each in its turn */
@@ -539,25 +552,25 @@ static void
 vacuum_queue(QueueState *state, MemoryContext context)
 {
 	Oid			relid = state->relid;
-	volatile bool done = false;
+	volatile int64 count = 0;
 	volatile bool truncates = false;
 	volatile int64 retry_delay = LOCKED_RETRY_DELAY;
+	bool		done;
 
 	PG_TRY();
 	{
-		int64		count;
-
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		count = vacuum_count(relid);
 		truncates = may_truncate(&state->vacuum, relid);
-		if (truncates)
+
+		/* ticks would cut longer delays short, too */
+		if (set_cost_delay(relid) <= TRUNCATE_NAP && truncates)
 			enable_timeout_every(truncate_timer,
 								 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 															 TRUNCATE_NAP),
 								 TRUNCATE_NAP);
 		run_vacuum(relid, truncates, context);
-		done = vacuum_count(relid) != count;
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
@@ -565,7 +578,8 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		HOLD_INTERRUPTS();
 
 		/* asked to leave, or in the way of somebody: that is no error */
-		if (geterrcode() != ERRCODE_QUERY_CANCELED)
+		if (geterrcode() != ERRCODE_QUERY_CANCELED &&
+			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
 		{
 			EmitErrorReport();
 			retry_delay = RETRY_DELAY;
@@ -578,6 +592,11 @@ vacuum_queue(QueueState *state, MemoryContext context)
 	}
 	PG_END_TRY();
 	disable_timeout(truncate_timer, false);
+
+	/* the table may have been skipped; or only what follows has failed */
+	StartTransactionCommand();
+	done = vacuum_count(relid) != count;
+	CommitTransactionCommand();
 	end_vacuum(state, relid, done, truncates, retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -758,6 +777,8 @@ queue_vacuums(PG_FUNCTION_ARGS)
 		nulls[2] = vacuum.vacuumed_at == 0;
 		values[3] = BoolGetDatum(FullTransactionIdIsValid(vacuum.mark) &&
 								 vacuum.follow_up_at == 0 &&
+								 vacuum.retry_at <= GetCurrentTimestamp() &&
+								 queue_vacuum_threshold >= 0 &&
 								 !vacuum.is_wanted);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}

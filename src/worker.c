@@ -267,6 +267,7 @@ queue_worker_pin_settings(void)
 		{"statement_timeout", "0"},
 		{"transaction_timeout", "0"},	/* from 17 on */
 		{"lock_timeout", "100ms"},
+		{"track_counts", "on"},
 		{"jit", "off"}
 	};
 

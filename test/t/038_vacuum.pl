@@ -105,6 +105,9 @@ sub set_pace
 	my ($delay, $limit) = @_;
 	sql("ALTER SYSTEM SET queue.vacuum_cost_delay = '$delay'");
 	sql("ALTER SYSTEM SET vacuum_cost_limit = $limit");
+
+	# with more than three times as many dead rows there is no delay
+	sql('ALTER SYSTEM SET queue.vacuum_threshold = 10000');
 	return $node->reload;
 }
 
@@ -224,6 +227,19 @@ $session->query_safe('COMMIT');
 $session->quit;
 wait_for_vacuum('locked', 'nor is it forgotten');
 
+# What a vacuum does at its end to the whole database may be locked as well.
+$session = $node->background_psql('postgres');
+$session->query_safe('BEGIN; LOCK TABLE pg_database IN SHARE MODE');
+my $before = vacuums('free');
+use_queue('free', 200);
+wait_for_vacuum('free', 'the database is locked, and it is vacuumed', $before);
+wait_until(
+	qq{SELECT vacuums > 0 AND vacuums = $before + 1 AND NOT held_back
+		FROM queue.storage WHERE queue = 'free'::regclass},
+	'which counts');
+$session->query_safe('COMMIT');
+$session->quit;
+
 #
 # A vacuum that takes long
 #
@@ -282,6 +298,7 @@ max_logical_replication_workers = 0
 max_worker_processes = 2
 });
 sql('DROP DATABASE shop');
+sql('ALTER SYSTEM RESET queue.vacuum_threshold');
 $node->restart;
 my $offset = -s $node->logfile;
 use_queue('q', 200);
