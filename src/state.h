@@ -46,7 +46,10 @@ typedef struct VacuumState
 	TimestampTz follow_up_at;	/* the mark is for the vacuum after the last
 								 * one, which is not before this; 0: it is not */
 	TimestampTz retry_at;		/* the last one has failed */
-	bool		is_wanted;		/* the mark has passed the horizon */
+	bool		is_wanted;		/* the vacuum worker is to see to it: the mark
+								 * has passed the horizon, or it watches */
+	TimestampTz watch_at;		/* when it looks again */
+	TimestampTz watch_until;	/* 0: it does not watch */
 	TimestampTz truncated_at;	/* last attempt to return space to the system */
 	int64		nvacuums;
 	TimestampTz vacuumed_at;	/* 0: never */

@@ -22,6 +22,10 @@
  * is older than that, all of it can be removed, and a vacuum is not in vain.
  * Until then nothing is done, however many more die.
  *
+ * A queue that fills faster than the worker looks is watched by the vacuum
+ * worker itself for as long as that lasts, so that one vacuum follows the other
+ * as soon as there are that many dead rows again.
+ *
  * A vacuum leaves something undone: the pages that it takes out of an index
  * can be used again only when nobody can come across them any more, and what
  * has died meanwhile stays.  If there was no other vacuum after some seconds,
@@ -102,8 +106,11 @@
 #define MARK_PASSES			(USECS_PER_SEC / 10)
 
 /* with so many times the dead rows that make a queue worth a vacuum, there is
- * no time for delays */
+ * no time for delays; and such a queue is watched afterwards, this often and
+ * for as long as it takes all sessions to report what has died */
 #define BEHIND				3
+#define WATCH_NAP			(20 * INT64CONST(1000))
+#define WATCH_TIME			(1 * USECS_PER_SEC)
 
 /* the vacuum after the last one */
 #define FOLLOW_UP_DELAY		(10 * USECS_PER_SEC)
@@ -148,15 +155,17 @@ static void vacuum_terminate(SIGNAL_ARGS);
 static void truncate_tick(void);
 static void vacuum_error_context(void *arg);
 static void show_as_autovacuum(void);
-static double set_cost_delay(Oid relid);
-static QueueState *next_wanted(void);
-static void vacuum_queue(QueueState *state, MemoryContext context);
+static bool set_cost_delay(Oid relid);
+static QueueState *next_wanted(TimestampTz *next);
+static bool vacuum_queue(QueueState *state, MemoryContext context);
+static bool is_behind_again(QueueState *state, Oid relid);
 static bool may_truncate(VacuumState *vacuum, Oid relid);
 static bool is_large(Oid relid);
 static void run_vacuum(Oid relid, bool truncates, MemoryContext context);
 static int64 vacuum_count(Oid relid);
+static void end_watch(QueueState *state, Oid relid);
 static void end_vacuum(QueueState *state, Oid relid, bool done,
-					   bool truncates, int64 retry_delay);
+					   bool is_behind, bool truncates, int64 retry_delay);
 
 void
 queue_vacuum_init_state(QueueState *state)
@@ -440,6 +449,7 @@ queue_vacuum_main(Datum arg)
 	while (!ShutdownRequestPending)
 	{
 		QueueState *state;
+		TimestampTz next;
 
 		if (ConfigReloadPending)
 		{
@@ -448,17 +458,17 @@ queue_vacuum_main(Datum arg)
 		}
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
-		state = next_wanted();
+		state = next_wanted(&next);
 		if (state != NULL)
 		{
-			vacuum_queue(state, context);
-			leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												   VACUUM_STAY);
+			if (vacuum_queue(state, context))
+				leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   VACUUM_STAY);
 		}
 		else if (GetCurrentTimestamp() >= leave_at)
 			break;
 		else
-			queue_worker_nap(leave_at, wait_event);
+			queue_worker_nap(Min(leave_at, next), wait_event);
 	}
 	proc_exit(0);
 }
@@ -512,47 +522,58 @@ show_as_autovacuum(void)
 
 /*
  * vacuum() goes by the server's setting, as in any session.  Who is gentle with
- * a queue that fills faster than that lets its table grow.  Returns the delay.
+ * a queue that fills faster than that lets its table grow.  Is it such a one?
  */
-static double
+static bool
 set_cost_delay(Oid relid)
 {
-	double		delay =
-		has_dead_rows(relid, BEHIND) ? 0 : queue_vacuum_cost_delay;
+	bool		is_behind = has_dead_rows(relid, BEHIND);
+	double		delay = is_behind ? 0 : queue_vacuum_cost_delay;
 	char		value[32];
 
 	snprintf(value, sizeof(value), "%g", delay);
 	SetConfigOption("vacuum_cost_delay", value, PGC_USERSET, PGC_S_OVERRIDE);
-	return delay;
+	return is_behind;
 }
 
-/* A queue that is wanted, each in its turn */
+/* A queue that is wanted, each in its turn; or when is the next to be watched? */
 static QueueState *
-next_wanted(void)
+next_wanted(TimestampTz *next)
 {
 	static int	place = 0;
+	TimestampTz now = GetCurrentTimestamp();
 	int			n = queue_state_count();
 	int			i;
 
+	*next = TIMESTAMP_INFINITY;
 	for (i = 0; i < n; i++)
 	{
 		QueueState *state;
 
 		place = place + 1 < n ? place + 1 : 0;
 		state = queue_state_at(place);
-		if (state != NULL && state->dbid == MyDatabaseId &&
-			state->vacuum.is_wanted)
+		if (state == NULL || state->dbid != MyDatabaseId ||
+			!state->vacuum.is_wanted)
+			continue;
+		if (state->vacuum.watch_until == 0 || state->vacuum.watch_at <= now ||
+			state->vacuum.watch_at > now + WATCH_NAP)
 			return state;
+		*next = Min(*next, state->vacuum.watch_at);
 	}
 	return NULL;
 }
 
-/* Vacuum this one.  An error is reported and does not come out. */
-static void
+/*
+ * Vacuum this one, unless it is one to be watched that is not worth it yet.
+ * An error is reported and does not come out.
+ */
+static bool
 vacuum_queue(QueueState *state, MemoryContext context)
 {
 	Oid			relid = state->relid;
 	volatile int64 count = 0;
+	volatile bool is_due = true;
+	volatile bool is_behind = false;
 	volatile bool truncates = false;
 	volatile int64 retry_delay = LOCKED_RETRY_DELAY;
 	bool		done;
@@ -562,15 +583,22 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		count = vacuum_count(relid);
-		truncates = may_truncate(&state->vacuum, relid);
+		is_due = state->vacuum.watch_until == 0 ||
+			is_behind_again(state, relid);
+		if (is_due)
+		{
+			is_behind = set_cost_delay(relid);
+			truncates = may_truncate(&state->vacuum, relid);
 
-		/* ticks would cut longer delays short, too */
-		if (set_cost_delay(relid) <= TRUNCATE_NAP && truncates)
-			enable_timeout_every(truncate_timer,
-								 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-															 TRUNCATE_NAP),
-								 TRUNCATE_NAP);
-		run_vacuum(relid, truncates, context);
+			/* ticks would cut longer delays short, too */
+			if (truncates &&
+				(is_behind || queue_vacuum_cost_delay <= TRUNCATE_NAP))
+				enable_timeout_every(truncate_timer,
+									 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+																 TRUNCATE_NAP),
+									 TRUNCATE_NAP);
+			run_vacuum(relid, truncates, context);
+		}
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
@@ -584,6 +612,7 @@ vacuum_queue(QueueState *state, MemoryContext context)
 			EmitErrorReport();
 			retry_delay = RETRY_DELAY;
 		}
+		is_due = true;
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		MemoryContextSwitchTo(context);
@@ -591,15 +620,39 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
+	if (!is_due)
+	{
+		end_watch(state, relid);
+		return false;
+	}
 	disable_timeout(truncate_timer, false);
 
 	/* the table may have been skipped; or only what follows has failed */
 	StartTransactionCommand();
 	done = vacuum_count(relid) != count;
 	CommitTransactionCommand();
-	end_vacuum(state, relid, done, truncates, retry_delay);
+	end_vacuum(state, relid, done, is_behind, truncates, retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+	return true;
+}
+
+/* This queue is watched.  Is it worth a vacuum already?  In a transaction. */
+static bool
+is_behind_again(QueueState *state, Oid relid)
+{
+	VacuumState *vacuum = &state->vacuum;
+
+	if (!FullTransactionIdIsValid(vacuum->mark))
+	{
+		if (!has_dead_rows(relid, BEHIND))
+			return false;
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		vacuum->mark = ReadNextFullTransactionId();
+		LWLockRelease(state->lock);
+	}
+	pass_horizon = InvalidTransactionId;
+	return is_removable(relid, vacuum->mark);
 }
 
 /* The last vacuum for a while; or a large table, now and then */
@@ -699,12 +752,41 @@ vacuum_count(Oid relid)
 }
 
 /*
- * Note what has become of it.  If it was not done, the mark stays.  If it was,
- * one more follows, unless this was that.
+ * It is not worth it.  Look again in a moment; in the end leave it to the
+ * worker, which sees to the vacuum after the last one.
  */
 static void
-end_vacuum(QueueState *state, Oid relid, bool done, bool truncates,
-		   int64 retry_delay)
+end_watch(QueueState *state, Oid relid)
+{
+	VacuumState *vacuum;
+	TimestampTz now = GetCurrentTimestamp();
+
+	state = queue_state_lock(state, MyDatabaseId, relid);
+	if (state == NULL)
+		return;
+	vacuum = &state->vacuum;
+	vacuum->watch_at = now + WATCH_NAP;
+	if (vacuum->watch_until <= now || vacuum->watch_until > now + WATCH_TIME)
+	{
+		vacuum->watch_until = 0;
+		vacuum->is_wanted = false;
+		if (!FullTransactionIdIsValid(vacuum->mark))
+		{
+			vacuum->mark = ReadNextFullTransactionId();
+			vacuum->follow_up_at = now + FOLLOW_UP_DELAY;
+		}
+	}
+	LWLockRelease(state->lock);
+}
+
+/*
+ * Note what has become of it.  If it was not done, the mark stays.  If it was,
+ * the queue is watched if it was behind; and else one more follows, unless this
+ * was that.
+ */
+static void
+end_vacuum(QueueState *state, Oid relid, bool done, bool is_behind,
+		   bool truncates, int64 retry_delay)
 {
 	VacuumState *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
@@ -714,8 +796,16 @@ end_vacuum(QueueState *state, Oid relid, bool done, bool truncates,
 	if (state == NULL)
 		return;
 	vacuum = &state->vacuum;
+	vacuum->watch_until = 0;
 	if (!done)
 		vacuum->retry_at = now + retry_delay;
+	else if (is_behind)
+	{
+		vacuum->mark = InvalidFullTransactionId;
+		vacuum->follow_up_at = 0;
+		vacuum->watch_at = now + WATCH_NAP;
+		vacuum->watch_until = now + WATCH_TIME;
+	}
 	else if (vacuum->follow_up_at > 0)
 	{
 		vacuum->mark = InvalidFullTransactionId;
@@ -733,7 +823,7 @@ end_vacuum(QueueState *state, Oid relid, bool done, bool truncates,
 		if (truncates)
 			vacuum->truncated_at = now;
 	}
-	vacuum->is_wanted = false;
+	vacuum->is_wanted = vacuum->watch_until > 0;
 	LWLockRelease(state->lock);
 }
 

@@ -8,6 +8,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
@@ -113,7 +114,7 @@ sub set_pace
 
 sql('CREATE EXTENSION queue');
 sql("SELECT queue.create_queue('$_', max_attempts => 1)")
-  foreach qw(q other big snap prep slot locked free deep slow);
+  foreach qw(q other big busy snap prep slot locked free deep slow);
 sql(q{SELECT queue.create_queue('failing')});
 
 #
@@ -158,6 +159,51 @@ foreach my $i (1 .. 8)
 }
 cmp_ok(sql(q{SELECT pg_relation_size('deep_pkey')}),
 	'<', 2 * $first, 'pages of the index are used again');
+
+#
+# A queue that fills faster than the worker looks
+#
+sub worker_pid
+{
+	return sql(
+		q{SELECT pid FROM pg_stat_activity
+			WHERE backend_type = 'queue worker' AND datname = 'postgres'});
+}
+
+my $script = $node->basedir . '/busy.sql';
+append_to_file($script, q{
+SELECT queue.enqueue_batch('busy', array_fill('1'::jsonb, ARRAY[100])) IS NULL;
+SELECT count(*) FROM queue.dequeue('busy', 100);
+});
+my $load = IPC::Run::start(
+	[
+		'pgbench', '-n', '-c', '4', '-R', '200', '-T', '600', '-f', $script,
+		$node->connstr('postgres')
+	],
+	'>', '/dev/null', '2>&1');
+my $is_watched = 0;
+foreach (1 .. 20)
+{
+	my $before = vacuums('busy');
+	$node->poll_query_until('postgres', qq{SELECT vacuum_count > $before
+		FROM pg_stat_user_tables WHERE relid = 'busy'::regclass});
+
+	# Without the worker nobody else would begin three more vacuums.
+	my $worker = worker_pid();
+	kill('STOP', $worker);
+	$before = vacuums('busy');
+	foreach (1 .. 50)
+	{
+		$is_watched = vacuums('busy') >= $before + 3;
+		last if $is_watched;
+		usleep(100_000);
+	}
+	kill('CONT', $worker);
+	last if $is_watched;
+}
+ok($is_watched, 'one vacuum follows the other while a queue is behind');
+$load->signal('INT');
+$load->finish;
 
 #
 # Dead rows that somebody may still see
