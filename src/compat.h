@@ -14,6 +14,7 @@
 #include "access/genam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
 #include "commands/vacuum.h"
 #include "pgstat.h"
 #include "storage/proc.h"
@@ -36,6 +37,8 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 {
 	if (classid == DatabaseRelationId)
 		return pg_database_ownercheck(objectid, roleid);
+	if (classid == NamespaceRelationId)
+		return pg_namespace_ownercheck(objectid, roleid);
 	Assert(classid == RelationRelationId);
 	return pg_class_ownercheck(objectid, roleid);
 }

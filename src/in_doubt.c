@@ -24,11 +24,16 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/subtrans.h"
+#include "access/table.h"
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -37,6 +42,7 @@
 #include "storage/procarray.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -55,6 +61,8 @@ static TransactionId *warned = NULL;
 static int	nwarned = 0;
 
 static TransactionId prepared_xid(VirtualTransactionId vxid);
+static void refuse_named(RangeVar *name, LOCKMODE mode, bool truncates);
+static void refuse_schema(const char *name);
 static bool is_warned(TransactionId xid);
 static void warn_of(TransactionId xid);
 
@@ -132,28 +140,104 @@ queue_in_doubt_refuse_xid(Oid relid, TransactionId xid)
 }
 
 /*
- * Only what is a queue and the user's: the server has its own words for the
- * rest.
+ * Only what takes a lock for good, on what is a queue and the user's: the
+ * server has its own words for the rest.
  */
 void
-queue_in_doubt_refuse_drop(Node *stmt)
+queue_in_doubt_refuse_ddl(Node *stmt)
 {
-	DropStmt   *drop = (DropStmt *) stmt;
 	ListCell   *lc;
 
-	if (max_prepared_xacts == 0 || !IsA(stmt, DropStmt) ||
-		drop->removeType != OBJECT_TABLE)
+	if (max_prepared_xacts == 0)
 		return;
-	foreach(lc, drop->objects)
+	switch (nodeTag(stmt))
 	{
-		RangeVar   *name = makeRangeVarFromNameList((List *) lfirst(lc));
-		Oid			relid = RangeVarGetRelid(name, NoLock, true);
-
-		if (OidIsValid(relid) &&
-			object_ownercheck(RelationRelationId, relid, GetUserId()) &&
-			queue_settings_exist(relid, NULL))
-			queue_in_doubt_refuse(relid, AccessExclusiveLock);
+		case T_DropStmt:
+			foreach(lc, ((DropStmt *) stmt)->objects)
+			{
+				if (((DropStmt *) stmt)->removeType == OBJECT_TABLE)
+					refuse_named(makeRangeVarFromNameList(lfirst(lc)),
+								 AccessExclusiveLock, false);
+				else if (((DropStmt *) stmt)->removeType == OBJECT_SCHEMA)
+					refuse_schema(strVal(lfirst(lc)));
+			}
+			break;
+		case T_TruncateStmt:
+			foreach(lc, ((TruncateStmt *) stmt)->relations)
+				refuse_named(lfirst(lc), AccessExclusiveLock, true);
+			break;
+		case T_AlterTableStmt:
+			refuse_named(((AlterTableStmt *) stmt)->relation,
+						 AlterTableGetLockLevel(((AlterTableStmt *) stmt)->cmds),
+						 false);
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) stmt)->renameType == OBJECT_TABLE)
+				refuse_named(((RenameStmt *) stmt)->relation,
+							 AccessExclusiveLock, false);
+			break;
+		case T_AlterObjectSchemaStmt:
+			if (((AlterObjectSchemaStmt *) stmt)->objectType == OBJECT_TABLE)
+				refuse_named(((AlterObjectSchemaStmt *) stmt)->relation,
+							 AccessExclusiveLock, false);
+			break;
+		default:
+			break;
 	}
+}
+
+static void
+refuse_named(RangeVar *name, LOCKMODE mode, bool truncates)
+{
+	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+
+	if (OidIsValid(relid) &&
+		(object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		 (truncates && pg_class_aclcheck(relid, GetUserId(),
+										 ACL_TRUNCATE) == ACLCHECK_OK)) &&
+		queue_settings_exist(relid, NULL))
+		queue_in_doubt_refuse(relid, mode);
+}
+
+/*
+ * The queues in a schema that is to be dropped: the server locks them before it
+ * says that they are in the way.  There is no index to find them; GRANT ... IN
+ * SCHEMA reads all of pg_class as well.
+ */
+static void
+refuse_schema(const char *name)
+{
+	Oid			schema = get_namespace_oid(name, true);
+	Relation	rel;
+	ScanKeyData key;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	if (!OidIsValid(schema) ||
+		!object_ownercheck(NamespaceRelationId, schema, GetUserId()))
+		return;
+	ScanKeyInit(&key, Anum_pg_class_relnamespace, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(schema));
+	rel = table_open(RelationRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 1, &key);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relkind == RELKIND_RELATION)
+			relids = lappend_oid(relids, form->oid);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	foreach(lc, relids)
+	{
+		if (queue_settings_exist(lfirst_oid(lc), NULL))
+			queue_in_doubt_refuse(lfirst_oid(lc), AccessExclusiveLock);
+	}
+	list_free(relids);
 }
 
 TimestampTz

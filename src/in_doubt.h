@@ -17,8 +17,9 @@ extern void queue_in_doubt_refuse(Oid relid, LOCKMODE mode);
 /* ... if this transaction, or the one that it is a part of, is prepared. */
 extern void queue_in_doubt_refuse_xid(Oid relid, TransactionId xid);
 
-/* ... if the statement drops a queue which such a transaction holds. */
-extern void queue_in_doubt_refuse_drop(Node *stmt);
+/* ... if the statement drops, empties or changes a queue which such a
+ * transaction holds. */
+extern void queue_in_doubt_refuse_ddl(Node *stmt);
 
 /*
  * Warn of those that are older than queue.in_doubt_warning, each once.  In a

@@ -270,7 +270,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		 ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
 	Oid			held;
 
-	queue_in_doubt_refuse_drop(stmt);
+	queue_in_doubt_refuse_ddl(stmt);
 	held = queue_worker_hold(stmt);
 	PG_TRY();
 	{

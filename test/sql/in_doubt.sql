@@ -37,6 +37,17 @@ DROP TABLE doubt_other, doubt_out;
 \echo :SQLSTATE
 DROP TABLE IF EXISTS no_such_table, public.doubt_out;
 \echo :SQLSTATE
+TRUNCATE doubt_out;
+\echo :SQLSTATE
+ALTER TABLE doubt_out OWNER TO CURRENT_USER;
+\echo :SQLSTATE
+ALTER TABLE doubt_out RENAME TO doubt_away;
+\echo :SQLSTATE
+ALTER TABLE doubt_out SET SCHEMA pg_temp;
+\echo :SQLSTATE
+-- a lock that does not conflict is no reason
+ALTER TABLE doubt_out SET (autovacuum_vacuum_cost_delay = 3);
+ALTER TABLE doubt_out RESET (autovacuum_vacuum_cost_delay);
 -- settings can be changed under it
 SELECT queue.alter_queue('doubt_out', max_attempts => 3);
 
@@ -56,6 +67,22 @@ RESET ROLE;
 SELECT rollback_command FROM queue.in_doubt \gexec
 ROLLBACK PREPARED 'regress_other';
 SELECT count(*) FROM queue.in_doubt;
+
+-- a whole schema
+CREATE SCHEMA regress_doubt
+    CREATE TABLE plain (i int);
+SELECT queue.create_queue('regress_doubt.jobs');
+BEGIN;
+SELECT count(queue.enqueue('regress_doubt.jobs', '1'));
+PREPARE TRANSACTION 'regress_schema';
+DROP SCHEMA regress_doubt;
+\echo :SQLSTATE
+DROP SCHEMA no_such_schema, regress_doubt CASCADE;
+\echo :SQLSTATE
+ROLLBACK PREPARED 'regress_schema';
+SET client_min_messages = error;
+DROP SCHEMA regress_doubt CASCADE;
+RESET client_min_messages;
 
 -- a change of the settings that is in doubt
 BEGIN;
