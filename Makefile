@@ -40,6 +40,7 @@ OBJS = \
 	src/enqueue.o \
 	src/failure.o \
 	src/heal.o \
+	src/helper.o \
 	src/ids.o \
 	src/in_doubt.o \
 	src/inflight.o \

@@ -35,9 +35,8 @@
  * attaches looks at "holds" under the same lock and before it connects, so
  * that one of both sees the other.
  *
- * The vacuum worker (vacuum.c) attaches and detaches in the same way, but only
- * where a worker is attached; that one signals it when it leaves.  A hold waits
- * for both.
+ * Helpers (helper.c) attach and detach in the same way, but only where a worker
+ * is attached; that one signals them when it leaves.  A hold waits for all.
  *
  * Nothing here outlives a crash of any process, since the server then makes
  * its shared memory anew.  A process that ends in any other way runs its exit
@@ -92,7 +91,7 @@ typedef struct DatabaseArray
 static DatabaseArray *databases = NULL;
 static LWLock *databases_lock = NULL;
 
-/* the slot that this worker or vacuum worker is attached to */
+/* the slot that this worker or helper is attached to */
 static DatabaseSlot *attached_slot = NULL;
 
 /* the slot that this backend holds the worker away from */
@@ -105,8 +104,9 @@ static bool is_room_coming(void);
 static void set_latch_of(int procno);
 static void wake_leader(void);
 static void detach_worker(int code, Datum arg);
-static void detach_vacuum(int code, Datum arg);
-static bool workers_are_gone(DatabaseSlot *slot);
+static void signal_helpers(const DatabaseSlot *slot);
+static void detach_helper(int code, Datum arg);
+static bool is_deserted(DatabaseSlot *slot);
 static void release_at_exit(int code, Datum arg);
 
 Size
@@ -285,7 +285,7 @@ static bool
 is_expendable(const DatabaseSlot *slot)
 {
 	return slot->is_probed && !slot->has_extension && !slot->probe_wanted &&
-		slot->worker_pid == 0 && slot->vacuum_pid == 0 && slot->holds == 0;
+		queue_database_is_deserted(slot) && slot->holds == 0;
 }
 
 /*
@@ -439,8 +439,7 @@ detach_worker(int code, Datum arg)
 	slot->worker_procno = NO_PROC;
 	slot->worker_left_at = now;
 	slot->worker_due_at = TIMESTAMP_INFINITY;
-	if (slot->vacuum_pid != 0)
-		kill(slot->vacuum_pid, SIGTERM);
+	signal_helpers(slot);
 
 	if (code == 0 || slot->holds > 0 ||
 		now - slot->worker_started_at >= HEALTHY_TIME)
@@ -468,22 +467,44 @@ detach_worker(int code, Datum arg)
 	wake_leader();
 }
 
+/* The lock is held. */
+static void
+signal_helpers(const DatabaseSlot *slot)
+{
+	for (int i = 0; i < NUM_HELPERS; i++)
+	{
+		if (slot->helper_pid[i] != 0)
+			kill(slot->helper_pid[i], SIGTERM);
+	}
+}
+
 bool
-queue_database_attach_vacuum(Oid dbid)
+queue_database_is_deserted(const DatabaseSlot *slot)
+{
+	for (int i = 0; i < NUM_HELPERS; i++)
+	{
+		if (slot->helper_pid[i] != 0)
+			return false;
+	}
+	return slot->worker_pid == 0;
+}
+
+bool
+queue_database_attach_helper(Oid dbid, DatabaseHelper helper)
 {
 	DatabaseSlot *slot;
 	bool		is_attached = false;
 
 	/* registered before anything is published, and before we connect */
-	on_shmem_exit(detach_vacuum, (Datum) 0);
+	on_shmem_exit(detach_helper, Int32GetDatum(helper));
 
 	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
 	slot = find_slot(dbid);
-	if (slot != NULL && slot->worker_pid != 0 && slot->vacuum_pid == 0 &&
-		slot->holds == 0)
+	if (slot != NULL && slot->worker_pid != 0 &&
+		slot->helper_pid[helper] == 0 && slot->holds == 0)
 	{
-		slot->vacuum_pid = MyProcPid;
-		slot->vacuum_procno = MyProcNumber;
+		slot->helper_pid[helper] = MyProcPid;
+		slot->helper_procno[helper] = MyProcNumber;
 		attached_slot = slot;
 		is_attached = true;
 	}
@@ -491,31 +512,32 @@ queue_database_attach_vacuum(Oid dbid)
 	return is_attached;
 }
 
-/* The vacuum worker ends, and is in the process array no more. */
+/* The helper ends, and is in the process array no more. */
 static void
-detach_vacuum(int code, Datum arg)
+detach_helper(int code, Datum arg)
 {
+	DatabaseHelper helper = (DatabaseHelper) DatumGetInt32(arg);
 	DatabaseSlot *slot = attached_slot;
 
 	if (slot == NULL)
 		return;
 	attached_slot = NULL;
 	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
-	Assert(slot->vacuum_pid == MyProcPid);
-	slot->vacuum_pid = 0;
+	Assert(slot->helper_pid[helper] == MyProcPid);
+	slot->helper_pid[helper] = 0;
 	LWLockRelease(databases_lock);
 	ConditionVariableBroadcast(&databases->detached);
 }
 
 /* Called by the worker. */
 bool
-queue_database_wake_vacuum(void)
+queue_database_wake_helper(DatabaseHelper helper)
 {
 	int			procno = NO_PROC;
 
 	LWLockAcquire(databases_lock, LW_SHARED);
-	if (attached_slot->vacuum_pid != 0)
-		procno = attached_slot->vacuum_procno;
+	if (attached_slot->helper_pid[helper] != 0)
+		procno = attached_slot->helper_procno[helper];
 	LWLockRelease(databases_lock);
 	set_latch_of(procno);
 	return procno != NO_PROC;
@@ -585,12 +607,12 @@ queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid)
 
 /* What a backend waits for in queue_database_hold() */
 static bool
-workers_are_gone(DatabaseSlot *slot)
+is_deserted(DatabaseSlot *slot)
 {
 	bool		is_gone;
 
 	LWLockAcquire(databases_lock, LW_SHARED);
-	is_gone = slot->worker_pid == 0 && slot->vacuum_pid == 0;
+	is_gone = queue_database_is_deserted(slot);
 	LWLockRelease(databases_lock);
 	return is_gone;
 }
@@ -628,13 +650,12 @@ queue_database_hold(Oid dbid)
 		held_slot = slot;
 		if (slot->worker_pid != 0)
 			kill(slot->worker_pid, SIGTERM);
-		if (slot->vacuum_pid != 0)
-			kill(slot->vacuum_pid, SIGTERM);
+		signal_helpers(slot);
 	}
 	LWLockRelease(databases_lock);
 	if (slot == NULL)
 		return false;
-	if (workers_are_gone(slot))
+	if (is_deserted(slot))
 		return true;
 
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -642,7 +663,7 @@ queue_database_hold(Oid dbid)
 	PG_TRY();
 	{
 		ConditionVariablePrepareToSleep(&databases->detached);
-		while (!workers_are_gone(slot))
+		while (!is_deserted(slot))
 		{
 			long		left;
 

@@ -12,6 +12,14 @@
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
 
+/* Processes beside the worker (helper.c), at most one of each in a database */
+typedef enum DatabaseHelper
+{
+	HELPER_VACUUM,				/* vacuum.c */
+} DatabaseHelper;
+
+#define NUM_HELPERS		(HELPER_VACUUM + 1)
+
 /*
  * Slots never move, but one may be given to another database after its own
  * was dropped or was seen to have no extension: whoever keeps a pointer
@@ -29,8 +37,8 @@ typedef struct DatabaseSlot
 	int			holds;			/* backends that want the worker away */
 	pid_t		worker_pid;		/* 0: no worker attached */
 	int			worker_procno;	/* its PGPROC, valid with worker_pid */
-	pid_t		vacuum_pid;		/* 0: no vacuum worker attached */
-	int			vacuum_procno;	/* valid with vacuum_pid */
+	pid_t		helper_pid[NUM_HELPERS];	/* 0: no such helper attached */
+	int			helper_procno[NUM_HELPERS]; /* valid with helper_pid */
 	int			worker_failures;	/* ends in an error, one after another */
 	TimestampTz worker_started_at;	/* of the attached one, else of the last */
 	TimestampTz worker_left_at; /* end of the last one, 0: none so far */
@@ -89,11 +97,14 @@ extern TimestampTz queue_database_publish_due(DatabaseSlot *slot,
 											  TimestampTz due);
 
 /*
- * The same of the vacuum worker: it goes when the worker goes, and is away when
- * that is held away.  Waking it is up to the worker; false if it is not there.
+ * The same of a helper: it goes when the worker goes, and is away when that is
+ * held away.  Waking it is up to the worker; false if it is not there.
  */
-extern bool queue_database_attach_vacuum(Oid dbid);
-extern bool queue_database_wake_vacuum(void);
+extern bool queue_database_attach_helper(Oid dbid, DatabaseHelper helper);
+extern bool queue_database_wake_helper(DatabaseHelper helper);
+
+/* No process of this database is attached.  The lock is held. */
+extern bool queue_database_is_deserted(const DatabaseSlot *slot);
 
 extern bool queue_database_is_held(DatabaseSlot *slot);
 
@@ -101,8 +112,8 @@ extern bool queue_database_is_held(DatabaseSlot *slot);
 extern void queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid);
 
 /*
- * Keep the workers of a database away, wait (for a bounded time) until they are
- * gone.  False if there is no slot to be had, thus no worker.  A backend holds
+ * Keep the worker of a database and its helpers away, wait (for a bounded time)
+ * until they are gone.  False if there is no slot to be had, thus no worker.  A backend holds
  * one database at a time; the hold ends with the backend at the latest.
  */
 extern bool queue_database_hold(Oid dbid);

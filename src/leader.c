@@ -377,8 +377,8 @@ match_slots(LeaderPass *pass)
 		DatabaseSlot *slot = &slots[i];
 
 		if (OidIsValid(slot->dbid) && slot->dbid == pass->slots[i].dbid &&
-			slot->worker_pid == 0 && slot->vacuum_pid == 0 &&
-			slot->holds == 0 && leader_slots[i].handle == NULL &&
+			queue_database_is_deserted(slot) && slot->holds == 0 &&
+			leader_slots[i].handle == NULL &&
 			(info == NULL || (!info->is_open && !slot->has_extension)))
 		{
 			if (info == NULL)

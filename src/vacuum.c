@@ -60,7 +60,6 @@
 #include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
-#include "commands/dbcommands.h"
 #include "commands/progress.h"
 #include "commands/vacuum.h"
 #include "fmgr.h"
@@ -68,13 +67,11 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
-#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
@@ -89,6 +86,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "database.h"
+#include "helper.h"
 #include "queue.h"
 #include "vacuum.h"
 #include "worker.h"
@@ -131,17 +129,14 @@
 
 #define Natts_vacuums		4
 
-/* the worker's: the queue that it looks at, and the process that it started */
+/* the worker's: the queue that it looks at */
 static int	looked_at = -1;
-static BackgroundWorkerHandle *vacuum_handle = NULL;
-static bool has_warned_processes = false;
 
 /* the horizon of the queues looked at so far: no table has a later one, but
  * one that logical decoding uses as a catalog has an earlier one */
 static TransactionId pass_horizon;
 
-/* the vacuum worker's, for its signal handler */
-static volatile sig_atomic_t is_started = false;
+/* the vacuum worker's */
 static TimeoutId truncate_timer;
 
 PG_FUNCTION_INFO_V1(queue_vacuums);
@@ -150,10 +145,7 @@ static TimestampTz look_at_state(QueueState *state, TimestampTz now);
 static bool has_dead_rows(Oid relid, int factor);
 static bool has_dead_in(Oid relid, int factor);
 static bool is_removable(Oid relid, FullTransactionId mark);
-static void see_to_process(void);
-static void vacuum_terminate(SIGNAL_ARGS);
 static void truncate_tick(void);
-static void vacuum_error_context(void *arg);
 static void show_as_autovacuum(void);
 static bool set_cost_delay(Oid relid);
 static QueueState *next_wanted(TimestampTz *next);
@@ -218,7 +210,7 @@ queue_vacuum_look(void)
 	}
 	looked_at = -1;
 	if (is_wanted)
-		see_to_process();
+		(void) queue_helper_call(HELPER_VACUUM);
 	return next;
 }
 
@@ -353,58 +345,6 @@ is_removable(Oid relid, FullTransactionId mark)
 		TransactionIdPrecedesOrEquals(mark_xid, horizon);
 }
 
-/* Wake the vacuum worker, or start it.  If that fails there is a next time. */
-static void
-see_to_process(void)
-{
-	BackgroundWorker worker;
-	MemoryContext old_context;
-	pid_t		pid;
-	const char *name;
-	bool		is_registered;
-
-	if (queue_database_wake_vacuum())
-		return;
-	if (vacuum_handle != NULL)
-	{
-		if (GetBackgroundWorkerPid(vacuum_handle, &pid) != BGWH_STOPPED)
-			return;				/* it starts, or ends, just now */
-		pfree(vacuum_handle);
-		vacuum_handle = NULL;
-	}
-
-	name = get_database_name(MyDatabaseId);
-	if (name == NULL)
-		return;
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "queue", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "queue_vacuum_main",
-			sizeof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, BGW_MAXLEN,
-			 "queue vacuum worker for database %s", name);
-	strlcpy(worker.bgw_type, "queue vacuum worker", BGW_MAXLEN);
-	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
-
-	old_context = MemoryContextSwitchTo(TopMemoryContext);
-	is_registered = RegisterDynamicBackgroundWorker(&worker, &vacuum_handle);
-	MemoryContextSwitchTo(old_context);
-	if (!is_registered)
-	{
-		vacuum_handle = NULL;
-		if (!has_warned_processes)
-			ereport(LOG,
-					(errmsg("could not start queue vacuum worker for database \"%s\"",
-							name),
-					 errdetail("All worker processes are in use. Autovacuum has to do its work."),
-					 errhint("Increase max_worker_processes.")));
-	}
-	has_warned_processes = !is_registered;
-}
-
 /* ----------------------------------------------------------------
  *		The vacuum worker
  * ----------------------------------------------------------------
@@ -414,27 +354,11 @@ see_to_process(void)
 void
 queue_vacuum_main(Datum arg)
 {
-	Oid			dbid = DatumGetObjectId(arg);
 	uint32		wait_event;
 	MemoryContext context;
-	ErrorContextCallback error_context;
 	TimestampTz leave_at;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, vacuum_terminate);
-	BackgroundWorkerUnblockSignals();
-
-	error_context.callback = vacuum_error_context;
-	error_context.arg = MyBgworkerEntry->bgw_name;
-	error_context.previous = error_context_stack;
-	error_context_stack = &error_context;
-
-	if (!queue_database_attach_vacuum(dbid))
-		proc_exit(0);
-
-	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
-	queue_worker_pin_settings();
-	queue_worker_report_name(MyBgworkerEntry->bgw_name);
+	queue_helper_begin(HELPER_VACUUM, DatumGetObjectId(arg));
 	show_as_autovacuum();
 	wait_event = WaitEventExtensionNew("QueueVacuumMain");
 
@@ -443,7 +367,6 @@ queue_vacuum_main(Datum arg)
 									ALLOCSET_DEFAULT_SIZES);
 	/* where vacuum() has what outlives its transactions */
 	PortalContext = context;
-	is_started = true;
 
 	leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), VACUUM_STAY);
 	while (!ShutdownRequestPending)
@@ -473,27 +396,6 @@ queue_vacuum_main(Datum arg)
 	proc_exit(0);
 }
 
-/*
- * While it starts, the signal acts as in any backend.  Later it cancels the
- * vacuum, which gives back what it holds as after any error.
- */
-static void
-vacuum_terminate(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-
-	ShutdownRequestPending = true;
-	if (is_started)
-	{
-		QueryCancelPending = true;
-		InterruptPending = true;
-		SetLatch(MyLatch);
-	}
-	else
-		die(postgres_signal_arg);
-	errno = save_errno;
-}
-
 /* In a signal handler: see the top of the file. */
 static void
 truncate_tick(void)
@@ -501,13 +403,6 @@ truncate_tick(void)
 	if (MyBEEntry->st_progress_param[PROGRESS_VACUUM_PHASE] ==
 		PROGRESS_VACUUM_PHASE_TRUNCATE)
 		SetLatch(MyLatch);
-}
-
-/* Say in the log where an error is from. */
-static void
-vacuum_error_context(void *arg)
-{
-	errcontext("%s", (char *) arg);
 }
 
 /* See the top of the file.  The flag stays for the life of the process. */

@@ -26,7 +26,7 @@ extern void queue_worker_release(Oid dbid);
  * returns early if so; it is ended by force some seconds later. */
 extern bool queue_worker_must_leave(void);
 
-/* Shared by leader, worker and vacuum worker */
+/* Shared by leader, worker and helpers */
 extern void queue_worker_report_name(const char *name);
 extern void queue_worker_pin_settings(void);
 extern void queue_worker_nap(TimestampTz wake_at, uint32 wait_event);
