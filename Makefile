@@ -33,10 +33,12 @@ PGFILEDESC = "queue - transactional message queues"
 
 OBJS = \
 	src/admin.o \
+	src/branch.o \
 	src/catalog.o \
 	src/cover.o \
 	src/create.o \
 	src/database.o \
+	src/decision.o \
 	src/enqueue.o \
 	src/failure.o \
 	src/heal.o \
@@ -53,6 +55,8 @@ OBJS = \
 	src/queue.o \
 	src/ranges.o \
 	src/receipt.o \
+	src/remote.o \
+	src/resolver.o \
 	src/settle.o \
 	src/share.o \
 	src/shape.o \
@@ -167,7 +171,11 @@ ifeq ($(shell perl -MIPC::Run -e 'print 1' 2>/dev/null),1)
 TAP_TESTS = 1
 endif
 
-PG_CPPFLAGS = -I$(srcdir)/src
+PG_CPPFLAGS = -I$(srcdir)/src -I$(libpq_srcdir)
+
+# The resolver asks other databases.  Every server has libpq, which its own
+# walreceiver and dblink use.
+SHLIB_LINK_INTERNAL = $(libpq)
 
 # PGXS hands clang the options that PostgreSQL was built with by gcc, and its
 # headers an attribute for gcc; clang warns of what it does not know.

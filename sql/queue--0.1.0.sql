@@ -697,6 +697,364 @@ COMMENT ON VIEW queue.storage IS
 'queues: the space that they take, dead rows, and what keeps these from being removed';
 
 -- ---------------------------------------------------------------------------
+-- Global transactions: the deciding database.  Its records are in no dump: a
+-- record that was true when the dump was made may be wrong when it comes back,
+-- and a database without its records is known by another identity.
+--
+-- The functions named write_... are called by the procedures in C, with the
+-- privileges of the tables' owner, and told who called.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION queue.identity()
+RETURNS text
+AS 'MODULE_PATHNAME', 'queue_identity'
+LANGUAGE C STABLE PARALLEL SAFE;
+
+COMMENT ON FUNCTION queue.identity() IS
+'names this installation of the extension: server, database and extension';
+
+CREATE TABLE queue.global_transaction (
+    coordinator regrole NOT NULL,
+    gid text NOT NULL,
+    decision text,
+    deadline timestamptz NOT NULL,
+    participants regrole[] NOT NULL,
+    unfinished regrole[] NOT NULL,
+    begun_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    decided_at timestamptz,
+    decided_by regrole,
+    CONSTRAINT global_transaction_pkey PRIMARY KEY (coordinator, gid),
+    CONSTRAINT global_transaction_decision_check
+        CHECK (decision OPERATOR(pg_catalog.=) 'commit'
+               OR decision OPERATOR(pg_catalog.=) 'abort')
+);
+
+COMMENT ON TABLE queue.global_transaction IS
+'internal: global transactions that this database decides';
+
+CREATE VIEW queue.global_transactions WITH (security_barrier) AS
+    SELECT pg_catalog.pg_get_userbyid(g.coordinator) AS coordinator,
+           g.gid,
+           g.decision,
+           g.deadline,
+           g.deadline OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() AS is_over,
+           ARRAY(SELECT pg_catalog.pg_get_userbyid(p)
+                   FROM pg_catalog.unnest(g.participants) p) AS participants,
+           ARRAY(SELECT pg_catalog.pg_get_userbyid(p)
+                   FROM pg_catalog.unnest(g.unfinished) p) AS unfinished,
+           g.begun_at,
+           g.decided_at,
+           pg_catalog.pg_get_userbyid(g.decided_by) AS decided_by
+      FROM queue.global_transaction g
+     WHERE pg_catalog.pg_has_role(g.coordinator::oid, 'MEMBER')
+        OR pg_catalog.pg_has_role('pg_monitor', 'MEMBER')
+        OR EXISTS (SELECT FROM pg_catalog.pg_roles r
+                    WHERE r.rolname OPERATOR(pg_catalog.=) current_user
+                      AND r.oid OPERATOR(pg_catalog.=) ANY (g.participants::oid[]));
+
+COMMENT ON VIEW queue.global_transactions IS
+'global transactions that this database decides, as far as they are the reader''s';
+
+CREATE INDEX global_transaction_finished_idx ON queue.global_transaction (deadline)
+    WHERE unfinished::oid[] OPERATOR(pg_catalog.=) '{}'::oid[];
+
+-- A coordinator who has lost the answer to his decide_commit() may ask again
+-- until the deadline.
+CREATE FUNCTION queue.forget_globals()
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM queue.global_transaction
+     WHERE unfinished::oid[] = '{}'::oid[] AND deadline < clock_timestamp()
+$$;
+
+COMMENT ON FUNCTION queue.forget_globals() IS
+'internal: removes the records that nobody needs any more';
+
+CREATE FUNCTION queue.write_begin(
+    caller oid, gid text, timeout interval, participants oid[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM queue.forget_globals();
+    INSERT INTO queue.global_transaction AS g
+            (coordinator, gid, deadline, participants, unfinished)
+        VALUES (caller, write_begin.gid, clock_timestamp() + timeout,
+                write_begin.participants, write_begin.participants)
+        ON CONFLICT ON CONSTRAINT global_transaction_pkey DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'global transaction "%" already exists', gid
+            USING ERRCODE = 'duplicate_object',
+                  HINT = 'A gid may be used again when every participant has finished and the deadline has passed.';
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION queue.write_begin(oid, text, interval, oid[]) IS
+'internal: what queue.begin_global() writes';
+
+-- Compare and set: whatever is returned has been written by the transaction
+-- that returns it, so that who waits for its commit knows the decision to be
+-- as durable as that, replicas included.
+CREATE FUNCTION queue.write_decision(caller oid, gid text, wish text)
+RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stands text;
+BEGIN
+    UPDATE queue.global_transaction g
+       SET decision = CASE WHEN g.decision IS NOT NULL THEN g.decision
+                           WHEN clock_timestamp() < g.deadline THEN wish
+                           ELSE 'abort' END,
+           decided_at = coalesce(g.decided_at, clock_timestamp()),
+           decided_by = coalesce(g.decided_by::oid, caller)
+     WHERE g.coordinator = caller AND g.gid = write_decision.gid
+    RETURNING g.decision INTO stands;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'global transaction "%" does not exist', gid
+            USING ERRCODE = 'undefined_object';
+    END IF;
+    RETURN stands;
+END
+$$;
+
+COMMENT ON FUNCTION queue.write_decision(oid, text, text) IS
+'internal: what queue.decide_commit() and queue.decide_abort() write';
+
+-- No record means abort, and that is written down as well: a decision that is
+-- only read may be that of a server which is no longer in charge.
+CREATE FUNCTION queue.write_answer(caller oid, coordinator oid, gid text)
+RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    g queue.global_transaction;
+BEGIN
+    INSERT INTO queue.global_transaction AS o
+            (coordinator, gid, decision, deadline, participants, unfinished,
+             decided_at, decided_by)
+        VALUES (write_answer.coordinator, write_answer.gid, 'abort',
+                clock_timestamp(), ARRAY[caller], ARRAY[caller],
+                clock_timestamp(), caller)
+        ON CONFLICT ON CONSTRAINT global_transaction_pkey DO UPDATE
+            SET decision = CASE WHEN o.decision IS NULL AND o.deadline <= clock_timestamp()
+                                THEN 'abort' ELSE o.decision END,
+                decided_at = CASE WHEN o.decision IS NULL AND o.deadline <= clock_timestamp()
+                                  THEN clock_timestamp() ELSE o.decided_at END,
+                decided_by = CASE WHEN o.decision IS NULL AND o.deadline <= clock_timestamp()
+                                  THEN caller ELSE o.decided_by::oid END
+    RETURNING * INTO g;
+    IF caller <> ALL (g.participants::oid[]) THEN
+        RAISE EXCEPTION 'role "%" is no participant of global transaction "%"',
+                pg_get_userbyid(caller), gid
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN g.decision;
+END
+$$;
+
+COMMENT ON FUNCTION queue.write_answer(oid, oid, text) IS
+'internal: what queue.ask_decision() writes';
+
+CREATE FUNCTION queue.write_finished(caller oid, coordinator oid, gids text[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE queue.global_transaction g
+       SET unfinished = array_remove(g.unfinished::oid[], caller)::regrole[]
+     WHERE g.coordinator = write_finished.coordinator
+       AND g.gid = ANY (gids)
+       AND g.decision IS NOT NULL;
+    PERFORM queue.forget_globals();
+END
+$$;
+
+COMMENT ON FUNCTION queue.write_finished(oid, oid, text[]) IS
+'internal: what queue.report_finished() writes';
+
+CREATE PROCEDURE queue.begin_global(
+    gid text,
+    timeout interval,
+    participants name[])
+AS 'MODULE_PATHNAME', 'queue_begin_global'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE queue.begin_global(text, interval, name[]) IS
+'begins a global transaction, which this database decides';
+
+CREATE PROCEDURE queue.decide_commit(gid text)
+AS 'MODULE_PATHNAME', 'queue_decide_commit'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE queue.decide_commit(text) IS
+'decides that a global transaction is committed, unless its deadline has passed';
+
+CREATE PROCEDURE queue.decide_abort(gid text)
+AS 'MODULE_PATHNAME', 'queue_decide_abort'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE queue.decide_abort(text) IS
+'decides that a global transaction is rolled back, unless it is committed';
+
+CREATE PROCEDURE queue.ask_decision(
+    coordinator name,
+    gid text,
+    INOUT decision text DEFAULT NULL)
+AS 'MODULE_PATHNAME', 'queue_ask_decision'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE queue.ask_decision(name, text, text) IS
+'for participants: the decision about a global transaction, null if there is none yet; past the deadline this decides';
+
+CREATE PROCEDURE queue.report_finished(coordinator name, gids text[])
+AS 'MODULE_PATHNAME', 'queue_report_finished'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE queue.report_finished(name, text[]) IS
+'for participants: nothing is left to be done there for these global transactions';
+
+-- ---------------------------------------------------------------------------
+-- Global transactions: a participant
+-- ---------------------------------------------------------------------------
+
+-- Connection strings hold passwords, so this is for superusers only, and in no
+-- dump either.  A copy of the database has another identity, and must not
+-- report that it has finished what it never had.
+CREATE TABLE queue.deciding_database (
+    name text NOT NULL,
+    participant name NOT NULL,
+    coordinator name NOT NULL,
+    owner regrole NOT NULL,
+    connection text,
+    password_required boolean NOT NULL DEFAULT true,
+    registered_in text NOT NULL DEFAULT queue.identity(),
+    identity text,
+    last_error text,
+    CONSTRAINT deciding_database_pkey PRIMARY KEY (name, participant),
+    CONSTRAINT deciding_database_name_check
+        CHECK (name OPERATOR(pg_catalog.~) '^[^:]+$'
+               AND pg_catalog.octet_length(name) OPERATOR(pg_catalog.<) 64
+               AND participant OPERATOR(pg_catalog.~) '^[^:]+$')
+);
+
+COMMENT ON TABLE queue.deciding_database IS
+'deciding databases that this database obeys; for superusers only';
+COMMENT ON COLUMN queue.deciding_database.participant IS
+'role of the deciding database by which it knows this one';
+COMMENT ON COLUMN queue.deciding_database.coordinator IS
+'role of the deciding database whose global transactions are obeyed';
+COMMENT ON COLUMN queue.deciding_database.owner IS
+'only prepared transactions of this role are touched';
+COMMENT ON COLUMN queue.deciding_database.connection IS
+'connection string; NULL: this database decides itself';
+COMMENT ON COLUMN queue.deciding_database.identity IS
+'which database that was at the first contact; NULL: take the next';
+
+CREATE FUNCTION queue.branch(deciding_database text, participant name, gid text)
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF deciding_database !~ '^[^:]+$' OR octet_length(deciding_database) > 63
+       OR participant !~ '^[^:]+$' OR gid = '' OR octet_length(gid) > 64 THEN
+        RAISE EXCEPTION 'this cannot be the name of a branch'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'Names of deciding databases and participants have 1 to 63 bytes and no colon, gids 1 to 64 bytes.';
+    END IF;
+    RETURN 'queue:' || deciding_database || ':' || participant || ':' || gid;
+END
+$$;
+
+COMMENT ON FUNCTION queue.branch(text, name, text) IS
+'name for PREPARE TRANSACTION of one participant''s branch of a global transaction';
+
+CREATE VIEW queue.branches WITH (security_barrier) AS
+    SELECT p.gid AS branch,
+           d.name AS deciding_database,
+           d.participant,
+           pg_catalog.substr(p.gid, pg_catalog.length(pg_catalog.concat('queue:', d.name, ':', d.participant, ':'))
+                                    OPERATOR(pg_catalog.+) 1) AS gid,
+           p.owner,
+           p.prepared,
+           CASE WHEN d.name IS NULL THEN 'not registered'
+                WHEN d.registered_in OPERATOR(pg_catalog.<>) queue.identity()
+                THEN 'registered in another database'
+                WHEN a.oid OPERATOR(pg_catalog.<>) d.owner::oid THEN 'another owner'
+                ELSE 'resolved here' END AS status
+      FROM pg_catalog.pg_prepared_xacts p
+      LEFT JOIN pg_catalog.pg_roles a ON a.rolname OPERATOR(pg_catalog.=) p.owner
+      LEFT JOIN queue.deciding_database d
+             ON pg_catalog.starts_with(p.gid, pg_catalog.concat('queue:', d.name, ':', d.participant, ':'))
+     WHERE p.database OPERATOR(pg_catalog.=) pg_catalog.current_database()
+       AND pg_catalog.starts_with(p.gid, 'queue:');
+
+COMMENT ON VIEW queue.branches IS
+'prepared branches of global transactions in this database, and who resolves them';
+
+CREATE TABLE queue.outcome (
+    branch text NOT NULL,
+    outcome text NOT NULL,
+    finished_by name NOT NULL,
+    by_owner boolean NOT NULL,
+    finished_at timestamptz NOT NULL,
+    decision text
+);
+
+COMMENT ON TABLE queue.outcome IS
+'internal: how sessions finished branches, until that is seen to agree with the decision';
+COMMENT ON COLUMN queue.outcome.decision IS 'NULL: not known yet';
+
+CREATE VIEW queue.forced_outcomes AS
+    SELECT branch, outcome, finished_by, finished_at, decision
+      FROM queue.outcome
+     WHERE NOT by_owner OR decision OPERATOR(pg_catalog.<>) outcome;
+
+COMMENT ON VIEW queue.forced_outcomes IS
+'branches finished by hand: by another role than their owner, or against the decision';
+
+-- What a resolver does about the branches that sessions have finished, knowing
+-- the records that are open; returns those that it finds to be wrong.  Where
+-- the record is gone nobody can tell any more.
+CREATE FUNCTION queue.write_outcomes(
+    prefix text, gids text[], decisions text[], asked_at timestamptz)
+RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH told AS (
+            UPDATE queue.outcome o
+               SET decision = d.decision
+              FROM unnest(gids, decisions) d(gid, decision)
+             WHERE o.branch = prefix || d.gid
+               AND o.decision IS NULL AND d.decision IS NOT NULL
+            RETURNING o.*)
+        SELECT format('branch "%s" was finished with %s by role "%s", but the decision is %s',
+                      t.branch, t.outcome, t.finished_by, t.decision)
+          FROM told t
+         WHERE t.decision <> t.outcome;
+    DELETE FROM queue.outcome o
+     WHERE starts_with(o.branch, prefix) AND o.by_owner
+       AND (o.decision = o.outcome
+            OR o.decision IS NULL AND o.finished_at < asked_at
+               AND substr(o.branch, length(prefix) + 1) <> ALL (gids));
+END
+$$;
+
+COMMENT ON FUNCTION queue.write_outcomes(text, text[], text[], timestamptz) IS
+'internal: compares how branches were finished with what was decided';
+
+-- ---------------------------------------------------------------------------
 -- Privileges: those on the queue tables decide, so everybody may call.
 -- ---------------------------------------------------------------------------
 
@@ -705,6 +1063,25 @@ GRANT USAGE ON SCHEMA queue TO PUBLIC;
 -- pg_dump reads the settings with the privileges of who calls it
 GRANT SELECT ON queue.queue, queue.queues, queue.in_flight, queue.cover,
     queue.in_doubt, queue.storage TO PUBLIC;
+
+-- A role that decides, or takes part, is told so by a GRANT.
+GRANT SELECT ON queue.global_transactions, queue.branches,
+    queue.forced_outcomes
+    TO PUBLIC;
+REVOKE ALL ON queue.global_transaction, queue.deciding_database, queue.outcome
+    FROM PUBLIC;
+REVOKE ALL ON PROCEDURE queue.begin_global(text, interval, name[]),
+    queue.decide_commit(text), queue.decide_abort(text),
+    queue.ask_decision(name, text, text),
+    queue.report_finished(name, text[])
+    FROM PUBLIC;
+REVOKE ALL ON FUNCTION queue.forget_globals(),
+    queue.write_begin(oid, text, interval, oid[]),
+    queue.write_decision(oid, text, text),
+    queue.write_answer(oid, oid, text),
+    queue.write_finished(oid, oid, text[]),
+    queue.write_outcomes(text, text[], text[], timestamptz)
+    FROM PUBLIC;
 
 REVOKE ALL ON queue.lease_log, queue.lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION queue.invalidate_definition() FROM PUBLIC;

@@ -543,6 +543,33 @@ queue_database_wake_helper(DatabaseHelper helper)
 	return procno != NO_PROC;
 }
 
+void
+queue_database_want_resolver(Oid dbid)
+{
+	DatabaseSlot *slot = queue_database_slot(dbid, false);
+
+	if (slot == NULL)
+		return;
+	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
+	if (slot->dbid == dbid)
+		slot->resolver_wanted = true;
+	LWLockRelease(databases_lock);
+	queue_database_poke(dbid, GetCurrentTimestamp());
+}
+
+/* Called by the worker. */
+bool
+queue_database_take_resolver_request(void)
+{
+	bool		is_wanted;
+
+	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
+	is_wanted = attached_slot->resolver_wanted;
+	attached_slot->resolver_wanted = false;
+	LWLockRelease(databases_lock);
+	return is_wanted;
+}
+
 /*
  * A look at the extension and a sweep follow: what is asked for from now on
  * may be too late for them.

@@ -16,9 +16,10 @@
 typedef enum DatabaseHelper
 {
 	HELPER_VACUUM,				/* vacuum.c */
+	HELPER_RESOLVER				/* resolver.c */
 } DatabaseHelper;
 
-#define NUM_HELPERS		(HELPER_VACUUM + 1)
+#define NUM_HELPERS		(HELPER_RESOLVER + 1)
 
 /*
  * Slots never move, but one may be given to another database after its own
@@ -39,6 +40,7 @@ typedef struct DatabaseSlot
 	int			worker_procno;	/* its PGPROC, valid with worker_pid */
 	pid_t		helper_pid[NUM_HELPERS];	/* 0: no such helper attached */
 	int			helper_procno[NUM_HELPERS]; /* valid with helper_pid */
+	bool		resolver_wanted;	/* a branch was prepared or finished */
 	int			worker_failures;	/* ends in an error, one after another */
 	TimestampTz worker_started_at;	/* of the attached one, else of the last */
 	TimestampTz worker_left_at; /* end of the last one, 0: none so far */
@@ -102,6 +104,13 @@ extern TimestampTz queue_database_publish_due(DatabaseSlot *slot,
  */
 extern bool queue_database_attach_helper(Oid dbid, DatabaseHelper helper);
 extern bool queue_database_wake_helper(DatabaseHelper helper);
+
+/*
+ * Who has prepared or finished a branch wants the resolver, and the worker
+ * takes that request.
+ */
+extern void queue_database_want_resolver(Oid dbid);
+extern bool queue_database_take_resolver_request(void);
 
 /* No process of this database is attached.  The lock is held. */
 extern bool queue_database_is_deserted(const DatabaseSlot *slot);

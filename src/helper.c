@@ -39,6 +39,10 @@ static const HelperKind kinds[NUM_HELPERS] = {
 		"queue vacuum worker", "queue_vacuum_main",
 		"Autovacuum has to do its work."
 	},
+	[HELPER_RESOLVER] = {
+		"queue resolver", "queue_resolver_main",
+		"Branches of global transactions stay in doubt."
+	}
 };
 
 /* the worker's: the processes that it started */

@@ -12,7 +12,9 @@
  *
  *	ProcessUtility: after COMMIT PREPARED and ROLLBACK PREPARED, a look at the
  *	registry (xact.c) and at the list of waiters; around statements that need
- *	a database for themselves, its worker is kept away (worker.c).
+ *	a database for themselves, its worker is kept away (worker.c).  Statements
+ *	that prepare or finish a branch of a global transaction are noted
+ *	(branch.c).
  *
  *	object access: when a relation is dropped, its settings go (catalog.c); when
  *	a queue is altered, all of its messages are looked for (cover.c), and when
@@ -40,6 +42,7 @@
 #include "tcop/utility.h"
 #include "utils/guc.h"
 
+#include "branch.h"
 #include "catalog.h"
 #include "compat.h"
 #include "cover.h"
@@ -65,6 +68,7 @@ int			queue_max_queues = 10000;
 int			queue_max_wait = 60000;
 int			queue_lease_write_delay = 1000;
 int			queue_in_doubt_warning = 60;
+int			queue_resolve_interval = 5000;
 int			queue_vacuum_threshold = 10000;
 double		queue_vacuum_scale_factor = 0.05;
 double		queue_vacuum_cost_delay = 0.5;
@@ -175,6 +179,16 @@ define_settings(void)
 							PGC_SUSET,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.resolve_interval",
+							"How long a branch of a global transaction may be in doubt before its deciding database is asked, and how often.",
+							NULL,
+							&queue_resolve_interval,
+							5000,
+							10,
+							60 * 60 * 1000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomRealVariable("queue.vacuum_cost_delay",
 							 "Cost delay of the vacuum of queue tables.",
 							 "What vacuum_cost_delay is to VACUUM; 0 turns it off.",
@@ -271,6 +285,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	Oid			held;
 
 	queue_in_doubt_refuse_ddl(stmt);
+	queue_branch_note_outcome(stmt);
 	held = queue_worker_hold(stmt);
 	PG_TRY();
 	{
@@ -282,6 +297,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		queue_worker_release(held);
 	}
 	PG_END_TRY();
+
+	queue_branch_expect(stmt);
 
 	/*
 	 * The prepared transaction has ended.  One that was prepared before a

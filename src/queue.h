@@ -34,6 +34,7 @@ extern int	queue_in_doubt_warning; /* s, -1: off */
 extern int	queue_vacuum_threshold; /* dead rows; -1: off */
 extern double queue_vacuum_scale_factor;
 extern double queue_vacuum_cost_delay;	/* ms */
+extern int	queue_resolve_interval; /* ms */
 
 /* false unless loaded by shared_preload_libraries */
 extern bool queue_is_preloaded;

@@ -19,6 +19,7 @@
  *	- ends of prepared transactions that no hook has seen are noticed
  *	- messages that the cover has lost, if that should happen, are found
  *	- queues that are worth a vacuum are found (vacuum.c)
+ *	- the process is started that finishes branches of global transactions
  *
  * A round looks through the in-flight table once, under its locks, and notes
  * what is to be done in arrays made before; then it does that in a few short
@@ -46,6 +47,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "database.h"
 #include "heal.h"
 #include "in_doubt.h"
 #include "inflight.h"
@@ -53,6 +55,7 @@
 #include "message.h"
 #include "mutant.h"
 #include "queue.h"
+#include "resolver.h"
 #include "sweep.h"
 #include "vacuum.h"
 #include "waiter.h"
@@ -76,6 +79,9 @@
 #define HEAL_ROWS			100000
 #define HEAL_INTERVAL		USECS_PER_SEC
 #define HEAL_SHARE			20
+
+/* how often to let the resolver look for what nobody has asked for */
+#define RESOLVER_INTERVAL	(60 * USECS_PER_SEC)
 
 /* after an error */
 #define RETRY_DELAY			(10 * USECS_PER_SEC)
@@ -139,6 +145,7 @@ static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
 static void warn_in_doubt(Round *round);
 static void heal(Round *round);
 static void look_for_vacuum(Round *round);
+static void look_for_branches(Round *round);
 static void begin_transaction(const char *activity);
 static void commit_transaction(void);
 static void report_error(bool is_quiet, bool *is_locked);
@@ -179,6 +186,7 @@ queue_sweep(void)
 	heal(round);
 	look_for_vacuum(round);
 	warn_in_doubt(round);
+	look_for_branches(round);
 	next = round->next;
 	pfree(round);
 	return next;
@@ -739,6 +747,39 @@ look_for_vacuum(Round *round)
 	}
 	if (next != TIMESTAMP_INFINITY)
 		round->next = Min(round->next, look_at);
+}
+
+/* ----------------------------------------------------------------
+ *		Branches of global transactions
+ * ----------------------------------------------------------------
+ */
+
+/* Start the resolver when there may be work for it, and now and then. */
+static void
+look_for_branches(Round *round)
+{
+	static TimestampTz look_at = 0;
+
+	/* the clock may have been set back */
+	if (queue_database_take_resolver_request() || look_at <= round->now ||
+		look_at > round->now + RESOLVER_INTERVAL)
+	{
+		look_at = round->now + RESOLVER_INTERVAL;
+		PG_TRY();
+		{
+			begin_transaction("looking for branches of global transactions");
+			queue_resolver_look();
+			commit_transaction();
+		}
+		PG_CATCH();
+		{
+			bool		is_locked;
+
+			report_error(false, &is_locked);
+		}
+		PG_END_TRY();
+	}
+	round->next = Min(round->next, look_at);
 }
 
 /* ----------------------------------------------------------------

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * remote.h
+ *		Connections to deciding databases.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_REMOTE_H
+#define QUEUE_REMOTE_H
+
+#include "nodes/pg_list.h"
+
+typedef struct pg_conn RemoteConnection;
+
+/*
+ * Connect as this user; whatever is wrong is an error.  What is connected must
+ * be disconnected, after an error too (NULL is allowed).
+ */
+extern RemoteConnection *queue_remote_connect(const char *conninfo,
+											  const char *user,
+											  bool password_required);
+extern void queue_remote_disconnect(RemoteConnection *conn);
+
+/* Rows of a statement, each an array of char *, in the current context */
+extern List *queue_remote_query(RemoteConnection *conn, const char *sql,
+								int nparams, const char *const *params);
+
+#endif							/* QUEUE_REMOTE_H */
