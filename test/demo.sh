@@ -1,7 +1,8 @@
 #!/bin/bash
 #
 # demo.sh
-#	  Builds and installs the extension, then runs the demonstration.
+#	  Builds and installs the extension, then runs the demonstration: run.sh in
+#	  test/demo, or the script there that is named.
 #
 set -eu
 unset MAKEFLAGS MFLAGS MAKELEVEL
@@ -16,4 +17,4 @@ echo "== build and install"
 make -s -C "$top" -j"$(nproc)" PG_CONFIG="$pg_config" all
 "${as_root[@]}" make -s -C "$top" PG_CONFIG="$pg_config" install >/dev/null
 
-exec "$top/test/demo/run.sh"
+exec "$top/test/demo/${1:-run.sh}"
