@@ -6,6 +6,8 @@
 #							shared_preload_libraries = 'queue' and
 #							max_prepared_transactions > 0
 #	make demo				shows it at work, on a server of its own
+#	make demo-2pc			kills the coordinator of global transactions, and shows
+#							that they resolve by themselves
 #	make check				runs all tests, on servers of its own
 #	make stress				lets clients and faults loose on a server, and judges
 #							what happened (SECONDS=n, SEED=n, FAULTS=name,...,
@@ -163,7 +165,8 @@ PROVE_TESTS = \
 	test/t/037_deep_queue.pl \
 	test/t/038_vacuum.pl \
 	test/t/050_random_transactions.pl \
-	test/t/061_in_doubt.pl
+	test/t/061_in_doubt.pl \
+	test/t/062_global.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
 # the lack of it.
@@ -190,7 +193,7 @@ PG_CONFIG ?= pg_config
 # These targets start make again where they need PGXS, for two reasons: PGXS
 # may not be there before "deps" has run, and it has a "check" of its own which
 # only says that there is none.
-own_targets = bench check demo deps format-check lint stress stress-mutants
+own_targets = bench check demo demo-2pc deps format-check lint stress stress-mutants
 
 ifneq (,$(filter $(own_targets),$(MAKECMDGOALS)))
 
@@ -211,6 +214,10 @@ deps:
 demo:
 	test/deps.sh demo
 	test/demo.sh
+
+demo-2pc:
+	test/deps.sh demo
+	test/demo.sh two_phase.sh
 
 check:
 	test/deps.sh check

@@ -30,10 +30,13 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "branch.h"
@@ -50,6 +53,7 @@ PG_FUNCTION_INFO_V1(queue_identity);
 static const char *branch_of(Node *stmt, bool finishes);
 static Relation open_member(const char *name, LOCKMODE lockmode);
 static Oid	owner_of_branch(const char *name);
+static bool is_prepared_by(const char *name, Oid owner);
 
 /*
  * The branch that the statement prepares or finishes, going by its name; NULL
@@ -103,7 +107,7 @@ queue_branch_note_outcome(Node *stmt)
 	if (branch == NULL || RecoveryInProgress() || IsTransactionBlock())
 		return;
 	owner = owner_of_branch(branch);
-	if (!OidIsValid(owner))
+	if (!OidIsValid(owner) || !is_prepared_by(branch, owner))
 		return;
 	rel = open_member(OUTCOME, RowExclusiveLock);
 	if (rel == NULL)
@@ -163,6 +167,29 @@ owner_of_branch(const char *name)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return owner;
+}
+
+/*
+ * Is it a branch, and not somebody else's transaction of that name?  What he
+ * does with it is of no interest.
+ */
+static bool
+is_prepared_by(const char *name, Oid owner)
+{
+	Oid			types[] = {TEXTOID, OIDOID};
+	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(owner)};
+	bool		result;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	result = SPI_execute_with_args("SELECT FROM pg_catalog.pg_prepared_xact() p"
+								   " WHERE p.gid OPERATOR(pg_catalog.=) $1"
+								   " AND p.ownerid OPERATOR(pg_catalog.=) $2",
+								   2, types, values, NULL, true, 1) ==
+		SPI_OK_SELECT && SPI_processed > 0;
+	SPI_finish();
+	PopActiveSnapshot();
+	return result;
 }
 
 void

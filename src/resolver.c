@@ -15,9 +15,10 @@
  *	2. Look at our branches: prepared in this database, with the name that the
  *	   row says, and owned by the role that it says.  Anybody else's are left
  *	   alone.
- *	3. Finish those that are decided.  Of those that have been prepared for
- *	   queue.resolve_interval, ask: past the deadline, or without a record,
- *	   that makes the decision "abort".
+ *	3. Of those that have been prepared, and decided if they are, for longer
+ *	   than queue.resolve_interval, ask, and finish them.  Others are in the
+ *	   hands of their coordinator.  Past the deadline, or without a record, to
+ *	   ask makes the decision "abort".
  *	4. Report those that are decided and of which we have no branch.  A branch
  *	   prepared before the decision would be seen, since we look after we have
  *	   asked.  One that is prepared later is rolled back, for the lack of a
@@ -98,6 +99,7 @@ typedef struct Record
 	char	   *gid;
 	char	   *decision;		/* NULL: none */
 	bool		is_over;		/* its deadline has passed */
+	bool		is_fresh;		/* decided just now */
 } Record;
 
 /* A branch of ours */
@@ -304,7 +306,7 @@ settle(Decider *decider, RemoteConnection *conn)
 
 		if (ShutdownRequestPending)
 			return true;
-		if (branch->is_old || (record != NULL && record->decision != NULL))
+		if (branch->is_old && (record == NULL || !record->is_fresh))
 			decision = ask(decider, conn, branch->gid);
 		if (decision == NULL)
 			is_more = true;
@@ -316,7 +318,7 @@ settle(Decider *decider, RemoteConnection *conn)
 			{
 				record = palloc(sizeof(Record));
 				record->gid = branch->gid;
-				record->is_over = false;
+				record->is_over = record->is_fresh = false;
 				records = lappend(records, record);
 			}
 			record->decision = decision;
@@ -356,21 +358,27 @@ settle(Decider *decider, RemoteConnection *conn)
 static List *
 read_records(Decider *decider, RemoteConnection *conn)
 {
-	const char *params[] = {decider->coordinator, decider->participant};
+	const char *params[] = {decider->coordinator, decider->participant,
+	psprintf("%d", queue_resolve_interval)};
 	List	   *rows;
 	List	   *records = NIL;
 	ListCell   *lc;
 
 	if (conn != NULL)
 		rows = queue_remote_query(conn,
-								  "SELECT gid, decision, is_over FROM queue.global_transactions"
+								  "SELECT gid, decision, is_over, decided_at OPERATOR(pg_catalog.>)"
+								  " (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)"
+								  " pg_catalog.make_interval(secs => $3::pg_catalog.int4 OPERATOR(pg_catalog./) 1000.0))"
+								  " FROM queue.global_transactions"
 								  " WHERE coordinator OPERATOR(pg_catalog.=) $1::pg_catalog.name"
 								  " AND $2::pg_catalog.name OPERATOR(pg_catalog.=) ANY (unfinished)",
-								  2, params);
+								  3, params);
 	else
-		rows = local_query("SELECT gid, decision, is_over FROM queue.global_transactions"
+		rows = local_query("SELECT gid, decision, is_over, decided_at >"
+						   " clock_timestamp() - $3::int * interval '1 ms'"
+						   " FROM queue.global_transactions"
 						   " WHERE coordinator = $1::name AND $2::name = ANY (unfinished)",
-						   2, params);
+						   3, params);
 	foreach(lc, rows)
 	{
 		char	  **row = lfirst(lc);
@@ -379,6 +387,7 @@ read_records(Decider *decider, RemoteConnection *conn)
 		record->gid = row[0];
 		record->decision = row[1];
 		record->is_over = row[2][0] == 't';
+		record->is_fresh = row[3] != NULL && row[3][0] == 't';
 		records = lappend(records, record);
 	}
 	return records;

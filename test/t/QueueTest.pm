@@ -49,6 +49,7 @@ our @EXPORT = qw(
   drain_payloads
   start_waiter
   start_waiter_unless_done
+  start_session
   result_of
   woken
   worker_of

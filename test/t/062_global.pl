@@ -1,0 +1,435 @@
+# Global transactions: whatever happens to the coordinator, and whenever, all
+# branches end alike, and as the deciding database says.  The coordinator dies
+# after each of his steps; servers crash; the deciding database is out of reach,
+# has been replaced by another, or is asked as its own participant.  What others
+# prepare under the same names is left alone, nobody decides about a record that
+# is not his, and who finishes a branch against the decision is remembered.
+#
+# One server has the deciding database and a participant, another one a second
+# participant.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
+my $settings = q{
+shared_preload_libraries = 'queue'
+max_prepared_transactions = 20
+queue.resolve_interval = '500ms'
+password_encryption = 'md5'
+};
+my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
+$node->init;
+$node->append_conf('postgresql.conf', $settings);
+$node->start;
+my $far = PostgreSQL::Test::Cluster->new('far');
+$far->init;
+$far->append_conf('postgresql.conf', $settings);
+$far->start;
+
+#
+# Two participants and a deciding database: roles, rights, registrations.
+#
+sql(q{CREATE ROLE coordinator LOGIN; CREATE ROLE orders LOGIN;
+	CREATE ROLE stock LOGIN PASSWORD 'secret'; CREATE ROLE shop LOGIN;
+	CREATE ROLE stranger LOGIN});
+sql('CREATE ROLE shop LOGIN; CREATE ROLE stranger LOGIN', $far);
+sql("CREATE DATABASE $_") foreach ('hub', 'orders');
+sql(q{CREATE EXTENSION queue;
+	GRANT EXECUTE ON PROCEDURE queue.begin_global, queue.decide_commit,
+		queue.decide_abort TO coordinator, stranger;
+	GRANT EXECUTE ON PROCEDURE queue.ask_decision, queue.report_finished
+		TO orders, stock, stranger}, 'hub');
+
+my $to_hub = 'host=' . $node->host . ' port=' . $node->port . ' dbname=hub';
+sub make_participant
+{
+	my ($participant, $connection, $where) = @_;
+	sql(qq{CREATE EXTENSION queue;
+		SELECT queue.create_queue('work');
+		GRANT ALL ON work TO shop, stranger;
+		INSERT INTO queue.deciding_database
+			(name, participant, coordinator, owner, connection,
+				password_required)
+			VALUES ('hub', '$participant', 'coordinator', 'shop',
+				'$connection', false)}, $where);
+	return;
+}
+make_participant('orders', $to_hub, 'orders');
+make_participant('stock',  $to_hub, $far);
+
+sub as
+{
+	my ($role, $statement) = @_;
+	return "SET SESSION AUTHORIZATION $role;\n$statement";
+}
+
+# The steps of the coordinator.
+sub begin
+{
+	my ($gid, $timeout) = @_;
+	sql(as('coordinator', qq{CALL queue.begin_global('$gid', '$timeout',
+		ARRAY['orders', 'stock'])}), 'hub');
+	return;
+}
+
+sub prepare
+{
+	my ($participant, $gid, $role) = @_;
+	sql(as($role // 'shop', qq{BEGIN;
+		SELECT queue.enqueue('work', to_jsonb('$gid'::text));
+		PREPARE TRANSACTION 'queue:hub:$participant:$gid'}),
+		$participant eq 'stock' ? $far : 'orders');
+	return;
+}
+
+sub commits
+{
+	my ($gid) = @_;
+	sql(as('coordinator', "CALL queue.decide_commit('$gid')"), 'hub');
+	return;
+}
+
+# A resolver looks at once when a branch is prepared or finished, else each
+# minute.
+sub poke
+{
+	my ($participant) = @_;
+	sql(as('shop', qq{BEGIN; SELECT queue.browse('work');
+		PREPARE TRANSACTION 'queue:hub:$participant:poke'}),
+		$participant eq 'stock' ? $far : 'orders');
+	state_of(as('shop', "ROLLBACK PREPARED 'queue:hub:$participant:poke'"),
+		$participant eq 'stock' ? $far : 'orders');
+	return;
+}
+
+# A global transaction ended like this in both databases, and both said so.
+sub ended
+{
+	my ($gid, $count, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	poke($_) foreach ('orders', 'stock');
+	foreach my $where ('orders', $far)
+	{
+		wait_until(
+			"SELECT count(*) = 0 FROM queue.branches WHERE gid = '$gid'",
+			"$name: nothing is in doubt", $where);
+		is( sql(qq{SELECT count(*) FROM work
+				WHERE payload = to_jsonb('$gid'::text)}, $where),
+			$count, "$name: $count messages");
+	}
+	wait_until(
+		qq{SELECT count(*) = 0 FROM queue.global_transactions
+			WHERE coordinator = 'coordinator' AND gid = '$gid'
+				AND unfinished <> '{}'},
+		"$name: both have reported", 'hub');
+	return;
+}
+
+#
+# The coordinator dies after each of his steps.
+#
+begin('begun', '1 s');
+
+begin('one', '1 s');
+prepare('orders', 'one');
+ended('one', 0, 'died after one PREPARE');
+
+begin('both', '2 s');
+prepare($_, 'both') foreach ('orders', 'stock');
+is(sql(q{SELECT count(*) FROM queue.branches}, 'orders'),
+	'1', 'before the deadline a branch stays in doubt');
+ended('both', 0, 'died after both');
+is( state_of(as('coordinator', q{CALL queue.decide_commit('both')}), 'hub'),
+	'42704', 'nothing is left to be decided');
+
+# The resolvers are at work by now, and see to that one as well.
+ended('begun', 0, 'died after the beginning');
+
+begin('decided', '1 h');
+prepare($_, 'decided') foreach ('orders', 'stock');
+commits('decided');
+ended('decided', 1, 'died after the decision');
+
+begin('half', '1 h');
+prepare($_, 'half') foreach ('orders', 'stock');
+commits('half');
+# (If this takes long, it is done already.)
+state_of(as('shop', q{COMMIT PREPARED 'queue:hub:orders:half'}), 'orders');
+ended('half', 1, 'died between two COMMIT PREPARED');
+
+begin('gave up', '1 h');
+prepare('orders', 'gave up');
+sql(as('coordinator', q{CALL queue.decide_abort('gave up')}), 'hub');
+ended('gave up', 0, 'gave up');
+
+prepare('orders', 'never begun');
+ended('never begun', 0, 'no record');
+
+# A waiting consumer hears of it.
+sql(q{SELECT queue.create_queue('heard'); GRANT ALL ON heard TO shop},
+	'orders');
+begin('awaited', '1 h');
+prepare('stock', 'awaited');
+sql(as('shop', q{BEGIN; SELECT queue.enqueue('heard', '1');
+	PREPARE TRANSACTION 'queue:hub:orders:awaited'}), 'orders');
+my $waiter = start_waiter(
+	q{SELECT payload FROM queue.dequeue('heard', 1, '50 s')}, 'orders');
+commits('awaited');
+woken($waiter, '1', 'the resolver wakes who waits');
+
+#
+# Compare and set.
+#
+begin('again', '1 h');
+is( state_of(as('coordinator', q{CALL queue.begin_global('again', '1 h',
+		ARRAY['orders'])}), 'hub'), '42710', 'a gid is taken once');
+commits('again');
+commits('again');
+is(state_of(as('coordinator', q{CALL queue.decide_abort('again')}), 'hub'),
+	'55000', 'a commit stands');
+begin('over', '1 ms');
+is(state_of(as('coordinator', q{CALL queue.decide_commit('over')}), 'hub'),
+	'40000', 'the deadline has passed');
+
+# Two at once, with the isolation that likes to fail.
+begin('race', '1 h');
+my $one = $node->background_psql('hub', on_error_stop => 0);
+$one->query_safe('BEGIN');
+$one->query_safe(
+	q{UPDATE queue.global_transaction SET decision = 'abort'
+		WHERE gid = 'race'});
+my $other = start_session(as('coordinator',
+		q{SET default_transaction_isolation = 'serializable';
+		CALL queue.decide_commit('race')}), 'hub',
+	q{wait_event_type = 'Lock'});
+$one->query_safe('COMMIT');
+$one->quit;
+is(result_of($other), '40000', 'the second obeys the first');
+
+foreach my $call (q{queue.begin_global('block', '1 h', ARRAY['orders'])},
+	q{queue.decide_commit('again')}, q{queue.decide_abort('again')})
+{
+	is(state_of(as('coordinator', "BEGIN; CALL $call; COMMIT"), 'hub'),
+		'25001', 'refused in a transaction block');
+	is(state_of(as('coordinator', "DO 'BEGIN CALL " . ($call =~ s/'/''/gr)
+				. "; EXCEPTION WHEN division_by_zero THEN END'"), 'hub'),
+		'25001', 'refused in a subtransaction');
+}
+is( sql(as('coordinator', q{SET synchronous_commit = off;
+		CALL queue.begin_global('sync', '1 h', ARRAY['orders']);
+		SHOW synchronous_commit}), 'hub'),
+	'off', 'the setting of the session stays');
+is(state_of(as('coordinator', "CALL $_"), 'hub'), '22023', "bad arguments: $_")
+  foreach (
+	q{queue.begin_global('', '1 h', ARRAY['orders'])},
+	q{queue.begin_global(repeat('g', 65), '1 h', ARRAY['orders'])},
+	q{queue.begin_global('x', '0', ARRAY['orders'])},
+	q{queue.begin_global('x', '-1 h', ARRAY['orders'])},
+	q{queue.begin_global('x', '1 h', ARRAY[]::name[])},
+	q{queue.begin_global('x', '1 h', ARRAY['orders', 'orders'])});
+is( state_of(as('coordinator', q{CALL queue.begin_global('x', '1 h',
+		ARRAY['nobody'])}), 'hub'), '42704', 'a participant is a role');
+is(sql(q{SELECT queue.branch('hub', 'orders', 'a:b')}, 'orders'),
+	'queue:hub:orders:a:b', 'the name of a branch');
+
+#
+# Attacks.  A stranger takes names first, decides and reports what is not his.
+#
+prepare('orders', 'forged', 'stranger');
+begin('forged', '1 h');
+is( state_of(as('shop', q{BEGIN; SELECT queue.enqueue('work', '1');
+		PREPARE TRANSACTION 'queue:hub:orders:forged'}), 'orders'),
+	'42710', 'a forged branch is in the way');
+commits('forged');
+poke('stock');
+wait_until(
+	q{SELECT unfinished = '{}' FROM queue.global_transactions
+		WHERE gid = 'forged'}, 'a decision is reached', 'hub');
+is(sql(q{SELECT status FROM queue.branches WHERE gid = 'forged'}, 'orders'),
+	'another owner', 'the forged branch is left alone');
+is(sql(q{SELECT count(*) FROM queue.branches WHERE branch ~ 'forged'}, 'hub'),
+	'0', 'it is of its database');
+sql(as('stranger', q{ROLLBACK PREPARED 'queue:hub:orders:forged'}), 'orders');
+
+begin('secret', '1 h');
+prepare('orders', 'secret');
+prepare('stock', 'secret');
+is(state_of(as('stranger', "CALL queue.$_"), 'hub'), '42704',
+	"a stranger has no such record: $_")
+  foreach (q{decide_commit('secret')}, q{decide_abort('secret')});
+is( state_of(as('stranger', q{CALL queue.ask_decision('coordinator',
+		'secret')}), 'hub'), '42501', 'he is no participant');
+sql(as('stranger',
+		q{CALL queue.report_finished('coordinator', ARRAY['secret'])}), 'hub');
+is( sql(q{SELECT decision IS NULL, unfinished
+		FROM queue.global_transactions WHERE gid = 'secret'}, 'hub'),
+	't|{orders,stock}', 'his report counts for himself only');
+sql(as('stranger', q{CALL queue.begin_global('secret', '1 h',
+		ARRAY['orders', 'stock']); CALL queue.decide_abort('secret')}), 'hub');
+is(sql(as('stranger', q{SELECT count(*) FROM queue.global_transactions
+		WHERE coordinator = 'coordinator'}), 'hub'),
+	'0', 'he sees nothing of it');
+is(state_of(as('stranger', "SELECT * FROM queue.$_"), 'hub'),
+	'42501', "nor of table $_")
+  foreach ('global_transaction', 'deciding_database', 'outcome');
+is(state_of(as('stranger', "SELECT queue.$_"), 'hub'),
+	'42501', "nor may he call $_")
+  foreach (q{write_decision(10, 'secret', 'abort')},
+	q{write_answer(10, 10, 'secret')},
+	q{write_finished(10, 10, ARRAY['secret'])},
+	q{write_begin(10, 'secret', '1 h', ARRAY[10]::oid[])});
+is(state_of(as('shop', q{CALL queue.begin_global('x', '1 h', ARRAY['orders'])}),
+		'hub'), '42501', 'who was not told to may not begin one');
+commits('secret');
+ended('secret', 1, 'the records of two roles');
+
+# Another manager's transactions.
+sql(as('shop', q{BEGIN; SELECT queue.enqueue('work', '1');
+	PREPARE TRANSACTION '131077_Z2lk_Ynt0'}), 'orders');
+sql(as('shop', q{BEGIN; SELECT queue.enqueue('work', '1');
+	PREPARE TRANSACTION 'queue:elsewhere:orders:x'}), 'orders');
+begin('mark', '1 h');
+prepare($_, 'mark') foreach ('orders', 'stock');
+commits('mark');
+ended('mark', 1, 'beside others');
+is(sql(q{SELECT status FROM queue.branches}, 'orders'),
+	'not registered', 'a branch that nobody is responsible for');
+is(sql(q{SELECT count(*) FROM pg_prepared_xacts}), '2',
+	'what belongs to others is left alone');
+sql(qq{ROLLBACK PREPARED '$_'}, 'orders')
+  foreach ('131077_Z2lk_Ynt0', 'queue:elsewhere:orders:x');
+
+#
+# Crashes of servers.
+#
+begin('crash', '1 h');
+prepare($_, 'crash') foreach ('orders', 'stock');
+$far->stop('immediate');
+commits('crash');
+$node->stop('immediate');
+$node->start;
+$far->start;
+ended('crash', 1, 'both servers crashed');
+
+#
+# The deciding database is out of reach: nothing is guessed.
+#
+begin('cut off', '1 s');
+prepare($_, 'cut off') foreach ('orders', 'stock');
+my $log = -s $far->logfile;
+$node->stop('immediate');
+$far->wait_for_log(qr/WARNING:  .*cannot ask deciding database "hub"/, $log);
+sql('SELECT pg_sleep(2)', $far);
+is(sql(q{SELECT count(*) FROM queue.branches WHERE gid = 'cut off'}, $far),
+	'1', 'out of reach: the branch is kept, past the deadline too');
+is(sql(q{SELECT last_error IS NOT NULL FROM queue.deciding_database}, $far),
+	't', 'and the reason is there');
+$node->start;
+ended('cut off', 0, 'within reach again');
+is(scalar(() = slurp_file($far->logfile, $log) =~ /cannot ask deciding/g),
+	1, 'it was said once');
+
+# It answers, but is not what it was.
+begin('replaced', '1 s');
+sql(q{UPDATE queue.deciding_database SET identity = 'another'}, $far);
+prepare('stock', 'replaced');
+wait_until(
+	q{SELECT last_error ~ 'another database' FROM queue.deciding_database},
+	'a database that was replaced is not obeyed', $far);
+is(sql(q{SELECT count(*) FROM queue.branches}, $far), '1', 'kept');
+sql(q{UPDATE queue.deciding_database SET identity = NULL}, $far);
+ended('replaced', 0, 'somebody says that this is all right');
+
+# A copy of a participant has nothing to report.
+begin('copied', '1 h');
+prepare($_, 'copied') foreach ('orders', 'stock');
+sql('CREATE DATABASE copy');
+sql('CREATE EXTENSION queue', 'copy');
+sql(qq{INSERT INTO queue.deciding_database (name, participant, coordinator,
+		owner, connection, password_required, registered_in)
+	VALUES ('hub', 'stock', 'coordinator', 'shop', '$to_hub', false,
+		'1-1-1')}, 'copy');
+commits('copied');
+sql(as('shop', q{BEGIN; PREPARE TRANSACTION 'queue:hub:stock:wake'}), 'copy');
+wait_until(q{SELECT last_error ~ 'copy' FROM queue.deciding_database},
+	'a copy is told that it is none', 'copy');
+sql(as('shop', q{ROLLBACK PREPARED 'queue:hub:stock:wake'}), 'copy');
+ended('copied', 1, 'in spite of a copy');
+
+#
+# Passwords.
+#
+sql(q{UPDATE queue.deciding_database SET password_required = true}, $far);
+begin('password', '1 h');
+prepare($_, 'password') foreach ('orders', 'stock');
+commits('password');
+wait_until(
+	q{SELECT last_error ~ 'string has none' FROM queue.deciding_database},
+	'a password is required', $far);
+sql(q{UPDATE queue.deciding_database
+	SET connection = connection || ' password=secret'}, $far);
+wait_until(
+	q{SELECT last_error ~ 'did not ask' FROM queue.deciding_database},
+	'and must be asked for', $far);
+is(sql(q{SELECT count(*) FROM queue.branches}, $far), '1', 'kept');
+unlink($node->data_dir . '/pg_hba.conf');
+$node->append_conf('pg_hba.conf', q{local hub stock md5
+local all all trust});
+$node->reload;
+ended('password', 1, 'with a password');
+
+#
+# Outcomes that were forced.
+#
+begin('forced', '1 h');
+prepare($_, 'forced') foreach ('orders', 'stock');
+sql(q{ROLLBACK PREPARED 'queue:hub:stock:forced'}, $far);
+$log = -s $far->logfile;
+commits('forced');
+wait_until(
+	q{SELECT outcome = 'abort' AND decision = 'commit'
+		AND finished_by = 'postgres' FROM queue.forced_outcomes},
+	'who forced an outcome is remembered', $far);
+$far->wait_for_log(
+	qr/finished with abort by role "postgres", but the decision is commit/,
+	$log);
+wait_until(q{SELECT count(*) = 0 FROM queue.outcome},
+	'what the owner did as was decided is forgotten, and what is not ours',
+	'orders');
+
+#
+# The deciding database is a participant itself, and needs no connection.
+#
+sql(q{SELECT queue.create_queue('work'); GRANT ALL ON work TO shop;
+	INSERT INTO queue.deciding_database (name, participant, coordinator, owner)
+		VALUES ('self', 'orders', 'coordinator', 'shop')}, 'hub');
+foreach my $gid ('own commit', 'own end')
+{
+	sql(as('coordinator', qq{CALL queue.begin_global('$gid', '2 s',
+		ARRAY['orders'])}), 'hub');
+	sql(as('shop', qq{BEGIN; SELECT queue.enqueue('work', '1');
+		PREPARE TRANSACTION 'queue:self:orders:$gid'}), 'hub');
+}
+commits('own commit');
+wait_until(q{SELECT count(*) = 0 FROM queue.branches},
+	'its branches are finished', 'hub');
+is(sql(q{SELECT count(*) FROM work}, 'hub'), '1', 'one of them is committed');
+
+# The resolver is in nobody's way.
+sql(q{DROP DATABASE orders});
+ok(1, 'a participant can be dropped');
+
+$node->stop;
+$far->stop;
+
+done_testing();
