@@ -512,12 +512,16 @@ queue_database_attach_helper(Oid dbid, DatabaseHelper helper)
 	return is_attached;
 }
 
-/* The helper ends, and is in the process array no more. */
+/*
+ * The helper ends, and is in the process array no more.  If that was an error,
+ * the resolver is wanted again: it may have left something in doubt.
+ */
 static void
 detach_helper(int code, Datum arg)
 {
 	DatabaseHelper helper = (DatabaseHelper) DatumGetInt32(arg);
 	DatabaseSlot *slot = attached_slot;
+	Oid			dbid;
 
 	if (slot == NULL)
 		return;
@@ -525,8 +529,12 @@ detach_helper(int code, Datum arg)
 	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
 	Assert(slot->helper_pid[helper] == MyProcPid);
 	slot->helper_pid[helper] = 0;
+	slot->resolver_wanted |= code != 0 && helper == HELPER_RESOLVER;
+	dbid = slot->dbid;
 	LWLockRelease(databases_lock);
 	ConditionVariableBroadcast(&databases->detached);
+	if (code != 0)
+		queue_database_poke(dbid, GetCurrentTimestamp() + RETRY_DELAY);
 }
 
 /* Called by the worker. */

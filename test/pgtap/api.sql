@@ -35,13 +35,21 @@ INSERT INTO declared VALUES
     ('extend', 'f', 'receipts text[], lease interval', 'timestamp with time zone'),
     ('redrive', 'f', 'dead_queue regclass, max integer, selector jsonpath, to_queue regclass', 'bigint'),
     ('wait', 'p', 'IN queue regclass, IN timeout interval', NULL),
-    ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL);
+    ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL),
+    ('begin_global', 'p', 'IN gid text, IN timeout interval, IN participants name[]', NULL),
+    ('decide_commit', 'p', 'IN gid text', NULL),
+    ('decide_abort', 'p', 'IN gid text', NULL),
+    ('ask_decision', 'p', 'IN coordinator name, IN gid text, INOUT decision text', NULL),
+    ('report_finished', 'p', 'IN coordinator name, IN gids text[]', NULL),
+    ('branch', 'f', 'deciding_database text, participant name, gid text', 'text'),
+    ('identity', 'f', '', 'text');
 
 -- what the queue tables, the views and the extension itself use
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
     ('before_insert'), ('before_update'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
-    ('invalidate_definition'), ('prepared'), ('vacuums');
+    ('invalidate_definition'), ('prepared'), ('vacuums'),
+    ('forget_globals'), ('write_begin'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes');
 
 CREATE TEMP VIEW defined AS
 SELECT p.oid, proname AS name, prokind AS kind,
@@ -79,15 +87,17 @@ SELECT is_empty($$
     $$, 'nothing is public that is not declared');
 SELECT set_eq($$ SELECT name::text FROM defined WHERE name IN (SELECT name FROM internal) $$,
               $$ SELECT name FROM internal $$, 'internal functions');
-SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name <> 'counts' $$,
+SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'branch', 'identity') $$,
                 'all are volatile, for they see what others do meanwhile');
 SELECT is_empty($$ SELECT name FROM defined WHERE proisstrict $$,
                 'none is strict: NULL is an error, not a reason to do nothing');
-SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' $$, 'none runs in parallel workers');
+SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NOT IN ('branch', 'identity') $$, 'none runs in parallel workers');
 SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
 SELECT is_empty($$
     SELECT name FROM defined
     WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition')
+      AND name NOT IN ('begin_global', 'decide_commit', 'decide_abort', 'ask_decision', 'report_finished', 'forget_globals')
+      AND name NOT LIKE 'write%'
       AND NOT has_function_privilege('public', oid, 'EXECUTE')
     $$, 'everybody may call: the privileges of the tables decide');
 SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc') IS NULL $$, 'all have comments');
@@ -96,7 +106,7 @@ SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc'
 SELECT set_eq(
     $$ SELECT name::text, arguments NOT LIKE '%receipts%', (pronargs - pronargdefaults)::int
        FROM defined WHERE pronargdefaults > 0 $$,
-    $$ VALUES ('alter_queue', true, 1), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
+    $$ VALUES ('alter_queue', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
               ('enqueue', true, 2), ('enqueue_batch', true, 2),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
               ('receive', true, 1), ('redrive', true, 1), ('resume', true, 1) $$,
