@@ -165,6 +165,7 @@ PROVE_TESTS = \
 	test/t/037_deep_queue.pl \
 	test/t/038_vacuum.pl \
 	test/t/050_random_transactions.pl \
+	test/t/060_two_phase_matrix.pl \
 	test/t/061_in_doubt.pl \
 	test/t/062_global.pl
 

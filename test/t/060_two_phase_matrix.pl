@@ -1,0 +1,899 @@
+# Every operation in a prepared transaction, whatever happens to the server
+# between PREPARE and the end, whichever the end is, whoever brings it.
+#
+# A cell is one prepared transaction:
+#
+#	operation	sends, takes and settles, and one that does all of that in
+#				several queues; "late" is an ack whose lease runs out in doubt
+#	savepoints	none; or a part of it in a savepoint that is released, and a
+#				part in one below that which is rolled back
+#	fate		what happens to the server while the transaction is in doubt
+#	end			COMMIT PREPARED or ROLLBACK PREPARED
+#	session		the one that prepared it and has done nothing since; another
+#				one; or a pooled one, which has done other things with queues
+#				in between.  Where the fate ends all connections there is no
+#				same session, and the pooled one is a new one
+#
+# Each cell is judged by what is in its tables, by the counts in queue.queues
+# and by what a consumer gets, attempts included: in doubt, after the fate,
+# after the end; then its receipts are tried.  A small model says what that
+# must be.  Older and younger messages of the queue are delivered meanwhile, in
+# order, and nobody waits: every statement has a limit.
+#
+# Cells of one fate share it.  Queues are used again for the next fate, so none
+# may be left with anything in it.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Storable qw(dclone);
+use Time::HiRes qw(time);
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
+# The lease of a late ack: long enough to get it prepared.
+my $LATE = 4;
+
+# Whatever would wait for a prepared transaction fails instead.
+my $LIMITS = "SET lock_timeout = '10s'; SET statement_timeout = '60s';";
+
+# Name, how the model calls it, and a statement; %q is the queue and %m the
+# message.
+my $receipt = q{(SELECT receipt FROM receipt WHERE queue = '%q'
+	AND message = '%m')};
+my @operations = (
+	[ 'enqueue', 'send', q{SELECT queue.enqueue('%q', '"%m"')} ],
+	[
+		'batch', 'send',
+		q{SELECT queue.enqueue_batch('%q', ARRAY['"%m"', '"%m+"']::jsonb[])}
+	],
+	[ 'insert', 'send', q{INSERT INTO %q (payload) VALUES ('"%m"')} ],
+	[ 'dequeue', 'take', q{SELECT count(*) FROM queue.dequeue('%q')} ],
+	[
+		'receive', 'receive',
+		q{SELECT 'receipt', '%q', payload #>> '{}', receipt
+			FROM queue.receive('%q', lease => '1 h')}
+	],
+	[ 'ack',    'settle', "SELECT queue.ack($receipt)" ],
+	[ 'reject', 'settle', "SELECT queue.reject($receipt, 'bad %m')" ],
+	[ 'late',   'settle', "SELECT queue.ack($receipt)" ],
+	[ 'nack',   'nack',   "SELECT queue.nack($receipt, '%d')" ]);
+my %kind_of = map { $_->[0] => $_->[1] } @operations;
+my %text_of = map { $_->[0] => $_->[2] } @operations;
+
+# More queues than the registry of prepared transactions has notes for
+my %parts_of = map { $_->[0] => [ $_->[0] ] } @operations;
+$parts_of{several} = [qw(enqueue insert batch dequeue receive ack reject)];
+my @names = ((map { $_->[0] } @operations), 'several');
+
+my @ends     = qw(commit rollback);
+my @sessions = qw(same another pooled);
+
+#
+# The model: of each queue of a cell its messages, in order, and dead letters.
+# A message is
+#
+#	unseen		sent by the transaction in doubt
+#	ready		to be delivered
+#	held		taken or settled by the transaction in doubt
+#	leased, delayed
+#	gone
+#
+
+sub new_message
+{
+	my ($name, $state) = @_;
+	return { name => $name, state => $state, attempt => 1 };
+}
+
+# The cell, before anything has happened.
+sub new_cell
+{
+	my ($name, $savepoints, $end, $session) = @_;
+	my $id =
+	  join('_', $name, $savepoints ? 'savepoints' : 'plain', $end, $session);
+	my %cell = (
+		id         => $id,
+		savepoints => $savepoints,
+		end        => $end,
+		session    => $session,
+		is_late    => $name eq 'late',
+		wrong      => []);
+	foreach my $operation (@{ $parts_of{$name} })
+	{
+		push @{ $cell{parts} },
+		  {
+			cell      => $id,
+			operation => $operation,
+			queue     => $name eq 'several' ? "${id}_$operation" : $id
+		  };
+	}
+	return \%cell;
+}
+
+# What the transaction deals with: committed with it, and given up in it
+sub targets
+{
+	my ($cell) = @_;
+	return $cell->{savepoints} ? qw(t1 t2 t3) : qw(t1 t2);
+}
+
+# The state in which the transaction begins
+sub reset_model
+{
+	my ($cell) = @_;
+	foreach my $part (@{ $cell->{parts} })
+	{
+		my $kind = $kind_of{ $part->{operation} };
+		$part->{messages} = [];
+		$part->{dead}     = '';
+		push @{ $part->{messages} },
+		  map { new_message($_, $kind =~ /settle|nack/ ? 'leased' : 'ready') }
+		  targets($cell)
+		  if $kind ne 'send';
+		push @{ $part->{messages} }, new_message('a', 'ready');
+	}
+	$cell->{ledger} = '';
+	return;
+}
+
+sub model_prepare
+{
+	my ($cell) = @_;
+	foreach my $part (@{ $cell->{parts} })
+	{
+		my $kind     = $kind_of{ $part->{operation} };
+		my $messages = $part->{messages};
+		if ($kind eq 'send')
+		{
+			my @sent = $part->{operation} eq 'batch' ? qw(t1 t1+ t2 t2+) : qw(t1 t2);
+			push @$messages, map { new_message($_, 'unseen') } @sent;
+			next;
+		}
+		foreach my $message (@$messages)
+		{
+			my $given_up = $message->{name} eq 't3';
+			next if $message->{name} !~ /^t/;
+			if ($kind eq 'take')
+			{
+				$message->{state} = $given_up ? 'ready' : 'held';
+				$message->{attempt}++ if $given_up;
+			}
+			elsif ($kind eq 'receive')
+			{
+				$message->{state} = $given_up ? 'ready' : 'leased';
+			}
+			elsif ($kind eq 'settle')
+			{
+				$message->{state} = 'held' if !$given_up;
+
+				# an ack that was undone: by now the lease has run out
+				if ($given_up && $cell->{is_late})
+				{
+					$message->{state} = 'ready';
+					$message->{attempt}++;
+				}
+			}
+			elsif ($kind eq 'nack')
+			{
+				# at once, not undone
+				$message->{state} = $message->{name} eq 't2' ? 'delayed' : 'ready';
+				$message->{attempt}++;
+			}
+		}
+	}
+	return;
+}
+
+# Shared memory is new: what has been received in doubt is in no table.
+sub model_lost
+{
+	my ($cell) = @_;
+	foreach my $part (@{ $cell->{parts} })
+	{
+		next if $kind_of{ $part->{operation} } ne 'receive';
+		$_->{state} =~ s/^leased$/ready/ foreach @{ $part->{messages} };
+	}
+	$cell->{is_lost} = 1;
+	return;
+}
+
+# A dump has neither what is in doubt nor leases.
+sub model_dumped
+{
+	my ($cell) = @_;
+	foreach my $part (@{ $cell->{parts} })
+	{
+		foreach my $message (@{ $part->{messages} })
+		{
+			$message->{state} =~ s/^(leased|held)$/ready/;
+			$message->{state} =~ s/^unseen$/gone/;
+		}
+	}
+	return;
+}
+
+sub model_end
+{
+	my ($cell) = @_;
+	my $commits = $cell->{end} eq 'commit';
+	$cell->{ledger} = 't1 t2' if $commits;
+	foreach my $part (@{ $cell->{parts} })
+	{
+		my $kind = $kind_of{ $part->{operation} };
+		foreach my $message (@{ $part->{messages} })
+		{
+			if ($message->{state} eq 'unseen')
+			{
+				$message->{state} = $commits ? 'ready' : 'gone';
+			}
+			elsif ($message->{state} eq 'held')
+			{
+				$message->{state} =
+					$commits                               ? 'gone'
+				  : $kind eq 'take' || $cell->{is_late} ? 'ready'
+				  :                                          'leased';
+
+				# ROLLBACK PREPARED counts, except after a restart; a lease
+				# that ran out does
+				$message->{attempt}++
+				  if !$commits
+				  && ($cell->{is_late} || $kind eq 'take' && !$cell->{is_lost});
+			}
+			elsif ($kind eq 'receive' && !$commits)
+			{
+				$message->{state} =~ s/^leased$/ready/;
+			}
+		}
+		$part->{dead} = 't1 bad t1, t2 bad t2'
+		  if $part->{operation} eq 'reject' && $commits;
+	}
+	return;
+}
+
+# What is there, as the statement of look() says it
+sub expected_look
+{
+	my ($part) = @_;
+	my %n = (ready => 0, held => 0, leased => 0, delayed => 0);
+	$n{ $_->{state} }++ foreach @{ $part->{messages} };
+	return join('|',
+		join(' ',
+			map  { $_->{name} }
+			grep { $_->{state} !~ /unseen|gone/ } @{ $part->{messages} }),
+		$part->{dead},
+		$n{ready},
+		$n{held} + $n{leased},
+		$n{delayed},
+		0);
+}
+
+# What a consumer gets; it has it then.
+sub expected_drain
+{
+	my ($part) = @_;
+	my @ready = grep { $_->{state} eq 'ready' } @{ $part->{messages} };
+	$_->{state} = 'gone' foreach @ready;
+	return join(', ', map { "$_->{name} $_->{attempt}" } @ready);
+}
+
+#
+# The servers
+#
+my $main = PostgreSQL::Test::Cluster->new('main');
+$main->init(allows_streaming => 1);
+$main->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+max_connections = 100
+max_prepared_transactions = 150
+max_locks_per_transaction = 256
+shared_buffers = 32MB
+restart_after_crash = on
+queue.lease_write_delay = '100ms'
+queue.in_doubt_warning = -1
+});
+$main->start;
+use_node($main, $LIMITS);
+$main->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($main, 'base', has_streaming => 1);
+$standby->start;
+
+sql(
+	q{CREATE EXTENSION queue;
+	CREATE TABLE part (queue regclass, cell text);
+	CREATE TABLE receipt (queue text, message text, receipt text, id bigint);
+	CREATE TABLE ledger (cell text, note text);
+	CREATE TABLE drained (queue regclass, seen text);
+	CREATE TABLE settled (queue text, message text, result text);
+
+	CREATE FUNCTION public.contents(q regclass) RETURNS text LANGUAGE plpgsql AS $$
+		DECLARE result text;
+		BEGIN
+			EXECUTE format('SELECT string_agg(payload #>> ''{}'', '' '' ORDER BY id)
+				FROM %s', q) INTO result;
+			RETURN result;
+		END $$;
+	CREATE FUNCTION public.dead_letters(q regclass) RETURNS text LANGUAGE plpgsql AS $$
+		DECLARE result text;
+		BEGIN
+			EXECUTE format('SELECT string_agg(format(''%%s %%s'',
+					payload #>> ''{}'', headers->''dead_letter''->>''reason''),
+					'', '' ORDER BY payload) FROM %s', q) INTO result;
+			RETURN result;
+		END $$;
+
+	-- one by one, each in its transaction
+	CREATE PROCEDURE public.drain_all(of_session text) LANGUAGE plpgsql AS $$
+		DECLARE p record; m text; got text;
+		BEGIN
+			DELETE FROM drained;
+			FOR p IN SELECT queue FROM part WHERE cell LIKE '%' || of_session LOOP
+				got := '';
+				FOR n IN 1..20 LOOP
+					SELECT (payload #>> '{}') || ' ' || attempt INTO m
+						FROM queue.dequeue(p.queue);
+					COMMIT;
+					EXIT WHEN m IS NULL;
+					got := got || CASE WHEN got = '' THEN '' ELSE ', ' END || m;
+				END LOOP;
+				INSERT INTO drained VALUES (p.queue, got);
+			END LOOP;
+		END $$;
+
+	-- whether the receipts are good
+	CREATE PROCEDURE public.settle_all() LANGUAGE plpgsql AS $$
+		DECLARE r record; said text;
+		BEGIN
+			DELETE FROM settled;
+			FOR r IN SELECT * FROM receipt LOOP
+				BEGIN
+					PERFORM queue.ack(r.receipt);
+					said := 'good';
+				EXCEPTION WHEN OTHERS THEN
+					said := SQLSTATE;
+				END;
+				INSERT INTO settled VALUES (r.queue, r.message, said);
+			END LOOP;
+		END $$;
+
+	CREATE PROCEDURE public.empty_all() LANGUAGE plpgsql AS $$
+		DECLARE p record;
+		BEGIN
+			FOR p IN SELECT name FROM queue.queues LOOP
+				EXECUTE format('DELETE FROM %s', p.name);
+			END LOOP;
+			DELETE FROM receipt;
+			DELETE FROM ledger;
+		END $$;
+
+	SELECT queue.create_queue('work');});
+
+my @cells;
+foreach my $session (@sessions)
+{
+	foreach my $name (@names)
+	{
+		foreach my $savepoints (0, 1)
+		{
+			push @cells, new_cell($name, $savepoints, $_, $session)
+			  foreach @ends;
+		}
+	}
+}
+sql(join(
+		'',
+		map {
+			qq{SELECT queue.create_queue('$_->{queue}', retry_delay => '10 ms',
+				retry_max_delay => '10 ms');
+			INSERT INTO part VALUES ('$_->{queue}', '$_->{cell}');}
+		  }
+		  map { @{ $_->{parts} } } @cells));
+
+#
+# Statements
+#
+
+# The transaction of a cell
+sub transaction
+{
+	my ($cell) = @_;
+	my $act = sub {
+		my ($message) = @_;
+		my $text = "INSERT INTO ledger VALUES ('$cell->{id}', '$message');\n";
+		foreach my $part (@{ $cell->{parts} })
+		{
+			my $statement = $text_of{ $part->{operation} };
+			my $delay     = $message eq 't2' ? '1 h' : '0 s';
+			$statement =~ s/%q/$part->{queue}/g;
+			$statement =~ s/%m/$message/g;
+			$statement =~ s/%d/$delay/g;
+			$text .= "$statement;\n";
+		}
+		return $text;
+	};
+	my $text = "BEGIN;\n" . $act->('t1');
+	if ($cell->{savepoints})
+	{
+		$text .=
+			"SAVEPOINT kept;\n"
+		  . $act->('t2')
+		  . "SAVEPOINT given_up;\n"
+		  . $act->('t3')
+		  . "ROLLBACK TO SAVEPOINT given_up;\nRELEASE SAVEPOINT kept;\n";
+	}
+	else
+	{
+		$text .= $act->('t2');
+	}
+	return "${text}PREPARE TRANSACTION '$cell->{id}';\n";
+}
+
+# What a pooled session does in between: commits, rollbacks and savepoints that
+# are none of the prepared transaction's business, in its queue too.
+sub other_work
+{
+	my ($cell) = @_;
+	my $queue = $cell->{parts}[0]{queue};
+	return qq{
+		BEGIN; SELECT queue.enqueue('$queue', '"never"'); ROLLBACK;
+		SELECT queue.enqueue('work', '"it"');
+		BEGIN; SAVEPOINT s; SELECT count(*) FROM queue.dequeue('work');
+		ROLLBACK TO s; COMMIT;
+		BEGIN; SELECT count(*) FROM queue.receive('work'); ROLLBACK;
+		DO \$\$ BEGIN
+			PERFORM queue.enqueue('work', '"never"');
+			PERFORM 1 / 0;
+		EXCEPTION WHEN division_by_zero THEN END \$\$;
+		BEGIN; SELECT queue.ack(receipt) FROM queue.receive('work');
+		COMMIT;
+	};
+}
+
+sub end_of
+{
+	my ($cell) = @_;
+	return uc($cell->{end}) . " PREPARED '$cell->{id}';\n";
+}
+
+# The messages that cells begin with; the leases that soon run out come last.
+sub set_up
+{
+	my (@used) = @_;
+	my $text = '';
+	my ($nleases, $nlate) = (0, 0);
+	foreach
+	  my $cell (sort { $a->{is_late} <=> $b->{is_late} } @used)
+	{
+		foreach my $part (@{ $cell->{parts} })
+		{
+			my $queue   = $part->{queue};
+			my $kind    = $kind_of{ $part->{operation} };
+			my @targets = targets($cell);
+			my $lease   = $cell->{is_late} ? "$LATE s" : '1 h';
+			if ($kind ne 'send')
+			{
+				my $payloads = join(', ', map { qq{'"$_"'} } @targets);
+				$text .=
+				  qq{SELECT queue.enqueue_batch('$queue', ARRAY[$payloads]::jsonb[]);\n};
+			}
+			if ($kind =~ /settle|nack/)
+			{
+				$text .= qq{INSERT INTO receipt
+					SELECT '$queue', payload #>> '{}', receipt, id
+					FROM queue.receive('$queue', 3, lease => '$lease');\n};
+				$nleases += @targets;
+				$nleases -= @targets if $kind eq 'nack';
+				$nlate++             if $cell->{is_late} && $cell->{savepoints};
+			}
+			$text .= qq{SELECT queue.enqueue('$queue', '"a"');\n};
+		}
+	}
+	sql($text);
+	return ($nleases, $nlate);
+}
+
+#
+# Judging
+#
+
+sub wrong
+{
+	my ($cell, $when, $what, $got, $expected) = @_;
+	push @{ $cell->{wrong} },
+	  "$when, $what: got \"$got\", expected \"$expected\""
+	  if $got ne $expected;
+	return;
+}
+
+# Lines of columns; those after the first, by the first
+sub lines_of
+{
+	my ($text) = @_;
+	return map { my ($key, $rest) = split /\|/, $_, 2; $key => $rest }
+	  split /\n/, $text;
+}
+
+# Compares what is there with the model.
+sub look
+{
+	my ($when, $where, @used) = @_;
+	my %seen = lines_of(
+		sql(
+			q{SELECT p.queue, contents(p.queue), dead_letters(q.dead_letter),
+				q.ready, q.leased, q.delayed, q.exhausted
+			FROM part p JOIN queue.queues q ON q.name = p.queue}, $where));
+	my %ledger = lines_of(
+		sql(
+			q{SELECT cell, string_agg(note, ' ' ORDER BY note) FROM ledger
+			GROUP BY cell}, $where));
+	foreach my $cell (@used)
+	{
+		wrong($cell, $when, 'ledger', $ledger{ $cell->{id} } // '',
+			$cell->{ledger});
+		wrong($cell, $when, "contents and counts of $_->{queue}",
+			$seen{ $_->{queue} }, expected_look($_))
+		  foreach @{ $cell->{parts} };
+	}
+	return;
+}
+
+# Compares what a consumer gets.
+sub drain_and_compare
+{
+	my ($when, $where, @used) = @_;
+	my %of_session = map { $_->{session} => 1 } @used;
+	foreach my $session (sort keys %of_session)
+	{
+		my %seen = lines_of(
+			sql("CALL drain_all('$session'); SELECT * FROM drained", $where));
+		foreach my $cell (grep { $_->{session} eq $session } @used)
+		{
+			wrong($cell, $when, "consumer of $_->{queue}",
+				$seen{ $_->{queue} }, expected_drain($_))
+			  foreach @{ $cell->{parts} };
+		}
+	}
+	return;
+}
+
+# One more message for each queue
+sub add_message
+{
+	my ($name, $where, @used) = @_;
+	my $ids = join(', ', map { "'$_->{id}'" } @used);
+	sql(qq{SELECT count(queue.enqueue(queue, '"$name"')) FROM part
+		WHERE cell IN ($ids)}, $where);
+	foreach my $cell (@used)
+	{
+		push @{ $_->{messages} }, new_message($name, 'ready')
+		  foreach @{ $cell->{parts} };
+	}
+	return;
+}
+
+# Compares which receipts are good.
+sub settle_and_compare
+{
+	my ($when, $where, @used) = @_;
+	my %seen = lines_of(
+		sql(q{CALL settle_all();
+			SELECT queue || ' ' || message, result FROM settled}, $where));
+	foreach my $cell (@used)
+	{
+		foreach my $part (@{ $cell->{parts} })
+		{
+			foreach my $message (@{ $part->{messages} })
+			{
+				my $got = $seen{"$part->{queue} $message->{name}"};
+				next if !defined $got;
+				wrong($cell, $when,
+					"receipt of $message->{name} in $part->{queue}",
+					$got, $message->{state} eq 'leased' ? 'good' : 'QU001');
+				$message->{state} =~ s/^leased$/gone/;
+			}
+		}
+	}
+	return;
+}
+
+my $ncells = 0;
+
+sub verdict
+{
+	my ($fate, @used) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	foreach my $cell (@used)
+	{
+		ok(!@{ $cell->{wrong} }, "$fate: $cell->{id}")
+		  or diag(map { "  $_\n" } @{ $cell->{wrong} });
+		$ncells++;
+	}
+	return;
+}
+
+#
+# From here on, in the order of a cell's life
+#
+
+# Sessions that stay: one of each cell's own, by its id, and the pooled one
+my %session_of;
+my $pool;
+
+# Everything up to the state in doubt, and what shows of that
+sub prepare
+{
+	my (@used) = @_;
+	my $output = '';
+
+	reset_model($_) foreach @used;
+	my ($nleases, $nlate) = set_up(@used);
+	my $begin = time;
+
+	# a lease of an earlier fate may still be there if its message is not
+	my $written = q{FROM receipt r
+		JOIN queue.lease l ON l.queue = r.queue::regclass AND l.id = r.id
+		WHERE r.queue !~ 'nack'};
+	$main->poll_query_until('postgres',
+		"SELECT count(*) = $nleases $written")
+	  or die 'leases are not written';
+
+	# those with a short lease first
+	my @ordered = sort { $b->{is_late} <=> $a->{is_late} } @used;
+	my %late    = ();
+	foreach my $late (1, 0)
+	{
+		my @now = grep { $_->{is_late} == $late } @ordered;
+		$output .= sql(
+			join('',
+				map { "\\c -\n$LIMITS" . transaction($_) }
+				grep { $_->{session} eq 'another' } @now)) . "\n";
+		$output .= $pool->query_safe(transaction($_) . other_work($_)) . "\n"
+		  foreach grep { $_->{session} eq 'pooled' } @now;
+		$output .=
+		  $session_of{ $_->{id} }->query_safe(transaction($_)) . "\n"
+		  foreach grep { $_->{session} eq 'same' } @now;
+	}
+	my @receipts = map { /^receipt\|(.*)\|(.*)\|(.*)$/ ? "('$1', '$2', '$3')" : () }
+	  split /\n/, $output;
+	sql('INSERT INTO receipt VALUES ' . join(', ', @receipts));
+	model_prepare($_) foreach @used;
+
+	# What the worker is to do is done: rows of messages that back off, and
+	# leases that have ended.
+	my $nlasting = $nleases - $nlate;
+	my $nacks    = join(' AND ',
+		map { qq{(SELECT attempts = 1 FROM $_->{queue} WHERE payload = '"t2"')} }
+		grep { $_->{operation} eq 'nack' } map { @{ $_->{parts} } } @used);
+	$main->poll_query_until('postgres', qq{SELECT $nacks
+		AND clock_timestamp() > to_timestamp($begin + $LATE)
+		AND (SELECT count(*) = $nlasting $written)
+		AND NOT EXISTS (SELECT FROM queue.lease
+			WHERE queue::regclass::text ~ 'dequeue')})
+	  or die 'the worker is late';
+
+	look('in doubt', $main, @used);
+	drain_and_compare('in doubt', $main, @used);
+	add_message('b', $main, @used);
+	return;
+}
+
+# What shows of the state in doubt after the fate, the end, and what comes of
+# it.
+sub finish
+{
+	my ($fate, $where, @used) = @_;
+	my $after = "in doubt after $fate";
+
+	look($after, $where, @used);
+	drain_and_compare($after, $where, @used);
+	add_message('c', $where, @used);
+
+	sql(join('', map { end_of($_) } grep { $_->{session} eq 'another' } @used),
+		$where);
+	$pool->query_safe(other_work($_) . end_of($_) . other_work($_))
+	  foreach grep { $_->{session} eq 'pooled' } @used;
+	$session_of{ $_->{id} }->query_safe(end_of($_))
+	  foreach grep { $_->{session} eq 'same' } @used;
+	model_end($_) foreach @used;
+
+	look('after the end', $where, @used);
+	drain_and_compare('after the end', $where, @used);
+	settle_and_compare('after the end', $where, @used);
+
+	# what backs off for long, and dead letters
+	foreach my $part (map { @{ $_->{parts} } } @used)
+	{
+		$_->{state} =~ s/^delayed$/gone/ foreach @{ $part->{messages} };
+	}
+	look_for_rest($where, @used);
+	sql('CALL empty_all()', $where);
+	is(sql('SELECT count(*) FROM pg_prepared_xacts', $where),
+		'0', "$fate: nothing is in doubt");
+	is(sql('SELECT sum(healed) FROM queue.cover', $where),
+		'0', "$fate: no message was hidden");
+	is(sql(q{SELECT count(*) FROM work}, $where),
+		'0', "$fate: other work is done");
+	verdict($fate, @used);
+	return;
+}
+
+# Nothing is left but dead letters.
+sub look_for_rest
+{
+	my ($where, @used) = @_;
+	sql(join('',
+		map { "DELETE FROM $_->{queue} WHERE payload = '\"t2\"' AND attempts = 1;" }
+		grep { $_->{operation} eq 'nack' } map { @{ $_->{parts} } } @used), $where);
+	look('in the end', $where, @used);
+	return;
+}
+
+sub open_sessions
+{
+	my ($where) = @_;
+	$pool = $where->background_psql('postgres');
+	$pool->query_safe($LIMITS);
+	return;
+}
+
+sub close_sessions
+{
+	my @all = values %session_of;
+	push @all, $pool if $pool;
+	eval { $_->quit } foreach @all;
+	%session_of = ();
+	undef $pool;
+	return;
+}
+
+my $began = time;
+
+sub report
+{
+	my ($fate) = @_;
+	note(sprintf('%s: %d cells so far, %.0f s', $fate, $ncells,
+			time - $began));
+	return;
+}
+
+#
+# Fates that leave connections alone
+#
+open_sessions($main);
+foreach my $cell (grep { $_->{session} eq 'same' } @cells)
+{
+	$session_of{ $cell->{id} } = $main->background_psql('postgres');
+	$session_of{ $cell->{id} }->query_safe($LIMITS);
+}
+report('sessions');
+
+foreach my $fate ('nothing', 'end of the worker', 'dump')
+{
+	$_->{wrong} = [] foreach @cells;
+	prepare(@cells);
+	if ($fate eq 'end of the worker')
+	{
+		my $pid = worker_of('postgres');
+		sql("SELECT pg_terminate_backend($pid)");
+		wait_for_worker('postgres', "$fate: there is another one", $pid);
+	}
+	if ($fate eq 'dump')
+	{
+		my $file = $main->basedir . '/dump.sql';
+		$main->command_ok(
+			[ 'pg_dump', '-f', $file, $main->connstr('postgres') ],
+			'dump: it is made');
+		sql('CREATE DATABASE copy');
+		$main->command_ok(
+			[
+				'psql',                '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $file,
+				$main->connstr('copy')
+			],
+			'dump: it is restored');
+
+		# what is in doubt is not in it, and stays elsewhere
+		my $copies = dclone(\@cells);
+		model_dumped($_) foreach @$copies;
+		look('in the copy', 'copy', @$copies);
+		drain_and_compare('in the copy', 'copy', @$copies);
+		is(state_of("COMMIT PREPARED '$cells[0]{id}'", 'copy'),
+			'0A000', 'dump: the copy has nothing to end');
+		finish($fate, $main, @cells);
+		is(sql('SELECT sum(healed) FROM queue.cover', 'copy'),
+			'0', 'dump: no message is hidden in the copy');
+		look('in the copy after the end', 'copy', @$copies);
+		verdict('restored dump', @$copies);
+		sql('DROP DATABASE copy');
+	}
+	else
+	{
+		finish($fate, $main, @cells);
+	}
+	report($fate);
+}
+close_sessions();
+
+#
+# Fates that end them
+#
+my @lasting = grep { $_->{session} ne 'same' } @cells;
+
+foreach my $fate ('kill of the worker', 'crash', 'restart')
+{
+	$_->{wrong} = [] foreach @lasting;
+	open_sessions($main);
+	prepare(@lasting);
+	if ($fate eq 'kill of the worker')
+	{
+		my $started = sql('SELECT pg_postmaster_start_time()');
+		my $pid     = worker_of('postgres');
+		kill 'KILL', $pid;
+		wait_for_worker('postgres', "$fate: there is another one", $pid);
+		is(sql('SELECT pg_postmaster_start_time()'),
+			$started, "$fate: the server has recovered by itself");
+	}
+	elsif ($fate eq 'crash')
+	{
+		$main->stop('immediate');
+		$main->start;
+	}
+	else
+	{
+		$main->restart;
+	}
+	close_sessions();
+	open_sessions($main);
+	model_lost($_) foreach @lasting;
+	finish($fate, $main, @lasting);
+	$_->{is_lost} = 0 foreach @lasting;
+	close_sessions();
+	report($fate);
+}
+
+#
+# Another server goes on: one made of a base backup, and a standby, which has
+# got everything as WAL.
+#
+$_->{wrong} = [] foreach @lasting;
+open_sessions($main);
+prepare(@lasting);
+close_sessions();
+model_lost($_) foreach @lasting;
+
+$main->backup('later');
+my $restored = PostgreSQL::Test::Cluster->new('restored');
+$restored->init_from_backup($main, 'later');
+$restored->start;
+my $copies = dclone(\@lasting);
+open_sessions($restored);
+finish('restored base backup', $restored, @$copies);
+close_sessions();
+$restored->stop;
+report('restored base backup');
+
+$main->wait_for_catchup($standby);
+$main->stop('immediate');
+$standby->promote;
+open_sessions($standby);
+finish('promotion', $standby, @lasting);
+close_sessions();
+report('promotion');
+
+foreach my $node ($main, $restored, $standby)
+{
+	unlike(slurp_file($node->logfile),
+		qr/PANIC|TRAP|available but not in the cover/,
+		$node->name . ': nothing crashed, and no message was hidden');
+}
+$standby->stop;
+
+diag("$ncells cells");
+done_testing();
