@@ -6,7 +6,8 @@
 #	operation	sends, takes and settles, and one that does all of that in
 #				several queues; "late" is an ack whose lease runs out in doubt
 #	savepoints	none; or a part of it in a savepoint that is released, and a
-#				part in one below that which is rolled back
+#				part two levels below that: the one on top is released, the one
+#				in between rolled back
 #	fate		what happens to the server while the transaction is in doubt
 #	end			COMMIT PREPARED or ROLLBACK PREPARED
 #	session		the one that prepared it and has done nothing since; another
@@ -425,8 +426,9 @@ sub transaction
 		$text .=
 			"SAVEPOINT kept;\n"
 		  . $act->('t2')
-		  . "SAVEPOINT given_up;\n"
+		  . "SAVEPOINT given_up;\nSAVEPOINT below;\n"
 		  . $act->('t3')
+		  . "RELEASE SAVEPOINT below;\n"
 		  . "ROLLBACK TO SAVEPOINT given_up;\nRELEASE SAVEPOINT kept;\n";
 	}
 	else
