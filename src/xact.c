@@ -43,10 +43,14 @@
  * message of the database may be available at its end.  No callback runs at
  * COMMIT PREPARED; the ProcessUtility hook looks after every such statement
  * whether a registered transaction has ended, and so does the worker, for ends
- * that pass no hook.  If the server crashes the registry is lost, and the rows
- * are protected by their xmax as before, and looked at again and again by
- * consumers (cover.c); only the count of a later ROLLBACK PREPARED is missed.
- * If a registry slot is not to be had, it is the same.
+ * that pass no hook.  Those of another database that nobody has looked after
+ * are ended by who finds no room.  Then the slots are those of transactions
+ * that are prepared or being prepared now, and the server has no room for half
+ * of them.
+ *
+ * If the server crashes the registry is lost, and the rows are protected by
+ * their xmax as before, and looked at again and again by consumers (cover.c);
+ * only the count of a later ROLLBACK PREPARED is missed.
  *
  * Locks: the registry lock, then partitions of the in-flight table, then the
  * state of a queue.
@@ -182,6 +186,8 @@ static void note_prepared(PreparedSlot *slot);
 static void announce_prepared(PreparedSlot *slot);
 static void reset_holds(void);
 static void reserve_prepared_slot(void);
+static int	find_free_slot(void);
+static void end_prepared(PreparedSlot *slot, bool committed);
 static void pass_to_registry(void);
 static bool copy_held(InflightEntry *entry, void *arg);
 
@@ -758,34 +764,60 @@ reset_holds(void)
  */
 
 /*
- * Before the PREPARE: take a slot, if one is free, so that nothing can fail
- * after it.
+ * Before the PREPARE: take a slot, so that nothing can fail after it.  Without
+ * one, nobody would say at its end what it has held and sent.
  */
 static void
 reserve_prepared_slot(void)
 {
+	PreparedSlot *slot;
+	int			found;
 	int			i;
 
+	if (registry->nslots == 0)
+		return;					/* the server is about to refuse it */
 	(void) queue_xact_resolve_prepared(NULL);
 	LWLockAcquire(registry_lock, LW_EXCLUSIVE);
-	for (i = 0; i < registry->nslots; i++)
+	found = find_free_slot();
+	for (i = 0; i < registry->nslots && found < 0; i++)
 	{
-		PreparedSlot *slot = &registry->slots[i];
+		TransactionId xid = registry->slots[i].xid;
 
-		if (!slot->is_used)
+		/* in another database, whose worker has not come by */
+		if (TransactionIdIsValid(xid) && !TransactionIdIsInProgress(xid))
 		{
-			slot->is_used = true;
-			slot->xid = InvalidTransactionId;
-			slot->dbid = MyDatabaseId;
-			slot->entries = NULL;
-			slot->has_received = false;
-			slot->is_all = false;
-			slot->nnotes = 0;
-			prepared_slot = i;
-			break;
+			end_prepared(&registry->slots[i], TransactionIdDidCommit(xid));
+			found = i;
 		}
 	}
+	if (found < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("maximum number of prepared transactions reached"),
+				 errhint("Increase max_prepared_transactions (currently %d).",
+						 max_prepared_xacts)));
+	slot = &registry->slots[found];
+	slot->is_used = true;
+	slot->xid = InvalidTransactionId;
+	slot->dbid = MyDatabaseId;
+	slot->entries = NULL;
+	slot->has_received = false;
+	slot->is_all = false;
+	slot->nnotes = 0;
+	prepared_slot = found;
 	LWLockRelease(registry_lock);
+}
+
+/* -1 if there is none.  The registry is locked. */
+static int
+find_free_slot(void)
+{
+	int			i;
+
+	for (i = 0; i < registry->nslots; i++)
+		if (!registry->slots[i].is_used)
+			return i;
+	return -1;
 }
 
 /*
@@ -795,21 +827,23 @@ reserve_prepared_slot(void)
 static void
 pass_to_registry(void)
 {
-	PreparedSlot *slot = NULL;
+	PreparedSlot *slot;
 	int			i;
 
-	if (prepared_slot >= 0)
+	if (prepared_slot < 0)
 	{
-		slot = &registry->slots[prepared_slot];
-		LWLockAcquire(registry_lock, LW_EXCLUSIVE);
+		Assert(nholds == 0 && nnotes == 0);
+		return;
 	}
+	slot = &registry->slots[prepared_slot];
+	LWLockAcquire(registry_lock, LW_EXCLUSIVE);
 	for (i = 0; i < nholds; i++)
 	{
 		Hold	   *hold = &holds[i];
 
 		if (hold->kind == HOLD_DROP)
 			continue;			/* leases of the queue end when they are due */
-		if (hold->kind == HOLD_LEASE && slot)
+		if (hold->kind == HOLD_LEASE)
 			slot->has_received |=
 				queue_inflight_receive_prepared(&hold->key, hold->number,
 												prepared_slot);
@@ -817,36 +851,20 @@ pass_to_registry(void)
 			queue_inflight_unclaim_step(hold->entry);	/* settings to come */
 		else if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
 			keep_hold(hold);
-		else if (slot && !MUTANT_SOMETIMES(PREPARED_REDELIVERED, 2))
+		else if (MUTANT_SOMETIMES(PREPARED_REDELIVERED, 2))
+			(void) queue_inflight_done(hold->entry);
+		else
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
 										&slot->entries);
-		else
-		{
-			/* the row's xmax protects it */
-			(void) queue_inflight_done(hold->entry);
-		}
 	}
-	if (slot == NULL && nnotes > 0)
-	{
-		/*
-		 * Nobody will announce it.  Who has relied on that and forgotten a
-		 * row finds it again, and knows better now.
-		 */
-		announcing[MyProcNumber] = InvalidTransactionId;
-		announce_sent();
-		undo_looks();
-	}
-	if (slot)
-	{
-		note_prepared(slot);
-		slot->xid = GetTopTransactionIdIfAny();
-		if (!TransactionIdIsValid(slot->xid))
-			slot->is_used = false;
-		LWLockRelease(registry_lock);
+	note_prepared(slot);
+	slot->xid = GetTopTransactionIdIfAny();
+	if (!TransactionIdIsValid(slot->xid))
+		slot->is_used = false;
+	LWLockRelease(registry_lock);
 
-		/* the worker looks now and then whether it has ended */
-		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
-	}
+	/* the worker looks now and then whether it has ended */
+	queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
 	prepared_slot = -1;
 }
 
@@ -891,6 +909,34 @@ announce_prepared(PreparedSlot *slot)
 }
 
 /*
+ * What it has held is gone or free, what it has sent is announced, and the slot
+ * is free.  The registry is locked.
+ */
+static void
+end_prepared(PreparedSlot *slot, bool committed)
+{
+	InflightEntry *entry;
+	InflightEntry *next;
+
+	for (entry = slot->entries; entry != NULL; entry = next)
+	{
+		next = entry->next_prepared;
+		if (committed)
+			(void) queue_inflight_done(entry);
+		else if (entry->state == INFLIGHT_LEASED)
+			queue_inflight_undo_settle(entry);
+		else if (!MUTANT(PREPARED_LEAKS))
+			queue_inflight_undo_take(entry, true);
+	}
+	if (slot->has_received)
+		queue_inflight_receive_ended((int) (slot - registry->slots),
+									 committed);
+	announce_prepared(slot);
+	slot->is_used = false;
+	queue_database_poke(slot->dbid, GetCurrentTimestamp());
+}
+
+/*
  * Sets *remaining, unless that is NULL, to the number of those that are still
  * in doubt.
  */
@@ -905,8 +951,6 @@ queue_xact_resolve_prepared(int *remaining)
 	{
 		PreparedSlot *slot = &registry->slots[i];
 		TransactionId xid;
-		InflightEntry *entry;
-		InflightEntry *next;
 		bool		committed;
 
 		/* unlocked looks: decided under the lock below */
@@ -926,25 +970,10 @@ queue_xact_resolve_prepared(int *remaining)
 			LWLockRelease(registry_lock);
 			continue;
 		}
-		for (entry = slot->entries; entry != NULL; entry = next)
-		{
-			next = entry->next_prepared;
-			if (committed)
-				(void) queue_inflight_done(entry);
-			else if (entry->state == INFLIGHT_LEASED)
-				queue_inflight_undo_settle(entry);
-			else if (!MUTANT(PREPARED_LEAKS))
-				queue_inflight_undo_take(entry, true);
-		}
-		if (slot->has_received)
-			queue_inflight_receive_ended(i, committed);
-		announce_prepared(slot);
-		slot->is_used = false;
+		end_prepared(slot, committed);
 		LWLockRelease(registry_lock);
 		resolved = true;
 	}
-	if (resolved)
-		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
 	if (remaining)
 		*remaining = nremaining;
 	return resolved;
