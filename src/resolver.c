@@ -607,7 +607,10 @@ compare_outcomes(Decider *decider, List *records, TimestampTz asked_at)
 				(errmsg("%s", ((char **) lfirst(lc))[0])));
 }
 
-/* Say it once, and again when it changes. */
+/*
+ * Remember why this one cannot be obeyed; NULL: it can.  The log gets one
+ * warning until it can again, however often the reason changes.
+ */
 static void
 note_error(Decider *decider, const char *error)
 {
@@ -616,7 +619,11 @@ note_error(Decider *decider, const char *error)
 	if (error == NULL ? decider->last_error == NULL :
 		decider->last_error != NULL && strcmp(error, decider->last_error) == 0)
 		return;
-	if (error != NULL)
+	if (error == NULL)
+		ereport(LOG,
+				(errmsg("deciding database \"%s\" answers again",
+						decider->name)));
+	else if (decider->last_error == NULL)
 		ereport(WARNING,
 				(errmsg("cannot ask deciding database \"%s\": %s",
 						decider->name, error),
