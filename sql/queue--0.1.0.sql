@@ -522,82 +522,6 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION queue.prepared() IS
 'internal: what view queue.in_doubt shows of shared memory';
 
--- Locks tell which queues a transaction has used, after a restart too.  Those
--- of a prepared one have no process; its own id leads to the others.  A row of
--- queue.prepared() without a queue counts if not all was noted that was sent.
-CREATE VIEW queue.in_doubt AS
-    WITH locks AS MATERIALIZED (
-        SELECT l.locktype, l.database, l.relation, l.transactionid,
-               l.virtualtransaction
-          FROM pg_catalog.pg_locks l
-         WHERE l.pid IS NULL AND l.granted
-    ), known AS MATERIALIZED (
-        SELECT k.transaction, k.queue,
-               pg_catalog.sum(k.enqueued)::bigint AS enqueued,
-               pg_catalog.sum(k.taken)::bigint AS taken,
-               pg_catalog.sum(k.acked)::bigint AS acked,
-               pg_catalog.sum(k.received)::bigint AS received
-          FROM queue.prepared() k
-         GROUP BY k.transaction, k.queue
-    ), used AS (
-        SELECT DISTINCT t.transactionid AS transaction, q.queue
-          FROM locks t
-          JOIN locks r ON r.virtualtransaction
-                          OPERATOR(pg_catalog.=) t.virtualtransaction
-          JOIN pg_catalog.pg_database d
-            ON d.oid OPERATOR(pg_catalog.=) r.database
-          JOIN queue.queue q ON q.queue OPERATOR(pg_catalog.=) r.relation
-         WHERE t.locktype OPERATOR(pg_catalog.=) 'transactionid'
-           AND r.locktype OPERATOR(pg_catalog.=) 'relation'
-           AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
-    )
-    SELECT p.gid,
-           p.owner,
-           p.database,
-           p.transaction,
-           p.prepared AS prepared_at,
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.prepared AS age,
-           s.queues,
-           pg_catalog.age(p.transaction) AS horizon_age,
-           CASE x.id[1]
-               WHEN '1096044365' THEN 'Atomikos'
-               WHEN '131077' THEN 'Narayana'
-               WHEN '1114926712' THEN 'Bitronix'
-           END AS transaction_manager,
-           x.id[1]::bigint AS format_id,
-           pg_catalog.decode(x.id[2], 'base64') AS gtrid,
-           pg_catalog.decode(x.id[3], 'base64') AS bqual,
-           pg_catalog.format('COMMIT PREPARED %L', p.gid) AS commit_command,
-           pg_catalog.format('ROLLBACK PREPARED %L', p.gid) AS rollback_command
-      FROM pg_catalog.pg_prepared_xacts p
-     CROSS JOIN LATERAL (
-        SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                   'queue', u.queue,
-                   'enqueued', CASE a.enqueued WHEN 0 THEN k.enqueued END,
-                   'taken', k.taken,
-                   'acked', k.acked,
-                   'received', k.received)
-                   ORDER BY u.queue::text COLLATE "C") AS queues
-          FROM used u
-          LEFT JOIN known k
-            ON k.transaction OPERATOR(pg_catalog.=) u.transaction
-           AND k.queue OPERATOR(pg_catalog.=) u.queue
-          LEFT JOIN known a
-            ON a.transaction OPERATOR(pg_catalog.=) u.transaction
-           AND a.queue IS NULL
-         WHERE u.transaction OPERATOR(pg_catalog.=) p.transaction) s
-     CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(p.gid,
-               '^(-?[0-9]{1,10})'
-               '_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)'
-               '_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$')
-           AS id) x
-     WHERE s.queues IS NOT NULL
-        OR EXISTS (SELECT FROM known k
-                    WHERE k.transaction OPERATOR(pg_catalog.=) p.transaction);
-
-COMMENT ON VIEW queue.in_doubt IS
-'prepared transactions that used queues: what they have done, and the commands that end them';
-
 CREATE FUNCTION queue.vacuums()
 RETURNS TABLE (
     queue regclass,
@@ -714,16 +638,16 @@ COMMENT ON FUNCTION queue.identity() IS
 'names this installation of the extension: server, database and extension';
 
 CREATE TABLE queue.global_transaction (
-    coordinator regrole NOT NULL,
     gid text NOT NULL,
+    coordinator regrole NOT NULL,
     decision text,
     deadline timestamptz NOT NULL,
     participants regrole[] NOT NULL,
     unfinished regrole[] NOT NULL,
-    begun_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    begun_at timestamptz,
     decided_at timestamptz,
     decided_by regrole,
-    CONSTRAINT global_transaction_pkey PRIMARY KEY (coordinator, gid),
+    CONSTRAINT global_transaction_pkey PRIMARY KEY (gid, coordinator),
     CONSTRAINT global_transaction_decision_check
         CHECK (decision OPERATOR(pg_catalog.=) 'commit'
                OR decision OPERATOR(pg_catalog.=) 'abort')
@@ -731,6 +655,8 @@ CREATE TABLE queue.global_transaction (
 
 COMMENT ON TABLE queue.global_transaction IS
 'internal: global transactions that this database decides';
+COMMENT ON COLUMN queue.global_transaction.begun_at IS
+'NULL: a participant asked for what nobody had begun';
 
 CREATE VIEW queue.global_transactions WITH (security_barrier) AS
     SELECT pg_catalog.pg_get_userbyid(g.coordinator) AS coordinator,
@@ -759,14 +685,18 @@ CREATE INDEX global_transaction_finished_idx ON queue.global_transaction (deadli
     WHERE unfinished::oid[] OPERATOR(pg_catalog.=) '{}'::oid[];
 
 -- A coordinator who has lost the answer to his decide_commit() may ask again
--- until the deadline.
+-- for an hour after the deadline.
 CREATE FUNCTION queue.forget_globals()
 RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM queue.global_transaction
-     WHERE unfinished::oid[] = '{}'::oid[] AND deadline < clock_timestamp()
+    DELETE FROM queue.global_transaction g
+     USING (SELECT o.gid, o.coordinator FROM queue.global_transaction o
+             WHERE o.unfinished::oid[] = '{}'::oid[]
+               AND o.deadline < clock_timestamp() - interval '1 hour'
+               FOR UPDATE SKIP LOCKED) f
+     WHERE g.gid = f.gid AND g.coordinator = f.coordinator
 $$;
 
 COMMENT ON FUNCTION queue.forget_globals() IS
@@ -781,14 +711,15 @@ AS $$
 BEGIN
     PERFORM queue.forget_globals();
     INSERT INTO queue.global_transaction AS g
-            (coordinator, gid, deadline, participants, unfinished)
-        VALUES (caller, write_begin.gid, clock_timestamp() + timeout,
-                write_begin.participants, write_begin.participants)
+            (gid, coordinator, deadline, participants, unfinished, begun_at)
+        VALUES (write_begin.gid, caller, clock_timestamp() + timeout,
+                write_begin.participants, write_begin.participants,
+                clock_timestamp())
         ON CONFLICT ON CONSTRAINT global_transaction_pkey DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'global transaction "%" already exists', gid
             USING ERRCODE = 'duplicate_object',
-                  HINT = 'A gid may be used again when every participant has finished and the deadline has passed.';
+                  HINT = 'Choose a gid that was never used.';
     END IF;
 END
 $$;
@@ -817,7 +748,8 @@ BEGIN
     RETURNING g.decision INTO stands;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'global transaction "%" does not exist', gid
-            USING ERRCODE = 'undefined_object';
+            USING ERRCODE = 'undefined_object',
+                  DETAIL = 'It was never begun, or every participant has finished and it is forgotten.';
     END IF;
     RETURN stands;
 END
@@ -827,7 +759,8 @@ COMMENT ON FUNCTION queue.write_decision(oid, text, text) IS
 'internal: what queue.decide_commit() and queue.decide_abort() write';
 
 -- No record means abort, and that is written down as well: a decision that is
--- only read may be that of a server which is no longer in charge.
+-- only read may be that of a server which is no longer in charge.  But if the
+-- coordinator was dropped, another role of his name must not seem to have none.
 CREATE FUNCTION queue.write_answer(caller oid, coordinator oid, gid text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -836,10 +769,17 @@ AS $$
 DECLARE
     g queue.global_transaction;
 BEGIN
+    IF EXISTS (SELECT FROM queue.global_transaction o
+                WHERE o.gid = write_answer.gid
+                  AND NOT EXISTS (SELECT FROM pg_roles r
+                                   WHERE r.oid = o.coordinator)) THEN
+        RAISE EXCEPTION 'coordinator of global transaction "%" was dropped', gid
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
     INSERT INTO queue.global_transaction AS o
-            (coordinator, gid, decision, deadline, participants, unfinished,
+            (gid, coordinator, decision, deadline, participants, unfinished,
              decided_at, decided_by)
-        VALUES (write_answer.coordinator, write_answer.gid, 'abort',
+        VALUES (write_answer.gid, write_answer.coordinator, 'abort',
                 clock_timestamp(), ARRAY[caller], ARRAY[caller],
                 clock_timestamp(), caller)
         ON CONFLICT ON CONSTRAINT global_transaction_pkey DO UPDATE
@@ -848,7 +788,11 @@ BEGIN
                 decided_at = CASE WHEN o.decision IS NULL AND o.deadline <= clock_timestamp()
                                   THEN clock_timestamp() ELSE o.decided_at END,
                 decided_by = CASE WHEN o.decision IS NULL AND o.deadline <= clock_timestamp()
-                                  THEN caller ELSE o.decided_by::oid END
+                                  THEN caller ELSE o.decided_by::oid END,
+                participants = CASE WHEN o.begun_at IS NULL AND caller <> ALL (o.participants::oid[])
+                                    THEN o.participants || caller::regrole ELSE o.participants END,
+                unfinished = CASE WHEN o.begun_at IS NULL AND caller <> ALL (o.participants::oid[])
+                                  THEN o.unfinished || caller::regrole ELSE o.unfinished END
     RETURNING * INTO g;
     IF caller <> ALL (g.participants::oid[]) THEN
         RAISE EXCEPTION 'role "%" is no participant of global transaction "%"',
@@ -868,6 +812,10 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- in an order, so that two participants never wait for each other
+    PERFORM FROM queue.global_transaction g
+      WHERE g.coordinator = write_finished.coordinator AND g.gid = ANY (gids)
+      ORDER BY g.gid FOR UPDATE;
     UPDATE queue.global_transaction g
        SET unfinished = array_remove(g.unfinished::oid[], caller)::regrole[]
      WHERE g.coordinator = write_finished.coordinator
@@ -981,8 +929,9 @@ CREATE VIEW queue.branches WITH (security_barrier) AS
     SELECT p.gid AS branch,
            d.name AS deciding_database,
            d.participant,
-           pg_catalog.substr(p.gid, pg_catalog.length(pg_catalog.concat('queue:', d.name, ':', d.participant, ':'))
-                                    OPERATOR(pg_catalog.+) 1) AS gid,
+           CASE WHEN d.name IS NOT NULL
+                THEN pg_catalog.substr(p.gid, pg_catalog.length(pg_catalog.concat('queue:', d.name, ':', d.participant, ':'))
+                                              OPERATOR(pg_catalog.+) 1) END AS gid,
            p.owner,
            p.prepared,
            CASE WHEN d.name IS NULL THEN 'not registered'
@@ -1053,6 +1002,109 @@ $$;
 
 COMMENT ON FUNCTION queue.write_outcomes(text, text[], text[], timestamptz) IS
 'internal: compares how branches were finished with what was decided';
+
+-- ---------------------------------------------------------------------------
+-- Who is in the way
+-- ---------------------------------------------------------------------------
+
+-- Locks tell which queues a transaction has used, after a restart too.  Those
+-- of a prepared one have no process; its own id leads to the others.  A row of
+-- queue.prepared() without a queue counts if not all was noted that was sent.
+-- The decision is here if this database makes it; there is no command to be run
+-- against it.
+CREATE VIEW queue.in_doubt AS
+    WITH locks AS MATERIALIZED (
+        SELECT l.locktype, l.database, l.relation, l.transactionid,
+               l.virtualtransaction
+          FROM pg_catalog.pg_locks l
+         WHERE l.pid IS NULL AND l.granted
+    ), known AS MATERIALIZED (
+        SELECT k.transaction, k.queue,
+               pg_catalog.sum(k.enqueued)::bigint AS enqueued,
+               pg_catalog.sum(k.taken)::bigint AS taken,
+               pg_catalog.sum(k.acked)::bigint AS acked,
+               pg_catalog.sum(k.received)::bigint AS received
+          FROM queue.prepared() k
+         GROUP BY k.transaction, k.queue
+    ), used AS (
+        SELECT DISTINCT t.transactionid AS transaction, q.queue
+          FROM locks t
+          JOIN locks r ON r.virtualtransaction
+                          OPERATOR(pg_catalog.=) t.virtualtransaction
+          JOIN pg_catalog.pg_database d
+            ON d.oid OPERATOR(pg_catalog.=) r.database
+          JOIN queue.queue q ON q.queue OPERATOR(pg_catalog.=) r.relation
+         WHERE t.locktype OPERATOR(pg_catalog.=) 'transactionid'
+           AND r.locktype OPERATOR(pg_catalog.=) 'relation'
+           AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+    )
+    SELECT p.gid,
+           p.owner,
+           p.database,
+           p.transaction,
+           p.prepared AS prepared_at,
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.prepared AS age,
+           s.queues,
+           pg_catalog.age(p.transaction) AS horizon_age,
+           CASE x.id[1]
+               WHEN '1096044365' THEN 'Atomikos'
+               WHEN '131077' THEN 'Narayana'
+               WHEN '1114926712' THEN 'Bitronix'
+           END AS transaction_manager,
+           x.id[1]::bigint AS format_id,
+           pg_catalog.decode(x.id[2], 'base64') AS gtrid,
+           pg_catalog.decode(x.id[3], 'base64') AS bqual,
+           b.deciding_database,
+           r.decision,
+           CASE WHEN r.decision IS NULL OR r.decision OPERATOR(pg_catalog.=) 'commit'
+                THEN pg_catalog.format('COMMIT PREPARED %L', p.gid)
+           END AS commit_command,
+           CASE WHEN r.decision IS NULL OR r.decision IN ('abort', 'no record')
+                THEN pg_catalog.format('ROLLBACK PREPARED %L', p.gid)
+           END AS rollback_command
+      FROM pg_catalog.pg_prepared_xacts p
+     CROSS JOIN LATERAL (
+        SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                   'queue', u.queue,
+                   'enqueued', CASE a.enqueued WHEN 0 THEN k.enqueued END,
+                   'taken', k.taken,
+                   'acked', k.acked,
+                   'received', k.received)
+                   ORDER BY u.queue::text COLLATE "C") AS queues
+          FROM used u
+          LEFT JOIN known k
+            ON k.transaction OPERATOR(pg_catalog.=) u.transaction
+           AND k.queue OPERATOR(pg_catalog.=) u.queue
+          LEFT JOIN known a
+            ON a.transaction OPERATOR(pg_catalog.=) u.transaction
+           AND a.queue IS NULL
+         WHERE u.transaction OPERATOR(pg_catalog.=) p.transaction) s
+     CROSS JOIN LATERAL (SELECT pg_catalog.regexp_match(p.gid,
+               '^(-?[0-9]{1,10})'
+               '_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)'
+               '_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$')
+           AS id) x
+      LEFT JOIN queue.branches b
+        ON b.branch OPERATOR(pg_catalog.=) p.gid
+       AND p.database OPERATOR(pg_catalog.=) pg_catalog.current_database()
+       AND b.status OPERATOR(pg_catalog.=) 'resolved here'
+      LEFT JOIN queue.deciding_database d
+        ON d.name OPERATOR(pg_catalog.=) b.deciding_database
+       AND d.participant OPERATOR(pg_catalog.=) b.participant
+       AND d.connection IS NULL
+      LEFT JOIN queue.global_transaction g
+        ON g.gid OPERATOR(pg_catalog.=) b.gid
+       AND pg_catalog.pg_get_userbyid(g.coordinator)
+           OPERATOR(pg_catalog.=) d.coordinator
+     CROSS JOIN LATERAL (SELECT
+           CASE WHEN g.gid IS NOT NULL THEN COALESCE(g.decision, 'undecided')
+                WHEN d.name IS NOT NULL THEN 'no record' END AS decision) r
+     WHERE s.queues IS NOT NULL
+        OR EXISTS (SELECT FROM known k
+                    WHERE k.transaction OPERATOR(pg_catalog.=) p.transaction);
+
+COMMENT ON VIEW queue.in_doubt IS
+'prepared transactions that used queues: what they have done, and the commands that end them';
 
 -- ---------------------------------------------------------------------------
 -- Privileges: those on the queue tables decide, so everybody may call.

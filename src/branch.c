@@ -13,9 +13,10 @@
  * removes it if the owner did what he should (resolver.c).  The row belongs to
  * the transaction around the statement: if that fails, it is not there.  If
  * the server crashes between the end of the branch and the end of the
- * statement, it is lost; this is a memory for people, nothing relies on it.
+ * statement, it is lost, and so it is if somebody has the table locked; this is
+ * a memory for people, nothing relies on it.
  *
- * Locks: those of a plain INSERT.
+ * Locks: those of a plain INSERT, if they can be had at once.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,6 +35,7 @@
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -77,19 +79,24 @@ branch_of(Node *stmt, bool finishes)
 }
 
 /*
- * Open a table of the extension; NULL if this database has no such table, or
- * somebody has a table of this name of his own.
+ * Open a table of the extension; NULL if this database has no such table,
+ * somebody has a table of this name of his own, or it is locked.
  */
 static Relation
 open_member(const char *name, LOCKMODE lockmode)
 {
 	Oid			relid = queue_catalog_relid(name);
 	Oid			extension = get_extension_oid(QUEUE_EXTENSION, true);
+	Relation	rel;
 
 	if (!OidIsValid(relid) || !OidIsValid(extension) ||
-		getExtensionOfObject(RelationRelationId, relid) != extension)
+		getExtensionOfObject(RelationRelationId, relid) != extension ||
+		!ConditionalLockRelationOid(relid, lockmode))
 		return NULL;
-	return try_table_open(relid, lockmode);
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+		UnlockRelationOid(relid, lockmode);
+	return rel;
 }
 
 void

@@ -513,8 +513,9 @@ queue_database_attach_helper(Oid dbid, DatabaseHelper helper)
 }
 
 /*
- * The helper ends, and is in the process array no more.  If that was an error,
- * the resolver is wanted again: it may have left something in doubt.
+ * The helper ends, and is in the process array no more.  If the resolver says
+ * by its status that it has left something in doubt, or if it was called since
+ * it looked the last time, there has to be another.
  */
 static void
 detach_helper(int code, Datum arg)
@@ -522,6 +523,7 @@ detach_helper(int code, Datum arg)
 	DatabaseHelper helper = (DatabaseHelper) DatumGetInt32(arg);
 	DatabaseSlot *slot = attached_slot;
 	Oid			dbid;
+	bool		is_wanted;
 
 	if (slot == NULL)
 		return;
@@ -530,10 +532,11 @@ detach_helper(int code, Datum arg)
 	Assert(slot->helper_pid[helper] == MyProcPid);
 	slot->helper_pid[helper] = 0;
 	slot->resolver_wanted |= code != 0 && helper == HELPER_RESOLVER;
+	is_wanted = slot->resolver_wanted;
 	dbid = slot->dbid;
 	LWLockRelease(databases_lock);
 	ConditionVariableBroadcast(&databases->detached);
-	if (code != 0)
+	if (is_wanted)
 		queue_database_poke(dbid, GetCurrentTimestamp() + RETRY_DELAY);
 }
 
@@ -565,15 +568,16 @@ queue_database_want_resolver(Oid dbid)
 	queue_database_poke(dbid, GetCurrentTimestamp());
 }
 
-/* Called by the worker. */
+/* Called by the worker and the resolver. */
 bool
-queue_database_take_resolver_request(void)
+queue_database_is_resolver_wanted(bool take)
 {
 	bool		is_wanted;
 
 	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
 	is_wanted = attached_slot->resolver_wanted;
-	attached_slot->resolver_wanted = false;
+	if (take)
+		attached_slot->resolver_wanted = false;
 	LWLockRelease(databases_lock);
 	return is_wanted;
 }

@@ -106,11 +106,11 @@ extern bool queue_database_attach_helper(Oid dbid, DatabaseHelper helper);
 extern bool queue_database_wake_helper(DatabaseHelper helper);
 
 /*
- * Who has prepared or finished a branch wants the resolver, and the worker
- * takes that request.
+ * Who has prepared or finished a branch wants the resolver, so the worker calls
+ * it.  The request stands until the resolver takes it, before it looks.
  */
 extern void queue_database_want_resolver(Oid dbid);
-extern bool queue_database_take_resolver_request(void);
+extern bool queue_database_is_resolver_wanted(bool take);
 
 /* No process of this database is attached.  The lock is held. */
 extern bool queue_database_is_deserted(const DatabaseSlot *slot);

@@ -21,7 +21,8 @@
  * synchronous replication no server that was replaced by another can answer,
  * since nobody confirms its commits any more.  A session that is cancelled
  * while it waits for that gets an error here, since the server itself says no
- * more than a warning.
+ * more than a warning.  For the record itself that is not needed: if it is lost
+ * together with this server, there is none, and that means abort.
  *
  * Locks: those of plain statements.
  *
@@ -40,6 +41,7 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/lwlock.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -67,8 +69,8 @@ static char *gid_arg(FunctionCallInfo fcinfo, int argno);
 static Oid	role_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
 static ArrayType *participants_arg(FunctionCallInfo fcinfo, int argno);
 static char *decide(FunctionCallInfo fcinfo, const char *wish);
-static char *write_durably(const char *sql, int nargs, Oid *types,
-						   Datum *values);
+static char *write_record(const char *sql, int nargs, Oid *types,
+						  Datum *values);
 
 /* CALL begin_global(gid, timeout, participants) */
 Datum
@@ -87,8 +89,8 @@ queue_begin_global(PG_FUNCTION_ARGS)
 				 errmsg("timeout must be longer than zero")));
 	values[2] = PG_GETARG_DATUM(1);
 	values[3] = PointerGetDatum(participants_arg(fcinfo, 2));
-	(void) write_durably("SELECT queue.write_begin($1, $2, $3, $4)",
-						 4, types, values);
+	(void) write_record("SELECT queue.write_begin($1, $2, $3, $4)",
+						4, types, values);
 	PG_RETURN_VOID();
 }
 
@@ -138,8 +140,9 @@ queue_ask_decision(PG_FUNCTION_ARGS)
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
 	values[2] = CStringGetTextDatum(gid_arg(fcinfo, 1));
-	decision = write_durably("SELECT queue.write_answer($1, $2, $3)",
-							 3, types, values);
+	decision = write_record("SELECT queue.write_answer($1, $2, $3)",
+							3, types, values);
+	queue_decision_require_durable(XactLastCommitEnd);
 	if (decision != NULL)
 	{
 		result = CStringGetTextDatum(decision);
@@ -160,8 +163,8 @@ queue_report_finished(PG_FUNCTION_ARGS)
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
 	values[2] = PointerGetDatum(PG_GETARG_ARRAYTYPE_P_COPY(1));
-	(void) write_durably("SELECT queue.write_finished($1, $2, $3)",
-						 3, types, values);
+	(void) write_record("SELECT queue.write_finished($1, $2, $3)",
+						3, types, values);
 	PG_RETURN_VOID();
 }
 
@@ -171,12 +174,15 @@ decide(FunctionCallInfo fcinfo, const char *wish)
 {
 	Oid			types[] = {OIDOID, TEXTOID, TEXTOID};
 	Datum		values[3];
+	char	   *stands;
 
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = CStringGetTextDatum(gid_arg(fcinfo, 0));
 	values[2] = CStringGetTextDatum(wish);
-	return write_durably("SELECT queue.write_decision($1, $2, $3)",
-						 3, types, values);
+	stands = write_record("SELECT queue.write_decision($1, $2, $3)",
+						  3, types, values);
+	queue_decision_require_durable(XactLastCommitEnd);
+	return stands;
 }
 
 /* ----------------------------------------------------------------
@@ -267,14 +273,15 @@ participants_arg(FunctionCallInfo fcinfo, int argno)
 
 /*
  * Run a function of ours as the owner of the tables, in a transaction of its
- * own, and wait until that is durable.  Returns what it returned, in the
+ * own that is on disk here when this returns, and on synchronous standbys
+ * unless somebody cancels the wait for them.  Returns what it returned, in the
  * caller's context.
  *
  * The transaction is READ COMMITTED whatever the session prefers: whoever
  * meets another one that decides waits for it and obeys, rather than fails.
  */
 static char *
-write_durably(const char *sql, int nargs, Oid *types, Datum *values)
+write_record(const char *sql, int nargs, Oid *types, Datum *values)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	MemoryContext old_context;
@@ -312,20 +319,29 @@ write_durably(const char *sql, int nargs, Oid *types, Datum *values)
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 
 	SPI_commit();
-	queue_decision_require_durable();
 	SPI_finish();
 	return result;
 }
 
+/*
+ * The server waits for standbys, but if it is cancelled it says no more than a
+ * warning.  So look how far they are.
+ */
 void
-queue_decision_require_durable(void)
+queue_decision_require_durable(XLogRecPtr lsn)
 {
-	if (max_wal_senders > 0 &&
-		SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0' &&
-		WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] < XactLastCommitEnd)
+	bool		is_durable;
+
+	if (max_wal_senders == 0 ||
+		SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+		return;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	is_durable = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= lsn;
+	LWLockRelease(SyncRepLock);
+	if (!is_durable)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-				 errmsg("it is not known whether the decision is durable"),
-				 errdetail("The wait for synchronous replication was canceled."),
-				 errhint("Call the procedure again.")));
+				 errmsg("what was decided is not known to be durable"),
+				 errdetail("No synchronous standby has confirmed it."),
+				 errhint("Ask again: the decision does not change.")));
 }

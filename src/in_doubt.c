@@ -249,7 +249,8 @@ queue_in_doubt_warn(void)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT transaction, gid, owner, prepared_at, queues::text"
+	if (SPI_execute("SELECT transaction, gid, owner, prepared_at, queues::text,"
+					" deciding_database"
 					" FROM queue.in_doubt"
 					" WHERE database = pg_catalog.current_database()",
 					true, 0) != SPI_OK_SELECT)
@@ -274,6 +275,7 @@ queue_in_doubt_warn(void)
 			(int64) queue_in_doubt_warning * USECS_PER_SEC;
 		char	   *gid = SPI_getvalue(tuple, desc, 2);
 		char	   *queues = SPI_getvalue(tuple, desc, 5);
+		char	   *decider = SPI_getvalue(tuple, desc, 6);
 		char	   *command = quote_literal_cstr(gid);
 
 		if (is_warned(xid))
@@ -289,6 +291,9 @@ queue_in_doubt_warn(void)
 						gid, SPI_getvalue(tuple, desc, 3),
 						timestamptz_to_str(prepared_at)),
 				 queues ? errdetail("It has used queues: %s", queues) : 0,
+				 decider ?
+				 errhint("The resolver ends it as deciding database \"%s\" decides; see queue.deciding_database for what keeps it from that.",
+						 decider) :
 				 errhint("If its transaction manager does not end it, run COMMIT PREPARED %s or ROLLBACK PREPARED %s in this database.",
 						 command, command)));
 	}

@@ -61,6 +61,12 @@ queue_remote_connect(const char *conninfo, const char *user,
 	return conn;
 }
 
+bool
+queue_remote_is_connected(RemoteConnection *conn)
+{
+	return PQstatus(conn) == CONNECTION_OK;
+}
+
 void
 queue_remote_disconnect(RemoteConnection *conn)
 {
@@ -74,8 +80,11 @@ check_password(const char *conninfo)
 	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
 	bool		has_password = false;
 
-	for (PQconninfoOption *option = options;
-		 option != NULL && option->keyword != NULL; option++)
+	if (options == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("invalid connection string")));
+	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 	{
 		if (strcmp(option->keyword, "password") == 0 &&
 			option->val != NULL && option->val[0] != '\0')
@@ -93,31 +102,40 @@ queue_remote_query(RemoteConnection *conn, const char *sql, int nparams,
 				   const char *const *params)
 {
 	PGresult   *result;
-	List	   *rows = NIL;
+	List	   *volatile rows = NIL;
 
 	result = libpqsrv_exec_params(conn, sql, nparams, NULL, params, NULL,
 								  NULL, 0, wait_event());
-	if (PQresultStatus(result) != PGRES_TUPLES_OK &&
-		PQresultStatus(result) != PGRES_COMMAND_OK)
+	PG_TRY();
 	{
-		char	   *message = pchomp(PQerrorMessage(conn));
+		if (PQresultStatus(result) != PGRES_TUPLES_OK &&
+			PQresultStatus(result) != PGRES_COMMAND_OK)
+		{
+			char	   *message = PQresultErrorField(result,
+													 PG_DIAG_MESSAGE_PRIMARY);
 
+			/* none: it does not come from the other server */
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("%s", message != NULL ? pstrdup(message) :
+							pchomp(PQerrorMessage(conn)))));
+		}
+		for (int i = 0; i < PQntuples(result); i++)
+		{
+			int			n = PQnfields(result);
+			char	  **row = palloc(n * sizeof(char *));
+
+			for (int j = 0; j < n; j++)
+				row[j] = PQgetisnull(result, i, j) ? NULL :
+					pstrdup(PQgetvalue(result, i, j));
+			rows = lappend(rows, row);
+		}
+	}
+	PG_FINALLY();
+	{
 		PQclear(result);
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("deciding database: %s", message)));
 	}
-	for (int i = 0; i < PQntuples(result); i++)
-	{
-		int			n = PQnfields(result);
-		char	  **row = palloc(n * sizeof(char *));
-
-		for (int j = 0; j < n; j++)
-			row[j] = PQgetisnull(result, i, j) ? NULL :
-				pstrdup(PQgetvalue(result, i, j));
-		rows = lappend(rows, row);
-	}
-	PQclear(result);
+	PG_END_TRY();
 	return rows;
 }
 

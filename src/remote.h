@@ -19,6 +19,7 @@ typedef struct pg_conn RemoteConnection;
 extern RemoteConnection *queue_remote_connect(const char *conninfo,
 											  const char *user,
 											  bool password_required);
+extern bool queue_remote_is_connected(RemoteConnection *conn);
 extern void queue_remote_disconnect(RemoteConnection *conn);
 
 /* Rows of a statement, each an array of char *, in the current context */

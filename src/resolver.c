@@ -11,24 +11,30 @@
  *
  * A pass, for each row of queue.deciding_database:
  *
- *	1. Ask for the records that are waiting for us.
+ *	1. Read the records that are waiting for us.
  *	2. Look at our branches: prepared in this database, with the name that the
  *	   row says, and owned by the role that it says.  Anybody else's are left
  *	   alone.
- *	3. Of those that have been prepared, and decided if they are, for longer
- *	   than queue.resolve_interval, ask, and finish them.  Others are in the
- *	   hands of their coordinator.  Past the deadline, or without a record, to
- *	   ask makes the decision "abort".
+ *	3. Those that have been prepared for queue.resolve_interval and have been
+ *	   decided for so long, whose deadline has passed or that have no record,
+ *	   are asked for, and finished as the answer says.  What was read before
+ *	   does not count: only the answer is known to be durable, and asking past
+ *	   the deadline, or without a record, makes the decision "abort".
  *	4. Report those that are decided and of which we have no branch.  A branch
  *	   prepared before the decision would be seen, since we look after we have
- *	   asked.  One that is prepared later is rolled back, for the lack of a
- *	   record.
+ *	   read or asked.  One that is prepared later finds the record, or is rolled
+ *	   back for the lack of one.
+ *
+ * What is reported is forgotten over there, and lack of a record means abort.
+ * So before the report, everything that has ended branches here must be as
+ * durable as the decision is: on synchronous standbys, whatever the sessions
+ * said that ended them.
  *
  * If the deciding database does not answer, everything stays as it is; so it
  * does if it answers by another identity than at the first contact (it has been
  * restored from a dump), or if this database has another identity than when it
  * was registered (it is a copy, and has never had the branches that its
- * original has).
+ * original has).  If it refuses to answer about one branch, the others go on.
  *
  * A branch is finished with the privileges of its owner, so that one which has
  * been finished and prepared anew by somebody else meanwhile is left alone.
@@ -41,17 +47,15 @@
 
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/proc.h"
-#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -72,8 +76,10 @@
 #include "worker.h"
 #include "xact.h"
 
-/* what a deciding database may take for its answers in one pass */
+/* what a deciding database may take for one answer, and what it is told so
+ * that it does not go on when nobody listens any more */
 #define ANSWER_TIMEOUT		10000	/* ms */
+#define STATEMENT_TIMEOUT	"8s"
 
 /* the process stays for this long, rather than be started each second */
 #define RESOLVER_STAY		5000	/* ms */
@@ -91,6 +97,7 @@ typedef struct Decider
 	char	   *identity;
 	char	   *last_error;
 	char	   *prefix;			/* names of its branches begin with this */
+	char	   *error;			/* what went wrong in this pass, or NULL */
 } Decider;
 
 /* A record that waits for us */
@@ -99,7 +106,7 @@ typedef struct Record
 	char	   *gid;
 	char	   *decision;		/* NULL: none */
 	bool		is_over;		/* its deadline has passed */
-	bool		is_fresh;		/* decided just now */
+	bool		is_due;			/* ... or it was decided some time ago */
 } Record;
 
 /* A branch of ours */
@@ -118,19 +125,26 @@ static MemoryContext pass_context = NULL;
 
 static bool takes_part(void);
 static void answer_timeout(void);
+static bool try_pass(void);
 static bool pass(void);
 static bool obey(Decider *decider);
 static bool settle(Decider *decider, RemoteConnection *conn);
+static char *try_ask(Decider *decider, RemoteConnection *conn,
+					 const char *gid);
+static List *remote_query(RemoteConnection *conn, const char *sql,
+						  int nparams, const char *const *params);
+static void end_wait(void);
+static void require_ends_durable(void);
 static List *read_deciders(void);
 static List *read_records(Decider *decider, RemoteConnection *conn);
 static List *read_branches(Decider *decider);
 static char *ask(Decider *decider, RemoteConnection *conn, const char *gid);
 static void report(Decider *decider, RemoteConnection *conn, List *gids);
-static bool finish(Decider *decider, const char *gid, bool is_commit);
+static void finish(Decider *decider, const char *gid, bool is_commit);
 static void compare_outcomes(Decider *decider, List *records,
 							 TimestampTz asked_at);
 static void check_identity(Decider *decider, RemoteConnection *conn);
-static void note_error(Decider *decider, const char *error);
+static void note_error(Decider *decider);
 static Record *find_record(List *records, const char *gid);
 static char *text_array(List *texts);
 static List *local_query(const char *sql, int nparams,
@@ -143,12 +157,13 @@ static void commit_transaction(void);
  * ----------------------------------------------------------------
  */
 
-void
+bool
 queue_resolver_look(void)
 {
-	/* it may be about to leave without having seen why it is called */
-	if (takes_part() && !queue_helper_call(HELPER_RESOLVER))
-		queue_database_want_resolver(MyDatabaseId);
+	if (takes_part())
+		return queue_helper_call(HELPER_RESOLVER);
+	(void) queue_database_is_resolver_wanted(true /* take */ );
+	return true;
 }
 
 /* Is any deciding database registered here? */
@@ -176,7 +191,8 @@ void
 queue_resolver_main(Datum arg)
 {
 	uint32		wait_event;
-	TimestampTz leave_at;
+	TimestampTz leave_at = 0;
+	bool		is_more = false;
 
 	queue_helper_begin(HELPER_RESOLVER, DatumGetObjectId(arg));
 	wait_event = WaitEventExtensionNew("QueueResolverMain");
@@ -184,8 +200,6 @@ queue_resolver_main(Datum arg)
 	pass_context = AllocSetContextCreate(TopMemoryContext, "queue resolver",
 										 ALLOCSET_DEFAULT_SIZES);
 
-	leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-										   RESOLVER_STAY);
 	while (!ShutdownRequestPending)
 	{
 		TimestampTz next;
@@ -199,14 +213,20 @@ queue_resolver_main(Datum arg)
 		MemoryContextReset(pass_context);
 		next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 										   queue_resolve_interval);
-		if (pass())
+
+		/* what is being prepared can be seen a moment after the request only */
+		if (queue_database_is_resolver_wanted(true /* take */ ) || is_more ||
+			leave_at == 0)
 			leave_at = TimestampTzPlusMilliseconds(next, RESOLVER_STAY);
-		else if (GetCurrentTimestamp() >= leave_at)
+		is_more = try_pass();
+		if (!is_more && GetCurrentTimestamp() >= leave_at)
 			break;
 		if (!ShutdownRequestPending)
 			queue_worker_nap(next, wait_event);
 	}
-	proc_exit(0);
+
+	/* 1: another one has to go on */
+	proc_exit(is_more ? 1 : 0);
 }
 
 /* In a signal handler: the deciding database takes too long. */
@@ -217,6 +237,34 @@ answer_timeout(void)
 	QueryCancelPending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
+}
+
+/* Whatever goes wrong here in this database is reported, and tried again. */
+static bool
+try_pass(void)
+{
+	volatile bool is_more = true;
+
+	PG_TRY();
+	{
+		is_more = pass();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		if (!ShutdownRequestPending &&
+			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(pass_context);
+		FlushErrorState();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return is_more;
 }
 
 /* Once over all of them; is anything left in doubt? */
@@ -232,36 +280,40 @@ pass(void)
 		if (!ShutdownRequestPending)
 			is_more |= obey(lfirst(lc));
 	}
-	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
 	return is_more;
 }
 
-/* One of them.  An error is noted and does not come out. */
+/*
+ * One of them.  If it cannot be asked, that is noted.  Is anything left in
+ * doubt?
+ */
 static bool
 obey(Decider *decider)
 {
 	RemoteConnection *volatile conn = NULL;
-	volatile bool is_more = true;
-	char	   *volatile error = NULL;
+	volatile bool is_more;
+	volatile bool is_skipped = false;
 
 	if (!decider->is_registered_here)
 	{
-		note_error(decider, "this database is a copy of that which was registered");
+		decider->error = "this database is a copy of that which was registered";
+		note_error(decider);
 		return false;
 	}
 
+	is_more = read_branches(decider) != NIL;
 	PG_TRY();
 	{
-		is_timed_out = false;
 		if (decider->connection != NULL)
 		{
 			pgstat_report_activity(STATE_RUNNING,
-								   "asking the deciding database");
+								   "connecting to a deciding database");
+			is_timed_out = false;
 			enable_timeout_after(answer_timer, ANSWER_TIMEOUT);
 			conn = queue_remote_connect(decider->connection,
 										decider->participant,
 										decider->password_required);
+			end_wait();
 			check_identity(decider, conn);
 		}
 		is_more = settle(decider, conn);
@@ -271,19 +323,20 @@ obey(Decider *decider)
 		ErrorData  *data;
 
 		HOLD_INTERRUPTS();
+		disable_timeout(answer_timer, false);
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(pass_context);
 		data = CopyErrorData();
 		FlushErrorState();
 		QueryCancelPending = false;
-		error = is_timed_out ? pstrdup("it does not answer") : data->message;
+		decider->error = is_timed_out ? "it does not answer" : data->message;
+		is_skipped = data->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
-	disable_timeout(answer_timer, false);
 	queue_remote_disconnect(conn);
-	if (!ShutdownRequestPending)
-		note_error(decider, error);
+	if (!is_skipped && !ShutdownRequestPending)
+		note_error(decider);
 	return is_more;
 }
 
@@ -306,23 +359,18 @@ settle(Decider *decider, RemoteConnection *conn)
 
 		if (ShutdownRequestPending)
 			return true;
-		if (branch->is_old && (record == NULL || !record->is_fresh))
-			decision = ask(decider, conn, branch->gid);
+		if (branch->is_old && (record == NULL || record->is_due))
+			decision = try_ask(decider, conn, branch->gid);
 		if (decision == NULL)
-			is_more = true;
-		else
+			continue;
+		finish(decider, branch->gid, strcmp(decision, "commit") == 0);
+		if (record == NULL)
 		{
-			(void) finish(decider, branch->gid,
-						  strcmp(decision, "commit") == 0);
-			if (record == NULL)
-			{
-				record = palloc(sizeof(Record));
-				record->gid = branch->gid;
-				record->is_over = record->is_fresh = false;
-				records = lappend(records, record);
-			}
-			record->decision = decision;
+			record = palloc0(sizeof(Record));
+			record->gid = branch->gid;
+			records = lappend(records, record);
 		}
+		record->decision = decision;
 	}
 
 	/* what of that is still there, or has come since */
@@ -336,7 +384,7 @@ settle(Decider *decider, RemoteConnection *conn)
 		foreach(lc2, branches)
 			is_here |= strcmp(((Branch *) lfirst(lc2))->gid, record->gid) == 0;
 		if (record->decision == NULL && record->is_over && !is_here)
-			record->decision = ask(decider, conn, record->gid);
+			record->decision = try_ask(decider, conn, record->gid);
 		if (record->decision != NULL && !is_here)
 			finished = lappend(finished, record->gid);
 		else
@@ -345,7 +393,10 @@ settle(Decider *decider, RemoteConnection *conn)
 	is_more |= branches != NIL;
 	compare_outcomes(decider, records, asked_at);
 	if (finished != NIL)
+	{
+		require_ends_durable();
 		report(decider, conn, finished);
+	}
 	return is_more;
 }
 
@@ -359,23 +410,23 @@ static List *
 read_records(Decider *decider, RemoteConnection *conn)
 {
 	const char *params[] = {decider->coordinator, decider->participant,
-	psprintf("%d", queue_resolve_interval)};
+	psprintf("%d ms", queue_resolve_interval)};
 	List	   *rows;
 	List	   *records = NIL;
 	ListCell   *lc;
 
 	if (conn != NULL)
-		rows = queue_remote_query(conn,
-								  "SELECT gid, decision, is_over, decided_at OPERATOR(pg_catalog.>)"
-								  " (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)"
-								  " pg_catalog.make_interval(secs => $3::pg_catalog.int4 OPERATOR(pg_catalog./) 1000.0))"
-								  " FROM queue.global_transactions"
-								  " WHERE coordinator OPERATOR(pg_catalog.=) $1::pg_catalog.name"
-								  " AND $2::pg_catalog.name OPERATOR(pg_catalog.=) ANY (unfinished)",
-								  3, params);
+		rows = remote_query(conn,
+							"SELECT gid, decision, is_over,"
+							" decided_at OPERATOR(pg_catalog.+) $3::pg_catalog.interval"
+							" OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
+							" FROM queue.global_transactions"
+							" WHERE coordinator OPERATOR(pg_catalog.=) $1::pg_catalog.name"
+							" AND $2::pg_catalog.name OPERATOR(pg_catalog.=) ANY (unfinished)",
+							3, params);
 	else
-		rows = local_query("SELECT gid, decision, is_over, decided_at >"
-						   " clock_timestamp() - $3::int * interval '1 ms'"
+		rows = local_query("SELECT gid, decision, is_over,"
+						   " decided_at + $3::interval <= clock_timestamp()"
 						   " FROM queue.global_transactions"
 						   " WHERE coordinator = $1::name AND $2::name = ANY (unfinished)",
 						   3, params);
@@ -387,10 +438,46 @@ read_records(Decider *decider, RemoteConnection *conn)
 		record->gid = row[0];
 		record->decision = row[1];
 		record->is_over = row[2][0] == 't';
-		record->is_fresh = row[3] != NULL && row[3][0] == 't';
+		record->is_due = record->decision == NULL ? record->is_over :
+			row[3][0] == 't';
 		records = lappend(records, record);
 	}
 	return records;
+}
+
+/*
+ * The same of one branch.  What is wrong with that one is noted, and does not
+ * keep us from asking about the others; what is wrong with the connection, or
+ * takes too long, does.
+ */
+static char *
+try_ask(Decider *decider, RemoteConnection *conn, const char *gid)
+{
+	char	   *volatile decision = NULL;
+
+	PG_TRY();
+	{
+		decision = ask(decider, conn, gid);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *data;
+
+		if (geterrcode() == ERRCODE_QUERY_CANCELED ||
+			(conn != NULL && !queue_remote_is_connected(conn)))
+			PG_RE_THROW();
+		HOLD_INTERRUPTS();
+		disable_timeout(answer_timer, false);
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(pass_context);
+		data = CopyErrorData();
+		FlushErrorState();
+		if (decider->error == NULL)
+			decider->error = data->message;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	return decision;
 }
 
 /*
@@ -404,16 +491,16 @@ ask(Decider *decider, RemoteConnection *conn, const char *gid)
 	List	   *rows;
 
 	if (conn != NULL)
-		rows = queue_remote_query(conn,
-								  "CALL queue.ask_decision($1, $2, NULL)",
-								  2, params);
+		rows = remote_query(conn, "CALL queue.ask_decision($1, $2, NULL)",
+							2, params);
 	else
+	{
 		rows = local_query("SELECT queue.write_answer(p.oid, c.oid, $2)"
 						   " FROM pg_roles p, pg_roles c"
 						   " WHERE p.rolname = $3::name AND c.rolname = $1::name",
 						   3, params);
-	if (conn == NULL)
-		queue_decision_require_durable();
+		queue_decision_require_durable(XactLastCommitEnd);
+	}
 	if (rows == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -430,8 +517,8 @@ report(Decider *decider, RemoteConnection *conn, List *gids)
 	decider->participant};
 
 	if (conn != NULL)
-		(void) queue_remote_query(conn, "CALL queue.report_finished($1, $2)",
-								  2, params);
+		(void) remote_query(conn, "CALL queue.report_finished($1, $2)",
+							2, params);
 	else
 		(void) local_query("SELECT queue.write_finished(p.oid, c.oid, $2::text[])"
 						   " FROM pg_roles p, pg_roles c"
@@ -439,14 +526,43 @@ report(Decider *decider, RemoteConnection *conn, List *gids)
 						   3, params);
 }
 
-/* Is it the database that it was? */
+/* A statement over there, which may take a while, but not for ever */
+static List *
+remote_query(RemoteConnection *conn, const char *sql, int nparams,
+			 const char *const *params)
+{
+	List	   *rows;
+
+	pgstat_report_activity(STATE_RUNNING, sql);
+	is_timed_out = false;
+	enable_timeout_after(answer_timer, ANSWER_TIMEOUT);
+	rows = queue_remote_query(conn, sql, nparams, params);
+	end_wait();
+	return rows;
+}
+
+/* The answer is there; the timeout may have come just then. */
+static void
+end_wait(void)
+{
+	disable_timeout(answer_timer, false);
+	if (is_timed_out && !ShutdownRequestPending)
+		QueryCancelPending = false;
+	is_timed_out = false;
+}
+
+/* Is it the database that it was?  It is also told our patience. */
 static void
 check_identity(Decider *decider, RemoteConnection *conn)
 {
 	const char *params[] = {decider->name, decider->participant, NULL};
-	List	   *rows = queue_remote_query(conn, "SELECT queue.identity()", 0,
-										  NULL);
-	char	   *identity = ((char **) linitial(rows))[0];
+	List	   *rows;
+	char	   *identity;
+
+	rows = remote_query(conn, "SELECT queue.identity(),"
+						" pg_catalog.set_config('statement_timeout', '"
+						STATEMENT_TIMEOUT "', false)", 0, NULL);
+	identity = ((char **) linitial(rows))[0];
 
 	if (decider->identity == NULL)
 	{
@@ -474,13 +590,17 @@ read_deciders(void)
 	List	   *deciders = NIL;
 	ListCell   *lc;
 
+	/* DROP EXTENSION may be faster than the news of it */
+	if (local_query("SELECT FROM pg_extension WHERE extname = '" QUEUE_EXTENSION "'",
+					0, NULL) == NIL)
+		return NIL;
 	rows = local_query("SELECT name, participant, coordinator, owner::oid,"
 					   " connection, password_required, registered_in, identity,"
 					   " last_error FROM queue.deciding_database", 0, NULL);
 	foreach(lc, rows)
 	{
 		char	  **row = lfirst(lc);
-		Decider    *decider = palloc(sizeof(Decider));
+		Decider    *decider = palloc0(sizeof(Decider));
 
 		decider->name = row[0];
 		decider->participant = row[1];
@@ -532,10 +652,10 @@ read_branches(Decider *decider)
 }
 
 /*
- * COMMIT PREPARED or ROLLBACK PREPARED, by its owner; false if it is gone, or
- * another's, or another session is at it.
+ * COMMIT PREPARED or ROLLBACK PREPARED, by its owner; nothing happens if it is
+ * gone, or another's, or another session is at it.
  */
-static bool
+static void
 finish(Decider *decider, const char *gid, bool is_commit)
 {
 	char	   *branch = psprintf("%s%s", decider->prefix, gid);
@@ -578,7 +698,21 @@ finish(Decider *decider, const char *gid, bool is_commit)
 				 errdetail("That is what deciding database \"%s\" says.",
 						   decider->name)));
 	pfree(branch);
-	return is_done;
+}
+
+/*
+ * Whatever has ended branches here is on disk, or they would still be seen; but
+ * a session that did it may not have waited for the standbys.
+ */
+static void
+require_ends_durable(void)
+{
+	XLogRecPtr	lsn = GetFlushRecPtr(NULL);
+
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(lsn, false);
+	RESUME_INTERRUPTS();
+	queue_decision_require_durable(lsn);
 }
 
 /* Did sessions finish branches as was decided? */
@@ -612,8 +746,9 @@ compare_outcomes(Decider *decider, List *records, TimestampTz asked_at)
  * warning until it can again, however often the reason changes.
  */
 static void
-note_error(Decider *decider, const char *error)
+note_error(Decider *decider)
 {
+	const char *error = decider->error;
 	const char *params[] = {decider->name, decider->participant, error};
 
 	if (error == NULL ? decider->last_error == NULL :
@@ -625,9 +760,9 @@ note_error(Decider *decider, const char *error)
 						decider->name)));
 	else if (decider->last_error == NULL)
 		ereport(WARNING,
-				(errmsg("cannot ask deciding database \"%s\": %s",
+				(errmsg("cannot obey deciding database \"%s\": %s",
 						decider->name, error),
-				 errdetail("Branches of its global transactions stay in doubt until it answers.")));
+				 errdetail("Branches of its global transactions stay in doubt.")));
 	(void) local_query("UPDATE queue.deciding_database SET last_error = $3"
 					   " WHERE name = $1 AND participant = $2::name",
 					   3, params);

@@ -9,8 +9,8 @@
 #define QUEUE_RESOLVER_H
 
 /* The worker's: wake the resolver or start it, if this database takes part in
- * global transactions.  In a transaction. */
-extern void queue_resolver_look(void);
+ * global transactions.  False if that is to be tried again.  In a transaction. */
+extern bool queue_resolver_look(void);
 
 PGDLLEXPORT extern void queue_resolver_main(Datum arg);
 

@@ -761,14 +761,15 @@ look_for_branches(Round *round)
 	static TimestampTz look_at = 0;
 
 	/* the clock may have been set back */
-	if (queue_database_take_resolver_request() || look_at <= round->now ||
+	if (queue_database_is_resolver_wanted(false) || look_at <= round->now ||
 		look_at > round->now + RESOLVER_INTERVAL)
 	{
 		look_at = round->now + RESOLVER_INTERVAL;
 		PG_TRY();
 		{
 			begin_transaction("looking for branches of global transactions");
-			queue_resolver_look();
+			if (!queue_resolver_look())
+				look_at = round->now + RETRY_DELAY;
 			commit_transaction();
 		}
 		PG_CATCH();

@@ -150,7 +150,12 @@ is(sql(q{SELECT count(*) FROM queue.branches}, 'orders'),
 	'1', 'before the deadline a branch stays in doubt');
 ended('both', 0, 'died after both');
 is( state_of(as('coordinator', q{CALL queue.decide_commit('both')}), 'hub'),
-	'42704', 'nothing is left to be decided');
+	'40000', 'the record is still there');
+sql(q{UPDATE queue.global_transaction SET deadline = deadline - interval '1 h'},
+	'hub');
+begin('forgets', '1 s');
+is( state_of(as('coordinator', q{CALL queue.decide_commit('both')}), 'hub'),
+	'42704', 'an hour later it is forgotten');
 
 # The resolvers are at work by now, and see to that one as well.
 ended('begun', 0, 'died after the beginning');
@@ -328,7 +333,7 @@ begin('cut off', '1 s');
 prepare($_, 'cut off') foreach ('orders', 'stock');
 my $log = -s $far->logfile;
 $node->stop('immediate');
-$far->wait_for_log(qr/WARNING:  .*cannot ask deciding database "hub"/, $log);
+$far->wait_for_log(qr/WARNING:  .*cannot obey deciding database "hub"/, $log);
 sql('SELECT pg_sleep(2)', $far);
 is(sql(q{SELECT count(*) FROM queue.branches WHERE gid = 'cut off'}, $far),
 	'1', 'out of reach: the branch is kept, past the deadline too');
@@ -337,7 +342,7 @@ is(sql(q{SELECT last_error IS NOT NULL FROM queue.deciding_database}, $far),
 $node->start;
 ended('cut off', 0, 'within reach again');
 is( scalar(() = slurp_file($far->logfile, $log) =~
-		  /WARNING:  .*cannot ask deciding database "hub"/g),
+		  /WARNING:  .*cannot obey deciding database "hub"/g),
 	1, 'the log has warned of it once');
 
 # It answers, but is not what it was.
