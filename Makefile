@@ -168,8 +168,8 @@ PROVE_TESTS = \
 	test/t/060_two_phase_matrix.pl \
 	test/t/061_in_doubt.pl \
 	test/t/062_global.pl \
-	test/t/062_nobody_waits.pl \
-	test/t/063_ended_without_hook.pl
+	test/t/063_ended_without_hook.pl \
+	test/t/064_nobody_waits.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
 # the lack of it.
