@@ -39,7 +39,7 @@ use lib $FindBin::RealBin;
 use QueueTest;
 
 # The lease of a late ack: long enough to get it prepared.
-my $LATE = 4;
+my $LATE = 5;
 
 # Whatever would wait for a prepared transaction fails instead.
 my $LIMITS = "SET lock_timeout = '10s'; SET statement_timeout = '60s';";
@@ -56,6 +56,7 @@ my @operations = (
 	],
 	[ 'insert', 'send', q{INSERT INTO %q (payload) VALUES ('"%m"')} ],
 	[ 'dequeue', 'take', q{SELECT count(*) FROM queue.dequeue('%q')} ],
+	[ 'delete', 'take', q{DELETE FROM %q WHERE payload = '"%m"'} ],
 	[
 		'receive', 'receive',
 		q{SELECT 'receipt', '%q', payload #>> '{}', receipt
@@ -64,7 +65,8 @@ my @operations = (
 	[ 'ack',    'settle', "SELECT queue.ack($receipt)" ],
 	[ 'reject', 'settle', "SELECT queue.reject($receipt, 'bad %m')" ],
 	[ 'late',   'settle', "SELECT queue.ack($receipt)" ],
-	[ 'nack',   'nack',   "SELECT queue.nack($receipt, '%d')" ]);
+	[ 'nack',    'give back', "SELECT queue.nack($receipt, '%d')" ],
+	[ 'release', 'give back', "SELECT queue.release($receipt)" ]);
 my %kind_of = map { $_->[0] => $_->[1] } @operations;
 my %text_of = map { $_->[0] => $_->[2] } @operations;
 
@@ -135,7 +137,7 @@ sub reset_model
 		$part->{messages} = [];
 		$part->{dead}     = '';
 		push @{ $part->{messages} },
-		  map { new_message($_, $kind =~ /settle|nack/ ? 'leased' : 'ready') }
+		  map { new_message($_, $kind =~ /settle|give back/ ? 'leased' : 'ready') }
 		  targets($cell)
 		  if $kind ne 'send';
 		push @{ $part->{messages} }, new_message('a', 'ready');
@@ -164,7 +166,8 @@ sub model_prepare
 			if ($kind eq 'take')
 			{
 				$message->{state} = $given_up ? 'ready' : 'held';
-				$message->{attempt}++ if $given_up;
+				$message->{attempt}++
+				  if $given_up && $part->{operation} eq 'dequeue';
 			}
 			elsif ($kind eq 'receive')
 			{
@@ -181,11 +184,13 @@ sub model_prepare
 					$message->{attempt}++;
 				}
 			}
-			elsif ($kind eq 'nack')
+			elsif ($kind eq 'give back')
 			{
 				# at once, not undone
-				$message->{state} = $message->{name} eq 't2' ? 'delayed' : 'ready';
-				$message->{attempt}++;
+				my $counts = $part->{operation} eq 'nack';
+				$message->{state} =
+				  $counts && $message->{name} eq 't2' ? 'delayed' : 'ready';
+				$message->{attempt}++ if $counts;
 			}
 		}
 	}
@@ -245,7 +250,8 @@ sub model_end
 				# that ran out does
 				$message->{attempt}++
 				  if !$commits
-				  && ($cell->{is_late} || $kind eq 'take' && !$cell->{is_lost});
+				  && ($cell->{is_late}
+					|| $part->{operation} eq 'dequeue' && !$cell->{is_lost});
 			}
 			elsif ($kind eq 'receive' && !$commits)
 			{
@@ -293,7 +299,7 @@ $main->append_conf(
 	'postgresql.conf', q{
 shared_preload_libraries = 'queue'
 max_connections = 100
-max_prepared_transactions = 150
+max_prepared_transactions = 200
 max_locks_per_transaction = 256
 shared_buffers = 32MB
 restart_after_crash = on
@@ -486,14 +492,13 @@ sub set_up
 				$text .=
 				  qq{SELECT queue.enqueue_batch('$queue', ARRAY[$payloads]::jsonb[]);\n};
 			}
-			if ($kind =~ /settle|nack/)
+			if ($kind =~ /settle|give back/)
 			{
 				$text .= qq{INSERT INTO receipt
 					SELECT '$queue', payload #>> '{}', receipt, id
 					FROM queue.receive('$queue', 3, lease => '$lease');\n};
-				$nleases += @targets;
-				$nleases -= @targets if $kind eq 'nack';
-				$nlate++             if $cell->{is_late} && $cell->{savepoints};
+				$nleases += @targets if $kind eq 'settle';
+				$nlate++ if $cell->{is_late} && $cell->{savepoints};
 			}
 			$text .= qq{SELECT queue.enqueue('$queue', '"a"');\n};
 		}
@@ -642,7 +647,7 @@ sub prepare
 	# a lease of an earlier fate may still be there if its message is not
 	my $written = q{FROM receipt r
 		JOIN queue.lease l ON l.queue = r.queue::regclass AND l.id = r.id
-		WHERE r.queue !~ 'nack'};
+		WHERE r.queue !~ 'nack|release'};
 	$main->poll_query_until('postgres',
 		"SELECT count(*) = $nleases $written")
 	  or die 'leases are not written';
