@@ -7,6 +7,10 @@
  * ones included, is skipped, but for a row that the worker is just rewriting:
  * that is over in a moment, and is waited for.  Leases end at the commit.
  *
+ * The table is read in its own order, with a snapshot, as DELETE would do: that
+ * takes two thirds of the time of a look at each row by way of the index, and
+ * misses no row that gets another place meanwhile.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -47,7 +51,8 @@ queue_purge(PG_FUNCTION_ARGS)
 {
 	Relation	rel;
 	QueueDef   *def;
-	QueueScan  *scan;
+	Snapshot	snapshot;
+	QueuePass  *pass;
 	MessageRow *row;
 	int64		count = 0;
 	int64		nheld = 0;
@@ -59,14 +64,21 @@ queue_purge(PG_FUNCTION_ARGS)
 
 	rel = queue_open(PG_GETARG_OID(0), QUEUE_OWN, &def);
 	queue_lease_load();
-	scan = queue_scan_begin(rel, def);
-	scan->wants_own = true;
-	scan->wants_busy = true;
-	while ((row = queue_scan_next(scan)) != NULL)
+
+	/* what this transaction deleted, in this statement too, is gone already */
+	snapshot = GetActiveSnapshot();
+	if (IsolationUsesXactSnapshot())
 	{
-		/* older snapshots delete what they see, and so does a command */
-		if ((IsolationUsesXactSnapshot() || row->state == ROW_OWN) &&
-			!queue_row_is_visible(rel, row, GetActiveSnapshot()))
+		PushCopiedSnapshot(snapshot);
+		UpdateActiveSnapshotCommandId();
+	}
+	else
+		PushActiveSnapshot(GetLatestSnapshot());
+	pass = queue_pass_begin(rel, GetActiveSnapshot());
+	while ((row = queue_pass_next(pass)) != NULL)
+	{
+		/* of what it wrote, a statement deletes what it sees */
+		if (row->state == ROW_OWN && !queue_row_is_visible(rel, row, snapshot))
 			continue;
 		switch (purge_row(rel, def, row))
 		{
@@ -80,7 +92,8 @@ queue_purge(PG_FUNCTION_ARGS)
 				break;
 		}
 	}
-	queue_scan_end(scan);
+	queue_pass_end(pass);
+	PopActiveSnapshot();
 	queue_vacuum_expect(RelationGetRelid(rel));
 	if (nheld > 0)
 		ereport(NOTICE,
@@ -93,13 +106,15 @@ queue_purge(PG_FUNCTION_ARGS)
 }
 
 /*
- * Delete one message.  If the worker has rewritten it meanwhile, or is about
- * to, look for the new version.
+ * Delete one message.  If it has another version meanwhile, or the worker is
+ * about to make one, that is deleted; but an older snapshot deletes only what
+ * it sees, unless the worker's version is all that it misses.
  */
 static PurgeResult
 purge_row(Relation rel, QueueDef *def, MessageRow *row)
 {
 	MessageKey	key;
+	bool		has_waited = false;
 	int			tries;
 
 	queue_message_key(&key, RelationGetRelid(rel), row->id);
@@ -109,12 +124,20 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row)
 
 		if (row->state != ROW_BUSY && delete_row(rel, row, &key))
 			return PURGE_DONE;
+		if (row->state == ROW_GONE)
+			return PURGE_GONE;
 		if (queue_inflight_is_step(&key, &holder))
+		{
 			queue_row_wait(rel, row, holder);
+			has_waited = true;
+		}
 		else if (row->state == ROW_BUSY)
 			return PURGE_HELD;
 		row->state = queue_row_find(rel, def, row);
 		if (row->state == ROW_GONE)
+			return PURGE_GONE;
+		if (IsolationUsesXactSnapshot() && !has_waited &&
+			!queue_row_is_visible(rel, row, GetActiveSnapshot()))
 			return PURGE_GONE;
 	}
 	return PURGE_HELD;

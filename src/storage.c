@@ -37,7 +37,6 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
@@ -76,6 +75,7 @@ struct QueueInsert
 
 static void read_row(MessageRow *row);
 static RowState row_state(MessageRow *row, SnapshotData *dirty);
+static bool is_own(MessageRow *row);
 static void start_priority(QueueScan *scan);
 static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
 				   bool wants_index_tuples);
@@ -124,10 +124,6 @@ read_row(MessageRow *row)
 static RowState
 row_state(MessageRow *row, SnapshotData *dirty)
 {
-	bool		should_free;
-	HeapTuple	tuple;
-	bool		is_own;
-
 	if (MUTANT(DIRTY_READ) && TransactionIdIsValid(dirty->xmin))
 		return ROW_OWN;
 	if (MUTANT(PREPARED_VISIBLE) && TransactionIdIsValid(dirty->xmin) &&
@@ -140,11 +136,21 @@ row_state(MessageRow *row, SnapshotData *dirty)
 	if (TransactionIdIsValid(dirty->xmax) && !MUTANT(TWO_TAKERS) &&
 		!(MUTANT(PREPARED_REDELIVERED) && BackendXidGetPid(dirty->xmax) == 0))
 		return ROW_BUSY;
-	tuple = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
+	return is_own(row) ? ROW_OWN : ROW_LIVE;
+}
+
+/* Has this transaction written the row that was read? */
+static bool
+is_own(MessageRow *row)
+{
+	bool		should_free;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
+	bool		is_own;
+
 	is_own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 	if (should_free)
 		heap_freetuple(tuple);
-	return is_own ? ROW_OWN : ROW_LIVE;
+	return is_own;
 }
 
 QueueScan *
@@ -306,6 +312,49 @@ queue_scan_end(QueueScan *scan)
 	pfree(scan);
 }
 
+/*
+ * A serializable transaction scans with a snapshot that is not MVCC and applies
+ * its own to each row, since its scan would take predicate locks (see the top
+ * of the file).
+ */
+QueuePass *
+queue_pass_begin(Relation rel, Snapshot snapshot)
+{
+	QueuePass  *pass = palloc0(sizeof(QueuePass));
+
+	pass->filter = IsolationIsSerializable() ? snapshot : NULL;
+	pass->scan = table_beginscan(rel, pass->filter ? SnapshotAny : snapshot,
+								 0, NULL);
+	pass->row.slot = table_slot_create(rel, NULL);
+	return pass;
+}
+
+MessageRow *
+queue_pass_next(QueuePass *pass)
+{
+	MessageRow *row = &pass->row;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!table_scan_getnextslot(pass->scan, ForwardScanDirection,
+									row->slot))
+			return NULL;
+	} while (pass->filter != NULL &&
+			 !queue_row_is_visible(pass->scan->rs_rd, row, pass->filter));
+	read_row(row);
+	row->state = is_own(row) ? ROW_OWN : ROW_LIVE;
+	return row;
+}
+
+void
+queue_pass_end(QueuePass *pass)
+{
+	table_endscan(pass->scan);
+	ExecDropSingleTupleTableSlot(pass->row.slot);
+	pfree(pass);
+}
+
 /* The slot keeps the row's page pinned, so it has not moved or gone. */
 RowState
 queue_row_recheck(Relation rel, MessageRow *row)
@@ -444,6 +493,10 @@ queue_row_delete(Relation rel, MessageRow *row)
 									InvalidSnapshot, InvalidSnapshot,
 									true /* wait */ , &failure,
 									false /* changingPart */ );
+	if (result == TM_Deleted || result == TM_SelfModified)
+		row->state = ROW_GONE;
+	else if (result == TM_Updated)
+		row->tid = failure.ctid;
 	return result == TM_Ok;
 }
 

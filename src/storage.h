@@ -9,6 +9,7 @@
 #define QUEUE_STORAGE_H
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "utils/snapshot.h"
@@ -58,6 +59,14 @@ typedef struct QueueScan
 	MessageRow	row;
 } QueueScan;
 
+/* A pass over the rows that a snapshot sees, in the order of the table */
+typedef struct QueuePass
+{
+	TableScanDesc scan;
+	Snapshot	filter;			/* NULL: the scan's snapshot is all */
+	MessageRow	row;
+} QueuePass;
+
 extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
 
 /* Go over these messages only, from now on */
@@ -69,6 +78,12 @@ extern int64 queue_scan_probe(QueueScan *scan, const QueueRange *range);
 
 extern MessageRow *queue_scan_next(QueueScan *scan);
 extern void queue_scan_end(QueueScan *scan);
+
+extern QueuePass *queue_pass_begin(Relation rel, Snapshot snapshot);
+
+/* The next row; whether somebody has changed it since, or does, is not asked */
+extern MessageRow *queue_pass_next(QueuePass *pass);
+extern void queue_pass_end(QueuePass *pass);
 
 /* What has become of the row in the slot since a scan put it there? */
 extern RowState queue_row_recheck(Relation rel, MessageRow *row);
@@ -83,7 +98,10 @@ extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
 extern bool queue_row_is_visible(Relation rel, MessageRow *row,
 								 Snapshot snapshot);
 
-/* Delete it; false if another transaction was quicker, or holds a lock */
+/*
+ * Delete it; false if another transaction was quicker, or holds a lock.  The
+ * row says if it is gone, and if it is not, where it may be.
+ */
 extern bool queue_row_delete(Relation rel, MessageRow *row);
 
 /* Wait for the transaction of this process to end, if it changes the row */

@@ -370,6 +370,39 @@ SELECT queue.purge('placed');
 COMMIT;
 SELECT count(*) FROM placed;
 SELECT queue.purge('placed');
+-- a statement purges what it saw when it began, and once
+CREATE FUNCTION pg_temp.send() RETURNS bigint LANGUAGE sql AS $$
+    SELECT queue.enqueue('placed', '"sent by the same statement"')
+$$;
+CREATE FUNCTION pg_temp.remove_one() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
+BEGIN
+    DELETE FROM placed WHERE payload = '1';
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN n;
+END $$;
+BEGIN;
+SELECT count(queue.enqueue('placed', to_jsonb(i))) AS sent
+  FROM generate_series(1, 3) i;
+SELECT pg_temp.remove_one(), pg_temp.send() > 0 AS sent,
+       queue.purge('placed') AS purged, queue.purge('placed') AS again;
+SELECT payload FROM placed;
+SELECT queue.purge('placed');
+ROLLBACK;
+-- in any isolation level, and without a predicate lock
+SELECT count(queue.enqueue('placed', to_jsonb(i))) AS sent
+  FROM generate_series(1, 3) i;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT pg_temp.remove_one(), pg_temp.send() > 0 AS sent,
+       queue.purge('placed') AS purged, queue.purge('placed') AS again;
+ROLLBACK;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT queue.purge('placed');
+SELECT count(*) FROM pg_locks
+ WHERE mode = 'SIReadLock' AND relation = 'placed'::regclass;
+COMMIT;
+DROP FUNCTION pg_temp.send, pg_temp.remove_one;
 
 --
 -- What was deleted by hand and given back
