@@ -879,6 +879,7 @@ class Resolver(Client):
         self.pause(0.2)
 
 
+# coordinator.py adds its own.
 ROLES: dict[str, type[Client]] = {
     "producer": Producer,
     "steady": Steady,
@@ -892,7 +893,8 @@ def plan(quick: bool = False) -> list[tuple[str, str]]:
     """Name and role of each client."""
     counts = {"producer": 2 if quick else 3, "steady": 1,
               "consumer": 2 if quick else 4, "single": 1,
-              "leaser": 2 if quick else 4, "resolver": 1}
+              "leaser": 2 if quick else 4, "resolver": 1,
+              "coordinator": 2}
     return [(role + str(number), role)
             for role, count in counts.items()
             for number in range(1, count + 1)]

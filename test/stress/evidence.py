@@ -30,6 +30,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import history
+from global_evidence import GlobalEvidence
 
 NEVER = float("inf")
 
@@ -309,6 +310,7 @@ class Evidence:
         self.settles: list[Settle] = []
         self.removals: list[Removal] = []
         self.failed_calls: list[FailedCall] = []
+        self.globals = GlobalEvidence(self.directory, self.start)
         # Takes with an answer, and those that got more than they asked for:
         # client, call, how many.
         self.takes = 0

@@ -22,6 +22,7 @@ import psycopg2
 
 import instance
 from dba import Operator, first_column
+from global_evidence import FAR
 from injection import NOTICE_TIME, Engine, Finding, NotRun, Planned
 from waits import Watch
 
@@ -36,6 +37,8 @@ LIGHT = {
     "terminate_worker": 2,
     "terminate_leader": 1,
     "pause_worker": 2,
+    "terminate_resolver": 2,
+    "close_hub": 2,
     "pause_client": 5,
     "statement_timeout": 3,
     "lock_timeout": 2,
@@ -56,6 +59,7 @@ LIGHT = {
 HEAVY = {
     "kill_backend": 2,
     "kill_worker": 1,
+    "kill_resolver": 1,
     "stop_immediate": 1,
     "kill_postmaster": 1,
     "full_disk": 1,
@@ -309,6 +313,34 @@ class Injector(Engine):
         self.execute("SELECT pg_terminate_backend(%s)", (pid,))
         return {"pid": pid, "worker": True}
 
+    def terminate_resolver(self, which, **_) -> dict:
+        """End a resolver; the worker of its database calls another."""
+        pid = self.resolver(which)
+        self.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        return {"pid": pid, "worker": True}
+
+    def resolver(self, which: float) -> int:
+        """Return a resolver; there is none while nothing is in doubt."""
+        found = self.execute(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE backend_type = 'queue resolver' ORDER BY datname")
+        if not found:
+            raise NotRun("nothing is in doubt")
+        return pick(found, which)[0]
+
+    def close_hub(self, how_long, **_) -> None:
+        """Put the deciding database out of the reach of a participant."""
+        self.execute("ALTER ROLE %s NOLOGIN" % FAR)
+        self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                     " WHERE usename = %s", (FAR,))
+        self.lasting(between(0.5, 4, how_long), "close_hub", {},
+                     self.open_hub)
+
+    def open_hub(self) -> None:
+        """Bring it back within reach."""
+        self.bring_up()
+        self.execute("ALTER ROLE %s LOGIN" % FAR)
+
     def pause_worker(self, how_long, **_) -> None:
         """Stop the worker for a while, whatever it is doing."""
         pid = self.process_of("queue worker")
@@ -516,6 +548,11 @@ class Injector(Engine):
     def kill_worker(self, **_) -> dict:
         """Kill the worker by kill -9, which is just as bad."""
         pid = self.process_of("queue worker")
+        return {"pid": pid, "worker": True, **self.kill(pid)}
+
+    def kill_resolver(self, which, **_) -> dict:
+        """Kill a resolver by kill -9."""
+        pid = self.resolver(which)
         return {"pid": pid, "worker": True, **self.kill(pid)}
 
     def kill(self, pid: int) -> dict:

@@ -31,6 +31,11 @@ QUEUE_CONF = os.path.join(HERE, "..", "queue.conf")
 # The database that the stress test lives in.
 DATABASE = "postgres"
 
+# How processes of a server find the server itself, wherever its port is: by
+# this service, in a file of the data directory, where they work.
+SERVICE = "hub"
+SERVICE_FILE = "pg_service.conf"
+
 # A server that is not there after so many seconds does not come back.
 PATIENCE = 60
 
@@ -58,12 +63,12 @@ LOG_LINE = re.compile(r"^\S+ \S+ \S+ \[(\d+)\] ")
 # Processes of the extension report their troubles nowhere but in the log.
 # These are what faults do to them.
 WORKER_ERROR = re.compile(
-    r"^\S+ \S+ \S+ \[\d+\] queue (?:worker|leader)\b.*? "
+    r"^\S+ \S+ \S+ \[\d+\] queue (?:worker|leader|resolver)\b.*? "
     r"(?:ERROR|FATAL|PANIC):  (.*)")
 WORKER_MAY_FAIL = re.compile(
     r"terminating |canceling |lock timeout|deadlock detected"
     r"|could not open relation with OID|cannot execute .* during recovery"
-    r"|the database system is ")
+    r"|the database system is |is not permitted to log in")
 
 
 # What the worker says when it finds messages that the cover had lost.
@@ -149,7 +154,8 @@ class Server:
                 done = subprocess.run(
                     command, stdin=subprocess.DEVNULL, stdout=file,
                     stderr=subprocess.STDOUT, timeout=timeout,
-                    env=clean_environment(), check=False)
+                    env={**clean_environment(),
+                         "PGSERVICEFILE": SERVICE_FILE}, check=False)
             except subprocess.TimeoutExpired:
                 raise self.trouble("%s takes too long" % name) from None
             file.seek(0)
@@ -185,6 +191,11 @@ class Server:
         with open(path + ".new", "w", encoding="utf-8") as file:
             for name, value in settings.items():
                 file.write(conf_line(name, value))
+        os.rename(path + ".new", path)
+        path = os.path.join(self.data, SERVICE_FILE)
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write("[%s]\nhost=%s\nport=%d\n"
+                       % (SERVICE, HOST, self.port))
         os.rename(path + ".new", path)
 
     # Transaction ids
@@ -362,19 +373,20 @@ class Server:
         if not wait_until(is_promoted, timeout, 0.05):
             raise self.trouble("recovery takes too long")
 
-    def connect(self, patience: int = CONNECT_PATIENCE
-                ) -> psycopg2.extensions.connection:
+    def connect(self, patience: int = CONNECT_PATIENCE,
+                database: str = DATABASE) -> psycopg2.extensions.connection:
         """Return a connection of the superuser, in autocommit mode."""
         connection = psycopg2.connect(
             host=HOST, port=self.port, user="postgres",
-            dbname=DATABASE, connect_timeout=patience, application_name="dba",
+            dbname=database, connect_timeout=patience, application_name="dba",
             options="")
         connection.autocommit = True
         return connection
 
-    def query(self, sql: str, arguments=None) -> list[tuple]:
+    def query(self, sql: str, arguments=None,
+              database: str = DATABASE) -> list[tuple]:
         """Return the rows of one query, on a connection of its own."""
-        connection = self.connect()
+        connection = self.connect(database=database)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(sql, arguments)

@@ -16,7 +16,7 @@ import psycopg2
 
 import history
 from instance import ServerError, WAL_SEGMENT_MB, lsn_text
-from state import PREPARED, QUEUES, rows, state_path
+from state import QUEUES, rows, state_path
 
 # Each message that was sent must be in exactly one place.
 BALANCE = """
@@ -43,6 +43,11 @@ IN_DEAD_LETTERS = """
 SELECT regexp_replace(headers -> 'dead_letter' ->> 'source', '^.*\\.', ''),
        payload ->> 'v', 'dead letters'
   FROM {table}
+"""
+
+# Those of other databases are for their resolvers.
+PREPARED_HERE = """
+SELECT gid FROM pg_prepared_xacts WHERE database = current_database()
 """
 
 DRAINED = "SELECT queue, value, 'drained' FROM pg_temp.drained"
@@ -109,7 +114,7 @@ def check_prefix(cluster) -> list[str]:
     """
     connection = cluster.connect()
     cursor = connection.cursor()
-    for gid, in rows(cursor, PREPARED):
+    for gid, in rows(cursor, PREPARED_HERE):
         cursor.execute("ROLLBACK PREPARED %s", (gid,))
     queues = rows(cursor, QUEUES)
     problems = balance(cursor, queues, "recovered", False)

@@ -16,8 +16,8 @@ import time
 
 import psycopg2.extensions
 
-from instance import (CONNECT_PATIENCE, HOST, PATIENCE, Server, ServerError,
-                      lsn_number, lsn_text, wait_until)
+from instance import (CONNECT_PATIENCE, DATABASE, HOST, PATIENCE, Server,
+                      ServerError, lsn_number, lsn_text, wait_until)
 
 # What the stress test needs beside test/queue.conf.  Commits wait for
 # everything that PostgreSQL's durability asks for except for the disk itself:
@@ -25,6 +25,9 @@ from instance import (CONNECT_PATIENCE, HOST, PATIENCE, Server, ServerError,
 SETTINGS = {
     "max_connections": "100",
     "max_prepared_transactions": "50",
+    # The extension has processes in each of three databases.
+    "max_worker_processes": "20",
+    "queue.resolve_interval": "300ms",
     "wal_level": "replica",
     "wal_compression": "on",
     "max_wal_senders": "5",
@@ -129,14 +132,15 @@ class Cluster:
     def postmaster_pid(self) -> int | None:
         return self.server.postmaster_pid()
 
-    def connect(self, patience: int = CONNECT_PATIENCE
-                ) -> psycopg2.extensions.connection:
+    def connect(self, patience: int = CONNECT_PATIENCE,
+                database: str = DATABASE) -> psycopg2.extensions.connection:
         """Return a connection of the superuser, in autocommit mode."""
-        return self.server.connect(patience)
+        return self.server.connect(patience, database)
 
-    def query(self, sql: str, arguments=None) -> list[tuple]:
+    def query(self, sql: str, arguments=None,
+              database: str = DATABASE) -> list[tuple]:
         """Return the rows of one query, on a connection of its own."""
-        return self.server.query(sql, arguments)
+        return self.server.query(sql, arguments, database)
 
     def log_problems(self) -> list[str]:
         """Return the lines of all logs that no fault explains."""

@@ -54,8 +54,11 @@ class Session:
     call.
     """
 
-    def __init__(self, client: "Client"):
+    def __init__(self, client: "Client", database: Optional[str] = None,
+                 user: str = "stress"):
         self.client = client
+        self.database = database or client.shared.database
+        self.user = user
         self.txn: Optional[str] = None
         self._connection = None
         self._cursor = None
@@ -119,7 +122,7 @@ class Session:
             try:
                 self._connection = psycopg2.connect(
                     host=client.shared.host, port=client.shared.port,
-                    user="stress", dbname=client.shared.database,
+                    user=self.user, dbname=self.database,
                     application_name=client.name,
                     connect_timeout=int(PATIENCE))
             except psycopg2.Error:
@@ -189,11 +192,14 @@ class Session:
     def prepare(self) -> str:
         """Prepare the transaction and return its name."""
         txn = self.txn
-        gid = "stress:" + txn
+        self.prepare_as("stress:" + txn)
+        return txn
+
+    def prepare_as(self, gid: str) -> None:
+        """Prepare the transaction under this name."""
         if not self._end("prepare", "PREPARE TRANSACTION '%s'" % gid, gid):
             # The server rolled back instead, and the history says so.
             raise Failed(history.ROLLED_BACK, False)
-        return txn
 
     def _end(self, op: str, sql: str, arg: Any = None) -> bool:
         """Whatever the answer is, the transaction is over."""
@@ -223,7 +229,10 @@ class Session:
 
     def finish_prepared(self, txn: str, commit: bool) -> None:
         """Commit a prepared transaction, or roll it back."""
-        gid = "stress:" + txn
+        self.finish_prepared_as("stress:" + txn, txn, commit)
+
+    def finish_prepared_as(self, gid: str, txn: str, commit: bool) -> None:
+        """Finish a transaction that was prepared under this name."""
         verb = "COMMIT" if commit else "ROLLBACK"
         self.call(verb.lower() + "_prepared", "%s PREPARED '%s'" % (verb, gid),
                   arg=gid, txn=txn)

@@ -13,6 +13,7 @@ import time
 import psycopg2
 
 import history
+from global_evidence import FAR, NEAR
 
 # How long the worker may take to finish what it has begun.
 SETTLE_TIME = 15
@@ -73,6 +74,23 @@ SELECT regexp_replace(headers -> 'dead_letter' ->> 'source', '^.*\\.', ''),
        headers -> 'dead_letter' ->> 'attempts',
        payload
   FROM %s
+"""
+
+# Of global transactions: what may not be there in the end.
+GLOBAL_RECORDS = """
+SELECT coordinator, gid, decision, unfinished::text[]
+  FROM queue.global_transactions WHERE unfinished <> '{}' ORDER BY gid
+"""
+
+GLOBAL_ERRORS = """
+SELECT name, participant, last_error FROM queue.deciding_database
+ WHERE last_error IS NOT NULL
+"""
+
+BRANCHES = "SELECT gid, database FROM pg_prepared_xacts ORDER BY gid"
+
+FORCED = """
+SELECT branch, outcome, decision FROM queue.forced_outcomes ORDER BY branch
 """
 
 TABLES_TO_CHECK = """
@@ -181,6 +199,50 @@ def settled(cursor) -> dict[str, list]:
         time.sleep(0.1)
         left = left_behind(cursor)
     return left
+
+
+def global_left(near, far) -> dict[str, list]:
+    """Return what is left of global transactions that is not over."""
+    return {
+        "branches": rows(near, BRANCHES),
+        "records": rows(near, GLOBAL_RECORDS),
+        "in_flight": rows(near, IN_FLIGHT) + rows(far, IN_FLIGHT),
+        "errors": rows(near, GLOBAL_ERRORS) + rows(far, GLOBAL_ERRORS),
+    }
+
+
+def read_globals(cluster) -> dict:
+    """Return the end of all global transactions.
+
+    Their resolvers get some time to finish.
+    """
+    connections = [cluster.connect(database=place) for place in (NEAR, FAR)]
+    near, far = (connection.cursor() for connection in connections)
+    left: dict = global_left(near, far)
+    deadline = time.monotonic() + SETTLE_TIME
+    while any(left.values()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left = global_left(near, far)
+    left["forced"] = []
+    for place, cursor in ((NEAR, near), (FAR, far)):
+        left[place] = {
+            "moved": rows(cursor, "SELECT gid, token, way FROM stress.moved"),
+            "tokens": [token for token, in rows(
+                cursor, "SELECT payload ->> 'v' FROM stress.tokens")]}
+        left["forced"] += rows(cursor, FORCED)
+    left["strange"] = [gid for gid, in
+                       rows(far, "SELECT gid FROM stress.strange")]
+    for connection in connections:
+        connection.close()
+    return left
+
+
+def global_state(cluster, run_dir: str) -> None:
+    """Write what became of the global transactions."""
+    with open(state_path(run_dir, "global.json"), "w",
+              encoding="utf-8") as file:
+        json.dump(read_globals(cluster), file, indent=1)
+        file.write("\n")
 
 
 def drained_state(cluster, run_dir: str) -> None:

@@ -35,11 +35,13 @@ import psycopg2
 
 import checker
 import clients
+import coordinator
 import faults
 import probes
 import recovery
 import server
 import state
+from global_evidence import NEAR
 from installation import BuildError, Installation
 from instance import DATABASE, HOST, ServerError
 
@@ -190,6 +192,7 @@ class Run:
             self.drain()
             self.end_clients()
             state.drained_state(self.cluster, self.directory)
+            state.global_state(self.cluster, self.directory)
             self.say("probes")
             self.probe()
             self.say("final state")
@@ -212,7 +215,8 @@ class Run:
             "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1",
             "-h", HOST, "-p", str(self.cluster.port),
             "-U", "postgres", "-d", DATABASE,
-            "-f", os.path.join(HERE, "schema.sql"))
+            "-f", os.path.join(HERE, "schema.sql"),
+            "-f", os.path.join(HERE, "global.sql"))
         if self.arguments.prefixes > 0:
             self.cluster.base_backup()
 
@@ -256,7 +260,8 @@ class Run:
         while time.monotonic() < end:
             # A message in an open transaction is still in the table, and a
             # prepared one may bring messages back.
-            if self.watch() == 0 and self.ask(PREPARED) == 0:
+            if self.watch() == 0 and self.ask(PREPARED) == 0 and \
+                    self.ask(coordinator.OPEN_RECORDS, NEAR) == 0:
                 self.facts["drained_at"] = time.monotonic()
                 return
             time.sleep(0.2)
@@ -302,10 +307,10 @@ class Run:
 
     # Little helpers
 
-    def ask(self, query: str) -> int | None:
+    def ask(self, query: str, database: str = DATABASE) -> int | None:
         """Return the answer to a question, None while there is no server."""
         try:
-            return self.cluster.query(query)[0][0]
+            return self.cluster.query(query, database=database)[0][0]
         except (psycopg2.Error, ServerError):
             return None
 

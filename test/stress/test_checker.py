@@ -66,6 +66,12 @@ class Play:
             "sessions": [], "amcheck": [], "queue_problems": [],
             "log_problems": [], "hidden": []}
         self.prefixes: list[dict] = []
+        # What is left of global transactions.
+        self.globals: dict[str, Any] = {
+            "near": {"moved": [], "tokens": []},
+            "far": {"moved": [], "tokens": []},
+            "branches": [], "records": [], "in_flight": [], "errors": [],
+            "forced": [], "strange": []}
         self.ids: dict[tuple[str, str], int] = {}
         self.receipts = 0
         self.drain_time: float | None = 1.0
@@ -73,11 +79,19 @@ class Play:
         self.prepared: dict[str, list[tuple[str, list]]] = {}
         os.makedirs(os.path.join(directory, "history"))
         os.makedirs(os.path.join(directory, "state"))
+        os.makedirs(os.path.join(directory, "globals", "history"))
 
     def actor(self, name: str) -> "Actor":
         """A client."""
         if name not in self.actors:
             self.actors[name] = Actor(self, name)
+        return self.actors[name]
+
+    def coordinator(self) -> "Coordinator":
+        """Who has global transactions."""
+        name = "coordinator1"
+        if name not in self.actors:
+            self.actors[name] = Coordinator(self, name)
         return self.actors[name]
 
     def cast(self, *names: str) -> "list[Actor]":
@@ -160,6 +174,7 @@ class Play:
                     "faults_off_at": self.now, "drained_at": drained_at,
                     "drain_limit": 10.0}),
                 (("state", "left.json"), self.left),
+                (("state", "global.json"), self.globals),
                 (("state", "prefixes.json"), self.prefixes)):
             with open(self.path(*name), "w", encoding="utf-8") as file:
                 json.dump(content, file)
@@ -167,6 +182,8 @@ class Play:
 
 class Actor:
     """A client in a play."""
+
+    directory = "history"
 
     def __init__(self, play: Play, name: str):
         self.play = play
@@ -177,7 +194,7 @@ class Actor:
         # Of each savepoint, the rows written under it.
         self.levels: list[tuple[str, list[tuple[str, list]]]] = []
         # Closed when the play ends.
-        self.file = open(play.path("history", name + ".jsonl"), "w",
+        self.file = open(play.path(self.directory, name + ".jsonl"), "w",
                          encoding="utf-8")
         self.write(["client", name, "actor"])
 
@@ -390,6 +407,46 @@ class Actor:
         self.play.wait(pause)
 
 
+class Coordinator(Actor):
+    """One who moves tokens from near to far, or back."""
+
+    directory = os.path.join("globals", "history")
+
+    def prepare_all(self, gid: str) -> None:
+        """All that comes before the decision."""
+        self.call("begin_global", "near", txn=gid)
+        for place in ("near", "far"):
+            self.call("prepare", None, branch(place, gid), txn=gid)
+
+    def decide(self, gid: str, wish: str, state: str = "ok") -> None:
+        """Decide, and be told so or otherwise."""
+        self.call("decide_" + wish, "near", state=state, txn=gid,
+                  closed=int(state == "lost"))
+
+    def finish_branch(self, gid: str, place: str, op: str,
+                      state: str = "ok") -> None:
+        """Commit a branch, or roll it back."""
+        self.call(op + "_prepared", place, branch(place, gid), state,
+                  txn=gid)
+
+    def happens(self, gid: str, places: tuple[str, ...] = ("near", "far"),
+                token: str = "token1", source: str = "near") -> None:
+        """Branches are committed."""
+        for place in places:
+            content = self.play.globals[place]
+            way = "took" if place == source else "put"
+            content["moved"].append([gid, token, way])
+            if way == "put":
+                content["tokens"].append(token)
+            else:
+                content["tokens"].remove(token)
+
+
+def branch(place: str, gid: str) -> str:
+    """The name of a branch."""
+    return "queue:hub:%s:%s" % (place, gid)
+
+
 class CheckerTest(unittest.TestCase):
     """What all tests have in common."""
 
@@ -543,6 +600,17 @@ class Correct(CheckerTest):
         play.prefixes.append({"target": "0/1", "problems": [], "sent": 1,
                               "consumed": 0})
         play.note_waits()
+        # A global transaction, and one who meddles.
+        play.globals["near"] = {"moved": [["start", "token1", "put"]],
+                                "tokens": ["token1"]}
+        coordinator = play.coordinator()
+        coordinator.prepare_all("g.1")
+        coordinator.decide("g.1", "commit")
+        coordinator.finish_branch("g.1", "near", "commit")
+        coordinator.happens("g.1")
+        coordinator.call("prepare", None, branch("far", "stranger/g.2"),
+                         txn="stranger/g.2")
+        play.globals["strange"].append("stranger/g.2")
         results = self.clean()
         for result in results.values():
             self.assertGreater(result.checked, 0, result.name)
@@ -1629,6 +1697,160 @@ class TheEnd(CheckerTest):
         self.play.prefixes.append({"target": "0/2A", "problems": ["a.1 lost"],
                                    "sent": 2, "consumed": 0})
         self.violates("prefix_consistent")
+
+
+class Globals(CheckerTest):
+    """Global transactions: one outcome, and the one that was decided."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.play.globals["near"] = {"moved": [["start", "token1", "put"]],
+                                     "tokens": ["token1"]}
+        self.left = self.play.globals
+        self.coordinator = self.play.coordinator()
+        self.coordinator.prepare_all("g.1")
+
+    def test_committed(self) -> None:
+        self.coordinator.decide("g.1", "commit")
+        self.coordinator.happens("g.1")
+        self.clean()
+
+    def test_there_and_back(self) -> None:
+        self.coordinator.decide("g.1", "commit")
+        self.coordinator.happens("g.1")
+        self.coordinator.prepare_all("g.2")
+        self.coordinator.decide("g.2", "commit")
+        self.coordinator.happens("g.2", source="far")
+        self.clean()
+
+    def test_decided_abort(self) -> None:
+        self.coordinator.decide("g.1", "abort")
+        self.coordinator.finish_branch("g.1", "far", "rollback")
+        self.coordinator.finish_branch("g.1", "near", "rollback", "42704")
+        self.clean()
+
+    def test_died_before_the_decision(self) -> None:
+        self.clean()
+
+    def test_answer_lost(self) -> None:
+        """Of two decisions whose answers were lost, one has been made."""
+        self.coordinator.decide("g.1", "commit", "lost")
+        self.coordinator.happens("g.1")
+        self.coordinator.prepare_all("g.2")
+        self.coordinator.decide("g.2", "commit", "lost")
+        self.clean()
+
+    def test_asked_again(self) -> None:
+        """By then the record may be gone, which tells nothing."""
+        self.coordinator.decide("g.1", "commit", "lost")
+        self.coordinator.decide("g.1", "commit", "42704")
+        self.coordinator.happens("g.1")
+        self.clean()
+
+    def test_refused(self) -> None:
+        """Refused means the opposite."""
+        self.coordinator.decide("g.1", "commit", "lost")
+        self.coordinator.decide("g.1", "abort", "55000")
+        self.coordinator.happens("g.1")
+        self.coordinator.prepare_all("g.2")
+        self.coordinator.decide("g.2", "commit", "40000")
+        self.clean()
+
+    def test_one_branch_only(self) -> None:
+        self.coordinator.decide("g.1", "commit", "lost")
+        self.coordinator.happens("g.1", ("far",))
+        self.violates("global_has_one_outcome")
+
+    def test_committed_twice(self) -> None:
+        self.coordinator.decide("g.1", "commit")
+        self.coordinator.happens("g.1")
+        self.coordinator.happens("g.1", ("far",))
+        self.violates("global_has_one_outcome")
+
+    def test_different_tokens(self) -> None:
+        self.left["near"]["tokens"].append("token2")
+        self.left["near"]["moved"].append(["start", "token2", "put"])
+        self.coordinator.decide("g.1", "commit")
+        self.coordinator.happens("g.1", ("near",))
+        self.coordinator.happens("g.1", ("far",), "token2")
+        self.violates("global_has_one_outcome")
+
+    def test_queue_without_rows(self) -> None:
+        """The ledger says so, the queue does not."""
+        self.coordinator.decide("g.1", "commit")
+        self.coordinator.happens("g.1")
+        self.left["far"]["tokens"].clear()
+        self.violates("global_has_one_outcome")
+
+    def test_token_twice(self) -> None:
+        self.left["far"]["tokens"].append("token1")
+        self.violates("global_has_one_outcome")
+
+    def test_told_committed(self) -> None:
+        self.coordinator.decide("g.1", "commit")
+        self.violates("global_obeys_the_decision")
+
+    def test_told_rolled_back(self) -> None:
+        self.coordinator.decide("g.1", "commit", "40000")
+        self.coordinator.happens("g.1")
+        self.violates("global_obeys_the_decision")
+
+    def test_aborted_and_committed(self) -> None:
+        self.coordinator.decide("g.1", "abort")
+        self.coordinator.happens("g.1")
+        self.violates("global_obeys_the_decision")
+
+    def test_refused_and_rolled_back(self) -> None:
+        self.coordinator.decide("g.1", "commit", "lost")
+        self.coordinator.decide("g.1", "abort", "55000")
+        self.violates("global_obeys_the_decision")
+
+    def test_never_asked(self) -> None:
+        self.coordinator.happens("g.1")
+        self.violates("global_obeys_the_decision")
+
+    def test_no_record_before_it_asked(self) -> None:
+        """Without a record nobody can commit any more."""
+        self.coordinator.decide("g.1", "commit", "42704")
+        self.coordinator.happens("g.1")
+        self.violates("global_obeys_the_decision")
+
+    def test_told_both(self) -> None:
+        self.coordinator.decide("g.1", "commit")
+        self.coordinator.decide("g.1", "commit", "40000")
+        self.coordinator.happens("g.1")
+        self.violates("global_obeys_the_decision")
+
+    def test_forced(self) -> None:
+        self.left["forced"].append([branch("far", "g.1"), "commit", "abort"])
+        self.violates("global_obeys_the_decision")
+
+    def test_in_doubt(self) -> None:
+        for name in ("branches", "records", "in_flight", "errors"):
+            with self.subTest(name):
+                self.left[name].append(["something"])
+                self.violates("global_nothing_in_doubt")
+                self.left[name].clear()
+
+    def test_stranger(self) -> None:
+        self.coordinator.call("prepare", None, branch("far", "stranger/1"),
+                              txn="stranger/1")
+        self.violates("branch_of_another_left_alone")
+
+    def test_stranger_without_answer(self) -> None:
+        """It may have been prepared or not."""
+        self.coordinator.call("prepare", None, branch("far", "stranger/1"),
+                              "lost", closed=1, txn="stranger/1")
+        self.clean()
+
+    def test_error(self) -> None:
+        self.coordinator.decide("g.1", "commit", "XX000")
+        self.violates("errors_expected")
+
+    def test_serialization_failure(self) -> None:
+        """Those who decide wait for each other, and obey."""
+        self.coordinator.decide("g.1", "commit", "40001")
+        self.violates("errors_expected")
 
 
 class Takes(CheckerTest):

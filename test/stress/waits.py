@@ -27,6 +27,7 @@ SELECT a.pid, l.waitstart::text, a.application_name, left(a.query, 300),
        b.blockers
   FROM pg_locks l
   JOIN pg_stat_activity a ON a.pid = l.pid AND a.usename = 'stress'
+   AND a.datname = current_database()
  CROSS JOIN LATERAL (
        SELECT bool_and(p.pid = 0 OR s.usename IS NOT DISTINCT FROM 'stress')
                   AS are_clients,
