@@ -15,7 +15,9 @@ import time
 import psycopg2
 
 import history
-from instance import ServerError, WAL_SEGMENT_MB, lsn_text
+from global_evidence import PLACES
+from instance import (SERVICE, ServerError, WAL_SEGMENT_MB, lsn_text,
+                      wait_until)
 from state import QUEUES, rows, state_path
 
 # Each message that was sent must be in exactly one place.
@@ -49,6 +51,16 @@ SELECT regexp_replace(headers -> 'dead_letter' ->> 'source', '^.*\\.', ''),
 PREPARED_HERE = """
 SELECT gid FROM pg_prepared_xacts WHERE database = current_database()
 """
+
+OPEN_BRANCHES = """
+SELECT gid FROM pg_prepared_xacts
+ WHERE gid LIKE 'queue:%' AND owner = 'stress'
+"""
+
+# What is at the beginning is no global transaction.
+MOVED = "SELECT gid FROM stress.moved WHERE gid <> 'start'"
+TOKENS_MADE = "SELECT token FROM stress.moved WHERE gid = 'start'"
+TOKENS = "SELECT payload ->> 'v' FROM stress.tokens"
 
 DRAINED = "SELECT queue, value, 'drained' FROM pg_temp.drained"
 
@@ -105,12 +117,53 @@ def drain_copy(cursor, queues: list[list]) -> list[str]:
     return problems
 
 
+def call_resolver(connection, place: str) -> None:
+    """Have a resolver look at once, which it does when a branch is made."""
+    name = "queue:%s:%s:recovered" % (SERVICE, place)
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION AUTHORIZATION stress")
+        cursor.execute("BEGIN")
+        cursor.execute("PREPARE TRANSACTION %s", (name,))
+        cursor.execute("ROLLBACK PREPARED %s", (name,))
+        cursor.execute("RESET SESSION AUTHORIZATION")
+
+
+def check_globals(cluster) -> list[str]:
+    """Let resolvers finish global transactions; return what is wrong.
+
+    The branches that were in doubt at that moment end as was decided by then,
+    so each of them is in both databases or in none, and no token is lost.
+    """
+    connections = [cluster.connect(database=place) for place in PLACES]
+    cursors = [connection.cursor() for connection in connections]
+    for connection, place in zip(connections, PLACES):
+        call_resolver(connection, place)
+    problems = []
+    if not wait_until(lambda: not rows(cursors[0], OPEN_BRANCHES),
+                      DRAIN_TIME):
+        problems += ["branch %s stays in doubt" % gid for gid, in
+                     rows(cursors[0], OPEN_BRANCHES)]
+    moved = [{gid for gid, in rows(cursor, MOVED)} for cursor in cursors]
+    problems += ["%s is in one database only" % gid
+                 for gid in sorted(moved[0] ^ moved[1])[:20]]
+    tokens = sorted(token for cursor in cursors
+                    for token, in rows(cursor, TOKENS))
+    made = sorted(token for token, in rows(cursors[0], TOKENS_MADE))
+    if tokens != made:
+        problems.append("there are %d tokens, %d different ones, of %d"
+                        % (len(tokens), len(set(tokens)), len(made)))
+    for connection in connections:
+        connection.close()
+    return problems
+
+
 def check_prefix(cluster) -> list[str]:
     """Return what is wrong with a recovered server.
 
     What was sent must be in the ledger, in a queue or in the dead letters,
     and in one of them; and what is in the queues must be there for consumers
-    too, not only for those who read the tables.
+    too, not only for those who read the tables.  Global transactions have one
+    outcome.
     """
     connection = cluster.connect()
     cursor = connection.cursor()
@@ -121,6 +174,7 @@ def check_prefix(cluster) -> list[str]:
     problems += drain_copy(cursor, queues)
     problems += balance(cursor, queues, "drained", True)
     connection.close()
+    problems += check_globals(cluster)
     return problems
 
 
