@@ -413,7 +413,7 @@ class Injector(Engine):
                  tables: tuple[str, ...] = ()) -> dict:
         """Run a command on a queue, its dead letters or the leases."""
         if not tables:
-            tables = QUEUES + ("orders_dead", "parts_dead", "lease")
+            tables = QUEUES + ("orders_dead", "parts_dead", "lease_log")
         name = table(pick(tables, which))
         self.execute(command.format(table=name))
         return {"table": name}
@@ -723,4 +723,4 @@ def signal_client(pid: int, number: int) -> None:
 
 def table(name: str) -> str:
     """Return the name of a table with its schema."""
-    return ("queue." if name == "lease" else "stress.") + name
+    return ("queue." if name == "lease_log" else "stress.") + name
