@@ -53,6 +53,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "decision.h"
+#include "mutant.h"
 #include "queue.h"
 
 /* leaves room for the longest names beside it in a gid of the server */
@@ -179,7 +180,13 @@ decide(FunctionCallInfo fcinfo, const char *wish)
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = CStringGetTextDatum(gid_arg(fcinfo, 0));
 	values[2] = CStringGetTextDatum(wish);
-	stands = write_record("SELECT queue.write_decision($1, $2, $3)",
+	stands = write_record(MUTANT(DECIDED_LATE) ?
+						  "WITH d AS (UPDATE queue.global_transaction"
+						  " SET decision = $3, decided_at = now(),"
+						  " decided_by = $1"
+						  " WHERE coordinator = $1 AND gid = $2"
+						  " RETURNING decision) SELECT decision FROM d" :
+						  "SELECT queue.write_decision($1, $2, $3)",
 						  3, types, values);
 	queue_decision_require_durable(XactLastCommitEnd);
 	return stands;

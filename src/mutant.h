@@ -159,6 +159,21 @@ enum QueueMutant
 	QUEUE_MUTANT_LEASE_LOG_FORGETS = 62,	/* the log is compacted all the time, and
 											 * loses one lease in 10: lease_survives_crash */
 
+	/* global transactions */
+	QUEUE_MUTANT_RESOLVER_GUESSES = 63,		/* what cannot ask is rolled
+											 * back: global_has_one_outcome */
+	QUEUE_MUTANT_DECIDED_LATE = 64,			/* decide_commit looks neither at the
+											 * deadline nor at what is
+											 * decided: global_has_one_outcome */
+	QUEUE_MUTANT_RECORD_FORGOTTEN = 65,		/* a record goes when the first has
+											 * finished: global_has_one_outcome */
+	QUEUE_MUTANT_OWNER_IGNORED = 66,		/* branches of others are finished as
+											 * well: branch_of_another_left_alone */
+	QUEUE_MUTANT_UNDECIDED_IS_ABORT = 67,	/* what is not decided yet is rolled
+											 * back: global_has_one_outcome */
+	QUEUE_MUTANT_BRANCH_FORGOTTEN = 68,		/* one branch in 10 is never
+											 * finished: global_nothing_in_doubt, drained */
+
 	QUEUE_MUTANT_END
 };
 

@@ -70,6 +70,7 @@
 #include "database.h"
 #include "decision.h"
 #include "helper.h"
+#include "mutant.h"
 #include "queue.h"
 #include "remote.h"
 #include "resolver.h"
@@ -335,6 +336,13 @@ obey(Decider *decider)
 	}
 	PG_END_TRY();
 	queue_remote_disconnect(conn);
+	if (MUTANT(RESOLVER_GUESSES) && decider->error != NULL)
+	{
+		ListCell   *lc;
+
+		foreach(lc, read_branches(decider))
+			finish(decider, ((Branch *) lfirst(lc))->gid, false);
+	}
 	if (!is_skipped && !ShutdownRequestPending)
 		note_error(decider);
 	return is_more;
@@ -361,6 +369,8 @@ settle(Decider *decider, RemoteConnection *conn)
 			return true;
 		if (branch->is_old && (record == NULL || record->is_due))
 			decision = try_ask(decider, conn, branch->gid);
+		if (MUTANT(UNDECIDED_IS_ABORT) && decision == NULL && branch->is_old)
+			decision = "abort";
 		if (decision == NULL)
 			continue;
 		finish(decider, branch->gid, strcmp(decision, "commit") == 0);
@@ -524,6 +534,9 @@ report(Decider *decider, RemoteConnection *conn, List *gids)
 						   " FROM pg_roles p, pg_roles c"
 						   " WHERE p.rolname = $3::name AND c.rolname = $1::name",
 						   3, params);
+	if (MUTANT(RECORD_FORGOTTEN) && conn == NULL)
+		(void) local_query("DELETE FROM queue.global_transaction"
+						   " WHERE gid = ANY ($2::text[])", 2, params);
 }
 
 /* A statement over there, which may take a while, but not for ever */
@@ -632,7 +645,12 @@ read_branches(Decider *decider)
 	List	   *branches = NIL;
 	ListCell   *lc;
 
-	rows = local_query("SELECT substr(p.gid, length($1) + 1),"
+	rows = local_query(MUTANT(OWNER_IGNORED) ?
+					   "SELECT substr(gid, length($1) + 1),"
+					   " prepared + $3::int * interval '1 ms' <= clock_timestamp()"
+					   " FROM pg_prepared_xacts WHERE starts_with(gid, $1)"
+					   " AND database = current_database()" :
+					   "SELECT substr(p.gid, length($1) + 1),"
 					   " p.prepared + $3::int * interval '1 ms' <= clock_timestamp()"
 					   " FROM pg_prepared_xact() p"
 					   " WHERE p.ownerid = $2::oid AND starts_with(p.gid, $1)"
@@ -646,6 +664,9 @@ read_branches(Decider *decider)
 
 		branch->gid = row[0];
 		branch->is_old = row[1][0] == 't';
+		if (MUTANT(BRANCH_FORGOTTEN) &&
+			row[0][strlen(row[0]) - 1] == '7')
+			continue;
 		branches = lappend(branches, branch);
 	}
 	return branches;
@@ -668,7 +689,8 @@ finish(Decider *decider, const char *gid, bool is_commit)
 
 		begin_transaction("finishing a branch of a global transaction");
 		GetUserIdAndSecContext(&save_userid, &save_sec_context);
-		SetUserIdAndSecContext(decider->owner, save_sec_context |
+		SetUserIdAndSecContext(MUTANT(OWNER_IGNORED) ? save_userid :
+							   decider->owner, save_sec_context |
 							   SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
 		FinishPreparedTransaction(branch, is_commit);
