@@ -141,6 +141,7 @@ lock_to_add(QueueState *hint, Oid dbid, Oid relid)
 	if (state != NULL && state->is_healed)
 	{
 		state->is_healed = false;
+		queue_state_set_active(state, true);
 		is_worker_wanted = true;
 	}
 	return state;
@@ -543,7 +544,8 @@ queue_cover_hurry(Oid dbid)
 {
 	int			i;
 
-	for (i = 0; i < queue_state_count(); i++)
+	for (i = queue_state_next_active(0); i < queue_state_count();
+		 i = queue_state_next_active(i + 1))
 	{
 		QueueState *state = queue_state_at(i);
 		WakeList	wakes;

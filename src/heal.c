@@ -51,6 +51,9 @@
 /* how often to go over a queue that has not changed */
 #define IDLE_INTERVAL		(10 * 60 * USECS_PER_SEC)
 
+/* how often to look for one */
+#define IDLE_LOOK_INTERVAL	(60 * USECS_PER_SEC)
+
 /* ids that are gone over at one go */
 #define PART_WIDTH			1000
 
@@ -62,7 +65,12 @@ static int	place = 0;
 static Oid	part_relid = InvalidOid;	/* InvalidOid: at its beginning */
 static QueueRange part;
 
+/* when to look at idle queues, and at how many places this time */
+static TimestampTz idle_look_at = 0;
+static int	idle_places = 0;
+
 static bool needs_sweep(QueueState *state, TimestampTz now);
+static bool is_idle_due(TimestampTz now);
 static QueueState *next_state(void);
 static bool pass_over(Relation rel, QueueDef *def, QueueState *state,
 					  int *budget);
@@ -77,14 +85,15 @@ queue_heal_is_needed(void)
 	TimestampTz now = GetCurrentTimestamp();
 	int			i;
 
-	for (i = 0; i < queue_state_count(); i++)
+	for (i = queue_state_next_active(0); i < queue_state_count();
+		 i = queue_state_next_active(i + 1))
 	{
 		QueueState *state = queue_state_at(i);
 
 		if (state != NULL && needs_sweep(state, now))
 			return true;
 	}
-	return OidIsValid(part_relid);
+	return OidIsValid(part_relid) || idle_places > 0 || is_idle_due(now);
 }
 
 /* Unlocked: who makes a change asks for the worker again. */
@@ -95,25 +104,53 @@ needs_sweep(QueueState *state, TimestampTz now)
 		(!state->is_healed || state->healed_at + IDLE_INTERVAL <= now);
 }
 
-/* The one that the pass is at, or the next that has changed */
+/* Is it time to look at idle queues?  The clock may have been set back. */
+static bool
+is_idle_due(TimestampTz now)
+{
+	return idle_look_at <= now || idle_look_at > now + IDLE_LOOK_INTERVAL;
+}
+
+/*
+ * The one that the pass is at, or the next that has changed.  The others are
+ * looked at now and then, for their interval may be over.
+ */
 static QueueState *
 next_state(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int			n = queue_state_count();
-	int			i;
+	bool		is_second = false;
 
-	for (i = 0; i <= n; i++)
+	if (idle_places == 0 && is_idle_due(now))
+	{
+		idle_look_at = now + IDLE_LOOK_INTERVAL;
+		idle_places = n;
+	}
+	for (;;)
 	{
 		QueueState *state = place < n ? queue_state_at(place) : NULL;
 
 		if (state != NULL && state->dbid == MyDatabaseId &&
 			(state->relid == part_relid || needs_sweep(state, now)))
 			return state;
-		place = place + 1 < n ? place + 1 : 0;
 		part_relid = InvalidOid;
+		if (idle_places > 0)
+		{
+			idle_places--;
+			place++;
+		}
+		else
+			place = queue_state_next_active(place + 1);
+		if (place < n)
+			continue;
+
+		/* from the beginning, once; "place" may not have been active */
+		place = 0;
+		if (is_second)
+			return NULL;
+		is_second = true;
 	}
-	return NULL;
 }
 
 void
@@ -141,7 +178,12 @@ queue_heal(int *budget)
 	{
 		/* another one first, and this one in the next round */
 		if (part_relid == relid)
+		{
+			LWLockAcquire(state->lock, LW_EXCLUSIVE);
 			state->is_healed = false;
+			queue_state_set_active(state, OidIsValid(state->dbid));
+			LWLockRelease(state->lock);
+		}
 		queue_heal_skip();
 		return false;
 	}

@@ -15,6 +15,10 @@
  * found a place may keep the pointer; when he locks it again he compares its
  * identity, which changes only under both locks.
  *
+ * Most queues of a large database are idle.  Those that are not have a bit set
+ * in a map, so that nobody needs to look at the others: who changes a cover
+ * sets it, and the worker clears it when nothing is left to do (vacuum.c).
+ *
  * A place of a dropped queue is freed by the commit of the DROP, or by the
  * worker when the extension has gone.  Entries of the in-flight table may be
  * linked to it for a little longer; the links stay valid whatever becomes of
@@ -25,6 +29,8 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "port/atomics.h"
+#include "port/pg_bitutils.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
@@ -55,7 +61,12 @@ typedef struct StateArray
 	QueueState	states[FLEXIBLE_ARRAY_MEMBER];
 } StateArray;
 
+/* of the map of active places */
+#define WORD_BITS			32
+#define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
+
 static StateArray *shared = NULL;
+static pg_atomic_uint32 *active = NULL;
 static HTAB *directory = NULL;
 static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
 
@@ -67,9 +78,12 @@ static void free_state(QueueState *state);
 Size
 queue_state_shmem_size(void)
 {
-	return add_size(add_size(offsetof(StateArray, states),
-							 mul_size(queue_max_queues, sizeof(QueueState))),
-					hash_estimate_size(queue_max_queues, sizeof(StateName)));
+	Size		size = add_size(offsetof(StateArray, states),
+								mul_size(queue_max_queues, sizeof(QueueState)));
+
+	size = add_size(size, mul_size(NUM_WORDS, sizeof(pg_atomic_uint32)));
+	return add_size(size, hash_estimate_size(queue_max_queues,
+											 sizeof(StateName)));
 }
 
 int
@@ -98,6 +112,10 @@ queue_state_shmem_init(void)
 		for (i = 0; i < queue_max_queues; i++)
 			shared->states[i].lock = &locks[1 + i].lock;
 	}
+	active = ShmemInitStruct("queue states that are active",
+							 NUM_WORDS * sizeof(pg_atomic_uint32), &found);
+	for (i = 0; i < NUM_WORDS && !found; i++)
+		pg_atomic_init_u32(&active[i], 0);
 	info.keysize = sizeof(StateKey);
 	info.entrysize = sizeof(StateName);
 	directory = ShmemInitHash("queue state directory", queue_max_queues,
@@ -174,6 +192,7 @@ init_state(QueueState *state, const StateKey *key)
 	state->healed_at = GetCurrentTimestamp();
 	state->dbid = key->dbid;
 	state->relid = key->relid;
+	queue_state_set_active(state, true);
 	LWLockRelease(state->lock);
 }
 
@@ -234,6 +253,7 @@ free_state(QueueState *state)
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	state->dbid = InvalidOid;
 	state->relid = InvalidOid;
+	queue_state_set_active(state, false);
 	LWLockRelease(state->lock);
 	state->next_free = shared->first_free;
 	shared->first_free = state - shared->states;
@@ -249,4 +269,34 @@ QueueState *
 queue_state_at(int i)
 {
 	return OidIsValid(shared->states[i].dbid) ? &shared->states[i] : NULL;
+}
+
+void
+queue_state_set_active(QueueState *state, bool is_active)
+{
+	int			place = state - shared->states;
+	uint32		bit = (uint32) 1 << (place % WORD_BITS);
+
+	if (is_active)
+		pg_atomic_fetch_or_u32(&active[place / WORD_BITS], bit);
+	else
+		pg_atomic_fetch_and_u32(&active[place / WORD_BITS], ~bit);
+}
+
+/* Unlocked: who makes a change asks for the worker again. */
+int
+queue_state_next_active(int i)
+{
+	int			n = shared->nused;
+
+	while (i < n)
+	{
+		uint32		word = pg_atomic_read_u32(&active[i / WORD_BITS]) >>
+			(i % WORD_BITS);
+
+		if (word != 0)
+			return Min(i + pg_rightmost_one_pos32(word), n);
+		i += WORD_BITS - i % WORD_BITS;
+	}
+	return n;
 }

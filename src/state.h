@@ -128,4 +128,13 @@ extern void queue_state_drop(Oid dbid, Oid relid);
 extern int	queue_state_count(void);
 extern QueueState *queue_state_at(int i);
 
+/*
+ * Is there something that the worker may have to do for this queue?  The
+ * caller holds its lock.
+ */
+extern void queue_state_set_active(QueueState *state, bool is_active);
+
+/* The first of the active ones from "i" on; the number in use if none */
+extern int	queue_state_next_active(int i);
+
 #endif							/* QUEUE_STATE_H */

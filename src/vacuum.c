@@ -131,6 +131,7 @@
 
 /* the worker's: the queue that it looks at */
 static int	looked_at = -1;
+static TimestampTz all_looked_at = 0;
 
 /* the horizon of the queues looked at so far: no table has a later one, but
  * one that logical decoding uses as a catalog has an earlier one */
@@ -142,6 +143,7 @@ static TimeoutId truncate_timer;
 PG_FUNCTION_INFO_V1(queue_vacuums);
 
 static TimestampTz look_at_state(QueueState *state, TimestampTz now);
+static void note_active(QueueState *state, bool is_active);
 static bool has_dead_rows(Oid relid, int factor);
 static bool has_dead_in(Oid relid, int factor);
 static bool is_removable(Oid relid, FullTransactionId mark);
@@ -178,6 +180,7 @@ queue_vacuum_expect(Oid relid)
 	if (state == NULL)
 		return;
 	state->vacuum.is_purged = true;
+	queue_state_set_active(state, true);
 	LWLockRelease(state->lock);
 	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + LOOK_AGAIN);
 }
@@ -193,25 +196,46 @@ queue_vacuum_look(void)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = TIMESTAMP_INFINITY;
 	bool		is_wanted = false;
+	bool		is_for_all;
 	int			n = queue_state_count();
+	int			i;
 
-	if (queue_vacuum_threshold < 0)
-		return next;
-
+	/* plain DML makes no queue active; the clock may have been set back */
+	is_for_all = all_looked_at > now || all_looked_at + LOOK_INTERVAL <= now;
+	if (is_for_all)
+		all_looked_at = now;
 	pass_horizon = InvalidTransactionId;
-	for (looked_at = 0; looked_at < n; looked_at++)
+	for (i = is_for_all ? 0 : queue_state_next_active(0); i < n;
+		 i = is_for_all ? i + 1 : queue_state_next_active(i + 1))
 	{
-		QueueState *state = queue_state_at(looked_at);
+		QueueState *state = queue_state_at(i);
+		TimestampTz look_again;
 
 		if (state == NULL || state->dbid != MyDatabaseId)
 			continue;
-		next = Min(next, look_at_state(state, now));
+		looked_at = i;
+		look_again = queue_vacuum_threshold < 0 ?
+			TIMESTAMP_INFINITY : look_at_state(state, now);
+		note_active(state, look_again != TIMESTAMP_INFINITY);
+		next = Min(next, look_again);
 		is_wanted |= state->vacuum.is_wanted;
 	}
 	looked_at = -1;
 	if (is_wanted)
 		(void) queue_helper_call(HELPER_VACUUM);
 	return next;
+}
+
+/* Is this queue active, for us or for heal.c or cover.c? */
+static void
+note_active(QueueState *state, bool is_active)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	if (OidIsValid(state->dbid))
+		queue_state_set_active(state, is_active || !state->is_healed ||
+							   state->busy.nranges > 0 ||
+							   state->vacuum.is_purged);
+	LWLockRelease(state->lock);
 }
 
 void
