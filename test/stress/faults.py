@@ -339,7 +339,7 @@ class Injector(Engine):
     def open_hub(self) -> None:
         """Bring it back within reach."""
         self.bring_up()
-        self.execute("ALTER ROLE %s LOGIN" % FAR)
+        self.cluster.open_hub()
 
     def pause_worker(self, how_long, **_) -> None:
         """Stop the worker for a while, whatever it is doing."""

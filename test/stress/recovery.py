@@ -134,6 +134,8 @@ def check_globals(cluster) -> list[str]:
     The branches that were in doubt at that moment end as was decided by then,
     so each of them is in both databases or in none, and no token is lost.
     """
+    # The deciding database may have been out of reach just then.
+    cluster.open_hub()
     connections = [cluster.connect(database=place) for place in PLACES]
     cursors = [connection.cursor() for connection in connections]
     for connection, place in zip(connections, PLACES):

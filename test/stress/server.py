@@ -16,6 +16,7 @@ import time
 
 import psycopg2.extensions
 
+from global_evidence import FAR
 from instance import (CONNECT_PATIENCE, DATABASE, HOST, PATIENCE, Server,
                       ServerError, lsn_number, lsn_text, wait_until)
 
@@ -141,6 +142,15 @@ class Cluster:
               database: str = DATABASE) -> list[tuple]:
         """Return the rows of one query, on a connection of its own."""
         return self.server.query(sql, arguments, database)
+
+    def open_hub(self) -> None:
+        """Let the far database log in at the deciding one."""
+        connection = self.connect()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER ROLE %s LOGIN" % FAR)
+        finally:
+            connection.close()
 
     def log_problems(self) -> list[str]:
         """Return the lines of all logs that no fault explains."""
