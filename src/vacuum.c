@@ -459,17 +459,26 @@ set_cost_delay(Oid relid)
 static QueueState *
 next_wanted(TimestampTz *next)
 {
-	static int	place = 0;
+	static int	place = -1;
 	TimestampTz now = GetCurrentTimestamp();
 	int			n = queue_state_count();
-	int			i;
+	bool		is_second = false;
 
 	*next = TIMESTAMP_INFINITY;
-	for (i = 0; i < n; i++)
+	for (;;)
 	{
 		QueueState *state;
 
-		place = place + 1 < n ? place + 1 : 0;
+		place = queue_state_next_active(place + 1);
+		if (place >= n)
+		{
+			/* from the beginning, once */
+			place = -1;
+			if (is_second)
+				return NULL;
+			is_second = true;
+			continue;
+		}
 		state = queue_state_at(place);
 		if (state == NULL || state->dbid != MyDatabaseId ||
 			!state->vacuum.is_wanted)
@@ -479,7 +488,6 @@ next_wanted(TimestampTz *next)
 			return state;
 		*next = Min(*next, state->vacuum.watch_at);
 	}
-	return NULL;
 }
 
 /*
