@@ -99,13 +99,15 @@ for database in east west; do
 done
 
 SECONDS=0
-what=("before its first step" "after begin_global" "after PREPARE in east"
-	"after PREPARE in both" "after decide_commit" "after COMMIT PREPARED in east"
-	"not at all")
+kill="KILLED the coordinator"
+what=("$kill before its first step" "$kill after begin_global"
+	"$kill after PREPARE in east" "$kill after PREPARE in both"
+	"$kill after decide_commit" "$kill after COMMIT PREPARED in east"
+	"The coordinator has come to its end")
 for steps in 0 1 2 3 4 5 6; do
 	(transfer "transfer-$steps" "$steps") 2>/dev/null &
 	wait $! 2>/dev/null || true
-	say "KILLED the coordinator ${what[steps]}: branches in doubt: $(in_doubt)"
+	say "${what[steps]}: branches in doubt: $(in_doubt)"
 	for ((tries = 0; tries < 300; tries++)); do
 		[ "$(in_doubt)" != 0 ] || break
 		sleep 0.1

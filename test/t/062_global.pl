@@ -16,6 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use FindBin;
+use IO::Socket::INET;
 use lib $FindBin::RealBin;
 
 use QueueTest;
@@ -28,11 +29,11 @@ password_encryption = 'md5'
 };
 my $node = PostgreSQL::Test::Cluster->new('main');
 use_node($node);
-$node->init;
+$node->init(allows_streaming => 1);
 $node->append_conf('postgresql.conf', $settings);
 $node->start;
 my $far = PostgreSQL::Test::Cluster->new('far');
-$far->init;
+$far->init(allows_streaming => 1);
 $far->append_conf('postgresql.conf', $settings);
 $far->start;
 
@@ -156,6 +157,8 @@ sql(q{UPDATE queue.global_transaction SET deadline = deadline - interval '1 h'},
 begin('forgets', '1 s');
 is( state_of(as('coordinator', q{CALL queue.decide_commit('both')}), 'hub'),
 	'42704', 'an hour later it is forgotten');
+prepare('stock', 'both');
+ended('both', 0, 'prepared when all is over');
 
 # The resolvers are at work by now, and see to that one as well.
 ended('begun', 0, 'died after the beginning');
@@ -298,6 +301,34 @@ is(state_of(as('shop', q{CALL queue.begin_global('x', '1 h', ARRAY['orders'])}),
 commits('secret');
 ended('secret', 1, 'the records of two roles');
 
+# A branch of somebody who was not invited is answered by an error, which keeps
+# no other branch in doubt.
+sql(as('coordinator', q{CALL queue.begin_global('uninvited', '1 h',
+		ARRAY['orders'])}), 'hub');
+prepare('stock', 'uninvited');
+begin('invited', '1 h');
+prepare($_, 'invited') foreach ('orders', 'stock');
+commits('uninvited');
+commits('invited');
+ended('invited', 1, 'beside a branch that is not asked for');
+wait_until(
+	q{SELECT last_error ~ 'no participant' FROM queue.deciding_database},
+	'the reason why the other one stays', $far);
+is(sql(q{SELECT gid FROM queue.branches}, $far), 'uninvited', 'it stays');
+sql(q{ROLLBACK PREPARED 'queue:hub:stock:uninvited'}, $far);
+
+# Who asks for what a dropped role has begun is not told that there is nothing.
+sql(q{CREATE ROLE fleeting; GRANT EXECUTE ON PROCEDURE queue.begin_global,
+		queue.decide_commit TO fleeting;
+	SET ROLE fleeting;
+	CALL queue.begin_global('orphan', '1 h', ARRAY['orders']);
+	CALL queue.decide_commit('orphan');
+	RESET ROLE; DROP OWNED BY fleeting; DROP ROLE fleeting;
+	CREATE ROLE fleeting}, 'hub');
+is( state_of(as('orders', q{CALL queue.ask_decision('fleeting', 'orphan')}),
+		'hub'), '55000', 'a coordinator who was dropped');
+sql(q{DELETE FROM queue.global_transaction WHERE gid = 'orphan'}, 'hub');
+
 # Another manager's transactions.
 sql(as('shop', q{BEGIN; SELECT queue.enqueue('work', '1');
 	PREPARE TRANSACTION '131077_Z2lk_Ynt0'}), 'orders');
@@ -327,6 +358,61 @@ $far->start;
 ended('crash', 1, 'both servers crashed');
 
 #
+# Standbys that do not confirm.  What is decided may be lost with this server,
+# so that is neither said nor done; the deadline does not matter any more.
+#
+sub set_standbys
+{
+	my ($at, $names) = @_;
+	sql(qq{ALTER SYSTEM SET synchronous_standby_names = '$names'}, $at);
+	$at->reload;
+	wait_until(
+		qq{SELECT current_setting('synchronous_standby_names') = '$names'},
+		"standbys: '$names'", $at);
+	return;
+}
+
+begin('unconfirmed', '1 h');
+prepare($_, 'unconfirmed') foreach ('orders', 'stock');
+set_standbys($node, 'nobody');
+my $decision = start_session(
+	as('coordinator', q{SET synchronous_commit = off;
+		CALL queue.decide_commit('unconfirmed')}), 'hub',
+	q{wait_event = 'SyncRep'});
+sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+	WHERE query ~ '^CALL queue.decide_commit' AND wait_event = 'SyncRep'});
+is(result_of($decision), '08007', 'not durable: the answer is not known');
+wait_until(
+	q{SELECT count(*) > 0 FROM pg_stat_activity
+		WHERE query ~ '^CALL queue.ask_decision' AND usename = 'stock'
+			AND wait_event = 'SyncRep'},
+	'a resolver waits for an answer that is durable');
+is(sql(q{SELECT count(*) FROM queue.branches WHERE gid = 'unconfirmed'}, $far),
+	'1', 'kept');
+set_standbys($node, '');
+commits('unconfirmed');
+ended('unconfirmed', 1, 'durable in the end');
+
+# The same in a participant: the end of a branch is reported when it is durable,
+# whatever the session said that ended it.
+begin('reported', '1 h');
+prepare($_, 'reported') foreach ('orders', 'stock');
+set_standbys($far, 'nobody');
+commits('reported');
+sql(as('shop', q{SET synchronous_commit = local;
+	COMMIT PREPARED 'queue:hub:stock:reported'}), $far);
+wait_until(
+	q{SELECT count(pg_cancel_backend(pid)) >= 0 AND
+			(SELECT last_error ~ 'durable' FROM queue.deciding_database)
+		FROM pg_stat_activity
+		WHERE backend_type = 'queue resolver' AND wait_event = 'SyncRep'},
+	'an end that is not durable is not reported', $far);
+is( sql(q{SELECT 'stock' = ANY (unfinished) FROM queue.global_transactions
+		WHERE gid = 'reported'}, 'hub'), 't', 'the record stays');
+set_standbys($far, '');
+ended('reported', 1, 'then it is');
+
+#
 # The deciding database is out of reach: nothing is guessed.
 #
 begin('cut off', '1 s');
@@ -344,6 +430,39 @@ ended('cut off', 0, 'within reach again');
 is( scalar(() = slurp_file($far->logfile, $log) =~
 		  /WARNING:  .*cannot obey deciding database "hub"/g),
 	1, 'the log has warned of it once');
+
+# It hangs.  The resolver does not, nor is it in the way of who needs the
+# participant's database alone.
+my $silence = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1')
+  or die "could not listen: $!";
+begin('silence', '1 h');
+sql('UPDATE queue.deciding_database SET connection = '
+	  . "'host=127.0.0.1 port=" . $silence->sockport . " dbname=hub'",
+	'orders');
+prepare($_, 'silence') foreach ('orders', 'stock');
+commits('silence');
+my $connecting = q{SELECT count(*) > 0 FROM pg_stat_activity
+	WHERE datname = 'orders' AND backend_type = 'queue resolver'
+		AND query = 'connecting to a deciding database'
+		AND state = 'active'};
+wait_until($connecting, 'a server that says nothing');
+my (undef, $alone) = error_of('CREATE DATABASE orders2 TEMPLATE orders');
+like($alone, qr/DETAIL:  There is 1 prepared transaction using the database/,
+	'the branch is in the way, no session');
+wait_until(
+	q{SELECT last_error = 'it does not answer' FROM queue.deciding_database},
+	'is given up after a while', 'orders');
+
+# A resolver that somebody ends is followed by another.
+wait_until($connecting, 'and tried again');
+my $ended = sql(q{SELECT pid FROM pg_stat_activity
+	WHERE datname = 'orders' AND backend_type = 'queue resolver'});
+sql("SELECT pg_terminate_backend($ended)");
+wait_until($connecting =~ s/WHERE/WHERE pid <> $ended AND/r,
+	'by another process, too');
+close($silence);
+sql("UPDATE queue.deciding_database SET connection = '$to_hub'", 'orders');
+ended('silence', 1, 'it answers again');
 
 # It answers, but is not what it was.
 begin('replaced', '1 s');
@@ -404,7 +523,8 @@ $log = -s $far->logfile;
 commits('forced');
 wait_until(
 	q{SELECT outcome = 'abort' AND decision = 'commit'
-		AND finished_by = 'postgres' FROM queue.forced_outcomes},
+		AND finished_by = 'postgres' FROM queue.forced_outcomes
+		WHERE branch ~ 'forced'},
 	'who forced an outcome is remembered', $far);
 $far->wait_for_log(
 	qr/finished with abort by role "postgres", but the decision is commit/,
@@ -431,9 +551,60 @@ wait_until(q{SELECT count(*) = 0 FROM queue.branches},
 	'its branches are finished', 'hub');
 is(sql(q{SELECT count(*) FROM work}, 'hub'), '1', 'one of them is committed');
 
-# The resolver is in nobody's way.
+# Its decisions can be seen beside the branches, and no command against them.
+sql(q{ALTER SYSTEM SET queue.resolve_interval = '1 h'});
+$node->reload;
+wait_until(q{SELECT current_setting('queue.resolve_interval') = '1h'},
+	'the resolvers take their time');
+foreach my $gid ('open', 'to commit', 'to abort')
+{
+	sql(as('coordinator', qq{CALL queue.begin_global('$gid', '1 h',
+		ARRAY['orders'])}), 'hub');
+}
+foreach my $gid ('open', 'to commit', 'to abort', 'unknown')
+{
+	sql(as('shop', qq{BEGIN; SELECT queue.enqueue('work', '1');
+		PREPARE TRANSACTION 'queue:self:orders:$gid'}), 'hub');
+}
+commits('to commit');
+sql(as('coordinator', q{CALL queue.decide_abort('to abort')}), 'hub');
+is( sql(q{SELECT deciding_database, decision, left(commit_command, 6),
+			left(rollback_command, 8)
+		FROM queue.in_doubt ORDER BY decision}, 'hub'),
+	"self|abort||ROLLBACK\nself|commit|COMMIT|\n"
+	  . "self|no record||ROLLBACK\nself|undecided||",
+	'decisions and what to do');
+prepare('orders', 'elsewhere');
+is( sql(q{SELECT deciding_database, decision, left(commit_command, 6),
+			left(rollback_command, 8)
+		FROM queue.in_doubt WHERE gid ~ 'elsewhere'}, 'orders'),
+	'hub||COMMIT|ROLLBACK', 'of another database it is not known');
+sql(q{ALTER SYSTEM RESET queue.resolve_interval});
+$node->reload;
+sql(as('coordinator', q{CALL queue.decide_abort('open')}), 'hub');
+wait_until(q{SELECT count(*) = 0 FROM queue.in_doubt
+		WHERE database = current_database()},
+	"all end as they should: $_", $_) foreach ('hub', 'orders');
+is(sql(q{SELECT count(*) FROM work}, 'hub'), '2', 'one more is committed');
+
+# The resolver is in nobody's way.  A database that is gone cannot report.
+sql(q{DELETE FROM queue.deciding_database}, 'hub');
+wait_until(
+	q{SELECT count(*) = 0 FROM pg_stat_activity
+		WHERE datname = 'hub' AND backend_type = 'queue resolver'},
+	'nobody else takes the part of the database that goes');
 sql(q{DROP DATABASE orders});
-ok(1, 'a participant can be dropped');
+begin('bereft', '1 h');
+prepare('stock', 'bereft');
+commits('bereft');
+poke('stock');
+wait_until(
+	q{SELECT unfinished = '{orders}' FROM queue.global_transactions
+		WHERE gid = 'bereft'}, 'a participant is gone', 'hub');
+sql(q{SET ROLE orders;
+	CALL queue.report_finished('coordinator', ARRAY['bereft'])}, 'hub');
+is( sql(q{SELECT unfinished FROM queue.global_transactions
+		WHERE gid = 'bereft'}, 'hub'), '{}', 'somebody reports for it');
 
 $node->stop;
 $far->stop;
