@@ -545,6 +545,8 @@ def stale_receipt_refused(run: Evidence, result: Result) -> None:
     nacked or released, when the transaction that received or that settled
     it has ended so, but not when merely its deadline is over.  Whether the
     settlement was committed does not matter; accepting it was wrong.
+    A loss of shared memory may bring a lease back, if its end was not surely
+    on disk by then.
     """
     for deliveries in run.by_id:
         for at, delivery in enumerate(deliveries):
@@ -552,35 +554,46 @@ def stale_receipt_refused(run: Evidence, result: Result) -> None:
                 result.checked += 1
                 if settle.accepted:
                     ended = ended_by(run, deliveries, at, settle)
-                    if ended:
+                    if ended and not is_brought_back(run, ended[1], settle):
                         result.add("%s was accepted for %s, which had "
                                    "ended: %s", run.describe_settle(settle),
-                                   run.describe(delivery), ended)
+                                   run.describe(delivery), ended[0])
+
+
+def is_brought_back(run: Evidence, ended: float | None,
+                    settle: Settle) -> bool:
+    """May a crash have brought back a lease that had ended?"""
+    if ended is None:
+        return False
+    fault = run.forgot(ended, settle.after)
+    return fault is not None and not run.is_on_disk(ended, fault)
 
 
 def ended_by(run: Evidence, deliveries: list[Delivery], at: int,
-             settle: Settle) -> str | None:
+             settle: Settle) -> tuple[str, float | None] | None:
     """What had ended a lease before it was settled, if anything surely had.
+
+    And when it had ended at the latest, unless that was for ever.
     """
     delivery = deliveries[at]
     for other in itertools.islice(deliveries, at + 1, None):
         if other.after > settle.before - SLACK:
             break
         if other.before > delivery.after:
-            return run.describe(other)
+            return run.describe(other), other.after
     for other in delivery.settles:
         if other is settle:
             break
         if not other.accepted or other.after > settle.before:
             continue
         if other.op in ("nack", "release"):
-            return run.describe_settle(other)
+            return run.describe_settle(other), other.after
         if other.op in ("ack", "reject") and other.kept and \
                 other.txn.commit_done < settle.before:
-            return run.describe_settle(other)
+            return run.describe_settle(other), None
     if delivery.undone and delivery.high < settle.before:
         return "%s rolled back at %s" % (delivery.txn.name,
-                                         run.time(delivery.high))
+                                         run.time(delivery.high)), delivery.high
     return None
 
 

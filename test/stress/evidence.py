@@ -758,8 +758,11 @@ class Evidence:
 
         It is if the worker had time enough, at one stretch.
         """
-        if since <= delivery.stored <= fault.start:
-            return True
+        return since <= delivery.stored <= fault.start or \
+            self.is_on_disk(since, fault)
+
+    def is_on_disk(self, since: float, fault: Fault) -> bool:
+        """Had the worker time to write what had happened by then?"""
         needed = self.write_delay + WRITE_SLACK
         at = bisect_left(self._recovered, since)
         for other, recovered in zip(self._disturbing[at:],

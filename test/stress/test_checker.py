@@ -1376,6 +1376,31 @@ class Leased(CheckerTest):
         self.one.ack("orders", "a.1", old)
         self.violates("stale_receipt_refused")
 
+    def test_lease_brought_back(self) -> None:
+        """The crash came before its end was written."""
+        receipt, = self.one.receive("orders", "a.1", lease=30)
+        self.play.wait(5)
+        self.one.settle("release", receipt)
+        self.play.crash()
+        self.one.ack("orders", "a.1", receipt)
+        self.clean()
+
+    def test_end_written_before_crash(self) -> None:
+        receipt, = self.one.receive("orders", "a.1", lease=30)
+        self.play.wait(1)
+        self.one.settle("release", receipt)
+        self.play.wait(10)
+        self.play.crash()
+        self.one.ack("orders", "a.1", receipt)
+        self.violates("stale_receipt_refused")
+
+    def test_acked_before_crash(self) -> None:
+        receipt, = self.one.receive("orders", "a.1", lease=30)
+        self.one.ack("orders", "a.1", receipt)
+        self.play.crash()
+        self.one.settle("extend", receipt, lease=5)
+        self.violates("stale_receipt_refused")
+
     def test_same_receipt(self) -> None:
         receipt, = self.one.receive("orders", "a.1", lease=30)
         self.one.settle("release", receipt)
