@@ -359,23 +359,23 @@ woken($waiter, '"taken"',
 	'ROLLBACK PREPARED wakes after a restart');
 
 #
-# To drop it is refused; other DDL waits, as long as lock_timeout says.
+# To drop or alter it is refused; a lock by hand is waited for, as long as
+# lock_timeout says.
 #
 make_queue('dropped');
 sql(q{BEGIN; SELECT queue.enqueue('dropped', '1');
 	PREPARE TRANSACTION 'dropped'});
-foreach my $ddl ('DROP TABLE dropped',
-	q{SELECT queue.drop_queue('dropped')})
+foreach my $ddl (
+	'DROP TABLE dropped',
+	q{SELECT queue.drop_queue('dropped')},
+	'ALTER TABLE dropped RENAME TO other',
+	'TRUNCATE dropped')
 {
 	is(state_of($ddl), '55006', "refused: $ddl");
 }
-foreach my $ddl (
-	'ALTER TABLE dropped RENAME TO other',
-	'LOCK TABLE dropped')
-{
-	is(state_of("BEGIN; SET LOCAL lock_timeout = '50ms'; $ddl"),
-		'55P03', "lock_timeout ends the wait: $ddl");
-}
+is( state_of(
+		q{BEGIN; SET LOCAL lock_timeout = '50ms'; LOCK TABLE dropped}),
+	'55P03', 'lock_timeout ends the wait of LOCK TABLE');
 is(count('dropped'), '0', 'the queue is still there');
 sql(q{COMMIT PREPARED 'dropped'});
 is(count('dropped'), '1', 'the transaction can be committed');
