@@ -1018,6 +1018,11 @@ CREATE VIEW queue.in_doubt AS
                l.virtualtransaction
           FROM pg_catalog.pg_locks l
          WHERE l.pid IS NULL AND l.granted
+    ), waiting AS MATERIALIZED (
+        SELECT l.locktype, l.database, l.relation, l.transactionid, l.pid
+          FROM pg_catalog.pg_locks l
+         WHERE NOT l.granted
+           AND 0 OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(l.pid))
     ), known AS MATERIALIZED (
         SELECT k.transaction, k.queue,
                pg_catalog.sum(k.enqueued)::bigint AS enqueued,
@@ -1046,6 +1051,18 @@ CREATE VIEW queue.in_doubt AS
            pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.prepared AS age,
            s.queues,
            pg_catalog.age(p.transaction) AS horizon_age,
+           ARRAY(SELECT DISTINCT w.pid
+                   FROM locks t
+                   JOIN locks h ON h.virtualtransaction
+                                   OPERATOR(pg_catalog.=) t.virtualtransaction
+                   JOIN waiting w
+                     ON w.locktype OPERATOR(pg_catalog.=) h.locktype
+                    AND (w.transactionid OPERATOR(pg_catalog.=) h.transactionid
+                         OR (w.database OPERATOR(pg_catalog.=) h.database
+                             AND w.relation OPERATOR(pg_catalog.=) h.relation))
+                  WHERE t.locktype OPERATOR(pg_catalog.=) 'transactionid'
+                    AND t.transactionid OPERATOR(pg_catalog.=) p.transaction
+                  ORDER BY w.pid) AS blocked,
            CASE x.id[1]
                WHEN '1096044365' THEN 'Atomikos'
                WHEN '131077' THEN 'Narayana'

@@ -177,7 +177,7 @@ SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attem
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed']);
 SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'transaction', 'prepared_at', 'age', 'queues',
-    'horizon_age', 'transaction_manager', 'format_id', 'gtrid', 'bqual', 'deciding_database', 'decision', 'commit_command', 'rollback_command']);
+    'horizon_age', 'blocked', 'transaction_manager', 'format_id', 'gtrid', 'bqual', 'deciding_database', 'decision', 'commit_command', 'rollback_command']);
 SELECT columns_are('queue', 'storage', ARRAY['queue', 'table_size', 'index_size', 'toast_size', 'live_rows', 'dead_rows', 'vacuums',
     'vacuumed_at', 'held_back', 'horizon_kind', 'horizon_pid', 'horizon_name', 'horizon_since', 'horizon_xmin', 'horizon_age']);
 SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter',

@@ -111,10 +111,33 @@ sub check_refused
 	return;
 }
 
+# By plain DML one can wait for it all the same, and that is shown.
+sub check_blocked
+{
+	my ($fate) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	$session->query_until(qr/begun/,
+		"\\echo begun\nDELETE FROM parcels;\n");
+	ok( $node->poll_query_until(
+			'postgres', qq{SELECT array_agg(blocked ORDER BY gid)
+				= ARRAY[$pid]
+				FROM (SELECT gid, unnest(blocked) AS blocked
+					FROM queue.in_doubt) b}),
+		"$fate: who waits for it is shown");
+	is(sql(q{SELECT gid FROM queue.in_doubt WHERE blocked <> '{}'}),
+		'first', "$fate: at that transaction");
+	sql("SELECT pg_terminate_backend($pid)");
+	$session->{run}->finish;
+	return;
+}
+
 check_refused('same life');
+check_blocked('same life');
 my $offset = -s $node->logfile;
 $node->restart;
 check_refused('after a restart');
+check_blocked('after a restart');
 is(shown(), "first|parcels|||\nsecond|parcels|||",
 	'after a restart queues are shown, numbers are not');
 wait_for_warning('first', $offset);
