@@ -174,6 +174,12 @@ enum QueueMutant
 	QUEUE_MUTANT_BRANCH_FORGOTTEN = 68,		/* one branch in 10 is never
 											 * finished: global_nothing_in_doubt, drained */
 
+	/* places that a vacuum has given to others: one in 50 is */
+	QUEUE_MUTANT_PLACE_TRUSTED = 69,		/* what is there now is taken for the
+											 * message: no_loss, consumed_stays_consumed */
+	QUEUE_MUTANT_PLACE_IS_ALL = 70,			/* what is not there is taken to be
+											 * gone: lease_honoured */
+
 	QUEUE_MUTANT_END
 };
 

@@ -384,7 +384,7 @@ queue_row_fetch(Relation rel, MessageRow *row)
 	if (state == ROW_COMING)
 		state = ROW_GONE;
 	read_row(row);
-	if (row->id != id)
+	if (row->id != id && !MUTANT(PLACE_TRUSTED))
 	{
 		/* the place holds another message now */
 		row->id = id;
@@ -415,12 +415,17 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 	{
 		BlockNumber block = ItemPointerGetBlockNumber(&row->tid);
 
+		if (MUTANT_SOMETIMES(PLACE_TRUSTED, 50) ||
+			MUTANT_SOMETIMES(PLACE_IS_ALL, 50))
+			ItemPointerSetOffsetNumber(&row->tid,
+									   ItemPointerGetOffsetNumber(&row->tid) + 1);
 		if (block >= row->nblocks)
 			row->nblocks = RelationGetNumberOfBlocks(rel);
 		if (block < row->nblocks)
 			state = queue_row_fetch(rel, row);
 	}
-	if (state != ROW_GONE)
+	if (state != ROW_GONE ||
+		(MUTANT(PLACE_IS_ALL) && ItemPointerIsValid(&row->tid)))
 		return state;
 
 	index = index_open(def->pkey, AccessShareLock);
