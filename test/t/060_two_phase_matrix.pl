@@ -679,15 +679,20 @@ sub prepare
 	my $nacks    = join(' AND ',
 		map { qq{(SELECT attempts = 1 FROM $_->{queue} WHERE payload = '"t2"')} }
 		grep { $_->{operation} eq 'nack' } map { @{ $_->{parts} } } @used);
-	$main->poll_query_until('postgres', qq{SELECT $nacks
+	my $is_done = $main->poll_query_until(
+		'postgres', qq{SELECT $nacks
 		AND clock_timestamp() > to_timestamp($begin + $LATE)
 		AND (SELECT count(*) = $nlasting $written)
 		AND NOT EXISTS (SELECT FROM queue.lease
-			WHERE queue::regclass::text ~ 'dequeue')})
-	  or die 'the worker is late';
+			WHERE queue::regclass::text ~ 'dequeue')});
 
 	look('in doubt', $main, @used);
 	drain_and_compare('in doubt', $main, @used);
+	if (!$is_done)
+	{
+		verdict('in doubt', @used);
+		die 'the worker has not done its work';
+	}
 	add_message('b', $main, @used);
 	return;
 }
