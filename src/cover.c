@@ -555,6 +555,7 @@ queue_cover_hurry(Oid dbid)
 			continue;
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		state->is_healed = false;
+		queue_state_set_active(state, true);
 		queue_waiter_start_wakes(&wakes, dbid);
 		(void) queue_waiter_pick(state, queue_ranges_count(&state->busy,
 														   MAX_WAKES),
