@@ -54,7 +54,6 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -145,8 +144,10 @@ PG_FUNCTION_INFO_V1(queue_vacuums);
 static TimestampTz look_at_state(QueueState *state, TimestampTz now);
 static void note_active(QueueState *state, bool is_active);
 static bool has_dead_rows(Oid relid, int factor);
+static Oid	toast_of(Oid relid);
 static bool has_dead_in(Oid relid, int factor);
 static bool is_removable(Oid relid, FullTransactionId mark);
+static Relation open_unless_locked(Oid relid);
 static void truncate_tick(void);
 static void show_as_autovacuum(void);
 static bool set_cost_delay(Oid relid);
@@ -303,17 +304,26 @@ look_at_state(QueueState *state, TimestampTz now)
 static bool
 has_dead_rows(Oid relid, int factor)
 {
-	HeapTuple	tuple;
 	Oid			toast_relid;
 
 	if (has_dead_in(relid, factor))
 		return true;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	toast_relid = toast_of(relid);
+	return OidIsValid(toast_relid) && has_dead_in(toast_relid, factor);
+}
+
+/* Its TOAST table; InvalidOid if it has none, or is gone */
+static Oid
+toast_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			toast_relid;
+
 	if (!HeapTupleIsValid(tuple))
-		return false;
+		return InvalidOid;
 	toast_relid = ((Form_pg_class) GETSTRUCT(tuple))->reltoastrelid;
 	ReleaseSysCache(tuple);
-	return OidIsValid(toast_relid) && has_dead_in(toast_relid, factor);
+	return toast_relid;
 }
 
 static bool
@@ -341,14 +351,9 @@ is_removable(Oid relid, FullTransactionId mark)
 	if (TransactionIdIsValid(pass_horizon) &&
 		TransactionIdPrecedes(pass_horizon, mark_xid))
 		return false;
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return false;
-	rel = try_table_open(relid, NoLock);
+	rel = open_unless_locked(relid);
 	if (rel == NULL)
-	{
-		UnlockRelationOid(relid, AccessShareLock);
 		return false;
-	}
 	if (rel->rd_rel->relkind == RELKIND_RELATION)
 	{
 		QueueDef   *def = queue_def(rel);
@@ -367,6 +372,20 @@ is_removable(Oid relid, FullTransactionId mark)
 	table_close(rel, AccessShareLock);
 	return TransactionIdIsValid(horizon) &&
 		TransactionIdPrecedesOrEquals(mark_xid, horizon);
+}
+
+/* The table, to look at; NULL if somebody has it locked, or it is gone */
+static Relation
+open_unless_locked(Oid relid)
+{
+	Relation	rel;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return NULL;
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+		UnlockRelationOid(relid, AccessShareLock);
+	return rel;
 }
 
 /* ----------------------------------------------------------------
@@ -587,7 +606,6 @@ static bool
 may_truncate(VacuumState *vacuum, Oid relid)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	HeapTuple	tuple;
 	Oid			toast_relid;
 
 	if (vacuum->follow_up_at > 0)
@@ -597,11 +615,7 @@ may_truncate(VacuumState *vacuum, Oid relid)
 		return false;
 	if (is_large(relid))
 		return true;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	toast_relid = ((Form_pg_class) GETSTRUCT(tuple))->reltoastrelid;
-	ReleaseSysCache(tuple);
+	toast_relid = toast_of(relid);
 	return OidIsValid(toast_relid) && is_large(toast_relid);
 }
 
@@ -611,16 +625,11 @@ is_large(Oid relid)
 	Relation	rel;
 	bool		is_large;
 
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return false;
-	rel = try_relation_open(relid, NoLock);
+	rel = open_unless_locked(relid);
 	if (rel == NULL)
-	{
-		UnlockRelationOid(relid, AccessShareLock);
 		return false;
-	}
 	is_large = RelationGetNumberOfBlocks(rel) >= TRUNCATE_PAGES;
-	relation_close(rel, AccessShareLock);
+	table_close(rel, AccessShareLock);
 	return is_large;
 }
 
