@@ -185,6 +185,11 @@ foreach my $command (
 	wait_for_orders("under $command");
 }
 
+ok( $node->poll_query_until(
+		'postgres', q{SELECT autovacuum_count > 2 AND autoanalyze_count > 2
+			FROM pg_stat_user_tables WHERE relname = 'orders'}),
+	'autovacuum has come again and again');
+
 # What is held is held, and the rest is delivered.
 is( sql(qq{SELECT queue.ack(string_to_array('$leases', ','))}),
 	'10', 'leases hold through all of it');
@@ -211,10 +216,6 @@ my $is_young = q{SELECT bool_and(age(relfrozenxid) < 100000)
 ok( $node->poll_query_until('postgres', $is_young),
 	'what is old is frozen under load');
 wait_for_orders('under autovacuum');
-ok( $node->poll_query_until(
-		'postgres', q{SELECT autovacuum_count > 2 AND autoanalyze_count > 2
-			FROM pg_stat_user_tables WHERE relname = 'orders'}),
-	'it has come again and again');
 $load->pump_nb;
 ok($load->pumpable, 'no client has given up');
 $load->kill_kill;
