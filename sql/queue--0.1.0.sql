@@ -650,7 +650,9 @@ CREATE TABLE queue.global_transaction (
     CONSTRAINT global_transaction_pkey PRIMARY KEY (gid, coordinator),
     CONSTRAINT global_transaction_decision_check
         CHECK (decision OPERATOR(pg_catalog.=) 'commit'
-               OR decision OPERATOR(pg_catalog.=) 'abort')
+               OR decision OPERATOR(pg_catalog.=) 'abort'),
+    CONSTRAINT global_transaction_decided_check
+        CHECK ((decision IS NULL) OPERATOR(pg_catalog.=) (decided_at IS NULL))
 );
 
 COMMENT ON TABLE queue.global_transaction IS
@@ -680,6 +682,19 @@ CREATE VIEW queue.global_transactions WITH (security_barrier) AS
 
 COMMENT ON VIEW queue.global_transactions IS
 'global transactions that this database decides, as far as they are the reader''s';
+
+-- Of two databases with one name, the one that has no branch would report for
+-- the one that has.
+CREATE TABLE queue.participant_database (
+    participant regrole NOT NULL,
+    database text NOT NULL,
+    CONSTRAINT participant_database_pkey PRIMARY KEY (participant)
+);
+
+COMMENT ON TABLE queue.participant_database IS
+'which database each participant was at the first contact; for superusers only';
+COMMENT ON COLUMN queue.participant_database.database IS
+'its queue.identity()';
 
 CREATE INDEX global_transaction_finished_idx ON queue.global_transaction (deadline)
     WHERE unfinished::oid[] OPERATOR(pg_catalog.=) '{}'::oid[];
@@ -758,10 +773,38 @@ $$;
 COMMENT ON FUNCTION queue.write_decision(oid, text, text) IS
 'internal: what queue.decide_commit() and queue.decide_abort() write';
 
+CREATE FUNCTION queue.write_participant(caller oid, database text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF database IS NULL THEN
+        RETURN;                 -- a person
+    END IF;
+    INSERT INTO queue.participant_database
+        VALUES (caller, write_participant.database)
+        ON CONFLICT ON CONSTRAINT participant_database_pkey DO NOTHING;
+    IF NOT EXISTS (SELECT FROM queue.participant_database p
+                    WHERE p.participant = caller
+                      AND p.database = write_participant.database) THEN
+        RAISE EXCEPTION 'participant "%" is another database',
+                pg_get_userbyid(caller)
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('It is not the one with identity "%s".', database),
+                  HINT = 'Give each database a role of its own. If this one has replaced the other, which is gone for good, delete its row of queue.participant_database.';
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION queue.write_participant(oid, text) IS
+'internal: refuses a second database that takes the part of one participant';
+
 -- No record means abort, and that is written down as well: a decision that is
 -- only read may be that of a server which is no longer in charge.  But if the
 -- coordinator was dropped, another role of his name must not seem to have none.
-CREATE FUNCTION queue.write_answer(caller oid, coordinator oid, gid text)
+CREATE FUNCTION queue.write_answer(
+    caller oid, coordinator oid, gid text, database text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -769,6 +812,7 @@ AS $$
 DECLARE
     g queue.global_transaction;
 BEGIN
+    PERFORM queue.write_participant(caller, database);
     IF EXISTS (SELECT FROM queue.global_transaction o
                 WHERE o.gid = write_answer.gid
                   AND NOT EXISTS (SELECT FROM pg_roles r
@@ -803,15 +847,17 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION queue.write_answer(oid, oid, text) IS
+COMMENT ON FUNCTION queue.write_answer(oid, oid, text, text) IS
 'internal: what queue.ask_decision() writes';
 
-CREATE FUNCTION queue.write_finished(caller oid, coordinator oid, gids text[])
+CREATE FUNCTION queue.write_finished(
+    caller oid, coordinator oid, gids text[], database text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM queue.write_participant(caller, database);
     -- in an order, so that two participants never wait for each other
     PERFORM FROM queue.global_transaction g
       WHERE g.coordinator = write_finished.coordinator AND g.gid = ANY (gids)
@@ -825,7 +871,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION queue.write_finished(oid, oid, text[]) IS
+COMMENT ON FUNCTION queue.write_finished(oid, oid, text[], text) IS
 'internal: what queue.report_finished() writes';
 
 CREATE PROCEDURE queue.begin_global(
@@ -855,18 +901,22 @@ COMMENT ON PROCEDURE queue.decide_abort(text) IS
 CREATE PROCEDURE queue.ask_decision(
     coordinator name,
     gid text,
-    INOUT decision text DEFAULT NULL)
+    INOUT decision text DEFAULT NULL,
+    database text DEFAULT NULL)
 AS 'MODULE_PATHNAME', 'queue_ask_decision'
 LANGUAGE C;
 
-COMMENT ON PROCEDURE queue.ask_decision(name, text, text) IS
+COMMENT ON PROCEDURE queue.ask_decision(name, text, text, text) IS
 'for participants: the decision about a global transaction, null if there is none yet; past the deadline this decides';
 
-CREATE PROCEDURE queue.report_finished(coordinator name, gids text[])
+CREATE PROCEDURE queue.report_finished(
+    coordinator name,
+    gids text[],
+    database text DEFAULT NULL)
 AS 'MODULE_PATHNAME', 'queue_report_finished'
 LANGUAGE C;
 
-COMMENT ON PROCEDURE queue.report_finished(name, text[]) IS
+COMMENT ON PROCEDURE queue.report_finished(name, text[], text) IS
 'for participants: nothing is left to be done there for these global transactions';
 
 -- ---------------------------------------------------------------------------
@@ -1010,8 +1060,8 @@ COMMENT ON FUNCTION queue.write_outcomes(text, text[], text[], timestamptz) IS
 -- Locks tell which queues a transaction has used, after a restart too.  Those
 -- of a prepared one have no process; its own id leads to the others.  A row of
 -- queue.prepared() without a queue counts if not all was noted that was sent.
--- The decision is here if this database makes it; there is no command to be run
--- against it.
+-- The decision is here if this database makes it, for those who may carry it
+-- out; there is no command to be run against it.
 CREATE VIEW queue.in_doubt AS
     WITH locks AS MATERIALIZED (
         SELECT l.locktype, l.database, l.relation, l.transactionid,
@@ -1114,8 +1164,11 @@ CREATE VIEW queue.in_doubt AS
        AND pg_catalog.pg_get_userbyid(g.coordinator)
            OPERATOR(pg_catalog.=) d.coordinator
      CROSS JOIN LATERAL (SELECT
-           CASE WHEN g.gid IS NOT NULL THEN COALESCE(g.decision, 'undecided')
-                WHEN d.name IS NOT NULL THEN 'no record' END AS decision) r
+           CASE WHEN pg_catalog.pg_has_role('pg_monitor', 'MEMBER')
+                     OR pg_catalog.pg_has_role(p.owner, 'MEMBER')
+                THEN CASE WHEN g.gid IS NOT NULL THEN COALESCE(g.decision, 'undecided')
+                          WHEN d.name IS NOT NULL THEN 'no record' END
+           END AS decision) r
      WHERE s.queues IS NOT NULL
         OR EXISTS (SELECT FROM known k
                     WHERE k.transaction OPERATOR(pg_catalog.=) p.transaction);
@@ -1137,18 +1190,20 @@ GRANT SELECT ON queue.queue, queue.queues, queue.in_flight, queue.cover,
 GRANT SELECT ON queue.global_transactions, queue.branches,
     queue.forced_outcomes
     TO PUBLIC;
-REVOKE ALL ON queue.global_transaction, queue.deciding_database, queue.outcome
+REVOKE ALL ON queue.global_transaction, queue.participant_database,
+    queue.deciding_database, queue.outcome
     FROM PUBLIC;
 REVOKE ALL ON PROCEDURE queue.begin_global(text, interval, name[]),
     queue.decide_commit(text), queue.decide_abort(text),
-    queue.ask_decision(name, text, text),
-    queue.report_finished(name, text[])
+    queue.ask_decision(name, text, text, text),
+    queue.report_finished(name, text[], text)
     FROM PUBLIC;
 REVOKE ALL ON FUNCTION queue.forget_globals(),
     queue.write_begin(oid, text, interval, oid[]),
     queue.write_decision(oid, text, text),
-    queue.write_answer(oid, oid, text),
-    queue.write_finished(oid, oid, text[]),
+    queue.write_participant(oid, text),
+    queue.write_answer(oid, oid, text, text),
+    queue.write_finished(oid, oid, text[], text),
     queue.write_outcomes(text, text[], text[], timestamptz)
     FROM PUBLIC;
 

@@ -13,8 +13,9 @@
  * removes it if the owner did what he should (resolver.c).  The row belongs to
  * the transaction around the statement: if that fails, it is not there.  If
  * the server crashes between the end of the branch and the end of the
- * statement, it is lost, and so it is if somebody has the table locked; this is
- * a memory for people, nothing relies on it.
+ * statement, it is lost, and so it is if somebody has the table locked or
+ * anything else is wrong with writing it; this is a memory for people, nothing
+ * relies on it.
  *
  * Locks: those of a plain INSERT, if they can be had at once.
  *
@@ -38,12 +39,14 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "branch.h"
 #include "catalog.h"
 #include "database.h"
+#include "decision.h"
 #include "queue.h"
 
 #define OUTCOME				"outcome"
@@ -53,6 +56,7 @@
 PG_FUNCTION_INFO_V1(queue_identity);
 
 static const char *branch_of(Node *stmt, bool finishes);
+static void note_outcome(const char *branch, bool is_commit);
 static Relation open_member(const char *name, LOCKMODE lockmode);
 static Oid	owner_of_branch(const char *name);
 static bool is_prepared_by(const char *name, Oid owner);
@@ -99,10 +103,53 @@ open_member(const char *name, LOCKMODE lockmode)
 	return rel;
 }
 
+/*
+ * Whatever is wrong with that, the statement goes on: it may be what gets
+ * transaction ids, or this very table, out of trouble.
+ */
 void
 queue_branch_note_outcome(Node *stmt)
 {
 	const char *branch = branch_of(stmt, true);
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner resource_owner = CurrentResourceOwner;
+
+	/* in a transaction block the server is about to refuse it */
+	if (branch == NULL || RecoveryInProgress() || IsTransactionBlock())
+		return;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		note_outcome(branch, ((TransactionStmt *) stmt)->kind ==
+					 TRANS_STMT_COMMIT_PREPARED);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = resource_owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = resource_owner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		ereport(LOG,
+				(errmsg("could not note who finished branch \"%s\": %s",
+						branch, error->message)));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+}
+
+static void
+note_outcome(const char *branch, bool is_commit)
+{
 	Relation	rel;
 	Oid			owner;
 	NameData	role;
@@ -110,9 +157,6 @@ queue_branch_note_outcome(Node *stmt)
 	bool		nulls[Natts_outcome] = {0};
 	HeapTuple	tuple;
 
-	/* in a transaction block the server is about to refuse it */
-	if (branch == NULL || RecoveryInProgress() || IsTransactionBlock())
-		return;
 	owner = owner_of_branch(branch);
 	if (!OidIsValid(owner) || !is_prepared_by(branch, owner))
 		return;
@@ -122,9 +166,7 @@ queue_branch_note_outcome(Node *stmt)
 
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
 	values[0] = CStringGetTextDatum(branch);
-	values[1] = CStringGetTextDatum(((TransactionStmt *) stmt)->kind ==
-									TRANS_STMT_COMMIT_PREPARED ?
-									"commit" : "abort");
+	values[1] = CStringGetTextDatum(is_commit ? "commit" : "abort");
 	values[2] = NameGetDatum(&role);
 	values[3] = BoolGetDatum(GetUserId() == owner);
 	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -187,7 +229,8 @@ is_prepared_by(const char *name, Oid owner)
 	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(owner)};
 	bool		result;
 
-	PushActiveSnapshot(GetTransactionSnapshot());
+	/* one of a deferrable transaction would wait for those that are prepared */
+	PushActiveSnapshot(GetCatalogSnapshot(RelationRelationId));
 	SPI_connect();
 	result = SPI_execute_with_args("SELECT FROM pg_catalog.pg_prepared_xact() p"
 								   " WHERE p.gid OPERATOR(pg_catalog.=) $1"
@@ -197,6 +240,16 @@ is_prepared_by(const char *name, Oid owner)
 	SPI_finish();
 	PopActiveSnapshot();
 	return result;
+}
+
+/* What a branch has promised must not be lost. */
+void
+queue_branch_require_durable(Node *stmt)
+{
+	if (branch_of(stmt, false) != NULL &&
+		((TransactionStmt *) stmt)->kind == TRANS_STMT_PREPARE &&
+		IsTransactionState())
+		queue_decision_wait_for_standbys();
 }
 
 void

@@ -34,6 +34,9 @@
 extern void queue_branch_note_outcome(Node *stmt);
 extern void queue_branch_expect(Node *stmt);
 
+/* Before the statement: PREPARE TRANSACTION of a branch waits for standbys */
+extern void queue_branch_require_durable(Node *stmt);
+
 /* The name of this installation, as queue.identity() tells */
 extern char *queue_branch_identity(void);
 

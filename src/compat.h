@@ -17,6 +17,7 @@
 #include "catalog/pg_namespace.h"
 #include "commands/vacuum.h"
 #include "pgstat.h"
+#include "replication/message.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/wait_event.h"
@@ -42,6 +43,12 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	Assert(classid == RelationRelationId);
 	return pg_class_ownercheck(objectid, roleid);
 }
+#endif
+
+/* 17: a logical message can be flushed at once */
+#if PG_VERSION_NUM < 170000
+#define LogLogicalMessage(prefix, message, size, transactional, flush) \
+	LogLogicalMessage(prefix, message, size, transactional)
 #endif
 
 /* 16: files of relations have numbers, no longer nodes */

@@ -69,9 +69,10 @@ static void require_top_level(FunctionCallInfo fcinfo, const char *name);
 static char *gid_arg(FunctionCallInfo fcinfo, int argno);
 static Oid	role_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
 static ArrayType *participants_arg(FunctionCallInfo fcinfo, int argno);
+static Datum database_arg(FunctionCallInfo fcinfo, int argno, char *null);
 static char *decide(FunctionCallInfo fcinfo, const char *wish);
 static char *write_record(const char *sql, int nargs, Oid *types,
-						  Datum *values);
+						  Datum *values, const char *nulls);
 
 /* CALL begin_global(gid, timeout, participants) */
 Datum
@@ -91,7 +92,7 @@ queue_begin_global(PG_FUNCTION_ARGS)
 	values[2] = PG_GETARG_DATUM(1);
 	values[3] = PointerGetDatum(participants_arg(fcinfo, 2));
 	(void) write_record("SELECT queue.write_begin($1, $2, $3, $4)",
-						4, types, values);
+						4, types, values, NULL);
 	PG_RETURN_VOID();
 }
 
@@ -123,12 +124,13 @@ queue_decide_abort(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* CALL ask_decision(coordinator, gid, decision) */
+/* CALL ask_decision(coordinator, gid, decision, database) */
 Datum
 queue_ask_decision(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {OIDOID, OIDOID, TEXTOID};
-	Datum		values[3];
+	Oid			types[] = {OIDOID, OIDOID, TEXTOID, TEXTOID};
+	Datum		values[4];
+	char		nulls[] = "    ";
 	TupleDesc	desc;
 	Datum		result = (Datum) 0;
 	bool		isnull = true;
@@ -141,8 +143,9 @@ queue_ask_decision(PG_FUNCTION_ARGS)
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
 	values[2] = CStringGetTextDatum(gid_arg(fcinfo, 1));
-	decision = write_record("SELECT queue.write_answer($1, $2, $3)",
-							3, types, values);
+	values[3] = database_arg(fcinfo, 3, &nulls[3]);
+	decision = write_record("SELECT queue.write_answer($1, $2, $3, $4)",
+							4, types, values, nulls);
 	queue_decision_require_durable(XactLastCommitEnd);
 	if (decision != NULL)
 	{
@@ -152,20 +155,22 @@ queue_ask_decision(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, &result, &isnull)));
 }
 
-/* CALL report_finished(coordinator, gids) */
+/* CALL report_finished(coordinator, gids, database) */
 Datum
 queue_report_finished(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {OIDOID, OIDOID, TEXTARRAYOID};
-	Datum		values[3];
+	Oid			types[] = {OIDOID, OIDOID, TEXTARRAYOID, TEXTOID};
+	Datum		values[4];
+	char		nulls[] = "    ";
 
 	require_top_level(fcinfo, "queue.report_finished()");
 	queue_require_arg(fcinfo, 1, "gids");
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
 	values[2] = PointerGetDatum(PG_GETARG_ARRAYTYPE_P_COPY(1));
-	(void) write_record("SELECT queue.write_finished($1, $2, $3)",
-						3, types, values);
+	values[3] = database_arg(fcinfo, 2, &nulls[3]);
+	(void) write_record("SELECT queue.write_finished($1, $2, $3, $4)",
+						4, types, values, nulls);
 	PG_RETURN_VOID();
 }
 
@@ -187,7 +192,7 @@ decide(FunctionCallInfo fcinfo, const char *wish)
 						  " WHERE coordinator = $1 AND gid = $2"
 						  " RETURNING decision) SELECT decision FROM d" :
 						  "SELECT queue.write_decision($1, $2, $3)",
-						  3, types, values);
+						  3, types, values, NULL);
 	queue_decision_require_durable(XactLastCommitEnd);
 	return stands;
 }
@@ -273,6 +278,18 @@ participants_arg(FunctionCallInfo fcinfo, int argno)
 						   TYPALIGN_INT);
 }
 
+/* Which database asks, as text of its own; a person need not say. */
+static Datum
+database_arg(FunctionCallInfo fcinfo, int argno, char *null)
+{
+	if (PG_ARGISNULL(argno))
+	{
+		*null = 'n';
+		return (Datum) 0;
+	}
+	return PointerGetDatum(PG_GETARG_TEXT_P_COPY(argno));
+}
+
 /* ----------------------------------------------------------------
  *		Transactions
  * ----------------------------------------------------------------
@@ -288,7 +305,8 @@ participants_arg(FunctionCallInfo fcinfo, int argno)
  * meets another one that decides waits for it and obeys, rather than fails.
  */
 static char *
-write_record(const char *sql, int nargs, Oid *types, Datum *values)
+write_record(const char *sql, int nargs, Oid *types, Datum *values,
+			 const char *nulls)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	MemoryContext old_context;
@@ -302,10 +320,7 @@ write_record(const char *sql, int nargs, Oid *types, Datum *values)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
 	XactIsoLevel = XACT_READ_COMMITTED;
-	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
-		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-								 false);
+	queue_decision_wait_for_standbys();
 
 	rel = queue_settings_open(AccessShareLock);
 	owner = rel->rd_rel->relowner;
@@ -313,7 +328,7 @@ write_record(const char *sql, int nargs, Oid *types, Datum *values)
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(owner, save_sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE);
-	if (SPI_execute_with_args(sql, nargs, types, values, NULL, false, 1) !=
+	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 1) !=
 		SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not execute \"%s\"", sql);
 	value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -330,6 +345,29 @@ write_record(const char *sql, int nargs, Oid *types, Datum *values)
 	return result;
 }
 
+void
+queue_decision_wait_for_standbys(void)
+{
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+								 false);
+}
+
+bool
+queue_decision_is_durable(XLogRecPtr lsn)
+{
+	bool		is_durable;
+
+	if (max_wal_senders == 0 ||
+		SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+		return true;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	is_durable = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= lsn;
+	LWLockRelease(SyncRepLock);
+	return is_durable;
+}
+
 /*
  * The server waits for standbys, but if it is cancelled it says no more than a
  * warning.  So look how far they are.
@@ -337,15 +375,7 @@ write_record(const char *sql, int nargs, Oid *types, Datum *values)
 void
 queue_decision_require_durable(XLogRecPtr lsn)
 {
-	bool		is_durable;
-
-	if (max_wal_senders == 0 ||
-		SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
-		return;
-	LWLockAcquire(SyncRepLock, LW_SHARED);
-	is_durable = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= lsn;
-	LWLockRelease(SyncRepLock);
-	if (!is_durable)
+	if (!queue_decision_is_durable(lsn))
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 				 errmsg("what was decided is not known to be durable"),

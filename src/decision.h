@@ -11,9 +11,15 @@
 #include "access/xlogdefs.h"
 
 /*
- * ereport(ERROR, 08007) if WAL up to here may be lost with this server,
- * although it should be on others too.
+ * This transaction waits for synchronous standbys when it commits or is
+ * prepared, whatever the session prefers.
  */
+extern void queue_decision_wait_for_standbys(void);
+
+/* Is WAL up to here on the others as well, if it should be? */
+extern bool queue_decision_is_durable(XLogRecPtr lsn);
+
+/* ereport(ERROR, 08007) if it is not. */
 extern void queue_decision_require_durable(XLogRecPtr lsn);
 
 #endif							/* QUEUE_DECISION_H */

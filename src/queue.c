@@ -286,6 +286,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 
 	queue_in_doubt_refuse_ddl(stmt);
 	queue_branch_note_outcome(stmt);
+	queue_branch_require_durable(stmt);
 	held = queue_worker_hold(stmt);
 	PG_TRY();
 	{

@@ -20,21 +20,27 @@
  *	   are asked for, and finished as the answer says.  What was read before
  *	   does not count: only the answer is known to be durable, and asking past
  *	   the deadline, or without a record, makes the decision "abort".
- *	4. Report those that are decided and of which we have no branch.  A branch
- *	   prepared before the decision would be seen, since we look after we have
- *	   read or asked.  One that is prepared later finds the record, or is rolled
- *	   back for the lack of one.
+ *	4. Report those that are decided and of which there is no branch here, not
+ *	   even one of another owner or under another name of the deciding
+ *	   database: it would become ours if somebody corrected a registration.  A
+ *	   branch prepared before the decision would be seen, since we look after
+ *	   we have read or asked.  One that is prepared later finds the record, or
+ *	   is rolled back for the lack of one.
  *
  * What is reported is forgotten over there, and lack of a record means abort.
  * So before the report, everything that has ended branches here must be as
  * durable as the decision is: on synchronous standbys, whatever the sessions
- * said that ended them.
+ * said that ended them.  And this server must still be in charge, or the
+ * branches are where we do not see them: so it writes something, and waits until
+ * the standbys have that.
  *
  * If the deciding database does not answer, everything stays as it is; so it
  * does if it answers by another identity than at the first contact (it has been
  * restored from a dump), or if this database has another identity than when it
  * was registered (it is a copy, and has never had the branches that its
- * original has).  If it refuses to answer about one branch, the others go on.
+ * original has).  The deciding database checks our identity in turn: another
+ * database may be registered as the same participant.  If it refuses to answer
+ * about one branch, the others go on.
  *
  * A branch is finished with the privileges of its owner, so that one which has
  * been finished and prepared anew by somebody else meanwhile is left alone.
@@ -82,6 +88,9 @@
 #define ANSWER_TIMEOUT		10000	/* ms */
 #define STATEMENT_TIMEOUT	"8s"
 
+/* how often it is looked whether the standbys have confirmed */
+#define CONFIRM_INTERVAL	20		/* ms */
+
 /* the process stays for this long, rather than be started each second */
 #define RESOLVER_STAY		5000	/* ms */
 
@@ -94,6 +103,7 @@ typedef struct Decider
 	Oid			owner;
 	char	   *connection;		/* NULL: this database */
 	bool		password_required;
+	char	   *here;			/* identity of this database */
 	bool		is_registered_here;
 	char	   *identity;
 	char	   *last_error;
@@ -121,6 +131,8 @@ typedef struct Branch
 static volatile sig_atomic_t is_timed_out = false;
 static TimeoutId answer_timer;
 
+static uint32 wait_event;
+
 /* one pass */
 static MemoryContext pass_context = NULL;
 
@@ -134,12 +146,17 @@ static char *try_ask(Decider *decider, RemoteConnection *conn,
 					 const char *gid);
 static List *remote_query(RemoteConnection *conn, const char *sql,
 						  int nparams, const char *const *params);
+static void begin_wait(const char *activity);
 static void end_wait(void);
 static void require_ends_durable(void);
+static void require_durable(XLogRecPtr lsn);
 static List *read_deciders(void);
 static List *read_records(Decider *decider, RemoteConnection *conn);
 static List *read_branches(Decider *decider);
+static List *read_names(void);
+static bool is_here(Decider *decider, List *names, const char *gid);
 static char *ask(Decider *decider, RemoteConnection *conn, const char *gid);
+static char *checked_decision(char *decision);
 static void report(Decider *decider, RemoteConnection *conn, List *gids);
 static void finish(Decider *decider, const char *gid, bool is_commit);
 static void compare_outcomes(Decider *decider, List *records,
@@ -191,12 +208,14 @@ takes_part(void)
 void
 queue_resolver_main(Datum arg)
 {
-	uint32		wait_event;
 	TimestampTz leave_at = 0;
 	bool		is_more = false;
 
 	queue_helper_begin(HELPER_RESOLVER, DatumGetObjectId(arg));
 	wait_event = WaitEventExtensionNew("QueueResolverMain");
+
+	/* what we note is for ourselves, but for that what is said otherwise */
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
 	answer_timer = RegisterTimeout(USER_TIMEOUT, answer_timeout);
 	pass_context = AllocSetContextCreate(TopMemoryContext, "queue resolver",
 										 ALLOCSET_DEFAULT_SIZES);
@@ -295,6 +314,7 @@ obey(Decider *decider)
 	volatile bool is_more;
 	volatile bool is_skipped = false;
 
+	is_timed_out = false;
 	if (!decider->is_registered_here)
 	{
 		decider->error = "this database is a copy of that which was registered";
@@ -307,10 +327,7 @@ obey(Decider *decider)
 	{
 		if (decider->connection != NULL)
 		{
-			pgstat_report_activity(STATE_RUNNING,
-								   "connecting to a deciding database");
-			is_timed_out = false;
-			enable_timeout_after(answer_timer, ANSWER_TIMEOUT);
+			begin_wait("connecting to a deciding database");
 			conn = queue_remote_connect(decider->connection,
 										decider->participant,
 										decider->password_required);
@@ -355,6 +372,7 @@ settle(Decider *decider, RemoteConnection *conn)
 	TimestampTz asked_at = GetCurrentTimestamp();
 	List	   *records = read_records(decider, conn);
 	List	   *branches = read_branches(decider);
+	List	   *names;
 	List	   *finished = NIL;
 	ListCell   *lc;
 	bool		is_more = false;
@@ -383,22 +401,23 @@ settle(Decider *decider, RemoteConnection *conn)
 		record->decision = decision;
 	}
 
-	/* what of that is still there, or has come since */
+	/*
+	 * What of that is still there, or has come since.  Whoever ends a branch
+	 * that is not ours wakes us.
+	 */
 	branches = read_branches(decider);
+	names = read_names();
 	foreach(lc, records)
 	{
 		Record	   *record = lfirst(lc);
-		ListCell   *lc2;
-		bool		is_here = false;
+		bool		is_finished = !is_here(decider, names, record->gid);
 
-		foreach(lc2, branches)
-			is_here |= strcmp(((Branch *) lfirst(lc2))->gid, record->gid) == 0;
-		if (record->decision == NULL && record->is_over && !is_here)
+		if (record->decision == NULL && record->is_over && is_finished)
 			record->decision = try_ask(decider, conn, record->gid);
-		if (record->decision != NULL && !is_here)
-			finished = lappend(finished, record->gid);
-		else
+		if (record->decision == NULL)
 			is_more = true;
+		else if (is_finished)
+			finished = lappend(finished, record->gid);
 	}
 	is_more |= branches != NIL;
 	compare_outcomes(decider, records, asked_at);
@@ -445,8 +464,14 @@ read_records(Decider *decider, RemoteConnection *conn)
 		char	  **row = lfirst(lc);
 		Record	   *record = palloc(sizeof(Record));
 
+		/* it is another server, which may say anything */
+		if (row[0] == NULL || row[2] == NULL ||
+			(row[1] != NULL && row[3] == NULL))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("a record of the deciding database is incomplete")));
 		record->gid = row[0];
-		record->decision = row[1];
+		record->decision = checked_decision(row[1]);
 		record->is_over = row[2][0] == 't';
 		record->is_due = record->decision == NULL ? record->is_over :
 			row[3][0] == 't';
@@ -497,26 +522,39 @@ try_ask(Decider *decider, RemoteConnection *conn, const char *gid)
 static char *
 ask(Decider *decider, RemoteConnection *conn, const char *gid)
 {
-	const char *params[] = {decider->coordinator, gid, decider->participant};
+	const char *params[] = {decider->coordinator, gid, decider->here,
+	decider->participant};
 	List	   *rows;
 
 	if (conn != NULL)
-		rows = remote_query(conn, "CALL queue.ask_decision($1, $2, NULL)",
-							2, params);
+		rows = remote_query(conn, "CALL queue.ask_decision($1, $2, NULL, $3)",
+							3, params);
 	else
 	{
-		rows = local_query("SELECT queue.write_answer(p.oid, c.oid, $2)"
+		rows = local_query("SELECT queue.write_answer(p.oid, c.oid, $2, $3)"
 						   " FROM pg_roles p, pg_roles c"
-						   " WHERE p.rolname = $3::name AND c.rolname = $1::name",
-						   3, params);
-		queue_decision_require_durable(XactLastCommitEnd);
+						   " WHERE p.rolname = $4::name AND c.rolname = $1::name",
+						   4, params);
+		require_durable(XactLastCommitEnd);
 	}
 	if (rows == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("coordinator \"%s\" or participant \"%s\" does not exist",
 						decider->coordinator, decider->participant)));
-	return ((char **) linitial(rows))[0];
+	return checked_decision(((char **) linitial(rows))[0]);
+}
+
+/* An answer that is none of those that we know must not be taken for one. */
+static char *
+checked_decision(char *decision)
+{
+	if (decision != NULL && strcmp(decision, "commit") != 0 &&
+		strcmp(decision, "abort") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("unknown decision \"%s\"", decision)));
+	return decision;
 }
 
 /* Nothing is left to do here for these. */
@@ -524,16 +562,16 @@ static void
 report(Decider *decider, RemoteConnection *conn, List *gids)
 {
 	const char *params[] = {decider->coordinator, text_array(gids),
-	decider->participant};
+	decider->here, decider->participant};
 
 	if (conn != NULL)
-		(void) remote_query(conn, "CALL queue.report_finished($1, $2)",
-							2, params);
+		(void) remote_query(conn, "CALL queue.report_finished($1, $2, $3)",
+							3, params);
 	else
-		(void) local_query("SELECT queue.write_finished(p.oid, c.oid, $2::text[])"
+		(void) local_query("SELECT queue.write_finished(p.oid, c.oid, $2::text[], $3)"
 						   " FROM pg_roles p, pg_roles c"
-						   " WHERE p.rolname = $3::name AND c.rolname = $1::name",
-						   3, params);
+						   " WHERE p.rolname = $4::name AND c.rolname = $1::name",
+						   4, params);
 	if (MUTANT(RECORD_FORGOTTEN) && conn == NULL)
 		(void) local_query("DELETE FROM queue.global_transaction"
 						   " WHERE gid = ANY ($2::text[])", 2, params);
@@ -546,12 +584,19 @@ remote_query(RemoteConnection *conn, const char *sql, int nparams,
 {
 	List	   *rows;
 
-	pgstat_report_activity(STATE_RUNNING, sql);
-	is_timed_out = false;
-	enable_timeout_after(answer_timer, ANSWER_TIMEOUT);
+	begin_wait(sql);
 	rows = queue_remote_query(conn, sql, nparams, params);
 	end_wait();
 	return rows;
+}
+
+/* From now on this takes too long at some time. */
+static void
+begin_wait(const char *activity)
+{
+	pgstat_report_activity(STATE_RUNNING, activity);
+	is_timed_out = false;
+	enable_timeout_after(answer_timer, ANSWER_TIMEOUT);
 }
 
 /* The answer is there; the timeout may have come just then. */
@@ -568,21 +613,30 @@ end_wait(void)
 static void
 check_identity(Decider *decider, RemoteConnection *conn)
 {
-	const char *params[] = {decider->name, decider->participant, NULL};
+	const char *params[] = {decider->name, decider->participant, NULL,
+	decider->connection};
 	List	   *rows;
 	char	   *identity;
 
 	rows = remote_query(conn, "SELECT queue.identity(),"
 						" pg_catalog.set_config('statement_timeout', '"
 						STATEMENT_TIMEOUT "', false)", 0, NULL);
-	identity = ((char **) linitial(rows))[0];
+	identity = rows == NIL ? NULL : ((char **) linitial(rows))[0];
+	if (identity == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("the deciding database does not say which it is")));
 
 	if (decider->identity == NULL)
 	{
 		params[2] = identity;
-		(void) local_query("UPDATE queue.deciding_database SET identity = $3"
-						   " WHERE name = $1 AND participant = $2::name",
-						   3, params);
+		if (local_query("UPDATE queue.deciding_database SET identity = $3"
+						" WHERE name = $1 AND participant = $2::name"
+						" AND identity IS NULL AND connection = $4"
+						" RETURNING name", 4, params) == NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("its registration has just been changed")));
 		decider->identity = identity;
 	}
 	if (strcmp(identity, decider->identity) != 0)
@@ -626,8 +680,9 @@ read_deciders(void)
 		decider->prefix = psprintf(QUEUE_BRANCH_PREFIX "%s:%s:", row[0],
 								   row[1]);
 		begin_transaction("looking at the identity of this database");
-		decider->is_registered_here =
-			strcmp(row[6], queue_branch_identity()) == 0;
+		decider->here = MemoryContextStrdup(pass_context,
+											queue_branch_identity());
+		decider->is_registered_here = strcmp(row[6], decider->here) == 0;
 		commit_transaction();
 		deciders = lappend(deciders, decider);
 	}
@@ -672,9 +727,54 @@ read_branches(Decider *decider)
 	return branches;
 }
 
+/* The names of all branches in this database, whoever is responsible */
+static List *
+read_names(void)
+{
+	List	   *rows;
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	rows = local_query("SELECT p.gid FROM pg_prepared_xact() p"
+					   " WHERE starts_with(p.gid, '" QUEUE_BRANCH_PREFIX "')"
+					   " AND p.dbid = (SELECT oid FROM pg_database"
+					   "               WHERE datname = current_database())",
+					   0, NULL);
+	foreach(lc, rows)
+		names = lappend(names, ((char **) lfirst(lc))[0]);
+	return names;
+}
+
+/*
+ * Is any of them a branch of this global transaction?  It may belong to another
+ * role than the registered one, or call the deciding database something else.
+ */
+static bool
+is_here(Decider *decider, List *names, const char *gid)
+{
+	char	   *end = psprintf(":%s:%s", decider->participant, gid);
+	size_t		len = strlen(end);
+	bool		result = false;
+	ListCell   *lc;
+
+	if (MUTANT(BRANCH_FORGOTTEN) && gid[strlen(gid) - 1] == '7')
+		return false;
+	foreach(lc, names)
+	{
+		char	   *name = lfirst(lc);
+
+		result |= strlen(name) > len &&
+			strcmp(name + strlen(name) - len, end) == 0;
+	}
+	pfree(end);
+	return result;
+}
+
 /*
  * COMMIT PREPARED or ROLLBACK PREPARED, by its owner; nothing happens if it is
- * gone, or another's, or another session is at it.
+ * gone, or another's, or another session is at it.  Who sees its rows may rely
+ * on them, so this waits for standbys; if they take too long, others have to
+ * be finished as well.
  */
 static void
 finish(Decider *decider, const char *gid, bool is_commit)
@@ -687,13 +787,16 @@ finish(Decider *decider, const char *gid, bool is_commit)
 		Oid			save_userid;
 		int			save_sec_context;
 
-		begin_transaction("finishing a branch of a global transaction");
+		begin_transaction("finishing a branch");
 		GetUserIdAndSecContext(&save_userid, &save_sec_context);
 		SetUserIdAndSecContext(MUTANT(OWNER_IGNORED) ? save_userid :
 							   decider->owner, save_sec_context |
 							   SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
+		queue_decision_wait_for_standbys();
+		begin_wait("finishing a branch of a global transaction");
 		FinishPreparedTransaction(branch, is_commit);
+		end_wait();
 		SetUserIdAndSecContext(save_userid, save_sec_context);
 		(void) queue_xact_resolve_prepared(NULL);
 		queue_cover_hurry(MyDatabaseId);
@@ -724,16 +827,36 @@ finish(Decider *decider, const char *gid, bool is_commit)
 
 /*
  * Whatever has ended branches here is on disk, or they would still be seen; but
- * a session that did it may not have waited for the standbys.
+ * a session that did it may not have waited for the standbys.  And that there
+ * are none left only a server can say that is still in charge.  One that was
+ * replaced may have got all that it has written confirmed in time, but not what
+ * it writes now.
  */
 static void
 require_ends_durable(void)
 {
-	XLogRecPtr	lsn = GetFlushRecPtr(NULL);
+	XLogRecPtr	lsn = LogLogicalMessage("queue", "", 0, false, false);
 
-	HOLD_INTERRUPTS();
-	SyncRepWaitForLSN(lsn, false);
-	RESUME_INTERRUPTS();
+	XLogFlush(lsn);
+	require_durable(lsn);
+}
+
+/*
+ * Wait until the synchronous standbys have that, but not for ever.  The server's
+ * own wait would complain each time that it is cancelled.
+ */
+static void
+require_durable(XLogRecPtr lsn)
+{
+	TimestampTz give_up_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														 ANSWER_TIMEOUT);
+
+	pgstat_report_activity(STATE_RUNNING, "waiting for synchronous standbys");
+	while (!queue_decision_is_durable(lsn) && !ShutdownRequestPending &&
+		   GetCurrentTimestamp() < give_up_at)
+		queue_worker_nap(TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 CONFIRM_INTERVAL),
+						 wait_event);
 	queue_decision_require_durable(lsn);
 }
 

@@ -39,8 +39,8 @@ INSERT INTO declared VALUES
     ('begin_global', 'p', 'IN gid text, IN timeout interval, IN participants name[]', NULL),
     ('decide_commit', 'p', 'IN gid text', NULL),
     ('decide_abort', 'p', 'IN gid text', NULL),
-    ('ask_decision', 'p', 'IN coordinator name, IN gid text, INOUT decision text', NULL),
-    ('report_finished', 'p', 'IN coordinator name, IN gids text[]', NULL),
+    ('ask_decision', 'p', 'IN coordinator name, IN gid text, INOUT decision text, IN database text', NULL),
+    ('report_finished', 'p', 'IN coordinator name, IN gids text[], IN database text', NULL),
     ('branch', 'f', 'deciding_database text, participant name, gid text', 'text'),
     ('identity', 'f', '', 'text');
 
@@ -49,7 +49,7 @@ CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
     ('before_insert'), ('before_update'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
     ('invalidate_definition'), ('prepared'), ('vacuums'),
-    ('forget_globals'), ('write_begin'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes');
+    ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes');
 
 CREATE TEMP VIEW defined AS
 SELECT p.oid, proname AS name, prokind AS kind,
@@ -109,7 +109,8 @@ SELECT set_eq(
     $$ VALUES ('alter_queue', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
               ('enqueue', true, 2), ('enqueue_batch', true, 2),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
-              ('receive', true, 1), ('redrive', true, 1), ('resume', true, 1) $$,
+              ('receive', true, 1), ('redrive', true, 1), ('report_finished', true, 2),
+              ('resume', true, 1) $$,
     'arguments that have to be given');
 
 -- defaults that a queue gets

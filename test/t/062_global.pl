@@ -214,8 +214,8 @@ begin('race', '1 h');
 my $one = $node->background_psql('hub', on_error_stop => 0);
 $one->query_safe('BEGIN');
 $one->query_safe(
-	q{UPDATE queue.global_transaction SET decision = 'abort'
-		WHERE gid = 'race'});
+	q{UPDATE queue.global_transaction SET decision = 'abort',
+			decided_at = now() WHERE gid = 'race'});
 my $other = start_session(as('coordinator',
 		q{SET default_transaction_isolation = 'serializable';
 		CALL queue.decide_commit('race')}), 'hub',
@@ -259,15 +259,55 @@ is( state_of(as('shop', q{BEGIN; SELECT queue.enqueue('work', '1');
 		PREPARE TRANSACTION 'queue:hub:orders:forged'}), 'orders'),
 	'42710', 'a forged branch is in the way');
 commits('forged');
-poke('stock');
+poke($_) foreach ('orders', 'stock');
 wait_until(
-	q{SELECT unfinished = '{}' FROM queue.global_transactions
-		WHERE gid = 'forged'}, 'a decision is reached', 'hub');
+	q{SELECT unfinished = '{orders}' FROM queue.global_transactions
+		WHERE gid = 'forged'}, 'who has no branch has reported', 'hub');
 is(sql(q{SELECT status FROM queue.branches WHERE gid = 'forged'}, 'orders'),
 	'another owner', 'the forged branch is left alone');
 is(sql(q{SELECT count(*) FROM queue.branches WHERE branch ~ 'forged'}, 'hub'),
 	'0', 'it is of its database');
 sql(as('stranger', q{ROLLBACK PREPARED 'queue:hub:orders:forged'}), 'orders');
+ended('forged', 0, 'the forged branch is gone');
+
+# What would be obeyed if a registration were another is not reported: not the
+# branch of a member of the owner, nor one of a second registration.
+sql(q{GRANT shop TO stranger}, $far);
+begin('other owner', '1 h');
+prepare('orders', 'other owner');
+prepare('stock', 'other owner', 'stranger');
+commits('other owner');
+poke('stock');
+wait_until(
+	q{SELECT unfinished = '{stock}' FROM queue.global_transactions
+		WHERE gid = 'other owner'}, 'not reported: another owner', 'hub');
+sql(q{UPDATE queue.deciding_database SET owner = 'stranger'}, $far);
+ended('other owner', 1, 'obeyed when the registration is corrected');
+sql(q{UPDATE queue.deciding_database SET owner = 'shop'}, $far);
+
+sql(qq{INSERT INTO queue.deciding_database (name, participant, coordinator,
+		owner, connection, password_required)
+	VALUES ('hub2', 'stock', 'coordinator', 'shop', '$to_hub', false);
+	UPDATE queue.deciding_database SET connection = 'host=/nowhere'
+		WHERE name = 'hub'}, $far);
+begin('two names', '1 h');
+prepare($_, 'two names') foreach ('orders', 'stock');
+commits('two names');
+wait_until(
+	q{SELECT unfinished = '{stock}' FROM queue.global_transactions
+		WHERE gid = 'two names'}, 'not reported: another name', 'hub');
+# It has looked: what has no branch at all is reported by way of that name.
+begin('no branch', '1 h');
+commits('no branch');
+poke($_) foreach ('orders', 'stock');
+wait_until(
+	q{SELECT unfinished = '{}' FROM queue.global_transactions
+		WHERE gid = 'no branch'}, 'the other name is obeyed', 'hub');
+is( sql(q{SELECT unfinished FROM queue.global_transactions
+		WHERE gid = 'two names'}, 'hub'), '{stock}', 'still not reported');
+sql(qq{DELETE FROM queue.deciding_database WHERE name = 'hub2';
+	UPDATE queue.deciding_database SET connection = '$to_hub'}, $far);
+ended('two names', 1, 'obeyed under its name');
 
 begin('secret', '1 h');
 prepare('orders', 'secret');
@@ -293,8 +333,8 @@ is(state_of(as('stranger', "SELECT * FROM queue.$_"), 'hub'),
 is(state_of(as('stranger', "SELECT queue.$_"), 'hub'),
 	'42501', "nor may he call $_")
   foreach (q{write_decision(10, 'secret', 'abort')},
-	q{write_answer(10, 10, 'secret')},
-	q{write_finished(10, 10, ARRAY['secret'])},
+	q{write_answer(10, 10, 'secret', NULL)},
+	q{write_finished(10, 10, ARRAY['secret'], NULL)},
 	q{write_begin(10, 'secret', '1 h', ARRAY[10]::oid[])});
 is(state_of(as('shop', q{CALL queue.begin_global('x', '1 h', ARRAY['orders'])}),
 		'hub'), '42501', 'who was not told to may not begin one');
@@ -393,6 +433,20 @@ set_standbys($node, '');
 commits('unconfirmed');
 ended('unconfirmed', 1, 'durable in the end');
 
+# What a branch promises must be durable as well.
+begin('promised', '1 h');
+prepare('orders', 'promised');
+set_standbys($far, 'nobody');
+my $promise = start_session(
+	as('shop', q{SET synchronous_commit = off; BEGIN;
+		SELECT queue.enqueue('work', '"promised"');
+		PREPARE TRANSACTION 'queue:hub:stock:promised'}), $far,
+	q{wait_event = 'SyncRep'});
+set_standbys($far, '');
+like(result_of($promise), qr/^\d+$/, 'PREPARE waits for standbys');
+commits('promised');
+ended('promised', 1, 'a promise that was kept');
+
 # The same in a participant: the end of a branch is reported when it is durable,
 # whatever the session said that ended it.
 begin('reported', '1 h');
@@ -401,11 +455,7 @@ set_standbys($far, 'nobody');
 commits('reported');
 sql(as('shop', q{SET synchronous_commit = local;
 	COMMIT PREPARED 'queue:hub:stock:reported'}), $far);
-wait_until(
-	q{SELECT count(pg_cancel_backend(pid)) >= 0 AND
-			(SELECT last_error ~ 'durable' FROM queue.deciding_database)
-		FROM pg_stat_activity
-		WHERE backend_type = 'queue resolver' AND wait_event = 'SyncRep'},
+wait_until(q{SELECT last_error ~ 'durable' FROM queue.deciding_database},
 	'an end that is not durable is not reported', $far);
 is( sql(q{SELECT 'stock' = ANY (unfinished) FROM queue.global_transactions
 		WHERE gid = 'reported'}, 'hub'), 't', 'the record stays');
@@ -491,6 +541,47 @@ wait_until(q{SELECT last_error ~ 'copy' FROM queue.deciding_database},
 sql(as('shop', q{ROLLBACK PREPARED 'queue:hub:stock:wake'}), 'copy');
 ended('copied', 1, 'in spite of a copy');
 
+# Nor has another database that is registered as the same participant: it is
+# not answered, and its report does not count.
+begin('second', '1 h');
+prepare($_, 'second') foreach ('orders', 'stock');
+sql('UPDATE queue.deciding_database SET registered_in = DEFAULT', 'copy');
+sql(as('shop', q{BEGIN; PREPARE TRANSACTION 'queue:hub:stock:second'}),
+	'copy');
+commits('second');
+wait_until(
+	q{SELECT last_error ~ 'is another database' FROM queue.deciding_database},
+	'a second database is told that it is none', 'copy');
+is(state_of(as('stock', q{CALL queue.report_finished('coordinator',
+		ARRAY['second'], 'another one')}), 'hub'), '55000',
+	'its report does not count');
+is(sql('SELECT status FROM queue.branches', 'copy'), 'resolved here',
+	'its branch stays');
+sql(as('shop', q{ROLLBACK PREPARED 'queue:hub:stock:second'}), 'copy');
+sql('DELETE FROM queue.deciding_database', 'copy');
+ended('second', 1, 'in spite of a second database');
+
+# It says what makes no sense.
+begin('nonsense', '1 h');
+prepare($_, 'nonsense') foreach ('orders', 'stock');
+sql(q{ALTER TABLE queue.global_transaction
+		DROP CONSTRAINT global_transaction_decision_check,
+		DROP CONSTRAINT global_transaction_decided_check;
+	UPDATE queue.global_transaction SET decision = 'perhaps',
+		decided_at = now() WHERE gid = 'nonsense'}, 'hub');
+wait_until(
+	q{SELECT last_error ~ 'unknown decision' FROM queue.deciding_database},
+	'an unknown decision', $_) foreach ('orders', $far);
+sql(q{UPDATE queue.global_transaction SET decision = 'commit',
+	decided_at = NULL WHERE gid = 'nonsense'}, 'hub');
+wait_until(
+	q{SELECT last_error ~ 'incomplete' FROM queue.deciding_database},
+	'an incomplete record', $_) foreach ('orders', $far);
+is(sql(q{SELECT count(*) FROM queue.branches}, $far), '1', 'kept');
+sql(q{UPDATE queue.global_transaction SET decided_at = now()
+	WHERE gid = 'nonsense'}, 'hub');
+ended('nonsense', 1, 'it makes sense again');
+
 #
 # Passwords.
 #
@@ -533,18 +624,50 @@ wait_until(q{SELECT count(*) = 0 FROM queue.outcome},
 	'what the owner did as was decided is forgotten, and what is not ours',
 	'orders');
 
+# Nothing is in the way of who finishes a branch: not that this cannot be noted,
+# nor that the session likes to wait for a snapshot until nothing is prepared.
+sql(q{REVOKE EXECUTE ON FUNCTION pg_prepared_xact() FROM PUBLIC}, $far);
+begin('unnoted', '1 h');
+prepare($_, 'unnoted') foreach ('orders', 'stock');
+sql(q{ALTER SYSTEM SET queue.resolve_interval = '1 h'}, $far);
+$far->reload;
+wait_until(q{SELECT current_setting('queue.resolve_interval') = '1h'},
+	'the resolver takes its time', $far);
+commits('unnoted');
+$log = -s $far->logfile;
+sql(as('shop', q{COMMIT PREPARED 'queue:hub:stock:unnoted'}), $far);
+$far->wait_for_log(qr/LOG:  could not note who finished branch/, $log);
+sql(q{GRANT EXECUTE ON FUNCTION pg_prepared_xact() TO PUBLIC}, $far);
+ended('unnoted', 1, 'finished without a note');
+
+begin('patient', '1 h');
+prepare('orders', 'patient');
+sql(as('shop', q{BEGIN ISOLATION LEVEL SERIALIZABLE;
+	SELECT count(*) FROM work;
+	SELECT queue.enqueue('work', '"patient"');
+	PREPARE TRANSACTION 'queue:hub:stock:patient'}), $far);
+commits('patient');
+sql(as('shop', q{SET SESSION CHARACTERISTICS AS TRANSACTION
+		ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE;
+	SET statement_timeout = '100s';
+	COMMIT PREPARED 'queue:hub:stock:patient'}), $far);
+ended('patient', 1, 'finished by a patient session');
+sql(q{ALTER SYSTEM RESET queue.resolve_interval}, $far);
+$far->reload;
+
 #
 # The deciding database is a participant itself, and needs no connection.
 #
-sql(q{SELECT queue.create_queue('work'); GRANT ALL ON work TO shop;
+sql(q{CREATE ROLE own;
+	SELECT queue.create_queue('work'); GRANT ALL ON work TO shop;
 	INSERT INTO queue.deciding_database (name, participant, coordinator, owner)
-		VALUES ('self', 'orders', 'coordinator', 'shop')}, 'hub');
+		VALUES ('self', 'own', 'coordinator', 'shop')}, 'hub');
 foreach my $gid ('own commit', 'own end')
 {
 	sql(as('coordinator', qq{CALL queue.begin_global('$gid', '2 s',
-		ARRAY['orders'])}), 'hub');
+		ARRAY['own'])}), 'hub');
 	sql(as('shop', qq{BEGIN; SELECT queue.enqueue('work', '1');
-		PREPARE TRANSACTION 'queue:self:orders:$gid'}), 'hub');
+		PREPARE TRANSACTION 'queue:self:own:$gid'}), 'hub');
 }
 commits('own commit');
 wait_until(q{SELECT count(*) = 0 FROM queue.branches},
@@ -559,12 +682,12 @@ wait_until(q{SELECT current_setting('queue.resolve_interval') = '1h'},
 foreach my $gid ('open', 'to commit', 'to abort')
 {
 	sql(as('coordinator', qq{CALL queue.begin_global('$gid', '1 h',
-		ARRAY['orders'])}), 'hub');
+		ARRAY['own'])}), 'hub');
 }
 foreach my $gid ('open', 'to commit', 'to abort', 'unknown')
 {
 	sql(as('shop', qq{BEGIN; SELECT queue.enqueue('work', '1');
-		PREPARE TRANSACTION 'queue:self:orders:$gid'}), 'hub');
+		PREPARE TRANSACTION 'queue:self:own:$gid'}), 'hub');
 }
 commits('to commit');
 sql(as('coordinator', q{CALL queue.decide_abort('to abort')}), 'hub');
@@ -574,6 +697,9 @@ is( sql(q{SELECT deciding_database, decision, left(commit_command, 6),
 	"self|abort||ROLLBACK\nself|commit|COMMIT|\n"
 	  . "self|no record||ROLLBACK\nself|undecided||",
 	'decisions and what to do');
+is( sql(as('stranger', q{SELECT count(*), count(decision)
+		FROM queue.in_doubt WHERE owner = 'shop'}), 'hub'),
+	'4|0', 'which are no business of strangers');
 prepare('orders', 'elsewhere');
 is( sql(q{SELECT deciding_database, decision, left(commit_command, 6),
 			left(rollback_command, 8)
@@ -586,6 +712,41 @@ wait_until(q{SELECT count(*) = 0 FROM queue.in_doubt
 		WHERE database = current_database()},
 	"all end as they should: $_", $_) foreach ('hub', 'orders');
 is(sql(q{SELECT count(*) FROM work}, 'hub'), '2', 'one more is committed');
+
+#
+# A participant that was replaced by its standby, and does not know it, has no
+# branches; that does not mean that there are none.
+#
+$far->backup('copy');
+my $next = PostgreSQL::Test::Cluster->new('next');
+$next->init_from_backup($far, 'copy', has_streaming => 1);
+$next->start;
+set_standbys($far, 'next');
+wait_until(
+	q{SELECT sync_state = 'sync' FROM pg_stat_replication},
+	'a synchronous standby', $far);
+begin('before', '1 h');
+prepare($_, 'before') foreach ('orders', 'stock');
+commits('before');
+ended('before', 1, 'beside a standby');
+$next->promote;
+sql(q{UPDATE queue.deciding_database SET connection = 'host=/nowhere'},
+	$next);
+begin('after', '1 h');
+prepare('orders', 'after');
+sql(as('shop', q{BEGIN; SELECT queue.enqueue('work', '"after"');
+	PREPARE TRANSACTION 'queue:hub:stock:after'}), $next);
+commits('after');
+# The old one looks, without having to write anything.
+wait_until(q{SELECT last_error ~ 'durable' FROM queue.deciding_database},
+	'one that was replaced reports nothing', $far);
+is( sql(q{SELECT unfinished FROM queue.global_transactions
+		WHERE gid = 'after'}, 'hub'), '{stock}', 'the record stays');
+$far->stop('immediate');
+sql(qq{UPDATE queue.deciding_database
+	SET connection = '$to_hub password=secret'}, $next);
+$far = $next;
+ended('after', 1, 'the one that replaced it finishes');
 
 # The resolver is in nobody's way.  A database that is gone cannot report.
 sql(q{DELETE FROM queue.deciding_database}, 'hub');
