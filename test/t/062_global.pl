@@ -600,7 +600,7 @@ wait_until(
 is(sql(q{SELECT count(*) FROM queue.branches}, $far), '1', 'kept');
 unlink($node->data_dir . '/pg_hba.conf');
 $node->append_conf('pg_hba.conf', q{local hub stock md5
-local all all trust});
+local all,replication all trust});
 $node->reload;
 ended('password', 1, 'with a password');
 
@@ -747,6 +747,51 @@ sql(qq{UPDATE queue.deciding_database
 	SET connection = '$to_hub password=secret'}, $next);
 $far = $next;
 ended('after', 1, 'the one that replaced it finishes');
+
+#
+# The deciding database fails over to its standby, and a participant with it.  A
+# standby decides nothing; what was decided stands.
+#
+$node->backup('copy');
+my $heir = PostgreSQL::Test::Cluster->new('heir');
+$heir->init_from_backup($node, 'copy', has_streaming => 1);
+$heir->start;
+set_standbys($node, 'heir');
+wait_until(q{SELECT sync_state = 'sync' FROM pg_stat_replication},
+	'a synchronous standby');
+begin('inherited', '1 h');
+prepare($_, 'inherited') foreach ('orders', 'stock');
+begin('left', '1 h');
+prepare($_, 'left') foreach ('orders', 'stock');
+sql(q{ALTER SYSTEM SET queue.resolve_interval = '1 h'}, $_), $_->reload
+  foreach ($node, $far);
+wait_until(q{SELECT current_setting('queue.resolve_interval') = '1h'},
+	'the resolvers take their time', $_) foreach ('hub', $far);
+commits('inherited');
+$heir->poll_query_until('hub',
+	q{SELECT decision = 'commit' FROM queue.global_transactions
+		WHERE gid = 'inherited'})
+  or die 'the standby is behind';
+is(state_of(as('coordinator', "CALL queue.$_"), [ $heir, 'hub' ]),
+	'25006', "not on a standby: $_")
+  foreach (q{begin_global('x', '1 h', ARRAY['orders'])},
+	q{decide_commit('left')}, q{decide_abort('left')});
+is(sql(q{SELECT decision IS NULL, unfinished FROM queue.global_transactions
+		WHERE gid = 'left'}, [ $heir, 'hub' ]), 't|{orders,stock}',
+	'but it can be read there');
+$node->stop('immediate');
+$heir->promote;
+$node = $heir;
+use_node($node);
+sql(q{ALTER SYSTEM RESET queue.resolve_interval}, $_), $_->reload
+  foreach ($node, $far);
+$to_hub = 'host=' . $node->host . ' port=' . $node->port . ' dbname=hub';
+sql("UPDATE queue.deciding_database SET connection = '$to_hub'", 'orders');
+sql(qq{UPDATE queue.deciding_database
+	SET connection = '$to_hub password=secret'}, $far);
+sql(as('coordinator', q{CALL queue.decide_abort('left')}), 'hub');
+ended('inherited', 1, 'decided before the failover');
+ended('left',      0, 'decided after it');
 
 # The resolver is in nobody's way.  A database that is gone cannot report.
 sql(q{DELETE FROM queue.deciding_database}, 'hub');

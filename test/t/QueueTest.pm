@@ -88,10 +88,12 @@ sub use_node
 	return;
 }
 
-# The node and the database that the last argument of a sub means.
+# The node and the database that the last argument of a sub means: a node, or a
+# database of the node that is in use, or both.
 sub place
 {
 	my ($where) = @_;
+	return @$where if ref $where eq 'ARRAY';
 	return ref $where ? ($where, 'postgres') : ($node, $where // 'postgres');
 }
 
