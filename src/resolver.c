@@ -502,7 +502,7 @@ try_ask(Decider *decider, RemoteConnection *conn, const char *gid)
 			(conn != NULL && !queue_remote_is_connected(conn)))
 			PG_RE_THROW();
 		HOLD_INTERRUPTS();
-		disable_timeout(answer_timer, false);
+		end_wait();
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(pass_context);
 		data = CopyErrorData();
@@ -779,6 +779,7 @@ is_here(Decider *decider, List *names, const char *gid)
 static void
 finish(Decider *decider, const char *gid, bool is_commit)
 {
+	const char *activity = "finishing a branch of a global transaction";
 	char	   *branch = psprintf("%s%s", decider->prefix, gid);
 	volatile bool is_done = false;
 
@@ -787,14 +788,14 @@ finish(Decider *decider, const char *gid, bool is_commit)
 		Oid			save_userid;
 		int			save_sec_context;
 
-		begin_transaction("finishing a branch");
+		begin_transaction(activity);
 		GetUserIdAndSecContext(&save_userid, &save_sec_context);
 		SetUserIdAndSecContext(MUTANT(OWNER_IGNORED) ? save_userid :
 							   decider->owner, save_sec_context |
 							   SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
 		queue_decision_wait_for_standbys();
-		begin_wait("finishing a branch of a global transaction");
+		begin_wait(activity);
 		FinishPreparedTransaction(branch, is_commit);
 		end_wait();
 		SetUserIdAndSecContext(save_userid, save_sec_context);
@@ -811,6 +812,7 @@ finish(Decider *decider, const char *gid, bool is_commit)
 			code != ERRCODE_INSUFFICIENT_PRIVILEGE &&
 			code != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 			PG_RE_THROW();
+		end_wait();
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(pass_context);
 		FlushErrorState();
