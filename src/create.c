@@ -53,13 +53,19 @@ PG_FUNCTION_INFO_V1(queue_create_queue);
 /*
  * What autovacuum goes by.  It is the safety net under our own vacuum
  * (vacuum.c), so it is to come when that does not, and then with about as many
- * dead rows as it would find itself, not with a fifth of all.
+ * dead rows as it would find itself, not with a fifth of all.  When it comes it
+ * keeps ours out, while rows die at full speed; so it is to be quick, and leave
+ * it to ours to make the file smaller: it would try that for five seconds.
  */
 #define STORAGE_PARAMETERS \
 	"autovacuum_vacuum_scale_factor = 0.1, " \
 	"autovacuum_vacuum_threshold = 50000, " \
+	"autovacuum_vacuum_cost_delay = 0, " \
+	"vacuum_truncate = false, " \
 	"toast.autovacuum_vacuum_scale_factor = 0.1, " \
-	"toast.autovacuum_vacuum_threshold = 50000"
+	"toast.autovacuum_vacuum_threshold = 50000, " \
+	"toast.autovacuum_vacuum_cost_delay = 0, " \
+	"toast.vacuum_truncate = false"
 
 static Oid	creation_schema(text *name, char **relname);
 static Oid	make_table(Oid schema, const char *relname, const char *source,

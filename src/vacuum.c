@@ -667,8 +667,7 @@ run_vacuum(Oid relid, bool truncates, MemoryContext context)
 	params.multixact_freeze_table_age = -1;
 	params.log_min_duration = -1;
 	params.index_cleanup = VACOPTVALUE_ENABLED;
-	params.truncate = truncates ?
-		VACOPTVALUE_UNSPECIFIED : VACOPTVALUE_DISABLED;
+	params.truncate = truncates ? VACOPTVALUE_ENABLED : VACOPTVALUE_DISABLED;
 	params.nworkers = -1;
 	queue_vacuum_set_eagerness(&params);
 	relations = list_make1(makeVacuumRelation(NULL, relid, NIL));

@@ -64,7 +64,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(56 + (SELECT count(*) FROM declared)::int);
+SELECT plan(58 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -130,6 +130,12 @@ SELECT lives_ok($$ SELECT queue.create_queue(name => 'named', unlogged => true, 
                    retry_max_delay => '1 min', retry_delay => '2 s', max_attempts => 3, lease => '1 min') $$,
                 'create_queue by name');
 SELECT is(relpersistence, 'u', 'unlogged') FROM pg_class WHERE oid = 'named'::regclass;
+SELECT is(array_agg(o ORDER BY o),
+    '{autovacuum_vacuum_cost_delay=0,autovacuum_vacuum_scale_factor=0.1,autovacuum_vacuum_threshold=50000,vacuum_truncate=false}',
+    'autovacuum is quick: ' || CASE n WHEN 0 THEN 'table' ELSE 'toast' END)
+    FROM (SELECT 'defaults'::regclass AS c, 0 UNION ALL
+          SELECT reltoastrelid, 1 FROM pg_class WHERE oid = 'defaults'::regclass) t (c, n)
+    JOIN pg_class ON oid = t.c, unnest(reloptions) o GROUP BY n, c ORDER BY n;
 SELECT lives_ok($$ SELECT queue.alter_queue(queue => 'named', lease => NULL, max_attempts => 5, retry_delay => NULL,
                    retry_max_delay => NULL, dead_letter => NULL) $$, 'alter_queue by name');
 SELECT results_eq(
