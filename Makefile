@@ -67,6 +67,7 @@ OBJS = \
 	src/sweep.o \
 	src/take.o \
 	src/trigger.o \
+	src/truncate.o \
 	src/vacuum.o \
 	src/wait.o \
 	src/waiter.o \

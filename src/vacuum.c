@@ -31,11 +31,11 @@
  * has died meanwhile stays.  If there was no other vacuum after some seconds,
  * one more follows, so that a queue whose traffic has stopped gets small.
  *
- * Returning space to the system takes a lock that excludes everybody, for an
- * instant.  vacuum() does not wait for that, but tries a hundred times, with a
- * nap of 50 ms in between.  Meanwhile rows die and nobody removes them, so a
- * timer shortens these naps; and only a large table is made smaller, now and
- * then, while there is traffic.
+ * The empty end of a table is returned to the system afterwards (truncate.c),
+ * under traffic only now and then, since it may be needed again.  It becomes
+ * empty since a vacuum makes all sessions look for free space from the front of
+ * the table again: that goes by the map that vacuum() has just written, and the
+ * invalidation of the table's statistics takes the place that they kept to.
  *
  * All of this is hints: after a crash the counters begin with zero, and what
  * was dead before goes with the next vacuum.  Queues without a place in shared
@@ -59,7 +59,6 @@
 #include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
-#include "commands/progress.h"
 #include "commands/vacuum.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -72,7 +71,6 @@
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/acl.h"
-#include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -80,13 +78,13 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 
 #include "catalog.h"
 #include "compat.h"
 #include "database.h"
 #include "helper.h"
 #include "queue.h"
+#include "truncate.h"
 #include "vacuum.h"
 #include "worker.h"
 
@@ -112,12 +110,8 @@
 /* the vacuum after the last one */
 #define FOLLOW_UP_DELAY		(10 * USECS_PER_SEC)
 
-/* under traffic, a table of so many pages may return space this often */
-#define TRUNCATE_PAGES		1000
-#define TRUNCATE_INTERVAL	(15 * USECS_PER_SEC)
-
-/* ... and tries that so often, a hundred times */
-#define TRUNCATE_NAP		2	/* ms */
+/* under traffic, a table may return space this often */
+#define TRUNCATE_INTERVAL	(30 * USECS_PER_SEC)
 
 /* after an error, and if somebody had the table locked */
 #define RETRY_DELAY			(60 * USECS_PER_SEC)
@@ -136,9 +130,6 @@ static TimestampTz all_looked_at = 0;
  * one that logical decoding uses as a catalog has an earlier one */
 static TransactionId pass_horizon;
 
-/* the vacuum worker's */
-static TimeoutId truncate_timer;
-
 PG_FUNCTION_INFO_V1(queue_vacuums);
 
 static TimestampTz look_at_state(QueueState *state, TimestampTz now);
@@ -148,19 +139,18 @@ static Oid	toast_of(Oid relid);
 static bool has_dead_in(Oid relid, int factor);
 static bool is_removable(Oid relid, FullTransactionId mark);
 static Relation open_unless_locked(Oid relid);
-static void truncate_tick(void);
 static void show_as_autovacuum(void);
 static bool set_cost_delay(Oid relid);
 static QueueState *next_wanted(TimestampTz *next);
 static bool vacuum_queue(QueueState *state, MemoryContext context);
 static bool is_behind_again(QueueState *state, Oid relid);
-static bool may_truncate(VacuumState *vacuum, Oid relid);
-static bool is_large(Oid relid);
-static void run_vacuum(Oid relid, bool truncates, MemoryContext context);
+static void run_vacuum(Oid relid, MemoryContext context);
+static bool return_space(VacuumState *vacuum, Oid relid);
 static int64 vacuum_count(Oid relid);
 static void end_watch(QueueState *state, Oid relid);
 static void end_vacuum(QueueState *state, Oid relid, bool done,
-					   bool is_behind, bool truncates, int64 retry_delay);
+					   bool is_behind, bool has_truncated,
+					   int64 retry_delay);
 
 void
 queue_vacuum_init_state(QueueState *state)
@@ -405,7 +395,8 @@ queue_vacuum_main(Datum arg)
 	show_as_autovacuum();
 	wait_event = WaitEventExtensionNew("QueueVacuumMain");
 
-	truncate_timer = RegisterTimeout(USER_TIMEOUT, truncate_tick);
+	/* nothing that it commits is worth waiting for a disk or a standby */
+	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	context = AllocSetContextCreate(TopMemoryContext, "queue vacuum worker",
 									ALLOCSET_DEFAULT_SIZES);
 	/* where vacuum() has what outlives its transactions */
@@ -437,15 +428,6 @@ queue_vacuum_main(Datum arg)
 			queue_worker_nap(Min(leave_at, next), wait_event);
 	}
 	proc_exit(0);
-}
-
-/* In a signal handler: see the top of the file. */
-static void
-truncate_tick(void)
-{
-	if (MyBEEntry->st_progress_param[PROGRESS_VACUUM_PHASE] ==
-		PROGRESS_VACUUM_PHASE_TRUNCATE)
-		SetLatch(MyLatch);
 }
 
 /* See the top of the file.  The flag stays for the life of the process. */
@@ -520,7 +502,8 @@ vacuum_queue(QueueState *state, MemoryContext context)
 	volatile int64 count = 0;
 	volatile bool is_due = true;
 	volatile bool is_behind = false;
-	volatile bool truncates = false;
+	volatile bool is_vacuumed = false;
+	volatile bool has_truncated = false;
 	volatile int64 retry_delay = LOCKED_RETRY_DELAY;
 	bool		done;
 
@@ -534,18 +517,12 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		if (is_due)
 		{
 			is_behind = set_cost_delay(relid);
-			truncates = may_truncate(&state->vacuum, relid);
-
-			/* ticks would cut longer delays short, too */
-			if (truncates &&
-				(is_behind || queue_vacuum_cost_delay <= TRUNCATE_NAP))
-				enable_timeout_every(truncate_timer,
-									 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-																 TRUNCATE_NAP),
-									 TRUNCATE_NAP);
-			run_vacuum(relid, truncates, context);
+			run_vacuum(relid, context);
+			is_vacuumed = true;
 		}
 		CommitTransactionCommand();
+		if (is_due)
+			has_truncated = return_space(&state->vacuum, relid);
 	}
 	PG_CATCH();
 	{
@@ -559,6 +536,9 @@ vacuum_queue(QueueState *state, MemoryContext context)
 			retry_delay = RETRY_DELAY;
 		}
 		is_due = true;
+
+		/* somebody was in the way: not again for a while */
+		has_truncated = is_vacuumed;
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		MemoryContextSwitchTo(context);
@@ -571,13 +551,12 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		end_watch(state, relid);
 		return false;
 	}
-	disable_timeout(truncate_timer, false);
 
 	/* the table may have been skipped; or only what follows has failed */
 	StartTransactionCommand();
 	done = vacuum_count(relid) != count;
 	CommitTransactionCommand();
-	end_vacuum(state, relid, done, is_behind, truncates, retry_delay);
+	end_vacuum(state, relid, done, is_behind, has_truncated, retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return true;
@@ -601,45 +580,13 @@ is_behind_again(QueueState *state, Oid relid)
 	return is_removable(relid, vacuum->mark);
 }
 
-/* The last vacuum for a while; or a large table, now and then */
-static bool
-may_truncate(VacuumState *vacuum, Oid relid)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	Oid			toast_relid;
-
-	if (vacuum->follow_up_at > 0)
-		return true;
-	if (vacuum->truncated_at <= now &&
-		vacuum->truncated_at + TRUNCATE_INTERVAL > now)
-		return false;
-	if (is_large(relid))
-		return true;
-	toast_relid = toast_of(relid);
-	return OidIsValid(toast_relid) && is_large(toast_relid);
-}
-
-static bool
-is_large(Oid relid)
-{
-	Relation	rel;
-	bool		is_large;
-
-	rel = open_unless_locked(relid);
-	if (rel == NULL)
-		return false;
-	is_large = RelationGetNumberOfBlocks(rel) >= TRUNCATE_PAGES;
-	table_close(rel, AccessShareLock);
-	return is_large;
-}
-
 /*
  * The server's vacuum, with its TOAST table.  It ends the transaction and
  * begins others.  Indexes are done even for few rows: otherwise their entries
  * stay, and after the last vacuum nobody would come back for them.
  */
 static void
-run_vacuum(Oid relid, bool truncates, MemoryContext context)
+run_vacuum(Oid relid, MemoryContext context)
 {
 	VacuumParams params;
 	BufferAccessStrategy strategy;
@@ -667,12 +614,36 @@ run_vacuum(Oid relid, bool truncates, MemoryContext context)
 	params.multixact_freeze_table_age = -1;
 	params.log_min_duration = -1;
 	params.index_cleanup = VACOPTVALUE_ENABLED;
-	params.truncate = truncates ? VACOPTVALUE_ENABLED : VACOPTVALUE_DISABLED;
+	params.truncate = VACOPTVALUE_DISABLED;
 	params.nworkers = -1;
 	queue_vacuum_set_eagerness(&params);
 	relations = list_make1(makeVacuumRelation(NULL, relid, NIL));
 	strategy = GetAccessStrategy(BAS_VACUUM);
 	vacuum(relations, &params, strategy, vacuum_context, true /* top level */ );
+}
+
+/*
+ * Make table and TOAST table shorter if this is the last vacuum for a while, or
+ * if it was not done lately.  True if it was tried.
+ */
+static bool
+return_space(VacuumState *vacuum, Oid relid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		is_last = vacuum->follow_up_at > 0;
+	Oid			toast_relid;
+	bool		is_tried;
+
+	if (!is_last && vacuum->truncated_at <= now &&
+		vacuum->truncated_at + TRUNCATE_INTERVAL > now)
+		return false;
+	StartTransactionCommand();
+	toast_relid = toast_of(relid);
+	CommitTransactionCommand();
+	is_tried = queue_truncate(relid, is_last);
+	if (OidIsValid(toast_relid))
+		is_tried |= queue_truncate(toast_relid, is_last);
+	return is_tried;
 }
 
 /* How often was it vacuumed by hand or by us?  In a transaction. */
@@ -721,7 +692,7 @@ end_watch(QueueState *state, Oid relid)
  */
 static void
 end_vacuum(QueueState *state, Oid relid, bool done, bool is_behind,
-		   bool truncates, int64 retry_delay)
+		   bool has_truncated, int64 retry_delay)
 {
 	VacuumState *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
@@ -755,7 +726,7 @@ end_vacuum(QueueState *state, Oid relid, bool done, bool is_behind,
 	{
 		vacuum->nvacuums++;
 		vacuum->vacuumed_at = now;
-		if (truncates)
+		if (has_truncated)
 			vacuum->truncated_at = now;
 	}
 	vacuum->is_wanted = vacuum->watch_until > 0;

@@ -18,7 +18,8 @@ shared_preload_libraries = 'queue'
 autovacuum = off
 max_prepared_transactions = 5
 max_worker_processes = 20
-deadlock_timeout = '100ms'
+deadlock_timeout = '50ms'
+log_lock_waits = on
 queue.vacuum_threshold = 100
 queue.vacuum_scale_factor = 0
 });
@@ -114,7 +115,7 @@ sub set_pace
 
 sql('CREATE EXTENSION queue');
 sql("SELECT queue.create_queue('$_', max_attempts => 1)")
-  foreach qw(q other big busy snap prep slot locked free deep slow);
+  foreach qw(q other big busy cut read snap prep slot locked free deep slow);
 sql(q{SELECT queue.create_queue('failing')});
 
 #
@@ -206,6 +207,79 @@ $load->signal('INT');
 $load->finish;
 
 #
+# Space goes back to the system while the queue is busy
+#
+my $session = $node->background_psql('postgres');
+$session->query_safe(
+	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM cut');
+
+# What the traffic inserts lies at the very end, where it has to leave.
+sql(q{DO $$
+DECLARE
+	big jsonb := (SELECT to_jsonb(string_agg(md5(random()::text), ''))
+		FROM generate_series(1, 600));
+	toast regclass := (SELECT reltoastrelid FROM pg_class
+		WHERE oid = 'cut'::regclass);
+BEGIN
+	WHILE pg_relation_size('cut') < 8190 * 8192 LOOP
+		PERFORM queue.enqueue_batch('cut',
+			array_fill(to_jsonb(repeat('x', 1000)), ARRAY[100]));
+	END LOOP;
+	WHILE pg_relation_size(toast) < 8190 * 8192 LOOP
+		PERFORM queue.enqueue_batch('cut', array_fill(big, ARRAY[10]));
+	END LOOP;
+END $$});
+sql(q{SELECT queue.purge('cut')});
+$script = $node->basedir . '/cut.sql';
+append_to_file($script, q{
+SELECT queue.enqueue('cut', to_jsonb(repeat('x', 1000)));
+SELECT count(*) FROM queue.dequeue('cut');
+SELECT queue.enqueue('cut', (SELECT to_jsonb(string_agg(md5(random()::text), ''))
+	FROM generate_series(1, 600)));
+SELECT count(*) FROM queue.dequeue('cut');
+});
+my $sent = sql(q{SELECT n_tup_ins FROM pg_stat_user_tables
+		WHERE relid = 'cut'::regclass});
+$load = IPC::Run::start(
+	[
+		'pgbench', '-n', '-c', '4', '-R', '40', '-T', '600', '-f', $script,
+		$node->connstr('postgres')
+	],
+	'>', '/dev/null', '2>&1');
+wait_until(
+	qq{SELECT n_tup_ins > $sent + 100 FROM pg_stat_user_tables
+		WHERE relid = 'cut'::regclass},
+	'a table grows under an old snapshot');
+$session->query_safe('COMMIT');
+wait_until(
+	q{SELECT table_size < 8000000 AND toast_size < 16000000
+		FROM queue.storage WHERE queue = 'cut'::regclass},
+	'the file becomes small under traffic');
+ok($load->pumpable, '... which goes on');
+$load->signal('INT');
+$load->finish;
+
+# Nobody is kept waiting behind somebody who stays.
+$session->query_safe('BEGIN; SELECT count(*) FROM read');
+sql(q{SELECT queue.enqueue_batch('read', array_fill(to_jsonb(repeat('x', 1000)),
+		ARRAY[20000]));
+	SELECT count(*) FROM queue.dequeue('read', 20000)});
+wait_for_vacuum('read', 'a table is vacuumed while somebody reads it');
+wait_until(
+	q{SELECT vacuum_count > 1 FROM pg_stat_user_tables
+		WHERE relid = 'read'::regclass}, '... twice');
+unlike(
+	slurp_file($node->logfile),
+	qr/still waiting for AccessExclusiveLock/,
+	'and nothing waits for him to leave');
+cmp_ok(sql(q{SELECT pg_relation_size('read')}),
+	'>', 16000000, 'so it stays large');
+$session->query_safe('COMMIT');
+use_queue('read', 200);
+wait_until(q{SELECT pg_relation_size('read') = 0}, '... until he has left');
+$session->quit;
+
+#
 # Dead rows that somebody may still see
 #
 sub check_held
@@ -228,7 +302,7 @@ sub check_held
 	return;
 }
 
-my $session = $node->background_psql('postgres');
+$session = $node->background_psql('postgres');
 $session->query_safe(q{SET application_name = 'reader';
 	BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM snap});
 check_held('snap', 'session', 'reader',
