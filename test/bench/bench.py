@@ -47,7 +47,7 @@ PARTS = list(parts.GRIDS) + ["held-snapshot", "soak", "backlog",
                              "many-queues", "wakeup", "idle"]
 
 # Of the file of results: one that was written otherwise is not read.
-VERSION = 2
+VERSION = 3
 
 EXTENTS = {
     "full": parts.Extent(seconds=5, repetitions=3, mode="full"),

@@ -17,12 +17,15 @@ import runs
 import watch
 from workloads import ALL
 
-# What holds, and what runs meanwhile.
-RUNS = ([("snapshot", name)
-         for name in ("pair", "dequeue", "lease", "pop", "claim")]
-        + [(holder, name) for holder in ("prepared", "slot", "dump")
-           for name in ("dequeue", "pop")])
-SMOKE_RUNS = [(holder, "dequeue") for holder in horizon.HOLDERS]
+# What holds, what runs meanwhile, and for which part of the time it is held:
+# what the others do shows soon.
+RUNS = [("snapshot", "pair", 1 / 4), ("snapshot", "dequeue", 1.0),
+        ("snapshot", "lease", 1 / 12), ("snapshot", "pop", 1 / 4),
+        ("snapshot", "claim", 1 / 12),
+        ("prepared", "dequeue", 1.0), ("prepared", "pop", 1 / 12),
+        ("slot", "dequeue", 1.0), ("slot", "pop", 1 / 12),
+        ("dump", "dequeue", 1.0), ("dump", "pop", 1 / 12)]
+SMOKE_RUNS = [(holder, "dequeue", 1.0) for holder in horizon.HOLDERS]
 CLIENTS = 8
 
 
@@ -45,13 +48,22 @@ class Phases:
         """Return how long all of it lasts."""
         return self.clean + self.hold + self.after
 
+    def part(self, share: float, of: int) -> "Phases":
+        """Return the same with a hold of a share of so many seconds.
+
+        It is not shorter than this one's hold, unless all are.
+        """
+        hold = max(round(of * share), min(of, self.hold))
+        return dataclasses.replace(
+            self, hold=hold, after=max(self.after, hold // AFTER_SHARE))
+
 
 FULL = Phases(clean=8, hold=24, after=16, interval=1)
 SHORT = Phases(clean=2, hold=4, after=2, interval=1)
 SMOKE = Phases(clean=1, hold=1, after=1, interval=1)
 
 # A longer hold is watched for longer afterwards, this share of it.
-AFTER_SHARE = 3
+AFTER_SHARE = 5
 
 # Space is given back when no more than this share of what was dead or was
 # large when the hold ended is so still.
@@ -105,14 +117,14 @@ class Watcher(watch.Watcher):
 def carry_out(server: cluster.Cluster, extent: parts.Extent,
               hold: int | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure; return what goes into the file of results."""
-    phases = dataclasses.replace(
-        {"full": FULL, "short": SHORT, "smoke": SMOKE}[extent.mode])
-    if hold is not None:
-        phases.hold = hold
-        phases.after = max(phases.after, hold // AFTER_SHARE)
+    usual = {"full": FULL, "short": SHORT, "smoke": SMOKE}[extent.mode]
+    if hold is None:
+        hold = usual.hold
     found = []
-    for holder, name in SMOKE_RUNS if extent.mode == "smoke" else RUNS:
-        result = one_run(server, holder, name, extent, phases)
+    for holder, name, share in (SMOKE_RUNS if extent.mode == "smoke"
+                                else RUNS):
+        result = one_run(server, holder, name, extent,
+                         usual.part(share, hold))
         found.append(result)
         say("%-14s %-9s %7.0f msg/s, at the end of the hold %7.0f, after it"
             " %7.0f, dead rows gone after %s s"
@@ -120,7 +132,7 @@ def carry_out(server: cluster.Cluster, extent: parts.Extent,
                result["after_rate"], result["usable"]))
         for text in result["trouble"]:
             say("        FAILED: " + text)
-    return {"phases": dataclasses.asdict(phases), "runs": found,
+    return {"runs": found,
             "trouble": [text for result in found
                         for text in result["trouble"]]}
 
@@ -145,6 +157,7 @@ def one_run(server: cluster.Cluster, holder: str, name: str,
     server.wait_for_sessions()
     result = run.as_dict()
     result["holder"] = holder
+    result["phases"] = dataclasses.asdict(phases)
     result["samples"] = watcher.samples
     # What comes first and what comes last tells most: the last quarter of
     # the time of the hold.

@@ -317,43 +317,44 @@ HELD_MUST = 0.95
 
 def held_snapshot(part: dict[str, Any]) -> str:
     """Return what the part "held-snapshot" found."""
-    phases = part["phases"]
     texts = [
-        "%d clients, one message a transaction: %d s as always, then %d s in"
-        " which something keeps dead rows from being removed, then %d s"
+        "%d clients, one message a transaction: %d s as always, then a time"
+        " in which something keeps dead rows from being removed, then a while"
         " without that. One run each. \"Held\" is the last quarter of the"
         " hold, \"after\" the last half of what follows. Throughput must stay"
         " at %g, and latency with it.\n"
-        % (held.CLIENTS, phases["clean"], phases["hold"], phases["after"],
-           HELD_MUST)]
+        % (held.CLIENTS, part["runs"][0]["phases"]["clean"], HELD_MUST)]
     for holder in dict.fromkeys(run["holder"] for run in part["runs"]):
         some = [run for run in part["runs"] if run["holder"] == holder]
-        rates = [["messages a second", "before", "held", "after",
-                  "held ÷ before", "ms before", "ms held"]]
+        rates = [["messages a second", "held for, s", "before", "held",
+                  "after", "held ÷ before", "ms before", "ms held"]]
         sizes = [["table and index", "before", "when the hold ended",
-                  "largest", "at the end", "half of the dead rows gone after",
+                  "largest", "watched for, s", "at the end",
+                  "half of the dead rows gone after",
                   "half of the size after", "vacuums during, after"]]
         for run in some:
             row = [title(run["workload"])]
             if run["trouble"]:
-                rates.append(row + ["FAILED"] + [""] * 5)
+                rates.append(row + ["FAILED"] + [""] * 6)
                 continue
             value = ratio(run["held_rate"], run["clean_rate"])
             rates.append(row + [
+                "%d" % run["phases"]["hold"],
                 "{:,.0f}".format(run["clean_rate"]),
                 "{:,.0f}".format(run["held_rate"]),
                 "{:,.0f}".format(run["after_rate"]),
                 marked("%.2f" % value,
                        value >= HELD_MUST or not is_ours(run)),
                 "%.2f" % run["clean_latency"], "%.2f" % run["held_latency"]])
-            sizes.append(row + held_sizes(run, phases))
+            sizes.append(row + held_sizes(run))
         texts += ["### %s\n" % horizon.HOLDERS[holder].title.capitalize(),
                   table(rates), table(sizes)]
     return "\n".join(texts)
 
 
-def held_sizes(run: dict[str, Any], phases: dict[str, int]) -> list[str]:
+def held_sizes(run: dict[str, Any]) -> list[str]:
     """Return the cells that tell of the size of a table."""
+    phases = run["phases"]
     samples = run["samples"]
     end = phases["clean"] + phases["hold"]
     before = [s for s in samples if s[0] < phases["clean"]] or samples[:1]
@@ -362,7 +363,7 @@ def held_sizes(run: dict[str, Any], phases: dict[str, int]) -> list[str]:
     return [megabytes(max(map(watch.size, before))),
             megabytes(watch.size(held_samples[-1])),
             megabytes(max(map(watch.size, samples))),
-            megabytes(watch.size(samples[-1])),
+            "%d" % phases["after"], megabytes(watch.size(samples[-1])),
             seconds_text(run["usable"]), seconds_text(run["shrunk"]),
             "%d, %d" % (held_samples[-1][5] - held_samples[0][5],
                         samples[-1][5] - held_samples[-1][5])]

@@ -130,20 +130,20 @@ def rates(progress: list[list[float]]) -> list[tuple[float, float]]:
 
 def held_snapshot(part: dict[str, Any]) -> list[Plot]:
     """Throughput and size over time, and when the snapshot was held."""
-    start = part["phases"]["clean"]
-    end = start + part["phases"]["hold"]
-    hold = ["set object 1 rectangle from first %g, graph 0 to"
-            " first %g, graph 1 fc rgb '#f2ead8' fs solid noborder behind"
-            % (start, end),
-            "set label 1 'held' at first %g, graph 0.97 offset 0.5,0" % start]
+    some = [run for run in part["runs"] if run["holder"] == "snapshot"]
+    start = some[0]["phases"]["clean"]
+    hold = ["set label 1 'held' at first %g, graph 0.97 offset 0.5,0" % start]
+    # For how long differs; where it was for all is darkest.
+    for seconds in sorted({run["phases"]["hold"] for run in some}):
+        hold.append("set object rectangle from first %g, graph 0 to"
+                    " first %g, graph 1 fc rgb '#e8dfc8'"
+                    " fs transparent solid 0.4 noborder behind"
+                    % (start, start + seconds))
     plots = [over_time(RATE, *hold), over_time(SIZE, *hold)]
-    for run in part["runs"]:
-        if run["holder"] == "snapshot":
-            kind = ALL[run["workload"]].kind
-            plots[0].add(run["workload"], kind, rates(run["progress"]),
-                         "lines")
-            plots[1].add(run["workload"], kind, sizes(run["samples"]),
-                         "lines")
+    for run in some:
+        kind = ALL[run["workload"]].kind
+        plots[0].add(run["workload"], kind, rates(run["progress"]), "lines")
+        plots[1].add(run["workload"], kind, sizes(run["samples"]), "lines")
     return plots
 
 
