@@ -17,9 +17,9 @@ from workloads import ALL, BATCH
 
 # Of each workload, its payload, and which part of the time it runs.  What the
 # others do shows soon, and large payloads wear a disk out.
-WORKLOADS = [("dequeue", "100 B", 1.0), ("pop", "100 B", 1 / 6),
-             ("dequeue_batch", "100 B", 1.0), ("pop_batch", "100 B", 1 / 6),
-             ("dequeue", "100 KB", 1 / 12), ("pop", "100 KB", 1 / 12)]
+WORKLOADS = [("dequeue", "100 B", 1.0), ("pop", "100 B", 1 / 12),
+             ("dequeue_batch", "100 B", 1.0), ("pop_batch", "100 B", 1 / 12),
+             ("dequeue", "100 KB", 1 / 8), ("pop", "100 KB", 1 / 30)]
 SMOKE_WORKLOADS = [("dequeue", "100 B", 1.0), ("pop_batch", "100 B", 1.0)]
 
 # None runs for less than this, unless all do.
