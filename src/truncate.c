@@ -13,10 +13,12 @@
  *   a lock that is in nobody's way;
  * - nor before all who have the table locked have left since they were seen,
  *   soon: a transaction that lasts, or is prepared, makes this give up;
- * - the wait ends with lock_timeout, which is short for all of our processes;
+ * - the wait ends with lock_timeout, which the vacuum worker has short;
  * - with the lock, no more pages are gone over than take some milliseconds,
  *   pages that were just read without it; then the others get their turn, and
- *   the next step begins from the start.
+ *   the next step begins from the start;
+ * - under traffic there are only some steps in a row: each of them goes over
+ *   shared_buffers, by RelationTruncate().
  *
  * What is cut off is what vacuum() would cut off, by RelationTruncate(), which
  * logs it and tells everybody.  If this process dies, the table is as long as
@@ -31,6 +33,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/storage.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
@@ -44,9 +47,9 @@
 #define WORTH_PAGES		1000
 #define WORTH_PART		16
 
-/* as many as a step goes over, and as many steps as are made in a row */
+/* as many as a step goes over, and as many steps in a row under traffic */
 #define STEP_PAGES		4096
-#define MAX_STEPS		50
+#define MAX_STEPS		10
 
 /* who has the table locked is looked at so often, and must have left by then */
 #define HOLDERS_NAP		1		/* ms */
@@ -63,28 +66,28 @@ static BlockNumber first_of_end(Relation rel, BlockNumber nblocks,
 static bool page_is_empty(Relation rel, BlockNumber block,
 						  BufferAccessStrategy strategy);
 
-bool
+TruncateResult
 queue_truncate(Oid relid, bool final)
 {
 	uint32		wait_event = WaitEventExtensionNew("QueueTruncate");
 	int			nsteps;
 
-	for (nsteps = 0; nsteps < MAX_STEPS; nsteps++)
+	for (nsteps = 0; final || nsteps < MAX_STEPS; nsteps++)
 	{
 		BlockNumber first = look_for_end(relid, final);
 
 		if (first == InvalidBlockNumber)
-			break;
+			return nsteps > 0 ? TRUNCATE_DONE : TRUNCATE_NEEDLESS;
 		if (!holders_leave(relid, wait_event))
-			return true;
+			break;
 		cut_off(relid, first);
 	}
-	return nsteps > 0;
+	return TRUNCATE_UNFINISHED;
 }
 
 /*
  * From where on is the table empty, as far as one step goes?  Invalid if that
- * is not worth it, or somebody has it locked against looking.
+ * is not worth it.
  */
 static BlockNumber
 look_for_end(Oid relid, bool final)
@@ -93,32 +96,31 @@ look_for_end(Oid relid, bool final)
 	Relation	rel;
 
 	StartTransactionCommand();
-	if (ConditionalLockRelationOid(relid, AccessShareLock))
+	LockRelationOid(relid, AccessShareLock);
+	rel = try_relation_open(relid, NoLock);
+	if (rel != NULL && is_for_us(rel))
 	{
-		rel = try_relation_open(relid, NoLock);
-		if (rel != NULL && is_for_us(rel))
-		{
-			BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
-			BlockNumber worth = WORTH_PAGES;
-			BlockNumber first;
+		BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+		BlockNumber worth = WORTH_PAGES;
+		BlockNumber first;
 
-			first = first_of_end(rel, nblocks,
-								 nblocks > STEP_PAGES ? nblocks - STEP_PAGES : 0);
-			if (final)
-				worth = Min(worth, nblocks / WORTH_PART);
-			if (first < nblocks && nblocks - first >= worth)
-				result = first;
-		}
-		if (rel != NULL)
-			relation_close(rel, NoLock);
+		first = first_of_end(rel, nblocks,
+							 nblocks > STEP_PAGES ? nblocks - STEP_PAGES : 0);
+		if (final)
+			worth = Min(worth, nblocks / WORTH_PART);
+		if (first < nblocks && nblocks - first >= worth)
+			result = first;
 	}
+	if (rel != NULL)
+		relation_close(rel, NoLock);
 	CommitTransactionCommand();
 	return result;
 }
 
 /*
  * Do those who have the table locked leave it soon?  Others may come meanwhile,
- * who are known to be as quick.
+ * who are known to be as quick.  No, if this process is asked to leave itself:
+ * the nap has taken the signal.
  */
 static bool
 holders_leave(Oid relid, uint32 wait_event)
@@ -137,14 +139,15 @@ holders_leave(Oid relid, uint32 wait_event)
 	{
 		is_any = is_any_left(before,
 							 GetLockConflicts(&tag, AccessExclusiveLock, NULL));
-		if (!is_any || GetCurrentTimestamp() >= give_up_at)
+		if (!is_any || ShutdownRequestPending ||
+			GetCurrentTimestamp() >= give_up_at)
 			break;
 		queue_worker_nap(TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													 HOLDERS_NAP),
 						 wait_event);
 	}
 	CommitTransactionCommand();
-	return !is_any;
+	return !is_any && !ShutdownRequestPending;
 }
 
 /* Both end with an invalid one. */

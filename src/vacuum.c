@@ -32,9 +32,11 @@
  * one more follows, so that a queue whose traffic has stopped gets small.
  *
  * The empty end of a table is returned to the system afterwards (truncate.c),
- * under traffic only now and then, since it may be needed again.  It becomes
- * empty since a vacuum makes all sessions look for free space from the front of
- * the table again: that goes by the map that vacuum() has just written, and the
+ * under traffic only now and then, since it may be needed again; what is left
+ * of it when the traffic has stopped goes with the vacuum after the last one,
+ * which is repeated as long as somebody is in the way of that.  It becomes empty
+ * since a vacuum makes all sessions look for free space from the front of the
+ * table again: that goes by the map that vacuum() has just written, and the
  * invalidation of the table's statistics takes the place that they kept to.
  *
  * All of this is hints: after a crash the counters begin with zero, and what
@@ -120,6 +122,9 @@
 /* the process stays for this long, rather than be started each second */
 #define VACUUM_STAY			5000	/* ms */
 
+/* who waits behind it when it waits for a table does not wait for longer */
+#define VACUUM_LOCK_TIMEOUT	"50ms"
+
 #define Natts_vacuums		4
 
 /* the worker's: the queue that it looks at */
@@ -145,11 +150,14 @@ static QueueState *next_wanted(TimestampTz *next);
 static bool vacuum_queue(QueueState *state, MemoryContext context);
 static bool is_behind_again(QueueState *state, Oid relid);
 static void run_vacuum(Oid relid, MemoryContext context);
-static bool return_space(VacuumState *vacuum, Oid relid);
+static TruncateResult return_space(VacuumState *vacuum, Oid relid,
+								   MemoryContext context);
+static TruncateResult cut_table(Oid relid, bool final, MemoryContext context);
+static int64 end_error(MemoryContext context);
 static int64 vacuum_count(Oid relid);
 static void end_watch(QueueState *state, Oid relid);
 static void end_vacuum(QueueState *state, Oid relid, bool done,
-					   bool is_behind, bool has_truncated,
+					   bool is_behind, TruncateResult truncated,
 					   int64 retry_delay);
 
 void
@@ -397,6 +405,8 @@ queue_vacuum_main(Datum arg)
 
 	/* nothing that it commits is worth waiting for a disk or a standby */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", VACUUM_LOCK_TIMEOUT, PGC_SUSET,
+					PGC_S_OVERRIDE);
 	context = AllocSetContextCreate(TopMemoryContext, "queue vacuum worker",
 									ALLOCSET_DEFAULT_SIZES);
 	/* where vacuum() has what outlives its transactions */
@@ -499,12 +509,13 @@ static bool
 vacuum_queue(QueueState *state, MemoryContext context)
 {
 	Oid			relid = state->relid;
+	Oid			toast_relid;
 	volatile int64 count = 0;
+	volatile int64 toast_count = 0;
 	volatile bool is_due = true;
 	volatile bool is_behind = false;
-	volatile bool is_vacuumed = false;
-	volatile bool has_truncated = false;
 	volatile int64 retry_delay = LOCKED_RETRY_DELAY;
+	TruncateResult truncated;
 	bool		done;
 
 	PG_TRY();
@@ -512,38 +523,20 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		count = vacuum_count(relid);
+		toast_count = vacuum_count(toast_of(relid));
 		is_due = state->vacuum.watch_until == 0 ||
 			is_behind_again(state, relid);
 		if (is_due)
 		{
 			is_behind = set_cost_delay(relid);
 			run_vacuum(relid, context);
-			is_vacuumed = true;
 		}
 		CommitTransactionCommand();
-		if (is_due)
-			has_truncated = return_space(&state->vacuum, relid);
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();
-
-		/* asked to leave, or in the way of somebody: that is no error */
-		if (geterrcode() != ERRCODE_QUERY_CANCELED &&
-			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-		{
-			EmitErrorReport();
-			retry_delay = RETRY_DELAY;
-		}
 		is_due = true;
-
-		/* somebody was in the way: not again for a while */
-		has_truncated = is_vacuumed;
-		AbortOutOfAnyTransaction();
-		FlushErrorState();
-		MemoryContextSwitchTo(context);
-		QueryCancelPending = false;
-		RESUME_INTERRUPTS();
+		retry_delay = end_error(context);
 	}
 	PG_END_TRY();
 	if (!is_due)
@@ -552,14 +545,44 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		return false;
 	}
 
-	/* the table may have been skipped; or only what follows has failed */
+	/* either may have been skipped; or only what follows them has failed */
 	StartTransactionCommand();
-	done = vacuum_count(relid) != count;
+	toast_relid = toast_of(relid);
+	done = vacuum_count(relid) != count &&
+		(!OidIsValid(toast_relid) || vacuum_count(toast_relid) != toast_count);
 	CommitTransactionCommand();
-	end_vacuum(state, relid, done, is_behind, has_truncated, retry_delay);
+	truncated = done ? return_space(&state->vacuum, relid, context) :
+		TRUNCATE_NEEDLESS;
+	end_vacuum(state, relid, done, is_behind, truncated, retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return true;
+}
+
+/*
+ * Report the error that was just caught, and go on without it.  Returns after
+ * what time to try again.
+ */
+static int64
+end_error(MemoryContext context)
+{
+	int64		retry_delay = LOCKED_RETRY_DELAY;
+
+	HOLD_INTERRUPTS();
+
+	/* asked to leave, or in the way of somebody: that is no error */
+	if (geterrcode() != ERRCODE_QUERY_CANCELED &&
+		geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		EmitErrorReport();
+		retry_delay = RETRY_DELAY;
+	}
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	MemoryContextSwitchTo(context);
+	QueryCancelPending = false;
+	RESUME_INTERRUPTS();
+	return retry_delay;
 }
 
 /* This queue is watched.  Is it worth a vacuum already?  In a transaction. */
@@ -624,29 +647,52 @@ run_vacuum(Oid relid, MemoryContext context)
 
 /*
  * Make table and TOAST table shorter if this is the last vacuum for a while, or
- * if it was not done lately.  True if it was tried.
+ * if it was not done lately.
  */
-static bool
-return_space(VacuumState *vacuum, Oid relid)
+static TruncateResult
+return_space(VacuumState *vacuum, Oid relid, MemoryContext context)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		is_last = vacuum->follow_up_at > 0;
+	TruncateResult result;
 	Oid			toast_relid;
-	bool		is_tried;
 
 	if (!is_last && vacuum->truncated_at <= now &&
 		vacuum->truncated_at + TRUNCATE_INTERVAL > now)
-		return false;
+		return TRUNCATE_NEEDLESS;
 	StartTransactionCommand();
 	toast_relid = toast_of(relid);
 	CommitTransactionCommand();
-	is_tried = queue_truncate(relid, is_last);
+	result = cut_table(relid, is_last, context);
 	if (OidIsValid(toast_relid))
-		is_tried |= queue_truncate(toast_relid, is_last);
-	return is_tried;
+	{
+		TruncateResult toast_result = cut_table(toast_relid, is_last, context);
+
+		result = Max(result, toast_result);
+	}
+	return result;
 }
 
-/* How often was it vacuumed by hand or by us?  In a transaction. */
+/* An error does not come out; what is broken is not tried again and again. */
+static TruncateResult
+cut_table(Oid relid, bool final, MemoryContext context)
+{
+	volatile TruncateResult result;
+
+	PG_TRY();
+	{
+		result = queue_truncate(relid, final);
+	}
+	PG_CATCH();
+	{
+		result = end_error(context) == LOCKED_RETRY_DELAY ?
+			TRUNCATE_UNFINISHED : TRUNCATE_DONE;
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/* How often was it vacuumed by hand or by us?  0 if it is none. */
 static int64
 vacuum_count(Oid relid)
 {
@@ -688,11 +734,11 @@ end_watch(QueueState *state, Oid relid)
 /*
  * Note what has become of it.  If it was not done, the mark stays.  If it was,
  * the queue is watched if it was behind; and else one more follows, unless this
- * was that.
+ * was that and has left nothing to do.
  */
 static void
 end_vacuum(QueueState *state, Oid relid, bool done, bool is_behind,
-		   bool has_truncated, int64 retry_delay)
+		   TruncateResult truncated, int64 retry_delay)
 {
 	VacuumState *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
@@ -712,7 +758,7 @@ end_vacuum(QueueState *state, Oid relid, bool done, bool is_behind,
 		vacuum->watch_at = now + WATCH_NAP;
 		vacuum->watch_until = now + WATCH_TIME;
 	}
-	else if (vacuum->follow_up_at > 0)
+	else if (vacuum->follow_up_at > 0 && truncated != TRUNCATE_UNFINISHED)
 	{
 		vacuum->mark = InvalidFullTransactionId;
 		vacuum->follow_up_at = 0;
@@ -726,7 +772,7 @@ end_vacuum(QueueState *state, Oid relid, bool done, bool is_behind,
 	{
 		vacuum->nvacuums++;
 		vacuum->vacuumed_at = now;
-		if (has_truncated)
+		if (truncated != TRUNCATE_NEEDLESS)
 			vacuum->truncated_at = now;
 	}
 	vacuum->is_wanted = vacuum->watch_until > 0;

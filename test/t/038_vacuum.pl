@@ -115,7 +115,7 @@ sub set_pace
 
 sql('CREATE EXTENSION queue');
 sql("SELECT queue.create_queue('$_', max_attempts => 1)")
-  foreach qw(q other big busy cut read snap prep slot locked free deep slow);
+  foreach qw(q other big busy cut read toast snap prep slot locked free deep slow);
 sql(q{SELECT queue.create_queue('failing')});
 
 #
@@ -266,8 +266,8 @@ sql(q{SELECT queue.enqueue_batch('read', array_fill(to_jsonb(repeat('x', 1000)),
 	SELECT count(*) FROM queue.dequeue('read', 20000)});
 wait_for_vacuum('read', 'a table is vacuumed while somebody reads it');
 wait_until(
-	q{SELECT vacuum_count > 1 FROM pg_stat_user_tables
-		WHERE relid = 'read'::regclass}, '... twice');
+	q{SELECT vacuum_count > 2 FROM pg_stat_user_tables
+		WHERE relid = 'read'::regclass}, '... and again and again');
 unlike(
 	slurp_file($node->logfile),
 	qr/still waiting for AccessExclusiveLock/,
@@ -275,9 +275,40 @@ unlike(
 cmp_ok(sql(q{SELECT pg_relation_size('read')}),
 	'>', 16000000, 'so it stays large');
 $session->query_safe('COMMIT');
-use_queue('read', 200);
 wait_until(q{SELECT pg_relation_size('read') = 0}, '... until he has left');
 $session->quit;
+
+# A TOAST table that somebody else is vacuuming is skipped, and not forgotten.
+sql(q{SELECT queue.enqueue('toast', to_jsonb(string_agg(md5(i::text), '')))
+	FROM generate_series(1, 100000) i GROUP BY i % 10});
+my $toast = sql(q{SELECT reltoastrelid::regclass FROM pg_class
+		WHERE oid = 'toast'::regclass});
+my $toast_vacuums = "SELECT vacuum_count FROM pg_stat_all_tables
+	WHERE relid = '$toast'::regclass";
+my $other = IPC::Run::start(
+	[
+		'psql', '-X', '-d', $node->connstr('postgres'), '-c',
+		'SET vacuum_cost_delay = 100', '-c', 'SET vacuum_cost_limit = 1',
+		'-c', "VACUUM $toast"
+	],
+	'<', '/dev/null', '>', '/dev/null', '2>&1');
+wait_until(
+	"SELECT count(*) = 1 FROM pg_stat_progress_vacuum
+		WHERE relid = '$toast'::regclass", 'a TOAST table is being vacuumed');
+sql(q{SELECT count(*) FROM queue.dequeue('toast', 10);
+	SELECT queue.enqueue_batch('toast',
+		ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 200) i));
+	SELECT count(*) FROM queue.dequeue('toast', 200)});
+wait_until(
+	q{SELECT vacuum_count > 3 FROM pg_stat_user_tables
+		WHERE relid = 'toast'::regclass}, 'its table is vacuumed in vain');
+is(sql($toast_vacuums), '0', '... it is skipped');
+sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_progress_vacuum
+		WHERE relid = } . "'$toast'::regclass");
+$other->finish;
+wait_until("SELECT vacuum_count > 0 AND n_dead_tup = 0
+	FROM pg_stat_all_tables WHERE relid = '$toast'::regclass",
+	'it gets its turn when the other one has left');
 
 #
 # Dead rows that somebody may still see
