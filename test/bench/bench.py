@@ -189,7 +189,8 @@ class Benchmark:
             found = carry_out(server, self.extent, *settings, self.say)
         part.update(found)
         self.runs += sum(len(found.get(rows, [])) for rows in
-                         ("runs", "rows", "traffic", "asked", "waits"))
+                         ("runs", "beside", "rows", "traffic", "asked",
+                          "waits"))
         self.trouble += ["%s: %s" % (name, text)
                          for text in found["trouble"]]
         return part

@@ -10,6 +10,7 @@ WAL is what pg_waldump counts between two positions, without full-page images:
 those depend on when the last checkpoint was.
 """
 
+import copy
 import os
 import re
 import subprocess
@@ -19,6 +20,9 @@ import psycopg2
 import psycopg2.extensions
 
 DATABASE = "bench"
+
+# The one beside it, for what is to be compared at the same time.
+BESIDE = DATABASE + "_beside"
 
 # Of the server.  Checkpoints are to happen between the runs, where the
 # benchmark asks for them, not in them; autovacuum is PostgreSQL's own, but
@@ -63,6 +67,7 @@ class Cluster:
         self.bindir = bindir
         self.environment = dict(os.environ)
         self.environment["PG_CONFIG"] = os.path.join(bindir, "pg_config")
+        self.database = DATABASE
         self.admin: psycopg2.extensions.connection = None
         self.postmaster = 0
         self.ticks = os.sysconf("SC_CLK_TCK")
@@ -76,19 +81,39 @@ class Cluster:
             for name, value in SETTINGS:
                 file.write("%s = '%s'\n" % (name, value))
         self._start(extra)
+        self._create_database()
+        if self.ask("SHOW debug_assertions") != "off":
+            raise ClusterError("the server was built with assertions")
+
+    def _create_database(self) -> None:
+        self._execute_outside(
+            "CREATE DATABASE " + self.database,
+            *("ALTER DATABASE %s SET %s = '%s'"
+              % (self.database, name, value) for name, value in SESSION))
+        self.environment["PGDATABASE"] = self.database
+        self.admin = self.connect()
+        self.execute("CREATE EXTENSION queue")
+
+    def _execute_outside(self, *statements: str) -> None:
         connection = self.connect("postgres")
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute("CREATE DATABASE " + DATABASE)
-            for name, value in SESSION:
-                cursor.execute("ALTER DATABASE %s SET %s = '%s'"
-                               % (DATABASE, name, value))
+            for statement in statements:
+                cursor.execute(statement)
         connection.close()
-        self.environment["PGDATABASE"] = DATABASE
-        self.admin = self.connect()
-        self.execute("CREATE EXTENSION queue")
-        if self.ask("SHOW debug_assertions") != "off":
-            raise ClusterError("the server was built with assertions")
+
+    def beside(self) -> "Cluster":
+        """Return the same server with another database, which is made."""
+        other = copy.copy(self)
+        other.database = BESIDE
+        other.environment = dict(self.environment)
+        other._create_database()
+        return other
+
+    def drop_database(self) -> None:
+        """Drop that other database."""
+        self.admin.close()
+        self._execute_outside("DROP DATABASE %s WITH (FORCE)" % self.database)
 
     def _start(self, *extra: str) -> None:
         settings = self._server_sh("start", self.directory, *extra)
@@ -111,7 +136,7 @@ class Cluster:
         began = time.monotonic()
         self._start()
         took = time.monotonic() - began
-        self.environment["PGDATABASE"] = DATABASE
+        self.environment["PGDATABASE"] = self.database
         self.admin = self.connect()
         return took
 
@@ -162,12 +187,13 @@ class Cluster:
 
     # Sessions
 
-    def connect(self, database: str = DATABASE,
+    def connect(self, database: str | None = None,
                 **options) -> psycopg2.extensions.connection:
-        """Return a new connection."""
+        """Return a new connection, to its own database if none is named."""
         return psycopg2.connect(
             host=self.environment["PGHOST"], port=self.environment["PGPORT"],
-            user=self.environment["PGUSER"], dbname=database, **options)
+            user=self.environment["PGUSER"],
+            dbname=database or self.database, **options)
 
     def session(self) -> psycopg2.extensions.connection:
         """Return a new connection that commits each statement."""
@@ -218,12 +244,13 @@ class Cluster:
             return [int(pid) for pid in file.read().split()]
 
     def sessions(self) -> int:
-        """Return how many clients are served, the benchmark itself apart."""
+        """Return how many clients use the database, the benchmark apart."""
         count = 0
+        client = " %s [local]" % self.database
         for pid in self.children():
             try:
                 with open("/proc/%d/cmdline" % pid, "rb") as file:
-                    count += b"[local]" in file.read()
+                    count += client.encode("ascii") in file.read()
             except OSError:
                 pass
         return count - 1

@@ -5,9 +5,15 @@ something keeps dead rows from being removed (horizon.py), then for a while
 without that again.  A queue that looks for messages where they were deleted
 becomes slower and slower meanwhile.  When the hold has ended it shows how soon
 the space is used again.
+
+A machine is not the same for ten minutes, so before and after do not tell what
+a long hold costs.  That is measured in two databases of the server at the same
+time, of which only one is held back: a snapshot concerns its own.
 """
 
+import concurrent.futures
 import dataclasses
+import threading
 from typing import Any, Callable
 
 import cluster
@@ -15,18 +21,24 @@ import horizon
 import parts
 import runs
 import watch
+import workloads
 from workloads import ALL
 
-# What holds, what runs meanwhile, and for which part of the time it is held:
-# what the others do shows soon.
-RUNS = [("snapshot", "pair", 1 / 4), ("snapshot", "dequeue", 1.0),
+# What holds, what runs meanwhile, and for which part of the time it is held.
+RUNS = [("snapshot", "pair", 1 / 4), ("snapshot", "dequeue", 1 / 4),
         ("snapshot", "lease", 1 / 12), ("snapshot", "pop", 1 / 4),
         ("snapshot", "claim", 1 / 12),
-        ("prepared", "dequeue", 1.0), ("prepared", "pop", 1 / 12),
-        ("slot", "dequeue", 1.0), ("slot", "pop", 1 / 12),
-        ("dump", "dequeue", 1.0), ("dump", "pop", 1 / 12)]
+        ("prepared", "dequeue", 1 / 3), ("prepared", "pop", 1 / 12),
+        ("slot", "dequeue", 1 / 3), ("slot", "pop", 1 / 12),
+        ("dump", "dequeue", 1 / 3), ("dump", "pop", 1 / 12)]
 SMOKE_RUNS = [(holder, "dequeue", 1.0) for holder in horizon.HOLDERS]
 CLIENTS = 8
+
+# What runs in two databases for all of it, each with half of the clients.
+BESIDE = "dequeue"
+
+# What a run shares that shares nothing with another one.
+ALONE = threading.Barrier(1)
 
 
 @dataclasses.dataclass
@@ -74,10 +86,12 @@ class Watcher(watch.Watcher):
     """Holds and lets go, and notes how big the table is."""
 
     def __init__(self, server: cluster.Cluster, relation: str,
-                 phases: Phases, holder: horizon.Snapshot):
+                 phases: Phases, holder: horizon.Snapshot,
+                 both: threading.Barrier):
         super().__init__(server, relation, phases.interval)
         self.phases = phases
         self.holder = holder
+        self.both = both
         self.is_held = False
         # What was seen when the hold ended.
         self.ended: list[float] | None = None
@@ -85,6 +99,8 @@ class Watcher(watch.Watcher):
     def look(self) -> None:
         """Do what is due, and sleep a little."""
         super().look()
+        if self.both.broken:
+            raise threading.BrokenBarrierError
         now = self.elapsed()
         if not self.is_held and now >= self.phases.clean:
             self.holder.hold()
@@ -120,39 +136,73 @@ def carry_out(server: cluster.Cluster, extent: parts.Extent,
     usual = {"full": FULL, "short": SHORT, "smoke": SMOKE}[extent.mode]
     if hold is None:
         hold = usual.hold
+    beside = two_runs(server, extent, usual.part(1.0, hold))
+    for result in beside:
+        describe(result, say)
     found = []
     for holder, name, share in (SMOKE_RUNS if extent.mode == "smoke"
                                 else RUNS):
-        result = one_run(server, holder, name, extent,
-                         usual.part(share, hold))
-        found.append(result)
-        say("%-14s %-9s %7.0f msg/s, at the end of the hold %7.0f, after it"
-            " %7.0f, dead rows gone after %s s"
-            % (name, holder, result["clean_rate"], result["held_rate"],
-               result["after_rate"], result["usable"]))
-        for text in result["trouble"]:
-            say("        FAILED: " + text)
-    return {"runs": found,
-            "trouble": [text for result in found
+        found.append(one_run(server, holder, name, CLIENTS, extent,
+                             usual.part(share, hold)))
+        describe(found[-1], say)
+    return {"runs": found, "beside": beside,
+            "trouble": [text for result in beside + found
                         for text in result["trouble"]]}
 
 
-def one_run(server: cluster.Cluster, holder: str, name: str,
-            extent: parts.Extent, phases: Phases) -> dict[str, Any]:
-    """Let one workload run through all phases; return what came out."""
-    workload = ALL[name]
-    run = runs.Run(name, CLIENTS, "100 B", 0)
-    runs.fresh(workload, server)
-    watcher = Watcher(server, workload.relation, phases,
-                      horizon.HOLDERS[holder](server, phases.hold))
+def describe(result: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say what came out of a run."""
+    say("%-14s %-9s %7.0f msg/s, at the end of the hold %7.0f, after it"
+        " %7.0f, dead rows gone after %s s"
+        % (result["workload"], result["holder"], result["clean_rate"],
+           result["held_rate"], result["after_rate"], result["usable"]))
+    for text in result["trouble"]:
+        say("        FAILED: " + text)
+
+
+def two_runs(server: cluster.Cluster, extent: parts.Extent,
+             phases: Phases) -> list[dict[str, Any]]:
+    """Let two databases run through all phases, one of them held back."""
+    other = server.beside()
     try:
+        other.execute(workloads.SCHEMA)
+        both = threading.Barrier(2)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            future = pool.submit(one_run, other, "nothing", BESIDE,
+                                 CLIENTS // 2, extent, phases, both)
+            result = one_run(server, "snapshot", BESIDE, CLIENTS // 2, extent,
+                             phases, both)
+            return [result, future.result()]
+    finally:
+        other.drop_database()
+
+
+def one_run(server: cluster.Cluster, holder: str, name: str, clients: int,
+            extent: parts.Extent, phases: Phases,
+            both: threading.Barrier = ALONE) -> dict[str, Any]:
+    """Let one workload run through all phases; return what came out.
+
+    All that share a barrier begin together, and end together if one fails.
+    """
+    workload = ALL[name]
+    run = runs.Run(name, clients, "100 B", 0)
+    is_done = False
+    holders = dict(horizon.HOLDERS, nothing=horizon.Nothing)
+    watcher = Watcher(server, workload.relation, phases,
+                      holders[holder](server, phases.hold), both)
+    try:
+        runs.fresh(workload, server)
         runs.verify(workload, server, run, extent.verify_length)
         watcher.holder.prepare()
+        both.wait()
         runs.measure(workload, server, run, ["-T", str(phases.total)],
                      phases.interval, watcher.look)
-    except runs.RunFailed as error:
-        run.trouble.append(str(error))
+        is_done = True
+    except (runs.RunFailed, threading.BrokenBarrierError) as error:
+        run.trouble.append(str(error) or "what runs beside it has failed")
     finally:
+        if not is_done and both is not ALONE:
+            both.abort()
         watcher.let_go()
     server.wait_for_sessions()
     result = run.as_dict()

@@ -57,6 +57,15 @@ class Snapshot:
             self.session = None
 
 
+class Nothing(Snapshot):
+    """Holds nothing: what the others are compared with."""
+
+    title = "nothing"
+
+    def hold(self) -> None:
+        """Do nothing."""
+
+
 class Prepared(Snapshot):
     """A prepared transaction that has written something."""
 

@@ -313,6 +313,11 @@ def is_ours(run: dict[str, Any]) -> bool:
 
 
 HELD_MUST = 0.95
+HELD_PARTS = 10
+HELD_SIZES = ["table and index", "before", "when the hold ended", "largest",
+              "watched for, s", "at the end",
+              "half of the dead rows gone after", "half of the size after",
+              "vacuums during, after"]
 
 
 def held_snapshot(part: dict[str, Any]) -> str:
@@ -324,14 +329,13 @@ def held_snapshot(part: dict[str, Any]) -> str:
         " hold, \"after\" the last half of what follows. Throughput must stay"
         " at %g, and latency with it.\n"
         % (held.CLIENTS, part["runs"][0]["phases"]["clean"], HELD_MUST)]
+    if part.get("beside"):
+        texts.insert(0, beside(*part["beside"]))
     for holder in dict.fromkeys(run["holder"] for run in part["runs"]):
         some = [run for run in part["runs"] if run["holder"] == holder]
         rates = [["messages a second", "held for, s", "before", "held",
                   "after", "held ÷ before", "ms before", "ms held"]]
-        sizes = [["table and index", "before", "when the hold ended",
-                  "largest", "watched for, s", "at the end",
-                  "half of the dead rows gone after",
-                  "half of the size after", "vacuums during, after"]]
+        sizes = [HELD_SIZES]
         for run in some:
             row = [title(run["workload"])]
             if run["trouble"]:
@@ -350,6 +354,50 @@ def held_snapshot(part: dict[str, Any]) -> str:
         texts += ["### %s\n" % horizon.HOLDERS[holder].title.capitalize(),
                   table(rates), table(sizes)]
     return "\n".join(texts)
+
+
+def beside(held_back: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return how a queue that is held back does beside one that is not."""
+    if held_back["trouble"] or other["trouble"]:
+        return "FAILED\n"
+    phases = held_back["phases"]
+    start = phases["clean"]
+    end = start + phases["hold"]
+
+    def compare(since: float, until: float, column: int = 1) -> float:
+        return ratio(*(watch.mean(run["progress"], since, until, column)
+                       for run in (held_back, other)))
+
+    spans = [(start + number * phases["hold"] / HELD_PARTS,
+              start + (number + 1) * phases["hold"] / HELD_PARTS)
+             for number in range(HELD_PARTS)]
+    ratios = [compare(*span) for span in spans]
+    value = compare(start, end)
+    rows = [["held ÷ beside", "before", "held", "tenths of the hold", "after",
+             "must reach"],
+            ["messages a second", "%.2f" % compare(0, start),
+             marked("%.2f" % value, value >= HELD_MUST),
+             "%.2f … %.2f" % (min(ratios), max(ratios)),
+             "%.2f" % compare(end, end + phases["after"]),
+             "≥ %g" % HELD_MUST],
+            ["latency", "%.2f" % compare(0, start, 2),
+             "%.2f" % compare(start, end, 2), "",
+             "%.2f" % compare(end, end + phases["after"], 2), ""]]
+    sizes = [HELD_SIZES]
+    for run, name in ((held_back, "**held**"), (other, "**beside it**")):
+        sizes.append([name] + held_sizes(run))
+    return ("Two databases of one server, a queue in each, with the same load"
+            " by %d clients at the same time; an old snapshot is held in one"
+            " of them, for %d s. Both wait for the same flushes and share the"
+            " processors at each moment, so the ratio is what the snapshot"
+            " costs. %s messages were consumed in the hold.\n\n"
+            % (held_back["clients"], phases["hold"], "{:,.0f}".format(
+                watch.mean(held_back["progress"], start, end)
+                * phases["hold"]))
+            + table(rows) + "\n" + table(sizes)
+            + "\nThe others, each alone, one after the other; a machine is"
+              " not the same from minute to minute, so see how the floor"
+              " did:\n")
 
 
 def held_sizes(run: dict[str, Any]) -> list[str]:

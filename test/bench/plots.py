@@ -129,22 +129,36 @@ def rates(progress: list[list[float]]) -> list[tuple[float, float]]:
 
 
 def held_snapshot(part: dict[str, Any]) -> list[Plot]:
-    """Throughput and size over time, and when the snapshot was held."""
-    some = [run for run in part["runs"] if run["holder"] == "snapshot"]
+    """Throughput and size over time, beside each other and alone."""
+    plots = []
+    beside = part.get("beside", [])
+    alone = [run for run in part["runs"] if run["holder"] == "snapshot"]
+    for some in beside, alone:
+        if not some:
+            continue
+        pair = [over_time(label, *holds(some)) for label in (RATE, SIZE)]
+        for run in some:
+            name, kind = run["workload"], ALL[run["workload"]].kind
+            if run in beside:
+                name, kind = {"snapshot": ("held", "ours"),
+                              "nothing": ("beside it", "floor")}[run["holder"]]
+            pair[0].add(name, kind, rates(run["progress"]), "lines")
+            pair[1].add(name, kind, sizes(run["samples"]), "lines")
+        plots += pair
+    return plots
+
+
+def holds(some: list[dict[str, Any]]) -> list[str]:
+    """Return what shows when something was held in one of these runs."""
     start = some[0]["phases"]["clean"]
-    hold = ["set label 1 'held' at first %g, graph 0.97 offset 0.5,0" % start]
+    lines = ["set label 1 'held' at first %g, graph 0.97 offset 0.5,0" % start]
     # For how long differs; where it was for all is darkest.
     for seconds in sorted({run["phases"]["hold"] for run in some}):
-        hold.append("set object rectangle from first %g, graph 0 to"
-                    " first %g, graph 1 fc rgb '#e8dfc8'"
-                    " fs transparent solid 0.4 noborder behind"
-                    % (start, start + seconds))
-    plots = [over_time(RATE, *hold), over_time(SIZE, *hold)]
-    for run in some:
-        kind = ALL[run["workload"]].kind
-        plots[0].add(run["workload"], kind, rates(run["progress"]), "lines")
-        plots[1].add(run["workload"], kind, sizes(run["samples"]), "lines")
-    return plots
+        lines.append("set object rectangle from first %g, graph 0 to"
+                     " first %g, graph 1 fc rgb '#e8dfc8'"
+                     " fs transparent solid 0.4 noborder behind"
+                     % (start, start + seconds))
+    return lines
 
 
 def soak(part: dict[str, Any]) -> list[Plot]:

@@ -77,7 +77,8 @@ class Pgbench:
 
     def __init__(self, server: cluster.Cluster, script: str, clients: int,
                  length: list[str], size: int, progress: int = 0):
-        path = os.path.join(server.directory + ".script.sql")
+        prefix = "%s.%s" % (server.directory, server.database)
+        path = prefix + ".script.sql"
         with open(path, "w", encoding="utf-8") as file:
             file.write(script)
         text = payload(size)
@@ -91,8 +92,7 @@ class Pgbench:
         if ":payloads" in script:
             many = json.dumps([text] * workloads.BATCH)
             arguments += ["-D", "payloads={" + many[1:-1] + "}"]
-        self.output = open(server.directory + ".pgbench", "w+",
-                           encoding="utf-8")
+        self.output = open(prefix + ".pgbench", "w+", encoding="utf-8")
         self.process = subprocess.Popen(
             arguments, env=server.environment, stdin=subprocess.DEVNULL,
             stdout=self.output, stderr=subprocess.STDOUT)
