@@ -13,12 +13,12 @@
  *   a lock that is in nobody's way;
  * - nor before all who have the table locked have left since they were seen,
  *   soon: a transaction that lasts, or is prepared, makes this give up;
- * - the wait ends with lock_timeout, which the vacuum worker has short;
+ * - the wait ends with lock_timeout, which is short here;
  * - with the lock, no more pages are gone over than take some milliseconds,
- *   pages that were just read without it; then the others get their turn, and
- *   the next step begins from the start;
- * - under traffic there are only some steps in a row: each of them goes over
- *   shared_buffers, by RelationTruncate().
+ *   pages that were just read without it, so the system has them at least; then
+ *   the others get their turn, and the next step begins from the start;
+ * - there are only some steps in a row: each of them goes over shared_buffers,
+ *   by RelationTruncate(), and nobody can be sure that there is no traffic.
  *
  * What is cut off is what vacuum() would cut off, by RelationTruncate(), which
  * logs it and tells everybody.  If this process dies, the table is as long as
@@ -36,6 +36,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -47,13 +48,16 @@
 #define WORTH_PAGES		1000
 #define WORTH_PART		16
 
-/* as many as a step goes over, and as many steps in a row under traffic */
+/* as many as a step goes over, and as many steps as are made in a row */
 #define STEP_PAGES		4096
 #define MAX_STEPS		10
 
 /* who has the table locked is looked at so often, and must have left by then */
 #define HOLDERS_NAP		1		/* ms */
 #define HOLDERS_STAY	50		/* ms */
+
+/* who comes behind the request for the lock does not wait for longer */
+#define LOCK_PATIENCE	"50ms"
 
 static BlockNumber look_for_end(Oid relid, bool final);
 static bool holders_leave(Oid relid, uint32 wait_event);
@@ -72,10 +76,14 @@ queue_truncate(Oid relid, bool final)
 	uint32		wait_event = WaitEventExtensionNew("QueueTruncate");
 	int			nsteps;
 
-	for (nsteps = 0; final || nsteps < MAX_STEPS; nsteps++)
+	for (nsteps = 0; nsteps < MAX_STEPS; nsteps++)
 	{
-		BlockNumber first = look_for_end(relid, final);
+		BlockNumber first;
 
+		/* an error of another table may have taken the signal */
+		if (ShutdownRequestPending)
+			break;
+		first = look_for_end(relid, final);
 		if (first == InvalidBlockNumber)
 			return nsteps > 0 ? TRUNCATE_DONE : TRUNCATE_NEEDLESS;
 		if (!holders_leave(relid, wait_event))
@@ -175,6 +183,8 @@ cut_off(Oid relid, BlockNumber first)
 	Relation	rel;
 
 	StartTransactionCommand();
+	(void) set_config_option("lock_timeout", LOCK_PATIENCE, PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	LockRelationOid(relid, AccessExclusiveLock);
 	rel = try_relation_open(relid, NoLock);
 	if (rel != NULL && is_for_us(rel))

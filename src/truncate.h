@@ -20,8 +20,8 @@ typedef enum TruncateResult
 /*
  * Called by the vacuum worker, outside of a transaction.  Unless it was
  * needless, this should not be called again for a while.  When it is "final",
- * with no traffic to make use of it, a small end is worth it, too, and nothing
- * is enough.  Throws ERRCODE_LOCK_NOT_AVAILABLE if somebody was in the way.
+ * with no traffic to make use of it, a small end is worth it, too.  Throws
+ * ERRCODE_LOCK_NOT_AVAILABLE if somebody was in the way.
  */
 extern TruncateResult queue_truncate(Oid relid, bool final);
 

@@ -33,11 +33,11 @@
  *
  * The empty end of a table is returned to the system afterwards (truncate.c),
  * under traffic only now and then, since it may be needed again; what is left
- * of it when the traffic has stopped goes with the vacuum after the last one,
- * which is repeated as long as somebody is in the way of that.  It becomes empty
- * since a vacuum makes all sessions look for free space from the front of the
- * table again: that goes by the map that vacuum() has just written, and the
- * invalidation of the table's statistics takes the place that they kept to.
+ * when the traffic has stopped goes with the vacuum after the last one, which is
+ * repeated until nothing is left.  The end becomes empty since a vacuum makes
+ * all sessions look for free space from the front of the table again: that goes
+ * by the map that vacuum() has just written, and the invalidation of the table's
+ * statistics takes the place that they kept to.
  *
  * All of this is hints: after a crash the counters begin with zero, and what
  * was dead before goes with the next vacuum.  Queues without a place in shared
@@ -122,9 +122,6 @@
 /* the process stays for this long, rather than be started each second */
 #define VACUUM_STAY			5000	/* ms */
 
-/* who waits behind it when it waits for a table does not wait for longer */
-#define VACUUM_LOCK_TIMEOUT	"50ms"
-
 #define Natts_vacuums		4
 
 /* the worker's: the queue that it looks at */
@@ -151,14 +148,15 @@ static bool vacuum_queue(QueueState *state, MemoryContext context);
 static bool is_behind_again(QueueState *state, Oid relid);
 static void run_vacuum(Oid relid, MemoryContext context);
 static TruncateResult return_space(VacuumState *vacuum, Oid relid,
+								   Oid toast_relid, bool is_behind,
 								   MemoryContext context);
 static TruncateResult cut_table(Oid relid, bool final, MemoryContext context);
-static int64 end_error(MemoryContext context);
+static bool end_error(MemoryContext context);
 static int64 vacuum_count(Oid relid);
 static void end_watch(QueueState *state, Oid relid);
 static void end_vacuum(QueueState *state, Oid relid, bool done,
-					   bool is_behind, TruncateResult truncated,
-					   int64 retry_delay);
+					   bool toast_done, bool is_behind,
+					   TruncateResult truncated, int64 retry_delay);
 
 void
 queue_vacuum_init_state(QueueState *state)
@@ -405,8 +403,6 @@ queue_vacuum_main(Datum arg)
 
 	/* nothing that it commits is worth waiting for a disk or a standby */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", VACUUM_LOCK_TIMEOUT, PGC_SUSET,
-					PGC_S_OVERRIDE);
 	context = AllocSetContextCreate(TopMemoryContext, "queue vacuum worker",
 									ALLOCSET_DEFAULT_SIZES);
 	/* where vacuum() has what outlives its transactions */
@@ -509,21 +505,23 @@ static bool
 vacuum_queue(QueueState *state, MemoryContext context)
 {
 	Oid			relid = state->relid;
-	Oid			toast_relid;
-	volatile int64 count = 0;
-	volatile int64 toast_count = 0;
+	volatile Oid toast_relid = InvalidOid;
+	volatile int64 count = -1;
+	volatile int64 toast_count = -1;
 	volatile bool is_due = true;
 	volatile bool is_behind = false;
 	volatile int64 retry_delay = LOCKED_RETRY_DELAY;
 	TruncateResult truncated;
 	bool		done;
+	bool		toast_done;
 
 	PG_TRY();
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+		toast_relid = toast_of(relid);
+		toast_count = vacuum_count(toast_relid);
 		count = vacuum_count(relid);
-		toast_count = vacuum_count(toast_of(relid));
 		is_due = state->vacuum.watch_until == 0 ||
 			is_behind_again(state, relid);
 		if (is_due)
@@ -536,7 +534,8 @@ vacuum_queue(QueueState *state, MemoryContext context)
 	PG_CATCH();
 	{
 		is_due = true;
-		retry_delay = end_error(context);
+		if (end_error(context))
+			retry_delay = RETRY_DELAY;
 	}
 	PG_END_TRY();
 	if (!is_due)
@@ -547,42 +546,38 @@ vacuum_queue(QueueState *state, MemoryContext context)
 
 	/* either may have been skipped; or only what follows them has failed */
 	StartTransactionCommand();
-	toast_relid = toast_of(relid);
-	done = vacuum_count(relid) != count &&
-		(!OidIsValid(toast_relid) || vacuum_count(toast_relid) != toast_count);
+	done = count >= 0 && vacuum_count(relid) != count;
+	toast_done = !OidIsValid(toast_relid) ||
+		vacuum_count(toast_relid) != toast_count;
 	CommitTransactionCommand();
-	truncated = done ? return_space(&state->vacuum, relid, context) :
-		TRUNCATE_NEEDLESS;
-	end_vacuum(state, relid, done, is_behind, truncated, retry_delay);
+	truncated = !done ? TRUNCATE_NEEDLESS :
+		return_space(&state->vacuum, relid, toast_relid, is_behind, context);
+	end_vacuum(state, relid, done, toast_done, is_behind, truncated,
+			   retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return true;
 }
 
 /*
- * Report the error that was just caught, and go on without it.  Returns after
- * what time to try again.
+ * Go on after what was just caught.  Is it an error, and reported?  It is none
+ * that we are asked to leave, or are in the way of somebody.
  */
-static int64
+static bool
 end_error(MemoryContext context)
 {
-	int64		retry_delay = LOCKED_RETRY_DELAY;
+	bool		is_error = geterrcode() != ERRCODE_QUERY_CANCELED &&
+		geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE;
 
 	HOLD_INTERRUPTS();
-
-	/* asked to leave, or in the way of somebody: that is no error */
-	if (geterrcode() != ERRCODE_QUERY_CANCELED &&
-		geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-	{
+	if (is_error)
 		EmitErrorReport();
-		retry_delay = RETRY_DELAY;
-	}
 	AbortOutOfAnyTransaction();
 	FlushErrorState();
 	MemoryContextSwitchTo(context);
 	QueryCancelPending = false;
 	RESUME_INTERRUPTS();
-	return retry_delay;
+	return is_error;
 }
 
 /* This queue is watched.  Is it worth a vacuum already?  In a transaction. */
@@ -650,19 +645,16 @@ run_vacuum(Oid relid, MemoryContext context)
  * if it was not done lately.
  */
 static TruncateResult
-return_space(VacuumState *vacuum, Oid relid, MemoryContext context)
+return_space(VacuumState *vacuum, Oid relid, Oid toast_relid, bool is_behind,
+			 MemoryContext context)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		is_last = vacuum->follow_up_at > 0;
+	bool		is_last = vacuum->follow_up_at > 0 && !is_behind;
 	TruncateResult result;
-	Oid			toast_relid;
 
 	if (!is_last && vacuum->truncated_at <= now &&
 		vacuum->truncated_at + TRUNCATE_INTERVAL > now)
 		return TRUNCATE_NEEDLESS;
-	StartTransactionCommand();
-	toast_relid = toast_of(relid);
-	CommitTransactionCommand();
 	result = cut_table(relid, is_last, context);
 	if (OidIsValid(toast_relid))
 	{
@@ -685,8 +677,7 @@ cut_table(Oid relid, bool final, MemoryContext context)
 	}
 	PG_CATCH();
 	{
-		result = end_error(context) == LOCKED_RETRY_DELAY ?
-			TRUNCATE_UNFINISHED : TRUNCATE_DONE;
+		result = end_error(context) ? TRUNCATE_DONE : TRUNCATE_UNFINISHED;
 	}
 	PG_END_TRY();
 	return result;
@@ -734,11 +725,12 @@ end_watch(QueueState *state, Oid relid)
 /*
  * Note what has become of it.  If it was not done, the mark stays.  If it was,
  * the queue is watched if it was behind; and else one more follows, unless this
- * was that and has left nothing to do.
+ * was that and has left nothing to do.  A TOAST table that was left out is no
+ * reason to come back at once, again and again.
  */
 static void
-end_vacuum(QueueState *state, Oid relid, bool done, bool is_behind,
-		   TruncateResult truncated, int64 retry_delay)
+end_vacuum(QueueState *state, Oid relid, bool done, bool toast_done,
+		   bool is_behind, TruncateResult truncated, int64 retry_delay)
 {
 	VacuumState *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
@@ -749,27 +741,28 @@ end_vacuum(QueueState *state, Oid relid, bool done, bool is_behind,
 		return;
 	vacuum = &state->vacuum;
 	vacuum->watch_until = 0;
-	if (!done)
+	if (!done || !toast_done)
 		vacuum->retry_at = now + retry_delay;
-	else if (is_behind)
-	{
-		vacuum->mark = InvalidFullTransactionId;
-		vacuum->follow_up_at = 0;
-		vacuum->watch_at = now + WATCH_NAP;
-		vacuum->watch_until = now + WATCH_TIME;
-	}
-	else if (vacuum->follow_up_at > 0 && truncated != TRUNCATE_UNFINISHED)
-	{
-		vacuum->mark = InvalidFullTransactionId;
-		vacuum->follow_up_at = 0;
-	}
-	else
-	{
-		vacuum->mark = ReadNextFullTransactionId();
-		vacuum->follow_up_at = now + FOLLOW_UP_DELAY;
-	}
 	if (done)
 	{
+		if (is_behind && toast_done)
+		{
+			vacuum->mark = InvalidFullTransactionId;
+			vacuum->follow_up_at = 0;
+			vacuum->watch_at = now + WATCH_NAP;
+			vacuum->watch_until = now + WATCH_TIME;
+		}
+		else if (vacuum->follow_up_at > 0 && toast_done &&
+				 truncated != TRUNCATE_UNFINISHED)
+		{
+			vacuum->mark = InvalidFullTransactionId;
+			vacuum->follow_up_at = 0;
+		}
+		else
+		{
+			vacuum->mark = ReadNextFullTransactionId();
+			vacuum->follow_up_at = now + FOLLOW_UP_DELAY;
+		}
 		vacuum->nvacuums++;
 		vacuum->vacuumed_at = now;
 		if (truncated != TRUNCATE_NEEDLESS)
