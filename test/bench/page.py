@@ -390,7 +390,10 @@ def beside(held_back: dict[str, Any], other: dict[str, Any]) -> str:
             " by %d clients at the same time; an old snapshot is held in one"
             " of them, for %d s. Both wait for the same flushes and share the"
             " processors at each moment, so the ratio is what the snapshot"
-            " costs. %s messages were consumed in the hold.\n\n"
+            " costs, as far as it is not hidden in the wait for a flush."
+            " Before PostgreSQL 16 the pages of an index wait for the"
+            " snapshots of all databases, so both indexes grow."
+            " %s messages were consumed in the hold.\n\n"
             % (held_back["clients"], phases["hold"], "{:,.0f}".format(
                 watch.mean(held_back["progress"], start, end)
                 * phases["hold"]))
