@@ -75,7 +75,7 @@ OBJS = \
 	src/xact.o
 
 DATA = \
-	sql/queue--0.1.0.sql
+	sql/queue--0.2.0.sql
 
 # Inputs lie in test/, the expected output of both kinds in expected/.  They
 # share results/ too, so no name may occur in both lists.

@@ -1,4 +1,4 @@
-/* sql/queue--0.1.0.sql */
+/* sql/queue--0.2.0.sql */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION queue" to load this file. \quit
