@@ -263,9 +263,14 @@ queue_def_known(Oid relid)
 	if (queue_defs == NULL)
 		return NULL;
 	def = hash_search(queue_defs, &relid, HASH_FIND, NULL);
-	return def != NULL && def->is_valid ? def : NULL;
+	return def != NULL && def->is_valid && def->is_queue ? def : NULL;
 }
 
+/*
+ * Every entry that shared memory makes for a queue begins here, with a
+ * definition that somebody got who had opened the table, and was allowed to.
+ * What is no queue gets none.
+ */
 QueueState *
 queue_def_state(QueueDef *def)
 {
@@ -274,7 +279,8 @@ queue_def_state(QueueDef *def)
 	/* an unlocked look; whoever locks it looks again */
 	if (state == NULL || state->relid != def->relid ||
 		state->dbid != MyDatabaseId)
-		def->state = state = queue_state_find(def->relid, true);
+		def->state = state = def->is_queue && def->problem == NULL ?
+			queue_state_make(def->relid) : queue_state_find(def->relid);
 	return state;
 }
 
@@ -710,7 +716,7 @@ queue_on_relation_drop(Oid relid)
 void
 queue_on_relation_alter(Oid relid)
 {
-	if (queue_state_find(relid, false) == NULL)
+	if (queue_state_find(relid) == NULL)
 		return;
 	queue_forget_ids(relid, false);
 	queue_xact_note_queue(relid);
@@ -720,7 +726,7 @@ queue_on_relation_alter(Oid relid)
 void
 queue_on_relation_truncate(Oid relid)
 {
-	if (queue_state_find(relid, false) == NULL)
+	if (queue_state_find(relid) == NULL)
 		return;
 	queue_forget_ids(relid, true);
 	queue_xact_note_queue(relid);

@@ -93,14 +93,15 @@ extern LOCKMODE queue_lockmode(QueueAccess access);
  * Throws nothing for a table that is no queue: look at is_queue, problem. */
 extern QueueDef *queue_def(Relation rel);
 
-/* The same without a look at the table: NULL if it is not known, or may have
- * changed */
+/* The same without a look at the table: NULL if it is not known to be a queue,
+ * or may have changed */
 extern QueueDef *queue_def_known(Oid relid);
 
 /* May the current user take messages?  No error if not, or no such table. */
 extern bool queue_may_take(Oid relid);
 
-/* Where shared memory has what it knows of the queue, or NULL */
+/* Where shared memory has what it knows of the queue, made if need be and if
+ * there is room; NULL if not */
 extern QueueState *queue_def_state(QueueDef *def);
 
 /* Raise 42809 if rel is no queue, or one beyond the white list */

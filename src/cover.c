@@ -252,12 +252,10 @@ queue_cover_add_everything(Oid dbid)
 }
 
 void
-queue_cover_priorities_vary(Oid relid)
+queue_cover_priorities_vary(QueueState *hint, Oid relid)
 {
-	QueueState *state = queue_state_find(relid, true);
+	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
 
-	if (state != NULL)
-		state = queue_state_lock(state, MyDatabaseId, relid);
 	if (state != NULL)
 	{
 		state->priorities_vary = true;

@@ -63,7 +63,7 @@ extern void queue_cover_add_everything(Oid dbid);	/* of any queue */
 extern void queue_cover_tell_worker(void);
 
 /* A message of this database's queue has another priority than noted */
-extern void queue_cover_priorities_vary(Oid relid);
+extern void queue_cover_priorities_vary(QueueState *hint, Oid relid);
 
 /* The row says that it is not due before that; it has just been read, or only
  * its priority was noted earlier */

@@ -35,6 +35,7 @@
 #include "access/table.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -72,6 +73,7 @@ static int	idle_places = 0;
 static bool needs_sweep(QueueState *state, TimestampTz now);
 static bool is_idle_due(TimestampTz now);
 static QueueState *next_state(void);
+static void forget_place(Oid relid);
 static bool pass_over(Relation rel, QueueDef *def, QueueState *state,
 					  int *budget);
 static bool is_hidden(QueueDef *def, QueueState *state, MessageRow *row,
@@ -166,6 +168,7 @@ queue_heal(int *budget)
 	QueueState *state = next_state();
 	Oid			relid;
 	Relation	rel;
+	QueueDef   *def;
 	bool		is_done = true;
 
 	if (state == NULL)
@@ -174,6 +177,11 @@ queue_heal(int *budget)
 	*budget -= 1;
 	if (!OidIsValid(relid))
 		return true;			/* just freed */
+	if (get_rel_relkind(relid) != RELKIND_RELATION)
+	{
+		forget_place(relid);
+		return true;
+	}
 	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
 	{
 		/* another one first, and this one in the next round */
@@ -191,8 +199,14 @@ queue_heal(int *budget)
 	if (rel == NULL)
 	{
 		UnlockRelationOid(relid, RowExclusiveLock);
-		queue_state_drop(MyDatabaseId, relid);
-		part_relid = InvalidOid;
+		forget_place(relid);
+		return true;
+	}
+	def = queue_def(rel);
+	if (!def->is_queue)
+	{
+		table_close(rel, RowExclusiveLock);
+		forget_place(relid);
 		return true;
 	}
 	if (part_relid != relid)
@@ -205,17 +219,24 @@ queue_heal(int *budget)
 		part.rank = 0;
 		part.low = PG_INT64_MIN;
 	}
-	if (rel->rd_rel->relkind == RELKIND_RELATION)
-	{
-		QueueDef   *def = queue_def(rel);
-
-		if (def->is_queue && def->problem == NULL)
-			is_done = pass_over(rel, def, state, budget);
-	}
+	if (def->problem == NULL)
+		is_done = pass_over(rel, def, state, budget);
 	if (is_done)
 		queue_heal_skip();
 	table_close(rel, RowExclusiveLock);
 	return true;
+}
+
+/*
+ * It is no queue: dropped by a prepared transaction, or it has lost its
+ * settings.  Should it become one again, whoever uses it makes another place,
+ * whose cover is everything.
+ */
+static void
+forget_place(Oid relid)
+{
+	queue_state_drop(MyDatabaseId, relid);
+	part_relid = InvalidOid;
 }
 
 /* Go on with this queue; true when it is done. */

@@ -150,7 +150,7 @@ keep_block(QueueDef *def, int64 next, int64 last)
 void
 queue_forget_ids(Oid relid, bool starts_over)
 {
-	QueueState *state = queue_state_find(relid, false);
+	QueueState *state = queue_state_find(relid);
 
 	if (state != NULL)
 		state = queue_state_lock(state, MyDatabaseId, relid);

@@ -800,7 +800,7 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 		entry->state = INFLIGHT_LEASED;
 		entry->is_durable = true;
 		entry->is_written = true;
-		entry->queue = queue_state_find(key->relid, true);
+		entry->queue = queue_state_find(key->relid);
 		entry->epoch = epoch;
 		entry->deadline = deadline;
 		entry->since = GetCurrentTimestamp();

@@ -59,6 +59,7 @@
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -107,6 +108,7 @@ static Oid	known_log = InvalidOid; /* the table that this is about */
 static int64 next_seq = 1;
 static int	nleases = 0;		/* when last looked through */
 
+static int	drop_strangers(LogRow *rows, int nrows);
 static LogRow *read_log(Relation rel, int *nrows, int64 *last_seq);
 static int	compare_rows(const void *a, const void *b);
 static Relation open_log(Oid relid, LOCKMODE lockmode);
@@ -145,6 +147,7 @@ queue_lease_load(void)
 		return;
 	rows = read_log(rel, &nrows, &last_seq);
 	table_close(rel, AccessShareLock);
+	nrows = drop_strangers(rows, nrows);
 
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
 	if (my_slot->dbid == MyDatabaseId && !my_slot->leases_loaded)
@@ -169,6 +172,30 @@ queue_lease_load(void)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("%d leases do not fit into memory and end early", nlost),
 				 errhint("You might need to increase queue.max_in_flight.")));
+}
+
+/*
+ * Leases of what is no queue (any more) are not for memory; the log loses them
+ * when it is compacted.  How many rows are left, which are sorted by queue.
+ */
+static int
+drop_strangers(LogRow *rows, int nrows)
+{
+	int			nkept = 0;
+	bool		is_queue = false;
+	int			i;
+
+	for (i = 0; i < nrows; i++)
+	{
+		Oid			relid = rows[i].lease.key.relid;
+
+		if (i == 0 || rows[i - 1].lease.key.relid != relid)
+			is_queue = get_rel_relkind(relid) == RELKIND_RELATION &&
+				queue_settings_exist(relid, NULL);
+		if (is_queue)
+			rows[nkept++] = rows[i];
+	}
+	return nkept;
 }
 
 /*

@@ -4,8 +4,11 @@
  *		What shared memory knows of each queue: a place for it, and its lock.
  *
  * The places are an array of queue.max_queues, found through a hash table.  A
- * queue gets one on its first use after a start.  If there is none left, it
- * does without: no cover, so that consumers go over all of its rows, no
+ * queue gets one on its first use after a start: when its table has been opened
+ * and found to be a queue, by somebody with a privilege on it or by the worker
+ * (queue_def_state(), the only way in).  So nobody can fill the places with
+ * what he may not use, or with numbers.  If there is none left, a queue does
+ * without: no cover, so that consumers go over all of its rows, no
  * wake-up but for those who wait for any queue, and ids one by one.  All of
  * that is slower, and right.
  *
@@ -20,7 +23,8 @@
  * sets it, and the worker clears it when nothing is left to do (vacuum.c).
  *
  * A place of a dropped queue is freed by the commit of the DROP, or by the
- * worker when the extension has gone.  Entries of the in-flight table may be
+ * worker, when it finds that the table is no queue any more (heal.c), or that
+ * the extension has gone.  Entries of the in-flight table may be
  * linked to it for a little longer; the links stay valid whatever becomes of
  * the place, since it never moves.
  *
@@ -124,7 +128,7 @@ queue_state_shmem_init(void)
 }
 
 QueueState *
-queue_state_find(Oid relid, bool create)
+queue_state_find(Oid relid)
 {
 	StateKey	key = {MyDatabaseId, relid};
 	StateName  *name;
@@ -134,10 +138,19 @@ queue_state_find(Oid relid, bool create)
 	name = hash_search(directory, &key, HASH_FIND, NULL);
 	if (name != NULL)
 		state = &shared->states[name->place];
-	else if (is_full())
-		create = false;
 	LWLockRelease(&locks[0].lock);
-	if (state != NULL || !create)
+	return state;
+}
+
+QueueState *
+queue_state_make(Oid relid)
+{
+	StateKey	key = {MyDatabaseId, relid};
+	StateName  *name;
+	QueueState *state = queue_state_find(relid);
+
+	/* an unlocked look: without a place things are slow enough */
+	if (state != NULL || is_full())
 		return state;
 
 	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
@@ -157,7 +170,7 @@ queue_state_find(Oid relid, bool create)
 	return state;
 }
 
-/* Is there a place for no other queue?  The directory is locked, or shared. */
+/* Is there a place for no other queue? */
 static bool
 is_full(void)
 {

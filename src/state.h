@@ -110,10 +110,16 @@ extern void queue_state_shmem_init(void);
 extern int	queue_state_nlocks(void);
 
 /*
- * The state of a queue of this database.  NULL if there is none, or no room
- * to make one (queue.max_queues): everybody must be able to do without.
+ * The state of a queue of this database, NULL if there is none: everybody must
+ * be able to do without.
  */
-extern QueueState *queue_state_find(Oid relid, bool create);
+extern QueueState *queue_state_find(Oid relid);
+
+/*
+ * The same, made if need be; NULL if there is no room (queue.max_queues).  For
+ * queue_def_state() alone, which knows that this is a queue.
+ */
+extern QueueState *queue_state_make(Oid relid);
 
 /*
  * Lock the state of a queue, given where it was when last seen (or NULL).

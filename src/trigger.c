@@ -36,7 +36,7 @@ PG_FUNCTION_INFO_V1(queue_before_update);
 
 static TriggerData *check_trigger(FunctionCallInfo fcinfo, const char *name,
 								  bool is_update);
-static void note_new_version(Relation rel, Datum *old_values,
+static void note_new_version(Relation rel, QueueDef *def, Datum *old_values,
 							 Datum *new_values);
 static bool is_replica_role(void);
 pg_noreturn static void refuse_column(Relation rel, int attnum);
@@ -116,6 +116,7 @@ queue_before_update(PG_FUNCTION_ARGS)
 	};
 	TriggerData *trigdata = check_trigger(fcinfo, "before_update", true);
 	Relation	rel = trigdata->tg_relation;
+	QueueDef   *def = queue_def(rel);
 	TupleDesc	desc = RelationGetDescr(rel);
 	Datum		old_values[Natts_message];
 	Datum		new_values[Natts_message];
@@ -124,10 +125,10 @@ queue_before_update(PG_FUNCTION_ARGS)
 	int			i;
 	int			j;
 
-	queue_check_shape(rel, queue_def(rel));
+	queue_check_shape(rel, def);
 	heap_deform_tuple(trigdata->tg_trigtuple, desc, old_values, old_nulls);
 	heap_deform_tuple(trigdata->tg_newtuple, desc, new_values, new_nulls);
-	note_new_version(rel, old_values, new_values);
+	note_new_version(rel, def, old_values, new_values);
 	if (is_replica_role())
 		return PointerGetDatum(trigdata->tg_newtuple);
 	for (i = 0; i < Natts_message; i++)
@@ -154,7 +155,8 @@ queue_before_update(PG_FUNCTION_ARGS)
  * or has a failure of it noted, knows the old one.
  */
 static void
-note_new_version(Relation rel, Datum *old_values, Datum *new_values)
+note_new_version(Relation rel, QueueDef *def, Datum *old_values,
+				 Datum *new_values)
 {
 	int64		id = DatumGetInt64(new_values[Anum_message_id - 1]);
 	int			priority = DatumGetInt16(new_values[Anum_message_priority - 1]);
@@ -162,7 +164,8 @@ note_new_version(Relation rel, Datum *old_values, Datum *new_values)
 	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
 		return;					/* nobody will ever find it */
 	if (DatumGetInt16(old_values[Anum_message_priority - 1]) != priority)
-		queue_cover_priorities_vary(RelationGetRelid(rel));
+		queue_cover_priorities_vary(queue_def_state(def),
+									RelationGetRelid(rel));
 	queue_xact_note_sent(RelationGetRelid(rel), priority, id, id);
 }
 

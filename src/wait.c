@@ -38,6 +38,7 @@ PG_FUNCTION_INFO_V1(queue_wait_many);
 PG_FUNCTION_INFO_V1(queue_wait_by_name);
 
 static void wait_for_queues(Oid *relids, int nrelids, int64 timeout);
+static void check_queue(Oid relid);
 static bool may_have_message(Oid relid, NextLook *next);
 static bool may_be_taken(QueueLook *look, MessageRow *row);
 static void drop_portal_snapshot(void);
@@ -118,11 +119,15 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 	TimestampTz end = GetCurrentTimestamp() + timeout;
 	int64		busy_delay = 0;
 	bool		found = false;
+	int			i;
+
+	/* before anybody hears of us */
+	for (i = 0; i < nrelids; i++)
+		check_queue(relids[i]);
 
 	for (;;)
 	{
 		NextLook	next = {TIMESTAMP_INFINITY, false, false};
-		int			i;
 
 		queue_waiter_enter(relids, nrelids);
 
@@ -149,6 +154,23 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 	if (found)
 		queue_waiter_pass_on();
 	queue_waiter_leave();
+}
+
+/* Is it a queue, and may the caller take messages?  It has a place then. */
+static void
+check_queue(Oid relid)
+{
+	QueueDef   *def = queue_def_known(relid);
+
+	if (def != NULL && queue_may_take(relid))
+		(void) queue_def_state(def);
+	else
+	{
+		Relation	rel = queue_open(relid, QUEUE_TAKE, &def);
+
+		(void) queue_def_state(def);
+		table_close(rel, queue_lockmode(QUEUE_TAKE));
+	}
 }
 
 /* Is there a message that a consumer could take now?  Claims nothing. */

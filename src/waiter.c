@@ -166,7 +166,7 @@ queue_waiter_enter(const Oid *relids, int nrelids)
 
 			node->procno = MyProcNumber;
 			node->relid = relids[i];
-			node->state = queue_state_find(relids[i], true);
+			node->state = queue_state_find(relids[i]);
 			node->is_linked = false;
 			node->was_woken = false;
 		}

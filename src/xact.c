@@ -314,7 +314,7 @@ find_note(Oid relid)
 	}
 	note = &notes[nnotes];
 	note->relid = relid;
-	note->queue = queue_state_find(relid, true);
+	note->queue = queue_state_find(relid);
 	note->is_all = false;
 	note->nmessages = 0;
 	queue_ranges_init(&note->sent, note->sent_ranges, NOTE_ROOM);
