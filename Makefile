@@ -115,6 +115,7 @@ ISOLATION = \
 	rollback-gives-back \
 	row-locked-by-hand \
 	savepoint-gives-back \
+	serializable-apart-from-settings \
 	serializable-no-failure \
 	settle-by-another-session \
 	snapshot-rule-join \

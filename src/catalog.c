@@ -18,8 +18,9 @@
  * is dropped) send no invalidation for it.
  *
  * The settings table is read and written with catalog functions rather than
- * SPI: with the newest snapshot, as a system catalog would be, and without the
- * privileges on it that its callers lack.  Rows are changed under a row lock
+ * SPI: with the newest snapshot, as a system catalog would be, without predicate
+ * locks, as a system catalog would be, and without the privileges on it that its
+ * callers lack.  Rows are changed under a row lock
  * (queue_settings_lock), and read without any; there is no lock order among
  * them beyond "the queue's table first, then its row".
  *
@@ -29,6 +30,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -87,8 +89,8 @@ static bool read_settings(QueueDef *def);
 static void forget_defs(Datum arg, Oid relid);
 static void check_privileges(Relation rel, QueueAccess access);
 static Oid	settings_relid(void);
-static SysScanDesc begin_settings_scan(Relation settings, Oid relid,
-									   Snapshot snapshot);
+static SysScanDesc begin_settings_scan(Relation settings, Oid relid);
+static HeapTuple next_settings(SysScanDesc scan, Snapshot snapshot);
 static void delete_settings(Relation settings, Oid relid);
 static void forget_dead_letter(Relation settings, Oid relid, List *sources);
 
@@ -394,8 +396,8 @@ read_settings(QueueDef *def)
 		return false;
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = begin_settings_scan(settings, def->relid, snapshot);
-	tuple = systable_getnext(scan);
+	scan = begin_settings_scan(settings, def->relid);
+	tuple = next_settings(scan, snapshot);
 	if (HeapTupleIsValid(tuple))
 	{
 		Datum		values[Natts_settings];
@@ -541,15 +543,35 @@ queue_settings_open(LOCKMODE lockmode)
  * the extension is being dropped, and then the table is small enough.
  */
 static SysScanDesc
-begin_settings_scan(Relation settings, Oid relid, Snapshot snapshot)
+begin_settings_scan(Relation settings, Oid relid)
 {
 	Oid			index = queue_catalog_relid("queue_pkey");
 	ScanKeyData key;
 
 	ScanKeyInit(&key, Anum_settings_queue, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(relid));
-	return systable_beginscan(settings, index, OidIsValid(index), snapshot,
+	return systable_beginscan(settings, index, OidIsValid(index), SnapshotAny,
 							  1, &key);
+}
+
+/*
+ * The next row that the snapshot sees.  The scan itself uses one that is not
+ * MVCC: a scan of a serializable transaction would take predicate locks else,
+ * and whoever makes or alters another queue would conflict with it.  The
+ * snapshot is registered, so what it sees stays in place.
+ */
+static HeapTuple
+next_settings(SysScanDesc scan, Snapshot snapshot)
+{
+	HeapTuple	tuple;
+
+	do
+	{
+		tuple = systable_getnext(scan);
+	} while (HeapTupleIsValid(tuple) &&
+			 !table_tuple_satisfies_snapshot(scan->heap_rel, scan->slot,
+											 snapshot));
+	return tuple;
 }
 
 bool
@@ -569,8 +591,8 @@ queue_settings_exist(Oid relid, Oid *dead_letter)
 
 	settings = table_open(settings_oid, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = begin_settings_scan(settings, relid, snapshot);
-	tuple = systable_getnext(scan);
+	scan = begin_settings_scan(settings, relid);
+	tuple = next_settings(scan, snapshot);
 	found = HeapTupleIsValid(tuple);
 	if (found && dead_letter != NULL)
 	{
@@ -598,8 +620,8 @@ queue_settings_lock(Relation settings, Oid relid)
 	while (copy == NULL)
 	{
 		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-		SysScanDesc scan = begin_settings_scan(settings, relid, snapshot);
-		HeapTuple	tuple = systable_getnext(scan);
+		SysScanDesc scan = begin_settings_scan(settings, relid);
+		HeapTuple	tuple = next_settings(scan, snapshot);
 		bool		found = HeapTupleIsValid(tuple);
 		ItemPointerData tid;
 
@@ -657,9 +679,9 @@ queue_dead_letter_sources(Oid relid)
 
 	ScanKeyInit(&key, Anum_settings_dead_letter, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
-	scan = systable_beginscan(settings, index, OidIsValid(index), snapshot,
+	scan = systable_beginscan(settings, index, OidIsValid(index), SnapshotAny,
 							  1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while (HeapTupleIsValid(tuple = next_settings(scan, snapshot)))
 	{
 		bool		isnull;
 		Datum		datum = heap_getattr(tuple, Anum_settings_queue,
