@@ -284,10 +284,16 @@ queue_state_at(int i)
 	return OidIsValid(shared->states[i].dbid) ? &shared->states[i] : NULL;
 }
 
+int
+queue_state_place(const QueueState *state)
+{
+	return state - shared->states;
+}
+
 void
 queue_state_set_active(QueueState *state, bool is_active)
 {
-	int			place = state - shared->states;
+	int			place = queue_state_place(state);
 	uint32		bit = (uint32) 1 << (place % WORD_BITS);
 
 	if (is_active)

@@ -134,6 +134,9 @@ extern void queue_state_drop(Oid dbid, Oid relid);
 extern int	queue_state_count(void);
 extern QueueState *queue_state_at(int i);
 
+/* ... and which of them this is */
+extern int	queue_state_place(const QueueState *state);
+
 /*
  * Is there something that the worker may have to do for this queue?  The
  * caller holds its lock.

@@ -39,8 +39,11 @@
  *
  * PREPARE passes what is held and noted to a registry in shared memory, keyed
  * by the transaction id, with room for twice as many prepared transactions as
- * the server allows; if there are more notes than a slot has room for, every
- * message of the database may be available at its end.  No callback runs at
+ * the server allows.  The notes of all of them are in a pool, so one may have
+ * many.  When the pool is used up, a bit for each place of a queue (state.c)
+ * says that any message of that queue may be available at its end; there is
+ * one for every queue that memory knows.  Only if the queue has no place
+ * either, any message of the database may be.  No callback runs at
  * COMMIT PREPARED; the ProcessUtility hook looks after every such statement
  * whether a registered transaction has ended, and so does the worker, for ends
  * that pass no hook.  Those of another database that nobody has looked after
@@ -81,7 +84,14 @@
 #define FIRST_HOLDS			256
 #define FIRST_NOTES			4
 #define NOTE_ROOM			16
-#define PREPARED_NOTES		4
+/* of the pool, for each slot */
+#define PREPARED_NOTES		16
+
+#define NO_NOTE				(-1)
+
+/* bits for the places of queues */
+#define WORD_BITS			32
+#define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
 
 /* What a transaction has done to one queue, for its end to announce */
 typedef struct Note
@@ -100,7 +110,9 @@ typedef struct Note
 /* The same of a prepared transaction, whichever way it ends */
 typedef struct PreparedNote
 {
+	int			next;			/* of this slot, or of the free ones */
 	Oid			relid;
+	bool		is_all;
 	int			nmessages;
 	RangeSet	ids;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
@@ -113,6 +125,14 @@ typedef struct Held
 	Oid			relid;
 	PreparedHold kind;
 } Held;
+
+/* ... and what they have sent */
+typedef struct SentCopy
+{
+	int			slot;
+	Oid			relid;
+	int			nmessages;
+} SentCopy;
 
 typedef struct HeldCopies
 {
@@ -130,17 +150,20 @@ typedef struct PreparedSlot
 	InflightEntry *entries;		/* linked by next_prepared */
 	bool		has_received;	/* entries say so with receive_slot */
 	bool		is_all;			/* it may have sent to any queue */
-	int			nnotes;
-	PreparedNote notes[PREPARED_NOTES];
+	bool		has_places;		/* ... or to those whose bits are set */
+	int			first_note;		/* or NO_NOTE */
 } PreparedSlot;
 
 typedef struct PreparedShared
 {
 	int			nslots;
+	int			first_free_note;	/* or NO_NOTE */
 	PreparedSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } PreparedShared;
 
 static PreparedShared *registry = NULL;
+static PreparedNote *prepared_notes = NULL;
+static uint32 *prepared_places = NULL;	/* NUM_WORDS for each slot */
 static LWLock *registry_lock = NULL;
 
 /* by proc number: transaction that will announce what it sends, or Invalid */
@@ -183,10 +206,14 @@ static void undo_looks(void);
 static void wake_noted(void);
 static void reset_notes(void);
 static void note_prepared(PreparedSlot *slot);
+static void note_place(PreparedSlot *slot, Oid relid);
 static void announce_prepared(PreparedSlot *slot);
+static void announce_places(PreparedSlot *slot);
+static uint32 *places_of(PreparedSlot *slot);
 static void reset_holds(void);
 static void reserve_prepared_slot(void);
 static int	find_free_slot(void);
+static bool resolve_prepared(Oid dbid, int *remaining);
 static void end_prepared(PreparedSlot *slot, bool committed);
 static void pass_to_registry(void);
 static bool copy_held(InflightEntry *entry, void *arg);
@@ -194,30 +221,45 @@ static bool copy_held(InflightEntry *entry, void *arg);
 Size
 queue_xact_shmem_size(void)
 {
-	return add_size(add_size(offsetof(PreparedShared, slots),
-							 mul_size(2 * max_prepared_xacts,
-									  sizeof(PreparedSlot))),
-					mul_size(MaxBackends, sizeof(TransactionId)));
+	Size		nslots = mul_size(2, max_prepared_xacts);
+	Size		size = mul_size(nslots, sizeof(PreparedSlot));
+
+	size = add_size(size, offsetof(PreparedShared, slots));
+	size = add_size(size, mul_size(mul_size(nslots, PREPARED_NOTES),
+								   sizeof(PreparedNote)));
+	size = add_size(size, mul_size(mul_size(nslots, NUM_WORDS),
+								   sizeof(uint32)));
+	return add_size(size, mul_size(MaxBackends, sizeof(TransactionId)));
 }
 
 /* Called with AddinShmemInitLock held. */
 void
 queue_xact_shmem_init(void)
 {
+	/* twice, for those that have ended and were not looked at since */
+	int			nslots = 2 * max_prepared_xacts;
+	int			nnotes_shared = nslots * PREPARED_NOTES;
 	bool		found;
+	int			i;
 
 	registry = ShmemInitStruct("queue prepared transactions",
 							   queue_xact_shmem_size(), &found);
-	if (!found)
-	{
-		memset(registry, 0, queue_xact_shmem_size());
-
-		/* twice, for those that have ended and were not looked at since */
-		registry->nslots = 2 * max_prepared_xacts;
-	}
+	prepared_notes = (PreparedNote *) &registry->slots[nslots];
+	prepared_places = (uint32 *) &prepared_notes[nnotes_shared];
 	announcing = (TransactionId *)
-		&registry->slots[2 * max_prepared_xacts];
+		&prepared_places[(Size) nslots * NUM_WORDS];
 	registry_lock = &GetNamedLWLockTranche("queue_prepared")->lock;
+	if (found)
+		return;
+
+	memset(registry, 0, queue_xact_shmem_size());
+	registry->nslots = nslots;
+	registry->first_free_note = NO_NOTE;
+	for (i = nnotes_shared - 1; i >= 0; i--)
+	{
+		prepared_notes[i].next = registry->first_free_note;
+		registry->first_free_note = i;
+	}
 }
 
 void
@@ -772,30 +814,29 @@ reserve_prepared_slot(void)
 {
 	PreparedSlot *slot;
 	int			found;
-	int			i;
 
 	if (registry->nslots == 0)
 		return;					/* the server is about to refuse it */
-	(void) queue_xact_resolve_prepared(NULL);
+	(void) resolve_prepared(MyDatabaseId, NULL);
 	LWLockAcquire(registry_lock, LW_EXCLUSIVE);
 	found = find_free_slot();
-	for (i = 0; i < registry->nslots && found < 0; i++)
+	if (found < 0)
 	{
-		TransactionId xid = registry->slots[i].xid;
-
-		/* in another database, whose worker has not come by */
-		if (TransactionIdIsValid(xid) && !TransactionIdIsInProgress(xid))
-		{
-			end_prepared(&registry->slots[i], TransactionIdDidCommit(xid));
-			found = i;
-		}
+		/* those of other databases, whose workers have not come by */
+		LWLockRelease(registry_lock);
+		(void) resolve_prepared(InvalidOid, NULL);
+		LWLockAcquire(registry_lock, LW_EXCLUSIVE);
+		found = find_free_slot();
 	}
 	if (found < 0)
+	{
+		LWLockRelease(registry_lock);
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("maximum number of prepared transactions reached"),
 				 errhint("Increase max_prepared_transactions (currently %d).",
 						 max_prepared_xacts)));
+	}
 	slot = &registry->slots[found];
 	slot->is_used = true;
 	slot->xid = InvalidTransactionId;
@@ -803,7 +844,8 @@ reserve_prepared_slot(void)
 	slot->entries = NULL;
 	slot->has_received = false;
 	slot->is_all = false;
-	slot->nnotes = 0;
+	slot->has_places = false;
+	slot->first_note = NO_NOTE;
 	prepared_slot = found;
 	LWLockRelease(registry_lock);
 }
@@ -860,7 +902,10 @@ pass_to_registry(void)
 	note_prepared(slot);
 	slot->xid = GetTopTransactionIdIfAny();
 	if (!TransactionIdIsValid(slot->xid))
+	{
+		announce_prepared(slot);
 		slot->is_used = false;
+	}
 	LWLockRelease(registry_lock);
 
 	/* the worker looks now and then whether it has ended */
@@ -868,7 +913,10 @@ pass_to_registry(void)
 	prepared_slot = -1;
 }
 
-/* What is to be announced when it ends, whichever way */
+/*
+ * What is to be announced when it ends, whichever way.  The registry is locked,
+ * as in the functions that follow.
+ */
 static void
 note_prepared(PreparedSlot *slot)
 {
@@ -876,15 +924,20 @@ note_prepared(PreparedSlot *slot)
 
 	for (i = 0; i < nnotes && !MUTANT(PREPARED_NOT_NOTED); i++)
 	{
+		int			place = registry->first_free_note;
 		PreparedNote *note;
 
-		if (notes[i].is_all || slot->nnotes == PREPARED_NOTES)
+		if (place == NO_NOTE)
 		{
-			slot->is_all = true;
-			return;
+			note_place(slot, notes[i].relid);
+			continue;
 		}
-		note = &slot->notes[slot->nnotes++];
+		note = &prepared_notes[place];
+		registry->first_free_note = note->next;
+		note->next = slot->first_note;
+		slot->first_note = place;
 		note->relid = notes[i].relid;
+		note->is_all = notes[i].is_all;
 		note->nmessages = notes[i].nmessages;
 		queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
 		queue_ranges_add_set(&note->ids, &notes[i].sent);
@@ -892,20 +945,81 @@ note_prepared(PreparedSlot *slot)
 	}
 }
 
+/*
+ * There is no room for a note.  Should the place be another queue's when the
+ * transaction ends, that one is looked at once more, and ours has a new place,
+ * with everything in its cover, or none.
+ */
+static void
+note_place(PreparedSlot *slot, Oid relid)
+{
+	QueueState *state = queue_state_find(relid);
+	int			place;
+
+	if (state == NULL)
+	{
+		slot->is_all = true;
+		return;
+	}
+	if (!slot->has_places)
+		memset(places_of(slot), 0, NUM_WORDS * sizeof(uint32));
+	slot->has_places = true;
+	place = queue_state_place(state);
+	places_of(slot)[place / WORD_BITS] |= (uint32) 1 << (place % WORD_BITS);
+}
+
+static uint32 *
+places_of(PreparedSlot *slot)
+{
+	return &prepared_places[(slot - registry->slots) * (Size) NUM_WORDS];
+}
+
 /* It has ended. */
 static void
 announce_prepared(PreparedSlot *slot)
 {
+	if (slot->is_all && !MUTANT(PREPARED_SILENT))
+		queue_cover_add_everything(slot->dbid);
+	if (slot->has_places && !MUTANT(PREPARED_SILENT))
+		announce_places(slot);
+	while (slot->first_note != NO_NOTE)
+	{
+		int			place = slot->first_note;
+		PreparedNote *note = &prepared_notes[place];
+
+		if (MUTANT(PREPARED_SILENT))
+			;
+		else if (note->is_all)
+			queue_cover_add_all(slot->dbid, note->relid);
+		else
+			queue_cover_add_set(NULL, slot->dbid, note->relid, &note->ids,
+								Max(note->nmessages,
+									queue_ranges_count(&note->ids,
+													   MAX_WAKES)));
+		slot->first_note = note->next;
+		note->next = registry->first_free_note;
+		registry->first_free_note = place;
+	}
+}
+
+static void
+announce_places(PreparedSlot *slot)
+{
+	const uint32 *words = places_of(slot);
 	int			i;
 
-	if (slot->is_all)
-		queue_cover_add_everything(slot->dbid);
-	for (i = 0; i < slot->nnotes && !MUTANT(PREPARED_SILENT); i++)
-		queue_cover_add_set(NULL, slot->dbid, slot->notes[i].relid,
-							&slot->notes[i].ids,
-							Max(slot->notes[i].nmessages,
-								queue_ranges_count(&slot->notes[i].ids,
-												   MAX_WAKES)));
+	for (i = 0; i < queue_state_count(); i++)
+	{
+		QueueState *state;
+
+		if ((words[i / WORD_BITS] & (uint32) 1 << (i % WORD_BITS)) == 0)
+			continue;
+		state = queue_state_at(i);
+
+		/* an unlocked look; who takes the place later begins with everything */
+		if (state != NULL && state->dbid == slot->dbid)
+			queue_cover_add_all(slot->dbid, state->relid);
+	}
 }
 
 /*
@@ -943,6 +1057,16 @@ end_prepared(PreparedSlot *slot, bool committed)
 bool
 queue_xact_resolve_prepared(int *remaining)
 {
+	return resolve_prepared(MyDatabaseId, remaining);
+}
+
+/*
+ * The same for one database or all (InvalidOid).  The logs of transactions are
+ * asked without a lock: that may be I/O.
+ */
+static bool
+resolve_prepared(Oid dbid, int *remaining)
+{
 	bool		resolved = false;
 	int			nremaining = 0;
 	int			i;
@@ -954,7 +1078,7 @@ queue_xact_resolve_prepared(int *remaining)
 		bool		committed;
 
 		/* unlocked looks: decided under the lock below */
-		if (!slot->is_used || slot->dbid != MyDatabaseId)
+		if (!slot->is_used || (OidIsValid(dbid) && slot->dbid != dbid))
 			continue;
 		xid = slot->xid;
 		if (!TransactionIdIsValid(xid) || TransactionIdIsInProgress(xid))
@@ -982,15 +1106,32 @@ queue_xact_resolve_prepared(int *remaining)
 void
 queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 {
+	int			nslots = registry->nslots;
 	PreparedSlot *slots;
+	SentCopy   *sent;
+	int			nsent = 0;
 	HeldCopies	copies = {NULL, 0, 0};
 	int			i;
 	int			j;
 
-	slots = palloc_extended(Max(registry->nslots, 1) * sizeof(PreparedSlot),
+	slots = palloc_extended(Max(nslots, 1) * sizeof(PreparedSlot),
 							MCXT_ALLOC_HUGE);
+	sent = palloc_extended(Max((Size) nslots * PREPARED_NOTES, 1) *
+						   sizeof(SentCopy), MCXT_ALLOC_HUGE);
 	LWLockAcquire(registry_lock, LW_SHARED);
-	memcpy(slots, registry->slots, registry->nslots * sizeof(PreparedSlot));
+	memcpy(slots, registry->slots, nslots * sizeof(PreparedSlot));
+	for (i = 0; i < nslots; i++)
+	{
+		slots[i].is_all |= slots[i].has_places;
+		for (j = slots[i].is_used ? slots[i].first_note : NO_NOTE;
+			 j != NO_NOTE; j = prepared_notes[j].next)
+		{
+			sent[nsent].slot = i;
+			sent[nsent].relid = prepared_notes[j].relid;
+			sent[nsent++].nmessages = prepared_notes[j].nmessages;
+			slots[i].is_all |= prepared_notes[j].is_all;
+		}
+	}
 	LWLockRelease(registry_lock);
 
 	/* again, if the table has grown meanwhile */
@@ -1005,20 +1146,24 @@ queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 		queue_inflight_visit(copy_held, &copies);
 	} while (copies.n == copies.max);
 
-	for (i = 0; i < registry->nslots; i++)
+	for (i = 0; i < nslots; i++)
 	{
 		PreparedSlot *slot = &slots[i];
 
 		if (!slot->is_used || !TransactionIdIsValid(slot->xid) ||
 			!TransactionIdIsInProgress(slot->xid))
 			slot->is_used = false;
-		if (!slot->is_used)
-			continue;
-		visitor(slot->xid, slot->dbid, InvalidOid, PREPARED_SENT,
-				slot->is_all ? 1 : 0, arg);
-		for (j = 0; j < slot->nnotes && !slot->is_all; j++)
-			visitor(slot->xid, slot->dbid, slot->notes[j].relid,
-					PREPARED_SENT, slot->notes[j].nmessages, arg);
+		else
+			visitor(slot->xid, slot->dbid, InvalidOid, PREPARED_SENT,
+					slot->is_all ? 1 : 0, arg);
+	}
+	for (i = 0; i < nsent; i++)
+	{
+		PreparedSlot *slot = &slots[sent[i].slot];
+
+		if (slot->is_used && !slot->is_all)
+			visitor(slot->xid, slot->dbid, sent[i].relid, PREPARED_SENT,
+					sent[i].nmessages, arg);
 	}
 	for (i = 0; i < copies.n; i++)
 	{
@@ -1029,6 +1174,7 @@ queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 			visitor(slot->xid, slot->dbid, held->relid, held->kind, 1, arg);
 	}
 	pfree(copies.held);
+	pfree(sent);
 	pfree(slots);
 }
 
