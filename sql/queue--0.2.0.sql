@@ -127,12 +127,13 @@ CREATE FUNCTION queue.create_queue(
     retry_delay interval DEFAULT '1 s',
     retry_max_delay interval DEFAULT '5 min',
     dead_letter regclass DEFAULT NULL,
-    unlogged boolean DEFAULT false)
+    unlogged boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'queue_create_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION queue.create_queue(text, interval, int, interval, interval, regclass, boolean) IS
+COMMENT ON FUNCTION queue.create_queue(text, interval, int, interval, interval, regclass, boolean, boolean) IS
 'creates a queue, or adopts a queue table that lost its settings';
 
 CREATE FUNCTION queue.alter_queue(

@@ -12,9 +12,12 @@
  * operators or functions get in between.  The settings are written by catalog
  * functions, since callers have no privilege to write them.
  *
- * A new table is invisible to others until the commit.  An existing one is
- * locked against writers first, so that its ids can be counted; its settings
- * row is protected by being unique.
+ * A new table is invisible to others until the commit.  So that two who make a
+ * queue of one name do not meet in the catalogs, where the second would get
+ * an error of theirs, a lock on the name itself comes first, to the end of the
+ * transaction; the name of the dead-letter queue that comes along is locked in
+ * the same way, before one that is left from before is looked at.  An existing
+ * table is locked against writers then, so that its ids can be counted.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,22 +26,30 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "commands/defrem.h"
+#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "parser/scansup.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 #include "admin.h"
 #include "catalog.h"
 #include "compat.h"
+#include "in_doubt.h"
 #include "queue.h"
 #include "shape.h"
 
@@ -47,6 +58,9 @@
  * what a transaction that sends one message draws for those after it.
  */
 #define ID_BLOCK		256
+
+/* what names made up of a long name have of it at least, in bytes */
+#define NAME_STEM		(NAMEDATALEN - 12)
 
 PG_FUNCTION_INFO_V1(queue_create_queue);
 
@@ -68,6 +82,9 @@ PG_FUNCTION_INFO_V1(queue_create_queue);
 	"toast.vacuum_truncate = false"
 
 static Oid	creation_schema(text *name, char **relname);
+static void check_name_length(const char *name);
+static void lock_name(Oid schema, const char *relname);
+static Oid	existing_queue(Oid schema, const char *relname);
 static Oid	make_table(Oid schema, const char *relname, const char *source,
 					   bool is_unlogged);
 static Oid	find_dead_letter_queue(Oid schema, const char *relname);
@@ -83,11 +100,12 @@ static void create_sequence(Oid schema, const char *relname, Oid owner);
 static void create_trigger(const char *table, const char *trigger,
 						   const char *event, const char *function);
 static void advance_sequence(Oid sequence, const char *table);
+static void revoke_default_privileges(Oid relid, const char *object);
 
 
 /*
  * create_queue(name, lease, max_attempts, retry_delay, retry_max_delay,
- *				dead_letter, unlogged) returns regclass
+ *				dead_letter, unlogged, if_not_exists) returns regclass
  */
 Datum
 queue_create_queue(PG_FUNCTION_ARGS)
@@ -106,6 +124,7 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	queue_require_arg(fcinfo, 3, "retry_delay");
 	queue_require_arg(fcinfo, 4, "retry_max_delay");
 	queue_require_arg(fcinfo, 6, "unlogged");
+	queue_require_arg(fcinfo, 7, "if_not_exists");
 
 	settings.lease = PG_GETARG_INTERVAL_P(1);
 	settings.max_attempts = PG_GETARG_INT32(2);
@@ -116,6 +135,13 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	queue_check_settings(&settings);
 
 	schema = creation_schema(PG_GETARG_TEXT_PP(0), &relname);
+	lock_name(schema, relname);
+	if (PG_GETARG_BOOL(7))
+	{
+		relid = existing_queue(schema, relname);
+		if (OidIsValid(relid))
+			PG_RETURN_OID(relid);
+	}
 	relid = make_table(schema, relname, NULL, PG_GETARG_BOOL(6));
 	if (settings.own_dead_letter)
 		settings.dead_letter = make_dead_letter_queue(schema, relname,
@@ -137,6 +163,8 @@ creation_schema(text *name, char **relname)
 	RangeVar   *rv = makeRangeVarFromNameList(textToQualifiedNameList(name));
 	Oid			schema = InvalidOid;
 
+	check_name_length(text_to_cstring(name));
+
 	/* the server would create this schema for us */
 	if (rv->schemaname == NULL || strcmp(rv->schemaname, "pg_temp") != 0)
 		schema = RangeVarGetCreationNamespace(rv);
@@ -149,6 +177,101 @@ creation_schema(text *name, char **relname)
 
 	*relname = rv->relname;
 	return RangeVarGetAndCheckCreationNamespace(rv, NoLock, NULL);
+}
+
+/*
+ * What has just cut a name that is too long has said nothing of it, and two
+ * names may be one then.  The name is a valid one otherwise.
+ */
+static void
+check_name_length(const char *name)
+{
+	const char *p = name;
+
+	while (*p != '\0')
+	{
+		const char *start = p;
+		int			len = 0;
+
+		if (*p == '"')
+		{
+			/* to the quote that has no twin */
+			for (p++; *p != '"' || *++p == '"'; p++)
+				len++;
+		}
+		else
+		{
+			for (; *p != '\0' && *p != '.' && !scanner_isspace(*p); p++)
+				len++;
+		}
+		if (len >= NAMEDATALEN)
+			ereport(ERROR,
+					(errcode(ERRCODE_NAME_TOO_LONG),
+					 errmsg("name of a queue is too long"),
+					 errdetail("\"%.*s\" has %d bytes; no identifier has more than %d.",
+							   (int) (p - start), start, len, NAMEDATALEN - 1)));
+
+		/* blanks are allowed on both sides of the dot */
+		while (*p == '.' || scanner_isspace(*p))
+			p++;
+	}
+}
+
+/*
+ * Only one at a time makes a queue of a name, or finds out that there is one.
+ * The lock is on the schema, with the name for "subobject"; names that have one
+ * hash value just wait for each other.  So do names that begin alike for so
+ * long that what is made up of them (index, sequence, dead-letter queue) may be
+ * one name.
+ */
+static void
+lock_name(Oid schema, const char *relname)
+{
+	uint32		hash = hash_bytes((const unsigned char *) relname,
+								  Min(strlen(relname), NAME_STEM));
+	LOCKTAG		tag;
+
+	/* "subobject" 0 is the schema itself */
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, NamespaceRelationId, schema,
+					   1 + hash % PG_UINT16_MAX);
+	if (LockAcquire(&tag, ExclusiveLock, false, true /* do not wait */ ) ==
+		LOCKACQUIRE_NOT_AVAIL)
+	{
+		queue_in_doubt_refuse_lock(&tag, ExclusiveLock,
+								   quote_qualified_identifier(get_namespace_name(schema),
+															  relname));
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+	/* what was made while we waited */
+	AcceptInvalidationMessages();
+}
+
+/*
+ * With if_not_exists: the queue that has this name.  InvalidOid if the name is
+ * free, or a table's that the caller may make a queue.
+ */
+static Oid
+existing_queue(Oid schema, const char *relname)
+{
+	Oid			relid = get_relname_relid(relname, schema);
+
+	if (!OidIsValid(relid))
+		return InvalidOid;
+	if (queue_settings_exist(relid, NULL))
+	{
+		ereport(NOTICE,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("queue \"%s\" already exists, skipping", relname)));
+		return relid;
+	}
+	if (get_rel_relkind(relid) != RELKIND_RELATION ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		!queue_shape_resembles(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue", relname),
+				 errdetail("A relation of this name exists already.")));
+	return InvalidOid;
 }
 
 /*
@@ -171,6 +294,15 @@ make_table(Oid schema, const char *relname, const char *source,
 		relid = get_relname_relid(relname, schema);
 		if (!OidIsValid(relid))
 			elog(ERROR, "table \"%s\" has disappeared", relname);
+		if (source != NULL)
+		{
+			ListCell   *lc;
+
+			CommandCounterIncrement();
+			revoke_default_privileges(relid, "TABLE");
+			foreach(lc, getOwnedSequences(relid))
+				revoke_default_privileges(lfirst_oid(lc), "SEQUENCE");
+		}
 	}
 	queue_ddl_end(guc_level);
 
@@ -213,9 +345,11 @@ make_dead_letter_queue(Oid schema, const char *source,
 					   const QueueSettings *source_settings)
 {
 	char	   *relname = makeObjectName(source, NULL, "dead");
-	Oid			relid = find_dead_letter_queue(schema, relname);
+	Oid			relid;
 	QueueSettings settings = *source_settings;
 
+	lock_name(schema, relname);
+	relid = find_dead_letter_queue(schema, relname);
 	if (OidIsValid(relid))
 		return relid;
 
@@ -305,7 +439,7 @@ find_adoptable(Oid schema, const char *relname, const char *source)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("relation \"%s\" was changed by another transaction",
 						relname)));
-	resembles = queue_shape_resembles(rel);
+	resembles = queue_shape_resembles(relid);
 	table_close(rel, NoLock);
 	if (!resembles)
 		report_name_taken(relname, source);
@@ -429,4 +563,38 @@ advance_sequence(Oid sequence, const char *table)
 										  " WHERE m.id > 0 AND m.id >= s.last_value",
 										  sequence, table,
 										  queue_qualified_name(sequence)));
+}
+
+/*
+ * Letters may be of queues that fewer roles can read than what is made in this
+ * schema as a rule, and whoever could write them could forge them: nobody but
+ * the owner has privileges that he has not granted on this very queue.
+ */
+static void
+revoke_default_privileges(Oid relid, const char *object)
+{
+	char	   *name = queue_qualified_name(relid);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+	Datum		datum;
+	bool		isnull;
+	Acl		   *acl;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	datum = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
+	acl = isnull ? NULL : DatumGetAclPCopy(datum);
+	ReleaseSysCache(tuple);
+
+	for (int i = 0; acl != NULL && i < ACL_NUM(acl); i++)
+	{
+		Oid			grantee = ACL_DAT(acl)[i].ai_grantee;
+
+		if (grantee != owner)
+			queue_ddl_run(psprintf("REVOKE ALL ON %s %s FROM %s", object, name,
+								   grantee == ACL_ID_PUBLIC ? "PUBLIC" :
+								   quote_identifier(GetUserNameFromId(grantee,
+																	  false))));
+	}
 }

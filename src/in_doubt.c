@@ -61,6 +61,7 @@ static TransactionId *warned = NULL;
 static int	nwarned = 0;
 
 static TransactionId prepared_xid(VirtualTransactionId vxid);
+static void refuse_xid(const char *name, TransactionId xid);
 static void refuse_named(RangeVar *name, LOCKMODE mode, bool truncates);
 static void refuse_schema(const char *name);
 static bool is_warned(TransactionId xid);
@@ -70,19 +71,27 @@ void
 queue_in_doubt_refuse(Oid relid, LOCKMODE mode)
 {
 	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	queue_in_doubt_refuse_lock(&tag, mode, get_rel_name(relid));
+}
+
+void
+queue_in_doubt_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
+						   const char *name)
+{
 	VirtualTransactionId *holders;
 	int			nholders;
 
 	if (max_prepared_xacts == 0)
 		return;
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	holders = GetLockConflicts(&tag, mode, &nholders);
+	holders = GetLockConflicts(tag, mode, &nholders);
 	for (int i = 0; i < nholders; i++)
 	{
 		TransactionId xid = prepared_xid(holders[i]);
 
 		if (TransactionIdIsValid(xid))
-			queue_in_doubt_refuse_xid(relid, xid);
+			refuse_xid(name, xid);
 	}
 	pfree(holders);
 }
@@ -101,6 +110,12 @@ prepared_xid(VirtualTransactionId vxid)
 
 void
 queue_in_doubt_refuse_xid(Oid relid, TransactionId xid)
+{
+	refuse_xid(get_rel_name(relid), xid);
+}
+
+static void
+refuse_xid(const char *name, TransactionId xid)
 {
 	Oid			argtypes[] = {XIDOID};
 	Datum		args[1];
@@ -129,7 +144,7 @@ queue_in_doubt_refuse_xid(Oid relid, TransactionId xid)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("queue \"%s\" is in use by prepared transaction \"%s\"",
-						get_rel_name(relid), gid),
+						name, gid),
 				 errdetail("Role \"%s\" has prepared it, and nobody has ended it.",
 						   owner),
 				 errhint("Run COMMIT PREPARED %s or ROLLBACK PREPARED %s, as its transaction manager decided, and try again; see view queue.in_doubt.",

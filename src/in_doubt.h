@@ -9,10 +9,14 @@
 #define QUEUE_IN_DOUBT_H
 
 #include "nodes/nodes.h"
-#include "storage/lockdefs.h"
+#include "storage/lock.h"
 
 /* Raise an error if a prepared transaction holds a conflicting lock. */
 extern void queue_in_doubt_refuse(Oid relid, LOCKMODE mode);
+
+/* ... on this, which the queue of this name is made under */
+extern void queue_in_doubt_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
+									   const char *name);
 
 /* ... if this transaction, or the one that it is a part of, is prepared. */
 extern void queue_in_doubt_refuse_xid(Oid relid, TransactionId xid);

@@ -124,12 +124,11 @@ queue_shape_missing(const QueueShape *shape)
 }
 
 bool
-queue_shape_resembles(Relation rel)
+queue_shape_resembles(Oid relid)
 {
 	for (int i = 0; i < Natts_message; i++)
 	{
-		if (get_attnum(RelationGetRelid(rel),
-					   columns[i].name) == InvalidAttrNumber)
+		if (get_attnum(relid, columns[i].name) == InvalidAttrNumber)
 			return false;
 	}
 	return true;

@@ -33,7 +33,7 @@ extern char *queue_shape_violation(Relation rel, QueueShape *shape);
 extern char *queue_shape_missing(const QueueShape *shape);
 
 /* Has the table all columns of a queue, whatever else it may have? */
-extern bool queue_shape_resembles(Relation rel);
+extern bool queue_shape_resembles(Oid relid);
 
 /* A column for CREATE TABLE, as "id pg_catalog.int8 NOT NULL" */
 extern char *queue_shape_column_ddl(int attnum);

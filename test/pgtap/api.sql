@@ -12,7 +12,7 @@ SET LOCAL search_path = public, pg_catalog;
 
 CREATE TEMP TABLE declared (name text, kind text, arguments text, result text);
 INSERT INTO declared VALUES
-    ('create_queue', 'f', 'name text, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, unlogged boolean', 'regclass'),
+    ('create_queue', 'f', 'name text, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, unlogged boolean, if_not_exists boolean', 'regclass'),
     ('alter_queue', 'f', 'queue regclass, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass', 'void'),
     ('drop_queue', 'f', 'queue regclass', 'void'),
     ('purge', 'f', 'queue regclass', 'bigint'),

@@ -198,6 +198,22 @@ SET ROLE regress_queue_nobody;
 SELECT queue.enqueue('open_house', '1');
 SET ROLE regress_queue_owner;
 SELECT queue.drop_queue('open_house');
+-- ... but not to the dead-letter queue that comes along
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA office GRANT ALL ON SEQUENCES TO regress_queue_nobody;
+SELECT queue.create_queue('granted_too')::text;
+SELECT relname, relkind, relacl FROM pg_class WHERE relname ~ '^granted_too' AND relkind IN ('r', 'S') ORDER BY relname COLLATE "C";
+SELECT has_table_privilege('regress_queue_nobody', 'granted_too_dead', 'INSERT');
+-- an own one that was left, and was granted on purpose, keeps what it has
+GRANT SELECT ON granted_too_dead TO regress_queue_viewer;
+SELECT queue.enqueue('granted_too_dead', '1') IS NOT NULL AS sent;
+SELECT queue.drop_queue('granted_too');
+SELECT queue.create_queue('granted_too')::text;
+SELECT has_table_privilege('regress_queue_viewer', 'granted_too_dead', 'SELECT');
+SELECT queue.purge('granted_too_dead');
+SELECT queue.drop_queue('granted_too');
+ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA office REVOKE ALL ON SEQUENCES FROM regress_queue_nobody;
 ALTER DEFAULT PRIVILEGES IN SCHEMA office REVOKE INSERT ON TABLES FROM regress_queue_nobody;
 -- what came with a queue but is no longer the owner's is not dropped with it
 SELECT queue.create_queue('split');

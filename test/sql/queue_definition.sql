@@ -164,8 +164,19 @@ WHERE queue::text ~ 'with|select|semi|hipped_' AND dead_letter IS NOT NULL;
 -- their dead-letter queues stay, each with a message
 SELECT count(*) FROM queue.queue WHERE queue::text ~ 'with|select|semi|hipped_';
 
--- cut between characters, as the server cuts names, also those made up
-SELECT queue.create_queue(repeat('q', 70))::text;
+-- too long: nothing is cut, whatever the part and the quoting
+SELECT queue.create_queue(repeat('q', 64));
+\echo :SQLSTATE
+SELECT queue.create_queue(' shop . "' || repeat('""', 64) || '" ');
+\echo :SQLSTATE
+SELECT queue.create_queue(repeat('s', 64) || '.q');
+\echo :SQLSTATE
+SELECT queue.create_queue(repeat(U&'\00FC', 32));
+\echo :SQLSTATE
+-- names made up are cut between characters, as the server cuts them
+SELECT queue.create_queue(' shop . "' || repeat('""', 63) || '" ') IS NOT NULL AS made;
+SELECT queue.drop_queue(format('%I', repeat('"', 63))::regclass);
+SELECT queue.create_queue(repeat('q', 63))::text;
 SELECT relname, relkind FROM pg_class WHERE relname LIKE 'qqq%' AND relkind IN ('r', 'S') ORDER BY relname COLLATE "C";
 SELECT queue.drop_queue(repeat('q', 63)::regclass);
 SELECT queue.create_queue(repeat(U&'\00FC', 31) || 'q')::text;
@@ -180,6 +191,23 @@ SELECT pg_get_serial_sequence('crowded', 'id');
 SELECT queue.enqueue('crowded', '1');
 SELECT queue.drop_queue('crowded');
 DROP SEQUENCE crowded_id_seq;
+
+-- if it is not there
+SELECT queue.create_queue('once', lease => '1 min', if_not_exists => true);
+SELECT queue.create_queue('once', lease => '2 min', if_not_exists => true);
+-- its settings stay as they are
+SELECT lease FROM queue.queue WHERE queue = 'once'::regclass;
+SELECT queue.create_queue('once', if_not_exists => NULL);
+\echo :SQLSTATE
+CREATE VIEW once_view AS SELECT 1 AS one;
+SELECT queue.create_queue('once_view', if_not_exists => true);
+\echo :SQLSTATE
+DROP VIEW once_view;
+-- a queue table without settings is adopted
+DELETE FROM queue.queue WHERE queue = 'once'::regclass;
+SELECT queue.create_queue('once', if_not_exists => true);
+SELECT lease FROM queue.queue WHERE queue = 'once'::regclass;
+SELECT queue.drop_queue('once');
 
 -- taken by something else
 CREATE TABLE accounts (id bigint);
