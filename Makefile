@@ -52,6 +52,7 @@ OBJS = \
 	src/leader.o \
 	src/lease.o \
 	src/look.o \
+	src/member.o \
 	src/message.o \
 	src/purge.o \
 	src/queue.o \
@@ -168,6 +169,7 @@ PROVE_TESTS = \
 	test/t/038_vacuum.pl \
 	test/t/040_strangers.pl \
 	test/t/041_prepared_many_queues.pl \
+	test/t/043_versions.pl \
 	test/t/044_create_queue.pl \
 	test/t/050_random_transactions.pl \
 	test/t/060_two_phase_matrix.pl \

@@ -43,6 +43,7 @@
 #include "compat.h"
 #include "in_doubt.h"
 #include "lease.h"
+#include "member.h"
 #include "queue.h"
 #include "storage.h"
 #include "xact.h"
@@ -74,7 +75,6 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	Relation	rel;
 	QueueDef   *def;
 	Relation	catalog;
-	TupleDesc	desc;
 	HeapTuple	tuple;
 	HeapTuple	new_tuple;
 	Datum		values[Natts_settings];
@@ -95,11 +95,10 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	}
 
 	catalog = queue_settings_open(RowExclusiveLock);
-	desc = RelationGetDescr(catalog);
 	tuple = queue_settings_lock(catalog, relid);
 	if (tuple == NULL)
 		elog(ERROR, "settings of queue %u have disappeared", relid);
-	heap_deform_tuple(tuple, desc, values, nulls);
+	queue_member_deform(catalog, MEMBER_QUEUE, tuple, values, nulls);
 
 	if (!PG_ARGISNULL(1))
 		values[Anum_settings_lease - 1] = PG_GETARG_DATUM(1);
@@ -129,7 +128,7 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 		DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]);
 	queue_check_settings(&settings);
 
-	new_tuple = heap_form_tuple(desc, values, nulls);
+	new_tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
 	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
@@ -249,7 +248,8 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 		bool		isnull;
 		Datum		relid;
 
-		if (tuples[i] == NULL)
+		if (tuples[i] == NULL ||
+			!queue_member_resembles(data->tg_relation, MEMBER_QUEUE))
 			continue;
 		relid = heap_getattr(tuples[i], Anum_settings_queue,
 							 RelationGetDescr(data->tg_relation), &isnull);
@@ -272,7 +272,7 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 	HeapTuple	tuple;
 	bool		is_safe;
 
-	queue_require_preload();
+	queue_require_library();
 
 	tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum(QUEUE_SCHEMA));
 	is_safe = HeapTupleIsValid(tuple) &&
@@ -372,8 +372,8 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
 	replaces[Anum_settings_enqueue_paused - 1] = PG_GETARG_BOOL(1);
 	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(is_paused);
 	replaces[Anum_settings_dequeue_paused - 1] = PG_GETARG_BOOL(2);
-	new_tuple = heap_modify_tuple(tuple, RelationGetDescr(catalog),
-								  values, nulls, replaces);
+	new_tuple = queue_member_modify(catalog, MEMBER_QUEUE, tuple,
+									values, nulls, replaces);
 	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
@@ -444,7 +444,7 @@ dead_letter_to_drop(Oid relid)
 		Datum		values[Natts_settings];
 		bool		nulls[Natts_settings];
 
-		heap_deform_tuple(tuple, RelationGetDescr(catalog), values, nulls);
+		queue_member_deform(catalog, MEMBER_QUEUE, tuple, values, nulls);
 		if (!nulls[Anum_settings_dead_letter - 1] &&
 			DatumGetBool(values[Anum_settings_own_dead_letter - 1]))
 			dead_letter =

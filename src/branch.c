@@ -47,6 +47,7 @@
 #include "catalog.h"
 #include "database.h"
 #include "decision.h"
+#include "member.h"
 #include "queue.h"
 
 #define OUTCOME				"outcome"
@@ -163,6 +164,7 @@ note_outcome(const char *branch, bool is_commit)
 	rel = open_member(OUTCOME, RowExclusiveLock);
 	if (rel == NULL)
 		return;
+	queue_member_check(rel, MEMBER_OUTCOME);
 
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
 	values[0] = CStringGetTextDatum(branch);
@@ -172,7 +174,7 @@ note_outcome(const char *branch, bool is_commit)
 	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[5] = (Datum) 0;
 	nulls[5] = true;
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	tuple = queue_member_form(rel, MEMBER_OUTCOME, values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
 	table_close(rel, NoLock);
@@ -189,6 +191,7 @@ owner_of_branch(const char *name)
 
 	if (rel == NULL)
 		return InvalidOid;
+	queue_member_check(rel, MEMBER_DECIDING_DATABASE);
 
 	/* there are a few */
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);

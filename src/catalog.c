@@ -58,6 +58,7 @@
 #include "compat.h"
 #include "ids.h"
 #include "in_doubt.h"
+#include "member.h"
 #include "mutant.h"
 #include "queue.h"
 #include "shape.h"
@@ -394,6 +395,7 @@ read_settings(QueueDef *def)
 	settings = try_table_open(settings_oid, AccessShareLock);
 	if (settings == NULL)
 		return false;
+	queue_member_check(settings, MEMBER_QUEUE);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = begin_settings_scan(settings, def->relid);
@@ -403,7 +405,7 @@ read_settings(QueueDef *def)
 		Datum		values[Natts_settings];
 		bool		nulls[Natts_settings];
 
-		heap_deform_tuple(tuple, RelationGetDescr(settings), values, nulls);
+		queue_member_deform(settings, MEMBER_QUEUE, tuple, values, nulls);
 		def->is_queue = true;
 		def->lease =
 			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_lease - 1]),
@@ -530,12 +532,15 @@ Relation
 queue_settings_open(LOCKMODE lockmode)
 {
 	Oid			relid = settings_relid();
+	Relation	settings;
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" does not exist", QUEUE_EXTENSION)));
-	return table_open(relid, lockmode);
+	settings = table_open(relid, lockmode);
+	queue_member_check(settings, MEMBER_QUEUE);
+	return settings;
 }
 
 /*
@@ -590,6 +595,11 @@ queue_settings_exist(Oid relid, Oid *dead_letter)
 		return false;
 
 	settings = table_open(settings_oid, AccessShareLock);
+	if (!queue_member_resembles(settings, MEMBER_QUEUE))
+	{
+		table_close(settings, AccessShareLock);
+		return false;
+	}
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = begin_settings_scan(settings, relid);
 	tuple = next_settings(scan, snapshot);
@@ -669,13 +679,24 @@ queue_settings_lock(Relation settings, Oid relid)
 List *
 queue_dead_letter_sources(Oid relid)
 {
-	Relation	settings = queue_settings_open(AccessShareLock);
+	Oid			settings_oid = settings_relid();
+	Relation	settings;
 	Oid			index = queue_catalog_relid("queue_dead_letter_idx");
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot;
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
 	List	   *sources = NIL;
+
+	if (!OidIsValid(settings_oid))
+		return NIL;
+	settings = table_open(settings_oid, AccessShareLock);
+	if (!queue_member_resembles(settings, MEMBER_QUEUE))
+	{
+		table_close(settings, AccessShareLock);
+		return NIL;
+	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	ScanKeyInit(&key, Anum_settings_dead_letter, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
@@ -818,8 +839,8 @@ forget_dead_letter(Relation settings, Oid relid, List *sources)
 		nulls[Anum_settings_dead_letter - 1] = true;
 		replaces[Anum_settings_own_dead_letter - 1] = true;
 		values[Anum_settings_own_dead_letter - 1] = BoolGetDatum(false);
-		new_tuple = heap_modify_tuple(tuple, RelationGetDescr(settings),
-									  values, nulls, replaces);
+		new_tuple = queue_member_modify(settings, MEMBER_QUEUE, tuple,
+										values, nulls, replaces);
 		CatalogTupleUpdate(settings, &tuple->t_self, new_tuple);
 		heap_freetuple(new_tuple);
 		heap_freetuple(tuple);

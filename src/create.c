@@ -50,6 +50,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "in_doubt.h"
+#include "member.h"
 #include "queue.h"
 #include "shape.h"
 
@@ -390,7 +391,7 @@ make_settings(Oid relid, const QueueSettings *settings)
 	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(false);
 	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(false);
 
-	tuple = heap_form_tuple(RelationGetDescr(catalog), values, nulls);
+	tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
 	CatalogTupleInsert(catalog, tuple);
 	heap_freetuple(tuple);
 	table_close(catalog, NoLock);

@@ -66,6 +66,7 @@
 #include "compat.h"
 #include "database.h"
 #include "lease.h"
+#include "member.h"
 #include "mutant.h"
 
 #define LEASE_LOG			"lease_log"
@@ -286,12 +287,8 @@ open_log(Oid relid, LOCKMODE lockmode)
 	if (!OidIsValid(relid))
 		return NULL;
 	rel = try_relation_open(relid, lockmode);
-	if (rel != NULL &&
-		(rel->rd_rel->relkind != RELKIND_RELATION ||
-		 RelationGetNumberOfAttributes(rel) != Natts_log))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("table \"queue.%s\" has been altered", LEASE_LOG)));
+	if (rel != NULL)
+		queue_member_check(rel, MEMBER_LEASE_LOG);
 	return rel;
 }
 
@@ -436,8 +433,9 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 	bool	   *isnull = slot->tts_isnull;
 
 	ExecClearTuple(slot);
-	memset(values, 0, Natts_log * sizeof(Datum));
-	memset(isnull, 0, Natts_log * sizeof(bool));
+	memset(values, 0, slot->tts_tupleDescriptor->natts * sizeof(Datum));
+	memset(isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(isnull, false, Natts_log * sizeof(bool));
 	values[Anum_log_seq - 1] = Int64GetDatum(next_seq++);
 	values[Anum_log_queue - 1] = ObjectIdGetDatum(lease->key.relid);
 	values[Anum_log_id - 1] = Int64GetDatum(lease->key.id);

@@ -14,7 +14,7 @@
  *	registry (xact.c) and at the list of waiters; around statements that need
  *	a database for themselves, its worker is kept away (worker.c).  Statements
  *	that prepare or finish a branch of a global transaction are noted
- *	(branch.c).
+ *	(branch.c); ALTER EXTENSION makes everybody look at its version (member.c).
  *
  *	object access: when a relation is dropped, its settings go (catalog.c); when
  *	a queue is altered, all of its messages are looked for (cover.c), and when
@@ -49,6 +49,7 @@
 #include "database.h"
 #include "in_doubt.h"
 #include "inflight.h"
+#include "member.h"
 #include "mutant.h"
 #include "queue.h"
 #include "share.h"
@@ -103,6 +104,7 @@ _PG_init(void)
 
 	define_settings();
 	queue_catalog_init();
+	queue_member_init();
 	queue_xact_init();
 	queue_leader_register();
 
@@ -282,6 +284,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	bool		ends_prepared = IsA(stmt, TransactionStmt) &&
 		(((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT_PREPARED ||
 		 ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+	bool		alters_extension = IsA(stmt, AlterExtensionStmt) &&
+		strcmp(((AlterExtensionStmt *) stmt)->extname, QUEUE_EXTENSION) == 0;
 	Oid			held;
 
 	queue_in_doubt_refuse_ddl(stmt);
@@ -300,6 +304,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	PG_END_TRY();
 
 	queue_branch_expect(stmt);
+	if (alters_extension)
+		queue_member_version_changed();
 
 	/*
 	 * The prepared transaction has ended.  One that was prepared before a
@@ -337,7 +343,7 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 Datum
 queue_announce_database(PG_FUNCTION_ARGS)
 {
-	queue_require_preload();
+	queue_require_library();
 	queue_xact_note_database();
 	PG_RETURN_VOID();
 }
@@ -349,6 +355,13 @@ queue_announce_database(PG_FUNCTION_ARGS)
 
 void
 queue_require_preload(void)
+{
+	queue_require_library();
+	queue_member_check_version();
+}
+
+void
+queue_require_library(void)
 {
 	if (!queue_is_preloaded)
 		ereport(ERROR,

@@ -20,6 +20,7 @@
 
 #define QUEUE_SCHEMA			"queue"
 #define QUEUE_EXTENSION			"queue"
+#define QUEUE_VERSION			"0.2.0" /* as in queue.control */
 
 #define QUEUE_DEFAULT_PRIORITY	4
 #define QUEUE_MAX_PRIORITY		9
@@ -39,8 +40,13 @@ extern int	queue_resolve_interval; /* ms */
 /* false unless loaded by shared_preload_libraries */
 extern bool queue_is_preloaded;
 
-/* ereport(ERROR, 55000) unless preloaded; every SQL entry point calls it */
+/* ereport(ERROR, 55000) unless preloaded, and of the version that the extension
+ * of this database has; every SQL entry point calls it before it looks at its
+ * arguments */
 extern void queue_require_preload(void);
+
+/* ... unless preloaded: for what the install script itself calls */
+extern void queue_require_library(void);
 
 /* microseconds in an interval (month = 30 days, day = 24 hours); 22023 if it
  * is negative, infinite or longer than a hundred years */

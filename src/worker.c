@@ -51,6 +51,8 @@
  *	 its round instead of running into it.  After the commit the announcement
  *	 makes it look; without that it looks within a minute, and until then its
  *	 rounds find no queues.
+ * - The extension is of another version than the library, or its tables were
+ *	 altered: no round, and a warning, until that is over.
  * - Any process is killed by -9, the worker or the leader included: the server
  *	 restarts all, the leader is started again and finds everything anew.
  * - On a standby nothing of this runs; the leader starts after the promotion.
@@ -93,6 +95,7 @@
 #include "compat.h"
 #include "database.h"
 #include "inflight.h"
+#include "member.h"
 #include "queue.h"
 #include "sweep.h"
 #include "worker.h"
@@ -113,7 +116,8 @@ typedef enum ExtensionState
 {
 	EXTENSION_ABSENT,
 	EXTENSION_PRESENT,
-	EXTENSION_BUSY				/* locked, or just changed */
+	EXTENSION_BUSY,				/* locked, or just changed */
+	EXTENSION_UNKNOWN			/* not as this library knows it */
 } ExtensionState;
 
 /* for the handlers of signal and timer: see the top of the file */
@@ -125,6 +129,7 @@ static void start_grace(TimeoutId grace);
 static void grace_tick(void);
 static void worker_error_context(void *arg);
 static ExtensionState look_for_extension(void);
+static bool is_known(void);
 static void worker_sleep(DatabaseSlot *slot, TimestampTz due);
 static void worker_leave(DatabaseSlot *slot, TimeoutId grace);
 static Oid	database_needed_alone(Node *stmt);
@@ -190,6 +195,10 @@ queue_worker_main(Datum arg)
 				queue_database_set_extension(slot, true);
 				pgstat_report_activity(STATE_RUNNING, "queue round");
 				due = queue_sweep();
+				break;
+			case EXTENSION_UNKNOWN:
+				/* the next look, also for the log */
+				queue_database_set_extension(slot, true);
 				break;
 			case EXTENSION_BUSY:
 				due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -319,7 +328,7 @@ look_for_extension(void)
 		if (ConditionalLockDatabaseObject(ExtensionRelationId, extension, 0,
 										  AccessShareLock) &&
 			get_extension_oid(QUEUE_EXTENSION, true) == extension)
-			state = EXTENSION_PRESENT;
+			state = is_known() ? EXTENSION_PRESENT : EXTENSION_UNKNOWN;
 		else
 			state = EXTENSION_BUSY;
 	}
@@ -328,6 +337,32 @@ look_for_extension(void)
 	pgstat_report_stat(true);
 	MemoryContextSwitchTo(round_context);
 	return state;
+}
+
+/*
+ * Are version and tables such that a round can do with them?  If not, nothing
+ * is done, and the log says so once a minute, until they are; consumers get
+ * errors meanwhile.
+ */
+static bool
+is_known(void)
+{
+	static TimestampTz log_at = 0;
+	char	   *problem = queue_member_problem();
+
+	if (problem != NULL && GetCurrentTimestamp() >= log_at)
+	{
+		log_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+											 WORKER_MAX_NAP);
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" is not as its library knows it",
+						QUEUE_EXTENSION),
+				 errdetail_internal("%s", problem),
+				 errhint("Undo the change; or if a new release was installed, restart the server and run ALTER EXTENSION %s UPDATE.",
+						 QUEUE_EXTENSION)));
+	}
+	return problem == NULL;
 }
 
 /*
