@@ -614,6 +614,7 @@ CREATE VIEW queue.storage AS
       FROM queue.queue q
       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.queue
      CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(q.queue, 'SELECT')
+                                OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
                                 AS may_look) m
       LEFT JOIN queue.vacuums() v ON v.queue OPERATOR(pg_catalog.=) q.queue
       LEFT JOIN queue.horizon() h ON true;

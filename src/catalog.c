@@ -37,6 +37,7 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_sequence.h"
 #include "catalog/pg_trigger.h"
@@ -149,6 +150,17 @@ queue_may_take(Oid relid)
 								 &is_missing) == ACLCHECK_OK &&
 		pg_class_aclcheck_ext(relid, GetUserId(), ACL_DELETE,
 							  &is_missing) == ACLCHECK_OK && !is_missing;
+}
+
+bool
+queue_may_watch(Oid relid)
+{
+	bool		is_missing = false;
+	AclResult	result = pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
+											   &is_missing);
+
+	return !is_missing && (result == ACLCHECK_OK ||
+						   has_privs_of_role(GetUserId(), ROLE_PG_MONITOR));
 }
 
 /* What each access needs of the current user. */

@@ -100,6 +100,9 @@ extern QueueDef *queue_def_known(Oid relid);
 /* May the current user take messages?  No error if not, or no such table. */
 extern bool queue_may_take(Oid relid);
 
+/* May he know what goes on with them?  As readers and monitors may. */
+extern bool queue_may_watch(Oid relid);
+
 /* Where shared memory has what it knows of the queue, made if need be and if
  * there is room; NULL if not */
 extern QueueState *queue_def_state(QueueDef *def);

@@ -14,7 +14,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -97,8 +96,7 @@ counts_of(Oid relid, Datum *values, bool *nulls)
 		values[4] = CStringGetTextDatum(def->problem);
 		nulls[4] = false;
 	}
-	else if (def->is_queue &&
-			 pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+	else if (def->is_queue && queue_may_watch(relid))
 	{
 		queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
 							 &counts[3]);
@@ -141,11 +139,9 @@ queue_in_flight(PG_FUNCTION_ARGS)
 		Datum		values[Natts_in_flight] = {0};
 		bool		nulls[Natts_in_flight] = {0};
 		bool		is_leased = entry->state == INFLIGHT_LEASED;
-		bool		is_missing = false;
 
-		/* who may not browse the queue learns nothing of its messages */
-		if (pg_class_aclcheck_ext(entry->key.relid, GetUserId(), ACL_SELECT,
-								  &is_missing) != ACLCHECK_OK || is_missing)
+		/* who may not browse or watch the queue learns nothing of it */
+		if (!queue_may_watch(entry->key.relid))
 			continue;
 
 		values[0] = ObjectIdGetDatum(entry->key.relid);
@@ -188,7 +184,6 @@ queue_cover(PG_FUNCTION_ARGS)
 		QueueState *state = queue_state_at(i);
 		Datum		values[Natts_cover] = {0};
 		bool		nulls[Natts_cover] = {0};
-		bool		is_missing = false;
 		TimestampTz due;
 		Oid			relid;
 		int			nwaiters;
@@ -210,9 +205,7 @@ queue_cover(PG_FUNCTION_ARGS)
 		values[7] = Int64GetDatum(state->nhealed);
 		LWLockRelease(state->lock);
 
-		if (!OidIsValid(relid) ||
-			pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
-								  &is_missing) != ACLCHECK_OK || is_missing)
+		if (!OidIsValid(relid) || !queue_may_watch(relid))
 			continue;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
@@ -230,8 +223,8 @@ queue_prepared(PG_FUNCTION_ARGS)
 }
 
 /*
- * Visitor of the registry.  Who may not browse the queue learns nothing of its
- * messages; a queue of another database has no name here.
+ * Visitor of the registry.  Who may not browse or watch the queue learns nothing
+ * of its messages; a queue of another database has no name here.
  */
 static void
 put_prepared(TransactionId xid, Oid dbid, Oid relid, PreparedHold kind, int64 n,
@@ -240,12 +233,8 @@ put_prepared(TransactionId xid, Oid dbid, Oid relid, PreparedHold kind, int64 n,
 	ReturnSetInfo *rsinfo = arg;
 	Datum		values[Natts_prepared] = {0};
 	bool		nulls[Natts_prepared] = {0};
-	bool		is_missing = false;
 
-	if (OidIsValid(relid) &&
-		(dbid != MyDatabaseId ||
-		 pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
-							   &is_missing) != ACLCHECK_OK || is_missing))
+	if (OidIsValid(relid) && (dbid != MyDatabaseId || !queue_may_watch(relid)))
 		return;
 	values[0] = TransactionIdGetDatum(xid);
 	values[1] = ObjectIdGetDatum(dbid);

@@ -791,7 +791,6 @@ queue_vacuums(PG_FUNCTION_ARGS)
 		QueueState *state = queue_state_at(i);
 		Datum		values[Natts_vacuums] = {0};
 		bool		nulls[Natts_vacuums] = {0};
-		bool		is_missing = false;
 		VacuumState vacuum;
 		Oid			relid;
 
@@ -802,9 +801,7 @@ queue_vacuums(PG_FUNCTION_ARGS)
 		vacuum = state->vacuum;
 		LWLockRelease(state->lock);
 
-		if (!OidIsValid(relid) ||
-			pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
-								  &is_missing) != ACLCHECK_OK || is_missing)
+		if (!OidIsValid(relid) || !queue_may_watch(relid))
 			continue;
 		values[0] = ObjectIdGetDatum(relid);
 		values[1] = Int64GetDatum(vacuum.nvacuums);
