@@ -662,6 +662,8 @@ COMMENT ON TABLE queue.global_transaction IS
 COMMENT ON COLUMN queue.global_transaction.begun_at IS
 'NULL: a participant asked for what nobody had begun';
 
+-- A view of one table could be written, with the rights of the view's owner, by
+-- roles that may write all data; one with an OFFSET cannot.
 CREATE VIEW queue.global_transactions WITH (security_barrier) AS
     SELECT pg_catalog.pg_get_userbyid(g.coordinator) AS coordinator,
            g.gid,
@@ -680,7 +682,8 @@ CREATE VIEW queue.global_transactions WITH (security_barrier) AS
         OR pg_catalog.pg_has_role('pg_monitor', 'MEMBER')
         OR EXISTS (SELECT FROM pg_catalog.pg_roles r
                     WHERE r.rolname OPERATOR(pg_catalog.=) current_user
-                      AND r.oid OPERATOR(pg_catalog.=) ANY (g.participants::oid[]));
+                      AND r.oid OPERATOR(pg_catalog.=) ANY (g.participants::oid[]))
+    OFFSET 0;
 
 COMMENT ON VIEW queue.global_transactions IS
 'global transactions that this database decides, as far as they are the reader''s';
@@ -1017,7 +1020,8 @@ COMMENT ON COLUMN queue.outcome.decision IS 'NULL: not known yet';
 CREATE VIEW queue.forced_outcomes AS
     SELECT branch, outcome, finished_by, finished_at, decision
       FROM queue.outcome
-     WHERE NOT by_owner OR decision OPERATOR(pg_catalog.<>) outcome;
+     WHERE NOT by_owner OR decision OPERATOR(pg_catalog.<>) outcome
+    OFFSET 0;                   -- see queue.global_transactions
 
 COMMENT ON VIEW queue.forced_outcomes IS
 'branches finished by hand: by another role than their owner, or against the decision';
