@@ -171,6 +171,7 @@ PROVE_TESTS = \
 	test/t/041_prepared_many_queues.pl \
 	test/t/043_versions.pl \
 	test/t/044_create_queue.pl \
+	test/t/045_privileges.pl \
 	test/t/050_random_transactions.pl \
 	test/t/060_two_phase_matrix.pl \
 	test/t/061_in_doubt.pl \

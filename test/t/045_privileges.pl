@@ -1,0 +1,818 @@
+# Privileges, as a matrix: every function, view, table and column of schema
+# "queue", and every statement on a queue, times ten roles, times four ways to
+# act as a role.  What is not allowed below is denied, and what is in the schema
+# without a line here fails the test.
+#
+# Besides the SQLSTATE the content is judged: whoever may not SELECT from a
+# queue sees neither payload, key nor error text of it, in no result and in no
+# message.  At the end, what a session might have remembered: privileges are
+# asked for on every call, and nobody's function, operator, type or table gets
+# in between.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
+#
+# Who.  The queues shop.jobs (whose messages are taken) and shop.desk (on which
+# statements are tried) belong to "owner"; "sender" has INSERT on them, "viewer"
+# SELECT, "consumer" SELECT and DELETE, the others have nothing of their own.
+# "heir" is a member of the owner.
+#
+my @roles = qw(owner sender viewer consumer nobody
+  monitor reader writer heir boss);
+
+# Who has the privilege.
+my %may = (
+	ANYBODY    => [@roles],
+	NOBODY     => [],
+	SUPER      => [qw(boss)],
+	OWN        => [qw(owner heir boss)],
+	HEIR       => [qw(heir boss)],
+	INSERT     => [qw(owner heir boss sender writer)],
+	SELECT     => [qw(owner heir boss viewer consumer reader)],
+	TAKE       => [qw(owner heir boss consumer)],
+	DELETE     => [qw(owner heir boss consumer writer)],
+	UPDATE     => [qw(owner heir boss writer)],
+	READ_ALL   => [qw(owner heir boss reader)],
+	WRITE_ALL  => [qw(owner heir boss writer)],
+	READ_ONLY  => [qw(boss reader)],);
+
+#
+# How.  Directly; by SET ROLE from a role that has nothing itself, as pools and
+# gateways do; within a SECURITY DEFINER function that belongs to the role,
+# called by somebody who has nothing; and within one that belongs to somebody
+# who has nothing, called by the role, which is then as good as "nobody".
+#
+my @ways = ('directly', 'by SET ROLE', 'in its function', 'in another function');
+
+#
+# What.  Functions by their name and the arguments that have to be given, who
+# may call them, what they get (* is anything but 42501), and the call.  All
+# others get 42501.
+#
+my $functions = <<'END';
+create_queue(text)                        | OWN     | ok    | SELECT queue.create_queue('shop.fresh')
+create_queue(text)                        | OWN     | 42710 | SELECT queue.create_queue('shop.desk')
+create_queue(text)                        | OWN     | 42P07 | SELECT queue.create_queue('shop.plain')
+create_queue(text)                        | OWN     | ok    | SELECT queue.create_queue('shop.fresh', dead_letter => 'shop.desk_dead')
+create_queue(text)                        | SUPER   | ok    | SELECT queue.create_queue('shop.fresh', dead_letter => 'shop.alien')
+create_queue(text)                        | SUPER   | *     | SELECT queue.create_queue('queue.fresh')
+create_queue(text)                        | ANYBODY | 42P16 | SELECT queue.create_queue('pg_temp.fresh')
+alter_queue(regclass)                     | OWN     | ok    | SELECT queue.alter_queue('shop.desk', max_attempts => 7)
+alter_queue(regclass)                     | OWN     | 42809 | SELECT queue.alter_queue('shop.plain', max_attempts => 7)
+alter_queue(regclass)                     | SUPER   | ok    | SELECT queue.alter_queue('shop.desk', dead_letter => 'shop.alien')
+alter_queue(regclass)                     | SUPER   | ok    | SELECT queue.alter_queue('shop.alien', dead_letter => 'shop.desk')
+drop_queue(regclass)                      | OWN     | ok    | SELECT queue.drop_queue('shop.desk')
+drop_queue(regclass)                      | OWN     | 42809 | SELECT queue.drop_queue('shop.plain')
+drop_queue(regclass)                      | SUPER   | ok    | SELECT queue.drop_queue('shop.alien')
+purge(regclass)                           | OWN     | ok    | SELECT queue.purge('shop.desk')
+purge(regclass)                           | OWN     | ok    | SELECT queue.purge('shop.desk_dead')
+pause(regclass)                           | OWN     | ok    | SELECT queue.pause('shop.desk')
+resume(regclass)                          | OWN     | ok    | SELECT queue.resume('shop.desk')
+enqueue(regclass,jsonb)                   | INSERT  | ok    | SELECT queue.enqueue('shop.jobs', '{}'::jsonb)
+enqueue(regclass,jsonb)                   | WRITE_ALL| ok   | SELECT queue.enqueue('shop.jobs_dead', '{}'::jsonb)
+enqueue(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.enqueue('shop.plain', '{}'::jsonb)
+enqueue(regclass,jsonb)                   | SUPER   | 42809 | SELECT queue.enqueue('pg_catalog.pg_authid', '{}'::jsonb)
+enqueue_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.enqueue_batch('shop.jobs', ARRAY['1', '2']::jsonb[])
+enqueue_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.enqueue_batch('shop.jobs', '{}')
+dequeue(regclass)                         | TAKE    | ok    | SELECT * FROM queue.dequeue('shop.jobs')
+dequeue(regclass)                         | OWN     | ok    | SELECT * FROM queue.dequeue('shop.jobs_dead')
+dequeue(regclass)                         | TAKE    | ok    | SELECT * FROM queue.dequeue('shop.empty')
+dequeue(regclass)                         | TAKE    | ok    | SELECT * FROM queue.dequeue('shop.empty', wait => '1 ms')
+receive(regclass)                         | TAKE    | ok    | SELECT * FROM queue.receive('shop.jobs')
+receive(regclass)                         | OWN     | ok    | SELECT * FROM queue.receive('shop.jobs_dead')
+receive(regclass)                         | TAKE    | ok    | SELECT * FROM queue.receive('shop.empty')
+browse(regclass)                          | SELECT  | ok    | SELECT * FROM queue.browse('shop.jobs')
+browse(regclass)                          | READ_ALL| ok    | SELECT * FROM queue.browse('shop.jobs_dead')
+wait(regclass,interval)                   | TAKE    | ok    | CALL queue.wait('shop.jobs'::regclass, '0')
+wait(regclass,interval)                   | TAKE    | ok    | CALL queue.wait('shop.empty'::regclass, '0')
+wait(text,interval)                       | TAKE    | ok    | CALL queue.wait('shop.jobs', '0')
+wait(regclass[],interval)                 | TAKE    | ok    | CALL queue.wait(ARRAY['shop.empty', 'shop.jobs']::regclass[], '0')
+wait(regclass[],interval)                 | OWN     | ok    | CALL queue.wait(ARRAY['shop.empty', 'shop.jobs_dead']::regclass[], '0')
+ack(text)                                 | TAKE    | ok    | SELECT queue.ack(:'receipt')
+ack(text)                                 | OWN     | ok    | SELECT queue.ack(:'dead_receipt')
+ack(text)                                 | ANYBODY | QU004 | SELECT queue.ack('nonsense')
+ack(text[])                               | TAKE    | ok    | SELECT queue.ack(ARRAY[:'receipt'])
+ack(text[])                               | OWN     | ok    | SELECT queue.ack(ARRAY[:'receipt', :'dead_receipt'])
+nack(text)                                | TAKE    | ok    | SELECT queue.nack(:'receipt', error => 'seen')
+nack(text)                                | OWN     | ok    | SELECT queue.nack(:'dead_receipt', '0')
+nack(text[])                              | TAKE    | ok    | SELECT queue.nack(ARRAY[:'receipt'])
+release(text)                             | TAKE    | ok    | SELECT queue.release(:'receipt')
+release(text[])                           | TAKE    | ok    | SELECT queue.release(ARRAY[:'receipt'])
+reject(text,text)                         | TAKE    | ok    | SELECT queue.reject(:'receipt', 'seen')
+reject(text[],text)                       | TAKE    | ok    | SELECT queue.reject(ARRAY[:'receipt'], 'seen')
+extend(text,interval)                     | TAKE    | ok    | SELECT queue.extend(:'receipt', '1 h')
+extend(text[],interval)                   | TAKE    | ok    | SELECT queue.extend(ARRAY[:'receipt'], '1 h')
+redrive(regclass)                         | ANYBODY | 0A000 | SELECT queue.redrive('shop.jobs_dead')
+counts(regclass)                          | ANYBODY | ok    | SELECT queue.counts('shop.jobs')
+in_flight()                               | ANYBODY | ok    | SELECT * FROM queue.in_flight()
+cover()                                   | ANYBODY | ok    | SELECT * FROM queue.cover()
+prepared()                                | ANYBODY | ok    | SELECT * FROM queue.prepared()
+vacuums()                                 | ANYBODY | ok    | SELECT * FROM queue.vacuums()
+horizon()                                 | ANYBODY | ok    | SELECT * FROM queue.horizon()
+identity()                                | ANYBODY | ok    | SELECT queue.identity()
+branch(text,name,text)                    | ANYBODY | ok    | SELECT queue.branch('hub', 'stock', 'g')
+before_insert()                           | ANYBODY | 39P01 | SELECT queue.before_insert()
+before_update()                           | ANYBODY | 39P01 | SELECT queue.before_update()
+invalidate_definition()                   | SUPER   | 39P01 | SELECT queue.invalidate_definition()
+begin_global(text,interval,name[])        | SUPER   | 25001 | CALL queue.begin_global('g', '1 s', ARRAY['boss'])
+decide_commit(text)                       | SUPER   | 25001 | CALL queue.decide_commit('g')
+decide_abort(text)                        | SUPER   | 25001 | CALL queue.decide_abort('g')
+ask_decision(name,text)                   | SUPER   | 25001 | CALL queue.ask_decision('boss', 'g')
+report_finished(name,text[])              | SUPER   | 25001 | CALL queue.report_finished('boss', ARRAY['g'])
+forget_globals()                          | SUPER   | ok    | SELECT queue.forget_globals()
+write_begin(oid,text,interval,oid[])      | SUPER   | ok    | SELECT queue.write_begin(10, 'h', '1 s', '{10}')
+write_decision(oid,text,text)             | SUPER   | ok    | SELECT queue.write_decision(10, 'g', 'commit')
+write_participant(oid,text)               | SUPER   | ok    | SELECT queue.write_participant(10, 'here')
+write_answer(oid,oid,text,text)           | SUPER   | *     | SELECT queue.write_answer(10, 10, 'g', 'here')
+write_finished(oid,oid,text[],text)       | SUPER   | ok    | SELECT queue.write_finished(10, 10, '{g}', 'here')
+write_outcomes(text,text[],text[],timestamp with time zone) | SUPER | ok | SELECT queue.write_outcomes('x', '{}', '{}', now())
+END
+
+#
+# Tables and views of the schema, with all their columns, and who may read them.
+# Nobody but superusers writes them, by whatever statement: for the others a
+# statement fails, or changes no row.
+#
+my $relations = <<'END';
+queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused
+queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem
+in_flight           | ANYBODY   | queue id state pid lease_until failures due_at
+cover               | ANYBODY   | queue ranges later busy looking waiting next_due healed
+storage             | ANYBODY   | queue table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
+in_doubt            | ANYBODY   | gid owner database transaction prepared_at age queues horizon_age blocked transaction_manager format_id gtrid bqual deciding_database decision commit_command rollback_command
+global_transactions | ANYBODY   | coordinator gid decision deadline is_over participants unfinished begun_at decided_at decided_by
+branches            | ANYBODY   | branch deciding_database participant gid owner prepared status
+forced_outcomes     | ANYBODY   | branch outcome finished_by finished_at decision
+lease               | READ_ONLY | queue id epoch number deadline
+lease_log           | READ_ONLY | seq queue id epoch number deadline
+global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
+participant_database| READ_ONLY | participant database
+deciding_database   | READ_ONLY | name participant coordinator owner connection password_required registered_in identity last_error
+outcome             | READ_ONLY | branch outcome finished_by by_owner finished_at decision
+END
+
+#
+# Columns of a queue table, who may give a value in INSERT, what he gets, who
+# may change it, and a value.  A superuser may not do everything: the server's
+# columns change by its functions only.
+#
+my $columns = <<'END';
+id             | OWN    | ok    | NOBODY | 1000001
+priority       | INSERT | ok    | UPDATE | 7
+attempts       | OWN    | ok    | NOBODY | 3
+enqueued_at    | OWN    | ok    | NOBODY | '2020-02-02'
+visible_at     | INSERT | ok    | NOBODY | '2020-02-02'
+expires_at     | INSERT | 0A000 | NOBODY | '2020-02-02'
+group_key      | INSERT | 0A000 | NOBODY | 'k'
+correlation_id | INSERT | ok    | UPDATE | 'k'
+headers        | INSERT | ok    | UPDATE | '{}'
+payload        | INSERT | ok    | UPDATE | '{}'
+last_error     | OWN    | ok    | NOBODY | 'k'
+END
+
+#
+# Statements on a queue: who may, what he gets directly or by SET ROLE, what he
+# gets within a function if that differs, the statement.  Behind "--?" stands
+# what is true then if it was done, where the server says no more than a warning
+# to those who may not.
+#
+my $statements = <<'END';
+INSERT   | ok    |       | INSERT INTO shop.desk (payload) VALUES ('{}')
+INSERT   | ok    |       | INSERT INTO shop.desk (payload) SELECT to_jsonb(i) FROM generate_series(1, 3) i
+INSERT   | ok    |       | INSERT INTO shop.desk (payload) VALUES ('{}') ON CONFLICT DO NOTHING
+OWN      | ok    |       | INSERT INTO shop.desk (payload) VALUES ('{}') RETURNING id
+WRITE_ALL| ok    |       | INSERT INTO shop.desk_dead (payload) VALUES ('{}')
+OWN      | ok    |       | INSERT INTO shop.desk SELECT * FROM shop.empty
+INSERT   | ok    |       | MERGE INTO shop.desk USING (VALUES (1)) v ON false WHEN NOT MATCHED THEN INSERT (payload) VALUES ('{}')
+SELECT   | ok    |       | SELECT * FROM shop.desk
+SELECT   | ok    |       | SELECT count(*) FROM shop.desk
+SELECT   | ok    |       | TABLE shop.desk
+READ_ALL | ok    |       | SELECT * FROM shop.desk_dead
+TAKE     | ok    |       | DELETE FROM shop.desk WHERE id > 0
+TAKE     | ok    |       | DELETE FROM shop.desk RETURNING payload
+DELETE   | ok    |       | DELETE FROM shop.desk
+WRITE_ALL| ok    |       | DELETE FROM shop.desk_dead
+OWN      | ok    |       | UPDATE shop.desk SET payload = payload
+OWN      | ok    |       | SELECT * FROM shop.desk FOR UPDATE
+OWN      | ok    |       | SELECT * FROM shop.desk FOR KEY SHARE
+DELETE   | ok    |       | LOCK TABLE shop.desk IN ACCESS EXCLUSIVE MODE
+INSERT   | ok    | 0A000 | COPY shop.desk (payload) FROM STDIN
+OWN      | ok    | 0A000 | COPY shop.desk (id, payload) FROM STDIN --? EXISTS (SELECT FROM shop.desk WHERE id = 1000001)
+SELECT   | ok    | 0A000 | COPY shop.desk TO STDOUT
+SELECT   | ok    | 0A000 | COPY (SELECT payload FROM shop.desk) TO STDOUT
+READ_ALL | ok    | 0A000 | COPY shop.desk_dead TO STDOUT
+OWN      | ok    |       | TRUNCATE shop.desk
+OWN      | ok    |       | TRUNCATE shop.desk RESTART IDENTITY
+OWN      | ok    |       | DROP TABLE shop.desk
+OWN      | ok    |       | DROP TABLE shop.desk_dead
+OWN      | 2BP01 |       | DROP INDEX shop.desk_pkey
+OWN      | ok    |       | DROP SEQUENCE shop.desk_id_seq
+OWN      | ok    |       | DROP TRIGGER queue_insert ON shop.desk
+OWN      | ok    |       | ALTER TABLE shop.desk RENAME TO table_top
+OWN      | ok    |       | ALTER TABLE shop.desk SET SCHEMA attic
+HEIR     | ok    |       | ALTER TABLE shop.desk OWNER TO heir
+OWN      | ok    |       | ALTER TABLE shop.desk SET (fillfactor = 50)
+OWN      | ok    |       | ALTER TABLE shop.desk ALTER COLUMN payload SET STATISTICS 10
+OWN      | ok    |       | ALTER TABLE shop.desk ALTER COLUMN payload SET STORAGE EXTERNAL
+OWN      | ok    |       | ALTER TABLE shop.desk REPLICA IDENTITY FULL
+OWN      | ok    |       | ALTER TABLE shop.desk CLUSTER ON desk_pkey
+OWN      | ok    |       | ALTER TABLE shop.desk SET TABLESPACE pg_default
+OWN      | ok    |       | ALTER TABLE shop.desk SET UNLOGGED
+OWN      | ok?   |       | ALTER TABLE shop.desk ADD COLUMN extra int
+OWN      | ok?   |       | ALTER TABLE shop.desk DROP COLUMN headers
+OWN      | ok?   |       | ALTER TABLE shop.desk RENAME COLUMN headers TO h
+OWN      | ok?   |       | ALTER TABLE shop.desk ALTER COLUMN payload DROP NOT NULL
+OWN      | ok?   |       | ALTER TABLE shop.desk ALTER COLUMN headers SET DEFAULT '{}'
+OWN      | ok?   |       | ALTER TABLE shop.desk ADD CHECK (id > 0)
+OWN      | ok?   |       | ALTER TABLE shop.desk DROP CONSTRAINT desk_pkey
+OWN      | ok?   |       | ALTER TABLE shop.desk DISABLE TRIGGER queue_insert
+OWN      | ok?   |       | ALTER TABLE shop.desk DISABLE TRIGGER ALL
+OWN      | ok?   |       | ALTER TABLE shop.desk ENABLE ROW LEVEL SECURITY
+OWN      | ok?   |       | ALTER TABLE shop.desk INHERIT shop.empty
+OWN      | ok?   |       | CREATE TABLE attic.child () INHERITS (shop.desk)
+OWN      | ok?   |       | CREATE TRIGGER t BEFORE INSERT ON shop.desk FOR EACH ROW EXECUTE FUNCTION lab.noop()
+OWN      | ok?   |       | CREATE RULE r AS ON INSERT TO shop.desk DO INSTEAD NOTHING
+OWN      | ok?   |       | CREATE POLICY p ON shop.desk USING (true)
+OWN      | ok?   |       | CREATE TABLE attic.refers (p int2, i int8, FOREIGN KEY (p, i) REFERENCES shop.desk)
+OWN      | ok?   |       | CREATE UNIQUE INDEX ON shop.desk (correlation_id)
+OWN      | ok    |       | CREATE INDEX ON shop.desk (correlation_id)
+OWN      | ok    |       | CREATE STATISTICS attic.s ON priority, attempts FROM shop.desk
+SUPER    | ok    |       | CREATE PUBLICATION p FOR ALL TABLES
+OWN      | ok    |       | COMMENT ON TABLE shop.desk IS 'x'
+OWN      | ok    |       | COMMENT ON COLUMN shop.desk.payload IS 'x'
+OWN      | ok    |       | GRANT SELECT ON shop.desk TO witness --? has_table_privilege('witness', 'shop.desk', 'SELECT')
+OWN      | ok    |       | GRANT INSERT (payload) ON shop.desk TO witness --? has_column_privilege('witness', 'shop.desk', 'payload', 'INSERT')
+OWN      | ok    |       | GRANT ALL ON shop.desk_dead TO witness --? has_table_privilege('witness', 'shop.desk_dead', 'SELECT')
+OWN      | ok    |       | REVOKE ALL ON shop.desk FROM viewer --? NOT has_table_privilege('viewer', 'shop.desk', 'SELECT')
+OWN      | ok    |       | CLUSTER shop.desk USING desk_pkey
+OWN      | ok    |       | REINDEX TABLE shop.desk
+OWN      | ok    |       | REINDEX INDEX shop.desk_pkey
+OWN      | ok    |       | ANALYZE shop.desk --? EXISTS (SELECT FROM pg_statistic WHERE starelid = 'shop.desk'::regclass AND txid_status(xmin::text::bigint) = 'in progress')
+WRITE_ALL| ok    |       | SELECT nextval('shop.desk_id_seq')
+WRITE_ALL| ok    |       | SELECT setval('shop.desk_id_seq', 1000000)
+READ_ALL | ok    |       | SELECT * FROM shop.desk_id_seq
+OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq RESTART WITH 1000000
+OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq CACHE 10
+OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq OWNED BY NONE
+OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq RENAME TO s
+OWN      | ok    |       | GRANT USAGE ON SEQUENCE shop.desk_id_seq TO witness --? has_sequence_privilege('witness', 'shop.desk_id_seq', 'USAGE')
+NOBODY   | 25001 |       | VACUUM shop.desk
+SUPER    | ok    |       | SET session_replication_role = replica
+SUPER    | ok    |       | SET queue.max_wait = '1 h'
+SUPER    | *     |       | ALTER EXTENSION queue ADD TABLE shop.desk
+SUPER    | 2BP01 |       | DROP EXTENSION queue
+SUPER    | ok    |       | CREATE TABLE queue.mine (a int)
+SUPER    | ok    |       | CREATE FUNCTION queue.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'
+SUPER    | ok    |       | ALTER SCHEMA queue RENAME TO mine
+SUPER    | 2BP01 |       | DROP SCHEMA queue
+SUPER    | ok    |       | GRANT CREATE ON SCHEMA queue TO witness --? has_schema_privilege('witness', 'queue', 'CREATE')
+SUPER    | ok    |       | GRANT EXECUTE ON FUNCTION queue.forget_globals() TO witness --? has_function_privilege('witness', 'queue.forget_globals()', 'EXECUTE')
+SUPER    | ok    |       | ALTER FUNCTION queue.forget_globals() SECURITY DEFINER
+SUPER    | ok    |       | CREATE FUNCTION attic.f() RETURNS trigger AS '$libdir/queue', 'queue_before_insert' LANGUAGE C
+END
+
+# These are not closed yet.
+my %is_open = map { $_ => 1 } qw(queue lease_log global_transaction
+  participant_database deciding_database outcome);
+
+# What a statement on a table or view of the schema gets if it does nothing.
+my %harmless = map { $_ => 1 } qw(42501 none);
+my %harmless_on_view =
+  map { $_ => 1 } qw(42501 none 55000 0A000 42809);
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node, "SET statement_timeout = '120s';");
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+max_prepared_transactions = 10
+queue.lease_write_delay = 0
+lock_timeout = '10s'
+});
+$node->start;
+
+#
+# The stage.  Payloads and the like contain "jobs-secret", "dead-secret" and so
+# on, after their queue, and nothing else does.
+#
+sql(q{CREATE EXTENSION queue;
+	CREATE ROLE owner LOGIN;
+	CREATE ROLE sender LOGIN;
+	CREATE ROLE viewer LOGIN;
+	CREATE ROLE consumer LOGIN;
+	CREATE ROLE nobody LOGIN;
+	CREATE ROLE monitor LOGIN IN ROLE pg_monitor;
+	CREATE ROLE reader LOGIN IN ROLE pg_read_all_data;
+	CREATE ROLE writer LOGIN IN ROLE pg_write_all_data;
+	CREATE ROLE heir LOGIN IN ROLE owner;
+	CREATE ROLE boss LOGIN SUPERUSER;
+	CREATE ROLE gateway LOGIN NOINHERIT
+		IN ROLE owner, sender, viewer, consumer, nobody, monitor, reader,
+			writer, heir, boss;
+	CREATE ROLE stranger;
+	CREATE ROLE witness;
+	CREATE SCHEMA shop AUTHORIZATION owner;
+	GRANT USAGE ON SCHEMA shop TO PUBLIC;
+	GRANT CREATE ON SCHEMA shop TO stranger;
+	CREATE SCHEMA attic;
+	GRANT ALL ON SCHEMA attic TO PUBLIC;
+	CREATE SCHEMA lab;
+	GRANT USAGE ON SCHEMA lab TO PUBLIC;
+	CREATE FUNCTION lab.noop() RETURNS trigger LANGUAGE plpgsql
+		AS 'BEGIN RETURN NEW; END'});
+sql(q{SET ROLE stranger; SELECT queue.create_queue('shop.alien');
+	SELECT queue.enqueue('shop.alien', '"alien-secret"');
+	SELECT queue.create_queue('shop.alien_doubt')});
+sql(q{SET ROLE owner;
+	CREATE TABLE shop.plain (a int);
+	SELECT queue.create_queue('shop.jobs', max_attempts => 0,
+		retry_delay => '1 day', retry_max_delay => '1 day');
+	SELECT queue.create_queue('shop.desk');
+	SELECT queue.create_queue('shop.empty');
+	SELECT queue.create_queue('shop.doubt')});
+foreach my $queue (qw(shop.jobs shop.desk shop.empty shop.doubt shop.plain))
+{
+	sql(qq{SET ROLE owner;
+		GRANT INSERT ON $queue TO sender;
+		GRANT SELECT ON $queue TO viewer;
+		GRANT SELECT, DELETE ON $queue TO consumer});
+}
+
+# A dead letter, and one message that has failed with a text.
+sql(q{SELECT queue.enqueue('shop.desk', '"dead-secret"',
+			headers => '{"h": "dead-secret"}', correlation_id => 'dead-secret')});
+sql(q{SELECT queue.reject(receipt, 'dead-secret') FROM queue.receive('shop.desk')});
+sql(q{SELECT queue.enqueue('shop.desk', '"desk-secret"',
+			headers => '{"h": "desk-secret"}', correlation_id => 'desk-secret')});
+sql(q{SELECT queue.nack(receipt, '1 ms', 'desk-secret') FROM queue.receive('shop.desk')});
+wait_until(q{SELECT last_error IS NOT NULL FROM shop.desk},
+	'the error text is in the row');
+sql(q{SELECT queue.enqueue_batch('shop.jobs',
+		array_agg('{"p": "jobs-secret"}'::jsonb),
+		array_agg('{"h": "jobs-secret"}'::jsonb),
+		correlation_ids => array_agg('jobs-secret'::text))
+	FROM generate_series(1, 3000)});
+sql(q{SELECT queue.enqueue_batch('shop.jobs_dead', array_agg('"dead-secret"'::jsonb))
+	FROM generate_series(1, 500)});
+sql(q{SELECT FROM queue.receive('shop.jobs', lease => '1 h');
+	SELECT FROM queue.receive('shop.jobs_dead', lease => '1 h');
+	SELECT FROM queue.receive('shop.alien', lease => '1 h')});
+wait_until('SELECT count(*) = 3 FROM queue.lease', 'leases are on disk');
+
+# A prepared transaction, and rows in the tables of global transactions.
+sql(q{SELECT queue.enqueue('shop.doubt', '"doubt-secret"')});
+sql(q{BEGIN; SELECT FROM queue.dequeue('shop.doubt');
+	SELECT FROM queue.enqueue('shop.alien_doubt', '"alien-secret"');
+	PREPARE TRANSACTION 'doubt'});
+sql(q{SELECT queue.write_begin(10, 'g', '1 h', '{10}');
+	SELECT queue.write_participant(10, 'here');
+	INSERT INTO queue.outcome VALUES
+		('queue:hub:stock:g', 'commit', 'boss', false, now());
+	INSERT INTO queue.deciding_database
+		(name, participant, coordinator, owner, connection, registered_in)
+		VALUES ('hub', 'stock', 'boss', 'stranger',
+			'host=nowhere password=connection-secret', 'elsewhere')});
+
+# Which secrets a role may know.
+my %reads;
+foreach my $set ([ SELECT => qw(jobs desk doubt) ], [ READ_ALL => 'dead' ],
+	[ SUPER => qw(alien connection) ])
+{
+	my ($who, @what) = @$set;
+	push @{ $reads{$_} }, @what foreach @{ $may{$who} };
+}
+push @{ $reads{reader} }, qw(alien connection);
+
+#
+# What statements need: receipts, and the truth about what they have done.
+# Receipts of this very transaction are as good as others.
+#
+sql(q{CREATE FUNCTION lab.receipt(queue regclass) RETURNS text LANGUAGE sql
+		SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+		AS 'SELECT receipt FROM queue.receive(queue, lease => ''1 h'')';
+	CREATE FUNCTION lab.is_true(condition text) RETURNS boolean LANGUAGE plpgsql
+		SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+		AS 'DECLARE result boolean;
+			BEGIN EXECUTE ''SELECT '' || condition INTO result;
+			RETURN result; END';
+	CREATE TABLE lab.cell (n int PRIMARY KEY, statement text, condition text,
+		wants_receipt boolean, wants_dead_receipt boolean);
+	GRANT SELECT ON lab.cell TO PUBLIC});
+
+# In a function: each statement in a savepoint, which is rolled back.
+my $try_all = q{
+	CREATE FUNCTION lab.try_all_NAME()
+	RETURNS TABLE (n int, outcome text, said text)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS $f$
+	#variable_conflict use_column
+	DECLARE
+		c lab.cell;
+		r record;
+		nrows bigint;
+		detail text;
+		hint text;
+	BEGIN
+		FOR c IN SELECT * FROM lab.cell ORDER BY n LOOP
+			n := c.n;
+			said := '';
+			BEGIN
+				IF c.wants_receipt THEN
+					c.statement := replace(c.statement, ':''receipt''',
+						quote_literal(lab.receipt('shop.jobs')));
+				END IF;
+				IF c.wants_dead_receipt THEN
+					c.statement := replace(c.statement, ':''dead_receipt''',
+						quote_literal(lab.receipt('shop.jobs_dead')));
+				END IF;
+				IF c.statement ~ '^SELECT|^TABLE|RETURNING' THEN
+					nrows := 1;
+					FOR r IN EXECUTE c.statement LOOP
+						said := said || r::text;
+					END LOOP;
+				ELSE
+					EXECUTE c.statement;
+					GET DIAGNOSTICS nrows = ROW_COUNT;
+				END IF;
+				outcome := CASE
+					WHEN c.condition <> '' AND NOT lab.is_true(c.condition)
+						OR c.statement ~ '^UPDATE|^DELETE' AND nrows = 0
+					THEN 'none' ELSE 'ok' END;
+				RAISE EXCEPTION 'rolled back' USING ERRCODE = 'UNDO0';
+			EXCEPTION WHEN OTHERS THEN
+				IF SQLSTATE <> 'UNDO0' THEN
+					outcome := SQLSTATE;
+					GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL,
+						hint = PG_EXCEPTION_HINT;
+					said := concat_ws(' ', SQLERRM, detail, hint);
+				END IF;
+			END;
+			RETURN NEXT;
+		END LOOP;
+	END
+	$f$;
+	ALTER FUNCTION lab.try_all_NAME() OWNER TO NAME};
+foreach my $role (@roles)
+{
+	(my $create = $try_all) =~ s/NAME/$role/g;
+	sql($create);
+}
+
+#
+# The cells: a statement, and the expected outcome of each role, directly or by
+# SET ROLE, and within its function.
+#
+my @cells;
+
+sub is_in
+{
+	my ($role, $set) = @_;
+	die "no set \"$set\"" unless $may{$set};
+	return scalar grep { $_ eq $role } @{ $may{$set} };
+}
+
+sub fields { return map { s/^\s+|\s+$//gr } split /\|/, $_[0], $_[1]; }
+
+# "expected" is a sub that tells of a role and an outcome whether it is right,
+# and what would be.
+sub add_cell
+{
+	my ($statement, $expected) = @_;
+	my ($text, $condition) = split / --\? /, $statement;
+	push @cells,
+	  {
+		statement => $text,
+		condition => $condition // '',
+		expected  => $expected
+	  };
+	return;
+}
+
+sub add_statement
+{
+	my ($who, $at_top, $in_function, $statement) = @_;
+	add_cell(
+		$statement,
+		sub {
+			my ($role, $outcome, $is_in_function) = @_;
+			my $right = is_in($role, $who)
+			  || $who eq 'NOBODY' && $at_top ne 'ok'
+			  ? ($is_in_function && $in_function ne '' ? $in_function : $at_top)
+			  : '42501';
+			# the server looks at these before privileges
+			$right = $in_function if $is_in_function && $in_function eq '0A000';
+			return ($outcome ne '42501' && $outcome ne 'none', 'anything else')
+			  if $right eq '*';
+			# to be refused one day, whoever asks for it
+			return ($outcome =~ /^(ok|42809)$/, 'ok or 42809')
+			  if $right eq 'ok?';
+			return ($outcome eq $right
+				  || $right eq '42501'
+				  && $statement =~ / --\? /
+				  && $outcome eq 'none', $right);
+		});
+	return;
+}
+
+my %described;
+foreach my $line (split /\n/, $functions)
+{
+	my ($function, $who, $outcome, $statement) = fields($line, 4);
+	$described{$function} = 1;
+	add_statement($who, $outcome, '', $statement);
+}
+foreach my $line (split /\n/, $statements)
+{
+	add_statement(fields($line, 4));
+}
+
+my %column_of;
+foreach my $line (split /\n/, $columns)
+{
+	my ($column, $inserts, $outcome, $updates, $value) = fields($line, 5);
+	push @{ $column_of{'shop.desk'} }, $column;
+	my ($list, $values) =
+	  $column eq 'payload' ? ($column, $value)
+	  : ("payload, $column", "'{}', $value");
+	add_statement('SELECT', 'ok', '', "SELECT $column FROM shop.desk");
+	add_statement('READ_ALL', 'ok', '', "SELECT $column FROM shop.desk_dead");
+	add_statement($inserts, $outcome, '',
+		"INSERT INTO shop.desk ($list) VALUES ($values)");
+	add_statement($updates, 'ok', '', "UPDATE shop.desk SET $column = $value");
+	add_statement(
+		$updates eq 'UPDATE' ? 'WRITE_ALL' : $updates,
+		'ok', '', "UPDATE shop.desk_dead SET $column = $value");
+}
+
+# Statements that read a table or view of the schema, and all that write it.
+foreach my $line (split /\n/, $relations)
+{
+	my ($name, $who, $names) = fields($line, 3);
+	my $relation = "queue.$name";
+	my $is_view  = sql(
+		qq{SELECT relkind = 'v' FROM pg_class WHERE oid = '$relation'::regclass}
+	) eq 't';
+	my $right = $is_view ? \%harmless_on_view : \%harmless;
+	my $writes = sub {
+		my ($role, $outcome) = @_;
+		return (1) if $role eq 'writer' && $is_open{$name};
+		return ($right->{$outcome}, '42501') unless $role eq 'boss';
+		return (1) if $is_view;
+		return ($outcome !~ /^(42501|none)$/, 'done');
+	};
+
+	$column_of{$relation} = [ split / /, $names ];
+	add_statement($who, 'ok', '', "SELECT * FROM $relation");
+	add_statement($who, 'ok', '', "SELECT $_ FROM $relation")
+	  foreach @{ $column_of{$relation} };
+	add_cell("UPDATE $relation SET $_ = NULL", $writes)
+	  foreach @{ $column_of{$relation} };
+	add_cell($_, $writes)
+	  foreach (
+		"INSERT INTO $relation DEFAULT VALUES",
+		"INSERT INTO $relation SELECT * FROM $relation",
+		"DELETE FROM $relation",
+		"TRUNCATE $relation CASCADE",
+		"DROP " . ($is_view ? 'VIEW' : 'TABLE') . " $relation CASCADE",
+		"ALTER TABLE $relation RENAME TO mine",
+		"ALTER TABLE $relation RENAME COLUMN $column_of{$relation}[0] TO c",
+		"ALTER TABLE $relation OWNER TO nobody",
+		"ALTER TABLE $relation ALTER $column_of{$relation}[0] SET DEFAULT NULL",
+		"CREATE RULE r AS ON INSERT TO $relation DO INSTEAD NOTHING",
+		"COMMENT ON COLUMN $relation.$column_of{$relation}[0] IS 'x'",
+		"GRANT DELETE ON $relation TO witness --? has_table_privilege('witness', '$relation', 'DELETE')",
+		$is_view ? (
+			"CREATE OR REPLACE VIEW $relation AS SELECT 1 AS x",
+			"CREATE TRIGGER t INSTEAD OF DELETE ON $relation FOR EACH ROW EXECUTE FUNCTION lab.noop()",
+			"ALTER VIEW $relation SET (security_barrier = false)")
+		: (
+			"ALTER TABLE $relation ADD COLUMN c int",
+			"ALTER TABLE $relation DISABLE ROW LEVEL SECURITY",
+			"CREATE INDEX ON $relation ($column_of{$relation}[0])",
+			"CREATE TRIGGER t BEFORE DELETE ON $relation FOR EACH ROW EXECUTE FUNCTION lab.noop()",
+			"CREATE POLICY mine ON $relation USING (true)",
+			"CLUSTER $relation USING mine"));
+}
+
+my $n = 0;
+my $fill = '';
+foreach my $cell (@cells)
+{
+	$cell->{n} = $n++;
+	$fill .= sprintf
+	  "INSERT INTO lab.cell VALUES (%d, \$q\$%s\$q\$, \$q\$%s\$q\$, %s, %s);\n",
+	  @{$cell}{qw(n statement condition)},
+	  map { $cell->{statement} =~ /:'$_'/ ? 'true' : 'false' }
+	  qw(receipt dead_receipt);
+}
+sql($fill);
+
+#
+# The same for psql: each statement in a transaction, which is rolled back.
+#
+my $one_column  = $node->basedir . '/one_column';
+my $two_columns = $node->basedir . '/two_columns';
+append_to_file($one_column,  "{}\n");
+append_to_file($two_columns, "1000001\t{}\n");
+
+my $script = '';
+foreach my $cell (@cells)
+{
+	my $statement = $cell->{statement};
+	my $data = $statement =~ /\(id, payload\)/ ? $two_columns : $one_column;
+
+	# Unlike COPY, this does not take the data for statements if it fails.
+	$statement =~ s/FROM STDIN/FROM '$data'/
+	  if $statement =~ s/^COPY/\\copy/;
+	$script .= "\\echo === $cell->{n}\nBEGIN;\n";
+	$script .= "SELECT lab.receipt('shop.jobs') AS receipt \\gset\n"
+	  if $statement =~ /:'receipt'/;
+	$script .= "SELECT lab.receipt('shop.jobs_dead') AS dead_receipt \\gset\n"
+	  if $statement =~ /:'dead_receipt'/;
+	$script .= $statement . ($statement =~ /^\\/ ? "\n" : ";\n");
+	$script .= "\\set state :SQLSTATE\n\\set nrows :ROW_COUNT\n\\set done "
+	  . ($cell->{condition} eq '' ? 't' : 'f') . "\n";
+	$script .=
+	  "\\if :ERROR\n\\else\nSELECT lab.is_true(\$q\$$cell->{condition}\$q\$) AS done \\gset\n\\endif\n"
+	  if $cell->{condition} ne '';
+	$script .= "\\echo --- $cell->{n} :state :nrows :done\nROLLBACK;\n";
+}
+
+# Runs all statements; returns what each came to, what it said, and all errors.
+sub run_all
+{
+	my ($role, $way) = @_;
+	my (@outcomes, @said, $now);
+	my $in_function = $way =~ /function/;
+	my $function = $way eq 'in its function' ? $role : 'nobody';
+	my $user =
+	    $way eq 'by SET ROLE'     ? 'gateway'
+	  : $way eq 'in its function' ? 'nobody'
+	  :                             $role;
+	my $input =
+	  $in_function
+	  ? qq{SELECT format(E'=== %s\n%s\n--- %s %s', n, said, n, outcome)
+			FROM lab.try_all_$function() ORDER BY n;\n}
+	  : ($way eq 'by SET ROLE' ? "SET ROLE $role;\n" : '') . $script;
+	my ($ret, $stdout, $stderr) = $node->psql(
+		'postgres', $input,
+		on_error_stop => 0,
+		extra_params  => [ '-U', $user ]);
+
+	foreach my $line (split /\n/, $stdout)
+	{
+		if ($line =~ /^=== (\d+)$/)
+		{
+			$now = $1;
+			$said[$now] = '';
+		}
+		elsif ($line =~ /^--- (\d+) (\S+)(?: (\d+) (t|f))?$/)
+		{
+			my ($cell, $outcome, $nrows, $done) = ($1, $2, $3, $4);
+			my $is_write = $cells[$cell]{statement} =~ /^(?:UPDATE|DELETE)/;
+
+			$outcome = 'ok' if $outcome eq '00000';
+			$outcome = 'none'
+			  if $outcome eq 'ok'
+			  && ( ($done // 't') eq 'f'
+				|| $is_write && defined $nrows && $nrows == 0);
+			$outcomes[$cell] = $outcome;
+		}
+		else
+		{
+			$said[$now] .= "$line\n";
+		}
+	}
+	return (\@outcomes, \@said, $stderr);
+}
+
+my $ncells = 0;
+foreach my $way (@ways)
+{
+	my $is_in_function = $way =~ /function/;
+
+	foreach my $role (@roles)
+	{
+		my ($outcomes, $said, $errors) = run_all($role, $way);
+		my $as = $way eq 'in another function' ? 'nobody' : $role;
+		my %knows = map { $_ => 1 } @{ $reads{$as} // [] };
+		my @wrong;
+
+		foreach my $cell (@cells)
+		{
+			my $outcome = $outcomes->[ $cell->{n} ] // 'missing';
+			my ($is_right, $right) =
+			  $cell->{expected}->($as, $outcome, $is_in_function);
+			my @secrets =
+			  grep { !$knows{$_} } ($said->[ $cell->{n} ] // '') =~ /(\w+)-secret/g;
+
+			push @wrong, "$cell->{statement}: $outcome, not $right"
+			  unless $is_right;
+			push @wrong, "$cell->{statement}: tells what is in @secrets"
+			  if @secrets;
+			$ncells++;
+		}
+		is(join("\n", @wrong), '', "$role, $way");
+		is_deeply([ grep { !$knows{$_} } $errors =~ /(\w+)-secret/g ],
+			[], '... and errors tell nothing');
+	}
+}
+cmp_ok($ncells, '>=', 3500, "$ncells statements tried");
+
+#
+# Nothing is in the schema, or belongs to the extension, that is not above.
+#
+is( sql(q{SELECT string_agg(DISTINCT proname || '(' || array_to_string(ARRAY(
+				SELECT format_type(t, NULL)
+				FROM unnest((proargtypes::oid[])
+					[:pronargs - pronargdefaults - 1]) WITH ORDINALITY a (t, i)
+				ORDER BY i), ',') || ')', E'\n')
+		FROM pg_proc WHERE pronamespace = 'queue'::regnamespace}),
+	join("\n", sort keys %described),
+	'functions');
+is( sql(q{SELECT string_agg(format('%s: %s', c.oid::regclass, ARRAY(
+				SELECT attname FROM pg_attribute
+				WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+				ORDER BY attnum)), E'\n' ORDER BY c.oid::regclass::text COLLATE "C")
+		FROM pg_class c
+		WHERE relnamespace = 'queue'::regnamespace
+				AND relkind NOT IN ('i', 'I')
+			OR c.oid = 'shop.desk'::regclass}),
+	join("\n",
+		map { "$_: {" . join(',', @{ $column_of{$_} }) . '}' }
+		sort keys %column_of),
+	'tables and views, and their columns');
+is( sql(q{SELECT count(*) FROM pg_type t
+		WHERE typnamespace = 'queue'::regnamespace AND NOT EXISTS (
+			SELECT FROM pg_class c
+			WHERE t.oid = c.reltype
+				OR t.typelem = c.reltype AND t.typelem <> 0)}),
+	'0', 'no types but those of the tables and views');
+is( sql(q{SELECT DISTINCT classid::regclass FROM pg_depend
+		WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+			AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'queue')
+		ORDER BY 1}),
+	"pg_proc\npg_class", 'kinds of members');
+is( sql(q{SELECT string_agg(nspacl::text, '') FROM pg_namespace
+		WHERE nspname = 'queue'}),
+	'{postgres=UC/postgres,=U/postgres}', 'schema');
+
+#
+# What the views show to whom: of the queues that he may SELECT from, and to
+# monitors of all, but no payload, key or error text, which is judged above.
+#
+my %sees;
+foreach my $set ([ SELECT => qw(jobs doubt) ], [ READ_ALL => 'jobs_dead' ],
+	[ READ_ONLY => qw(alien alien_doubt) ])
+{
+	my ($who, @queues) = @$set;
+	foreach my $role (@{ $may{$who} }, 'monitor')
+	{
+		$sees{$role}{"shop.$_"} = 1 foreach @queues;
+	}
+}
+my $shows = <<'END';
+shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.in_flight
+shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.cover
+shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE table_size IS NOT NULL
+shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE vacuums IS NOT NULL
+shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE held_back IS NOT NULL
+shop.jobs shop.jobs_dead shop.alien  | SELECT name FROM queue.queues WHERE ready IS NOT NULL
+shop.doubt shop.alien_doubt          | SELECT (q ->> 'queue')::regclass FROM queue.in_doubt, jsonb_array_elements(queues) q WHERE q ->> 'taken' IS NOT NULL
+END
+my @queries = map { [ fields($_, 2) ] } split /\n/, $shows;
+foreach my $role (@roles)
+{
+	my $input = "SET SESSION AUTHORIZATION $role;\n";
+	my @expected;
+
+	foreach my $pair (@queries)
+	{
+		my ($queues, $query) = @$pair;
+		my @queues = split / /, $queues;
+
+		$input .= "SELECT \$q\$$query: \$q\$ || coalesce(string_agg(DISTINCT"
+		  . " q::text, ' ' ORDER BY q::text), '') FROM ($query) v (q)"
+		  . ' WHERE q IN ('
+		  . join(', ', map { "'$_'" } @queues) . ");\n";
+		push @expected,
+		  "$query: " . join(' ', sort grep { $sees{$role}{$_} } @queues);
+	}
+	$input .= 'SELECT count(*) FROM queue.global_transactions';
+	push @expected, $role =~ /^(?:boss|monitor)$/ ? '1' : '0';
+	is(sql($input), join("\n", @expected), "$role: what the views show");
+}
+
+$node->stop;
+done_testing();
