@@ -554,11 +554,11 @@ queue_inflight_keep_lease(const MessageKey *key, uint64 number)
 }
 
 /*
- * The transaction that had received it is rolled back: the lease ends at
- * once, and does not count.  False if it has ended already.
+ * The transaction that had received it is rolled back: the lease ends at once,
+ * as a dequeue would.  False if it has ended already.
  */
 bool
-queue_inflight_undo_lease(const MessageKey *key, uint64 number)
+queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
@@ -568,6 +568,8 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number)
 	if (ours)
 	{
 		set_idle(entry, 0);
+		if (counts)
+			fail_entry(entry, GetCurrentTimestamp());
 		offer(entry, true);
 		remove_if_nothing_left(entry);
 	}
@@ -689,6 +691,7 @@ end_received(InflightEntry *entry, void *arg)
 		entry->is_settling)
 		return true;
 	set_idle(entry, 0);
+	fail_entry(entry, GetCurrentTimestamp());
 	offer(entry, true);
 	remove_if_nothing_left(entry);
 	return true;
@@ -1046,7 +1049,7 @@ expire_entry(InflightEntry *entry)
 		entry->is_exhausted = true;
 }
 
-/* A dequeue was rolled back: the first failure is forgiven, then back off. */
+/* A take was rolled back: the first failure is forgiven, then back off. */
 static void
 fail_entry(InflightEntry *entry, TimestampTz now)
 {

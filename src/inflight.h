@@ -133,7 +133,8 @@ extern bool queue_inflight_done(InflightEntry *entry);
 extern void queue_inflight_undo_take(InflightEntry *entry, bool counts);
 extern void queue_inflight_undo_settle(InflightEntry *entry);
 extern bool queue_inflight_keep_lease(const MessageKey *key, uint64 number);
-extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number);
+extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number,
+									  bool counts);
 extern void queue_inflight_counted(InflightEntry *entry, int counted,
 								   bool is_exhausted);
 extern void queue_inflight_drop(Oid dbid, Oid relid);

@@ -179,6 +179,8 @@ enum QueueMutant
 											 * message: no_loss, consumed_stays_consumed */
 	QUEUE_MUTANT_PLACE_IS_ALL = 70,			/* what is not there is taken to be
 											 * gone: lease_honoured */
+	QUEUE_MUTANT_RECEIVE_UNCOUNTED = 71,	/* a rolled-back receive is not
+											 * counted: attempts_add_up */
 
 	QUEUE_MUTANT_END
 };

@@ -174,6 +174,7 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 											  "queue message",
 											  ALLOCSET_DEFAULT_SIZES);
 
+	queue_xact_begin_take();
 	if (!queue_look_is_needless(take->relid, &next))
 	{
 		rel = queue_open(take->relid, QUEUE_TAKE, &def);
@@ -184,6 +185,7 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 	}
 	if (take->ntaken == 0 && wait > 0)
 		wait_and_take(take, end);
+	queue_xact_end_take();
 
 	MemoryContextDelete(take->row_context);
 	return (Datum) 0;

@@ -14,15 +14,18 @@
  *
  *	event				CLAIM		TAKE		LEASE	  SETTLE	 STEP
  *	subcommit			(becomes the parent's, all alike)
- *	subabort, abort		given back	counts *	ends	  lease		 given back
- *												uncounted goes on
+ *	subabort, abort		given back	counts *	ends,	  lease		 given back
+ *												counts *  goes on
  *	commit				-			gone		stays	  gone		 counted
  *	prepare				-			registry	registry  registry	 -
  *	  commit prepared				gone		stays	  gone
- *	  rollback prepared				counts		ends	  lease goes on
+ *	  rollback prepared				counts		ends,	  lease goes on
+ *												counts
  *
- *	* not after a deadlock or a serialization failure, as far as the error
- *	  is known; after a server shutdown there is no memory to count in.
+ *	* not after a deadlock, a serialization failure or what the server itself
+ *	  could not do, as far as the error is known (failure_counts), nor when the
+ *	  server shuts down, nor if it was the very call that took them that failed:
+ *	  nobody has seen its result.
  *
  * The ids of messages that it sends are noted, too, one note a queue.  A
  * transaction that has notes is registered in shared memory by its transaction
@@ -62,15 +65,20 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "access/subtrans.h"
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
+#include "utils/pidfile.h"
 #include "utils/resowner.h"
 
 #include "compat.h"
@@ -80,6 +88,9 @@
 #include "queue.h"
 #include "waiter.h"
 #include "xact.h"
+
+/* the postmaster's lock file, in the data directory, where we are */
+#define DIRECTORY_LOCK_FILE	"postmaster.pid"
 
 #define FIRST_HOLDS			256
 #define FIRST_NOTES			4
@@ -186,6 +197,9 @@ static bool wakes_pending = false;
 /* registry slot reserved by a PREPARE under way, or -1 */
 static int	prepared_slot = -1;
 
+/* holds from here on are of a call that has not returned; -1: no such call */
+static int	first_of_call = -1;
+
 /* SQLSTATE of the last error sent to the log in this transaction */
 static int	last_error = 0;
 static emit_log_hook_type prev_emit_log_hook = NULL;
@@ -199,6 +213,7 @@ static void note_error_code(ErrorData *edata);
 static void undo_hold(Hold *hold, bool counts);
 static void keep_hold(Hold *hold);
 static bool failure_counts(void);
+static bool server_is_stopping(void);
 static Note *find_note(Oid relid);
 static void register_transaction(void);
 static void announce_sent(void);
@@ -324,6 +339,18 @@ queue_xact_pop_settled(int n)
 {
 	Assert(n <= nholds && (n == 0 || holds[nholds - 1].kind == HOLD_SETTLE));
 	nholds -= n;
+}
+
+void
+queue_xact_begin_take(void)
+{
+	first_of_call = nholds;
+}
+
+void
+queue_xact_end_take(void)
+{
+	first_of_call = -1;
 }
 
 /* The note about a queue, made if need be.  May throw. */
@@ -510,6 +537,7 @@ xact_callback(XactEvent event, void *arg)
 	if (nholds == 0 && nnotes == 0 && !noted_database)
 	{
 		last_error = 0;
+		first_of_call = -1;
 		if (event == XACT_EVENT_ABORT)
 		{
 			queue_waiter_leave();
@@ -549,7 +577,9 @@ xact_callback(XactEvent event, void *arg)
 			undo_looks();
 			reset_notes();
 			for (i = nholds - 1; i >= 0; i--)
-				undo_hold(&holds[i], counts);
+				undo_hold(&holds[i], counts &&
+						  (first_of_call < 0 || i < first_of_call));
+			first_of_call = -1;
 
 			/* a PREPARE that failed */
 			if (prepared_slot >= 0)
@@ -598,6 +628,7 @@ static void
 subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)
 {
+	bool		counts;
 	int			i;
 
 	/*
@@ -614,13 +645,16 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		case SUBXACT_EVENT_ABORT_SUB:
 			queue_waiter_leave();
 			queue_cover_abandon();
+			counts = failure_counts();
 			undo_looks();
 			while (nholds > 0 && holds[nholds - 1].subid == mySubid)
 			{
 				nholds--;
 				if (!MUTANT_SOMETIMES(SAVEPOINT_LEAKS, 50))
-					undo_hold(&holds[nholds], failure_counts());
+					undo_hold(&holds[nholds], counts &&
+							  (first_of_call < 0 || nholds < first_of_call));
 			}
+			first_of_call = -1;
 			break;
 		case SUBXACT_EVENT_START_SUB:
 			/* the transaction goes on after an error, or had none */
@@ -653,8 +687,10 @@ undo_hold(Hold *hold, bool counts)
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_LEASE:
-			if (!MUTANT(RECEIVE_NOT_UNDONE))
-				(void) queue_inflight_undo_lease(&hold->key, hold->number);
+			if (!MUTANT(RECEIVE_NOT_UNDONE) &&
+				queue_inflight_undo_lease(&hold->key, hold->number, counts &&
+										  !MUTANT(RECEIVE_UNCOUNTED)))
+				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_SETTLE:
 			queue_inflight_undo_settle(hold->entry);
@@ -703,7 +739,12 @@ keep_hold(Hold *hold)
 	}
 }
 
-/* Is a rollback at this point the message's fault, for all we know? */
+/*
+ * Is a rollback at this point the message's fault, for all we know?  What the
+ * server could not do is nobody's.  A statement that was cancelled or timed
+ * out, and a session that was terminated or has lost its client, count: that
+ * is how a message shows which takes too long.
+ */
 static bool
 failure_counts(void)
 {
@@ -712,9 +753,47 @@ failure_counts(void)
 		case ERRCODE_T_R_SERIALIZATION_FAILURE:
 		case ERRCODE_T_R_DEADLOCK_DETECTED:
 			return false;
-		default:
-			return true;
 	}
+	switch (ERRCODE_TO_CATEGORY(last_error))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:	/* class 53 */
+		case ERRCODE_SYSTEM_ERROR:	/* class 58 */
+		case ERRCODE_INTERNAL_ERROR:	/* class XX */
+			return false;
+	}
+	return !proc_exit_inprogress || !server_is_stopping();
+}
+
+/*
+ * This process ends: because all of them are to?  The error, 57P01, is that of
+ * pg_terminate_backend(), and memory that is shared with the postmaster does
+ * not tell.  But the postmaster notes in its lock file that it stops, before
+ * it signals anybody.  Callable from callbacks: no allocation, no error.
+ */
+static bool
+server_is_stopping(void)
+{
+	char		buf[MAXPGPATH + 512];
+	char	   *line = buf;
+	ssize_t		len;
+	int			fd = open(DIRECTORY_LOCK_FILE, O_RDONLY | PG_BINARY, 0);
+	int			i;
+
+	if (fd < 0)
+		return false;
+	len = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (len <= 0)
+		return false;
+	buf[len] = '\0';
+	for (i = 1; i < LOCK_FILE_LINE_PM_STATUS && line != NULL; i++)
+	{
+		line = strchr(line, '\n');
+		if (line != NULL)
+			line++;
+	}
+	return line != NULL && strncmp(line, PM_STATUS_STOPPING,
+								   strlen(PM_STATUS_STOPPING)) == 0;
 }
 
 /* Others can see now what this transaction has sent. */

@@ -14,7 +14,8 @@ typedef enum HoldKind
 {
 	HOLD_CLAIM,					/* being judged */
 	HOLD_TAKE,					/* dequeued: the row is deleted by us */
-	HOLD_LEASE,					/* received: ends if we roll back */
+	HOLD_LEASE,					/* received: ends, and counts, if we roll
+								 * back */
 	HOLD_SETTLE,				/* lease settled: the row is deleted by us */
 	HOLD_STEP,					/* the worker's: row rewritten or moved */
 	HOLD_EXHAUST,				/* claimed: to be moved when we have committed */
@@ -62,6 +63,13 @@ extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 extern void queue_xact_pop(Hold *hold);
 /* ... the last n of them, all HOLD_SETTLE */
 extern void queue_xact_pop_settled(int n);
+
+/*
+ * A call that takes messages begins, and has its result.  What it took in
+ * between, if it fails or is ended there, nobody has seen: it does not count.
+ */
+extern void queue_xact_begin_take(void);
+extern void queue_xact_end_take(void);
 
 /*
  * Before a row is written: messages that are to be announced when this

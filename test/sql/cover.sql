@@ -28,7 +28,7 @@ COMMIT;
 -- it was this queue that was asked
 SELECT count(queue.enqueue('shop', to_jsonb(i))) FROM generate_series(1, 3) i;
 BEGIN;
-SELECT count(*) FROM queue.receive('shop', 3);
+SELECT count(queue.release(receipt)) FROM queue.receive('shop', 3);
 SELECT scans > 0 AS scanned, rows FROM work_done;
 ROLLBACK;
 
@@ -55,7 +55,7 @@ INSERT INTO shop (payload) VALUES ('4');
 SAVEPOINT c;
 DELETE FROM shop WHERE payload = '2';
 RELEASE c;
-SELECT payload FROM queue.receive('shop');
+SELECT payload, queue.release(receipt) FROM queue.receive('shop');
 ROLLBACK TO b;
 COMMIT;
 SELECT payload, attempt FROM queue.dequeue('shop');
@@ -129,6 +129,7 @@ BEGIN;
 UPDATE shop SET priority = 9 WHERE payload = '2';
 SELECT payload, priority FROM queue.receive('shop', 2);
 ROLLBACK;
+SELECT payload, priority FROM queue.dequeue('shop', 2);
 SELECT payload, priority FROM queue.dequeue('shop', 2);
 -- of one that is leased, and is rolled back
 SELECT count(queue.enqueue('shop', '1'));

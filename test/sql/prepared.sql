@@ -145,7 +145,7 @@ PREPARE TRANSACTION 'regress_trip';
 SELECT count(*) FROM queue.receive('plane');
 COMMIT PREPARED 'regress_trip';
 SELECT count(*) FROM plane;
--- a lease whose receiving transaction rolls back ends at once, uncounted
+-- a lease whose receiving transaction rolls back ends at once, and that counts
 SELECT count(queue.enqueue('plane', '"withdrawn"')) AS sent;
 BEGIN;
 SELECT receipt FROM queue.receive('plane') \gset

@@ -611,8 +611,7 @@ def failure_bounds(run: Evidence, deliveries: list[Delivery]
     """A function that tells how many failures are possible before a time.
 
     Every delivery may have failed once, unless it was committed or released,
-    was rolled back by a deadlock or a serialization failure, or was received
-    by a transaction that rolled back before the deadline.
+    or was rolled back by a deadlock or a serialization failure.
     After a loss of shared memory a lease that had ended may come back from
     disk and end once more.  Takes whose result nobody saw may have had the
     message, as long as it was there to be taken.
@@ -647,7 +646,7 @@ def may_fail(run: Evidence, delivery: Delivery) -> int:
                for settle in delivery.settles):
             return 0
         lease = run.lease_bounds(delivery.message.queue, delivery.lease)[0]
-        if delivery.undone and not delivery.settles and \
+        if delivery.fate == BACK_UNCOUNTED and not delivery.settles and \
                 delivery.high < delivery.before + lease:
             return 0
     return 1
@@ -657,7 +656,7 @@ def certain_failures(run: Evidence, deliveries: list[Delivery]
                      ) -> list[tuple[float, float]]:
     """When a message has certainly failed: from, until.
 
-    A dequeue that was rolled back, by request or by an error that counts; a
+    A take that was rolled back, by request or by an error that counts; a
     nack; a lease that has run out, which shows when the message is delivered
     again although nothing else can have ended the lease.
     """
@@ -671,6 +670,9 @@ def certain_failures(run: Evidence, deliveries: list[Delivery]
                  if settle.op == "nack" and settle.accepted]
         if nacks:
             failures.append((nacks[0].before, nacks[0].after))
+        elif delivery.fate == BACK_COUNTED and not delivery.settles:
+            # The rollback counted, or the end of the lease before it.
+            failures.append((delivery.after, delivery.high))
         elif at + 1 < len(deliveries) and ran_out(delivery,
                                                   deliveries[at + 1]):
             # Before the next delivery, and not before this one.
@@ -704,7 +706,8 @@ def attempts_add_up(run: Evidence, result: Result) -> None:
     At most those that are possible, at least those that are certain.  What
     was counted before a loss of shared memory is not certain any more, nor
     is anything that a lost connection or a terminated session did.  Not
-    counted are deadlocks and serialization failures.
+    counted are deadlocks, serialization failures and what the server could
+    not do.
     """
     for deliveries in run.by_id:
         possible = failure_bounds(run, deliveries)
@@ -792,13 +795,13 @@ def delay_kept(run: Evidence, result: Result) -> None:
 def back_off_kept(run: Evidence, result: Result) -> None:
     """After a failure a message does not come before its back-off is over.
 
-    After a nack that names no delay, and after a dequeue that failed unless
+    After a nack that names no delay, and after a take that failed unless
     it was the first failure.  The back-off is the shortest that operators may
     have set.  A loss of shared memory may bring the message back early.
     """
     for deliveries in run.by_id:
         for delivery, following in itertools.pairwise(deliveries):
-            failed_at = backs_off_from(delivery)
+            failed_at = backs_off_from(run, delivery)
             if failed_at == NEVER or following.before < delivery.after:
                 continue
             result.checked += 1
@@ -811,9 +814,16 @@ def back_off_kept(run: Evidence, result: Result) -> None:
                            run.describe(delivery))
 
 
-def backs_off_from(delivery: Delivery) -> float:
-    """When a message failed so that it must back off, at the earliest."""
-    if not delivery.leased:
+def backs_off_from(run: Evidence, delivery: Delivery) -> float:
+    """When a message failed so that it must back off, at the earliest.
+
+    A lease that runs out before its transaction rolls back counts then, and
+    there is no back-off.
+    """
+    if not delivery.leased or (
+            delivery.fate == BACK_COUNTED and not delivery.settles and
+            delivery.high < delivery.before + run.lease_bounds(
+                delivery.message.queue, delivery.lease)[0]):
         is_kept_back = (delivery.fate == BACK_COUNTED and
                         delivery.attempt > 1)
         return delivery.low if is_kept_back else NEVER

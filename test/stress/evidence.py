@@ -87,6 +87,9 @@ NOTHING_TAKEN = frozenset(("QU002", "25P02", "22023", "0A000"))
 SERIAL_FAILURES = frozenset(("40001", "40P01"))
 NOT_COUNTED = SERIAL_FAILURES | {"57P01", "57P02", "57P03"}
 
+# What the server could not do is not the message's failure either.
+SERVER_FAILURES = ("53", "58", "XX")
+
 
 class Fault(NamedTuple):
     """Something that was done to the server or the clients."""
@@ -930,7 +933,8 @@ class ClientReader:
              answer: history.After) -> None:
         """An error, which rolls the innermost subtransaction back at once."""
         fate = BACK
-        if answer.state in SERIAL_FAILURES:
+        if answer.state in SERIAL_FAILURES or \
+                answer.state.startswith(SERVER_FAILURES):
             txn.serial_failure = True
             if not txn.failed and not answer.closed:
                 fate = BACK_UNCOUNTED
@@ -965,7 +969,9 @@ class ClientReader:
             is_over = state == history.ROLLED_BACK or len(txn.levels) == 1
             high = answer.time if is_over and not lost else NEVER
             fate = BACK
-            if state in SERIAL_FAILURES and not txn.failed and not lost:
+            if (state in SERIAL_FAILURES or
+                    state.startswith(SERVER_FAILURES)) and \
+                    not txn.failed and not lost:
                 fate = BACK_UNCOUNTED
             self.abort(txn, low, high, fate)
             return

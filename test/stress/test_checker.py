@@ -1140,7 +1140,7 @@ class Leased(CheckerTest):
         self.one.begin()
         self.one.receive("orders", "a.1", lease=9)
         self.one.rollback()
-        self.two.take("dequeue", "orders", "a.1", with_row=True)
+        self.two.take("dequeue", "orders", ("a.1", 2), with_row=True)
         self.clean()
 
     def test_receive_committed(self) -> None:
@@ -1451,12 +1451,34 @@ class Failures(CheckerTest):
         self.two.consume("orders", ("a.1", 4))
         self.clean()
 
-    def test_rolled_back_receive_counted(self) -> None:
+    def test_rolled_back_receive(self) -> None:
         self.one.begin()
         self.one.receive("orders", "a.1", lease=5)
         self.one.rollback()
         self.two.consume("orders", ("a.1", 2))
+        self.clean()
+
+    def test_rolled_back_receive_not_counted(self) -> None:
+        self.one.begin()
+        self.one.receive("orders", "a.1", lease=5)
+        self.one.rollback()
+        self.two.consume("orders", "a.1")
         self.violates("attempts_add_up")
+
+    def test_rolled_back_receive_counted_twice(self) -> None:
+        self.one.begin()
+        self.one.receive("orders", "a.1", lease=5)
+        self.one.rollback()
+        self.two.consume("orders", ("a.1", 3))
+        self.violates("attempts_add_up")
+
+    def test_full_disk_counted(self) -> None:
+        self.one.begin()
+        self.one.receive("orders", "a.1", lease=5)
+        self.one.call("business", state="53100")
+        self.one.rollback()
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("attempts_add_up", "errors_expected")
 
     def test_rolled_back_prepared_not_counted(self) -> None:
         self.one.begin()

@@ -1,8 +1,10 @@
 # Which ends of a transaction count as a failed attempt of the messages that
-# it held: a rollback, an error, a cancelled or timed-out statement, a session
-# that is terminated, a client that is gone, and ROLLBACK TO a savepoint do;
-# a serialization failure and a deadlock do not, in a savepoint either; a
-# commit, a release and a receive that is rolled back never do.
+# it held, dequeued or received: a rollback, an error, a cancelled or timed-out
+# statement, a session that is terminated, a client that is gone, and ROLLBACK
+# TO a savepoint do; a serialization failure, a deadlock, a failure of the
+# server's own (classes 53, 58 and XX) and its shutdown do not, in a savepoint
+# either, nor does an error inside of the very call that took them; a commit
+# and a release never do.
 
 use strict;
 use warnings;
@@ -80,85 +82,138 @@ sub run_script
 
 sql('CREATE EXTENSION queue');
 
-my $take = q{SELECT * FROM queue.dequeue('Q')};
+#
+# What counts, whichever way they were taken.
+#
+foreach my $call (q{queue.dequeue('Q', %s)},
+	q{queue.receive('Q', %s, lease => '1 h')})
+{
+my ($way) = $call =~ /(\w+)\(/;
+my $one = sprintf($call, 1);
+my $two = sprintf($call, 2);
+my $take = "SELECT * FROM $one";
 
-#
-# What counts.
-#
-check(run_script("BEGIN; $take; ROLLBACK"), '1 2, 2 1', 'ROLLBACK counts');
+check(run_script("BEGIN; $take; ROLLBACK"), '1 2, 2 1', "$way: ROLLBACK counts");
 check(run_script("BEGIN; $take; SELECT 1/0; COMMIT", qr/22012/),
-	'1 2, 2 1', 'an error counts');
+	'1 2, 2 1', "$way: an error counts");
 check(
 	run_script(
-		"SELECT 1 / (count(*) - 1) FROM queue.dequeue('Q')", qr/22012/),
+		"SELECT 1 / (count(*) - 1) FROM $one", qr/22012/),
 	'1 2, 2 1',
-	'an error in the same statement counts');
+	"$way: an error in the same statement counts");
 check(
 	run_script(
 		"SET statement_timeout = '100ms'; BEGIN; $take; SELECT pg_sleep(60); COMMIT",
 		qr/57014/),
 	'1 2, 2 1',
-	'a statement that is timed out counts');
+	"$way: a statement that is timed out counts");
 check(
 	run_script(
 		"BEGIN; $take; SELECT pg_cancel_backend(pg_backend_pid()); SELECT pg_sleep(60); COMMIT",
 		qr/57014/),
 	'1 2, 2 1',
-	'a statement that is cancelled counts');
+	"$way: a statement that is cancelled counts");
 check(
 	run_script(
 		"BEGIN; $take; SELECT pg_terminate_backend(pg_backend_pid()); COMMIT",
 		qr/57P01/),
 	'1 2, 2 1',
-	'a session that is terminated counts');
+	"$way: a session that is terminated counts");
 check(
 	run_script(
 		"BEGIN; SAVEPOINT s; $take; ROLLBACK TO s; COMMIT"),
 	'1 2, 2 1',
-	'ROLLBACK TO a savepoint counts');
+	"$way: ROLLBACK TO a savepoint counts");
 check(
 	run_script(
 		"BEGIN; SAVEPOINT s; $take; SELECT 1/0; ROLLBACK TO s; COMMIT",
 		qr/22012/),
 	'1 2, 2 1',
-	'an error in a savepoint counts');
+	"$way: an error in a savepoint counts");
 check(
 	run_script(
 		"BEGIN; SAVEPOINT s; $take; RELEASE s; ROLLBACK"),
 	'1 2, 2 1',
-	'a released savepoint counts with its transaction, once');
+	"$way: a released savepoint counts with its transaction, once");
 check(
 	run_script("BEGIN; SAVEPOINT a; SAVEPOINT b; $take; ROLLBACK TO a; $take; ROLLBACK"),
 	'1 3, 2 1',
-	'twice held and twice given back counts twice');
+	"$way: twice held and twice given back counts twice");
 check(
-	run_script(q{DO $$ BEGIN
-		PERFORM * FROM queue.dequeue('Q');
+	run_script(qq{DO \$\$ BEGIN
+		PERFORM * FROM $one;
 		RAISE EXCEPTION 'business says no';
 	EXCEPTION WHEN raise_exception THEN
 		NULL;
-	END $$}),
+	END \$\$}),
 	'1 2, 2 1',
-	'an exception that is caught counts');
+	"$way: an exception that is caught counts");
 check(
 	run_script(
-		q{BEGIN; INSERT INTO t_Q VALUES (3, 3); SELECT * FROM queue.dequeue('Q');
+		qq{BEGIN; INSERT INTO t_Q VALUES (3, 3); $take;
 		INSERT INTO t_Q VALUES (1, 1); COMMIT}, qr/23505/),
 	'1 2, 2 1',
-	'a constraint counts');
+	"$way: a constraint counts");
 check(
 	run_script(
 		"BEGIN; $take; PREPARE TRANSACTION 'Q'; ROLLBACK PREPARED 'Q'"),
 	'1 2, 2 1',
-	'ROLLBACK PREPARED counts');
+	"$way: ROLLBACK PREPARED counts");
 check(
 	run_script(
-		"BEGIN; SELECT * FROM queue.dequeue('Q', 2); ROLLBACK"),
+		"BEGIN; SELECT * FROM $two; ROLLBACK"),
 	'1 2, 2 2',
-	'each message of a batch counts');
+	"$way: each message of a batch counts");
+check(
+	run_script(
+		qq{CREATE FUNCTION work_Q() RETURNS void LANGUAGE plpgsql AS \$\$
+		BEGIN
+			PERFORM * FROM $one;
+			RAISE EXCEPTION 'business says no';
+		END \$\$;
+		SELECT work_Q()}, qr/P0001/),
+	'1 2, 2 1',
+	"$way: a function that takes, works and fails in one statement counts");
+}
+
+# A lease that was settled at once, before the rollback.
+check(
+	run_script(
+		q{BEGIN; SELECT queue.nack(receipt, '0') FROM queue.receive('Q'); ROLLBACK}),
+	'1 2, 2 1',
+	'a nack is not counted again by the rollback');
+check(
+	run_script(
+		q{BEGIN; SELECT queue.release(receipt) FROM queue.receive('Q'); ROLLBACK}),
+	'1 1, 2 1',
+	'nor is a release by it');
+check(
+	run_script(
+		q{BEGIN; SELECT queue.ack(receipt) FROM queue.receive('Q'); ROLLBACK}),
+	'1 2, 2 1',
+	'an ack that is rolled back with its receive counts once');
+check(
+	run_script(
+		q{SELECT * FROM queue.receive('Q', lease => '1 h') \gset
+		BEGIN; SELECT queue.ack(:'receipt'); ROLLBACK; SELECT queue.release(:'receipt')}),
+	'1 1, 2 1',
+	'an ack that is rolled back alone does not: the lease went on');
+
+# The receive of a driver that opens transactions by itself is no endless loop.
+my $queue = make_queue();
+sql(qq{SELECT queue.alter_queue('$queue', max_attempts => 3)});
+foreach my $i (1 .. 3)
+{
+	wait_until(
+		qq{SELECT true FROM queue.queues WHERE name = '$queue'::regclass
+			AND ready = 2}, "$i: both are ready");
+	sql(qq{BEGIN; SELECT * FROM queue.receive('$queue'); ROLLBACK});
+}
+wait_until(qq{SELECT payload = '1' FROM ${queue}_dead},
+	'a message whose receive is rolled back again and again is a dead letter');
 
 # Sessions that end otherwise.
-my $queue   = make_queue();
+$queue = make_queue();
 my $session = $node->background_psql('postgres', on_error_stop => 0);
 $session->query_safe(
 	qq{SET idle_in_transaction_session_timeout = '100ms';
@@ -174,25 +229,88 @@ check($queue, '1 2, 2 1', 'idle_in_transaction_session_timeout counts');
 # What does not.
 #
 check(
-	run_script("BEGIN; $take; COMMIT"),
+	run_script("BEGIN; SELECT * FROM queue.dequeue('Q'); COMMIT"),
 	'2 1', 'COMMIT consumes');
+
+# What the server could not do is not the message's fault: one after the other,
+# raised by PL/pgSQL while one message is dequeued and the other received.
+my $hold = q{SELECT * FROM queue.dequeue('Q');
+	SELECT * FROM queue.receive('Q', lease => '1 h');};
+
+sub fail_with
+{
+	my ($code) = @_;
+	return qq{DO \$\$ BEGIN RAISE 'no' USING ERRCODE = '$code'; END \$\$;};
+}
+
 check(
 	run_script(
-		q{BEGIN; SELECT * FROM queue.receive('Q', lease => '1 h'); ROLLBACK}),
+		join("\n",
+			map { "BEGIN; $hold " . fail_with($_) . ' ROLLBACK;' }
+			  qw(40001 40P01 53000 53100 53200 53400 58000 58030 XX000 XX001)),
+		qr/40001.*40P01.*53400.*58030.*XX001/s),
 	'1 1, 2 1',
-	'a receive that is rolled back does not count');
+	'deadlocks, serialization failures and classes 53, 58, XX do not count');
 check(
 	run_script(
-		q{BEGIN; SAVEPOINT s; SELECT * FROM queue.receive('Q', lease => '1 h');
-		ROLLBACK TO s; COMMIT}),
+		"BEGIN; SAVEPOINT s; $hold "
+		  . fail_with('53100')
+		  . ' ROLLBACK TO s; COMMIT',
+		qr/53100/),
 	'1 1, 2 1',
-	'nor does one in a savepoint');
+	'nor does a full disk in a savepoint');
+check(
+	run_script("BEGIN; $hold " . fail_with('54000'), qr/54000/),
+	'1 2, 2 2', 'but a limit of the program does');
+
+# No room for one more prepared transaction
+sql(join(' ',
+	map { "BEGIN; CREATE TABLE prepared_$_ (); PREPARE TRANSACTION 'p$_';" }
+	  1 .. 10));
 check(
 	run_script(
-		q{SELECT 1 / (count(*) - 1) FROM queue.receive('Q', lease => '1 h')},
-		qr/22012/),
+		q{BEGIN; SELECT * FROM queue.dequeue('Q'); PREPARE TRANSACTION 'one more'},
+		qr/53200.*maximum number of prepared transactions/s),
 	'1 1, 2 1',
-	'nor does one in a statement that fails');
+	'a PREPARE that the server has no room for does not count');
+sql(join(' ', map { "ROLLBACK PREPARED 'p$_';" } 1 .. 10));
+
+# A call that is cut short in the middle: nobody has seen what it had taken.
+# That it had taken something shows the server's count of deleted rows, or the
+# numbers of leases.
+sql(q{SELECT queue.create_queue('numbers'); SELECT queue.enqueue('numbers', '1')});
+
+sub lease_number
+{
+	my $receipt = sql(q{SELECT receipt FROM queue.receive('numbers')});
+	sql(qq{SELECT queue.release('$receipt')});
+	return hex(($receipt =~ /-(\w+)$/)[0]);
+}
+
+foreach my $call (qw(dequeue receive))
+{
+	$queue = make_queue();
+	sql(qq{INSERT INTO $queue (payload)
+		SELECT to_jsonb(i) FROM generate_series(3, 50000) i});
+	my ($ms, $ntaken) = (10, 0);
+	while ($ntaken == 0)
+	{
+		my $number = lease_number();
+		my (undef, undef, $stderr) = $node->psql(
+			'postgres', qq{SET statement_timeout = '${ms}ms';
+			SELECT count(*) FROM queue.$call('$queue', 50000)});
+		last if $stderr !~ /statement timeout/;
+		$ntaken =
+		  $call eq 'receive'
+		  ? lease_number() - $number - 1
+		  : sql(qq{SELECT pg_stat_get_tuples_deleted('$queue'::regclass)});
+		$ms *= 2;
+	}
+	cmp_ok($ntaken, '>', 0, "$call: a call is cut short");
+	is( sql(qq{SELECT count(*) FROM queue.in_flight
+			WHERE queue = '$queue'::regclass}),
+		'0', "$call: nothing is counted, and nothing leased");
+}
 check(
 	run_script(
 		q{SELECT queue.release(receipt) FROM queue.receive('Q', 2)}),
