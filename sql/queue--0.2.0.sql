@@ -34,9 +34,11 @@ CREATE TABLE queue.queue (
     own_dead_letter boolean NOT NULL,
     enqueue_paused boolean NOT NULL DEFAULT false,
     dequeue_paused boolean NOT NULL DEFAULT false,
+    max_lease interval NOT NULL DEFAULT '1 day',
     CONSTRAINT queue_pkey PRIMARY KEY (queue),
     CONSTRAINT queue_lease_check
-        CHECK (lease > interval '0' AND lease <= interval '100 years'),
+        CHECK (lease > interval '0' AND lease <= max_lease
+               AND max_lease <= interval '100 years'),
     CONSTRAINT queue_max_attempts_check
         CHECK (max_attempts BETWEEN 0 AND 32767),
     CONSTRAINT queue_retry_delay_check
@@ -51,6 +53,8 @@ COMMENT ON TABLE queue.queue IS
 'settings of queues; use queue.create_queue() and queue.alter_queue() to change them';
 COMMENT ON COLUMN queue.queue.own_dead_letter IS
 'the dead-letter queue was created together with the queue';
+COMMENT ON COLUMN queue.queue.max_lease IS
+'no lease of its messages lasts longer, from the take or from the last extend on';
 
 CREATE INDEX queue_dead_letter_idx ON queue.queue (dead_letter);
 
@@ -128,12 +132,13 @@ CREATE FUNCTION queue.create_queue(
     retry_max_delay interval DEFAULT '5 min',
     dead_letter regclass DEFAULT NULL,
     unlogged boolean DEFAULT false,
-    if_not_exists boolean DEFAULT false)
+    if_not_exists boolean DEFAULT false,
+    max_lease interval DEFAULT '1 day')
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'queue_create_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION queue.create_queue(text, interval, int, interval, interval, regclass, boolean, boolean) IS
+COMMENT ON FUNCTION queue.create_queue(text, interval, int, interval, interval, regclass, boolean, boolean, interval) IS
 'creates a queue, or adopts a queue table that lost its settings';
 
 CREATE FUNCTION queue.alter_queue(
@@ -142,12 +147,13 @@ CREATE FUNCTION queue.alter_queue(
     max_attempts int DEFAULT NULL,
     retry_delay interval DEFAULT NULL,
     retry_max_delay interval DEFAULT NULL,
-    dead_letter regclass DEFAULT NULL)
+    dead_letter regclass DEFAULT NULL,
+    max_lease interval DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'queue_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION queue.alter_queue(regclass, interval, int, interval, interval, regclass) IS
+COMMENT ON FUNCTION queue.alter_queue(regclass, interval, int, interval, interval, regclass, interval) IS
 'changes settings of a queue; null leaves a setting as it is';
 
 CREATE FUNCTION queue.drop_queue(queue regclass)
@@ -401,12 +407,12 @@ COMMENT ON FUNCTION queue.extend(text, interval) IS
 'lets a lease end that long from now, and returns when';
 
 CREATE FUNCTION queue.extend(receipts text[], lease interval)
-RETURNS timestamptz
+RETURNS timestamptz[]
 AS 'MODULE_PATHNAME', 'queue_extend_many'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION queue.extend(text[], interval) IS
-'lets leases end that long from now, and returns when';
+'lets those leases that are still held end that long from now, and returns when, null for the others';
 
 -- ---------------------------------------------------------------------------
 -- Dead letters
@@ -455,7 +461,8 @@ CREATE VIEW queue.queues AS
            n.leased,
            n.delayed,
            n.exhausted,
-           n.problem
+           n.problem,
+           q.max_lease
       FROM queue.queue q
       LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.queue
       LEFT JOIN LATERAL queue.counts(q.queue) n ON true;

@@ -66,7 +66,7 @@ static void drop_table(Oid relid);
 
 /*
  * alter_queue(queue, lease, max_attempts, retry_delay, retry_max_delay,
- *			   dead_letter)
+ *			   dead_letter, max_lease)
  */
 Datum
 queue_alter_queue(PG_FUNCTION_ARGS)
@@ -118,8 +118,12 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 		values[Anum_settings_dead_letter - 1] = PG_GETARG_DATUM(5);
 		nulls[Anum_settings_dead_letter - 1] = false;
 	}
+	if (!PG_ARGISNULL(6))
+		values[Anum_settings_max_lease - 1] = PG_GETARG_DATUM(6);
 
 	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
+	settings.max_lease =
+		DatumGetIntervalP(values[Anum_settings_max_lease - 1]);
 	settings.max_attempts =
 		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
 	settings.retry_delay =
@@ -291,8 +295,13 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 void
 queue_check_settings(const QueueSettings *settings)
 {
+	int64		lease = queue_lease_usec(settings->lease, "lease");
 
-	(void) queue_lease_usec(settings->lease);
+	if (lease > queue_lease_usec(settings->max_lease, "max_lease"))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease must not be longer than max_lease"),
+				 errhint("Give both to the call.")));
 	if (settings->max_attempts < 0 || settings->max_attempts > PG_INT16_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -14,6 +14,7 @@
 typedef struct QueueSettings
 {
 	Interval   *lease;
+	Interval   *max_lease;
 	int			max_attempts;
 	Interval   *retry_delay;
 	Interval   *retry_max_delay;

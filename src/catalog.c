@@ -206,6 +206,19 @@ check_privileges(Relation rel, QueueAccess access)
 }
 
 void
+queue_check_lease(QueueDef *def, int64 lease)
+{
+	if (lease > def->max_lease)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease is longer than queue %s allows",
+						queue_qualified_name(def->relid)),
+				 errdetail("The longest is " INT64_FORMAT " seconds.",
+						   def->max_lease / USECS_PER_SEC),
+				 errhint("Take a shorter lease and extend it with queue.extend(), or set max_lease with queue.alter_queue().")));
+}
+
+void
 queue_check_not_paused(Relation rel, QueueDef *def, QueueAccess access)
 {
 	if (access == QUEUE_ENQUEUE && def->enqueue_paused)
@@ -422,6 +435,9 @@ read_settings(QueueDef *def)
 		def->lease =
 			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_lease - 1]),
 								"lease");
+		def->max_lease =
+			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_max_lease - 1]),
+								"max_lease");
 		def->max_attempts =
 			DatumGetInt32(values[Anum_settings_max_attempts - 1]);
 		if (MUTANT(LIMIT_OVERRUN) && def->max_attempts > 0)

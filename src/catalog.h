@@ -30,7 +30,7 @@
 #define Anum_message_last_error			11
 
 /* columns of queue.queue */
-#define Natts_settings					9
+#define Natts_settings					10
 #define Anum_settings_queue				1
 #define Anum_settings_lease				2
 #define Anum_settings_max_attempts		3
@@ -40,6 +40,7 @@
 #define Anum_settings_own_dead_letter	7
 #define Anum_settings_enqueue_paused	8
 #define Anum_settings_dequeue_paused	9
+#define Anum_settings_max_lease			10
 
 /*
  * One queue as this backend knows it.  Entries live as long as the backend;
@@ -57,6 +58,7 @@ typedef struct QueueDef
 	int64		id_block;		/* ids that one call of nextval() stands for */
 	QueueState *state;			/* hint: see queue_def_state() */
 	int64		lease;			/* usec */
+	int64		max_lease;		/* usec */
 	int			max_attempts;	/* 0: no limit */
 	int64		retry_delay;	/* usec */
 	int64		retry_max_delay;	/* usec */
@@ -109,6 +111,9 @@ extern QueueState *queue_def_state(QueueDef *def);
 
 /* Raise 42809 if rel is no queue, or one beyond the white list */
 extern void queue_check_shape(Relation rel, QueueDef *def);
+
+/* Raise 22023 if a lease is longer than this queue allows */
+extern void queue_check_lease(QueueDef *def, int64 lease);
 
 /* Raise QU002 if what is asked for is paused */
 extern void queue_check_not_paused(Relation rel, QueueDef *def,

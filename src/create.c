@@ -106,7 +106,7 @@ static void revoke_default_privileges(Oid relid, const char *object);
 
 /*
  * create_queue(name, lease, max_attempts, retry_delay, retry_max_delay,
- *				dead_letter, unlogged, if_not_exists) returns regclass
+ *				dead_letter, unlogged, if_not_exists, max_lease) returns regclass
  */
 Datum
 queue_create_queue(PG_FUNCTION_ARGS)
@@ -126,8 +126,10 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	queue_require_arg(fcinfo, 4, "retry_max_delay");
 	queue_require_arg(fcinfo, 6, "unlogged");
 	queue_require_arg(fcinfo, 7, "if_not_exists");
+	queue_require_arg(fcinfo, 8, "max_lease");
 
 	settings.lease = PG_GETARG_INTERVAL_P(1);
+	settings.max_lease = PG_GETARG_INTERVAL_P(8);
 	settings.max_attempts = PG_GETARG_INT32(2);
 	settings.retry_delay = PG_GETARG_INTERVAL_P(3);
 	settings.retry_max_delay = PG_GETARG_INTERVAL_P(4);
@@ -390,6 +392,8 @@ make_settings(Oid relid, const QueueSettings *settings)
 		BoolGetDatum(settings->own_dead_letter);
 	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(false);
 	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(false);
+	values[Anum_settings_max_lease - 1] =
+		IntervalPGetDatum(settings->max_lease);
 
 	tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
 	CatalogTupleInsert(catalog, tuple);

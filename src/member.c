@@ -73,6 +73,7 @@ static const MemberColumn queue_columns[] = {
 	{"own_dead_letter", BOOLOID},
 	{"enqueue_paused", BOOLOID},
 	{"dequeue_paused", BOOLOID},
+	{"max_lease", INTERVALOID},
 };
 
 /* ... of Anum_log_xxx (lease.c) */

@@ -410,14 +410,15 @@ queue_interval_usec(const Interval *span, const char *argname)
 }
 
 int64
-queue_lease_usec(const Interval *lease)
+queue_lease_usec(const Interval *lease, const char *argname)
 {
-	int64		usec = queue_interval_usec(lease, "lease");
+	int64		usec = queue_interval_usec(lease, argname);
 
 	if (usec == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lease must be longer than zero"),
+				 errmsg("%s must be longer than zero", argname),
+				 strcmp(argname, "lease") != 0 ? 0 :
 				 errhint("To give a message back use queue.release().")));
 	return usec;
 }

@@ -53,7 +53,7 @@ extern void queue_require_library(void);
 extern int64 queue_interval_usec(const Interval *span, const char *argname);
 
 /* the same for the length of a lease, which must not be zero either */
-extern int64 queue_lease_usec(const Interval *lease);
+extern int64 queue_lease_usec(const Interval *lease, const char *argname);
 
 /* ereport(ERROR, 22004) if this argument is null */
 extern void queue_require_arg(FunctionCallInfo fcinfo, int argno,

@@ -12,7 +12,7 @@
  * They are done in two passes, so that a call for many receipts does all or
  * nothing: first every lease is marked and every row looked at, where an
  * error takes the marks away again, then the marks become what was asked for,
- * where nothing can fail.
+ * where nothing can fail.  But extend() of many passes over what is lost.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,6 +50,8 @@ typedef struct SettleCall
 {
 	Settling   *items;
 	int			nitems;
+	Settling   *given;			/* receipts of an array, as they were given */
+	int			ngiven;
 	Relation	rel;			/* queue of the current item */
 	QueueDef   *def;
 	MessageRow *row;
@@ -70,13 +72,17 @@ static void read_receipts(FunctionCallInfo fcinfo, const char *funcname,
 						  bool is_array, SettleCall *call);
 static int	compare_settlings(const void *a, const void *b);
 static void begin_settling(SettleCall *call, Settling *item);
+static const char *try_settling(SettleCall *call, Settling *item,
+								bool *is_busy);
 static void end_call(SettleCall *call);
 static void mark_all(SettleCall *call);
 static int	ack(FunctionCallInfo fcinfo, bool is_array);
 static int	nack(FunctionCallInfo fcinfo, bool is_array);
 static int	release(FunctionCallInfo fcinfo, bool is_array);
 static int	reject(FunctionCallInfo fcinfo, bool is_array);
-static TimestampTz extend(FunctionCallInfo fcinfo, bool is_array);
+static int64 extend_argument(FunctionCallInfo fcinfo);
+static TimestampTz extend(SettleCall *call, int64 lease);
+static Datum extended_at(SettleCall *call, TimestampTz deadline);
 static char *text_argument(FunctionCallInfo fcinfo, int argno);
 pg_noreturn static void report_lost(const Receipt *receipt,
 									const char *detail);
@@ -138,13 +144,35 @@ queue_reject_many(PG_FUNCTION_ARGS)
 Datum
 queue_extend(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMPTZ(extend(fcinfo, false));
+	int64		lease = extend_argument(fcinfo);
+	SettleCall	call;
+
+	read_receipts(fcinfo, "queue.extend()", false, &call);
+	mark_all(&call);
+	PG_RETURN_TIMESTAMPTZ(extend(&call, lease));
 }
 
+/*
+ * A heartbeat for many: one that is settled or lost does not let the others
+ * run out.
+ */
 Datum
 queue_extend_many(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMPTZ(extend(fcinfo, true));
+	int64		lease = extend_argument(fcinfo);
+	SettleCall	call;
+	int			i;
+
+	read_receipts(fcinfo, "queue.extend()", true, &call);
+	for (i = 0; i < call.nitems; i++)
+	{
+		bool		is_busy;
+
+		if (try_settling(&call, &call.items[i], &is_busy) != NULL)
+			call.items[i].entry = NULL;
+	}
+	end_call(&call);
+	PG_RETURN_DATUM(extended_at(&call, extend(&call, lease)));
 }
 
 /* ----------------------------------------------------------------
@@ -252,28 +280,67 @@ release(FunctionCallInfo fcinfo, bool is_array)
 	return call.nitems;
 }
 
-/* Let the leases end at another time, and return that. */
-static TimestampTz
-extend(FunctionCallInfo fcinfo, bool is_array)
+static int64
+extend_argument(FunctionCallInfo fcinfo)
 {
-	SettleCall	call;
+	queue_require_arg(fcinfo, 1, "lease");
+	return queue_lease_usec(PG_GETARG_INTERVAL_P(1), "lease");
+}
+
+/*
+ * Let the leases that are marked end at another time, and return that.  An
+ * item without an entry is one whose lease is lost.
+ */
+static TimestampTz
+extend(SettleCall *call, int64 lease)
+{
 	TimestampTz deadline;
-	int64		lease;
+	int			nheld = 0;
 	int			i;
 
-	queue_require_arg(fcinfo, 1, "lease");
-	lease = queue_lease_usec(PG_GETARG_INTERVAL_P(1));
-	read_receipts(fcinfo, "queue.extend()", is_array, &call);
-	mark_all(&call);
+	for (i = 0; i < call->nitems; i++)
+		if (call->items[i].entry != NULL)
+			queue_check_lease(call->items[i].def, lease);
 	deadline = GetCurrentTimestamp() + lease;
-	for (i = 0; i < call.nitems; i++)
-		queue_inflight_extend(call.items[i].entry, deadline);
-	queue_xact_pop_settled(call.nitems);
+	for (i = 0; i < call->nitems; i++)
+	{
+		if (call->items[i].entry == NULL)
+			continue;
+		queue_inflight_extend(call->items[i].entry, deadline);
+		nheld++;
+	}
+	queue_xact_pop_settled(nheld);
 
 	queue_database_poke(MyDatabaseId, deadline);
 	if (MUTANT(EXTEND_LIES))
 		deadline += USECS_PER_SEC;
 	return deadline;
+}
+
+/* For each receipt in the order of the argument: its new deadline, or null */
+static Datum
+extended_at(SettleCall *call, TimestampTz deadline)
+{
+	Datum	   *values = palloc(Max(call->ngiven, 1) * sizeof(Datum));
+	bool	   *nulls = palloc(Max(call->ngiven, 1) * sizeof(bool));
+	int			dims[1] = {call->ngiven};
+	int			lbs[1] = {1};
+	int			i;
+
+	for (i = 0; i < call->ngiven; i++)
+	{
+		Settling   *item = bsearch(&call->given[i], call->items, call->nitems,
+								   sizeof(Settling), compare_settlings);
+
+		values[i] = TimestampTzGetDatum(deadline);
+		nulls[i] = item->entry == NULL;
+	}
+	if (call->ngiven == 0)
+		return PointerGetDatum(construct_empty_array(TIMESTAMPTZOID));
+	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs,
+											  TIMESTAMPTZOID, sizeof(int64),
+											  FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
 }
 
 /* First pass of what happens at once: mark the leases, look at the rows. */
@@ -345,6 +412,10 @@ read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
 		queue_receipt_parse(DatumGetTextPP(values[i]), &call->items[i].receipt);
 	}
 
+	call->ngiven = n;
+	call->given = palloc(Max(n, 1) * sizeof(Settling));
+	memcpy(call->given, call->items, n * sizeof(Settling));
+
 	/* duplicates count once; and each queue is opened once */
 	qsort(call->items, n, sizeof(Settling), compare_settlings);
 	for (i = 0; i < n; i++)
@@ -371,22 +442,44 @@ compare_settlings(const void *a, const void *b)
 }
 
 /*
- * Open the queue, hold the lease, find the row: call->rel, def and row are
- * those of the item then.  Every way to fail is an error here, after which
- * the end of the (sub)transaction lets the leases go on that we hold.
+ * Hold a lease, as try_settling() does.  Every way to fail is an error here,
+ * after which the end of the (sub)transaction lets the leases go on that we
+ * hold.
  */
 static void
 begin_settling(SettleCall *call, Settling *item)
 {
+	bool		is_busy;
+	const char *detail = try_settling(call, item, &is_busy);
+
+	if (detail == NULL)
+		return;
+	if (is_busy)
+		report_busy(&item->receipt, detail);
+	report_lost(&item->receipt, detail);
+}
+
+/*
+ * Open the queue, hold the lease, find the row: call->rel, def and row are
+ * those of the item then.  If the lease is not the caller's any more, or
+ * somebody is in the way (is_busy), returns why, as a sentence, and holds
+ * nothing.
+ */
+static const char *
+try_settling(SettleCall *call, Settling *item, bool *is_busy)
+{
 	const Receipt *receipt = &item->receipt;
 	RowState	state;
+	Hold	   *hold = NULL;
+
+	*is_busy = false;
 
 	if (call->rel == NULL || RelationGetRelid(call->rel) != receipt->key.relid)
 	{
 		end_call(call);
 		if (!SearchSysCacheExists1(RELOID,
 								   ObjectIdGetDatum(receipt->key.relid)))
-			report_lost(receipt, "The queue does not exist any more.");
+			return "The queue does not exist any more.";
 		call->rel = queue_open(receipt->key.relid, QUEUE_SETTLE, &call->def);
 		call->row = queue_row_make(call->rel);
 	}
@@ -397,26 +490,32 @@ begin_settling(SettleCall *call, Settling *item)
 								  receipt->number, &item->entry))
 	{
 		case SETTLE_OK:
-			queue_xact_push(HOLD_SETTLE, &receipt->key, item->entry);
+			hold = queue_xact_push(HOLD_SETTLE, &receipt->key, item->entry);
 			break;
 		case SETTLE_LOST:
-			report_lost(receipt, "The lease has ended.");
+			return "The lease has ended.";
 		case SETTLE_SELF:
-			report_lost(receipt, "This transaction has settled the message already.");
+			return "This transaction has settled the message already.";
 		case SETTLE_BUSY:
-			report_busy(receipt, "Another open transaction has settled the message.");
+			*is_busy = true;
+			return "Another open transaction has settled the message.";
 	}
 
 	call->row->id = receipt->key.id;
 	call->row->tid = item->entry->tid;
 	call->row->priority = item->entry->priority;
 	state = queue_row_find(call->rel, call->def, call->row);
-	if (state == ROW_GONE)
-		report_lost(receipt, "The message has been deleted.");
-	if (state == ROW_BUSY)
-		report_busy(receipt,
-					"Another transaction is deleting or changing the message.");
+	if (state == ROW_GONE || state == ROW_BUSY)
+	{
+		queue_inflight_undo_settle(item->entry);
+		queue_xact_pop(hold);
+		*is_busy = state == ROW_BUSY;
+		return *is_busy ?
+			"Another transaction is deleting or changing the message." :
+			"The message has been deleted.";
+	}
 	item->attempts = call->row->attempts;
+	return NULL;
 }
 
 /* Close the queue that is open, if one is. */

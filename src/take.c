@@ -80,6 +80,7 @@ PG_FUNCTION_INFO_V1(queue_browse);
 static Datum take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait);
 static int64 wait_argument(FunctionCallInfo fcinfo, int argno);
 static int	max_argument(FunctionCallInfo fcinfo, int argno);
+static bool is_lease_too_long(const Take *take);
 static void look_and_take(Take *take, Relation rel, QueueDef *def,
 						  Snapshot snapshot, NextLook *next);
 static Verdict take_from_window(Take *take, QueueLook *look,
@@ -120,7 +121,7 @@ queue_receive(PG_FUNCTION_ARGS)
 	take.max = max_argument(fcinfo, 1);
 	take.is_lease = true;
 	take.lease = PG_ARGISNULL(3) ? -1 :
-		queue_lease_usec(PG_GETARG_INTERVAL_P(3));
+		queue_lease_usec(PG_GETARG_INTERVAL_P(3), "lease");
 	if (!PG_ARGISNULL(4))
 		queue_not_supported("selector");
 	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
@@ -175,7 +176,8 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 											  ALLOCSET_DEFAULT_SIZES);
 
 	queue_xact_begin_take();
-	if (!queue_look_is_needless(take->relid, &next))
+	if (is_lease_too_long(take) ||
+		!queue_look_is_needless(take->relid, &next))
 	{
 		rel = queue_open(take->relid, QUEUE_TAKE, &def);
 		queue_lease_load();
@@ -192,6 +194,18 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 }
 
 /*
+ * A lease that is too long is an error where there is no message as well.  The
+ * queue is opened for that, as it says first who may not take anything.
+ */
+static bool
+is_lease_too_long(const Take *take)
+{
+	QueueDef   *def = take->lease < 0 ? NULL : queue_def_known(take->relid);
+
+	return def != NULL && take->lease > def->max_lease;
+}
+
+/*
  * Go over the cover once, window by window, and take up to take->max messages.
  */
 static void
@@ -201,6 +215,7 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	QueueLook	look;
 	Verdict		verdict = VERDICT_NEXT;
 
+	queue_check_lease(def, take->lease);
 	queue_look_begin(&look, rel, def, take->max, next);
 	while (verdict == VERDICT_NEXT && queue_look_window(&look))
 	{

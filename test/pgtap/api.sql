@@ -12,8 +12,8 @@ SET LOCAL search_path = public, pg_catalog;
 
 CREATE TEMP TABLE declared (name text, kind text, arguments text, result text);
 INSERT INTO declared VALUES
-    ('create_queue', 'f', 'name text, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, unlogged boolean, if_not_exists boolean', 'regclass'),
-    ('alter_queue', 'f', 'queue regclass, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass', 'void'),
+    ('create_queue', 'f', 'name text, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, unlogged boolean, if_not_exists boolean, max_lease interval', 'regclass'),
+    ('alter_queue', 'f', 'queue regclass, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, max_lease interval', 'void'),
     ('drop_queue', 'f', 'queue regclass', 'void'),
     ('purge', 'f', 'queue regclass', 'bigint'),
     ('pause', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),
@@ -32,7 +32,7 @@ INSERT INTO declared VALUES
     ('reject', 'f', 'receipt text, reason text', 'void'),
     ('reject', 'f', 'receipts text[], reason text', 'integer'),
     ('extend', 'f', 'receipt text, lease interval', 'timestamp with time zone'),
-    ('extend', 'f', 'receipts text[], lease interval', 'timestamp with time zone'),
+    ('extend', 'f', 'receipts text[], lease interval', 'timestamp with time zone[]'),
     ('redrive', 'f', 'dead_queue regclass, max integer, selector jsonpath, to_queue regclass', 'bigint'),
     ('wait', 'p', 'IN queue regclass, IN timeout interval', NULL),
     ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL),
@@ -117,9 +117,9 @@ SELECT set_eq(
 SELECT is(queue.create_queue('defaults')::text, 'defaults', 'create_queue');
 SELECT results_eq(
     $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter, own_dead_letter,
-              enqueue_paused, dequeue_paused
+              enqueue_paused, dequeue_paused, max_lease
        FROM queue.queue WHERE queue = 'defaults'::regclass $$,
-    $$ VALUES (interval '30 s', 10, interval '1 s', interval '5 min', 'defaults_dead'::regclass, true, false, false) $$,
+    $$ VALUES (interval '30 s', 10, interval '1 s', interval '5 min', 'defaults_dead'::regclass, true, false, false, interval '1 day') $$,
     'default settings');
 SELECT results_eq(
     $$ SELECT max_attempts, dead_letter FROM queue.queue WHERE queue = 'defaults_dead'::regclass $$,
@@ -127,7 +127,7 @@ SELECT results_eq(
 
 -- by name and in any order
 SELECT lives_ok($$ SELECT queue.create_queue(name => 'named', unlogged => true, dead_letter => 'defaults_dead',
-                   retry_max_delay => '1 min', retry_delay => '2 s', max_attempts => 3, lease => '1 min') $$,
+                   retry_max_delay => '1 min', retry_delay => '2 s', max_attempts => 3, lease => '1 min', max_lease => '1 h') $$,
                 'create_queue by name');
 SELECT is(relpersistence, 'u', 'unlogged') FROM pg_class WHERE oid = 'named'::regclass;
 SELECT is(array_agg(o ORDER BY o),
@@ -137,7 +137,7 @@ SELECT is(array_agg(o ORDER BY o),
           SELECT reltoastrelid, 1 FROM pg_class WHERE oid = 'defaults'::regclass) t (c, n)
     JOIN pg_class ON oid = t.c, unnest(reloptions) o GROUP BY n, c ORDER BY n;
 SELECT lives_ok($$ SELECT queue.alter_queue(queue => 'named', lease => NULL, max_attempts => 5, retry_delay => NULL,
-                   retry_max_delay => NULL, dead_letter => NULL) $$, 'alter_queue by name');
+                   retry_max_delay => NULL, dead_letter => NULL, max_lease => NULL) $$, 'alter_queue by name');
 SELECT results_eq(
     $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter FROM queue.queue WHERE queue = 'named'::regclass $$,
     $$ VALUES (interval '1 min', 5, interval '2 s', interval '1 min', 'defaults_dead'::regclass) $$,
@@ -180,7 +180,7 @@ SELECT is_empty($$ SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AN
 -- Views and tables
 --
 SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay',
-    'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem']);
+    'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem', 'max_lease']);
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed']);
 SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'transaction', 'prepared_at', 'age', 'queues',
@@ -188,7 +188,7 @@ SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'trans
 SELECT columns_are('queue', 'storage', ARRAY['queue', 'table_size', 'index_size', 'toast_size', 'live_rows', 'dead_rows', 'vacuums',
     'vacuumed_at', 'held_back', 'horizon_kind', 'horizon_pid', 'horizon_name', 'horizon_since', 'horizon_xmin', 'horizon_age']);
 SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter',
-    'own_dead_letter', 'enqueue_paused', 'dequeue_paused']);
+    'own_dead_letter', 'enqueue_paused', 'dequeue_paused', 'max_lease']);
 CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
 SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'cover', 'in_doubt', 'storage']) t;

@@ -108,6 +108,14 @@ SELECT queue.create_queue('a', unlogged => NULL);
 \echo :SQLSTATE
 SELECT queue.create_queue('a', lease => '178000000 years');
 \echo :SQLSTATE
+SELECT queue.create_queue('a', lease => '1 day 1 s');
+\echo :SQLSTATE
+SELECT queue.create_queue('a', max_lease => '0');
+\echo :SQLSTATE
+SELECT queue.create_queue('a', max_lease => NULL);
+\echo :SQLSTATE
+SELECT queue.create_queue('a', max_lease => '101 years');
+\echo :SQLSTATE
 SELECT to_regclass('a') IS NULL AS not_made, to_regclass('a_dead') IS NULL AS none_of_it;
 SELECT queue.alter_queue('q', lease => '-1 s');
 \echo :SQLSTATE

@@ -168,7 +168,7 @@ SELECT queue.extend(:'lost', '1 hour');
 SELECT count(*) FROM queue.receive('jobs');
 SELECT queue.ack(:'receipt');
 
--- the transaction of the receive that rolls back ends it at once, uncounted
+-- the transaction of the receive that rolls back ends it at once, and that counts
 SELECT count(queue.enqueue('jobs', '"unsure"')) AS sent;
 BEGIN;
 SELECT receipt FROM queue.receive('jobs') \gset
@@ -182,16 +182,16 @@ ROLLBACK TO SAVEPOINT a;
 SELECT queue.extend(:'receipt', '1 hour');
 ROLLBACK;
 -- a statement that fails leaves no lease
-SELECT attempt / 0 FROM queue.receive('jobs');
+SELECT attempt / 0 FROM queue.receive('jobs', wait => '1 min');
 DO $$
 BEGIN
-    PERFORM * FROM queue.receive('jobs');
+    PERFORM * FROM queue.receive('jobs', wait => '1 min');
     PERFORM 1 / 0;
 EXCEPTION WHEN division_by_zero THEN
     NULL;
 END $$;
 SELECT count(*) FROM queue.in_flight WHERE state = 'leased';
-SELECT attempt, queue.ack(receipt) FROM queue.receive('jobs');
+SELECT attempt, queue.ack(receipt) FROM queue.receive('jobs', wait => '1 min');
 
 -- a purge ends it, when it commits
 SELECT count(queue.enqueue('jobs', '"purged"')) AS sent;
@@ -336,23 +336,60 @@ SELECT queue.extend(:'receipt', '3 hours') - now() BETWEEN interval '175 min' AN
 ROLLBACK;
 SELECT max(lease_until) - now() BETWEEN interval '175 min' AND interval '181 min' AS three_hours
 FROM queue.in_flight;
-SELECT queue.extend(:'receipts'::text[], '4 hours') - now() BETWEEN interval '235 min' AND interval '241 min' AS four_hours;
+SELECT bool_and(e - now() BETWEEN interval '235 min' AND interval '241 min') AS four_hours, count(DISTINCT e), count(*)
+FROM unnest(queue.extend(:'receipts'::text[], '4 hours')) e;
 SELECT count(DISTINCT lease_until), min(lease_until) - now() BETWEEN interval '235 min' AND interval '241 min' AS four_hours
 FROM queue.in_flight;
-SELECT queue.extend(:'receipts'::text[], '1 ms') < now() + interval '1 min' AS soon;
+SELECT bool_and(e < now() + interval '1 min') AS soon FROM unnest(queue.extend(:'receipts'::text[], '1 ms')) e;
 SELECT attempt, payload, queue.ack(receipt) FROM queue.receive('jobs', wait => '1 min');
 SELECT attempt, payload, queue.ack(receipt) FROM queue.receive('jobs', wait => '1 min');
 SELECT queue.extend(:'receipt', '1 hour');
 
--- one of an array that is lost fails all, and changes none
+-- of an array, what is lost, settled or deleted is passed over: null, in order
+SELECT count(queue.enqueue('jobs', to_jsonb(n))) AS sent FROM generate_series(1, 4) n;
+SELECT receipts[1] AS one, receipts[2] AS two, receipts[3] AS three, receipts[4] AS four
+FROM (SELECT array_agg(receipt) AS receipts FROM queue.receive('jobs', 4)) r \gset
+SELECT queue.ack(:'two');
+BEGIN;
+SELECT queue.ack(:'three');
+DELETE FROM jobs WHERE payload = '4';
+SELECT array_agg(e > now() + interval '1 hour' ORDER BY n) AS extended
+FROM unnest(queue.extend(ARRAY[:'three', :'one', :'receipt', :'one', :'two', :'four'], '2 hours')) WITH ORDINALITY u (e, n);
+ROLLBACK;
+SELECT payload, lease_until > now() + interval '1 hour' AS long FROM queue.in_flight JOIN jobs USING (id) ORDER BY id;
+SELECT queue.extend(ARRAY[:'two', :'receipt'], '1 hour') AS none, queue.extend('{}'::text[], '1 hour') AS empty;
+SELECT queue.extend(ARRAY[:'one', 'x'], '1 ms');
+SELECT queue.ack(ARRAY[:'one', :'three', :'four']);
+
+-- one of an array that is lost fails all else, and changes none
 SELECT count(queue.enqueue('jobs', '"fresh"')) AS sent;
 SELECT receipt AS fresh FROM queue.receive('jobs') \gset
-SELECT queue.extend(ARRAY[:'fresh', :'receipt'], '1 ms');
 SELECT queue.release(ARRAY[:'fresh', :'receipt']);
 SELECT queue.nack(ARRAY[:'fresh', :'receipt']);
 SELECT queue.reject(ARRAY[:'fresh', :'receipt'], 'bad');
 SELECT state, lease_until > now() + interval '30 min' AS long FROM queue.in_flight;
 SELECT queue.ack(:'fresh');
+
+--
+-- max_lease: a day, unless the queue says otherwise
+--
+SELECT max_lease FROM queue.queues WHERE name = 'jobs'::regclass;
+SELECT queue.receive('jobs', lease => '1 day 1 s');
+SELECT queue.alter_queue('jobs', max_lease => '3 hours');
+SELECT queue.receive('jobs', lease => '3 hours 1 s');
+SELECT count(queue.enqueue('jobs', to_jsonb(n))) AS sent FROM generate_series(1, 2) n;
+SELECT queue.receive('jobs', lease => '3 hours 1 s');
+SELECT array_agg(receipt) AS receipts, min(receipt) AS receipt FROM queue.receive('jobs', 2, lease => '3 hours') \gset
+SELECT queue.extend(:'receipt', '181 min');
+SELECT queue.extend(:'receipts'::text[], '181 min');
+SELECT queue.extend(:'receipt', '3 hours') > now() AS extended;
+SELECT queue.ack(:'receipts'::text[]);
+-- nor may the lease of the queue be longer
+SELECT queue.alter_queue('jobs', lease => '4 hours');
+SELECT queue.alter_queue('jobs', max_lease => '1 min');
+SELECT queue.alter_queue('jobs', lease => '4 hours', max_lease => '4 hours');
+SELECT lease, max_lease FROM queue.queues WHERE name = 'jobs'::regclass;
+UPDATE queue.queue SET max_lease = '1 min' WHERE queue = 'jobs'::regclass;
 
 --
 -- Both modes on one queue

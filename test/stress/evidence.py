@@ -1128,6 +1128,19 @@ class ClientReader:
         item.after = answer.time
         item.state = answer.state
         item.receipts = call.arg["receipts"]
+        if isinstance(answer.result, list) and call.op == "extend":
+            # Of many, those that were not held any more were passed over.
+            told = dict(zip(item.receipts, answer.result))
+            lost = [receipt for receipt in told if told[receipt] is None]
+            held = [receipt for receipt in told if told[receipt] is not None]
+            if lost:
+                self.settle(txn, call._replace(
+                    arg=dict(call.arg, receipts=lost)),
+                    answer._replace(state="55P03", result=None), items)
+            if not held:
+                return
+            item.receipts = held
+            answer = answer._replace(result=told[held[0]])
         item.lease = call.arg.get("lease") or 0.0
         item.delay = call.arg.get("delay")
         # What extend said about the deadline.

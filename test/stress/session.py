@@ -341,12 +341,13 @@ class Session:
 
     def settle(self, op: str, messages: list[Message], *,
                delay: Optional[float] = None,
-               lease: Optional[float] = None) -> Optional[float]:
+               lease: Optional[float] = None) -> Any:
         """Call ack, nack, release, reject or extend.
 
         One receipt goes into the form for one of the function, more into the
-        form for an array.  Returns the new deadline after extend.  Without
-        messages there is nothing to call.
+        form for an array.  Returns the new deadline after extend; of many, a
+        list, with None for what is not held any more.  Without messages there
+        is nothing to call.
         """
         if not messages:
             return None
@@ -367,10 +368,18 @@ class Session:
             sql += ", 'rejected on purpose'"
         elif op == "extend":
             arg["lease"] = lease
-            sql = sql.replace("SELECT queue.", "SELECT extract(epoch FROM"
-                              " queue.") + ", %s)"
             parameters.append(interval(lease))
-            read = read_number
+            if len(receipts) == 1:
+                sql = sql.replace("SELECT queue.", "SELECT extract(epoch FROM"
+                                  " queue.") + ", %s)"
+                read = read_number
+            else:
+                sql = sql.replace("SELECT queue.", "SELECT extract(epoch FROM"
+                                  " d)::float8 FROM unnest(queue.") + ", %s)"
+                read = read_column
+        if op == "extend" and len(receipts) > 1:
+            return self.call(op, sql + ") WITH ORDINALITY u (d, n) ORDER BY n",
+                             parameters, read, messages[0].queue, arg)
         return self.call(op, sql + ")", parameters, read, messages[0].queue,
                          arg)
 
