@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
@@ -42,6 +43,7 @@ static int64 next_block(QueueDef *def, int64 *last);
 static int64 catch_up(QueueDef *def, QueueState *state);
 static void keep_block(QueueDef *def, int64 next, int64 last);
 static bool advance_in_memory(QueueDef *def, int64 id);
+static void move_sequence(Oid sequence, int64 id);
 
 /* The right to enqueue is INSERT on the table; the sequence is part of it. */
 void
@@ -120,8 +122,7 @@ catch_up(QueueDef *def, QueueState *state)
 	} while (first <= state->highest_id && ++tries < 3);
 	if (first <= state->highest_id)
 	{
-		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(def->sequence),
-							Int64GetDatum(state->highest_id));
+		move_sequence(def->sequence, state->highest_id);
 		first = nextval_internal(def->sequence, false);
 	}
 	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
@@ -186,8 +187,7 @@ queue_advance_id(QueueDef *def, int64 id)
 			next = next_block(def, &last);
 		} while (last < id && id - last < NEAR_IDS);
 		if (last < id)
-			DirectFunctionCall2(setval_oid, ObjectIdGetDatum(def->sequence),
-								Int64GetDatum(id));
+			move_sequence(def->sequence, id);
 		else if (id < PG_INT64_MAX)
 			keep_block(def, Max(next, id + 1), last);
 	}
@@ -215,4 +215,27 @@ advance_in_memory(QueueDef *def, int64 id)
 		state->last_id = state->next_id - 1;
 	LWLockRelease(state->lock);
 	return is_beyond;
+}
+
+/*
+ * setval() without regard to the privileges on the sequence: those on the table
+ * have decided, as for nextval_internal() above, and the owner may have lost
+ * his own.  It runs no code of anybody, and whoever is served here cannot
+ * choose where the sequence goes: beyond ids that were given, or to one that
+ * the owner himself gives.  An error gives the user back with the end of the
+ * (sub)transaction.
+ */
+static void
+move_sequence(Oid sequence, int64 id)
+{
+	Oid			save_userid;
+	int			save_sec_context;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, save_sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
+						Int64GetDatum(id));
+	SetUserIdAndSecContext(save_userid, save_sec_context);
 }

@@ -502,6 +502,7 @@ sequence_violation(Relation rel, QueueShape *shape)
 		HeapTuple	tuple;
 		Form_pg_sequence form;
 		bool		is_proper;
+		bool		is_cached;
 		Oid			table;
 		int32		column;
 
@@ -515,11 +516,17 @@ sequence_violation(Relation rel, QueueShape *shape)
 			elog(ERROR, "cache lookup failed for sequence %u", sequence);
 		form = (Form_pg_sequence) GETSTRUCT(tuple);
 		is_proper = form->seqtypid == INT8OID && form->seqincrement > 0 &&
+			form->seqmin == 1 && form->seqmax == PG_INT64_MAX &&
 			!form->seqcycle;
+		is_cached = form->seqcache != 1;
 		ReleaseSysCache(tuple);
 
 		if (!is_proper)
 			return psprintf("Its sequence \"%s\" does not rise through all of bigint.",
+							get_rel_name(sequence));
+		/* sessions would keep ids that are behind those of others */
+		if (is_cached)
+			return psprintf("Its sequence \"%s\" has a cache.",
 							get_rel_name(sequence));
 		shape->sequence = sequence;
 	}

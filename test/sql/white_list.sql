@@ -277,6 +277,10 @@ SELECT * FROM after('CREATE SEQUENCE q_second OWNED BY q.priority');
 SELECT * FROM after('ALTER SEQUENCE q_id_seq CYCLE');
 SELECT * FROM after('ALTER SEQUENCE q_id_seq INCREMENT -1');
 SELECT * FROM after('ALTER SEQUENCE q_id_seq AS int');
+SELECT * FROM after('ALTER SEQUENCE q_id_seq CACHE 10');
+SELECT * FROM after('ALTER SEQUENCE q_id_seq MAXVALUE 100000');
+SELECT * FROM after('ALTER SEQUENCE q_id_seq MINVALUE -1000');
+SELECT * FROM after('ALTER SEQUENCE q_id_seq MINVALUE 2 START 2 RESTART');
 SELECT * FROM after('DELETE FROM queue.queue WHERE queue = ''listed.q''::regclass');
 
 --

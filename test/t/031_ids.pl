@@ -100,6 +100,43 @@ is( sql('SELECT count(*) = count(DISTINCT id) FROM q'),
 sql('TRUNCATE q');
 rises('after TRUNCATE');
 
+#
+# Who may send needs no privilege on the sequence, wherever that stands: set
+# back, far behind the ids that were given, or restarted beneath him.  Not even
+# the owner's own are needed.
+#
+sql(q{CREATE ROLE producer LOGIN; GRANT INSERT ON q TO producer;
+	REVOKE ALL ON SEQUENCE q_id_seq FROM CURRENT_USER});
+sql(q{SELECT queue.enqueue_batch('q', ARRAY(SELECT to_jsonb(i)
+	FROM generate_series(1, 5000) i))});
+$last = sql('SELECT max(id) FROM q');
+sql(qq{GRANT UPDATE ON SEQUENCE q_id_seq TO CURRENT_USER;
+	SELECT setval('q_id_seq', 1);
+	REVOKE ALL ON SEQUENCE q_id_seq FROM CURRENT_USER});
+my $sent = sql(q{SET ROLE producer;
+	SELECT queue.enqueue_batch('q', ARRAY(SELECT to_jsonb(i)
+		FROM generate_series(1, 5000) i)) IS NOT NULL});
+is($sent, 't', 'who may send may move a sequence that is behind');
+is( sql('SELECT count(*) = count(DISTINCT id) FROM q'),
+	't', '... no id is there twice');
+$last = sql('SELECT max(id) FROM q');
+rises('... and ids rise', sql(q{SET ROLE producer;
+	SELECT queue.enqueue('q', '1')}));
+
+my $producer = $node->background_psql('postgres');
+$producer->query_safe(q{SET ROLE producer; BEGIN;
+	SELECT queue.enqueue('q', '1')});
+my $truncate = start_session('TRUNCATE q RESTART IDENTITY', undef,
+	q{wait_event_type = 'Lock'});
+$producer->query_safe(q{SELECT queue.enqueue_batch('q',
+	ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 1000) i)); COMMIT});
+is(result_of($truncate), '', 'ids are restarted beneath an open producer');
+$producer->query_safe(q{SELECT queue.enqueue_batch('q',
+	ARRAY(SELECT to_jsonb(i) FROM generate_series(1, 1000) i))});
+$producer->quit;
+is(sql('SELECT count(*), count(DISTINCT id) FROM q'),
+	'1000|1000', '... who goes on');
+
 $node->stop;
 
 done_testing();
