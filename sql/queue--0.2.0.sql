@@ -65,6 +65,7 @@ CREATE TABLE queue.lease_log (
     seq bigint NOT NULL,
     queue oid NOT NULL,
     id bigint NOT NULL,
+    enqueued_at timestamptz,
     epoch bigint,
     number bigint,
     deadline timestamptz
@@ -72,11 +73,14 @@ CREATE TABLE queue.lease_log (
 
 COMMENT ON TABLE queue.lease_log IS
 'internal: leases, written behind; the last row of a message decides';
+COMMENT ON COLUMN queue.lease_log.enqueued_at IS
+'of the row that is leased: another row with its id is another message';
 COMMENT ON COLUMN queue.lease_log.deadline IS 'NULL: the lease has ended';
 
 CREATE VIEW queue.lease AS
-SELECT l.queue, l.id, l.epoch, l.number, l.deadline
-FROM (SELECT DISTINCT ON (queue, id) queue, id, epoch, number, deadline
+SELECT l.queue, l.id, l.enqueued_at, l.epoch, l.number, l.deadline
+FROM (SELECT DISTINCT ON (queue, id)
+             queue, id, enqueued_at, epoch, number, deadline
       FROM queue.lease_log
       ORDER BY queue, id, seq DESC) AS l
 WHERE l.deadline IS NOT NULL;

@@ -173,9 +173,8 @@ note_exhausted(Relation rel, QueueDef *def)
 			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		queue_xact_reserve();
-		if (queue_inflight_claim(&key, queue_def_state(def), row->priority,
-								 now, false, &entry, &failures,
-								 &due) != CLAIM_OK)
+		if (queue_row_claim(rel, row, &key, queue_def_state(def), now,
+							&entry, &failures, &due) != CLAIM_OK)
 			continue;			/* held, or noted already */
 		hold = queue_xact_push(HOLD_EXHAUST, &key, entry);
 		hold->counted = row->attempts;

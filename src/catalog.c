@@ -63,6 +63,7 @@
 #include "mutant.h"
 #include "queue.h"
 #include "shape.h"
+#include "share.h"
 #include "xact.h"
 
 /* Whose sequence is it: so that the loss of one is noticed */
@@ -793,14 +794,20 @@ queue_on_relation_alter(Oid relid)
 	queue_xact_note_queue(relid);
 }
 
-/* Ids may start over, and if that is undone, go on where they were. */
+/*
+ * The table is not locked yet, and it may come to nothing: all that is to be
+ * done is noted for the commit.
+ */
 void
 queue_on_relation_truncate(Oid relid)
 {
-	if (queue_state_find(relid) == NULL)
-		return;
-	queue_forget_ids(relid, true);
-	queue_xact_note_queue(relid);
+	if (queue_state_find(relid) != NULL)
+	{
+		queue_forget_ids(relid, true);
+		queue_xact_note_queue(relid);
+	}
+	if (!queue_share_is_empty(MyDatabaseId, relid))
+		queue_xact_note_truncate(relid);
 }
 
 /* Enabled or disabled: that alters the table in a way, but it is not told so */

@@ -78,6 +78,11 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 #endif
 }
 
+/* 17: stronger modes of a lock may be meant, too */
+#if PG_VERSION_NUM < 170000
+#define LockHeldByMe(tag, mode, orstronger) LockHeldByMe(tag, mode)
+#endif
+
 /* 17: wait events of extensions have names of their own */
 #if PG_VERSION_NUM < 170000
 #define WaitEventExtensionNew(name) PG_WAIT_EXTENSION

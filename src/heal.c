@@ -61,6 +61,14 @@
 /* looked at again together */
 #define MAX_SUSPECTS		1000
 
+/* A message that looks hidden */
+typedef struct Suspect
+{
+	int64		id;
+	TimestampTz enqueued_at;
+	int			priority;
+} Suspect;
+
 /* where the pass is: place in the array of states, and in the queue */
 static int	place = 0;
 static Oid	part_relid = InvalidOid;	/* InvalidOid: at its beginning */
@@ -79,7 +87,7 @@ static bool pass_over(Relation rel, QueueDef *def, QueueState *state,
 static bool is_hidden(QueueDef *def, QueueState *state, MessageRow *row,
 					  TimestampTz now, bool *is_certain);
 static void check_suspects(Relation rel, QueueDef *def, QueueState *state,
-						   const int64 *ids, const int *priorities, int n);
+						   const Suspect *suspects, int n);
 
 bool
 queue_heal_is_needed(void)
@@ -245,8 +253,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	QueueScan  *scan = queue_scan_begin(rel, def);
-	int64	   *ids = palloc(MAX_SUSPECTS * sizeof(int64));
-	int		   *priorities = palloc(MAX_SUSPECTS * sizeof(int));
+	Suspect    *suspects = palloc(MAX_SUSPECTS * sizeof(Suspect));
 	int			n = 0;
 	MessageRow *row;
 
@@ -272,11 +279,12 @@ pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
 		{
 			if (!is_hidden(def, state, row, now, &is_certain))
 				continue;
-			ids[n] = row->id;
-			priorities[n++] = row->priority;
+			suspects[n].id = row->id;
+			suspects[n].enqueued_at = row->enqueued_at;
+			suspects[n++].priority = row->priority;
 			if (n == MAX_SUSPECTS)
 			{
-				check_suspects(rel, def, state, ids, priorities, n);
+				check_suspects(rel, def, state, suspects, n);
 				n = 0;
 			}
 		}
@@ -284,7 +292,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
 	}
 	queue_scan_end(scan);
 	if (n > 0)
-		check_suspects(rel, def, state, ids, priorities, n);
+		check_suspects(rel, def, state, suspects, n);
 	return part.rank == NUM_RANKS;
 }
 
@@ -305,7 +313,7 @@ is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
 		return false;
 	*is_certain = !is_out;
 	queue_message_key(&key, def->relid, row->id);
-	if (queue_inflight_peek(&key, &entry))
+	if (queue_inflight_peek(&key, row->enqueued_at, &entry))
 	{
 		if (entry.state != INFLIGHT_IDLE || entry.is_exhausted ||
 			entry.deadline > now)
@@ -321,7 +329,7 @@ is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
 /* Were they hidden indeed?  Whoever looks next sees what is not due yet. */
 static void
 check_suspects(Relation rel, QueueDef *def, QueueState *state,
-			   const int64 *ids, const int *priorities, int n)
+			   const Suspect *suspects, int n)
 {
 	MessageRow *row = queue_row_make(rel);
 	bool		is_announcing;
@@ -335,8 +343,9 @@ check_suspects(Relation rel, QueueDef *def, QueueState *state,
 		MessageKey	key;
 		bool		is_certain;
 
-		row->id = ids[i];
-		row->priority = priorities[i];
+		row->id = suspects[i].id;
+		row->enqueued_at = suspects[i].enqueued_at;
+		row->priority = suspects[i].priority;
 		ItemPointerSetInvalid(&row->tid);
 		if (queue_row_find(rel, def, row) != ROW_LIVE ||
 			!is_hidden(def, state, row, GetCurrentTimestamp(),

@@ -17,6 +17,16 @@
  * cannot both hold it: the second one either fails to claim, or reads the row
  * after the first has changed it.
  *
+ * Identity.  An id may come again: the sequence was restarted, or set back
+ * before memory was lost, or the owner puts a row in by hand.  So an entry
+ * says by enqueued_at, which no row ever changes, which row it is about, and
+ * whoever has both in his hands compares.  What is remembered of another row
+ * (a lease, failures, a limit that was reached) means nothing for this one.  A
+ * claim gets that answer (CLAIM_OTHER); if his row is there, the other is not,
+ * since an id is there once, and he lets what is remembered of it be forgotten.
+ * A row that comes back with its id and its enqueued_at, as a restore brings
+ * it, is the same message: what is remembered of it holds.
+ *
  *	 no entry / IDLE --claim--> CLAIMED --take---> TAKEN  --commit--> removed
  *			^					   |  |				 `----abort----> IDLE
  *			|<------ unclaim ------'  `--lease--> LEASED --ack+commit-> removed
@@ -86,14 +96,19 @@ static bool drop_entry(InflightEntry *entry, void *arg);
 static bool end_received(InflightEntry *entry, void *arg);
 static LWLock *lock_entry(InflightEntry *entry);
 static InflightEntry *find_locked(const MessageKey *key, LWLock **lock);
-static void init_entry(InflightEntry *entry, uint32 hashcode);
+static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
+					   uint32 hashcode);
+static void set_claimed(InflightEntry *entry, bool is_step);
 static void set_policy(InflightEntry *entry, const QueueDef *def);
 static bool is_lease(const InflightEntry *entry, uint64 number);
 static bool is_at_limit(const InflightEntry *entry);
+static bool is_held(const InflightEntry *entry);
+static bool has_nothing_left(const InflightEntry *entry);
 static void set_idle(InflightEntry *entry, TimestampTz due);
 static void offer(InflightEntry *entry, bool wakes);
 static void watch_deadline(InflightEntry *entry);
 static void remove_if_nothing_left(InflightEntry *entry);
+static void forget_entry(InflightEntry *entry);
 static void expire_entry(InflightEntry *entry);
 static void fail_entry(InflightEntry *entry, TimestampTz now);
 
@@ -188,15 +203,19 @@ queue_inflight_epoch(void)
  * Take hold of a message that nobody holds, before its row is judged.
  *
  * A lease found past its deadline is ended here: expiry is computed by whoever
- * looks first, so a worker that does not run hides nothing.  The worker's own
- * steps (is_step) may claim what is not due yet or exhausted.
+ * looks first, so a worker that does not run hides nothing.
  *
- * On CLAIM_OK, *failures is what the row does not tell yet.
+ * On CLAIM_OK, *failures is what the row does not tell yet.  On CLAIM_OTHER,
+ * *other is when the row was sent that the entry is about.  Which of both is
+ * there, the caller has to find out: a scan may return a row that has gone
+ * meanwhile.  If that other one is held, how it ends is not announced for this
+ * one, so the caller looks again as if somebody were judging it.
  */
 ClaimResult
-queue_inflight_claim(const MessageKey *key, QueueState *queue, int priority,
-					 TimestampTz now, bool is_step, InflightEntry **result,
-					 int *failures, TimestampTz *due)
+queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
+					 QueueState *queue, int priority, TimestampTz now,
+					 InflightEntry **result, int *failures, TimestampTz *due,
+					 TimestampTz *other)
 {
 	uint32		hashcode = get_hash_value(table, key);
 	LWLock	   *lock = partition_lock(hashcode);
@@ -221,13 +240,27 @@ queue_inflight_claim(const MessageKey *key, QueueState *queue, int priority,
 			LWLockRelease(lock);
 			return CLAIM_FULL;
 		}
-		init_entry(entry, hashcode);
+		init_entry(entry, enqueued_at, hashcode);
 		entry->queue = queue;
 	}
 	else
 	{
 		if (queue != NULL)
 			entry->queue = queue;
+		if (entry->enqueued_at != enqueued_at)
+		{
+			if (!has_nothing_left(entry) && !MUTANT(IDENTITY_IGNORED))
+			{
+				ClaimResult why = is_held(entry) ? CLAIM_JUDGED : CLAIM_OTHER;
+
+				*other = entry->enqueued_at;
+				LWLockRelease(lock);
+				return why;
+			}
+			entry->enqueued_at = enqueued_at;
+			entry->attempts = 0;
+			ItemPointerSetInvalid(&entry->tid);
+		}
 		if (entry->state == INFLIGHT_LEASED && !entry->is_settling &&
 			(entry->deadline <= now || MUTANT_SOMETIMES(LEASE_IGNORED, 10)))
 			expire_entry(entry);
@@ -248,7 +281,7 @@ queue_inflight_claim(const MessageKey *key, QueueState *queue, int priority,
 			LWLockRelease(lock);
 			return why;
 		}
-		if (!is_step && entry->is_exhausted)
+		if (entry->is_exhausted)
 		{
 			/* put off: the worker could not move it */
 			ClaimResult why = entry->since > now ? CLAIM_HELD :
@@ -257,7 +290,7 @@ queue_inflight_claim(const MessageKey *key, QueueState *queue, int priority,
 			LWLockRelease(lock);
 			return why;
 		}
-		if (!is_step && entry->deadline > now)
+		if (entry->deadline > now)
 		{
 			*due = Min(*due, entry->deadline);
 			watch_deadline(entry);
@@ -266,17 +299,52 @@ queue_inflight_claim(const MessageKey *key, QueueState *queue, int priority,
 		}
 	}
 
-	entry->state = INFLIGHT_CLAIMED;
-	entry->is_step = is_step;
-	entry->holder = MyProcNumber;
-	entry->holder_pid = MyProcPid;
-	entry->is_prepared = false;
-	if (!is_step)
-		entry->priority = priority;
+	set_claimed(entry, false);
+	entry->priority = priority;
 	*failures = entry->failures;
 	*result = entry;
 	LWLockRelease(lock);
 	return CLAIM_OK;
+}
+
+/*
+ * The same for a step of the worker: what there is something to remember of,
+ * due or not, exhausted or not.  False if it is held, or settled meanwhile.
+ */
+bool
+queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
+						  InflightEntry **result)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		is_ours;
+
+	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
+		!entry->is_settling && entry->deadline <= now)
+		expire_entry(entry);
+	is_ours = entry != NULL && entry->state == INFLIGHT_IDLE;
+	if (is_ours)
+		set_claimed(entry, true);
+	LWLockRelease(lock);
+	*result = entry;
+	return is_ours;
+}
+
+/*
+ * The caller has seen another row with this id, so the one that this entry is
+ * about has gone.  Nothing happens if the entry is about another one by now,
+ * or is held by somebody who will find out himself.
+ */
+void
+queue_inflight_forget(const MessageKey *key, TimestampTz enqueued_at)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+
+	if (entry != NULL && entry->enqueued_at == enqueued_at &&
+		!is_held(entry))
+		forget_entry(entry);
+	LWLockRelease(lock);
 }
 
 /*
@@ -406,13 +474,15 @@ queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
 	return res;
 }
 
-/* The same for whatever lease there is: a purge ends it. */
+/* The same for whatever lease there is on this row: a purge ends it. */
 SettleResult
-queue_inflight_settle_any(const MessageKey *key, InflightEntry **result)
+queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
+						  InflightEntry **result)
 {
 	InflightEntry copy;
 
-	if (!queue_inflight_peek(key, &copy) || copy.state != INFLIGHT_LEASED)
+	if (!queue_inflight_peek(key, enqueued_at, &copy) ||
+		copy.state != INFLIGHT_LEASED)
 		return SETTLE_LOST;
 	return queue_inflight_settle(key, copy.epoch, copy.number, result);
 }
@@ -493,13 +563,7 @@ queue_inflight_done(InflightEntry *entry)
 	LWLock	   *lock = lock_entry(entry);
 	bool		is_durable = entry->is_durable;
 
-	entry->failures = 0;
-	entry->is_exhausted = false;
-	entry->is_delayed = false;
-	entry->error.slot = -1;
-	set_idle(entry, 0);
-	queue_cover_clear_due(&entry->due);
-	remove_if_nothing_left(entry);
+	forget_entry(entry);
 	LWLockRelease(lock);
 	return is_durable;
 }
@@ -603,9 +667,9 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 }
 
 /*
- * The queue is dropped, or, if relid is InvalidOid, the database or its
- * extension.  Nobody can hold a message of it now, but whoever dropped it, so
- * leases and failures are all there is to forget.
+ * The queue is dropped or truncated, or, if relid is InvalidOid, the database
+ * or its extension is dropped.  Nobody can hold a message of it now, but
+ * whoever did that, so leases and failures are all there is to forget.
  */
 void
 queue_inflight_drop(Oid dbid, Oid relid)
@@ -623,16 +687,11 @@ drop_entry(InflightEntry *entry, void *arg)
 {
 	Oid			relid = *(Oid *) arg;
 
-	if ((OidIsValid(relid) && entry->key.relid != relid) ||
-		(entry->state != INFLIGHT_IDLE && entry->state != INFLIGHT_LEASED) ||
-		entry->is_settling)
+	if ((OidIsValid(relid) && entry->key.relid != relid) || is_held(entry))
 		return true;
-	entry->failures = 0;
-	entry->is_exhausted = false;
 	if (!OidIsValid(relid))
 		entry->is_durable = false;
-	set_idle(entry, 0);
-	remove_if_nothing_left(entry);
+	forget_entry(entry);
 	return true;
 }
 
@@ -783,10 +842,14 @@ queue_inflight_postpone(const MessageKey *key, TimestampTz until)
 	LWLockRelease(lock);
 }
 
-/* A lease from queue.lease, after a start; false if there is no room. */
+/*
+ * A lease from queue.lease, after a start; false if there is no room.  Its row
+ * may have gone, and another one have its id: the first to claim it sees that.
+ */
 bool
-queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
-							 uint64 number, TimestampTz deadline)
+queue_inflight_restore_lease(const MessageKey *key, TimestampTz enqueued_at,
+							 uint64 epoch, uint64 number,
+							 TimestampTz deadline)
 {
 	uint32		hashcode = get_hash_value(table, key);
 	LWLock	   *lock = partition_lock(hashcode);
@@ -799,7 +862,7 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 	if (entry != NULL && !found)
 	{
 		(void) queue_share_take(key->dbid, key->relid, false);
-		init_entry(entry, hashcode);
+		init_entry(entry, enqueued_at, hashcode);
 		entry->state = INFLIGHT_LEASED;
 		entry->is_durable = true;
 		entry->is_written = true;
@@ -822,13 +885,13 @@ queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
 
 /* queue.lease says this now. */
 void
-queue_inflight_lease_written(const MessageKey *key, uint64 number,
-							 TimestampTz deadline)
+queue_inflight_lease_written(const MessageKey *key, TimestampTz enqueued_at,
+							 uint64 number, TimestampTz deadline)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
 
-	if (entry != NULL &&
+	if (entry != NULL && entry->enqueued_at == enqueued_at &&
 		((entry->state == INFLIGHT_LEASED && entry->number == number &&
 		  entry->deadline == deadline) ||
 		 (entry->state == INFLIGHT_TAKEN && number == 0)))
@@ -856,13 +919,26 @@ queue_inflight_lease_removed(const MessageKey *key)
 	LWLockRelease(lock);
 }
 
-/* Is the worker rewriting or moving this message right now?  Who is it? */
+/* May queue.lease have a row of this message? */
 bool
-queue_inflight_is_step(const MessageKey *key, int *holder)
+queue_inflight_is_durable(const MessageKey *key)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		is_durable = entry != NULL && entry->is_durable;
+
+	LWLockRelease(lock);
+	return is_durable;
+}
+
+/* Is the worker rewriting or moving this row right now?  Who is it? */
+bool
+queue_inflight_is_step(const MessageKey *key, TimestampTz enqueued_at,
+					   int *holder)
 {
 	InflightEntry copy;
 
-	if (!queue_inflight_peek(key, &copy) ||
+	if (!queue_inflight_peek(key, enqueued_at, &copy) ||
 		copy.state != INFLIGHT_CLAIMED || !copy.is_step)
 		return false;
 	*holder = copy.holder;
@@ -870,20 +946,24 @@ queue_inflight_is_step(const MessageKey *key, int *holder)
 }
 
 bool
-queue_inflight_peek(const MessageKey *key, InflightEntry *copy)
+queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
+					InflightEntry *copy)
 {
 	LWLock	   *lock;
 	InflightEntry *entry;
+	bool		found;
 
 	/* who goes over all rows of a queue mostly finds none: spare the look */
 	if (queue_share_is_empty(key->dbid, key->relid))
 		return false;
 
 	entry = find_locked(key, &lock);
-	if (entry != NULL)
+	found = entry != NULL && (entry->enqueued_at == enqueued_at ||
+							  MUTANT(IDENTITY_IGNORED));
+	if (found)
 		*copy = *entry;
 	LWLockRelease(lock);
-	return entry != NULL;
+	return found;
 }
 
 /* ----------------------------------------------------------------
@@ -947,15 +1027,27 @@ find_locked(const MessageKey *key, LWLock **lock)
 
 /* An entry just made: all but the key.  Its partition is locked. */
 static void
-init_entry(InflightEntry *entry, uint32 hashcode)
+init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
 {
 	memset((char *) entry + sizeof(MessageKey), 0,
 		   sizeof(InflightEntry) - sizeof(MessageKey));
+	entry->enqueued_at = enqueued_at;
 	entry->error.slot = -1;
 	entry->priority = -1;
 	ItemPointerSetInvalid(&entry->tid);
 	dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
 					&entry->node);
+}
+
+/* This process holds it from now on. */
+static void
+set_claimed(InflightEntry *entry, bool is_step)
+{
+	entry->state = INFLIGHT_CLAIMED;
+	entry->is_step = is_step;
+	entry->holder = MyProcNumber;
+	entry->holder_pid = MyProcPid;
+	entry->is_prepared = false;
 }
 
 /* What to do about its failures, without a look at the settings */
@@ -981,6 +1073,22 @@ is_at_limit(const InflightEntry *entry)
 {
 	return entry->retry.max_attempts > 0 &&
 		entry->attempts + entry->failures >= entry->retry.max_attempts;
+}
+
+/* Has a process or a prepared transaction its hands on it? */
+static bool
+is_held(const InflightEntry *entry)
+{
+	return entry->state == INFLIGHT_CLAIMED ||
+		entry->state == INFLIGHT_TAKEN || entry->is_settling;
+}
+
+/* Is nothing remembered of the message itself? */
+static bool
+has_nothing_left(const InflightEntry *entry)
+{
+	return entry->state == INFLIGHT_IDLE && entry->failures == 0 &&
+		!entry->is_exhausted;
 }
 
 /* Nobody's from now on, and not to be taken before "due" (0: at once). */
@@ -1029,13 +1137,26 @@ static void
 remove_if_nothing_left(InflightEntry *entry)
 {
 	Assert(entry->state == INFLIGHT_IDLE);
-	if (entry->failures == 0 && !entry->is_durable && !entry->is_exhausted)
+	if (has_nothing_left(entry) && !entry->is_durable)
 	{
 		queue_cover_clear_due(&entry->due);
 		queue_share_give_back(entry->key.dbid, entry->key.relid);
 		dlist_delete(&entry->node);
 		hash_search(table, &entry->key, HASH_REMOVE, NULL);
 	}
+}
+
+/* The message is no more; what queue.lease has of it, the worker ends. */
+static void
+forget_entry(InflightEntry *entry)
+{
+	entry->failures = 0;
+	entry->is_exhausted = false;
+	entry->is_delayed = false;
+	entry->error.slot = -1;
+	set_idle(entry, 0);
+	queue_cover_clear_due(&entry->due);
+	remove_if_nothing_left(entry);
 }
 
 /* A lease ran out: a failure; the message has waited long enough. */

@@ -18,7 +18,8 @@
 
 /*
  * A message without an entry is nobody's, and has no failure that its row
- * does not tell.
+ * does not tell.  Nor has one whose row was sent at another time than the
+ * entry says: that is about an earlier row with this id.
  */
 typedef enum InflightState
 {
@@ -35,6 +36,7 @@ typedef enum InflightState
 typedef struct InflightEntry
 {
 	MessageKey	key;			/* must be first */
+	TimestampTz enqueued_at;	/* of the row that all of this is about */
 	uint8		state;			/* InflightState */
 	bool		is_settling;	/* LEASED: a transaction in progress has
 								 * settled it; until that ends, the lease
@@ -79,6 +81,8 @@ typedef enum ClaimResult
 								 * without a word */
 	CLAIM_NOT_DUE,				/* leased or backing off: *due is lowered */
 	CLAIM_EXHAUSTED,			/* the worker is to move it */
+	CLAIM_OTHER,				/* there is something to remember of another
+								 * row with this id */
 	CLAIM_FULL					/* no room in shared memory */
 } ClaimResult;
 
@@ -102,12 +106,21 @@ extern int	queue_message_key_compare(const void *a, const void *b);
 
 extern int	queue_inflight_size(void);
 
-/* claims: see the banner of inflight.c for who may call what when */
+/*
+ * Claims: see the banner of inflight.c for who may call what when, and
+ * queue_row_claim() for what to do about CLAIM_OTHER
+ */
 extern ClaimResult queue_inflight_claim(const MessageKey *key,
+										TimestampTz enqueued_at,
 										QueueState *queue, int priority,
-										TimestampTz now, bool is_step,
+										TimestampTz now,
 										InflightEntry **entry, int *failures,
-										TimestampTz *due);
+										TimestampTz *due,
+										TimestampTz *other);
+extern bool queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
+									  InflightEntry **entry);
+extern void queue_inflight_forget(const MessageKey *key,
+								  TimestampTz enqueued_at);
 extern void queue_inflight_unclaim(InflightEntry *entry);
 extern void queue_inflight_unclaim_step(InflightEntry *entry);
 extern void queue_inflight_exhaust(InflightEntry *entry, int attempts);
@@ -122,6 +135,7 @@ extern SettleResult queue_inflight_settle(const MessageKey *key, uint64 epoch,
 										  uint64 number,
 										  InflightEntry **entry);
 extern SettleResult queue_inflight_settle_any(const MessageKey *key,
+											  TimestampTz enqueued_at,
 											  InflightEntry **entry);
 extern void queue_inflight_nack(InflightEntry *entry, const QueueDef *def,
 								int attempts, int64 delay, const char *error);
@@ -154,15 +168,21 @@ extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
 extern void queue_inflight_end_due(QueueState *queue, Oid relid,
 								   TimestampTz now);
 extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
-extern bool queue_inflight_restore_lease(const MessageKey *key, uint64 epoch,
-										 uint64 number, TimestampTz deadline);
-extern void queue_inflight_lease_written(const MessageKey *key, uint64 number,
+extern bool queue_inflight_restore_lease(const MessageKey *key,
+										 TimestampTz enqueued_at,
+										 uint64 epoch, uint64 number,
 										 TimestampTz deadline);
+extern void queue_inflight_lease_written(const MessageKey *key,
+										 TimestampTz enqueued_at,
+										 uint64 number, TimestampTz deadline);
 extern void queue_inflight_lease_removed(const MessageKey *key);
-extern bool queue_inflight_is_step(const MessageKey *key, int *holder);
+extern bool queue_inflight_is_durable(const MessageKey *key);
+extern bool queue_inflight_is_step(const MessageKey *key,
+								   TimestampTz enqueued_at, int *holder);
 
-/* copy of an entry; false if there is none */
-extern bool queue_inflight_peek(const MessageKey *key, InflightEntry *copy);
+/* copy of the entry about this row; false if there is none */
+extern bool queue_inflight_peek(const MessageKey *key,
+								TimestampTz enqueued_at, InflightEntry *copy);
 
 /* the fence of all leases that are given while shared memory lives */
 extern uint64 queue_inflight_epoch(void);

@@ -71,16 +71,17 @@
 
 #define LEASE_LOG			"lease_log"
 
-#define Natts_log			6
-#define Anum_log_seq		1
-#define Anum_log_queue		2
-#define Anum_log_id			3
-#define Anum_log_epoch		4	/* this and the following NULL: ended */
-#define Anum_log_number		5
-#define Anum_log_deadline	6
+#define Natts_log				7
+#define Anum_log_seq			1
+#define Anum_log_queue			2
+#define Anum_log_id				3
+#define Anum_log_enqueued_at	4	/* this and the following NULL: ended */
+#define Anum_log_epoch			5
+#define Anum_log_number			6
+#define Anum_log_deadline		7
 
 /* a row with its header and line pointer, in bytes */
-#define LOG_ROW_SIZE		76
+#define LOG_ROW_SIZE			84
 
 /*
  * The log is long when it has twice the pages of the leases that it held when
@@ -158,8 +159,9 @@ queue_lease_load(void)
 			LeaseRecord *lease = &rows[i].lease;
 
 			if (!MUTANT_SOMETIMES(LEASE_NOT_LOADED, 2) &&
-				!queue_inflight_restore_lease(&lease->key, lease->epoch,
-											  lease->number, lease->deadline))
+				!queue_inflight_restore_lease(&lease->key, lease->enqueued_at,
+											  lease->epoch, lease->number,
+											  lease->deadline))
 				nlost++;
 		}
 		my_slot->leases_loaded = true;
@@ -238,6 +240,8 @@ read_log(Relation rel, int *nrows, int64 *last_seq)
 		row->is_end = slot->tts_isnull[Anum_log_deadline - 1];
 		if (row->is_end)
 			continue;
+		lease->enqueued_at =
+			DatumGetTimestampTz(slot->tts_values[Anum_log_enqueued_at - 1]);
 		lease->epoch =
 			(uint64) DatumGetInt64(slot->tts_values[Anum_log_epoch - 1]);
 		lease->number =
@@ -377,10 +381,8 @@ queue_lease_compact(void)
 	rows = read_log(rel, &nrows, &last_seq);
 	for (i = 0; i < nrows; i++)
 	{
-		InflightEntry entry;
-
-		if (queue_inflight_peek(&rows[i].lease.key, &entry) &&
-			entry.is_durable && !MUTANT_SOMETIMES(LEASE_LOG_FORGETS, 10))
+		if (queue_inflight_is_durable(&rows[i].lease.key) &&
+			!MUTANT_SOMETIMES(LEASE_LOG_FORGETS, 10))
 			rows[nkept++] = rows[i];
 	}
 
@@ -441,12 +443,15 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 	values[Anum_log_id - 1] = Int64GetDatum(lease->key.id);
 	if (row->is_end)
 	{
+		isnull[Anum_log_enqueued_at - 1] = true;
 		isnull[Anum_log_epoch - 1] = true;
 		isnull[Anum_log_number - 1] = true;
 		isnull[Anum_log_deadline - 1] = true;
 	}
 	else
 	{
+		values[Anum_log_enqueued_at - 1] =
+			TimestampTzGetDatum(lease->enqueued_at);
 		values[Anum_log_epoch - 1] = Int64GetDatum((int64) lease->epoch);
 		values[Anum_log_number - 1] = Int64GetDatum((int64) lease->number);
 		values[Anum_log_deadline - 1] = TimestampTzGetDatum(lease->deadline);

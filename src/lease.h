@@ -17,6 +17,7 @@
 typedef struct LeaseRecord
 {
 	MessageKey	key;
+	TimestampTz enqueued_at;	/* of the row that is leased */
 	uint64		epoch;
 	uint64		number;
 	TimestampTz deadline;

@@ -81,6 +81,7 @@ static const MemberColumn lease_log_columns[] = {
 	{"seq", INT8OID},
 	{"queue", OIDOID},
 	{"id", INT8OID},
+	{"enqueued_at", TIMESTAMPTZOID},
 	{"epoch", INT8OID},
 	{"number", INT8OID},
 	{"deadline", TIMESTAMPTZOID},

@@ -182,6 +182,11 @@ enum QueueMutant
 	QUEUE_MUTANT_RECEIVE_UNCOUNTED = 71,	/* a rolled-back receive is not
 											 * counted: attempts_add_up */
 
+	/* ids that come again */
+	QUEUE_MUTANT_IDENTITY_IGNORED = 72,		/* what is remembered of a row
+											 * holds for the next one with its
+											 * id */
+
 	QUEUE_MUTANT_END
 };
 

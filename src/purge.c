@@ -126,7 +126,7 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row)
 			return PURGE_DONE;
 		if (row->state == ROW_GONE)
 			return PURGE_GONE;
-		if (queue_inflight_is_step(&key, &holder))
+		if (queue_inflight_is_step(&key, row->enqueued_at, &holder))
 		{
 			queue_row_wait(rel, row, holder);
 			has_waited = true;
@@ -151,7 +151,8 @@ delete_row(Relation rel, MessageRow *row, const MessageKey *key)
 	Hold	   *hold;
 
 	queue_xact_reserve();
-	if (queue_inflight_settle_any(key, &entry) != SETTLE_OK)
+	if (queue_inflight_settle_any(key, row->enqueued_at, &entry) !=
+		SETTLE_OK)
 		return queue_row_delete(rel, row);
 	hold = queue_xact_push(HOLD_SETTLE, key, entry);
 	if (MUTANT(PURGE_LEAKS))

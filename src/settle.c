@@ -501,7 +501,9 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 			return "Another open transaction has settled the message.";
 	}
 
+	/* of another row with this id the receipt says nothing */
 	call->row->id = receipt->key.id;
+	call->row->enqueued_at = item->entry->enqueued_at;
 	call->row->tid = item->entry->tid;
 	call->row->priority = item->entry->priority;
 	state = queue_row_find(call->rel, call->def, call->row);
@@ -514,6 +516,7 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 			"Another transaction is deleting or changing the message." :
 			"The message has been deleted.";
 	}
+	Assert(call->row->enqueued_at == item->entry->enqueued_at);
 	item->attempts = call->row->attempts;
 	return NULL;
 }

@@ -50,7 +50,6 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
-#include "inflight.h"
 #include "mutant.h"
 #include "queue.h"
 #include "storage.h"
@@ -298,7 +297,7 @@ is_announced(QueueScan *scan)
 		return MUTANT(UNREGISTERED_DROPPED) ||
 			queue_xact_will_announce(scan->dirty.xmin);
 	queue_message_key(&key, RelationGetRelid(scan->rel), scan->row.id);
-	return queue_inflight_peek(&key, &entry) &&
+	return queue_inflight_peek(&key, scan->row.enqueued_at, &entry) &&
 		(entry.state == INFLIGHT_TAKEN || entry.is_step || entry.is_settling);
 }
 
@@ -375,6 +374,7 @@ queue_row_fetch(Relation rel, MessageRow *row)
 	SnapshotData dirty;
 	ItemPointerData tid = row->tid;
 	int64		id = row->id;
+	TimestampTz enqueued_at = row->enqueued_at;
 	RowState	state;
 
 	InitDirtySnapshot(dirty);
@@ -384,10 +384,13 @@ queue_row_fetch(Relation rel, MessageRow *row)
 	if (state == ROW_COMING)
 		state = ROW_GONE;
 	read_row(row);
-	if (row->id != id && !MUTANT(PLACE_TRUSTED))
+	if ((row->id != id && !MUTANT(PLACE_TRUSTED)) ||
+		(row->enqueued_at != enqueued_at && !MUTANT(IDENTITY_IGNORED) &&
+		 !MUTANT(PLACE_TRUSTED)))
 	{
 		/* the place holds another message now */
 		row->id = id;
+		row->enqueued_at = enqueued_at;
 		return ROW_GONE;
 	}
 	return state;
@@ -448,6 +451,7 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 	SnapshotData dirty;
 	IndexScanDesc scan;
 	ScanKeyData keys[2];
+	TimestampTz enqueued_at = row->enqueued_at;
 	RowState	state = ROW_GONE;
 
 	InitDirtySnapshot(dirty);
@@ -461,13 +465,40 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 		   index_getnext_slot(scan, ForwardScanDirection, row->slot))
 	{
 		state = row_state(row, &dirty);
-		if (state == ROW_COMING)
+		read_row(row);
+		if (state == ROW_COMING ||
+			(row->enqueued_at != enqueued_at && !MUTANT(IDENTITY_IGNORED)))
 			state = ROW_GONE;
 	}
-	if (state != ROW_GONE)
-		read_row(row);
+	row->enqueued_at = enqueued_at;
 	index_endscan(scan);
 	return state;
+}
+
+/*
+ * What is remembered of another row with this id is forgotten if this row is
+ * there: then that one was deleted by a transaction that has committed, or the
+ * unique index would not have let this one in.
+ */
+ClaimResult
+queue_row_claim(Relation rel, MessageRow *row, const MessageKey *key,
+				QueueState *queue, TimestampTz now, InflightEntry **entry,
+				int *failures, TimestampTz *due)
+{
+	ClaimResult result;
+	TimestampTz other;
+
+	while ((result = queue_inflight_claim(key, row->enqueued_at, queue,
+										  row->priority, now, entry, failures,
+										  due, &other)) == CLAIM_OTHER)
+	{
+		row->state = queue_row_recheck(rel, row);
+		if (row->state != ROW_LIVE)
+			break;
+		queue_inflight_forget(key, other);
+	}
+	Assert(result != CLAIM_OK || (*entry)->enqueued_at == row->enqueued_at);
+	return result;
 }
 
 bool
@@ -758,7 +789,7 @@ queue_count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 			(*last_count)--;
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
-		if (queue_inflight_peek(&key, &entry))
+		if (queue_inflight_peek(&key, row->enqueued_at, &entry))
 		{
 			failures = entry.failures;
 			if (entry.state == INFLIGHT_LEASED)

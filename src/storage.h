@@ -15,6 +15,7 @@
 #include "utils/snapshot.h"
 
 #include "catalog.h"
+#include "inflight.h"
 #include "ranges.h"
 
 /* What a row is at this moment, by the status of transactions */
@@ -91,8 +92,18 @@ extern RowState queue_row_recheck(Relation rel, MessageRow *row);
 /* Read a row again at its place, into row->slot */
 extern RowState queue_row_fetch(Relation rel, MessageRow *row);
 
-/* Find a message by its id; row->slot must exist, row->tid is a hint */
+/* Find a message by its id and when it was sent; row->slot must exist, row->tid
+ * and row->priority are hints */
 extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
+
+/*
+ * Claim the message whose row is in the slot (inflight.h).  CLAIM_OTHER: the
+ * row says what has become of it, for it is not live any more.
+ */
+extern ClaimResult queue_row_claim(Relation rel, MessageRow *row,
+								   const MessageKey *key, QueueState *queue,
+								   TimestampTz now, InflightEntry **entry,
+								   int *failures, TimestampTz *due);
 
 /* Does this snapshot see the row in the slot? */
 extern bool queue_row_is_visible(Relation rel, MessageRow *row,

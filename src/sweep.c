@@ -310,6 +310,7 @@ note_write(Round *round, InflightEntry *entry, uint64 number,
 	}
 	record = &round->writes[round->nwrites++];
 	record->key = entry->key;
+	record->enqueued_at = entry->enqueued_at;
 	record->epoch = entry->epoch;
 	record->number = number;
 	record->deadline = deadline;
@@ -383,6 +384,7 @@ write_leases(Round *round)
 			queue_inflight_lease_removed(&round->removals[i]);
 		for (i = 0; i < round->nwrites; i++)
 			queue_inflight_lease_written(&round->writes[i].key,
+										 round->writes[i].enqueued_at,
 										 round->writes[i].number,
 										 round->writes[i].deadline);
 
@@ -578,6 +580,7 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 
 	row = queue_row_make(rel);
 	row->id = key->id;
+	row->enqueued_at = entry->enqueued_at;
 	row->tid = entry->tid;
 	row->priority = entry->priority;
 	state = queue_row_find(rel, def, row);
@@ -618,12 +621,9 @@ static bool
 claim_step(Round *round, const MessageKey *key, Hold **hold)
 {
 	InflightEntry *entry;
-	int			failures;
-	TimestampTz due = TIMESTAMP_INFINITY;
 
 	queue_xact_reserve();
-	if (queue_inflight_claim(key, NULL, -1, round->now, true, &entry,
-							 &failures, &due) != CLAIM_OK)
+	if (!queue_inflight_claim_step(key, round->now, &entry))
 		return false;
 	*hold = queue_xact_push(HOLD_STEP, key, entry);
 	return true;

@@ -255,9 +255,8 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 			elog(ERROR, "could not find message " INT64_FORMAT, row->id);
 		queue_message_key(&key, take->relid, row->id);
 		queue_xact_reserve();
-		switch (queue_inflight_claim(&key, look->state, row->priority,
-									 look->now, false, &entry, &failures,
-									 &look->next->due))
+		switch (queue_row_claim(look->rel, row, &key, look->state, look->now,
+								&entry, &failures, &look->next->due))
 		{
 			case CLAIM_OK:
 				hold = queue_xact_push(HOLD_CLAIM, &key, entry);
@@ -269,6 +268,10 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 				break;
 			case CLAIM_JUDGED:
 				queue_look_keep_judged(look, row->id);
+				break;
+			case CLAIM_OTHER:
+				if (row->state == ROW_BUSY)
+					queue_look_keep_busy(look, row->id);
 				break;
 			case CLAIM_EXHAUSTED:
 				look->next->saw_exhausted = true;
@@ -312,6 +315,7 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 	TimestampTz write_at = now + (int64) queue_lease_write_delay * 1000;
 	RowState	state = queue_row_recheck(rel, row);
 
+	Assert(entry->enqueued_at == row->enqueued_at);
 	failed = row->attempts + failures;
 	if (state == ROW_LIVE && !MUTANT(SNAPSHOT_IGNORED) &&
 		!queue_row_is_visible(rel, row, snapshot))
@@ -504,7 +508,7 @@ queue_browse(PG_FUNCTION_ARGS)
 		if (!queue_row_is_visible(rel, row, GetActiveSnapshot()))
 			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
-		if (queue_inflight_peek(&key, &entry))
+		if (queue_inflight_peek(&key, row->enqueued_at, &entry))
 			failures = entry.failures;
 		old = MemoryContextSwitchTo(context);
 		tuplestore_puttuple(rsinfo->setResult,

@@ -207,7 +207,7 @@ may_be_taken(QueueLook *look, MessageRow *row)
 	int			failures = 0;
 
 	queue_message_key(&key, def->relid, row->id);
-	if (queue_inflight_peek(&key, &entry))
+	if (queue_inflight_peek(&key, row->enqueued_at, &entry))
 	{
 		if (entry.state == INFLIGHT_CLAIMED && !entry.is_step)
 		{

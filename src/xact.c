@@ -10,7 +10,8 @@
  *	reserve -> push (STEP), or popped with the claim
  *	reserve -> push (SETTLE), or popped when the lease was settled at once
  *	reserve -> push (EXHAUST): a claim until the commit tells the worker
- *	reserve -> push (DROP), which holds nothing: a commit forgets the messages
+ *	reserve -> push (DROP, TRUNCATE), which holds nothing: a commit forgets the
+ *		messages
  *
  *	event				CLAIM		TAKE		LEASE	  SETTLE	 STEP
  *	subcommit			(becomes the parent's, all alike)
@@ -74,6 +75,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
@@ -210,8 +212,10 @@ static void release_callback(ResourceReleasePhase phase, bool isCommit,
 static void subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 							 SubTransactionId parentSubid, void *arg);
 static void note_error_code(ErrorData *edata);
+static void note_end_of(Oid relid, HoldKind kind);
 static void undo_hold(Hold *hold, bool counts);
 static void keep_hold(Hold *hold);
+static bool is_truncated(const Hold *hold);
 static bool failure_counts(void);
 static bool server_is_stopping(void);
 static Note *find_note(Oid relid);
@@ -475,11 +479,23 @@ queue_xact_is_announcing(void)
 void
 queue_xact_note_drop(Oid relid)
 {
+	note_end_of(relid, HOLD_DROP);
+}
+
+void
+queue_xact_note_truncate(Oid relid)
+{
+	note_end_of(relid, HOLD_TRUNCATE);
+}
+
+static void
+note_end_of(Oid relid, HoldKind kind)
+{
 	MessageKey	key;
 
 	queue_message_key(&key, relid, 0);
 	queue_xact_reserve();
-	(void) queue_xact_push(HOLD_DROP, &key, NULL);
+	(void) queue_xact_push(kind, &key, NULL);
 }
 
 void
@@ -556,7 +572,6 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
-			announce_sent();
 			for (i = 0; i < nholds; i++)
 			{
 				if (holds[i].kind == HOLD_EXHAUST)
@@ -564,6 +579,12 @@ xact_callback(XactEvent event, void *arg)
 				else
 					keep_hold(&holds[i]);
 			}
+
+			/*
+			 * Not before what it has consumed is let go: it may have sent a
+			 * message again by its id, which whoever looks takes for held.
+			 */
+			announce_sent();
 			wakes_pending = true;
 			break;
 		case XACT_EVENT_PREPARE:
@@ -672,6 +693,7 @@ undo_hold(Hold *hold, bool counts)
 	switch (hold->kind)
 	{
 		case HOLD_DROP:
+		case HOLD_TRUNCATE:
 			break;
 		case HOLD_CLAIM:
 			queue_inflight_unclaim(hold->entry);
@@ -736,7 +758,27 @@ keep_hold(Hold *hold)
 			queue_state_drop(hold->key.dbid, hold->key.relid);
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
+		case HOLD_TRUNCATE:
+			if (is_truncated(hold))
+			{
+				queue_inflight_drop(hold->key.dbid, hold->key.relid);
+				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			}
+			break;
 	}
+}
+
+/*
+ * TRUNCATE was noted before it had its lock, and another table may have got
+ * the name before it had.  Callbacks run while locks are still held.
+ */
+static bool
+is_truncated(const Hold *hold)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, hold->key.dbid, hold->key.relid);
+	return LockHeldByMe(&tag, AccessExclusiveLock, false);
 }
 
 /*
@@ -962,7 +1004,7 @@ pass_to_registry(void)
 	{
 		Hold	   *hold = &holds[i];
 
-		if (hold->kind == HOLD_DROP)
+		if (hold->kind == HOLD_DROP || hold->kind == HOLD_TRUNCATE)
 			continue;			/* leases of the queue end when they are due */
 		if (hold->kind == HOLD_LEASE)
 			slot->has_received |=

@@ -19,14 +19,16 @@ typedef enum HoldKind
 	HOLD_SETTLE,				/* lease settled: the row is deleted by us */
 	HOLD_STEP,					/* the worker's: row rewritten or moved */
 	HOLD_EXHAUST,				/* claimed: to be moved when we have committed */
-	HOLD_DROP					/* no message: the queue is dropped */
+	HOLD_DROP,					/* no message: the queue is dropped */
+	HOLD_TRUNCATE				/* no message: all rows of the queue go */
 } HoldKind;
 
 typedef struct Hold
 {
 	HoldKind	kind;
 	SubTransactionId subid;
-	InflightEntry *entry;		/* not for HOLD_LEASE, HOLD_DROP */
+	InflightEntry *entry;		/* not for HOLD_LEASE, HOLD_DROP,
+								 * HOLD_TRUNCATE */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
 	int			counted;		/* HOLD_STEP: failures the row tells now;
@@ -92,8 +94,13 @@ extern bool queue_xact_is_announcing(void);
 /* Will this transaction, which is in progress, announce what it sends? */
 extern bool queue_xact_will_announce(TransactionId xid);
 
-/* Forget the messages of this queue when this transaction commits. */
+/*
+ * Forget the messages of this queue when this transaction commits: with the
+ * queue itself, or, if its table is locked as TRUNCATE locks it, those that
+ * were there
+ */
 extern void queue_xact_note_drop(Oid relid);
+extern void queue_xact_note_truncate(Oid relid);
 
 /* Tell the leader about this database when this transaction commits. */
 extern void queue_xact_note_database(void);
