@@ -167,6 +167,7 @@ PROVE_TESTS = \
 	test/t/036_dumps_in_a_loop.pl \
 	test/t/037_deep_queue.pl \
 	test/t/038_vacuum.pl \
+	test/t/039_identity.pl \
 	test/t/040_strangers.pl \
 	test/t/041_prepared_many_queues.pl \
 	test/t/043_versions.pl \

@@ -88,6 +88,7 @@ static Oid	known_settings_relid = InvalidOid;
 static void make_cache(void);
 static void build_def(Relation rel, QueueDef *def);
 static int64 block_length(Oid sequence);
+static Oid	file_of(Oid relid);
 static bool read_settings(QueueDef *def);
 static void forget_defs(Datum arg, Oid relid);
 static void check_privileges(Relation rel, QueueAccess access);
@@ -369,6 +370,8 @@ build_def(Relation rel, QueueDef *def)
 			fresh.problem = MemoryContextStrdup(queue_defs_context, problem);
 		fresh.pkey = shape.pkey;
 		fresh.sequence = shape.sequence;
+		fresh.table_file = rel->rd_rel->relfilenode;
+		fresh.sequence_file = file_of(shape.sequence);
 		fresh.id_block = block_length(shape.sequence);
 		fresh.state = def->state;
 	}
@@ -401,6 +404,21 @@ block_length(Oid sequence)
 		ReleaseSysCache(tuple);
 	}
 	return Max(increment, 1);
+}
+
+/* What the relation is stored in, as this transaction sees it */
+static Oid
+file_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			file = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		file = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+		ReleaseSysCache(tuple);
+	}
+	return file;
 }
 
 /*
@@ -790,7 +808,7 @@ queue_on_relation_alter(Oid relid)
 {
 	if (queue_state_find(relid) == NULL)
 		return;
-	queue_forget_ids(relid, false);
+	queue_forget_ids(relid);
 	queue_xact_note_queue(relid);
 }
 
@@ -802,10 +820,7 @@ void
 queue_on_relation_truncate(Oid relid)
 {
 	if (queue_state_find(relid) != NULL)
-	{
-		queue_forget_ids(relid, true);
 		queue_xact_note_queue(relid);
-	}
 	if (!queue_share_is_empty(MyDatabaseId, relid))
 		queue_xact_note_truncate(relid);
 }

@@ -55,6 +55,8 @@ typedef struct QueueDef
 	char	   *problem;		/* why it left the white list, or NULL */
 	Oid			pkey;			/* the primary key index */
 	Oid			sequence;		/* id allocator */
+	Oid			table_file;		/* what both are stored in: TRUNCATE changes */
+	Oid			sequence_file;	/* the one, a restart of the ids the other */
 	int64		id_block;		/* ids that one call of nextval() stands for */
 	QueueState *state;			/* hint: see queue_def_state() */
 	int64		lease;			/* usec */

@@ -53,6 +53,7 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 
 /* 16: files of relations have numbers, no longer nodes */
 #if PG_VERSION_NUM < 160000
+#define rd_firstRelfilelocatorSubid rd_firstRelfilenodeSubid
 #define RelationSetNewRelfilenumber(rel, persistence) \
 	RelationSetNewRelfilenode(rel, persistence)
 #endif

@@ -13,20 +13,40 @@
  * does who finds that another has been quicker with the next block; ids that
  * he does not need are lost then.
  *
+ * Whoever restarts a sequence (TRUNCATE ... RESTART IDENTITY, ALTER SEQUENCE)
+ * gives it a new file, which becomes the sequence's when his transaction
+ * commits.  So a block belongs to a file.  It is drawn from by those to whom
+ * that file is the sequence's, and what a transaction draws from a file that
+ * nobody else can see yet, it keeps to itself.  Thus nothing has to be undone:
+ * after a rollback, that of a prepared transaction too, ids go on where they
+ * were, and after a commit the first one to draw finds that the block is of a
+ * file that is the sequence's no more.
+ *
+ * setval() changes a sequence in its file, and a restart may be by mistake.
+ * So ids stay beyond all blocks that there were while memory lives, unless
+ * the table has got a new file, too: then it was emptied.  After that, or if
+ * memory was lost since, an id may come again; what is remembered of a message
+ * does not go by the id alone (inflight.c).
+ *
  * Locks: that of the queue's state, for a few instructions; the sequence is
- * asked without it.  Those who give ids by hand wait for each other for a
- * moment.
+ * asked without it, and stays locked to the end of the transaction, so that
+ * its file does not change.  Those who give ids by hand wait for each other
+ * for a moment.
+ *
+ * What if this process dies?  What it has not yet kept of a block is lost.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
+#include "utils/rel.h"
 
 #include "compat.h"
 #include "ids.h"
@@ -38,10 +58,28 @@
 /* lock "subobject" by which movers of an allocator exclude each other */
 #define LOCK_ADVANCE		1
 
+/* Ids drawn from a sequence */
+typedef struct IdBlock
+{
+	Oid			sequence;
+	Oid			file;			/* of the sequence */
+	bool		is_ours;		/* the file: nobody else can see it */
+	int64		next;
+	int64		last;			/* less than next: none left */
+} IdBlock;
+
+/* of a file that is this transaction's */
+static IdBlock own_block = {InvalidOid};
+
 static int	draw(QueueDef *def, int n, int64 *ids);
-static int64 next_block(QueueDef *def, int64 *last);
+static bool has_own_block(QueueDef *def);
+static void next_block(QueueDef *def, IdBlock *block);
+static void find_file(IdBlock *block);
+static bool is_behind(QueueDef *def, const IdBlock *block);
+static bool starts_over(QueueDef *def, QueueState *state,
+						const IdBlock *block);
 static int64 catch_up(QueueDef *def, QueueState *state);
-static void keep_block(QueueDef *def, int64 next, int64 last);
+static void keep_block(QueueDef *def, const IdBlock *block);
 static bool advance_in_memory(QueueDef *def, int64 id);
 static void move_sequence(Oid sequence, int64 id);
 
@@ -52,55 +90,114 @@ queue_next_ids(QueueDef *def, int n, int64 *ids)
 	while (n > 0)
 	{
 		int			ndrawn = draw(def, n, ids);
-		int64		next;
-		int64		last;
+		IdBlock		block;
 
 		ids += ndrawn;
 		n -= ndrawn;
 		if (n == 0)
 			break;
-		for (next = next_block(def, &last); n > 0 && next <= last; n--)
-			*ids++ = next++;
-		keep_block(def, next, last);
+		for (next_block(def, &block); n > 0 && block.next <= block.last; n--)
+			*ids++ = block.next++;
+		keep_block(def, &block);
 	}
 }
 
-/* From the block in shared memory; how many it had */
+/* From the block in memory; how many it had */
 static int
 draw(QueueDef *def, int n, int64 *ids)
 {
-	QueueState *state = queue_state_lock(queue_def_state(def), MyDatabaseId,
-										 def->relid);
-	int			i;
+	QueueState *state;
+	int			i = 0;
 
-	if (state == NULL)
-		return 0;
-	for (i = 0; i < n && state->next_id <= state->last_id; i++)
-		ids[i] = state->next_id++;
-	if (MUTANT_SOMETIMES(ID_TWICE, 500) && i > 0)
-		state->next_id--;
-	LWLockRelease(state->lock);
+	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
+	if (state != NULL)
+	{
+		if (state->id_file == def->sequence_file || MUTANT(BLOCK_SURVIVES))
+		{
+			while (i < n && state->next_id <= state->last_id)
+				ids[i++] = state->next_id++;
+			state->id_table_file = def->table_file;
+			if (MUTANT_SOMETIMES(ID_TWICE, 500) && i > 0)
+				state->next_id--;
+			LWLockRelease(state->lock);
+			return i;
+		}
+		LWLockRelease(state->lock);
+	}
+
+	while (i < n && has_own_block(def) && own_block.next <= own_block.last)
+		ids[i++] = own_block.next++;
 	return i;
 }
 
 /*
- * Another block of the sequence: its first id, and its last.  Somebody may
- * have set the sequence back; the ids that were given since then are behind
- * us all the same.
+ * Did this process draw a block from the file of the sequence when nobody else
+ * could see that?
  */
-static int64
-next_block(QueueDef *def, int64 *last)
+static bool
+has_own_block(QueueDef *def)
 {
-	QueueState *state = queue_def_state(def);
-	int64		first = nextval_internal(def->sequence, false);
+	return OidIsValid(def->sequence) &&
+		own_block.sequence == def->sequence &&
+		own_block.file == def->sequence_file;
+}
 
-	/* an unlocked look */
-	if (state != NULL && state->relid == def->relid &&
-		first <= state->highest_id)
-		first = catch_up(def, state);
-	*last = first <= PG_INT64_MAX - def->id_block ?
-		first + def->id_block - 1 : PG_INT64_MAX;
-	return first;
+/*
+ * Another block of the sequence.  Somebody may have set that back; the ids that
+ * were given since then are behind us all the same.
+ */
+static void
+next_block(QueueDef *def, IdBlock *block)
+{
+	block->sequence = def->sequence;
+	block->next = nextval_internal(def->sequence, false);
+	find_file(block);
+	if (is_behind(def, block))
+		block->next = catch_up(def, queue_def_state(def));
+	block->last = block->next <= PG_INT64_MAX - def->id_block ?
+		block->next + def->id_block - 1 : PG_INT64_MAX;
+}
+
+/* The file that nextval() has just drawn from, and locked. */
+static void
+find_file(IdBlock *block)
+{
+	Relation	sequence = relation_open(block->sequence, NoLock);
+
+	block->file = sequence->rd_rel->relfilenode;
+
+	/* a queue of this transaction is nobody else's either, and will not be */
+	block->is_ours =
+		sequence->rd_firstRelfilelocatorSubid != InvalidSubTransactionId &&
+		sequence->rd_createSubid == InvalidSubTransactionId;
+	relation_close(sequence, NoLock);
+}
+
+/* Has the sequence been set back since a block was kept? */
+static bool
+is_behind(QueueDef *def, const IdBlock *block)
+{
+	QueueState *state = queue_state_lock(queue_def_state(def), MyDatabaseId,
+										 def->relid);
+	bool		result;
+
+	if (state == NULL)
+		return false;
+	result = block->next <= state->highest_id &&
+		!starts_over(def, state, block);
+	LWLockRelease(state->lock);
+	return result;
+}
+
+/*
+ * Are ids to be given again, since sequence and table are new?  The state is
+ * locked.
+ */
+static bool
+starts_over(QueueDef *def, QueueState *state, const IdBlock *block)
+{
+	return state->id_file != block->file &&
+		state->id_table_file != def->table_file;
 }
 
 /*
@@ -132,24 +229,38 @@ catch_up(QueueDef *def, QueueState *state)
 
 /* What is left of a block is for all, unless there is another already. */
 static void
-keep_block(QueueDef *def, int64 next, int64 last)
+keep_block(QueueDef *def, const IdBlock *block)
 {
 	QueueState *state;
 
+	if (block->is_ours)
+	{
+		own_block = *block;
+		return;
+	}
 	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
 	if (state == NULL)
 		return;
-	state->highest_id = Max(state->highest_id, last);
-	if (next <= last && state->next_id > state->last_id)
+	if (state->id_file != block->file)
 	{
-		state->next_id = next;
-		state->last_id = last;
+		if (starts_over(def, state, block))
+			state->highest_id = 0;
+		state->id_file = block->file;
+		state->next_id = 0;
+		state->last_id = -1;
+	}
+	state->id_table_file = def->table_file;
+	state->highest_id = Max(state->highest_id, block->last);
+	if (block->next <= block->last && state->next_id > state->last_id)
+	{
+		state->next_id = block->next;
+		state->last_id = block->last;
 	}
 	LWLockRelease(state->lock);
 }
 
 void
-queue_forget_ids(Oid relid, bool starts_over)
+queue_forget_ids(Oid relid)
 {
 	QueueState *state = queue_state_find(relid);
 
@@ -158,8 +269,6 @@ queue_forget_ids(Oid relid, bool starts_over)
 	if (state == NULL)
 		return;
 	state->last_id = state->next_id - 1;
-	if (starts_over)
-		state->highest_id = 0;
 	LWLockRelease(state->lock);
 }
 
@@ -179,41 +288,53 @@ queue_advance_id(QueueDef *def, int64 id)
 					   ExclusiveLock);
 	if (!advance_in_memory(def, id))
 	{
-		int64		next;
-		int64		last;
+		IdBlock		block;
 
 		do
 		{
-			next = next_block(def, &last);
-		} while (last < id && id - last < NEAR_IDS);
-		if (last < id)
+			next_block(def, &block);
+		} while (block.last < id && id - block.last < NEAR_IDS);
+		if (block.last < id)
 			move_sequence(def->sequence, id);
 		else if (id < PG_INT64_MAX)
-			keep_block(def, Max(next, id + 1), last);
+		{
+			block.next = Max(block.next, id + 1);
+			keep_block(def, &block);
+		}
 	}
 	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
 						 ExclusiveLock);
 }
 
 /*
- * Is the block in shared memory beyond the id, or can it be?  If not, its ids
- * are not to be used any more.
+ * Is the block in memory beyond the id, or can it be?  If not, its ids are not
+ * to be used any more.
  */
 static bool
 advance_in_memory(QueueDef *def, int64 id)
 {
 	QueueState *state = queue_state_lock(queue_def_state(def), MyDatabaseId,
 										 def->relid);
-	bool		is_beyond;
+	bool		is_beyond = false;
 
-	if (state == NULL)
-		return false;
-	is_beyond = id <= state->last_id;
-	if (is_beyond)
-		state->next_id = Max(state->next_id, id + 1);
-	else
-		state->last_id = state->next_id - 1;
-	LWLockRelease(state->lock);
+	if (state != NULL && state->id_file == def->sequence_file)
+	{
+		is_beyond = id <= state->last_id;
+		if (is_beyond)
+			state->next_id = Max(state->next_id, id + 1);
+		else
+			state->last_id = state->next_id - 1;
+	}
+	else if (has_own_block(def))
+	{
+		is_beyond = id <= own_block.last;
+		if (is_beyond)
+			own_block.next = Max(own_block.next, id + 1);
+		else
+			own_block.last = own_block.next - 1;
+	}
+	if (state != NULL)
+		LWLockRelease(state->lock);
 	return is_beyond;
 }
 

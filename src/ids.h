@@ -13,10 +13,9 @@
 /* The next n ids of a queue, rising */
 extern void queue_next_ids(QueueDef *def, int n, int64 *ids);
 
-/* Draw no more from the block in use: rows may have come without its knowledge,
- * or the sequence may start over, since the table is empty.  Callable from
- * callbacks */
-extern void queue_forget_ids(Oid relid, bool starts_over);
+/* Draw no more from the block in use: rows may have come that it does not know
+ * of.  Costs nothing but a gap */
+extern void queue_forget_ids(Oid relid);
 
 /* Move the allocator beyond an id that was given */
 extern void queue_advance_id(QueueDef *def, int64 id);

@@ -186,6 +186,9 @@ enum QueueMutant
 	QUEUE_MUTANT_IDENTITY_IGNORED = 72,		/* what is remembered of a row
 											 * holds for the next one with its
 											 * id */
+	QUEUE_MUTANT_BLOCK_SURVIVES = 73,		/* ids are drawn from the block in
+											 * memory when the sequence was
+											 * restarted */
 
 	QUEUE_MUTANT_END
 };

@@ -197,6 +197,8 @@ init_state(QueueState *state, const StateKey *key)
 	queue_cover_init(state);
 	queue_waiter_init_state(state);
 	queue_vacuum_init_state(state);
+	state->id_file = InvalidOid;
+	state->id_table_file = InvalidOid;
 	state->next_id = 0;
 	state->last_id = -1;
 	state->highest_id = 0;

@@ -97,6 +97,8 @@ typedef struct QueueState
 	TimestampTz guarded_until;
 
 	/* ids.c */
+	Oid			id_file;		/* of the sequence that the block is from */
+	Oid			id_table_file;	/* of the table that it was last used for */
 	int64		next_id;
 	int64		last_id;		/* less than next_id: none left */
 	int64		highest_id;		/* of all blocks so far */

@@ -85,7 +85,6 @@
 
 #include "compat.h"
 #include "database.h"
-#include "ids.h"
 #include "mutant.h"
 #include "queue.h"
 #include "waiter.h"
@@ -859,15 +858,10 @@ undo_looks(void)
 	int			i;
 
 	for (i = 0; i < nnotes; i++)
-	{
-		/* ids may have been drawn from a sequence that has never been */
-		if (notes[i].is_all)
-			queue_forget_ids(notes[i].relid, false);
 		if (notes[i].undo.nranges > 0)
 			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
 								&notes[i].undo,
 								queue_ranges_count(&notes[i].undo, MAX_WAKES));
-	}
 }
 
 /* Those who wait for it find all in order now. */
