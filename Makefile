@@ -43,6 +43,7 @@ OBJS = \
 	src/decision.o \
 	src/enqueue.o \
 	src/failure.o \
+	src/guard.o \
 	src/heal.o \
 	src/helper.o \
 	src/ids.o \

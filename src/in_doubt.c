@@ -29,6 +29,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/twophase.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
@@ -62,7 +63,10 @@ static int	nwarned = 0;
 
 static TransactionId prepared_xid(VirtualTransactionId vxid);
 static void refuse_xid(const char *name, TransactionId xid);
+static void refuse_part(List *names);
+static void refuse_index(RangeVar *name, LOCKMODE mode);
 static void refuse_named(RangeVar *name, LOCKMODE mode, bool truncates);
+static void refuse_owned(Oid relid, LOCKMODE mode, bool truncates);
 static void refuse_schema(const char *name);
 static bool is_warned(TransactionId xid);
 static void warn_of(TransactionId xid);
@@ -170,11 +174,27 @@ queue_in_doubt_refuse_ddl(Node *stmt)
 		case T_DropStmt:
 			foreach(lc, ((DropStmt *) stmt)->objects)
 			{
-				if (((DropStmt *) stmt)->removeType == OBJECT_TABLE)
-					refuse_named(makeRangeVarFromNameList(lfirst(lc)),
-								 AccessExclusiveLock, false);
-				else if (((DropStmt *) stmt)->removeType == OBJECT_SCHEMA)
-					refuse_schema(strVal(lfirst(lc)));
+				switch (((DropStmt *) stmt)->removeType)
+				{
+					case OBJECT_TABLE:
+						refuse_named(makeRangeVarFromNameList(lfirst(lc)),
+									 AccessExclusiveLock, false);
+						break;
+					case OBJECT_INDEX:
+						refuse_index(makeRangeVarFromNameList(lfirst(lc)),
+									 AccessExclusiveLock);
+						break;
+					case OBJECT_TRIGGER:
+					case OBJECT_RULE:
+					case OBJECT_POLICY:
+						refuse_part(lfirst(lc));
+						break;
+					case OBJECT_SCHEMA:
+						refuse_schema(strVal(lfirst(lc)));
+						break;
+					default:
+						break;
+				}
 			}
 			break;
 		case T_TruncateStmt:
@@ -187,8 +207,39 @@ queue_in_doubt_refuse_ddl(Node *stmt)
 						 false);
 			break;
 		case T_RenameStmt:
-			if (((RenameStmt *) stmt)->renameType == OBJECT_TABLE)
-				refuse_named(((RenameStmt *) stmt)->relation,
+			switch (((RenameStmt *) stmt)->renameType)
+			{
+				case OBJECT_TABLE:
+				case OBJECT_COLUMN:
+				case OBJECT_TABCONSTRAINT:
+				case OBJECT_TRIGGER:
+				case OBJECT_RULE:
+				case OBJECT_POLICY:
+					refuse_named(((RenameStmt *) stmt)->relation,
+								 AccessExclusiveLock, false);
+					break;
+				default:
+					break;
+			}
+			break;
+		case T_CreateTrigStmt:
+			refuse_named(((CreateTrigStmt *) stmt)->relation,
+						 ShareRowExclusiveLock, false);
+			break;
+		case T_IndexStmt:
+			/* if concurrently, it waits for those in the way of the other kind */
+			refuse_named(((IndexStmt *) stmt)->relation, ShareLock, false);
+			break;
+		case T_ReindexStmt:
+			if (((ReindexStmt *) stmt)->kind == REINDEX_OBJECT_TABLE)
+				refuse_named(((ReindexStmt *) stmt)->relation, ShareLock,
+							 false);
+			else if (((ReindexStmt *) stmt)->kind == REINDEX_OBJECT_INDEX)
+				refuse_index(((ReindexStmt *) stmt)->relation, ShareLock);
+			break;
+		case T_ClusterStmt:
+			if (((ClusterStmt *) stmt)->relation != NULL)
+				refuse_named(((ClusterStmt *) stmt)->relation,
 							 AccessExclusiveLock, false);
 			break;
 		case T_AlterObjectSchemaStmt:
@@ -201,11 +252,34 @@ queue_in_doubt_refuse_ddl(Node *stmt)
 	}
 }
 
+/* The object is named by that of its table, and its own. */
+static void
+refuse_part(List *names)
+{
+	refuse_named(makeRangeVarFromNameList(list_truncate(list_copy(names),
+														list_length(names) - 1)),
+				 AccessExclusiveLock, false);
+}
+
+/* The table of an index */
+static void
+refuse_index(RangeVar *name, LOCKMODE mode)
+{
+	Oid			index = RangeVarGetRelid(name, NoLock, true);
+
+	if (OidIsValid(index) && get_rel_relkind(index) == RELKIND_INDEX)
+		refuse_owned(IndexGetRelation(index, true), mode, false);
+}
+
 static void
 refuse_named(RangeVar *name, LOCKMODE mode, bool truncates)
 {
-	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+	refuse_owned(RangeVarGetRelid(name, NoLock, true), mode, truncates);
+}
 
+static void
+refuse_owned(Oid relid, LOCKMODE mode, bool truncates)
+{
 	if (OidIsValid(relid) &&
 		(object_ownercheck(RelationRelationId, relid, GetUserId()) ||
 		 (truncates && pg_class_aclcheck(relid, GetUserId(),

@@ -14,7 +14,9 @@
  *	registry (xact.c) and at the list of waiters; around statements that need
  *	a database for themselves, its worker is kept away (worker.c).  Statements
  *	that prepare or finish a branch of a global transaction are noted
- *	(branch.c); ALTER EXTENSION makes everybody look at its version (member.c).
+ *	(branch.c).  DDL is looked at before it begins: would it make a queue
+ *	something else (guard.c), or wait for a prepared transaction (in_doubt.c)?
+ *	ALTER EXTENSION makes everybody look at its version (member.c).
  *
  *	object access: when a relation is dropped, its settings go (catalog.c); when
  *	a queue is altered, all of its messages are looked for (cover.c), and when
@@ -47,6 +49,7 @@
 #include "compat.h"
 #include "cover.h"
 #include "database.h"
+#include "guard.h"
 #include "in_doubt.h"
 #include "inflight.h"
 #include "member.h"
@@ -288,6 +291,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		strcmp(((AlterExtensionStmt *) stmt)->extname, QUEUE_EXTENSION) == 0;
 	Oid			held;
 
+	queue_guard_check(stmt);
 	queue_in_doubt_refuse_ddl(stmt);
 	queue_branch_note_outcome(stmt);
 	queue_branch_require_durable(stmt);

@@ -88,7 +88,6 @@ static char *sequence_violation(Relation rel, QueueShape *shape);
 static bool has_pkey_columns(Form_pg_index index, Oid access_method);
 static bool has_user_opclass(HeapTuple index_tuple);
 static bool is_left_by_reindex(const char *name);
-static Oid	trigger_function(const char *name);
 
 
 char *
@@ -132,6 +131,22 @@ queue_shape_resembles(Oid relid)
 			return false;
 	}
 	return true;
+}
+
+bool
+queue_shape_column(const char *name, Oid *type, bool *is_not_null)
+{
+	for (int i = 0; i < Natts_message; i++)
+	{
+		if (strcmp(columns[i].name, name) != 0)
+			continue;
+		if (type != NULL)
+			*type = columns[i].type;
+		if (is_not_null != NULL)
+			*is_not_null = columns[i].is_not_null;
+		return true;
+	}
+	return false;
 }
 
 char *
@@ -257,7 +272,8 @@ first_rule(Oid relid)
 
 /*
  * The columns must be those of the list, in its order and without gaps: rows
- * are formed and read by position.
+ * are formed and read by position.  Whoever forms one fills in as many columns
+ * as the table has, for there may be dropped ones behind these.
  */
 static char *
 columns_violation(Relation rel)
@@ -269,6 +285,9 @@ columns_violation(Relation rel)
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		char	   *problem;
 
+		/* it was added by mistake, and is in nobody's way */
+		if (i >= Natts_message && att->attisdropped)
+			continue;
 		if (att->attisdropped)
 			return psprintf("Its column number %d was dropped.", i + 1);
 		if (i >= Natts_message)
@@ -341,8 +360,8 @@ trigger_violation(Relation rel, QueueShape *shape)
 	 * a new trigger list in place of this one.
 	 */
 	triggers = CopyTriggerDesc(rel->trigdesc);
-	insert_function = trigger_function("before_insert");
-	update_function = trigger_function("before_update");
+	insert_function = queue_shape_trigger_function("before_insert");
+	update_function = queue_shape_trigger_function("before_update");
 
 	for (int i = 0; i < triggers->numtriggers; i++)
 	{
@@ -553,12 +572,11 @@ is_left_by_reindex(const char *name)
 }
 
 /*
- * The trigger function queue.<name>(), InvalidOid if there is none.  Looked up
- * without regard to privileges: whether a table is a queue does not depend on
+ * Looked up without regard to privileges: whether a table is a queue does not depend on
  * who asks.
  */
-static Oid
-trigger_function(const char *name)
+Oid
+queue_shape_trigger_function(const char *name)
 {
 	Oid			schema = get_namespace_oid(QUEUE_SCHEMA, true);
 	oidvector  *no_arguments = buildoidvector(NULL, 0);

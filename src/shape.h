@@ -35,6 +35,14 @@ extern char *queue_shape_missing(const QueueShape *shape);
 /* Has the table all columns of a queue, whatever else it may have? */
 extern bool queue_shape_resembles(Oid relid);
 
+/* Is this a column of a queue?  If so, of which type, and is it NOT NULL?
+ * (either may be NULL) */
+extern bool queue_shape_column(const char *name, Oid *type,
+							   bool *is_not_null);
+
+/* The trigger function queue.<name>(), or InvalidOid */
+extern Oid	queue_shape_trigger_function(const char *name);
+
 /* A column for CREATE TABLE, as "id pg_catalog.int8 NOT NULL" */
 extern char *queue_shape_column_ddl(int attnum);
 

@@ -573,9 +573,10 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 				  bool set_visible_at, TimestampTz visible_at,
 				  const char *last_error)
 {
-	Datum		values[Natts_message] = {0};
-	bool		nulls[Natts_message] = {0};
-	bool		replaces[Natts_message] = {0};
+	int			natts = RelationGetNumberOfAttributes(rel);
+	Datum	   *values = palloc0(natts * sizeof(Datum));
+	bool	   *nulls = palloc0(natts * sizeof(bool));
+	bool	   *replaces = palloc0(natts * sizeof(bool));
 	bool		should_free;
 	HeapTuple	old;
 	HeapTuple	new;
@@ -684,6 +685,11 @@ queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, values, Natts_message * sizeof(Datum));
 	memcpy(slot->tts_isnull, nulls, Natts_message * sizeof(bool));
+	for (int i = Natts_message; i < slot->tts_tupleDescriptor->natts; i++)
+	{
+		slot->tts_values[i] = (Datum) 0;
+		slot->tts_isnull[i] = true; /* dropped */
+	}
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(insert->rel);
 	insert->nbytes +=

@@ -49,8 +49,8 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = check_trigger(fcinfo, "before_insert", false);
 	Relation	rel = trigdata->tg_relation;
 	QueueDef   *def = queue_def(rel);
-	Datum		values[Natts_message];
-	bool		nulls[Natts_message];
+	Datum		values[MaxHeapAttributeNumber];
+	bool		nulls[MaxHeapAttributeNumber];
 	bool		has_id;
 	int64		id;
 
@@ -118,10 +118,10 @@ queue_before_update(PG_FUNCTION_ARGS)
 	Relation	rel = trigdata->tg_relation;
 	QueueDef   *def = queue_def(rel);
 	TupleDesc	desc = RelationGetDescr(rel);
-	Datum		old_values[Natts_message];
-	Datum		new_values[Natts_message];
-	bool		old_nulls[Natts_message];
-	bool		new_nulls[Natts_message];
+	Datum		old_values[MaxHeapAttributeNumber];
+	Datum		new_values[MaxHeapAttributeNumber];
+	bool		old_nulls[MaxHeapAttributeNumber];
+	bool		new_nulls[MaxHeapAttributeNumber];
 	int			i;
 	int			j;
 

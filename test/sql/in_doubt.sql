@@ -37,6 +37,27 @@ DROP TABLE doubt_other, doubt_out;
 \echo :SQLSTATE
 DROP TABLE IF EXISTS no_such_table, public.doubt_out;
 \echo :SQLSTATE
+SET lock_timeout = '10 s';
+ALTER TABLE doubt_out RENAME CONSTRAINT doubt_out_pkey TO another;
+\echo :SQLSTATE
+ALTER TRIGGER queue_insert ON doubt_out RENAME TO another;
+\echo :SQLSTATE
+DROP TRIGGER queue_insert ON public.doubt_out;
+\echo :SQLSTATE
+CREATE OR REPLACE TRIGGER queue_insert BEFORE INSERT ON doubt_out FOR EACH ROW EXECUTE FUNCTION queue.before_insert();
+\echo :SQLSTATE
+CREATE INDEX doubt_idx ON doubt_out (correlation_id);
+\echo :SQLSTATE
+CREATE INDEX CONCURRENTLY doubt_idx ON doubt_out (correlation_id);
+\echo :SQLSTATE
+DROP INDEX doubt_out_pkey;
+\echo :SQLSTATE
+REINDEX TABLE doubt_out;
+\echo :SQLSTATE
+REINDEX INDEX doubt_out_pkey;
+\echo :SQLSTATE
+CLUSTER doubt_out USING doubt_out_pkey;
+\echo :SQLSTATE
 TRUNCATE doubt_out;
 \echo :SQLSTATE
 ALTER TABLE doubt_out OWNER TO CURRENT_USER;

@@ -135,7 +135,7 @@ SELECT queue.enqueue('safe', '1');
 DELETE FROM queue.queue WHERE queue = 'traps.safe'::regclass OR queue = 'traps.safe_dead'::regclass;
 DROP SEQUENCE traps.safe_id_seq;
 SELECT queue.create_queue('safe')::text;
-SELECT queue.enqueue('safe', '2');
+SELECT queue.enqueue('safe', '2') > 1 AS rises;
 SELECT payload FROM queue.dequeue('safe', 10) ORDER BY id;
 SELECT queue.drop_queue('safe');
 SHOW search_path;
@@ -273,9 +273,9 @@ DELETE FROM queue.queue WHERE queue = 'claims'::regclass;
 ALTER TABLE claims ADD COLUMN note text;
 SELECT queue.create_queue('claims', dead_letter => 'claims_dead');
 \echo :SQLSTATE
+-- what is not there any more does not matter
 ALTER TABLE claims DROP COLUMN note;
 SELECT queue.create_queue('claims', dead_letter => 'claims_dead');
-\echo :SQLSTATE
 DROP TABLE claims;
 SELECT queue.drop_queue('claims_dead');
 -- made by hand
@@ -425,7 +425,7 @@ DROP VIEW watcher;
 SELECT queue.drop_queue('watched');
 -- a queue that has left the white list can be dropped all the same
 SELECT queue.create_queue('broken');
-ALTER TABLE broken ADD COLUMN note text;
+ALTER TABLE broken DISABLE TRIGGER queue_insert;
 SELECT queue.alter_queue('broken', lease => '1 s');
 \echo :SQLSTATE
 SELECT queue.drop_queue('broken');

@@ -100,7 +100,7 @@ is(result_of($waiter), '1', 'a pause of the other end does not');
 
 $queue  = make_queue();
 $waiter = start_waiter(sprintf $sleeper{receive}, $queue);
-sql(qq{ALTER TABLE $queue ADD COLUMN extra int});
+sql(qq{ALTER TABLE $queue DISABLE TRIGGER queue_insert});
 is(result_of($waiter), '42809', 'leaving the white list ends the wait');
 
 $queue = make_queue();
