@@ -107,6 +107,7 @@ ISOLATION = \
 	dequeue-skip-locked \
 	drop-queue-under-consumers \
 	failures-not-counted \
+	first-look-leaves-the-rest \
 	late-committer-lower-id \
 	never-waits \
 	prepared-ack-lease-expiry \

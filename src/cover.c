@@ -588,8 +588,8 @@ queue_cover_begin(CoverLook *look, QueueState *state, Oid relid,
 }
 
 bool
-queue_cover_take(CoverLook *look, int64 want, QueueRange *window,
-				 bool *needs_probe)
+queue_cover_take(CoverLook *look, int64 want, int64 first,
+				 QueueRange *window, bool *needs_probe)
 {
 	QueueState *state = NULL;
 	QueueRange	range;
@@ -621,12 +621,14 @@ queue_cover_take(CoverLook *look, int64 want, QueueRange *window,
 		return false;
 	}
 	range = state->cover.ranges[i];
+	if (range.rank != look->rank)
+		want = first;
 	if (range.rank == look->rank && range.low <= look->id &&
 		look->id != PG_INT64_MIN)
 		range.low = look->id + 1;
 	if ((uint64) range.high - (uint64) range.low >= (uint64) want)
 	{
-		int64		first = range.low;
+		int64		begin = range.low;
 
 		if ((uint64) range.high - (uint64) range.low > PROBE_WIDTH &&
 			look->found_nothing)
@@ -639,11 +641,11 @@ queue_cover_take(CoverLook *look, int64 want, QueueRange *window,
 				*window = range;
 				return true;
 			}
-			first = Max(range.low, look->probed_first);
+			begin = Max(range.low, look->probed_first);
 		}
-		if (first <= range.high &&
-			(uint64) range.high - (uint64) first >= (uint64) want)
-			range.high = first + want - 1;
+		if (begin <= range.high &&
+			(uint64) range.high - (uint64) begin >= (uint64) want)
+			range.high = begin + want - 1;
 	}
 	queue_ranges_cut(&state->cover, i, range.low, range.high);
 	state->nwindows++;
@@ -664,6 +666,30 @@ queue_cover_probed(CoverLook *look, const QueueRange *window, int64 first)
 	look->probed_rank = window->rank;
 	look->probed_low = window->low;
 	look->probed_first = first;
+}
+
+bool
+queue_cover_narrow(int64 high)
+{
+	QueueState *state;
+	WakeList	wakes;
+	uint64		width;
+
+	if (!is_out)
+		return false;
+	Assert(out.low <= high && high < out.high);
+	state = lock_to_add(out_state, MyDatabaseId, out_relid);
+	if (state != NULL)
+	{
+		width = (uint64) out.high - (uint64) high;
+		queue_waiter_start_wakes(&wakes, MyDatabaseId);
+		queue_ranges_add(&state->cover, out.rank, high + 1, out.high);
+		(void) queue_waiter_pick(state, (int) Min(width, MAX_WAKES),
+								 out_number, &wakes);
+		unlock_and_wake(state, &wakes);
+	}
+	out.high = high;
+	return true;
 }
 
 void

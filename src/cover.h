@@ -94,18 +94,21 @@ extern void queue_cover_begin(CoverLook *look, QueueState *state, Oid relid,
 							  TimestampTz now);
 
 /*
- * Take the next window out of the cover, of about "want" ids; false if there
- * is nothing more.  With "needs_probe" nothing is taken out: the last window
+ * Take the next window out of the cover, of about "want" ids, or "first" if it
+ * is of another priority than the last one; false if there is nothing more.  With "needs_probe" nothing is taken out: the last window
  * had no rows, and the range is so wide that the caller is to say first where
  * its rows begin.
  *
  * While it is out, an error gives it back.  The caller scans it, and gives
  * back what he did not take.
  */
-extern bool queue_cover_take(CoverLook *look, int64 want, QueueRange *window,
-							 bool *needs_probe);
+extern bool queue_cover_take(CoverLook *look, int64 want, int64 first,
+							 QueueRange *window, bool *needs_probe);
 extern void queue_cover_probed(CoverLook *look, const QueueRange *window,
 							   int64 first);
+
+/* Give back what is beyond "high" of the window; false if none is out */
+extern bool queue_cover_narrow(int64 high);
 
 /*
  * Give back what is "kept" of the window, and what is "busy": rows that

@@ -11,7 +11,10 @@
  * over.  Whoever looks first ends them.
  *
  * Windows are as wide as messages are wanted, since mostly each id in the
- * cover is one.  If a window had nothing to take, the next is twice as wide.
+ * cover is one.  If a window had nothing to take, the next one of the same
+ * priority is twice as wide.  When there is something in a window that has
+ * become wide, what is beyond the messages wanted goes back at once: others
+ * are to have it, however long this look takes.
  *
  * An error anywhere gives the window back (queue_cover_abandon).
  *
@@ -33,6 +36,8 @@
 /* ids in one window, at most */
 #define MAX_WINDOW			65536
 
+static int64 width_of(const QueueRange *window);
+
 void
 queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 				 NextLook *next)
@@ -42,7 +47,7 @@ queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 	look->state = queue_def_state(def);
 	look->now = GetCurrentTimestamp();
 	look->next = next;
-	look->want = Min(want, MAX_WINDOW);
+	look->want = look->wanted = Min(want, MAX_WINDOW);
 	look->is_writer = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	look->scan = NULL;
 
@@ -62,8 +67,8 @@ queue_look_window(QueueLook *look)
 
 	for (;;)
 	{
-		if (!queue_cover_take(&look->cover, look->want, &look->window,
-							  &needs_probe))
+		if (!queue_cover_take(&look->cover, look->want, look->wanted,
+							  &look->window, &needs_probe))
 			return false;
 		if (look->scan == NULL)
 		{
@@ -93,6 +98,8 @@ queue_look_row(QueueLook *look)
 
 	while ((row = queue_scan_next(look->scan)) != NULL)
 	{
+		if (row->id > look->window.high)
+			return NULL;		/* given back meanwhile */
 		look->has_rows = true;
 		if (row->state == ROW_LIVE || row->state == ROW_OWN)
 			return row;
@@ -110,7 +117,31 @@ queue_look_give_back(QueueLook *look, int64 want)
 						  look->wakes);
 	if (look->state == NULL && look->busy.nranges > 0)
 		look->next->is_busy = true;
-	look->want = Min(want > 0 ? want : look->want * 2, MAX_WINDOW);
+	if (want > 0)
+		look->want = look->wanted = Min(want, MAX_WINDOW);
+	else
+		look->want = Max(width_of(&look->window) * 2, look->wanted);
+}
+
+/* Number of ids in a window, half of MAX_WINDOW at most */
+static int64
+width_of(const QueueRange *window)
+{
+	uint64		width = (uint64) window->high - (uint64) window->low;
+
+	return width < MAX_WINDOW / 2 ? (int64) width + 1 : MAX_WINDOW / 2;
+}
+
+/*
+ * This message is claimed, and so many are wanted from here on: let others have
+ * the rest of the window.
+ */
+void
+queue_look_narrow(QueueLook *look, int64 id, int64 want)
+{
+	if ((uint64) look->window.high - (uint64) id >= (uint64) want &&
+		queue_cover_narrow(id + want - 1))
+		look->window.high = id + want - 1;
 }
 
 void

@@ -27,6 +27,7 @@ typedef struct QueueLook
 	QueueState *state;			/* NULL: the queue has none */
 	TimestampTz now;
 	NextLook   *next;
+	int64		wanted;			/* messages */
 	int64		want;			/* width of the next window */
 	bool		is_writer;		/* by a transaction that has written */
 	QueueScan  *scan;
@@ -51,6 +52,7 @@ extern void queue_look_begin(QueueLook *look, Relation rel, QueueDef *def,
 							 int64 want, NextLook *next);
 extern bool queue_look_window(QueueLook *look);
 extern MessageRow *queue_look_row(QueueLook *look);
+extern void queue_look_narrow(QueueLook *look, int64 id, int64 want);
 extern void queue_look_give_back(QueueLook *look, int64 want);
 extern void queue_look_end(QueueLook *look);
 

@@ -260,6 +260,7 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 		{
 			case CLAIM_OK:
 				hold = queue_xact_push(HOLD_CLAIM, &key, entry);
+				queue_look_narrow(look, row->id, take->max - take->ntaken);
 				verdict = judge(take, look, snapshot, row, hold, failures);
 				MemoryContextReset(take->row_context);
 				break;
