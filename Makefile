@@ -94,6 +94,7 @@ REGRESS = \
 	waiting \
 	prepared \
 	in_doubt \
+	savepoints \
 	trigger_disabled \
 	errors
 REGRESS_OPTS = --inputdir=$(srcdir)/test --load-extension=queue

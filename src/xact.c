@@ -35,6 +35,15 @@
  * is struck off after the announcement, or when it has been passed to the
  * registry of prepared transactions.
  *
+ * What a transaction has looked at after it has written something is noted by
+ * queue and subtransaction.  Rows that a subtransaction has deleted are back
+ * when it is rolled back; only its own looks, made after it had written
+ * something itself, have not seen them, so only these windows are looked at
+ * again.  All of its looks become its parent's when it ends, either way, since
+ * what that has deleted was not seen by them.  So a look in a savepoint that
+ * begins with it, as most do, costs a rollback nothing, and the cover does not
+ * keep what all earlier savepoints have looked at.
+ *
  * The callbacks run when the transaction has left the process array, so that
  * what they announce is visible.  They allocate nothing, look nothing up in
  * the catalogs and throw nothing: all that they need is in the notes and in
@@ -113,11 +122,22 @@ typedef struct Note
 	bool		is_all;			/* any message, and whoever waits */
 	int			nmessages;		/* sent: waiters to wake */
 	RangeSet	sent;
-	RangeSet	undo;			/* looked at by a transaction that writes: to
-								 * be looked at again if it rolls back */
-	QueueRange	sent_ranges[RANGE_PLACES(NOTE_ROOM)];
-	QueueRange	undo_ranges[RANGE_PLACES(NOTE_ROOM)];
+	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } Note;
+
+/*
+ * What a subtransaction of one that has written, and those of it that have
+ * ended, looked at in one queue: to be looked at again if it rolls back
+ */
+typedef struct LookNote
+{
+	Oid			relid;
+	SubTransactionId subid;
+	bool		is_writer;		/* had the subtransaction written anything? */
+	QueueState *queue;			/* hint */
+	RangeSet	ids;
+	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
+} LookNote;
 
 /* The same of a prepared transaction, whichever way it ends */
 typedef struct PreparedNote
@@ -192,6 +212,11 @@ static int	nnotes = 0;
 static int	max_notes = 0;
 static bool noted_database = false;
 
+/* ... and what it has looked at; those of a subtransaction are the last ones */
+static LookNote *looks = NULL;
+static int	nlooks = 0;
+static int	max_looks = 0;
+
 /* the transaction has ended: wake when its locks are released */
 static bool wakes_pending = false;
 
@@ -220,10 +245,13 @@ static bool server_is_stopping(void);
 static Note *find_note(Oid relid);
 static void register_transaction(void);
 static void announce_sent(void);
-static void undo_looks(void);
+static LookNote *find_look(Oid relid);
+static void undo_looks(SubTransactionId subid);
+static void pass_looks_on(SubTransactionId subid, SubTransactionId parent);
 static void wake_noted(void);
 static void reset_notes(void);
 static void note_prepared(PreparedSlot *slot);
+static PreparedNote *make_prepared_note(PreparedSlot *slot, Oid relid);
 static void note_place(PreparedSlot *slot, Oid relid);
 static void announce_prepared(PreparedSlot *slot);
 static void announce_places(PreparedSlot *slot);
@@ -379,20 +407,53 @@ find_note(Oid relid)
 
 		/* they have moved */
 		for (i = 0; i < nnotes; i++)
-		{
-			notes[i].sent.ranges = notes[i].sent_ranges;
-			notes[i].undo.ranges = notes[i].undo_ranges;
-		}
+			notes[i].sent.ranges = notes[i].ranges;
 	}
 	note = &notes[nnotes];
 	note->relid = relid;
 	note->queue = queue_state_find(relid);
 	note->is_all = false;
 	note->nmessages = 0;
-	queue_ranges_init(&note->sent, note->sent_ranges, NOTE_ROOM);
-	queue_ranges_init(&note->undo, note->undo_ranges, NOTE_ROOM);
+	queue_ranges_init(&note->sent, note->ranges, NOTE_ROOM);
 	nnotes++;
 	return note;
+}
+
+/* The same about looks by the current subtransaction */
+static LookNote *
+find_look(Oid relid)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	bool		is_writer =
+		TransactionIdIsValid(GetCurrentTransactionIdIfAny());
+	LookNote   *look;
+	int			i;
+
+	for (i = nlooks - 1; i >= 0 && looks[i].subid == subid; i--)
+		if (looks[i].relid == relid && looks[i].is_writer == is_writer)
+			return &looks[i];
+
+	if (nlooks == max_looks)
+	{
+		int			n = max_looks == 0 ? FIRST_NOTES : 2 * max_looks;
+
+		if (looks == NULL)
+			looks = MemoryContextAlloc(TopMemoryContext,
+									   n * sizeof(LookNote));
+		else
+			looks = repalloc_huge(looks, (Size) n * sizeof(LookNote));
+		max_looks = n;
+		for (i = 0; i < nlooks; i++)
+			looks[i].ids.ranges = looks[i].ranges;
+	}
+	look = &looks[nlooks];
+	look->relid = relid;
+	look->subid = subid;
+	look->is_writer = is_writer;
+	look->queue = queue_state_find(relid);
+	queue_ranges_init(&look->ids, look->ranges, NOTE_ROOM);
+	nlooks++;
+	return look;
 }
 
 void
@@ -418,10 +479,10 @@ queue_xact_note_sent(Oid relid, int priority, int64 low, int64 high)
 void
 queue_xact_note_look(Oid relid, const QueueRange *window)
 {
-	Note	   *note = find_note(relid);
+	LookNote   *look = find_look(relid);
 
 	register_transaction();
-	queue_ranges_add(&note->undo, window->rank, window->low, window->high);
+	queue_ranges_add(&look->ids, window->rank, window->low, window->high);
 }
 
 /* From now on, who meets a row of this transaction knows that we announce. */
@@ -535,7 +596,7 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_PREPARE:
 			/* the last moment when an error is allowed */
-			if (nholds > 0 || nnotes > 0)
+			if (nholds > 0 || nnotes > 0 || nlooks > 0)
 				reserve_prepared_slot();
 			return;
 		case XACT_EVENT_PRE_COMMIT:
@@ -549,7 +610,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 	}
 
-	if (nholds == 0 && nnotes == 0 && !noted_database)
+	if (nholds == 0 && nnotes == 0 && nlooks == 0 && !noted_database)
 	{
 		last_error = 0;
 		first_of_call = -1;
@@ -594,7 +655,7 @@ xact_callback(XactEvent event, void *arg)
 			queue_waiter_leave();
 			queue_cover_abandon();
 			counts = failure_counts();
-			undo_looks();
+			undo_looks(InvalidSubTransactionId);
 			reset_notes();
 			for (i = nholds - 1; i >= 0; i--)
 				undo_hold(&holds[i], counts &&
@@ -661,12 +722,14 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 			for (i = nholds - 1; i >= 0 && holds[i].subid == mySubid; i--)
 				if (!MUTANT(RELEASE_FORGETS))
 					holds[i].subid = parentSubid;
+			pass_looks_on(mySubid, parentSubid);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			queue_waiter_leave();
 			queue_cover_abandon();
 			counts = failure_counts();
-			undo_looks();
+			undo_looks(mySubid);
+			pass_looks_on(mySubid, parentSubid);
 			while (nholds > 0 && holds[nholds - 1].subid == mySubid)
 			{
 				nholds--;
@@ -850,18 +913,64 @@ announce_sent(void)
 
 /*
  * A transaction that has deleted rows by other means than ours does not see
- * them when it looks for messages.  They are back now.
+ * them when it looks for messages.  They are back now: those of one
+ * subtransaction, or all.
  */
 static void
-undo_looks(void)
+undo_looks(SubTransactionId subid)
 {
 	int			i;
 
-	for (i = 0; i < nnotes; i++)
-		if (notes[i].undo.nranges > 0)
-			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
-								&notes[i].undo,
-								queue_ranges_count(&notes[i].undo, MAX_WAKES));
+	for (i = nlooks - 1; i >= 0; i--)
+	{
+		if (subid != InvalidSubTransactionId)
+		{
+			if (looks[i].subid != subid)
+				break;
+			if (!looks[i].is_writer)
+				continue;
+		}
+		queue_cover_add_set(looks[i].queue, MyDatabaseId, looks[i].relid,
+							&looks[i].ids,
+							queue_ranges_count(&looks[i].ids, MAX_WAKES));
+	}
+}
+
+/*
+ * The looks of a subtransaction that has ended, either way, are its parent's,
+ * which may have written something before.
+ */
+static void
+pass_looks_on(SubTransactionId subid, SubTransactionId parent)
+{
+	int			first = nlooks;
+	int			nkept;
+	int			i;
+
+	while (first > 0 && looks[first - 1].subid == subid)
+		first--;
+	nkept = first;
+	for (i = first; i < nlooks; i++)
+	{
+		int			j;
+
+		for (j = nkept - 1; j >= 0 && looks[j].subid == parent; j--)
+			if (looks[j].relid == looks[i].relid && looks[j].is_writer)
+				break;
+		if (j >= 0 && looks[j].subid == parent)
+		{
+			queue_ranges_add_set(&looks[j].ids, &looks[i].ids);
+			continue;
+		}
+		if (nkept != i)
+		{
+			looks[nkept] = looks[i];
+			looks[nkept].ids.ranges = looks[nkept].ranges;
+		}
+		looks[nkept].subid = parent;
+		looks[nkept++].is_writer = true;
+	}
+	nlooks = nkept;
 }
 
 /* Those who wait for it find all in order now. */
@@ -888,6 +997,7 @@ static void
 reset_notes(void)
 {
 	nnotes = 0;
+	nlooks = 0;
 	noted_database = false;
 	wakes_pending = false;
 
@@ -897,6 +1007,12 @@ reset_notes(void)
 		pfree(notes);
 		notes = NULL;
 		max_notes = 0;
+	}
+	if (max_looks > 16 * FIRST_NOTES)
+	{
+		pfree(looks);
+		looks = NULL;
+		max_looks = 0;
 	}
 }
 
@@ -1037,27 +1153,57 @@ note_prepared(PreparedSlot *slot)
 {
 	int			i;
 
-	for (i = 0; i < nnotes && !MUTANT(PREPARED_NOT_NOTED); i++)
+	if (MUTANT(PREPARED_NOT_NOTED))
+		return;
+	for (i = 0; i < nnotes; i++)
 	{
-		int			place = registry->first_free_note;
-		PreparedNote *note;
+		PreparedNote *note = make_prepared_note(slot, notes[i].relid);
 
-		if (place == NO_NOTE)
-		{
-			note_place(slot, notes[i].relid);
+		if (note == NULL)
 			continue;
-		}
-		note = &prepared_notes[place];
-		registry->first_free_note = note->next;
-		note->next = slot->first_note;
-		slot->first_note = place;
-		note->relid = notes[i].relid;
 		note->is_all = notes[i].is_all;
 		note->nmessages = notes[i].nmessages;
-		queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
 		queue_ranges_add_set(&note->ids, &notes[i].sent);
-		queue_ranges_add_set(&note->ids, &notes[i].undo);
 	}
+	for (i = 0; i < nlooks; i++)
+	{
+		PreparedNote *note = NULL;
+		int			place = slot->first_note;
+
+		while (place != NO_NOTE && note == NULL)
+		{
+			if (prepared_notes[place].relid == looks[i].relid)
+				note = &prepared_notes[place];
+			place = prepared_notes[place].next;
+		}
+		if (note == NULL)
+			note = make_prepared_note(slot, looks[i].relid);
+		if (note != NULL)
+			queue_ranges_add_set(&note->ids, &looks[i].ids);
+	}
+}
+
+/* From the pool, or a bit if that is used up: NULL then */
+static PreparedNote *
+make_prepared_note(PreparedSlot *slot, Oid relid)
+{
+	int			place = registry->first_free_note;
+	PreparedNote *note;
+
+	if (place == NO_NOTE)
+	{
+		note_place(slot, relid);
+		return NULL;
+	}
+	note = &prepared_notes[place];
+	registry->first_free_note = note->next;
+	note->next = slot->first_note;
+	slot->first_note = place;
+	note->relid = relid;
+	note->is_all = false;
+	note->nmessages = 0;
+	queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
+	return note;
 }
 
 /*
