@@ -4,12 +4,13 @@
  *		Sessions that sleep until a queue may have a message for them.
  *
  * Each backend has one place in shared memory, found by its proc number, with
- * a node for each queue that it waits for; the nodes are linked into lists,
- * one a queue (state.c).  Who makes messages available takes as many waiters
- * off the list, from its head, and sets their latches: one a message, so that
- * a thousand waiters do not run for one.  Who waits for more queues than there
- * are nodes, or for one that has no state, is in a list of his own, and is
- * woken by whatever happens in his database.
+ * nodes for a few queues that it waits for; who waits for more takes the other
+ * nodes from a pool that all share.  The nodes are linked into lists, one a
+ * queue (state.c).  Who makes messages available takes as many waiters off the
+ * list, from its head, and sets their latches: one a message, so that a
+ * thousand waiters do not run for one.  When the pool is used up, or a queue
+ * has no state, who waits is in a list of his own, and is woken by whatever
+ * happens in his database.
  *
  * No wake-up is lost:
  *
@@ -36,26 +37,30 @@
  * shared memory starts anew with everything else.
  *
  * Locks: that of a queue's state, for its list and the nodes in it; the list
- * of those who wait for any queue has an LWLock, the last in every order.
+ * of those who wait for any queue and the pool have an LWLock, the last in every
+ * order.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "waiter.h"
 
-/* who waits for more queues than this is woken for any in the database */
-#define MAX_WAITED_QUEUES	8
+/* nodes that each backend has, and of the pool, for each backend */
+#define OWN_NODES			8
+#define POOL_NODES			32
 
 /* longest sleep at one go, so that the timeout fits an int */
 #define MAX_SLEEP_MS		(3600L * 1000L)
@@ -65,13 +70,15 @@
 /* One process in the list of one queue */
 typedef struct WaitNode
 {
-	dlist_node	link;
+	dlist_node	link;			/* in the list of a queue, or a free one */
 	int			procno;
 	Oid			relid;
 	QueueState *state;			/* whose list it is, or was, in */
 	bool		is_linked;
 	bool		was_woken;		/* taken off the list, and has not looked
 								 * since */
+	bool		is_paused;		/* the queue was, when last looked at: to be
+								 * woken by its settings only */
 	uint64		number;			/* windows taken out before we fell asleep;
 								 * while we look: any number */
 } WaitNode;
@@ -82,23 +89,30 @@ typedef struct Waiter
 	Oid			dbid;
 	bool		waits_for_any;
 	volatile bool is_woken;		/* since the last sleep */
-	int			nnodes;
-	WaitNode	nodes[MAX_WAITED_QUEUES];
+	WaitNode	nodes[OWN_NODES];
 } Waiter;
 
 typedef struct WaiterShared
 {
 	pg_atomic_uint32 nany;
 	dlist_head	any;			/* who wait for any queue */
+	dlist_head	pool;			/* free nodes */
 	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER]; /* by proc number */
 } WaiterShared;
 
 static WaiterShared *shared = NULL;
 static LWLock *any_lock = NULL;
 static Waiter *me = NULL;		/* NULL: not waiting */
+
+/* our nodes: first those of our own, then those of the pool */
+static WaitNode **my_nodes = NULL;
+static int	max_nodes = 0;
+static int	nnodes = 0;
 static bool exit_registered = false;
 static uint32 wait_event = 0;
 
+static void take_nodes(const Oid *relids, int nrelids);
+static void return_nodes(void);
 static void enter_any(void);
 static bool link_node(WaitNode *node);
 static void leave_node(WaitNode *node);
@@ -108,15 +122,19 @@ static void leave_at_exit(int code, Datum arg);
 Size
 queue_waiter_shmem_size(void)
 {
-	return add_size(offsetof(WaiterShared, waiters),
-					mul_size(MaxBackends, sizeof(Waiter)));
+	return add_size(add_size(offsetof(WaiterShared, waiters),
+							 mul_size(MaxBackends, sizeof(Waiter))),
+					mul_size(mul_size(MaxBackends, POOL_NODES),
+							 sizeof(WaitNode)));
 }
 
 /* Called with AddinShmemInitLock held. */
 void
 queue_waiter_shmem_init(void)
 {
+	WaitNode   *pool;
 	bool		found;
+	int			i;
 
 	shared = ShmemInitStruct("queue waiters", queue_waiter_shmem_size(), &found);
 	if (!found)
@@ -124,6 +142,10 @@ queue_waiter_shmem_init(void)
 		memset(shared, 0, queue_waiter_shmem_size());
 		pg_atomic_init_u32(&shared->nany, 0);
 		dlist_init(&shared->any);
+		dlist_init(&shared->pool);
+		pool = (WaitNode *) &shared->waiters[MaxBackends];
+		for (i = 0; i < MaxBackends * POOL_NODES; i++)
+			dlist_push_tail(&shared->pool, &pool[i].link);
 	}
 	any_lock = &GetNamedLWLockTranche("queue_waiter")->lock;
 }
@@ -144,6 +166,17 @@ queue_waiter_init_state(QueueState *state)
  */
 
 void
+queue_waiter_check_isolation(void)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot wait for messages in a transaction with isolation level REPEATABLE READ or SERIALIZABLE"),
+				 errdetail("Its snapshot would never see a message that commits later."),
+				 errhint("Use CALL queue.wait() before the transaction.")));
+}
+
+void
 queue_waiter_enter(const Oid *relids, int nrelids)
 {
 	int			i;
@@ -155,27 +188,74 @@ queue_waiter_enter(const Oid *relids, int nrelids)
 	}
 	if (me == NULL)
 	{
-		me = &shared->waiters[MyProcNumber];
-		me->dbid = MyDatabaseId;
-		me->is_woken = false;
-		me->waits_for_any = nrelids > MAX_WAITED_QUEUES;
-		me->nnodes = me->waits_for_any ? 0 : nrelids;
-		for (i = 0; i < me->nnodes; i++)
+		if (max_nodes < nrelids)
 		{
-			WaitNode   *node = &me->nodes[i];
-
-			node->procno = MyProcNumber;
-			node->relid = relids[i];
-			node->state = queue_state_find(relids[i]);
-			node->is_linked = false;
-			node->was_woken = false;
+			/* kept, for who waits for so many does so again */
+			if (my_nodes != NULL)
+				pfree(my_nodes);
+			my_nodes = NULL;
+			max_nodes = 0;
+			my_nodes = MemoryContextAlloc(TopMemoryContext, nrelids *
+										  sizeof(WaitNode *));
+			max_nodes = nrelids;
 		}
-		if (me->waits_for_any)
-			enter_any();
+		take_nodes(relids, nrelids);
 	}
-	for (i = 0; i < me->nnodes; i++)
-		if (!link_node(&me->nodes[i]) && !me->waits_for_any)
+	for (i = 0; i < nnodes; i++)
+		if (!link_node(my_nodes[i]) && !me->waits_for_any)
 			enter_any();
+}
+
+/* A node for each queue, or none. */
+static void
+take_nodes(const Oid *relids, int nrelids)
+{
+	int			i;
+
+	me = &shared->waiters[MyProcNumber];
+	me->dbid = MyDatabaseId;
+	me->is_woken = false;
+	me->waits_for_any = false;
+	for (nnodes = 0; nnodes < Min(nrelids, OWN_NODES); nnodes++)
+		my_nodes[nnodes] = &me->nodes[nnodes];
+	if (nnodes < nrelids)
+	{
+		LWLockAcquire(any_lock, LW_EXCLUSIVE);
+		while (nnodes < nrelids && !dlist_is_empty(&shared->pool))
+			my_nodes[nnodes++] =
+				dlist_container(WaitNode, link,
+								dlist_pop_head_node(&shared->pool));
+		LWLockRelease(any_lock);
+	}
+	if (nnodes < nrelids)
+		return_nodes();
+	for (i = 0; i < nnodes; i++)
+	{
+		WaitNode   *node = my_nodes[i];
+
+		node->procno = MyProcNumber;
+		node->relid = relids[i];
+		node->state = queue_state_find(relids[i]);
+		node->is_linked = false;
+		node->was_woken = false;
+		node->is_paused = false;
+	}
+	if (nnodes == 0)
+		enter_any();
+}
+
+/* None of them is linked. */
+static void
+return_nodes(void)
+{
+	if (nnodes > OWN_NODES)
+	{
+		LWLockAcquire(any_lock, LW_EXCLUSIVE);
+		while (nnodes > OWN_NODES)
+			dlist_push_head(&shared->pool, &my_nodes[--nnodes]->link);
+		LWLockRelease(any_lock);
+	}
+	nnodes = 0;
 }
 
 /* Into the list of those who are woken by whatever happens */
@@ -218,9 +298,10 @@ queue_waiter_leave(void)
 
 	if (me == NULL)
 		return;
-	for (i = 0; i < me->nnodes; i++)
-		if (me->nodes[i].state != NULL)
-			leave_node(&me->nodes[i]);
+	for (i = 0; i < nnodes; i++)
+		if (my_nodes[i]->state != NULL)
+			leave_node(my_nodes[i]);
+	return_nodes();
 	if (me->waits_for_any)
 	{
 		LWLockAcquire(any_lock, LW_EXCLUSIVE);
@@ -258,14 +339,22 @@ leave_node(WaitNode *node)
 	queue_waiter_set_latches(&wakes);
 }
 
+/* Nobody else looks at it; when it is resumed, all who wait are woken. */
+void
+queue_waiter_set_paused(int i, bool is_paused)
+{
+	if (i < nnodes)
+		my_nodes[i]->is_paused = is_paused;
+}
+
 void
 queue_waiter_pass_on(void)
 {
 	int			i;
 
-	for (i = 0; i < me->nnodes; i++)
+	for (i = 0; i < nnodes; i++)
 	{
-		WaitNode   *node = &me->nodes[i];
+		WaitNode   *node = my_nodes[i];
 
 		if (node->state == NULL)
 			continue;
@@ -291,9 +380,9 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
 	long		ms;
 	int			i;
 
-	for (i = 0; i < me->nnodes; i++)
-		if (me->nodes[i].state != NULL)
-			until = Min(until, watch(&me->nodes[i]));
+	for (i = 0; i < nnodes; i++)
+		if (my_nodes[i]->state != NULL)
+			until = Min(until, watch(my_nodes[i]));
 	if (me->waits_for_any)
 		until = Min(until, due);
 	ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
@@ -331,7 +420,7 @@ watch(WaitNode *node)
 
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	node->number = state->nremoved;
-	due = state->first_due;
+	due = node->is_paused ? TIMESTAMP_INFINITY : state->first_due;
 	if (state->guardian == MyProcNumber || due < state->guarded_until)
 	{
 		state->guardian = due < TIMESTAMP_INFINITY ? MyProcNumber : NO_PROC;

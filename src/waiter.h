@@ -28,6 +28,9 @@ extern void queue_waiter_shmem_init(void);
 /* state.c: a new queue, or one in the place of another */
 extern void queue_waiter_init_state(QueueState *state);
 
+/* 0A000 in a transaction whose snapshot would not see what comes */
+extern void queue_waiter_check_isolation(void);
+
 /*
  * The sleeper: enter, then look at the queues, with a snapshot taken after
  * that, then sleep, then enter again, which changes nothing but that a wake-up
@@ -36,6 +39,9 @@ extern void queue_waiter_init_state(QueueState *state);
  */
 extern void queue_waiter_enter(const Oid *relids, int nrelids);
 extern void queue_waiter_leave(void);	/* also from callbacks */
+
+/* What is due in the i-th of these queues is nothing to us, as it is paused */
+extern void queue_waiter_set_paused(int i, bool is_paused);
 
 /* There is something, but we leave it to others */
 extern void queue_waiter_pass_on(void);
