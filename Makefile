@@ -131,6 +131,7 @@ ISOLATION = \
 	wait-ended-by-drop \
 	wait-ended-by-pause \
 	wait-holds-no-snapshot \
+	wait-sleeps-through-pause \
 	wait-woken-by-commit \
 	wait-woken-by-commit-prepared \
 	wait-woken-by-lease-end \

@@ -151,12 +151,8 @@ wait_argument(FunctionCallInfo fcinfo, int argno)
 
 	queue_require_arg(fcinfo, argno, "wait");
 	wait = queue_interval_usec(PG_GETARG_INTERVAL_P(argno), "wait");
-	if (wait > 0 && IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot wait for messages in a transaction with isolation level REPEATABLE READ or SERIALIZABLE"),
-				 errdetail("Its snapshot would never see a message that commits later."),
-				 errhint("Use CALL queue.wait() before the transaction.")));
+	if (wait > 0)
+		queue_waiter_check_isolation();
 	return Min(wait, (int64) queue_max_wait * 1000);
 }
 

@@ -5,8 +5,11 @@
  *
  * Looks as a consumer does (look.c), but claims and takes nothing, and sleeps
  * until there is something.  While it sleeps it holds neither a lock on a
- * queue nor a snapshot, so a queue can be dropped or paused meanwhile; that
- * ends the wait with an error.
+ * queue nor a snapshot, so a queue can be dropped meanwhile, which ends the wait
+ * with an error, or paused.  It sleeps through a pause, for a program that waits
+ * in a loop has nothing better to do either: while a queue is paused nothing in
+ * it is looked at, nor is there a time to wake at; its owner's next change of
+ * settings wakes everybody.
  *
  * What it finds is for whoever comes first, so the wake-up that brought it
  * here is passed on (waiter.c).
@@ -39,7 +42,7 @@ PG_FUNCTION_INFO_V1(queue_wait_by_name);
 
 static void wait_for_queues(Oid *relids, int nrelids, int64 timeout);
 static void check_queue(Oid relid);
-static bool may_have_message(Oid relid, NextLook *next);
+static bool may_have_message(Oid relid, NextLook *next, bool *is_paused);
 static bool may_be_taken(QueueLook *look, MessageRow *row);
 static void drop_portal_snapshot(void);
 
@@ -121,6 +124,8 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 	bool		found = false;
 	int			i;
 
+	queue_waiter_check_isolation();
+
 	/* before anybody hears of us */
 	for (i = 0; i < nrelids; i++)
 		check_queue(relids[i]);
@@ -136,9 +141,11 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 		for (i = 0; i < nrelids && !found; i++)
 		{
 			NextLook	one;
+			bool		is_paused = false;
 
 			if (!queue_look_is_needless(relids[i], &one))
-				found = may_have_message(relids[i], &one);
+				found = may_have_message(relids[i], &one, &is_paused);
+			queue_waiter_set_paused(i, is_paused);
 			next.due = Min(next.due, one.due);
 			next.is_busy |= one.is_busy;
 		}
@@ -166,23 +173,31 @@ check_queue(Oid relid)
 		(void) queue_def_state(def);
 	else
 	{
-		Relation	rel = queue_open(relid, QUEUE_TAKE, &def);
+		Relation	rel = queue_open(relid, QUEUE_SETTLE, &def);
 
 		(void) queue_def_state(def);
-		table_close(rel, queue_lockmode(QUEUE_TAKE));
+		table_close(rel, queue_lockmode(QUEUE_SETTLE));
 	}
 }
 
 /* Is there a message that a consumer could take now?  Claims nothing. */
 static bool
-may_have_message(Oid relid, NextLook *next)
+may_have_message(Oid relid, NextLook *next, bool *is_paused)
 {
 	QueueDef   *def;
-	Relation	rel = queue_open(relid, QUEUE_TAKE, &def);
+	Relation	rel = queue_open(relid, QUEUE_SETTLE, &def);
 	QueueLook	look;
 	MessageRow *row;
 	bool		found = false;
 
+	*is_paused = def->dequeue_paused;
+	if (*is_paused)
+	{
+		next->due = TIMESTAMP_INFINITY;
+		next->is_busy = false;
+		table_close(rel, queue_lockmode(QUEUE_SETTLE));
+		return false;
+	}
 	queue_lease_load();
 	queue_look_begin(&look, rel, def, 1, next);
 	while (!found && queue_look_window(&look))
@@ -192,7 +207,7 @@ may_have_message(Oid relid, NextLook *next)
 		queue_look_give_back(&look, 0);
 	}
 	queue_look_end(&look);
-	table_close(rel, queue_lockmode(QUEUE_TAKE));
+	table_close(rel, queue_lockmode(QUEUE_SETTLE));
 	return found;
 }
 

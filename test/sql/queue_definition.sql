@@ -366,7 +366,8 @@ SELECT * FROM queue.dequeue('tuned');
 \echo :SQLSTATE
 SELECT * FROM queue.receive('tuned');
 \echo :SQLSTATE
-CALL queue.wait('tuned', '1 min');
+-- a wait sleeps through it, and does not see what nobody may take
+CALL queue.wait('tuned', '1 ms');
 \echo :SQLSTATE
 -- looking is allowed, and so is cleaning up
 SELECT payload FROM queue.browse('tuned');

@@ -122,7 +122,13 @@ SELECT count(*) FROM queue.receive('mail', wait => '1 ms');
 ROLLBACK;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT count(*) FROM queue.dequeue('mail', wait => '0');
-COMMIT;
+CALL queue.wait('mail', '1 ms');
+\echo :SQLSTATE
+ROLLBACK;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+CALL queue.wait('{other,mail}'::regclass[], '0');
+\echo :SQLSTATE
+ROLLBACK;
 
 -- on a paused queue there is nothing to wait for
 SELECT queue.pause('mail', enqueue => false);
@@ -130,9 +136,10 @@ SELECT count(*) FROM queue.dequeue('mail', wait => '1 min');
 \echo :SQLSTATE
 SELECT count(*) FROM queue.receive('mail', wait => '1 min');
 \echo :SQLSTATE
-CALL queue.wait('mail', '1 min');
+-- ... but to sleep
+CALL queue.wait('mail', '1 ms');
 \echo :SQLSTATE
-CALL queue.wait('{other,mail}'::regclass[], '1 min');
+CALL queue.wait('{other,mail}'::regclass[], '1 ms');
 \echo :SQLSTATE
 SELECT queue.resume('mail');
 SELECT count(*) FROM queue.dequeue('mail', wait => '1 ms');
