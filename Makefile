@@ -43,6 +43,7 @@ OBJS = \
 	src/decision.o \
 	src/enqueue.o \
 	src/failure.o \
+	src/gone.o \
 	src/guard.o \
 	src/heal.o \
 	src/helper.o \
@@ -178,6 +179,7 @@ PROVE_TESTS = \
 	test/t/043_versions.pl \
 	test/t/044_create_queue.pl \
 	test/t/045_privileges.pl \
+	test/t/046_room_for_all.pl \
 	test/t/050_random_transactions.pl \
 	test/t/060_two_phase_matrix.pl \
 	test/t/061_in_doubt.pl \

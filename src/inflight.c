@@ -331,8 +331,8 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 }
 
 /*
- * The caller has seen another row with this id, so the one that this entry is
- * about has gone.  Nothing happens if the entry is about another one by now,
+ * The caller has seen another row with this id, or none, so the one that this
+ * entry is about has gone.  Nothing happens if the entry is about another one by now,
  * or is held by somebody who will find out himself.
  */
 void

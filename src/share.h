@@ -16,6 +16,10 @@ extern void queue_share_shmem_init(void);
 extern bool queue_share_take(Oid dbid, Oid relid, bool obeys_shares);
 extern void queue_share_give_back(Oid dbid, Oid relid);
 
+/* Somebody was refused, so room is wanted; how often that was */
+extern void queue_share_note_refused(void);
+extern uint32 queue_share_refused(void);
+
 /* Has a queue no entry for certain?  It may have none without that. */
 extern bool queue_share_is_empty(Oid dbid, Oid relid);
 

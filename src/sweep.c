@@ -18,6 +18,7 @@
  *	  looks at the queue
  *	- ends of prepared transactions that no hook has seen are noticed
  *	- messages that the cover has lost, if that should happen, are found
+ *	- leases of messages that are gone are forgotten (gone.c)
  *	- queues that are worth a vacuum are found (vacuum.c)
  *	- the process is started that finishes branches of global transactions
  *
@@ -48,6 +49,7 @@
 
 #include "compat.h"
 #include "database.h"
+#include "gone.h"
 #include "heal.h"
 #include "in_doubt.h"
 #include "inflight.h"
@@ -144,6 +146,7 @@ static void step_message(Round *round, Relation rel, QueueDef *def,
 static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
 static void warn_in_doubt(Round *round);
 static void heal(Round *round);
+static void forget_gone(Round *round);
 static void look_for_vacuum(Round *round);
 static void look_for_branches(Round *round);
 static void begin_transaction(const char *activity);
@@ -184,6 +187,7 @@ queue_sweep(void)
 	}
 	compact_leases(round);
 	heal(round);
+	forget_gone(round);
 	look_for_vacuum(round);
 	warn_in_doubt(round);
 	look_for_branches(round);
@@ -672,6 +676,31 @@ heal(Round *round)
 	}
 	if (is_more)
 		round->next = Min(round->next, heal_at);
+}
+
+/* Forget leases whose messages are gone, a batch in each round. */
+static void
+forget_gone(Round *round)
+{
+	if (!queue_gone_is_needed())
+		return;
+	PG_TRY();
+	{
+		begin_transaction("looking after leases");
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (queue_gone())
+			round->next = round->now;
+		PopActiveSnapshot();
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		bool		is_locked;
+
+		report_error(false, &is_locked);
+		queue_gone_skip();
+	}
+	PG_END_TRY();
 }
 
 /*

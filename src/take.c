@@ -51,6 +51,7 @@
 #include "mutant.h"
 #include "queue.h"
 #include "receipt.h"
+#include "share.h"
 #include "waiter.h"
 #include "xact.h"
 
@@ -275,6 +276,9 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 				queue_database_poke(MyDatabaseId, look->now);
 				break;
 			case CLAIM_FULL:
+				queue_share_note_refused();
+				queue_database_poke(MyDatabaseId, look->now);
+
 				/* there is room again when the worker has moved some */
 				look->next->is_busy = look->next->saw_exhausted;
 				if (take->ntaken == 0 && !look->next->saw_exhausted)
