@@ -35,6 +35,7 @@ PGFILEDESC = "queue - transactional message queues"
 
 OBJS = \
 	src/admin.o \
+	src/availability.o \
 	src/branch.o \
 	src/catalog.o \
 	src/cover.o \
@@ -103,6 +104,7 @@ REGRESS_OPTS = --inputdir=$(srcdir)/test --load-extension=queue
 ISOLATION = \
 	ack-after-lease-lost-fails-business-transaction \
 	batch-stops-before-failed \
+	browse-sees-snapshot \
 	busy-looked-at-again \
 	cancel-during-wait \
 	cancel-gives-back \

@@ -39,6 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "availability.h"
 #include "compat.h"
 #include "heal.h"
 #include "inflight.h"
@@ -306,24 +307,22 @@ is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
 {
 	MessageKey	key;
 	InflightEntry entry;
-	int			failures = 0;
+	MessageStatus status;
+	bool		has_entry;
 	bool		is_out;
 
 	if (queue_cover_has(state, queue_rank(row->priority), row->id, &is_out))
 		return false;
-	*is_certain = !is_out;
 	queue_message_key(&key, def->relid, row->id);
-	if (queue_inflight_peek(&key, row->enqueued_at, &entry))
-	{
-		if (entry.state != INFLIGHT_IDLE || entry.is_exhausted ||
-			entry.deadline > now)
-			return false;
-		failures = entry.failures;
-		if (entry.deadline != 0)
-			*is_certain = false;
-	}
-	return def->max_attempts == 0 ||
-		row->attempts + failures < def->max_attempts;
+	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+	queue_message_status(def, row, has_entry ? &entry : NULL, now, &status);
+	*is_certain = !is_out && !(has_entry && entry.deadline != 0);
+
+	/* what its entry makes wait is in the care of that */
+	return !status.is_claimed &&
+		(status.availability == MESSAGE_AVAILABLE ||
+		 (status.availability == MESSAGE_NOT_DUE &&
+		  !(has_entry && entry.deadline > now)));
 }
 
 /* Were they hidden indeed?  Whoever looks next sees what is not due yet. */

@@ -19,6 +19,7 @@
 
 #include "catalog.h"
 #include "inflight.h"
+#include "lease.h"
 #include "queue.h"
 #include "storage.h"
 #include "waiter.h"
@@ -98,6 +99,7 @@ counts_of(Oid relid, Datum *values, bool *nulls)
 	}
 	else if (def->is_queue && queue_may_watch(relid))
 	{
+		queue_lease_load_to_look();
 		queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
 							 &counts[3]);
 		for (int i = 0; i < 4; i++)

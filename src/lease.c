@@ -113,6 +113,7 @@ static int	nleases = 0;		/* when last looked through */
 static int	drop_strangers(LogRow *rows, int nrows);
 static LogRow *read_log(Relation rel, int *nrows, int64 *last_seq);
 static int	compare_rows(const void *a, const void *b);
+static void load_log(void);
 static Relation open_log(Oid relid, LOCKMODE lockmode);
 static void append_rows(Relation rel, const LogRow *rows, int nrows);
 static void fill_slot(TupleTableSlot *slot, const LogRow *row);
@@ -127,13 +128,6 @@ queue_lease_is_loaded(void)
 void
 queue_lease_load(void)
 {
-	Relation	rel;
-	LogRow	   *rows;
-	int			nrows;
-	int64		last_seq;
-	int			nlost = 0;
-	int			i;
-
 	if (my_slot == NULL || my_slot->dbid != MyDatabaseId)
 		my_slot = queue_database_wait_for_slot(MyDatabaseId);
 	if (my_slot == NULL)
@@ -141,8 +135,31 @@ queue_lease_load(void)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many databases use queues"),
 				 errhint("You might need to increase queue.max_databases.")));
-	if (my_slot->leases_loaded || RecoveryInProgress())
+	if (!my_slot->leases_loaded && !RecoveryInProgress())
+		load_log();
+}
+
+void
+queue_lease_load_to_look(void)
+{
+	if (RecoveryInProgress())
 		return;
+	if (my_slot == NULL || my_slot->dbid != MyDatabaseId)
+		my_slot = queue_database_slot(MyDatabaseId, true);
+	if (my_slot != NULL && !my_slot->leases_loaded)
+		load_log();
+}
+
+/* Read the log, and make entries of the in-flight table of it. */
+static void
+load_log(void)
+{
+	Relation	rel;
+	LogRow	   *rows;
+	int			nrows;
+	int64		last_seq;
+	int			nlost = 0;
+	int			i;
 
 	rel = open_log(queue_catalog_relid(LEASE_LOG), AccessShareLock);
 	if (rel == NULL)

@@ -30,6 +30,9 @@ typedef struct LeaseRecord
 extern void queue_lease_load(void);
 extern bool queue_lease_is_loaded(void);
 
+/* The same for what only shows messages: no error, on a standby nothing */
+extern void queue_lease_load_to_look(void);
+
 /*
  * For the worker, in its own transactions.  The first returns whether the
  * second is due, and the second false if it has to be tried again.

@@ -283,7 +283,13 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 {
 	ProcessUtility_hook_type next = prev_ProcessUtility_hook ?
 		prev_ProcessUtility_hook : standard_ProcessUtility;
-	Node	   *stmt = pstmt->utilityStmt;
+
+	/*
+	 * What is read once the statement has run must be a copy: its plan may go
+	 * with the transaction that it ends, and other hooks may change it.
+	 */
+	Node	   *stmt = IsA(pstmt->utilityStmt, TransactionStmt) ?
+		copyObject(pstmt->utilityStmt) : pstmt->utilityStmt;
 	bool		ends_prepared = IsA(stmt, TransactionStmt) &&
 		(((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT_PREPARED ||
 		 ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);

@@ -49,6 +49,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "availability.h"
 #include "compat.h"
 #include "mutant.h"
 #include "queue.h"
@@ -165,6 +166,21 @@ queue_scan_begin(Relation rel, QueueDef *def)
 	return scan;
 }
 
+/*
+ * A serializable transaction scans with a snapshot that is not MVCC and applies
+ * its own to each row, since its scan would take predicate locks (see the top
+ * of the file).
+ */
+QueueScan *
+queue_scan_begin_snapshot(Relation rel, QueueDef *def, Snapshot snapshot)
+{
+	QueueScan  *scan = queue_scan_begin(rel, def);
+
+	scan->filter = IsolationIsSerializable() ? snapshot : NULL;
+	scan->snapshot = scan->filter ? SnapshotAny : snapshot;
+	return scan;
+}
+
 void
 queue_scan_range(QueueScan *scan, const QueueRange *range)
 {
@@ -217,8 +233,9 @@ rescan(QueueScan *scan, ScanKey keys, int nkeys, bool wants_index_tuples)
 		scan->scan = NULL;
 	}
 	if (scan->scan == NULL)
-		scan->scan = index_beginscan(scan->rel, scan->index, &scan->dirty,
-									 NULL, nkeys, 0);
+		scan->scan = index_beginscan(scan->rel, scan->index,
+									 scan->snapshot ? scan->snapshot :
+									 &scan->dirty, NULL, nkeys, 0);
 	scan->scan->xs_want_itup = wants_index_tuples;
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
@@ -259,6 +276,15 @@ queue_scan_next(QueueScan *scan)
 				start_priority(scan);
 			continue;
 		}
+		if (scan->snapshot != NULL)
+		{
+			if (scan->filter != NULL &&
+				!queue_row_is_visible(scan->rel, &scan->row, scan->filter))
+				continue;
+			scan->row.state = ROW_LIVE;
+			read_row(&scan->row);
+			return &scan->row;
+		}
 		scan->row.state = row_state(&scan->row, &scan->dirty);
 		if ((scan->row.state == ROW_BUSY || scan->row.state == ROW_COMING) &&
 			scan->wants_unannounced)
@@ -269,7 +295,6 @@ queue_scan_next(QueueScan *scan)
 			return &scan->row;
 		}
 		if (scan->row.state == ROW_LIVE ||
-			(scan->row.state == ROW_OWN && scan->wants_own) ||
 			(scan->row.state == ROW_OWN &&
 			 (MUTANT_SOMETIMES(DIRTY_READ, 20) || MUTANT(PREPARED_VISIBLE))) ||
 			(scan->row.state == ROW_BUSY && scan->wants_busy))
@@ -311,11 +336,7 @@ queue_scan_end(QueueScan *scan)
 	pfree(scan);
 }
 
-/*
- * A serializable transaction scans with a snapshot that is not MVCC and applies
- * its own to each row, since its scan would take predicate locks (see the top
- * of the file).
- */
+/* See queue_scan_begin_snapshot() for serializable transactions. */
 QueuePass *
 queue_pass_begin(Relation rel, Snapshot snapshot)
 {
@@ -786,34 +807,37 @@ queue_count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 	{
 		MessageKey	key;
 		InflightEntry entry;
-		int			failures = 0;
-		TimestampTz due = row->visible_at;
-		bool		is_held = row->state == ROW_BUSY;
+		MessageStatus status;
+		bool		has_entry;
 
 		/* rewritten since it was counted: the newer version counts */
 		if (last_count != NULL && row->id == last_id)
 			(*last_count)--;
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
-		if (queue_inflight_peek(&key, row->enqueued_at, &entry))
+		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+		queue_message_status(def, row, has_entry ? &entry : NULL, now,
+							 &status);
+
+		/* whoever changes the row holds it, unless that is the worker */
+		if (row->state == ROW_BUSY &&
+			!(status.is_claimed && entry.is_step))
+			status.availability = MESSAGE_HELD;
+		switch (status.availability)
 		{
-			failures = entry.failures;
-			if (entry.state == INFLIGHT_LEASED)
-				is_held |= entry.is_settling || entry.deadline > now;
-			else if (entry.state != INFLIGHT_IDLE)
-				is_held = true;
-			else
-				due = Max(due, entry.deadline);
+			case MESSAGE_AVAILABLE:
+				last_count = ready;
+				break;
+			case MESSAGE_HELD:
+				last_count = leased;
+				break;
+			case MESSAGE_EXHAUSTED:
+				last_count = exhausted;
+				break;
+			case MESSAGE_NOT_DUE:
+				last_count = delayed;
+				break;
 		}
-		if (is_held)
-			last_count = leased;
-		else if (def->max_attempts > 0 &&
-				 row->attempts + failures >= def->max_attempts)
-			last_count = exhausted;
-		else if (due > now)
-			last_count = delayed;
-		else
-			last_count = ready;
 		(*last_count)++;
 		last_id = row->id;
 	}

@@ -51,9 +51,11 @@ typedef struct QueueScan
 	Relation	index;
 	IndexScanDesc scan;
 	SnapshotData dirty;
+	Snapshot	snapshot;		/* NULL: judge rows by "dirty" */
+	Snapshot	filter;			/* rows that this does not see are passed
+								 * over; NULL: none are */
 	int			priority;		/* the one being scanned; -1: the end */
 	bool		is_range;		/* one range, not all priorities */
-	bool		wants_own;		/* return ROW_OWN rows too */
 	bool		wants_busy;		/* return ROW_BUSY rows too */
 	bool		wants_unannounced;	/* return ROW_BUSY and ROW_COMING if nobody
 									 * may say when that ends */
@@ -69,6 +71,10 @@ typedef struct QueuePass
 } QueuePass;
 
 extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
+
+/* The same over the rows that a snapshot sees, whatever became of them */
+extern QueueScan *queue_scan_begin_snapshot(Relation rel, QueueDef *def,
+											Snapshot snapshot);
 
 /* Go over these messages only, from now on */
 extern void queue_scan_range(QueueScan *scan, const QueueRange *range);

@@ -43,6 +43,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "availability.h"
 #include "compat.h"
 #include "database.h"
 #include "lease.h"
@@ -483,6 +484,7 @@ queue_browse(PG_FUNCTION_ARGS)
 	MessageRow *row;
 	MemoryContext context;
 	MemoryContext old;
+	TimestampTz now = GetCurrentTimestamp();
 	int			max;
 	int			n = 0;
 
@@ -497,25 +499,23 @@ queue_browse(PG_FUNCTION_ARGS)
 	context = AllocSetContextCreate(CurrentMemoryContext, "queue message",
 									ALLOCSET_DEFAULT_SIZES);
 	rel = queue_open(PG_GETARG_OID(0), QUEUE_BROWSE, &def);
-	scan = queue_scan_begin(rel, def);
-	scan->wants_own = true;
-	scan->wants_busy = true;
+	queue_lease_load_to_look();
+	scan = queue_scan_begin_snapshot(rel, def, GetActiveSnapshot());
 	while (n < max && (row = queue_scan_next(scan)) != NULL)
 	{
 		MessageKey	key;
 		InflightEntry entry;
-		int			failures = 0;
+		MessageStatus status;
+		bool		has_entry;
 
-		if (!queue_row_is_visible(rel, row, GetActiveSnapshot()))
-			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
-		if (queue_inflight_peek(&key, row->enqueued_at, &entry))
-			failures = entry.failures;
+		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+		queue_message_status(def, row, has_entry ? &entry : NULL, now,
+							 &status);
 		old = MemoryContextSwitchTo(context);
 		tuplestore_puttuple(rsinfo->setResult,
 							queue_message_result(rsinfo->setDesc, row,
-												 row->attempts + failures + 1,
-												 NULL));
+												 status.failures + 1, NULL));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 		n++;

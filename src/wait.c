@@ -29,6 +29,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "availability.h"
 #include "compat.h"
 #include "inflight.h"
 #include "lease.h"
@@ -218,47 +219,44 @@ may_be_taken(QueueLook *look, MessageRow *row)
 	QueueDef   *def = look->def;
 	MessageKey	key;
 	InflightEntry entry;
-	TimestampTz due = 0;
-	int			failures = 0;
+	MessageStatus status;
+	bool		has_entry;
 
 	queue_message_key(&key, def->relid, row->id);
-	if (queue_inflight_peek(&key, row->enqueued_at, &entry))
+	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+	queue_message_status(def, row, has_entry ? &entry : NULL, look->now,
+						 &status);
+	if (status.is_claimed)
 	{
-		if (entry.state == INFLIGHT_CLAIMED && !entry.is_step)
-		{
+		if (!entry.is_step)
 			queue_look_keep_judged(look, row->id);
-			return false;
-		}
-		if (entry.state == INFLIGHT_CLAIMED ||
-			entry.state == INFLIGHT_TAKEN || entry.is_settling ||
-			entry.is_exhausted)
-			return false;
-		failures = entry.failures + (entry.state == INFLIGHT_LEASED);
-		due = entry.deadline;
-	}
-	if (def->max_attempts > 0 && row->attempts + failures >= def->max_attempts)
-	{
-		/* nobody may have noted that yet: let a consumer do it */
-		if (failures > 0)
-			queue_look_keep_quietly(look, row->id);
 		return false;
 	}
-	if (due > look->now)
+	switch (status.availability)
 	{
-		if (entry.due.state == NULL)
-			queue_look_keep_quietly(look, row->id);
-		look->next->due = Min(look->next->due, due);
-		return false;
+		case MESSAGE_AVAILABLE:
+			queue_look_keep_from(look, row->id);
+			return true;
+		case MESSAGE_EXHAUSTED:
+
+			/* nobody may have noted that yet: let a consumer do it */
+			if (has_entry && !entry.is_exhausted &&
+				status.failures > row->attempts)
+				queue_look_keep_quietly(look, row->id);
+			break;
+		case MESSAGE_HELD:
+		case MESSAGE_NOT_DUE:
+			if (status.due == 0)
+				break;			/* whoever holds it announces its end */
+			look->next->due = Min(look->next->due, status.due);
+			if (!has_entry || entry.deadline <= look->now)
+				queue_cover_add_later(look->state, &key, row->priority,
+									  row->visible_at, true);
+			else if (entry.due.state == NULL)
+				queue_look_keep_quietly(look, row->id);
+			break;
 	}
-	if (row->visible_at > look->now)
-	{
-		look->next->due = Min(look->next->due, row->visible_at);
-		queue_cover_add_later(look->state, &key, row->priority,
-							  row->visible_at, true);
-		return false;
-	}
-	queue_look_keep_from(look, row->id);
-	return true;
+	return false;
 }
 
 /*

@@ -59,6 +59,26 @@ sub check_without_worker
 	is(state_of(qq{SELECT queue.ack('$receipt')}),
 		'QU001', "$how: the receipt is fenced off");
 
+	# Counts, browse and consumers give one answer about one that has ended.
+	foreach my $limit (1, 5)
+	{
+		my $ended = "${q}_$limit";
+		sql(qq{SELECT queue.create_queue('$ended', max_attempts => $limit);
+			SELECT queue.enqueue('$ended', '1')});
+		sql(qq{SELECT receipt FROM queue.receive('$ended', lease => '1 ms')});
+		wait_until(
+			qq{SELECT lease_until < clock_timestamp() FROM queue.in_flight
+				WHERE queue = '$ended'::regclass},
+			"$how: a lease has run out, limit $limit");
+		is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.queues
+				WHERE name = '$ended'::regclass}),
+			$limit == 1 ? '0|0|0|1' : '1|0|0|0', "$how: the view says so");
+		is(sql(qq{SELECT attempt FROM queue.browse('$ended')}),
+			'2', "$how: browse says so");
+		is( sql(qq{SELECT attempt FROM queue.dequeue('$ended')}),
+			$limit == 1 ? '' : '2', "$how: and a consumer finds it so");
+	}
+
 	# And wake who waits for them.
 	sql(qq{SELECT queue.enqueue('$q', '"expiring"')});
 	sql(qq{SELECT receipt FROM queue.receive('$q', lease => '2 s')});

@@ -1,5 +1,5 @@
 # queue.queues counts each message once, also while the worker is rewriting it
-# because it failed.
+# because it failed, and as what it is while the worker is about to move it.
 
 use strict;
 use warnings;
@@ -48,6 +48,33 @@ is($wrong, '', 'one message, counted once at all times');
 is( $node->safe_psql('postgres', 'SELECT attempts > 1000 FROM q'),
 	't', 'the worker has rewritten it meanwhile');
 $consumer->quit;
+
+# The worker has the message in hand for as long as the dead-letter queue is
+# locked: nobody else has it, and its time is over.
+$node->safe_psql('postgres', q{
+	SELECT queue.create_queue('doomed', max_attempts => 1);
+	SELECT queue.enqueue('doomed', '1')});
+my $locker = $node->background_psql('postgres');
+$locker->query_safe(q{BEGIN; LOCK TABLE doomed_dead});
+$node->safe_psql('postgres', q{SELECT queue.nack(receipt) FROM queue.receive('doomed')});
+is( $node->safe_psql('postgres', q{
+	CREATE TEMP TABLE seen (ready int, leased int, delayed int, exhausted int);
+	DO $$
+	BEGIN
+		WHILE (SELECT count(*) FROM seen) < 10 LOOP
+			IF EXISTS (SELECT FROM pg_locks
+				WHERE relation = 'doomed_dead'::regclass AND NOT granted)
+			THEN
+				INSERT INTO seen
+				SELECT ready, leased, delayed, exhausted FROM queue.queues
+				WHERE name = 'doomed'::regclass;
+			END IF;
+			COMMIT;
+		END LOOP;
+	END $$;
+	SELECT DISTINCT * FROM seen}),
+	'0|0|0|1', 'a message that the worker is moving is exhausted');
+$locker->quit;
 $node->stop;
 
 done_testing();
