@@ -37,6 +37,7 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "access/multixact.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
@@ -557,22 +558,45 @@ queue_row_delete(Relation rel, MessageRow *row)
 	return result == TM_Ok;
 }
 
-/* Has this transaction, and nobody else, locked the row that was read? */
+/*
+ * Has this transaction, and nobody else, locked the row that was read?  Locks
+ * of two of its subtransactions make a multixact, as those of two transactions
+ * do.
+ */
 static bool
 is_own_lock(MessageRow *row)
 {
-	bool		should_free;
-	HeapTuple	tuple = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
-	HeapTupleHeader header = tuple->t_data;
-	bool		is_own;
+	Buffer		buffer = ((BufferHeapTupleTableSlot *) row->slot)->buffer;
+	HeapTupleHeader header;
+	uint16		infomask;
+	TransactionId xmax;
+	MultiXactMember *members;
+	int			nmembers;
+	bool		is_own = true;
+	int			i;
 
-	is_own = (header->t_infomask & HEAP_XMAX_INVALID) == 0 &&
-		(header->t_infomask & HEAP_XMAX_IS_MULTI) == 0 &&
-		HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) &&
-		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(header));
-	if (should_free)
-		heap_freetuple(tuple);
-	return is_own;
+	/* others may add their locks meanwhile: read both at one moment */
+	Assert(TTS_IS_BUFFERTUPLE(row->slot) && BufferIsValid(buffer));
+	header = ((BufferHeapTupleTableSlot *) row->slot)->base.tuple->t_data;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	infomask = header->t_infomask;
+	xmax = HeapTupleHeaderGetRawXmax(header);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+
+	if ((infomask & HEAP_XMAX_INVALID) != 0 ||
+		!HEAP_XMAX_IS_LOCKED_ONLY(infomask))
+		return false;
+	if ((infomask & HEAP_XMAX_IS_MULTI) == 0)
+		return TransactionIdIsCurrentTransactionId(xmax);
+
+	nmembers = GetMultiXactIdMembers(xmax, &members,
+									 HEAP_LOCKED_UPGRADED(infomask), true);
+	for (i = 0; i < nmembers && is_own; i++)
+		is_own = TransactionIdIsCurrentTransactionId(members[i].xid) ||
+			!TransactionIdIsInProgress(members[i].xid);
+	if (nmembers > 0)
+		pfree(members);
+	return is_own && nmembers > 0;
 }
 
 /* Wait for this process, if it is the one that is changing the row. */
