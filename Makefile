@@ -43,6 +43,7 @@ OBJS = \
 	src/database.o \
 	src/decision.o \
 	src/enqueue.o \
+	src/estimate.o \
 	src/failure.o \
 	src/gone.o \
 	src/guard.o \
@@ -88,6 +89,7 @@ REGRESS = \
 	privileges \
 	white_list \
 	plain_dml_ddl \
+	planner \
 	transactional \
 	batches \
 	cover \

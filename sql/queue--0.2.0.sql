@@ -220,6 +220,44 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION queue.enqueue(regclass, jsonb, jsonb, int, interval, timestamptz, interval, text, text, text) IS
 'sends a message when the transaction commits, and returns its id';
 
+-- Of json and jsonb a literal fits either; where a text fits as well, the
+-- server takes that.
+CREATE FUNCTION queue.enqueue(
+    queue regclass,
+    payload json,
+    headers jsonb DEFAULT NULL,
+    priority int DEFAULT 4,
+    delay interval DEFAULT NULL,
+    deliver_at timestamptz DEFAULT NULL,
+    expires_in interval DEFAULT NULL,
+    group_key text DEFAULT NULL,
+    dedup_key text DEFAULT NULL,
+    correlation_id text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'queue_enqueue_text'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.enqueue(regclass, json, jsonb, int, interval, timestamptz, interval, text, text, text) IS
+'sends a message, given as json, when the transaction commits, and returns its id';
+
+CREATE FUNCTION queue.enqueue(
+    queue regclass,
+    payload text,
+    headers jsonb DEFAULT NULL,
+    priority int DEFAULT 4,
+    delay interval DEFAULT NULL,
+    deliver_at timestamptz DEFAULT NULL,
+    expires_in interval DEFAULT NULL,
+    group_key text DEFAULT NULL,
+    dedup_key text DEFAULT NULL,
+    correlation_id text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'queue_enqueue_text'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.enqueue(regclass, text, jsonb, int, interval, timestamptz, interval, text, text, text) IS
+'sends a message, given as the text of a JSON document, when the transaction commits, and returns its id';
+
 CREATE FUNCTION queue.enqueue_batch(
     queue regclass,
     payloads jsonb[],
@@ -242,9 +280,17 @@ COMMENT ON FUNCTION queue.enqueue_batch(regclass, jsonb[], jsonb[], int, interva
 -- Receiving
 -- ---------------------------------------------------------------------------
 
+CREATE FUNCTION queue.messages_support(internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'queue_messages_support'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION queue.messages_support(internal) IS
+'internal: tells the planner how many messages the functions below return';
+
 CREATE FUNCTION queue.dequeue(
     queue regclass,
-    max int DEFAULT 1,
+    max bigint DEFAULT 1,
     wait interval DEFAULT '0',
     selector jsonpath DEFAULT NULL)
 RETURNS TABLE (
@@ -258,14 +304,15 @@ RETURNS TABLE (
     headers jsonb,
     payload jsonb)
 AS 'MODULE_PATHNAME', 'queue_dequeue'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+COST 1000 ROWS 1 SUPPORT queue.messages_support;
 
-COMMENT ON FUNCTION queue.dequeue(regclass, int, interval, jsonpath) IS
+COMMENT ON FUNCTION queue.dequeue(regclass, bigint, interval, jsonpath) IS
 'takes messages: a commit consumes them, a rollback gives them back';
 
 CREATE FUNCTION queue.receive(
     queue regclass,
-    max int DEFAULT 1,
+    max bigint DEFAULT 1,
     wait interval DEFAULT '0',
     lease interval DEFAULT NULL,
     selector jsonpath DEFAULT NULL)
@@ -280,14 +327,15 @@ RETURNS TABLE (
     headers jsonb,
     payload jsonb)
 AS 'MODULE_PATHNAME', 'queue_receive'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+COST 1000 ROWS 1 SUPPORT queue.messages_support;
 
-COMMENT ON FUNCTION queue.receive(regclass, int, interval, interval, jsonpath) IS
+COMMENT ON FUNCTION queue.receive(regclass, bigint, interval, interval, jsonpath) IS
 'takes messages under a lease that outlives the transaction';
 
 CREATE FUNCTION queue.browse(
     queue regclass,
-    max int DEFAULT 10,
+    max bigint DEFAULT 10,
     selector jsonpath DEFAULT NULL)
 RETURNS TABLE (
     id bigint,
@@ -300,9 +348,10 @@ RETURNS TABLE (
     headers jsonb,
     payload jsonb)
 AS 'MODULE_PATHNAME', 'queue_browse'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+COST 1000 ROWS 1 SUPPORT queue.messages_support;
 
-COMMENT ON FUNCTION queue.browse(regclass, int, jsonpath) IS
+COMMENT ON FUNCTION queue.browse(regclass, bigint, jsonpath) IS
 'looks at messages and takes none';
 
 CREATE PROCEDURE queue.wait(queue regclass, timeout interval)
@@ -424,14 +473,14 @@ COMMENT ON FUNCTION queue.extend(text[], interval) IS
 
 CREATE FUNCTION queue.redrive(
     dead_queue regclass,
-    max int DEFAULT NULL,
+    max bigint DEFAULT NULL,
     selector jsonpath DEFAULT NULL,
     to_queue regclass DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'queue_redrive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION queue.redrive(regclass, int, jsonpath, regclass) IS
+COMMENT ON FUNCTION queue.redrive(regclass, bigint, jsonpath, regclass) IS
 'sends dead letters back to where they came from, and returns their number';
 
 -- ---------------------------------------------------------------------------
@@ -443,14 +492,24 @@ CREATE FUNCTION queue.counts(
     OUT ready bigint,
     OUT leased bigint,
     OUT delayed bigint,
-    OUT exhausted bigint,
-    OUT problem text)
+    OUT exhausted bigint)
 AS 'MODULE_PATHNAME', 'queue_counts'
-LANGUAGE C STABLE PARALLEL UNSAFE;
+LANGUAGE C STABLE PARALLEL UNSAFE COST 100000;
 
 COMMENT ON FUNCTION queue.counts(regclass) IS
-'internal: what view queue.queues shows beside the settings';
+'internal: the numbers of messages that view queue.queues shows';
 
+CREATE FUNCTION queue.problem(queue regclass)
+RETURNS text
+AS 'MODULE_PATHNAME', 'queue_problem'
+LANGUAGE C STABLE PARALLEL UNSAFE COST 1000;
+
+COMMENT ON FUNCTION queue.problem(regclass) IS
+'internal: what view queue.queues shows to be wrong with a queue';
+
+-- The messages are counted only for a query that wants their numbers.  Of the
+-- aggregates the planner knows that they are one row, so it can leave out a
+-- join that has nothing the query uses.
 CREATE VIEW queue.queues AS
     SELECT q.queue AS name,
            pg_catalog.pg_get_userbyid(c.relowner) AS owner,
@@ -465,11 +524,15 @@ CREATE VIEW queue.queues AS
            n.leased,
            n.delayed,
            n.exhausted,
-           n.problem,
+           queue.problem(q.queue) AS problem,
            q.max_lease
       FROM queue.queue q
       LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.queue
-      LEFT JOIN LATERAL queue.counts(q.queue) n ON true;
+      LEFT JOIN LATERAL (SELECT pg_catalog.max(m.ready) AS ready,
+                                pg_catalog.max(m.leased) AS leased,
+                                pg_catalog.max(m.delayed) AS delayed,
+                                pg_catalog.max(m.exhausted) AS exhausted
+                           FROM queue.counts(q.queue) m) n ON true;
 
 COMMENT ON VIEW queue.queues IS
 'queues, their settings, numbers of messages, and what is wrong with them';

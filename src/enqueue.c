@@ -15,6 +15,8 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
@@ -40,6 +42,7 @@ typedef struct OptionalArray
 } OptionalArray;
 
 PG_FUNCTION_INFO_V1(queue_enqueue);
+PG_FUNCTION_INFO_V1(queue_enqueue_text);
 PG_FUNCTION_INFO_V1(queue_enqueue_batch);
 
 static void note_sent(Relation rel, const int64 *ids, int n);
@@ -87,6 +90,27 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	queue_insert_end(insert);
 	table_close(rel, NoLock);
 	PG_RETURN_INT64(id);
+}
+
+/*
+ * enqueue() of a json or a text, which is read as jsonb would be.  The
+ * arguments are copied, since those that are constants are filled in once for
+ * all calls of a query.
+ */
+Datum
+queue_enqueue_text(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, ARG_CORRELATION_ID + 1);
+
+	memcpy(call, fcinfo, SizeForFunctionCallInfo(ARG_CORRELATION_ID + 1));
+	if (!PG_ARGISNULL(ARG_PAYLOAD))
+	{
+		char	   *payload = text_to_cstring(PG_GETARG_TEXT_PP(ARG_PAYLOAD));
+
+		call->args[ARG_PAYLOAD].value =
+			DirectFunctionCall1(jsonb_in, CStringGetDatum(payload));
+	}
+	return queue_enqueue(call);
 }
 
 /* enqueue_batch(): the same, but arrays for all that differs by message */

@@ -20,11 +20,13 @@
 #include "catalog.h"
 #include "inflight.h"
 #include "lease.h"
+#include "message.h"
 #include "queue.h"
 #include "storage.h"
 #include "waiter.h"
 #include "xact.h"
 
+#define Natts_counts		4
 #define Natts_in_flight		7
 #define Natts_cover			8
 #define Natts_prepared		(3 + NPREPARED_HOLDS)
@@ -38,77 +40,100 @@ typedef struct Copies
 } Copies;
 
 PG_FUNCTION_INFO_V1(queue_counts);
+PG_FUNCTION_INFO_V1(queue_problem);
 PG_FUNCTION_INFO_V1(queue_in_flight);
 PG_FUNCTION_INFO_V1(queue_cover);
 PG_FUNCTION_INFO_V1(queue_prepared);
 
-static void counts_of(Oid relid, Datum *values, bool *nulls);
+static Relation open_to_inspect(Oid relid);
 static bool copy_entry(InflightEntry *entry, void *arg);
 static void put_prepared(TransactionId xid, Oid dbid, Oid relid,
 						 PreparedHold kind, int64 n, void *arg);
 static const char *state_name(const InflightEntry *entry);
 
 /*
- * counts(queue) returns (ready, leased, delayed, exhausted, problem), for the
- * view queue.queues: NULL where the user may not look, and no error for a
- * queue that is broken, which the view is there to show.
+ * counts(queue) returns (ready, leased, delayed, exhausted), for the view
+ * queue.queues: NULL where the user may not look, and for a queue that is
+ * broken, which the view is there to show.
+ *
+ * The lock is given back at once: a view over ten thousand queues must not
+ * hold as many locks.
  */
 Datum
 queue_counts(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[5] = {0};
-	bool		nulls[5] = {true, true, true, true, true};
+	Relation	rel = NULL;
+	Datum		values[Natts_counts] = {0};
+	bool		nulls[Natts_counts] = {true, true, true, true};
 
 	queue_require_preload();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
 	if (!PG_ARGISNULL(0))
-		counts_of(PG_GETARG_OID(0), values, nulls);
+		rel = open_to_inspect(PG_GETARG_OID(0));
+	if (rel != NULL)
+	{
+		QueueDef   *def = queue_def(rel);
+		int64		counts[Natts_counts];
+
+		if (def->is_queue && def->problem == NULL &&
+			queue_may_watch(RelationGetRelid(rel)))
+		{
+			queue_lease_load_to_look();
+			queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
+								 &counts[3]);
+			for (int i = 0; i < Natts_counts; i++)
+			{
+				values[i] = Int64GetDatum(counts[i]);
+				nulls[i] = false;
+			}
+		}
+		table_close(rel, AccessShareLock);
+	}
 
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, nulls)));
 }
 
 /*
- * What queue_counts() returns.  The lock is given back at once: a view over
- * ten thousand queues must not hold as many locks.
+ * problem(queue), for the same view: why the functions refuse the table, or
+ * its dead letters have nowhere to go.  NULL if all is well.
  */
-static void
-counts_of(Oid relid, Datum *values, bool *nulls)
+Datum
+queue_problem(PG_FUNCTION_ARGS)
 {
-	Relation	rel = NULL;
+	Relation	rel;
 	QueueDef   *def;
-	int64		counts[4];
+	char	   *problem;
 
-	if (get_rel_relkind(relid) == RELKIND_RELATION)
-		rel = try_table_open(relid, AccessShareLock);
+	queue_require_preload();
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	rel = open_to_inspect(PG_GETARG_OID(0));
 	if (rel == NULL)
-	{
-		values[4] = CStringGetTextDatum("There is no such table.");
-		nulls[4] = false;
-		return;
-	}
+		PG_RETURN_TEXT_P(cstring_to_text("There is no such table."));
 
 	def = queue_def(rel);
-	if (def->problem != NULL)
-	{
-		values[4] = CStringGetTextDatum(def->problem);
-		nulls[4] = false;
-	}
-	else if (def->is_queue && queue_may_watch(relid))
-	{
-		queue_lease_load_to_look();
-		queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
-							 &counts[3]);
-		for (int i = 0; i < 4; i++)
-		{
-			values[i] = Int64GetDatum(counts[i]);
-			nulls[i] = false;
-		}
-	}
+	problem = def->problem;
+	if (problem != NULL)
+		problem = pstrdup(problem);
+	else if (def->is_queue)
+		problem = queue_dead_letter_problem(def, rel->rd_rel->relowner);
 	table_close(rel, AccessShareLock);
+	if (problem == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(problem));
+}
+
+/* Open a table that should be a queue; NULL if there is no such table. */
+static Relation
+open_to_inspect(Oid relid)
+{
+	if (get_rel_relkind(relid) != RELKIND_RELATION)
+		return NULL;
+	return try_table_open(relid, AccessShareLock);
 }
 
 /* in_flight() */

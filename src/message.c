@@ -9,12 +9,16 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
 
@@ -167,6 +171,48 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 	queue_insert_end(insert);
 	table_close(dead, NoLock);
 	return true;
+}
+
+/*
+ * queue_message_bury() raises these as errors; here they are told before, by
+ * the view queue.queues and to the worker's log.  Waits for nobody.
+ */
+char *
+queue_dead_letter_problem(const QueueDef *def, Oid owner)
+{
+	Oid			target = def->dead_letter;
+	Relation	dead;
+	QueueDef   *dead_def;
+	char	   *problem = NULL;
+
+	/* a dead-letter queue has neither */
+	if (!OidIsValid(target))
+		return def->max_attempts == 0 ? NULL :
+			pstrdup("It has no dead-letter queue; messages that have used up max_attempts stay where they are.");
+	if (get_rel_relkind(target) != RELKIND_RELATION)
+		return pstrdup("Its dead-letter queue does not exist.");
+	if (!ConditionalLockRelationOid(target, AccessShareLock))
+		return NULL;
+	dead = try_table_open(target, NoLock);
+	if (dead == NULL)
+	{
+		UnlockRelationOid(target, AccessShareLock);
+		return pstrdup("Its dead-letter queue does not exist.");
+	}
+
+	dead_def = queue_def(dead);
+	if (dead_def->problem != NULL)
+		problem = psprintf("Its dead-letter queue %s cannot be used: %s",
+						   queue_qualified_name(target), dead_def->problem);
+	else if (!dead_def->is_queue)
+		problem = psprintf("Its dead-letter queue %s is not a queue.",
+						   queue_qualified_name(target));
+	else if (pg_class_aclcheck(target, owner, ACL_INSERT) != ACLCHECK_OK)
+		problem = psprintf("Its owner %s may not INSERT into its dead-letter queue %s.",
+						   quote_identifier(GetUserNameFromId(owner, false)),
+						   queue_qualified_name(target));
+	table_close(dead, AccessShareLock);
+	return problem;
 }
 
 /* The message's headers with one key more, "dead_letter". */

@@ -38,4 +38,10 @@ extern bool queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 							   const char *reason, int attempts,
 							   const char *last_error);
 
+/*
+ * Why messages at the limit of attempts have nowhere to go, as a sentence;
+ * NULL if they have, or a lock is in the way of finding out.
+ */
+extern char *queue_dead_letter_problem(const QueueDef *def, Oid owner);
+
 #endif							/* QUEUE_MESSAGE_H */

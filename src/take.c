@@ -129,20 +129,20 @@ queue_receive(PG_FUNCTION_ARGS)
 	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
 }
 
-/* Argument "max": how many messages at most */
+/* Argument "max": how many messages at most; nobody has more than fit an int */
 static int
 max_argument(FunctionCallInfo fcinfo, int argno)
 {
-	int			max;
+	int64		max;
 
 	queue_require_arg(fcinfo, argno, "max");
-	max = PG_GETARG_INT32(argno);
+	max = PG_GETARG_INT64(argno);
 	if (max < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max must be at least 1"),
-				 errdetail("The value given is %d.", max)));
-	return max;
+				 errdetail("The value given is " INT64_FORMAT ".", max)));
+	return (int) Min(max, PG_INT32_MAX);
 }
 
 /* Argument "wait", in microseconds, cut to what is allowed */

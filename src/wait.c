@@ -25,6 +25,7 @@
 #include "tcop/pquery.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -102,7 +103,11 @@ queue_wait_many(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* CALL wait(queue text, timeout): by its name, as a literal gives it */
+/*
+ * CALL wait(queue text, timeout): by its name, as a literal gives it, or by the
+ * literal of an array of names.  No name begins as an array does, unless it is
+ * quoted.
+ */
 Datum
 queue_wait_by_name(PG_FUNCTION_ARGS)
 {
@@ -110,6 +115,12 @@ queue_wait_by_name(PG_FUNCTION_ARGS)
 	{
 		char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
+		if (name[0] == '{')
+		{
+			fcinfo->args[0].value = OidInputFunctionCall(F_ARRAY_IN, name,
+														 REGCLASSOID, -1);
+			return queue_wait_many(fcinfo);
+		}
 		fcinfo->args[0].value = DirectFunctionCall1(regclassin,
 													CStringGetDatum(name));
 	}

@@ -19,10 +19,12 @@ INSERT INTO declared VALUES
     ('pause', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),
     ('resume', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),
     ('enqueue', 'f', 'queue regclass, payload jsonb, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
+    ('enqueue', 'f', 'queue regclass, payload json, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
+    ('enqueue', 'f', 'queue regclass, payload text, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
     ('enqueue_batch', 'f', 'queue regclass, payloads jsonb[], headers jsonb[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_keys text[], dedup_keys text[], correlation_ids text[]', 'bigint[]'),
-    ('dequeue', 'f', 'queue regclass, max integer, wait interval, selector jsonpath', 'messages'),
-    ('receive', 'f', 'queue regclass, max integer, wait interval, lease interval, selector jsonpath', 'messages'),
-    ('browse', 'f', 'queue regclass, max integer, selector jsonpath', 'messages'),
+    ('dequeue', 'f', 'queue regclass, max bigint, wait interval, selector jsonpath', 'messages'),
+    ('receive', 'f', 'queue regclass, max bigint, wait interval, lease interval, selector jsonpath', 'messages'),
+    ('browse', 'f', 'queue regclass, max bigint, selector jsonpath', 'messages'),
     ('ack', 'f', 'receipt text', 'void'),
     ('ack', 'f', 'receipts text[]', 'integer'),
     ('nack', 'f', 'receipt text, delay interval, error text', 'void'),
@@ -33,7 +35,7 @@ INSERT INTO declared VALUES
     ('reject', 'f', 'receipts text[], reason text', 'integer'),
     ('extend', 'f', 'receipt text, lease interval', 'timestamp with time zone'),
     ('extend', 'f', 'receipts text[], lease interval', 'timestamp with time zone[]'),
-    ('redrive', 'f', 'dead_queue regclass, max integer, selector jsonpath, to_queue regclass', 'bigint'),
+    ('redrive', 'f', 'dead_queue regclass, max bigint, selector jsonpath, to_queue regclass', 'bigint'),
     ('wait', 'p', 'IN queue regclass, IN timeout interval', NULL),
     ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL),
     ('begin_global', 'p', 'IN gid text, IN timeout interval, IN participants name[]', NULL),
@@ -48,7 +50,7 @@ INSERT INTO declared VALUES
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
     ('before_insert'), ('before_update'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
-    ('invalidate_definition'), ('prepared'), ('vacuums'),
+    ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes');
 
 CREATE TEMP VIEW defined AS
@@ -64,7 +66,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(58 + (SELECT count(*) FROM declared)::int);
+SELECT plan(59 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -87,11 +89,11 @@ SELECT is_empty($$
     $$, 'nothing is public that is not declared');
 SELECT set_eq($$ SELECT name::text FROM defined WHERE name IN (SELECT name FROM internal) $$,
               $$ SELECT name FROM internal $$, 'internal functions');
-SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'branch', 'identity') $$,
+SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'problem', 'messages_support', 'branch', 'identity') $$,
                 'all are volatile, for they see what others do meanwhile');
-SELECT is_empty($$ SELECT name FROM defined WHERE proisstrict $$,
+SELECT is_empty($$ SELECT name FROM defined WHERE proisstrict AND name <> 'messages_support' $$,
                 'none is strict: NULL is an error, not a reason to do nothing');
-SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NOT IN ('branch', 'identity') $$, 'none runs in parallel workers');
+SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NOT IN ('messages_support', 'branch', 'identity') $$, 'none runs in parallel workers');
 SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
 SELECT is_empty($$
     SELECT name FROM defined
@@ -112,6 +114,11 @@ SELECT set_eq(
               ('receive', true, 1), ('redrive', true, 1), ('report_finished', true, 2),
               ('resume', true, 1) $$,
     'arguments that have to be given');
+
+-- what the planner knows of those that return messages
+SELECT set_eq($$ SELECT name::text, procost, prorows, prosupport::text FROM defined d JOIN pg_proc p USING (oid) WHERE result = 'messages' $$,
+              $$ SELECT n, 1000::real AS cost, 1::real AS nrows, 'queue.messages_support' FROM unnest(ARRAY['dequeue', 'receive', 'browse']) n $$,
+              'functions that return messages support the planner');
 
 -- defaults that a queue gets
 SELECT is(queue.create_queue('defaults')::text, 'defaults', 'create_queue');

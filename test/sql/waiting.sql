@@ -25,6 +25,10 @@ CALL queue.wait('mail', '10 ms');
 CALL queue.wait('mail', timeout => '0');
 CALL queue.wait(ARRAY['mail', 'other']::regclass[], '10 ms');
 CALL queue.wait('{mail,other,mail}'::regclass[], timeout => '10 ms');
+-- a literal is a name, or an array of them; so is a text
+CALL queue.wait('{mail,public.other}', '10 ms');
+CALL queue.wait('{"mail"}'::text, '10 ms');
+CALL queue.wait(ARRAY['mail', 'other'], '10 ms');
 DO $$
 DECLARE
     began timestamptz := clock_timestamp();
@@ -162,6 +166,14 @@ CALL queue.wait('{{mail},{other}}'::regclass[], '1 s');
 CALL queue.wait('pg_class', '1 s');
 \echo :SQLSTATE
 CALL queue.wait('{mail,pg_class}'::regclass[], '1 s');
+\echo :SQLSTATE
+CALL queue.wait('{mail,pg_class}', '1 s');
+\echo :SQLSTATE
+CALL queue.wait('{mail,no_such_queue}', '1 s');
+\echo :SQLSTATE
+CALL queue.wait('{mail', '1 s');
+\echo :SQLSTATE
+CALL queue.wait('{}', '1 s');
 \echo :SQLSTATE
 SELECT count(*) FROM queue.dequeue('mail', wait => NULL);
 \echo :SQLSTATE
