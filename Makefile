@@ -177,6 +177,7 @@ PROVE_TESTS = \
 	test/t/037_deep_queue.pl \
 	test/t/038_vacuum.pl \
 	test/t/039_identity.pl \
+	test/t/039_stuck_dead_letters.pl \
 	test/t/040_strangers.pl \
 	test/t/041_prepared_many_queues.pl \
 	test/t/042_wait_for_many_queues.pl \

@@ -60,6 +60,7 @@ static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
 					   const char *call);
 static Relation open_to_drop(Oid relid);
 static void check_droppable(Oid relid);
+static void refuse_to_drop_target(Oid relid);
 static Oid	dead_letter_to_drop(Oid relid);
 static void drop_table(Oid relid);
 
@@ -201,6 +202,7 @@ queue_drop_queue(PG_FUNCTION_ARGS)
 	relid = PG_GETARG_OID(0);
 
 	table_close(open_to_drop(relid), NoLock);
+	refuse_to_drop_target(relid);
 	dead_letter = dead_letter_to_drop(relid);
 	drop_table(relid);
 	if (OidIsValid(dead_letter))
@@ -431,6 +433,27 @@ check_droppable(Oid relid)
 				 errmsg("\"%s\" is not a queue", name),
 				 errdetail("It has no settings in table queue.queue."),
 				 errhint("Use DROP TABLE to drop a table.")));
+}
+
+/*
+ * Raise an error if the dead letters of another queue go to this one: they
+ * would have nowhere to go.  DROP TABLE, which also serves DROP SCHEMA and
+ * DROP OWNED, asks nobody; the view queue.queues says what it has left behind.
+ */
+static void
+refuse_to_drop_target(Oid relid)
+{
+	List	   *sources = queue_dead_letter_sources(relid);
+
+	if (sources == NIL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			 errmsg("cannot drop queue %s because another queue depends on it",
+					queue_qualified_name(relid)),
+			 errdetail("It is the dead-letter queue of %s.",
+					   queue_qualified_name(linitial_oid(sources))),
+			 errhint("Drop that queue first, or name another dead-letter queue for it with queue.alter_queue().")));
 }
 
 /*

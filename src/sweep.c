@@ -31,7 +31,10 @@
  * An error is reported and ends that transaction.  If it came from a message,
  * those of the transaction are tried again one by one, so that one which
  * cannot be moved does not keep the others back; if the whole queue is not in
- * order, or is locked, all of them are put off.
+ * order, or is locked, all of them are put off.  So are those at the limit of
+ * attempts, once that is in their rows, if it is known that the dead-letter
+ * queue cannot take them.  Ten thousand messages may fail for one reason, again
+ * and again: of a queue and a reason the log has one line a minute.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,6 +43,7 @@
 #include "access/table.h"
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -89,6 +93,12 @@
 #define RETRY_DELAY			(10 * USECS_PER_SEC)
 #define LOCKED_RETRY_DELAY	USECS_PER_SEC
 
+/* of a queue and a reason, the log has one line in this time */
+#define REPORT_INTERVAL		(60 * USECS_PER_SEC)
+
+/* reasons that are remembered to have been reported */
+#define MAX_REPORTS			64
+
 /* leases are written this often at most, and in a quarter of their delay */
 #define GATHER_DELAY		(USECS_PER_SEC / 4)
 
@@ -115,8 +125,21 @@ typedef struct Round
 	bool		is_retry;		/* the error has been reported */
 	bool		marks_only;		/* moving has failed: only count */
 	bool		is_queue_open;	/* the queue of the steps was found in order */
+	char		queue_name[2 * NAMEDATALEN * 2];	/* its name */
+	bool		knows_reason;	/* stuck_reason has been looked for */
+	char	   *stuck_reason;	/* why its dead letters have nowhere to go */
+	int			nstuck;			/* messages that stay for that reason */
+	MessageKey	stuck[STEP_BATCH];
 	bool		is_last;		/* the worker is about to leave */
 } Round;
+
+/* What has been reported of a queue, and when */
+typedef struct Report
+{
+	Oid			relid;
+	uint32		reason;			/* SQLSTATE, or hash of a sentence */
+	TimestampTz at;
+} Report;
 
 /* the caller's, where transactions come back to */
 static MemoryContext sweep_context = NULL;
@@ -140,9 +163,14 @@ static void compact_leases(Round *round);
 static void take_steps(Round *round);
 static void step_alone(Round *round, const MessageKey *key, bool tries_move);
 static bool step_batch(Round *round, const MessageKey *keys, int nkeys);
+static void postpone_all(Round *round, const MessageKey *keys, int nkeys,
+						 int64 delay);
 static void step_queue(Round *round, const MessageKey *keys, int nkeys);
 static void step_message(Round *round, Relation rel, QueueDef *def,
 						 const MessageKey *key);
+static char *find_stuck_reason(Round *round, Relation rel, QueueDef *def);
+static void add_step_context(void *arg);
+static bool is_report_due(Oid relid, uint32 reason, TimestampTz now);
 static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
 static void warn_in_doubt(Round *round);
 static void heal(Round *round);
@@ -486,8 +514,7 @@ step_alone(Round *round, const MessageKey *key, bool tries_move)
 	round->marks_only = true;
 	(void) step_batch(round, key, 1);
 	round->marks_only = false;
-	queue_inflight_postpone(key, round->now + RETRY_DELAY);
-	round->next = Min(round->next, round->now + RETRY_DELAY);
+	postpone_all(round, key, 1, RETRY_DELAY);
 }
 
 /*
@@ -498,36 +525,56 @@ static bool
 step_batch(Round *round, const MessageKey *keys, int nkeys)
 {
 	volatile bool done = false;
+	ErrorContextCallback context;
 
+	round->is_queue_open = false;
+	round->queue_name[0] = '\0';
+	round->knows_reason = false;
+	round->nstuck = 0;
+	context.callback = add_step_context;
+	context.arg = round;
+	context.previous = error_context_stack;
 	PG_TRY();
 	{
-		round->is_queue_open = false;
+		error_context_stack = &context;
 		begin_transaction("counting failures");
 		PushActiveSnapshot(GetTransactionSnapshot());
 		step_queue(round, keys, nkeys);
 		PopActiveSnapshot();
 		commit_transaction();
+		error_context_stack = context.previous;
+		postpone_all(round, round->stuck, round->nstuck, RETRY_DELAY);
 		done = true;
 	}
 	PG_CATCH();
 	{
 		bool		is_locked;
-		TimestampTz until;
-		int			i;
 
 		/* once for all messages that may have failed for the same reason */
-		report_error(round->is_retry, &is_locked);
+		report_error(round->is_retry ||
+					 !is_report_due(keys[0].relid, geterrcode(), round->now),
+					 &is_locked);
 		if (is_locked || !round->is_queue_open)
 		{
-			until = round->now + (is_locked ? LOCKED_RETRY_DELAY : RETRY_DELAY);
-			for (i = 0; i < nkeys; i++)
-				queue_inflight_postpone(&keys[i], until);
-			round->next = Min(round->next, until);
+			postpone_all(round, keys, nkeys,
+						 is_locked ? LOCKED_RETRY_DELAY : RETRY_DELAY);
 			done = true;
 		}
 	}
 	PG_END_TRY();
 	return done;
+}
+
+/* Come back to these messages later. */
+static void
+postpone_all(Round *round, const MessageKey *keys, int nkeys, int64 delay)
+{
+	int			i;
+
+	for (i = 0; i < nkeys; i++)
+		queue_inflight_postpone(&keys[i], round->now + delay);
+	if (nkeys > 0)
+		round->next = Min(round->next, round->now + delay);
 }
 
 /* What step_batch() does inside of the transaction */
@@ -551,6 +598,8 @@ step_queue(Round *round, const MessageKey *keys, int nkeys)
 		return;
 	}
 
+	strlcpy(round->queue_name, queue_qualified_name(relid),
+			sizeof(round->queue_name));
 	rel = queue_open(relid, QUEUE_SYSTEM, &def);
 	round->is_queue_open = true;
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
@@ -592,11 +641,12 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 	{
 		int			failed = row->attempts + entry->failures;
 		char	   *error = queue_failure_text(&entry->error);
+		bool		is_at_limit = def->max_attempts > 0 &&
+			failed >= def->max_attempts;
+		bool		is_stuck = is_at_limit &&
+			(round->marks_only || find_stuck_reason(round, rel, def) != NULL);
 
-		hold->is_exhausted = round->marks_only &&
-			def->max_attempts > 0 && failed >= def->max_attempts;
-		if (def->max_attempts > 0 && failed >= def->max_attempts &&
-			OidIsValid(def->dead_letter) && !round->marks_only)
+		if (is_at_limit && !is_stuck)
 			done = queue_message_bury(rel, def, row, "max_attempts reached",
 									  failed, error);
 		else if (entry->failures > 0)
@@ -605,6 +655,13 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 									 entry->is_delayed &&
 									 entry->deadline > round->now,
 									 entry->deadline, error);
+
+		/* where there is no dead-letter queue there is nothing to try again */
+		if (is_stuck && done && OidIsValid(def->dead_letter))
+		{
+			hold->is_exhausted = true;
+			round->stuck[round->nstuck++] = *key;
+		}
 	}
 	else if (state != ROW_GONE)
 		done = false;
@@ -618,6 +675,76 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 		queue_inflight_postpone(key, round->now + LOCKED_RETRY_DELAY);
 		round->next = Min(round->next, round->now + LOCKED_RETRY_DELAY);
 	}
+}
+
+/*
+ * Why messages of this queue that are at the limit of attempts cannot be
+ * moved, if that is known without trying.  Says so in the log.
+ */
+static char *
+find_stuck_reason(Round *round, Relation rel, QueueDef *def)
+{
+	char	   *reason;
+
+	if (round->knows_reason)
+		return round->stuck_reason;
+	reason = queue_dead_letter_problem(def, rel->rd_rel->relowner);
+	round->stuck_reason = reason;
+	round->knows_reason = true;
+	if (reason != NULL &&
+		is_report_due(RelationGetRelid(rel),
+					  hash_bytes((unsigned char *) reason, strlen(reason)),
+					  round->now))
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("messages of queue %s that have used up max_attempts cannot be moved",
+						round->queue_name),
+				 errdetail_internal("%s", reason),
+				 errhint("They stay where they are, and are tried again.  Mend the dead-letter queue, or name another with queue.alter_queue().")));
+	return reason;
+}
+
+/* What an error in a step is about */
+static void
+add_step_context(void *arg)
+{
+	Round	   *round = arg;
+
+	if (round->queue_name[0] != '\0')
+		errcontext("counting failures and moving dead letters of queue %s",
+				   round->queue_name);
+}
+
+/*
+ * Is it time to report this of the queue?  Then it is taken to be reported.
+ * What has not been reported for longest is forgotten, if there is no room.
+ */
+static bool
+is_report_due(Oid relid, uint32 reason, TimestampTz now)
+{
+	static Report reports[MAX_REPORTS];
+	Report	   *oldest = &reports[0];
+	int			i;
+
+	for (i = 0; i < MAX_REPORTS; i++)
+	{
+		Report	   *report = &reports[i];
+
+		if (report->relid == relid && report->reason == reason)
+		{
+			/* the clock may have been set back */
+			if (report->at <= now && now < report->at + REPORT_INTERVAL)
+				return false;
+			report->at = now;
+			return true;
+		}
+		if (report->at < oldest->at)
+			oldest = report;
+	}
+	oldest->relid = relid;
+	oldest->reason = reason;
+	oldest->at = now;
+	return true;
 }
 
 /* Claim a message for a step, and note the hold; false if it is another's. */

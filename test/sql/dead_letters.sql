@@ -220,7 +220,7 @@ CALL wait_until('0 = (SELECT count(*) FROM shop.parcels)');
 SELECT payload, headers->'dead_letter'->'last_error' AS last_error
 FROM morgue WHERE headers->'dead_letter'->>'source' = 'shop.parcels';
 -- or the limit is raised
-SELECT queue.drop_queue('morgue');
+DROP TABLE morgue, morgue_dead;
 SELECT count(queue.enqueue('parcels', '"reprieved"')) AS sent;
 SELECT queue.alter_queue('parcels', max_attempts => 1);
 SELECT queue.nack(receipt, delay => '0') FROM queue.receive('parcels');

@@ -474,6 +474,67 @@ SELECT queue.ack(:'receipt');
 SELECT queue.purge('q');
 
 --
+-- Types: a payload is a JSON document, as jsonb, json or text, and a literal
+-- or an untyped parameter is one too; what is not JSON is refused
+--
+SELECT queue.create_queue('typed');
+SELECT count(queue.enqueue('typed', '{"a": 1}')) AS literal;
+SELECT count(queue.enqueue('typed', payload => '"b"')) AS literal_by_name;
+SELECT count(queue.enqueue('typed', jsonb_build_object('c', 1))) AS jsonb;
+SELECT count(queue.enqueue('typed', json_build_object('d', 1))) AS json;
+SELECT count(queue.enqueue('typed', row_to_json(r))) AS row FROM (VALUES (1)) r (e);
+SELECT count(queue.enqueue('typed', '[1, 2]'::text, headers => '{"h": 1}')) AS text;
+SELECT count(queue.enqueue('typed', '3'::varchar, correlation_id => 'c')) AS varchar;
+PREPARE send AS SELECT count(queue.enqueue('typed', $1));
+EXECUTE send('{"g": 1}');
+DEALLOCATE send;
+SELECT jsonb_typeof(payload) AS type, payload, headers, correlation_id FROM queue.browse('typed');
+SELECT queue.enqueue('typed', 'hello');
+\echo :SQLSTATE
+SELECT queue.enqueue('typed', 'hello'::text);
+\echo :SQLSTATE
+SELECT queue.enqueue('typed', NULL);
+\echo :SQLSTATE
+SELECT queue.enqueue('typed', NULL::json);
+\echo :SQLSTATE
+SELECT queue.enqueue('typed', 5);
+\echo :SQLSTATE
+SELECT queue.enqueue(1, '5');
+\echo :SQLSTATE
+-- "max" is a bigint, and more than anybody has is no error
+SELECT count(*) FROM queue.browse('typed', 5000000000);
+SELECT count(*) FROM queue.receive('typed', max => 9223372036854775807);
+SELECT count(*) FROM queue.dequeue('typed', 3000000000);
+SELECT * FROM queue.dequeue('typed', -5000000000);
+\echo :SQLSTATE
+SELECT * FROM queue.dequeue('typed', 1.5);
+\echo :SQLSTATE
+-- an interval is a text or an interval, no number
+SELECT * FROM queue.receive('typed', lease => 30);
+\echo :SQLSTATE
+SELECT count(*) FROM queue.receive('typed', lease => 30 * interval '1 s');
+SELECT queue.drop_queue('typed');
+
+--
+-- What a queue is needed for
+--
+SELECT queue.create_queue('returns');
+SELECT queue.create_queue('sales', dead_letter => 'returns');
+SELECT queue.drop_queue('returns');
+\echo :SQLSTATE
+SELECT queue.drop_queue('sales');
+SELECT queue.create_queue('sales');
+SELECT queue.drop_queue('sales_dead');
+\echo :SQLSTATE
+SELECT problem FROM queue.queues WHERE name = 'sales'::regclass;
+-- DROP TABLE has no such scruples, and neither have other tables
+DROP TABLE sales_dead;
+SELECT dead_letter, problem FROM queue.queues WHERE name = 'sales'::regclass;
+SELECT queue.alter_queue('sales', dead_letter => 'returns');
+SELECT dead_letter, problem FROM queue.queues WHERE name = 'sales'::regclass;
+SELECT queue.drop_queue('sales'), queue.drop_queue('returns');
+
+--
 -- Names
 --
 CREATE SCHEMA "Odd ""schema""";

@@ -412,8 +412,10 @@ SELECT queue.create_queue('first');
 SELECT queue.create_queue('second', dead_letter => 'first_dead');
 SELECT queue.drop_queue('first');
 SELECT queue, dead_letter FROM queue.queue WHERE queue::text ~ 'first|second' ORDER BY queue::text COLLATE "C";
--- one that is dropped is nobody's any more
+-- one that is dropped is nobody's any more; DROP TABLE does not ask
 SELECT queue.drop_queue('first_dead');
+\echo :SQLSTATE
+DROP TABLE first_dead;
 SELECT queue, dead_letter FROM queue.queue WHERE queue::text ~ 'first|second' ORDER BY queue::text COLLATE "C";
 SELECT queue.drop_queue('second');
 -- what the server would not drop is not dropped

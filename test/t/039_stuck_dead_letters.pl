@@ -1,0 +1,113 @@
+# Messages that have used up their attempts and cannot be moved to the dead
+# letters stay, exhausted, and the view queue.queues says why.  The log has one
+# line for a queue and a reason, however many messages there are.  When the
+# reason is gone they are moved.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'queue'\n");
+$node->start;
+sql(q{CREATE EXTENSION queue;
+	CREATE ROLE clerk;
+	GRANT CREATE ON SCHEMA public TO clerk;
+	CREATE ROLE keeper});
+
+# Lines of the log at warning level and above that name a queue
+sub lines_about
+{
+	my ($queue) = @_;
+	return grep { /(?:WARNING|ERROR): .*\b\Q$queue\E\b/ } split /\n/,
+	  slurp_file($node->logfile);
+}
+
+# Send messages, and let each fail as often as it may.
+sub fail_all
+{
+	my ($queue, $n) = @_;
+	sql(qq{SELECT count(queue.enqueue('$queue', '1'))
+		FROM generate_series(1, $n);
+		SELECT queue.nack(array_agg(receipt))
+		FROM queue.receive('$queue', $n)});
+	wait_until(
+		qq{SELECT count(*) = $n FROM $queue WHERE attempts = 1},
+		"$queue: the rows tell the failures");
+	is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.queues
+			WHERE name = '$queue'::regclass}),
+		"0|0|0|$n", "$queue: all are exhausted");
+	return;
+}
+
+sub problem_of
+{
+	my ($queue) = @_;
+	return sql(
+		qq{SELECT problem FROM queue.queues WHERE name = '$queue'::regclass});
+}
+
+#
+# The owner may not insert there.
+#
+sql(q{SET ROLE clerk; SELECT queue.create_queue('refused', max_attempts => 1);
+	RESET ROLE; ALTER TABLE refused_dead OWNER TO keeper});
+fail_all('refused', 2000);
+is( problem_of('refused'),
+	'Its owner clerk may not INSERT into its dead-letter queue public.refused_dead.',
+	'the view says who may not do what');
+my @lines = lines_about('public.refused');
+is(scalar @lines, 1, 'one line for two thousand messages')
+  or diag(join "\n", @lines);
+like(slurp_file($node->logfile),
+	qr/DETAIL:  Its owner clerk may not INSERT.*\n.*HINT:  They stay where they are/,
+	'it says why, and what to do');
+sql(q{GRANT INSERT ON refused_dead TO clerk});
+is(problem_of('refused'), '', 'no problem is left');
+wait_until(q{SELECT count(*) = 2000 FROM refused_dead},
+	'they are moved when that is possible');
+
+#
+# There is no dead-letter queue any more.
+#
+sql(q{SELECT queue.create_queue('orphan', max_attempts => 1);
+	DROP TABLE orphan_dead});
+fail_all('orphan', 300);
+like(problem_of('orphan'), qr/^It has no dead-letter queue/,
+	'the view says that there is none');
+is(scalar lines_about('public.orphan'), 1, 'so does one line of the log');
+sql(q{SELECT queue.alter_queue('orphan', dead_letter => 'refused_dead')});
+is(problem_of('orphan'), '', 'no problem is left');
+wait_until(q{SELECT count(*) = 2300 FROM refused_dead},
+	'they are moved when there is one again');
+
+#
+# An error that nobody foresees: the dead-letter queue has no id left.
+#
+sql(q{SELECT queue.create_queue('filled', max_attempts => 1);
+	ALTER SEQUENCE filled_dead_id_seq MAXVALUE 2;
+	SELECT setval('filled_dead_id_seq', 2)});
+fail_all('filled', 500);
+@lines = lines_about('public.filled');
+cmp_ok(scalar @lines, '<=', 2, 'one line for a reason')
+  or diag(join "\n", @lines);
+cmp_ok(scalar(grep { /^.*queue worker.*ERROR:/ } split /\n/,
+		slurp_file($node->logfile)),
+	'<=', 2, 'and few errors in all');
+sql(q{ALTER SEQUENCE filled_dead_id_seq NO MAXVALUE});
+wait_until(q{SELECT count(*) = 500 FROM filled_dead},
+	'they are moved when there are ids again');
+
+$node->stop;
+
+done_testing();
