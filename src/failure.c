@@ -4,10 +4,13 @@
  *		Failed attempts: how long to back off, and what went wrong.
  *
  * The text that a consumer gives with nack() waits in shared memory for the
- * worker, which writes it to the row together with the count.  The slots are
- * used in turn: after a thousand more failures within that time a text may be
- * gone, and the row just lacks it.  A generation tells whether a slot still
- * has the text that somebody remembers to have put there.
+ * worker, which writes it to the row together with the count.  All messages of
+ * a call share one slot, and so do calls that say the same one after the other.
+ * The slots are used in turn: after a thousand more texts within that time one
+ * may be gone, and the row just lacks it.  A generation tells whether a slot
+ * still has the text that somebody remembers to have put there.
+ *
+ * Failures without a text of a consumer's have a fixed one, and no slot.
  *
  * Lock: one LWLock, held while a text is copied, with nothing below it.
  *
@@ -81,20 +84,35 @@ queue_failure_delay(const RetryPolicy *retry, int failures)
 	return (int64) (low + (high - low) * pg_prng_double(&pg_global_prng_state));
 }
 
-/* Put a text, cut to what there is room for, into the next slot. */
-void
-queue_failure_note_text(FailureText *where, const char *text)
+/*
+ * Put a text, cut to what there is room for, into the next slot, unless the
+ * last one has it.
+ */
+FailureText
+queue_failure_note_text(const char *text)
 {
-	int			len = pg_mbcliplen(text, strlen(text), TEXT_SIZE - 1);
+	FailureText where = {FAILURE_NO_TEXT, 0};
 	TextSlot   *slot;
+	int			len;
 
+	if (text == NULL)
+		return where;
+	len = pg_mbcliplen(text, strlen(text), TEXT_SIZE - 1);
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	where->slot = shared->next++ % NUM_TEXTS;
-	slot = &shared->slots[where->slot];
-	where->generation = ++slot->generation;
-	memcpy(slot->text, text, len);
-	slot->text[len] = '\0';
+	where.slot = (shared->next - 1) % NUM_TEXTS;
+	slot = &shared->slots[where.slot];
+	if (slot->generation == 0 || strncmp(slot->text, text, len) != 0 ||
+		slot->text[len] != '\0')
+	{
+		where.slot = shared->next++ % NUM_TEXTS;
+		slot = &shared->slots[where.slot];
+		slot->generation++;
+		memcpy(slot->text, text, len);
+		slot->text[len] = '\0';
+	}
+	where.generation = slot->generation;
 	LWLockRelease(lock);
+	return where;
 }
 
 char *
@@ -103,8 +121,15 @@ queue_failure_text(const FailureText *where)
 	char		text[TEXT_SIZE];
 	bool		found = false;
 
-	if (where->slot < 0)
-		return NULL;
+	switch (where->slot)
+	{
+		case FAILURE_NO_TEXT:
+			return NULL;
+		case FAILURE_ROLLED_BACK:
+			return pstrdup("rolled back");
+		case FAILURE_LEASE_RAN_OUT:
+			return pstrdup("lease ran out");
+	}
 	LWLockAcquire(lock, LW_SHARED);
 	if (shared->slots[where->slot].generation == where->generation)
 	{

@@ -19,9 +19,13 @@ typedef struct RetryPolicy
 /* Where the text of a failure lies in shared memory */
 typedef struct FailureText
 {
-	int			slot;			/* -1: there is none */
+	int			slot;			/* or one of those below */
 	uint32		generation;
 } FailureText;
+
+#define FAILURE_NO_TEXT			(-1)
+#define FAILURE_ROLLED_BACK		(-2)	/* a take was */
+#define FAILURE_LEASE_RAN_OUT	(-3)
 
 extern Size queue_failure_shmem_size(void);
 extern void queue_failure_shmem_init(void);
@@ -29,7 +33,8 @@ extern void queue_failure_shmem_init(void);
 /* Microseconds to wait after this many failures */
 extern int64 queue_failure_delay(const RetryPolicy *retry, int failures);
 
-extern void queue_failure_note_text(FailureText *where, const char *text);
+/* Once for all messages of a call; text may be NULL */
+extern FailureText queue_failure_note_text(const char *text);
 
 /* The text, palloc'd; NULL if there is none, or none any more */
 extern char *queue_failure_text(const FailureText *where);

@@ -493,14 +493,13 @@ queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
  */
 void
 queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
-					int64 delay, const char *error)
+					int64 delay, FailureText error)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	LWLock	   *lock;
+	LWLock	   *lock = lock_entry(entry);
 
-	if (error)
-		queue_failure_note_text(&entry->error, error);
-	lock = lock_entry(entry);
+	if (error.slot != FAILURE_NO_TEXT)
+		entry->error = error;
 	entry->attempts = attempts;
 	set_policy(entry, def);
 	if (entry->failures < PG_UINT16_MAX && !MUTANT(NACK_UNCOUNTED))
@@ -655,7 +654,7 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
 	entry->failures -= Min(counted, entry->failures);
 	entry->is_exhausted = is_exhausted;
 	entry->is_delayed = false;
-	entry->error.slot = -1;
+	entry->error.slot = FAILURE_NO_TEXT;
 	set_idle(entry, 0);
 	if (due <= entry->since)
 		offer(entry, true);
@@ -1032,7 +1031,7 @@ init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
 	memset((char *) entry + sizeof(MessageKey), 0,
 		   sizeof(InflightEntry) - sizeof(MessageKey));
 	entry->enqueued_at = enqueued_at;
-	entry->error.slot = -1;
+	entry->error.slot = FAILURE_NO_TEXT;
 	entry->priority = -1;
 	ItemPointerSetInvalid(&entry->tid);
 	dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
@@ -1153,7 +1152,7 @@ forget_entry(InflightEntry *entry)
 	entry->failures = 0;
 	entry->is_exhausted = false;
 	entry->is_delayed = false;
-	entry->error.slot = -1;
+	entry->error.slot = FAILURE_NO_TEXT;
 	set_idle(entry, 0);
 	queue_cover_clear_due(&entry->due);
 	remove_if_nothing_left(entry);
@@ -1164,6 +1163,7 @@ static void
 expire_entry(InflightEntry *entry)
 {
 	set_idle(entry, 0);
+	entry->error.slot = FAILURE_LEASE_RAN_OUT;
 	if (entry->failures < PG_UINT16_MAX && !MUTANT(EXPIRY_UNCOUNTED))
 		entry->failures++;
 	if (is_at_limit(entry))
@@ -1176,6 +1176,7 @@ fail_entry(InflightEntry *entry, TimestampTz now)
 {
 	int			total;
 
+	entry->error.slot = FAILURE_ROLLED_BACK;
 	if (entry->failures < PG_UINT16_MAX)
 		entry->failures++;
 	total = entry->attempts + entry->failures;

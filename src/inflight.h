@@ -138,7 +138,7 @@ extern SettleResult queue_inflight_settle_any(const MessageKey *key,
 											  TimestampTz enqueued_at,
 											  InflightEntry **entry);
 extern void queue_inflight_nack(InflightEntry *entry, const QueueDef *def,
-								int attempts, int64 delay, const char *error);
+								int attempts, int64 delay, FailureText error);
 extern void queue_inflight_release(InflightEntry *entry);
 extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 

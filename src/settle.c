@@ -246,14 +246,14 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 {
 	SettleCall	call;
 	int64		delay = -1;		/* the queue's back-off */
-	char	   *error;
+	FailureText error;
 	int			i;
 
 	if (!PG_ARGISNULL(1))
 		delay = queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay");
-	error = text_argument(fcinfo, 2);
 	read_receipts(fcinfo, "queue.nack()", is_array, &call);
 	mark_all(&call);
+	error = queue_failure_note_text(text_argument(fcinfo, 2));
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_nack(call.items[i].entry, call.items[i].def,
 							call.items[i].attempts, delay, error);

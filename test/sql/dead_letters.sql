@@ -49,6 +49,15 @@ SELECT attempt, payload, correlation_id, headers ? 'dead_letter' AS marked, queu
 FROM queue.receive('parcels_dead');
 SELECT count(*) FROM parcels_dead;
 
+-- by a nack of many, each of which keeps the text
+SELECT queue.create_queue('bulk', max_attempts => 1);
+SELECT cardinality(queue.enqueue_batch('bulk', array_fill('1'::jsonb, ARRAY[3000]))) AS sent;
+SELECT queue.nack(array_agg(receipt), error => 'all of them') FROM queue.receive('bulk', 3000);
+CALL wait_until('3000 = (SELECT count(*) FROM bulk_dead)');
+SELECT headers->'dead_letter'->>'last_error' AS last_error, count(*) FROM bulk_dead GROUP BY 1;
+SELECT queue.purge('bulk_dead');
+SELECT queue.drop_queue('bulk');
+
 -- by rollback
 SELECT count(queue.enqueue('parcels', '"rolled back"')) AS sent;
 BEGIN;
@@ -59,7 +68,7 @@ SELECT attempt FROM queue.dequeue('parcels');
 ROLLBACK;
 SELECT count(*) FROM queue.dequeue('parcels');
 CALL wait_until('1 = (SELECT count(*) FROM parcels_dead)');
-SELECT payload, headers, dead_letter->>'source' AS source, dead_letter->'attempts' AS attempts FROM dead;
+SELECT payload, headers, dead_letter->>'source' AS source, dead_letter->'attempts' AS attempts, dead_letter->'last_error' AS last_error FROM dead;
 SELECT queue.purge('parcels_dead');
 
 -- by leases that run out
