@@ -68,14 +68,17 @@ CREATE TABLE queue.lease_log (
     enqueued_at timestamptz,
     epoch bigint,
     number bigint,
-    deadline timestamptz
+    deadline timestamptz,
+    failures int
 ) WITH (autovacuum_enabled = false);
 
 COMMENT ON TABLE queue.lease_log IS
 'internal: leases, written behind; the last row of a message decides';
 COMMENT ON COLUMN queue.lease_log.enqueued_at IS
 'of the row that is leased: another row with its id is another message';
-COMMENT ON COLUMN queue.lease_log.deadline IS 'NULL: the lease has ended';
+COMMENT ON COLUMN queue.lease_log.number IS 'NULL: no lease; 0: dequeued, or received by an open transaction';
+COMMENT ON COLUMN queue.lease_log.failures IS
+'that the row of the message does not tell; NULL: there is nothing to say any more';
 
 CREATE VIEW queue.lease AS
 SELECT l.queue, l.id, l.enqueued_at, l.epoch, l.number, l.deadline
@@ -83,7 +86,7 @@ FROM (SELECT DISTINCT ON (queue, id)
              queue, id, enqueued_at, epoch, number, deadline
       FROM queue.lease_log
       ORDER BY queue, id, seq DESC) AS l
-WHERE l.deadline IS NOT NULL;
+WHERE l.number IS NOT NULL;
 
 COMMENT ON VIEW queue.lease IS
 'internal: the leases that a restart would keep if it came now';

@@ -109,6 +109,9 @@ static void offer(InflightEntry *entry, bool wakes);
 static void watch_deadline(InflightEntry *entry);
 static void remove_if_nothing_left(InflightEntry *entry);
 static void forget_entry(InflightEntry *entry);
+static void count_failure(InflightEntry *entry, TimestampTz now);
+static void note_untold(InflightEntry *entry, TimestampTz now);
+static void end_log(InflightEntry *entry);
 static void expire_entry(InflightEntry *entry);
 static void fail_entry(InflightEntry *entry, TimestampTz now);
 
@@ -258,6 +261,8 @@ queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
 				return why;
 			}
 			entry->enqueued_at = enqueued_at;
+			entry->logged = LOG_NOTHING;
+			entry->logged_failures = 0;
 			entry->attempts = 0;
 			ItemPointerSetInvalid(&entry->tid);
 		}
@@ -398,7 +403,6 @@ queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->state = INFLIGHT_TAKEN;
-	entry->is_written = false;
 	entry->is_delayed = false;
 	entry->attempts = attempts;
 	entry->tid = *tid;
@@ -502,8 +506,8 @@ queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
 		entry->error = error;
 	entry->attempts = attempts;
 	set_policy(entry, def);
-	if (entry->failures < PG_UINT16_MAX && !MUTANT(NACK_UNCOUNTED))
-		entry->failures++;
+	if (!MUTANT(NACK_UNCOUNTED))
+		count_failure(entry, now);
 	if (delay < 0)
 		delay = queue_failure_delay(&entry->retry, attempts + entry->failures);
 	set_idle(entry, delay > 0 && !MUTANT(DELAY_IGNORED) ? now + delay : 0);
@@ -576,6 +580,8 @@ queue_inflight_undo_take(InflightEntry *entry, bool counts)
 	set_idle(entry, 0);
 	if (counts)
 		fail_entry(entry, GetCurrentTimestamp());
+	else if (entry->failures > 0)
+		note_untold(entry, entry->since);
 	if (!MUTANT_SOMETIMES(ABORT_NOT_COVERED, 20))
 		offer(entry, !MUTANT(ROLLBACK_SILENT));
 	remove_if_nothing_left(entry);
@@ -642,16 +648,21 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
 
 /*
  * The worker's step is committed: "counted" failures are in the row now, with
- * the due time, if there was one.
+ * the due time, if there was one, and in the same transaction the log has been
+ * told that it has nothing to say any more (is_log_ended), if it had.
  */
 void
-queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted)
+queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
+					   bool is_log_ended)
 {
 	LWLock	   *lock = lock_entry(entry);
 	TimestampTz due = entry->is_delayed ? entry->deadline : 0;
 
 	Assert(entry->state == INFLIGHT_CLAIMED && entry->is_step);
 	entry->failures -= Min(counted, entry->failures);
+	if (is_log_ended)
+		end_log(entry);
+	entry->failed_at = 0;
 	entry->is_exhausted = is_exhausted;
 	entry->is_delayed = false;
 	entry->error.slot = FAILURE_NO_TEXT;
@@ -689,7 +700,7 @@ drop_entry(InflightEntry *entry, void *arg)
 	if ((OidIsValid(relid) && entry->key.relid != relid) || is_held(entry))
 		return true;
 	if (!OidIsValid(relid))
-		entry->is_durable = false;
+		end_log(entry);
 	forget_entry(entry);
 	return true;
 }
@@ -842,80 +853,126 @@ queue_inflight_postpone(const MessageKey *key, TimestampTz until)
 }
 
 /*
- * A lease from queue.lease, after a start; false if there is no room.  Its row
- * may have gone, and another one have its id: the first to claim it sees that.
+ * What the log says of a message, after a start; false if there is no room.
+ * Its row may have gone, and another one have its id: the first to claim it
+ * sees that.
+ *
+ * A lease whose time is over may have been ended before the memory was lost,
+ * and the message given to somebody else: so it is over now, and its receipt
+ * good for nothing any more.
  */
 bool
-queue_inflight_restore_lease(const MessageKey *key, TimestampTz enqueued_at,
-							 uint64 epoch, uint64 number,
-							 TimestampTz deadline)
+queue_inflight_restore(const LeaseRecord *record)
 {
-	uint32		hashcode = get_hash_value(table, key);
+	uint32		hashcode = get_hash_value(table, &record->key);
 	LWLock	   *lock = partition_lock(hashcode);
+	TimestampTz now = GetCurrentTimestamp();
 	InflightEntry *entry;
 	bool		found;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	entry = hash_search_with_hash_value(table, key, hashcode,
+	entry = hash_search_with_hash_value(table, &record->key, hashcode,
 										HASH_ENTER_NULL, &found);
 	if (entry != NULL && !found)
 	{
-		(void) queue_share_take(key->dbid, key->relid, false);
-		init_entry(entry, enqueued_at, hashcode);
-		entry->state = INFLIGHT_LEASED;
+		(void) queue_share_take(record->key.dbid, record->key.relid, false);
+		init_entry(entry, record->enqueued_at, hashcode);
+		entry->queue = queue_state_find(record->key.relid);
+		entry->since = now;
 		entry->is_durable = true;
-		entry->is_written = true;
-		entry->queue = queue_state_find(key->relid);
-		entry->epoch = epoch;
-		entry->deadline = deadline;
-		entry->since = GetCurrentTimestamp();
-
-		/*
-		 * A lease whose time is over may have been ended before the memory
-		 * was lost, and the message given to somebody else: its receipt, the
-		 * old one, is good for nothing any more.
-		 */
-		entry->number = deadline > entry->since ? number : 0;
-		watch_deadline(entry);
+		entry->logged = record->kind;
+		entry->failures = record->failures;
+		entry->logged_failures = record->failures;
+		if (record->kind == LOG_LEASE)
+		{
+			entry->state = INFLIGHT_LEASED;
+			entry->is_written = true;
+			entry->epoch = record->epoch;
+			entry->number = record->number;
+			entry->deadline = record->deadline;
+			if (entry->deadline > now)
+				watch_deadline(entry);
+			else
+			{
+				entry->number = 0;
+				expire_entry(entry);
+			}
+		}
+		else if (record->kind == LOG_TAKEN)
+		{
+			count_failure(entry, now);
+			entry->error.slot = FAILURE_ROLLED_BACK;
+		}
+		else if (record->deadline > now)
+		{
+			entry->deadline = record->deadline;
+			entry->is_delayed = true;
+			offer(entry, false);
+		}
 	}
 	LWLockRelease(lock);
 	return entry != NULL;
 }
 
-/* queue.lease says this now. */
+/* The log says this now. */
 void
-queue_inflight_lease_written(const MessageKey *key, TimestampTz enqueued_at,
-							 uint64 number, TimestampTz deadline)
+queue_inflight_log_written(const LeaseRecord *record)
 {
 	LWLock	   *lock;
-	InflightEntry *entry = find_locked(key, &lock);
+	InflightEntry *entry = find_locked(&record->key, &lock);
 
-	if (entry != NULL && entry->enqueued_at == enqueued_at &&
-		((entry->state == INFLIGHT_LEASED && entry->number == number &&
-		  entry->deadline == deadline) ||
-		 (entry->state == INFLIGHT_TAKEN && number == 0)))
-		entry->is_written = true;
+	if (entry != NULL && entry->enqueued_at == record->enqueued_at)
+	{
+		entry->logged = record->kind;
+		entry->logged_failures = record->failures;
+		entry->is_written = record->kind == LOG_LEASE &&
+			entry->state == INFLIGHT_LEASED &&
+			entry->number == record->number &&
+			entry->deadline == record->deadline;
+		if (queue_inflight_logged_failures(entry) >= entry->failures)
+			entry->failed_at = 0;
+	}
 	LWLockRelease(lock);
 }
 
 /*
- * queue.lease has no row for it any more.  A lease that began meanwhile is
+ * The log says nothing of it any more.  A lease that began meanwhile is
  * written in the next round: only the worker writes, and has not written that.
  */
 void
-queue_inflight_lease_removed(const MessageKey *key)
+queue_inflight_log_ended(const MessageKey *key)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
 
 	if (entry != NULL)
 	{
-		entry->is_durable = false;
-		entry->is_written = false;
+		end_log(entry);
 		if (entry->state == INFLIGHT_IDLE)
 			remove_if_nothing_left(entry);
 	}
 	LWLockRelease(lock);
+}
+
+/*
+ * How many failures, uncounted in the row, would a crash make of what the log
+ * says of a message that is nobody's now?  -1: it would make a lease of it
+ * that has ended.  The partition is locked.
+ */
+int
+queue_inflight_logged_failures(const InflightEntry *entry)
+{
+	switch (entry->logged)
+	{
+		case LOG_FAILURES:
+			return entry->logged_failures;
+		case LOG_TAKEN:
+			return entry->logged_failures + 1;
+		case LOG_LEASE:
+			return entry->is_written ? entry->logged_failures + 1 : -1;
+		default:
+			return 0;
+	}
 }
 
 /* May queue.lease have a row of this message? */
@@ -1099,6 +1156,7 @@ set_idle(InflightEntry *entry, TimestampTz due)
 	entry->is_step = false;
 	entry->is_prepared = false;
 	entry->is_written = false;
+	entry->is_open = false;
 	entry->receive_slot = 0;
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = due;
@@ -1150,6 +1208,7 @@ static void
 forget_entry(InflightEntry *entry)
 {
 	entry->failures = 0;
+	entry->failed_at = 0;
 	entry->is_exhausted = false;
 	entry->is_delayed = false;
 	entry->error.slot = FAILURE_NO_TEXT;
@@ -1158,14 +1217,50 @@ forget_entry(InflightEntry *entry)
 	remove_if_nothing_left(entry);
 }
 
-/* A lease ran out: a failure; the message has waited long enough. */
+/* One failure more, that the row does not tell yet */
+static void
+count_failure(InflightEntry *entry, TimestampTz now)
+{
+	if (entry->failures < PG_UINT16_MAX)
+		entry->failures++;
+	note_untold(entry, now);
+}
+
+/* Since when are there failures that neither the row nor the log tells? */
+static void
+note_untold(InflightEntry *entry, TimestampTz now)
+{
+	if (entry->state == INFLIGHT_IDLE &&
+		queue_inflight_logged_failures(entry) >= entry->failures)
+		entry->failed_at = 0;
+	else if (entry->failed_at == 0)
+		entry->failed_at = now;
+}
+
+/* The log says nothing of it. */
+static void
+end_log(InflightEntry *entry)
+{
+	entry->is_durable = false;
+	entry->logged = LOG_NOTHING;
+	entry->logged_failures = 0;
+	entry->is_written = false;
+}
+
+/*
+ * A lease ran out: a failure; the message has waited long enough.  If the log
+ * has it, it tells that as well.
+ */
 static void
 expire_entry(InflightEntry *entry)
 {
+	bool		is_written = entry->is_written;
+
 	set_idle(entry, 0);
+	entry->is_written = is_written;
 	entry->error.slot = FAILURE_LEASE_RAN_OUT;
-	if (entry->failures < PG_UINT16_MAX && !MUTANT(EXPIRY_UNCOUNTED))
-		entry->failures++;
+	if (!MUTANT(EXPIRY_UNCOUNTED))
+		count_failure(entry, entry->since);
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;
 }
@@ -1177,8 +1272,7 @@ fail_entry(InflightEntry *entry, TimestampTz now)
 	int			total;
 
 	entry->error.slot = FAILURE_ROLLED_BACK;
-	if (entry->failures < PG_UINT16_MAX)
-		entry->failures++;
+	count_failure(entry, now);
 	total = entry->attempts + entry->failures;
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;

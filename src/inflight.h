@@ -25,13 +25,24 @@ typedef enum InflightState
 {
 	INFLIGHT_IDLE,				/* nobody's, but there is something to
 								 * remember: failures that its row does not
-								 * tell, a due time, or a row of queue.lease
-								 * to remove */
+								 * tell, a due time, or what the log says */
 	INFLIGHT_CLAIMED,			/* somebody is judging it, or the worker is
 								 * rewriting or moving its row */
 	INFLIGHT_TAKEN,				/* dequeued by a transaction in progress */
 	INFLIGHT_LEASED				/* received, until the deadline */
 } InflightState;
+
+/*
+ * What the log of leases says of a message, and what a crash would make of
+ * that
+ */
+typedef enum LogKind
+{
+	LOG_NOTHING,
+	LOG_FAILURES,				/* so many */
+	LOG_TAKEN,					/* held by an open transaction: one more */
+	LOG_LEASE					/* until its deadline: then one more */
+} LogKind;
 
 typedef struct InflightEntry
 {
@@ -44,14 +55,17 @@ typedef struct InflightEntry
 	bool		is_step;		/* CLAIMED: by the worker, to count or move */
 	bool		is_prepared;	/* holder is a slot of the prepared registry */
 	bool		is_exhausted;	/* IDLE: limit of attempts reached */
-	bool		is_durable;		/* queue.lease may have a row for it */
-	bool		is_written;		/* LEASED, TAKEN: ... which says the same */
+	bool		is_durable;		/* the log may have a row for it */
+	uint8		logged;			/* LogKind of that, when last written */
+	bool		is_written;		/* LOG_LEASE: it is this very lease, or the one
+								 * that ran out last */
 	bool		is_open;		/* LEASED: the receiving transaction has not
 								 * committed; if it never does, there was no
 								 * lease, so none is written */
 	bool		is_passed_over; /* LEASED, is_open: ... when its time came */
 	bool		is_delayed;		/* IDLE: the due time is to go to the row */
 	uint16		failures;		/* not yet counted in the row */
+	uint16		logged_failures;	/* of these, what the log says */
 	int			attempts;		/* counted in the row, as last read */
 	int			priority;		/* of the row, as last read; -1: unknown */
 	int			holder;			/* CLAIMED, TAKEN or settling: proc number */
@@ -63,6 +77,8 @@ typedef struct InflightEntry
 	uint64		epoch;			/* LEASED: fence, with number */
 	uint64		number;
 	TimestampTz since;			/* when it came into this state */
+	TimestampTz failed_at;		/* the oldest failure that neither the row nor
+								 * the log tells; 0: none */
 	TimestampTz deadline;		/* LEASED: end of the lease; IDLE: not to be
 								 * taken before */
 	RetryPolicy retry;
@@ -71,6 +87,19 @@ typedef struct InflightEntry
 	dlist_node	node;			/* in the list of its partition */
 	struct InflightEntry *next_prepared;	/* held by one registry slot */
 } InflightEntry;
+
+/* What the log is to say of a message */
+typedef struct LeaseRecord
+{
+	MessageKey	key;
+	TimestampTz enqueued_at;	/* of the row that all of this is about */
+	LogKind		kind;			/* not LOG_NOTHING */
+	int			failures;
+	uint64		epoch;			/* LOG_LEASE */
+	uint64		number;			/* LOG_LEASE */
+	TimestampTz deadline;		/* LOG_LEASE: its end; LOG_FAILURES: not due
+								 * before, or 0 */
+} LeaseRecord;
 
 /* What became of a claim */
 typedef enum ClaimResult
@@ -150,7 +179,7 @@ extern bool queue_inflight_keep_lease(const MessageKey *key, uint64 number);
 extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number,
 									  bool counts);
 extern void queue_inflight_counted(InflightEntry *entry, int counted,
-								   bool is_exhausted);
+								   bool is_exhausted, bool is_log_ended);
 extern void queue_inflight_drop(Oid dbid, Oid relid);
 extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
 										InflightEntry **list);
@@ -168,14 +197,10 @@ extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
 extern void queue_inflight_end_due(QueueState *queue, Oid relid,
 								   TimestampTz now);
 extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
-extern bool queue_inflight_restore_lease(const MessageKey *key,
-										 TimestampTz enqueued_at,
-										 uint64 epoch, uint64 number,
-										 TimestampTz deadline);
-extern void queue_inflight_lease_written(const MessageKey *key,
-										 TimestampTz enqueued_at,
-										 uint64 number, TimestampTz deadline);
-extern void queue_inflight_lease_removed(const MessageKey *key);
+extern bool queue_inflight_restore(const LeaseRecord *record);
+extern void queue_inflight_log_written(const LeaseRecord *record);
+extern void queue_inflight_log_ended(const MessageKey *key);
+extern int	queue_inflight_logged_failures(const InflightEntry *entry);
 extern bool queue_inflight_is_durable(const MessageKey *key);
 extern bool queue_inflight_is_step(const MessageKey *key,
 								   TimestampTz enqueued_at, int *holder);

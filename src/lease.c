@@ -15,9 +15,13 @@
  * is admitted who could change one, the worker included.  Dying in between
  * leaves nothing behind but the work to be done again.
  *
- * Messages dequeued by a transaction that lasts are written here too, as
- * leases that have run out already.  So a message whose consumer takes the
- * whole server down with it has failed once when the server is back.
+ * Messages that a transaction which lasts has dequeued or received are written
+ * here too.  So a message whose consumer takes the whole server down with it
+ * has failed once when the server is back.  And failures that are not in the
+ * row yet: of a message that is taken again and again at once, with whatever
+ * holds it, and all that there are when the server stops.  The worker tells a
+ * row of failures and ends what the log says of them in one transaction, so no
+ * crash counts one twice.
  *
  * If the leases do not fit into memory (queue.max_in_flight was lowered), the
  * rest of them end early; the log says so.
@@ -71,17 +75,18 @@
 
 #define LEASE_LOG			"lease_log"
 
-#define Natts_log				7
+#define Natts_log				8
 #define Anum_log_seq			1
 #define Anum_log_queue			2
 #define Anum_log_id				3
 #define Anum_log_enqueued_at	4	/* this and the following NULL: ended */
-#define Anum_log_epoch			5
-#define Anum_log_number			6
-#define Anum_log_deadline		7
+#define Anum_log_epoch			5	/* NULL unless a lease */
+#define Anum_log_number			6	/* NULL: failures only; 0: taken */
+#define Anum_log_deadline		7	/* taken: -infinity */
+#define Anum_log_failures		8	/* that the row does not tell */
 
 /* a row with its header and line pointer, in bytes */
-#define LOG_ROW_SIZE			84
+#define LOG_ROW_SIZE			92
 
 /*
  * The log is long when it has twice the pages of the leases that it held when
@@ -95,7 +100,7 @@
 typedef struct LogRow
 {
 	int64		seq;
-	bool		is_end;			/* the lease has ended */
+	bool		is_end;			/* there is nothing to say any more */
 	LeaseRecord lease;			/* only the key, if is_end */
 } LogRow;
 
@@ -117,6 +122,8 @@ static void load_log(void);
 static Relation open_log(Oid relid, LOCKMODE lockmode);
 static void append_rows(Relation rel, const LogRow *rows, int nrows);
 static void fill_slot(TupleTableSlot *slot, const LogRow *row);
+static void read_slot(TupleTableSlot *slot, LeaseRecord *lease);
+static void set_value(TupleTableSlot *slot, int attnum, Datum value);
 
 bool
 queue_lease_is_loaded(void)
@@ -176,9 +183,7 @@ load_log(void)
 			LeaseRecord *lease = &rows[i].lease;
 
 			if (!MUTANT_SOMETIMES(LEASE_NOT_LOADED, 2) &&
-				!queue_inflight_restore_lease(&lease->key, lease->enqueued_at,
-											  lease->epoch, lease->number,
-											  lease->deadline))
+				!queue_inflight_restore(lease))
 				nlost++;
 		}
 		my_slot->leases_loaded = true;
@@ -254,17 +259,9 @@ read_log(Relation rel, int *nrows, int64 *last_seq)
 		queue_message_key(&lease->key,
 						  DatumGetObjectId(slot->tts_values[Anum_log_queue - 1]),
 						  DatumGetInt64(slot->tts_values[Anum_log_id - 1]));
-		row->is_end = slot->tts_isnull[Anum_log_deadline - 1];
-		if (row->is_end)
-			continue;
-		lease->enqueued_at =
-			DatumGetTimestampTz(slot->tts_values[Anum_log_enqueued_at - 1]);
-		lease->epoch =
-			(uint64) DatumGetInt64(slot->tts_values[Anum_log_epoch - 1]);
-		lease->number =
-			(uint64) DatumGetInt64(slot->tts_values[Anum_log_number - 1]);
-		lease->deadline =
-			DatumGetTimestampTz(slot->tts_values[Anum_log_deadline - 1]);
+		row->is_end = slot->tts_isnull[Anum_log_enqueued_at - 1];
+		if (!row->is_end)
+			read_slot(slot, lease);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
@@ -282,6 +279,31 @@ read_log(Relation rel, int *nrows, int64 *last_seq)
 	}
 	*nrows = nkept;
 	return rows;
+}
+
+/* What a row says that does not say "ended", but for the key */
+static void
+read_slot(TupleTableSlot *slot, LeaseRecord *lease)
+{
+	Datum	   *values = slot->tts_values;
+	bool	   *isnull = slot->tts_isnull;
+
+	lease->enqueued_at = DatumGetTimestampTz(values[Anum_log_enqueued_at - 1]);
+	lease->failures = DatumGetInt32(values[Anum_log_failures - 1]);
+	lease->epoch = 0;
+	lease->number = 0;
+	lease->deadline = isnull[Anum_log_deadline - 1] ? 0 :
+		DatumGetTimestampTz(values[Anum_log_deadline - 1]);
+	if (isnull[Anum_log_number - 1])
+		lease->kind = LOG_FAILURES;
+	else if (isnull[Anum_log_epoch - 1])
+		lease->kind = LOG_TAKEN;
+	else
+	{
+		lease->kind = LOG_LEASE;
+		lease->epoch = (uint64) DatumGetInt64(values[Anum_log_epoch - 1]);
+		lease->number = (uint64) DatumGetInt64(values[Anum_log_number - 1]);
+	}
 }
 
 /* for qsort(): by message, then in the order in which they were written */
@@ -450,6 +472,7 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 	const LeaseRecord *lease = &row->lease;
 	Datum	   *values = slot->tts_values;
 	bool	   *isnull = slot->tts_isnull;
+	int			i;
 
 	ExecClearTuple(slot);
 	memset(values, 0, slot->tts_tupleDescriptor->natts * sizeof(Datum));
@@ -458,20 +481,41 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 	values[Anum_log_seq - 1] = Int64GetDatum(next_seq++);
 	values[Anum_log_queue - 1] = ObjectIdGetDatum(lease->key.relid);
 	values[Anum_log_id - 1] = Int64GetDatum(lease->key.id);
-	if (row->is_end)
+	for (i = Anum_log_enqueued_at; i <= Natts_log; i++)
+		isnull[i - 1] = true;
+	if (!row->is_end)
 	{
-		isnull[Anum_log_enqueued_at - 1] = true;
-		isnull[Anum_log_epoch - 1] = true;
-		isnull[Anum_log_number - 1] = true;
-		isnull[Anum_log_deadline - 1] = true;
-	}
-	else
-	{
-		values[Anum_log_enqueued_at - 1] =
-			TimestampTzGetDatum(lease->enqueued_at);
-		values[Anum_log_epoch - 1] = Int64GetDatum((int64) lease->epoch);
-		values[Anum_log_number - 1] = Int64GetDatum((int64) lease->number);
-		values[Anum_log_deadline - 1] = TimestampTzGetDatum(lease->deadline);
+		set_value(slot, Anum_log_enqueued_at,
+				  TimestampTzGetDatum(lease->enqueued_at));
+		set_value(slot, Anum_log_failures, Int32GetDatum(lease->failures));
+		switch (lease->kind)
+		{
+			case LOG_LEASE:
+				set_value(slot, Anum_log_epoch,
+						  Int64GetDatum((int64) lease->epoch));
+				set_value(slot, Anum_log_number,
+						  Int64GetDatum((int64) lease->number));
+				set_value(slot, Anum_log_deadline,
+						  TimestampTzGetDatum(lease->deadline));
+				break;
+			case LOG_TAKEN:
+				set_value(slot, Anum_log_number, Int64GetDatum(0));
+				set_value(slot, Anum_log_deadline,
+						  TimestampTzGetDatum(TIMESTAMP_MINUS_INFINITY));
+				break;
+			default:
+				if (lease->deadline != 0)
+					set_value(slot, Anum_log_deadline,
+							  TimestampTzGetDatum(lease->deadline));
+				break;
+		}
 	}
 	ExecStoreVirtualTuple(slot);
+}
+
+static void
+set_value(TupleTableSlot *slot, int attnum, Datum value)
+{
+	slot->tts_values[attnum - 1] = value;
+	slot->tts_isnull[attnum - 1] = false;
 }

@@ -11,19 +11,6 @@
 #include "inflight.h"
 
 /*
- * What is to be written: a lease, or, with number zero, that the message is
- * dequeued by a transaction in progress
- */
-typedef struct LeaseRecord
-{
-	MessageKey	key;
-	TimestampTz enqueued_at;	/* of the row that is leased */
-	uint64		epoch;
-	uint64		number;
-	TimestampTz deadline;
-} LeaseRecord;
-
-/*
  * Load this database's leases after a start, if nobody has.  To be called
  * before a message is judged or a receipt is looked at.
  */

@@ -85,6 +85,7 @@ static const MemberColumn lease_log_columns[] = {
 	{"epoch", INT8OID},
 	{"number", INT8OID},
 	{"deadline", TIMESTAMPTZOID},
+	{"failures", INT4OID},
 };
 
 /* ... of Anum_deciding_xxx (branch.c) */

@@ -6,13 +6,14 @@
  * The worker adds durability and promptness to what the consumers do
  * themselves, and nothing depends on it but these:
  *
- *	- leases that have lasted for queue.lease_write_delay go to queue.lease;
- *	  so do dequeues whose transaction lasts, for a crash to count them; what
- *	  has ended is marked as ended there.  They gather for a moment, so that
- *	  one transaction writes many
+ *	- leases that have lasted for queue.lease_write_delay go to the log; so do
+ *	  takes whose transaction lasts, for a crash to count them, and failures
+ *	  that no row has been told for so long; what has ended is marked as ended
+ *	  there.  They gather for a moment, so that one transaction writes many
  *	- failures go to the rows: at once when the message backs off or is at the
  *	  limit of attempts, else when it has lain unclaimed for a second, since
- *	  rewriting a row hides the message from older snapshots
+ *	  rewriting a row hides the message from older snapshots.  The same
+ *	  transaction ends what the log says of them
  *	- messages at the limit of attempts go to the dead letters
  *	- leases past their deadline are ended, and waiters told, even if nobody
  *	  looks at the queue
@@ -131,6 +132,10 @@ typedef struct Round
 	int			nstuck;			/* messages that stay for that reason */
 	MessageKey	stuck[STEP_BATCH];
 	bool		is_last;		/* the worker is about to leave */
+	bool		takes_all;		/* ... and has written the log: steps, due or
+								 * not */
+	int			nended;			/* what the steps of a transaction end there */
+	MessageKey	ended[STEP_BATCH];
 } Round;
 
 /* What has been reported of a queue, and when */
@@ -148,12 +153,15 @@ static MemoryContext sweep_context = NULL;
 static TimestampTz written_at = 0;
 static TimestampTz compact_at = TIMESTAMP_INFINITY;
 
+static void begin_last_look(Round *round);
 static bool note_work(InflightEntry *entry, void *arg);
 static void note_idle(Round *round, InflightEntry *entry);
 static void note_lease(Round *round, InflightEntry *entry);
-static void note_taken(Round *round, InflightEntry *entry);
-static void note_write(Round *round, InflightEntry *entry, uint64 number,
-					   TimestampTz deadline);
+static void note_held(Round *round, InflightEntry *entry, bool is_prepared);
+static void note_failures(Round *round, InflightEntry *entry);
+static TimestampTz write_time(Round *round, InflightEntry *entry);
+static void note_write(Round *round, InflightEntry *entry, LogKind kind,
+					   TimestampTz at);
 static void add_key(Round *round, MessageKey *keys, int *n,
 					const MessageKey *key);
 static void add_removal(Round *round, const MessageKey *key);
@@ -171,6 +179,7 @@ static void step_message(Round *round, Relation rel, QueueDef *def,
 static char *find_stuck_reason(Round *round, Relation rel, QueueDef *def);
 static void add_step_context(void *arg);
 static bool is_report_due(Oid relid, uint32 reason, TimestampTz now);
+static void end_in_log(Round *round, Hold *hold);
 static bool claim_step(Round *round, const MessageKey *key, Hold **hold);
 static void warn_in_doubt(Round *round);
 static void heal(Round *round);
@@ -200,7 +209,8 @@ queue_sweep(void)
 		written_at = 0;			/* the clock was set back */
 	round->write_at = written_at + Min(GATHER_DELAY, round->write_delay / 4);
 	round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
-	round->is_retry = round->marks_only = round->is_last = false;
+	round->is_retry = round->marks_only = false;
+	round->is_last = round->takes_all = false;
 
 	(void) queue_xact_resolve_prepared(&nprepared);
 	if (nprepared > 0)
@@ -224,25 +234,46 @@ queue_sweep(void)
 	return next;
 }
 
+/*
+ * What memory knows, when the server stops: first all of it goes to the log,
+ * which is quick, then the failures to their rows, with their texts, as far as
+ * there is time.  Each step ends in the log what it tells the row, so it may be
+ * cut off anywhere.
+ */
 void
 queue_sweep_leases(void)
 {
 	Round	   *round = palloc(sizeof(Round));
+	bool		done;
 
 	sweep_context = CurrentMemoryContext;
+	round->is_retry = round->marks_only = round->takes_all = false;
 	do
 	{
-		round->now = GetCurrentTimestamp();
-		round->next = TIMESTAMP_INFINITY;
-		round->write_delay = 0;
-		round->write_at = 0;
-		round->is_last = true;
-		round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
-		queue_inflight_visit(note_work, round);
-	} while (write_leases(round) &&
-			 (round->nwrites == ROUND_SIZE ||
-			  round->nremovals == ROUND_SIZE));
+		begin_last_look(round);
+		done = write_leases(round);
+	} while (done && (round->nwrites == ROUND_SIZE ||
+					  round->nremovals == ROUND_SIZE));
+
+	round->takes_all = true;
+	do
+	{
+		begin_last_look(round);
+		take_steps(round);
+	} while (round->nsteps == ROUND_SIZE);
 	pfree(round);
+}
+
+static void
+begin_last_look(Round *round)
+{
+	round->now = GetCurrentTimestamp();
+	round->next = TIMESTAMP_INFINITY;
+	round->write_delay = 0;
+	round->write_at = 0;
+	round->is_last = true;
+	round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
+	queue_inflight_visit(note_work, round);
 }
 
 /* ----------------------------------------------------------------
@@ -258,40 +289,59 @@ note_work(InflightEntry *entry, void *arg)
 
 	if (entry->state == INFLIGHT_IDLE)
 		note_idle(round, entry);
-	else if (entry->state == INFLIGHT_LEASED && !entry->is_settling)
+	else if (round->takes_all)
+		;
+	else if (entry->state == INFLIGHT_LEASED &&
+			 (!entry->is_settling || (round->is_last && !entry->is_prepared)))
 		note_lease(round, entry);
 	else if (entry->state == INFLIGHT_TAKEN)
-		note_taken(round, entry);
+		note_held(round, entry, entry->is_prepared);
 	return true;
 }
 
-/* Has it ended, with a row of queue.lease left, or failed? */
+/*
+ * Nobody's: has it failed, or does the log say what is not so any more?  A step
+ * tells the row and the log in one transaction, so that no crash counts a
+ * failure twice.  Until the step is due, the log tells.
+ */
 static void
 note_idle(Round *round, InflightEntry *entry)
 {
 	TimestampTz at = entry->since;
+	int			told;
 
-	if (entry->is_durable)
-		add_removal(round, &entry->key);
 	if (entry->failures == 0 && !entry->is_exhausted)
+	{
+		note_failures(round, entry);
 		return;
+	}
 	if (!entry->is_exhausted &&
 		!(entry->is_delayed && entry->deadline > round->now))
 		at += COUNT_DELAY;
-	if (at > round->now)
-		round->next = Min(round->next, at);
-	else
+	if (round->takes_all ? entry->since <= round->now :
+		at <= round->now && !round->is_last)
+	{
 		add_key(round, round->steps, &round->nsteps, &entry->key);
+		return;
+	}
+	round->next = Min(round->next, at);
+	told = queue_inflight_logged_failures(entry);
+	if (told < 0 || told > entry->failures)
+		note_failures(round, entry);
+	else if (told < entry->failures)
+		note_write(round, entry, LOG_FAILURES,
+				   entry->failed_at + round->write_delay);
 }
 
 /*
  * A lease is ended, or written.  Not before the transaction that received it
- * has committed: it is told then that the worker came by.
+ * has committed: it is told then that the worker came by.  Until then it is
+ * like a dequeue.
  */
 static void
 note_lease(Round *round, InflightEntry *entry)
 {
-	if (entry->deadline <= round->now)
+	if (entry->deadline <= round->now && !round->is_last)
 	{
 		add_key(round, round->expired, &round->nexpired, &entry->key);
 		return;
@@ -302,39 +352,63 @@ note_lease(Round *round, InflightEntry *entry)
 		entry->is_passed_over = true;
 
 		/* what an earlier lease has left there must not come back */
-		if (entry->is_durable)
-			add_removal(round, &entry->key);
+		if (entry->logged == LOG_LEASE && write_time(round, entry) > round->now)
+			note_failures(round, entry);
+		note_held(round, entry, entry->receive_slot > 0);
 	}
-	else if (!entry->is_written)
-		note_write(round, entry, entry->number, entry->deadline);
+	else if (entry->logged != LOG_LEASE || !entry->is_written ||
+			 entry->logged_failures != entry->failures)
+		note_write(round, entry, LOG_LEASE, write_time(round, entry));
 }
 
 /*
- * A dequeue that lasts is written as a lease that has run out, for a crash to
- * count it.  What a prepared transaction holds is not: that one will still be
- * there after a crash, and it may be committed.  Nor is what the backends give
- * back because the server shuts down.
+ * A take whose transaction lasts is written, for a crash to count it.  What a
+ * prepared transaction holds is not: that one will still be there after a
+ * crash, and it may be committed.  Nor is what the backends give back because
+ * the server shuts down.
  */
 static void
-note_taken(Round *round, InflightEntry *entry)
+note_held(Round *round, InflightEntry *entry, bool is_prepared)
 {
-	if (entry->is_prepared || round->is_last)
+	if (is_prepared || round->is_last)
+		note_failures(round, entry);
+	else if (entry->logged != LOG_TAKEN ||
+			 entry->logged_failures != entry->failures)
+		note_write(round, entry, LOG_TAKEN, write_time(round, entry));
+}
+
+/* The log is to say that nobody has it, and how often it failed, at once. */
+static void
+note_failures(Round *round, InflightEntry *entry)
+{
+	if (entry->failures == 0)
 	{
 		if (entry->is_durable)
 			add_removal(round, &entry->key);
 	}
-	else if (!entry->is_written)
-		note_write(round, entry, 0, TIMESTAMP_MINUS_INFINITY);
+	else if (entry->logged != LOG_FAILURES ||
+			 entry->logged_failures != entry->failures)
+		note_write(round, entry, LOG_FAILURES, round->now);
 }
 
-/* To be written, if it has lasted for long enough */
+/* When a hold, or a failure from before it, has lasted for long enough */
+static TimestampTz
+write_time(Round *round, InflightEntry *entry)
+{
+	TimestampTz since = entry->since;
+
+	if (entry->failed_at != 0)
+		since = Min(since, entry->failed_at);
+	return since + round->write_delay;
+}
+
+/* To be written, when it is time */
 static void
-note_write(Round *round, InflightEntry *entry, uint64 number,
-		   TimestampTz deadline)
+note_write(Round *round, InflightEntry *entry, LogKind kind, TimestampTz at)
 {
 	LeaseRecord *record;
-	TimestampTz at = Max(entry->since + round->write_delay, round->write_at);
 
+	at = Max(at, round->write_at);
 	if (at > round->now || round->nwrites == ROUND_SIZE)
 	{
 		round->next = Min(round->next, at);
@@ -343,9 +417,12 @@ note_write(Round *round, InflightEntry *entry, uint64 number,
 	record = &round->writes[round->nwrites++];
 	record->key = entry->key;
 	record->enqueued_at = entry->enqueued_at;
+	record->kind = kind;
+	record->failures = entry->failures;
 	record->epoch = entry->epoch;
-	record->number = number;
-	record->deadline = deadline;
+	record->number = entry->number;
+	record->deadline = kind == LOG_LEASE || entry->is_delayed ?
+		entry->deadline : 0;
 
 	/* from now on its end has to take a row away */
 	entry->is_durable = true;
@@ -413,12 +490,9 @@ write_leases(Round *round)
 		PopActiveSnapshot();
 		commit_transaction();
 		for (i = 0; i < round->nremovals; i++)
-			queue_inflight_lease_removed(&round->removals[i]);
+			queue_inflight_log_ended(&round->removals[i]);
 		for (i = 0; i < round->nwrites; i++)
-			queue_inflight_lease_written(&round->writes[i].key,
-										 round->writes[i].enqueued_at,
-										 round->writes[i].number,
-										 round->writes[i].deadline);
+			queue_inflight_log_written(&round->writes[i]);
 
 		/* what did not fit into this round has waited long enough */
 		written_at = round->nwrites < ROUND_SIZE &&
@@ -484,7 +558,8 @@ take_steps(Round *round)
 
 	qsort(round->steps, round->nsteps, sizeof(MessageKey),
 		  queue_message_key_compare);
-	while (first < round->nsteps && !queue_worker_must_leave())
+	while (first < round->nsteps &&
+		   (round->is_last || !queue_worker_must_leave()))
 	{
 		int			n = 1;
 		int			i;
@@ -537,9 +612,12 @@ step_batch(Round *round, const MessageKey *keys, int nkeys)
 	PG_TRY();
 	{
 		error_context_stack = &context;
+		round->nended = 0;
 		begin_transaction("counting failures");
 		PushActiveSnapshot(GetTransactionSnapshot());
 		step_queue(round, keys, nkeys);
+		if (round->nended > 0)
+			(void) queue_lease_log(round->ended, round->nended, NULL, 0);
 		PopActiveSnapshot();
 		commit_transaction();
 		error_context_stack = context.previous;
@@ -594,7 +672,10 @@ step_queue(Round *round, const MessageKey *keys, int nkeys)
 		/* the queue is dropped, and with it what there was to remember */
 		for (i = 0; i < nkeys; i++)
 			if (claim_step(round, &keys[i], &hold))
+			{
 				hold->counted = PG_UINT16_MAX;
+				end_in_log(round, hold);
+			}
 		return;
 	}
 
@@ -675,6 +756,18 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 		queue_inflight_postpone(key, round->now + LOCKED_RETRY_DELAY);
 		round->next = Min(round->next, round->now + LOCKED_RETRY_DELAY);
 	}
+	else
+		end_in_log(round, hold);
+}
+
+/* What the step tells the row, the log is not to tell as well. */
+static void
+end_in_log(Round *round, Hold *hold)
+{
+	if (!hold->entry->is_durable)
+		return;
+	round->ended[round->nended++] = hold->key;
+	hold->is_log_ended = true;
 }
 
 /*

@@ -59,13 +59,14 @@
  *
  * How a worker ends on SIGTERM.  While it starts, which includes waiting for a
  * lock on the database, the signal acts as in any backend.  Later it has to
- * write leases before it goes, for that is what makes them survive a restart,
- * so the signal only asks: an idle worker acts at once, a round returns before
+ * write leases and failures before it goes, for that is what makes them
+ * survive a restart, so the signal only asks: an idle worker acts at once, a round returns before
  * its next transaction (queue_worker_must_leave).  These transactions are
  * short and wait for nobody, but that cannot be promised of disks, synchronous
  * standbys and large messages; so a timer that runs with each round ends the
- * process like any backend when the signal is one to two seconds old.  Leases
- * not written by then are lost, as in a crash.
+ * process like any backend when the signal is one to two seconds old.  What is
+ * not written by then is lost, as in a crash; the log of leases has it first,
+ * which takes a moment for a hundred thousand messages.
  *
  *-------------------------------------------------------------------------
  */
@@ -392,8 +393,9 @@ worker_sleep(DatabaseSlot *slot, TimestampTz due)
 }
 
 /*
- * Leave on request.  Leases are in memory, so nothing has to be written for a
- * statement that only wants the database alone for a moment.
+ * Leave on request.  What is remembered of messages is in memory, so nothing
+ * has to be written for a statement that only wants the database alone for a
+ * moment.
  */
 static void
 worker_leave(DatabaseSlot *slot, TimeoutId grace)

@@ -69,7 +69,15 @@ sub lease_rows
 {
 	my ($queue, $n) = @_;
 	return qq{SELECT count(*) = $n FROM queue.lease
-		WHERE queue = '$queue'::regclass};
+		WHERE queue = '$queue'::regclass AND number <> 0};
+}
+
+# Takes of open transactions that the log tells of
+sub take_rows
+{
+	my ($queue, $n) = @_;
+	return qq{SELECT count(*) = $n FROM queue.lease
+		WHERE queue = '$queue'::regclass AND number = 0};
 }
 
 sub set_delay
@@ -216,6 +224,72 @@ wait_until(q{SELECT attempts = 1 FROM clean_failed},
 $node->restart;
 is(drain('clean_failed'), '1 2', 'and a clean restart keeps it');
 
+# What the worker could not write before the server stopped: failures that were
+# noted a moment before, with their texts and their due times, be they one or
+# thousands.
+set_delay('1min');
+foreach my $mode ('fast', 'smart')
+{
+	my $queue = "noted_$mode";
+	make_queue($queue, 3, 'max_attempts => 3');
+	foreach my $round (1 .. 2)
+	{
+		(undef, my $receipt) = receive($queue, 1, '1 h');
+		sql(qq{BEGIN; SELECT queue.nack('$receipt', delay => '0',
+			error => 'e$round'); COMMIT});
+		$node->stop($mode);
+		$node->start;
+		is( sql(qq{SELECT attempts || ' ' || last_error FROM $queue
+				WHERE payload = '1'}),
+			"$round e$round", "$mode shutdown: nack $round is in the row");
+	}
+	my ($seen, @receipts) = receive($queue, 1, '1 h');
+	is($seen, '1 3', "$mode shutdown: the third delivery");
+	sql(qq{SELECT queue.nack('$receipts[0]', error => 'the last');
+		SELECT queue.nack(receipt, delay => '1 h', error => 'later')
+			FROM queue.receive('$queue');
+		BEGIN; SELECT * FROM queue.dequeue('$queue'); ROLLBACK});
+	$node->stop($mode);
+	$node->start;
+	wait_until(
+		qq{SELECT headers -> 'dead_letter' ->> 'last_error' = 'the last'
+			FROM ${queue}_dead}, "$mode shutdown: it is a dead letter");
+	is( sql(qq{SELECT concat_ws(' ', payload, attempts, last_error,
+				visible_at > now() + interval '50 min')
+			FROM $queue ORDER BY id}),
+		"2 1 later t\n3 1 rolled back",
+		"$mode shutdown: a back-off and a rollback are in the rows");
+}
+make_queue('noted_many', 5000);
+sql(q{SELECT queue.nack(array_agg(receipt), delay => '0', error => 'many')
+	FROM queue.receive('noted_many', 5000)});
+$node->stop('fast');
+$node->start;
+is( sql(q{SELECT count(*) FROM noted_many m LEFT JOIN queue.in_flight f
+			ON f.queue = 'noted_many'::regclass AND f.id = m.id
+		WHERE m.attempts + coalesce(f.failures, 0) = 1}),
+	'5000', 'thousands of failures that were noted survive a clean stop');
+set_delay('100ms');
+
+# Failures of a message that is taken again at once are in nobody's row for as
+# long as it is held, and yet survive a crash.
+make_queue('poison', 1, 'max_attempts => 0');
+foreach my $attempt (1 .. 5)
+{
+	wait_until(
+		qq{SELECT count(*) = 1 FROM queue.receive('poison', wait => '1 s',
+			lease => '300 ms') WHERE attempt = $attempt},
+		"attempt $attempt of a message that nobody finishes");
+}
+is(sql(q{SELECT attempts FROM poison}), '0', 'the row tells none');
+wait_until(
+	q{SELECT failures >= 4 FROM (SELECT failures FROM queue.lease_log
+		WHERE queue = 'poison'::regclass ORDER BY seq DESC LIMIT 1) l},
+	'the log tells of four');
+$node->stop('immediate');
+$node->start;
+wait_until(q{SELECT attempts = 5 FROM poison}, 'all of them survive a crash');
+
 # What a transaction held when the server crashed is there again.
 make_queue('held', 3);
 my $session = $node->background_psql('postgres');
@@ -226,8 +300,9 @@ $node->start;
 like(drain('held'), qr/^1 [12], 2 [12], 3 1$/,
 	'a crash gives back what a transaction held');
 
-# A lease of a transaction that had not committed then has never been, however
-# long that lasted: a younger one of somebody else is written already.
+# A lease of a transaction that had not committed then is over, however long
+# that lasted: a younger one of somebody else is written already.  It counts, as
+# a dequeue that lasted does.
 make_queue('uncommitted', 3);
 $session = $node->background_psql('postgres');
 $session->query_safe(
@@ -238,10 +313,11 @@ wait_until(
 	q{SELECT count(*) = 1 FROM queue.lease
 		WHERE queue = 'uncommitted'::regclass AND id = 2},
 	'is written');
+wait_until(take_rows('uncommitted', 1), 'and so is that');
 $node->stop('immediate');
 leave($session);
 $node->start;
-is(drain('uncommitted'), '1 1, 3 1',
+is(drain('uncommitted'), '1 2, 3 1',
 	'a crash ends the lease of a transaction that had not committed');
 is(sql(qq{SELECT queue.ack(ARRAY['$committed'])}),
 	'1', 'and not the one that had');
@@ -292,12 +368,13 @@ $session->query_safe(qq{BEGIN; SELECT queue.release('$first');
 	SELECT payload FROM queue.receive('again', lease => '1 h')});
 wait_until(lease_rows('again', 0),
 	'its row goes although the next one is not written yet');
+wait_until(take_rows('again', 1), 'but that there is one');
 $node->stop('immediate');
 leave($session);
 $node->start;
 is(state_of(qq{SELECT queue.ack('$first')}),
 	'QU001', 'the receipt of a released lease is not good again');
-is(drain('again'), '1 1', 'and the message is there');
+is(drain('again'), '1 2', 'and the message is there');
 
 #
 # The shutdown of the server does not count.

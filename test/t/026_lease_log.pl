@@ -150,6 +150,31 @@ is(sql('SELECT queue.ack(array_agg(receipt)) FROM mine WHERE id > 100'),
 	'200', 'the receipts are good');
 wait_until('SELECT count(*) = 0 FROM queue.lease', 'nothing is left');
 
+#
+# The count of a failure in a row, and the end of what the log says of it, are
+# one: whenever the server dies, each failure is counted once.  Leases run out,
+# are dequeued and rolled back, and the worker is killed when it has just
+# counted; the rest it counts after the restart.
+#
+sql(q{SELECT queue.create_queue('once', lease => '200 ms', max_attempts => 0,
+		retry_delay => '0', retry_max_delay => '0');
+	SELECT count(queue.enqueue('once', '1')) FROM generate_series(1, 300);
+	SELECT count(*) FROM queue.receive('once', 300)});
+wait_until(q{SELECT count(*) = 300 FROM queue.in_flight
+	WHERE queue = 'once'::regclass AND failures = 1
+	UNION ALL SELECT true FROM once WHERE attempts > 0 LIMIT 1},
+	'300 leases run out');
+my $dequeues = join(' ', map { q{PERFORM queue.dequeue('once');} } 1 .. 300);
+sql(qq{DO \$\$ BEGIN $dequeues RAISE EXCEPTION 'no';
+	EXCEPTION WHEN raise_exception THEN NULL; END \$\$});
+wait_until(q{SELECT count(*) > 0 FROM once WHERE attempts = 2},
+	'the worker counts them');
+kill 'KILL', worker();
+$node->poll_query_until('postgres', 'SELECT true');
+wait_until(q{SELECT count(*) = 300 FROM once WHERE attempts >= 2},
+	'all are counted after the restart');
+is(sql('SELECT max(attempts) FROM once'), '2', 'and each failure once');
+
 $node->stop;
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP/, 'no assertion failed');
 
