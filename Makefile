@@ -181,6 +181,7 @@ PROVE_TESTS = \
 	test/t/040_strangers.pl \
 	test/t/041_prepared_many_queues.pl \
 	test/t/042_wait_for_many_queues.pl \
+	test/t/043_replication.pl \
 	test/t/043_versions.pl \
 	test/t/044_create_queue.pl \
 	test/t/045_privileges.pl \

@@ -57,6 +57,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "database.h"
 #include "ids.h"
 #include "in_doubt.h"
 #include "member.h"
@@ -309,8 +310,15 @@ queue_def_state(QueueDef *def)
 	/* an unlocked look; whoever locks it looks again */
 	if (state == NULL || state->relid != def->relid ||
 		state->dbid != MyDatabaseId)
+	{
 		def->state = state = def->is_queue && def->problem == NULL ?
 			queue_state_make(def->relid) : queue_state_find(def->relid);
+		if (def->deaf_trigger != NULL && state != NULL && !state->is_deaf)
+		{
+			queue_state_set_deaf(state, MyDatabaseId, def->relid, true);
+			queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+		}
+	}
 	return state;
 }
 
@@ -361,20 +369,25 @@ build_def(Relation rel, QueueDef *def)
 
 	def->is_stale = false;
 	is_known = read_settings(&fresh);
-	if (fresh.is_queue)
-	{
-		problem = queue_shape_violation(rel, &shape);
-		if (problem == NULL)
-			problem = queue_shape_missing(&shape);
-		if (problem != NULL)
-			fresh.problem = MemoryContextStrdup(queue_defs_context, problem);
-		fresh.pkey = shape.pkey;
-		fresh.sequence = shape.sequence;
-		fresh.table_file = rel->rd_rel->relfilenode;
-		fresh.sequence_file = file_of(shape.sequence);
-		fresh.id_block = block_length(shape.sequence);
+
+	/* without settings, too: rows may be restored before those are */
+	problem = queue_shape_violation(rel, &shape);
+	if (problem == NULL)
+		problem = queue_shape_missing(&shape);
+	if (problem != NULL)
+		fresh.problem = MemoryContextStrdup(queue_defs_context, problem);
+	if (shape.deaf_trigger != NULL)
+		fresh.deaf_trigger = MemoryContextStrdup(queue_defs_context,
+												 shape.deaf_trigger);
+	fresh.pkey = shape.pkey;
+	fresh.sequence = shape.sequence;
+	fresh.table_file = rel->rd_rel->relfilenode;
+	fresh.sequence_file = file_of(shape.sequence);
+	fresh.id_block = block_length(shape.sequence);
+
+	/* found anew, it is told what triggers there are */
+	if (fresh.is_queue && fresh.deaf_trigger == NULL)
 		fresh.state = def->state;
-	}
 
 	if (OidIsValid(fresh.sequence))
 	{
@@ -388,6 +401,8 @@ build_def(Relation rel, QueueDef *def)
 	fresh.is_valid = is_known && problem == NULL && !fresh.is_stale;
 	if (def->problem != NULL)
 		pfree(def->problem);
+	if (def->deaf_trigger != NULL)
+		pfree(def->deaf_trigger);
 	*def = fresh;
 }
 

@@ -52,12 +52,16 @@ typedef struct QueueDef
 	bool		is_valid;
 	bool		is_stale;		/* invalidated while it was being built */
 	bool		is_queue;		/* has a row in queue.queue */
-	char	   *problem;		/* why it left the white list, or NULL */
+	char	   *problem;		/* why it cannot be (used as) a queue, or NULL */
+	char	   *deaf_trigger;	/* one of ours that does not fire in replica
+								 * role, or NULL */
 	Oid			pkey;			/* the primary key index */
 	Oid			sequence;		/* id allocator */
 	Oid			table_file;		/* what both are stored in: TRUNCATE changes */
 	Oid			sequence_file;	/* the one, a restart of the ids the other */
 	int64		id_block;		/* ids that one call of nextval() stands for */
+	int64		moved_to;		/* no queue yet: its sequence was moved beyond
+								 * this id */
 	QueueState *state;			/* hint: see queue_def_state() */
 	int64		lease;			/* usec */
 	int64		max_lease;		/* usec */

@@ -53,6 +53,7 @@
 #include "member.h"
 #include "queue.h"
 #include "shape.h"
+#include "xact.h"
 
 /*
  * Ids that one call of nextval() stands for: what a restart loses at most, and
@@ -401,6 +402,7 @@ make_settings(Oid relid, const QueueSettings *settings)
 	table_close(catalog, NoLock);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
+	queue_xact_note_queue(relid);	/* it may have messages */
 
 	/* an event trigger may have had a hand in it */
 	rel = table_open(relid, NoLock);

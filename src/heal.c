@@ -10,6 +10,12 @@
  * but not covered.  It trusts no hint but the in-flight table, of which an
  * entry either ends with a transaction or has a time.
  *
+ * One reason is known.  A trigger of ours that is not enabled ALWAYS does not
+ * fire in replica role (ENABLE TRIGGER does that, and so does what pg_restore
+ * --disable-triggers runs at its end), so nobody announces what comes by
+ * replication then.  Such a queue, deaf to that, is gone over every second, and
+ * its ids are moved on beyond what has come; view queue.queues says so.
+ *
  * A queue is gone over when it has changed since the last pass began, and else
  * every ten minutes; a hundred thousand ids at a time, as often as once in a
  * second, if that takes no more than a twentieth of the time (sweep.c).  So up
@@ -42,6 +48,7 @@
 #include "availability.h"
 #include "compat.h"
 #include "heal.h"
+#include "ids.h"
 #include "inflight.h"
 #include "queue.h"
 #include "storage.h"
@@ -53,7 +60,10 @@
 /* how often to go over a queue that has not changed */
 #define IDLE_INTERVAL		(10 * 60 * USECS_PER_SEC)
 
-/* how often to look for one */
+/* ... a deaf one */
+#define DEAF_INTERVAL		USECS_PER_SEC
+
+/* how often to look for an idle one */
 #define IDLE_LOOK_INTERVAL	(60 * USECS_PER_SEC)
 
 /* ids that are gone over at one go */
@@ -96,12 +106,15 @@ queue_heal_is_needed(void)
 	TimestampTz now = GetCurrentTimestamp();
 	int			i;
 
+	/* a deaf one keeps the rounds going, whether it is due now or not */
 	for (i = queue_state_next_active(0); i < queue_state_count();
 		 i = queue_state_next_active(i + 1))
 	{
 		QueueState *state = queue_state_at(i);
 
-		if (state != NULL && needs_sweep(state, now))
+		if (state != NULL &&
+			(needs_sweep(state, now) ||
+			 (state->is_deaf && state->dbid == MyDatabaseId)))
 			return true;
 	}
 	return OidIsValid(part_relid) || idle_places > 0 || is_idle_due(now);
@@ -112,7 +125,8 @@ static bool
 needs_sweep(QueueState *state, TimestampTz now)
 {
 	return state->dbid == MyDatabaseId &&
-		(!state->is_healed || state->healed_at + IDLE_INTERVAL <= now);
+		(!state->is_healed || state->healed_at +
+		 (state->is_deaf ? DEAF_INTERVAL : IDLE_INTERVAL) <= now);
 }
 
 /* Is it time to look at idle queues?  The clock may have been set back. */
@@ -228,6 +242,8 @@ queue_heal(int *budget)
 		part.rank = 0;
 		part.low = PG_INT64_MIN;
 	}
+	queue_state_set_deaf(state, MyDatabaseId, relid,
+						 def->problem == NULL && def->deaf_trigger != NULL);
 	if (def->problem == NULL)
 		is_done = pass_over(rel, def, state, budget);
 	if (is_done)
@@ -258,6 +274,15 @@ pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
 	int			n = 0;
 	MessageRow *row;
 
+	/* nobody else can tell the allocator of ids that came unannounced */
+	if (def->deaf_trigger != NULL && part.rank == 0 &&
+		part.low == PG_INT64_MIN)
+	{
+		int64		last = queue_scan_last_id(scan);
+
+		if (last > 0)
+			queue_advance_id(def, last);
+	}
 	while (part.rank < NUM_RANKS && *budget > 0)
 	{
 		bool		is_certain;
@@ -352,7 +377,8 @@ check_suspects(Relation rel, QueueDef *def, QueueState *state,
 			continue;
 		queue_message_key(&key, def->relid, row->id);
 		queue_cover_add(state, &key, row->priority, true);
-		nhealed += is_certain && !is_announcing ? 1 : 0;
+		nhealed += is_certain && !is_announcing &&
+			def->deaf_trigger == NULL ? 1 : 0;
 	}
 	ExecDropSingleTupleTableSlot(row->slot);
 

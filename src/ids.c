@@ -278,11 +278,14 @@ queue_forget_ids(Oid relid)
  * not take it, so near ids are reached by drawing, which cannot go backwards;
  * for setval() to do that, others would have to draw NEAR_IDS ids between the
  * two calls.
+ *
+ * The table may be no queue yet, since it is being restored.  Then there is no
+ * block in memory, and who restores notes how far he has come.
  */
 void
 queue_advance_id(QueueDef *def, int64 id)
 {
-	if (advance_in_memory(def, id))
+	if (advance_in_memory(def, id) || !OidIsValid(def->sequence))
 		return;
 	LockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
 					   ExclusiveLock);
@@ -294,6 +297,8 @@ queue_advance_id(QueueDef *def, int64 id)
 		{
 			next_block(def, &block);
 		} while (block.last < id && id - block.last < NEAR_IDS);
+		if (!def->is_queue)
+			def->moved_to = Max(block.last, id);
 		if (block.last < id)
 			move_sequence(def->sequence, id);
 		else if (id < PG_INT64_MAX)
@@ -333,6 +338,8 @@ advance_in_memory(QueueDef *def, int64 id)
 		else
 			own_block.last = own_block.next - 1;
 	}
+	else
+		is_beyond = !def->is_queue && id <= def->moved_to;
 	if (state != NULL)
 		LWLockRelease(state->lock);
 	return is_beyond;

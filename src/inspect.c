@@ -99,7 +99,8 @@ queue_counts(PG_FUNCTION_ARGS)
 
 /*
  * problem(queue), for the same view: why the functions refuse the table, or
- * its dead letters have nowhere to go.  NULL if all is well.
+ * its dead letters have nowhere to go, or what is replicated is found late.
+ * NULL if all is well.
  */
 Datum
 queue_problem(PG_FUNCTION_ARGS)
@@ -121,6 +122,11 @@ queue_problem(PG_FUNCTION_ARGS)
 		problem = pstrdup(problem);
 	else if (def->is_queue)
 		problem = queue_dead_letter_problem(def, rel->rd_rel->relowner);
+	if (problem == NULL && def->is_queue && def->deaf_trigger != NULL)
+		problem = psprintf("Its trigger \"%s\" is not enabled ALWAYS, so what is replicated is found late: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s.",
+						   def->deaf_trigger,
+						   queue_qualified_name(RelationGetRelid(rel)),
+						   quote_identifier(def->deaf_trigger));
 	table_close(rel, AccessShareLock);
 	if (problem == NULL)
 		PG_RETURN_NULL();

@@ -397,6 +397,8 @@ trigger_violation(Relation rel, QueueShape *shape)
 			trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
 			return psprintf("Its trigger \"%s\" is disabled.",
 							trigger->tgname);
+		if (trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN)
+			shape->deaf_trigger = trigger->tgname;
 		*has_it = true;
 	}
 

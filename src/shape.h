@@ -17,6 +17,8 @@ typedef struct QueueShape
 	Oid			sequence;		/* owned by column id */
 	bool		has_insert_trigger;
 	bool		has_update_trigger;
+	char	   *deaf_trigger;	/* palloc'd name of one that does not fire in
+								 * replica role, or NULL */
 } QueueShape;
 
 /*

@@ -203,6 +203,7 @@ init_state(QueueState *state, const StateKey *key)
 	state->last_id = -1;
 	state->highest_id = 0;
 	state->nhealed = 0;
+	state->is_deaf = false;
 	state->is_healed = true;	/* a cover of everything cannot be wrong */
 	state->healed_at = GetCurrentTimestamp();
 	state->dbid = key->dbid;
@@ -302,6 +303,26 @@ queue_state_set_active(QueueState *state, bool is_active)
 		pg_atomic_fetch_or_u32(&active[place / WORD_BITS], bit);
 	else
 		pg_atomic_fetch_and_u32(&active[place / WORD_BITS], ~bit);
+}
+
+/*
+ * Should somebody die before he has said so, the next one who opens the queue
+ * does, or the worker when it comes by.
+ */
+void
+queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid, bool is_deaf)
+{
+	QueueState *state = queue_state_lock(hint, dbid, relid);
+
+	if (state == NULL)
+		return;
+	if (is_deaf && !state->is_deaf)
+	{
+		state->is_healed = false;
+		queue_state_set_active(state, true);
+	}
+	state->is_deaf = is_deaf;
+	LWLockRelease(state->lock);
 }
 
 /* Unlocked: who makes a change asks for the worker again. */

@@ -87,6 +87,7 @@ typedef struct QueueState
 	bool		is_healed;		/* no change since a sweep has begun */
 	TimestampTz healed_at;		/* when that was */
 	uint64		nhealed;		/* messages that the cover had lost */
+	bool		is_deaf;		/* messages may come that nobody announces */
 
 	/* vacuum.c */
 	VacuumState vacuum;
@@ -144,6 +145,13 @@ extern int	queue_state_place(const QueueState *state);
  * caller holds its lock.
  */
 extern void queue_state_set_active(QueueState *state, bool is_active);
+
+/*
+ * Does a queue miss what comes in replica role, for a trigger of it does not
+ * fire there?  Then it stays active, and the worker looks for that.
+ */
+extern void queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid,
+								 bool is_deaf);
 
 /* The first of the active ones from "i" on; the number in use if none */
 extern int	queue_state_next_active(int i);

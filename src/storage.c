@@ -221,6 +221,29 @@ queue_scan_probe(QueueScan *scan, const QueueRange *range)
 									   scan->scan->xs_itupdesc, &isnull));
 }
 
+int64
+queue_scan_last_id(QueueScan *scan)
+{
+	int64		last = 0;
+	int			priority;
+
+	for (priority = 0; priority <= QUEUE_MAX_PRIORITY; priority++)
+	{
+		ScanKeyData key;
+		bool		isnull;
+
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
+					Int16GetDatum(priority));
+		rescan(scan, &key, 1, true);
+		if (index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
+			last = Max(last,
+					   DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
+												   scan->scan->xs_itupdesc,
+												   &isnull)));
+	}
+	return last;
+}
+
 /*
  * Begin to scan with these keys.  The scan is begun late, since the number of
  * keys is fixed with it.

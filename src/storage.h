@@ -83,6 +83,10 @@ extern void queue_scan_range(QueueScan *scan, const QueueRange *range);
  * beyond the range, if there is none */
 extern int64 queue_scan_probe(QueueScan *scan, const QueueRange *range);
 
+/* The highest id that the index has an entry of, dead or alive; 0 if none.  To
+ * be followed by queue_scan_range(). */
+extern int64 queue_scan_last_id(QueueScan *scan);
+
 extern MessageRow *queue_scan_next(QueueScan *scan);
 extern void queue_scan_end(QueueScan *scan);
 

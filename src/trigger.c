@@ -12,6 +12,12 @@
  * that comes with an id is taken as it is: it is restored, or its owner knows
  * what he does.
  *
+ * A restore brings the rows of a queue and its settings in whatever order it
+ * likes, so rows with ids are taken while the table has no settings yet.  They
+ * are announced, and ids go on beyond them; that is needed should the settings
+ * be committed first, by somebody else.  Else whoever makes the table a queue
+ * announces every id (make_settings(), the trigger on queue.queue).
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -36,6 +42,7 @@ PG_FUNCTION_INFO_V1(queue_before_update);
 
 static TriggerData *check_trigger(FunctionCallInfo fcinfo, const char *name,
 								  bool is_update);
+static Datum take_as_it_is(Relation rel, HeapTuple tuple);
 static void note_new_version(Relation rel, QueueDef *def, Datum *old_values,
 							 Datum *new_values);
 static bool is_replica_role(void);
@@ -51,17 +58,23 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	QueueDef   *def = queue_def(rel);
 	Datum		values[MaxHeapAttributeNumber];
 	bool		nulls[MaxHeapAttributeNumber];
+	bool		is_replica = is_replica_role();
 	bool		has_id;
 	int64		id;
 
 	/* values are read by position, and anybody may create this trigger */
-	queue_check_shape(rel, def);
+	if (is_replica && def->problem != NULL)
+		return take_as_it_is(rel, trigdata->tg_trigtuple);
+	if (def->is_queue || def->problem != NULL)
+		queue_check_shape(rel, def);
 
 	heap_deform_tuple(trigdata->tg_trigtuple, RelationGetDescr(rel),
 					  values, nulls);
 	has_id = !nulls[Anum_message_id - 1];
+	if (!has_id && !is_replica)
+		queue_check_shape(rel, def);	/* no restore: it must be a queue */
 
-	if (!is_replica_role())
+	if (!is_replica)
 	{
 		static const int server_columns[] = {
 			Anum_message_id, Anum_message_attempts, Anum_message_enqueued_at,
@@ -118,6 +131,7 @@ queue_before_update(PG_FUNCTION_ARGS)
 	Relation	rel = trigdata->tg_relation;
 	QueueDef   *def = queue_def(rel);
 	TupleDesc	desc = RelationGetDescr(rel);
+	bool		is_replica = is_replica_role();
 	Datum		old_values[MaxHeapAttributeNumber];
 	Datum		new_values[MaxHeapAttributeNumber];
 	bool		old_nulls[MaxHeapAttributeNumber];
@@ -125,11 +139,14 @@ queue_before_update(PG_FUNCTION_ARGS)
 	int			i;
 	int			j;
 
-	queue_check_shape(rel, def);
+	if (!is_replica)
+		queue_check_shape(rel, def);
+	else if (def->problem != NULL)
+		return take_as_it_is(rel, trigdata->tg_newtuple);
 	heap_deform_tuple(trigdata->tg_trigtuple, desc, old_values, old_nulls);
 	heap_deform_tuple(trigdata->tg_newtuple, desc, new_values, new_nulls);
 	note_new_version(rel, def, old_values, new_values);
-	if (is_replica_role())
+	if (is_replica)
 		return PointerGetDatum(trigdata->tg_newtuple);
 	for (i = 0; i < Natts_message; i++)
 	{
@@ -147,6 +164,18 @@ queue_before_update(PG_FUNCTION_ARGS)
 	}
 	check_values(new_values, new_nulls);
 	return PointerGetDatum(trigdata->tg_newtuple);
+}
+
+/*
+ * In replica role nothing is refused, not even for a table that cannot be used
+ * as a queue at the moment.  Its columns may be others, so nobody knows which
+ * message this is: all of them are announced.
+ */
+static Datum
+take_as_it_is(Relation rel, HeapTuple tuple)
+{
+	queue_xact_note_queue(RelationGetRelid(rel));
+	return PointerGetDatum(tuple);
 }
 
 /*

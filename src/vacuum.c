@@ -230,7 +230,7 @@ note_active(QueueState *state, bool is_active)
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	if (OidIsValid(state->dbid))
 		queue_state_set_active(state, is_active || !state->is_healed ||
-							   state->busy.nranges > 0 ||
+							   state->is_deaf || state->busy.nranges > 0 ||
 							   state->vacuum.is_purged);
 	LWLockRelease(state->lock);
 }
