@@ -64,6 +64,7 @@ OBJS = \
 	src/receipt.o \
 	src/remote.o \
 	src/resolver.o \
+	src/restore.o \
 	src/settle.o \
 	src/share.o \
 	src/shape.o \
@@ -180,6 +181,7 @@ PROVE_TESTS = \
 	test/t/039_stuck_dead_letters.pl \
 	test/t/040_strangers.pl \
 	test/t/041_prepared_many_queues.pl \
+	test/t/042_dump_matrix.pl \
 	test/t/042_wait_for_many_queues.pl \
 	test/t/043_replication.pl \
 	test/t/043_versions.pl \

@@ -93,6 +93,33 @@ COMMENT ON VIEW queue.lease IS
 
 SELECT pg_catalog.pg_extension_config_dump('queue.queue', '');
 
+-- Where a COPY of a dump goes instead, since there one name that no table has
+-- must not cost more than its row.  Nothing is ever stored in it.
+CREATE TABLE queue.restored_settings (LIKE queue.queue INCLUDING DEFAULTS);
+
+ALTER TABLE queue.restored_settings
+    ALTER COLUMN queue TYPE text,
+    ALTER COLUMN dead_letter TYPE text,
+    REPLICA IDENTITY NOTHING;
+
+COMMENT ON TABLE queue.restored_settings IS
+'internal: the way by which COPY writes queue.queue; always empty';
+
+CREATE FUNCTION queue.restore_settings()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'queue_restore_settings'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.restore_settings() IS
+'internal: writes settings to queue.queue, if the current user owns the queue';
+
+CREATE TRIGGER queue_restore_settings
+    BEFORE INSERT ON queue.restored_settings
+    FOR EACH ROW EXECUTE FUNCTION queue.restore_settings();
+
+ALTER TABLE queue.restored_settings
+    ENABLE ALWAYS TRIGGER queue_restore_settings;
+
 CREATE FUNCTION queue.invalidate_definition()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'queue_invalidate_definition'
@@ -1269,6 +1296,9 @@ GRANT USAGE ON SCHEMA queue TO PUBLIC;
 GRANT SELECT ON queue.queue, queue.queues, queue.in_flight, queue.cover,
     queue.in_doubt, queue.storage TO PUBLIC;
 
+-- and whoever restores a queue need not be a superuser; a trigger checks
+GRANT INSERT ON queue.restored_settings TO PUBLIC;
+
 -- A role that decides, or takes part, is told so by a GRANT.
 GRANT SELECT ON queue.global_transactions, queue.branches,
     queue.forced_outcomes
@@ -1291,7 +1321,9 @@ REVOKE ALL ON FUNCTION queue.forget_globals(),
     FROM PUBLIC;
 
 REVOKE ALL ON queue.lease_log, queue.lease FROM PUBLIC;
-REVOKE ALL ON FUNCTION queue.invalidate_definition() FROM PUBLIC;
+REVOKE ALL ON FUNCTION queue.invalidate_definition(),
+    queue.restore_settings()
+    FROM PUBLIC;
 
 -- ---------------------------------------------------------------------------
 -- Ask for a worker in this database, as soon as this is committed.

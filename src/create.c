@@ -97,10 +97,12 @@ static Oid	find_adoptable(Oid schema, const char *relname,
 						   const char *source);
 pg_noreturn static void report_name_taken(const char *relname, const char *source);
 static void adopt_table(Oid relid, Oid schema, const char *relname);
+static char *look_at_shape(Oid relid, QueueShape *shape, Oid *owner);
 static void create_table(Oid schema, const char *relname, bool is_unlogged);
 static void create_sequence(Oid schema, const char *relname, Oid owner);
 static void create_trigger(const char *table, const char *trigger,
 						   const char *event, const char *function);
+static void enable_trigger(const char *table, const char *trigger);
 static void advance_sequence(Oid sequence, const char *table);
 static void revoke_default_privileges(Oid relid, const char *object);
 
@@ -475,33 +477,53 @@ report_name_taken(const char *relname, const char *source)
 static void
 adopt_table(Oid relid, Oid schema, const char *relname)
 {
-	Relation	rel = table_open(relid, NoLock);
-	QueueShape	shape;
-	char	   *problem = queue_shape_violation(rel, &shape);
 	char	   *table = queue_qualified_name(relid);
-	Oid			owner = rel->rd_rel->relowner;
+	QueueShape	shape;
+	Oid			owner;
+	char	   *problem = look_at_shape(relid, &shape, &owner);
 
+	/* pg_restore -t leaves it behind */
+	if (problem != NULL && shape.lacks_pkey_only)
+	{
+		queue_ddl_run(psprintf("ALTER TABLE %s ADD PRIMARY KEY (priority, id)",
+							   table));
+		problem = look_at_shape(relid, &shape, &owner);
+	}
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("table \"%s\" cannot be made a queue", relname),
 				 errdetail_internal("%s", problem)));
-	table_close(rel, NoLock);
 
 	if (!shape.has_insert_trigger)
 		create_trigger(table, "queue_insert", "INSERT", "before_insert");
 	if (!shape.has_update_trigger)
 		create_trigger(table, "queue_update", "UPDATE", "before_update");
+	for (int i = 0; i < 2 && shape.deaf_trigger != NULL; i++)
+	{
+		enable_trigger(table, shape.deaf_trigger);
+		(void) look_at_shape(relid, &shape, &owner);
+	}
 	if (!OidIsValid(shape.sequence))
 	{
 		create_sequence(schema, relname, owner);
-		rel = table_open(relid, NoLock);
-		problem = queue_shape_violation(rel, &shape);
-		table_close(rel, NoLock);
+		problem = look_at_shape(relid, &shape, &owner);
 		if (problem != NULL || !OidIsValid(shape.sequence))
 			elog(ERROR, "sequence of table \"%s\" has disappeared", relname);
 	}
 	advance_sequence(shape.sequence, table);
+}
+
+/* As queue_shape_violation(), of a table that is locked; its owner, too */
+static char *
+look_at_shape(Oid relid, QueueShape *shape, Oid *owner)
+{
+	Relation	rel = table_open(relid, NoLock);
+	char	   *problem = queue_shape_violation(rel, shape);
+
+	*owner = rel->rd_rel->relowner;
+	table_close(rel, NoLock);
+	return problem;
 }
 
 /* A new table with all that belongs to it */
@@ -555,8 +577,14 @@ create_trigger(const char *table, const char *trigger, const char *event,
 {
 	queue_ddl_run(psprintf("CREATE TRIGGER %s BEFORE %s ON %s FOR EACH ROW EXECUTE FUNCTION %s.%s()",
 						   trigger, event, table, QUEUE_SCHEMA, function));
+	enable_trigger(table, trigger);
+}
+
+static void
+enable_trigger(const char *table, const char *trigger)
+{
 	queue_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
-						   table, trigger));
+						   table, quote_identifier(trigger)));
 }
 
 /*

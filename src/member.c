@@ -110,6 +110,20 @@ static const MemberColumn outcome_columns[] = {
 	{"decision", TEXTOID},
 };
 
+/* those of queue.queue, with names as text */
+static const MemberColumn restored_settings_columns[] = {
+	{"queue", TEXTOID},
+	{"lease", INTERVALOID},
+	{"max_attempts", INT4OID},
+	{"retry_delay", INTERVALOID},
+	{"retry_max_delay", INTERVALOID},
+	{"dead_letter", TEXTOID},
+	{"own_dead_letter", BOOLOID},
+	{"enqueue_paused", BOOLOID},
+	{"dequeue_paused", BOOLOID},
+	{"max_lease", INTERVALOID},
+};
+
 #define FORM(name) {#name, lengthof(name##_columns), name##_columns}
 
 /* in order of MemberTable */
@@ -118,10 +132,13 @@ static const MemberForm forms[] = {
 	FORM(lease_log),
 	FORM(deciding_database),
 	FORM(outcome),
+	FORM(restored_settings),
 };
 
 StaticAssertDecl(lengthof(queue_columns) == Natts_settings,
 				 "columns of queue.queue");
+StaticAssertDecl(lengthof(restored_settings_columns) == Natts_settings,
+				 "columns of queue.restored_settings");
 
 /* the version was found to be ours, and all tables as they should be; which
  * tables these were */

@@ -16,7 +16,8 @@ typedef enum MemberTable
 	MEMBER_QUEUE,
 	MEMBER_LEASE_LOG,
 	MEMBER_DECIDING_DATABASE,
-	MEMBER_OUTCOME
+	MEMBER_OUTCOME,
+	MEMBER_RESTORED_SETTINGS
 } MemberTable;
 
 /* registers relcache callback; from _PG_init, in every backend */

@@ -55,6 +55,7 @@
 #include "member.h"
 #include "mutant.h"
 #include "queue.h"
+#include "restore.h"
 #include "share.h"
 #include "waiter.h"
 #include "worker.h"
@@ -283,13 +284,14 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 {
 	ProcessUtility_hook_type next = prev_ProcessUtility_hook ?
 		prev_ProcessUtility_hook : standard_ProcessUtility;
+	PlannedStmt *planned = queue_restore_redirect(pstmt);
 
 	/*
 	 * What is read once the statement has run must be a copy: its plan may go
 	 * with the transaction that it ends, and other hooks may change it.
 	 */
-	Node	   *stmt = IsA(pstmt->utilityStmt, TransactionStmt) ?
-		copyObject(pstmt->utilityStmt) : pstmt->utilityStmt;
+	Node	   *stmt = IsA(planned->utilityStmt, TransactionStmt) ?
+		copyObject(planned->utilityStmt) : planned->utilityStmt;
 	bool		ends_prepared = IsA(stmt, TransactionStmt) &&
 		(((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT_PREPARED ||
 		 ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
@@ -304,7 +306,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	held = queue_worker_hold(stmt);
 	PG_TRY();
 	{
-		next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+		next(planned, queryString, readOnlyTree, context, params, queryEnv,
 			 dest, qc);
 	}
 	PG_FINALLY();

@@ -464,7 +464,10 @@ index_violation(Relation rel, QueueShape *shape)
 	list_free(indexes);
 
 	if (!OidIsValid(shape->pkey))
+	{
+		shape->lacks_pkey_only = true;
 		return pstrdup("It has no primary key.");
+	}
 
 	return NULL;
 }

@@ -19,6 +19,7 @@ typedef struct QueueShape
 	bool		has_update_trigger;
 	char	   *deaf_trigger;	/* palloc'd name of one that does not fire in
 								 * replica role, or NULL */
+	bool		lacks_pkey_only;	/* all else that was looked at is in order */
 } QueueShape;
 
 /*

@@ -50,7 +50,7 @@ INSERT INTO declared VALUES
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
     ('before_insert'), ('before_update'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
-    ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('vacuums'),
+    ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes');
 
 CREATE TEMP VIEW defined AS
@@ -97,7 +97,7 @@ SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NO
 SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
 SELECT is_empty($$
     SELECT name FROM defined
-    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition')
+    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition', 'restore_settings')
       AND name NOT IN ('begin_global', 'decide_commit', 'decide_abort', 'ask_decision', 'report_finished', 'forget_globals')
       AND name NOT LIKE 'write%'
       AND NOT has_function_privilege('public', oid, 'EXECUTE')
@@ -200,6 +200,7 @@ CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
 SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'cover', 'in_doubt', 'storage']) t;
 SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
+SELECT table_privs_are('queue', 'restored_settings', 'regress_queue_nobody', ARRAY['INSERT']);
 SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid],
           'pg_dump dumps the settings, and not the leases');
 

@@ -160,6 +160,65 @@ sql(q{ALTER TABLE orders ENABLE ALWAYS TRIGGER queue_insert;
 	ALTER TABLE orders ENABLE ALWAYS TRIGGER queue_update}, $subscriber);
 is(problem_of('orders', $subscriber), '', 'the problem is mended');
 
+
+#
+# Publications that do not let DELETE be done, nor UPDATE.
+#
+sql(q{SELECT queue.create_queue('filtered', retry_delay => '10 ms');
+	SELECT queue.enqueue('filtered', to_jsonb(i)) FROM generate_series(1, 3) i});
+my $receipt = sql(q{SELECT receipt FROM queue.receive('filtered')});
+my $failing = sql(q{SELECT receipt FROM queue.receive('filtered')});
+foreach my $what ('WHERE (correlation_id IS NULL)', '(id, payload)')
+{
+	sql("CREATE PUBLICATION filtered FOR TABLE filtered $what");
+	my $state = state_of('DELETE FROM filtered');
+	is($state, '42P10', "$what: the server refuses DELETE");
+	is(state_of($_), $state, "$what: $_ is refused, too")
+	  foreach (
+		q{SELECT * FROM queue.dequeue('filtered')},
+		q{SELECT * FROM queue.receive('filtered')},
+		qq{SELECT queue.ack('$receipt')},
+		qq{SELECT queue.reject('$receipt', 'bad')},
+		q{SELECT queue.purge('filtered')});
+	sql(q{SELECT queue.enqueue('filtered', '"more"')});
+	sql('DROP PUBLICATION filtered');
+}
+
+# The worker does not either, until it may.
+sql('CREATE PUBLICATION filtered FOR TABLE filtered (id, payload)');
+my $log = -s $node->logfile;
+sql(qq{SELECT queue.nack('$failing', '1 ms', 'no luck')});
+$node->wait_for_log(qr/cannot update table "filtered"/, $log);
+is( sql(q{SELECT count(*), max(attempts) FROM filtered}),
+	'5|0', 'nothing was changed');
+sql('DROP PUBLICATION filtered');
+wait_until(q{SELECT max(attempts) = 1 FROM filtered},
+	'the failure is counted in the end');
+sql("SELECT queue.ack('$receipt')");
+is(drain('filtered'), '2 2, 3 1, more 1, more 1',
+	'messages that were refused have not failed by that');
+
+# All tables of the extension may be published.
+sql('CREATE PUBLICATION everything FOR ALL TABLES');
+is( sql(q{SELECT string_agg(c.relname, ' ') FROM pg_class c
+		WHERE c.relnamespace = 'queue'::regnamespace AND c.relkind = 'r'
+			AND c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i
+				WHERE i.indrelid = c.oid AND i.indisprimary)}),
+	'', 'each table of the extension has a replica identity');
+is( sql(q{INSERT INTO queue.outcome
+			VALUES ('queue:hub:me:1', 'commit', 'x', true, now() - interval '1 h');
+		INSERT INTO queue.outcome
+			VALUES ('queue:hub:me:2', 'commit', 'x', true, now() - interval '1 h');
+		SELECT queue.write_outcomes('queue:hub:me:', '{1, 2}', '{commit, abort}',
+			now());
+		SELECT branch, decision FROM queue.outcome}),
+	q{branch "queue:hub:me:2" was finished with commit by role "x", but the decision is abort}
+	  . "\nqueue:hub:me:2|abort",
+	'outcomes of branches are written');
+sql(q{SELECT queue.enqueue('filtered', '1')});
+is(drain('filtered'), '1 1', 'and queues work');
+sql('DROP PUBLICATION everything');
+
 $subscriber->stop;
 $node->stop;
 

@@ -130,6 +130,7 @@ branch(text,name,text)                    | ANYBODY | ok    | SELECT queue.branc
 before_insert()                           | ANYBODY | 39P01 | SELECT queue.before_insert()
 before_update()                           | ANYBODY | 39P01 | SELECT queue.before_update()
 invalidate_definition()                   | SUPER   | 39P01 | SELECT queue.invalidate_definition()
+restore_settings()                        | SUPER   | 39P01 | SELECT queue.restore_settings()
 begin_global(text,interval,name[])        | SUPER   | 25001 | CALL queue.begin_global('g', '1 s', ARRAY['boss'])
 decide_commit(text)                       | SUPER   | 25001 | CALL queue.decide_commit('g')
 decide_abort(text)                        | SUPER   | 25001 | CALL queue.decide_abort('g')
@@ -150,8 +151,8 @@ END
 # statement fails, or changes no row.
 #
 my $relations = <<'END';
-queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused
-queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem
+queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease
+queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem max_lease
 in_flight           | ANYBODY   | queue id state pid lease_until failures due_at
 cover               | ANYBODY   | queue ranges later busy looking waiting next_due healed
 storage             | ANYBODY   | queue table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
@@ -160,6 +161,7 @@ global_transactions | ANYBODY   | coordinator gid decision deadline is_over part
 branches            | ANYBODY   | branch deciding_database participant gid owner prepared status
 forced_outcomes     | ANYBODY   | branch outcome finished_by finished_at decision
 lease               | READ_ONLY | queue id epoch number deadline
+restored_settings   | READ_ONLY | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease
 lease_log           | READ_ONLY | seq queue id epoch number deadline
 global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
 participant_database| READ_ONLY | participant database
@@ -574,7 +576,7 @@ foreach my $line (split /\n/, $relations)
 		my ($role, $outcome) = @_;
 		return (1) if $role eq 'writer' && $is_open{$name};
 		return ($right->{$outcome}, '42501') unless $role eq 'boss';
-		return (1) if $is_view;
+		return (1) if $is_view || $name eq 'restored_settings' && $outcome eq 'none';
 		return ($outcome !~ /^(42501|none)$/, 'done');
 	};
 
@@ -584,10 +586,23 @@ foreach my $line (split /\n/, $relations)
 	  foreach @{ $column_of{$relation} };
 	add_cell("UPDATE $relation SET $_ = NULL", $writes)
 	  foreach @{ $column_of{$relation} };
+
+	# Where COPY of settings goes, everybody may INSERT; 042_dump_matrix tells
+	# what becomes of it.
+	if ($name eq 'restored_settings')
+	{
+		add_statement('ANYBODY', '23502', '',
+			"INSERT INTO $relation DEFAULT VALUES");
+	}
+	else
+	{
+		add_cell($_, $writes)
+		  foreach (
+			"INSERT INTO $relation DEFAULT VALUES",
+			"INSERT INTO $relation SELECT * FROM $relation");
+	}
 	add_cell($_, $writes)
 	  foreach (
-		"INSERT INTO $relation DEFAULT VALUES",
-		"INSERT INTO $relation SELECT * FROM $relation",
 		"DELETE FROM $relation",
 		"TRUNCATE $relation CASCADE",
 		"DROP " . ($is_view ? 'VIEW' : 'TABLE') . " $relation CASCADE",
