@@ -72,6 +72,9 @@ CREATE TABLE queue.lease_log (
     failures int
 ) WITH (autovacuum_enabled = false);
 
+-- without a key, and possibly in a publication of all tables
+ALTER TABLE queue.lease_log REPLICA IDENTITY FULL;
+
 COMMENT ON TABLE queue.lease_log IS
 'internal: leases, written behind; the last row of a message decides';
 COMMENT ON COLUMN queue.lease_log.enqueued_at IS
@@ -1116,6 +1119,10 @@ CREATE TABLE queue.outcome (
     finished_at timestamptz NOT NULL,
     decision text
 );
+
+-- A branch may be finished twice under one name, so there is no key; and the
+-- table may be in a publication of all tables.
+ALTER TABLE queue.outcome REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE queue.outcome IS
 'internal: how sessions finished branches, until that is seen to agree with the decision';

@@ -42,6 +42,7 @@
 #include "catalog/pg_sequence.h"
 #include "catalog/pg_trigger.h"
 #include "commands/extension.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -140,6 +141,10 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 	*def = queue_def(rel);
 	queue_check_shape(rel, *def);
 	queue_check_not_paused(rel, *def, access);
+
+	/* who could not delete a message shall not have it */
+	if (access == QUEUE_TAKE)
+		CheckCmdReplicaIdentity(rel, CMD_DELETE);
 
 	return rel;
 }

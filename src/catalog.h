@@ -88,7 +88,8 @@ typedef enum QueueAccess
 /*
  * Open a queue for the current user: locks the table (RowExclusiveLock, but
  * AccessShareLock to browse), checks privileges, white list, pause.  42704 if
- * there is no such relation, 42809 if it is no (proper) queue, 42501, QU002.
+ * there is no such relation, 42809 if it is no (proper) queue, 42501, QU002; to
+ * take, also what the server raises if a publication forbids DELETE.
  * The caller closes with table_close(rel, NoLock), or releases the lock if it
  * took nothing.
  */

@@ -12,7 +12,9 @@
  *	  partitions: a queue table has none
  *	- triggers: a queue table has two of ours, whose work the callers do
  *	- NOT NULL: the callers fill all such columns
- *	- replica identity: the primary key or the full row, both always present
+ *	- replica identity: the primary key or the full row is there, but a
+ *	  publication may ask for more; the server's own check, before rows are
+ *	  deleted or updated
  *	- read-only transactions, standbys, parallel workers: the SQL functions
  *
  * Rows are judged by the current status of transactions (SnapshotDirty), and
@@ -563,6 +565,7 @@ queue_row_delete(Relation rel, MessageRow *row)
 	TM_FailureData failure;
 	TM_Result	result;
 
+	CheckCmdReplicaIdentity(rel, CMD_DELETE);
 	result = table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true),
 								InvalidSnapshot, InvalidSnapshot,
 								false /* wait */ , &failure,
@@ -653,6 +656,8 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 	TU_UpdateIndexes update_indexes;
 	LockTupleMode lockmode;
 	TM_Result	result;
+
+	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 
 	/* the counter saturates */
 	values[Anum_message_attempts - 1] = Int16GetDatum(Min(attempts, PG_INT16_MAX));

@@ -45,6 +45,7 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -682,6 +683,10 @@ step_queue(Round *round, const MessageKey *keys, int nkeys)
 	strlcpy(round->queue_name, queue_qualified_name(relid),
 			sizeof(round->queue_name));
 	rel = queue_open(relid, QUEUE_SYSTEM, &def);
+
+	/* a publication may forbid both, whatever the message */
+	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
+	CheckCmdReplicaIdentity(rel, CMD_DELETE);
 	round->is_queue_open = true;
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(rel->rd_rel->relowner,
