@@ -520,6 +520,8 @@ sequence_violation(Relation rel, QueueShape *shape)
 	List	   *sequences = getOwnedSequences(RelationGetRelid(rel));
 	ListCell   *lc;
 
+	/* the oldest first, which is ours, so that the other one is named */
+	list_sort(sequences, list_oid_cmp);
 	foreach(lc, sequences)
 	{
 		Oid			sequence = lfirst_oid(lc);

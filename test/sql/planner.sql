@@ -3,14 +3,14 @@
 -- looked up in a business table by its index, however large that is, and the
 -- messages of a queue are counted for those alone who ask for their numbers.
 --
-CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-    line text;
+CREATE FUNCTION plan_of(query text, options text = 'COSTS OFF') RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
-    FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
-        RETURN NEXT regexp_replace(line, '''\d+''', '''OID''');
-    END LOOP;
+    RETURN QUERY EXECUTE format('EXPLAIN (%s) %s', options, query);
 END $$;
+-- how often it has a call of this function
+CREATE FUNCTION calls(function text, query text) RETURNS bigint LANGUAGE sql AS $$
+    SELECT count(*) FROM plan_of(query, 'COSTS OFF, VERBOSE') line WHERE line ~ (function || '\(')
+$$;
 
 -- what the planner believes: rows, and whether a call is dearer than a page
 CREATE FUNCTION rows_of(query text, OUT rows float, OUT is_dear boolean) LANGUAGE plpgsql AS $$
@@ -69,15 +69,18 @@ SELECT * FROM plan_of($$
 -- The view: who asks for no number, nor whether there is a problem, pays for
 -- neither; numbers that are asked for are counted once
 --
-SELECT * FROM plan_of($$ SELECT lease, dead_letter FROM queue.queues WHERE name = 'placed'::regclass $$);
-SELECT * FROM plan_of($$ SELECT name, problem FROM queue.queues WHERE problem IS NOT NULL $$);
-SELECT * FROM plan_of($$ SELECT name, ready FROM queue.queues WHERE ready + leased + delayed + exhausted > 1 $$);
+SELECT calls('counts', q) AS counts, calls('problem', q) AS problem
+FROM (VALUES ($$ SELECT lease, dead_letter FROM queue.queues WHERE name = 'placed'::regclass $$)) t (q);
+SELECT calls('counts', q) AS counts, calls('problem', q) > 0 AS problem
+FROM (VALUES ($$ SELECT name FROM queue.queues WHERE problem IS NOT NULL $$)) t (q);
+SELECT calls('counts', q) AS counts, calls('problem', q) AS problem
+FROM (VALUES ($$ SELECT name, ready FROM queue.queues WHERE ready + leased + delayed + exhausted > 1 $$)) t (q);
 -- one queue is counted if one is asked for
 SELECT count(queue.enqueue('placed', to_jsonb(n))) AS sent FROM generate_series(1, 3) n;
 SELECT name, owner = current_user AS is_owner, ready, leased, delayed, exhausted, problem
 FROM queue.queues WHERE name = 'placed'::regclass;
 
 DROP TABLE orders, stock;
-DROP FUNCTION plan_of, rows_of;
+DROP FUNCTION calls, plan_of, rows_of;
 DEALLOCATE take;
 SELECT queue.drop_queue('placed'), queue.drop_queue('unused');
