@@ -95,8 +95,7 @@ wait_until(q{SELECT count(*) = 2300 FROM refused_dead},
 # An error that nobody foresees: the dead-letter queue has no id left.
 #
 sql(q{SELECT queue.create_queue('filled', max_attempts => 1);
-	ALTER SEQUENCE filled_dead_id_seq MAXVALUE 2;
-	SELECT setval('filled_dead_id_seq', 2)});
+	SELECT setval('filled_dead_id_seq', 9223372036854775807)});
 fail_all('filled', 500);
 @lines = lines_about('public.filled');
 cmp_ok(scalar @lines, '<=', 2, 'one line for a reason')
@@ -104,7 +103,7 @@ cmp_ok(scalar @lines, '<=', 2, 'one line for a reason')
 cmp_ok(scalar(grep { /^.*queue worker.*ERROR:/ } split /\n/,
 		slurp_file($node->logfile)),
 	'<=', 2, 'and few errors in all');
-sql(q{ALTER SEQUENCE filled_dead_id_seq NO MAXVALUE});
+sql(q{SELECT setval('filled_dead_id_seq', 1000)});
 wait_until(q{SELECT count(*) = 500 FROM filled_dead},
 	'they are moved when there are ids again');
 
