@@ -11,6 +11,16 @@
 #ifndef QUEUE_COMPAT_H
 #define QUEUE_COMPAT_H
 
+/*
+ * These minor releases or later ones: what is used of the server here has been
+ * exported, or works, from them on only.
+ */
+#if PG_VERSION_NUM < 150020 || \
+	(PG_VERSION_NUM >= 160000 && PG_VERSION_NUM < 170012) || \
+	(PG_VERSION_NUM >= 180000 && PG_VERSION_NUM < 180006)
+#error "queue needs PostgreSQL 15.20, 17.12 or 18.6, or a later minor release of these"
+#endif
+
 #include "access/genam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
@@ -25,10 +35,6 @@
 /* 16: what is inside of a varlena is no part of postgres.h any more */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
-#endif
-
-#if PG_VERSION_NUM < 150000
-#error "queue needs PostgreSQL 15 or newer"
 #endif
 
 /* 16: one object_ownercheck() took the place of one function per catalog */
