@@ -46,6 +46,7 @@
 #include "member.h"
 #include "queue.h"
 #include "storage.h"
+#include "worker.h"
 #include "xact.h"
 
 PG_FUNCTION_INFO_V1(queue_alter_queue);
@@ -278,6 +279,7 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 	bool		is_safe;
 
 	queue_require_library();
+	queue_worker_await_creation();
 
 	tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum(QUEUE_SCHEMA));
 	is_safe = HeapTupleIsValid(tuple) &&

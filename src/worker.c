@@ -47,6 +47,11 @@
  *	 there after it, and the next worker looks again.  CREATE EXTENSION
  *	 announces after its commit.  If the announcement was lost, the first use
  *	 of a queue repeats it (queue_database_poke).
+ * - The extension is dropped and created again: what is left of the first in
+ *	 memory is cleared away under a lock that excludes whoever creates it, who
+ *	 holds his to the end of his transaction.  So it is cleared before the
+ *	 second can have anything there, or the worker waits, looks again, and finds
+ *	 the second in its place; leases of the first run out then.
  * - DROP EXTENSION in progress holds a lock on the extension; the worker skips
  *	 its round instead of running into it.  After the commit the announcement
  *	 makes it look; without that it looks within a minute, and until then its
@@ -129,7 +134,8 @@ static void worker_terminate(SIGNAL_ARGS);
 static void start_grace(TimeoutId grace);
 static void grace_tick(void);
 static void worker_error_context(void *arg);
-static ExtensionState look_for_extension(void);
+static ExtensionState look_for_extension(DatabaseSlot *slot);
+static ExtensionState clear_memory(DatabaseSlot *slot);
 static bool is_known(void);
 static void worker_sleep(DatabaseSlot *slot, TimestampTz due);
 static void worker_leave(DatabaseSlot *slot, TimeoutId grace);
@@ -185,12 +191,9 @@ queue_worker_main(Datum arg)
 		queue_database_begin_round(slot);
 		MemoryContextSwitchTo(round_context);
 		MemoryContextReset(round_context);
-		switch (look_for_extension())
+		switch (look_for_extension(slot))
 		{
 			case EXTENSION_ABSENT:
-				queue_inflight_drop(MyDatabaseId, InvalidOid);
-				queue_state_drop(MyDatabaseId, InvalidOid);
-				queue_database_set_extension(slot, false);
 				proc_exit(0);
 			case EXTENSION_PRESENT:
 				queue_database_set_extension(slot, true);
@@ -313,7 +316,7 @@ worker_error_context(void *arg)
  * anyway.
  */
 static ExtensionState
-look_for_extension(void)
+look_for_extension(DatabaseSlot *slot)
 {
 	MemoryContext round_context = CurrentMemoryContext;
 	ExtensionState state = EXTENSION_ABSENT;
@@ -333,11 +336,38 @@ look_for_extension(void)
 		else
 			state = EXTENSION_BUSY;
 	}
+	else
+		state = clear_memory(slot);
 
 	CommitTransactionCommand();
 	pgstat_report_stat(true);
 	MemoryContextSwitchTo(round_context);
 	return state;
+}
+
+/*
+ * The extension is not here, and nothing that memory has of its queues is of
+ * use any more; unless somebody is creating it at this moment: his lock, which
+ * he has until after his commit, tells.  Under ours nobody gets that far, and
+ * what we clear away is of the past.  It is for the moment of the clearing.
+ */
+static ExtensionState
+clear_memory(DatabaseSlot *slot)
+{
+	if (!ConditionalLockDatabaseObject(ExtensionRelationId, InvalidOid, 0,
+									   ExclusiveLock) ||
+		OidIsValid(get_extension_oid(QUEUE_EXTENSION, true)))
+		return EXTENSION_BUSY;
+	queue_inflight_drop(MyDatabaseId, InvalidOid);
+	queue_state_drop(MyDatabaseId, InvalidOid);
+	queue_database_set_extension(slot, false);
+	return EXTENSION_ABSENT;
+}
+
+void
+queue_worker_await_creation(void)
+{
+	LockDatabaseObject(ExtensionRelationId, InvalidOid, 0, RowExclusiveLock);
 }
 
 /*

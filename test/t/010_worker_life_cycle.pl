@@ -260,6 +260,35 @@ sql(q{SELECT queue.create_queue('orders', retry_delay => '1 ms')}, 'shop');
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'that works');
 
+# It is being created again when the worker finds it gone.  What the worker
+# clears away then could be the new one's.
+stop_processes($worker);
+sql(q{DROP EXTENSION queue CASCADE; DROP TABLE orders, orders_dead}, 'shop');
+$session = $node->background_psql('shop');
+$session->query_safe('BEGIN; CREATE EXTENSION queue');
+my $continued_at = sql('SELECT clock_timestamp()');
+continue_all();
+wait_until(
+	qq{SELECT count(*) = 0 FROM pg_stat_activity
+		WHERE pid = $worker
+			AND NOT (query_start > '$continued_at' AND state = 'idle')},
+	'the worker has looked for the extension');
+is(worker_of('shop'), $worker, '... and waits for the one that comes');
+$session->query_safe('COMMIT');
+$session->quit;
+sql(q{SELECT queue.create_queue('orders', retry_delay => '1 ms');
+	SELECT queue.enqueue('orders', '1')}, 'shop');
+my $held =
+  sql(q{SELECT receipt FROM queue.receive('orders', lease => '1 h')}, 'shop');
+wait_until(
+	q{SELECT count(*) = 1 FROM queue.lease},
+	'the worker has written a lease of the new one', 'shop');
+is(worker_of('shop'), $worker, '... and is the same');
+sql(qq{SELECT queue.ack('$held')}, 'shop');
+pass('... which holds');
+leave_work('shop', 'orders');
+wait_for_work('shop', 'orders', 'that works');
+
 # A drop that does not happen.
 sql(q{BEGIN; DROP EXTENSION queue CASCADE; ROLLBACK}, 'shop');
 leave_work('shop', 'orders');
