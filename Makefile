@@ -193,7 +193,8 @@ PROVE_TESTS = \
 	test/t/061_in_doubt.pl \
 	test/t/062_global.pl \
 	test/t/063_ended_without_hook.pl \
-	test/t/064_nobody_waits.pl
+	test/t/064_nobody_waits.pl \
+	test/t/065_failed_prepare.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
 # the lack of it.

@@ -1114,7 +1114,7 @@ COMMENT ON VIEW queue.branches IS
 CREATE TABLE queue.outcome (
     branch text NOT NULL,
     outcome text NOT NULL,
-    finished_by name NOT NULL,
+    finished_by name,
     by_owner boolean NOT NULL,
     finished_at timestamptz NOT NULL,
     decision text
@@ -1126,7 +1126,23 @@ ALTER TABLE queue.outcome REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE queue.outcome IS
 'internal: how sessions finished branches, until that is seen to agree with the decision';
+COMMENT ON COLUMN queue.outcome.outcome IS
+'commit, abort, or none: it was never committed here';
+COMMENT ON COLUMN queue.outcome.finished_by IS 'NULL: nobody that was seen';
 COMMENT ON COLUMN queue.outcome.decision IS 'NULL: not known yet';
+
+-- A branch writes its row here before it is prepared, so the row is there if and
+-- when the branch is committed, whoever does that and whatever crashes.
+CREATE TABLE queue.committed_branch (
+    branch text NOT NULL,
+    owner oid NOT NULL,
+    prepared_at timestamptz NOT NULL
+);
+
+ALTER TABLE queue.committed_branch REPLICA IDENTITY FULL;
+
+COMMENT ON TABLE queue.committed_branch IS
+'internal: branches that are committed, until they are reported as finished';
 
 CREATE VIEW queue.forced_outcomes AS
     SELECT branch, outcome, finished_by, finished_at, decision
@@ -1135,7 +1151,7 @@ CREATE VIEW queue.forced_outcomes AS
     OFFSET 0;                   -- see queue.global_transactions
 
 COMMENT ON VIEW queue.forced_outcomes IS
-'branches finished by hand: by another role than their owner, or against the decision';
+'branches finished by another role than their owner, or otherwise than was decided';
 
 -- What a resolver does about the branches that sessions have finished, knowing
 -- the records that are open; returns those that it finds to be wrong.  Where
@@ -1164,11 +1180,38 @@ BEGIN
        AND (o.decision = o.outcome
             OR o.decision IS NULL AND o.finished_at < asked_at
                AND substr(o.branch, length(prefix) + 1) <> ALL (gids));
+    DELETE FROM queue.committed_branch c
+     WHERE starts_with(c.branch, prefix) AND c.prepared_at < asked_at
+       AND substr(c.branch, length(prefix) + 1) <> ALL (gids);
 END
 $$;
 
 COMMENT ON FUNCTION queue.write_outcomes(text, text[], text[], timestamptz) IS
 'internal: compares how branches were finished with what was decided';
+
+-- Global transactions that are decided to be committed, and have no branch here
+-- any more: those whose branch has never been committed here, each once.  It may
+-- have called the deciding database something else, which is registered twice.
+CREATE FUNCTION queue.write_missing(prefix text, gids text[], owner oid)
+RETURNS SETOF text
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO queue.outcome (branch, outcome, by_owner, finished_at, decision)
+    SELECT prefix || g.gid, 'none', false, clock_timestamp(), 'commit'
+      FROM unnest(gids) g(gid)
+     CROSS JOIN LATERAL (SELECT substring(prefix FROM ':[^:]+:$') || g.gid
+                            AS suffix) n
+     WHERE NOT EXISTS (SELECT FROM queue.committed_branch c
+                        WHERE right(c.branch, length(n.suffix)) = n.suffix
+                          AND c.owner = write_missing.owner)
+       AND NOT EXISTS (SELECT FROM queue.outcome o
+                        WHERE o.branch = prefix || g.gid)
+    RETURNING branch
+$$;
+
+COMMENT ON FUNCTION queue.write_missing(text, text[], oid) IS
+'internal: notes branches that should be committed and never were';
 
 -- ---------------------------------------------------------------------------
 -- Who is in the way
@@ -1311,7 +1354,7 @@ GRANT SELECT ON queue.global_transactions, queue.branches,
     queue.forced_outcomes
     TO PUBLIC;
 REVOKE ALL ON queue.global_transaction, queue.participant_database,
-    queue.deciding_database, queue.outcome
+    queue.deciding_database, queue.outcome, queue.committed_branch
     FROM PUBLIC;
 REVOKE ALL ON PROCEDURE queue.begin_global(text, interval, name[]),
     queue.decide_commit(text), queue.decide_abort(text),
@@ -1324,7 +1367,8 @@ REVOKE ALL ON FUNCTION queue.forget_globals(),
     queue.write_participant(oid, text),
     queue.write_answer(oid, oid, text, text),
     queue.write_finished(oid, oid, text[], text),
-    queue.write_outcomes(text, text[], text[], timestamptz)
+    queue.write_outcomes(text, text[], text[], timestamptz),
+    queue.write_missing(text, text[], oid)
     FROM PUBLIC;
 
 REVOKE ALL ON queue.lease_log, queue.lease FROM PUBLIC;

@@ -7,6 +7,18 @@
  *		queue:DECIDING_DATABASE:PARTICIPANT:GID
  * Whose it is says its owner, not its name, which anybody can take first.
  *
+ * To PostgreSQL a PREPARE TRANSACTION of a block that has failed is a rollback,
+ * and without a block it is a warning; neither is an error, and drivers report
+ * success.  A coordinator who believes that decides to commit what is not there.
+ * So these are errors, for a branch, and for any other transaction that has used
+ * a queue.  The statement has its way first: so the block ends, and the session
+ * can go on as after any PREPARE TRANSACTION that fails.
+ *
+ * A branch writes a row into queue.committed_branch before it is prepared.  Its
+ * own commit makes the row visible, whoever does that and whatever crashes:
+ * where it is missing the branch was never committed here.  The resolver compares
+ * that with the decision, and removes the row when it has reported the branch.
+ *
  * Whoever finishes a branch by COMMIT PREPARED or ROLLBACK PREPARED leaves a
  * row in queue.outcome, since nobody can tell afterwards how a prepared
  * transaction has ended.  The resolver compares that with what was decided, and
@@ -17,7 +29,8 @@
  * anything else is wrong with writing it; this is a memory for people, nothing
  * relies on it.
  *
- * Locks: those of a plain INSERT, if they can be had at once.
+ * Locks: those of a plain INSERT; to finish a branch, only if they can be had at
+ * once.  A branch keeps that on queue.committed_branch until it is finished.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,21 +58,29 @@
 
 #include "branch.h"
 #include "catalog.h"
+#include "compat.h"
 #include "database.h"
 #include "decision.h"
 #include "member.h"
 #include "queue.h"
+#include "xact.h"
 
 #define OUTCOME				"outcome"
 
+#define COMMITTED_BRANCH	"committed_branch"
+
 #define Natts_outcome		6
+#define Natts_committed		3
 
 PG_FUNCTION_INFO_V1(queue_identity);
 
 static const char *branch_of(Node *stmt, bool finishes);
+static bool is_prepare(Node *stmt);
 static void note_outcome(const char *branch, bool is_commit);
-static Relation open_member(const char *name, LOCKMODE lockmode);
-static Oid	owner_of_branch(const char *name);
+static void note_commit(const char *branch);
+static Relation open_member(const char *name, LOCKMODE lockmode,
+							bool is_patient);
+static Oid	owner_of_branch(const char *name, bool is_patient);
 static bool is_prepared_by(const char *name, Oid owner);
 
 /*
@@ -83,20 +104,33 @@ branch_of(Node *stmt, bool finishes)
 				   strlen(QUEUE_BRANCH_PREFIX)) == 0 ? xact_stmt->gid : NULL;
 }
 
+static bool
+is_prepare(Node *stmt)
+{
+	return IsA(stmt, TransactionStmt) &&
+		((TransactionStmt *) stmt)->kind == TRANS_STMT_PREPARE;
+}
+
 /*
- * Open a table of the extension; NULL if this database has no such table,
- * somebody has a table of this name of his own, or it is locked.
+ * Open a table of the extension, to read or write rows of it; NULL if this
+ * database has no such table, somebody has a table of this name of his own, or,
+ * unless the caller is patient, it is locked.  Rows may have to be detoasted, so
+ * the caller has a snapshot; at a TransactionStmt the server has none for us.
  */
 static Relation
-open_member(const char *name, LOCKMODE lockmode)
+open_member(const char *name, LOCKMODE lockmode, bool is_patient)
 {
 	Oid			relid = queue_catalog_relid(name);
 	Oid			extension = get_extension_oid(QUEUE_EXTENSION, true);
 	Relation	rel;
 
+	Assert(ActiveSnapshotSet());
 	if (!OidIsValid(relid) || !OidIsValid(extension) ||
-		getExtensionOfObject(RelationRelationId, relid) != extension ||
-		!ConditionalLockRelationOid(relid, lockmode))
+		getExtensionOfObject(RelationRelationId, relid) != extension)
+		return NULL;
+	if (is_patient)
+		return try_table_open(relid, lockmode);
+	if (!ConditionalLockRelationOid(relid, lockmode))
 		return NULL;
 	rel = try_table_open(relid, NoLock);
 	if (rel == NULL)
@@ -158,12 +192,15 @@ note_outcome(const char *branch, bool is_commit)
 	bool		nulls[Natts_outcome] = {0};
 	HeapTuple	tuple;
 
-	owner = owner_of_branch(branch);
-	if (!OidIsValid(owner) || !is_prepared_by(branch, owner))
+	/* one of a deferrable transaction would wait for those that are prepared */
+	PushActiveSnapshot(GetCatalogSnapshot(RelationRelationId));
+	owner = owner_of_branch(branch, false);
+	if (!OidIsValid(owner) || !is_prepared_by(branch, owner) ||
+		(rel = open_member(OUTCOME, RowExclusiveLock, false)) == NULL)
+	{
+		PopActiveSnapshot();
 		return;
-	rel = open_member(OUTCOME, RowExclusiveLock);
-	if (rel == NULL)
-		return;
+	}
 	queue_member_check(rel, MEMBER_OUTCOME);
 
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
@@ -178,13 +215,42 @@ note_outcome(const char *branch, bool is_commit)
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
 	table_close(rel, NoLock);
+	PopActiveSnapshot();
+}
+
+/*
+ * Write down that the branch is committed: true when it is.  Its owner will be
+ * the current user, who need not be the registered one.
+ */
+static void
+note_commit(const char *branch)
+{
+	Relation	rel;
+
+	PushActiveSnapshot(GetCatalogSnapshot(RelationRelationId));
+	if (OidIsValid(owner_of_branch(branch, true)) &&
+		(rel = open_member(COMMITTED_BRANCH, RowExclusiveLock, true)) != NULL)
+	{
+		Datum		values[Natts_committed];
+		bool		nulls[Natts_committed] = {0};
+
+		queue_member_check(rel, MEMBER_COMMITTED_BRANCH);
+		values[0] = CStringGetTextDatum(branch);
+		values[1] = ObjectIdGetDatum(GetUserId());
+		values[2] = TimestampTzGetDatum(GetCurrentTimestamp());
+		CatalogTupleInsert(rel, queue_member_form(rel, MEMBER_COMMITTED_BRANCH,
+												  values, nulls));
+		table_close(rel, NoLock);
+	}
+	PopActiveSnapshot();
 }
 
 /* The registered owner of branches of this name, if they are registered here */
 static Oid
-owner_of_branch(const char *name)
+owner_of_branch(const char *name, bool is_patient)
 {
-	Relation	rel = open_member(DECIDING_DATABASE, AccessShareLock);
+	Relation	rel = open_member(DECIDING_DATABASE, AccessShareLock,
+								  is_patient);
 	Oid			owner = InvalidOid;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -232,8 +298,6 @@ is_prepared_by(const char *name, Oid owner)
 	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(owner)};
 	bool		result;
 
-	/* one of a deferrable transaction would wait for those that are prepared */
-	PushActiveSnapshot(GetCatalogSnapshot(RelationRelationId));
 	SPI_connect();
 	result = SPI_execute_with_args("SELECT FROM pg_catalog.pg_prepared_xact() p"
 								   " WHERE p.gid OPERATOR(pg_catalog.=) $1"
@@ -241,18 +305,51 @@ is_prepared_by(const char *name, Oid owner)
 								   2, types, values, NULL, true, 1) ==
 		SPI_OK_SELECT && SPI_processed > 0;
 	SPI_finish();
-	PopActiveSnapshot();
 	return result;
+}
+
+int
+queue_branch_prepare_error(Node *stmt)
+{
+	if (!is_prepare(stmt))
+		return 0;
+	if (IsAbortedTransactionBlockState())
+		return branch_of(stmt, false) != NULL ||
+			queue_xact_failed_used_queue() ?
+			ERRCODE_IN_FAILED_SQL_TRANSACTION : 0;
+	return branch_of(stmt, false) != NULL && !IsTransactionBlock() ?
+		ERRCODE_NO_ACTIVE_SQL_TRANSACTION : 0;
+}
+
+void
+queue_branch_report_unprepared(Node *stmt, int sqlstate)
+{
+	const char *gid = ((TransactionStmt *) stmt)->gid;
+
+	if (sqlstate == ERRCODE_NO_ACTIVE_SQL_TRANSACTION)
+		ereport(ERROR,
+				(errcode(sqlstate),
+				 errmsg("there is no transaction to be prepared as \"%s\"",
+						gid),
+				 errhint("Begin a transaction block, and prepare it in the same session.")));
+	ereport(ERROR,
+			(errcode(sqlstate),
+			 errmsg("could not prepare transaction \"%s\"", gid),
+			 errdetail("A statement of it has failed, so it is rolled back."),
+			 errhint("Let the whole transaction be rolled back, wherever it has other parts.")));
 }
 
 /* What a branch has promised must not be lost. */
 void
-queue_branch_require_durable(Node *stmt)
+queue_branch_before_prepare(Node *stmt)
 {
-	if (branch_of(stmt, false) != NULL &&
-		((TransactionStmt *) stmt)->kind == TRANS_STMT_PREPARE &&
-		IsTransactionState())
-		queue_decision_wait_for_standbys();
+	const char *branch = branch_of(stmt, false);
+
+	if (branch == NULL || !is_prepare(stmt) || !IsTransactionState() ||
+		RecoveryInProgress())
+		return;
+	queue_decision_wait_for_standbys();
+	note_commit(branch);
 }
 
 void

@@ -10,6 +10,8 @@
 
 #include "nodes/parsenodes.h"
 
+#include "compat.h"
+
 /* what the names of all branches begin with: see queue.branch() */
 #define QUEUE_BRANCH_PREFIX	"queue:"
 
@@ -34,8 +36,20 @@
 extern void queue_branch_note_outcome(Node *stmt);
 extern void queue_branch_expect(Node *stmt);
 
-/* Before the statement: PREPARE TRANSACTION of a branch waits for standbys */
-extern void queue_branch_require_durable(Node *stmt);
+/*
+ * Before a PREPARE TRANSACTION that the server is going to turn into a rollback,
+ * or a warning, without an error: the SQLSTATE that it should have had, if a
+ * branch or a queue is concerned, else 0.  After it: raise that.
+ */
+extern int	queue_branch_prepare_error(Node *stmt);
+pg_noreturn extern void queue_branch_report_unprepared(Node *stmt,
+													   int sqlstate);
+
+/*
+ * Before any other PREPARE TRANSACTION: that of a branch waits for standbys, and
+ * leaves word of itself, which is there if and when it is committed.
+ */
+extern void queue_branch_before_prepare(Node *stmt);
 
 /* The name of this installation, as queue.identity() tells */
 extern char *queue_branch_identity(void);

@@ -122,6 +122,8 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 {
 	Relation	rel;
 
+	queue_xact_use();
+
 	/* a lock that we have already would not make us look */
 	AcceptInvalidationMessages();
 	rel = try_table_open(relid, queue_lockmode(access));

@@ -124,6 +124,12 @@ static const MemberColumn restored_settings_columns[] = {
 	{"max_lease", INTERVALOID},
 };
 
+static const MemberColumn committed_branch_columns[] = {
+	{"branch", TEXTOID},
+	{"owner", OIDOID},
+	{"prepared_at", TIMESTAMPTZOID},
+};
+
 #define FORM(name) {#name, lengthof(name##_columns), name##_columns}
 
 /* in order of MemberTable */
@@ -133,6 +139,7 @@ static const MemberForm forms[] = {
 	FORM(deciding_database),
 	FORM(outcome),
 	FORM(restored_settings),
+	FORM(committed_branch),
 };
 
 StaticAssertDecl(lengthof(queue_columns) == Natts_settings,

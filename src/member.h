@@ -17,7 +17,8 @@ typedef enum MemberTable
 	MEMBER_LEASE_LOG,
 	MEMBER_DECIDING_DATABASE,
 	MEMBER_OUTCOME,
-	MEMBER_RESTORED_SETTINGS
+	MEMBER_RESTORED_SETTINGS,
+	MEMBER_COMMITTED_BRANCH
 } MemberTable;
 
 /* registers relcache callback; from _PG_init, in every backend */

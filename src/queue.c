@@ -13,9 +13,10 @@
  *	ProcessUtility: after COMMIT PREPARED and ROLLBACK PREPARED, a look at the
  *	registry (xact.c) and at the list of waiters; around statements that need
  *	a database for themselves, its worker is kept away (worker.c).  Statements
- *	that prepare or finish a branch of a global transaction are noted
- *	(branch.c).  DDL is looked at before it begins: would it make a queue
- *	something else (guard.c), or wait for a prepared transaction (in_doubt.c)?
+ *	that prepare or finish a branch of a global transaction are noted, and a
+ *	PREPARE TRANSACTION that prepares nothing is made an error (branch.c).  DDL
+ *	is looked at before it begins: would it make a queue something else
+ *	(guard.c), or wait for a prepared transaction (in_doubt.c)?
  *	ALTER EXTENSION makes everybody look at its version (member.c).
  *
  *	object access: when a relation is dropped, its settings go (catalog.c); when
@@ -297,12 +298,14 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		 ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
 	bool		alters_extension = IsA(stmt, AlterExtensionStmt) &&
 		strcmp(((AlterExtensionStmt *) stmt)->extname, QUEUE_EXTENSION) == 0;
+	int			prepare_error = queue_branch_prepare_error(stmt);
 	Oid			held;
 
 	queue_guard_check(stmt);
 	queue_in_doubt_refuse_ddl(stmt);
 	queue_branch_note_outcome(stmt);
-	queue_branch_require_durable(stmt);
+	if (prepare_error == 0)
+		queue_branch_before_prepare(stmt);
 	held = queue_worker_hold(stmt);
 	PG_TRY();
 	{
@@ -315,6 +318,9 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	}
 	PG_END_TRY();
 
+	/* the block has ended now, as by the PREPARE TRANSACTION that it was */
+	if (prepare_error != 0)
+		queue_branch_report_unprepared(stmt, prepare_error);
 	queue_branch_expect(stmt);
 	if (alters_extension)
 		queue_member_version_changed();

@@ -25,7 +25,9 @@
  *	   database: it would become ours if somebody corrected a registration.  A
  *	   branch prepared before the decision would be seen, since we look after
  *	   we have read or asked.  One that is prepared later finds the record, or
- *	   is rolled back for the lack of one.
+ *	   is rolled back for the lack of one.  If it was to be committed and never
+ *	   was (branch.c says how we know), the coordinator has taken something else
+ *	   for a PREPARE TRANSACTION: that is an outcome that was forced.
  *
  * What is reported is forgotten over there, and lack of a record means abort.
  * So before the report, everything that has ended branches here must be as
@@ -161,6 +163,8 @@ static void report(Decider *decider, RemoteConnection *conn, List *gids);
 static void finish(Decider *decider, const char *gid, bool is_commit);
 static void compare_outcomes(Decider *decider, List *records,
 							 TimestampTz asked_at);
+static void note_committed(Decider *decider, const char *branch);
+static void note_missing(Decider *decider, List *gids);
 static void check_identity(Decider *decider, RemoteConnection *conn);
 static void note_error(Decider *decider);
 static Record *find_record(List *records, const char *gid);
@@ -374,6 +378,7 @@ settle(Decider *decider, RemoteConnection *conn)
 	List	   *branches = read_branches(decider);
 	List	   *names;
 	List	   *finished = NIL;
+	List	   *committed = NIL;
 	ListCell   *lc;
 	bool		is_more = false;
 
@@ -417,9 +422,14 @@ settle(Decider *decider, RemoteConnection *conn)
 		if (record->decision == NULL)
 			is_more = true;
 		else if (is_finished)
+		{
 			finished = lappend(finished, record->gid);
+			if (strcmp(record->decision, "commit") == 0)
+				committed = lappend(committed, record->gid);
+		}
 	}
 	is_more |= branches != NIL;
+	note_missing(decider, committed);
 	compare_outcomes(decider, records, asked_at);
 	if (finished != NIL)
 	{
@@ -818,6 +828,8 @@ finish(Decider *decider, const char *gid, bool is_commit)
 		FlushErrorState();
 	}
 	PG_END_TRY();
+	if (is_done && is_commit)
+		note_committed(decider, branch);
 	if (is_done)
 		ereport(LOG,
 				(errmsg("branch \"%s\" was in doubt and is %s now", branch,
@@ -886,6 +898,47 @@ compare_outcomes(Decider *decider, List *records, TimestampTz asked_at)
 							" $3::text[], $4::timestamptz)", 4, params))
 		ereport(WARNING,
 				(errmsg("%s", ((char **) lfirst(lc))[0])));
+}
+
+/*
+ * It has left word of that itself, unless it was prepared before this database
+ * was registered.
+ */
+static void
+note_committed(Decider *decider, const char *branch)
+{
+	const char *params[] = {branch, psprintf("%u", decider->owner)};
+
+	(void) local_query("INSERT INTO queue.committed_branch"
+					   " SELECT $1, $2::oid, clock_timestamp()"
+					   " WHERE NOT EXISTS (SELECT FROM queue.committed_branch"
+					   "                   WHERE branch = $1 AND owner = $2::oid)",
+					   2, params);
+}
+
+/*
+ * These are to be committed, and there is no branch of them here any more.
+ * Those that are not committed are over all the same; that is for a person to
+ * know before it is reported, and forgotten over there.
+ */
+static void
+note_missing(Decider *decider, List *gids)
+{
+	const char *params[3];
+	ListCell   *lc;
+
+	if (gids == NIL)
+		return;
+	params[0] = decider->prefix;
+	params[1] = text_array(gids);
+	params[2] = psprintf("%u", decider->owner);
+	foreach(lc, local_query("SELECT queue.write_missing($1, $2::text[], $3::oid)",
+							3, params))
+		ereport(WARNING,
+				(errmsg("branch \"%s\" was never committed here, but the decision is commit",
+						((char **) lfirst(lc))[0]),
+				 errdetail("It was not prepared, or somebody has rolled it back."),
+				 errhint("What the other participants have done stands; see queue.forced_outcomes.")));
 }
 
 /*

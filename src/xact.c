@@ -225,6 +225,9 @@ static int	prepared_slot = -1;
 
 /* holds from here on are of a call that has not returned; -1: no such call */
 static int	first_of_call = -1;
+/* this transaction has used a queue; the last one to be aborted had */
+static bool uses_queue = false;
+static bool aborted_used_queue = false;
 
 /* SQLSTATE of the last error sent to the log in this transaction */
 static int	last_error = 0;
@@ -347,6 +350,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	Hold	   *hold = &holds[nholds];
 
 	Assert(nholds < max_holds);
+	uses_queue = true;
 	hold->kind = kind;
 	hold->subid = GetCurrentSubTransactionId();
 	hold->entry = entry;
@@ -392,6 +396,7 @@ find_note(Oid relid)
 	Note	   *note;
 	int			i;
 
+	uses_queue = true;
 	for (i = nnotes - 1; i >= 0; i--)
 		if (notes[i].relid == relid)
 			return &notes[i];
@@ -565,6 +570,25 @@ queue_xact_note_database(void)
 	noted_database = true;
 }
 
+void
+queue_xact_use(void)
+{
+	uses_queue = true;
+}
+
+/*
+ * If a subtransaction has failed, those around it have not ended.  Otherwise the
+ * block is over as far as callbacks are concerned: no other transaction of this
+ * session can have been aborted since.
+ */
+bool
+queue_xact_failed_used_queue(void)
+{
+	Assert(IsAbortedTransactionBlockState());
+	return GetCurrentTransactionNestLevel() > 1 ? uses_queue :
+		aborted_used_queue;
+}
+
 /* ----------------------------------------------------------------
  *		Callbacks
  * ----------------------------------------------------------------
@@ -610,6 +634,9 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			break;
 	}
+	if (event == XACT_EVENT_ABORT)
+		aborted_used_queue = uses_queue;
+	uses_queue = false;
 
 	if (nholds == 0 && nnotes == 0 && nlooks == 0 && !noted_database)
 	{

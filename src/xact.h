@@ -48,6 +48,13 @@ typedef enum PreparedHold
 
 #define NPREPARED_HOLDS		4
 
+/*
+ * This transaction uses a queue, whatever becomes of that.  And did the block
+ * that has failed, and is not yet ended, use one?
+ */
+extern void queue_xact_use(void);
+extern bool queue_xact_failed_used_queue(void);
+
 extern Size queue_xact_shmem_size(void);
 extern void queue_xact_shmem_init(void);
 

@@ -51,7 +51,8 @@ CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
     ('before_insert'), ('before_update'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
     ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('vacuums'),
-    ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes');
+    ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
+    ('write_missing');
 
 CREATE TEMP VIEW defined AS
 SELECT p.oid, proname AS name, prokind AS kind,

@@ -605,8 +605,19 @@ $node->reload;
 ended('password', 1, 'with a password');
 
 #
-# Outcomes that were forced.
+# Outcomes that were forced.  What was decided to be committed until now without
+# a branch is among them, and nothing else.
 #
+is( sql(q{SELECT string_agg(branch, ',' ORDER BY branch)
+		FROM queue.forced_outcomes WHERE outcome = 'none'}, $_->[0]),
+	$_->[1], 'what was never prepared is remembered')
+  foreach (
+	[ 'orders', 'queue:hub:orders:again,queue:hub:orders:forged,'
+		  . 'queue:hub:orders:no branch,queue:hub:orders:uninvited' ],
+	[ $far, 'queue:hub2:stock:no branch,queue:hub:stock:again,'
+		  . 'queue:hub:stock:forged' ]);
+sql(q{DELETE FROM queue.outcome WHERE outcome = 'none'}, $_)
+  foreach ('orders', $far);
 begin('forced', '1 h');
 prepare($_, 'forced') foreach ('orders', 'stock');
 sql(q{ROLLBACK PREPARED 'queue:hub:stock:forced'}, $far);
@@ -662,9 +673,10 @@ sql(q{CREATE ROLE own;
 	SELECT queue.create_queue('work'); GRANT ALL ON work TO shop;
 	INSERT INTO queue.deciding_database (name, participant, coordinator, owner)
 		VALUES ('self', 'own', 'coordinator', 'shop')}, 'hub');
-foreach my $gid ('own commit', 'own end')
+foreach ([ 'own commit', '1 h' ], [ 'own end', '2 s' ])
 {
-	sql(as('coordinator', qq{CALL queue.begin_global('$gid', '2 s',
+	my ($gid, $timeout) = @$_;
+	sql(as('coordinator', qq{CALL queue.begin_global('$gid', '$timeout',
 		ARRAY['own'])}), 'hub');
 	sql(as('shop', qq{BEGIN; SELECT queue.enqueue('work', '1');
 		PREPARE TRANSACTION 'queue:self:own:$gid'}), 'hub');
