@@ -194,7 +194,8 @@ PROVE_TESTS = \
 	test/t/062_global.pl \
 	test/t/063_ended_without_hook.pl \
 	test/t/064_nobody_waits.pl \
-	test/t/065_failed_prepare.pl
+	test/t/065_failed_prepare.pl \
+	test/t/066_closed_catalogs.pl
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
 # the lack of it.

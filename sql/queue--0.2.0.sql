@@ -83,7 +83,7 @@ COMMENT ON COLUMN queue.lease_log.number IS 'NULL: no lease; 0: dequeued, or rec
 COMMENT ON COLUMN queue.lease_log.failures IS
 'that the row of the message does not tell; NULL: there is nothing to say any more';
 
-CREATE VIEW queue.lease AS
+CREATE VIEW queue.lease WITH (security_invoker) AS
 SELECT l.queue, l.id, l.enqueued_at, l.epoch, l.number, l.deadline
 FROM (SELECT DISTINCT ON (queue, id)
              queue, id, enqueued_at, epoch, number, deadline
@@ -1375,6 +1375,20 @@ REVOKE ALL ON queue.lease_log, queue.lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION queue.invalidate_definition(),
     queue.restore_settings()
     FROM PUBLIC;
+
+-- Without a policy nobody passes but their owner and superusers: not a role with
+-- pg_write_all_data, who could send the resolver, which is a superuser here, where
+-- he likes, or decide and report for others; nor one with pg_read_all_data, who
+-- could read passwords, or make receipts of other people's leases.  The library
+-- reads and writes below that, or as their owner.  Statistics would tell the
+-- passwords, too.
+ALTER TABLE queue.deciding_database ENABLE ROW LEVEL SECURITY;
+ALTER TABLE queue.global_transaction ENABLE ROW LEVEL SECURITY;
+ALTER TABLE queue.participant_database ENABLE ROW LEVEL SECURITY;
+ALTER TABLE queue.outcome ENABLE ROW LEVEL SECURITY;
+ALTER TABLE queue.committed_branch ENABLE ROW LEVEL SECURITY;
+ALTER TABLE queue.lease_log ENABLE ROW LEVEL SECURITY;
+ALTER TABLE queue.deciding_database ALTER COLUMN connection SET STATISTICS 0;
 
 -- ---------------------------------------------------------------------------
 -- Ask for a worker in this database, as soon as this is committed.

@@ -165,6 +165,7 @@ static void compare_outcomes(Decider *decider, List *records,
 							 TimestampTz asked_at);
 static void note_committed(Decider *decider, const char *branch);
 static void note_missing(Decider *decider, List *gids);
+static void prepare_session(RemoteConnection *conn);
 static void check_identity(Decider *decider, RemoteConnection *conn);
 static void note_error(Decider *decider);
 static Record *find_record(List *records, const char *gid);
@@ -336,6 +337,7 @@ obey(Decider *decider)
 										decider->participant,
 										decider->password_required);
 			end_wait();
+			prepare_session(conn);
 			check_identity(decider, conn);
 		}
 		is_more = settle(decider, conn);
@@ -619,7 +621,63 @@ end_wait(void)
 	is_timed_out = false;
 }
 
-/* Is it the database that it was?  It is also told our patience. */
+/*
+ * Tell it our patience, and see that what we are going to call is the
+ * extension's.  Otherwise somebody who may create objects over there, the owner
+ * of the database say, could decide in the place of the coordinator, and do
+ * things with the rights of our role.  Superusers over there are trusted.
+ */
+static void
+prepare_session(RemoteConnection *conn)
+{
+	List	   *rows;
+	char	   *stranger;
+
+	(void) remote_query(conn,
+						"SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
+						" pg_catalog.set_config('statement_timeout', '"
+						STATEMENT_TIMEOUT "', false)", 0, NULL);
+	rows = remote_query(conn,
+						"WITH extension AS ("
+						"    SELECT e.oid, e.extnamespace FROM pg_extension e"
+						"      JOIN pg_roles r ON r.oid = e.extowner"
+						"     WHERE e.extname = '" QUEUE_EXTENSION "' AND r.rolsuper"
+						"), used AS ("
+						"    SELECT 'pg_proc'::regclass AS classid, p.oid,"
+						"           p.proowner AS owner, p.proname AS name"
+						"      FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+						"     WHERE n.nspname = 'queue' AND p.proname IN"
+						"           ('identity', 'ask_decision', 'report_finished')"
+						"    UNION ALL"
+						"    SELECT 'pg_class'::regclass, c.oid, c.relowner, c.relname"
+						"      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+						"     WHERE n.nspname = 'queue'"
+						"       AND c.relname = 'global_transactions'"
+						")"
+						" SELECT CASE WHEN NOT EXISTS (SELECT FROM extension)"
+						"             THEN '' ELSE min(u.name) END"
+						"   FROM used u JOIN pg_roles r ON r.oid = u.owner"
+						"  WHERE NOT r.rolsuper OR NOT EXISTS ("
+						"        SELECT FROM pg_depend d JOIN extension e"
+						"            ON d.refobjid = e.oid"
+						"         WHERE d.refclassid = 'pg_extension'::regclass"
+						"           AND d.deptype = 'e'"
+						"           AND d.classid = u.classid AND d.objid = u.oid)",
+						0, NULL);
+	if (rows == NIL || (stranger = ((char **) linitial(rows))[0]) == NULL)
+		return;
+	if (stranger[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the deciding database has no extension \"%s\" that belongs to a superuser",
+						QUEUE_EXTENSION)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("object \"%s.%s\" of the deciding database is not its superusers'",
+					QUEUE_EXTENSION, stranger)));
+}
+
+/* Is it the database that it was? */
 static void
 check_identity(Decider *decider, RemoteConnection *conn)
 {
@@ -628,9 +686,7 @@ check_identity(Decider *decider, RemoteConnection *conn)
 	List	   *rows;
 	char	   *identity;
 
-	rows = remote_query(conn, "SELECT queue.identity(),"
-						" pg_catalog.set_config('statement_timeout', '"
-						STATEMENT_TIMEOUT "', false)", 0, NULL);
+	rows = remote_query(conn, "SELECT queue.identity()", 0, NULL);
 	identity = rows == NIL ? NULL : ((char **) linitial(rows))[0];
 	if (identity == NULL)
 		ereport(ERROR,
