@@ -191,6 +191,8 @@ start()
 			port=$(free_port)
 		fi
 		echo "$port" | as tee "$dir/port" >/dev/null
+		# whoever starts it next may be another user
+		rm -f "$dir/pg_ctl.log"
 		as tee "$dir/data/socket.conf" >/dev/null <<-CONF
 			port = $port
 			listen_addresses = '127.0.0.1'

@@ -16,6 +16,9 @@
 # TAP; the exit status is 0 if no check failed.  A client library that is not
 # there is a skipped check.
 #
+# Where PGHOST is the directory that test/server.sh was given, the suites restart
+# and crash the server in the middle of their work (SERVER and SERVER_DIR).
+#
 # The clients are the packages python3-psycopg, libpostgresql-jdbc-java with
 # openjdk-17-jdk-headless, and nodejs with npm, which fetches node-postgres as
 # node/package-lock.json says.  PYTHON and PGJDBC_JAR name others.
@@ -23,13 +26,14 @@
 set -u
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-top=$here/../..
+top=$(cd "$here/../.." && pwd)
 python=${PYTHON:-/usr/bin/python3}
 jar=${PGJDBC_JAR:-/usr/share/java/postgresql.jar}
 role=queue_client
 
 : "${PGHOST:?says where the server is}" "${PGPORT:?says where the server is}"
 export PGHOST PGPORT
+export SERVER=$top/test/server.sh SERVER_DIR=$PGHOST
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/queue-clients.XXXXXXXX") || exit 1
 number=0
@@ -201,7 +205,8 @@ pgjdbc()
 	elif ! [ -f "$jar" ]; then
 		skip PgJDBC "no $jar (libpostgresql-jdbc-java)"
 	else
-		run_suite PgJDBC env PGHOST="$host" java -Dfile.encoding=UTF-8 \
+		run_suite PgJDBC env PGHOST="$host" \
+			SHOP_SOURCE="$here/java/Shop.java" java -Dfile.encoding=UTF-8 \
 			-cp "$jar" "$here/java/Shop.java"
 	fi
 	check_manual PgJDBC "$here/java/Shop.java" '    '

@@ -6,9 +6,11 @@
  * between the two README marks is the example of the manual; run.sh compares
  * them.
  */
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringReader;
 import java.io.StringWriter;
+import java.lang.reflect.Proxy;
 import java.sql.BatchUpdateException;
 import java.sql.CallableStatement;
 import java.sql.Connection;
@@ -16,14 +18,18 @@ import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Savepoint;
+import java.sql.Statement;
 import java.sql.Types;
 import java.time.Duration;
 import java.time.OffsetDateTime;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Objects;
+import java.util.Set;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -32,6 +38,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.LongConsumer;
 import javax.sql.DataSource;
 import javax.sql.PooledConnection;
+import javax.transaction.xa.XAException;
 import javax.transaction.xa.XAResource;
 import javax.transaction.xa.Xid;
 import org.postgresql.PGConnection;
@@ -50,16 +57,28 @@ public class Shop {
         T run(Connection conn) throws SQLException;
     }
 
+    /**
+     * Commits, or throws.  The server answers the COMMIT of a transaction in
+     * which a statement has failed with a ROLLBACK, not an error, and the
+     * driver may let that pass; any other statement fails then.
+     */
     static <T> T transaction(DataSource pool, Work<T> work)
             throws SQLException {
         try (Connection conn = pool.getConnection()) {
             conn.setAutoCommit(false);
             try {
                 T result = work.run(conn);
+                try (Statement check = conn.createStatement()) {
+                    check.execute("SELECT 1");
+                }
                 conn.commit();
                 return result;
             } catch (SQLException | RuntimeException failure) {
-                conn.rollback();
+                try {
+                    conn.rollback();
+                } catch (SQLException broken) {
+                    failure.addSuppressed(broken);
+                }
                 throw failure;
             }
         }
@@ -126,36 +145,38 @@ public class Shop {
         });
     }
 
-    /** Receive: slow work outside of any transaction, under a lease. */
-    static String shipSlowly(DataSource pool, LongConsumer printLabel)
-            throws SQLException {
-        String receipt;
-        long orderId;
-        try (Connection conn = pool.getConnection();
-             PreparedStatement take = conn.prepareStatement(
-                     "SELECT receipt, payload ->> 'id' AS order_id"
-                     + " FROM queue.receive(?, lease => ?::interval)")) {
-            take.setString(1, "shop.order_placed");
-            take.setString(2, "1 minute");
-            try (ResultSet message = take.executeQuery()) {
-                if (!message.next()) {
-                    return "nothing to do";
+    /** A message under a lease */
+    record Leased(String receipt, long orderId) {
+    }
+
+    /**
+     * Receive: slow work outside of any transaction, under a lease.  The
+     * receive is committed, in a pool without autocommit too: if it is rolled
+     * back, when the connection goes back to the pool, the lease has ended.
+     */
+    static String shipSlowly(DataSource pool, LongConsumer printLabel,
+            String lease) throws SQLException {
+        Leased message = transaction(pool, conn -> {
+            try (PreparedStatement take = conn.prepareStatement(
+                    "SELECT receipt, payload ->> 'id' AS order_id"
+                    + " FROM queue.receive(?, lease => ?::interval)")) {
+                take.setString(1, "shop.order_placed");
+                take.setString(2, lease);
+                try (ResultSet row = take.executeQuery()) {
+                    return !row.next() ? null : new Leased(
+                            row.getString("receipt"),
+                            row.getLong("order_id"));
                 }
-                receipt = message.getString("receipt");
-                orderId = message.getLong("order_id");
             }
+        });
+        if (message == null) {
+            return "nothing to do";
         }
         try {
-            printLabel.accept(orderId);
+            printLabel.accept(message.orderId());
         } catch (RuntimeException failure) {
-            try (Connection conn = pool.getConnection();
-                 PreparedStatement nack = conn.prepareStatement(
-                         "SELECT queue.nack(?, error => ?)")) {
-                nack.setString(1, receipt);
-                nack.setString(2, failure.getMessage());
-                nack.execute();
-            }
-            return "later";
+            System.err.println("order " + message.orderId() + ": " + failure);
+            return giveBack(pool, message.receipt(), failure.toString());
         }
         try {
             return transaction(pool, conn -> {
@@ -163,19 +184,79 @@ public class Shop {
                              "INSERT INTO shop.shipments VALUES (?)");
                      PreparedStatement ack = conn.prepareStatement(
                              "SELECT queue.ack(?)")) {
-                    ship.setLong(1, orderId);
+                    ship.setLong(1, message.orderId());
                     ship.executeUpdate();
-                    ack.setString(1, receipt);
+                    ack.setString(1, message.receipt());
                     ack.execute();
                 }
                 return "shipped";
             });
         } catch (SQLException error) {
-            if (!"QU001".equals(error.getSQLState())) {
-                throw error;
-            }
-            return "somebody else's now";   // and the shipment is rolled back
+            return tooLate(error);          // and the shipment is rolled back
         }
+    }
+
+    /** The work has failed.  Perhaps because the lease has ended, too. */
+    static String giveBack(DataSource pool, String receipt, String why)
+            throws SQLException {
+        try {
+            return transaction(pool, conn -> {
+                try (PreparedStatement nack = conn.prepareStatement(
+                        "SELECT queue.nack(?, error => ?)")) {
+                    nack.setString(1, receipt);
+                    nack.setString(2, why.replace('\0', ' '));
+                    nack.execute();
+                }
+                return "later";
+            });
+        } catch (SQLException error) {
+            return tooLate(error);
+        }
+    }
+
+    static String tooLate(SQLException error) throws SQLException {
+        if (!"QU001".equals(error.getSQLState())) {
+            throw error;
+        }
+        System.err.println("too late: " + error.getMessage());
+        return "somebody else's now";
+    }
+
+    /** What there is to do once, as shipSlowly */
+    interface Step {
+        String run(DataSource pool) throws SQLException;
+    }
+
+    /**
+     * The main loop, until stop is counted down.  If the connection is lost, a
+     * lease runs on, and what was dequeued is back already.
+     */
+    static void consume(DataSource pool, Step step, CountDownLatch stop)
+            throws SQLException, InterruptedException {
+        while (stop.getCount() > 0) {
+            try {
+                if (step.run(pool).equals("nothing to do")) {
+                    try (Connection conn = pool.getConnection()) {
+                        waitForOrders(conn, "1 s");
+                    }
+                }
+            } catch (SQLException error) {
+                String state = String.valueOf(error.getSQLState());
+                if (!state.startsWith("08") && !state.startsWith("57P0")) {
+                    throw error;
+                }
+                System.err.println("connecting again: " + error.getMessage());
+                stop.await(500, TimeUnit.MILLISECONDS);
+            }
+        }
+    }
+
+    /** SIGTERM lets the main loop finish what is at hand, and return. */
+    static CountDownLatch stopAtSigterm() {
+        CountDownLatch stop = new CountDownLatch(1);
+        sun.misc.Signal.handle(new sun.misc.Signal("TERM"),
+                signal -> stop.countDown());
+        return stop;
     }
 
     /** Several receipts at once. */
@@ -211,6 +292,10 @@ public class Shop {
     static final String SHORT = "50 ms";
     static final String LONG = "30 s";
     static final long LONG_SECONDS = 30;
+
+    /* the program that goes on over failures of the server */
+    static final String CONSUMER = "consumer of the manual";
+    static final int ORDERS = 300;
 
     record Message(long id, String receipt, int attempt,
             OffsetDateTime enqueuedAt, int priority, String groupKey,
@@ -721,9 +806,10 @@ public class Shop {
 
         check("receive and ack with the business row", shop -> {
             placeOrder(shop.pool, 1, "tea", "{\"id\": 1}");
-            expect(shipSlowly(shop.pool, id -> { }), "shipped", "outcome");
+            expect(shipSlowly(shop.pool, id -> { }, LONG), "shipped",
+                    "outcome");
             books(shop.conn, "1", 0);
-            expect(shipSlowly(shop.pool, id -> { }), "nothing to do",
+            expect(shipSlowly(shop.pool, id -> { }, LONG), "nothing to do",
                     "outcome");
         });
 
@@ -771,8 +857,8 @@ public class Shop {
             Connection conn = shop.conn;
             enqueue(conn, 1);
             expect(shipSlowly(shop.pool, id -> {
-                throw new IllegalStateException("printer jam");
-            }), "later", "outcome");
+                throw new IllegalStateException("printer jam\0");
+            }, LONG), "later", "outcome");
             Message message = receive(conn);
             expect(message.attempt(), 2, "attempt");
             execute(conn, "SELECT queue.nack(?, ?, ?)", message.receipt(),
@@ -960,7 +1046,7 @@ public class Shop {
                 } catch (SQLException error) {
                     throw new IllegalStateException(error);
                 }
-            }), "somebody else's now", "outcome");
+            }, LONG), "somebody else's now", "outcome");
             books(shop.conn, "", 0);
         });
 
@@ -1258,7 +1344,264 @@ public class Shop {
         });
     }
 
+    static {
+        check("the work fails when another has the message: QU001 is coped"
+                + " with", shop -> {
+            enqueue(shop.conn, 1);
+            List<Message> taken = new ArrayList<>();
+            expect(shipSlowly(shop.pool, id -> {
+                try {
+                    taken.add(receive(shop.conn));
+                } catch (SQLException error) {
+                    throw new AssertionError(error);
+                }
+                throw new IllegalStateException("too slow");
+            }, SHORT), "somebody else's now", "outcome");
+            expect(attempts(taken), List.of(2), "the other's attempt");
+            execute(shop.conn, "SELECT queue.ack(?)",
+                    taken.get(0).receipt());
+            books(shop.conn, "", 0);
+        });
+
+        check("COMMIT of a transaction that has failed is no success",
+                shop -> {
+            fails("25P02", () -> transaction(shop.pool, conn -> {
+                enqueue(conn, 1);
+                try {
+                    ask(conn, "SELECT 1 / 0");
+                } catch (SQLException expected) {
+                    return null;
+                }
+                return null;
+            }));
+            expect(waiting(shop.conn), 0L, "sent");
+        });
+
+        check("PREPARE TRANSACTION and XA of a transaction that has failed"
+                + " are errors", shop -> {
+            Connection conn = shop.connect();
+            conn.setAutoCommit(false);
+            enqueue(conn, 1);
+            fails("22012", () -> ask(conn, "SELECT 1 / 0"));
+            fails("25P02", () -> execute(conn,
+                    "PREPARE TRANSACTION 'queue-jdbc failed'"));
+            conn.rollback();
+            var source = located(new PGXADataSource()).getXAConnection();
+            try {
+                XAResource resource = source.getXAResource();
+                Xid xid = xid("failed");
+                resource.start(xid, XAResource.TMNOFLAGS);
+                Connection branch = source.getConnection();
+                enqueue(branch, 1);
+                fails("22012", () -> ask(branch, "SELECT 1 / 0"));
+                resource.end(xid, XAResource.TMSUCCESS);
+                try {
+                    resource.prepare(xid);
+                    throw new AssertionError("no error");
+                } catch (XAException expected) {
+                    expect(((SQLException) expected.getCause())
+                            .getSQLState(), "25P02", "SQLSTATE");
+                }
+            } finally {
+                source.close();
+            }
+            expect(waiting(shop.conn), 0L, "sent");
+        });
+
+        check("a pool without autocommit, which rolls back: the lease lasts",
+                shop -> {
+            enqueue(shop.conn, 1);
+            expect(shipSlowly(withoutAutocommit(), id -> {
+                try {
+                    expect(receive(shop.conn, 1, "0", LONG), List.of(),
+                            "leased");
+                } catch (SQLException error) {
+                    throw new AssertionError(error);
+                }
+            }, LONG), "shipped", "outcome");
+            books(shop.conn, "1", 0);
+        });
+
+        check("a connection that breaks does not hide what failed before",
+                shop -> {
+            try {
+                transaction(shop.pool, conn -> {
+                    enqueue(conn, 1);
+                    ask(shop.conn, "SELECT pg_terminate_backend(?, 60000)",
+                            pid(conn));
+                    throw new IllegalStateException("the first failure");
+                });
+                throw new AssertionError("no error");
+            } catch (IllegalStateException failure) {
+                expect(failure.getMessage(), "the first failure", "failure");
+            }
+            expect(waiting(shop.conn), 0L, "sent");
+        });
+
+        check("restarts, crashes and ended sessions: each order is shipped"
+                + " once", shop -> {
+            String[] orders = new String[ORDERS];
+            Arrays.setAll(orders, n -> "{\"id\": " + (n + 1) + "}");
+            placeOrders(shop.conn, orders, null, null);
+            List<Body> faults = List.of(Shop::terminateConsumer,
+                    () -> server("restart"), Shop::terminateConsumer,
+                    () -> server("crash", "start"));
+            Process program = startConsumer("quickly");
+            try {
+                long shipped = 0;
+                for (Body fault : faults) {
+                    shipped += 40;
+                    until(program, "SELECT count(*) >= " + shipped
+                            + " FROM shop.shipments");
+                    fault.run();
+                }
+                until(program, "SELECT count(*) = 0 FROM shop.order_placed");
+                stopConsumer(program);
+            } finally {
+                program.destroyForcibly();
+            }
+            expect(askAnew("SELECT count(*) || ' ' || min(order_id) || ' '"
+                    + " || max(order_id) FROM shop.shipments"),
+                    ORDERS + " 1 " + ORDERS, "shipments");
+            expect(askAnew("SELECT count(*) FROM shop.order_placed_dead"),
+                    0L, "dead letters");
+        });
+
+        check("SIGTERM: what is at hand is finished, and the status is 0",
+                shop -> {
+            Process program = startConsumer();
+            try {
+                until(program, "SELECT count(*) > 0 FROM pg_stat_activity"
+                        + " WHERE application_name = '" + CONSUMER + "'");
+                enqueue(shop.conn, 0);
+                expect(program.inputReader().readLine(), "at work",
+                        "what it does");
+                stopConsumer(program);
+            } finally {
+                program.destroyForcibly();
+            }
+            books(shop.conn, "0", 0);
+        });
+    }
+
+    /*
+     * As pools do that are told to: connections without autocommit, which are
+     * rolled back when they are given back.
+     */
+    static DataSource withoutAutocommit() {
+        DataSource source = simple();
+        return proxy(DataSource.class, source, (method, opened) -> {
+            if (!method.equals("getConnection")) {
+                return opened;
+            }
+            Connection conn = (Connection) opened;
+            conn.setAutoCommit(false);
+            return conn;
+        });
+    }
+
+    interface Change {
+        Object of(String method, Object result) throws SQLException;
+    }
+
+    /* What a call on target returns, changed */
+    static <T> T proxy(Class<T> type, T target, Change change) {
+        return type.cast(Proxy.newProxyInstance(type.getClassLoader(),
+                new Class<?>[] {type}, (self, method, values) ->
+                        change.of(method.getName(),
+                                method.invoke(target, values))));
+    }
+
+    /*
+     * This file with arguments is that program: it ships orders until SIGTERM,
+     * slowly at least; its own fault is the first attempt at each seventh.
+     */
+    static void consumer(List<String> ways) throws Exception {
+        CountDownLatch stop = stopAtSigterm();
+        PGSimpleDataSource pool = simple();
+        pool.setApplicationName(CONSUMER);
+        Set<Long> failed = new HashSet<>();
+        LongConsumer printLabel = id -> {
+            if (id == 0) {
+                System.out.println("at work");
+                try {
+                    Thread.sleep(1000);
+                } catch (InterruptedException never) {
+                    throw new IllegalStateException(never);
+                }
+            } else if (id % 7 == 0 && failed.add(id)) {
+                throw new IllegalStateException("printer jam");
+            }
+        };
+        int[] turns = {0};
+        consume(pool, each -> ways.contains("quickly") && turns[0]++ % 2 == 1
+                && shipOrders(each, 2, "0") > 0 ? "shipped"
+                : shipSlowly(each, printLabel, "2 s"), stop);
+    }
+
+    static Process startConsumer(String... ways) throws IOException {
+        List<String> command = new ArrayList<>(List.of(
+                ProcessHandle.current().info().command().orElse("java"),
+                "-cp", System.getProperty("java.class.path"),
+                System.getenv("SHOP_SOURCE"), "consumer"));
+        command.addAll(List.of(ways));
+        return new ProcessBuilder(command)
+                .redirectError(ProcessBuilder.Redirect.INHERIT).start();
+    }
+
+    /* It is told to stop, and must obey. */
+    static void stopConsumer(Process program) throws Exception {
+        program.destroy();
+        expect(program.waitFor(1, TimeUnit.MINUTES), true, "it ends");
+        expect(program.exitValue(), 0, "status of the consumer");
+    }
+
+    static void terminateConsumer() throws Exception {
+        askAnew("SELECT count(pg_terminate_backend(pid))"
+                + " FROM pg_stat_activity WHERE application_name = '"
+                + CONSUMER + "'");
+    }
+
+    static void server(String... commands) throws Exception {
+        for (String command : commands) {
+            expect(new ProcessBuilder(System.getenv("SERVER"), command,
+                    System.getenv("SERVER_DIR"))
+                    .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+                    .redirectError(ProcessBuilder.Redirect.INHERIT)
+                    .start().waitFor(), 0, "status of " + command);
+        }
+    }
+
+    /* A value, over failures of the server */
+    static Object askAnew(String sql) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.MINUTES.toNanos(1);
+        while (true) {
+            try (Connection conn = simple().getConnection()) {
+                return ask(conn, sql);
+            } catch (SQLException error) {
+                if (System.nanoTime() > deadline) {
+                    throw error;
+                }
+                Thread.sleep(50);
+            }
+        }
+    }
+
+    static void until(Process program, String condition) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.MINUTES.toNanos(1);
+        while (program.isAlive() && !(Boolean) askAnew(condition)) {
+            if (System.nanoTime() > deadline) {
+                throw new AssertionError("never came true: " + condition);
+            }
+            Thread.sleep(10);
+        }
+    }
+
     public static void main(String[] args) throws Exception {
+        if (args.length > 0) {
+            consumer(List.of(args));
+            return;
+        }
         boolean failed = false;
         for (Named each : CHECKS) {
             Shop shop = new Shop();

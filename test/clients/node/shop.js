@@ -7,23 +7,39 @@
 'use strict';
 
 // --- README ---
+const { setTimeout: sleep } = require('node:timers/promises');
 const { Pool } = require('pg');
 
+// When the server ends a connection that nobody is using, the pool says so by
+// this event, and Node.js ends a program that does not listen for it.
+function openPool(settings) {
+    const pool = new Pool(settings);
+    pool.on('error', (error) => console.error(`idle: ${error.message}`));
+    return pool;
+}
+
+// One that is in use says so to its client; whoever waits for an answer gets
+// the error as well.
 async function transaction(pool, work) {
     const client = await pool.connect();
     let broken;
+    const note = (error) => { broken = error; };
+    client.on('error', note);
     try {
         await client.query('BEGIN');
         const result = await work(client);
-        await client.query('COMMIT');
+        // the COMMIT of a transaction that has failed is answered so, too
+        const { command } = await client.query('COMMIT');
+        if (command !== 'COMMIT') {
+            throw new Error('a statement of the transaction has failed');
+        }
         return result;
     } catch (error) {
-        await client.query('ROLLBACK').catch((failure) => {
-            broken = failure;       // then the pool must not use it again
-        });
-        throw error;
+        await client.query('ROLLBACK').catch(note);
+        throw error;                // the first one, whatever came of that
     } finally {
-        client.release(broken);
+        client.off('error', note);
+        client.release(broken);     // the pool must not use it again
     }
 }
 
@@ -60,20 +76,20 @@ function shipOrders(pool, most, patience) {
     });
 }
 
-// Receive: slow work outside of any transaction, under a lease.
-async function shipSlowly(pool, printLabel) {
+// Receive: slow work outside of any transaction, under a lease.  The statement
+// of pool.query() commits by itself.
+async function shipSlowly(pool, printLabel, lease = '1 minute') {
     const { rows: [message] } = await pool.query(
         'SELECT * FROM queue.receive($1, lease => $2)',
-        ['shop.order_placed', '1 minute']);
+        ['shop.order_placed', lease]);
     if (message === undefined) {
         return 'nothing to do';
     }
     try {
         await printLabel(message.payload);
     } catch (failure) {
-        await pool.query('SELECT queue.nack($1, error => $2)',
-            [message.receipt, failure.message]);
-        return 'later';
+        console.error(`order ${message.payload.id}: ${failure}`);
+        return giveBack(pool, message.receipt, String(failure));
     }
     try {
         await transaction(pool, async (client) => {
@@ -85,9 +101,50 @@ async function shipSlowly(pool, printLabel) {
         if (error.code !== 'QU001') {
             throw error;
         }
+        console.error(`too late: ${error.message}`);
         return "somebody else's now";   // and the shipment is rolled back
     }
     return 'shipped';
+}
+
+// The work has failed.  Perhaps because the lease has ended, too.
+async function giveBack(pool, receipt, why) {
+    try {
+        await pool.query('SELECT queue.nack($1, error => $2)',
+            [receipt, why.replaceAll('\0', ' ')]);
+    } catch (error) {
+        if (error.code !== 'QU001') {
+            throw error;
+        }
+        console.error(`too late: ${error.message}`);
+        return "somebody else's now";
+    }
+    return 'later';
+}
+
+// The server has ended the connection, or is not there.
+function isConnectionLost(error) {
+    return error.code === undefined
+        ? /^Connection terminated|^Client has encountered/.test(error.message)
+        : /^(08|57P0)|^E[A-Z]+$/.test(error.code);
+}
+
+// The main loop, until the AbortSignal stop is aborted.  If the connection is
+// lost, a lease runs on, and what was dequeued is back already.
+async function consume(pool, step, stop) {
+    while (!stop.aborted) {
+        try {
+            if (await step(pool) === 'nothing to do') {
+                await waitForOrders(pool, '1 s');
+            }
+        } catch (error) {
+            if (!isConnectionLost(error)) {
+                throw error;
+            }
+            console.error(`connecting again: ${error.message}`);
+            await sleep(500);
+        }
+    }
 }
 
 // An array of receipts needs its cast; a single receipt needs none.
@@ -105,7 +162,8 @@ async function waitForOrders(pool, patience) {
 // --- README ---
 
 const assert = require('node:assert/strict');
-const { setTimeout: pause } = require('node:timers/promises');
+const { execFileSync, spawn } = require('node:child_process');
+const { once } = require('node:events');
 const { Client } = require('pg');
 
 // A consumer waits LONG at most and must be woken long before; SHORT is for
@@ -139,7 +197,7 @@ async function until(condition, what) {
     const deadline = performance.now() + 60000;
     while (!await condition()) {
         assert.ok(performance.now() < deadline, `never came true: ${what}`);
-        await pause(10);
+        await sleep(10);
     }
 }
 
@@ -379,7 +437,7 @@ check('a receipt outlives its connection, and settles from another',
 check('nack: back after its delay, with one attempt more', async (pool) => {
     await enqueue(pool, 1);
     assert.equal(await shipSlowly(pool, async () => {
-        throw new Error('printer jam');
+        throw new Error('printer jam\0');
     }), 'later');
     const [{ receipt, attempt }] = await receive(pool, 1, LONG);
     assert.equal(attempt, 2);
@@ -711,9 +769,193 @@ check('consumers of one pool share the work', async (pool) => {
     assert.equal(await waiting(pool), 0);
 });
 
+check('the work fails when another has the message: QU001 is coped with',
+    async (pool) => {
+        await enqueue(pool, 1);
+        let taken;
+        assert.equal(await shipSlowly(pool, async () => {
+            taken = await receive(pool, 1, LONG);
+            throw new Error('too slow');
+        }, SHORT), "somebody else's now");
+        assert.deepEqual(taken.map((found) => found.attempt), [2]);
+        await pool.query('SELECT queue.ack($1)', [taken[0].receipt]);
+        assert.deepEqual(await shipments(pool), []);
+        assert.equal(await waiting(pool), 0);
+    });
+
+check('COMMIT of a transaction that has failed is no success',
+    async (pool) => {
+        await assert.rejects(transaction(pool, async (client) => {
+            await enqueue(client, 1);
+            await client.query('SELECT 1 / 0').catch(() => {});
+        }), /has failed/);
+        assert.equal(await waiting(pool), 0);
+        await enqueue(pool, 2);
+        assert.deepEqual(orderIds(await dequeue(pool)), [2]);
+    });
+
+check('PREPARE TRANSACTION of a transaction that has failed is an error',
+    async (pool, connect) => {
+        const client = await connect();
+        await client.query('BEGIN');
+        await enqueue(client, 1);
+        await client.query('SELECT 1 / 0').catch(() => {});
+        await fails('25P02',
+            client.query("PREPARE TRANSACTION 'queue-node failed'"));
+        await enqueue(client, 2);       // the session goes on
+        assert.deepEqual(orderIds(await dequeue(pool, 10)), [2]);
+    });
+
+check('a connection that breaks ends neither the program nor hides what '
+    + 'failed before', async (pool) => {
+    const end = (pid) => pool.query('SELECT pg_terminate_backend($1, 60000)',
+        [pid]);
+    await assert.rejects(transaction(pool, async (client) => {
+        await enqueue(client, 1);
+        await end(client.processID);
+        throw new Error('the first failure');
+    }), /the first failure/);
+    assert.equal(await waiting(pool), 0);
+
+    // One that is idle, of a pool that has no other
+    const small = openPool({ max: 1 });
+    try {
+        const { rows: [{ pid }] } = await small.query(
+            'SELECT pg_backend_pid() AS pid');
+        const told = once(small, 'error');
+        await end(pid);
+        await told;
+        await enqueue(small, 1);
+    } finally {
+        await small.end();
+    }
+});
+
+// Checks of a program that goes on over failures of the server: this file, with
+// an argument, is that program.
+const CONSUMER = 'consumer of the manual';
+const ORDERS = [...Array(300).keys()].map((n) => n + 1);
+
+// Ships orders until SIGTERM, slowly at least; its own fault is the first
+// attempt at each seventh order.
+async function consumer(...ways) {
+    const pool = openPool({ max: 2, application_name: CONSUMER });
+    const stopping = new AbortController();
+    process.once('SIGTERM', () => stopping.abort());
+    const failed = new Set();
+    let turns = 0;
+    const printLabel = async ({ id }) => {
+        if (id === 0) {
+            console.log('at work');
+            await sleep(1000);
+        } else if (id % 7 === 0 && !failed.has(id)) {
+            failed.add(id);
+            throw new Error('printer jam');
+        }
+    };
+    await consume(pool, async () => {
+        if (ways.includes('quickly') && turns++ % 2 === 1
+            && (await shipOrders(pool, 2, '0')).length > 0) {
+            return 'shipped';
+        }
+        return shipSlowly(pool, printLabel, '2 s');
+    }, stopping.signal);
+    await pool.end();
+}
+
+// A value, over failures of the server
+async function ask(text, values) {
+    const deadline = performance.now() + 60000;
+    for (;;) {
+        const client = new Client();
+        client.on('error', () => {});
+        try {
+            await client.connect();
+            const { rows } = await client.query({ text, values,
+                rowMode: 'array' });
+            return rows[0][0];
+        } catch (error) {
+            if (!isConnectionLost(error) || performance.now() > deadline) {
+                throw error;
+            }
+            await sleep(50);
+        } finally {
+            await client.end().catch(() => {});
+        }
+    }
+}
+
+function server(...commands) {
+    for (const command of commands) {
+        execFileSync(process.env.SERVER, [command, process.env.SERVER_DIR],
+            { stdio: 'ignore' });
+    }
+}
+
+function terminateConsumer() {
+    return ask(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = $1`, [CONSUMER]);
+}
+
+// It is told to stop in the end, and must obey.
+async function withConsumer(ways, body) {
+    const program = spawn(process.execPath, [__filename, 'consumer', ...ways],
+        { stdio: ['ignore', 'pipe', 'inherit'] });
+    const ended = once(program, 'exit');
+    program.stdout.setEncoding('utf8');
+    try {
+        await body(program);
+        program.kill('SIGTERM');
+        const [status] = await Promise.race([ended,
+            sleep(60000, ['it does not end'], { ref: false })]);
+        assert.equal(status, 0, 'status of the consumer');
+    } finally {
+        program.kill('SIGKILL');
+    }
+}
+
+check('restarts, crashes and ended sessions: each order is shipped once',
+    async (pool) => {
+        const nothing = ORDERS.map(() => null);
+        await placeOrders(pool, ORDERS.map((id) => ({ id })), nothing,
+            nothing);
+        const faults = [terminateConsumer, () => server('restart'),
+            terminateConsumer, () => server('crash', 'start')];
+        await withConsumer(['quickly'], async (program) => {
+            for (const [number, fault] of faults.entries()) {
+                await until(async () => program.exitCode !== null
+                    || await ask('SELECT count(*)::int FROM shop.shipments')
+                        >= 40 * (number + 1), 'the consumer ships');
+                await fault();
+            }
+            await until(async () => program.exitCode !== null || await ask(
+                'SELECT count(*)::int FROM shop.order_placed') === 0,
+            'all are consumed');
+        });
+        assert.deepEqual(await ask(`SELECT array_agg(order_id::int
+            ORDER BY order_id) FROM shop.shipments`), ORDERS);
+        assert.equal(await ask(
+            'SELECT count(*)::int FROM shop.order_placed_dead'), 0);
+    });
+
+check('SIGTERM: what is at hand is finished, and the status is 0',
+    async (pool) => {
+        await withConsumer([], async (program) => {
+            await until(async () => await ask(`SELECT count(*)::int > 0
+                FROM pg_stat_activity WHERE application_name = $1`,
+            [CONSUMER]), 'it is there');
+            await pool.query('SELECT queue.enqueue($1, $2)',
+                [QUEUE, { id: 0 }]);
+            const [line] = await once(program.stdout, 'data');
+            assert.equal(line, 'at work\n');
+        });
+        assert.deepEqual(await shipments(pool), [0]);
+        assert.equal(await waiting(pool), 0);
+    });
+
 async function main() {
     for (const { description, run } of checks) {
-        const pool = new Pool({ max: 4 });
+        const pool = openPool({ max: 4 });
         const clients = [];
         const connect = async () => {
             const client = new Client();
@@ -739,4 +981,8 @@ async function main() {
     console.log(`1..${checks.length}`);
 }
 
-main();
+if (process.argv[2] === 'consumer') {
+    consumer(...process.argv.slice(3));
+} else {
+    main();
+}

@@ -7,16 +7,33 @@ them.
 """
 
 # --- README ---
+import logging
+from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
+
+log = logging.getLogger("shop")
+
+
+@contextmanager
+def transaction(conn):
+    """A block that commits, or raises.  The server answers the COMMIT of a
+    transaction in which a statement has failed with a ROLLBACK, not an error,
+    so a failure that was caught somewhere inside would pass for success."""
+    with conn.transaction():
+        yield
+        if conn.info.transaction_status == TransactionStatus.INERROR:
+            raise psycopg.errors.InFailedSqlTransaction(
+                "a statement of the transaction has failed")
 
 
 def place_order(conn, order):
     """The order and its message: both or neither."""
-    with conn.transaction():
+    with transaction(conn):
         conn.execute("INSERT INTO shop.orders VALUES (%s, %s)",
                      [order["id"], order["item"]])
         conn.execute("SELECT queue.enqueue('shop.order_placed', %s)",
@@ -35,7 +52,7 @@ def place_orders(conn, orders, headers, correlation_ids):
 
 def ship_orders(conn, most, patience):
     """Dequeue: messages and shipments commit together, or not at all."""
-    with conn.transaction(), conn.cursor(row_factory=namedtuple_row) as cur:
+    with transaction(conn), conn.cursor(row_factory=namedtuple_row) as cur:
         cur.execute("SELECT * FROM queue.dequeue(%s, max => %s, wait => %s)",
                     ["shop.order_placed", most, patience])
         messages = cur.fetchall()
@@ -45,30 +62,58 @@ def ship_orders(conn, most, patience):
     return messages
 
 
-def ship_slowly(conn, print_label):
+def ship_slowly(conn, print_label, lease=timedelta(minutes=1)):
     """Receive: slow work outside of any transaction, under a lease."""
-    with conn.cursor(row_factory=namedtuple_row) as cur:
+    with transaction(conn), conn.cursor(row_factory=namedtuple_row) as cur:
         cur.execute("SELECT * FROM queue.receive(%s, lease => %s)",
-                    ["shop.order_placed", timedelta(minutes=1)])
+                    ["shop.order_placed", lease])
         message = cur.fetchone()
-    if message is None:
+    if message is None:                 # committed: else the lease has ended
         return "nothing to do"
     try:
         print_label(message.payload)
     except Exception as failure:
-        conn.execute("SELECT queue.nack(%s, error => %s)",
-                     [message.receipt, str(failure)])
-        return "later"
+        log.warning("order %s: %s", message.payload["id"], failure)
+        return give_back(conn, message.receipt, str(failure))
     try:
-        with conn.transaction():
+        with transaction(conn):
             conn.execute("INSERT INTO shop.shipments VALUES (%s)",
                          [message.payload["id"]])
             conn.execute("SELECT queue.ack(%s)", [message.receipt])
     except psycopg.DatabaseError as error:
         if error.sqlstate != "QU001":
             raise
+        log.warning("too late: %s", error)
         return "somebody else's now"    # and the shipment is rolled back
     return "shipped"
+
+
+def give_back(conn, receipt, why):
+    """The work has failed.  Perhaps because the lease has ended, too."""
+    try:
+        with transaction(conn):
+            conn.execute("SELECT queue.nack(%s, error => %s)",
+                         [receipt, why.replace("\0", " ")])
+    except psycopg.DatabaseError as error:
+        if error.sqlstate != "QU001":
+            raise
+        log.warning("too late: %s", error)
+        return "somebody else's now"
+    return "later"
+
+
+def consume(connect, step, stop):
+    """The main loop, until the event stop is set.  If the connection is lost,
+    a lease runs on, and what was dequeued is back already."""
+    while not stop.is_set():
+        try:
+            with connect() as conn:
+                while not stop.is_set():
+                    if step(conn) == "nothing to do":
+                        wait_for_orders(conn, timedelta(seconds=1))
+        except psycopg.OperationalError as error:
+            log.warning("connecting again: %s", error)
+            stop.wait(0.5)
 
 
 def ack_all(conn, receipts):
@@ -85,7 +130,12 @@ def wait_for_orders(conn, patience):
 
 
 import contextlib
+import itertools
+import os
+import signal
+import subprocess
 import sys
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -401,7 +451,7 @@ def _(connect):
     enqueue(conn, 1)
 
     def jam(order):
-        raise RuntimeError("printer jam")
+        raise RuntimeError("printer jam\0")
 
     expect(ship_slowly(conn, jam), "later", "outcome")
     (message,) = receive(conn, wait=LONG)
@@ -762,6 +812,181 @@ def _(connect):
     expect(waiting(conn), 0, "left")
 
 
+@check("the work fails when another has the message: QU001 is coped with")
+def _(connect):
+    slow, other = connect(), connect()
+    enqueue(slow, 1)
+    taken = []
+
+    def fail_late(order):
+        taken.extend(receive(other, wait=LONG))
+        raise RuntimeError("too slow")
+
+    expect(ship_slowly(slow, fail_late, SHORT), "somebody else's now",
+           "outcome")
+    expect([message.attempt for message in taken], [2], "the other's attempt")
+    other.execute("SELECT queue.ack(%s)", [taken[0].receipt])
+    expect((shipments(slow), waiting(slow)), ([], 0), "books")
+
+
+@check("COMMIT of a transaction that has failed is no success")
+def _(connect):
+    conn = connect()
+    with fails("25P02"), transaction(conn):
+        enqueue(conn, 1)
+        with contextlib.suppress(psycopg.Error):
+            conn.execute("SELECT 1 / 0")
+    expect(waiting(conn), 0, "sent")
+    enqueue(conn, 2)
+    expect(order_ids(dequeue(conn)), [2], "the connection goes on")
+
+
+@check("PREPARE TRANSACTION of a transaction that has failed is an error")
+def _(connect):
+    conn = connect(autocommit=False)
+    conn.tpc_begin(conn.xid(1, "queue-psycopg", "failed"))
+    enqueue(conn, 1)
+    with contextlib.suppress(psycopg.Error):
+        conn.execute("SELECT 1 / 0")
+    with fails("25P02"):
+        conn.tpc_prepare()
+    expect(waiting(connect()), 0, "sent")
+
+
+@check("without autocommit, and rolled back as by a pool, the lease lasts")
+def _(connect):
+    conn, other = connect(autocommit=False), connect()
+    enqueue(other, 1)
+
+    def work(order):
+        conn.rollback()
+        expect(receive(other), [], "leased")
+
+    expect(ship_slowly(conn, work), "shipped", "outcome")
+    expect((shipments(other), waiting(other)), ([1], 0), "books")
+
+
+@check("a connection that breaks does not hide what failed before")
+def _(connect):
+    conn, other = connect(), connect()
+    with contextlib.suppress(LookupError):
+        with transaction(conn):
+            enqueue(conn, 1)
+            other.execute("SELECT pg_terminate_backend(%s, 60000)",
+                          [conn.info.backend_pid])
+            raise LookupError("the first failure")
+    expect(waiting(other), 0, "sent")
+
+
+# Checks of a program that goes on over failures of the server: this file, with
+# an argument, is that program.
+
+CONSUMER = "consumer of the manual"
+ORDERS = list(range(1, 301))
+
+
+def consumer(*ways):
+    """Ships orders until SIGTERM, slowly at least; its own fault is the first
+    attempt at each seventh order."""
+    logging.basicConfig(format="# %(message)s")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    failed = set()
+    turns = itertools.count()
+
+    def print_label(order):
+        if order["id"] == 0:
+            print("at work", flush=True)
+            time.sleep(1)
+        elif order["id"] % 7 == 0 and order["id"] not in failed:
+            failed.add(order["id"])
+            raise RuntimeError("printer jam")
+
+    def step(conn):
+        if ("quickly" in ways and next(turns) % 2
+                and ship_orders(conn, 2, timedelta())):
+            return "shipped"
+        return ship_slowly(conn, print_label, timedelta(seconds=2))
+
+    def open_connection():
+        return psycopg.connect(autocommit=True, application_name=CONSUMER)
+
+    consume(open_connection, step, stop)
+
+
+def ask(sql, *values):
+    """A value, over failures of the server."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with psycopg.connect(autocommit=True) as conn:
+                return conn.execute(sql, values).fetchone()[0]
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def server(*commands):
+    for command in commands:
+        subprocess.run([os.environ["SERVER"], command,
+                        os.environ["SERVER_DIR"]],
+                       check=True, stdout=subprocess.DEVNULL)
+
+
+def terminate_consumer():
+    ask("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE application_name = %s", CONSUMER)
+
+
+@contextlib.contextmanager
+def running_consumer(*ways):
+    """It is told to stop in the end, and must obey."""
+    with subprocess.Popen([sys.executable, "-B", __file__, "consumer", *ways],
+                          stdout=subprocess.PIPE, text=True) as program:
+        try:
+            yield program
+            program.send_signal(signal.SIGTERM)
+            expect(program.wait(timeout=60), 0, "status of the consumer")
+        finally:
+            program.kill()
+
+
+@check("restarts, crashes and ended sessions: each order is shipped once")
+def _(connect):
+    nothing = [None for order_id in ORDERS]
+    place_orders(connect(), [{"id": order_id} for order_id in ORDERS],
+                 nothing, nothing)
+    faults = [terminate_consumer, lambda: server("restart"),
+              terminate_consumer, lambda: server("crash", "start")]
+    with running_consumer("quickly") as program:
+        for number, fault in enumerate(faults, 1):
+            until(lambda: program.poll() is not None or ask(
+                "SELECT count(*) FROM shop.shipments") >= 40 * number,
+                "the consumer ships")
+            fault()
+        until(lambda: program.poll() is not None or ask(
+            "SELECT count(*) FROM shop.order_placed") == 0,
+            "all are consumed")
+    expect(ask("SELECT array_agg(order_id ORDER BY order_id)"
+               " FROM shop.shipments"), ORDERS, "shipments")
+    expect(ask("SELECT count(*) FROM shop.order_placed_dead"), 0,
+           "dead letters")
+
+
+@check("SIGTERM: what is at hand is finished, and the status is 0")
+def _(connect):
+    conn = connect()
+    with running_consumer() as program:
+        until(lambda: ask("SELECT count(*) FROM pg_stat_activity"
+                          " WHERE application_name = %s", CONSUMER) == 1,
+              "it is there")
+        conn.execute("SELECT queue.enqueue(%s, %s)",
+                     [QUEUE, Jsonb({"id": 0})])
+        expect(program.stdout.readline(), "at work\n", "what it does")
+    expect((shipments(conn), waiting(conn)), ([0], 0), "books")
+
+
 def main():
     failures = 0
     for description, function in CHECKS:
@@ -784,4 +1009,7 @@ def main():
     sys.exit(failures > 0)
 
 
-main()
+if sys.argv[1:2] == ["consumer"]:
+    consumer(*sys.argv[2:])
+else:
+    main()
