@@ -30,6 +30,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
@@ -56,7 +57,10 @@
 #include "queue.h"
 #include "shape.h"
 
-static Oid	queue_of(RangeVar *name, bool owned);
+/* what queue_of() is asked for where ownership is needed */
+#define OWNER_ONLY			0
+
+static Oid	queue_of(RangeVar *name, AclMode needed);
 static Oid	queue_of_sequence(Oid sequence);
 static void refuse(Oid relid, const char *detail);
 static void check_alter_table(AlterTableStmt *stmt);
@@ -95,7 +99,7 @@ queue_guard_check(Node *stmt)
 				/* a wrong name may be corrected */
 				if (rename->renameType == OBJECT_COLUMN &&
 					queue_shape_column(rename->subname, NULL, NULL) &&
-					OidIsValid(relid = queue_of(rename->relation, true)))
+					OidIsValid(relid = queue_of(rename->relation, OWNER_ONLY)))
 					refuse(relid, psprintf("Column \"%s\" belongs to a queue.",
 										   rename->subname));
 				break;
@@ -105,22 +109,22 @@ queue_guard_check(Node *stmt)
 			check_new_table((CreateStmt *) stmt);
 			break;
 		case T_CreateTrigStmt:
-			relid = queue_of(((CreateTrigStmt *) stmt)->relation, false);
+			relid = queue_of(((CreateTrigStmt *) stmt)->relation, ACL_TRIGGER);
 			if (OidIsValid(relid))
 				refuse(relid, trigger_problem(relid, (CreateTrigStmt *) stmt));
 			break;
 		case T_RuleStmt:
-			relid = queue_of(((RuleStmt *) stmt)->relation, true);
+			relid = queue_of(((RuleStmt *) stmt)->relation, OWNER_ONLY);
 			if (OidIsValid(relid))
 				refuse(relid, "A queue has no rules.");
 			break;
 		case T_CreatePolicyStmt:
-			relid = queue_of(((CreatePolicyStmt *) stmt)->table, true);
+			relid = queue_of(((CreatePolicyStmt *) stmt)->table, OWNER_ONLY);
 			if (OidIsValid(relid))
 				refuse(relid, "A queue has no row-level security policies.");
 			break;
 		case T_IndexStmt:
-			relid = queue_of(((IndexStmt *) stmt)->relation, true);
+			relid = queue_of(((IndexStmt *) stmt)->relation, OWNER_ONLY);
 			if (OidIsValid(relid))
 				refuse(relid, index_problem(relid, (IndexStmt *) stmt));
 			break;
@@ -141,21 +145,26 @@ queue_guard_check(Node *stmt)
 }
 
 /*
- * The queue of this name, InvalidOid if it is something else.  If "owned", the
- * statement is one for the owner alone: the queue of somebody else does not
- * count.
+ * The queue of this name, InvalidOid if it is something else, or if the server
+ * is about to say that the user may not do this: because he has not the
+ * privilege that is needed, on the table or one of its columns, or is not the
+ * owner (OWNER_ONLY).
  */
 static Oid
-queue_of(RangeVar *name, bool owned)
+queue_of(RangeVar *name, AclMode needed)
 {
 	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+	Oid			user = GetUserId();
 
-	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION ||
-		(owned &&
-		 !object_ownercheck(RelationRelationId, relid, GetUserId())) ||
-		!queue_settings_exist(relid, NULL))
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
 		return InvalidOid;
-	return relid;
+	if (needed == OWNER_ONLY ?
+		!object_ownercheck(RelationRelationId, relid, user) :
+		(pg_class_aclcheck(relid, user, needed) != ACLCHECK_OK &&
+		 pg_attribute_aclcheck_all(relid, user, needed,
+								   ACLMASK_ANY) != ACLCHECK_OK))
+		return InvalidOid;
+	return queue_settings_exist(relid, NULL) ? relid : InvalidOid;
 }
 
 /* The queue that has this sequence, or InvalidOid */
@@ -194,7 +203,7 @@ refuse(Oid relid, const char *detail)
 static void
 check_alter_table(AlterTableStmt *stmt)
 {
-	Oid			relid = queue_of(stmt->relation, true);
+	Oid			relid = queue_of(stmt->relation, OWNER_ONLY);
 	ListCell   *lc;
 
 	foreach(lc, stmt->cmds)
@@ -228,7 +237,9 @@ command_problem(Oid relid, AlterTableCmd *cmd)
 			return constraint_problem((Constraint *) cmd->def);
 
 		case AT_SetAccessMethod:
-			return strcmp(cmd->name, "heap") == 0 ? NULL :
+			/* no name: the default, from 17 on */
+			return strcmp(cmd->name != NULL ? cmd->name :
+						  default_table_access_method, "heap") == 0 ? NULL :
 				pstrdup("The access method of a queue is heap.");
 
 		case AT_ReplicaIdentity:
@@ -395,7 +406,7 @@ check_kin(AlterTableCmd *cmd)
 			check_parent((RangeVar *) cmd->def);
 			break;
 		case AT_AttachPartition:
-			relid = queue_of(((PartitionCmd *) cmd->def)->name, true);
+			relid = queue_of(((PartitionCmd *) cmd->def)->name, OWNER_ONLY);
 			if (OidIsValid(relid))
 				refuse(relid, "A queue is no partition of another table.");
 			break;
@@ -442,7 +453,7 @@ check_references(List *constraints)
 		if (!IsA(constraint, Constraint) ||
 			constraint->contype != CONSTR_FOREIGN)
 			continue;
-		relid = queue_of(constraint->pktable, false);
+		relid = queue_of(constraint->pktable, ACL_REFERENCES);
 		if (OidIsValid(relid))
 			refuse(relid, "No foreign key can reference messages, which come and go.");
 	}
@@ -451,7 +462,7 @@ check_references(List *constraints)
 static void
 check_parent(RangeVar *parent)
 {
-	Oid			relid = queue_of(parent, true);
+	Oid			relid = queue_of(parent, OWNER_ONLY);
 
 	if (OidIsValid(relid))
 		refuse(relid, "No table can inherit from a queue.");
@@ -568,7 +579,7 @@ check_statistics(CreateStatsStmt *stmt)
 	foreach(lc, stmt->relations)
 	{
 		Oid			relid = IsA(lfirst(lc), RangeVar) ?
-			queue_of(lfirst(lc), true) : InvalidOid;
+			queue_of(lfirst(lc), OWNER_ONLY) : InvalidOid;
 
 		if (OidIsValid(relid))
 			refuse(relid, "A queue has no statistics on expressions.");
@@ -620,7 +631,7 @@ check_owned_by(Oid sequence, List *names)
 		return;					/* NONE */
 	relid = queue_of(makeRangeVarFromNameList(list_truncate(list_copy(names),
 															list_length(names) - 1)),
-					 true);
+					 OWNER_ONLY);
 	if (!OidIsValid(relid))
 		return;
 	owned = getOwnedSequences(relid);
