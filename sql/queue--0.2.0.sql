@@ -129,13 +129,18 @@ AS 'MODULE_PATHNAME', 'queue_invalidate_definition'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION queue.invalidate_definition() IS
-'internal: tells all sessions of settings that somebody wrote directly';
+'internal: lets superusers alone write settings directly, and tells all sessions';
 
 CREATE TRIGGER queue_invalidate_definition
     AFTER INSERT OR UPDATE OR DELETE ON queue.queue
     FOR EACH ROW EXECUTE FUNCTION queue.invalidate_definition();
 
+CREATE TRIGGER queue_refuse_others
+    BEFORE INSERT OR UPDATE OR DELETE ON queue.queue
+    FOR EACH STATEMENT EXECUTE FUNCTION queue.invalidate_definition();
+
 ALTER TABLE queue.queue ENABLE ALWAYS TRIGGER queue_invalidate_definition;
+ALTER TABLE queue.queue ENABLE ALWAYS TRIGGER queue_refuse_others;
 
 -- ---------------------------------------------------------------------------
 -- Triggers of queue tables

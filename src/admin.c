@@ -229,8 +229,11 @@ queue_resume(PG_FUNCTION_ARGS)
 }
 
 /*
- * Trigger on queue.queue, for those who write it directly: a restore, a
- * superuser, logical replication.
+ * Triggers on queue.queue, for those who write it directly: a superuser, logical
+ * replication.  One before the statement refuses it to everybody else, also to
+ * roles that may write all data, since they could send the dead letters of
+ * others to where they can read them.  (Row security would do, but pg_dump fails
+ * for roles that it applies to.)  The other tells all sessions of the change.
  */
 Datum
 queue_invalidate_definition(PG_FUNCTION_ARGS)
@@ -239,13 +242,23 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 	HeapTuple	tuples[2];
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_AFTER(data->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		!(TRIGGER_FIRED_FOR_ROW(data->tg_event) ?
+		  TRIGGER_FIRED_AFTER(data->tg_event) :
+		  TRIGGER_FIRED_BEFORE(data->tg_event)) ||
 		RelationGetRelid(data->tg_relation) != queue_catalog_relid("queue"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" is for the trigger on table queue.queue alone",
 						"queue.invalidate_definition")));
+	if (TRIGGER_FIRED_BEFORE(data->tg_event))
+	{
+		if (!object_ownercheck(RelationRelationId,
+							   RelationGetRelid(data->tg_relation),
+							   GetUserId()))
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
+						   RelationGetRelationName(data->tg_relation));
+		return PointerGetDatum(NULL);
+	}
 
 	tuples[0] = data->tg_trigtuple;
 	tuples[1] = data->tg_newtuple;	/* NULL unless an update */

@@ -290,7 +290,7 @@ SUPER    | ok    |       | CREATE FUNCTION attic.f() RETURNS trigger AS '$libdir
 END
 
 # These are not closed yet.
-my %is_open = map { $_ => 1 } qw(queue lease_log global_transaction
+my %is_open = map { $_ => 1 } qw(lease_log global_transaction
   participant_database deciding_database outcome);
 
 # What a statement on a table or view of the schema gets if it does nothing.
