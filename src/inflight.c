@@ -32,6 +32,11 @@
  *			|<------ unclaim ------'  `--lease--> LEASED --ack+commit-> removed
  *			'<------------- nack, release, expiry ---'
  *
+ * A lease that runs out counts on time, but its fence moves only when somebody
+ * takes the message: until then the entry remembers it (is_lapsed), and the
+ * receipt makes a lease of it again, which takes the failure back.  An entry
+ * that is there for that alone goes when there is no room for a claim.
+ *
  * Whoever lets go of a message that may be available now, or at a time in the
  * future, says so to the cover (offer): the entry is in its heap of due times,
  * or the id is added.  Only a consumer that gives back a claim does not, since
@@ -76,6 +81,7 @@ typedef struct InflightShared
 {
 	uint64		epoch;			/* random; fences receipts of earlier lives */
 	pg_atomic_uint64 next_number;
+	pg_atomic_uint32 has_lapsed;	/* entries may be there for a fence alone */
 	dlist_head	entries[NUM_PARTITIONS];
 } InflightShared;
 
@@ -92,6 +98,11 @@ typedef struct PreparedEnd
 
 static LWLock *partition_lock(uint32 hashcode);
 static void walk(Oid dbid, InflightVisitor visitor, void *arg);
+static ClaimResult try_claim(const MessageKey *key, TimestampTz enqueued_at,
+							 QueueState *queue, int priority, TimestampTz now,
+							 InflightEntry **result, int *failures,
+							 TimestampTz *due, TimestampTz *other);
+static bool forget_fence(InflightEntry *entry, void *arg);
 static bool drop_entry(InflightEntry *entry, void *arg);
 static bool end_received(InflightEntry *entry, void *arg);
 static LWLock *lock_entry(InflightEntry *entry);
@@ -112,6 +123,9 @@ static void forget_entry(InflightEntry *entry);
 static void count_failure(InflightEntry *entry, TimestampTz now);
 static void note_untold(InflightEntry *entry, TimestampTz now);
 static void end_log(InflightEntry *entry);
+static void end_fence(InflightEntry *entry);
+static void move_fence(InflightEntry *entry);
+static void revive_lease(InflightEntry *entry);
 static void expire_entry(InflightEntry *entry);
 static void fail_entry(InflightEntry *entry, TimestampTz now);
 
@@ -148,6 +162,7 @@ queue_inflight_shmem_init(void)
 		if (MUTANT(EPOCH_CONSTANT))
 			shared->epoch = 1;
 		pg_atomic_init_u64(&shared->next_number, 1);
+		pg_atomic_init_u32(&shared->has_lapsed, 0);
 		for (i = 0; i < NUM_PARTITIONS; i++)
 			dlist_init(&shared->entries[i]);
 	}
@@ -216,6 +231,26 @@ queue_inflight_epoch(void)
  */
 ClaimResult
 queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
+					 QueueState *queue, int priority, TimestampTz now,
+					 InflightEntry **result, int *failures, TimestampTz *due,
+					 TimestampTz *other)
+{
+	ClaimResult why = try_claim(key, enqueued_at, queue, priority, now, result,
+								failures, due, other);
+
+	/* what is there for late receipts alone makes room */
+	if (why == CLAIM_FULL &&
+		pg_atomic_exchange_u32(&shared->has_lapsed, 0) != 0)
+	{
+		walk(InvalidOid, forget_fence, NULL);
+		why = try_claim(key, enqueued_at, queue, priority, now, result,
+						failures, due, other);
+	}
+	return why;
+}
+
+static ClaimResult
+try_claim(const MessageKey *key, TimestampTz enqueued_at,
 					 QueueState *queue, int priority, TimestampTz now,
 					 InflightEntry **result, int *failures, TimestampTz *due,
 					 TimestampTz *other)
@@ -403,6 +438,7 @@ queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->state = INFLIGHT_TAKEN;
+	move_fence(entry);
 	entry->is_delayed = false;
 	entry->attempts = attempts;
 	entry->tid = *tid;
@@ -421,6 +457,7 @@ queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->state = INFLIGHT_LEASED;
+	move_fence(entry);
 	entry->is_settling = false;
 	entry->is_written = false;
 	entry->is_open = true;
@@ -446,8 +483,11 @@ queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
 /*
  * Begin to settle the lease with this fence.  On SETTLE_OK the caller holds
  * the lease: it does not end before he has finished, or his transaction has.
- * A lease past its deadline is still good if nobody has ended it: the fence
- * decides, not the clock.
+ *
+ * The fence decides, not the clock: a lease that ran out is good until
+ * somebody takes the message, whether it was noticed or not.  If it was, the
+ * lease is as if it had not been, and its failure is taken back, unless the row
+ * tells it already.
  */
 SettleResult
 queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
@@ -457,16 +497,24 @@ queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
 	InflightEntry *entry = find_locked(key, &lock);
 	SettleResult res;
 
-	if (entry == NULL || entry->state != INFLIGHT_LEASED ||
-		entry->epoch != epoch ||
-		(entry->number != number && !MUTANT(STALE_ACCEPTED)) ||
-		MUTANT_SOMETIMES(LEASE_REFUSED, 1000))
+	if (entry == NULL || MUTANT_SOMETIMES(LEASE_REFUSED, 1000))
 		res = SETTLE_LOST;
-	else if (entry->is_settling)
+	else if (entry->epoch != epoch ||
+			 (entry->number != number && !MUTANT(STALE_ACCEPTED)))
+		res = entry->state == INFLIGHT_TAKEN ||
+			entry->state == INFLIGHT_LEASED ? SETTLE_HELD : SETTLE_LOST;
+	else if (entry->state == INFLIGHT_LEASED && entry->is_settling)
 		res = (!entry->is_prepared && entry->holder == MyProcNumber) ?
 			SETTLE_SELF : SETTLE_BUSY;
+	else if (entry->state != INFLIGHT_LEASED && !entry->is_lapsed)
+		res = entry->state == INFLIGHT_TAKEN ? SETTLE_HELD :
+			SETTLE_GIVEN_BACK;
+	else if (entry->state == INFLIGHT_CLAIMED)
+		res = SETTLE_JUDGED;
 	else
 	{
+		if (entry->state == INFLIGHT_IDLE)
+			revive_lease(entry);
 		entry->is_settling = true;
 		entry->is_prepared = false;
 		entry->holder = MyProcNumber;
@@ -486,7 +534,7 @@ queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
 	InflightEntry copy;
 
 	if (!queue_inflight_peek(key, enqueued_at, &copy) ||
-		copy.state != INFLIGHT_LEASED)
+		(copy.state != INFLIGHT_LEASED && !copy.is_lapsed))
 		return SETTLE_LOST;
 	return queue_inflight_settle(key, copy.epoch, copy.number, result);
 }
@@ -506,11 +554,12 @@ queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
 		entry->error = error;
 	entry->attempts = attempts;
 	set_policy(entry, def);
-	if (!MUTANT(NACK_UNCOUNTED))
+	if (!MUTANT(NACK_UNCOUNTED) && !entry->is_lapse_counted)
 		count_failure(entry, now);
 	if (delay < 0)
 		delay = queue_failure_delay(&entry->retry, attempts + entry->failures);
 	set_idle(entry, delay > 0 && !MUTANT(DELAY_IGNORED) ? now + delay : 0);
+	entry->is_lapse_counted = false;
 	if (is_at_limit(entry))
 	{
 		entry->is_exhausted = true;
@@ -522,7 +571,10 @@ queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
 	LWLockRelease(lock);
 }
 
-/* The consumer gives it back, and nothing happened. */
+/*
+ * The consumer gives it back, and nothing happened, but what the row tells of
+ * that lease already.
+ */
 void
 queue_inflight_release(InflightEntry *entry)
 {
@@ -530,6 +582,7 @@ queue_inflight_release(InflightEntry *entry)
 
 	if (MUTANT(RELEASE_COUNTED))
 		entry->failures++;
+	entry->is_lapse_counted = false;
 	set_idle(entry, 0);
 	offer(entry, !MUTANT(NACK_SILENT));
 	remove_if_nothing_left(entry);
@@ -598,7 +651,13 @@ queue_inflight_undo_settle(InflightEntry *entry)
 	entry->is_prepared = false;
 	if (MUTANT(ACK_NOT_UNDONE))
 		entry->deadline = entry->since;
-	watch_deadline(entry);
+	if (entry->deadline > GetCurrentTimestamp())
+		watch_deadline(entry);
+	else
+	{
+		expire_entry(entry);
+		offer(entry, true);
+	}
 	LWLockRelease(lock);
 }
 
@@ -634,6 +693,9 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
 	bool		ours;
 
 	ours = is_lease(entry, number) && !entry->is_settling;
+	if (entry != NULL && entry->is_lapsed && entry->number == number &&
+		entry->epoch == shared->epoch)
+		end_fence(entry);
 	if (ours)
 	{
 		set_idle(entry, 0);
@@ -653,13 +715,16 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
  */
 void
 queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
-					   bool is_log_ended)
+					   bool is_gone, bool is_log_ended)
 {
 	LWLock	   *lock = lock_entry(entry);
 	TimestampTz due = entry->is_delayed ? entry->deadline : 0;
 
 	Assert(entry->state == INFLIGHT_CLAIMED && entry->is_step);
 	entry->failures -= Min(counted, entry->failures);
+	if (is_gone)
+		entry->is_lapsed = false;
+	entry->is_lapse_counted = entry->is_lapsed;
 	if (is_log_ended)
 		end_log(entry);
 	entry->failed_at = 0;
@@ -756,6 +821,11 @@ end_received(InflightEntry *entry, void *arg)
 		return true;
 	entry->receive_slot = 0;
 	entry->is_open = false;
+	if (!end->committed && entry->is_lapsed)
+	{
+		end_fence(entry);
+		return true;
+	}
 	if (end->committed || entry->state != INFLIGHT_LEASED ||
 		entry->is_settling)
 		return true;
@@ -1144,7 +1214,7 @@ static bool
 has_nothing_left(const InflightEntry *entry)
 {
 	return entry->state == INFLIGHT_IDLE && entry->failures == 0 &&
-		!entry->is_exhausted;
+		!entry->is_exhausted && !entry->is_lapsed;
 }
 
 /* Nobody's from now on, and not to be taken before "due" (0: at once). */
@@ -1201,6 +1271,54 @@ remove_if_nothing_left(InflightEntry *entry)
 		dlist_delete(&entry->node);
 		hash_search(table, &entry->key, HASH_REMOVE, NULL);
 	}
+	else if (entry->is_lapsed)
+		pg_atomic_write_u32(&shared->has_lapsed, 1);
+}
+
+/* Visitor: what is kept for a late receipt alone can go when room is scarce. */
+static bool
+forget_fence(InflightEntry *entry, void *arg)
+{
+	if (entry->state == INFLIGHT_IDLE && entry->is_lapsed)
+		end_fence(entry);
+	return true;
+}
+
+/* The receipt of the lease that ran out is not good any more. */
+static void
+end_fence(InflightEntry *entry)
+{
+	entry->is_lapsed = false;
+	entry->is_lapse_counted = false;
+	if (entry->state == INFLIGHT_IDLE)
+		remove_if_nothing_left(entry);
+}
+
+/* Somebody takes the message: no earlier receipt is good for it. */
+static void
+move_fence(InflightEntry *entry)
+{
+	entry->is_lapsed = false;
+	entry->is_lapse_counted = false;
+	entry->number = 0;
+	entry->receive_slot = 0;
+}
+
+/* A lease that ran out is settled all the same: it is as if it had not. */
+static void
+revive_lease(InflightEntry *entry)
+{
+	entry->state = INFLIGHT_LEASED;
+	entry->is_lapsed = false;
+	entry->deadline = entry->since;
+	if (!entry->is_lapse_counted && entry->failures > 0)
+		entry->failures--;
+	entry->is_exhausted = false;
+	if (entry->failures == 0)
+	{
+		entry->error.slot = FAILURE_NO_TEXT;
+		entry->failed_at = 0;
+	}
 }
 
 /* The message is no more; what queue.lease has of it, the worker ends. */
@@ -1208,6 +1326,8 @@ static void
 forget_entry(InflightEntry *entry)
 {
 	entry->failures = 0;
+	entry->is_lapsed = false;
+	entry->is_lapse_counted = false;
 	entry->failed_at = 0;
 	entry->is_exhausted = false;
 	entry->is_delayed = false;
@@ -1255,11 +1375,14 @@ static void
 expire_entry(InflightEntry *entry)
 {
 	bool		is_written = entry->is_written;
+	int			receive_slot = entry->receive_slot;
 
 	set_idle(entry, 0);
 	entry->is_written = is_written;
+	entry->receive_slot = receive_slot;
+	entry->is_lapsed = entry->number != 0;
 	entry->error.slot = FAILURE_LEASE_RAN_OUT;
-	if (!MUTANT(EXPIRY_UNCOUNTED))
+	if (!MUTANT(EXPIRY_UNCOUNTED) && !entry->is_lapse_counted)
 		count_failure(entry, entry->since);
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;

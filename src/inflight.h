@@ -55,6 +55,11 @@ typedef struct InflightEntry
 	bool		is_step;		/* CLAIMED: by the worker, to count or move */
 	bool		is_prepared;	/* holder is a slot of the prepared registry */
 	bool		is_exhausted;	/* IDLE: limit of attempts reached */
+	bool		is_lapsed;		/* IDLE, CLAIMED: the lease with this fence ran
+								 * out, but nobody has taken the message since,
+								 * so its receipt is good */
+	bool		is_lapse_counted;	/* ... or LEASED again by that: the row tells
+									 * that it ran out */
 	bool		is_durable;		/* the log may have a row for it */
 	uint8		logged;			/* LogKind of that, when last written */
 	bool		is_written;		/* LOG_LEASE: it is this very lease, or the one
@@ -74,7 +79,7 @@ typedef struct InflightEntry
 								 * transaction that received it, 0: none */
 	FailureText error;			/* what the last consumer that failed said */
 	ItemPointerData tid;		/* hint: where the row was */
-	uint64		epoch;			/* LEASED: fence, with number */
+	uint64		epoch;			/* of the last lease: fence, with number */
 	uint64		number;
 	TimestampTz since;			/* when it came into this state */
 	TimestampTz failed_at;		/* the oldest failure that neither the row nor
@@ -120,6 +125,10 @@ typedef enum SettleResult
 {
 	SETTLE_OK,
 	SETTLE_LOST,				/* no such lease any more */
+	SETTLE_HELD,				/* ... and somebody else has the message */
+	SETTLE_GIVEN_BACK,			/* ... since this one was given back */
+	SETTLE_JUDGED,				/* it ran out, and somebody is looking at the
+								 * message: try again in a moment */
 	SETTLE_BUSY,				/* another open transaction has settled it */
 	SETTLE_SELF					/* this transaction has settled it before */
 } SettleResult;
@@ -179,7 +188,8 @@ extern bool queue_inflight_keep_lease(const MessageKey *key, uint64 number);
 extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number,
 									  bool counts);
 extern void queue_inflight_counted(InflightEntry *entry, int counted,
-								   bool is_exhausted, bool is_log_ended);
+								   bool is_exhausted, bool is_gone,
+								   bool is_log_ended);
 extern void queue_inflight_drop(Oid dbid, Oid relid);
 extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
 										InflightEntry **list);

@@ -301,7 +301,8 @@ state_name(const InflightEntry *entry)
 	{
 		case INFLIGHT_IDLE:
 			return entry->is_exhausted ? "exhausted" :
-				entry->failures > 0 ? "failed" : "ended";
+				entry->failures > 0 ? "failed" :
+				entry->is_lapsed ? "lapsed" : "ended";
 		case INFLIGHT_CLAIMED:
 			return "claimed";
 		case INFLIGHT_TAKEN:

@@ -36,6 +36,12 @@
 #include "receipt.h"
 #include "xact.h"
 
+/*
+ * A lease that ran out can be settled when nobody is looking at the message; a
+ * look takes less than so many milliseconds.
+ */
+#define MAX_LOOKS		1000
+
 /* One lease that is being settled */
 typedef struct Settling
 {
@@ -74,6 +80,7 @@ static int	compare_settlings(const void *a, const void *b);
 static void begin_settling(SettleCall *call, Settling *item);
 static const char *try_settling(SettleCall *call, Settling *item,
 								bool *is_busy);
+static const char *lost_detail(SettleCall *call, const Receipt *receipt);
 static void end_call(SettleCall *call);
 static void mark_all(SettleCall *call);
 static int	ack(FunctionCallInfo fcinfo, bool is_array);
@@ -469,6 +476,8 @@ static const char *
 try_settling(SettleCall *call, Settling *item, bool *is_busy)
 {
 	const Receipt *receipt = &item->receipt;
+	SettleResult result;
+	int			nlooks = 0;
 	RowState	state;
 	Hold	   *hold = NULL;
 
@@ -486,14 +495,27 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 	item->def = call->def;
 
 	queue_xact_reserve();
-	switch (queue_inflight_settle(&receipt->key, receipt->epoch,
-								  receipt->number, &item->entry))
+	while ((result = queue_inflight_settle(&receipt->key, receipt->epoch,
+										   receipt->number, &item->entry)) ==
+		   SETTLE_JUDGED && nlooks++ < MAX_LOOKS)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000);
+	}
+	switch (result)
 	{
 		case SETTLE_OK:
 			hold = queue_xact_push(HOLD_SETTLE, &receipt->key, item->entry);
 			break;
 		case SETTLE_LOST:
-			return "The lease has ended.";
+			return lost_detail(call, receipt);
+		case SETTLE_HELD:
+			return "The lease has ended, and another lease or transaction holds the message.";
+		case SETTLE_GIVEN_BACK:
+			return "The message has been given back.";
+		case SETTLE_JUDGED:
+			*is_busy = true;
+			return "Another session is looking at the message.";
 		case SETTLE_SELF:
 			return "This transaction has settled the message already.";
 		case SETTLE_BUSY:
@@ -519,6 +541,30 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 	Assert(call->row->enqueued_at == item->entry->enqueued_at);
 	item->attempts = call->row->attempts;
 	return NULL;
+}
+
+/*
+ * Nothing is remembered of the lease.  Say what the row tells, and no more: an
+ * id may come again, and whoever took the message may have given it back.
+ */
+static const char *
+lost_detail(SettleCall *call, const Receipt *receipt)
+{
+	if (receipt->epoch != queue_inflight_epoch())
+		return "The lease has ended, or was lost when the server started anew.";
+	call->row->id = receipt->key.id;
+	call->row->enqueued_at = QUEUE_ANY_ROW;
+	ItemPointerSetInvalid(&call->row->tid);
+	call->row->priority = -1;
+	switch (queue_row_find(call->rel, call->def, call->row))
+	{
+		case ROW_GONE:
+			return "The message is not in the queue any more: it was settled, moved, purged or deleted.";
+		case ROW_BUSY:
+			return "The lease has ended, and another transaction is deleting or changing the message.";
+		default:
+			return "The lease has ended.";
+	}
 }
 
 /* Close the queue that is open, if one is. */

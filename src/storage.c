@@ -514,7 +514,8 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 		state = row_state(row, &dirty);
 		read_row(row);
 		if (state == ROW_COMING ||
-			(row->enqueued_at != enqueued_at && !MUTANT(IDENTITY_IGNORED)))
+			(row->enqueued_at != enqueued_at &&
+			 enqueued_at != QUEUE_ANY_ROW && !MUTANT(IDENTITY_IGNORED)))
 			state = ROW_GONE;
 	}
 	row->enqueued_at = enqueued_at;

@@ -102,6 +102,9 @@ extern RowState queue_row_recheck(Relation rel, MessageRow *row);
 /* Read a row again at its place, into row->slot */
 extern RowState queue_row_fetch(Relation rel, MessageRow *row);
 
+/* enqueued_at of a row to be found: whichever has the id, where none is hinted */
+#define QUEUE_ANY_ROW	DT_NOBEGIN
+
 /* Find a message by its id and when it was sent; row->slot must exist, row->tid
  * and row->priority are hints */
 extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);

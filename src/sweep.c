@@ -675,6 +675,7 @@ step_queue(Round *round, const MessageKey *keys, int nkeys)
 			if (claim_step(round, &keys[i], &hold))
 			{
 				hold->counted = PG_UINT16_MAX;
+				hold->is_gone = true;
 				end_in_log(round, hold);
 			}
 		return;
@@ -733,8 +734,11 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 			(round->marks_only || find_stuck_reason(round, rel, def) != NULL);
 
 		if (is_at_limit && !is_stuck)
+		{
 			done = queue_message_bury(rel, def, row, "max_attempts reached",
 									  failed, error);
+			hold->is_gone = done;
+		}
 		else if (entry->failures > 0)
 			done = queue_row_rewrite(rel, row, MUTANT(COUNT_NOT_WRITTEN) ?
 									 row->attempts : failed,
@@ -749,7 +753,9 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 			round->stuck[round->nstuck++] = *key;
 		}
 	}
-	else if (state != ROW_GONE)
+	else if (state == ROW_GONE)
+		hold->is_gone = true;
+	else
 		done = false;
 	ExecDropSingleTupleTableSlot(row->slot);
 

@@ -358,6 +358,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->number = 0;
 	hold->counted = 0;
 	hold->is_exhausted = false;
+	hold->is_gone = false;
 	hold->is_log_ended = false;
 	nholds++;
 	return hold;
@@ -835,7 +836,8 @@ keep_hold(Hold *hold)
 			break;
 		case HOLD_STEP:
 			queue_inflight_counted(hold->entry, hold->counted,
-								   hold->is_exhausted, hold->is_log_ended);
+								   hold->is_exhausted, hold->is_gone,
+								   hold->is_log_ended);
 			break;
 		case HOLD_EXHAUST:
 			queue_inflight_exhaust(hold->entry, hold->counted);

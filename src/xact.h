@@ -34,6 +34,7 @@ typedef struct Hold
 	int			counted;		/* HOLD_STEP: failures the row tells now;
 								 * HOLD_EXHAUST: all that it tells */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
+	bool		is_gone;		/* HOLD_STEP: the message is moved, or was gone */
 	bool		is_log_ended;	/* HOLD_STEP: the log says so, too */
 } Hold;
 

@@ -422,6 +422,15 @@ ROLLBACK PREPARED 'regress_fence';
 DELETE FROM fence;
 SELECT queue.ack(:'receipt');
 \echo :SQLSTATE
+SELECT count(queue.enqueue('fence', '2')) AS sent;
+SELECT receipt FROM queue.receive('fence') \gset
+SELECT queue.release(:'receipt');
+BEGIN;
+SELECT payload FROM queue.dequeue('fence');
+SELECT queue.ack(:'receipt');
+ROLLBACK;
+SELECT queue.purge('fence');
+SELECT queue.ack(:'receipt');
 SELECT queue.drop_queue('fence');
 
 -- reject where no dead-letter queue is

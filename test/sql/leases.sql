@@ -168,6 +168,54 @@ SELECT queue.extend(:'lost', '1 hour');
 SELECT count(*) FROM queue.receive('jobs');
 SELECT queue.ack(:'receipt');
 
+-- one that ran out is good until somebody takes the message, though the worker
+-- has ended it: the failure is taken back
+SELECT count(queue.enqueue('jobs', '"late"')) AS sent;
+SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
+CALL wait_until($$ EXISTS (SELECT FROM queue.in_flight WHERE state = 'failed') $$);
+SELECT queue.extend(:'receipt', '1 hour') > now() AS extended;
+SELECT attempt FROM queue.browse('jobs');
+SELECT count(*) FROM queue.receive('jobs');
+-- an ack that is rolled back leaves it as it was
+SELECT queue.extend(:'receipt', '1 ms') > now() AS shortened;
+CALL wait_until($$ EXISTS (SELECT FROM queue.in_flight WHERE state = 'failed') $$);
+BEGIN;
+SELECT queue.ack(:'receipt');
+SELECT attempt FROM queue.dequeue('jobs');
+ROLLBACK;
+SELECT attempt FROM queue.browse('jobs');
+-- a nack counts once
+SELECT queue.nack(:'receipt', delay => '0');
+SELECT attempt FROM queue.browse('jobs');
+SELECT queue.ack(:'receipt');
+-- though the row tells the failure
+SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
+CALL wait_until($$ (SELECT attempts FROM jobs) = 2 $$);
+SELECT state, failures FROM queue.in_flight;
+SELECT queue.nack(ARRAY[:'receipt'], delay => '0');
+SELECT attempt FROM queue.browse('jobs');
+SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
+CALL wait_until($$ (SELECT attempts FROM jobs) = 3 $$);
+SELECT queue.ack(:'receipt');
+SELECT count(*) FROM jobs;
+SELECT * FROM queue.in_flight;
+-- who has taken the message has moved the fence, though it is back
+SELECT count(queue.enqueue('jobs', '"later"')) AS sent;
+SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
+CALL wait_until($$ EXISTS (SELECT FROM queue.in_flight WHERE state = 'failed') $$);
+SELECT queue.release(receipt) FROM queue.receive('jobs');
+SELECT queue.ack(:'receipt');
+-- and so has its move to the dead letters
+SELECT queue.purge('jobs');
+SELECT queue.alter_queue('jobs', max_attempts => 1);
+SELECT count(queue.enqueue('jobs', '"too late"')) AS sent;
+SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
+CALL wait_until($$ EXISTS (SELECT FROM jobs_dead) $$);
+SELECT queue.ack(:'receipt');
+CALL wait_until($$ NOT EXISTS (SELECT FROM queue.in_flight) $$);
+SELECT queue.purge('jobs_dead');
+SELECT queue.alter_queue('jobs', max_attempts => 0);
+
 -- the transaction of the receive that rolls back ends it at once, and that counts
 SELECT count(queue.enqueue('jobs', '"unsure"')) AS sent;
 BEGIN;

@@ -642,10 +642,14 @@ def may_fail(run: Evidence, delivery: Delivery) -> int:
     if delivery.fate == BACK_UNCOUNTED and not delivery.leased:
         return 0
     if delivery.leased:
-        if any(settle.op == "release" and settle.accepted
-               for settle in delivery.settles):
-            return 0
         lease = run.lease_bounds(delivery.message.queue, delivery.lease)[0]
+        # A receipt is good after its lease ran out, which may be counted.
+        if any(settle.op == "release" and settle.accepted
+               for settle in delivery.settles) and not any(
+                   settle.op == "extend" or
+                   settle.after > delivery.before + lease
+                   for settle in delivery.settles):
+            return 0
         if delivery.fate == BACK_UNCOUNTED and not delivery.settles and \
                 delivery.high < delivery.before + lease:
             return 0
