@@ -367,6 +367,8 @@ compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 static void
 link_due(QueueState *state, DueNode *node)
 {
+	if (first_due_node(state) == NULL)
+		queue_state_set_timed(state, true);
 	node->state = state;
 	node->is_listed = dlist_is_empty(&state->due_list) ||
 		dlist_tail_element(DueNode, link, &state->due_list)->due <= node->due;
@@ -384,6 +386,8 @@ unlink_due(DueNode *node)
 		dlist_delete(&node->link);
 	else
 		pairingheap_remove(&node->state->due_heap, &node->node);
+	if (first_due_node(node->state) == NULL)
+		queue_state_set_timed(node->state, false);
 	node->state = NULL;
 }
 
@@ -465,6 +469,19 @@ queue_cover_clear_due(DueNode *node)
 			reckon_first_due(state);
 	}
 	LWLockRelease(state->lock);
+}
+
+TimestampTz
+queue_cover_first_due(QueueState *state)
+{
+	DueNode    *node;
+	TimestampTz due;
+
+	LWLockAcquire(state->lock, LW_SHARED);
+	node = first_due_node(state);
+	due = node != NULL ? node->due : TIMESTAMP_INFINITY;
+	LWLockRelease(state->lock);
+	return due;
 }
 
 int

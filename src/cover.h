@@ -76,6 +76,9 @@ extern void queue_cover_set_due(QueueState *hint, const MessageKey *key,
 								DueNode *node, TimestampTz due);
 extern void queue_cover_clear_due(DueNode *node);
 
+/* When the first of them is due, TIMESTAMP_INFINITY if there is none */
+extern TimestampTz queue_cover_first_due(QueueState *state);
+
 /* Take up to "max" that are due out; their keys */
 extern int	queue_cover_pop_due(QueueState *hint, Oid relid, TimestampTz now,
 								MessageKey *keys, int max);

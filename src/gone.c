@@ -8,7 +8,9 @@
  * entry does no harm, but it takes room until the lease ends, over restarts too,
  * and that may be long.  So the worker goes over the leases of its database, now
  * and then, and soon when somebody was refused for lack of room (share.c), looks
- * their rows up, and forgets those that have none.
+ * their rows up, and forgets those that have none.  It does so soon after a start,
+ * too, when leases were loaded of queues that nobody has used yet: the others
+ * are linked by their due times then (cover.c).
  *
  * It collects the keys at one go, a partition after the other locked for that,
  * and then looks up as many rows in a transaction as it may.  What is gone stays
@@ -80,8 +82,6 @@ queue_gone_is_needed(void)
 
 	if (pass.leases != NULL)
 		return true;
-	if (begun_at == 0)
-		begun_at = now;			/* leases that were just loaded can wait */
 	return begun_at > now || begun_at + LOOK_INTERVAL <= now ||
 		(refused != queue_share_refused() && begun_at + HURRY_INTERVAL <= now);
 }
@@ -177,6 +177,7 @@ look_up(const LeaseCopy *leases, int n)
 	{
 		MessageRow *row = queue_row_make(rel);
 
+		(void) queue_def_state(def);
 		for (i = 0; i < n; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
@@ -186,6 +187,8 @@ look_up(const LeaseCopy *leases, int n)
 			row->tid = leases[i].tid;
 			if (queue_row_find(rel, def, row) == ROW_GONE)
 				forget(&leases[i], 1);
+			else
+				queue_inflight_watch(&leases[i].key);
 		}
 		ExecDropSingleTupleTableSlot(row->slot);
 	}

@@ -46,7 +46,10 @@
  * removed under the LWLock of its partition, held for a few instructions, with
  * nothing below it but the lock of the queue's state: no allocation, no error.
  * The entries of a partition are in a list, too, for those who have to go over
- * all of them; they lock one partition after the other.  An entry whose
+ * all of them; they lock one partition after the other.  Another list has those
+ * that have changed since the worker had nothing to do about them, so that its
+ * rounds cost what there is to do, and not what there is: whoever locks an entry
+ * to change it puts it there, and the worker takes it off.  An entry whose
  * holder is a process (CLAIMED, TAKEN, settling) is moved to another state and
  * removed by that process alone, so the holder may keep a pointer; the worker
  * only notes in it what queue.lease has.  Everybody else looks entries up by
@@ -83,6 +86,7 @@ typedef struct InflightShared
 	pg_atomic_uint64 next_number;
 	pg_atomic_uint32 has_lapsed;	/* entries may be there for a fence alone */
 	dlist_head	entries[NUM_PARTITIONS];
+	dlist_head	changed[NUM_PARTITIONS];
 } InflightShared;
 
 static InflightShared *shared = NULL;
@@ -107,6 +111,8 @@ static bool drop_entry(InflightEntry *entry, void *arg);
 static bool end_received(InflightEntry *entry, void *arg);
 static LWLock *lock_entry(InflightEntry *entry);
 static InflightEntry *find_locked(const MessageKey *key, LWLock **lock);
+static InflightEntry *find_to_read(const MessageKey *key, LWLock **lock);
+static void note_change(InflightEntry *entry, uint32 hashcode);
 static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
 					   uint32 hashcode);
 static void set_claimed(InflightEntry *entry, bool is_step);
@@ -164,7 +170,10 @@ queue_inflight_shmem_init(void)
 		pg_atomic_init_u64(&shared->next_number, 1);
 		pg_atomic_init_u32(&shared->has_lapsed, 0);
 		for (i = 0; i < NUM_PARTITIONS; i++)
+		{
 			dlist_init(&shared->entries[i]);
+			dlist_init(&shared->changed[i]);
+		}
 	}
 
 	/* room is fixed, so that a full table is noticed by whoever claims */
@@ -819,6 +828,7 @@ end_received(InflightEntry *entry, void *arg)
 
 	if (entry->receive_slot != end->slot + 1)
 		return true;
+	note_change(entry, get_hash_value(table, &entry->key));
 	entry->receive_slot = 0;
 	entry->is_open = false;
 	if (!end->committed && entry->is_lapsed)
@@ -850,6 +860,47 @@ void
 queue_inflight_visit(InflightVisitor visitor, void *arg)
 {
 	walk(MyDatabaseId, visitor, arg);
+}
+
+/*
+ * The same for those that have changed.  It returns true if there is still
+ * something to do about the entry; else it is shown again when that changes.
+ */
+void
+queue_inflight_visit_changed(InflightVisitor visitor, void *arg)
+{
+	int			i;
+
+	for (i = 0; i < NUM_PARTITIONS; i++)
+	{
+		dlist_mutable_iter iter;
+
+		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		dlist_foreach_modify(iter, &shared->changed[i])
+		{
+			InflightEntry *entry =
+				dlist_container(InflightEntry, changed, iter.cur);
+
+			if (entry->key.dbid != MyDatabaseId || visitor(entry, arg))
+				continue;
+			dlist_delete(&entry->changed);
+			entry->is_changed = false;
+		}
+		LWLockRelease(&locks[i].lock);
+	}
+}
+
+/* A lease that was loaded before its queue had a state is to end on time. */
+void
+queue_inflight_watch(const MessageKey *key)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_to_read(key, &lock);
+
+	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
+		!entry->is_settling)
+		watch_deadline(entry);
+	LWLockRelease(lock);
 }
 
 /* End a lease that is past its deadline; true if it was. */
@@ -1050,7 +1101,7 @@ bool
 queue_inflight_is_durable(const MessageKey *key)
 {
 	LWLock	   *lock;
-	InflightEntry *entry = find_locked(key, &lock);
+	InflightEntry *entry = find_to_read(key, &lock);
 	bool		is_durable = entry != NULL && entry->is_durable;
 
 	LWLockRelease(lock);
@@ -1071,6 +1122,40 @@ queue_inflight_is_step(const MessageKey *key, TimestampTz enqueued_at,
 	return true;
 }
 
+int
+queue_inflight_keys(int partition, MessageKey *keys, int max)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	LWLockAcquire(&locks[partition].lock, LW_SHARED);
+	dlist_foreach(iter, &shared->entries[partition])
+	{
+		const InflightEntry *entry =
+			dlist_container(InflightEntry, node, iter.cur);
+
+		if (entry->key.dbid != MyDatabaseId)
+			continue;
+		if (n < max)
+			keys[n] = entry->key;
+		n++;
+	}
+	LWLockRelease(&locks[partition].lock);
+	return n;
+}
+
+bool
+queue_inflight_copy(const MessageKey *key, InflightEntry *copy)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_to_read(key, &lock);
+
+	if (entry != NULL)
+		*copy = *entry;
+	LWLockRelease(lock);
+	return entry != NULL;
+}
+
 bool
 queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
 					InflightEntry *copy)
@@ -1083,7 +1168,7 @@ queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
 	if (queue_share_is_empty(key->dbid, key->relid))
 		return false;
 
-	entry = find_locked(key, &lock);
+	entry = find_to_read(key, &lock);
 	found = entry != NULL && (entry->enqueued_at == enqueued_at ||
 							  MUTANT(IDENTITY_IGNORED));
 	if (found)
@@ -1134,9 +1219,11 @@ walk(Oid dbid, InflightVisitor visitor, void *arg)
 static LWLock *
 lock_entry(InflightEntry *entry)
 {
-	LWLock	   *lock = partition_lock(get_hash_value(table, &entry->key));
+	uint32		hashcode = get_hash_value(table, &entry->key);
+	LWLock	   *lock = partition_lock(hashcode);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
+	note_change(entry, hashcode);
 	return lock;
 }
 
@@ -1144,11 +1231,33 @@ lock_entry(InflightEntry *entry)
 static InflightEntry *
 find_locked(const MessageKey *key, LWLock **lock)
 {
+	InflightEntry *entry = find_to_read(key, lock);
+
+	if (entry != NULL)
+		note_change(entry, get_hash_value(table, key));
+	return entry;
+}
+
+/* The same for who changes nothing */
+static InflightEntry *
+find_to_read(const MessageKey *key, LWLock **lock)
+{
 	uint32		hashcode = get_hash_value(table, key);
 
 	*lock = partition_lock(hashcode);
 	LWLockAcquire(*lock, LW_EXCLUSIVE);
 	return hash_search_with_hash_value(table, key, hashcode, HASH_FIND, NULL);
+}
+
+/* There may be something for the worker to do.  The partition is locked. */
+static void
+note_change(InflightEntry *entry, uint32 hashcode)
+{
+	if (entry->is_changed)
+		return;
+	dlist_push_tail(&shared->changed[hashcode % NUM_PARTITIONS],
+					&entry->changed);
+	entry->is_changed = true;
 }
 
 /* An entry just made: all but the key.  Its partition is locked. */
@@ -1163,6 +1272,7 @@ init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
 	ItemPointerSetInvalid(&entry->tid);
 	dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
 					&entry->node);
+	note_change(entry, hashcode);
 }
 
 /* This process holds it from now on. */
@@ -1221,6 +1331,7 @@ has_nothing_left(const InflightEntry *entry)
 static void
 set_idle(InflightEntry *entry, TimestampTz due)
 {
+	note_change(entry, get_hash_value(table, &entry->key));
 	entry->state = INFLIGHT_IDLE;
 	entry->is_settling = false;
 	entry->is_step = false;
@@ -1269,6 +1380,8 @@ remove_if_nothing_left(InflightEntry *entry)
 		queue_cover_clear_due(&entry->due);
 		queue_share_give_back(entry->key.dbid, entry->key.relid);
 		dlist_delete(&entry->node);
+		if (entry->is_changed)
+			dlist_delete(&entry->changed);
 		hash_search(table, &entry->key, HASH_REMOVE, NULL);
 	}
 	else if (entry->is_lapsed)

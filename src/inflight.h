@@ -90,6 +90,9 @@ typedef struct InflightEntry
 	QueueState *queue;			/* hint: where the state of the queue is */
 	DueNode		due;			/* LEASED, IDLE: linked until the deadline */
 	dlist_node	node;			/* in the list of its partition */
+	dlist_node	changed;		/* in that of those to be looked at by the
+								 * worker, if ... */
+	bool		is_changed;
 	struct InflightEntry *next_prepared;	/* held by one registry slot */
 } InflightEntry;
 
@@ -201,6 +204,8 @@ extern void queue_inflight_receive_ended(int slot, bool committed);
 /* the worker */
 typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
 extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
+extern void queue_inflight_visit_changed(InflightVisitor visitor, void *arg);
+extern void queue_inflight_watch(const MessageKey *key);
 extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
 
 /* who looks at a queue ends what is due there */
@@ -214,6 +219,11 @@ extern int	queue_inflight_logged_failures(const InflightEntry *entry);
 extern bool queue_inflight_is_durable(const MessageKey *key);
 extern bool queue_inflight_is_step(const MessageKey *key,
 								   TimestampTz enqueued_at, int *holder);
+
+/* for people: keys of this database in a partition, as many as there is room
+ * for, and how many there are; and a copy of an entry, whatever row it is of */
+extern int	queue_inflight_keys(int partition, MessageKey *keys, int max);
+extern bool queue_inflight_copy(const MessageKey *key, InflightEntry *copy);
 
 /* copy of the entry about this row; false if there is none */
 extern bool queue_inflight_peek(const MessageKey *key,

@@ -31,14 +31,6 @@
 #define Natts_cover			8
 #define Natts_prepared		(3 + NPREPARED_HOLDS)
 
-/* Entries copied while the table is locked: no allocation there */
-typedef struct Copies
-{
-	InflightEntry *entries;
-	int			n;
-	int			max;
-} Copies;
-
 PG_FUNCTION_INFO_V1(queue_counts);
 PG_FUNCTION_INFO_V1(queue_problem);
 PG_FUNCTION_INFO_V1(queue_in_flight);
@@ -46,7 +38,7 @@ PG_FUNCTION_INFO_V1(queue_cover);
 PG_FUNCTION_INFO_V1(queue_prepared);
 
 static Relation open_to_inspect(Oid relid);
-static bool copy_entry(InflightEntry *entry, void *arg);
+static void put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry);
 static void put_prepared(TransactionId xid, Oid dbid, Oid relid,
 						 PreparedHold kind, int64 n, void *arg);
 static const char *state_name(const InflightEntry *entry);
@@ -142,65 +134,74 @@ open_to_inspect(Oid relid)
 	return try_table_open(relid, AccessShareLock);
 }
 
-/* in_flight() */
+/*
+ * in_flight(): this database's part of the table, a partition at a time, and of
+ * that the keys first.  So nobody needs memory for all there is in the server,
+ * or keeps a partition locked while he looks privileges up.
+ */
 Datum
 queue_in_flight(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Copies		copies = {NULL, 0, 0};
-	int			i;
+	int			max = 1000;
+	MessageKey *keys;
+	Oid			relid = InvalidOid;
+	bool		may_watch = false;
 
 	queue_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 
-	/* again, if it has grown meanwhile */
-	do
+	keys = palloc(max * sizeof(MessageKey));
+	for (int part = 0; part < queue_inflight_nlocks(); part++)
 	{
-		copies.max = queue_inflight_size() + 100;
-		copies.n = 0;
-		if (copies.entries)
-			pfree(copies.entries);
-		copies.entries =
-			palloc_extended(copies.max * sizeof(InflightEntry),
-							MCXT_ALLOC_HUGE);
-		queue_inflight_visit(copy_entry, &copies);
-	} while (copies.n == copies.max);
+		int			n;
 
-	for (i = 0; i < copies.n; i++)
-	{
-		InflightEntry *entry = &copies.entries[i];
-		Datum		values[Natts_in_flight] = {0};
-		bool		nulls[Natts_in_flight] = {0};
-		bool		is_leased = entry->state == INFLIGHT_LEASED;
+		/* again, if there are more of them */
+		while ((n = queue_inflight_keys(part, keys, max)) > max)
+		{
+			max = n + 100;
+			pfree(keys);
+			keys = palloc_extended(max * sizeof(MessageKey),
+								   MCXT_ALLOC_HUGE);
+		}
+		for (int i = 0; i < n; i++)
+		{
+			InflightEntry entry;
 
-		/* who may not browse or watch the queue learns nothing of it */
-		if (!queue_may_watch(entry->key.relid))
-			continue;
-
-		values[0] = ObjectIdGetDatum(entry->key.relid);
-		values[1] = Int64GetDatum(entry->key.id);
-		values[2] = CStringGetTextDatum(state_name(entry));
-		values[3] = Int32GetDatum(entry->holder_pid);
-		nulls[3] = entry->holder_pid == 0 ||
-			entry->state == INFLIGHT_IDLE || (is_leased && !entry->is_settling);
-		values[4] = TimestampTzGetDatum(entry->deadline);
-		nulls[4] = !is_leased;
-		values[5] = Int32GetDatum(entry->failures);
-		values[6] = TimestampTzGetDatum(entry->deadline);
-		nulls[6] = entry->state != INFLIGHT_IDLE || entry->deadline == 0;
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+			CHECK_FOR_INTERRUPTS();
+			if (keys[i].relid != relid)
+			{
+				/* who may not browse or watch the queue learns nothing of it */
+				relid = keys[i].relid;
+				may_watch = queue_may_watch(relid);
+			}
+			if (may_watch && queue_inflight_copy(&keys[i], &entry))
+				put_entry(rsinfo, &entry);
+		}
 	}
+	pfree(keys);
 	return (Datum) 0;
 }
 
-/* Visitor of the in-flight table */
-static bool
-copy_entry(InflightEntry *entry, void *arg)
+static void
+put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry)
 {
-	Copies	   *copies = arg;
+	Datum		values[Natts_in_flight] = {0};
+	bool		nulls[Natts_in_flight] = {0};
+	bool		is_leased = entry->state == INFLIGHT_LEASED;
 
-	copies->entries[copies->n++] = *entry;
-	return copies->n < copies->max;
+	values[0] = ObjectIdGetDatum(entry->key.relid);
+	values[1] = Int64GetDatum(entry->key.id);
+	values[2] = CStringGetTextDatum(state_name(entry));
+	values[3] = Int32GetDatum(entry->holder_pid);
+	nulls[3] = entry->holder_pid == 0 ||
+		entry->state == INFLIGHT_IDLE || (is_leased && !entry->is_settling);
+	values[4] = TimestampTzGetDatum(entry->deadline);
+	nulls[4] = !is_leased;
+	values[5] = Int32GetDatum(entry->failures);
+	values[6] = TimestampTzGetDatum(entry->deadline);
+	nulls[6] = entry->state != INFLIGHT_IDLE || entry->deadline == 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 /* cover() */

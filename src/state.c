@@ -20,7 +20,8 @@
  *
  * Most queues of a large database are idle.  Those that are not have a bit set
  * in a map, so that nobody needs to look at the others: who changes a cover
- * sets it, and the worker clears it when nothing is left to do (vacuum.c).
+ * sets it, and the worker clears it when nothing is left to do (vacuum.c).  A
+ * second map has those with leases and back-offs that will be over (cover.c).
  *
  * A place of a dropped queue is freed by the commit of the DROP, or by the
  * worker, when it finds that the table is no queue any more (heal.c), or that
@@ -71,6 +72,7 @@ typedef struct StateArray
 
 static StateArray *shared = NULL;
 static pg_atomic_uint32 *active = NULL;
+static pg_atomic_uint32 *timed = NULL;
 static HTAB *directory = NULL;
 static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
 
@@ -78,6 +80,8 @@ static bool is_full(void);
 static int	take_free_place(void);
 static void init_state(QueueState *state, const StateKey *key);
 static void free_state(QueueState *state);
+static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
+static int	next_bit(pg_atomic_uint32 *map, int place);
 
 Size
 queue_state_shmem_size(void)
@@ -85,7 +89,7 @@ queue_state_shmem_size(void)
 	Size		size = add_size(offsetof(StateArray, states),
 								mul_size(queue_max_queues, sizeof(QueueState)));
 
-	size = add_size(size, mul_size(NUM_WORDS, sizeof(pg_atomic_uint32)));
+	size = add_size(size, mul_size(2 * NUM_WORDS, sizeof(pg_atomic_uint32)));
 	return add_size(size, hash_estimate_size(queue_max_queues,
 											 sizeof(StateName)));
 }
@@ -117,8 +121,10 @@ queue_state_shmem_init(void)
 			shared->states[i].lock = &locks[1 + i].lock;
 	}
 	active = ShmemInitStruct("queue states that are active",
-							 NUM_WORDS * sizeof(pg_atomic_uint32), &found);
-	for (i = 0; i < NUM_WORDS && !found; i++)
+							 2 * NUM_WORDS * sizeof(pg_atomic_uint32),
+							 &found);
+	timed = &active[NUM_WORDS];
+	for (i = 0; i < 2 * NUM_WORDS && !found; i++)
 		pg_atomic_init_u32(&active[i], 0);
 	info.keysize = sizeof(StateKey);
 	info.entrysize = sizeof(StateName);
@@ -296,13 +302,7 @@ queue_state_place(const QueueState *state)
 void
 queue_state_set_active(QueueState *state, bool is_active)
 {
-	int			place = queue_state_place(state);
-	uint32		bit = (uint32) 1 << (place % WORD_BITS);
-
-	if (is_active)
-		pg_atomic_fetch_or_u32(&active[place / WORD_BITS], bit);
-	else
-		pg_atomic_fetch_and_u32(&active[place / WORD_BITS], ~bit);
+	set_bit(active, queue_state_place(state), is_active);
 }
 
 /*
@@ -325,20 +325,49 @@ queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid, bool is_deaf)
 	LWLockRelease(state->lock);
 }
 
-/* Unlocked: who makes a change asks for the worker again. */
 int
 queue_state_next_active(int i)
 {
+	return next_bit(active, i);
+}
+
+void
+queue_state_set_timed(QueueState *state, bool is_timed)
+{
+	set_bit(timed, queue_state_place(state), is_timed);
+}
+
+int
+queue_state_next_timed(int i)
+{
+	return next_bit(timed, i);
+}
+
+static void
+set_bit(pg_atomic_uint32 *map, int place, bool is_set)
+{
+	uint32		bit = (uint32) 1 << (place % WORD_BITS);
+
+	if (is_set)
+		pg_atomic_fetch_or_u32(&map[place / WORD_BITS], bit);
+	else
+		pg_atomic_fetch_and_u32(&map[place / WORD_BITS], ~bit);
+}
+
+/* Unlocked: who makes a change asks for the worker again. */
+static int
+next_bit(pg_atomic_uint32 *map, int place)
+{
 	int			n = shared->nused;
 
-	while (i < n)
+	while (place < n)
 	{
-		uint32		word = pg_atomic_read_u32(&active[i / WORD_BITS]) >>
-			(i % WORD_BITS);
+		uint32		word = pg_atomic_read_u32(&map[place / WORD_BITS]) >>
+			(place % WORD_BITS);
 
 		if (word != 0)
-			return Min(i + pg_rightmost_one_pos32(word), n);
-		i += WORD_BITS - i % WORD_BITS;
+			return Min(place + pg_rightmost_one_pos32(word), n);
+		place += WORD_BITS - place % WORD_BITS;
 	}
 	return n;
 }

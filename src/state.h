@@ -156,4 +156,8 @@ extern void queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid,
 /* The first of the active ones from "i" on; the number in use if none */
 extern int	queue_state_next_active(int i);
 
+/* The same for those that have due times of entries: a bit of cover.c */
+extern void queue_state_set_timed(QueueState *state, bool is_timed);
+extern int	queue_state_next_timed(int i);
+
 #endif							/* QUEUE_STATE_H */

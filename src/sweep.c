@@ -23,8 +23,11 @@
  *	- queues that are worth a vacuum are found (vacuum.c)
  *	- the process is started that finishes branches of global transactions
  *
- * A round looks through the in-flight table once, under its locks, and notes
- * what is to be done in arrays made before; then it does that in a few short
+ * A round looks through those entries of the in-flight table that have changed,
+ * under its locks, and notes what is to be done in arrays made before; what is
+ * on disk, and is not over, costs it nothing.  Ends of leases it finds by their
+ * due times, queue by queue (cover.c).  Now and then it looks through the whole
+ * table, should a link have been lost.  Then it does that in a few short
  * transactions that wait for nobody beyond a short lock_timeout.  For every
  * message that it rewrites or moves it holds a claim, as a consumer does, so
  * no consumer judges a row that is about to change.
@@ -87,6 +90,9 @@
 #define HEAL_ROWS			100000
 #define HEAL_INTERVAL		USECS_PER_SEC
 #define HEAL_SHARE			20
+
+/* how often to look through all entries */
+#define LOOK_THROUGH		(10 * USECS_PER_SEC)
 
 /* how often to let the resolver look for what nobody has asked for */
 #define RESOLVER_INTERVAL	(60 * USECS_PER_SEC)
@@ -156,6 +162,9 @@ static TimestampTz compact_at = TIMESTAMP_INFINITY;
 
 static void begin_last_look(Round *round);
 static bool note_work(InflightEntry *entry, void *arg);
+static bool note_changed(InflightEntry *entry, void *arg);
+static void look_through(Round *round);
+static void end_due(Round *round);
 static void note_idle(Round *round, InflightEntry *entry);
 static void note_lease(Round *round, InflightEntry *entry);
 static void note_held(Round *round, InflightEntry *entry, bool is_prepared);
@@ -219,7 +228,8 @@ queue_sweep(void)
 
 	if (queue_inflight_size() > 0)
 	{
-		queue_inflight_visit(note_work, round);
+		end_due(round);
+		look_through(round);
 		end_expired(round);
 		(void) write_leases(round);
 		take_steps(round);
@@ -281,6 +291,47 @@ begin_last_look(Round *round)
  *		What is there to do?  A partition is locked: no allocation.
  * ----------------------------------------------------------------
  */
+
+/* The clock may have been set back. */
+static void
+look_through(Round *round)
+{
+	static TimestampTz look_at = 0;
+
+	if (look_at <= round->now || look_at > round->now + LOOK_THROUGH)
+	{
+		look_at = round->now + LOOK_THROUGH;
+		queue_inflight_visit(note_work, round);
+	}
+	else
+		queue_inflight_visit_changed(note_changed, round);
+}
+
+/* Visitor of the entries that have changed: is there more to do about it? */
+static bool
+note_changed(InflightEntry *entry, void *arg)
+{
+	Round	   *round = arg;
+
+	(void) note_work(entry, arg);
+	switch ((InflightState) entry->state)
+	{
+		case INFLIGHT_IDLE:
+			return true;
+		case INFLIGHT_CLAIMED:
+			return false;
+		case INFLIGHT_TAKEN:
+			return entry->is_prepared || round->is_last ?
+				entry->is_durable : !entry->is_written;
+		case INFLIGHT_LEASED:
+			if (entry->is_settling)
+				return false;
+			if (entry->deadline <= round->now || entry->due.state == NULL)
+				return true;
+			return entry->is_open ? entry->is_durable : !entry->is_written;
+	}
+	return true;
+}
 
 /* Visitor of the in-flight table */
 static bool
@@ -347,7 +398,8 @@ note_lease(Round *round, InflightEntry *entry)
 		add_key(round, round->expired, &round->nexpired, &entry->key);
 		return;
 	}
-	round->next = Min(round->next, entry->deadline);
+	if (entry->due.state == NULL)
+		round->next = Min(round->next, entry->deadline);
 	if (entry->is_open)
 	{
 		entry->is_passed_over = true;
@@ -454,7 +506,34 @@ add_key(Round *round, MessageKey *keys, int *n, const MessageKey *key)
  * ----------------------------------------------------------------
  */
 
-/* End the leases that have run out, which wakes who waits. */
+/*
+ * End what is due, which wakes who waits.  Of a queue without a state, entries
+ * are not linked: they are found by the look through the table.
+ */
+static void
+end_due(Round *round)
+{
+	int			i;
+
+	for (i = queue_state_next_timed(0); i < queue_state_count();
+		 i = queue_state_next_timed(i + 1))
+	{
+		QueueState *state = queue_state_at(i);
+		TimestampTz due;
+
+		if (state == NULL || state->dbid != MyDatabaseId)
+			continue;
+		due = queue_cover_first_due(state);
+		if (due <= round->now)
+		{
+			queue_inflight_end_due(state, state->relid, round->now);
+			due = queue_cover_first_due(state);
+		}
+		round->next = Min(round->next, due);
+	}
+}
+
+/* The same for those that are not linked. */
 static void
 end_expired(Round *round)
 {
