@@ -189,6 +189,7 @@ PROVE_TESTS = \
 	test/t/045_privileges.pl \
 	test/t/046_room_for_all.pl \
 	test/t/046_hostile_sessions.pl \
+	test/t/048_clock_set_back.pl \
 	test/t/050_random_transactions.pl \
 	test/t/060_two_phase_matrix.pl \
 	test/t/061_in_doubt.pl \

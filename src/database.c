@@ -16,6 +16,8 @@
  * is given away: nothing about such a database is worth remembering here, and
  * the leader has a list of its own of those that it need not probe again.
  *
+ * All times kept here are those of clock.h.
+ *
  * How a worker sleeps: before a round it sets worker_due_at to infinity, and
  * afterwards to the time when it has to wake, or leaves what somebody poked
  * meanwhile if that is earlier.  A poke stores its time if that is earlier
@@ -56,6 +58,7 @@
 #include "storage/shmem.h"
 #include "utils/syscache.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "database.h"
 #include "queue.h"
@@ -183,7 +186,7 @@ queue_database_wait_for_slot(Oid dbid)
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("QueueDatabaseSlot");
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+	deadline = TimestampTzPlusMilliseconds(queue_clock(),
 										   SLOT_TIMEOUT);
 	for (;;)
 	{
@@ -192,7 +195,7 @@ queue_database_wait_for_slot(Oid dbid)
 		/* before looking, so that what happens behind our back wakes us */
 		ConditionVariablePrepareToSleep(&databases->detached);
 		slot = queue_database_slot(dbid, true);
-		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+		left = TimestampDifferenceMilliseconds(queue_clock(),
 											   deadline);
 		if (slot != NULL || left <= 0 || !is_room_coming())
 			break;
@@ -330,6 +333,7 @@ queue_database_poke(Oid dbid, TimestampTz due)
 
 	if (databases == NULL)
 		return;
+	due = queue_clock_at(due);
 
 	LWLockAcquire(databases_lock, LW_SHARED);
 	slot = find_slot(dbid);
@@ -409,7 +413,7 @@ queue_database_attach(Oid dbid)
 	{
 		slot->worker_pid = MyProcPid;
 		slot->worker_procno = MyProcNumber;
-		slot->worker_started_at = GetCurrentTimestamp();
+		slot->worker_started_at = queue_clock();
 		attached_slot = slot;
 	}
 	LWLockRelease(databases_lock);
@@ -425,7 +429,7 @@ static void
 detach_worker(int code, Datum arg)
 {
 	DatabaseSlot *slot = attached_slot;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_clock();
 	TimestampTz delay = RETRY_DELAY;
 
 	if (slot == NULL)
@@ -697,7 +701,7 @@ queue_database_hold(Oid dbid)
 	if (is_deserted(slot))
 		return true;
 
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+	deadline = TimestampTzPlusMilliseconds(queue_clock(),
 										   HOLD_TIMEOUT);
 	PG_TRY();
 	{
@@ -706,7 +710,7 @@ queue_database_hold(Oid dbid)
 		{
 			long		left;
 
-			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+			left = TimestampDifferenceMilliseconds(queue_clock(),
 												   deadline);
 			if (left <= 0)
 				break;

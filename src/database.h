@@ -42,6 +42,8 @@ typedef struct DatabaseSlot
 	int			helper_procno[NUM_HELPERS]; /* valid with helper_pid */
 	bool		resolver_wanted;	/* a branch was prepared or finished */
 	int			worker_failures;	/* ends in an error, one after another */
+
+	/* by clock.h, as all times here */
 	TimestampTz worker_started_at;	/* of the attached one, else of the last */
 	TimestampTz worker_left_at; /* end of the last one, 0: none so far */
 	TimestampTz worker_retry_at;	/* leader: not started again before this */
@@ -74,7 +76,7 @@ extern DatabaseSlot *queue_database_slots(int *nslots);
 extern LWLock *queue_database_lock(void);
 
 /*
- * Ask the worker of this database to look not later than "due".  Sets a
+ * Ask the worker of this database to look not later than "due", a time of day.  Sets a
  * latch, throws nothing, allocates nothing: callable from callbacks.  If the
  * database is not known to have the extension, the leader is told to look.
  */
@@ -96,7 +98,7 @@ extern DatabaseSlot *queue_database_attach(Oid dbid);
 extern void queue_database_begin_round(DatabaseSlot *slot);
 extern void queue_database_set_extension(DatabaseSlot *slot, bool exists);
 extern TimestampTz queue_database_publish_due(DatabaseSlot *slot,
-											  TimestampTz due);
+											  TimestampTz due); /* by clock.h */
 
 /*
  * The same of a helper: it goes when the worker goes, and is away when that is

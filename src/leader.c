@@ -21,6 +21,8 @@
  * processes are few, databases take turns: a worker that had some seconds is
  * asked to leave, and whose last worker left the longest time ago is next.
  *
+ * All times are those of clock.h.
+ *
  * worker.c lists what may happen at the same time.
  *
  *-------------------------------------------------------------------------
@@ -42,6 +44,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "database.h"
 #include "inflight.h"
@@ -181,10 +184,10 @@ queue_leader_main(Datum arg)
 		MemoryContextReset(pass_context);
 		next_at = leader_pass();
 
-		not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+		not_before = TimestampTzPlusMilliseconds(queue_clock(),
 												 LEADER_MIN_NAP);
 		queue_worker_nap(Max(next_at, not_before), wait_event);
-		while (!ShutdownRequestPending && GetCurrentTimestamp() < not_before)
+		while (!ShutdownRequestPending && queue_clock() < not_before)
 			queue_worker_nap(not_before, wait_event);
 	}
 }
@@ -206,7 +209,7 @@ leader_pass(void)
 	LeaderPass	pass = {0};
 	DatabaseSlot *slots = queue_database_slots(&pass.nslots);
 
-	pass.now = GetCurrentTimestamp();
+	pass.now = queue_clock();
 	pass.next_at = TimestampTzPlusMilliseconds(pass.now, LEADER_NAP);
 	pass.slots = palloc(pass.nslots * sizeof(DatabaseSlot));
 	pass.infos = palloc0(pass.nslots * sizeof(DatabaseInfo *));

@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "inflight.h"
 #include "lease.h"
@@ -213,5 +214,5 @@ queue_look_again_at(const NextLook *next, int64 *delay, TimestampTz end)
 	if (!next->is_busy)
 		return end;
 	*delay = *delay == 0 ? FIRST_BUSY_DELAY : Min(*delay * 2, MAX_BUSY_DELAY);
-	return Min(end, GetCurrentTimestamp() + *delay);
+	return Min(end, queue_clock() + *delay);
 }

@@ -75,7 +75,8 @@ extern void queue_look_keep_busy(QueueLook *look, int64 id);
  */
 extern bool queue_look_is_needless(Oid relid, NextLook *next);
 
-/* When to look again, unless woken, or something is due; *delay is 0 first */
+/* When to look again, by clock.h, as "end" is, unless woken, or something is
+ * due; *delay is 0 first */
 extern TimestampTz queue_look_again_at(const NextLook *next, int64 *delay,
 									   TimestampTz end);
 

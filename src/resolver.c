@@ -73,6 +73,7 @@
 #include "utils/timestamp.h"
 
 #include "branch.h"
+#include "clock.h"
 #include "compat.h"
 #include "cover.h"
 #include "database.h"
@@ -236,7 +237,7 @@ queue_resolver_main(Datum arg)
 		}
 		MemoryContextSwitchTo(pass_context);
 		MemoryContextReset(pass_context);
-		next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+		next = TimestampTzPlusMilliseconds(queue_clock(),
 										   queue_resolve_interval);
 
 		/* what is being prepared can be seen a moment after the request only */
@@ -244,7 +245,7 @@ queue_resolver_main(Datum arg)
 			leave_at == 0)
 			leave_at = TimestampTzPlusMilliseconds(next, RESOLVER_STAY);
 		is_more = try_pass();
-		if (!is_more && GetCurrentTimestamp() >= leave_at)
+		if (!is_more && queue_clock() >= leave_at)
 			break;
 		if (!ShutdownRequestPending)
 			queue_worker_nap(next, wait_event);
@@ -918,13 +919,13 @@ require_ends_durable(void)
 static void
 require_durable(XLogRecPtr lsn)
 {
-	TimestampTz give_up_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+	TimestampTz give_up_at = TimestampTzPlusMilliseconds(queue_clock(),
 														 ANSWER_TIMEOUT);
 
 	pgstat_report_activity(STATE_RUNNING, "waiting for synchronous standbys");
 	while (!queue_decision_is_durable(lsn) && !ShutdownRequestPending &&
-		   GetCurrentTimestamp() < give_up_at)
-		queue_worker_nap(TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+		   queue_clock() < give_up_at)
+		queue_worker_nap(TimestampTzPlusMilliseconds(queue_clock(),
 													 CONFIRM_INTERVAL),
 						 wait_event);
 	queue_decision_require_durable(lsn);

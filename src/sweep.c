@@ -56,6 +56,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "database.h"
 #include "gone.h"
@@ -156,13 +157,24 @@ typedef struct Report
 /* the caller's, where transactions come back to */
 static MemoryContext sweep_context = NULL;
 
-/* when leases were last written, and when the log is to be compacted */
+/*
+ * When leases were last written, and when to compact the log, to heal, to look
+ * for old prepared transactions, and to look through all entries.  These are
+ * times of day, like the due times of messages that they are compared with; they
+ * move along when somebody sets the clock.
+ */
 static TimestampTz written_at = 0;
 static TimestampTz compact_at = TIMESTAMP_INFINITY;
+static TimestampTz heal_at = 0;
+static TimestampTz warn_at = 0;
+static TimestampTz warn_due = TIMESTAMP_INFINITY;
+static TimestampTz look_through_at = 0;
 
 static void begin_last_look(Round *round);
 static bool note_work(InflightEntry *entry, void *arg);
 static bool note_changed(InflightEntry *entry, void *arg);
+static int	noted_in(const Round *round);
+static void follow_clock(TimestampTz now);
 static void look_through(Round *round);
 static void end_due(Round *round);
 static void note_idle(Round *round, InflightEntry *entry);
@@ -213,10 +225,9 @@ queue_sweep(void)
 	commit_transaction();
 
 	round->now = GetCurrentTimestamp();
+	follow_clock(round->now);
 	round->next = TIMESTAMP_INFINITY;
 	round->write_delay = (int64) queue_lease_write_delay * 1000;
-	if (written_at > round->now)
-		written_at = 0;			/* the clock was set back */
 	round->write_at = written_at + Min(GATHER_DELAY, round->write_delay / 4);
 	round->nexpired = round->nwrites = round->nremovals = round->nsteps = 0;
 	round->is_retry = round->marks_only = false;
@@ -292,45 +303,58 @@ begin_last_look(Round *round)
  * ----------------------------------------------------------------
  */
 
-/* The clock may have been set back. */
+/* Move what was reckoned by a clock that has been set since. */
+static void
+follow_clock(TimestampTz now)
+{
+	static TimestampTz offset = 0;
+	TimestampTz *const times[] = {
+		&written_at, &compact_at, &heal_at, &warn_at, &warn_due,
+		&look_through_at
+	};
+	TimestampTz change = now - queue_clock() - offset;
+
+	for (int i = 0; i < lengthof(times) && offset != 0; i++)
+		if (*times[i] != 0 && *times[i] != TIMESTAMP_INFINITY)
+			*times[i] += change;
+	offset += change;
+}
+
 static void
 look_through(Round *round)
 {
-	static TimestampTz look_at = 0;
-
-	if (look_at <= round->now || look_at > round->now + LOOK_THROUGH)
+	if (look_through_at <= round->now)
 	{
-		look_at = round->now + LOOK_THROUGH;
+		look_through_at = round->now + LOOK_THROUGH;
 		queue_inflight_visit(note_work, round);
 	}
 	else
 		queue_inflight_visit_changed(note_changed, round);
 }
 
-/* Visitor of the entries that have changed: is there more to do about it? */
+/*
+ * Visitor of the entries that have changed.  There is more to do about one if
+ * it was noted for this round, or has given a time for another.
+ */
 static bool
 note_changed(InflightEntry *entry, void *arg)
 {
 	Round	   *round = arg;
+	TimestampTz next = round->next;
+	int			nnoted = noted_in(round);
+	bool		is_more;
 
+	round->next = TIMESTAMP_INFINITY;
 	(void) note_work(entry, arg);
-	switch ((InflightState) entry->state)
-	{
-		case INFLIGHT_IDLE:
-			return true;
-		case INFLIGHT_CLAIMED:
-			return false;
-		case INFLIGHT_TAKEN:
-			return entry->is_prepared || round->is_last ?
-				entry->is_durable : !entry->is_written;
-		case INFLIGHT_LEASED:
-			if (entry->is_settling)
-				return false;
-			if (entry->deadline <= round->now || entry->due.state == NULL)
-				return true;
-			return entry->is_open ? entry->is_durable : !entry->is_written;
-	}
-	return true;
+	is_more = round->next != TIMESTAMP_INFINITY || noted_in(round) > nnoted;
+	round->next = Min(round->next, next);
+	return is_more;
+}
+
+static int
+noted_in(const Round *round)
+{
+	return round->nexpired + round->nwrites + round->nremovals + round->nsteps;
 }
 
 /* Visitor of the in-flight table */
@@ -367,6 +391,8 @@ note_idle(Round *round, InflightEntry *entry)
 		note_failures(round, entry);
 		return;
 	}
+	if (at > round->now + RETRY_DELAY)
+		at = round->now;		/* the clock was set back */
 	if (!entry->is_exhausted &&
 		!(entry->is_delayed && entry->deadline > round->now))
 		at += COUNT_DELAY;
@@ -461,6 +487,8 @@ note_write(Round *round, InflightEntry *entry, LogKind kind, TimestampTz at)
 {
 	LeaseRecord *record;
 
+	if (at > round->now + round->write_delay)
+		at = round->now;		/* the clock was set back */
 	at = Max(at, round->write_at);
 	if (at > round->now || round->nwrites == ROUND_SIZE)
 	{
@@ -952,7 +980,6 @@ claim_step(Round *round, const MessageKey *key, Hold **hold)
 static void
 heal(Round *round)
 {
-	static TimestampTz heal_at = 0;
 	TimestampTz begin = GetCurrentTimestamp();
 	int			budget = HEAL_ROWS;
 	volatile bool is_more = queue_heal_is_needed();
@@ -1020,8 +1047,6 @@ forget_gone(Round *round)
 static void
 warn_in_doubt(Round *round)
 {
-	static TimestampTz warn_at = 0;
-	static TimestampTz due = TIMESTAMP_INFINITY;
 	static int	warning = -1;
 
 	if (warning != queue_in_doubt_warning)
@@ -1035,7 +1060,7 @@ warn_in_doubt(Round *round)
 		{
 			begin_transaction("looking after prepared transactions");
 			PushActiveSnapshot(GetTransactionSnapshot());
-			due = queue_in_doubt_warn();
+			warn_due = queue_in_doubt_warn();
 			PopActiveSnapshot();
 			commit_transaction();
 		}
@@ -1044,12 +1069,12 @@ warn_in_doubt(Round *round)
 			bool		is_locked;
 
 			report_error(false, &is_locked);
-			due = round->now + RETRY_DELAY;
+			warn_due = round->now + RETRY_DELAY;
 		}
 		PG_END_TRY();
-		warn_at = Min(due, round->now + Max(warning, 1) * USECS_PER_SEC);
+		warn_at = Min(warn_due, round->now + Max(warning, 1) * USECS_PER_SEC);
 	}
-	round->next = Min(round->next, due);
+	round->next = Min(round->next, warn_due);
 }
 
 /* ----------------------------------------------------------------

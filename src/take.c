@@ -44,6 +44,7 @@
 #include "utils/snapmgr.h"
 
 #include "availability.h"
+#include "clock.h"
 #include "compat.h"
 #include "database.h"
 #include "lease.h"
@@ -162,7 +163,7 @@ wait_argument(FunctionCallInfo fcinfo, int argno)
 static Datum
 take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 {
-	TimestampTz end = GetCurrentTimestamp() + wait;
+	TimestampTz end = queue_clock() + wait;
 	Relation	rel;
 	QueueDef   *def;
 	NextLook	next;
@@ -460,7 +461,7 @@ wait_and_take(Take *take, TimestampTz end)
 			}
 			table_close(rel, queue_lockmode(QUEUE_TAKE));
 		}
-		if (GetCurrentTimestamp() >= end)
+		if (queue_clock() >= end)
 			break;
 		queue_waiter_sleep(queue_look_again_at(&next, &busy_delay, end),
 						   next.due);

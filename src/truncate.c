@@ -40,6 +40,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "truncate.h"
 #include "worker.h"
@@ -140,17 +141,16 @@ holders_leave(Oid relid, uint32 wait_event)
 
 	StartTransactionCommand();
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	give_up_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-											 HOLDERS_STAY);
+	give_up_at = TimestampTzPlusMilliseconds(queue_clock(), HOLDERS_STAY);
 	before = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
 	for (;;)
 	{
 		is_any = is_any_left(before,
 							 GetLockConflicts(&tag, AccessExclusiveLock, NULL));
 		if (!is_any || ShutdownRequestPending ||
-			GetCurrentTimestamp() >= give_up_at)
+			queue_clock() >= give_up_at)
 			break;
-		queue_worker_nap(TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+		queue_worker_nap(TimestampTzPlusMilliseconds(queue_clock(),
 													 HOLDERS_NAP),
 						 wait_event);
 	}

@@ -82,6 +82,7 @@
 #include "utils/syscache.h"
 
 #include "catalog.h"
+#include "clock.h"
 #include "compat.h"
 #include "database.h"
 #include "helper.h"
@@ -408,7 +409,7 @@ queue_vacuum_main(Datum arg)
 	/* where vacuum() has what outlives its transactions */
 	PortalContext = context;
 
-	leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), VACUUM_STAY);
+	leave_at = TimestampTzPlusMilliseconds(queue_clock(), VACUUM_STAY);
 	while (!ShutdownRequestPending)
 	{
 		QueueState *state;
@@ -425,13 +426,13 @@ queue_vacuum_main(Datum arg)
 		if (state != NULL)
 		{
 			if (vacuum_queue(state, context))
-				leave_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+				leave_at = TimestampTzPlusMilliseconds(queue_clock(),
 													   VACUUM_STAY);
 		}
-		else if (GetCurrentTimestamp() >= leave_at)
+		else if (queue_clock() >= leave_at)
 			break;
 		else
-			queue_worker_nap(Min(leave_at, next), wait_event);
+			queue_worker_nap(Min(leave_at, queue_clock_at(next)), wait_event);
 	}
 	proc_exit(0);
 }

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 
 #include "availability.h"
+#include "clock.h"
 #include "compat.h"
 #include "inflight.h"
 #include "lease.h"
@@ -131,7 +132,7 @@ queue_wait_by_name(PG_FUNCTION_ARGS)
 static void
 wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 {
-	TimestampTz end = GetCurrentTimestamp() + timeout;
+	TimestampTz end = queue_clock() + timeout;
 	int64		busy_delay = 0;
 	bool		found = false;
 	int			i;
@@ -162,7 +163,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 			next.is_busy |= one.is_busy;
 		}
 		PopActiveSnapshot();
-		if (found || GetCurrentTimestamp() >= end)
+		if (found || queue_clock() >= end)
 			break;
 		drop_portal_snapshot();
 		queue_waiter_sleep(queue_look_again_at(&next, &busy_delay, end),

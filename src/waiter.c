@@ -55,6 +55,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "waiter.h"
 
@@ -377,15 +378,17 @@ leave_at_exit(int code, Datum arg)
 void
 queue_waiter_sleep(TimestampTz until, TimestampTz due)
 {
+	TimestampTz first = TIMESTAMP_INFINITY;
 	long		ms;
 	int			i;
 
 	for (i = 0; i < nnodes; i++)
 		if (my_nodes[i]->state != NULL)
-			until = Min(until, watch(my_nodes[i]));
+			first = Min(first, watch(my_nodes[i]));
 	if (me->waits_for_any)
-		until = Min(until, due);
-	ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		first = Min(first, due);
+	ms = TimestampDifferenceMilliseconds(queue_clock(),
+										 Min(until, queue_clock_at(first)));
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("QueueWait");

@@ -46,8 +46,9 @@ extern void queue_waiter_set_paused(int i, bool is_paused);
 /* There is something, but we leave it to others */
 extern void queue_waiter_pass_on(void);
 
-/* Sleep until woken, or a message may be due, or "until"; "due" is when the
- * first is, as the look has found.  FATAL if the client has gone. */
+/* Sleep until woken, or a message may be due, or "until", a time of clock.h;
+ * "due" is when the first is, a time of day, as the look has found.  FATAL if
+ * the client has gone. */
 extern void queue_waiter_sleep(TimestampTz until, TimestampTz due);
 
 /*

@@ -98,6 +98,7 @@
 #include "utils/syscache.h"
 #include "utils/timeout.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "database.h"
 #include "inflight.h"
@@ -212,7 +213,7 @@ queue_worker_main(Datum arg)
 		pgstat_report_activity(STATE_IDLE, NULL);
 		disable_timeout(grace, false);
 
-		worker_sleep(slot, due);
+		worker_sleep(slot, queue_clock_at(due));
 	}
 }
 
@@ -381,9 +382,9 @@ is_known(void)
 	static TimestampTz log_at = 0;
 	char	   *problem = queue_member_problem();
 
-	if (problem != NULL && GetCurrentTimestamp() >= log_at)
+	if (problem != NULL && queue_clock() >= log_at)
 	{
-		log_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+		log_at = TimestampTzPlusMilliseconds(queue_clock(),
 											 WORKER_MAX_NAP);
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -397,14 +398,14 @@ is_known(void)
 }
 
 /*
- * Sleep until the next round.  The latch is set for other reasons too, so
+ * Sleep until the next round, whose time is one of clock.h.  The latch is set for other reasons too, so
  * that alone does not make a round.
  */
 static void
 worker_sleep(DatabaseSlot *slot, TimestampTz due)
 {
 	static uint32 wait_event = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = queue_clock();
 	TimestampTz not_before = TimestampTzPlusMilliseconds(now, WORKER_MIN_NAP);
 	TimestampTz not_after = TimestampTzPlusMilliseconds(now, WORKER_MAX_NAP);
 
@@ -416,7 +417,7 @@ worker_sleep(DatabaseSlot *slot, TimestampTz due)
 		TimestampTz wake_at = queue_database_publish_due(slot, due);
 
 		wake_at = Max(Min(wake_at, not_after), not_before);
-		if (GetCurrentTimestamp() >= wake_at)
+		if (queue_clock() >= wake_at)
 			break;
 		queue_worker_nap(wake_at, wait_event);
 	}
@@ -451,7 +452,7 @@ queue_worker_report_name(const char *name)
 }
 
 /*
- * Wait for the latch until some time.  There is no statement here that a
+ * Wait for the latch until some time, of clock.h.  There is no statement here that a
  * cancel could be meant for; letting it in would end the process.
  */
 void
@@ -459,7 +460,7 @@ queue_worker_nap(TimestampTz wake_at, uint32 wait_event)
 {
 	long		timeout;
 
-	timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at);
+	timeout = TimestampDifferenceMilliseconds(queue_clock(), wake_at);
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout, wait_event);

@@ -29,7 +29,7 @@ extern bool queue_worker_must_leave(void);
 /* Shared by leader, worker and helpers */
 extern void queue_worker_report_name(const char *name);
 extern void queue_worker_pin_settings(void);
-extern void queue_worker_nap(TimestampTz wake_at, uint32 wait_event);
+extern void queue_worker_nap(TimestampTz wake_at, uint32 wait_event);	/* by clock.h */
 
 PGDLLEXPORT extern void queue_leader_main(Datum arg);
 PGDLLEXPORT extern void queue_worker_main(Datum arg);
