@@ -102,9 +102,9 @@ SELECT attempt, payload FROM queue.dequeue('batch', 10);
 SELECT attempt, payload FROM queue.dequeue('batch', 10);
 SELECT count(*), array_agg(receipt) AS receipts, min(payload::int) AS first FROM queue.receive('batch', 10000) \gset
 \echo :count :first
-SELECT count(*) FROM queue.in_flight;
+SELECT count(*) FROM queue.in_flight WHERE state <> 'ended';
 SELECT queue.ack(:'receipts'::text[]);
-SELECT count(*) FROM queue.in_flight;
+SELECT count(*) FROM queue.in_flight WHERE state <> 'ended';
 SELECT count(*) FROM batch;
 SELECT array_agg(receipt) AS receipts FROM queue.receive('batch', 10000) \gset
 SELECT queue.release(:'receipts'::text[]);

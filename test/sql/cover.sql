@@ -185,7 +185,7 @@ SELECT count(*) FROM queue.dequeue('shop', 100);
 DELETE FROM shop;
 SELECT healed FROM queue.cover WHERE queue = 'shop'::regclass;
 
-SELECT * FROM queue.in_flight;
+SELECT * FROM queue.in_flight WHERE state <> 'ended';
 SELECT queue.drop_queue('shop');
 DROP VIEW work_done;
 DROP TABLE leases, got;

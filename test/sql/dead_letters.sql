@@ -295,6 +295,6 @@ SELECT queue.create_queue('letters', dead_letter => 'plain');
 SELECT queue.drop_queue('parcels');
 
 SELECT count(*) FROM queue.queue;
-SELECT * FROM queue.in_flight;
+SELECT * FROM queue.in_flight WHERE state <> 'ended';
 DROP SCHEMA shop CASCADE;
 DROP PROCEDURE public.wait_until;

@@ -236,7 +236,7 @@ PREPARE TRANSACTION 'regress_trip';
 ROLLBACK PREPARED 'regress_trip';
 
 SELECT count(*) FROM pg_prepared_xacts;
-SELECT * FROM queue.in_flight;
+SELECT * FROM queue.in_flight WHERE state <> 'ended';
 SELECT queue.drop_queue('car');
 SELECT queue.drop_queue('hotel');
 SELECT queue.drop_queue('plane');

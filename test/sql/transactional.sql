@@ -474,7 +474,7 @@ SELECT to_regclass('short') IS NULL AS gone;
 SELECT count(*) FROM queue.queue WHERE queue::oid NOT IN (SELECT oid FROM pg_class);
 
 -- nothing is held when all is over
-SELECT * FROM queue.in_flight;
+SELECT * FROM queue.in_flight WHERE state <> 'ended';
 SELECT name, ready, leased, delayed, exhausted FROM queue.queues ORDER BY name::text;
 
 SELECT queue.drop_queue('placed');
