@@ -17,6 +17,7 @@ use lib $FindBin::RealBin;
 use QueueTest;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
+# The resolver leaves branches to the sessions of this test.
 use_node($node, "SET statement_timeout = '60s';");
 $node->init;
 $node->append_conf(
@@ -24,6 +25,7 @@ $node->append_conf(
 shared_preload_libraries = 'queue'
 max_prepared_transactions = 10
 queue.lease_write_delay = '10ms'
+queue.resolve_interval = '1h'
 });
 $node->start;
 
