@@ -180,7 +180,7 @@ sub abort_level
 		my $m = $r->{message};
 		if ($m->{state} eq 'leased' && $m->{receipt} eq $r->{receipt})
 		{
-			$m->{state} = 'free';
+			fail_message($m);
 			push @old_receipts, $m->{receipt};
 		}
 	}
@@ -566,8 +566,8 @@ sub do_error
 	}
 	elsif ($kind eq 'take' || $kind eq 'receive')
 	{
-		# a statement that takes messages and fails: the dequeue counts, the
-		# receive does not
+		# a statement that takes messages and fails: that counts, whichever
+		# way it took them
 		my $queue = pick(@queue_names);
 		my $max   = pick(1, 1, 2, 10);
 		my @available = batch($max, available($session, $queue));
@@ -587,6 +587,7 @@ sub do_error
 			expect($session,
 				"SELECT 1 / (attempt - attempt) FROM queue.receive('$queue', $max)",
 				'22012');
+			fail_message($_) for @available;
 		}
 	}
 	elsif ($kind eq 'arguments')

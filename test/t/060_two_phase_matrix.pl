@@ -172,6 +172,7 @@ sub model_prepare
 			elsif ($kind eq 'receive')
 			{
 				$message->{state} = $given_up ? 'ready' : 'leased';
+				$message->{attempt}++ if $given_up;
 			}
 			elsif ($kind eq 'settle')
 			{
@@ -255,7 +256,8 @@ sub model_end
 			}
 			elsif ($kind eq 'receive' && !$commits)
 			{
-				$message->{state} =~ s/^leased$/ready/;
+				$message->{attempt}++
+				  if $message->{state} =~ s/^leased$/ready/;
 			}
 		}
 		$part->{dead} = 't1 bad t1, t2 bad t2'
