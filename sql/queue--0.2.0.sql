@@ -77,6 +77,8 @@ ALTER TABLE queue.lease_log REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE queue.lease_log IS
 'internal: leases, written behind; the last row of a message decides';
+COMMENT ON COLUMN queue.lease_log.queue IS
+'0: from here on it is written for the database whose OID is in column id';
 COMMENT ON COLUMN queue.lease_log.enqueued_at IS
 'of the row that is leased: another row with its id is another message';
 COMMENT ON COLUMN queue.lease_log.number IS 'NULL: no lease; 0: dequeued, or received by an open transaction';
@@ -85,10 +87,19 @@ COMMENT ON COLUMN queue.lease_log.failures IS
 
 CREATE VIEW queue.lease WITH (security_invoker) AS
 SELECT l.queue, l.id, l.enqueued_at, l.epoch, l.number, l.deadline
-FROM (SELECT DISTINCT ON (queue, id)
-             queue, id, enqueued_at, epoch, number, deadline
-      FROM queue.lease_log
-      ORDER BY queue, id, seq DESC) AS l
+FROM (SELECT DISTINCT ON (r.queue, r.id)
+             r.queue, r.id, r.enqueued_at, r.epoch, r.number, r.deadline
+      FROM queue.lease_log AS r
+      JOIN (SELECT seq, id
+            FROM queue.lease_log
+            WHERE queue OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+            ORDER BY seq DESC
+            LIMIT 1) AS written_for
+          ON r.seq OPERATOR(pg_catalog.>) written_for.seq
+      JOIN pg_catalog.pg_database AS d
+          ON d.oid::bigint OPERATOR(pg_catalog.=) written_for.id
+      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+      ORDER BY r.queue, r.id, r.seq DESC) AS l
 WHERE l.number IS NOT NULL;
 
 COMMENT ON VIEW queue.lease IS

@@ -31,6 +31,13 @@
  * that could swell.  The row of a message with the highest seq decides; one
  * without a deadline says that the lease has ended.
  *
+ * The log says for which database it is written, by rows without a queue: the
+ * last of these names the database, and only what comes after it counts.  So
+ * what CREATE DATABASE copies from a template is nothing to the copy: nobody
+ * there has a receipt for it.  A database that is renamed, moved, restored from
+ * a base backup or upgraded keeps its OID, and its leases; with another OID,
+ * its receipts would fit nothing either.
+ *
  * A log that has become long is compacted: the worker reads what it says,
  * gives the table a new, empty file, as TRUNCATE does, and appends the leases
  * that are still there, all in one transaction.  Until that has committed, the
@@ -109,14 +116,16 @@ static DatabaseSlot *my_slot = NULL;
 
 /*
  * The worker's: what it knows of the log, which nobody else writes.  A
- * transaction that fails leaves gaps in the numbers, no more.
+ * transaction that fails leaves gaps in the numbers, no more.  Whether the log
+ * is ours is known from reading it only, thus after a commit.
  */
-static Oid	known_log = InvalidOid; /* the table that this is about */
+static Oid	known_log = InvalidOid; /* the table that this is about: ours */
 static int64 next_seq = 1;
 static int	nleases = 0;		/* when last looked through */
 
 static int	drop_strangers(LogRow *rows, int nrows);
-static LogRow *read_log(Relation rel, int *nrows, int64 *last_seq);
+static LogRow *read_log(Relation rel, int *nrows, int64 *last_seq,
+						bool *is_ours);
 static int	compare_rows(const void *a, const void *b);
 static void load_log(void);
 static Relation open_log(Oid relid, LOCKMODE lockmode);
@@ -124,6 +133,7 @@ static void append_rows(Relation rel, const LogRow *rows, int nrows);
 static void fill_slot(TupleTableSlot *slot, const LogRow *row);
 static void read_slot(TupleTableSlot *slot, LeaseRecord *lease);
 static void set_value(TupleTableSlot *slot, int attnum, Datum value);
+static void name_database(LogRow *row);
 
 bool
 queue_lease_is_loaded(void)
@@ -165,13 +175,14 @@ load_log(void)
 	LogRow	   *rows;
 	int			nrows;
 	int64		last_seq;
+	bool		is_ours;
 	int			nlost = 0;
 	int			i;
 
 	rel = open_log(queue_catalog_relid(LEASE_LOG), AccessShareLock);
 	if (rel == NULL)
 		return;
-	rows = read_log(rel, &nrows, &last_seq);
+	rows = read_log(rel, &nrows, &last_seq, &is_ours);
 	table_close(rel, AccessShareLock);
 	nrows = drop_strangers(rows, nrows);
 
@@ -225,10 +236,10 @@ drop_strangers(LogRow *rows, int nrows)
 
 /*
  * What the log says: the last row of each message, without those that have
- * ended, palloc'd.
+ * ended, palloc'd.  Nothing, if it is written for another database.
  */
 static LogRow *
-read_log(Relation rel, int *nrows, int64 *last_seq)
+read_log(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
@@ -237,6 +248,8 @@ read_log(Relation rel, int *nrows, int64 *last_seq)
 	LogRow	   *rows = palloc(nroom * sizeof(LogRow));
 	int			n = 0;
 	int			nkept = 0;
+	int64		named_seq = 0;
+	Oid			named = InvalidOid;
 	int			i;
 
 	*last_seq = 0;
@@ -259,6 +272,16 @@ read_log(Relation rel, int *nrows, int64 *last_seq)
 		queue_message_key(&lease->key,
 						  DatumGetObjectId(slot->tts_values[Anum_log_queue - 1]),
 						  DatumGetInt64(slot->tts_values[Anum_log_id - 1]));
+		if (!OidIsValid(lease->key.relid))
+		{
+			n--;
+			if (row->seq > named_seq)
+			{
+				named_seq = row->seq;
+				named = (Oid) lease->key.id;
+			}
+			continue;
+		}
 		row->is_end = slot->tts_isnull[Anum_log_enqueued_at - 1];
 		if (!row->is_end)
 			read_slot(slot, lease);
@@ -274,10 +297,11 @@ read_log(Relation rel, int *nrows, int64 *last_seq)
 		if (i + 1 < n && queue_message_key_compare(&rows[i].lease.key,
 												   &rows[i + 1].lease.key) == 0)
 			continue;
-		if (!rows[i].is_end)
+		if (!rows[i].is_end && rows[i].seq > named_seq)
 			rows[nkept++] = rows[i];
 	}
-	*nrows = nkept;
+	*is_ours = named == MyDatabaseId;
+	*nrows = *is_ours ? nkept : 0;
 	return rows;
 }
 
@@ -358,10 +382,18 @@ queue_lease_log(const MessageKey *ended, int nended,
 	if (RelationGetRelid(rel) != known_log)
 	{
 		int64		last_seq;
+		bool		is_ours;
 
-		pfree(read_log(rel, &nleases, &last_seq));
+		pfree(read_log(rel, &nleases, &last_seq, &is_ours));
 		next_seq = last_seq + 1;
-		known_log = RelationGetRelid(rel);
+		known_log = is_ours ? RelationGetRelid(rel) : InvalidOid;
+	}
+	if (!OidIsValid(known_log))
+	{
+		LogRow		row;
+
+		name_database(&row);
+		append_rows(rel, &row, 1);
 	}
 
 	rows = palloc((nended + nrecords) * sizeof(LogRow));
@@ -401,10 +433,12 @@ queue_lease_compact(void)
 {
 	Oid			relid = queue_catalog_relid(LEASE_LOG);
 	Relation	rel;
+	LogRow		named;
 	LogRow	   *rows;
 	int			nrows;
 	int			nkept = 0;
 	int64		last_seq;
+	bool		is_ours;
 	int			i;
 
 	if (my_slot == NULL || my_slot->dbid != MyDatabaseId ||
@@ -417,7 +451,7 @@ queue_lease_compact(void)
 		return true;
 	CheckTableNotInUse(rel, "compact");
 
-	rows = read_log(rel, &nrows, &last_seq);
+	rows = read_log(rel, &nrows, &last_seq, &is_ours);
 	for (i = 0; i < nrows; i++)
 	{
 		if (queue_inflight_is_durable(&rows[i].lease.key) &&
@@ -428,8 +462,10 @@ queue_lease_compact(void)
 	RelationSetNewRelfilenumber(rel, rel->rd_rel->relpersistence);
 	pgstat_count_truncate(rel);
 	next_seq = last_seq + 1;
-	known_log = relid;
+	known_log = InvalidOid;		/* to be read again, when this is committed */
 	nleases = nkept;
+	name_database(&named);
+	append_rows(rel, &named, 1);
 	append_rows(rel, rows, nkept);
 	pfree(rows);
 	table_close(rel, NoLock);
@@ -463,6 +499,15 @@ append_rows(Relation rel, const LogRow *rows, int nrows)
 	for (i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	table_finish_bulk_insert(rel, TABLE_INSERT_SKIP_FSM);
+}
+
+/* From here on the log is written for this database. */
+static void
+name_database(LogRow *row)
+{
+	memset(row, 0, sizeof(LogRow));
+	row->is_end = true;
+	queue_message_key(&row->lease.key, InvalidOid, (int64) MyDatabaseId);
 }
 
 /* One row, which gets its number here */

@@ -89,9 +89,33 @@ is( sql(q{SELECT payload FROM queue.dequeue('orders')}, 'shop'),
 	'2', 'a lease holds all the while');
 is(sql(qq{SELECT queue.ack(ARRAY['$receipt'])}, 'shop'), '1', 'to its end');
 
+# A lease that is on disk is nothing to a copy of the database, where nobody has
+# its receipt; one that is given there is on disk as well.
+my $leases = q{SELECT string_agg(l.id::text, ' ') FROM queue.lease l};
+sql(q{SELECT queue.enqueue('orders', '4')}, 'shop');
+$receipt = sql(
+	q{SELECT receipt FROM queue.receive('orders', lease => '1 h')}, 'shop');
+wait_until(q{SELECT count(*) = 1 FROM queue.lease}, 'a lease is on disk',
+	'shop');
+my $leased = sql($leases, 'shop');
 run_against_worker('shop', 'CREATE DATABASE copy TEMPLATE shop', 'template');
 wait_for_worker('shop', 'the worker of the template is back');
 wait_for_worker('copy', 'the copy has one');
+is(sql($leases, 'copy'), '', 'no lease in the copy');
+is( sql(q{SELECT ready, leased FROM queue.queues
+		WHERE name = 'orders'::regclass}, 'copy'),
+	'2|0', 'where all messages are ready');
+is( state_of("SELECT queue.ack('$receipt')", 'copy'),
+	'QU004', 'the receipt is of another database');
+my $copied = sql(
+	q{SELECT receipt FROM queue.receive('orders', lease => '1 h')}, 'copy');
+wait_until(q{SELECT count(*) = 1 FROM queue.lease},
+	'a lease of the copy is on disk', 'copy');
+$node->restart;
+is(sql($leases, 'shop'), $leased, 'the lease holds after a restart');
+is(sql(qq{SELECT queue.ack(ARRAY['$receipt'])}, 'shop'), '1', '... to its end');
+is( sql(qq{SELECT queue.ack(ARRAY['$copied'])}, 'copy'),
+	'1', 'and so does that of the copy');
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
 sql("CREATE TABLESPACE elsewhere LOCATION '$dir'");
@@ -99,7 +123,7 @@ run_against_worker('shop', 'ALTER DATABASE shop SET TABLESPACE elsewhere',
 	'tablespace');
 wait_for_worker('shop', 'the worker is back in the new place');
 is(sql(q{SELECT payload FROM queue.dequeue('orders')}, 'shop'),
-	'3', 'where the messages are');
+	'4', 'where the messages are');
 run_against_worker('shop', 'ALTER DATABASE shop SET TABLESPACE pg_default',
 	'tablespace back');
 
