@@ -8,6 +8,7 @@
 #ifndef QUEUE_ADMIN_H
 #define QUEUE_ADMIN_H
 
+#include "nodes/parsenodes.h"
 #include "utils/timestamp.h"
 
 /* A queue's settings, as they are to be */
@@ -31,6 +32,14 @@ extern void queue_check_settings(const QueueSettings *settings);
  * is still there when the settings that name it are committed.
  */
 extern void queue_check_dead_letter(Oid dead_letter, Oid source);
+
+/*
+ * ALTER TABLE ... SET UNLOGGED takes the sequences of the table along, but that
+ * of a queue stays logged.  The table is to be found before the statement is
+ * run, since that may change it.
+ */
+extern RangeVar *queue_find_unlogged(Node *stmt);
+extern void queue_keep_sequence_logged(const RangeVar *table);
 
 /*
  * Statements through SPI, between begin and end: as the caller, with a

@@ -32,6 +32,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "commands/defrem.h"
+#include "commands/sequence.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -546,6 +547,42 @@ create_table(Oid schema, const char *relname, bool is_unlogged)
 	create_sequence(schema, relname, GetUserId());
 	create_trigger(table, "queue_insert", "INSERT", "before_insert");
 	create_trigger(table, "queue_update", "UPDATE", "before_update");
+}
+
+/* Does this statement make a table unlogged?  Then which? */
+RangeVar *
+queue_find_unlogged(Node *stmt)
+{
+	AlterTableStmt *alter = (AlterTableStmt *) stmt;
+	ListCell   *lc;
+
+	if (!IsA(stmt, AlterTableStmt) || alter->objtype != OBJECT_TABLE)
+		return NULL;
+	foreach(lc, alter->cmds)
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_SetUnLogged)
+			return copyObject(alter->relation);
+	return NULL;
+}
+
+/*
+ * ALTER TABLE ... SET UNLOGGED has taken the sequence along.  The table is
+ * locked by that.
+ */
+void
+queue_keep_sequence_logged(const RangeVar *table)
+{
+	Oid			relid = RangeVarGetRelid(table, NoLock, true /* missing_ok */ );
+	ListCell   *lc;
+
+	if (!OidIsValid(relid) || !queue_settings_exist(relid, NULL))
+		return;
+	foreach(lc, getOwnedSequences(relid))
+	{
+		if (get_rel_persistence(lfirst_oid(lc)) == RELPERSISTENCE_UNLOGGED)
+			SequenceChangePersistence(lfirst_oid(lc),
+									  RELPERSISTENCE_PERMANENT);
+	}
+	CommandCounterIncrement();
 }
 
 /*

@@ -17,11 +17,12 @@
  *	PREPARE TRANSACTION that prepares nothing is made an error (branch.c).  DDL
  *	is looked at before it begins: would it make a queue something else
  *	(guard.c), or wait for a prepared transaction (in_doubt.c)?
- *	ALTER EXTENSION makes everybody look at its version (member.c).
+ *	After ALTER TABLE ... SET UNLOGGED a queue's sequence is made logged again
+ *	(create.c).  ALTER EXTENSION makes everybody look at its version (member.c).
  *
  *	object access: when a relation is dropped, its settings go (catalog.c); when
  *	a queue is altered, all of its messages are looked for (cover.c), and when
- *	it is truncated, its ids may start over (ids.c).
+ *	it is truncated, that is noted for the commit (xact.c).
  *
  *	emit log: remembers the SQLSTATE of an error (xact.c).
  *
@@ -45,6 +46,7 @@
 #include "tcop/utility.h"
 #include "utils/guc.h"
 
+#include "admin.h"
 #include "branch.h"
 #include "catalog.h"
 #include "compat.h"
@@ -299,6 +301,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	bool		alters_extension = IsA(stmt, AlterExtensionStmt) &&
 		strcmp(((AlterExtensionStmt *) stmt)->extname, QUEUE_EXTENSION) == 0;
 	int			prepare_error = queue_branch_prepare_error(stmt);
+	RangeVar   *unlogged = queue_find_unlogged(stmt);
 	Oid			held;
 
 	queue_guard_check(stmt);
@@ -322,6 +325,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	if (prepare_error != 0)
 		queue_branch_report_unprepared(stmt, prepare_error);
 	queue_branch_expect(stmt);
+	if (unlogged != NULL)
+		queue_keep_sequence_logged(unlogged);
 	if (alters_extension)
 		queue_member_version_changed();
 

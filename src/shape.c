@@ -547,6 +547,10 @@ sequence_violation(Relation rel, QueueShape *shape)
 		is_cached = form->seqcache != 1;
 		ReleaseSysCache(tuple);
 
+		/* a crash would let its ids start over */
+		if (get_rel_persistence(sequence) != RELPERSISTENCE_PERMANENT)
+			return psprintf("Its sequence \"%s\" is not logged.",
+							get_rel_name(sequence));
 		if (!is_proper)
 			return psprintf("Its sequence \"%s\" does not rise through all of bigint.",
 							get_rel_name(sequence));

@@ -67,7 +67,8 @@ my %states = (
 
 # How the old one goes, and how the new one comes.  "locks": not while a
 # transaction uses the queue.  "rises": the sequence does not come back to an
-# id that it gave since memory was lost.  "by_hand": whatever ended the old one.
+# id that it gave since memory was lost.  "crashes": in a crash.  "by_hand":
+# whatever ended the old one.
 my %ways = (
 	'TRUNCATE RESTART IDENTITY' => {
 		go    => q{TRUNCATE %1$s RESTART IDENTITY;},
@@ -132,6 +133,15 @@ COPY %1$s (id, priority, attempts, enqueued_at, payload) FROM STDIN;
 1	4	0	2020-01-01 00:00:00+00	"new"
 \.
 RESET session_replication_role;}
+	},
+	'SET UNLOGGED, which empties table and sequence' => {
+		go => q{ALTER TABLE %1$s SET UNLOGGED;
+			ALTER SEQUENCE %1$s_id_seq SET UNLOGGED;
+			ALTER SEQUENCE %1$s_id_seq RESTART;},
+		come => q{ALTER SEQUENCE %1$s_id_seq SET LOGGED;
+			SELECT queue.enqueue('%1$s', '"new"');},
+		locks   => 1,
+		crashes => 1
 	},
 	'DROP and CREATE' => {
 		go   => q{SELECT queue.drop_queue('%1$s');},
@@ -224,6 +234,7 @@ EOF
 sub impossible
 {
 	my ($state, $way, $event, $when) = @_;
+	my $is_crash = $event =~ /crash|promotion/;
 	my $is_held = exists $state->{go} || exists $state->{end};
 
 	return 'the table is locked by the transaction'
@@ -231,7 +242,9 @@ sub impossible
 	return 'the row goes as that transaction ends, in no other way'
 	  if exists $state->{go} && !$way->{by_hand};
 	return 'only a crash makes a failure of it, and the row is locked before'
-	  if $state->{open} && !($event =~ /crash|promotion/ && $when eq 'after');
+	  if $state->{open} && !($is_crash && $when eq 'after');
+	return 'what is unlogged is emptied by a crash'
+	  if $way->{crashes} && !($is_crash && $when eq 'between');
 	return;
 }
 
