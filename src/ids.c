@@ -273,6 +273,27 @@ queue_forget_ids(Oid relid)
 }
 
 /*
+ * What the block in memory has left was not drawn by anybody, and an id that
+ * was given by hand has moved the block beyond it.
+ */
+bool
+queue_id_is_new(QueueDef *def, int64 id)
+{
+	QueueState *state = queue_state_lock(queue_def_state(def), MyDatabaseId,
+										 def->relid);
+	bool		is_new = false;
+
+	if (state != NULL && state->id_file == def->sequence_file)
+		is_new = (state->next_id <= id && id <= state->last_id) ||
+			id > state->highest_id;
+	else if (has_own_block(def))
+		is_new = own_block.next <= id;
+	if (state != NULL)
+		LWLockRelease(state->lock);
+	return is_new;
+}
+
+/*
  * Move the allocator beyond an id that the owner gave.  Those who move it
  * exclude each other by a lock held for a moment.  Those who only draw ids do
  * not take it, so near ids are reached by drawing, which cannot go backwards;
@@ -300,12 +321,14 @@ queue_advance_id(QueueDef *def, int64 id)
 		if (!def->is_queue)
 			def->moved_to = Max(block.last, id);
 		if (block.last < id)
-			move_sequence(def->sequence, id);
-		else if (id < PG_INT64_MAX)
 		{
-			block.next = Max(block.next, id + 1);
-			keep_block(def, &block);
+			move_sequence(def->sequence, id);
+			block.last = id;
 		}
+		block.next = Max(block.next, id < PG_INT64_MAX ? id + 1 : id);
+		if (id == PG_INT64_MAX)
+			block.last = id - 1;	/* the last one there can be */
+		keep_block(def, &block);
 	}
 	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
 						 ExclusiveLock);

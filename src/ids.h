@@ -17,6 +17,9 @@ extern void queue_next_ids(QueueDef *def, int n, int64 *ids);
  * of.  Costs nothing but a gap */
 extern void queue_forget_ids(Oid relid);
 
+/* Is it beyond all ids that were drawn or given, for all we know? */
+extern bool queue_id_is_new(QueueDef *def, int64 id);
+
 /* Move the allocator beyond an id that was given */
 extern void queue_advance_id(QueueDef *def, int64 id);
 

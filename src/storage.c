@@ -523,6 +523,38 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 	return state;
 }
 
+/* The unique index sees to those of one priority only. */
+bool
+queue_row_has_twin(Relation rel, QueueDef *def, int64 id, int priority)
+{
+	Relation	index = index_open(def->pkey, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	SnapshotData dirty;
+	bool		found = false;
+	int			other;
+
+	InitDirtySnapshot(dirty);
+	for (other = 0; other <= QUEUE_MAX_PRIORITY && !found; other++)
+	{
+		IndexScanDesc scan;
+		ScanKeyData keys[2];
+
+		if (other == priority)
+			continue;
+		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+					Int16GetDatum(other));
+		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
+					Int64GetDatum(id));
+		scan = index_beginscan(rel, index, &dirty, NULL, 2, 0);
+		index_rescan(scan, keys, 2, NULL, 0);
+		found = index_getnext_slot(scan, ForwardScanDirection, slot);
+		index_endscan(scan);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	return found;
+}
+
 /*
  * What is remembered of another row with this id is forgotten if this row is
  * there: then that one was deleted by a transaction that has committed, or the

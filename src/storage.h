@@ -102,6 +102,10 @@ extern RowState queue_row_recheck(Relation rel, MessageRow *row);
 /* Read a row again at its place, into row->slot */
 extern RowState queue_row_fetch(Relation rel, MessageRow *row);
 
+/* Is there a message with this id, of whatever priority but this one? */
+extern bool queue_row_has_twin(Relation rel, QueueDef *def, int64 id,
+							   int priority);
+
 /* enqueued_at of a row to be found: whichever has the id, where none is hinted */
 #define QUEUE_ANY_ROW	DT_NOBEGIN
 

@@ -35,6 +35,7 @@
 #include "ids.h"
 #include "message.h"
 #include "queue.h"
+#include "storage.h"
 #include "xact.h"
 
 PG_FUNCTION_INFO_V1(queue_before_insert);
@@ -48,6 +49,8 @@ static void note_new_version(Relation rel, QueueDef *def, Datum *old_values,
 static bool is_replica_role(void);
 pg_noreturn static void refuse_column(Relation rel, int attnum);
 static void check_values(Datum *values, bool *nulls);
+static void check_twin(Relation rel, QueueDef *def, Datum *values,
+					   bool *nulls);
 static void set_default(Datum *values, bool *nulls, int attnum, Datum value);
 
 Datum
@@ -100,6 +103,8 @@ queue_before_insert(PG_FUNCTION_ARGS)
 
 	if (has_id)
 	{
+		if (!is_replica_role())
+			check_twin(rel, def, values, nulls);
 		id = DatumGetInt64(values[Anum_message_id - 1]);
 		queue_advance_id(def, id);
 	}
@@ -248,8 +253,38 @@ check_values(Datum *values, bool *nulls)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("attempts must not be negative")));
+	if (!nulls[Anum_message_visible_at - 1] &&
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(values[Anum_message_visible_at - 1])))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("visible_at must be finite"),
+				 errdetail("It is the time from which on a message is delivered."),
+				 errhint("Leave it out to have the message delivered at once.")));
 	if (!nulls[Anum_message_headers - 1])
 		queue_check_headers(values[Anum_message_headers - 1]);
+}
+
+/*
+ * An id is there once, whatever the priority: the primary key, which has both,
+ * does not see to that.  Two who give one id at the same time are not noticed.
+ */
+static void
+check_twin(Relation rel, QueueDef *def, Datum *values, bool *nulls)
+{
+	int64		id = DatumGetInt64(values[Anum_message_id - 1]);
+	int			priority = nulls[Anum_message_priority - 1] ?
+		QUEUE_DEFAULT_PRIORITY :
+		DatumGetInt16(values[Anum_message_priority - 1]);
+
+	if (queue_id_is_new(def, id) ||
+		!queue_row_has_twin(rel, def, id, priority))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("queue %s has a message with id " INT64_FORMAT " already",
+					queue_qualified_name(RelationGetRelid(rel)), id),
+			 errdetail("It has another priority than %d.", priority),
+			 errhint("Leave the column \"id\" out.")));
 }
 
 /* A value for a column that was left out */

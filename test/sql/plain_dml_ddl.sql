@@ -49,6 +49,10 @@ INSERT INTO mail (payload, priority) VALUES ('1', -1);
 \echo :SQLSTATE
 INSERT INTO mail (payload, attempts) VALUES ('1', -1);
 \echo :SQLSTATE
+INSERT INTO mail (payload, visible_at) VALUES ('1', 'infinity');
+\echo :SQLSTATE
+INSERT INTO mail (payload, visible_at) VALUES ('1', '-infinity');
+\echo :SQLSTATE
 INSERT INTO mail (payload, headers) VALUES ('1', '[]');
 \echo :SQLSTATE
 INSERT INTO mail (payload, group_key) VALUES ('1', 'g');
@@ -75,6 +79,21 @@ SELECT queue.enqueue('mail', '"next"') > 1000 AS goes_on;
 INSERT INTO mail (payload) VALUES ('"and the next"') RETURNING id > 1001 AS goes_on;
 INSERT INTO mail (id, priority, payload) VALUES (1000, 4, '"twice"');
 \echo :SQLSTATE
+-- nor with another priority, in one statement or two, drawn or given, near or far
+INSERT INTO mail (id, priority, payload) VALUES (1000, 7, '"twice"');
+\echo :SQLSTATE
+INSERT INTO mail (id, priority, payload) VALUES (1001, 7, '"twice"');
+\echo :SQLSTATE
+INSERT INTO mail (id, priority, payload) VALUES (1100, 1, '"once"'), (1100, 7, '"twice"');
+\echo :SQLSTATE
+INSERT INTO mail (id, priority, payload) VALUES (1000000, 1, '"once"'), (1000000, 7, '"twice"');
+\echo :SQLSTATE
+BEGIN;
+TRUNCATE mail RESTART IDENTITY;
+INSERT INTO mail (id, priority, payload) VALUES (7, 1, '"once"'), (8, 7, '"another"');
+INSERT INTO mail (id, priority, payload) VALUES (7, 7, '"twice"');
+\echo :SQLSTATE
+ROLLBACK;
 -- a message that has failed before comes alone
 SELECT attempt, payload FROM queue.dequeue('mail', 10);
 SELECT attempt, payload FROM queue.dequeue('mail', 10);
@@ -207,6 +226,7 @@ SELECT queue.resume('loft.mail');
 RESET ROLE;
 ALTER TABLE loft.mail SET UNLOGGED;
 SELECT queue.enqueue('loft.mail', '"unlogged"') IS NOT NULL AS sent;
+SELECT relname, relpersistence FROM pg_class WHERE relname IN ('mail', 'mail_id_seq') ORDER BY relname;
 ALTER TABLE loft.mail SET LOGGED;
 VACUUM FULL loft.mail;
 SELECT payload FROM queue.dequeue('loft.mail');
