@@ -169,7 +169,8 @@ find_file(IdBlock *block)
 	/* a queue of this transaction is nobody else's either, and will not be */
 	block->is_ours =
 		sequence->rd_firstRelfilelocatorSubid != InvalidSubTransactionId &&
-		sequence->rd_createSubid == InvalidSubTransactionId;
+		sequence->rd_createSubid == InvalidSubTransactionId &&
+		!MUTANT(BLOCK_SURVIVES);
 	relation_close(sequence, NoLock);
 }
 

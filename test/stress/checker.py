@@ -880,7 +880,7 @@ def dead_or_alive(run: Evidence, result: Result) -> None:
     for deliveries in run.by_id:
         first = deliveries[0]
         if first.message.dead:
-            by_id[first.message.queue, first.id] = deliveries
+            by_id[first.message, first.id] = deliveries
     for message in run.messages.values():
         rejects = [item for item in message.effects
                    if isinstance(item, Settle) and item.op == "reject"
@@ -900,7 +900,7 @@ def dead_or_alive(run: Evidence, result: Result) -> None:
         source_id, reason, attempts, intact = message.dead[0]
         if reason == LIMIT_REASON:
             limit = max_attempts(run, message.queue)
-            deliveries = by_id.get((message.queue, source_id), [])
+            deliveries = by_id.get((message, source_id), [])
             if deliveries:
                 possible = failure_bounds(run, deliveries)(NEVER)
             else:
@@ -1055,17 +1055,32 @@ def business_row_visible(run: Evidence, result: Result) -> None:
 
 @promise
 def ids_unique(run: Evidence, result: Result) -> None:
-    """No two messages of a queue that were committed have the same id."""
-    known: dict[str, set[int]] = {}
+    """No two messages of a queue that were committed have the same id.
+
+    Unless the ids have started over in between, or it was given by hand.
+    """
+    restarts: dict[str, list[Removal]] = {}
+    for removal in run.removals:
+        if removal.restarts and removal.txn.state in (COMMITTED, UNKNOWN):
+            restarts.setdefault(removal.queue, []).append(removal)
+    known: dict[tuple[str, int], set[int]] = {}
     for message in run.messages.values():
-        ids = known.setdefault(message.queue, set())
         for put in message.puts:
-            if put.kept and put.id is not None:
-                result.checked += 1
-                if put.id in ids:
-                    result.add("%s, sent by %s, has id %d of another",
-                               message, put.txn.name, put.id)
-                ids.add(put.id)
+            if put.kept and put.id is not None and not put.by_hand:
+                era = 0
+                for removal in restarts.get(message.queue, ()):
+                    restart = removal.txn.commit_sent
+                    if put.txn.commit_sent > restart:
+                        era += 1
+                    elif put.txn.commit_done >= restart:
+                        break
+                else:
+                    result.checked += 1
+                    ids = known.setdefault((message.queue, era), set())
+                    if put.id in ids:
+                        result.add("%s, sent by %s, has id %d of another",
+                                   message, put.txn.name, put.id)
+                    ids.add(put.id)
 
 
 @promise
@@ -1122,10 +1137,8 @@ def rolled_back_prepared_returns(run: Evidence, result: Result) -> None:
     It is delivered again, or in the ledger by somebody else, or dead.  If it
     is left in the queue after the drain, nobody could get it.
     """
-    last: dict[tuple[str, int], float] = {}
-    for deliveries in run.by_id:
-        last[deliveries[0].message.queue, deliveries[0].id] = \
-            deliveries[-1].after
+    last = {(deliveries[0].message, deliveries[0].id): deliveries[-1].after
+            for deliveries in run.by_id}
     for txn in run.txns.values():
         if not txn.prepared or txn.state != ABORTED:
             continue
@@ -1139,7 +1152,7 @@ def rolled_back_prepared_returns(run: Evidence, result: Result) -> None:
             for delivery in targets:
                 result.checked += 1
                 message = delivery.message
-                again = last[message.queue, delivery.id] > txn.finish_sent
+                again = last[message, delivery.id] > txn.finish_sent
                 if message.ledger or message.dead or again:
                     continue
                 result.add("%s id %d has not come back since %s was rolled "

@@ -200,14 +200,16 @@ class MessageRecord:
 class Put(Item):
     """A message that somebody asked to enqueue."""
 
-    __slots__ = ("message", "id", "group")
+    __slots__ = ("message", "id", "group", "by_hand")
 
     def __init__(self, txn: Txn, message: MessageRecord, id: int | None,
-                 group: str | None):
+                 group: str | None, by_hand: bool):
         super().__init__(txn)
         self.message = message
         self.id = id
         self.group = group
+        # Under an id that another message had before?
+        self.by_hand = by_hand
 
 
 class Delivery(Item):
@@ -251,9 +253,9 @@ class Settle(Item):
 
 
 class Removal(Item):
-    """A purge or a plain DELETE."""
+    """A purge, a plain DELETE or a TRUNCATE, after which ids start over."""
 
-    __slots__ = ("queue", "before", "messages")
+    __slots__ = ("queue", "before", "messages", "restarts")
 
 
 class Effect(Item):
@@ -582,11 +584,17 @@ class Evidence:
                 self.by_receipt[receipt].stored = time
 
     def _group(self) -> list[list[Delivery]]:
-        """The deliveries of each message, in the order of their times."""
-        ordered = sorted(self.deliveries,
-                         key=lambda d: (d.message.queue, d.id))
+        """The deliveries of each message, in the order of their times.
+
+        An id may come again, and is another message's then.
+        """
+        def which(delivery: Delivery) -> tuple[str, int, str]:
+            message = delivery.message
+            return message.queue, delivery.id, message.value
+
+        ordered = sorted(self.deliveries, key=which)
         return [list(group) for key, group in itertools.groupby(
-            ordered, key=lambda d: (d.message.queue, d.id))]
+            ordered, key=which)]
 
     def lease_bounds(self, queue: str,
                      lease: float | None) -> tuple[float, float]:
@@ -1054,7 +1062,8 @@ class ClientReader:
         for at, value in enumerate(arg["values"]):
             message = self.run.message(call.queue, value)
             item = Put(txn, message, ids[at] if ids else None,
-                       group[at] if isinstance(group, list) else group)
+                       group[at] if isinstance(group, list) else group,
+                       arg.get("how") == "by_hand")
             message.puts += (item,)
             items.append(item)
 
@@ -1155,6 +1164,7 @@ class ClientReader:
         item = Removal(txn)
         item.queue = call.queue
         item.before = call.time
+        item.restarts = call.arg == "truncate"
         item.messages = []
         if answer.state == history.OK:
             for value in answer.result or ():

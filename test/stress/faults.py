@@ -20,6 +20,7 @@ from typing import Callable
 
 import psycopg2
 
+import history
 import instance
 from dba import Operator, first_column
 from global_evidence import FAR
@@ -53,6 +54,8 @@ LIGHT = {
     "use_up_ids": 1,
     "purge": 2,
     "delete": 3,
+    "put_back": 3,
+    "restart_ids": 2,
     "alter_queue": 3,
     "pause_queue": 2,
 }
@@ -75,7 +78,7 @@ HEAVY_FIRST = frozenset(("kill_backend", "stop_immediate", "full_disk"))
 SLOW = frozenset((
     "vacuum", "vacuum_full", "analyze", "reindex", "reindex_concurrently",
     "cluster_table", "fillfactor", "use_up_ids", "purge", "delete",
-    "alter_queue"))
+    "put_back", "restart_ids", "alter_queue"))
 
 # Once in a run that is long enough.
 PROMOTION_MIN_SECONDS = 120
@@ -524,6 +527,76 @@ class Injector(Engine):
                 queue, "delete", first_column)
             self.note_in_ledger(queue, gone, "deleted")
             operator.end("rollback" if how_long < 0.2 else "commit")
+        finally:
+            operator.close()
+        return {"queue": queue, "number": len(gone)}
+
+    def put_back(self, which, how, how_long, more, **_) -> dict:
+        """Put other messages into the place of some, under their ids."""
+        queue = pick(QUEUES, which)
+        operator = self.operator
+        try:
+            operator.begin(self.cluster, "READ COMMITTED")
+            ids: list[int] = []
+
+            def what_is_gone(cursor) -> list[str]:
+                rows = cursor.fetchall()
+                ids.extend(row[0] for row in rows)
+                return [row[1] for row in rows]
+
+            gone = operator.call(
+                "remove",
+                "DELETE FROM {0} WHERE id IN"
+                " (SELECT id FROM {0} ORDER BY id OFFSET %s LIMIT %s"
+                " FOR UPDATE SKIP LOCKED) RETURNING id, payload ->> 'v'"
+                .format(table(queue)),
+                (int(between(0, 30, more)), int(between(1, 8, how))),
+                queue, "delete", what_is_gone)
+            self.note_in_ledger(queue, gone, "deleted")
+            values = ["%s.%d" % (operator.txn, id) for id in ids]
+            operator.call(
+                "business",
+                "INSERT INTO stress.sent SELECT %s, unnest(%s::text[]), %s",
+                (queue, values, operator.txn))
+            operator.call(
+                "enqueue",
+                "INSERT INTO {0} (id, payload)"
+                " SELECT * FROM unnest(%s::bigint[], %s::jsonb[])"
+                " RETURNING id".format(table(queue)),
+                (ids, [history.encode(history.payload(value))
+                       for value in values]),
+                queue, {"values": values, "how": "by_hand", "group": None},
+                first_column)
+            operator.end("rollback" if how_long < 0.2 else "commit")
+        finally:
+            operator.close()
+        return {"queue": queue, "number": len(ids)}
+
+    def restart_ids(self, which, how, **_) -> dict:
+        """Empty a queue by TRUNCATE, after which its ids start over."""
+        queue = pick(QUEUES, which)
+        operator = self.operator
+        try:
+            operator.begin(self.cluster, "READ COMMITTED")
+            operator.call("business", "LOCK TABLE " + table(queue))
+            gone = operator.call(
+                "business", "SELECT payload ->> 'v' FROM " + table(queue),
+                read=first_column)
+            operator.call("remove",
+                          "TRUNCATE %s RESTART IDENTITY" % table(queue),
+                          None, queue, "truncate", lambda cursor: gone)
+            self.note_in_ledger(queue, gone, "purged")
+            value = operator.txn + ".1"
+            operator.call("business",
+                          "INSERT INTO stress.sent VALUES (%s, %s, %s)",
+                          (queue, value, operator.txn))
+            operator.call("enqueue", "SELECT queue.enqueue(%s, %s)",
+                          (table(queue),
+                           history.encode(history.payload(value))),
+                          queue,
+                          {"values": [value], "how": "enqueue",
+                           "group": None}, first_column)
+            operator.end("rollback" if how < 0.4 else "commit")
         finally:
             operator.close()
         return {"queue": queue, "number": len(gone)}

@@ -787,6 +787,42 @@ class Content(CheckerTest):
         self.play.remain("orders", "a.2")
         self.violates("ids_unique", "drained")
 
+    def test_same_id_after_a_restart(self) -> None:
+        self.play.ids["orders", "a.2"] = self.play.id("orders", "a.1")
+        self.producer.send("orders", "a.1")
+        self.two.begin()
+        self.two.call("remove", "orders", "truncate", result=["a.1"])
+        self.two.effect("orders", "a.1", effect="purged")
+        self.two.commit()
+        self.producer.send("orders", "a.2")
+        self.one.consume("orders", "a.2")
+        self.clean()
+
+    def test_same_id_after_a_restart_undone(self) -> None:
+        self.play.ids["orders", "a.2"] = self.play.id("orders", "a.1")
+        self.producer.send("orders", "a.1")
+        self.two.begin()
+        self.two.call("remove", "orders", "truncate", result=["a.1"])
+        self.two.rollback()
+        self.producer.send("orders", "a.2")
+        self.one.consume("orders", "a.1")
+        self.one.consume("orders", "a.2")
+        self.violates("ids_unique")
+
+    def test_failures_of_another_with_its_id(self) -> None:
+        self.play.ids["orders", "a.2"] = self.play.id("orders", "a.1")
+        self.producer.send("orders", "a.1")
+        receipt, = self.one.receive("orders", "a.1")
+        self.one.settle("nack", receipt)
+        self.two.begin()
+        self.two.call("remove", "orders", "truncate", result=["a.1"])
+        self.two.effect("orders", "a.1", effect="purged")
+        self.two.commit()
+        self.producer.send("orders", "a.2")
+        self.play.wait(1)
+        self.one.consume("orders", ("a.2", 2))
+        self.violates("attempts_add_up")
+
     def test_same_id_rolled_back(self) -> None:
         self.play.ids["orders", "a.2"] = self.play.id("orders", "a.1")
         self.producer.begin()
