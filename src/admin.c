@@ -356,7 +356,7 @@ queue_check_dead_letter(Oid dead_letter, Oid source)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("dead-letter queue \"%s\" would lead back to the queue itself",
-							RelationGetRelationName(rel))));
+							queue_qualified_name(RelationGetRelid(rel)))));
 	}
 	list_free(seen);
 	table_close(rel, NoLock);
@@ -438,14 +438,16 @@ check_droppable(Oid relid)
 	if (get_rel_relkind(relid) != RELKIND_RELATION)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue", name),
+				 errmsg("\"%s\" is not a queue",
+						queue_qualified_name(relid)),
 				 errdetail_relkind_not_supported(get_rel_relkind(relid))));
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
 	if (!queue_settings_exist(relid, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue", name),
+				 errmsg("\"%s\" is not a queue",
+						queue_qualified_name(relid)),
 				 errdetail("It has no settings in table queue.queue."),
 				 errhint("Use DROP TABLE to drop a table.")));
 }

@@ -136,7 +136,7 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a queue",
-						RelationGetRelationName(rel)),
+						queue_qualified_name(RelationGetRelid(rel))),
 				 errdetail_relkind_not_supported(rel->rd_rel->relkind)));
 
 	check_privileges(rel, access);
@@ -235,14 +235,14 @@ queue_check_not_paused(Relation rel, QueueDef *def, QueueAccess access)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUEUE_PAUSED),
 				 errmsg("enqueue on queue \"%s\" is paused",
-						RelationGetRelationName(rel)),
+						queue_qualified_name(RelationGetRelid(rel))),
 				 errdetail("Its owner paused it with queue.pause()."),
 				 errhint("Try again after the owner has called queue.resume().")));
 	if (access == QUEUE_TAKE && def->dequeue_paused)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUEUE_PAUSED),
 				 errmsg("dequeue on queue \"%s\" is paused",
-						RelationGetRelationName(rel)),
+						queue_qualified_name(RelationGetRelid(rel))),
 				 errdetail("Its owner paused it with queue.pause()."),
 				 errhint("Try again after the owner has called queue.resume().")));
 }
@@ -254,7 +254,7 @@ queue_check_shape(Relation rel, QueueDef *def)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a queue",
-						RelationGetRelationName(rel)),
+						queue_qualified_name(RelationGetRelid(rel))),
 				 errdetail("It has no settings in table queue.queue."),
 				 errhint("Create queues with queue.create_queue(), which also adopts a queue table restored without its settings.")));
 
@@ -262,7 +262,7 @@ queue_check_shape(Relation rel, QueueDef *def)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("table \"%s\" cannot be used as a queue",
-						RelationGetRelationName(rel)),
+						queue_qualified_name(RelationGetRelid(rel))),
 				 errdetail_internal("%s", def->problem),
 				 errhint("A queue table must stay as queue.create_queue() made it; undo the change, or move the messages to a new queue.")));
 }
@@ -930,6 +930,6 @@ queue_qualified_name(Oid relid)
 
 	if (name == NULL)
 		return psprintf("%u", relid);
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+	return quote_qualified_identifier(get_namespace_name_or_temp(get_rel_namespace(relid)),
 									  name);
 }

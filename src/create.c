@@ -268,7 +268,8 @@ existing_queue(Oid schema, const char *relname)
 	{
 		ereport(NOTICE,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("queue \"%s\" already exists, skipping", relname)));
+				 errmsg("queue \"%s\" already exists, skipping",
+						queue_qualified_name(relid))));
 		return relid;
 	}
 	if (get_rel_relkind(relid) != RELKIND_RELATION ||
@@ -276,7 +277,8 @@ existing_queue(Oid schema, const char *relname)
 		!queue_shape_resembles(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue", relname),
+				 errmsg("\"%s\" is not a queue",
+						queue_qualified_name(relid)),
 				 errdetail("A relation of this name exists already.")));
 	return InvalidOid;
 }
@@ -431,7 +433,8 @@ find_adoptable(Oid schema, const char *relname, const char *source)
 	if (source == NULL && queue_settings_exist(relid, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("queue \"%s\" already exists", relname),
+				 errmsg("queue \"%s\" already exists",
+						queue_qualified_name(relid)),
 				 errhint("Use queue.alter_queue() to change its settings.")));
 
 	/* those who may not have it shall not lock it */
@@ -493,7 +496,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("table \"%s\" cannot be made a queue", relname),
+				 errmsg("table \"%s\" cannot be made a queue", table),
 				 errdetail_internal("%s", problem)));
 
 	if (!shape.has_insert_trigger)

@@ -190,7 +190,7 @@ refuse(Oid relid, const char *detail)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("queue \"%s\" cannot be changed in this way",
-						get_rel_name(relid)),
+						queue_qualified_name(relid)),
 				 errdetail_internal("%s", detail),
 				 errhint("A queue table must stay as queue.create_queue() made it, but for comments, grants, storage parameters and plain indexes.")));
 }

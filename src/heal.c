@@ -388,6 +388,6 @@ check_suspects(Relation rel, QueueDef *def, QueueState *state,
 	if (nhealed > 0)
 		ereport(LOG,
 				(errmsg("messages of queue \"%s\" were hidden from consumers: %d",
-						RelationGetRelationName(rel), nhealed),
+						queue_qualified_name(RelationGetRelid(rel)), nhealed),
 				 errdetail("They are found from now on.  Nothing is known that could cause this, but changes of the table behind the back of its triggers.")));
 }

@@ -77,7 +77,7 @@ queue_in_doubt_refuse(Oid relid, LOCKMODE mode)
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	queue_in_doubt_refuse_lock(&tag, mode, get_rel_name(relid));
+	queue_in_doubt_refuse_lock(&tag, mode, queue_qualified_name(relid));
 }
 
 void
@@ -115,7 +115,7 @@ prepared_xid(VirtualTransactionId vxid)
 void
 queue_in_doubt_refuse_xid(Oid relid, TransactionId xid)
 {
-	refuse_xid(get_rel_name(relid), xid);
+	refuse_xid(queue_qualified_name(relid), xid);
 }
 
 static void

@@ -230,7 +230,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("queue \"%s\" has no dead-letter queue",
-							RelationGetRelationName(call.rel)),
+							queue_qualified_name(RelationGetRelid(call.rel))),
 					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
 		if (!queue_message_bury(call.rel, call.def, call.row, reason,
 								item->attempts + item->entry->failures,

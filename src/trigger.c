@@ -237,7 +237,7 @@ refuse_column(Relation rel, int attnum)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for column \"%s\" of queue \"%s\"",
 					NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname),
-					RelationGetRelationName(rel)),
+					queue_qualified_name(RelationGetRelid(rel))),
 			 errdetail("The server sets this column; the owner may give a value in INSERT, nobody in UPDATE."),
 			 errhint("Leave the column out.")));
 }

@@ -21,23 +21,23 @@ INSERT INTO refused (call, state, message) VALUES
     ('SELECT queue.enqueue(4294967295::regclass, ''1'')', '42704', 'queue with OID 4294967295 does not exist'),
     ('SELECT * FROM queue.dequeue(4294967295::regclass)', '42704', 'queue with OID 4294967295 does not exist'),
     ('SELECT queue.drop_queue(4294967295::regclass)', '42704', 'queue with OID 4294967295 does not exist'),
-    ('SELECT queue.create_queue(''q'')', '42710', 'queue "q" already exists'),
+    ('SELECT queue.create_queue(''q'')', '42710', 'queue "public.q" already exists'),
     ('SELECT queue.create_queue(''plain'')', '42P07', 'relation "plain" already exists'),
     ('SELECT queue.create_queue(''no_such_schema.q'')', '3F000', 'schema "no_such_schema" does not exist'),
     -- not a queue
-    ('SELECT queue.enqueue(''plain'', ''1'')', '42809', '"plain" is not a queue'),
-    ('SELECT queue.enqueue_batch(''plain'', ''{}'')', '42809', '"plain" is not a queue'),
-    ('SELECT * FROM queue.dequeue(''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT * FROM queue.receive(''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT * FROM queue.browse(''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT queue.purge(''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT queue.pause(''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT queue.resume(''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT queue.alter_queue(''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT queue.drop_queue(''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT queue.alter_queue(''q'', dead_letter => ''plain'')', '42809', '"plain" is not a queue'),
-    ('SELECT queue.create_queue(''r'', dead_letter => ''plain'')', '42809', '"plain" is not a queue'),
-    ('CALL queue.wait(''plain''::regclass, ''0'')', '42809', '"plain" is not a queue'),
+    ('SELECT queue.enqueue(''plain'', ''1'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT queue.enqueue_batch(''plain'', ''{}'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT * FROM queue.dequeue(''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT * FROM queue.receive(''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT * FROM queue.browse(''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT queue.purge(''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT queue.pause(''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT queue.resume(''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT queue.alter_queue(''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT queue.drop_queue(''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT queue.alter_queue(''q'', dead_letter => ''plain'')', '42809', '"public.plain" is not a queue'),
+    ('SELECT queue.create_queue(''r'', dead_letter => ''plain'')', '42809', '"public.plain" is not a queue'),
+    ('CALL queue.wait(''plain''::regclass, ''0'')', '42809', '"public.plain" is not a queue'),
     -- NULL
     ('SELECT queue.create_queue(NULL)', '22004', 'name must not be null'),
     ('SELECT queue.create_queue(''r'', lease => NULL)', '22004', 'lease must not be null'),
@@ -122,14 +122,14 @@ SELECT throws_ok(call, state, message, call) FROM refused ORDER BY n;
 
 -- paused, each end for itself
 SELECT lives_ok($$ SELECT queue.pause('q', dequeue => false) $$, 'pause the entry');
-SELECT throws_ok($$ SELECT queue.enqueue('q', '1') $$, 'QU002', 'enqueue on queue "q" is paused');
-SELECT throws_ok($$ SELECT queue.enqueue_batch('q', '{1}') $$, 'QU002', 'enqueue on queue "q" is paused');
-SELECT throws_ok($$ INSERT INTO q (payload) VALUES ('1') $$, 'QU002', 'enqueue on queue "q" is paused');
+SELECT throws_ok($$ SELECT queue.enqueue('q', '1') $$, 'QU002', 'enqueue on queue "public.q" is paused');
+SELECT throws_ok($$ SELECT queue.enqueue_batch('q', '{1}') $$, 'QU002', 'enqueue on queue "public.q" is paused');
+SELECT throws_ok($$ INSERT INTO q (payload) VALUES ('1') $$, 'QU002', 'enqueue on queue "public.q" is paused');
 SELECT lives_ok($$ SELECT * FROM queue.dequeue('q') $$, 'the exit is open');
 SELECT lives_ok($$ SELECT queue.resume('q'), queue.pause('q', enqueue => false) $$, 'pause the exit');
 SELECT lives_ok($$ SELECT queue.enqueue('q', '1') $$, 'the entry is open');
-SELECT throws_ok($$ SELECT * FROM queue.dequeue('q') $$, 'QU002', 'dequeue on queue "q" is paused');
-SELECT throws_ok($$ SELECT * FROM queue.receive('q') $$, 'QU002', 'dequeue on queue "q" is paused');
+SELECT throws_ok($$ SELECT * FROM queue.dequeue('q') $$, 'QU002', 'dequeue on queue "public.q" is paused');
+SELECT throws_ok($$ SELECT * FROM queue.receive('q') $$, 'QU002', 'dequeue on queue "public.q" is paused');
 SELECT lives_ok($$ CALL queue.wait('q'::regclass, '0') $$, 'a wait sleeps through it');
 SELECT lives_ok($$ SELECT * FROM queue.browse('q') $$, 'one may look');
 

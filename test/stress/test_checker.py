@@ -1769,7 +1769,7 @@ class TheEnd(CheckerTest):
 
     def test_hidden(self) -> None:
         self.play.left["hidden"].append(
-            "LOG:  messages of queue \"q\" were hidden from consumers: 3")
+            "LOG:  messages of queue \"public.q\" were hidden from consumers: 3")
         self.violates("nothing_hidden")
 
     def test_log_not_clean(self) -> None:

@@ -59,7 +59,7 @@ cmp_ok(sql(q{SELECT healed FROM queue.cover WHERE queue = 'q'::regclass}),
 	'>', 0, 'it is counted');
 like(
 	slurp_file($node->logfile),
-	qr/messages of queue "q" were hidden from consumers/,
+	qr/messages of queue "public.q" were hidden from consumers/,
 	'and it is logged');
 
 #
