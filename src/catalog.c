@@ -867,6 +867,55 @@ queue_on_trigger_alter(Oid trigger)
 	table_close(pg_trigger, AccessShareLock);
 }
 
+/*
+ * Tables that went while nobody watched: the library was not loaded, or the
+ * schema had another name.
+ */
+void
+queue_settings_forget_gone(void)
+{
+	Relation	settings = queue_settings_open(RowExclusiveLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *gone = NIL;
+	ListCell   *lc;
+
+	/* a row that is seen now is of a table that is known now */
+	AcceptInvalidationMessages();
+	scan = systable_beginscan(settings, InvalidOid, false, snapshot, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		static const int names[] = {
+			Anum_settings_queue, Anum_settings_dead_letter
+		};
+
+		for (int i = 0; i < lengthof(names); i++)
+		{
+			bool		isnull;
+			Datum		name = heap_getattr(tuple, names[i],
+											RelationGetDescr(settings), &isnull);
+
+			if (!isnull &&
+				!SearchSysCacheExists1(RELOID, name))
+				gone = list_append_unique_oid(gone, DatumGetObjectId(name));
+		}
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+
+	foreach(lc, gone)
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		forget_dead_letter(settings, relid, queue_dead_letter_sources(relid));
+		delete_settings(settings, relid);
+		CommandCounterIncrement();
+	}
+	list_free(gone);
+	table_close(settings, NoLock);
+}
+
 /* The row of a queue that is being dropped. */
 static void
 delete_settings(Relation settings, Oid relid)

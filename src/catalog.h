@@ -154,6 +154,9 @@ extern List *queue_dead_letter_sources(Oid relid);
 /* Table queue.queue, opened; error if the extension is not here */
 extern Relation queue_settings_open(LOCKMODE lockmode);
 
+/* Delete what settings there are of tables that are gone */
+extern void queue_settings_forget_gone(void);
+
 /* Has this relation a row in queue.queue?  If so, which dead-letter queue? */
 extern bool queue_settings_exist(Oid relid, Oid *dead_letter);
 

@@ -40,6 +40,7 @@
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
@@ -95,6 +96,15 @@ queue_guard_check(Node *stmt)
 		case T_RenameStmt:
 			{
 				RenameStmt *rename = (RenameStmt *) stmt;
+
+				/* everything is found by that name, and drops are noted */
+				if (rename->renameType == OBJECT_SCHEMA &&
+					strcmp(rename->subname, QUEUE_SCHEMA) == 0 &&
+					OidIsValid(get_extension_oid(QUEUE_EXTENSION, true)))
+					ereport(ERROR,
+							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							 errmsg("schema \"%s\" of extension \"%s\" cannot be renamed",
+									QUEUE_SCHEMA, QUEUE_EXTENSION)));
 
 				/* a wrong name may be corrected */
 				if (rename->renameType == OBJECT_COLUMN &&

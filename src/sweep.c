@@ -210,11 +210,13 @@ static void look_for_vacuum(Round *round);
 static void look_for_branches(Round *round);
 static void begin_transaction(const char *activity);
 static void commit_transaction(void);
+static void forget_settings(void);
 static void report_error(bool is_quiet, bool *is_locked);
 
 TimestampTz
 queue_sweep(void)
 {
+	static bool is_first = true;
 	Round	   *round = palloc(sizeof(Round));
 	TimestampTz next;
 	int			nprepared;
@@ -223,6 +225,9 @@ queue_sweep(void)
 	begin_transaction("loading leases");
 	queue_lease_load();
 	commit_transaction();
+	if (is_first)
+		forget_settings();
+	is_first = false;
 
 	round->now = GetCurrentTimestamp();
 	follow_clock(round->now);
@@ -254,6 +259,27 @@ queue_sweep(void)
 	next = round->next;
 	pfree(round);
 	return next;
+}
+
+/* Settings of tables that went before this worker came */
+static void
+forget_settings(void)
+{
+	PG_TRY();
+	{
+		begin_transaction("looking for queues that are gone");
+		PushActiveSnapshot(GetTransactionSnapshot());
+		queue_settings_forget_gone();
+		PopActiveSnapshot();
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		bool		is_locked;
+
+		report_error(false, &is_locked);
+	}
+	PG_END_TRY();
 }
 
 /*

@@ -573,6 +573,23 @@ is(state_of("SET ROLE boss; $_", 'rules'), '42501', $_)
 	'DELETE FROM queue.queue',
 	'SELECT FROM queue.restored_settings',
 	'TRUNCATE queue.restored_settings');
+
+# Settings of tables that are gone, for the library did not see them go, are
+# forgotten when a worker starts; and the schema keeps its name.
+sql(q{INSERT INTO queue.queue (queue, lease, max_attempts, retry_delay,
+			retry_max_delay, own_dead_letter)
+		VALUES (4294967290, '1 s', 1, '1 s', '1 s', false);
+	UPDATE queue.queue SET dead_letter = 4294967291, own_dead_letter = true
+		WHERE queue = 'a'::regclass}, 'rules');
+my $pid = wait_for_worker('rules', 'a worker');
+sql("SELECT pg_terminate_backend($pid)");
+wait_until(
+	q{SELECT count(*) = 0 FROM queue.queue
+		WHERE queue = 4294967290 OR dead_letter = 4294967291},
+	'settings of what is gone are forgotten', 'rules');
+is(settings_of('a'), "$set f f f", '... and nothing else');
+is(state_of('ALTER SCHEMA queue RENAME TO q', 'rules'),
+	'0A000', 'the schema of the extension is not renamed');
 is( sql(q{SELECT count(*) FROM queue.restored_settings}, 'rules'),
 	'0', 'nothing is kept there');
 
