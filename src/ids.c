@@ -69,7 +69,7 @@ typedef struct IdBlock
 } IdBlock;
 
 /* of a file that is this transaction's */
-static IdBlock own_block = {InvalidOid};
+static IdBlock own_block = {0};
 
 static int	draw(QueueDef *def, int n, int64 *ids);
 static bool has_own_block(QueueDef *def);
