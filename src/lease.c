@@ -221,6 +221,9 @@ drop_strangers(LogRow *rows, int nrows)
 	bool		is_queue = false;
 	int			i;
 
+	/* throws if the settings cannot be read: then all would be strangers */
+	if (nrows > 0)
+		table_close(queue_settings_open(AccessShareLock), AccessShareLock);
 	for (i = 0; i < nrows; i++)
 	{
 		Oid			relid = rows[i].lease.key.relid;
