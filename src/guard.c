@@ -78,6 +78,7 @@ static char *trigger_problem(Oid relid, CreateTrigStmt *stmt);
 static bool has_other_trigger(Oid relid, Oid function, const char *name);
 static char *index_problem(Oid relid, IndexStmt *stmt);
 static bool is_user_opclass(Oid relid, IndexElem *elem, Oid access_method);
+static void check_member(AlterExtensionContentsStmt *stmt);
 static void check_statistics(CreateStatsStmt *stmt);
 static void check_sequence(Oid sequence, List *options);
 static void check_owned_by(Oid sequence, List *names);
@@ -138,6 +139,9 @@ queue_guard_check(Node *stmt)
 			if (OidIsValid(relid))
 				refuse(relid, index_problem(relid, (IndexStmt *) stmt));
 			break;
+		case T_AlterExtensionContentsStmt:
+			check_member((AlterExtensionContentsStmt *) stmt);
+			break;
 		case T_CreateStatsStmt:
 			check_statistics((CreateStatsStmt *) stmt);
 			break;
@@ -175,6 +179,20 @@ queue_of(RangeVar *name, AclMode needed)
 								   ACLMASK_ANY) != ACLCHECK_OK))
 		return InvalidOid;
 	return queue_settings_exist(relid, NULL) ? relid : InvalidOid;
+}
+
+/* The rows of a member of an extension are not dumped. */
+static void
+check_member(AlterExtensionContentsStmt *stmt)
+{
+	Oid			relid;
+
+	if (stmt->action <= 0 || stmt->objtype != OBJECT_TABLE)
+		return;
+	relid = queue_of(makeRangeVarFromNameList((List *) stmt->object),
+					 OWNER_ONLY);
+	if (OidIsValid(relid))
+		refuse(relid, "A queue is a member of no extension.");
 }
 
 /* The queue that has this sequence, or InvalidOid */

@@ -248,6 +248,8 @@ SELECT * FROM after('CREATE RULE nothing AS ON DELETE TO q DO INSTEAD NOTHING');
 SELECT * FROM after('CREATE RULE also AS ON INSERT TO q DO ALSO SELECT 1; ALTER TABLE q DISABLE RULE also');
 -- a rule that was dropped leaves no trace
 SELECT * FROM after('CREATE RULE nothing AS ON DELETE TO q DO INSTEAD NOTHING; DROP RULE nothing ON q');
+-- a member of an extension works, but its rows are not dumped
+SELECT * FROM after('ALTER EXTENSION queue ADD TABLE q');
 
 --
 -- Row-level security
