@@ -25,8 +25,8 @@
  *
  *	* not after a deadlock, a serialization failure or what the server itself
  *	  could not do, as far as the error is known (failure_counts), nor when the
- *	  server shuts down, nor if it was the very call that took them that failed:
- *	  nobody has seen its result.
+ *	  server shuts down, nor if it was the very call that took them that failed,
+ *	  or the statement that received them: nobody has seen its result.
  *
  * The ids of messages that it sends are noted, too, one note a queue.  A
  * transaction that has notes is registered in shared memory by its transaction
@@ -88,6 +88,7 @@
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
+#include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/pidfile.h"
 #include "utils/resowner.h"
@@ -229,8 +230,12 @@ static int	first_of_call = -1;
 static bool uses_queue = false;
 static bool aborted_used_queue = false;
 
-/* SQLSTATE of the last error sent to the log in this transaction */
+/*
+ * The last error sent to the log in this transaction: its SQLSTATE, and when
+ * the statement began that it ended, 0 if none was at work
+ */
 static int	last_error = 0;
+static TimestampTz failed_statement = 0;
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
 static void xact_callback(XactEvent event, void *arg);
@@ -356,6 +361,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->entry = entry;
 	hold->key = *key;
 	hold->number = 0;
+	hold->statement = GetCurrentStatementStartTimestamp();
 	hold->counted = 0;
 	hold->is_exhausted = false;
 	hold->is_gone = false;
@@ -603,7 +609,11 @@ static void
 note_error_code(ErrorData *edata)
 {
 	if (edata->elevel >= ERROR)
+	{
 		last_error = edata->sqlerrcode;
+		failed_statement = edata->elevel == ERROR &&
+			debug_query_string != NULL ? GetCurrentStatementStartTimestamp() : 0;
+	}
 	if (prev_emit_log_hook)
 		prev_emit_log_hook(edata);
 }
@@ -642,6 +652,7 @@ xact_callback(XactEvent event, void *arg)
 	if (nholds == 0 && nnotes == 0 && nlooks == 0 && !noted_database)
 	{
 		last_error = 0;
+		failed_statement = 0;
 		first_of_call = -1;
 		if (event == XACT_EVENT_ABORT)
 		{
@@ -771,6 +782,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		case SUBXACT_EVENT_START_SUB:
 			/* the transaction goes on after an error, or had none */
 			last_error = 0;
+			failed_statement = 0;
 			break;
 		default:
 			break;
@@ -802,6 +814,7 @@ undo_hold(Hold *hold, bool counts)
 		case HOLD_LEASE:
 			if (!MUTANT(RECEIVE_NOT_UNDONE) &&
 				queue_inflight_undo_lease(&hold->key, hold->number, counts &&
+										  hold->statement != failed_statement &&
 										  !MUTANT(RECEIVE_UNCOUNTED)))
 				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
@@ -1051,6 +1064,7 @@ reset_holds(void)
 {
 	nholds = 0;
 	last_error = 0;
+	failed_statement = 0;
 
 	/* a large batch should not stay with a pooled session */
 	if (max_holds > 16 * FIRST_HOLDS)

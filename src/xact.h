@@ -31,6 +31,7 @@ typedef struct Hold
 								 * HOLD_TRUNCATE */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
+	TimestampTz statement;		/* when that began which took it */
 	int			counted;		/* HOLD_STEP: failures the row tells now;
 								 * HOLD_EXHAUST: all that it tells */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */

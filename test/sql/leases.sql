@@ -229,7 +229,8 @@ SELECT receipt FROM queue.receive('jobs') \gset
 ROLLBACK TO SAVEPOINT a;
 SELECT queue.extend(:'receipt', '1 hour');
 ROLLBACK;
--- a statement that fails leaves no lease
+-- a statement that fails leaves no lease and counts nothing; one that is caught
+-- within it counts
 SELECT attempt / 0 FROM queue.receive('jobs', wait => '1 min');
 DO $$
 BEGIN

@@ -3,8 +3,8 @@
 # statement, a session that is terminated, a client that is gone, and ROLLBACK
 # TO a savepoint do; a serialization failure, a deadlock, a failure of the
 # server's own (classes 53, 58 and XX) and its shutdown do not, in a savepoint
-# either, nor does an error inside of the very call that took them; a commit
-# and a release never do.
+# either, nor does an error inside of the very call that took them, or in the
+# statement that received them; a commit and a release never do.
 
 use strict;
 use warnings;
@@ -99,8 +99,21 @@ check(run_script("BEGIN; $take; SELECT 1/0; COMMIT", qr/22012/),
 check(
 	run_script(
 		"SELECT 1 / (count(*) - 1) FROM $one", qr/22012/),
-	'1 2, 2 1',
-	"$way: an error in the same statement counts");
+	$way eq 'dequeue' ? '1 2, 2 1' : '1 1, 2 1',
+	"$way: an error in the same statement "
+	  . ($way eq 'dequeue' ? 'counts' : 'does not count'));
+check(
+	run_script(
+		"BEGIN; SAVEPOINT s; SELECT 1 / (count(*) - 1) FROM $one; ROLLBACK TO s; COMMIT",
+		qr/22012/),
+	$way eq 'dequeue' ? '1 2, 2 1' : '1 1, 2 1',
+	"$way: in a savepoint either");
+check(
+	run_script(
+		"BEGIN; $take; SELECT 1 / (count(*) - 1) FROM $one; COMMIT",
+		qr/22012/),
+	$way eq 'dequeue' ? '1 2, 2 2' : '1 2, 2 1',
+	"$way: what earlier statements took counts");
 check(
 	run_script(
 		"SET statement_timeout = '100ms'; BEGIN; $take; SELECT pg_sleep(60); COMMIT",
