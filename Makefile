@@ -178,19 +178,19 @@ PROVE_TESTS = \
 	test/t/037_deep_queue.pl \
 	test/t/038_vacuum.pl \
 	test/t/039_identity.pl \
-	test/t/039_stuck_dead_letters.pl \
 	test/t/040_strangers.pl \
 	test/t/041_prepared_many_queues.pl \
 	test/t/042_dump_matrix.pl \
-	test/t/042_wait_for_many_queues.pl \
 	test/t/043_replication.pl \
-	test/t/043_versions.pl \
 	test/t/044_create_queue.pl \
 	test/t/045_privileges.pl \
-	test/t/046_room_for_all.pl \
 	test/t/046_hostile_sessions.pl \
+	test/t/047_stuck_dead_letters.pl \
 	test/t/048_clock_set_back.pl \
+	test/t/049_versions.pl \
 	test/t/050_random_transactions.pl \
+	test/t/051_wait_for_many_queues.pl \
+	test/t/052_room_for_all.pl \
 	test/t/060_two_phase_matrix.pl \
 	test/t/061_in_doubt.pl \
 	test/t/062_global.pl \
