@@ -392,7 +392,7 @@ suite_tap()
 	pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
 	# What "make installcheck" of PGXS sets, for PostgreSQL 15 and later.
 	# shellcheck disable=SC2046
-	run_in_tree 1500 env TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
+	run_in_tree 3000 env TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
 		TESTLOGDIR="$tree/tmp_check/log" PGPORT=65432 \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
 		perl -I "$pgxs/src/test/perl" test/tap.pl --jobs "${TAP_JOBS:-1}" \
