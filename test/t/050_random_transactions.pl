@@ -687,7 +687,13 @@ sub do_commit
 
 	if ($session->{has_failed})
 	{
-		expect($session, pick('COMMIT', "PREPARE TRANSACTION 'failed'"));
+		# an error only if the block had used a queue before it failed
+		if (rand() < 0.5) { expect($session, 'COMMIT') }
+		else
+		{
+			expect($session, "PREPARE TRANSACTION 'failed'",
+				'25P02', '00000');
+		}
 		abort_all($session);
 	}
 	elsif (rand() < 0.15)
