@@ -36,6 +36,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -84,6 +85,7 @@ static Datum take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait);
 static int64 wait_argument(FunctionCallInfo fcinfo, int argno);
 static int	max_argument(FunctionCallInfo fcinfo, int argno);
 static bool is_lease_too_long(const Take *take);
+static bool is_top_level(const ReturnSetInfo *rsinfo);
 static void look_and_take(Take *take, Relation rel, QueueDef *def,
 						  Snapshot snapshot, NextLook *next);
 static Verdict take_from_window(Take *take, QueueLook *look,
@@ -174,7 +176,7 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 											  "queue message",
 											  ALLOCSET_DEFAULT_SIZES);
 
-	queue_xact_begin_take();
+	queue_xact_begin_take(is_top_level(take->rsinfo));
 	if (is_lease_too_long(take) ||
 		!queue_look_is_needless(take->relid, &next))
 	{
@@ -202,6 +204,21 @@ is_lease_too_long(const Take *take)
 	QueueDef   *def = take->lease < 0 ? NULL : queue_def_known(take->relid);
 
 	return def != NULL && take->lease > def->max_lease;
+}
+
+/*
+ * Is the call in the very statement that the client has sent, and not in one
+ * of a function's?
+ */
+static bool
+is_top_level(const ReturnSetInfo *rsinfo)
+{
+	const char *source = rsinfo->econtext->ecxt_estate != NULL ?
+		rsinfo->econtext->ecxt_estate->es_sourceText : NULL;
+
+	return source != NULL && debug_query_string != NULL &&
+		(source == debug_query_string ||
+		 strcmp(source, debug_query_string) == 0);
 }
 
 /*

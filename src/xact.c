@@ -226,6 +226,10 @@ static int	prepared_slot = -1;
 
 /* holds from here on are of a call that has not returned; -1: no such call */
 static int	first_of_call = -1;
+
+/* when the statement began that this call is a part of; 0: a function's call */
+static TimestampTz statement_of_call = 0;
+
 /* this transaction has used a queue; the last one to be aborted had */
 static bool uses_queue = false;
 static bool aborted_used_queue = false;
@@ -248,6 +252,7 @@ static void note_end_of(Oid relid, HoldKind kind);
 static void undo_hold(Hold *hold, bool counts);
 static void keep_hold(Hold *hold);
 static bool is_truncated(const Hold *hold);
+static bool is_of_failed_statement(const Hold *hold);
 static bool failure_counts(void);
 static bool server_is_stopping(void);
 static Note *find_note(Oid relid);
@@ -361,7 +366,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->entry = entry;
 	hold->key = *key;
 	hold->number = 0;
-	hold->statement = GetCurrentStatementStartTimestamp();
+	hold->statement = first_of_call >= 0 ? statement_of_call : 0;
 	hold->counted = 0;
 	hold->is_exhausted = false;
 	hold->is_gone = false;
@@ -385,9 +390,10 @@ queue_xact_pop_settled(int n)
 }
 
 void
-queue_xact_begin_take(void)
+queue_xact_begin_take(bool is_top_level)
 {
 	first_of_call = nholds;
+	statement_of_call = is_top_level ? GetCurrentStatementStartTimestamp() : 0;
 }
 
 void
@@ -814,7 +820,7 @@ undo_hold(Hold *hold, bool counts)
 		case HOLD_LEASE:
 			if (!MUTANT(RECEIVE_NOT_UNDONE) &&
 				queue_inflight_undo_lease(&hold->key, hold->number, counts &&
-										  hold->statement != failed_statement &&
+										  !is_of_failed_statement(hold) &&
 										  !MUTANT(RECEIVE_UNCOUNTED)))
 				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
@@ -884,6 +890,13 @@ is_truncated(const Hold *hold)
 
 	SET_LOCKTAG_RELATION(tag, hold->key.dbid, hold->key.relid);
 	return LockHeldByMe(&tag, AccessExclusiveLock, false);
+}
+
+/* Did the statement fail that took it, not by a function?  Nobody has it. */
+static bool
+is_of_failed_statement(const Hold *hold)
+{
+	return hold->statement != 0 && hold->statement == failed_statement;
 }
 
 /*

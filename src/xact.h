@@ -31,7 +31,8 @@ typedef struct Hold
 								 * HOLD_TRUNCATE */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
-	TimestampTz statement;		/* when that began which took it */
+	TimestampTz statement;		/* when that began which took it, 0: it did not
+								 * do so itself */
 	int			counted;		/* HOLD_STEP: failures the row tells now;
 								 * HOLD_EXHAUST: all that it tells */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
@@ -80,7 +81,7 @@ extern void queue_xact_pop_settled(int n);
  * A call that takes messages begins, and has its result.  What it took in
  * between, if it fails or is ended there, nobody has seen: it does not count.
  */
-extern void queue_xact_begin_take(void);
+extern void queue_xact_begin_take(bool is_top_level);
 extern void queue_xact_end_take(void);
 
 /*
