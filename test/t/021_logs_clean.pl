@@ -163,7 +163,13 @@ while ($load->pump_nb, $load->pumpable)
 	sql(q{ALTER TABLE shop.orders SET (fillfactor = 90);
 		GRANT SELECT ON shop.orders TO PUBLIC;
 		COMMENT ON TABLE shop.orders IS 'busy'});
-	sql(q{DROP INDEX shop.extra});
+
+	# says 55006 where it would wait for a prepared transaction
+	while ((my $state = state_of('DROP INDEX shop.extra')) ne '00000')
+	{
+		is($state, '55006', 'DROP INDEX waits for nothing prepared')
+		  if $state ne '55006';
+	}
 	$node->reload;
 	sql('CREATE DATABASE short_lived');
 	sql(q{CREATE EXTENSION queue; SELECT queue.create_queue('q');

@@ -156,7 +156,7 @@ foreach my $ddl (
 	'ALTER TABLE %s REPLICA IDENTITY FULL',
 	'ALTER TABLE %s SET TABLESPACE elsewhere',
 	'ALTER TABLE %s SET UNLOGGED',
-	'ALTER TABLE %s OWNER TO heir',
+	'ALTER TABLE %s OWNER TO heir; GRANT INSERT ON %s_dead TO heir',
 	'ALTER TABLE %s RENAME TO %s_new',
 	'ALTER TABLE %s SET SCHEMA other')
 {
