@@ -185,8 +185,7 @@ enum QueueMutant
 	/* ids that come again */
 	QUEUE_MUTANT_IDENTITY_IGNORED = 72,		/* what is remembered of a row
 											 * holds for the next one with its
-											 * id: attempts_add_up,
-											 * stale_receipt_refused, lease_honoured */
+											 * id: attempts_add_up, stale_receipt_refused */
 	QUEUE_MUTANT_BLOCK_SURVIVES = 73,		/* ids of a sequence that was restarted
 											 * are for all, also when that was
 											 * rolled back: ids_unique */

@@ -186,7 +186,8 @@ DECLARE
 	nacked text;
 	left_over bigint;
 	message record;
-	dead record;
+	failures text;
+	error text;
 BEGIN
 	SELECT format('%s/%s/%s/%s', ready, leased, delayed, exhausted)
 	INTO counts FROM queue.queues AS s
@@ -199,16 +200,16 @@ BEGIN
 	EXECUTE format('SELECT count(*) FROM %I', name) INTO left_over;
 	IF message.receipt IS NOT NULL THEN
 		PERFORM queue.reject(message.receipt, 'judged');
-		SELECT d.headers -> 'dead_letter' ->> 'last_error' AS error,
-			d.headers -> 'dead_letter' ->> 'attempts' AS attempts
-		INTO dead FROM dead AS d
+		SELECT d.headers -> 'dead_letter' ->> 'last_error',
+			d.headers -> 'dead_letter' ->> 'attempts'
+		INTO error, failures FROM dead AS d
 		WHERE d.payload = message.payload
 			AND d.headers -> 'dead_letter' ->> 'source' = 'public.' || name;
 	END IF;
 	RETURN format('counts %s, %s rows, %s with %s id, attempt %s, %s failures, error %s, ack %s, nack %s',
 		counts, left_over, message.payload,
 		CASE WHEN message.id = 1 THEN 'the same' ELSE 'another' END,
-		message.attempt, dead.attempts, dead.error, acked, nacked);
+		message.attempt, failures, error, acked, nacked);
 END $$;
 
 -- The same where the old message is still there, leased
