@@ -33,7 +33,7 @@ SELECT q.queue::oid::int8, c.relname, d.relname,
 
 IN_FLIGHT = """
 SELECT queue::text, id, state, pid, lease_until::text, failures, due_at::text
-  FROM queue.in_flight ORDER BY queue::text, id
+  FROM queue.in_flight WHERE state <> 'lapsed' ORDER BY queue::text, id
 """
 
 LEASES = """

@@ -165,10 +165,9 @@ while ($load->pump_nb, $load->pumpable)
 		COMMENT ON TABLE shop.orders IS 'busy'});
 
 	# says 55006 where it would wait for a prepared transaction
-	while ((my $state = state_of('DROP INDEX shop.extra')) ne '00000')
+	while ((my $state = state_of('DROP INDEX shop.extra')) !~ /^none/)
 	{
-		is($state, '55006', 'DROP INDEX waits for nothing prepared')
-		  if $state ne '55006';
+		$state eq '55006' or die "DROP INDEX: $state";
 	}
 	$node->reload;
 	sql('CREATE DATABASE short_lived');

@@ -70,6 +70,7 @@ my %calls = (
 	'drop_queue'    => q{SELECT queue.drop_queue(%s)},
 	'enqueue'       => q{SELECT queue.enqueue(%s, '1')},
 	'enqueue_batch' => q{SELECT queue.enqueue_batch(%s, ARRAY['1']::jsonb[])},
+	'problem'       => q{SELECT queue.problem(%s)},
 	'pause'         => q{SELECT queue.pause(%s)},
 	'purge'         => q{SELECT queue.purge(%s)},
 	'receive'       => q{SELECT count(*) FROM queue.receive(%s)},
