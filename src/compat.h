@@ -24,6 +24,7 @@
 #include "access/genam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
 #include "commands/vacuum.h"
 #include "pgstat.h"
@@ -46,6 +47,8 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 		return pg_database_ownercheck(objectid, roleid);
 	if (classid == NamespaceRelationId)
 		return pg_namespace_ownercheck(objectid, roleid);
+	if (classid == ExtensionRelationId)
+		return pg_extension_ownercheck(objectid, roleid);
 	Assert(classid == RelationRelationId);
 	return pg_class_ownercheck(objectid, roleid);
 }

@@ -37,6 +37,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -78,6 +79,7 @@ static char *trigger_problem(Oid relid, CreateTrigStmt *stmt);
 static bool has_other_trigger(Oid relid, Oid function, const char *name);
 static char *index_problem(Oid relid, IndexStmt *stmt);
 static bool is_user_opclass(Oid relid, IndexElem *elem, Oid access_method);
+static bool owns_extension(const char *name);
 static void check_member(AlterExtensionContentsStmt *stmt);
 static void check_statistics(CreateStatsStmt *stmt);
 static void check_sequence(Oid sequence, List *options);
@@ -101,7 +103,7 @@ queue_guard_check(Node *stmt)
 				/* everything is found by that name, and drops are noted */
 				if (rename->renameType == OBJECT_SCHEMA &&
 					strcmp(rename->subname, QUEUE_SCHEMA) == 0 &&
-					OidIsValid(get_extension_oid(QUEUE_EXTENSION, true)))
+					owns_extension(QUEUE_EXTENSION))
 					ereport(ERROR,
 							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							 errmsg("schema \"%s\" of extension \"%s\" cannot be renamed",
@@ -181,13 +183,24 @@ queue_of(RangeVar *name, AclMode needed)
 	return queue_settings_exist(relid, NULL) ? relid : InvalidOid;
 }
 
+/* False as well if there is none: the server says so. */
+static bool
+owns_extension(const char *name)
+{
+	Oid			extension = get_extension_oid(name, true);
+
+	return OidIsValid(extension) &&
+		object_ownercheck(ExtensionRelationId, extension, GetUserId());
+}
+
 /* The rows of a member of an extension are not dumped. */
 static void
 check_member(AlterExtensionContentsStmt *stmt)
 {
 	Oid			relid;
 
-	if (stmt->action <= 0 || stmt->objtype != OBJECT_TABLE)
+	if (stmt->action <= 0 || stmt->objtype != OBJECT_TABLE ||
+		!owns_extension(stmt->extname))
 		return;
 	relid = queue_of(makeRangeVarFromNameList((List *) stmt->object),
 					 OWNER_ONLY);

@@ -279,11 +279,11 @@ OWN      | ok    |       | GRANT USAGE ON SEQUENCE shop.desk_id_seq TO witness -
 NOBODY   | 25001 |       | VACUUM shop.desk
 SUPER    | ok    |       | SET session_replication_role = replica
 SUPER    | ok    |       | SET queue.max_wait = '1 h'
-SUPER    | *     |       | ALTER EXTENSION queue ADD TABLE shop.desk
+SUPER    | 42809 |       | ALTER EXTENSION queue ADD TABLE shop.desk
 SUPER    | 2BP01 |       | DROP EXTENSION queue
 SUPER    | ok    |       | CREATE TABLE queue.mine (a int)
 SUPER    | ok    |       | CREATE FUNCTION queue.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'
-SUPER    | ok    |       | ALTER SCHEMA queue RENAME TO mine
+SUPER    | 0A000 |       | ALTER SCHEMA queue RENAME TO mine
 SUPER    | 2BP01 |       | DROP SCHEMA queue
 SUPER    | ok    |       | GRANT CREATE ON SCHEMA queue TO witness --? has_schema_privilege('witness', 'queue', 'CREATE')
 SUPER    | ok    |       | GRANT EXECUTE ON FUNCTION queue.forget_globals() TO witness --? has_function_privilege('witness', 'queue.forget_globals()', 'EXECUTE')
