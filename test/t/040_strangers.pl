@@ -154,7 +154,7 @@ is(used(), $places - 3, 'and so does a queue that is dropped');
 
 # Nor do leases on disk make any, of tables that are no queues (any more).
 sql( q{INSERT INTO queue.lease_log
-	SELECT g, relid, g, 1, g, now() + interval '1 hour'
+	SELECT g, relid, g, now(), 1, g, now() + interval '1 hour'
 	  FROM unnest(ARRAY['plain', 'plain_pkey', 'more1', 'pg_class']::regclass[]
 		|| ARRAY[500000]::regclass[]) WITH ORDINALITY AS u(relid, g)});
 $node->restart;

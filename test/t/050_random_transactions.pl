@@ -566,8 +566,8 @@ sub do_error
 	}
 	elsif ($kind eq 'take' || $kind eq 'receive')
 	{
-		# a statement that takes messages and fails: that counts, whichever
-		# way it took them
+		# a statement that takes messages and fails: that counts for what it has
+		# dequeued, but not for what it has received
 		my $queue = pick(@queue_names);
 		my $max   = pick(1, 1, 2, 10);
 		my @available = batch($max, available($session, $queue));
@@ -587,7 +587,6 @@ sub do_error
 			expect($session,
 				"SELECT 1 / (attempt - attempt) FROM queue.receive('$queue', $max)",
 				'22012');
-			fail_message($_) for @available;
 		}
 	}
 	elsif ($kind eq 'arguments')

@@ -126,12 +126,12 @@ public class Shop {
         return transaction(pool, conn -> {
             try (PreparedStatement take = conn.prepareStatement(
                          "SELECT payload ->> 'id' AS order_id"
-                         + " FROM queue.dequeue(?, max => ?::int,"
+                         + " FROM queue.dequeue(?, max => ?,"
                          + " wait => ?::interval)");
                  PreparedStatement ship = conn.prepareStatement(
                          "INSERT INTO shop.shipments VALUES (?)")) {
                 take.setString(1, "shop.order_placed");
-                take.setLong(2, most);          // setInt needs no ::int
+                take.setLong(2, most);
                 take.setString(3, patience);    // a PGInterval no ::interval
                 int shipped = 0;
                 try (ResultSet message = take.executeQuery()) {
