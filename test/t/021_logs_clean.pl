@@ -149,6 +149,17 @@ my ($out, $err) = ('', '');
 my $load = IPC::Run::start([ @pgbench, $node->connstr('postgres') ],
 	'>', \$out, '2>', \$err);
 
+# What says 55006 where it would wait for a prepared transaction: again.
+sub patiently
+{
+	my ($ddl) = @_;
+	while ((my $state = state_of($ddl)) !~ /^none/)
+	{
+		$state eq '55006' or die "$ddl: $state";
+	}
+	return;
+}
+
 # Meanwhile, the DBA.
 my $rounds = 0;
 while ($load->pump_nb, $load->pumpable)
@@ -156,19 +167,15 @@ while ($load->pump_nb, $load->pumpable)
 	$rounds++;
 	sql('VACUUM shop.orders');
 	sql('ANALYZE shop.orders');
-	sql('REINDEX TABLE CONCURRENTLY shop.orders');
+	patiently('REINDEX TABLE CONCURRENTLY shop.orders');
 	sql('VACUUM (FREEZE) shop.mail');
-	sql(q{CREATE INDEX CONCURRENTLY extra ON shop.orders (correlation_id)});
-	sql(q{SELECT queue.alter_queue('shop.orders', lease => '20 s')});
-	sql(q{ALTER TABLE shop.orders SET (fillfactor = 90);
+	patiently(
+		'CREATE INDEX CONCURRENTLY extra ON shop.orders (correlation_id)');
+	patiently(q{SELECT queue.alter_queue('shop.orders', lease => '20 s')});
+	patiently(q{ALTER TABLE shop.orders SET (fillfactor = 90);
 		GRANT SELECT ON shop.orders TO PUBLIC;
 		COMMENT ON TABLE shop.orders IS 'busy'});
-
-	# says 55006 where it would wait for a prepared transaction
-	while ((my $state = state_of('DROP INDEX shop.extra')) !~ /^none/)
-	{
-		$state eq '55006' or die "DROP INDEX: $state";
-	}
+	patiently('DROP INDEX shop.extra');
 	$node->reload;
 	sql('CREATE DATABASE short_lived');
 	sql(q{CREATE EXTENSION queue; SELECT queue.create_queue('q');
