@@ -28,8 +28,9 @@
 # kind is left over.  Only "make install" touches the system.  The last line is
 # "N passed, N failed"; the exit status is true if none failed.
 #
-# TAP_JOBS says how many TAP programs run side by side.  One is the default:
-# some tests look at how promptly things happen.
+# TAP_JOBS says how many TAP programs run side by side.  Two is the default, or
+# they would take more than half an hour; some tests look at how promptly things
+# happen, so it should not be more than there are processors.
 #
 # Three suites run with assertions, the others with the build that users have,
 # which is also what remains installed.
@@ -392,10 +393,10 @@ suite_tap()
 	pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
 	# What "make installcheck" of PGXS sets, for PostgreSQL 15 and later.
 	# shellcheck disable=SC2046
-	run_in_tree 3000 env TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
+	run_in_tree 3600 env TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
 		TESTLOGDIR="$tree/tmp_check/log" PGPORT=65432 \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-		perl -I "$pgxs/src/test/perl" test/tap.pl --jobs "${TAP_JOBS:-1}" \
+		perl -I "$pgxs/src/test/perl" test/tap.pl --jobs "${TAP_JOBS:-2}" \
 		--logs "$tree/tmp_check/log" $(make_variable PROVE_TESTS) 2>&1 |
 		tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
