@@ -42,6 +42,19 @@ sub sql
 	return $node->safe_psql('postgres', $_[0]);
 }
 
+# What says 55006 where it would wait for a prepared transaction: again.
+sub patiently
+{
+	my ($command) = @_;
+	my ($ret, $stdout, $stderr);
+	do
+	{
+		($ret, $stdout, $stderr) = $node->psql('postgres', $command);
+	} while ($stderr =~ /is in use by prepared transaction/);
+	die "$command: $stderr" if $ret != 0;
+	return;
+}
+
 # Orders of 3 kB have their text in another table, which is vacuumed along.
 # The queue of those that are stuck sees no traffic, but is vacuumed as well.
 sql(q{
@@ -180,7 +193,7 @@ foreach my $command (
 		next
 		  if $queue eq 'stuck' && $command =~ /FULL|CLUSTER|REINDEX/;
 		my $times = $queue eq 'orders' ? 3 : 1;
-		sql(sprintf($command, $queue)) foreach 1 .. $times;
+		patiently(sprintf($command, $queue)) foreach 1 .. $times;
 	}
 	wait_for_orders("under $command");
 }
