@@ -9,6 +9,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 # 200,000 messages take some 30 MB.
 my $node = PostgreSQL::Test::Cluster->new('main');
