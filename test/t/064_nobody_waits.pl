@@ -193,7 +193,7 @@ my @wakings = (
 	],
 	[
 		'receive', q{SELECT * FROM queue.receive('bell')},
-		'ROLLBACK', 'it|1'
+		'ROLLBACK', 'it|2'
 	],
 	[
 		'delete', q{DELETE FROM bell},
