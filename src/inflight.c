@@ -260,9 +260,9 @@ queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
 
 static ClaimResult
 try_claim(const MessageKey *key, TimestampTz enqueued_at,
-					 QueueState *queue, int priority, TimestampTz now,
-					 InflightEntry **result, int *failures, TimestampTz *due,
-					 TimestampTz *other)
+		  QueueState *queue, int priority, TimestampTz now,
+		  InflightEntry **result, int *failures, TimestampTz *due,
+		  TimestampTz *other)
 {
 	uint32		hashcode = get_hash_value(table, key);
 	LWLock	   *lock = partition_lock(hashcode);
