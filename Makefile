@@ -26,178 +26,27 @@
 #
 # Switches: WERROR=1 makes warnings errors, ASSERT=1 turns assertions on,
 # CC=clang takes another compiler, PG_CONFIG=path another PostgreSQL.
-# QUEUE_MUTANT=n plants a bug, for the tests of the tests; src/mutant.h lists
-# them.  After a change of switches, "make clean" first.
+# QUEUE_MUTANT=n plants a bug, for the tests of the tests; src/common/mutant.h
+# lists them.  After a change of switches, "make clean" first.
 
 EXTENSION = queue
 MODULE_big = queue
 PGFILEDESC = "queue - transactional message queues"
 
-OBJS = \
-	src/admin.o \
-	src/availability.o \
-	src/branch.o \
-	src/catalog.o \
-	src/cover.o \
-	src/create.o \
-	src/database.o \
-	src/decision.o \
-	src/enqueue.o \
-	src/estimate.o \
-	src/failure.o \
-	src/gone.o \
-	src/guard.o \
-	src/heal.o \
-	src/helper.o \
-	src/ids.o \
-	src/in_doubt.o \
-	src/inflight.o \
-	src/inspect.o \
-	src/leader.o \
-	src/lease.o \
-	src/look.o \
-	src/member.o \
-	src/message.o \
-	src/purge.o \
-	src/queue.o \
-	src/ranges.o \
-	src/receipt.o \
-	src/remote.o \
-	src/resolver.o \
-	src/restore.o \
-	src/settle.o \
-	src/share.o \
-	src/shape.o \
-	src/state.o \
-	src/storage.o \
-	src/sweep.o \
-	src/take.o \
-	src/trigger.o \
-	src/truncate.o \
-	src/vacuum.o \
-	src/wait.o \
-	src/waiter.o \
-	src/worker.o \
-	src/xact.o
+# What lies in these folders is built, installed and run.
+files = $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(addprefix $(srcdir)/,$(1)))))
+names = $(basename $(notdir $(call files,$(1))))
 
-DATA = \
-	sql/queue--0.2.0.sql
+OBJS = $(patsubst %.c,%.o,$(call files,src/*.c src/*/*.c))
+DATA = $(call files,sql/queue--*.sql)
 
 # Inputs lie in test/, the expected output of both kinds in expected/.  They
 # share results/ too, so no name may occur in both lists.
-REGRESS = \
-	queue_definition \
-	privileges \
-	white_list \
-	plain_dml_ddl \
-	planner \
-	transactional \
-	batches \
-	cover \
-	leases \
-	dead_letters \
-	waiting \
-	prepared \
-	in_doubt \
-	savepoints \
-	trigger_disabled \
-	errors
+REGRESS = $(call names,test/sql/*.sql)
 REGRESS_OPTS = --inputdir=$(srcdir)/test --load-extension=queue
-
-ISOLATION = \
-	ack-after-lease-lost-fails-business-transaction \
-	batch-stops-before-failed \
-	browse-sees-snapshot \
-	busy-looked-at-again \
-	cancel-during-wait \
-	cancel-gives-back \
-	dequeue-skip-locked \
-	drop-queue-under-consumers \
-	failures-not-counted \
-	first-look-leaves-the-rest \
-	late-committer-lower-id \
-	never-waits \
-	prepared-ack-lease-expiry \
-	prepared-dequeue-not-redelivered \
-	purge-skips-held \
-	receive-skip-leased \
-	repeatable-read-consumer \
-	rollback-gives-back \
-	row-locked-by-hand \
-	savepoint-gives-back \
-	serializable-apart-from-settings \
-	serializable-no-failure \
-	settle-by-another-session \
-	snapshot-rule-join \
-	stale-dequeue-of-rewritten-message \
-	terminate-consumer \
-	terminate-during-wait \
-	two-queues-one-transaction \
-	uncommitted-enqueue-invisible \
-	wait-ended-by-drop \
-	wait-ended-by-pause \
-	wait-holds-no-snapshot \
-	wait-sleeps-through-pause \
-	wait-woken-by-commit \
-	wait-woken-by-commit-prepared \
-	wait-woken-by-lease-end \
-	wait-woken-by-rollback \
-	wake-up-passed-on
+ISOLATION = $(call names,test/specs/*.spec)
 ISOLATION_OPTS = --inputdir=$(srcdir)/test --outputdir=. --load-extension=queue
-
-PROVE_TESTS = \
-	test/t/001_preload.pl \
-	test/t/002_crash_restart.pl \
-	test/t/003_prepared_over_restart.pl \
-	test/t/004_dump_restore.pl \
-	test/t/005_standby.pl \
-	test/t/006_worker_stopped.pl \
-	test/t/007_plain_dml.pl \
-	test/t/008_memory_full.pl \
-	test/t/009_hostile_sizes.pl \
-	test/t/010_worker_life_cycle.pl \
-	test/t/011_database_ddl.pl \
-	test/t/012_worker_turns.pl \
-	test/t/020_two_databases.pl \
-	test/t/021_logs_clean.pl \
-	test/t/022_upgrade.pl \
-	test/t/023_what_counts.pl \
-	test/t/024_ddl_meets_consumers.pl \
-	test/t/025_crash_under_load.pl \
-	test/t/026_lease_log.pl \
-	test/t/027_nothing_hidden.pl \
-	test/t/028_hints_lost.pl \
-	test/t/029_looks_cost_nothing.pl \
-	test/t/030_max_queues.pl \
-	test/t/031_ids.pl \
-	test/t/032_one_waiter_a_message.pl \
-	test/t/033_counts.pl \
-	test/t/034_no_harm.pl \
-	test/t/035_wraparound.pl \
-	test/t/036_dumps_in_a_loop.pl \
-	test/t/037_deep_queue.pl \
-	test/t/038_vacuum.pl \
-	test/t/039_identity.pl \
-	test/t/040_strangers.pl \
-	test/t/041_prepared_many_queues.pl \
-	test/t/042_dump_matrix.pl \
-	test/t/043_replication.pl \
-	test/t/044_create_queue.pl \
-	test/t/045_privileges.pl \
-	test/t/046_hostile_sessions.pl \
-	test/t/047_stuck_dead_letters.pl \
-	test/t/048_clock_set_back.pl \
-	test/t/049_versions.pl \
-	test/t/050_random_transactions.pl \
-	test/t/051_wait_for_many_queues.pl \
-	test/t/052_room_for_all.pl \
-	test/t/060_two_phase_matrix.pl \
-	test/t/061_in_doubt.pl \
-	test/t/062_global.pl \
-	test/t/063_ended_without_hook.pl \
-	test/t/064_nobody_waits.pl \
-	test/t/065_failed_prepare.pl \
-	test/t/066_closed_catalogs.pl
+PROVE_TESTS = $(call files,test/t/*.pl)
 
 # Without IPC::Run no TAP test starts, and "make installcheck" would fail for
 # the lack of it.
@@ -290,9 +139,9 @@ endif
 include $(PGXS)
 
 # PGXS does not track headers unless PostgreSQL was built to do so.
-$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*.h)
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)
 
-# For the scripts in test/: what is in the lists above.
+# For the scripts in test/: what a variable of this file comes to.
 print-%:
 	@echo $($*)
 

@@ -25,7 +25,7 @@ complain()
 }
 
 shopt -s nullglob
-c=(src/*.c src/*.h)
+c=(src/*.[ch] src/*/*.[ch])
 scripts=(Makefile .ci/run queue.control sql/*.sql test/*.sh test/*.pl test/*.py
 	test/sql/*.sql test/specs/*.spec test/t/*.pl test/pgtap/*.sql
 	test/bench/*.sh test/bench/*.py test/demo/*.s* test/clients/*.sh test/clients/*/*.java

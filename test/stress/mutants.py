@@ -2,11 +2,11 @@
 
     mutants.py --dir DIR [--wal-dir DIR] [NUMBER...]
 
-src/mutant.h lists the bugs and which properties must catch them.  For each of
-them the extension is built with it, a short run of the stress test is made,
-and the properties that were violated are compared with those named there.  A
-bug that none of them caught gets a second, longer run with another seed, as a
-developer would do who is in doubt; the table says so.
+src/common/mutant.h lists the bugs and which properties must catch them.  For
+each of them the extension is built with it, a short run of the stress test is
+made, and the properties that were violated are compared with those named
+there.  A bug that none of them caught gets a second, longer run with another
+seed, as a developer would do who is in doubt; the table says so.
 
 Before all that the same short run is made without a bug, which has to pass.
 """
@@ -26,7 +26,7 @@ import checker
 from installation import BuildError, Installation
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-HEADER = os.path.join(HERE, "..", "..", "src", "mutant.h")
+HEADER = os.path.join(HERE, "..", "..", "src", "common", "mutant.h")
 
 # A line of the list: "QUEUE_MUTANT_NAME = 7,	/* what it does: property */"
 LINE = re.compile(r"QUEUE_MUTANT_(\w+) = (\d+),?\s*/\*\s*(.*?):\s*([\w, ]+?)"
@@ -59,7 +59,7 @@ class Mutant(NamedTuple):
 
 
 def read_mutants() -> list[Mutant]:
-    """Return the list in src/mutant.h."""
+    """Return the list in src/common/mutant.h."""
     with open(HEADER, encoding="utf-8") as file:
         text = file.read()
     mutants = [Mutant(int(number), name.lower(),
@@ -69,10 +69,10 @@ def read_mutants() -> list[Mutant]:
     known = {function.__name__ for function in checker.PROPERTIES}
     for place, mutant in enumerate(mutants, 1):
         if mutant.number != place or not known.issuperset(mutant.properties):
-            raise ValueError("src/mutant.h: number %d is missing, or what is"
-                             " there names no property" % place)
+            raise ValueError("src/common/mutant.h: number %d is missing, or"
+                             " what is there names no property" % place)
     if len(mutants) != len(re.findall(r"QUEUE_MUTANT_\w+ = \d+", text)):
-        raise ValueError("src/mutant.h: a line is not understood")
+        raise ValueError("src/common/mutant.h: a line is not understood")
     return mutants
 
 

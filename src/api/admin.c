@@ -1,0 +1,576 @@
+/*-------------------------------------------------------------------------
+ *
+ * admin.c
+ *		Queues altered, paused and dropped.
+ *
+ * Ownership of the table is what these take.  The settings in queue.queue,
+ * which callers may read but not write, are written by catalog functions once
+ * that is certain.  Tables are dropped by plain DDL through SPI, as the
+ * caller: what DROP TABLE would refuse is refused here, and the settings go
+ * with the table by the hook that serves every other way of dropping it.
+ *
+ * Locks: the queue's table first (as queue_open() does, or exclusively to
+ * drop it), then its dead-letter queue, then rows of queue.queue.  Whoever
+ * gives an existing queue another dead-letter queue locks queue.queue against
+ * others who do: two of them could close a loop, each without seeing the
+ * other's half.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "api/admin.h"
+#include "common/compat.h"
+#include "common/queue.h"
+#include "dispatch/lease.h"
+#include "table/catalog.h"
+#include "table/member.h"
+#include "table/storage.h"
+#include "transaction/in_doubt.h"
+#include "transaction/xact.h"
+#include "worker/worker.h"
+
+PG_FUNCTION_INFO_V1(queue_alter_queue);
+PG_FUNCTION_INFO_V1(queue_drop_queue);
+PG_FUNCTION_INFO_V1(queue_pause);
+PG_FUNCTION_INFO_V1(queue_resume);
+PG_FUNCTION_INFO_V1(queue_invalidate_definition);
+PG_FUNCTION_INFO_V1(queue_require_preloaded);
+
+static void note_exhausted(Relation rel, QueueDef *def);
+static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
+					   const char *call);
+static Relation open_to_drop(Oid relid);
+static void check_droppable(Oid relid);
+static void refuse_to_drop_target(Oid relid);
+static Oid	dead_letter_to_drop(Oid relid);
+static void drop_table(Oid relid);
+
+
+/*
+ * alter_queue(queue, lease, max_attempts, retry_delay, retry_max_delay,
+ *			   dead_letter, max_lease)
+ */
+Datum
+queue_alter_queue(PG_FUNCTION_ARGS)
+{
+	Oid			relid;
+	Relation	rel;
+	QueueDef   *def;
+	Relation	catalog;
+	HeapTuple	tuple;
+	HeapTuple	new_tuple;
+	Datum		values[Natts_settings];
+	bool		nulls[Natts_settings];
+	QueueSettings settings;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.alter_queue()");
+	PreventCommandIfParallelMode("queue.alter_queue()");
+	queue_require_arg(fcinfo, 0, "queue");
+	relid = PG_GETARG_OID(0);
+
+	rel = queue_open(relid, QUEUE_OWN, &def);
+	if (!PG_ARGISNULL(5))
+	{
+		LockRelationOid(queue_catalog_relid("queue"), ShareUpdateExclusiveLock);
+		queue_check_dead_letter(PG_GETARG_OID(5), relid);
+	}
+
+	catalog = queue_settings_open(RowExclusiveLock);
+	tuple = queue_settings_lock(catalog, relid);
+	if (tuple == NULL)
+		elog(ERROR, "settings of queue %u have disappeared", relid);
+	queue_member_deform(catalog, MEMBER_QUEUE, tuple, values, nulls);
+
+	if (!PG_ARGISNULL(1))
+		values[Anum_settings_lease - 1] = PG_GETARG_DATUM(1);
+	if (!PG_ARGISNULL(2))
+		values[Anum_settings_max_attempts - 1] = PG_GETARG_DATUM(2);
+	if (!PG_ARGISNULL(3))
+		values[Anum_settings_retry_delay - 1] = PG_GETARG_DATUM(3);
+	if (!PG_ARGISNULL(4))
+		values[Anum_settings_retry_max_delay - 1] = PG_GETARG_DATUM(4);
+	if (!PG_ARGISNULL(5))
+	{
+		/* given the one that it has, it keeps it as its own */
+		if (nulls[Anum_settings_dead_letter - 1] ||
+			DatumGetObjectId(values[Anum_settings_dead_letter - 1]) !=
+			PG_GETARG_OID(5))
+			values[Anum_settings_own_dead_letter - 1] = BoolGetDatum(false);
+		values[Anum_settings_dead_letter - 1] = PG_GETARG_DATUM(5);
+		nulls[Anum_settings_dead_letter - 1] = false;
+	}
+	if (!PG_ARGISNULL(6))
+		values[Anum_settings_max_lease - 1] = PG_GETARG_DATUM(6);
+
+	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
+	settings.max_lease =
+		DatumGetIntervalP(values[Anum_settings_max_lease - 1]);
+	settings.max_attempts =
+		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
+	settings.retry_delay =
+		DatumGetIntervalP(values[Anum_settings_retry_delay - 1]);
+	settings.retry_max_delay =
+		DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]);
+	queue_check_settings(&settings);
+
+	new_tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
+	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
+	queue_def_invalidate(relid);
+	CommandCounterIncrement();
+	queue_xact_note_queue(relid);	/* there may be more to deliver now */
+	if (!PG_ARGISNULL(2) || !PG_ARGISNULL(5))
+		note_exhausted(rel, queue_def(rel));
+	table_close(catalog, NoLock);
+	table_close(rel, NoLock);
+
+	PG_RETURN_VOID();
+}
+
+/*
+ * Under the new settings messages may be at the limit of attempts, or have a
+ * place to go.  Consumers pass them by, and none may come; so claim them until
+ * the commit, which hands them to the worker.
+ */
+static void
+note_exhausted(Relation rel, QueueDef *def)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	QueueScan  *scan;
+	MessageRow *row;
+
+	if (def->max_attempts == 0 || !OidIsValid(def->dead_letter))
+		return;
+	queue_lease_load();
+	scan = queue_scan_begin(rel, def);
+	while ((row = queue_scan_next(scan)) != NULL)
+	{
+		MessageKey	key;
+		InflightEntry *entry;
+		int			failures;
+		TimestampTz due = TIMESTAMP_INFINITY;
+		Hold	   *hold;
+
+		if (row->attempts < def->max_attempts)
+			continue;
+		queue_message_key(&key, RelationGetRelid(rel), row->id);
+		queue_xact_reserve();
+		if (queue_row_claim(rel, row, &key, queue_def_state(def), now,
+							&entry, &failures, &due) != CLAIM_OK)
+			continue;			/* held, or noted already */
+		hold = queue_xact_push(HOLD_EXHAUST, &key, entry);
+		hold->counted = row->attempts;
+	}
+	queue_scan_end(scan);
+}
+
+/*
+ * drop_queue(queue)
+ *
+ * Asks for ownership alone: a queue beyond the white list must be possible to
+ * get rid of.
+ */
+Datum
+queue_drop_queue(PG_FUNCTION_ARGS)
+{
+	Oid			relid;
+	Oid			dead_letter;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.drop_queue()");
+	PreventCommandIfParallelMode("queue.drop_queue()");
+	queue_require_arg(fcinfo, 0, "queue");
+	relid = PG_GETARG_OID(0);
+
+	table_close(open_to_drop(relid), NoLock);
+	refuse_to_drop_target(relid);
+	dead_letter = dead_letter_to_drop(relid);
+	drop_table(relid);
+	if (OidIsValid(dead_letter))
+		drop_table(dead_letter);
+
+	PG_RETURN_VOID();
+}
+
+/* pause(queue, enqueue, dequeue) */
+Datum
+queue_pause(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, true, "queue.pause()");
+	PG_RETURN_VOID();
+}
+
+/* resume(queue, enqueue, dequeue) */
+Datum
+queue_resume(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, false, "queue.resume()");
+	PG_RETURN_VOID();
+}
+
+/*
+ * Triggers on queue.queue, for those who write it directly: a superuser, logical
+ * replication.  One before the statement refuses it to everybody else, also to
+ * roles that may write all data, since they could send the dead letters of
+ * others to where they can read them.  (Row security would do, but pg_dump fails
+ * for roles that it applies to.)  The other tells all sessions of the change.
+ */
+Datum
+queue_invalidate_definition(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	HeapTuple	tuples[2];
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!(TRIGGER_FIRED_FOR_ROW(data->tg_event) ?
+		  TRIGGER_FIRED_AFTER(data->tg_event) :
+		  TRIGGER_FIRED_BEFORE(data->tg_event)) ||
+		RelationGetRelid(data->tg_relation) != queue_catalog_relid("queue"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" is for the trigger on table queue.queue alone",
+						"queue.invalidate_definition")));
+	if (TRIGGER_FIRED_BEFORE(data->tg_event))
+	{
+		if (!object_ownercheck(RelationRelationId,
+							   RelationGetRelid(data->tg_relation),
+							   GetUserId()))
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
+						   RelationGetRelationName(data->tg_relation));
+		return PointerGetDatum(NULL);
+	}
+
+	tuples[0] = data->tg_trigtuple;
+	tuples[1] = data->tg_newtuple;	/* NULL unless an update */
+	for (int i = 0; i < 2; i++)
+	{
+		bool		isnull;
+		Datum		relid;
+
+		if (tuples[i] == NULL ||
+			!queue_member_resembles(data->tg_relation, MEMBER_QUEUE))
+			continue;
+		relid = heap_getattr(tuples[i], Anum_settings_queue,
+							 RelationGetDescr(data->tg_relation), &isnull);
+		queue_def_invalidate(DatumGetObjectId(relid));
+		if (queue_is_preloaded)
+			queue_xact_note_queue(DatumGetObjectId(relid));
+	}
+
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Called by the install script, so that CREATE EXTENSION fails at once where
+ * nothing would work later, or where somebody has made the schema before: he
+ * could drop what is put into it, and add functions of his own beside it.
+ */
+Datum
+queue_require_preloaded(PG_FUNCTION_ARGS)
+{
+	HeapTuple	tuple;
+	bool		is_safe;
+
+	queue_require_library();
+	queue_worker_await_creation();
+
+	tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum(QUEUE_SCHEMA));
+	is_safe = HeapTupleIsValid(tuple) &&
+		superuser_arg(((Form_pg_namespace) GETSTRUCT(tuple))->nspowner);
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (!is_safe)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"%s\" exists and does not belong to a superuser",
+						QUEUE_SCHEMA),
+				 errhint("Drop the schema, or change its owner, before you create the extension.")));
+	PG_RETURN_VOID();
+}
+
+void
+queue_check_settings(const QueueSettings *settings)
+{
+	int64		lease = queue_lease_usec(settings->lease, "lease");
+
+	if (lease > queue_lease_usec(settings->max_lease, "max_lease"))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease must not be longer than max_lease"),
+				 errhint("Give both to the call.")));
+	if (settings->max_attempts < 0 || settings->max_attempts > PG_INT16_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_attempts must be between 0 and %d", PG_INT16_MAX),
+				 errdetail("The value given is %d.", settings->max_attempts),
+				 errhint("Zero means that there is no limit.")));
+	(void) queue_interval_usec(settings->retry_delay, "retry_delay");
+	(void) queue_interval_usec(settings->retry_max_delay, "retry_max_delay");
+}
+
+void
+queue_check_dead_letter(Oid dead_letter, Oid source)
+{
+	QueueDef   *def;
+	Relation	rel;
+	AclResult	result;
+	List	   *seen = NIL;
+	Oid			next = dead_letter;
+
+	if (OidIsValid(source) && dead_letter == source)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a queue cannot be its own dead-letter queue")));
+
+	rel = queue_open(dead_letter, QUEUE_SYSTEM, &def);
+	result = pg_class_aclcheck(dead_letter, GetUserId(), ACL_INSERT);
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_TABLE, RelationGetRelationName(rel));
+
+	/* a loop that was there before is not ours to report, but ends the walk */
+	while (OidIsValid(next) && !list_member_oid(seen, next))
+	{
+		seen = lappend_oid(seen, next);
+		(void) queue_settings_exist(next, &next);
+		if (OidIsValid(source) && next == source)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("dead-letter queue \"%s\" would lead back to the queue itself",
+							queue_qualified_name(RelationGetRelid(rel)))));
+	}
+	list_free(seen);
+	table_close(rel, NoLock);
+}
+
+/*
+ * What pause() and resume() have in common.  An argument that is true says
+ * that this end of the queue is meant.
+ */
+static void
+set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
+{
+	Oid			relid;
+	Relation	rel;
+	QueueDef   *def;
+	Relation	catalog;
+	HeapTuple	tuple;
+	HeapTuple	new_tuple;
+	Datum		values[Natts_settings] = {0};
+	bool		nulls[Natts_settings] = {false};
+	bool		replaces[Natts_settings] = {false};
+
+	queue_require_preload();
+	PreventCommandIfReadOnly(call);
+	PreventCommandIfParallelMode(call);
+	queue_require_arg(fcinfo, 0, "queue");
+	queue_require_arg(fcinfo, 1, "enqueue");
+	queue_require_arg(fcinfo, 2, "dequeue");
+	relid = PG_GETARG_OID(0);
+
+	rel = queue_open(relid, QUEUE_OWN, &def);
+	catalog = queue_settings_open(RowExclusiveLock);
+	tuple = queue_settings_lock(catalog, relid);
+	if (tuple == NULL)
+		elog(ERROR, "settings of queue %u have disappeared", relid);
+
+	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(is_paused);
+	replaces[Anum_settings_enqueue_paused - 1] = PG_GETARG_BOOL(1);
+	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(is_paused);
+	replaces[Anum_settings_dequeue_paused - 1] = PG_GETARG_BOOL(2);
+	new_tuple = queue_member_modify(catalog, MEMBER_QUEUE, tuple,
+									values, nulls, replaces);
+	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
+	queue_def_invalidate(relid);
+	CommandCounterIncrement();
+	queue_xact_note_queue(relid);
+	table_close(catalog, NoLock);
+	table_close(rel, NoLock);
+}
+
+/*
+ * Lock a queue that its owner wants dropped.  Who is not the owner, or names a
+ * table that is no queue, is turned away before he could make anybody wait.
+ */
+static Relation
+open_to_drop(Oid relid)
+{
+	Relation	rel;
+
+	check_droppable(relid);
+	queue_in_doubt_refuse(relid, AccessExclusiveLock);
+	rel = try_table_open(relid, AccessExclusiveLock);
+
+	/* much may have happened while we waited */
+	check_droppable(relid);
+	return rel;
+}
+
+/* Raise an error unless it is a queue, and the caller's. */
+static void
+check_droppable(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("queue with OID %u does not exist", relid)));
+	if (get_rel_relkind(relid) != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue",
+						queue_qualified_name(relid)),
+				 errdetail_relkind_not_supported(get_rel_relkind(relid))));
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
+	if (!queue_settings_exist(relid, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue",
+						queue_qualified_name(relid)),
+				 errdetail("It has no settings in table queue.queue."),
+				 errhint("Use DROP TABLE to drop a table.")));
+}
+
+/*
+ * Raise an error if the dead letters of another queue go to this one: they
+ * would have nowhere to go.  DROP TABLE, which also serves DROP SCHEMA and
+ * DROP OWNED, asks nobody; the view queue.queues says what it has left behind.
+ */
+static void
+refuse_to_drop_target(Oid relid)
+{
+	List	   *sources = queue_dead_letter_sources(relid);
+
+	if (sources == NIL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			 errmsg("cannot drop queue %s because another queue depends on it",
+					queue_qualified_name(relid)),
+			 errdetail("It is the dead-letter queue of %s.",
+					   queue_qualified_name(linitial_oid(sources))),
+			 errhint("Drop that queue first, or name another dead-letter queue for it with queue.alter_queue().")));
+}
+
+/*
+ * The dead-letter queue that came with this queue, locked for being dropped,
+ * if it is to go along: it is still the caller's, nobody else's letters go
+ * there, and it is empty.  Otherwise InvalidOid.
+ */
+static Oid
+dead_letter_to_drop(Oid relid)
+{
+	Relation	catalog = queue_settings_open(RowExclusiveLock);
+	HeapTuple	tuple = queue_settings_lock(catalog, relid);
+	Oid			dead_letter = InvalidOid;
+	bool		is_empty;
+	int			guc_level;
+
+	if (tuple != NULL)
+	{
+		Datum		values[Natts_settings];
+		bool		nulls[Natts_settings];
+
+		queue_member_deform(catalog, MEMBER_QUEUE, tuple, values, nulls);
+		if (!nulls[Anum_settings_dead_letter - 1] &&
+			DatumGetBool(values[Anum_settings_own_dead_letter - 1]))
+			dead_letter =
+				DatumGetObjectId(values[Anum_settings_dead_letter - 1]);
+		heap_freetuple(tuple);
+	}
+	table_close(catalog, NoLock);
+
+	if (!queue_settings_exist(dead_letter, NULL) ||
+		get_rel_relkind(dead_letter) != RELKIND_RELATION ||
+		!object_ownercheck(RelationRelationId, dead_letter, GetUserId()))
+		return InvalidOid;
+
+	table_close(open_to_drop(dead_letter), NoLock);
+	if (list_length(queue_dead_letter_sources(dead_letter)) > 1)
+		return InvalidOid;
+
+	guc_level = queue_ddl_begin();
+	is_empty =
+		!queue_query_finds_row(psprintf("SELECT FROM ONLY %s",
+										queue_qualified_name(dead_letter)));
+	queue_ddl_end(guc_level);
+
+	return is_empty ? dead_letter : InvalidOid;
+}
+
+/*
+ * Drop a table of the caller's; the settings follow through the hook.
+ */
+static void
+drop_table(Oid relid)
+{
+	int			guc_level = queue_ddl_begin();
+
+	queue_ddl_run(psprintf("DROP TABLE %s", queue_qualified_name(relid)));
+	queue_ddl_end(guc_level);
+}
+
+int
+queue_ddl_begin(void)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	return guc_level;
+}
+
+void
+queue_ddl_end(int guc_level)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+	AtEOXact_GUC(true, guc_level);
+}
+
+void
+queue_ddl_run(const char *statement)
+{
+	int			result = SPI_execute(statement, false, 0);
+
+	if (result != SPI_OK_UTILITY)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+}
+
+bool
+queue_query_finds_row(const char *query)
+{
+	int			result;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	result = SPI_execute(query, true /* with this snapshot */ , 1);
+	PopActiveSnapshot();
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+
+	return SPI_processed > 0;
+}

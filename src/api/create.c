@@ -1,0 +1,675 @@
+/*-------------------------------------------------------------------------
+ *
+ * create.c
+ *		Queues made, or made again of tables that were restored without their
+ *		settings.
+ *
+ * Speed does not matter here, so the table is made by plain DDL through SPI,
+ * as the caller, who needs for it what CREATE TABLE needs, and whose default
+ * privileges and event triggers apply as ever.  The name that he gives is
+ * resolved with his search_path; from then on all names are qualified and
+ * quoted, and search_path is pinned while statements run, so that nobody's
+ * operators or functions get in between.  The settings are written by catalog
+ * functions, since callers have no privilege to write them.
+ *
+ * A new table is invisible to others until the commit.  So that two who make a
+ * queue of one name do not meet in the catalogs, where the second would get
+ * an error of theirs, a lock on the name itself comes first, to the end of the
+ * transaction; the name of the dead-letter queue that comes along is locked in
+ * the same way, before one that is left from before is looked at.  An existing
+ * table is locked against writers then, so that its ids can be counted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "commands/defrem.h"
+#include "commands/sequence.h"
+#include "common/hashfn.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "parser/scansup.h"
+#include "storage/lock.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "api/admin.h"
+#include "common/compat.h"
+#include "common/queue.h"
+#include "table/catalog.h"
+#include "table/member.h"
+#include "table/shape.h"
+#include "transaction/in_doubt.h"
+#include "transaction/xact.h"
+
+/*
+ * Ids that one call of nextval() stands for: what a restart loses at most, and
+ * what a transaction that sends one message draws for those after it.
+ */
+#define ID_BLOCK		256
+
+/* what names made up of a long name have of it at least, in bytes */
+#define NAME_STEM		(NAMEDATALEN - 12)
+
+PG_FUNCTION_INFO_V1(queue_create_queue);
+
+/*
+ * What autovacuum goes by.  It is the safety net under our own vacuum
+ * (vacuum.c), so it is to come when that does not, and then with about as many
+ * dead rows as it would find itself, not with a fifth of all.  When it comes it
+ * keeps ours out, while rows die at full speed; so it is to be quick, and leave
+ * it to ours to make the file smaller: it would try that for five seconds.
+ */
+#define STORAGE_PARAMETERS \
+	"autovacuum_vacuum_scale_factor = 0.1, " \
+	"autovacuum_vacuum_threshold = 50000, " \
+	"autovacuum_vacuum_cost_delay = 0, " \
+	"vacuum_truncate = false, " \
+	"toast.autovacuum_vacuum_scale_factor = 0.1, " \
+	"toast.autovacuum_vacuum_threshold = 50000, " \
+	"toast.autovacuum_vacuum_cost_delay = 0, " \
+	"toast.vacuum_truncate = false"
+
+static Oid	creation_schema(text *name, char **relname);
+static void check_name_length(const char *name);
+static void lock_name(Oid schema, const char *relname);
+static Oid	existing_queue(Oid schema, const char *relname);
+static Oid	make_table(Oid schema, const char *relname, const char *source,
+					   bool is_unlogged);
+static Oid	find_dead_letter_queue(Oid schema, const char *relname);
+static Oid	make_dead_letter_queue(Oid schema, const char *source,
+								   const QueueSettings *source_settings);
+static void make_settings(Oid relid, const QueueSettings *settings);
+static Oid	find_adoptable(Oid schema, const char *relname,
+						   const char *source);
+pg_noreturn static void report_name_taken(const char *relname, const char *source);
+static void adopt_table(Oid relid, Oid schema, const char *relname);
+static char *look_at_shape(Oid relid, QueueShape *shape, Oid *owner);
+static void create_table(Oid schema, const char *relname, bool is_unlogged);
+static void create_sequence(Oid schema, const char *relname, Oid owner);
+static void create_trigger(const char *table, const char *trigger,
+						   const char *event, const char *function);
+static void enable_trigger(const char *table, const char *trigger);
+static void advance_sequence(Oid sequence, const char *table);
+static void revoke_default_privileges(Oid relid, const char *object);
+
+
+/*
+ * create_queue(name, lease, max_attempts, retry_delay, retry_max_delay,
+ *				dead_letter, unlogged, if_not_exists, max_lease) returns regclass
+ */
+Datum
+queue_create_queue(PG_FUNCTION_ARGS)
+{
+	QueueSettings settings;
+	char	   *relname;
+	Oid			schema;
+	Oid			relid;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.create_queue()");
+	PreventCommandIfParallelMode("queue.create_queue()");
+	queue_require_arg(fcinfo, 0, "name");
+	queue_require_arg(fcinfo, 1, "lease");
+	queue_require_arg(fcinfo, 2, "max_attempts");
+	queue_require_arg(fcinfo, 3, "retry_delay");
+	queue_require_arg(fcinfo, 4, "retry_max_delay");
+	queue_require_arg(fcinfo, 6, "unlogged");
+	queue_require_arg(fcinfo, 7, "if_not_exists");
+	queue_require_arg(fcinfo, 8, "max_lease");
+
+	settings.lease = PG_GETARG_INTERVAL_P(1);
+	settings.max_lease = PG_GETARG_INTERVAL_P(8);
+	settings.max_attempts = PG_GETARG_INT32(2);
+	settings.retry_delay = PG_GETARG_INTERVAL_P(3);
+	settings.retry_max_delay = PG_GETARG_INTERVAL_P(4);
+	settings.dead_letter = PG_ARGISNULL(5) ? InvalidOid : PG_GETARG_OID(5);
+	settings.own_dead_letter = PG_ARGISNULL(5);
+	queue_check_settings(&settings);
+
+	schema = creation_schema(PG_GETARG_TEXT_PP(0), &relname);
+	lock_name(schema, relname);
+	if (PG_GETARG_BOOL(7))
+	{
+		relid = existing_queue(schema, relname);
+		if (OidIsValid(relid))
+			PG_RETURN_OID(relid);
+	}
+	relid = make_table(schema, relname, NULL, PG_GETARG_BOOL(6));
+	if (settings.own_dead_letter)
+		settings.dead_letter = make_dead_letter_queue(schema, relname,
+													  &settings);
+	else
+		queue_check_dead_letter(settings.dead_letter, relid);
+	make_settings(relid, &settings);
+
+	PG_RETURN_OID(relid);
+}
+
+/*
+ * Split a name as CREATE TABLE would, and find the schema that the queue goes
+ * to, by the caller's search_path.  He must be allowed to create there.
+ */
+static Oid
+creation_schema(text *name, char **relname)
+{
+	RangeVar   *rv = makeRangeVarFromNameList(textToQualifiedNameList(name));
+	Oid			schema = InvalidOid;
+
+	check_name_length(text_to_cstring(name));
+
+	/* the server would create this schema for us */
+	if (rv->schemaname == NULL || strcmp(rv->schemaname, "pg_temp") != 0)
+		schema = RangeVarGetCreationNamespace(rv);
+	if (!OidIsValid(schema) || isAnyTempNamespace(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("queue \"%s\" cannot be created in a temporary schema",
+						rv->relname),
+				 errdetail("Messages are for other sessions.")));
+
+	*relname = rv->relname;
+	return RangeVarGetAndCheckCreationNamespace(rv, NoLock, NULL);
+}
+
+/*
+ * What has just cut a name that is too long has said nothing of it, and two
+ * names may be one then.  The name is a valid one otherwise.
+ */
+static void
+check_name_length(const char *name)
+{
+	const char *p = name;
+
+	while (*p != '\0')
+	{
+		const char *start = p;
+		int			len = 0;
+
+		if (*p == '"')
+		{
+			/* to the quote that has no twin */
+			for (p++; *p != '"' || *++p == '"'; p++)
+				len++;
+		}
+		else
+		{
+			for (; *p != '\0' && *p != '.' && !scanner_isspace(*p); p++)
+				len++;
+		}
+		if (len >= NAMEDATALEN)
+			ereport(ERROR,
+					(errcode(ERRCODE_NAME_TOO_LONG),
+					 errmsg("name of a queue is too long"),
+					 errdetail("\"%.*s\" has %d bytes; no identifier has more than %d.",
+							   (int) (p - start), start, len, NAMEDATALEN - 1)));
+
+		/* blanks are allowed on both sides of the dot */
+		while (*p == '.' || scanner_isspace(*p))
+			p++;
+	}
+}
+
+/*
+ * Only one at a time makes a queue of a name, or finds out that there is one.
+ * The lock is on the schema, with the name for "subobject"; names that have one
+ * hash value just wait for each other.  So do names that begin alike for so
+ * long that what is made up of them (index, sequence, dead-letter queue) may be
+ * one name.
+ */
+static void
+lock_name(Oid schema, const char *relname)
+{
+	uint32		hash = hash_bytes((const unsigned char *) relname,
+								  Min(strlen(relname), NAME_STEM));
+	LOCKTAG		tag;
+
+	/* "subobject" 0 is the schema itself */
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, NamespaceRelationId, schema,
+					   1 + hash % PG_UINT16_MAX);
+	if (LockAcquire(&tag, ExclusiveLock, false, true /* do not wait */ ) ==
+		LOCKACQUIRE_NOT_AVAIL)
+	{
+		queue_in_doubt_refuse_lock(&tag, ExclusiveLock,
+								   quote_qualified_identifier(get_namespace_name(schema),
+															  relname));
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+	/* what was made while we waited */
+	AcceptInvalidationMessages();
+}
+
+/*
+ * With if_not_exists: the queue that has this name.  InvalidOid if the name is
+ * free, or a table's that the caller may make a queue.
+ */
+static Oid
+existing_queue(Oid schema, const char *relname)
+{
+	Oid			relid = get_relname_relid(relname, schema);
+
+	if (!OidIsValid(relid))
+		return InvalidOid;
+	if (queue_settings_exist(relid, NULL))
+	{
+		ereport(NOTICE,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("queue \"%s\" already exists, skipping",
+						queue_qualified_name(relid))));
+		return relid;
+	}
+	if (get_rel_relkind(relid) != RELKIND_RELATION ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		!queue_shape_resembles(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue",
+						queue_qualified_name(relid)),
+				 errdetail("A relation of this name exists already.")));
+	return InvalidOid;
+}
+
+/*
+ * The table of a queue: a new one, or one that can be adopted.  "source" is
+ * given if this is to be the dead-letter queue that comes with a queue of that
+ * name.
+ */
+static Oid
+make_table(Oid schema, const char *relname, const char *source,
+		   bool is_unlogged)
+{
+	Oid			relid = find_adoptable(schema, relname, source);
+	int			guc_level = queue_ddl_begin();
+
+	if (OidIsValid(relid))
+		adopt_table(relid, schema, relname);
+	else
+	{
+		create_table(schema, relname, is_unlogged);
+		relid = get_relname_relid(relname, schema);
+		if (!OidIsValid(relid))
+			elog(ERROR, "table \"%s\" has disappeared", relname);
+		if (source != NULL)
+		{
+			ListCell   *lc;
+
+			CommandCounterIncrement();
+			revoke_default_privileges(relid, "TABLE");
+			foreach(lc, getOwnedSequences(relid))
+				revoke_default_privileges(lfirst_oid(lc), "SEQUENCE");
+		}
+	}
+	queue_ddl_end(guc_level);
+
+	return relid;
+}
+
+/*
+ * The dead-letter queue of an earlier life of the queue, which was dropped, or
+ * restored without its settings: one that is the caller's, still as
+ * make_dead_letter_queue() made it, and nobody else's.  InvalidOid if there is
+ * none.
+ */
+static Oid
+find_dead_letter_queue(Oid schema, const char *relname)
+{
+	Oid			relid = get_relname_relid(relname, schema);
+	Relation	rel;
+	QueueDef   *def;
+	bool		fits;
+
+	if (!OidIsValid(relid) ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		!queue_settings_exist(relid, NULL) ||
+		queue_dead_letter_sources(relid) != NIL)
+		return InvalidOid;
+
+	rel = queue_open(relid, QUEUE_OWN, &def);
+	fits = def->max_attempts == 0 && !OidIsValid(def->dead_letter);
+	table_close(rel, NoLock);
+	return fits ? relid : InvalidOid;
+}
+
+/*
+ * The queue for dead letters that comes with a queue.  It has no limit of
+ * attempts, since there is nowhere to move its messages to; and it is logged
+ * even if the other is not, being a record of what went wrong.
+ */
+static Oid
+make_dead_letter_queue(Oid schema, const char *source,
+					   const QueueSettings *source_settings)
+{
+	char	   *relname = makeObjectName(source, NULL, "dead");
+	Oid			relid;
+	QueueSettings settings = *source_settings;
+
+	lock_name(schema, relname);
+	relid = find_dead_letter_queue(schema, relname);
+	if (OidIsValid(relid))
+		return relid;
+
+	relid = make_table(schema, relname, source, false /* logged */ );
+	settings.max_attempts = 0;
+	settings.dead_letter = InvalidOid;
+	settings.own_dead_letter = false;
+	make_settings(relid, &settings);
+
+	return relid;
+}
+
+/*
+ * Give a table its row in queue.queue, which makes it a queue.
+ */
+static void
+make_settings(Oid relid, const QueueSettings *settings)
+{
+	Relation	catalog = queue_settings_open(RowExclusiveLock);
+	Relation	rel;
+	Datum		values[Natts_settings];
+	bool		nulls[Natts_settings] = {false};
+	HeapTuple	tuple;
+
+	values[Anum_settings_queue - 1] = ObjectIdGetDatum(relid);
+	values[Anum_settings_lease - 1] = IntervalPGetDatum(settings->lease);
+	values[Anum_settings_max_attempts - 1] =
+		Int32GetDatum(settings->max_attempts);
+	values[Anum_settings_retry_delay - 1] =
+		IntervalPGetDatum(settings->retry_delay);
+	values[Anum_settings_retry_max_delay - 1] =
+		IntervalPGetDatum(settings->retry_max_delay);
+	values[Anum_settings_dead_letter - 1] =
+		ObjectIdGetDatum(settings->dead_letter);
+	nulls[Anum_settings_dead_letter - 1] = !OidIsValid(settings->dead_letter);
+	values[Anum_settings_own_dead_letter - 1] =
+		BoolGetDatum(settings->own_dead_letter);
+	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(false);
+	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(false);
+	values[Anum_settings_max_lease - 1] =
+		IntervalPGetDatum(settings->max_lease);
+
+	tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
+	CatalogTupleInsert(catalog, tuple);
+	heap_freetuple(tuple);
+	table_close(catalog, NoLock);
+	queue_def_invalidate(relid);
+	CommandCounterIncrement();
+	queue_xact_note_queue(relid);	/* it may have messages */
+
+	/* an event trigger may have had a hand in it */
+	rel = table_open(relid, NoLock);
+	queue_check_shape(rel, queue_def(rel));
+	table_close(rel, NoLock);
+}
+
+/*
+ * Is there a table of this name which the caller may make a queue?  InvalidOid
+ * if the name is free, an error if something else has it.  Locks the table so
+ * that nobody writes to it.
+ */
+static Oid
+find_adoptable(Oid schema, const char *relname, const char *source)
+{
+	Oid			relid = get_relname_relid(relname, schema);
+	Relation	rel;
+	bool		resembles;
+
+	if (!OidIsValid(relid))
+		return InvalidOid;
+
+	if (source == NULL && queue_settings_exist(relid, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("queue \"%s\" already exists",
+						queue_qualified_name(relid)),
+				 errhint("Use queue.alter_queue() to change its settings.")));
+
+	/* those who may not have it shall not lock it */
+	if (get_rel_relkind(relid) != RELKIND_RELATION ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		queue_settings_exist(relid, NULL))
+		report_name_taken(relname, source);
+
+	rel = try_table_open(relid, ShareRowExclusiveLock);
+	if (rel == NULL ||
+		get_relname_relid(relname, schema) != relid ||
+		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		queue_settings_exist(relid, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("relation \"%s\" was changed by another transaction",
+						relname)));
+	resembles = queue_shape_resembles(relid);
+	table_close(rel, NoLock);
+	if (!resembles)
+		report_name_taken(relname, source);
+
+	return relid;
+}
+
+/* 42P07, as CREATE TABLE would say it; see make_table() for "source". */
+static void
+report_name_taken(const char *relname, const char *source)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_TABLE),
+			 errmsg("relation \"%s\" already exists", relname),
+			 source == NULL ? 0 :
+			 errdetail("It would be the queue for the dead letters of \"%s\".",
+					   source),
+			 source == NULL ? 0 :
+			 errhint("Name another queue for them in argument dead_letter.")));
+}
+
+/*
+ * Add to a table what a restore may have left behind.  Anything that it has
+ * too much is for its owner to remove.
+ */
+static void
+adopt_table(Oid relid, Oid schema, const char *relname)
+{
+	char	   *table = queue_qualified_name(relid);
+	QueueShape	shape;
+	Oid			owner;
+	char	   *problem = look_at_shape(relid, &shape, &owner);
+
+	/* pg_restore -t leaves it behind */
+	if (problem != NULL && shape.lacks_pkey_only)
+	{
+		queue_ddl_run(psprintf("ALTER TABLE %s ADD PRIMARY KEY (priority, id)",
+							   table));
+		problem = look_at_shape(relid, &shape, &owner);
+	}
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table \"%s\" cannot be made a queue", table),
+				 errdetail_internal("%s", problem)));
+
+	if (!shape.has_insert_trigger)
+		create_trigger(table, "queue_insert", "INSERT", "before_insert");
+	if (!shape.has_update_trigger)
+		create_trigger(table, "queue_update", "UPDATE", "before_update");
+	for (int i = 0; i < 2 && shape.deaf_trigger != NULL; i++)
+	{
+		enable_trigger(table, shape.deaf_trigger);
+		(void) look_at_shape(relid, &shape, &owner);
+	}
+	if (!OidIsValid(shape.sequence))
+	{
+		create_sequence(schema, relname, owner);
+		problem = look_at_shape(relid, &shape, &owner);
+		if (problem != NULL || !OidIsValid(shape.sequence))
+			elog(ERROR, "sequence of table \"%s\" has disappeared", relname);
+	}
+	advance_sequence(shape.sequence, table);
+}
+
+/* As queue_shape_violation(), of a table that is locked; its owner, too */
+static char *
+look_at_shape(Oid relid, QueueShape *shape, Oid *owner)
+{
+	Relation	rel = table_open(relid, NoLock);
+	char	   *problem = queue_shape_violation(rel, shape);
+
+	*owner = rel->rd_rel->relowner;
+	table_close(rel, NoLock);
+	return problem;
+}
+
+/* A new table with all that belongs to it */
+static void
+create_table(Oid schema, const char *relname, bool is_unlogged)
+{
+	char	   *table = quote_qualified_identifier(get_namespace_name(schema),
+												   relname);
+	StringInfoData statement;
+
+	initStringInfo(&statement);
+	appendStringInfo(&statement, "CREATE %sTABLE %s (",
+					 is_unlogged ? "UNLOGGED " : "", table);
+	for (int attnum = 1; attnum <= Natts_message; attnum++)
+		appendStringInfo(&statement, "%s, ", queue_shape_column_ddl(attnum));
+	appendStringInfoString(&statement, "PRIMARY KEY (priority, id)) USING heap"
+						   " WITH (" STORAGE_PARAMETERS ")");
+	queue_ddl_run(statement.data);
+
+	create_sequence(schema, relname, GetUserId());
+	create_trigger(table, "queue_insert", "INSERT", "before_insert");
+	create_trigger(table, "queue_update", "UPDATE", "before_update");
+}
+
+/* Does this statement make a table unlogged?  Then which? */
+RangeVar *
+queue_find_unlogged(Node *stmt)
+{
+	AlterTableStmt *alter = (AlterTableStmt *) stmt;
+	ListCell   *lc;
+
+	if (!IsA(stmt, AlterTableStmt) || alter->objtype != OBJECT_TABLE)
+		return NULL;
+	foreach(lc, alter->cmds)
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_SetUnLogged)
+			return copyObject(alter->relation);
+	return NULL;
+}
+
+/*
+ * ALTER TABLE ... SET UNLOGGED has taken the sequence along.  The table is
+ * locked by that.
+ */
+void
+queue_keep_sequence_logged(const RangeVar *table)
+{
+	Oid			relid = RangeVarGetRelid(table, NoLock, true /* missing_ok */ );
+	ListCell   *lc;
+
+	if (!OidIsValid(relid) || !queue_settings_exist(relid, NULL))
+		return;
+	foreach(lc, getOwnedSequences(relid))
+	{
+		if (get_rel_persistence(lfirst_oid(lc)) == RELPERSISTENCE_UNLOGGED)
+			SequenceChangePersistence(lfirst_oid(lc),
+									  RELPERSISTENCE_PERMANENT);
+	}
+	CommandCounterIncrement();
+}
+
+/*
+ * The sequence is logged even if the queue is not: ids are never used twice.
+ * It must have the table's owner, for whom a superuser may be acting.
+ */
+static void
+create_sequence(Oid schema, const char *relname, Oid owner)
+{
+	char	   *schema_name = get_namespace_name(schema);
+	char	   *name = ChooseRelationName(relname, "id", "seq", schema,
+										  false /* no constraint */ );
+	char	   *sequence = quote_qualified_identifier(schema_name, name);
+
+	queue_ddl_run(psprintf("CREATE SEQUENCE %s AS pg_catalog.int8 INCREMENT BY %d",
+						   sequence, ID_BLOCK));
+	if (owner != GetUserId())
+		queue_ddl_run(psprintf("ALTER SEQUENCE %s OWNER TO %s", sequence,
+							   quote_identifier(GetUserNameFromId(owner,
+																  false))));
+	queue_ddl_run(psprintf("ALTER SEQUENCE %s OWNED BY %s.id", sequence,
+						   quote_qualified_identifier(schema_name, relname)));
+}
+
+/* One of our two triggers, which fires for replicated rows too */
+static void
+create_trigger(const char *table, const char *trigger, const char *event,
+			   const char *function)
+{
+	queue_ddl_run(psprintf("CREATE TRIGGER %s BEFORE %s ON %s FOR EACH ROW EXECUTE FUNCTION %s.%s()",
+						   trigger, event, table, QUEUE_SCHEMA, function));
+	enable_trigger(table, trigger);
+}
+
+static void
+enable_trigger(const char *table, const char *trigger)
+{
+	queue_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+						   table, quote_identifier(trigger)));
+}
+
+/*
+ * Let ids go on beyond those that the table has.
+ */
+static void
+advance_sequence(Oid sequence, const char *table)
+{
+	(void) queue_query_finds_row(psprintf("SELECT pg_catalog.setval('%u'::pg_catalog.regclass, m.id)"
+										  " FROM (SELECT pg_catalog.max(id) FROM ONLY %s) m (id), %s s"
+										  " WHERE m.id > 0 AND m.id >= s.last_value",
+										  sequence, table,
+										  queue_qualified_name(sequence)));
+}
+
+/*
+ * Letters may be of queues that fewer roles can read than what is made in this
+ * schema as a rule, and whoever could write them could forge them: nobody but
+ * the owner has privileges that he has not granted on this very queue.
+ */
+static void
+revoke_default_privileges(Oid relid, const char *object)
+{
+	char	   *name = queue_qualified_name(relid);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+	Datum		datum;
+	bool		isnull;
+	Acl		   *acl;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	datum = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
+	acl = isnull ? NULL : DatumGetAclPCopy(datum);
+	ReleaseSysCache(tuple);
+
+	for (int i = 0; acl != NULL && i < ACL_NUM(acl); i++)
+	{
+		Oid			grantee = ACL_DAT(acl)[i].ai_grantee;
+
+		if (grantee != owner)
+			queue_ddl_run(psprintf("REVOKE ALL ON %s %s FROM %s", object, name,
+								   grantee == ACL_ID_PUBLIC ? "PUBLIC" :
+								   quote_identifier(GetUserNameFromId(grantee,
+																	  false))));
+	}
+}

@@ -1,0 +1,288 @@
+/*-------------------------------------------------------------------------
+ *
+ * enqueue.c
+ *		Sending messages: enqueue(), enqueue_batch().
+ *
+ * An enqueue is an insert in the caller's transaction; the queue is noted, so
+ * that its waiters are woken when that transaction commits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+#include "common/mutant.h"
+#include "common/queue.h"
+#include "table/ids.h"
+#include "table/message.h"
+#include "transaction/xact.h"
+
+/* arguments of both functions, by place */
+enum
+{
+	ARG_QUEUE, ARG_PAYLOAD, ARG_HEADERS, ARG_PRIORITY, ARG_DELAY,
+	ARG_DELIVER_AT, ARG_EXPIRES_IN, ARG_GROUP_KEY, ARG_DEDUP_KEY,
+	ARG_CORRELATION_ID
+};
+
+/* An optional array argument of enqueue_batch() */
+typedef struct OptionalArray
+{
+	Datum	   *values;			/* NULL: not given */
+	bool	   *nulls;
+} OptionalArray;
+
+PG_FUNCTION_INFO_V1(queue_enqueue);
+PG_FUNCTION_INFO_V1(queue_enqueue_text);
+PG_FUNCTION_INFO_V1(queue_enqueue_batch);
+
+static void note_sent(Relation rel, const int64 *ids, int n);
+static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
+						  const char *payload_name);
+static void require_nulls(const OptionalArray *array, int n,
+						  const char *name);
+static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
+					   int expected, OptionalArray *array);
+
+/* enqueue(), with arguments as in the list above */
+Datum
+queue_enqueue(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	QueueDef   *def;
+	QueueInsert *insert;
+	Datum		values[Natts_message];
+	bool		nulls[Natts_message];
+	int64		id;
+
+	check_enqueue(fcinfo, "queue.enqueue()", "payload");
+	if (!PG_ARGISNULL(ARG_GROUP_KEY))
+		queue_not_supported("group_key");
+	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
+		queue_not_supported("dedup_key");
+	if (!PG_ARGISNULL(ARG_HEADERS))
+		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
+
+	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
+	queue_next_ids(def, 1, &id);
+	queue_message_init(id, values, nulls);
+	values[Anum_message_payload - 1] = PG_GETARG_DATUM(ARG_PAYLOAD);
+	nulls[Anum_message_payload - 1] = false;
+	values[Anum_message_headers - 1] = PG_GETARG_DATUM(ARG_HEADERS);
+	nulls[Anum_message_headers - 1] = PG_ARGISNULL(ARG_HEADERS);
+	values[Anum_message_correlation_id - 1] =
+		PG_GETARG_DATUM(ARG_CORRELATION_ID);
+	nulls[Anum_message_correlation_id - 1] = PG_ARGISNULL(ARG_CORRELATION_ID);
+
+	queue_xact_note_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY, id,
+						 id);
+	insert = queue_insert_begin(rel);
+	queue_insert_row(insert, values, nulls);
+	queue_insert_end(insert);
+	table_close(rel, NoLock);
+	PG_RETURN_INT64(id);
+}
+
+/*
+ * enqueue() of a json or a text, which is read as jsonb would be.  The
+ * arguments are copied, since those that are constants are filled in once for
+ * all calls of a query.
+ */
+Datum
+queue_enqueue_text(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, ARG_CORRELATION_ID + 1);
+
+	memcpy(call, fcinfo, SizeForFunctionCallInfo(ARG_CORRELATION_ID + 1));
+	if (!PG_ARGISNULL(ARG_PAYLOAD))
+	{
+		char	   *payload = text_to_cstring(PG_GETARG_TEXT_PP(ARG_PAYLOAD));
+
+		call->args[ARG_PAYLOAD].value =
+			DirectFunctionCall1(jsonb_in, CStringGetDatum(payload));
+	}
+	return queue_enqueue(call);
+}
+
+/* enqueue_batch(): the same, but arrays for all that differs by message */
+Datum
+queue_enqueue_batch(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	QueueDef   *def;
+	QueueInsert *insert;
+	ArrayType  *payloads;
+	Datum	   *payload_values;
+	bool	   *payload_nulls;
+	int			npayloads;
+	OptionalArray headers;
+	OptionalArray correlation_ids;
+	OptionalArray later;
+	int64	   *ids;
+	Datum	   *results;
+	int			i;
+
+	check_enqueue(fcinfo, "queue.enqueue_batch()", "payloads");
+	payloads = PG_GETARG_ARRAYTYPE_P(ARG_PAYLOAD);
+	if (ARR_NDIM(payloads) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("payloads must be a one-dimensional array")));
+	deconstruct_array(payloads, JSONBOID, -1, false, TYPALIGN_INT,
+					  &payload_values, &payload_nulls, &npayloads);
+	for (i = 0; i < npayloads; i++)
+		if (payload_nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("payload must not be null"),
+					 errdetail("Element %d of payloads is null.", i + 1),
+					 errhint("A JSON null is written as 'null'::jsonb.")));
+	read_array(fcinfo, ARG_HEADERS, "headers", npayloads, &headers);
+	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", npayloads,
+			   &correlation_ids);
+	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", npayloads, &later);
+	require_nulls(&later, npayloads, "group_keys");
+	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", npayloads, &later);
+	require_nulls(&later, npayloads, "dedup_keys");
+	for (i = 0; headers.values && i < npayloads; i++)
+		if (!headers.nulls[i])
+			queue_check_headers(headers.values[i]);
+
+	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
+	if (npayloads == 0)
+	{
+		table_close(rel, NoLock);
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
+	}
+
+	ids = palloc(npayloads * sizeof(int64));
+	queue_next_ids(def, npayloads, ids);
+	note_sent(rel, ids, npayloads);
+	insert = queue_insert_begin(rel);
+	for (i = 0; i < npayloads; i++)
+	{
+		Datum		values[Natts_message];
+		bool		nulls[Natts_message];
+
+		queue_message_init(ids[i], values, nulls);
+		values[Anum_message_payload - 1] = payload_values[i];
+		nulls[Anum_message_payload - 1] = false;
+		if (headers.values && !headers.nulls[i])
+		{
+			values[Anum_message_headers - 1] = headers.values[i];
+			nulls[Anum_message_headers - 1] = false;
+		}
+		if (correlation_ids.values && !correlation_ids.nulls[i])
+		{
+			values[Anum_message_correlation_id - 1] = correlation_ids.values[i];
+			nulls[Anum_message_correlation_id - 1] = false;
+		}
+		if (i > 0 && i == npayloads - 1 && MUTANT_SOMETIMES(HALF_A_BATCH, 200))
+			break;
+		queue_insert_row(insert, values, nulls);
+	}
+	queue_insert_end(insert);
+	table_close(rel, NoLock);
+	results = palloc(npayloads * sizeof(Datum));
+	for (i = 0; i < npayloads; i++)
+		results[i] = Int64GetDatum(ids[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(results, npayloads, INT8OID,
+										  sizeof(int64), FLOAT8PASSBYVAL,
+										  TYPALIGN_DOUBLE));
+}
+
+/* Announce them, as many at a time as follow each other. */
+static void
+note_sent(Relation rel, const int64 *ids, int n)
+{
+	int			first;
+	int			next;
+
+	for (first = 0; first < n; first = next)
+	{
+		for (next = first + 1; next < n && ids[next] == ids[next - 1] + 1;)
+			next++;
+		queue_xact_note_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY,
+							 ids[first], ids[next - 1]);
+	}
+}
+
+/* What both have in common before the queue is opened. */
+static void
+check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
+			  const char *payload_name)
+{
+	int			priority;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly(funcname);
+	PreventCommandIfParallelMode(funcname);
+	queue_require_arg(fcinfo, ARG_QUEUE, "queue");
+	queue_require_arg(fcinfo, ARG_PAYLOAD, payload_name);
+	queue_require_arg(fcinfo, ARG_PRIORITY, "priority");
+
+	priority = PG_GETARG_INT32(ARG_PRIORITY);
+	queue_check_priority(priority);
+	if (!PG_ARGISNULL(ARG_DELAY))
+		(void) queue_interval_usec(PG_GETARG_INTERVAL_P(ARG_DELAY), "delay");
+	if (!PG_ARGISNULL(ARG_EXPIRES_IN))
+		(void) queue_interval_usec(PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN),
+								   "expires_in");
+	if (priority != QUEUE_DEFAULT_PRIORITY)
+		queue_not_supported("priority");
+	if (!PG_ARGISNULL(ARG_DELAY))
+		queue_not_supported("delay");
+	if (!PG_ARGISNULL(ARG_DELIVER_AT))
+		queue_not_supported("deliver_at");
+	if (!PG_ARGISNULL(ARG_EXPIRES_IN))
+		queue_not_supported("expires_in");
+}
+
+/* An array that may only say that no message has the thing. */
+static void
+require_nulls(const OptionalArray *array, int n, const char *name)
+{
+	int			i;
+
+	for (i = 0; array->values && i < n; i++)
+		if (!array->nulls[i])
+			queue_not_supported(name);
+}
+
+/* An array with one element a message, or nothing. */
+static void
+read_array(FunctionCallInfo fcinfo, int argno, const char *name, int expected,
+		   OptionalArray *array)
+{
+	ArrayType  *arg;
+	int			nvalues;
+
+	array->values = NULL;
+	array->nulls = NULL;
+	if (PG_ARGISNULL(argno))
+		return;
+	arg = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(arg) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a one-dimensional array", name)));
+	/* text and jsonb are laid out alike */
+	deconstruct_array(arg, ARR_ELEMTYPE(arg), -1, false, TYPALIGN_INT,
+					  &array->values, &array->nulls, &nvalues);
+	if (nvalues != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("arrays must have the same length"),
+				 errdetail("There are %d payloads, but %d %s.",
+						   expected, nvalues, name),
+				 errhint("Put NULL where a message has none.")));
+}

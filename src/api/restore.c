@@ -1,0 +1,320 @@
+/*-------------------------------------------------------------------------
+ *
+ * restore.c
+ *		Settings that come out of a dump, by way of queue.restored_settings.
+ *
+ * A dump has the settings of all queues in one COPY, by name, and COPY stores
+ * all rows or none.  But whatever is wrong with one queue must cost its row and
+ * no more: a table that was left out of the dump or of the restore, or that
+ * somebody else owns.  A column of type regclass raises an error for a name
+ * that no table has, before any trigger could see the row.  And whoever restores
+ * a queue owns it, but may not write queue.queue.
+ *
+ * So what COPY means for queue.queue goes to queue.restored_settings instead,
+ * which has the same columns, but with names as text, and where everybody may
+ * INSERT.  It never has a row: its trigger looks the names up, and writes to
+ * queue.queue by catalog functions what create_queue() and alter_queue() would
+ * let the current user have: settings of his own table, with valid values, and
+ * a dead-letter queue that he may send to.  The rest is left out, with a
+ * warning.  The table need not have its index and its triggers yet, which a
+ * restore makes last; until then no call finds it to be a proper queue.
+ *
+ * A row for a queue that has settings replaces them (data restored into queues
+ * that exist), but what is paused stays so: nothing that was stopped on purpose
+ * starts to run because of a restore.
+ *
+ * Locks: the table, against being dropped, then the row, as everywhere.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/varlena.h"
+
+#include "api/admin.h"
+#include "api/restore.h"
+#include "common/compat.h"
+#include "common/queue.h"
+#include "table/catalog.h"
+#include "table/member.h"
+#include "table/shape.h"
+#include "transaction/xact.h"
+
+/* where COPY to queue.queue goes */
+#define RESTORED_SETTINGS	"restored_settings"
+
+PG_FUNCTION_INFO_V1(queue_restore_settings);
+
+static void restore_row(Oid relid, Relation catalog, Datum *values,
+						bool *nulls);
+static Oid	find_table(const char *name);
+static bool may_have_settings(Oid relid, const char *name);
+static bool may_have_dead_letter(Oid relid, const char *name,
+								 Oid dead_letter, const char *dead_name);
+static bool leads_back(Oid relid, Oid dead_letter);
+static void check_values(Datum *values);
+
+
+PlannedStmt *
+queue_restore_redirect(PlannedStmt *planned)
+{
+	CopyStmt   *stmt = (CopyStmt *) planned->utilityStmt;
+	PlannedStmt *redirected;
+	Oid			relid;
+
+	if (!IsA(stmt, CopyStmt) || !stmt->is_from || stmt->relation == NULL ||
+		strcmp(stmt->relation->relname, "queue") != 0 ||
+		!OidIsValid(relid = queue_catalog_relid("queue")) ||
+		RangeVarGetRelid(stmt->relation, NoLock, true) != relid ||
+		!OidIsValid(queue_catalog_relid(RESTORED_SETTINGS)))
+		return planned;
+
+	/* the statement may be kept for another time */
+	stmt = copyObject(stmt);
+	stmt->relation->schemaname = pstrdup(QUEUE_SCHEMA);
+	stmt->relation->relname = pstrdup(RESTORED_SETTINGS);
+	redirected = makeNode(PlannedStmt);
+	*redirected = *planned;
+	redirected->utilityStmt = (Node *) stmt;
+	return redirected;
+}
+
+/*
+ * Trigger on queue.restored_settings; nothing is ever stored there.
+ */
+Datum
+queue_restore_settings(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	Relation	catalog;
+	TupleDesc	desc;
+	Datum		values[Natts_settings];
+	bool		nulls[Natts_settings];
+	char	   *name;
+	Oid			relid;
+	int			i;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
+		RelationGetRelid(data->tg_relation) !=
+		queue_catalog_relid(RESTORED_SETTINGS))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" is for the trigger on table queue.restored_settings alone",
+						"queue.restore_settings()")));
+
+	catalog = queue_settings_open(RowExclusiveLock);
+	queue_member_check(data->tg_relation, MEMBER_RESTORED_SETTINGS);
+	queue_member_deform(data->tg_relation, MEMBER_RESTORED_SETTINGS,
+						data->tg_trigtuple, values, nulls);
+	desc = RelationGetDescr(data->tg_relation);
+	for (i = 0; i < Natts_settings; i++)
+		if (nulls[i] && TupleDescAttr(desc, i)->attnotnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_NOT_NULL_VIOLATION),
+					 errmsg("%s must not be null",
+							NameStr(TupleDescAttr(desc, i)->attname))));
+
+	name = TextDatumGetCString(values[Anum_settings_queue - 1]);
+	relid = find_table(name);
+	if (may_have_settings(relid, name))
+	{
+		int			column = Anum_settings_dead_letter - 1;
+
+		check_values(values);
+		values[Anum_settings_queue - 1] = ObjectIdGetDatum(relid);
+		if (!nulls[column])
+		{
+			char	   *dead_name = TextDatumGetCString(values[column]);
+			Oid			dead_letter = find_table(dead_name);
+
+			values[column] = ObjectIdGetDatum(dead_letter);
+			if (!may_have_dead_letter(relid, name, dead_letter, dead_name))
+			{
+				nulls[column] = true;
+				values[Anum_settings_own_dead_letter - 1] =
+					BoolGetDatum(false);
+			}
+		}
+		restore_row(relid, catalog, values, nulls);
+	}
+	table_close(catalog, NoLock);
+	return PointerGetDatum(NULL);
+}
+
+/* Insert these settings, or replace those that there are. */
+static void
+restore_row(Oid relid, Relation catalog, Datum *values, bool *nulls)
+{
+	static const int pauses[] = {
+		Anum_settings_enqueue_paused, Anum_settings_dequeue_paused
+	};
+	HeapTuple	old = queue_settings_lock(catalog, relid);
+	HeapTuple	new;
+	int			i;
+
+	for (i = 0; i < lengthof(pauses) && old != NULL; i++)
+	{
+		bool		isnull;
+
+		if (DatumGetBool(heap_getattr(old, pauses[i],
+									  RelationGetDescr(catalog), &isnull)))
+			values[pauses[i] - 1] = BoolGetDatum(true);
+	}
+	new = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
+	if (old != NULL)
+	{
+		CatalogTupleUpdate(catalog, &old->t_self, new);
+		heap_freetuple(old);
+	}
+	else
+		CatalogTupleInsert(catalog, new);
+	heap_freetuple(new);
+	queue_def_invalidate(relid);
+	CommandCounterIncrement();
+	queue_xact_note_queue(relid);	/* its messages may be there */
+}
+
+/*
+ * By a name as regclass would take it, InvalidOid if there is none.  Nothing is
+ * asked about privileges on the schema, for an error would be one too many;
+ * everybody may look into pg_class.  A number is what a dump has of a table that
+ * was gone by then, and here it could be any.
+ */
+static Oid
+find_table(const char *name)
+{
+	List	   *names;
+	RangeVar   *rv;
+	Oid			schema;
+
+	if (strspn(name, "0123456789") == strlen(name))
+		return InvalidOid;
+	names = textToQualifiedNameList(cstring_to_text(name));
+	if (list_length(names) > 2)
+		return InvalidOid;
+	rv = makeRangeVarFromNameList(names);
+	if (rv->schemaname == NULL)
+		return RelnameGetRelid(rv->relname);
+	schema = get_namespace_oid(rv->schemaname, true);
+	return OidIsValid(schema) ? get_relname_relid(rv->relname, schema) :
+		InvalidOid;
+}
+
+/*
+ * May the current user give this table settings?  It is locked to the end of
+ * the transaction then; who may not have it shall not lock it.
+ */
+static bool
+may_have_settings(Oid relid, const char *name)
+{
+	bool		exists = false;
+	bool		resembles = false;
+
+	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION)
+	{
+		Relation	rel;
+
+		if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		{
+			ereport(WARNING,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("settings of queue \"%s\" are left out", name),
+					 errdetail("Only the owner of the table may restore them."),
+					 errhint("As its owner, use queue.create_queue() to make it a queue again.")));
+			return false;
+		}
+		rel = try_table_open(relid, AccessShareLock);
+		if (rel != NULL)
+		{
+			exists = true;
+			resembles = queue_shape_resembles(relid);
+			table_close(rel, NoLock);
+		}
+	}
+	if (!resembles)
+		ereport(WARNING,
+				(errcode(!exists ? ERRCODE_UNDEFINED_TABLE :
+						 ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("settings of queue \"%s\" are left out", name),
+				 !exists ? errdetail("There is no such table.") :
+				 errdetail("That table does not have the columns of a queue."),
+				 !exists ? errhint("When it is restored, use queue.create_queue() to make it a queue again.") : 0));
+	return resembles;
+}
+
+/*
+ * May he have this dead-letter queue?  The settings are good without it.  The
+ * right to send there may be restored later than they are.
+ */
+static bool
+may_have_dead_letter(Oid relid, const char *name, Oid dead_letter,
+					 const char *dead_name)
+{
+	const char *problem = NULL;
+
+	if (!OidIsValid(dead_letter) ||
+		get_rel_relkind(dead_letter) != RELKIND_RELATION)
+		problem = "There is no such table.";
+	else if (leads_back(relid, dead_letter))
+		problem = "It would lead back to the queue itself.";
+	else if (pg_class_aclcheck(dead_letter, GetUserId(),
+							   ACL_INSERT) != ACLCHECK_OK)
+		problem = "There is no right to INSERT there, or not yet.";
+	if (problem == NULL)
+		return true;
+	ereport(WARNING,
+			(errmsg("queue \"%s\" has no dead-letter queue any more", name),
+			 errdetail("It was \"%s\".  %s", dead_name, problem),
+			 errhint("Use queue.alter_queue(), argument dead_letter, to give it one.")));
+	return false;
+}
+
+/* A loop that was there before ends the walk, too. */
+static bool
+leads_back(Oid relid, Oid dead_letter)
+{
+	List	   *seen = NIL;
+	Oid			next = dead_letter;
+
+	while (OidIsValid(next) && next != relid && !list_member_oid(seen, next))
+	{
+		seen = lappend_oid(seen, next);
+		(void) queue_settings_exist(next, &next);
+	}
+	list_free(seen);
+	return next == relid;
+}
+
+/* 22023 for what alter_queue() would not take, and no dump has */
+static void
+check_values(Datum *values)
+{
+	QueueSettings settings;
+
+	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
+	settings.max_attempts =
+		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
+	settings.retry_delay =
+		DatumGetIntervalP(values[Anum_settings_retry_delay - 1]);
+	settings.retry_max_delay =
+		DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]);
+	settings.max_lease = DatumGetIntervalP(values[Anum_settings_max_lease - 1]);
+	queue_check_settings(&settings);
+}

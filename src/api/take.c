@@ -1,0 +1,545 @@
+/*-------------------------------------------------------------------------
+ *
+ * take.c
+ *		Getting messages: dequeue(), receive(), browse().
+ *
+ * A take goes over the cover of the queue, window by window, and over the rows
+ * of each, in order (look.c).  For each row it claims the message, reads the
+ * row again, judges it, and only then deletes it (dequeue) or leases it
+ * (receive).  See inflight.c for why in this order.  What it leaves it gives
+ * back to the cover, unless somebody else will do so: the rules are in cover.c.
+ *
+ * A message is returned only if the statement's snapshot sees it, so that a
+ * join in the same statement finds what was committed with it.  Only a call
+ * that waits, and found nothing else, looks again with newer snapshots.
+ *
+ * A queue whose cover is empty, with nothing due, is empty.  If the caller's
+ * rights and the settings are known too, the table is not even opened.
+ *
+ * Who finds nothing sleeps until he is woken, or something is due (waiter.c).
+ * A message that another consumer is just judging has no due time and nobody
+ * announces what becomes of it, for if that woke the others they would wake
+ * each other for ever; so he looks again after 10 ms, doubling to 1 s, for as
+ * long as there is such a message.
+ *
+ * While a call sleeps it holds no lock on the queue, so that can be dropped or
+ * paused meanwhile, which ends the wait with an error.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "common/clock.h"
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "common/queue.h"
+#include "dispatch/availability.h"
+#include "dispatch/lease.h"
+#include "dispatch/look.h"
+#include "dispatch/receipt.h"
+#include "shared/database.h"
+#include "shared/share.h"
+#include "shared/waiter.h"
+#include "table/message.h"
+#include "transaction/xact.h"
+
+/* One call of dequeue() or receive() */
+typedef struct Take
+{
+	Oid			relid;
+	bool		is_lease;
+	int64		lease;			/* usec; -1: the queue's */
+	int			max;
+	ReturnSetInfo *rsinfo;
+	int			ntaken;
+	MemoryContext row_context;	/* reset for each message */
+} Take;
+
+/* What to do after a candidate */
+typedef enum Verdict
+{
+	VERDICT_NEXT,
+	VERDICT_STOP
+} Verdict;
+
+PG_FUNCTION_INFO_V1(queue_dequeue);
+PG_FUNCTION_INFO_V1(queue_receive);
+PG_FUNCTION_INFO_V1(queue_browse);
+
+static Datum take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait);
+static int64 wait_argument(FunctionCallInfo fcinfo, int argno);
+static int	max_argument(FunctionCallInfo fcinfo, int argno);
+static bool is_lease_too_long(const Take *take);
+static bool is_top_level(const ReturnSetInfo *rsinfo);
+static void look_and_take(Take *take, Relation rel, QueueDef *def,
+						  Snapshot snapshot, NextLook *next);
+static Verdict take_from_window(Take *take, QueueLook *look,
+								Snapshot snapshot);
+static Verdict judge(Take *take, QueueLook *look, Snapshot snapshot,
+					 MessageRow *row, Hold *hold, int failures);
+static void give_back(Hold *hold);
+static void wait_and_take(Take *take, TimestampTz end);
+
+/* dequeue(queue, max, wait, selector) */
+Datum
+queue_dequeue(PG_FUNCTION_ARGS)
+{
+	Take		take = {0};
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.dequeue()");
+	PreventCommandIfParallelMode("queue.dequeue()");
+	queue_require_arg(fcinfo, 0, "queue");
+	take.relid = PG_GETARG_OID(0);
+	take.max = max_argument(fcinfo, 1);
+	if (!PG_ARGISNULL(3))
+		queue_not_supported("selector");
+	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
+}
+
+/* receive(queue, max, wait, lease, selector) */
+Datum
+queue_receive(PG_FUNCTION_ARGS)
+{
+	Take		take = {0};
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.receive()");
+	PreventCommandIfParallelMode("queue.receive()");
+	queue_require_arg(fcinfo, 0, "queue");
+	take.relid = PG_GETARG_OID(0);
+	take.max = max_argument(fcinfo, 1);
+	take.is_lease = true;
+	take.lease = PG_ARGISNULL(3) ? -1 :
+		queue_lease_usec(PG_GETARG_INTERVAL_P(3), "lease");
+	if (!PG_ARGISNULL(4))
+		queue_not_supported("selector");
+	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
+}
+
+/* Argument "max": how many messages at most; nobody has more than fit an int */
+static int
+max_argument(FunctionCallInfo fcinfo, int argno)
+{
+	int64		max;
+
+	queue_require_arg(fcinfo, argno, "max");
+	max = PG_GETARG_INT64(argno);
+	if (max < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max must be at least 1"),
+				 errdetail("The value given is " INT64_FORMAT ".", max)));
+	return (int) Min(max, PG_INT32_MAX);
+}
+
+/* Argument "wait", in microseconds, cut to what is allowed */
+static int64
+wait_argument(FunctionCallInfo fcinfo, int argno)
+{
+	int64		wait;
+
+	queue_require_arg(fcinfo, argno, "wait");
+	wait = queue_interval_usec(PG_GETARG_INTERVAL_P(argno), "wait");
+	if (wait > 0)
+		queue_waiter_check_isolation();
+	return Min(wait, (int64) queue_max_wait * 1000);
+}
+
+/* What dequeue() and receive() do once their arguments are read. */
+static Datum
+take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
+{
+	TimestampTz end = queue_clock() + wait;
+	Relation	rel;
+	QueueDef   *def;
+	NextLook	next;
+
+	InitMaterializedSRF(fcinfo, 0);
+	take->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	take->row_context = AllocSetContextCreate(CurrentMemoryContext,
+											  "queue message",
+											  ALLOCSET_DEFAULT_SIZES);
+
+	queue_xact_begin_take(is_top_level(take->rsinfo));
+	if (is_lease_too_long(take) ||
+		!queue_look_is_needless(take->relid, &next))
+	{
+		rel = queue_open(take->relid, QUEUE_TAKE, &def);
+		queue_lease_load();
+		look_and_take(take, rel, def, GetActiveSnapshot(), &next);
+		table_close(rel, take->ntaken == 0 && wait > 0 ?
+					queue_lockmode(QUEUE_TAKE) : NoLock);
+	}
+	if (take->ntaken == 0 && wait > 0)
+		wait_and_take(take, end);
+	queue_xact_end_take();
+
+	MemoryContextDelete(take->row_context);
+	return (Datum) 0;
+}
+
+/*
+ * A lease that is too long is an error where there is no message as well.  The
+ * queue is opened for that, as it says first who may not take anything.
+ */
+static bool
+is_lease_too_long(const Take *take)
+{
+	QueueDef   *def = take->lease < 0 ? NULL : queue_def_known(take->relid);
+
+	return def != NULL && take->lease > def->max_lease;
+}
+
+/*
+ * Is the call in the very statement that the client has sent, and not in one
+ * of a function's?
+ */
+static bool
+is_top_level(const ReturnSetInfo *rsinfo)
+{
+	const char *source = rsinfo->econtext->ecxt_estate != NULL ?
+		rsinfo->econtext->ecxt_estate->es_sourceText : NULL;
+
+	return source != NULL && debug_query_string != NULL &&
+		(source == debug_query_string ||
+		 strcmp(source, debug_query_string) == 0);
+}
+
+/*
+ * Go over the cover once, window by window, and take up to take->max messages.
+ */
+static void
+look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
+			  NextLook *next)
+{
+	QueueLook	look;
+	Verdict		verdict = VERDICT_NEXT;
+
+	queue_check_lease(def, take->lease);
+	queue_look_begin(&look, rel, def, take->max, next);
+	while (verdict == VERDICT_NEXT && queue_look_window(&look))
+	{
+		int			before = take->ntaken;
+
+		verdict = take_from_window(take, &look, snapshot);
+		queue_look_give_back(&look, take->ntaken > before ?
+							 take->max - take->ntaken : 0);
+	}
+	queue_look_end(&look);
+}
+
+/* Claim and judge the rows of a window; see cover.c for what is kept of it. */
+static Verdict
+take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
+{
+	MessageRow *row;
+	Verdict		verdict = VERDICT_NEXT;
+
+	while (verdict == VERDICT_NEXT && (row = queue_look_row(look)) != NULL)
+	{
+		MessageKey	key;
+		InflightEntry *entry;
+		int			failures;
+		Hold	   *hold;
+
+		if (MUTANT_SOMETIMES(ORDER_REVERSED, 300))
+		{
+			queue_look_keep(look, row->id);
+			continue;
+		}
+		if (MUTANT_SOMETIMES(WINDOW_LOST, 500))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling statement due to user request")));
+		if (MUTANT_SOMETIMES(SPURIOUS_ERROR, 5000))
+			elog(ERROR, "could not find message " INT64_FORMAT, row->id);
+		queue_message_key(&key, take->relid, row->id);
+		queue_xact_reserve();
+		switch (queue_row_claim(look->rel, row, &key, look->state, look->now,
+								&entry, &failures, &look->next->due))
+		{
+			case CLAIM_OK:
+				hold = queue_xact_push(HOLD_CLAIM, &key, entry);
+				queue_look_narrow(look, row->id, take->max - take->ntaken);
+				verdict = judge(take, look, snapshot, row, hold, failures);
+				MemoryContextReset(take->row_context);
+				break;
+			case CLAIM_HELD:
+			case CLAIM_NOT_DUE:
+				break;
+			case CLAIM_JUDGED:
+				queue_look_keep_judged(look, row->id);
+				break;
+			case CLAIM_OTHER:
+				if (row->state == ROW_BUSY)
+					queue_look_keep_busy(look, row->id);
+				break;
+			case CLAIM_EXHAUSTED:
+				look->next->saw_exhausted = true;
+				queue_database_poke(MyDatabaseId, look->now);
+				break;
+			case CLAIM_FULL:
+				queue_share_note_refused();
+				queue_database_poke(MyDatabaseId, look->now);
+
+				/* there is room again when the worker has moved some */
+				look->next->is_busy = look->next->saw_exhausted;
+				if (take->ntaken == 0 && !look->next->saw_exhausted)
+					ereport(ERROR,
+							(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+							 errmsg("too many messages in flight"),
+							 errdetail("Shared memory has room for %d messages that are leased or being dequeued, and the queue or the database has its share of it.",
+									   queue_max_in_flight),
+							 errhint("You might need to increase queue.max_in_flight.")));
+				queue_look_keep_from(look, row->id);
+				verdict = VERDICT_STOP;
+				break;
+		}
+	}
+	return verdict;
+}
+
+/*
+ * Judge a message that we have claimed, and take it if it is available.
+ * Whatever is thrown from here, the hold gives the claim back.
+ */
+static Verdict
+judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
+	  Hold *hold, int failures)
+{
+	Relation	rel = look->rel;
+	QueueDef   *def = look->def;
+	NextLook   *next = look->next;
+	TimestampTz now = look->now;
+	InflightEntry *entry = hold->entry;
+	int			failed;
+	MemoryContext old;
+	HeapTuple	tuple;
+	char	   *receipt = NULL;
+	TimestampTz write_at = now + (int64) queue_lease_write_delay * 1000;
+	RowState	state = queue_row_recheck(rel, row);
+
+	Assert(entry->enqueued_at == row->enqueued_at);
+	failed = row->attempts + failures;
+	if (state == ROW_LIVE && !MUTANT(SNAPSHOT_IGNORED) &&
+		!queue_row_is_visible(rel, row, snapshot))
+	{
+		if (!MUTANT(NEWER_DROPPED))
+			queue_look_keep(look, row->id);
+		give_back(hold);
+		return VERDICT_NEXT;
+	}
+	if (state != ROW_LIVE &&
+		!((MUTANT(DIRTY_READ) || MUTANT(PREPARED_VISIBLE)) &&
+		  state == ROW_OWN && take->is_lease))
+	{
+		if (state == ROW_BUSY)
+			queue_look_keep_busy(look, row->id);
+		give_back(hold);
+		return VERDICT_NEXT;
+	}
+	if (def->max_attempts > 0 && failed >= def->max_attempts)
+	{
+		/*
+		 * The worker moves it.  With nowhere to move it to, it stays as it
+		 * is, and there is nothing to tell the worker but an uncounted
+		 * failure.
+		 */
+		if (OidIsValid(def->dead_letter) || failures > 0)
+		{
+			next->saw_exhausted = true;
+			queue_inflight_exhaust(entry, row->attempts);
+			queue_database_poke(MyDatabaseId, now);
+			queue_xact_pop(hold);
+		}
+		else
+			give_back(hold);
+		return VERDICT_NEXT;
+	}
+	if (row->visible_at > now)
+	{
+		next->due = Min(next->due, row->visible_at);
+		queue_cover_add_later(look->state, &hold->key, row->priority,
+							  row->visible_at, true);
+		give_back(hold);
+		return VERDICT_NEXT;
+	}
+	if (MUTANT(LATE_SKIPPED) && failed == 0 &&
+		queue_mutant_is_behind(take->relid, row->id))
+	{
+		queue_look_keep(look, row->id);
+		give_back(hold);
+		return VERDICT_NEXT;
+	}
+	if (failed > 0 && take->ntaken > 0 && !MUTANT(FAILED_IN_BATCH))
+	{
+		/* one that has failed is delivered alone */
+		queue_look_keep_from(look, row->id);
+		give_back(hold);
+		return VERDICT_STOP;
+	}
+
+	old = MemoryContextSwitchTo(take->row_context);
+	if (take->is_lease)
+	{
+		Receipt		values;
+		TimestampTz deadline = now +
+			(take->lease < 0 ? def->lease : take->lease);
+
+		values.key = hold->key;
+		values.epoch = queue_inflight_epoch();
+		values.number = queue_inflight_lease(entry, def, row->attempts,
+											 &row->tid, deadline);
+		hold->kind = HOLD_LEASE;
+		hold->number = values.number;
+		receipt = queue_receipt_format(&values);
+		tuple = queue_message_result(take->rsinfo->setDesc, row, failed + 1,
+									 receipt);
+		queue_database_poke(MyDatabaseId, Min(deadline, write_at));
+	}
+	else
+	{
+		/* first the values: the row's pages may be pruned after it is gone */
+		tuple = queue_message_result(take->rsinfo->setDesc, row, failed + 1,
+									 NULL);
+		if (!queue_row_delete(rel, row))
+		{
+			MemoryContextSwitchTo(old);
+			queue_look_keep_busy(look, row->id);
+			give_back(hold);
+			return VERDICT_NEXT;
+		}
+		queue_inflight_take(entry, def, row->attempts, &row->tid);
+		hold->kind = HOLD_TAKE;
+		queue_database_poke(MyDatabaseId, write_at);
+		if (MUTANT_SOMETIMES(TWO_TAKERS, 50))
+		{
+			queue_inflight_release(entry);
+			queue_xact_pop(hold);
+		}
+	}
+	tuplestore_puttuple(take->rsinfo->setResult, tuple);
+	MemoryContextSwitchTo(old);
+	take->ntaken++;
+	if (failed == 0 && take->ntaken < take->max +
+		(MUTANT_SOMETIMES(BATCH_OVERRUN, 50) ? 1 : 0))
+		return VERDICT_NEXT;
+	queue_look_keep_from(look, row->id + 1);
+	return VERDICT_STOP;
+}
+
+/* Give the claim back that was pushed last. */
+static void
+give_back(Hold *hold)
+{
+	queue_inflight_unclaim(hold->entry);
+	queue_xact_pop(hold);
+}
+
+/* Nothing was there: wait for it. */
+static void
+wait_and_take(Take *take, TimestampTz end)
+{
+	int64		busy_delay = 0;
+
+	for (;;)
+	{
+		NextLook	next;
+
+		queue_waiter_enter(&take->relid, 1);
+		if (!queue_look_is_needless(take->relid, &next))
+		{
+			QueueDef   *def;
+			Relation	rel = queue_open(take->relid, QUEUE_TAKE, &def);
+			Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+			look_and_take(take, rel, def, snapshot, &next);
+			UnregisterSnapshot(snapshot);
+			if (take->ntaken > 0)
+			{
+				table_close(rel, NoLock);
+				break;
+			}
+			table_close(rel, queue_lockmode(QUEUE_TAKE));
+		}
+		if (queue_clock() >= end)
+			break;
+		queue_waiter_sleep(queue_look_again_at(&next, &busy_delay, end),
+						   next.due);
+	}
+	queue_waiter_leave();
+}
+
+/* ----------------------------------------------------------------
+ *		browse()
+ * ----------------------------------------------------------------
+ */
+
+/* browse(queue, max, selector): what the statement's snapshot sees */
+Datum
+queue_browse(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation	rel;
+	QueueDef   *def;
+	QueueScan  *scan;
+	MessageRow *row;
+	MemoryContext context;
+	MemoryContext old;
+	TimestampTz now = GetCurrentTimestamp();
+	int			max;
+	int			n = 0;
+
+	queue_require_preload();
+	PreventCommandIfParallelMode("queue.browse()");
+	queue_require_arg(fcinfo, 0, "queue");
+	max = max_argument(fcinfo, 1);
+	if (!PG_ARGISNULL(2))
+		queue_not_supported("selector");
+
+	InitMaterializedSRF(fcinfo, 0);
+	context = AllocSetContextCreate(CurrentMemoryContext, "queue message",
+									ALLOCSET_DEFAULT_SIZES);
+	rel = queue_open(PG_GETARG_OID(0), QUEUE_BROWSE, &def);
+	queue_lease_load_to_look();
+	scan = queue_scan_begin_snapshot(rel, def, GetActiveSnapshot());
+	while (n < max && (row = queue_scan_next(scan)) != NULL)
+	{
+		MessageKey	key;
+		InflightEntry entry;
+		MessageStatus status;
+		bool		has_entry;
+
+		queue_message_key(&key, RelationGetRelid(rel), row->id);
+		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+		queue_message_status(def, row, has_entry ? &entry : NULL, now,
+							 &status);
+		old = MemoryContextSwitchTo(context);
+		tuplestore_puttuple(rsinfo->setResult,
+							queue_message_result(rsinfo->setDesc, row,
+												 status.failures + 1, NULL));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+		n++;
+	}
+	queue_scan_end(scan);
+	table_close(rel, NoLock);
+	MemoryContextDelete(context);
+	return (Datum) 0;
+}

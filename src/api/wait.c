@@ -1,0 +1,290 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.c
+ *		Waiting without taking: CALL wait().
+ *
+ * Looks as a consumer does (look.c), but claims and takes nothing, and sleeps
+ * until there is something.  While it sleeps it holds neither a lock on a
+ * queue nor a snapshot, so a queue can be dropped meanwhile, which ends the wait
+ * with an error, or paused.  It sleeps through a pause, for a program that waits
+ * in a loop has nothing better to do either: while a queue is paused nothing in
+ * it is looked at, nor is there a time to wake at; its owner's next change of
+ * settings wakes everybody.
+ *
+ * What it finds is for whoever comes first, so the wake-up that brought it
+ * here is passed on (waiter.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "common/clock.h"
+#include "common/compat.h"
+#include "common/queue.h"
+#include "dispatch/availability.h"
+#include "dispatch/lease.h"
+#include "dispatch/look.h"
+#include "shared/inflight.h"
+#include "shared/waiter.h"
+
+PG_FUNCTION_INFO_V1(queue_wait);
+PG_FUNCTION_INFO_V1(queue_wait_many);
+PG_FUNCTION_INFO_V1(queue_wait_by_name);
+
+static void wait_for_queues(Oid *relids, int nrelids, int64 timeout);
+static void check_queue(Oid relid);
+static bool may_have_message(Oid relid, NextLook *next, bool *is_paused);
+static bool may_be_taken(QueueLook *look, MessageRow *row);
+static void drop_portal_snapshot(void);
+
+/* CALL wait(queue, timeout) */
+Datum
+queue_wait(PG_FUNCTION_ARGS)
+{
+	Oid			relid;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.wait()");
+	PreventCommandIfParallelMode("queue.wait()");
+	queue_require_arg(fcinfo, 0, "queue");
+	queue_require_arg(fcinfo, 1, "timeout");
+	relid = PG_GETARG_OID(0);
+	wait_for_queues(&relid, 1,
+					queue_interval_usec(PG_GETARG_INTERVAL_P(1), "timeout"));
+	PG_RETURN_VOID();
+}
+
+/* CALL wait(queues, timeout) */
+Datum
+queue_wait_many(PG_FUNCTION_ARGS)
+{
+	ArrayType  *array;
+	Datum	   *values;
+	bool	   *nulls;
+	Oid		   *relids;
+	int			n;
+	int			i;
+
+	queue_require_preload();
+	PreventCommandIfReadOnly("queue.wait()");
+	PreventCommandIfParallelMode("queue.wait()");
+	queue_require_arg(fcinfo, 0, "queues");
+	queue_require_arg(fcinfo, 1, "timeout");
+	array = PG_GETARG_ARRAYTYPE_P(0);
+	deconstruct_array(array, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT,
+					  &values, &nulls, &n);
+	if (n == 0 || ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queues must be a one-dimensional array with at least one element")));
+	relids = palloc(n * sizeof(Oid));
+	for (i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("queue must not be null"),
+					 errdetail("Element %d of queues is null.", i + 1)));
+		relids[i] = DatumGetObjectId(values[i]);
+	}
+	wait_for_queues(relids, n,
+					queue_interval_usec(PG_GETARG_INTERVAL_P(1), "timeout"));
+	PG_RETURN_VOID();
+}
+
+/*
+ * CALL wait(queue text, timeout): by its name, as a literal gives it, or by the
+ * literal of an array of names.  No name begins as an array does, unless it is
+ * quoted.
+ */
+Datum
+queue_wait_by_name(PG_FUNCTION_ARGS)
+{
+	if (!PG_ARGISNULL(0))
+	{
+		char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+		if (name[0] == '{')
+		{
+			fcinfo->args[0].value = OidInputFunctionCall(F_ARRAY_IN, name,
+														 REGCLASSOID, -1);
+			return queue_wait_many(fcinfo);
+		}
+		fcinfo->args[0].value = DirectFunctionCall1(regclassin,
+													CStringGetDatum(name));
+	}
+	return queue_wait(fcinfo);
+}
+
+/* Sleep until one of them may have a message, or time is over. */
+static void
+wait_for_queues(Oid *relids, int nrelids, int64 timeout)
+{
+	TimestampTz end = queue_clock() + timeout;
+	int64		busy_delay = 0;
+	bool		found = false;
+	int			i;
+
+	queue_waiter_check_isolation();
+
+	/* before anybody hears of us */
+	for (i = 0; i < nrelids; i++)
+		check_queue(relids[i]);
+
+	for (;;)
+	{
+		NextLook	next = {TIMESTAMP_INFINITY, false, false};
+
+		queue_waiter_enter(relids, nrelids);
+
+		/* no snapshot is needed to judge rows, but to keep pages in place */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		for (i = 0; i < nrelids && !found; i++)
+		{
+			NextLook	one;
+			bool		is_paused = false;
+
+			if (!queue_look_is_needless(relids[i], &one))
+				found = may_have_message(relids[i], &one, &is_paused);
+			queue_waiter_set_paused(i, is_paused);
+			next.due = Min(next.due, one.due);
+			next.is_busy |= one.is_busy;
+		}
+		PopActiveSnapshot();
+		if (found || queue_clock() >= end)
+			break;
+		drop_portal_snapshot();
+		queue_waiter_sleep(queue_look_again_at(&next, &busy_delay, end),
+						   next.due);
+	}
+
+	/* it is not taken yet, and others may be quicker than our caller */
+	if (found)
+		queue_waiter_pass_on();
+	queue_waiter_leave();
+}
+
+/* Is it a queue, and may the caller take messages?  It has a place then. */
+static void
+check_queue(Oid relid)
+{
+	QueueDef   *def = queue_def_known(relid);
+
+	if (def != NULL && queue_may_take(relid))
+		(void) queue_def_state(def);
+	else
+	{
+		Relation	rel = queue_open(relid, QUEUE_SETTLE, &def);
+
+		(void) queue_def_state(def);
+		table_close(rel, queue_lockmode(QUEUE_SETTLE));
+	}
+}
+
+/* Is there a message that a consumer could take now?  Claims nothing. */
+static bool
+may_have_message(Oid relid, NextLook *next, bool *is_paused)
+{
+	QueueDef   *def;
+	Relation	rel = queue_open(relid, QUEUE_SETTLE, &def);
+	QueueLook	look;
+	MessageRow *row;
+	bool		found = false;
+
+	*is_paused = def->dequeue_paused;
+	if (*is_paused)
+	{
+		next->due = TIMESTAMP_INFINITY;
+		next->is_busy = false;
+		table_close(rel, queue_lockmode(QUEUE_SETTLE));
+		return false;
+	}
+	queue_lease_load();
+	queue_look_begin(&look, rel, def, 1, next);
+	while (!found && queue_look_window(&look))
+	{
+		while (!found && (row = queue_look_row(&look)) != NULL)
+			found = may_be_taken(&look, row);
+		queue_look_give_back(&look, 0);
+	}
+	queue_look_end(&look);
+	table_close(rel, queue_lockmode(QUEUE_SETTLE));
+	return found;
+}
+
+/* ... this one?  If so, all from there on stays in the cover. */
+static bool
+may_be_taken(QueueLook *look, MessageRow *row)
+{
+	QueueDef   *def = look->def;
+	MessageKey	key;
+	InflightEntry entry;
+	MessageStatus status;
+	bool		has_entry;
+
+	queue_message_key(&key, def->relid, row->id);
+	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+	queue_message_status(def, row, has_entry ? &entry : NULL, look->now,
+						 &status);
+	if (status.is_claimed)
+	{
+		if (!entry.is_step)
+			queue_look_keep_judged(look, row->id);
+		return false;
+	}
+	switch (status.availability)
+	{
+		case MESSAGE_AVAILABLE:
+			queue_look_keep_from(look, row->id);
+			return true;
+		case MESSAGE_EXHAUSTED:
+
+			/* nobody may have noted that yet: let a consumer do it */
+			if (has_entry && !entry.is_exhausted &&
+				status.failures > row->attempts)
+				queue_look_keep_quietly(look, row->id);
+			break;
+		case MESSAGE_HELD:
+		case MESSAGE_NOT_DUE:
+			if (status.due == 0)
+				break;			/* whoever holds it announces its end */
+			look->next->due = Min(look->next->due, status.due);
+			if (!has_entry || entry.deadline <= look->now)
+				queue_cover_add_later(look->state, &key, row->priority,
+									  row->visible_at, true);
+			else if (entry.due.state == NULL)
+				queue_look_keep_quietly(look, row->id);
+			break;
+	}
+	return false;
+}
+
+/*
+ * The portal that runs CALL holds a snapshot for us.  A READ COMMITTED
+ * transaction takes a new one for its next statement anyway, so give this one
+ * back, as a procedure that commits does, or the sleeper would hold back
+ * vacuum.  Below another query there are snapshots that are not ours to drop.
+ */
+static void
+drop_portal_snapshot(void)
+{
+	if (ActivePortal && ActivePortal->portalSnapshot &&
+		ActiveSnapshotSet() &&
+		ActivePortal->portalSnapshot == GetActiveSnapshot())
+	{
+		ActivePortal->portalSnapshot = NULL;
+		PopActiveSnapshot();
+	}
+}

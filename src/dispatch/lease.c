@@ -1,0 +1,569 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.c
+ *		Leases on disk: table queue.lease_log, and the view queue.lease of it.
+ *
+ * A receive writes nothing.  Leases that have lasted for a moment are written
+ * behind by the worker of the database, the only writer of this table, so
+ * that they outlive a crash.  After a start, whoever comes first, worker or
+ * consumer, loads them; from then on memory alone decides, and the table is
+ * not read again, but by the worker that compacts it.
+ *
+ * Several may read the table at once after a start; the first to get the
+ * database lock puts its leases into memory, and the others find it done.
+ * What was read cannot be out of date then: until the leases are loaded nobody
+ * is admitted who could change one, the worker included.  Dying in between
+ * leaves nothing behind but the work to be done again.
+ *
+ * Messages that a transaction which lasts has dequeued or received are written
+ * here too.  So a message whose consumer takes the whole server down with it
+ * has failed once when the server is back.  And failures that are not in the
+ * row yet: of a message that is taken again and again at once, with whatever
+ * holds it, and all that there are when the server stops.  The worker tells a
+ * row of failures and ends what the log says of them in one transaction, so no
+ * crash counts one twice.
+ *
+ * If the leases do not fit into memory (queue.max_in_flight was lowered), the
+ * rest of them end early; the log says so.
+ *
+ * The table is a log.  Rows are only ever appended, never updated or deleted,
+ * so that there are no dead ones that an old snapshot could keep, and no index
+ * that could swell.  The row of a message with the highest seq decides; one
+ * without a deadline says that the lease has ended.
+ *
+ * The log says for which database it is written, by rows without a queue: the
+ * last of these names the database, and only what comes after it counts.  So
+ * what CREATE DATABASE copies from a template is nothing to the copy: nobody
+ * there has a receipt for it.  A database that is renamed, moved, restored from
+ * a base backup or upgraded keeps its OID, and its leases; with another OID,
+ * its receipts would fit nothing either.
+ *
+ * A log that has become long is compacted: the worker reads what it says,
+ * gives the table a new, empty file, as TRUNCATE does, and appends the leases
+ * that are still there, all in one transaction.  Until that has committed, the
+ * old file is the table's, and whatever happens before (an error, a crash, the
+ * worker killed) leaves it as it was; the new one is removed.  With wal_level
+ * minimal the new file is synced at the commit instead of being logged.
+ *
+ * Snapshots older than that commit see the new file as empty, which is why
+ * TRUNCATE is not safe in general.  Here it does no harm: memory decides, and
+ * those who load read with a snapshot taken after they had got their lock.
+ * Only an administrator who looks at queue.lease in a transaction with an
+ * older snapshot sees too little.
+ *
+ * The new file takes an AccessExclusiveLock.  It is asked for without waiting;
+ * if somebody reads the table in a transaction that lasts, the log grows until
+ * he has finished, and the worker comes back every second.  No consumer ever
+ * waits for this lock, but one who loads leases after a start.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xlog.h"
+#include "commands/tablecmds.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "dispatch/lease.h"
+#include "shared/database.h"
+#include "table/member.h"
+
+#define LEASE_LOG			"lease_log"
+
+#define Natts_log				8
+#define Anum_log_seq			1
+#define Anum_log_queue			2
+#define Anum_log_id				3
+#define Anum_log_enqueued_at	4	/* this and the following NULL: ended */
+#define Anum_log_epoch			5	/* NULL unless a lease */
+#define Anum_log_number			6	/* NULL: failures only; 0: taken */
+#define Anum_log_deadline		7	/* taken: -infinity */
+#define Anum_log_failures		8	/* that the row does not tell */
+
+/* a row with its header and line pointer, in bytes */
+#define LOG_ROW_SIZE			92
+
+/*
+ * The log is long when it has twice the pages of the leases that it held when
+ * it was last looked through, and these.
+ */
+#define LOG_SLACK			128
+
+/* rows appended with one call of the table access method */
+#define APPEND_BATCH		100
+
+typedef struct LogRow
+{
+	int64		seq;
+	bool		is_end;			/* there is nothing to say any more */
+	LeaseRecord lease;			/* only the key, if is_end */
+} LogRow;
+
+/* the slot of this database, once looked up */
+static DatabaseSlot *my_slot = NULL;
+
+/*
+ * The worker's: what it knows of the log, which nobody else writes.  A
+ * transaction that fails leaves gaps in the numbers, no more.  Whether the log
+ * is ours is known from reading it only, thus after a commit.
+ */
+static Oid	known_log = InvalidOid; /* the table that this is about: ours */
+static int64 next_seq = 1;
+static int	nleases = 0;		/* when last looked through */
+
+static int	drop_strangers(LogRow *rows, int nrows);
+static LogRow *read_log(Relation rel, int *nrows, int64 *last_seq,
+						bool *is_ours);
+static int	compare_rows(const void *a, const void *b);
+static void load_log(void);
+static Relation open_log(Oid relid, LOCKMODE lockmode);
+static void append_rows(Relation rel, const LogRow *rows, int nrows);
+static void fill_slot(TupleTableSlot *slot, const LogRow *row);
+static void read_slot(TupleTableSlot *slot, LeaseRecord *lease);
+static void set_value(TupleTableSlot *slot, int attnum, Datum value);
+static void name_database(LogRow *row);
+
+bool
+queue_lease_is_loaded(void)
+{
+	return my_slot != NULL && my_slot->dbid == MyDatabaseId &&
+		my_slot->leases_loaded;
+}
+
+void
+queue_lease_load(void)
+{
+	if (my_slot == NULL || my_slot->dbid != MyDatabaseId)
+		my_slot = queue_database_wait_for_slot(MyDatabaseId);
+	if (my_slot == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many databases use queues"),
+				 errhint("You might need to increase queue.max_databases.")));
+	if (!my_slot->leases_loaded && !RecoveryInProgress())
+		load_log();
+}
+
+void
+queue_lease_load_to_look(void)
+{
+	if (RecoveryInProgress())
+		return;
+	if (my_slot == NULL || my_slot->dbid != MyDatabaseId)
+		my_slot = queue_database_slot(MyDatabaseId, true);
+	if (my_slot != NULL && !my_slot->leases_loaded)
+		load_log();
+}
+
+/* Read the log, and make entries of the in-flight table of it. */
+static void
+load_log(void)
+{
+	Relation	rel;
+	LogRow	   *rows;
+	int			nrows;
+	int64		last_seq;
+	bool		is_ours;
+	int			nlost = 0;
+	int			i;
+
+	rel = open_log(queue_catalog_relid(LEASE_LOG), AccessShareLock);
+	if (rel == NULL)
+		return;
+	rows = read_log(rel, &nrows, &last_seq, &is_ours);
+	table_close(rel, AccessShareLock);
+	nrows = drop_strangers(rows, nrows);
+
+	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
+	if (my_slot->dbid == MyDatabaseId && !my_slot->leases_loaded)
+	{
+		for (i = 0; i < nrows; i++)
+		{
+			LeaseRecord *lease = &rows[i].lease;
+
+			if (!MUTANT_SOMETIMES(LEASE_NOT_LOADED, 2) &&
+				!queue_inflight_restore(lease))
+				nlost++;
+		}
+		my_slot->leases_loaded = true;
+	}
+	LWLockRelease(queue_database_lock());
+	pfree(rows);
+	if (nrows > 0)
+		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+	if (nlost > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("%d leases do not fit into memory and end early", nlost),
+				 errhint("You might need to increase queue.max_in_flight.")));
+}
+
+/*
+ * Leases of what is no queue (any more) are not for memory; the log loses them
+ * when it is compacted.  How many rows are left, which are sorted by queue.
+ */
+static int
+drop_strangers(LogRow *rows, int nrows)
+{
+	int			nkept = 0;
+	bool		is_queue = false;
+	int			i;
+
+	/* throws if the settings cannot be read: then all would be strangers */
+	if (nrows > 0)
+		table_close(queue_settings_open(AccessShareLock), AccessShareLock);
+	for (i = 0; i < nrows; i++)
+	{
+		Oid			relid = rows[i].lease.key.relid;
+
+		if (i == 0 || rows[i - 1].lease.key.relid != relid)
+			is_queue = get_rel_relkind(relid) == RELKIND_RELATION &&
+				queue_settings_exist(relid, NULL);
+		if (is_queue)
+			rows[nkept++] = rows[i];
+	}
+	return nkept;
+}
+
+/*
+ * What the log says: the last row of each message, without those that have
+ * ended, palloc'd.  Nothing, if it is written for another database.
+ */
+static LogRow *
+read_log(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int			nroom = 1024;
+	LogRow	   *rows = palloc(nroom * sizeof(LogRow));
+	int			n = 0;
+	int			nkept = 0;
+	int64		named_seq = 0;
+	Oid			named = InvalidOid;
+	int			i;
+
+	*last_seq = 0;
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		LogRow	   *row;
+		LeaseRecord *lease;
+
+		CHECK_FOR_INTERRUPTS();
+		if (n == nroom)
+		{
+			nroom *= 2;
+			rows = repalloc_huge(rows, nroom * sizeof(LogRow));
+		}
+		row = &rows[n++];
+		lease = &row->lease;
+		slot_getallattrs(slot);
+		row->seq = DatumGetInt64(slot->tts_values[Anum_log_seq - 1]);
+		*last_seq = Max(*last_seq, row->seq);
+		queue_message_key(&lease->key,
+						  DatumGetObjectId(slot->tts_values[Anum_log_queue - 1]),
+						  DatumGetInt64(slot->tts_values[Anum_log_id - 1]));
+		if (!OidIsValid(lease->key.relid))
+		{
+			n--;
+			if (row->seq > named_seq)
+			{
+				named_seq = row->seq;
+				named = (Oid) lease->key.id;
+			}
+			continue;
+		}
+		row->is_end = slot->tts_isnull[Anum_log_enqueued_at - 1];
+		if (!row->is_end)
+			read_slot(slot, lease);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+
+	/* VACUUM may let rows of a page change places, so seq and not the scan */
+	qsort(rows, n, sizeof(LogRow), compare_rows);
+	for (i = 0; i < n; i++)
+	{
+		if (i + 1 < n && queue_message_key_compare(&rows[i].lease.key,
+												   &rows[i + 1].lease.key) == 0)
+			continue;
+		if (!rows[i].is_end && rows[i].seq > named_seq)
+			rows[nkept++] = rows[i];
+	}
+	*is_ours = named == MyDatabaseId;
+	*nrows = *is_ours ? nkept : 0;
+	return rows;
+}
+
+/* What a row says that does not say "ended", but for the key */
+static void
+read_slot(TupleTableSlot *slot, LeaseRecord *lease)
+{
+	Datum	   *values = slot->tts_values;
+	bool	   *isnull = slot->tts_isnull;
+
+	lease->enqueued_at = DatumGetTimestampTz(values[Anum_log_enqueued_at - 1]);
+	lease->failures = DatumGetInt32(values[Anum_log_failures - 1]);
+	lease->epoch = 0;
+	lease->number = 0;
+	lease->deadline = isnull[Anum_log_deadline - 1] ? 0 :
+		DatumGetTimestampTz(values[Anum_log_deadline - 1]);
+	if (isnull[Anum_log_number - 1])
+		lease->kind = LOG_FAILURES;
+	else if (isnull[Anum_log_epoch - 1])
+		lease->kind = LOG_TAKEN;
+	else
+	{
+		lease->kind = LOG_LEASE;
+		lease->epoch = (uint64) DatumGetInt64(values[Anum_log_epoch - 1]);
+		lease->number = (uint64) DatumGetInt64(values[Anum_log_number - 1]);
+	}
+}
+
+/* for qsort(): by message, then in the order in which they were written */
+static int
+compare_rows(const void *a, const void *b)
+{
+	const LogRow *left = a;
+	const LogRow *right = b;
+	int			result;
+
+	result = queue_message_key_compare(&left->lease.key, &right->lease.key);
+	if (result != 0 || left->seq == right->seq)
+		return result;
+
+	return left->seq < right->seq ? -1 : 1;
+}
+
+/* NULL if there is none: the extension is being dropped */
+static Relation
+open_log(Oid relid, LOCKMODE lockmode)
+{
+	Relation	rel;
+
+	if (!OidIsValid(relid))
+		return NULL;
+	rel = try_relation_open(relid, lockmode);
+	if (rel != NULL)
+		queue_member_check(rel, MEMBER_LEASE_LOG);
+	return rel;
+}
+
+/* ----------------------------------------------------------------
+ *		Writing behind
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * One transaction's worth: leases that have ended, and leases that are new or
+ * say something new.  Returns whether the log is long enough now to be compacted.
+ */
+bool
+queue_lease_log(const MessageKey *ended, int nended,
+				const LeaseRecord *records, int nrecords)
+{
+	Relation	rel = open_log(queue_catalog_relid(LEASE_LOG), RowExclusiveLock);
+	LogRow	   *rows;
+	int			i;
+	bool		is_long;
+
+	if (rel == NULL)
+		return false;
+	if (RelationGetRelid(rel) != known_log)
+	{
+		int64		last_seq;
+		bool		is_ours;
+
+		pfree(read_log(rel, &nleases, &last_seq, &is_ours));
+		next_seq = last_seq + 1;
+		known_log = is_ours ? RelationGetRelid(rel) : InvalidOid;
+	}
+	if (!OidIsValid(known_log))
+	{
+		LogRow		row;
+
+		name_database(&row);
+		append_rows(rel, &row, 1);
+	}
+
+	rows = palloc((nended + nrecords) * sizeof(LogRow));
+	for (i = 0; i < nended; i++)
+	{
+		rows[i].is_end = true;
+		rows[i].lease.key = ended[i];
+	}
+	for (i = 0; i < nrecords; i++)
+	{
+		rows[nended + i].is_end = false;
+		rows[nended + i].lease = records[i];
+	}
+	append_rows(rel, rows, nended + nrecords);
+	pfree(rows);
+
+	is_long = RelationGetNumberOfBlocks(rel) > LOG_SLACK +
+		2 * (BlockNumber) ((uint64) nleases * LOG_ROW_SIZE / BLCKSZ);
+	if (MUTANT(LEASE_LOG_FORGETS))
+		is_long = true;
+	table_close(rel, NoLock);
+	return is_long;
+}
+
+/*
+ * Make the log as short as it can be, in a transaction that does nothing else.
+ * False if somebody uses the table.
+ *
+ * Of what the log says, that is kept which memory knows to be on disk; the
+ * rest are leases for which there was no room when they were loaded.  Only the
+ * worker changes what memory says about that (is_durable), so it cannot change
+ * under our feet.  A lease that has ended meanwhile may be kept: the worker
+ * has still to mark its end, and this mark comes later.
+ */
+bool
+queue_lease_compact(void)
+{
+	Oid			relid = queue_catalog_relid(LEASE_LOG);
+	Relation	rel;
+	LogRow		named;
+	LogRow	   *rows;
+	int			nrows;
+	int			nkept = 0;
+	int64		last_seq;
+	bool		is_ours;
+	int			i;
+
+	if (my_slot == NULL || my_slot->dbid != MyDatabaseId ||
+		!my_slot->leases_loaded || !OidIsValid(relid))
+		return true;
+	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return false;
+	rel = open_log(relid, NoLock);
+	if (rel == NULL)
+		return true;
+	CheckTableNotInUse(rel, "compact");
+
+	rows = read_log(rel, &nrows, &last_seq, &is_ours);
+	for (i = 0; i < nrows; i++)
+	{
+		if (queue_inflight_is_durable(&rows[i].lease.key) &&
+			!MUTANT_SOMETIMES(LEASE_LOG_FORGETS, 10))
+			rows[nkept++] = rows[i];
+	}
+
+	RelationSetNewRelfilenumber(rel, rel->rd_rel->relpersistence);
+	pgstat_count_truncate(rel);
+	next_seq = last_seq + 1;
+	known_log = InvalidOid;		/* to be read again, when this is committed */
+	nleases = nkept;
+	name_database(&named);
+	append_rows(rel, &named, 1);
+	append_rows(rel, rows, nkept);
+	pfree(rows);
+	table_close(rel, NoLock);
+	return true;
+}
+
+/*
+ * Append rows, past the executor.  What that would do is not needed: there is
+ * neither an index nor a trigger, and no column that we do not fill.
+ */
+static void
+append_rows(Relation rel, const LogRow *rows, int nrows)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	TupleTableSlot *slots[APPEND_BATCH];
+	int			nslots = Min(nrows, APPEND_BATCH);
+	int			done;
+	int			n;
+	int			i;
+
+	for (i = 0; i < nslots; i++)
+		slots[i] = table_slot_create(rel, NULL);
+	for (done = 0; done < nrows; done += n)
+	{
+		CHECK_FOR_INTERRUPTS();
+		n = Min(nrows - done, nslots);
+		for (i = 0; i < n; i++)
+			fill_slot(slots[i], &rows[done + i]);
+		table_multi_insert(rel, slots, n, cid, TABLE_INSERT_SKIP_FSM, NULL);
+	}
+	for (i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	table_finish_bulk_insert(rel, TABLE_INSERT_SKIP_FSM);
+}
+
+/* From here on the log is written for this database. */
+static void
+name_database(LogRow *row)
+{
+	memset(row, 0, sizeof(LogRow));
+	row->is_end = true;
+	queue_message_key(&row->lease.key, InvalidOid, (int64) MyDatabaseId);
+}
+
+/* One row, which gets its number here */
+static void
+fill_slot(TupleTableSlot *slot, const LogRow *row)
+{
+	const LeaseRecord *lease = &row->lease;
+	Datum	   *values = slot->tts_values;
+	bool	   *isnull = slot->tts_isnull;
+	int			i;
+
+	ExecClearTuple(slot);
+	memset(values, 0, slot->tts_tupleDescriptor->natts * sizeof(Datum));
+	memset(isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(isnull, false, Natts_log * sizeof(bool));
+	values[Anum_log_seq - 1] = Int64GetDatum(next_seq++);
+	values[Anum_log_queue - 1] = ObjectIdGetDatum(lease->key.relid);
+	values[Anum_log_id - 1] = Int64GetDatum(lease->key.id);
+	for (i = Anum_log_enqueued_at; i <= Natts_log; i++)
+		isnull[i - 1] = true;
+	if (!row->is_end)
+	{
+		set_value(slot, Anum_log_enqueued_at,
+				  TimestampTzGetDatum(lease->enqueued_at));
+		set_value(slot, Anum_log_failures, Int32GetDatum(lease->failures));
+		switch (lease->kind)
+		{
+			case LOG_LEASE:
+				set_value(slot, Anum_log_epoch,
+						  Int64GetDatum((int64) lease->epoch));
+				set_value(slot, Anum_log_number,
+						  Int64GetDatum((int64) lease->number));
+				set_value(slot, Anum_log_deadline,
+						  TimestampTzGetDatum(lease->deadline));
+				break;
+			case LOG_TAKEN:
+				set_value(slot, Anum_log_number, Int64GetDatum(0));
+				set_value(slot, Anum_log_deadline,
+						  TimestampTzGetDatum(TIMESTAMP_MINUS_INFINITY));
+				break;
+			default:
+				if (lease->deadline != 0)
+					set_value(slot, Anum_log_deadline,
+							  TimestampTzGetDatum(lease->deadline));
+				break;
+		}
+	}
+	ExecStoreVirtualTuple(slot);
+}
+
+static void
+set_value(TupleTableSlot *slot, int attnum, Datum value)
+{
+	slot->tts_values[attnum - 1] = value;
+	slot->tts_isnull[attnum - 1] = false;
+}

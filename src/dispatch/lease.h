@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.h
+ *		Leases on disk: table queue.lease_log.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_LEASE_H
+#define QUEUE_LEASE_H
+
+#include "shared/inflight.h"
+
+/*
+ * Load this database's leases after a start, if nobody has.  To be called
+ * before a message is judged or a receipt is looked at.
+ */
+extern void queue_lease_load(void);
+extern bool queue_lease_is_loaded(void);
+
+/* The same for what only shows messages: no error, on a standby nothing */
+extern void queue_lease_load_to_look(void);
+
+/*
+ * For the worker, in its own transactions.  The first returns whether the
+ * second is due, and the second false if it has to be tried again.
+ */
+extern bool queue_lease_log(const MessageKey *ended, int nended,
+							const LeaseRecord *records, int nrecords);
+extern bool queue_lease_compact(void);
+
+#endif							/* QUEUE_LEASE_H */

@@ -1,0 +1,218 @@
+/*-------------------------------------------------------------------------
+ *
+ * look.c
+ *		A look for messages: over the cover of a queue, and the rows in it.
+ *
+ * What taking messages (take.c) and waiting for them (wait.c) have in common.
+ * A look takes window after window out of the cover, scans the rows of each,
+ * and gives back what its caller has not taken; the rules are in cover.c.
+ *
+ * It begins with what is due: leases that have run out, back-offs that are
+ * over.  Whoever looks first ends them.
+ *
+ * Windows are as wide as messages are wanted, since mostly each id in the
+ * cover is one.  If a window had nothing to take, the next one of the same
+ * priority is twice as wide.  When there is something in a window that has
+ * become wide, what is beyond the messages wanted goes back at once: others
+ * are to have it, however long this look takes.
+ *
+ * An error anywhere gives the window back (queue_cover_abandon).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "common/clock.h"
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "dispatch/lease.h"
+#include "dispatch/look.h"
+#include "shared/inflight.h"
+#include "transaction/xact.h"
+
+/* ids in one window, at most */
+#define MAX_WINDOW			65536
+
+static int64 width_of(const QueueRange *window);
+
+void
+queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
+				 NextLook *next)
+{
+	look->rel = rel;
+	look->def = def;
+	look->state = queue_def_state(def);
+	look->now = GetCurrentTimestamp();
+	look->next = next;
+	look->want = look->wanted = Min(want, MAX_WINDOW);
+	look->is_writer = TransactionIdIsValid(GetTopTransactionIdIfAny());
+	look->scan = NULL;
+
+	next->due = TIMESTAMP_INFINITY;
+	next->is_busy = false;
+	next->saw_exhausted = false;
+	if (look->state != NULL && look->state->first_due <= look->now)
+		queue_inflight_end_due(look->state, def->relid, look->now);
+	queue_cover_begin(&look->cover, look->state, def->relid, look->now);
+}
+
+/* Take the next window, and begin to scan it; false if there is none. */
+bool
+queue_look_window(QueueLook *look)
+{
+	bool		needs_probe;
+
+	for (;;)
+	{
+		if (!queue_cover_take(&look->cover, look->want, look->wanted,
+							  &look->window, &needs_probe))
+			return false;
+		if (look->scan == NULL)
+		{
+			look->scan = queue_scan_begin(look->rel, look->def);
+			look->scan->wants_unannounced = true;
+		}
+		if (!needs_probe)
+			break;
+		queue_cover_probed(&look->cover, &look->window,
+						   queue_scan_probe(look->scan, &look->window));
+	}
+
+	if (look->is_writer)
+		queue_xact_note_look(look->def->relid, &look->window);
+	queue_ranges_init(&look->kept, look->kept_ranges, COVER_ROOM);
+	queue_ranges_init(&look->busy, look->busy_ranges, BUSY_ROOM);
+	look->has_rows = false;
+	look->wakes = false;
+	queue_scan_range(look->scan, &look->window);
+	return true;
+}
+
+MessageRow *
+queue_look_row(QueueLook *look)
+{
+	MessageRow *row;
+
+	while ((row = queue_scan_next(look->scan)) != NULL)
+	{
+		if (row->id > look->window.high)
+			return NULL;		/* given back meanwhile */
+		look->has_rows = true;
+		if (row->state == ROW_LIVE || row->state == ROW_OWN)
+			return row;
+		queue_look_keep_busy(look, row->id);
+	}
+	return NULL;
+}
+
+/* "want" is for the next window; 0: nothing was taken from this one. */
+void
+queue_look_give_back(QueueLook *look, int64 want)
+{
+	look->cover.found_nothing = !look->has_rows;
+	queue_cover_give_back(&look->cover, &look->kept, &look->busy,
+						  look->wakes);
+	if (look->state == NULL && look->busy.nranges > 0)
+		look->next->is_busy = true;
+	if (want > 0)
+		look->want = look->wanted = Min(want, MAX_WINDOW);
+	else
+		look->want = Max(width_of(&look->window) * 2, look->wanted);
+}
+
+/* Number of ids in a window, half of MAX_WINDOW at most */
+static int64
+width_of(const QueueRange *window)
+{
+	uint64		width = (uint64) window->high - (uint64) window->low;
+
+	return width < MAX_WINDOW / 2 ? (int64) width + 1 : MAX_WINDOW / 2;
+}
+
+/*
+ * This message is claimed, and so many are wanted from here on: let others have
+ * the rest of the window.
+ */
+void
+queue_look_narrow(QueueLook *look, int64 id, int64 want)
+{
+	if ((uint64) look->window.high - (uint64) id >= (uint64) want &&
+		queue_cover_narrow(id + want - 1))
+		look->window.high = id + want - 1;
+}
+
+void
+queue_look_end(QueueLook *look)
+{
+	if (look->scan != NULL)
+		queue_scan_end(look->scan);
+	if (look->state != NULL)
+		look->next->due = Min(look->next->due, look->state->first_due);
+}
+
+void
+queue_look_keep(QueueLook *look, int64 id)
+{
+	queue_ranges_add(&look->kept, look->window.rank, id, id);
+	look->wakes = true;
+}
+
+void
+queue_look_keep_from(QueueLook *look, int64 id)
+{
+	if (id > look->window.high)
+		return;
+	queue_ranges_add(&look->kept, look->window.rank, id, look->window.high);
+	look->wakes = true;
+}
+
+void
+queue_look_keep_quietly(QueueLook *look, int64 id)
+{
+	queue_ranges_add(&look->kept, look->window.rank, id, id);
+}
+
+/* He may find that it is not there, and we that it is: so it is for us to
+ * keep it.  If that woke others, all would wake each other. */
+void
+queue_look_keep_judged(QueueLook *look, int64 id)
+{
+	queue_look_keep_quietly(look, id);
+	look->next->is_busy = true;
+}
+
+void
+queue_look_keep_busy(QueueLook *look, int64 id)
+{
+	if (!MUTANT(BUSY_DROPPED))
+		queue_ranges_add(&look->busy, look->window.rank, id, id);
+}
+
+bool
+queue_look_is_needless(Oid relid, NextLook *next)
+{
+	QueueDef   *def = queue_def_known(relid);
+
+	if (def == NULL || def->dequeue_paused || !queue_lease_is_loaded() ||
+		!queue_may_take(relid))
+		return false;
+	if (!queue_cover_is_empty(queue_def_state(def), relid,
+							  GetCurrentTimestamp(), &next->due))
+		return false;
+	next->is_busy = false;
+	next->saw_exhausted = false;
+	return true;
+}
+
+TimestampTz
+queue_look_again_at(const NextLook *next, int64 *delay, TimestampTz end)
+{
+	if (!next->is_busy)
+		return end;
+	*delay = *delay == 0 ? FIRST_BUSY_DELAY : Min(*delay * 2, MAX_BUSY_DELAY);
+	return Min(end, queue_clock() + *delay);
+}

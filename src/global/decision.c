@@ -1,0 +1,384 @@
+/*-------------------------------------------------------------------------
+ *
+ * decision.c
+ *		Decisions about global transactions, in the database that makes them.
+ *
+ * Two-phase commit blocks when the coordinator is gone, since only he knows
+ * what was decided.  Here the decision is a row: whoever sets it first has
+ * decided, and it never changes again.  The coordinator sets it to "commit" if
+ * his deadline has not passed; once it has passed, anybody who waits may set it
+ * to "abort".  So nobody ever guesses.
+ *
+ * What is written is in SQL functions (queue.write_...); what they are told
+ * about the caller must be true, so they are called from here only, with the
+ * privileges of the tables' owner.  A row belongs to the role that began it,
+ * so nobody can take a gid of somebody else, nor decide about it.
+ *
+ * Who asks acts upon the answer at once, and cannot take that back.  So each of
+ * these procedures commits by itself, with synchronous_commit = on at least,
+ * and returns only when that commit is durable; and each answer is written by
+ * the transaction that gives it, even if it only writes what was there.  With
+ * synchronous replication no server that was replaced by another can answer,
+ * since nobody confirms its commits any more.  A session that is cancelled
+ * while it waits for that gets an error here, since the server itself says no
+ * more than a warning.  For the record itself that is not needed: if it is lost
+ * together with this server, there is none, and that means abort.
+ *
+ * Locks: those of plain statements.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/lwlock.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "common/queue.h"
+#include "global/decision.h"
+#include "table/catalog.h"
+
+/* leaves room for the longest names beside it in a gid of the server */
+#define MAX_GID_LEN			64
+
+PG_FUNCTION_INFO_V1(queue_begin_global);
+PG_FUNCTION_INFO_V1(queue_decide_commit);
+PG_FUNCTION_INFO_V1(queue_decide_abort);
+PG_FUNCTION_INFO_V1(queue_ask_decision);
+PG_FUNCTION_INFO_V1(queue_report_finished);
+
+static void require_top_level(FunctionCallInfo fcinfo, const char *name);
+static char *gid_arg(FunctionCallInfo fcinfo, int argno);
+static Oid	role_arg(FunctionCallInfo fcinfo, int argno, const char *argname);
+static ArrayType *participants_arg(FunctionCallInfo fcinfo, int argno);
+static Datum database_arg(FunctionCallInfo fcinfo, int argno, char *null);
+static char *decide(FunctionCallInfo fcinfo, const char *wish);
+static char *write_record(const char *sql, int nargs, Oid *types,
+						  Datum *values, const char *nulls);
+
+/* CALL begin_global(gid, timeout, participants) */
+Datum
+queue_begin_global(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {OIDOID, TEXTOID, INTERVALOID, OIDARRAYOID};
+	Datum		values[4];
+
+	require_top_level(fcinfo, "queue.begin_global()");
+	queue_require_arg(fcinfo, 1, "timeout");
+	values[0] = ObjectIdGetDatum(GetUserId());
+	values[1] = CStringGetTextDatum(gid_arg(fcinfo, 0));
+	if (queue_interval_usec(PG_GETARG_INTERVAL_P(1), "timeout") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must be longer than zero")));
+	values[2] = PG_GETARG_DATUM(1);
+	values[3] = PointerGetDatum(participants_arg(fcinfo, 2));
+	(void) write_record("SELECT queue.write_begin($1, $2, $3, $4)",
+						4, types, values, NULL);
+	PG_RETURN_VOID();
+}
+
+/* CALL decide_commit(gid) */
+Datum
+queue_decide_commit(PG_FUNCTION_ARGS)
+{
+	require_top_level(fcinfo, "queue.decide_commit()");
+	if (strcmp(decide(fcinfo, "commit"), "commit") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRANSACTION_ROLLBACK),
+				 errmsg("global transaction \"%s\" is rolled back",
+						gid_arg(fcinfo, 0)),
+				 errdetail("Its deadline has passed, or that was decided before.")));
+	PG_RETURN_VOID();
+}
+
+/* CALL decide_abort(gid) */
+Datum
+queue_decide_abort(PG_FUNCTION_ARGS)
+{
+	require_top_level(fcinfo, "queue.decide_abort()");
+	if (strcmp(decide(fcinfo, "abort"), "abort") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("global transaction \"%s\" is committed",
+						gid_arg(fcinfo, 0)),
+				 errdetail("What is decided does not change any more.")));
+	PG_RETURN_VOID();
+}
+
+/* CALL ask_decision(coordinator, gid, decision, database) */
+Datum
+queue_ask_decision(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {OIDOID, OIDOID, TEXTOID, TEXTOID};
+	Datum		values[4];
+	char		nulls[] = "    ";
+	TupleDesc	desc;
+	Datum		result = (Datum) 0;
+	bool		isnull = true;
+	char	   *decision;
+
+	require_top_level(fcinfo, "queue.ask_decision()");
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	BlessTupleDesc(desc);
+	values[0] = ObjectIdGetDatum(GetUserId());
+	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
+	values[2] = CStringGetTextDatum(gid_arg(fcinfo, 1));
+	values[3] = database_arg(fcinfo, 3, &nulls[3]);
+	decision = write_record("SELECT queue.write_answer($1, $2, $3, $4)",
+							4, types, values, nulls);
+	queue_decision_require_durable(XactLastCommitEnd);
+	if (decision != NULL)
+	{
+		result = CStringGetTextDatum(decision);
+		isnull = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, &result, &isnull)));
+}
+
+/* CALL report_finished(coordinator, gids, database) */
+Datum
+queue_report_finished(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {OIDOID, OIDOID, TEXTARRAYOID, TEXTOID};
+	Datum		values[4];
+	char		nulls[] = "    ";
+
+	require_top_level(fcinfo, "queue.report_finished()");
+	queue_require_arg(fcinfo, 1, "gids");
+	values[0] = ObjectIdGetDatum(GetUserId());
+	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
+	values[2] = PointerGetDatum(PG_GETARG_ARRAYTYPE_P_COPY(1));
+	values[3] = database_arg(fcinfo, 2, &nulls[3]);
+	(void) write_record("SELECT queue.write_finished($1, $2, $3, $4)",
+						4, types, values, nulls);
+	PG_RETURN_VOID();
+}
+
+/* Commit or abort, as long as that is open; what stands in the end */
+static char *
+decide(FunctionCallInfo fcinfo, const char *wish)
+{
+	Oid			types[] = {OIDOID, TEXTOID, TEXTOID};
+	Datum		values[3];
+	char	   *stands;
+
+	values[0] = ObjectIdGetDatum(GetUserId());
+	values[1] = CStringGetTextDatum(gid_arg(fcinfo, 0));
+	values[2] = CStringGetTextDatum(wish);
+	stands = write_record(MUTANT(DECIDED_LATE) ?
+						  "WITH d AS (UPDATE queue.global_transaction"
+						  " SET decision = $3, decided_at = now(),"
+						  " decided_by = $1"
+						  " WHERE coordinator = $1 AND gid = $2"
+						  " RETURNING decision) SELECT decision FROM d" :
+						  "SELECT queue.write_decision($1, $2, $3)",
+						  3, types, values, NULL);
+	queue_decision_require_durable(XactLastCommitEnd);
+	return stands;
+}
+
+/* ----------------------------------------------------------------
+ *		Arguments
+ * ----------------------------------------------------------------
+ */
+
+/* A transaction that goes on afterwards could be rolled back. */
+static void
+require_top_level(FunctionCallInfo fcinfo, const char *name)
+{
+	queue_require_preload();
+	PreventCommandDuringRecovery(name);
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		((CallContext *) fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run inside a transaction block", name)));
+}
+
+static char *
+gid_arg(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *gid;
+
+	queue_require_arg(fcinfo, argno, "gid");
+	gid = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (gid[0] == '\0' || strlen(gid) > MAX_GID_LEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("gid must have 1 to %d bytes", MAX_GID_LEN)));
+	return gid;
+}
+
+static Oid
+role_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
+{
+	queue_require_arg(fcinfo, argno, argname);
+	return get_role_oid(NameStr(*PG_GETARG_NAME(argno)), false);
+}
+
+/* Roles of this database, each of them once; their OIDs */
+static ArrayType *
+participants_arg(FunctionCallInfo fcinfo, int argno)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+	ArrayType  *array;
+
+	queue_require_arg(fcinfo, argno, "participants");
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	deconstruct_array(array, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR,
+					  &values, &nulls, &n);
+	if (n == 0 || ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("participants must be a one-dimensional array with at least one element")));
+	for (int i = 0; i < n; i++)
+	{
+		char	   *name;
+
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("participant must not be null")));
+		name = NameStr(*DatumGetName(values[i]));
+		if (strchr(name, ':') != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("name of participant \"%s\" contains a colon",
+							name)));
+		values[i] = ObjectIdGetDatum(get_role_oid(name, false));
+		for (int j = 0; j < i; j++)
+			if (values[j] == values[i])
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("participant \"%s\" is there twice", name)));
+	}
+	return construct_array(values, n, OIDOID, sizeof(Oid), true,
+						   TYPALIGN_INT);
+}
+
+/* Which database asks, as text of its own; a person need not say. */
+static Datum
+database_arg(FunctionCallInfo fcinfo, int argno, char *null)
+{
+	if (PG_ARGISNULL(argno))
+	{
+		*null = 'n';
+		return (Datum) 0;
+	}
+	return PointerGetDatum(PG_GETARG_TEXT_P_COPY(argno));
+}
+
+/* ----------------------------------------------------------------
+ *		Transactions
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Run a function of ours as the owner of the tables, in a transaction of its
+ * own that is on disk here when this returns, and on synchronous standbys
+ * unless somebody cancels the wait for them.  Returns what it returned, in the
+ * caller's context.
+ *
+ * The transaction is READ COMMITTED whatever the session prefers: whoever
+ * meets another one that decides waits for it and obeys, rather than fails.
+ */
+static char *
+write_record(const char *sql, int nargs, Oid *types, Datum *values,
+			 const char *nulls)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	MemoryContext old_context;
+	Oid			save_userid;
+	int			save_sec_context;
+	Relation	rel;
+	Oid			owner;
+	char	   *value;
+	char	   *result = NULL;
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	queue_decision_wait_for_standbys();
+
+	rel = queue_settings_open(AccessShareLock);
+	owner = rel->rd_rel->relowner;
+	table_close(rel, AccessShareLock);
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(owner, save_sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 1) !=
+		SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (value != NULL)
+	{
+		old_context = MemoryContextSwitchTo(caller_context);
+		result = pstrdup(value);
+		MemoryContextSwitchTo(old_context);
+	}
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+
+	SPI_commit();
+	SPI_finish();
+	return result;
+}
+
+void
+queue_decision_wait_for_standbys(void)
+{
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+								 false);
+}
+
+bool
+queue_decision_is_durable(XLogRecPtr lsn)
+{
+	bool		is_durable;
+
+	if (max_wal_senders == 0 ||
+		SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+		return true;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	is_durable = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= lsn;
+	LWLockRelease(SyncRepLock);
+	return is_durable;
+}
+
+/*
+ * The server waits for standbys, but if it is cancelled it says no more than a
+ * warning.  So look how far they are.
+ */
+void
+queue_decision_require_durable(XLogRecPtr lsn)
+{
+	if (!queue_decision_is_durable(lsn))
+		ereport(ERROR,
+				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+				 errmsg("what was decided is not known to be durable"),
+				 errdetail("No synchronous standby has confirmed it."),
+				 errhint("Ask again: the decision does not change.")));
+}

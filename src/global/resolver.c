@@ -1,0 +1,1131 @@
+/*-------------------------------------------------------------------------
+ *
+ * resolver.c
+ *		Finishing branches of global transactions whose coordinator is gone.
+ *
+ * A branch (branch.c) is finished as its deciding database says (decision.c),
+ * and never otherwise.  What it says may be a long way off; so this is a
+ * process of its own, which the database's worker starts when a branch was
+ * prepared or finished, and once a minute.  There is at most one in a database;
+ * it leaves when nothing was in doubt for some seconds.
+ *
+ * A pass, for each row of queue.deciding_database:
+ *
+ *	1. Read the records that are waiting for us.
+ *	2. Look at our branches: prepared in this database, with the name that the
+ *	   row says, and owned by the role that it says.  Anybody else's are left
+ *	   alone.
+ *	3. Those that have been prepared for queue.resolve_interval and have been
+ *	   decided for so long, whose deadline has passed or that have no record,
+ *	   are asked for, and finished as the answer says.  What was read before
+ *	   does not count: only the answer is known to be durable, and asking past
+ *	   the deadline, or without a record, makes the decision "abort".
+ *	4. Report those that are decided and of which there is no branch here, not
+ *	   even one of another owner or under another name of the deciding
+ *	   database: it would become ours if somebody corrected a registration.  A
+ *	   branch prepared before the decision would be seen, since we look after
+ *	   we have read or asked.  One that is prepared later finds the record, or
+ *	   is rolled back for the lack of one.  If it was to be committed and never
+ *	   was (branch.c says how we know), the coordinator has taken something else
+ *	   for a PREPARE TRANSACTION: that is an outcome that was forced.
+ *
+ * What is reported is forgotten over there, and lack of a record means abort.
+ * So before the report, everything that has ended branches here must be as
+ * durable as the decision is: on synchronous standbys, whatever the sessions
+ * said that ended them.  And this server must still be in charge, or the
+ * branches are where we do not see them: so it writes something, and waits until
+ * the standbys have that.
+ *
+ * If the deciding database does not answer, everything stays as it is; so it
+ * does if it answers by another identity than at the first contact (it has been
+ * restored from a dump), or if this database has another identity than when it
+ * was registered (it is a copy, and has never had the branches that its
+ * original has).  The deciding database checks our identity in turn: another
+ * database may be registered as the same participant.  If it refuses to answer
+ * about one branch, the others go on.
+ *
+ * A branch is finished with the privileges of its owner, so that one which has
+ * been finished and prepared anew by somebody else meanwhile is left alone.
+ *
+ * Locks: none over a wait for the deciding database.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "common/clock.h"
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "common/queue.h"
+#include "common/remote.h"
+#include "global/branch.h"
+#include "global/decision.h"
+#include "global/resolver.h"
+#include "shared/cover.h"
+#include "shared/database.h"
+#include "transaction/xact.h"
+#include "worker/helper.h"
+#include "worker/worker.h"
+
+/* what a deciding database may take for one answer, and what it is told so
+ * that it does not go on when nobody listens any more */
+#define ANSWER_TIMEOUT		10000	/* ms */
+#define STATEMENT_TIMEOUT	"8s"
+
+/* how often it is looked whether the standbys have confirmed */
+#define CONFIRM_INTERVAL	20		/* ms */
+
+/* the process stays for this long, rather than be started each second */
+#define RESOLVER_STAY		5000	/* ms */
+
+/* A row of queue.deciding_database */
+typedef struct Decider
+{
+	char	   *name;
+	char	   *participant;
+	char	   *coordinator;
+	Oid			owner;
+	char	   *connection;		/* NULL: this database */
+	bool		password_required;
+	char	   *here;			/* identity of this database */
+	bool		is_registered_here;
+	char	   *identity;
+	char	   *last_error;
+	char	   *prefix;			/* names of its branches begin with this */
+	char	   *error;			/* what went wrong in this pass, or NULL */
+} Decider;
+
+/* A record that waits for us */
+typedef struct Record
+{
+	char	   *gid;
+	char	   *decision;		/* NULL: none */
+	bool		is_over;		/* its deadline has passed */
+	bool		is_due;			/* ... or it was decided some time ago */
+} Record;
+
+/* A branch of ours */
+typedef struct Branch
+{
+	char	   *gid;			/* of the global transaction */
+	bool		is_old;
+} Branch;
+
+/* for the timeout handler */
+static volatile sig_atomic_t is_timed_out = false;
+static TimeoutId answer_timer;
+
+static uint32 wait_event;
+
+/* one pass */
+static MemoryContext pass_context = NULL;
+
+static bool takes_part(void);
+static void answer_timeout(void);
+static bool try_pass(void);
+static bool pass(void);
+static bool obey(Decider *decider);
+static bool settle(Decider *decider, RemoteConnection *conn);
+static char *try_ask(Decider *decider, RemoteConnection *conn,
+					 const char *gid);
+static List *remote_query(RemoteConnection *conn, const char *sql,
+						  int nparams, const char *const *params);
+static void begin_wait(const char *activity);
+static void end_wait(void);
+static void require_ends_durable(void);
+static void require_durable(XLogRecPtr lsn);
+static List *read_deciders(void);
+static List *read_records(Decider *decider, RemoteConnection *conn);
+static List *read_branches(Decider *decider);
+static List *read_names(void);
+static bool is_here(Decider *decider, List *names, const char *gid);
+static char *ask(Decider *decider, RemoteConnection *conn, const char *gid);
+static char *checked_decision(char *decision);
+static void report(Decider *decider, RemoteConnection *conn, List *gids);
+static void finish(Decider *decider, const char *gid, bool is_commit);
+static void compare_outcomes(Decider *decider, List *records,
+							 TimestampTz asked_at);
+static void note_committed(Decider *decider, const char *branch);
+static void note_missing(Decider *decider, List *gids);
+static void prepare_session(RemoteConnection *conn);
+static void check_identity(Decider *decider, RemoteConnection *conn);
+static void note_error(Decider *decider);
+static Record *find_record(List *records, const char *gid);
+static char *text_array(List *texts);
+static List *local_query(const char *sql, int nparams,
+						 const char *const *params);
+static void begin_transaction(const char *activity);
+static void commit_transaction(void);
+
+/* ----------------------------------------------------------------
+ *		The worker's side
+ * ----------------------------------------------------------------
+ */
+
+bool
+queue_resolver_look(void)
+{
+	if (takes_part())
+		return queue_helper_call(HELPER_RESOLVER);
+	(void) queue_database_is_resolver_wanted(true /* take */ );
+	return true;
+}
+
+/* Is any deciding database registered here? */
+static bool
+takes_part(void)
+{
+	bool		result;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	result = SPI_execute("SELECT FROM queue.deciding_database", true, 1) ==
+		SPI_OK_SELECT && SPI_processed > 0;
+	SPI_finish();
+	PopActiveSnapshot();
+	return result;
+}
+
+/* ----------------------------------------------------------------
+ *		The process
+ * ----------------------------------------------------------------
+ */
+
+/* Its entry point. */
+void
+queue_resolver_main(Datum arg)
+{
+	TimestampTz leave_at = 0;
+	bool		is_more = false;
+
+	queue_helper_begin(HELPER_RESOLVER, DatumGetObjectId(arg));
+	wait_event = WaitEventExtensionNew("QueueResolverMain");
+
+	/* what we note is for ourselves, but for that what is said otherwise */
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
+	answer_timer = RegisterTimeout(USER_TIMEOUT, answer_timeout);
+	pass_context = AllocSetContextCreate(TopMemoryContext, "queue resolver",
+										 ALLOCSET_DEFAULT_SIZES);
+
+	while (!ShutdownRequestPending)
+	{
+		TimestampTz next;
+
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		MemoryContextSwitchTo(pass_context);
+		MemoryContextReset(pass_context);
+		next = TimestampTzPlusMilliseconds(queue_clock(),
+										   queue_resolve_interval);
+
+		/* what is being prepared can be seen a moment after the request only */
+		if (queue_database_is_resolver_wanted(true /* take */ ) || is_more ||
+			leave_at == 0)
+			leave_at = TimestampTzPlusMilliseconds(next, RESOLVER_STAY);
+		is_more = try_pass();
+		if (!is_more && queue_clock() >= leave_at)
+			break;
+		if (!ShutdownRequestPending)
+			queue_worker_nap(next, wait_event);
+	}
+
+	/* 1: another one has to go on */
+	proc_exit(is_more ? 1 : 0);
+}
+
+/* In a signal handler: the deciding database takes too long. */
+static void
+answer_timeout(void)
+{
+	is_timed_out = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+/* Whatever goes wrong here in this database is reported, and tried again. */
+static bool
+try_pass(void)
+{
+	volatile bool is_more = true;
+
+	PG_TRY();
+	{
+		is_more = pass();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		if (!ShutdownRequestPending &&
+			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(pass_context);
+		FlushErrorState();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return is_more;
+}
+
+/* Once over all of them; is anything left in doubt? */
+static bool
+pass(void)
+{
+	List	   *deciders = read_deciders();
+	ListCell   *lc;
+	bool		is_more = false;
+
+	foreach(lc, deciders)
+	{
+		if (!ShutdownRequestPending)
+			is_more |= obey(lfirst(lc));
+	}
+	return is_more;
+}
+
+/*
+ * One of them.  If it cannot be asked, that is noted.  Is anything left in
+ * doubt?
+ */
+static bool
+obey(Decider *decider)
+{
+	RemoteConnection *volatile conn = NULL;
+	volatile bool is_more;
+	volatile bool is_skipped = false;
+
+	is_timed_out = false;
+	if (!decider->is_registered_here)
+	{
+		decider->error = "this database is a copy of that which was registered";
+		note_error(decider);
+		return false;
+	}
+
+	is_more = read_branches(decider) != NIL;
+	PG_TRY();
+	{
+		if (decider->connection != NULL)
+		{
+			begin_wait("connecting to a deciding database");
+			conn = queue_remote_connect(decider->connection,
+										decider->participant,
+										decider->password_required);
+			end_wait();
+			prepare_session(conn);
+			check_identity(decider, conn);
+		}
+		is_more = settle(decider, conn);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *data;
+
+		HOLD_INTERRUPTS();
+		disable_timeout(answer_timer, false);
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(pass_context);
+		data = CopyErrorData();
+		FlushErrorState();
+		QueryCancelPending = false;
+		decider->error = is_timed_out ? "it does not answer" : data->message;
+		is_skipped = data->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	queue_remote_disconnect(conn);
+	if (MUTANT(RESOLVER_GUESSES) && decider->error != NULL)
+	{
+		ListCell   *lc;
+
+		foreach(lc, read_branches(decider))
+			finish(decider, ((Branch *) lfirst(lc))->gid, false);
+	}
+	if (!is_skipped && !ShutdownRequestPending)
+		note_error(decider);
+	return is_more;
+}
+
+/* See the top of the file.  Is anything left in doubt? */
+static bool
+settle(Decider *decider, RemoteConnection *conn)
+{
+	TimestampTz asked_at = GetCurrentTimestamp();
+	List	   *records = read_records(decider, conn);
+	List	   *branches = read_branches(decider);
+	List	   *names;
+	List	   *finished = NIL;
+	List	   *committed = NIL;
+	ListCell   *lc;
+	bool		is_more = false;
+
+	foreach(lc, branches)
+	{
+		Branch	   *branch = lfirst(lc);
+		Record	   *record = find_record(records, branch->gid);
+		char	   *decision = NULL;
+
+		if (ShutdownRequestPending)
+			return true;
+		if (branch->is_old && (record == NULL || record->is_due))
+			decision = try_ask(decider, conn, branch->gid);
+		if (MUTANT(UNDECIDED_IS_ABORT) && decision == NULL && branch->is_old)
+			decision = "abort";
+		if (decision == NULL)
+			continue;
+		finish(decider, branch->gid, strcmp(decision, "commit") == 0);
+		if (record == NULL)
+		{
+			record = palloc0(sizeof(Record));
+			record->gid = branch->gid;
+			records = lappend(records, record);
+		}
+		record->decision = decision;
+	}
+
+	/*
+	 * What of that is still there, or has come since.  Whoever ends a branch
+	 * that is not ours wakes us.
+	 */
+	branches = read_branches(decider);
+	names = read_names();
+	foreach(lc, records)
+	{
+		Record	   *record = lfirst(lc);
+		bool		is_finished = !is_here(decider, names, record->gid);
+
+		if (record->decision == NULL && record->is_over && is_finished)
+			record->decision = try_ask(decider, conn, record->gid);
+		if (record->decision == NULL)
+			is_more = true;
+		else if (is_finished)
+		{
+			finished = lappend(finished, record->gid);
+			if (strcmp(record->decision, "commit") == 0)
+				committed = lappend(committed, record->gid);
+		}
+	}
+	is_more |= branches != NIL;
+	note_missing(decider, committed);
+	compare_outcomes(decider, records, asked_at);
+	if (finished != NIL)
+	{
+		require_ends_durable();
+		report(decider, conn, finished);
+	}
+	return is_more;
+}
+
+/* ----------------------------------------------------------------
+ *		The deciding database
+ * ----------------------------------------------------------------
+ */
+
+/* Records that name us and wait for us */
+static List *
+read_records(Decider *decider, RemoteConnection *conn)
+{
+	const char *params[] = {decider->coordinator, decider->participant,
+	psprintf("%d ms", queue_resolve_interval)};
+	List	   *rows;
+	List	   *records = NIL;
+	ListCell   *lc;
+
+	if (conn != NULL)
+		rows = remote_query(conn,
+							"SELECT gid, decision, is_over,"
+							" decided_at OPERATOR(pg_catalog.+) $3::pg_catalog.interval"
+							" OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
+							" FROM queue.global_transactions"
+							" WHERE coordinator OPERATOR(pg_catalog.=) $1::pg_catalog.name"
+							" AND $2::pg_catalog.name OPERATOR(pg_catalog.=) ANY (unfinished)",
+							3, params);
+	else
+		rows = local_query("SELECT gid, decision, is_over,"
+						   " decided_at + $3::interval <= clock_timestamp()"
+						   " FROM queue.global_transactions"
+						   " WHERE coordinator = $1::name AND $2::name = ANY (unfinished)",
+						   3, params);
+	foreach(lc, rows)
+	{
+		char	  **row = lfirst(lc);
+		Record	   *record = palloc(sizeof(Record));
+
+		/* it is another server, which may say anything */
+		if (row[0] == NULL || row[2] == NULL ||
+			(row[1] != NULL && row[3] == NULL))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("a record of the deciding database is incomplete")));
+		record->gid = row[0];
+		record->decision = checked_decision(row[1]);
+		record->is_over = row[2][0] == 't';
+		record->is_due = record->decision == NULL ? record->is_over :
+			row[3][0] == 't';
+		records = lappend(records, record);
+	}
+	return records;
+}
+
+/*
+ * The same of one branch.  What is wrong with that one is noted, and does not
+ * keep us from asking about the others; what is wrong with the connection, or
+ * takes too long, does.
+ */
+static char *
+try_ask(Decider *decider, RemoteConnection *conn, const char *gid)
+{
+	char	   *volatile decision = NULL;
+
+	PG_TRY();
+	{
+		decision = ask(decider, conn, gid);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *data;
+
+		if (geterrcode() == ERRCODE_QUERY_CANCELED ||
+			(conn != NULL && !queue_remote_is_connected(conn)))
+			PG_RE_THROW();
+		HOLD_INTERRUPTS();
+		end_wait();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(pass_context);
+		data = CopyErrorData();
+		FlushErrorState();
+		if (decider->error == NULL)
+			decider->error = data->message;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	return decision;
+}
+
+/*
+ * What is decided, now and for ever, or NULL.  The answer counts only when the
+ * transaction that gives it is committed, which is so when this returns.
+ */
+static char *
+ask(Decider *decider, RemoteConnection *conn, const char *gid)
+{
+	const char *params[] = {decider->coordinator, gid, decider->here,
+	decider->participant};
+	List	   *rows;
+
+	if (conn != NULL)
+		rows = remote_query(conn, "CALL queue.ask_decision($1, $2, NULL, $3)",
+							3, params);
+	else
+	{
+		rows = local_query("SELECT queue.write_answer(p.oid, c.oid, $2, $3)"
+						   " FROM pg_roles p, pg_roles c"
+						   " WHERE p.rolname = $4::name AND c.rolname = $1::name",
+						   4, params);
+		require_durable(XactLastCommitEnd);
+	}
+	if (rows == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("coordinator \"%s\" or participant \"%s\" does not exist",
+						decider->coordinator, decider->participant)));
+	return checked_decision(((char **) linitial(rows))[0]);
+}
+
+/* An answer that is none of those that we know must not be taken for one. */
+static char *
+checked_decision(char *decision)
+{
+	if (decision != NULL && strcmp(decision, "commit") != 0 &&
+		strcmp(decision, "abort") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("unknown decision \"%s\"", decision)));
+	return decision;
+}
+
+/* Nothing is left to do here for these. */
+static void
+report(Decider *decider, RemoteConnection *conn, List *gids)
+{
+	const char *params[] = {decider->coordinator, text_array(gids),
+	decider->here, decider->participant};
+
+	if (conn != NULL)
+		(void) remote_query(conn, "CALL queue.report_finished($1, $2, $3)",
+							3, params);
+	else
+		(void) local_query("SELECT queue.write_finished(p.oid, c.oid, $2::text[], $3)"
+						   " FROM pg_roles p, pg_roles c"
+						   " WHERE p.rolname = $4::name AND c.rolname = $1::name",
+						   4, params);
+	if (MUTANT(RECORD_FORGOTTEN) && conn == NULL)
+		(void) local_query("DELETE FROM queue.global_transaction"
+						   " WHERE gid = ANY ($2::text[])", 2, params);
+}
+
+/* A statement over there, which may take a while, but not for ever */
+static List *
+remote_query(RemoteConnection *conn, const char *sql, int nparams,
+			 const char *const *params)
+{
+	List	   *rows;
+
+	begin_wait(sql);
+	rows = queue_remote_query(conn, sql, nparams, params);
+	end_wait();
+	return rows;
+}
+
+/* From now on this takes too long at some time. */
+static void
+begin_wait(const char *activity)
+{
+	pgstat_report_activity(STATE_RUNNING, activity);
+	is_timed_out = false;
+	enable_timeout_after(answer_timer, ANSWER_TIMEOUT);
+}
+
+/* The answer is there; the timeout may have come just then. */
+static void
+end_wait(void)
+{
+	disable_timeout(answer_timer, false);
+	if (is_timed_out && !ShutdownRequestPending)
+		QueryCancelPending = false;
+	is_timed_out = false;
+}
+
+/*
+ * Tell it our patience, and see that what we are going to call is the
+ * extension's.  Otherwise somebody who may create objects over there, the owner
+ * of the database say, could decide in the place of the coordinator, and do
+ * things with the rights of our role.  Superusers over there are trusted.
+ */
+static void
+prepare_session(RemoteConnection *conn)
+{
+	List	   *rows;
+	char	   *stranger;
+
+	(void) remote_query(conn,
+						"SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
+						" pg_catalog.set_config('statement_timeout', '"
+						STATEMENT_TIMEOUT "', false)", 0, NULL);
+	rows = remote_query(conn,
+						"WITH extension AS ("
+						"    SELECT e.oid, e.extnamespace FROM pg_extension e"
+						"      JOIN pg_roles r ON r.oid = e.extowner"
+						"     WHERE e.extname = '" QUEUE_EXTENSION "' AND r.rolsuper"
+						"), used AS ("
+						"    SELECT 'pg_proc'::regclass AS classid, p.oid,"
+						"           p.proowner AS owner, p.proname AS name"
+						"      FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+						"     WHERE n.nspname = 'queue' AND p.proname IN"
+						"           ('identity', 'ask_decision', 'report_finished')"
+						"    UNION ALL"
+						"    SELECT 'pg_class'::regclass, c.oid, c.relowner, c.relname"
+						"      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+						"     WHERE n.nspname = 'queue'"
+						"       AND c.relname = 'global_transactions'"
+						")"
+						" SELECT CASE WHEN NOT EXISTS (SELECT FROM extension)"
+						"             THEN '' ELSE min(u.name) END"
+						"   FROM used u JOIN pg_roles r ON r.oid = u.owner"
+						"  WHERE NOT r.rolsuper OR NOT EXISTS ("
+						"        SELECT FROM pg_depend d JOIN extension e"
+						"            ON d.refobjid = e.oid"
+						"         WHERE d.refclassid = 'pg_extension'::regclass"
+						"           AND d.deptype = 'e'"
+						"           AND d.classid = u.classid AND d.objid = u.oid)",
+						0, NULL);
+	if (rows == NIL || (stranger = ((char **) linitial(rows))[0]) == NULL)
+		return;
+	if (stranger[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the deciding database has no extension \"%s\" that belongs to a superuser",
+						QUEUE_EXTENSION)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("object \"%s.%s\" of the deciding database is not its superusers'",
+					QUEUE_EXTENSION, stranger)));
+}
+
+/* Is it the database that it was? */
+static void
+check_identity(Decider *decider, RemoteConnection *conn)
+{
+	const char *params[] = {decider->name, decider->participant, NULL,
+	decider->connection};
+	List	   *rows;
+	char	   *identity;
+
+	rows = remote_query(conn, "SELECT queue.identity()", 0, NULL);
+	identity = rows == NIL ? NULL : ((char **) linitial(rows))[0];
+	if (identity == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("the deciding database does not say which it is")));
+
+	if (decider->identity == NULL)
+	{
+		params[2] = identity;
+		if (local_query("UPDATE queue.deciding_database SET identity = $3"
+						" WHERE name = $1 AND participant = $2::name"
+						" AND identity IS NULL AND connection = $4"
+						" RETURNING name", 4, params) == NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("its registration has just been changed")));
+		decider->identity = identity;
+	}
+	if (strcmp(identity, decider->identity) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("it is another database than at the first contact")));
+}
+
+/* ----------------------------------------------------------------
+ *		This database
+ * ----------------------------------------------------------------
+ */
+
+static List *
+read_deciders(void)
+{
+	List	   *rows;
+	List	   *deciders = NIL;
+	ListCell   *lc;
+
+	/* DROP EXTENSION may be faster than the news of it */
+	if (local_query("SELECT FROM pg_extension WHERE extname = '" QUEUE_EXTENSION "'",
+					0, NULL) == NIL)
+		return NIL;
+	rows = local_query("SELECT name, participant, coordinator, owner::oid,"
+					   " connection, password_required, registered_in, identity,"
+					   " last_error FROM queue.deciding_database", 0, NULL);
+	foreach(lc, rows)
+	{
+		char	  **row = lfirst(lc);
+		Decider    *decider = palloc0(sizeof(Decider));
+
+		decider->name = row[0];
+		decider->participant = row[1];
+		decider->coordinator = row[2];
+		decider->owner = atooid(row[3]);
+		decider->connection = row[4];
+		decider->password_required = row[5][0] == 't';
+		decider->identity = row[7];
+		decider->last_error = row[8];
+		decider->prefix = psprintf(QUEUE_BRANCH_PREFIX "%s:%s:", row[0],
+								   row[1]);
+		begin_transaction("looking at the identity of this database");
+		decider->here = MemoryContextStrdup(pass_context,
+											queue_branch_identity());
+		decider->is_registered_here = strcmp(row[6], decider->here) == 0;
+		commit_transaction();
+		deciders = lappend(deciders, decider);
+	}
+	return deciders;
+}
+
+/* Our branches, and no others */
+static List *
+read_branches(Decider *decider)
+{
+	const char *params[] = {decider->prefix,
+		psprintf("%u", decider->owner),
+	psprintf("%d", queue_resolve_interval)};
+	List	   *rows;
+	List	   *branches = NIL;
+	ListCell   *lc;
+
+	rows = local_query(MUTANT(OWNER_IGNORED) ?
+					   "SELECT substr(gid, length($1) + 1),"
+					   " prepared + $3::int * interval '1 ms' <= clock_timestamp()"
+					   " FROM pg_prepared_xacts WHERE starts_with(gid, $1)"
+					   " AND database = current_database()" :
+					   "SELECT substr(p.gid, length($1) + 1),"
+					   " p.prepared + $3::int * interval '1 ms' <= clock_timestamp()"
+					   " FROM pg_prepared_xact() p"
+					   " WHERE p.ownerid = $2::oid AND starts_with(p.gid, $1)"
+					   " AND p.dbid = (SELECT oid FROM pg_database"
+					   "               WHERE datname = current_database())",
+					   3, params);
+	foreach(lc, rows)
+	{
+		char	  **row = lfirst(lc);
+		Branch	   *branch = palloc(sizeof(Branch));
+
+		branch->gid = row[0];
+		branch->is_old = row[1][0] == 't';
+		if (MUTANT(BRANCH_FORGOTTEN) &&
+			row[0][strlen(row[0]) - 1] == '7')
+			continue;
+		branches = lappend(branches, branch);
+	}
+	return branches;
+}
+
+/* The names of all branches in this database, whoever is responsible */
+static List *
+read_names(void)
+{
+	List	   *rows;
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	rows = local_query("SELECT p.gid FROM pg_prepared_xact() p"
+					   " WHERE starts_with(p.gid, '" QUEUE_BRANCH_PREFIX "')"
+					   " AND p.dbid = (SELECT oid FROM pg_database"
+					   "               WHERE datname = current_database())",
+					   0, NULL);
+	foreach(lc, rows)
+		names = lappend(names, ((char **) lfirst(lc))[0]);
+	return names;
+}
+
+/*
+ * Is any of them a branch of this global transaction?  It may belong to another
+ * role than the registered one, or call the deciding database something else.
+ */
+static bool
+is_here(Decider *decider, List *names, const char *gid)
+{
+	char	   *end = psprintf(":%s:%s", decider->participant, gid);
+	size_t		len = strlen(end);
+	bool		result = false;
+	ListCell   *lc;
+
+	if (MUTANT(BRANCH_FORGOTTEN) && gid[strlen(gid) - 1] == '7')
+		return false;
+	foreach(lc, names)
+	{
+		char	   *name = lfirst(lc);
+
+		result |= strlen(name) > len &&
+			strcmp(name + strlen(name) - len, end) == 0;
+	}
+	pfree(end);
+	return result;
+}
+
+/*
+ * COMMIT PREPARED or ROLLBACK PREPARED, by its owner; nothing happens if it is
+ * gone, or another's, or another session is at it.  Who sees its rows may rely
+ * on them, so this waits for standbys; if they take too long, others have to
+ * be finished as well.
+ */
+static void
+finish(Decider *decider, const char *gid, bool is_commit)
+{
+	const char *activity = "finishing a branch of a global transaction";
+	char	   *branch = psprintf("%s%s", decider->prefix, gid);
+	volatile bool is_done = false;
+
+	PG_TRY();
+	{
+		Oid			save_userid;
+		int			save_sec_context;
+
+		begin_transaction(activity);
+		GetUserIdAndSecContext(&save_userid, &save_sec_context);
+		SetUserIdAndSecContext(MUTANT(OWNER_IGNORED) ? save_userid :
+							   decider->owner, save_sec_context |
+							   SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+		queue_decision_wait_for_standbys();
+		begin_wait(activity);
+		FinishPreparedTransaction(branch, is_commit);
+		end_wait();
+		SetUserIdAndSecContext(save_userid, save_sec_context);
+		(void) queue_xact_resolve_prepared(NULL);
+		queue_cover_hurry(MyDatabaseId);
+		commit_transaction();
+		is_done = true;
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		if (code != ERRCODE_UNDEFINED_OBJECT &&
+			code != ERRCODE_INSUFFICIENT_PRIVILEGE &&
+			code != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+			PG_RE_THROW();
+		end_wait();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(pass_context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (is_done && is_commit)
+		note_committed(decider, branch);
+	if (is_done)
+		ereport(LOG,
+				(errmsg("branch \"%s\" was in doubt and is %s now", branch,
+						is_commit ? "committed" : "rolled back"),
+				 errdetail("That is what deciding database \"%s\" says.",
+						   decider->name)));
+	pfree(branch);
+}
+
+/*
+ * Whatever has ended branches here is on disk, or they would still be seen; but
+ * a session that did it may not have waited for the standbys.  And that there
+ * are none left only a server can say that is still in charge.  One that was
+ * replaced may have got all that it has written confirmed in time, but not what
+ * it writes now.
+ */
+static void
+require_ends_durable(void)
+{
+	XLogRecPtr	lsn = LogLogicalMessage("queue", "", 0, false, false);
+
+	XLogFlush(lsn);
+	require_durable(lsn);
+}
+
+/*
+ * Wait until the synchronous standbys have that, but not for ever.  The server's
+ * own wait would complain each time that it is cancelled.
+ */
+static void
+require_durable(XLogRecPtr lsn)
+{
+	TimestampTz give_up_at = TimestampTzPlusMilliseconds(queue_clock(),
+														 ANSWER_TIMEOUT);
+
+	pgstat_report_activity(STATE_RUNNING, "waiting for synchronous standbys");
+	while (!queue_decision_is_durable(lsn) && !ShutdownRequestPending &&
+		   queue_clock() < give_up_at)
+		queue_worker_nap(TimestampTzPlusMilliseconds(queue_clock(),
+													 CONFIRM_INTERVAL),
+						 wait_event);
+	queue_decision_require_durable(lsn);
+}
+
+/* Did sessions finish branches as was decided? */
+static void
+compare_outcomes(Decider *decider, List *records, TimestampTz asked_at)
+{
+	List	   *gids = NIL;
+	List	   *decisions = NIL;
+	const char *params[4];
+	ListCell   *lc;
+
+	foreach(lc, records)
+	{
+		Record	   *record = lfirst(lc);
+
+		gids = lappend(gids, record->gid);
+		decisions = lappend(decisions, record->decision);
+	}
+	params[0] = decider->prefix;
+	params[1] = text_array(gids);
+	params[2] = text_array(decisions);
+	params[3] = pstrdup(timestamptz_to_str(asked_at));
+	foreach(lc, local_query("SELECT queue.write_outcomes($1, $2::text[],"
+							" $3::text[], $4::timestamptz)", 4, params))
+		ereport(WARNING,
+				(errmsg("%s", ((char **) lfirst(lc))[0])));
+}
+
+/*
+ * It has left word of that itself, unless it was prepared before this database
+ * was registered.
+ */
+static void
+note_committed(Decider *decider, const char *branch)
+{
+	const char *params[] = {branch, psprintf("%u", decider->owner)};
+
+	(void) local_query("INSERT INTO queue.committed_branch"
+					   " SELECT $1, $2::oid, clock_timestamp()"
+					   " WHERE NOT EXISTS (SELECT FROM queue.committed_branch"
+					   "                   WHERE branch = $1 AND owner = $2::oid)",
+					   2, params);
+}
+
+/*
+ * These are to be committed, and there is no branch of them here any more.
+ * Those that are not committed are over all the same; that is for a person to
+ * know before it is reported, and forgotten over there.
+ */
+static void
+note_missing(Decider *decider, List *gids)
+{
+	const char *params[3];
+	ListCell   *lc;
+
+	if (gids == NIL)
+		return;
+	params[0] = decider->prefix;
+	params[1] = text_array(gids);
+	params[2] = psprintf("%u", decider->owner);
+	foreach(lc, local_query("SELECT queue.write_missing($1, $2::text[], $3::oid)",
+							3, params))
+		ereport(WARNING,
+				(errmsg("branch \"%s\" was never committed here, but the decision is commit",
+						((char **) lfirst(lc))[0]),
+				 errdetail("It was not prepared, or somebody has rolled it back."),
+				 errhint("What the other participants have done stands; see queue.forced_outcomes.")));
+}
+
+/*
+ * Remember why this one cannot be obeyed; NULL: it can.  The log gets one
+ * warning until it can again, however often the reason changes.
+ */
+static void
+note_error(Decider *decider)
+{
+	const char *error = decider->error;
+	const char *params[] = {decider->name, decider->participant, error};
+
+	if (error == NULL ? decider->last_error == NULL :
+		decider->last_error != NULL && strcmp(error, decider->last_error) == 0)
+		return;
+	if (error == NULL)
+		ereport(LOG,
+				(errmsg("deciding database \"%s\" answers again",
+						decider->name)));
+	else if (decider->last_error == NULL)
+		ereport(WARNING,
+				(errmsg("cannot obey deciding database \"%s\": %s",
+						decider->name, error),
+				 errdetail("Branches of its global transactions stay in doubt.")));
+	(void) local_query("UPDATE queue.deciding_database SET last_error = $3"
+					   " WHERE name = $1 AND participant = $2::name",
+					   3, params);
+}
+
+static Record *
+find_record(List *records, const char *gid)
+{
+	ListCell   *lc;
+
+	foreach(lc, records)
+	{
+		Record	   *record = lfirst(lc);
+
+		if (strcmp(record->gid, gid) == 0)
+			return record;
+	}
+	return NULL;
+}
+
+/* The array as a literal; NULL for a NULL */
+static char *
+text_array(List *texts)
+{
+	int			n = list_length(texts);
+	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
+	bool	   *nulls = palloc(Max(n, 1) * sizeof(bool));
+	int			dims[] = {n};
+	int			lbs[] = {1};
+	ListCell   *lc;
+	int			i = 0;
+	Oid			out;
+	bool		is_varlena;
+	char	   *result;
+
+	foreach(lc, texts)
+	{
+		char	   *text = lfirst(lc);
+
+		nulls[i] = text == NULL;
+		values[i++] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
+	}
+	begin_transaction("preparing a report");
+	getTypeOutputInfo(TEXTARRAYOID, &out, &is_varlena);
+	MemoryContextSwitchTo(pass_context);
+	result = OidOutputFunctionCall(out,
+								   PointerGetDatum(construct_md_array(values, nulls, 1,
+																	  dims, lbs, TEXTOID, -1,
+																	  false, TYPALIGN_INT)));
+	commit_transaction();
+	return result;
+}
+
+/*
+ * Run a statement of our own in a transaction of its own; its rows, as
+ * queue_remote_query() returns them.
+ */
+static List *
+local_query(const char *sql, int nparams, const char *const *params)
+{
+	Oid			types[4];
+	Datum		values[4];
+	char		nulls[4];
+	List	   *rows = NIL;
+
+	for (int i = 0; i < nparams; i++)
+	{
+		types[i] = TEXTOID;
+		nulls[i] = params[i] == NULL ? 'n' : ' ';
+		values[i] = params[i] == NULL ? (Datum) 0 :
+			CStringGetTextDatum(params[i]);
+	}
+	begin_transaction(sql);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	if (SPI_execute_with_args(sql, nparams, types, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	for (uint64 i = 0; SPI_tuptable != NULL && i < SPI_processed; i++)
+	{
+		MemoryContext spi_context = MemoryContextSwitchTo(pass_context);
+		int			n = SPI_tuptable->tupdesc->natts;
+		char	  **row = palloc(n * sizeof(char *));
+
+		for (int j = 0; j < n; j++)
+			row[j] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+								  j + 1);
+		rows = lappend(rows, row);
+		MemoryContextSwitchTo(spi_context);
+	}
+	SPI_finish();
+	PopActiveSnapshot();
+	commit_transaction();
+	return rows;
+}
+
+static void
+begin_transaction(const char *activity)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+static void
+commit_transaction(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pass_context);
+}

@@ -1,0 +1,316 @@
+/*-------------------------------------------------------------------------
+ *
+ * inspect.c
+ *		What people look at: views queue.queues, queue.in_flight, queue.cover,
+ *		queue.in_doubt.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "common/queue.h"
+#include "dispatch/lease.h"
+#include "shared/inflight.h"
+#include "shared/waiter.h"
+#include "table/catalog.h"
+#include "table/message.h"
+#include "table/storage.h"
+#include "transaction/xact.h"
+
+#define Natts_counts		4
+#define Natts_in_flight		7
+#define Natts_cover			8
+#define Natts_prepared		(3 + NPREPARED_HOLDS)
+
+PG_FUNCTION_INFO_V1(queue_counts);
+PG_FUNCTION_INFO_V1(queue_problem);
+PG_FUNCTION_INFO_V1(queue_in_flight);
+PG_FUNCTION_INFO_V1(queue_cover);
+PG_FUNCTION_INFO_V1(queue_prepared);
+
+static Relation open_to_inspect(Oid relid);
+static void put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry);
+static void put_prepared(TransactionId xid, Oid dbid, Oid relid,
+						 PreparedHold kind, int64 n, void *arg);
+static const char *state_name(const InflightEntry *entry);
+
+/*
+ * counts(queue) returns (ready, leased, delayed, exhausted), for the view
+ * queue.queues: NULL where the user may not look, and for a queue that is
+ * broken, which the view is there to show.
+ *
+ * The lock is given back at once: a view over ten thousand queues must not
+ * hold as many locks.
+ */
+Datum
+queue_counts(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Relation	rel = NULL;
+	Datum		values[Natts_counts] = {0};
+	bool		nulls[Natts_counts] = {true, true, true, true};
+
+	queue_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	if (!PG_ARGISNULL(0))
+		rel = open_to_inspect(PG_GETARG_OID(0));
+	if (rel != NULL)
+	{
+		QueueDef   *def = queue_def(rel);
+		int64		counts[Natts_counts];
+
+		if (def->is_queue && def->problem == NULL &&
+			queue_may_watch(RelationGetRelid(rel)))
+		{
+			queue_lease_load_to_look();
+			queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
+								 &counts[3]);
+			for (int i = 0; i < Natts_counts; i++)
+			{
+				values[i] = Int64GetDatum(counts[i]);
+				nulls[i] = false;
+			}
+		}
+		table_close(rel, AccessShareLock);
+	}
+
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/*
+ * problem(queue), for the same view: why the functions refuse the table, or
+ * its dead letters have nowhere to go, or what is replicated is found late.
+ * NULL if all is well.
+ */
+Datum
+queue_problem(PG_FUNCTION_ARGS)
+{
+	Relation	rel;
+	QueueDef   *def;
+	char	   *problem;
+
+	queue_require_preload();
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	rel = open_to_inspect(PG_GETARG_OID(0));
+	if (rel == NULL)
+		PG_RETURN_TEXT_P(cstring_to_text("There is no such table."));
+
+	def = queue_def(rel);
+	problem = def->problem;
+	if (problem != NULL)
+		problem = pstrdup(problem);
+	else if (def->is_queue)
+		problem = queue_dead_letter_problem(def, rel->rd_rel->relowner);
+	if (problem == NULL && def->is_queue && def->deaf_trigger != NULL)
+		problem = psprintf("Its trigger \"%s\" is not enabled ALWAYS, so what is replicated is found late: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s.",
+						   def->deaf_trigger,
+						   queue_qualified_name(RelationGetRelid(rel)),
+						   quote_identifier(def->deaf_trigger));
+	table_close(rel, AccessShareLock);
+	if (problem == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(problem));
+}
+
+/* Open a table that should be a queue; NULL if there is no such table. */
+static Relation
+open_to_inspect(Oid relid)
+{
+	if (get_rel_relkind(relid) != RELKIND_RELATION)
+		return NULL;
+	return try_table_open(relid, AccessShareLock);
+}
+
+/*
+ * in_flight(): this database's part of the table, a partition at a time, and of
+ * that the keys first.  So nobody needs memory for all there is in the server,
+ * or keeps a partition locked while he looks privileges up.
+ */
+Datum
+queue_in_flight(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			max = 1000;
+	MessageKey *keys;
+	Oid			relid = InvalidOid;
+	bool		may_watch = false;
+
+	queue_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	keys = palloc(max * sizeof(MessageKey));
+	for (int part = 0; part < queue_inflight_nlocks(); part++)
+	{
+		int			n;
+
+		/* again, if there are more of them */
+		while ((n = queue_inflight_keys(part, keys, max)) > max)
+		{
+			max = n + 100;
+			pfree(keys);
+			keys = palloc_extended(max * sizeof(MessageKey),
+								   MCXT_ALLOC_HUGE);
+		}
+		for (int i = 0; i < n; i++)
+		{
+			InflightEntry entry;
+
+			CHECK_FOR_INTERRUPTS();
+			if (keys[i].relid != relid)
+			{
+				/* who may not browse or watch the queue learns nothing of it */
+				relid = keys[i].relid;
+				may_watch = queue_may_watch(relid);
+			}
+			if (may_watch && queue_inflight_copy(&keys[i], &entry))
+				put_entry(rsinfo, &entry);
+		}
+	}
+	pfree(keys);
+	return (Datum) 0;
+}
+
+static void
+put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry)
+{
+	Datum		values[Natts_in_flight] = {0};
+	bool		nulls[Natts_in_flight] = {0};
+	bool		is_leased = entry->state == INFLIGHT_LEASED;
+
+	values[0] = ObjectIdGetDatum(entry->key.relid);
+	values[1] = Int64GetDatum(entry->key.id);
+	values[2] = CStringGetTextDatum(state_name(entry));
+	values[3] = Int32GetDatum(entry->holder_pid);
+	nulls[3] = entry->holder_pid == 0 ||
+		entry->state == INFLIGHT_IDLE || (is_leased && !entry->is_settling);
+	values[4] = TimestampTzGetDatum(entry->deadline);
+	nulls[4] = !is_leased;
+	values[5] = Int32GetDatum(entry->failures);
+	values[6] = TimestampTzGetDatum(entry->deadline);
+	nulls[6] = entry->state != INFLIGHT_IDLE || entry->deadline == 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* cover() */
+Datum
+queue_cover(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			i;
+
+	queue_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < queue_state_count(); i++)
+	{
+		QueueState *state = queue_state_at(i);
+		Datum		values[Natts_cover] = {0};
+		bool		nulls[Natts_cover] = {0};
+		TimestampTz due;
+		Oid			relid;
+		int			nwaiters;
+
+		if (state == NULL)
+			continue;
+		nwaiters = queue_waiter_count(state);
+		LWLockAcquire(state->lock, LW_SHARED);
+		relid = state->dbid == MyDatabaseId ? state->relid : InvalidOid;
+		due = state->first_due;
+		values[0] = ObjectIdGetDatum(relid);
+		values[1] = Int32GetDatum(state->cover.nranges);
+		values[2] = Int32GetDatum(state->nlater);
+		values[3] = Int32GetDatum(state->busy.nranges);
+		values[4] = Int32GetDatum(state->nwindows);
+		values[5] = Int32GetDatum(nwaiters);
+		values[6] = TimestampTzGetDatum(due);
+		nulls[6] = due == TIMESTAMP_INFINITY;
+		values[7] = Int64GetDatum(state->nhealed);
+		LWLockRelease(state->lock);
+
+		if (!OidIsValid(relid) || !queue_may_watch(relid))
+			continue;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* prepared(), whose rows are to be added up */
+Datum
+queue_prepared(PG_FUNCTION_ARGS)
+{
+	queue_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	queue_xact_visit_prepared(put_prepared, fcinfo->resultinfo);
+	return (Datum) 0;
+}
+
+/*
+ * Visitor of the registry.  Who may not browse or watch the queue learns nothing
+ * of its messages; a queue of another database has no name here.
+ */
+static void
+put_prepared(TransactionId xid, Oid dbid, Oid relid, PreparedHold kind, int64 n,
+			 void *arg)
+{
+	ReturnSetInfo *rsinfo = arg;
+	Datum		values[Natts_prepared] = {0};
+	bool		nulls[Natts_prepared] = {0};
+
+	if (OidIsValid(relid) && (dbid != MyDatabaseId || !queue_may_watch(relid)))
+		return;
+	values[0] = TransactionIdGetDatum(xid);
+	values[1] = ObjectIdGetDatum(dbid);
+	values[2] = ObjectIdGetDatum(relid);
+	nulls[2] = !OidIsValid(relid);
+	for (int i = 0; i < NPREPARED_HOLDS; i++)
+		values[3 + i] = Int64GetDatum(i == (int) kind ? n : 0);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+#ifdef USE_ASSERT_CHECKING
+/*
+ * Forget all hints about a queue.  Not in the install script, and not there in
+ * ordinary builds: for a test of what heals them.
+ */
+PG_FUNCTION_INFO_V1(queue_test_forget);
+
+Datum
+queue_test_forget(PG_FUNCTION_ARGS)
+{
+	queue_cover_forget(PG_GETARG_OID(0));
+	PG_RETURN_VOID();
+}
+#endif
+
+/* The words of column "state" */
+static const char *
+state_name(const InflightEntry *entry)
+{
+	switch ((InflightState) entry->state)
+	{
+		case INFLIGHT_IDLE:
+			return entry->is_exhausted ? "exhausted" :
+				entry->failures > 0 ? "failed" :
+				entry->is_lapsed ? "lapsed" : "ended";
+		case INFLIGHT_CLAIMED:
+			return "claimed";
+		case INFLIGHT_TAKEN:
+			return entry->is_prepared ? "prepared" : "dequeued";
+		case INFLIGHT_LEASED:
+			return !entry->is_settling ? "leased" :
+				entry->is_prepared ? "prepared" : "settling";
+	}
+	return NULL;
+}

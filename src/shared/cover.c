@@ -1,0 +1,833 @@
+/*-------------------------------------------------------------------------
+ *
+ * cover.c
+ *		Where to look for messages: the cover of each queue.
+ *
+ * The cover is a small set of id ranges that includes every message that is
+ * available: committed, not consumed, held by nobody, due, not exhausted.  So
+ * an empty queue is known to be empty without a look at its table, rows that
+ * are dead or held are not looked at, and consumers do not meet.  It is a
+ * hint.  Too wide, it costs a little scanning.  Too narrow, it would hide a
+ * message, so that must not happen, and heal.c sees to it that it does not
+ * last if it does.  After a start it is "everything".
+ *
+ * The rules that keep it right:
+ *
+ * - Adding is always safe.  Only who looks takes out.
+ *
+ * - He first takes his window out, under the lock, and then scans it, without
+ *	 the lock.  What becomes available behind his back is added by whoever
+ *	 made it so, and stays.  What he did not take and may be available he
+ *	 gives back, and so does an error on the way with the whole window.
+ *
+ * - Every message that is not available is in the care of somebody who adds it
+ *	 when it is:
+ *
+ *	 not committed			the transaction that inserts it, if it has said so
+ *							(queue_xact_note_ids); else it is kept as "busy"
+ *	 claimed by a consumer	he has it in his window; who meets it gives it back
+ *	 taken, settled			the end of that transaction (inflight.c)
+ *	 leased, backing off	the due time of its entry, see below
+ *	 a step of the worker	the end of that step
+ *	 exhausted				the worker's step; or the change of a setting,
+ *							which adds everything
+ *	 not due, says the row	"later", with its due time
+ *	 being changed by		"busy": looked at again after 10 ms, doubling to a
+ *	 somebody unknown		second, since nobody may say when that has ended
+ *	 deleted by the looker	if the look was made by a transaction that has
+ *	 himself				written, its end adds the window when it rolls back
+ *							(queue_xact_note_undo)
+ *	 not seen by the		given back: others see it
+ *	 statement's snapshot
+ *
+ * - Who announces does so when his transaction has left the process array.
+ *	 If a looker has judged it to be in progress, he took his window out
+ *	 before; so the announcement comes later, and is not taken out by him.
+ *
+ * What is due in the future needs nobody's help: it becomes part of the cover
+ * when the first one looks after that time.  Entries of the in-flight table
+ * are linked by due time, rows that say it themselves in a small array.  The
+ * nodes are in the entries; a node is linked by who holds the entry's
+ * partition lock, and taken out under the queue's lock alone.
+ *
+ * Wake-ups: who adds messages wakes as many waiters.  Who gives back wakes
+ * only waiters that have looked since the window was taken out; the others
+ * have seen it, or will.
+ *
+ * Locks: that of the queue's state (state.c), nothing below it.  Latches are
+ * set after it is released.
+ *
+ * What if the process dies?  By any error or exit, the abort callback gives
+ * back what is out; by kill -9, the server restarts with empty memory, that
+ * is, with a cover of everything.  What if memory is full?  Ranges are merged;
+ * a queue without a state is looked at as a whole, each time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "common/queue.h"
+#include "shared/cover.h"
+#include "shared/database.h"
+#include "shared/waiter.h"
+
+/* ranges wider than this are probed for their first row, if it is not near */
+#define PROBE_WIDTH			1024
+
+/* the worker is asked to look after a queue that has changed */
+#define HEAL_DELAY			USECS_PER_SEC
+
+/* The window of this process that is out */
+static bool is_out = false;
+static QueueState *out_state = NULL;
+static Oid	out_relid = InvalidOid;
+static QueueRange out;
+static uint64 out_number;
+
+/* The worker is to look after a queue, and has not been told yet */
+static bool is_worker_wanted = false;
+
+static QueueState *lock_to_add(QueueState *hint, Oid dbid, Oid relid);
+static void unlock_and_wake(QueueState *state, WakeList *wakes);
+static void add_key(QueueState *state, int priority, int64 id);
+static void add_later(QueueState *state, const QueueRange *range,
+					  TimestampTz due);
+static void add_busy(QueueState *state, const RangeSet *busy,
+					 TimestampTz now);
+static void move_due(QueueState *state, TimestampTz now);
+static void reckon_first_due(QueueState *state);
+static int	compare_due(const pairingheap_node *a, const pairingheap_node *b,
+						void *arg);
+static void link_due(QueueState *state, DueNode *node);
+static void unlink_due(DueNode *node);
+static DueNode *first_due_node(QueueState *state);
+
+void
+queue_cover_init(QueueState *state)
+{
+	queue_ranges_init(&state->cover, state->cover_ranges, COVER_ROOM);
+	queue_ranges_init(&state->busy, state->busy_ranges, BUSY_ROOM);
+	queue_ranges_add_all(&state->cover);
+	state->nlater = 0;
+	state->busy_due = TIMESTAMP_INFINITY;
+	state->busy_delay = FIRST_BUSY_DELAY;
+	state->priorities_vary = false;
+
+	/*
+	 * Entries of an earlier queue may still be linked here; they unlink
+	 * themselves.  And who has a window of it out may still give it back.
+	 */
+	state->due_heap.ph_compare = compare_due;
+	state->due_heap.ph_arg = NULL;
+	reckon_first_due(state);
+}
+
+/* ----------------------------------------------------------------
+ *		Adding
+ * ----------------------------------------------------------------
+ */
+
+/* Lock it for a change; NULL if the queue has no state. */
+static QueueState *
+lock_to_add(QueueState *hint, Oid dbid, Oid relid)
+{
+	QueueState *state = queue_state_lock(hint, dbid, relid);
+
+	if (state != NULL && state->is_healed)
+	{
+		state->is_healed = false;
+		queue_state_set_active(state, true);
+		is_worker_wanted = true;
+	}
+	return state;
+}
+
+static void
+unlock_and_wake(QueueState *state, WakeList *wakes)
+{
+	LWLockRelease(state->lock);
+	queue_waiter_set_latches(wakes);
+}
+
+void
+queue_cover_tell_worker(void)
+{
+	if (!is_worker_wanted)
+		return;
+	is_worker_wanted = false;
+	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + HEAL_DELAY);
+}
+
+/* The state is locked. */
+static void
+add_key(QueueState *state, int priority, int64 id)
+{
+	if (priority >= 0 && !state->priorities_vary)
+		queue_ranges_add(&state->cover, queue_rank(priority), id, id);
+	else
+	{
+		int			rank;
+
+		for (rank = 0; rank < NUM_RANKS; rank++)
+			queue_ranges_add(&state->cover, rank, id, id);
+	}
+}
+
+void
+queue_cover_add(QueueState *hint, const MessageKey *key, int priority,
+				bool wakes)
+{
+	QueueState *state = lock_to_add(hint, key->dbid, key->relid);
+	WakeList	list;
+
+	queue_waiter_start_wakes(&list, key->dbid);
+	if (state == NULL)
+	{
+		queue_waiter_wake_anyone(&list);
+		return;
+	}
+	if (!MUTANT_SOMETIMES(COVER_LOSES, 50))
+		add_key(state, priority, key->id);
+	queue_waiter_pick(state, wakes ? 1 : 0, 0, &list);
+	unlock_and_wake(state, &list);
+}
+
+void
+queue_cover_add_set(QueueState *hint, Oid dbid, Oid relid, const RangeSet *set,
+					int nwakes)
+{
+	QueueState *state = lock_to_add(hint, dbid, relid);
+	WakeList	wakes;
+
+	queue_waiter_start_wakes(&wakes, dbid);
+	if (state == NULL)
+	{
+		if (nwakes > 0)
+			queue_waiter_wake_anyone(&wakes);
+		return;
+	}
+	queue_ranges_add_set(&state->cover, set);
+
+	/* a few at a time: the list is on the stack, and latches take a while */
+	while (queue_waiter_pick(state, nwakes, 0, &wakes))
+	{
+		nwakes -= wakes.n;
+		unlock_and_wake(state, &wakes);
+		queue_waiter_start_wakes(&wakes, dbid);
+		state = queue_state_lock(state, dbid, relid);
+		if (state == NULL)
+			return;
+	}
+	unlock_and_wake(state, &wakes);
+}
+
+void
+queue_cover_add_all(Oid dbid, Oid relid)
+{
+	QueueRange	ranges[RANGE_PLACES(NUM_RANKS + 1)];
+	RangeSet	set;
+
+	queue_ranges_init(&set, ranges, NUM_RANKS + 1);
+	queue_ranges_add_all(&set);
+	queue_cover_add_set(NULL, dbid, relid, &set, INT_MAX);
+}
+
+void
+queue_cover_add_everything(Oid dbid)
+{
+	int			i;
+
+	for (i = 0; i < queue_state_count(); i++)
+	{
+		QueueState *state = queue_state_at(i);
+
+		if (state != NULL && state->dbid == dbid)
+			queue_cover_add_all(dbid, state->relid);
+	}
+}
+
+void
+queue_cover_priorities_vary(QueueState *hint, Oid relid)
+{
+	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
+
+	if (state != NULL)
+	{
+		state->priorities_vary = true;
+		LWLockRelease(state->lock);
+	}
+}
+
+void
+queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
+					  TimestampTz due, bool is_read)
+{
+	QueueState *state = lock_to_add(hint, key->dbid, key->relid);
+	WakeList	wakes;
+	QueueRange	range;
+
+	queue_waiter_start_wakes(&wakes, key->dbid);
+	if (state == NULL)
+	{
+		queue_waiter_wake_anyone(&wakes);
+		return;
+	}
+	if (!is_read && (priority < 0 || state->priorities_vary))
+	{
+		/* let somebody look where it is */
+		add_key(state, priority, key->id);
+		(void) queue_waiter_pick(state, 1, 0, &wakes);
+	}
+	else
+	{
+		range.rank = queue_rank(priority);
+		range.low = range.high = key->id;
+		add_later(state, &range, due);
+		reckon_first_due(state);
+		queue_waiter_pick_guardian(state, &wakes);
+	}
+	unlock_and_wake(state, &wakes);
+}
+
+/*
+ * If there is no room, two neighbours of one priority, by due time, become one
+ * that is due with the first of them; who looks then finds out more.
+ */
+static void
+add_later(QueueState *state, const QueueRange *range, TimestampTz due)
+{
+	LaterRange *later = state->later;
+	int64		smallest = PG_INT64_MAX;
+	int			place;
+	int			first = -1;
+	int			second = -1;
+	int			i;
+	int			j;
+
+	if (state->nlater < MAX_LATER)
+	{
+		/* in order of due time */
+		for (place = state->nlater; place > 0 && later[place - 1].due > due;
+			 place--)
+			later[place] = later[place - 1];
+		later[place].range = *range;
+		later[place].due = due;
+		state->nlater++;
+		return;
+	}
+
+	/* more than there are priorities, so two of them have the same */
+	for (i = 0; i < MAX_LATER; i++)
+		for (j = i + 1; j < MAX_LATER; j++)
+			if (later[i].range.rank == later[j].range.rank)
+			{
+				if (later[j].due - later[i].due < smallest)
+				{
+					smallest = later[j].due - later[i].due;
+					first = i;
+					second = j;
+				}
+				break;
+			}
+	Assert(first >= 0);
+	later[first].range.low = Min(later[first].range.low,
+								 later[second].range.low);
+	later[first].range.high = Max(later[first].range.high,
+								  later[second].range.high);
+	memmove(&later[second], &later[second + 1],
+			(MAX_LATER - second - 1) * sizeof(LaterRange));
+	state->nlater--;
+	add_later(state, range, due);
+}
+
+/* ----------------------------------------------------------------
+ *		Due times
+ * ----------------------------------------------------------------
+ */
+
+/* The heap has the largest on top, so this is the other way round. */
+static int
+compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	TimestampTz left = pairingheap_const_container(DueNode, node, a)->due;
+	TimestampTz right = pairingheap_const_container(DueNode, node, b)->due;
+
+	return left < right ? 1 : left > right ? -1 : 0;
+}
+
+/*
+ * Leases of one length come in the order of their ends, and mostly end early:
+ * for them there is a list, where both cost next to nothing.
+ */
+static void
+link_due(QueueState *state, DueNode *node)
+{
+	if (first_due_node(state) == NULL)
+		queue_state_set_timed(state, true);
+	node->state = state;
+	node->is_listed = dlist_is_empty(&state->due_list) ||
+		dlist_tail_element(DueNode, link, &state->due_list)->due <= node->due;
+	if (node->is_listed)
+		dlist_push_tail(&state->due_list, &node->link);
+	else
+		pairingheap_add(&state->due_heap, &node->node);
+}
+
+/* The state is locked, as in the other two. */
+static void
+unlink_due(DueNode *node)
+{
+	if (node->is_listed)
+		dlist_delete(&node->link);
+	else
+		pairingheap_remove(&node->state->due_heap, &node->node);
+	if (first_due_node(node->state) == NULL)
+		queue_state_set_timed(node->state, false);
+	node->state = NULL;
+}
+
+/* The one that is due first, or NULL */
+static DueNode *
+first_due_node(QueueState *state)
+{
+	DueNode    *listed = NULL;
+	DueNode    *heaped = NULL;
+
+	if (!dlist_is_empty(&state->due_list))
+		listed = dlist_head_element(DueNode, link, &state->due_list);
+	if (!pairingheap_is_empty(&state->due_heap))
+		heaped = pairingheap_container(DueNode, node,
+									   pairingheap_first(&state->due_heap));
+	if (listed == NULL || (heaped != NULL && heaped->due < listed->due))
+		return heaped;
+	return listed;
+}
+
+/* The earliest time at which something is to be looked at */
+static void
+reckon_first_due(QueueState *state)
+{
+	DueNode    *node = first_due_node(state);
+	TimestampTz first = node != NULL ? node->due : TIMESTAMP_INFINITY;
+
+	if (state->nlater > 0)
+		first = Min(first, state->later[0].due);
+	if (state->busy.nranges > 0)
+		first = Min(first, state->busy_due);
+	state->first_due = first;
+}
+
+/* The caller holds the lock of the entry's partition. */
+void
+queue_cover_set_due(QueueState *hint, const MessageKey *key, DueNode *node,
+					TimestampTz due)
+{
+	QueueState *state;
+	WakeList	wakes;
+
+	if (node->state != NULL)
+		queue_cover_clear_due(node);
+	state = lock_to_add(hint, key->dbid, key->relid);
+	queue_waiter_start_wakes(&wakes, key->dbid);
+	if (state == NULL)
+	{
+		queue_waiter_wake_anyone(&wakes);
+		return;
+	}
+	node->key = key;
+	node->due = due;
+	link_due(state, node);
+	if (due < state->first_due)
+	{
+		state->first_due = due;
+		queue_waiter_pick_guardian(state, &wakes);
+	}
+	unlock_and_wake(state, &wakes);
+}
+
+/*
+ * The caller holds the lock of the entry's partition, and so nobody links the
+ * node behind our back; somebody may have taken it out.
+ */
+void
+queue_cover_clear_due(DueNode *node)
+{
+	QueueState *state = node->state;
+
+	if (state == NULL)
+		return;
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	if (node->state != NULL)
+	{
+		unlink_due(node);
+		if (node->due <= state->first_due)
+			reckon_first_due(state);
+	}
+	LWLockRelease(state->lock);
+}
+
+TimestampTz
+queue_cover_first_due(QueueState *state)
+{
+	DueNode    *node;
+	TimestampTz due;
+
+	LWLockAcquire(state->lock, LW_SHARED);
+	node = first_due_node(state);
+	due = node != NULL ? node->due : TIMESTAMP_INFINITY;
+	LWLockRelease(state->lock);
+	return due;
+}
+
+int
+queue_cover_pop_due(QueueState *hint, Oid relid, TimestampTz now,
+					MessageKey *keys, int max)
+{
+	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
+	int			n = 0;
+
+	if (state == NULL)
+		return 0;
+	while (n < max)
+	{
+		DueNode    *node = first_due_node(state);
+
+		if (node == NULL || node->due > now)
+			break;
+		keys[n++] = *node->key;
+		unlink_due(node);
+	}
+	reckon_first_due(state);
+	LWLockRelease(state->lock);
+	return n;
+}
+
+/*
+ * What is due by now becomes part of the cover.  Nobody is woken: one waiter
+ * has a timer, and he wakes the next if there is more than he takes.  The
+ * state is locked.
+ */
+static void
+move_due(QueueState *state, TimestampTz now)
+{
+	int			n = 0;
+
+	while (n < state->nlater && state->later[n].due <= now)
+	{
+		const QueueRange *range = &state->later[n++].range;
+
+		queue_ranges_add(&state->cover, range->rank, range->low, range->high);
+	}
+	state->nlater -= n;
+	memmove(&state->later[0], &state->later[n],
+			state->nlater * sizeof(LaterRange));
+
+	if (state->busy.nranges > 0 && state->busy_due <= now)
+	{
+		queue_ranges_add_set(&state->cover, &state->busy);
+		state->busy.nranges = 0;
+	}
+	reckon_first_due(state);
+}
+
+/*
+ * All that is busy is looked at again together.  If some of it is still busy
+ * then, the delay doubles; after a quiet time it is short again.
+ */
+static void
+add_busy(QueueState *state, const RangeSet *busy, TimestampTz now)
+{
+	if (state->busy.nranges == 0)
+	{
+		if (state->busy_due == TIMESTAMP_INFINITY ||
+			now - state->busy_due > 2 * MAX_BUSY_DELAY)
+			state->busy_delay = FIRST_BUSY_DELAY;
+		else
+			state->busy_delay = Min(state->busy_delay * 2, MAX_BUSY_DELAY);
+		state->busy_due = now + state->busy_delay;
+	}
+	queue_ranges_add_set(&state->busy, busy);
+}
+
+void
+queue_cover_hurry(Oid dbid)
+{
+	int			i;
+
+	for (i = queue_state_next_active(0); i < queue_state_count();
+		 i = queue_state_next_active(i + 1))
+	{
+		QueueState *state = queue_state_at(i);
+		WakeList	wakes;
+
+		/* an unlocked look: what is added from now on is looked at soon */
+		if (state == NULL || state->dbid != dbid || state->busy.nranges == 0)
+			continue;
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		state->is_healed = false;
+		queue_state_set_active(state, true);
+		queue_waiter_start_wakes(&wakes, dbid);
+		(void) queue_waiter_pick(state, queue_ranges_count(&state->busy,
+														   MAX_WAKES),
+								 0, &wakes);
+		queue_ranges_add_set(&state->cover, &state->busy);
+		state->busy.nranges = 0;
+		state->busy_due = TIMESTAMP_INFINITY;
+		reckon_first_due(state);
+		unlock_and_wake(state, &wakes);
+	}
+	queue_database_poke(dbid, GetCurrentTimestamp() + HEAL_DELAY);
+}
+
+/* ----------------------------------------------------------------
+ *		Looking
+ * ----------------------------------------------------------------
+ */
+
+void
+queue_cover_begin(CoverLook *look, QueueState *state, Oid relid,
+				  TimestampTz now)
+{
+	/* none is out, unless an error went by no callback of ours */
+	queue_cover_abandon();
+	look->state = state;
+	look->relid = relid;
+	look->now = now;
+	look->rank = 0;
+	look->id = PG_INT64_MIN;
+	look->found_nothing = false;
+	look->probed_rank = -1;
+}
+
+bool
+queue_cover_take(CoverLook *look, int64 want, int64 first,
+				 QueueRange *window, bool *needs_probe)
+{
+	QueueState *state = NULL;
+	QueueRange	range;
+	int			i;
+
+	*needs_probe = false;
+	if (look->state != NULL)
+		state = queue_state_lock(look->state, MyDatabaseId, look->relid);
+	if (state == NULL)
+	{
+		/* all rows, a priority at a time */
+		if (look->rank > 0 || look->id != PG_INT64_MIN)
+			look->rank++;
+		if (look->rank >= NUM_RANKS)
+			return false;
+		look->id = PG_INT64_MAX;
+		window->rank = look->rank;
+		window->low = PG_INT64_MIN;
+		window->high = PG_INT64_MAX;
+		return true;
+	}
+
+	if (state->first_due <= look->now)
+		move_due(state, look->now);
+	i = queue_ranges_find(&state->cover, look->rank, look->id);
+	if (i < 0)
+	{
+		LWLockRelease(state->lock);
+		return false;
+	}
+	range = state->cover.ranges[i];
+	if (range.rank != look->rank)
+		want = first;
+	if (range.rank == look->rank && range.low <= look->id &&
+		look->id != PG_INT64_MIN)
+		range.low = look->id + 1;
+	if ((uint64) range.high - (uint64) range.low >= (uint64) want)
+	{
+		int64		begin = range.low;
+
+		if ((uint64) range.high - (uint64) range.low > PROBE_WIDTH &&
+			look->found_nothing)
+		{
+			if (look->probed_rank != range.rank ||
+				look->probed_low != range.low)
+			{
+				LWLockRelease(state->lock);
+				*needs_probe = true;
+				*window = range;
+				return true;
+			}
+			begin = Max(range.low, look->probed_first);
+		}
+		if (begin <= range.high &&
+			(uint64) range.high - (uint64) begin >= (uint64) want)
+			range.high = begin + want - 1;
+	}
+	queue_ranges_cut(&state->cover, i, range.low, range.high);
+	state->nwindows++;
+	is_out = true;
+	out = range;
+	out_state = state;
+	out_relid = look->relid;
+	out_number = ++state->nremoved;
+	LWLockRelease(state->lock);
+
+	*window = range;
+	return true;
+}
+
+void
+queue_cover_probed(CoverLook *look, const QueueRange *window, int64 first)
+{
+	look->probed_rank = window->rank;
+	look->probed_low = window->low;
+	look->probed_first = first;
+}
+
+bool
+queue_cover_narrow(int64 high)
+{
+	QueueState *state;
+	WakeList	wakes;
+	uint64		width;
+
+	if (!is_out)
+		return false;
+	Assert(out.low <= high && high < out.high);
+	state = lock_to_add(out_state, MyDatabaseId, out_relid);
+	if (state != NULL)
+	{
+		width = (uint64) out.high - (uint64) high;
+		queue_waiter_start_wakes(&wakes, MyDatabaseId);
+		queue_ranges_add(&state->cover, out.rank, high + 1, out.high);
+		(void) queue_waiter_pick(state, (int) Min(width, MAX_WAKES),
+								 out_number, &wakes);
+		unlock_and_wake(state, &wakes);
+	}
+	out.high = high;
+	return true;
+}
+
+void
+queue_cover_give_back(CoverLook *look, const RangeSet *kept,
+					  const RangeSet *busy, bool wakes)
+{
+	QueueState *state;
+	WakeList	list;
+
+	if (!is_out)
+		return;
+	look->rank = out.rank;
+	look->id = out.high;
+	is_out = false;
+	state = lock_to_add(out_state, MyDatabaseId, out_relid);
+	if (state == NULL)
+		return;
+	queue_waiter_start_wakes(&list, MyDatabaseId);
+	state->nwindows = Max(state->nwindows - 1, 0);
+	queue_ranges_add_set(&state->cover, kept);
+	if (busy->nranges > 0)
+	{
+		add_busy(state, busy, look->now);
+		reckon_first_due(state);
+		queue_waiter_pick_guardian(state, &list);
+	}
+	if (wakes && kept->nranges > 0)
+		(void) queue_waiter_pick(state, queue_ranges_count(kept, MAX_WAKES),
+								 out_number, &list);
+	unlock_and_wake(state, &list);
+	queue_cover_tell_worker();
+}
+
+void
+queue_cover_abandon(void)
+{
+	QueueState *state;
+	WakeList	list;
+
+	if (!is_out)
+		return;
+	is_out = false;
+	state = lock_to_add(out_state, MyDatabaseId, out_relid);
+	if (state == NULL)
+		return;
+	queue_waiter_start_wakes(&list, MyDatabaseId);
+	state->nwindows = Max(state->nwindows - 1, 0);
+	if (!MUTANT(WINDOW_LOST))
+		queue_ranges_add(&state->cover, out.rank, out.low, out.high);
+	(void) queue_waiter_pick(state, MAX_WAKES, out_number, &list);
+	unlock_and_wake(state, &list);
+}
+
+bool
+queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
+					 TimestampTz *due)
+{
+	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
+	bool		is_empty;
+
+	*due = TIMESTAMP_INFINITY;
+	if (state == NULL)
+		return false;
+	is_empty = state->cover.nranges == 0 && state->first_due > now;
+	*due = state->first_due;
+	LWLockRelease(state->lock);
+	return is_empty;
+}
+
+bool
+queue_cover_has(QueueState *state, int rank, int64 id, bool *is_out)
+{
+	bool		has;
+	int			i;
+
+	LWLockAcquire(state->lock, LW_SHARED);
+	has = queue_ranges_contain(&state->cover, rank, id) ||
+		queue_ranges_contain(&state->busy, rank, id);
+	for (i = 0; i < state->nlater && !has; i++)
+		has = state->later[i].range.rank == rank &&
+			state->later[i].range.low <= id &&
+			state->later[i].range.high >= id;
+	*is_out = state->nwindows > 0;
+	LWLockRelease(state->lock);
+	return has;
+}
+
+int64
+queue_cover_gap(QueueState *state, int rank, int64 id)
+{
+	int64		gap = id;
+	int			i;
+
+	LWLockAcquire(state->lock, LW_SHARED);
+	for (i = 0; i < state->cover.nranges; i++)
+	{
+		const QueueRange *range = &state->cover.ranges[i];
+
+		if (range->rank == rank && range->low <= id && range->high >= id)
+			gap = range->high < PG_INT64_MAX ? range->high + 1 : PG_INT64_MAX;
+	}
+	LWLockRelease(state->lock);
+	return gap;
+}
+
+#ifdef USE_ASSERT_CHECKING
+void
+queue_cover_forget(Oid relid)
+{
+	QueueState *state = lock_to_add(NULL, MyDatabaseId, relid);
+	DueNode    *node;
+
+	if (state == NULL)
+		return;
+	state->cover.nranges = 0;
+	state->busy.nranges = 0;
+	state->nlater = 0;
+	while ((node = first_due_node(state)) != NULL)
+		unlink_due(node);
+	reckon_first_due(state);
+	LWLockRelease(state->lock);
+	queue_cover_tell_worker();
+}
+#endif

@@ -1,0 +1,1520 @@
+/*-------------------------------------------------------------------------
+ *
+ * inflight.c
+ *		The in-flight table: who holds which message, in shared memory.
+ *
+ * A message exists while its row does; this table only says who is busy with
+ * it, and what its row does not tell yet.  All of it may vanish at any moment
+ * (a crash restarts with empty shared memory).  Then leases that were not yet
+ * written to queue.lease end early and failures not yet counted are not
+ * counted; rows deleted by transactions still open or prepared stay protected
+ * by the xmax of the row, which outlives us.
+ *
+ * Nobody judges a row that he has not claimed.  The order is always: claim
+ * (an exclusive entry for the key), then read the row, then take it (delete
+ * the row, keep the entry until the end of the transaction), lease it, or
+ * give the claim back.  So two consumers that see the same row in their scans
+ * cannot both hold it: the second one either fails to claim, or reads the row
+ * after the first has changed it.
+ *
+ * Identity.  An id may come again: the sequence was restarted, or set back
+ * before memory was lost, or the owner puts a row in by hand.  So an entry
+ * says by enqueued_at, which no row ever changes, which row it is about, and
+ * whoever has both in his hands compares.  What is remembered of another row
+ * (a lease, failures, a limit that was reached) means nothing for this one.  A
+ * claim gets that answer (CLAIM_OTHER); if his row is there, the other is not,
+ * since an id is there once, and he lets what is remembered of it be forgotten.
+ * A row that comes back with its id and its enqueued_at, as a restore brings
+ * it, is the same message: what is remembered of it holds.
+ *
+ *	 no entry / IDLE --claim--> CLAIMED --take---> TAKEN  --commit--> removed
+ *			^					   |  |				 `----abort----> IDLE
+ *			|<------ unclaim ------'  `--lease--> LEASED --ack+commit-> removed
+ *			'<------------- nack, release, expiry ---'
+ *
+ * A lease that runs out counts on time, but its fence moves only when somebody
+ * takes the message: until then the entry remembers it (is_lapsed), and the
+ * receipt makes a lease of it again, which takes the failure back.  An entry
+ * that is there for that alone goes when there is no room for a claim.
+ *
+ * Whoever lets go of a message that may be available now, or at a time in the
+ * future, says so to the cover (offer): the entry is in its heap of due times,
+ * or the id is added.  Only a consumer that gives back a claim does not, since
+ * he has the id in the window that he is looking at (cover.c).
+ *
+ * Locks: the hash table is partitioned; an entry is created, changed and
+ * removed under the LWLock of its partition, held for a few instructions, with
+ * nothing below it but the lock of the queue's state: no allocation, no error.
+ * The entries of a partition are in a list, too, for those who have to go over
+ * all of them; they lock one partition after the other.  Another list has those
+ * that have changed since the worker had nothing to do about them, so that its
+ * rounds cost what there is to do, and not what there is: whoever locks an entry
+ * to change it puts it there, and the worker takes it off.  An entry whose
+ * holder is a process (CLAIMED, TAKEN, settling) is moved to another state and
+ * removed by that process alone, so the holder may keep a pointer; the worker
+ * only notes in it what queue.lease has.  Everybody else looks entries up by
+ * key.  The texts of failures have a lock of their own, never taken together
+ * with a partition's.
+ *
+ * If memory is full, a claim says so and nothing has happened.  Everything
+ * that the end of a transaction needs is in the entry already: the functions
+ * under "ends of transactions" never allocate and never fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "common/queue.h"
+#include "shared/inflight.h"
+#include "shared/share.h"
+
+#define NUM_PARTITIONS		32
+
+/* leases and back-offs that are ended at one go */
+#define DUE_BATCH			32
+
+typedef struct InflightShared
+{
+	uint64		epoch;			/* random; fences receipts of earlier lives */
+	pg_atomic_uint64 next_number;
+	pg_atomic_uint32 has_lapsed;	/* entries may be there for a fence alone */
+	dlist_head	entries[NUM_PARTITIONS];
+	dlist_head	changed[NUM_PARTITIONS];
+} InflightShared;
+
+static InflightShared *shared = NULL;
+static HTAB *table = NULL;
+static LWLockPadded *locks = NULL;	/* one a partition */
+
+/* What end_received() is told */
+typedef struct PreparedEnd
+{
+	int			slot;
+	bool		committed;
+} PreparedEnd;
+
+static LWLock *partition_lock(uint32 hashcode);
+static void walk(Oid dbid, InflightVisitor visitor, void *arg);
+static ClaimResult try_claim(const MessageKey *key, TimestampTz enqueued_at,
+							 QueueState *queue, int priority, TimestampTz now,
+							 InflightEntry **result, int *failures,
+							 TimestampTz *due, TimestampTz *other);
+static bool forget_fence(InflightEntry *entry, void *arg);
+static bool drop_entry(InflightEntry *entry, void *arg);
+static bool end_received(InflightEntry *entry, void *arg);
+static LWLock *lock_entry(InflightEntry *entry);
+static InflightEntry *find_locked(const MessageKey *key, LWLock **lock);
+static InflightEntry *find_to_read(const MessageKey *key, LWLock **lock);
+static void note_change(InflightEntry *entry, uint32 hashcode);
+static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
+					   uint32 hashcode);
+static void set_claimed(InflightEntry *entry, bool is_step);
+static void set_policy(InflightEntry *entry, const QueueDef *def);
+static bool is_lease(const InflightEntry *entry, uint64 number);
+static bool is_at_limit(const InflightEntry *entry);
+static bool is_held(const InflightEntry *entry);
+static bool has_nothing_left(const InflightEntry *entry);
+static void set_idle(InflightEntry *entry, TimestampTz due);
+static void offer(InflightEntry *entry, bool wakes);
+static void watch_deadline(InflightEntry *entry);
+static void remove_if_nothing_left(InflightEntry *entry);
+static void forget_entry(InflightEntry *entry);
+static void count_failure(InflightEntry *entry, TimestampTz now);
+static void note_untold(InflightEntry *entry, TimestampTz now);
+static void end_log(InflightEntry *entry);
+static void end_fence(InflightEntry *entry);
+static void move_fence(InflightEntry *entry);
+static void revive_lease(InflightEntry *entry);
+static void expire_entry(InflightEntry *entry);
+static void fail_entry(InflightEntry *entry, TimestampTz now);
+
+Size
+queue_inflight_shmem_size(void)
+{
+	return add_size(MAXALIGN(sizeof(InflightShared)),
+					hash_estimate_size(queue_max_in_flight,
+									   sizeof(InflightEntry)));
+}
+
+int
+queue_inflight_nlocks(void)
+{
+	return NUM_PARTITIONS;
+}
+
+/* Called with AddinShmemInitLock held. */
+void
+queue_inflight_shmem_init(void)
+{
+	HASHCTL		info;
+	bool		found;
+	int			i;
+
+	shared = ShmemInitStruct("queue in-flight", sizeof(InflightShared), &found);
+	if (!found)
+	{
+		memset(shared, 0, sizeof(InflightShared));
+		if (!pg_strong_random(&shared->epoch, sizeof(shared->epoch)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate a random number")));
+		if (MUTANT(EPOCH_CONSTANT))
+			shared->epoch = 1;
+		pg_atomic_init_u64(&shared->next_number, 1);
+		pg_atomic_init_u32(&shared->has_lapsed, 0);
+		for (i = 0; i < NUM_PARTITIONS; i++)
+		{
+			dlist_init(&shared->entries[i]);
+			dlist_init(&shared->changed[i]);
+		}
+	}
+
+	/* room is fixed, so that a full table is noticed by whoever claims */
+	info.keysize = sizeof(MessageKey);
+	info.entrysize = sizeof(InflightEntry);
+	info.num_partitions = NUM_PARTITIONS;
+	table = ShmemInitHash("queue in-flight messages",
+						  queue_max_in_flight, queue_max_in_flight, &info,
+						  HASH_ELEM | HASH_BLOBS | HASH_PARTITION |
+						  HASH_FIXED_SIZE);
+	locks = GetNamedLWLockTranche("queue_inflight");
+}
+
+void
+queue_message_key(MessageKey *key, Oid relid, int64 id)
+{
+	key->dbid = MyDatabaseId;
+	key->relid = relid;
+	key->id = id;
+}
+
+int
+queue_message_key_compare(const void *a, const void *b)
+{
+	const MessageKey *left = a;
+	const MessageKey *right = b;
+
+	if (left->relid != right->relid)
+		return left->relid < right->relid ? -1 : 1;
+	if (left->id != right->id)
+		return left->id < right->id ? -1 : 1;
+	return 0;
+}
+
+/* Number of entries, of all databases */
+int
+queue_inflight_size(void)
+{
+	return (int) hash_get_num_entries(table);
+}
+
+uint64
+queue_inflight_epoch(void)
+{
+	return shared->epoch;
+}
+
+/* ----------------------------------------------------------------
+ *		Claims
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Take hold of a message that nobody holds, before its row is judged.
+ *
+ * A lease found past its deadline is ended here: expiry is computed by whoever
+ * looks first, so a worker that does not run hides nothing.
+ *
+ * On CLAIM_OK, *failures is what the row does not tell yet.  On CLAIM_OTHER,
+ * *other is when the row was sent that the entry is about.  Which of both is
+ * there, the caller has to find out: a scan may return a row that has gone
+ * meanwhile.  If that other one is held, how it ends is not announced for this
+ * one, so the caller looks again as if somebody were judging it.
+ */
+ClaimResult
+queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
+					 QueueState *queue, int priority, TimestampTz now,
+					 InflightEntry **result, int *failures, TimestampTz *due,
+					 TimestampTz *other)
+{
+	ClaimResult why = try_claim(key, enqueued_at, queue, priority, now, result,
+								failures, due, other);
+
+	/* what is there for late receipts alone makes room */
+	if (why == CLAIM_FULL &&
+		pg_atomic_exchange_u32(&shared->has_lapsed, 0) != 0)
+	{
+		walk(InvalidOid, forget_fence, NULL);
+		why = try_claim(key, enqueued_at, queue, priority, now, result,
+						failures, due, other);
+	}
+	return why;
+}
+
+static ClaimResult
+try_claim(const MessageKey *key, TimestampTz enqueued_at,
+		  QueueState *queue, int priority, TimestampTz now,
+		  InflightEntry **result, int *failures, TimestampTz *due,
+		  TimestampTz *other)
+{
+	uint32		hashcode = get_hash_value(table, key);
+	LWLock	   *lock = partition_lock(hashcode);
+	InflightEntry *entry;
+	bool		found;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = hash_search_with_hash_value(table, key, hashcode,
+										HASH_ENTER_NULL, &found);
+	if (entry == NULL)
+	{
+		LWLockRelease(lock);
+		return CLAIM_FULL;
+	}
+
+	if (!found)
+	{
+		if (!queue_share_take(key->dbid, key->relid, true))
+		{
+			hash_search_with_hash_value(table, key, hashcode, HASH_REMOVE,
+										NULL);
+			LWLockRelease(lock);
+			return CLAIM_FULL;
+		}
+		init_entry(entry, enqueued_at, hashcode);
+		entry->queue = queue;
+	}
+	else
+	{
+		if (queue != NULL)
+			entry->queue = queue;
+		if (entry->enqueued_at != enqueued_at)
+		{
+			if (!has_nothing_left(entry) && !MUTANT(IDENTITY_IGNORED))
+			{
+				ClaimResult why = is_held(entry) ? CLAIM_JUDGED : CLAIM_OTHER;
+
+				*other = entry->enqueued_at;
+				LWLockRelease(lock);
+				return why;
+			}
+			entry->enqueued_at = enqueued_at;
+			entry->logged = LOG_NOTHING;
+			entry->logged_failures = 0;
+			entry->attempts = 0;
+			ItemPointerSetInvalid(&entry->tid);
+		}
+		if (entry->state == INFLIGHT_LEASED && !entry->is_settling &&
+			(entry->deadline <= now || MUTANT_SOMETIMES(LEASE_IGNORED, 10)))
+			expire_entry(entry);
+
+		if (entry->state != INFLIGHT_IDLE)
+		{
+			ClaimResult why = CLAIM_HELD;
+
+			if (entry->state == INFLIGHT_CLAIMED && !entry->is_step)
+				why = CLAIM_JUDGED;
+
+			if (entry->state == INFLIGHT_LEASED && !entry->is_settling)
+			{
+				*due = Min(*due, entry->deadline);
+				watch_deadline(entry);
+				why = CLAIM_NOT_DUE;
+			}
+			LWLockRelease(lock);
+			return why;
+		}
+		if (entry->is_exhausted)
+		{
+			/* put off: the worker could not move it */
+			ClaimResult why = entry->since > now ? CLAIM_HELD :
+				CLAIM_EXHAUSTED;
+
+			LWLockRelease(lock);
+			return why;
+		}
+		if (entry->deadline > now)
+		{
+			*due = Min(*due, entry->deadline);
+			watch_deadline(entry);
+			LWLockRelease(lock);
+			return CLAIM_NOT_DUE;
+		}
+	}
+
+	set_claimed(entry, false);
+	entry->priority = priority;
+	*failures = entry->failures;
+	*result = entry;
+	LWLockRelease(lock);
+	return CLAIM_OK;
+}
+
+/*
+ * The same for a step of the worker: what there is something to remember of,
+ * due or not, exhausted or not.  False if it is held, or settled meanwhile.
+ */
+bool
+queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
+						  InflightEntry **result)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		is_ours;
+
+	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
+		!entry->is_settling && entry->deadline <= now)
+		expire_entry(entry);
+	is_ours = entry != NULL && entry->state == INFLIGHT_IDLE;
+	if (is_ours)
+		set_claimed(entry, true);
+	LWLockRelease(lock);
+	*result = entry;
+	return is_ours;
+}
+
+/*
+ * The caller has seen another row with this id, or none, so the one that this
+ * entry is about has gone.  Nothing happens if the entry is about another one by now,
+ * or is held by somebody who will find out himself.
+ */
+void
+queue_inflight_forget(const MessageKey *key, TimestampTz enqueued_at)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+
+	if (entry != NULL && entry->enqueued_at == enqueued_at &&
+		!is_held(entry))
+		forget_entry(entry);
+	LWLockRelease(lock);
+}
+
+/*
+ * Give a claim back; what was remembered of the message stays.  The caller has
+ * it in the window that he is looking at, so he sees to the cover.
+ */
+void
+queue_inflight_unclaim(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(entry->state == INFLIGHT_CLAIMED && entry->holder == MyProcNumber);
+	entry->state = INFLIGHT_IDLE;
+	entry->is_step = false;
+	remove_if_nothing_left(entry);
+	LWLockRelease(lock);
+}
+
+/* The worker gives its claim back.  Who met it meanwhile has passed by. */
+void
+queue_inflight_unclaim_step(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(entry->state == INFLIGHT_CLAIMED && entry->holder == MyProcNumber);
+	entry->state = INFLIGHT_IDLE;
+	entry->is_step = false;
+	offer(entry, true);
+	remove_if_nothing_left(entry);
+	LWLockRelease(lock);
+}
+
+/* Give a claim back, for the worker to move the message or to mark it. */
+void
+queue_inflight_exhaust(InflightEntry *entry, int attempts)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	entry->attempts = attempts;
+	entry->is_exhausted = true;
+	set_idle(entry, 0);
+	offer(entry, true);
+	LWLockRelease(lock);
+}
+
+/* The row is deleted by this transaction: hold it until that ends. */
+void
+queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
+					ItemPointer tid)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	entry->state = INFLIGHT_TAKEN;
+	move_fence(entry);
+	entry->is_delayed = false;
+	entry->attempts = attempts;
+	entry->tid = *tid;
+	set_policy(entry, def);
+	entry->since = GetCurrentTimestamp();
+	queue_cover_clear_due(&entry->due);
+	LWLockRelease(lock);
+}
+
+/* From a claim to a lease; returns its number. */
+uint64
+queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
+					 ItemPointer tid, TimestampTz deadline)
+{
+	uint64		number = pg_atomic_fetch_add_u64(&shared->next_number, 1);
+	LWLock	   *lock = lock_entry(entry);
+
+	entry->state = INFLIGHT_LEASED;
+	move_fence(entry);
+	entry->is_settling = false;
+	entry->is_written = false;
+	entry->is_open = true;
+	entry->is_passed_over = false;
+	entry->is_delayed = false;
+	entry->attempts = attempts;
+	entry->tid = *tid;
+	set_policy(entry, def);
+	entry->epoch = shared->epoch;
+	entry->number = number;
+	entry->since = GetCurrentTimestamp();
+	entry->deadline = deadline;
+	queue_cover_set_due(entry->queue, &entry->key, &entry->due, deadline);
+	LWLockRelease(lock);
+	return number;
+}
+
+/* ----------------------------------------------------------------
+ *		Settling
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Begin to settle the lease with this fence.  On SETTLE_OK the caller holds
+ * the lease: it does not end before he has finished, or his transaction has.
+ *
+ * The fence decides, not the clock: a lease that ran out is good until
+ * somebody takes the message, whether it was noticed or not.  If it was, the
+ * lease is as if it had not been, and its failure is taken back, unless the row
+ * tells it already.
+ */
+SettleResult
+queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
+					  InflightEntry **result)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	SettleResult res;
+
+	if (entry == NULL || MUTANT_SOMETIMES(LEASE_REFUSED, 1000))
+		res = SETTLE_LOST;
+	else if (entry->epoch != epoch ||
+			 (entry->number != number && !MUTANT(STALE_ACCEPTED)))
+		res = entry->state == INFLIGHT_TAKEN ||
+			entry->state == INFLIGHT_LEASED ? SETTLE_HELD : SETTLE_LOST;
+	else if (entry->state == INFLIGHT_LEASED && entry->is_settling)
+		res = (!entry->is_prepared && entry->holder == MyProcNumber) ?
+			SETTLE_SELF : SETTLE_BUSY;
+	else if (entry->state != INFLIGHT_LEASED && !entry->is_lapsed)
+		res = entry->state == INFLIGHT_TAKEN ? SETTLE_HELD :
+			SETTLE_GIVEN_BACK;
+	else if (entry->state == INFLIGHT_CLAIMED)
+		res = SETTLE_JUDGED;
+	else
+	{
+		if (entry->state == INFLIGHT_IDLE)
+			revive_lease(entry);
+		entry->is_settling = true;
+		entry->is_prepared = false;
+		entry->holder = MyProcNumber;
+		entry->holder_pid = MyProcPid;
+		*result = entry;
+		res = SETTLE_OK;
+	}
+	LWLockRelease(lock);
+	return res;
+}
+
+/* The same for whatever lease there is on this row: a purge ends it. */
+SettleResult
+queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
+						  InflightEntry **result)
+{
+	InflightEntry copy;
+
+	if (!queue_inflight_peek(key, enqueued_at, &copy) ||
+		(copy.state != INFLIGHT_LEASED && !copy.is_lapsed))
+		return SETTLE_LOST;
+	return queue_inflight_settle(key, copy.epoch, copy.number, result);
+}
+
+/*
+ * The consumer says that it failed: count, and back after "delay", or after
+ * the back-off if delay is negative.  "attempts" is what the row tells.
+ */
+void
+queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
+					int64 delay, FailureText error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	LWLock	   *lock = lock_entry(entry);
+
+	if (error.slot != FAILURE_NO_TEXT)
+		entry->error = error;
+	entry->attempts = attempts;
+	set_policy(entry, def);
+	if (!MUTANT(NACK_UNCOUNTED) && !entry->is_lapse_counted)
+		count_failure(entry, now);
+	if (delay < 0)
+		delay = queue_failure_delay(&entry->retry, attempts + entry->failures);
+	set_idle(entry, delay > 0 && !MUTANT(DELAY_IGNORED) ? now + delay : 0);
+	entry->is_lapse_counted = false;
+	if (is_at_limit(entry))
+	{
+		entry->is_exhausted = true;
+		entry->deadline = 0;
+	}
+	else if (delay > 0)
+		entry->is_delayed = true;
+	offer(entry, !MUTANT(NACK_SILENT));
+	LWLockRelease(lock);
+}
+
+/*
+ * The consumer gives it back, and nothing happened, but what the row tells of
+ * that lease already.
+ */
+void
+queue_inflight_release(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	if (MUTANT(RELEASE_COUNTED))
+		entry->failures++;
+	entry->is_lapse_counted = false;
+	set_idle(entry, 0);
+	offer(entry, !MUTANT(NACK_SILENT));
+	remove_if_nothing_left(entry);
+	LWLockRelease(lock);
+}
+
+/* The lease ends at another time. */
+void
+queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	if (!MUTANT(EXTEND_IGNORED))
+		entry->deadline = deadline;
+	entry->is_written = false;
+	entry->is_settling = false;
+	queue_cover_set_due(entry->queue, &entry->key, &entry->due,
+						entry->deadline);
+	LWLockRelease(lock);
+}
+
+/* ----------------------------------------------------------------
+ *		Ends of transactions: no allocation, no error
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * The message is consumed.  If queue.lease has a row of it, an entry stays
+ * until the worker has removed that; true then.
+ */
+bool
+queue_inflight_done(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+	bool		is_durable = entry->is_durable;
+
+	forget_entry(entry);
+	LWLockRelease(lock);
+	return is_durable;
+}
+
+/* The transaction that had dequeued it is rolled back. */
+void
+queue_inflight_undo_take(InflightEntry *entry, bool counts)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	set_idle(entry, 0);
+	if (counts)
+		fail_entry(entry, GetCurrentTimestamp());
+	else if (entry->failures > 0)
+		note_untold(entry, entry->since);
+	if (!MUTANT_SOMETIMES(ABORT_NOT_COVERED, 20))
+		offer(entry, !MUTANT(ROLLBACK_SILENT));
+	remove_if_nothing_left(entry);
+	LWLockRelease(lock);
+}
+
+/* The transaction that had settled the lease is rolled back: it goes on. */
+void
+queue_inflight_undo_settle(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	entry->is_settling = false;
+	entry->is_prepared = false;
+	if (MUTANT(ACK_NOT_UNDONE))
+		entry->deadline = entry->since;
+	if (entry->deadline > GetCurrentTimestamp())
+		watch_deadline(entry);
+	else
+	{
+		expire_entry(entry);
+		offer(entry, true);
+	}
+	LWLockRelease(lock);
+}
+
+/*
+ * The transaction that had received it is committed.  True if the worker would
+ * have liked to write the lease before.
+ */
+bool
+queue_inflight_keep_lease(const MessageKey *key, uint64 number)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		was_passed_over = false;
+
+	if (is_lease(entry, number))
+	{
+		entry->is_open = false;
+		was_passed_over = entry->is_passed_over;
+	}
+	LWLockRelease(lock);
+	return was_passed_over;
+}
+
+/*
+ * The transaction that had received it is rolled back: the lease ends at once,
+ * as a dequeue would.  False if it has ended already.
+ */
+bool
+queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		ours;
+
+	ours = is_lease(entry, number) && !entry->is_settling;
+	if (entry != NULL && entry->is_lapsed && entry->number == number &&
+		entry->epoch == shared->epoch)
+		end_fence(entry);
+	if (ours)
+	{
+		set_idle(entry, 0);
+		if (counts)
+			fail_entry(entry, GetCurrentTimestamp());
+		offer(entry, true);
+		remove_if_nothing_left(entry);
+	}
+	LWLockRelease(lock);
+	return ours;
+}
+
+/*
+ * The worker's step is committed: "counted" failures are in the row now, with
+ * the due time, if there was one, and in the same transaction the log has been
+ * told that it has nothing to say any more (is_log_ended), if it had.
+ */
+void
+queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
+					   bool is_gone, bool is_log_ended)
+{
+	LWLock	   *lock = lock_entry(entry);
+	TimestampTz due = entry->is_delayed ? entry->deadline : 0;
+
+	Assert(entry->state == INFLIGHT_CLAIMED && entry->is_step);
+	entry->failures -= Min(counted, entry->failures);
+	if (is_gone)
+		entry->is_lapsed = false;
+	entry->is_lapse_counted = entry->is_lapsed;
+	if (is_log_ended)
+		end_log(entry);
+	entry->failed_at = 0;
+	entry->is_exhausted = is_exhausted;
+	entry->is_delayed = false;
+	entry->error.slot = FAILURE_NO_TEXT;
+	set_idle(entry, 0);
+	if (due <= entry->since)
+		offer(entry, true);
+	else
+		queue_cover_add_later(entry->queue, &entry->key, entry->priority, due,
+							  false);
+	remove_if_nothing_left(entry);
+	LWLockRelease(lock);
+}
+
+/*
+ * The queue is dropped or truncated, or, if relid is InvalidOid, the database
+ * or its extension is dropped.  Nobody can hold a message of it now, but
+ * whoever did that, so leases and failures are all there is to forget.
+ */
+void
+queue_inflight_drop(Oid dbid, Oid relid)
+{
+	/*
+	 * Mostly there are none.  The table of a queue was locked by who dropped
+	 * it, so none come.
+	 */
+	if (!OidIsValid(relid) || !queue_share_is_empty(dbid, relid))
+		walk(dbid, drop_entry, &relid);
+}
+
+static bool
+drop_entry(InflightEntry *entry, void *arg)
+{
+	Oid			relid = *(Oid *) arg;
+
+	if ((OidIsValid(relid) && entry->key.relid != relid) || is_held(entry))
+		return true;
+	if (!OidIsValid(relid))
+		end_log(entry);
+	forget_entry(entry);
+	return true;
+}
+
+/* PREPARE: from the process to a slot of the registry. */
+void
+queue_inflight_set_prepared(InflightEntry *entry, int slot,
+							InflightEntry **list)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	entry->is_prepared = true;
+	entry->holder = slot;
+	entry->holder_pid = 0;
+	entry->next_prepared = *list;
+	*list = entry;
+	LWLockRelease(lock);
+}
+
+/*
+ * PREPARE of the transaction that has received it; false if the lease has
+ * ended.  The lease stays what it is, but ends if that is rolled back.
+ */
+bool
+queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		ours;
+
+	ours = is_lease(entry, number);
+	if (ours)
+		entry->receive_slot = slot + 1;
+	LWLockRelease(lock);
+	return ours;
+}
+
+/* That prepared transaction has ended. */
+void
+queue_inflight_receive_ended(int slot, bool committed)
+{
+	PreparedEnd end = {slot, committed};
+
+	walk(InvalidOid, end_received, &end);
+}
+
+static bool
+end_received(InflightEntry *entry, void *arg)
+{
+	PreparedEnd *end = arg;
+
+	if (entry->receive_slot != end->slot + 1)
+		return true;
+	note_change(entry, get_hash_value(table, &entry->key));
+	entry->receive_slot = 0;
+	entry->is_open = false;
+	if (!end->committed && entry->is_lapsed)
+	{
+		end_fence(entry);
+		return true;
+	}
+	if (end->committed || entry->state != INFLIGHT_LEASED ||
+		entry->is_settling)
+		return true;
+	set_idle(entry, 0);
+	fail_entry(entry, GetCurrentTimestamp());
+	offer(entry, true);
+	remove_if_nothing_left(entry);
+	return true;
+}
+
+/* ----------------------------------------------------------------
+ *		The worker
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Show each entry of this database to the visitor, which may change flags but
+ * neither state nor existence; it must not allocate, since a partition is
+ * locked.  It returns false to end the visit.
+ */
+void
+queue_inflight_visit(InflightVisitor visitor, void *arg)
+{
+	walk(MyDatabaseId, visitor, arg);
+}
+
+/*
+ * The same for those that have changed.  It returns true if there is still
+ * something to do about the entry; else it is shown again when that changes.
+ */
+void
+queue_inflight_visit_changed(InflightVisitor visitor, void *arg)
+{
+	int			i;
+
+	for (i = 0; i < NUM_PARTITIONS; i++)
+	{
+		dlist_mutable_iter iter;
+
+		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		dlist_foreach_modify(iter, &shared->changed[i])
+		{
+			InflightEntry *entry =
+				dlist_container(InflightEntry, changed, iter.cur);
+
+			if (entry->key.dbid != MyDatabaseId || visitor(entry, arg))
+				continue;
+			dlist_delete(&entry->changed);
+			entry->is_changed = false;
+		}
+		LWLockRelease(&locks[i].lock);
+	}
+}
+
+/* A lease that was loaded before its queue had a state is to end on time. */
+void
+queue_inflight_watch(const MessageKey *key)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_to_read(key, &lock);
+
+	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
+		!entry->is_settling)
+		watch_deadline(entry);
+	LWLockRelease(lock);
+}
+
+/* End a lease that is past its deadline; true if it was. */
+bool
+queue_inflight_expire(const MessageKey *key, TimestampTz now)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		expired;
+
+	expired = entry != NULL && entry->state == INFLIGHT_LEASED &&
+		!entry->is_settling && entry->deadline <= now;
+	if (expired)
+	{
+		expire_entry(entry);
+		offer(entry, true);
+	}
+	LWLockRelease(lock);
+	return expired;
+}
+
+/*
+ * Expiry is computed, not performed: whoever looks at a queue first ends what
+ * is due there.  An entry that is not what it was when its due time was set is
+ * in the care of whoever changed it.
+ */
+void
+queue_inflight_end_due(QueueState *queue, Oid relid, TimestampTz now)
+{
+	MessageKey	keys[DUE_BATCH];
+	int			n;
+
+	do
+	{
+		int			i;
+
+		n = queue_cover_pop_due(queue, relid, now, keys, DUE_BATCH);
+		for (i = 0; i < n; i++)
+		{
+			LWLock	   *lock;
+			InflightEntry *entry = find_locked(&keys[i], &lock);
+
+			if (entry != NULL && entry->state == INFLIGHT_LEASED &&
+				!entry->is_settling)
+			{
+				if (entry->deadline > now)
+					watch_deadline(entry);
+				else
+				{
+					expire_entry(entry);
+					offer(entry, true);
+				}
+			}
+			else if (entry != NULL && entry->state == INFLIGHT_IDLE)
+				offer(entry, true);
+			LWLockRelease(lock);
+		}
+	} while (n == DUE_BATCH);
+}
+
+/* Not another step on this message before "until". */
+void
+queue_inflight_postpone(const MessageKey *key, TimestampTz until)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+
+	if (entry != NULL && entry->state == INFLIGHT_IDLE)
+		entry->since = until;
+	LWLockRelease(lock);
+}
+
+/*
+ * What the log says of a message, after a start; false if there is no room.
+ * Its row may have gone, and another one have its id: the first to claim it
+ * sees that.
+ *
+ * A lease whose time is over may have been ended before the memory was lost,
+ * and the message given to somebody else: so it is over now, and its receipt
+ * good for nothing any more.
+ */
+bool
+queue_inflight_restore(const LeaseRecord *record)
+{
+	uint32		hashcode = get_hash_value(table, &record->key);
+	LWLock	   *lock = partition_lock(hashcode);
+	TimestampTz now = GetCurrentTimestamp();
+	InflightEntry *entry;
+	bool		found;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = hash_search_with_hash_value(table, &record->key, hashcode,
+										HASH_ENTER_NULL, &found);
+	if (entry != NULL && !found)
+	{
+		(void) queue_share_take(record->key.dbid, record->key.relid, false);
+		init_entry(entry, record->enqueued_at, hashcode);
+		entry->queue = queue_state_find(record->key.relid);
+		entry->since = now;
+		entry->is_durable = true;
+		entry->logged = record->kind;
+		entry->failures = record->failures;
+		entry->logged_failures = record->failures;
+		if (record->kind == LOG_LEASE)
+		{
+			entry->state = INFLIGHT_LEASED;
+			entry->is_written = true;
+			entry->epoch = record->epoch;
+			entry->number = record->number;
+			entry->deadline = record->deadline;
+			if (entry->deadline > now)
+				watch_deadline(entry);
+			else
+			{
+				entry->number = 0;
+				expire_entry(entry);
+			}
+		}
+		else if (record->kind == LOG_TAKEN)
+		{
+			count_failure(entry, now);
+			entry->error.slot = FAILURE_ROLLED_BACK;
+		}
+		else if (record->deadline > now)
+		{
+			entry->deadline = record->deadline;
+			entry->is_delayed = true;
+			offer(entry, false);
+		}
+	}
+	LWLockRelease(lock);
+	return entry != NULL;
+}
+
+/* The log says this now. */
+void
+queue_inflight_log_written(const LeaseRecord *record)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(&record->key, &lock);
+
+	if (entry != NULL && entry->enqueued_at == record->enqueued_at)
+	{
+		entry->logged = record->kind;
+		entry->logged_failures = record->failures;
+		entry->is_written = record->kind == LOG_LEASE &&
+			entry->state == INFLIGHT_LEASED &&
+			entry->number == record->number &&
+			entry->deadline == record->deadline;
+		if (queue_inflight_logged_failures(entry) >= entry->failures)
+			entry->failed_at = 0;
+	}
+	LWLockRelease(lock);
+}
+
+/*
+ * The log says nothing of it any more.  A lease that began meanwhile is
+ * written in the next round: only the worker writes, and has not written that.
+ */
+void
+queue_inflight_log_ended(const MessageKey *key)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+
+	if (entry != NULL)
+	{
+		end_log(entry);
+		if (entry->state == INFLIGHT_IDLE)
+			remove_if_nothing_left(entry);
+	}
+	LWLockRelease(lock);
+}
+
+/*
+ * How many failures, uncounted in the row, would a crash make of what the log
+ * says of a message that is nobody's now?  -1: it would make a lease of it
+ * that has ended.  The partition is locked.
+ */
+int
+queue_inflight_logged_failures(const InflightEntry *entry)
+{
+	switch (entry->logged)
+	{
+		case LOG_FAILURES:
+			return entry->logged_failures;
+		case LOG_TAKEN:
+			return entry->logged_failures + 1;
+		case LOG_LEASE:
+			return entry->is_written ? entry->logged_failures + 1 : -1;
+		default:
+			return 0;
+	}
+}
+
+/* May queue.lease have a row of this message? */
+bool
+queue_inflight_is_durable(const MessageKey *key)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_to_read(key, &lock);
+	bool		is_durable = entry != NULL && entry->is_durable;
+
+	LWLockRelease(lock);
+	return is_durable;
+}
+
+/* Is the worker rewriting or moving this row right now?  Who is it? */
+bool
+queue_inflight_is_step(const MessageKey *key, TimestampTz enqueued_at,
+					   int *holder)
+{
+	InflightEntry copy;
+
+	if (!queue_inflight_peek(key, enqueued_at, &copy) ||
+		copy.state != INFLIGHT_CLAIMED || !copy.is_step)
+		return false;
+	*holder = copy.holder;
+	return true;
+}
+
+int
+queue_inflight_keys(int partition, MessageKey *keys, int max)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	LWLockAcquire(&locks[partition].lock, LW_SHARED);
+	dlist_foreach(iter, &shared->entries[partition])
+	{
+		const InflightEntry *entry =
+			dlist_container(InflightEntry, node, iter.cur);
+
+		if (entry->key.dbid != MyDatabaseId)
+			continue;
+		if (n < max)
+			keys[n] = entry->key;
+		n++;
+	}
+	LWLockRelease(&locks[partition].lock);
+	return n;
+}
+
+bool
+queue_inflight_copy(const MessageKey *key, InflightEntry *copy)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_to_read(key, &lock);
+
+	if (entry != NULL)
+		*copy = *entry;
+	LWLockRelease(lock);
+	return entry != NULL;
+}
+
+bool
+queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
+					InflightEntry *copy)
+{
+	LWLock	   *lock;
+	InflightEntry *entry;
+	bool		found;
+
+	/* who goes over all rows of a queue mostly finds none: spare the look */
+	if (queue_share_is_empty(key->dbid, key->relid))
+		return false;
+
+	entry = find_to_read(key, &lock);
+	found = entry != NULL && (entry->enqueued_at == enqueued_at ||
+							  MUTANT(IDENTITY_IGNORED));
+	if (found)
+		*copy = *entry;
+	LWLockRelease(lock);
+	return found;
+}
+
+/* ----------------------------------------------------------------
+ *		Helpers
+ * ----------------------------------------------------------------
+ */
+
+static LWLock *
+partition_lock(uint32 hashcode)
+{
+	return &locks[hashcode % NUM_PARTITIONS].lock;
+}
+
+/* All entries of a database, or all there are; the visitor may remove them. */
+static void
+walk(Oid dbid, InflightVisitor visitor, void *arg)
+{
+	bool		goes_on = true;
+	int			i;
+
+	for (i = 0; i < NUM_PARTITIONS && goes_on; i++)
+	{
+		dlist_mutable_iter iter;
+
+		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		dlist_foreach_modify(iter, &shared->entries[i])
+		{
+			InflightEntry *entry =
+				dlist_container(InflightEntry, node, iter.cur);
+
+			if (OidIsValid(dbid) && entry->key.dbid != dbid)
+				continue;
+			goes_on = visitor(entry, arg);
+			if (!goes_on)
+				break;
+		}
+		LWLockRelease(&locks[i].lock);
+	}
+}
+
+/* Lock the partition of an entry that we hold. */
+static LWLock *
+lock_entry(InflightEntry *entry)
+{
+	uint32		hashcode = get_hash_value(table, &entry->key);
+	LWLock	   *lock = partition_lock(hashcode);
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	note_change(entry, hashcode);
+	return lock;
+}
+
+/* Look an entry up; its partition is locked whether there is one or not. */
+static InflightEntry *
+find_locked(const MessageKey *key, LWLock **lock)
+{
+	InflightEntry *entry = find_to_read(key, lock);
+
+	if (entry != NULL)
+		note_change(entry, get_hash_value(table, key));
+	return entry;
+}
+
+/* The same for who changes nothing */
+static InflightEntry *
+find_to_read(const MessageKey *key, LWLock **lock)
+{
+	uint32		hashcode = get_hash_value(table, key);
+
+	*lock = partition_lock(hashcode);
+	LWLockAcquire(*lock, LW_EXCLUSIVE);
+	return hash_search_with_hash_value(table, key, hashcode, HASH_FIND, NULL);
+}
+
+/* There may be something for the worker to do.  The partition is locked. */
+static void
+note_change(InflightEntry *entry, uint32 hashcode)
+{
+	if (entry->is_changed)
+		return;
+	dlist_push_tail(&shared->changed[hashcode % NUM_PARTITIONS],
+					&entry->changed);
+	entry->is_changed = true;
+}
+
+/* An entry just made: all but the key.  Its partition is locked. */
+static void
+init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
+{
+	memset((char *) entry + sizeof(MessageKey), 0,
+		   sizeof(InflightEntry) - sizeof(MessageKey));
+	entry->enqueued_at = enqueued_at;
+	entry->error.slot = FAILURE_NO_TEXT;
+	entry->priority = -1;
+	ItemPointerSetInvalid(&entry->tid);
+	dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
+					&entry->node);
+	note_change(entry, hashcode);
+}
+
+/* This process holds it from now on. */
+static void
+set_claimed(InflightEntry *entry, bool is_step)
+{
+	entry->state = INFLIGHT_CLAIMED;
+	entry->is_step = is_step;
+	entry->holder = MyProcNumber;
+	entry->holder_pid = MyProcPid;
+	entry->is_prepared = false;
+}
+
+/* What to do about its failures, without a look at the settings */
+static void
+set_policy(InflightEntry *entry, const QueueDef *def)
+{
+	entry->retry.max_attempts = def->max_attempts;
+	entry->retry.delay = def->retry_delay;
+	entry->retry.max_delay = def->retry_max_delay;
+}
+
+/* Is this, if it is one, the lease of that number, given since the start? */
+static bool
+is_lease(const InflightEntry *entry, uint64 number)
+{
+	return entry != NULL && entry->state == INFLIGHT_LEASED &&
+		entry->epoch == shared->epoch && entry->number == number;
+}
+
+/* Has it failed as often as its queue allows? */
+static bool
+is_at_limit(const InflightEntry *entry)
+{
+	return entry->retry.max_attempts > 0 &&
+		entry->attempts + entry->failures >= entry->retry.max_attempts;
+}
+
+/* Has a process or a prepared transaction its hands on it? */
+static bool
+is_held(const InflightEntry *entry)
+{
+	return entry->state == INFLIGHT_CLAIMED ||
+		entry->state == INFLIGHT_TAKEN || entry->is_settling;
+}
+
+/* Is nothing remembered of the message itself? */
+static bool
+has_nothing_left(const InflightEntry *entry)
+{
+	return entry->state == INFLIGHT_IDLE && entry->failures == 0 &&
+		!entry->is_exhausted && !entry->is_lapsed;
+}
+
+/* Nobody's from now on, and not to be taken before "due" (0: at once). */
+static void
+set_idle(InflightEntry *entry, TimestampTz due)
+{
+	note_change(entry, get_hash_value(table, &entry->key));
+	entry->state = INFLIGHT_IDLE;
+	entry->is_settling = false;
+	entry->is_step = false;
+	entry->is_prepared = false;
+	entry->is_written = false;
+	entry->is_open = false;
+	entry->receive_slot = 0;
+	entry->since = GetCurrentTimestamp();
+	entry->deadline = due;
+}
+
+/*
+ * Nobody holds it any more: its message may be available now, or will be at
+ * the deadline.  The partition is locked.
+ */
+static void
+offer(InflightEntry *entry, bool wakes)
+{
+	if (!entry->is_exhausted && entry->deadline > GetCurrentTimestamp())
+	{
+		queue_cover_set_due(entry->queue, &entry->key, &entry->due,
+							entry->deadline);
+		return;
+	}
+	queue_cover_clear_due(&entry->due);
+	if (!entry->is_exhausted)
+		queue_cover_add(entry->queue, &entry->key, entry->priority, wakes);
+}
+
+/* Somebody wants to know when its time comes.  The partition is locked. */
+static void
+watch_deadline(InflightEntry *entry)
+{
+	if (entry->due.state == NULL)
+		queue_cover_set_due(entry->queue, &entry->key, &entry->due,
+							entry->deadline);
+}
+
+/* An entry of which there is nothing to remember goes. */
+static void
+remove_if_nothing_left(InflightEntry *entry)
+{
+	Assert(entry->state == INFLIGHT_IDLE);
+	if (has_nothing_left(entry) && !entry->is_durable)
+	{
+		queue_cover_clear_due(&entry->due);
+		queue_share_give_back(entry->key.dbid, entry->key.relid);
+		dlist_delete(&entry->node);
+		if (entry->is_changed)
+			dlist_delete(&entry->changed);
+		hash_search(table, &entry->key, HASH_REMOVE, NULL);
+	}
+	else if (entry->is_lapsed)
+		pg_atomic_write_u32(&shared->has_lapsed, 1);
+}
+
+/* Visitor: what is kept for a late receipt alone can go when room is scarce. */
+static bool
+forget_fence(InflightEntry *entry, void *arg)
+{
+	if (entry->state == INFLIGHT_IDLE && entry->is_lapsed)
+		end_fence(entry);
+	return true;
+}
+
+/* The receipt of the lease that ran out is not good any more. */
+static void
+end_fence(InflightEntry *entry)
+{
+	entry->is_lapsed = false;
+	entry->is_lapse_counted = false;
+	if (entry->state == INFLIGHT_IDLE)
+		remove_if_nothing_left(entry);
+}
+
+/* Somebody takes the message: no earlier receipt is good for it. */
+static void
+move_fence(InflightEntry *entry)
+{
+	entry->is_lapsed = false;
+	entry->is_lapse_counted = false;
+	entry->number = 0;
+	entry->receive_slot = 0;
+}
+
+/* A lease that ran out is settled all the same: it is as if it had not. */
+static void
+revive_lease(InflightEntry *entry)
+{
+	entry->state = INFLIGHT_LEASED;
+	entry->is_lapsed = false;
+	entry->deadline = entry->since;
+	if (!entry->is_lapse_counted && entry->failures > 0)
+		entry->failures--;
+	entry->is_exhausted = false;
+	if (entry->failures == 0)
+	{
+		entry->error.slot = FAILURE_NO_TEXT;
+		entry->failed_at = 0;
+	}
+}
+
+/* The message is no more; what queue.lease has of it, the worker ends. */
+static void
+forget_entry(InflightEntry *entry)
+{
+	entry->failures = 0;
+	entry->is_lapsed = false;
+	entry->is_lapse_counted = false;
+	entry->failed_at = 0;
+	entry->is_exhausted = false;
+	entry->is_delayed = false;
+	entry->error.slot = FAILURE_NO_TEXT;
+	set_idle(entry, 0);
+	queue_cover_clear_due(&entry->due);
+	remove_if_nothing_left(entry);
+}
+
+/* One failure more, that the row does not tell yet */
+static void
+count_failure(InflightEntry *entry, TimestampTz now)
+{
+	if (entry->failures < PG_UINT16_MAX)
+		entry->failures++;
+	note_untold(entry, now);
+}
+
+/* Since when are there failures that neither the row nor the log tells? */
+static void
+note_untold(InflightEntry *entry, TimestampTz now)
+{
+	if (entry->state == INFLIGHT_IDLE &&
+		queue_inflight_logged_failures(entry) >= entry->failures)
+		entry->failed_at = 0;
+	else if (entry->failed_at == 0)
+		entry->failed_at = now;
+}
+
+/* The log says nothing of it. */
+static void
+end_log(InflightEntry *entry)
+{
+	entry->is_durable = false;
+	entry->logged = LOG_NOTHING;
+	entry->logged_failures = 0;
+	entry->is_written = false;
+}
+
+/*
+ * A lease ran out: a failure; the message has waited long enough.  If the log
+ * has it, it tells that as well.
+ */
+static void
+expire_entry(InflightEntry *entry)
+{
+	bool		is_written = entry->is_written;
+	int			receive_slot = entry->receive_slot;
+
+	set_idle(entry, 0);
+	entry->is_written = is_written;
+	entry->receive_slot = receive_slot;
+	entry->is_lapsed = entry->number != 0;
+	entry->error.slot = FAILURE_LEASE_RAN_OUT;
+	if (!MUTANT(EXPIRY_UNCOUNTED) && !entry->is_lapse_counted)
+		count_failure(entry, entry->since);
+	if (is_at_limit(entry))
+		entry->is_exhausted = true;
+}
+
+/* A take was rolled back: the first failure is forgiven, then back off. */
+static void
+fail_entry(InflightEntry *entry, TimestampTz now)
+{
+	int			total;
+
+	entry->error.slot = FAILURE_ROLLED_BACK;
+	count_failure(entry, now);
+	total = entry->attempts + entry->failures;
+	if (is_at_limit(entry))
+		entry->is_exhausted = true;
+	else if (total > 1)
+	{
+		entry->deadline = now + queue_failure_delay(&entry->retry, total);
+		entry->is_delayed = true;
+	}
+}

@@ -1,0 +1,235 @@
+/*-------------------------------------------------------------------------
+ *
+ * inflight.h
+ *		The in-flight table: who holds which message, in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_INFLIGHT_H
+#define QUEUE_INFLIGHT_H
+
+#include "lib/ilist.h"
+#include "storage/itemptr.h"
+#include "utils/timestamp.h"
+
+#include "shared/cover.h"
+#include "shared/failure.h"
+#include "table/catalog.h"
+
+/*
+ * A message without an entry is nobody's, and has no failure that its row
+ * does not tell.  Nor has one whose row was sent at another time than the
+ * entry says: that is about an earlier row with this id.
+ */
+typedef enum InflightState
+{
+	INFLIGHT_IDLE,				/* nobody's, but there is something to
+								 * remember: failures that its row does not
+								 * tell, a due time, or what the log says */
+	INFLIGHT_CLAIMED,			/* somebody is judging it, or the worker is
+								 * rewriting or moving its row */
+	INFLIGHT_TAKEN,				/* dequeued by a transaction in progress */
+	INFLIGHT_LEASED				/* received, until the deadline */
+} InflightState;
+
+/*
+ * What the log of leases says of a message, and what a crash would make of
+ * that
+ */
+typedef enum LogKind
+{
+	LOG_NOTHING,
+	LOG_FAILURES,				/* so many */
+	LOG_TAKEN,					/* held by an open transaction: one more */
+	LOG_LEASE					/* until its deadline: then one more */
+} LogKind;
+
+typedef struct InflightEntry
+{
+	MessageKey	key;			/* must be first */
+	TimestampTz enqueued_at;	/* of the row that all of this is about */
+	uint8		state;			/* InflightState */
+	bool		is_settling;	/* LEASED: a transaction in progress has
+								 * settled it; until that ends, the lease
+								 * neither ends nor changes */
+	bool		is_step;		/* CLAIMED: by the worker, to count or move */
+	bool		is_prepared;	/* holder is a slot of the prepared registry */
+	bool		is_exhausted;	/* IDLE: limit of attempts reached */
+	bool		is_lapsed;		/* IDLE, CLAIMED: the lease with this fence ran
+								 * out, but nobody has taken the message since,
+								 * so its receipt is good */
+	bool		is_lapse_counted;	/* ... or LEASED again by that: the row tells
+									 * that it ran out */
+	bool		is_durable;		/* the log may have a row for it */
+	uint8		logged;			/* LogKind of that, when last written */
+	bool		is_written;		/* LOG_LEASE: it is this very lease, or the one
+								 * that ran out last */
+	bool		is_open;		/* LEASED: the receiving transaction has not
+								 * committed; if it never does, there was no
+								 * lease, so none is written */
+	bool		is_passed_over; /* LEASED, is_open: ... when its time came */
+	bool		is_delayed;		/* IDLE: the due time is to go to the row */
+	uint16		failures;		/* not yet counted in the row */
+	uint16		logged_failures;	/* of these, what the log says */
+	int			attempts;		/* counted in the row, as last read */
+	int			priority;		/* of the row, as last read; -1: unknown */
+	int			holder;			/* CLAIMED, TAKEN or settling: proc number */
+	int			holder_pid;		/* for people */
+	int			receive_slot;	/* LEASED: 1 + registry slot of the prepared
+								 * transaction that received it, 0: none */
+	FailureText error;			/* what the last consumer that failed said */
+	ItemPointerData tid;		/* hint: where the row was */
+	uint64		epoch;			/* of the last lease: fence, with number */
+	uint64		number;
+	TimestampTz since;			/* when it came into this state */
+	TimestampTz failed_at;		/* the oldest failure that neither the row nor
+								 * the log tells; 0: none */
+	TimestampTz deadline;		/* LEASED: end of the lease; IDLE: not to be
+								 * taken before */
+	RetryPolicy retry;
+	QueueState *queue;			/* hint: where the state of the queue is */
+	DueNode		due;			/* LEASED, IDLE: linked until the deadline */
+	dlist_node	node;			/* in the list of its partition */
+	dlist_node	changed;		/* in that of those to be looked at by the
+								 * worker, if ... */
+	bool		is_changed;
+	struct InflightEntry *next_prepared;	/* held by one registry slot */
+} InflightEntry;
+
+/* What the log is to say of a message */
+typedef struct LeaseRecord
+{
+	MessageKey	key;
+	TimestampTz enqueued_at;	/* of the row that all of this is about */
+	LogKind		kind;			/* not LOG_NOTHING */
+	int			failures;
+	uint64		epoch;			/* LOG_LEASE */
+	uint64		number;			/* LOG_LEASE */
+	TimestampTz deadline;		/* LOG_LEASE: its end; LOG_FAILURES: not due
+								 * before, or 0 */
+} LeaseRecord;
+
+/* What became of a claim */
+typedef enum ClaimResult
+{
+	CLAIM_OK,
+	CLAIM_HELD,					/* another's; waiters are woken when it ends */
+	CLAIM_JUDGED,				/* another is judging it, and may give it back
+								 * without a word */
+	CLAIM_NOT_DUE,				/* leased or backing off: *due is lowered */
+	CLAIM_EXHAUSTED,			/* the worker is to move it */
+	CLAIM_OTHER,				/* there is something to remember of another
+								 * row with this id */
+	CLAIM_FULL					/* no room in shared memory */
+} ClaimResult;
+
+/* What became of an attempt to settle */
+typedef enum SettleResult
+{
+	SETTLE_OK,
+	SETTLE_LOST,				/* no such lease any more */
+	SETTLE_HELD,				/* ... and somebody else has the message */
+	SETTLE_GIVEN_BACK,			/* ... since this one was given back */
+	SETTLE_JUDGED,				/* it ran out, and somebody is looking at the
+								 * message: try again in a moment */
+	SETTLE_BUSY,				/* another open transaction has settled it */
+	SETTLE_SELF					/* this transaction has settled it before */
+} SettleResult;
+
+extern Size queue_inflight_shmem_size(void);
+extern void queue_inflight_shmem_init(void);
+extern int	queue_inflight_nlocks(void);
+
+extern void queue_message_key(MessageKey *key, Oid relid, int64 id);
+
+/* for qsort(): by queue, then by id, within a database */
+extern int	queue_message_key_compare(const void *a, const void *b);
+
+extern int	queue_inflight_size(void);
+
+/*
+ * Claims: see the banner of inflight.c for who may call what when, and
+ * queue_row_claim() for what to do about CLAIM_OTHER
+ */
+extern ClaimResult queue_inflight_claim(const MessageKey *key,
+										TimestampTz enqueued_at,
+										QueueState *queue, int priority,
+										TimestampTz now,
+										InflightEntry **entry, int *failures,
+										TimestampTz *due,
+										TimestampTz *other);
+extern bool queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
+									  InflightEntry **entry);
+extern void queue_inflight_forget(const MessageKey *key,
+								  TimestampTz enqueued_at);
+extern void queue_inflight_unclaim(InflightEntry *entry);
+extern void queue_inflight_unclaim_step(InflightEntry *entry);
+extern void queue_inflight_exhaust(InflightEntry *entry, int attempts);
+extern void queue_inflight_take(InflightEntry *entry, const QueueDef *def,
+								int attempts, ItemPointer tid);
+extern uint64 queue_inflight_lease(InflightEntry *entry, const QueueDef *def,
+								   int attempts, ItemPointer tid,
+								   TimestampTz deadline);
+
+/* settling a lease */
+extern SettleResult queue_inflight_settle(const MessageKey *key, uint64 epoch,
+										  uint64 number,
+										  InflightEntry **entry);
+extern SettleResult queue_inflight_settle_any(const MessageKey *key,
+											  TimestampTz enqueued_at,
+											  InflightEntry **entry);
+extern void queue_inflight_nack(InflightEntry *entry, const QueueDef *def,
+								int attempts, int64 delay, FailureText error);
+extern void queue_inflight_release(InflightEntry *entry);
+extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
+
+/* ends of transactions; callable from callbacks */
+extern bool queue_inflight_done(InflightEntry *entry);
+extern void queue_inflight_undo_take(InflightEntry *entry, bool counts);
+extern void queue_inflight_undo_settle(InflightEntry *entry);
+extern bool queue_inflight_keep_lease(const MessageKey *key, uint64 number);
+extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number,
+									  bool counts);
+extern void queue_inflight_counted(InflightEntry *entry, int counted,
+								   bool is_exhausted, bool is_gone,
+								   bool is_log_ended);
+extern void queue_inflight_drop(Oid dbid, Oid relid);
+extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
+										InflightEntry **list);
+
+extern bool queue_inflight_receive_prepared(const MessageKey *key,
+											uint64 number, int slot);
+extern void queue_inflight_receive_ended(int slot, bool committed);
+
+/* the worker */
+typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
+extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
+extern void queue_inflight_visit_changed(InflightVisitor visitor, void *arg);
+extern void queue_inflight_watch(const MessageKey *key);
+extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
+
+/* who looks at a queue ends what is due there */
+extern void queue_inflight_end_due(QueueState *queue, Oid relid,
+								   TimestampTz now);
+extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
+extern bool queue_inflight_restore(const LeaseRecord *record);
+extern void queue_inflight_log_written(const LeaseRecord *record);
+extern void queue_inflight_log_ended(const MessageKey *key);
+extern int	queue_inflight_logged_failures(const InflightEntry *entry);
+extern bool queue_inflight_is_durable(const MessageKey *key);
+extern bool queue_inflight_is_step(const MessageKey *key,
+								   TimestampTz enqueued_at, int *holder);
+
+/* for people: keys of this database in a partition, as many as there is room
+ * for, and how many there are; and a copy of an entry, whatever row it is of */
+extern int	queue_inflight_keys(int partition, MessageKey *keys, int max);
+extern bool queue_inflight_copy(const MessageKey *key, InflightEntry *copy);
+
+/* copy of the entry about this row; false if there is none */
+extern bool queue_inflight_peek(const MessageKey *key,
+								TimestampTz enqueued_at, InflightEntry *copy);
+
+/* the fence of all leases that are given while shared memory lives */
+extern uint64 queue_inflight_epoch(void);
+
+#endif							/* QUEUE_INFLIGHT_H */

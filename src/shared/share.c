@@ -1,0 +1,150 @@
+/*-------------------------------------------------------------------------
+ *
+ * share.c
+ *		Shares of the in-flight table, by database and queue.
+ *
+ * Nobody is to use up the room of the others: a queue may have up to
+ * QUEUE_SHARE times the entries that are free, a database up to DATABASE_SHARE
+ * times.  The more of them are large, the less each may have.
+ *
+ * That alone would leave nothing to a queue that has little when others of its
+ * database have taken all that the database may have, for as long as their
+ * leases last.  So a sixteenth of the table is kept for those who have little:
+ * it does not count as free, and a queue with a few entries takes from it
+ * whatever its database has; the last half of it only if that has little, too.
+ * Alone, a queue thus gets three quarters of the table.
+ *
+ * Who is refused counts that, for the workers: they look for entries that have
+ * outlived their rows then (gone.c).
+ *
+ * Counters are found by a hash of what they count; two that fall together
+ * share.  They are atomic and read without a lock, so a share may be exceeded
+ * by as many entries as there are backends at it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "port/atomics.h"
+#include "storage/shmem.h"
+
+#include "common/queue.h"
+#include "shared/share.h"
+
+#define QUEUE_SHARE			4
+#define DATABASE_SHARE		8
+#define RESERVE				16	/* 1 in n, for those who have little */
+
+/* a few entries: of a queue, of a database */
+#define FEW_OF_QUEUE		Min(Max(queue_max_in_flight / 4096, 1), 16)
+#define FEW_OF_DATABASE		(4 * FEW_OF_QUEUE)
+
+#define QUEUE_COUNTERS		16384
+#define DATABASE_COUNTERS	1024
+
+typedef struct ShareShared
+{
+	pg_atomic_uint32 nentries;
+	pg_atomic_uint32 nrefused;
+	pg_atomic_uint32 queues[QUEUE_COUNTERS];
+	pg_atomic_uint32 databases[DATABASE_COUNTERS];
+} ShareShared;
+
+static ShareShared *shared = NULL;
+
+static bool is_room(uint32 nqueue, uint32 ndatabase);
+static pg_atomic_uint32 *queue_counter(Oid dbid, Oid relid);
+static pg_atomic_uint32 *database_counter(Oid dbid);
+
+Size
+queue_share_shmem_size(void)
+{
+	return sizeof(ShareShared);
+}
+
+/* Called with AddinShmemInitLock held. */
+void
+queue_share_shmem_init(void)
+{
+	bool		found;
+	int			i;
+
+	shared = ShmemInitStruct("queue shares", queue_share_shmem_size(), &found);
+	if (found)
+		return;
+	pg_atomic_init_u32(&shared->nentries, 0);
+	pg_atomic_init_u32(&shared->nrefused, 0);
+	for (i = 0; i < QUEUE_COUNTERS; i++)
+		pg_atomic_init_u32(&shared->queues[i], 0);
+	for (i = 0; i < DATABASE_COUNTERS; i++)
+		pg_atomic_init_u32(&shared->databases[i], 0);
+}
+
+bool
+queue_share_take(Oid dbid, Oid relid, bool obeys_shares)
+{
+	if (obeys_shares &&
+		!is_room(pg_atomic_read_u32(queue_counter(dbid, relid)),
+				 pg_atomic_read_u32(database_counter(dbid))))
+		return false;
+	pg_atomic_fetch_add_u32(&shared->nentries, 1);
+	pg_atomic_fetch_add_u32(queue_counter(dbid, relid), 1);
+	pg_atomic_fetch_add_u32(database_counter(dbid), 1);
+	return true;
+}
+
+/* ... for a queue and its database that have so many */
+static bool
+is_room(uint32 nqueue, uint32 ndatabase)
+{
+	int64		left = (int64) queue_max_in_flight -
+		pg_atomic_read_u32(&shared->nentries);
+	int64		reserve = queue_max_in_flight / RESERVE;
+
+	if (nqueue < FEW_OF_QUEUE &&
+		(left > reserve / 2 || ndatabase < FEW_OF_DATABASE))
+		return true;
+	left = Max(left - reserve, 0);
+	return nqueue < left * QUEUE_SHARE && ndatabase < left * DATABASE_SHARE;
+}
+
+void
+queue_share_note_refused(void)
+{
+	pg_atomic_fetch_add_u32(&shared->nrefused, 1);
+}
+
+uint32
+queue_share_refused(void)
+{
+	return pg_atomic_read_u32(&shared->nrefused);
+}
+
+void
+queue_share_give_back(Oid dbid, Oid relid)
+{
+	pg_atomic_fetch_sub_u32(&shared->nentries, 1);
+	pg_atomic_fetch_sub_u32(queue_counter(dbid, relid), 1);
+	pg_atomic_fetch_sub_u32(database_counter(dbid), 1);
+}
+
+bool
+queue_share_is_empty(Oid dbid, Oid relid)
+{
+	return pg_atomic_read_u32(queue_counter(dbid, relid)) == 0;
+}
+
+static pg_atomic_uint32 *
+queue_counter(Oid dbid, Oid relid)
+{
+	uint32		hash = hash_combine(murmurhash32(dbid), murmurhash32(relid));
+
+	return &shared->queues[hash % QUEUE_COUNTERS];
+}
+
+static pg_atomic_uint32 *
+database_counter(Oid dbid)
+{
+	return &shared->databases[murmurhash32(dbid) % DATABASE_COUNTERS];
+}

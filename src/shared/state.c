@@ -1,0 +1,373 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.c
+ *		What shared memory knows of each queue: a place for it, and its lock.
+ *
+ * The places are an array of queue.max_queues, found through a hash table.  A
+ * queue gets one on its first use after a start: when its table has been opened
+ * and found to be a queue, by somebody with a privilege on it or by the worker
+ * (queue_def_state(), the only way in).  So nobody can fill the places with
+ * what he may not use, or with numbers.  If there is none left, a queue does
+ * without: no cover, so that consumers go over all of its rows, no
+ * wake-up but for those who wait for any queue, and ids one by one.  All of
+ * that is slower, and right.
+ *
+ * Locks: the directory's, for the hash table and the identity of a place, then
+ * that of a place.  Both are the last in every lock order, are held for a few
+ * instructions, and nothing below them allocates, does I/O or throws.  Who has
+ * found a place may keep the pointer; when he locks it again he compares its
+ * identity, which changes only under both locks.
+ *
+ * Most queues of a large database are idle.  Those that are not have a bit set
+ * in a map, so that nobody needs to look at the others: who changes a cover
+ * sets it, and the worker clears it when nothing is left to do (vacuum.c).  A
+ * second map has those with leases and back-offs that will be over (cover.c).
+ *
+ * A place of a dropped queue is freed by the commit of the DROP, or by the
+ * worker, when it finds that the table is no queue any more (heal.c), or that
+ * the extension has gone.  Entries of the in-flight table may be
+ * linked to it for a little longer; the links stay valid whatever becomes of
+ * the place, since it never moves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "port/pg_bitutils.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "common/queue.h"
+#include "shared/cover.h"
+#include "shared/state.h"
+#include "shared/waiter.h"
+#include "worker/vacuum.h"
+
+typedef struct StateKey
+{
+	Oid			dbid;
+	Oid			relid;
+} StateKey;
+
+typedef struct StateName
+{
+	StateKey	key;			/* must be first */
+	int			place;
+} StateName;
+
+typedef struct StateArray
+{
+	int			nused;			/* places up to here have been in use */
+	int			first_free;		/* the last one given up, -1: none */
+	QueueState	states[FLEXIBLE_ARRAY_MEMBER];
+} StateArray;
+
+/* of the map of active places */
+#define WORD_BITS			32
+#define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
+
+static StateArray *shared = NULL;
+static pg_atomic_uint32 *active = NULL;
+static pg_atomic_uint32 *timed = NULL;
+static HTAB *directory = NULL;
+static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
+
+static bool is_full(void);
+static int	take_free_place(void);
+static void init_state(QueueState *state, const StateKey *key);
+static void free_state(QueueState *state);
+static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
+static int	next_bit(pg_atomic_uint32 *map, int place);
+
+Size
+queue_state_shmem_size(void)
+{
+	Size		size = add_size(offsetof(StateArray, states),
+								mul_size(queue_max_queues, sizeof(QueueState)));
+
+	size = add_size(size, mul_size(2 * NUM_WORDS, sizeof(pg_atomic_uint32)));
+	return add_size(size, hash_estimate_size(queue_max_queues,
+											 sizeof(StateName)));
+}
+
+int
+queue_state_nlocks(void)
+{
+	return 1 + queue_max_queues;
+}
+
+/* Called with AddinShmemInitLock held. */
+void
+queue_state_shmem_init(void)
+{
+	HASHCTL		info;
+	bool		found;
+	int			i;
+
+	locks = GetNamedLWLockTranche("queue_state");
+	shared = ShmemInitStruct("queue states",
+							 offsetof(StateArray, states) +
+							 queue_max_queues * sizeof(QueueState), &found);
+	if (!found)
+	{
+		memset(shared, 0, offsetof(StateArray, states) +
+			   queue_max_queues * sizeof(QueueState));
+		shared->first_free = -1;
+		for (i = 0; i < queue_max_queues; i++)
+			shared->states[i].lock = &locks[1 + i].lock;
+	}
+	active = ShmemInitStruct("queue states that are active",
+							 2 * NUM_WORDS * sizeof(pg_atomic_uint32),
+							 &found);
+	timed = &active[NUM_WORDS];
+	for (i = 0; i < 2 * NUM_WORDS && !found; i++)
+		pg_atomic_init_u32(&active[i], 0);
+	info.keysize = sizeof(StateKey);
+	info.entrysize = sizeof(StateName);
+	directory = ShmemInitHash("queue state directory", queue_max_queues,
+							  queue_max_queues, &info,
+							  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+}
+
+QueueState *
+queue_state_find(Oid relid)
+{
+	StateKey	key = {MyDatabaseId, relid};
+	StateName  *name;
+	QueueState *state = NULL;
+
+	LWLockAcquire(&locks[0].lock, LW_SHARED);
+	name = hash_search(directory, &key, HASH_FIND, NULL);
+	if (name != NULL)
+		state = &shared->states[name->place];
+	LWLockRelease(&locks[0].lock);
+	return state;
+}
+
+QueueState *
+queue_state_make(Oid relid)
+{
+	StateKey	key = {MyDatabaseId, relid};
+	StateName  *name;
+	QueueState *state = queue_state_find(relid);
+
+	/* an unlocked look: without a place things are slow enough */
+	if (state != NULL || is_full())
+		return state;
+
+	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
+	name = hash_search(directory, &key, HASH_FIND, NULL);
+	if (name == NULL && !is_full())
+	{
+		name = hash_search(directory, &key, HASH_ENTER_NULL, NULL);
+		if (name != NULL)
+		{
+			name->place = take_free_place();
+			init_state(&shared->states[name->place], &key);
+		}
+	}
+	if (name != NULL)
+		state = &shared->states[name->place];
+	LWLockRelease(&locks[0].lock);
+	return state;
+}
+
+/* Is there a place for no other queue? */
+static bool
+is_full(void)
+{
+	return shared->nused == queue_max_queues && shared->first_free < 0;
+}
+
+/* The directory is locked, and not full. */
+static int
+take_free_place(void)
+{
+	int			place = shared->first_free;
+
+	if (place < 0)
+		return shared->nused++;
+	shared->first_free = shared->states[place].next_free;
+	return place;
+}
+
+/* The directory is locked.  Nobody knows where this queue's messages are. */
+static void
+init_state(QueueState *state, const StateKey *key)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	queue_cover_init(state);
+	queue_waiter_init_state(state);
+	queue_vacuum_init_state(state);
+	state->id_file = InvalidOid;
+	state->id_table_file = InvalidOid;
+	state->next_id = 0;
+	state->last_id = -1;
+	state->highest_id = 0;
+	state->nhealed = 0;
+	state->is_deaf = false;
+	state->is_healed = true;	/* a cover of everything cannot be wrong */
+	state->healed_at = GetCurrentTimestamp();
+	state->dbid = key->dbid;
+	state->relid = key->relid;
+	queue_state_set_active(state, true);
+	LWLockRelease(state->lock);
+}
+
+QueueState *
+queue_state_lock(QueueState *hint, Oid dbid, Oid relid)
+{
+	StateKey	key = {dbid, relid};
+	StateName  *name;
+	QueueState *state = NULL;
+
+	if (hint != NULL)
+	{
+		LWLockAcquire(hint->lock, LW_EXCLUSIVE);
+		if (hint->relid == relid && hint->dbid == dbid)
+			return hint;
+		LWLockRelease(hint->lock);
+	}
+
+	/* it has another place, or none */
+	LWLockAcquire(&locks[0].lock, LW_SHARED);
+	name = hash_search(directory, &key, HASH_FIND, NULL);
+	if (name != NULL)
+	{
+		state = &shared->states[name->place];
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	}
+	LWLockRelease(&locks[0].lock);
+	return state;
+}
+
+void
+queue_state_drop(Oid dbid, Oid relid)
+{
+	int			i;
+
+	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
+	if (OidIsValid(relid))
+	{
+		StateKey	key = {dbid, relid};
+		StateName  *name = hash_search(directory, &key, HASH_FIND, NULL);
+
+		if (name != NULL)
+			free_state(&shared->states[name->place]);
+	}
+	for (i = 0; i < shared->nused && !OidIsValid(relid); i++)
+		if (shared->states[i].dbid == dbid)
+			free_state(&shared->states[i]);
+	LWLockRelease(&locks[0].lock);
+}
+
+/* The directory is locked. */
+static void
+free_state(QueueState *state)
+{
+	StateKey	key = {state->dbid, state->relid};
+
+	hash_search(directory, &key, HASH_REMOVE, NULL);
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	state->dbid = InvalidOid;
+	state->relid = InvalidOid;
+	queue_state_set_active(state, false);
+	LWLockRelease(state->lock);
+	state->next_free = shared->first_free;
+	shared->first_free = state - shared->states;
+}
+
+int
+queue_state_count(void)
+{
+	return shared->nused;
+}
+
+QueueState *
+queue_state_at(int i)
+{
+	return OidIsValid(shared->states[i].dbid) ? &shared->states[i] : NULL;
+}
+
+int
+queue_state_place(const QueueState *state)
+{
+	return state - shared->states;
+}
+
+void
+queue_state_set_active(QueueState *state, bool is_active)
+{
+	set_bit(active, queue_state_place(state), is_active);
+}
+
+/*
+ * Should somebody die before he has said so, the next one who opens the queue
+ * does, or the worker when it comes by.
+ */
+void
+queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid, bool is_deaf)
+{
+	QueueState *state = queue_state_lock(hint, dbid, relid);
+
+	if (state == NULL)
+		return;
+	if (is_deaf && !state->is_deaf)
+	{
+		state->is_healed = false;
+		queue_state_set_active(state, true);
+	}
+	state->is_deaf = is_deaf;
+	LWLockRelease(state->lock);
+}
+
+int
+queue_state_next_active(int i)
+{
+	return next_bit(active, i);
+}
+
+void
+queue_state_set_timed(QueueState *state, bool is_timed)
+{
+	set_bit(timed, queue_state_place(state), is_timed);
+}
+
+int
+queue_state_next_timed(int i)
+{
+	return next_bit(timed, i);
+}
+
+static void
+set_bit(pg_atomic_uint32 *map, int place, bool is_set)
+{
+	uint32		bit = (uint32) 1 << (place % WORD_BITS);
+
+	if (is_set)
+		pg_atomic_fetch_or_u32(&map[place / WORD_BITS], bit);
+	else
+		pg_atomic_fetch_and_u32(&map[place / WORD_BITS], ~bit);
+}
+
+/* Unlocked: who makes a change asks for the worker again. */
+static int
+next_bit(pg_atomic_uint32 *map, int place)
+{
+	int			n = shared->nused;
+
+	while (place < n)
+	{
+		uint32		word = pg_atomic_read_u32(&map[place / WORD_BITS]) >>
+			(place % WORD_BITS);
+
+		if (word != 0)
+			return Min(place + pg_rightmost_one_pos32(word), n);
+		place += WORD_BITS - place % WORD_BITS;
+	}
+	return n;
+}

@@ -1,0 +1,538 @@
+/*-------------------------------------------------------------------------
+ *
+ * waiter.c
+ *		Sessions that sleep until a queue may have a message for them.
+ *
+ * Each backend has one place in shared memory, found by its proc number, with
+ * nodes for a few queues that it waits for; who waits for more takes the other
+ * nodes from a pool that all share.  The nodes are linked into lists, one a
+ * queue (state.c).  Who makes messages available takes as many waiters off the
+ * list, from its head, and sets their latches: one a message, so that a
+ * thousand waiters do not run for one.  When the pool is used up, or a queue
+ * has no state, who waits is in a list of his own, and is woken by whatever
+ * happens in his database.
+ *
+ * No wake-up is lost:
+ *
+ * - A waiter first enters the list, then takes a snapshot and looks, then
+ *	 sleeps.  A transaction first leaves the process array and adds to the
+ *	 cover, sends its invalidations and releases its locks, then takes waiters
+ *	 off the list.  Either the look sees the message, or the transaction sees
+ *	 the waiter.
+ *
+ * - Who was woken and leaves without a look (cancelled, timed out, gone) wakes
+ *	 the next one in his place.  So does who leaves while there is more in the
+ *	 cover than he has taken, and who has looked but takes nothing (wait()).
+ *
+ * - The latch alone would not do: a look may wait for a lock or for I/O, which
+ *	 resets the latch.  So a flag in the place remembers the wake-up.
+ *
+ * What becomes available by the passing of time (the end of a lease, a delay)
+ * needs somebody awake at that time.  One waiter a queue, its guardian, sleeps
+ * no longer than until then; the others rely on him.  When something is due
+ * earlier than he knows of, he is woken to reckon anew; when he leaves, another
+ * is woken and takes his place.
+ *
+ * If a waiting process dies, its exit takes it off the lists; if it is killed,
+ * shared memory starts anew with everything else.
+ *
+ * Locks: that of a queue's state, for its list and the nodes in it; the list
+ * of those who wait for any queue and the pool have an LWLock, the last in every
+ * order.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/clock.h"
+#include "common/compat.h"
+#include "shared/waiter.h"
+
+/* nodes that each backend has, and of the pool, for each backend */
+#define OWN_NODES			8
+#define POOL_NODES			32
+
+/* longest sleep at one go, so that the timeout fits an int */
+#define MAX_SLEEP_MS		(3600L * 1000L)
+
+#define NO_PROC				(-1)
+
+/* One process in the list of one queue */
+typedef struct WaitNode
+{
+	dlist_node	link;			/* in the list of a queue, or a free one */
+	int			procno;
+	Oid			relid;
+	QueueState *state;			/* whose list it is, or was, in */
+	bool		is_linked;
+	bool		was_woken;		/* taken off the list, and has not looked
+								 * since */
+	bool		is_paused;		/* the queue was, when last looked at: to be
+								 * woken by its settings only */
+	uint64		number;			/* windows taken out before we fell asleep;
+								 * while we look: any number */
+} WaitNode;
+
+typedef struct Waiter
+{
+	dlist_node	any_link;
+	Oid			dbid;
+	bool		waits_for_any;
+	volatile bool is_woken;		/* since the last sleep */
+	WaitNode	nodes[OWN_NODES];
+} Waiter;
+
+typedef struct WaiterShared
+{
+	pg_atomic_uint32 nany;
+	dlist_head	any;			/* who wait for any queue */
+	dlist_head	pool;			/* free nodes */
+	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER]; /* by proc number */
+} WaiterShared;
+
+static WaiterShared *shared = NULL;
+static LWLock *any_lock = NULL;
+static Waiter *me = NULL;		/* NULL: not waiting */
+
+/* our nodes: first those of our own, then those of the pool */
+static WaitNode **my_nodes = NULL;
+static int	max_nodes = 0;
+static int	nnodes = 0;
+static bool exit_registered = false;
+static uint32 wait_event = 0;
+
+static void take_nodes(const Oid *relids, int nrelids);
+static void return_nodes(void);
+static void enter_any(void);
+static bool link_node(WaitNode *node);
+static void leave_node(WaitNode *node);
+static TimestampTz watch(WaitNode *node);
+static void leave_at_exit(int code, Datum arg);
+
+Size
+queue_waiter_shmem_size(void)
+{
+	return add_size(add_size(offsetof(WaiterShared, waiters),
+							 mul_size(MaxBackends, sizeof(Waiter))),
+					mul_size(mul_size(MaxBackends, POOL_NODES),
+							 sizeof(WaitNode)));
+}
+
+/* Called with AddinShmemInitLock held. */
+void
+queue_waiter_shmem_init(void)
+{
+	WaitNode   *pool;
+	bool		found;
+	int			i;
+
+	shared = ShmemInitStruct("queue waiters", queue_waiter_shmem_size(), &found);
+	if (!found)
+	{
+		memset(shared, 0, queue_waiter_shmem_size());
+		pg_atomic_init_u32(&shared->nany, 0);
+		dlist_init(&shared->any);
+		dlist_init(&shared->pool);
+		pool = (WaitNode *) &shared->waiters[MaxBackends];
+		for (i = 0; i < MaxBackends * POOL_NODES; i++)
+			dlist_push_tail(&shared->pool, &pool[i].link);
+	}
+	any_lock = &GetNamedLWLockTranche("queue_waiter")->lock;
+}
+
+/* Who still waits for an earlier queue in this place stays in the list. */
+void
+queue_waiter_init_state(QueueState *state)
+{
+	if (state->waiters.head.next == NULL)
+		dlist_init(&state->waiters);
+	state->guardian = NO_PROC;
+	state->guarded_until = TIMESTAMP_INFINITY;
+}
+
+/* ----------------------------------------------------------------
+ *		The sleeper
+ * ----------------------------------------------------------------
+ */
+
+void
+queue_waiter_check_isolation(void)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot wait for messages in a transaction with isolation level REPEATABLE READ or SERIALIZABLE"),
+				 errdetail("Its snapshot would never see a message that commits later."),
+				 errhint("Use CALL queue.wait() before the transaction.")));
+}
+
+void
+queue_waiter_enter(const Oid *relids, int nrelids)
+{
+	int			i;
+
+	if (!exit_registered)
+	{
+		before_shmem_exit(leave_at_exit, (Datum) 0);
+		exit_registered = true;
+	}
+	if (me == NULL)
+	{
+		if (max_nodes < nrelids)
+		{
+			/* kept, for who waits for so many does so again */
+			if (my_nodes != NULL)
+				pfree(my_nodes);
+			my_nodes = NULL;
+			max_nodes = 0;
+			my_nodes = MemoryContextAlloc(TopMemoryContext, nrelids *
+										  sizeof(WaitNode *));
+			max_nodes = nrelids;
+		}
+		take_nodes(relids, nrelids);
+	}
+	for (i = 0; i < nnodes; i++)
+		if (!link_node(my_nodes[i]) && !me->waits_for_any)
+			enter_any();
+}
+
+/* A node for each queue, or none. */
+static void
+take_nodes(const Oid *relids, int nrelids)
+{
+	int			i;
+
+	me = &shared->waiters[MyProcNumber];
+	me->dbid = MyDatabaseId;
+	me->is_woken = false;
+	me->waits_for_any = false;
+	for (nnodes = 0; nnodes < Min(nrelids, OWN_NODES); nnodes++)
+		my_nodes[nnodes] = &me->nodes[nnodes];
+	if (nnodes < nrelids)
+	{
+		LWLockAcquire(any_lock, LW_EXCLUSIVE);
+		while (nnodes < nrelids && !dlist_is_empty(&shared->pool))
+			my_nodes[nnodes++] =
+				dlist_container(WaitNode, link,
+								dlist_pop_head_node(&shared->pool));
+		LWLockRelease(any_lock);
+	}
+	if (nnodes < nrelids)
+		return_nodes();
+	for (i = 0; i < nnodes; i++)
+	{
+		WaitNode   *node = my_nodes[i];
+
+		node->procno = MyProcNumber;
+		node->relid = relids[i];
+		node->state = queue_state_find(relids[i]);
+		node->is_linked = false;
+		node->was_woken = false;
+		node->is_paused = false;
+	}
+	if (nnodes == 0)
+		enter_any();
+}
+
+/* None of them is linked. */
+static void
+return_nodes(void)
+{
+	if (nnodes > OWN_NODES)
+	{
+		LWLockAcquire(any_lock, LW_EXCLUSIVE);
+		while (nnodes > OWN_NODES)
+			dlist_push_head(&shared->pool, &my_nodes[--nnodes]->link);
+		LWLockRelease(any_lock);
+	}
+	nnodes = 0;
+}
+
+/* Into the list of those who are woken by whatever happens */
+static void
+enter_any(void)
+{
+	LWLockAcquire(any_lock, LW_EXCLUSIVE);
+	dlist_push_tail(&shared->any, &me->any_link);
+	me->waits_for_any = true;
+	pg_atomic_fetch_add_u32(&shared->nany, 1);
+	LWLockRelease(any_lock);
+}
+
+/* Into the list of a queue; false if that has no state. */
+static bool
+link_node(WaitNode *node)
+{
+	QueueState *state = node->state;
+	bool		is_same;
+
+	if (state == NULL)
+		return false;
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	if (!node->is_linked)
+		dlist_push_tail(&state->waiters, &node->link);
+	node->is_linked = true;
+	node->was_woken = false;
+	node->number = PG_UINT64_MAX;
+
+	/* its place may be another queue's by now */
+	is_same = state->relid == node->relid && state->dbid == MyDatabaseId;
+	LWLockRelease(state->lock);
+	return is_same;
+}
+
+void
+queue_waiter_leave(void)
+{
+	int			i;
+
+	if (me == NULL)
+		return;
+	for (i = 0; i < nnodes; i++)
+		if (my_nodes[i]->state != NULL)
+			leave_node(my_nodes[i]);
+	return_nodes();
+	if (me->waits_for_any)
+	{
+		LWLockAcquire(any_lock, LW_EXCLUSIVE);
+		dlist_delete(&me->any_link);
+		me->waits_for_any = false;
+		pg_atomic_fetch_sub_u32(&shared->nany, 1);
+		LWLockRelease(any_lock);
+	}
+	me = NULL;
+}
+
+/* Off the list of a queue; whoever relied on us is told. */
+static void
+leave_node(WaitNode *node)
+{
+	QueueState *state = node->state;
+	WakeList	wakes;
+	bool		passes_on = false;
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	queue_waiter_start_wakes(&wakes, state->dbid);
+	if (node->is_linked)
+		dlist_delete(&node->link);
+	passes_on = node->was_woken || state->cover.nranges > 0;
+	node->is_linked = false;
+	if (state->guardian == MyProcNumber)
+	{
+		state->guardian = NO_PROC;
+		state->guarded_until = TIMESTAMP_INFINITY;
+	}
+	passes_on |= state->first_due < state->guarded_until;
+	if (passes_on)
+		(void) queue_waiter_pick(state, 1, 0, &wakes);
+	LWLockRelease(state->lock);
+	queue_waiter_set_latches(&wakes);
+}
+
+/* Nobody else looks at it; when it is resumed, all who wait are woken. */
+void
+queue_waiter_set_paused(int i, bool is_paused)
+{
+	if (i < nnodes)
+		my_nodes[i]->is_paused = is_paused;
+}
+
+void
+queue_waiter_pass_on(void)
+{
+	int			i;
+
+	for (i = 0; i < nnodes; i++)
+	{
+		WaitNode   *node = my_nodes[i];
+
+		if (node->state == NULL)
+			continue;
+		LWLockAcquire(node->state->lock, LW_EXCLUSIVE);
+		if (node->is_linked)
+			dlist_delete(&node->link);
+		node->is_linked = false;
+		node->was_woken = true;
+		LWLockRelease(node->state->lock);
+	}
+}
+
+/* A process that ends takes itself off the list. */
+static void
+leave_at_exit(int code, Datum arg)
+{
+	queue_waiter_leave();
+}
+
+void
+queue_waiter_sleep(TimestampTz until, TimestampTz due)
+{
+	TimestampTz first = TIMESTAMP_INFINITY;
+	long		ms;
+	int			i;
+
+	for (i = 0; i < nnodes; i++)
+		if (my_nodes[i]->state != NULL)
+			first = Min(first, watch(my_nodes[i]));
+	if (me->waits_for_any)
+		first = Min(first, due);
+	ms = TimestampDifferenceMilliseconds(queue_clock(),
+										 Min(until, queue_clock_at(first)));
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("QueueWait");
+
+	/* a catalog snapshot would hold the horizon back as any other does */
+	InvalidateCatalogSnapshot();
+	if (ms > 0 && !me->is_woken)
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(ms, MAX_SLEEP_MS), wait_event);
+	ResetLatch(MyLatch);
+	me->is_woken = false;
+	pg_memory_barrier();
+	CHECK_FOR_INTERRUPTS();
+
+	/* whoever sends the answer into the void must not take a message */
+	if (MyProcPort != NULL && !pq_check_connection())
+		ereport(FATAL,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("connection to client lost")));
+}
+
+/*
+ * A look has found nothing, and we are about to sleep: until when at most, if
+ * it is for us to wake when something is due?
+ */
+static TimestampTz
+watch(WaitNode *node)
+{
+	QueueState *state = node->state;
+	TimestampTz due;
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	node->number = state->nremoved;
+	due = node->is_paused ? TIMESTAMP_INFINITY : state->first_due;
+	if (state->guardian == MyProcNumber || due < state->guarded_until)
+	{
+		state->guardian = due < TIMESTAMP_INFINITY ? MyProcNumber : NO_PROC;
+		state->guarded_until = due;
+	}
+	else
+		due = TIMESTAMP_INFINITY;
+	LWLockRelease(state->lock);
+	return due;
+}
+
+/* ----------------------------------------------------------------
+ *		The waker
+ * ----------------------------------------------------------------
+ */
+
+void
+queue_waiter_start_wakes(WakeList *wakes, Oid dbid)
+{
+	wakes->dbid = dbid;
+	wakes->wakes_anyone = false;
+	wakes->n = 0;
+}
+
+bool
+queue_waiter_pick(QueueState *state, int n, uint64 number, WakeList *wakes)
+{
+	dlist_mutable_iter iter;
+
+	if (n <= 0)
+		return false;
+	wakes->wakes_anyone = true;
+	dlist_foreach_modify(iter, &state->waiters)
+	{
+		WaitNode   *node = dlist_container(WaitNode, link, iter.cur);
+
+		if (node->number < number)
+			continue;
+		if (n <= 0)
+			return false;
+		if (wakes->n == MAX_WAKES)
+			return true;
+		dlist_delete(&node->link);
+		node->is_linked = false;
+		node->was_woken = true;
+		shared->waiters[node->procno].is_woken = true;
+		wakes->procnos[wakes->n++] = node->procno;
+		n--;
+	}
+	return false;
+}
+
+void
+queue_waiter_pick_guardian(QueueState *state, WakeList *wakes)
+{
+	if (state->first_due >= state->guarded_until || wakes->n == MAX_WAKES)
+		return;
+	if (state->guardian == NO_PROC)
+		(void) queue_waiter_pick(state, 1, 0, wakes);
+	else
+	{
+		shared->waiters[state->guardian].is_woken = true;
+		wakes->procnos[wakes->n++] = state->guardian;
+	}
+	wakes->wakes_anyone = true;
+}
+
+void
+queue_waiter_wake_anyone(WakeList *wakes)
+{
+	wakes->wakes_anyone = true;
+	queue_waiter_set_latches(wakes);
+}
+
+void
+queue_waiter_set_latches(WakeList *wakes)
+{
+	dlist_iter	iter;
+	int			i;
+
+	for (i = 0; i < wakes->n; i++)
+		SetLatch(&GetPGProcByNumber(wakes->procnos[i])->procLatch);
+
+	/* pairs with the fetch_add in enter_any() */
+	pg_memory_barrier();
+	if (!wakes->wakes_anyone || pg_atomic_read_u32(&shared->nany) == 0)
+		return;
+	LWLockAcquire(any_lock, LW_SHARED);
+	dlist_foreach(iter, &shared->any)
+	{
+		Waiter	   *waiter = dlist_container(Waiter, any_link, iter.cur);
+
+		if (waiter->dbid != wakes->dbid)
+			continue;
+		waiter->is_woken = true;
+		SetLatch(&GetPGProcByNumber(waiter - shared->waiters)->procLatch);
+	}
+	LWLockRelease(any_lock);
+}
+
+int
+queue_waiter_count(QueueState *state)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	LWLockAcquire(state->lock, LW_SHARED);
+	dlist_foreach(iter, &state->waiters)
+		n++;
+	LWLockRelease(state->lock);
+	return n;
+}

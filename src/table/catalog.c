@@ -1,0 +1,984 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.c
+ *		The settings of queues (table queue.queue) and a cache of them.
+ *
+ * Every call on a queue needs its settings and has to know that the table is
+ * still within the white list (shape.c), and neither may cost a look into the
+ * catalogs each time.  So both are kept in a hash table for the life of the
+ * backend, and a relcache callback marks what is out of date.  The relation
+ * cache is the right thing to follow, since all that the white list speaks of
+ * invalidates it; whoever writes a settings row sends the same invalidation
+ * for the queue (queue_def_invalidate).  The callback may run within any
+ * catalog access, so it touches nothing but flags.  Privileges are not part of
+ * it: they depend on the role of the moment, and are asked for on every call.
+ *
+ * Only good news is kept.  A table beyond the white list is looked at again by
+ * each call, because some ways back (the last child of an inheritance parent
+ * is dropped) send no invalidation for it.
+ *
+ * The settings table is read and written with catalog functions rather than
+ * SPI: with the newest snapshot, as a system catalog would be, without predicate
+ * locks, as a system catalog would be, and without the privileges on it that its
+ * callers lack.  Rows are changed under a row lock
+ * (queue_settings_lock), and read without any; there is no lock order among
+ * them beyond "the queue's table first, then its row".
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_sequence.h"
+#include "catalog/pg_trigger.h"
+#include "commands/extension.h"
+#include "executor/executor.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "common/queue.h"
+#include "shared/database.h"
+#include "shared/share.h"
+#include "table/catalog.h"
+#include "table/ids.h"
+#include "table/member.h"
+#include "table/shape.h"
+#include "transaction/in_doubt.h"
+#include "transaction/xact.h"
+
+/* Whose sequence is it: so that the loss of one is noticed */
+typedef struct SequenceOwner
+{
+	Oid			sequence;		/* hash key */
+	Oid			relid;
+} SequenceOwner;
+
+/* QueueDef by relid, SequenceOwner by sequence; made on first use */
+static HTAB *queue_defs = NULL;
+static HTAB *sequence_owners = NULL;
+static MemoryContext queue_defs_context = NULL;
+
+/*
+ * The table queue.queue that was last found to be a member of the extension.
+ * It is remembered for the callback, too: when that table itself changes or
+ * goes, nothing that is cached holds any longer.
+ */
+static Oid	known_settings_relid = InvalidOid;
+
+static void make_cache(void);
+static void build_def(Relation rel, QueueDef *def);
+static int64 block_length(Oid sequence);
+static Oid	file_of(Oid relid);
+static bool read_settings(QueueDef *def);
+static void forget_defs(Datum arg, Oid relid);
+static void check_privileges(Relation rel, QueueAccess access);
+static Oid	settings_relid(void);
+static SysScanDesc begin_settings_scan(Relation settings, Oid relid);
+static HeapTuple next_settings(SysScanDesc scan, Snapshot snapshot);
+static void delete_settings(Relation settings, Oid relid);
+static void forget_dead_letter(Relation settings, Oid relid, List *sources);
+
+
+void
+queue_catalog_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_defs, (Datum) 0);
+}
+
+LOCKMODE
+queue_lockmode(QueueAccess access)
+{
+	return access == QUEUE_BROWSE ? AccessShareLock : RowExclusiveLock;
+}
+
+/*
+ * The privileges come before the question whether it is a queue, so that
+ * somebody without any learns no more than from the server itself.
+ */
+Relation
+queue_open(Oid relid, QueueAccess access, QueueDef **def)
+{
+	Relation	rel;
+
+	queue_xact_use();
+
+	/* a lock that we have already would not make us look */
+	AcceptInvalidationMessages();
+	rel = try_table_open(relid, queue_lockmode(access));
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("queue with OID %u does not exist", relid)));
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue",
+						queue_qualified_name(RelationGetRelid(rel))),
+				 errdetail_relkind_not_supported(rel->rd_rel->relkind)));
+
+	check_privileges(rel, access);
+	*def = queue_def(rel);
+	queue_check_shape(rel, *def);
+	queue_check_not_paused(rel, *def, access);
+
+	/* who could not delete a message shall not have it */
+	if (access == QUEUE_TAKE)
+		CheckCmdReplicaIdentity(rel, CMD_DELETE);
+
+	return rel;
+}
+
+bool
+queue_may_take(Oid relid)
+{
+	bool		is_missing = false;
+
+	return pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
+								 &is_missing) == ACLCHECK_OK &&
+		pg_class_aclcheck_ext(relid, GetUserId(), ACL_DELETE,
+							  &is_missing) == ACLCHECK_OK && !is_missing;
+}
+
+bool
+queue_may_watch(Oid relid)
+{
+	bool		is_missing = false;
+	AclResult	result = pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
+											   &is_missing);
+
+	return !is_missing && (result == ACLCHECK_OK ||
+						   has_privs_of_role(GetUserId(), ROLE_PG_MONITOR));
+}
+
+/* What each access needs of the current user. */
+static void
+check_privileges(Relation rel, QueueAccess access)
+{
+	Oid			relid = RelationGetRelid(rel);
+	Oid			userid = GetUserId();
+	AclMode		needed = 0;
+	AclResult	result;
+
+	switch (access)
+	{
+		case QUEUE_ENQUEUE:
+			needed = ACL_INSERT;
+			break;
+		case QUEUE_TAKE:
+		case QUEUE_SETTLE:
+			needed = ACL_SELECT | ACL_DELETE;
+			break;
+		case QUEUE_BROWSE:
+			needed = ACL_SELECT;
+			break;
+		case QUEUE_OWN:
+			if (!object_ownercheck(RelationRelationId, relid, userid))
+				aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE,
+							   RelationGetRelationName(rel));
+			break;
+		case QUEUE_SYSTEM:
+			break;
+	}
+
+	/* one at a time: asked for two, the server is content with either */
+	while (needed != 0)
+	{
+		AclMode		privilege = needed & ~(needed - 1);
+
+		result = pg_class_aclcheck(relid, userid, privilege);
+		if (result != ACLCHECK_OK)
+			aclcheck_error(result, OBJECT_TABLE, RelationGetRelationName(rel));
+		needed &= ~privilege;
+	}
+}
+
+void
+queue_check_lease(QueueDef *def, int64 lease)
+{
+	if (lease > def->max_lease)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease is longer than queue %s allows",
+						queue_qualified_name(def->relid)),
+				 errdetail("The longest is " INT64_FORMAT " seconds.",
+						   def->max_lease / USECS_PER_SEC),
+				 errhint("Take a shorter lease and extend it with queue.extend(), or set max_lease with queue.alter_queue().")));
+}
+
+void
+queue_check_not_paused(Relation rel, QueueDef *def, QueueAccess access)
+{
+	if (access == QUEUE_ENQUEUE && def->enqueue_paused)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUEUE_PAUSED),
+				 errmsg("enqueue on queue \"%s\" is paused",
+						queue_qualified_name(RelationGetRelid(rel))),
+				 errdetail("Its owner paused it with queue.pause()."),
+				 errhint("Try again after the owner has called queue.resume().")));
+	if (access == QUEUE_TAKE && def->dequeue_paused)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUEUE_PAUSED),
+				 errmsg("dequeue on queue \"%s\" is paused",
+						queue_qualified_name(RelationGetRelid(rel))),
+				 errdetail("Its owner paused it with queue.pause()."),
+				 errhint("Try again after the owner has called queue.resume().")));
+}
+
+void
+queue_check_shape(Relation rel, QueueDef *def)
+{
+	if (!def->is_queue)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a queue",
+						queue_qualified_name(RelationGetRelid(rel))),
+				 errdetail("It has no settings in table queue.queue."),
+				 errhint("Create queues with queue.create_queue(), which also adopts a queue table restored without its settings.")));
+
+	if (def->problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table \"%s\" cannot be used as a queue",
+						queue_qualified_name(RelationGetRelid(rel))),
+				 errdetail_internal("%s", def->problem),
+				 errhint("A queue table must stay as queue.create_queue() made it; undo the change, or move the messages to a new queue.")));
+}
+
+/*
+ * The fast path is one look into a hash table.
+ */
+QueueDef *
+queue_def(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	QueueDef   *def;
+	bool		found;
+
+	if (queue_defs == NULL)
+		make_cache();
+
+	def = hash_search(queue_defs, &relid, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(def, 0, sizeof(*def));
+		def->relid = relid;
+	}
+	if (!def->is_valid)
+		build_def(rel, def);
+
+	return def;
+}
+
+QueueDef *
+queue_def_known(Oid relid)
+{
+	QueueDef   *def;
+
+	AcceptInvalidationMessages();
+	if (queue_defs == NULL)
+		return NULL;
+	def = hash_search(queue_defs, &relid, HASH_FIND, NULL);
+	return def != NULL && def->is_valid && def->is_queue ? def : NULL;
+}
+
+/*
+ * Every entry that shared memory makes for a queue begins here, with a
+ * definition that somebody got who had opened the table, and was allowed to.
+ * What is no queue gets none.
+ */
+QueueState *
+queue_def_state(QueueDef *def)
+{
+	QueueState *state = def->state;
+
+	/* an unlocked look; whoever locks it looks again */
+	if (state == NULL || state->relid != def->relid ||
+		state->dbid != MyDatabaseId)
+	{
+		def->state = state = def->is_queue && def->problem == NULL ?
+			queue_state_make(def->relid) : queue_state_find(def->relid);
+		if (def->deaf_trigger != NULL && state != NULL && !state->is_deaf)
+		{
+			queue_state_set_deaf(state, MyDatabaseId, def->relid, true);
+			queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+		}
+	}
+	return state;
+}
+
+/* Make what is missing, also after an error half-way. */
+static void
+make_cache(void)
+{
+	HASHCTL		ctl;
+
+	if (queue_defs_context == NULL)
+		queue_defs_context = AllocSetContextCreate(TopMemoryContext,
+												   "queue definitions",
+												   ALLOCSET_SMALL_SIZES);
+
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.hcxt = queue_defs_context;
+	ctl.keysize = sizeof(Oid);
+
+	if (sequence_owners == NULL)
+	{
+		ctl.entrysize = sizeof(SequenceOwner);
+		sequence_owners = hash_create("sequences of queues", 32, &ctl,
+									  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+
+	ctl.entrysize = sizeof(QueueDef);
+	queue_defs = hash_create("queue definitions", 32, &ctl,
+							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/*
+ * Fill a definition in.  An invalidation that arrives on the way finds
+ * is_valid false already, so it leaves is_stale for us: what we have read
+ * serves this call, which holds its lock, but not the next one.  Should we
+ * fail, is_valid stays false.
+ */
+static void
+build_def(Relation rel, QueueDef *def)
+{
+	QueueDef	fresh;
+	QueueShape	shape;
+	char	   *problem = NULL;
+	bool		is_known;
+
+	memset(&fresh, 0, sizeof(fresh));
+	memset(&shape, 0, sizeof(shape));
+	fresh.relid = def->relid;
+
+	def->is_stale = false;
+	is_known = read_settings(&fresh);
+
+	/* without settings, too: rows may be restored before those are */
+	problem = queue_shape_violation(rel, &shape);
+	if (problem == NULL)
+		problem = queue_shape_missing(&shape);
+	if (problem != NULL)
+		fresh.problem = MemoryContextStrdup(queue_defs_context, problem);
+	if (shape.deaf_trigger != NULL)
+		fresh.deaf_trigger = MemoryContextStrdup(queue_defs_context,
+												 shape.deaf_trigger);
+	fresh.pkey = shape.pkey;
+	fresh.sequence = shape.sequence;
+	fresh.table_file = rel->rd_rel->relfilenode;
+	fresh.sequence_file = file_of(shape.sequence);
+	fresh.id_block = block_length(shape.sequence);
+
+	/* found anew, it is told what triggers there are */
+	if (fresh.is_queue && fresh.deaf_trigger == NULL)
+		fresh.state = def->state;
+
+	if (OidIsValid(fresh.sequence))
+	{
+		SequenceOwner *owner;
+
+		owner = hash_search(sequence_owners, &fresh.sequence, HASH_ENTER, NULL);
+		owner->relid = fresh.relid;
+	}
+
+	fresh.is_stale = def->is_stale;
+	fresh.is_valid = is_known && problem == NULL && !fresh.is_stale;
+	if (def->problem != NULL)
+		pfree(def->problem);
+	if (def->deaf_trigger != NULL)
+		pfree(def->deaf_trigger);
+	*def = fresh;
+}
+
+/* The sequence counts in blocks of as many ids. */
+static int64
+block_length(Oid sequence)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
+	int64		increment = 1;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		increment = ((Form_pg_sequence) GETSTRUCT(tuple))->seqincrement;
+		ReleaseSysCache(tuple);
+	}
+	return Max(increment, 1);
+}
+
+/* What the relation is stored in, as this transaction sees it */
+static Oid
+file_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			file = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		file = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+		ReleaseSysCache(tuple);
+	}
+	return file;
+}
+
+/*
+ * Read the row of queue.queue into a definition; is_queue tells whether there
+ * is one.  False if there is no such table.
+ */
+static bool
+read_settings(QueueDef *def)
+{
+	Oid			settings_oid = settings_relid();
+	Relation	settings;
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(settings_oid))
+		return false;
+	settings = try_table_open(settings_oid, AccessShareLock);
+	if (settings == NULL)
+		return false;
+	queue_member_check(settings, MEMBER_QUEUE);
+
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = begin_settings_scan(settings, def->relid);
+	tuple = next_settings(scan, snapshot);
+	if (HeapTupleIsValid(tuple))
+	{
+		Datum		values[Natts_settings];
+		bool		nulls[Natts_settings];
+
+		queue_member_deform(settings, MEMBER_QUEUE, tuple, values, nulls);
+		def->is_queue = true;
+		def->lease =
+			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_lease - 1]),
+								"lease");
+		def->max_lease =
+			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_max_lease - 1]),
+								"max_lease");
+		def->max_attempts =
+			DatumGetInt32(values[Anum_settings_max_attempts - 1]);
+		if (MUTANT(LIMIT_OVERRUN) && def->max_attempts > 0)
+			def->max_attempts++;
+		if (MUTANT(DEAD_TOO_EARLY) && def->max_attempts > 1)
+			def->max_attempts--;
+		def->retry_delay =
+			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_retry_delay - 1]),
+								"retry_delay");
+		def->retry_max_delay =
+			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]),
+								"retry_max_delay");
+		if (!nulls[Anum_settings_dead_letter - 1])
+			def->dead_letter =
+				DatumGetObjectId(values[Anum_settings_dead_letter - 1]);
+		def->enqueue_paused =
+			DatumGetBool(values[Anum_settings_enqueue_paused - 1]);
+		def->dequeue_paused =
+			DatumGetBool(values[Anum_settings_dequeue_paused - 1]);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(settings, AccessShareLock);
+
+	return true;
+}
+
+/*
+ * Relcache callback.  May run at any lock acquisition, so: no catalog access,
+ * no allocation, no entry is removed.
+ */
+static void
+forget_defs(Datum arg, Oid relid)
+{
+	QueueDef   *def;
+	SequenceOwner *owner;
+
+	if (queue_defs == NULL)
+		return;
+
+	if (!OidIsValid(relid) || relid == known_settings_relid)
+	{
+		HASH_SEQ_STATUS status;
+
+		hash_seq_init(&status, queue_defs);
+		while ((def = hash_seq_search(&status)) != NULL)
+		{
+			def->is_valid = false;
+			def->is_stale = true;
+		}
+		return;
+	}
+
+	owner = hash_search(sequence_owners, &relid, HASH_FIND, NULL);
+	if (owner != NULL)
+		relid = owner->relid;
+
+	def = hash_search(queue_defs, &relid, HASH_FIND, NULL);
+	if (def != NULL)
+	{
+		def->is_valid = false;
+		def->is_stale = true;
+	}
+}
+
+/*
+ * To be followed by CommandCounterIncrement(): an invalidation that has not
+ * been through that is not repeated if the transaction is rolled back, and a
+ * definition built in between would stay.
+ */
+void
+queue_def_invalidate(Oid relid)
+{
+	HeapTuple	tuple;
+
+	forget_defs((Datum) 0, relid);
+
+	/* the row may name a table that is gone, which nobody can have cached */
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (HeapTupleIsValid(tuple))
+	{
+		CacheInvalidateRelcacheByTuple(tuple);
+		ReleaseSysCache(tuple);
+	}
+}
+
+Oid
+queue_catalog_relid(const char *name)
+{
+	Oid			schema = get_namespace_oid(QUEUE_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+/*
+ * OID of queue.queue, InvalidOid if the extension is not in this database.
+ * Somebody may have a table of this name of his own, so it must be a member
+ * of the extension; that takes looks into catalogs that have no cache, so
+ * the answer is remembered.
+ */
+static Oid
+settings_relid(void)
+{
+	Oid			relid = queue_catalog_relid("queue");
+	Oid			extension;
+
+	if (!OidIsValid(relid) || relid == known_settings_relid)
+		return relid;
+
+	extension = get_extension_oid(QUEUE_EXTENSION, true);
+	if (!OidIsValid(extension) ||
+		getExtensionOfObject(RelationRelationId, relid) != extension)
+		return InvalidOid;
+
+	known_settings_relid = relid;
+	return relid;
+}
+
+Relation
+queue_settings_open(LOCKMODE lockmode)
+{
+	Oid			relid = settings_relid();
+	Relation	settings;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"%s\" does not exist", QUEUE_EXTENSION)));
+	settings = table_open(relid, lockmode);
+	queue_member_check(settings, MEMBER_QUEUE);
+	return settings;
+}
+
+/*
+ * Scan for the row of one queue.  The primary key's index is missing while
+ * the extension is being dropped, and then the table is small enough.
+ */
+static SysScanDesc
+begin_settings_scan(Relation settings, Oid relid)
+{
+	Oid			index = queue_catalog_relid("queue_pkey");
+	ScanKeyData key;
+
+	ScanKeyInit(&key, Anum_settings_queue, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	return systable_beginscan(settings, index, OidIsValid(index), SnapshotAny,
+							  1, &key);
+}
+
+/*
+ * The next row that the snapshot sees.  The scan itself uses one that is not
+ * MVCC: a scan of a serializable transaction would take predicate locks else,
+ * and whoever makes or alters another queue would conflict with it.  The
+ * snapshot is registered, so what it sees stays in place.
+ */
+static HeapTuple
+next_settings(SysScanDesc scan, Snapshot snapshot)
+{
+	HeapTuple	tuple;
+
+	do
+	{
+		tuple = systable_getnext(scan);
+	} while (HeapTupleIsValid(tuple) &&
+			 !table_tuple_satisfies_snapshot(scan->heap_rel, scan->slot,
+											 snapshot));
+	return tuple;
+}
+
+bool
+queue_settings_exist(Oid relid, Oid *dead_letter)
+{
+	Oid			settings_oid = settings_relid();
+	Relation	settings;
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	if (dead_letter != NULL)
+		*dead_letter = InvalidOid;
+	if (!OidIsValid(settings_oid))
+		return false;
+
+	settings = table_open(settings_oid, AccessShareLock);
+	if (!queue_member_resembles(settings, MEMBER_QUEUE))
+	{
+		table_close(settings, AccessShareLock);
+		return false;
+	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = begin_settings_scan(settings, relid);
+	tuple = next_settings(scan, snapshot);
+	found = HeapTupleIsValid(tuple);
+	if (found && dead_letter != NULL)
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_settings_dead_letter,
+										 RelationGetDescr(settings), &isnull);
+
+		if (!isnull)
+			*dead_letter = DatumGetObjectId(datum);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(settings, AccessShareLock);
+
+	return found;
+}
+
+HeapTuple
+queue_settings_lock(Relation settings, Oid relid)
+{
+	TupleTableSlot *slot = table_slot_create(settings, NULL);
+	HeapTuple	copy = NULL;
+	LockWaitPolicy wait_policy = LockWaitSkip;
+
+	while (copy == NULL)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		SysScanDesc scan = begin_settings_scan(settings, relid);
+		HeapTuple	tuple = next_settings(scan, snapshot);
+		bool		found = HeapTupleIsValid(tuple);
+		ItemPointerData tid;
+
+		if (found)
+			tid = tuple->t_self;
+		systable_endscan(scan);
+
+		if (found)
+		{
+			TM_FailureData failure;
+			TM_Result	result;
+
+			result = table_tuple_lock(settings, &tid, snapshot, slot,
+									  GetCurrentCommandId(false),
+									  LockTupleExclusive, wait_policy,
+									  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+									  &failure);
+			if (result == TM_Ok)
+			{
+				copy = ExecCopySlotHeapTuple(slot);
+				copy->t_self = slot->tts_tid;
+				ExecClearTuple(slot);
+			}
+			else if (result == TM_WouldBlock)
+			{
+				/* who is prepared may never end, others are waited for */
+				queue_in_doubt_refuse_xid(relid, failure.xmax);
+				wait_policy = LockWaitBlock;
+			}
+			else if (result != TM_Deleted && result != TM_Updated)
+				elog(ERROR, "unexpected result %d of locking the settings of queue %u",
+					 (int) result, relid);
+			/* else look again: it may be gone, or there in another place */
+		}
+		UnregisterSnapshot(snapshot);
+		if (!found)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+
+	ExecDropSingleTupleTableSlot(slot);
+	return copy;
+}
+
+List *
+queue_dead_letter_sources(Oid relid)
+{
+	Oid			settings_oid = settings_relid();
+	Relation	settings;
+	Oid			index = queue_catalog_relid("queue_dead_letter_idx");
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	List	   *sources = NIL;
+
+	if (!OidIsValid(settings_oid))
+		return NIL;
+	settings = table_open(settings_oid, AccessShareLock);
+	if (!queue_member_resembles(settings, MEMBER_QUEUE))
+	{
+		table_close(settings, AccessShareLock);
+		return NIL;
+	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	ScanKeyInit(&key, Anum_settings_dead_letter, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(settings, index, OidIsValid(index), SnapshotAny,
+							  1, &key);
+	while (HeapTupleIsValid(tuple = next_settings(scan, snapshot)))
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_settings_queue,
+										 RelationGetDescr(settings), &isnull);
+
+		sources = lappend_oid(sources, DatumGetObjectId(datum));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(settings, AccessShareLock);
+
+	return sources;
+}
+
+/*
+ * A table is about to be dropped, by whatever means: its settings go with it,
+ * and who had it for dead-letter queue has none.  Runs for every relation
+ * that is dropped in a database, so it first finds out cheaply that there is
+ * nothing to do.
+ */
+void
+queue_on_relation_drop(Oid relid)
+{
+	Oid			settings_oid = settings_relid();
+	Relation	settings;
+	bool		is_queue;
+	List	   *sources;
+
+	if (!OidIsValid(settings_oid) || relid == settings_oid)
+		return;
+	if (get_rel_relkind(relid) != RELKIND_RELATION ||
+		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		return;
+
+	/* it is locked, so nobody is making it a queue at this moment */
+	is_queue = queue_settings_exist(relid, NULL);
+	sources = queue_dead_letter_sources(relid);
+	if (!is_queue && sources == NIL)
+		return;
+
+	settings = table_open(settings_oid, RowExclusiveLock);
+	if (sources != NIL)
+		forget_dead_letter(settings, relid, sources);
+	if (is_queue)
+	{
+		delete_settings(settings, relid);
+		queue_xact_note_drop(relid);
+	}
+	table_close(settings, NoLock);
+	CommandCounterIncrement();
+	list_free(sources);
+}
+
+void
+queue_on_relation_alter(Oid relid)
+{
+	if (queue_state_find(relid) == NULL)
+		return;
+	queue_forget_ids(relid);
+	queue_xact_note_queue(relid);
+}
+
+/*
+ * The table is not locked yet, and it may come to nothing: all that is to be
+ * done is noted for the commit.
+ */
+void
+queue_on_relation_truncate(Oid relid)
+{
+	if (queue_state_find(relid) != NULL)
+		queue_xact_note_queue(relid);
+	if (!queue_share_is_empty(MyDatabaseId, relid))
+		queue_xact_note_truncate(relid);
+}
+
+/* Enabled or disabled: that alters the table in a way, but it is not told so */
+void
+queue_on_trigger_alter(Oid trigger)
+{
+	Relation	pg_trigger = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(pg_trigger, TriggerOidIndexId, true, NULL, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		queue_on_relation_alter(((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid);
+	systable_endscan(scan);
+	table_close(pg_trigger, AccessShareLock);
+}
+
+/*
+ * Tables that went while nobody watched: the library was not loaded, or the
+ * schema had another name.
+ */
+void
+queue_settings_forget_gone(void)
+{
+	Relation	settings = queue_settings_open(RowExclusiveLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *gone = NIL;
+	ListCell   *lc;
+
+	/* a row that is seen now is of a table that is known now */
+	AcceptInvalidationMessages();
+	scan = systable_beginscan(settings, InvalidOid, false, snapshot, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		static const int names[] = {
+			Anum_settings_queue, Anum_settings_dead_letter
+		};
+
+		for (int i = 0; i < lengthof(names); i++)
+		{
+			bool		isnull;
+			Datum		name = heap_getattr(tuple, names[i],
+											RelationGetDescr(settings), &isnull);
+
+			if (!isnull &&
+				!SearchSysCacheExists1(RELOID, name))
+				gone = list_append_unique_oid(gone, DatumGetObjectId(name));
+		}
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+
+	foreach(lc, gone)
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		forget_dead_letter(settings, relid, queue_dead_letter_sources(relid));
+		delete_settings(settings, relid);
+		CommandCounterIncrement();
+	}
+	list_free(gone);
+	table_close(settings, NoLock);
+}
+
+/* The row of a queue that is being dropped. */
+static void
+delete_settings(Relation settings, Oid relid)
+{
+	HeapTuple	tuple = queue_settings_lock(settings, relid);
+
+	if (tuple == NULL)
+		return;
+	CatalogTupleDelete(settings, &tuple->t_self);
+	heap_freetuple(tuple);
+	queue_def_invalidate(relid);
+	queue_xact_note_queue(relid);
+}
+
+/* These queues had the table for dead-letter queue, and have none now. */
+static void
+forget_dead_letter(Relation settings, Oid relid, List *sources)
+{
+	ListCell   *lc;
+
+	foreach(lc, sources)
+	{
+		Oid			source = lfirst_oid(lc);
+		HeapTuple	tuple = queue_settings_lock(settings, source);
+		HeapTuple	new_tuple;
+		Datum		values[Natts_settings] = {0};
+		bool		nulls[Natts_settings] = {false};
+		bool		replaces[Natts_settings] = {false};
+		Datum		dead_letter;
+		bool		isnull;
+
+		if (tuple == NULL)
+			continue;
+
+		/* somebody may have changed it while we waited for the row */
+		dead_letter = heap_getattr(tuple, Anum_settings_dead_letter,
+								   RelationGetDescr(settings), &isnull);
+		if (isnull || DatumGetObjectId(dead_letter) != relid)
+			continue;
+
+		replaces[Anum_settings_dead_letter - 1] = true;
+		nulls[Anum_settings_dead_letter - 1] = true;
+		replaces[Anum_settings_own_dead_letter - 1] = true;
+		values[Anum_settings_own_dead_letter - 1] = BoolGetDatum(false);
+		new_tuple = queue_member_modify(settings, MEMBER_QUEUE, tuple,
+										values, nulls, replaces);
+		CatalogTupleUpdate(settings, &tuple->t_self, new_tuple);
+		heap_freetuple(new_tuple);
+		heap_freetuple(tuple);
+		queue_def_invalidate(source);
+	}
+
+	/* if the queue is its own, its row is about to be deleted */
+	CommandCounterIncrement();
+}
+
+char *
+queue_qualified_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return psprintf("%u", relid);
+	return quote_qualified_identifier(get_namespace_name_or_temp(get_rel_namespace(relid)),
+									  name);
+}

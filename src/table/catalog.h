@@ -1,0 +1,170 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *		The settings of queues (table queue.queue) and a cache of them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_CATALOG_H
+#define QUEUE_CATALOG_H
+
+#include "access/htup.h"
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+
+#include "shared/state.h"
+
+/* columns of a queue table, in order */
+#define Natts_message					11
+#define Anum_message_id					1
+#define Anum_message_priority			2
+#define Anum_message_attempts			3
+#define Anum_message_enqueued_at		4
+#define Anum_message_visible_at			5
+#define Anum_message_expires_at			6
+#define Anum_message_group_key			7
+#define Anum_message_correlation_id		8
+#define Anum_message_headers			9
+#define Anum_message_payload			10
+#define Anum_message_last_error			11
+
+/* columns of queue.queue */
+#define Natts_settings					10
+#define Anum_settings_queue				1
+#define Anum_settings_lease				2
+#define Anum_settings_max_attempts		3
+#define Anum_settings_retry_delay		4
+#define Anum_settings_retry_max_delay	5
+#define Anum_settings_dead_letter		6
+#define Anum_settings_own_dead_letter	7
+#define Anum_settings_enqueue_paused	8
+#define Anum_settings_dequeue_paused	9
+#define Anum_settings_max_lease			10
+
+/*
+ * One queue as this backend knows it.  Entries live as long as the backend;
+ * an invalidation only clears is_valid, so a pointer stays readable.
+ */
+typedef struct QueueDef
+{
+	Oid			relid;			/* hash key */
+	bool		is_valid;
+	bool		is_stale;		/* invalidated while it was being built */
+	bool		is_queue;		/* has a row in queue.queue */
+	char	   *problem;		/* why it cannot be (used as) a queue, or NULL */
+	char	   *deaf_trigger;	/* one of ours that does not fire in replica
+								 * role, or NULL */
+	Oid			pkey;			/* the primary key index */
+	Oid			sequence;		/* id allocator */
+	Oid			table_file;		/* what both are stored in: TRUNCATE changes */
+	Oid			sequence_file;	/* the one, a restart of the ids the other */
+	int64		id_block;		/* ids that one call of nextval() stands for */
+	int64		moved_to;		/* no queue yet: its sequence was moved beyond
+								 * this id */
+	QueueState *state;			/* hint: see queue_def_state() */
+	int64		lease;			/* usec */
+	int64		max_lease;		/* usec */
+	int			max_attempts;	/* 0: no limit */
+	int64		retry_delay;	/* usec */
+	int64		retry_max_delay;	/* usec */
+	Oid			dead_letter;	/* InvalidOid: none */
+	bool		enqueue_paused;
+	bool		dequeue_paused;
+} QueueDef;
+
+/* What an open needs to have checked */
+typedef enum QueueAccess
+{
+	QUEUE_ENQUEUE,				/* INSERT; refused while enqueue is paused */
+	QUEUE_TAKE,					/* SELECT + DELETE; refused while paused */
+	QUEUE_SETTLE,				/* SELECT + DELETE */
+	QUEUE_BROWSE,				/* SELECT */
+	QUEUE_OWN,					/* ownership */
+	QUEUE_SYSTEM				/* the worker, and moves on a user's behalf:
+								 * no privilege, pause not looked at */
+} QueueAccess;
+
+/*
+ * Open a queue for the current user: locks the table (RowExclusiveLock, but
+ * AccessShareLock to browse), checks privileges, white list, pause.  42704 if
+ * there is no such relation, 42809 if it is no (proper) queue, 42501, QU002; to
+ * take, also what the server raises if a publication forbids DELETE.
+ * The caller closes with table_close(rel, NoLock), or releases the lock if it
+ * took nothing.
+ */
+extern Relation queue_open(Oid relid, QueueAccess access, QueueDef **def);
+
+/* The lock that queue_open() takes for this kind of access */
+extern LOCKMODE queue_lockmode(QueueAccess access);
+
+/* Look a definition up, building it when needed; rel is open and locked.
+ * Throws nothing for a table that is no queue: look at is_queue, problem. */
+extern QueueDef *queue_def(Relation rel);
+
+/* The same without a look at the table: NULL if it is not known to be a queue,
+ * or may have changed */
+extern QueueDef *queue_def_known(Oid relid);
+
+/* May the current user take messages?  No error if not, or no such table. */
+extern bool queue_may_take(Oid relid);
+
+/* May he know what goes on with them?  As readers and monitors may. */
+extern bool queue_may_watch(Oid relid);
+
+/* Where shared memory has what it knows of the queue, made if need be and if
+ * there is room; NULL if not */
+extern QueueState *queue_def_state(QueueDef *def);
+
+/* Raise 42809 if rel is no queue, or one beyond the white list */
+extern void queue_check_shape(Relation rel, QueueDef *def);
+
+/* Raise 22023 if a lease is longer than this queue allows */
+extern void queue_check_lease(QueueDef *def, int64 lease);
+
+/* Raise QU002 if what is asked for is paused */
+extern void queue_check_not_paused(Relation rel, QueueDef *def,
+								   QueueAccess access);
+
+/* Forget what is cached about a queue, in all backends, when this transaction
+ * commits (in this one at once) */
+extern void queue_def_invalidate(Oid relid);
+
+/* OID of the table or index queue.<name>, InvalidOid if absent */
+extern Oid	queue_catalog_relid(const char *name);
+
+/* Object access hook: the settings row goes with the table */
+extern void queue_on_relation_drop(Oid relid);
+
+/* ... a table, or a trigger, was altered: what is known of a queue's messages
+ * may be wrong */
+extern void queue_on_relation_alter(Oid relid);
+extern void queue_on_trigger_alter(Oid trigger);
+extern void queue_on_relation_truncate(Oid relid);
+
+/* registers relcache callback; from _PG_init, in every backend */
+extern void queue_catalog_init(void);
+
+/* qualified, quoted name, as "shop.orders" */
+extern char *queue_qualified_name(Oid relid);
+
+/* the queues that have this one as their dead-letter queue (List of Oid) */
+extern List *queue_dead_letter_sources(Oid relid);
+
+/* Table queue.queue, opened; error if the extension is not here */
+extern Relation queue_settings_open(LOCKMODE lockmode);
+
+/* Delete what settings there are of tables that are gone */
+extern void queue_settings_forget_gone(void);
+
+/* Has this relation a row in queue.queue?  If so, which dead-letter queue? */
+extern bool queue_settings_exist(Oid relid, Oid *dead_letter);
+
+/*
+ * The newest version of a queue's settings row, locked for an update by this
+ * transaction, after waiting for others that change it.  A copy; NULL if
+ * there is none.
+ */
+extern HeapTuple queue_settings_lock(Relation settings, Oid relid);
+
+#endif							/* QUEUE_CATALOG_H */

@@ -1,0 +1,392 @@
+/*-------------------------------------------------------------------------
+ *
+ * member.c
+ *		The tables of the extension, as this library knows them.
+ *
+ * The library reads and writes some of its tables by the position of their
+ * columns.  It may meet others than it was made for: between the installation
+ * of a new release and the restart the server still has the old library, and
+ * CREATE EXTENSION or ALTER EXTENSION UPDATE run the new script; between the
+ * restart and ALTER EXTENSION UPDATE it is the other way round; and a superuser
+ * may add a column to anything.  Two checks see to it that this ends with an
+ * error that says what to do (55000), and not in memory of somebody else:
+ *
+ * - the version of the extension must be that of the library.  Every function
+ *	 asks before it looks at its arguments, which another script may have given
+ *	 it in another number.  The answer is kept until queue.queue changes in the
+ *	 relation cache, or ALTER EXTENSION says that it did.
+ *
+ * - each table that is opened must have the columns listed here, after the
+ *	 lock, whatever the version says.  A column that was added and dropped
+ *	 again stays in the descriptor for ever and is passed over, or the mistake
+ *	 could not be mended.
+ *
+ * Whatever runs beneath the DDL of everybody (hooks) must not fail for it, and
+ * DROP EXTENSION has to work in any state; so those go by what the table
+ * resembles, and do nothing if it resembles nothing.
+ *
+ * Tables that are only used in SQL, where columns go by their names, are not
+ * in the list.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+
+#include "common/compat.h"
+#include "common/queue.h"
+#include "table/catalog.h"
+#include "table/member.h"
+
+typedef struct MemberColumn
+{
+	const char *name;
+	Oid			type;
+} MemberColumn;
+
+typedef struct MemberForm
+{
+	const char *name;
+	int			natts;
+	const MemberColumn *columns;
+} MemberForm;
+
+/* in order of Anum_settings_xxx */
+static const MemberColumn queue_columns[] = {
+	{"queue", REGCLASSOID},
+	{"lease", INTERVALOID},
+	{"max_attempts", INT4OID},
+	{"retry_delay", INTERVALOID},
+	{"retry_max_delay", INTERVALOID},
+	{"dead_letter", REGCLASSOID},
+	{"own_dead_letter", BOOLOID},
+	{"enqueue_paused", BOOLOID},
+	{"dequeue_paused", BOOLOID},
+	{"max_lease", INTERVALOID},
+};
+
+/* ... of Anum_log_xxx (lease.c) */
+static const MemberColumn lease_log_columns[] = {
+	{"seq", INT8OID},
+	{"queue", OIDOID},
+	{"id", INT8OID},
+	{"enqueued_at", TIMESTAMPTZOID},
+	{"epoch", INT8OID},
+	{"number", INT8OID},
+	{"deadline", TIMESTAMPTZOID},
+	{"failures", INT4OID},
+};
+
+/* ... of Anum_deciding_xxx (branch.c) */
+static const MemberColumn deciding_database_columns[] = {
+	{"name", TEXTOID},
+	{"participant", NAMEOID},
+	{"coordinator", NAMEOID},
+	{"owner", REGROLEOID},
+	{"connection", TEXTOID},
+	{"password_required", BOOLOID},
+	{"registered_in", TEXTOID},
+	{"identity", TEXTOID},
+	{"last_error", TEXTOID},
+};
+
+static const MemberColumn outcome_columns[] = {
+	{"branch", TEXTOID},
+	{"outcome", TEXTOID},
+	{"finished_by", NAMEOID},
+	{"by_owner", BOOLOID},
+	{"finished_at", TIMESTAMPTZOID},
+	{"decision", TEXTOID},
+};
+
+/* those of queue.queue, with names as text */
+static const MemberColumn restored_settings_columns[] = {
+	{"queue", TEXTOID},
+	{"lease", INTERVALOID},
+	{"max_attempts", INT4OID},
+	{"retry_delay", INTERVALOID},
+	{"retry_max_delay", INTERVALOID},
+	{"dead_letter", TEXTOID},
+	{"own_dead_letter", BOOLOID},
+	{"enqueue_paused", BOOLOID},
+	{"dequeue_paused", BOOLOID},
+	{"max_lease", INTERVALOID},
+};
+
+static const MemberColumn committed_branch_columns[] = {
+	{"branch", TEXTOID},
+	{"owner", OIDOID},
+	{"prepared_at", TIMESTAMPTZOID},
+};
+
+#define FORM(name) {#name, lengthof(name##_columns), name##_columns}
+
+/* in order of MemberTable */
+static const MemberForm forms[] = {
+	FORM(queue),
+	FORM(lease_log),
+	FORM(deciding_database),
+	FORM(outcome),
+	FORM(restored_settings),
+	FORM(committed_branch),
+};
+
+StaticAssertDecl(lengthof(queue_columns) == Natts_settings,
+				 "columns of queue.queue");
+StaticAssertDecl(lengthof(restored_settings_columns) == Natts_settings,
+				 "columns of queue.restored_settings");
+
+/* the version was found to be ours, and all tables as they should be; which
+ * tables these were */
+static bool version_is_checked = false;
+static bool tables_are_checked = false;
+static Oid	checked_relids[lengthof(forms)];
+
+static void forget_version(Datum arg, Oid relid);
+static char *extension_version(void);
+static char *version_problem(const char *version);
+static char *column_problem(Relation rel, MemberTable table, bool allows_more);
+
+
+void
+queue_member_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_version, (Datum) 0);
+}
+
+/* Relcache callback */
+static void
+forget_version(Datum arg, Oid relid)
+{
+	for (int i = 0; i < lengthof(forms); i++)
+	{
+		if (!OidIsValid(relid) || relid == checked_relids[i])
+			version_is_checked = tables_are_checked = false;
+	}
+}
+
+void
+queue_member_check_version(void)
+{
+	char	   *version;
+
+	if (version_is_checked)
+		return;
+
+	/* what arrives while we look makes us look again */
+	checked_relids[MEMBER_QUEUE] = queue_catalog_relid("queue");
+	version_is_checked = OidIsValid(checked_relids[MEMBER_QUEUE]);
+	version = extension_version();
+	if (version_problem(version) != NULL)
+	{
+		version_is_checked = false;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" is of another version than its library",
+						QUEUE_EXTENSION),
+				 errdetail_internal("%s", version_problem(version)),
+				 errhint("If the library is the older one, restart the server; if the extension is, run ALTER EXTENSION %s UPDATE.",
+						 QUEUE_EXTENSION)));
+	}
+}
+
+void
+queue_member_version_changed(void)
+{
+	Oid			relid = queue_catalog_relid("queue");
+
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
+}
+
+/* As pg_extension has it; NULL if the extension is not here. */
+static char *
+extension_version(void)
+{
+	Relation	catalog = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *version = NULL;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum(QUEUE_EXTENSION));
+	scan = systable_beginscan(catalog, ExtensionNameIndexId, true, NULL, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_pg_extension_extversion,
+										 RelationGetDescr(catalog), &isnull);
+
+		if (!isnull)
+			version = TextDatumGetCString(datum);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return version;
+}
+
+/* A sentence, or NULL.  No extension has no wrong version. */
+static char *
+version_problem(const char *version)
+{
+	if (version == NULL || strcmp(version, QUEUE_VERSION) == 0)
+		return NULL;
+	return psprintf("The extension is of version %s, the library that the server has loaded is of version %s.",
+					version, QUEUE_VERSION);
+}
+
+void
+queue_member_check(Relation rel, MemberTable table)
+{
+	char	   *problem = column_problem(rel, table, false);
+
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" is not as the library knows it",
+						QUEUE_SCHEMA, forms[table].name),
+				 errdetail_internal("%s", problem),
+				 errhint("Undo the change; or if a new release was installed, restart the server and run ALTER EXTENSION %s UPDATE.",
+						 QUEUE_EXTENSION)));
+}
+
+bool
+queue_member_resembles(Relation rel, MemberTable table)
+{
+	return column_problem(rel, table, true /* allows more */ ) == NULL;
+}
+
+char *
+queue_member_problem(void)
+{
+	char	   *problem;
+
+	if (tables_are_checked)
+		return NULL;
+
+	/* what arrives while we look makes us look again */
+	for (int i = 0; i < lengthof(forms); i++)
+		checked_relids[i] = queue_catalog_relid(forms[i].name);
+	tables_are_checked = true;
+
+	problem = version_problem(extension_version());
+	for (int i = 0; problem == NULL && i < lengthof(forms); i++)
+	{
+		Oid			relid = checked_relids[i];
+		Relation	rel = NULL;
+
+		/* whoever drops it, or has it locked, will be met elsewhere */
+		if (OidIsValid(relid) &&
+			ConditionalLockRelationOid(relid, AccessShareLock))
+		{
+			rel = try_table_open(relid, NoLock);
+			if (rel == NULL)
+				UnlockRelationOid(relid, AccessShareLock);
+		}
+		if (rel == NULL)
+		{
+			tables_are_checked = false;
+			continue;
+		}
+		problem = column_problem(rel, i, false);
+		if (problem != NULL)
+			problem = psprintf("Table \"%s.%s\" is not as the library knows it: %s",
+							   QUEUE_SCHEMA, forms[i].name, problem);
+		table_close(rel, AccessShareLock);
+	}
+	if (problem != NULL)
+		tables_are_checked = false;
+	return problem;
+}
+
+/* What is wrong with the columns, as a sentence; NULL if nothing is. */
+static char *
+column_problem(Relation rel, MemberTable table, bool allows_more)
+{
+	const MemberForm *form = &forms[table];
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		return pstrdup("It is not an ordinary table.");
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (i >= form->natts)
+		{
+			if (!att->attisdropped && !allows_more)
+				return psprintf("Column \"%s\" does not belong to it.",
+								NameStr(att->attname));
+		}
+		else if (att->attisdropped ||
+				 strcmp(NameStr(att->attname), form->columns[i].name) != 0)
+			return psprintf("Its column number %d is not \"%s\".", i + 1,
+							form->columns[i].name);
+		else if (att->atttypid != form->columns[i].type)
+			return psprintf("Column \"%s\" is of type %s instead of %s.",
+							form->columns[i].name,
+							format_type_be(att->atttypid),
+							format_type_be(form->columns[i].type));
+	}
+	if (desc->natts < form->natts)
+		return psprintf("Column \"%s\" is missing.",
+						form->columns[desc->natts].name);
+	return NULL;
+}
+
+HeapTuple
+queue_member_form(Relation rel, MemberTable table, const Datum *values,
+				  const bool *nulls)
+{
+	int			natts = RelationGetDescr(rel)->natts;
+	Datum	   *all_values = palloc0(natts * sizeof(Datum));
+	bool	   *all_nulls = palloc(natts * sizeof(bool));
+
+	Assert(natts >= forms[table].natts);
+	memset(all_nulls, true, natts * sizeof(bool));
+	memcpy(all_values, values, forms[table].natts * sizeof(Datum));
+	memcpy(all_nulls, nulls, forms[table].natts * sizeof(bool));
+	return heap_form_tuple(RelationGetDescr(rel), all_values, all_nulls);
+}
+
+HeapTuple
+queue_member_modify(Relation rel, MemberTable table, HeapTuple tuple,
+					const Datum *values, const bool *nulls,
+					const bool *replaces)
+{
+	int			natts = RelationGetDescr(rel)->natts;
+	Datum	   *all_values = palloc0(natts * sizeof(Datum));
+	bool	   *all_nulls = palloc0(natts * sizeof(bool));
+	bool	   *all_replaces = palloc0(natts * sizeof(bool));
+
+	Assert(natts >= forms[table].natts);
+	memcpy(all_values, values, forms[table].natts * sizeof(Datum));
+	memcpy(all_nulls, nulls, forms[table].natts * sizeof(bool));
+	memcpy(all_replaces, replaces, forms[table].natts * sizeof(bool));
+	return heap_modify_tuple(tuple, RelationGetDescr(rel), all_values,
+							 all_nulls, all_replaces);
+}
+
+void
+queue_member_deform(Relation rel, MemberTable table, HeapTuple tuple,
+					Datum *values, bool *nulls)
+{
+	Assert(RelationGetDescr(rel)->natts >= forms[table].natts);
+	for (int i = 0; i < forms[table].natts; i++)
+		values[i] = heap_getattr(tuple, i + 1, RelationGetDescr(rel),
+								 &nulls[i]);
+}

@@ -1,0 +1,294 @@
+/*-------------------------------------------------------------------------
+ *
+ * message.c
+ *		Messages as values: what goes into a row, what a consumer gets.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "common/queue.h"
+#include "table/ids.h"
+#include "table/message.h"
+#include "transaction/xact.h"
+
+static void push_key(JsonbParseState **state, const char *key);
+static void push_string(JsonbParseState **state, const char *key,
+						const char *value);
+static void push_int(JsonbParseState **state, const char *key, int64 value);
+static Datum dead_letter_headers(Relation rel, MessageRow *row,
+								 const char *reason, int attempts,
+								 const char *last_error);
+
+void
+queue_message_init(int64 id, Datum *values, bool *nulls)
+{
+	memset(values, 0, Natts_message * sizeof(Datum));
+	memset(nulls, true, Natts_message * sizeof(bool));
+
+	values[Anum_message_id - 1] = Int64GetDatum(id);
+	nulls[Anum_message_id - 1] = false;
+	values[Anum_message_priority - 1] = Int16GetDatum(QUEUE_DEFAULT_PRIORITY);
+	nulls[Anum_message_priority - 1] = false;
+	values[Anum_message_attempts - 1] = Int16GetDatum(0);
+	nulls[Anum_message_attempts - 1] = false;
+	values[Anum_message_enqueued_at - 1] =
+		TimestampTzGetDatum(GetCurrentTimestamp());
+	nulls[Anum_message_enqueued_at - 1] = false;
+}
+
+void
+queue_check_priority(int priority)
+{
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid priority: %d", priority),
+				 errdetail("Priorities are 0 to %d, higher ones first.",
+						   QUEUE_MAX_PRIORITY)));
+}
+
+void
+queue_check_headers(Datum headers)
+{
+	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("headers must be a JSON object"),
+				 errhint("Write them as names and values, such as {\"trace\": \"a1\"}.")));
+}
+
+HeapTuple
+queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
+					 const char *receipt)
+{
+	static const int columns[] = {
+		Anum_message_group_key, Anum_message_correlation_id,
+		Anum_message_headers, Anum_message_payload
+	};
+	Datum		values[Natts_result] = {0};
+	bool		nulls[Natts_result] = {0};
+	int			i;
+
+	slot_getallattrs(row->slot);
+	values[0] = Int64GetDatum(row->id);
+	nulls[1] = receipt == NULL;
+	if (receipt)
+		values[1] = CStringGetTextDatum(receipt);
+	values[2] = Int32GetDatum(attempt);
+	values[3] = TimestampTzGetDatum(row->enqueued_at);
+	values[4] = Int32GetDatum(row->priority);
+	for (i = 0; i < lengthof(columns); i++)
+	{
+		int			att = columns[i] - 1;
+
+		nulls[5 + i] = row->slot->tts_isnull[att];
+		if (!nulls[5 + i])
+			values[5 + i] =
+				PointerGetDatum(PG_DETOAST_DATUM(row->slot->tts_values[att]));
+	}
+	if (MUTANT_SOMETIMES(PAYLOAD_CHANGED, 1000))
+		queue_mutant_change(&values[Natts_result - 1], "{\"pad\": \"\"}");
+	return heap_form_tuple(desc, values, nulls);
+}
+
+/* ----------------------------------------------------------------
+ *		Dead letters
+ * ----------------------------------------------------------------
+ */
+
+bool
+queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
+				   const char *reason, int attempts, const char *last_error)
+{
+	Datum		values[Natts_message];
+	bool		nulls[Natts_message];
+	static const int copied[] = {
+		Anum_message_priority, Anum_message_group_key,
+		Anum_message_correlation_id, Anum_message_payload
+	};
+	Oid			target = def->dead_letter;
+	Oid			owner = rel->rd_rel->relowner;
+	Relation	dead;
+	QueueDef   *dead_def;
+	QueueInsert *insert;
+	AclResult	aclresult;
+	int64		id;
+	int			i;
+
+	/* what the queue does on its own, it does with its owner's rights */
+	dead = queue_open(target, QUEUE_SYSTEM, &dead_def);
+	aclresult = pg_class_aclcheck(target, owner, ACL_INSERT);
+	if (aclresult != ACLCHECK_OK)
+		aclcheck_error(aclresult, OBJECT_TABLE,
+					   RelationGetRelationName(dead));
+
+	slot_getallattrs(row->slot);
+	queue_next_ids(dead_def, 1, &id);
+	queue_message_init(id, values, nulls);
+	for (i = 0; i < lengthof(copied); i++)
+	{
+		int			att = copied[i] - 1;
+
+		nulls[att] = row->slot->tts_isnull[att];
+		values[att] = row->slot->tts_values[att];
+		if (!nulls[att] && copied[i] != Anum_message_priority)
+			values[att] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[att]));
+	}
+	values[Anum_message_headers - 1] =
+		dead_letter_headers(rel, row, reason, attempts, last_error);
+	nulls[Anum_message_headers - 1] = false;
+
+	if (MUTANT_SOMETIMES(DEAD_LETTER_CHANGED, 10))
+		queue_mutant_change(&values[Anum_message_payload - 1],
+							"{\"pad\": \"\"}");
+	if (!MUTANT_SOMETIMES(DEAD_AND_ALIVE, 10) && !queue_row_delete(rel, row))
+	{
+		table_close(dead, NoLock);
+		return false;
+	}
+	queue_xact_note_sent(target, row->priority, id, id);
+	insert = queue_insert_begin(dead);
+	if (!MUTANT_SOMETIMES(DEAD_LETTER_LOST, 10))
+		queue_insert_row(insert, values, nulls);
+	queue_insert_end(insert);
+	table_close(dead, NoLock);
+	return true;
+}
+
+/*
+ * queue_message_bury() raises these as errors; here they are told before, by
+ * the view queue.queues and to the worker's log.  Waits for nobody.
+ */
+char *
+queue_dead_letter_problem(const QueueDef *def, Oid owner)
+{
+	Oid			target = def->dead_letter;
+	Relation	dead;
+	QueueDef   *dead_def;
+	char	   *problem = NULL;
+
+	/* a dead-letter queue has neither */
+	if (!OidIsValid(target))
+		return def->max_attempts == 0 ? NULL :
+			pstrdup("It has no dead-letter queue; messages that have used up max_attempts stay where they are.");
+	if (get_rel_relkind(target) != RELKIND_RELATION)
+		return pstrdup("Its dead-letter queue does not exist.");
+	if (!ConditionalLockRelationOid(target, AccessShareLock))
+		return NULL;
+	dead = try_table_open(target, NoLock);
+	if (dead == NULL)
+	{
+		UnlockRelationOid(target, AccessShareLock);
+		return pstrdup("Its dead-letter queue does not exist.");
+	}
+
+	dead_def = queue_def(dead);
+	if (dead_def->problem != NULL)
+		problem = psprintf("Its dead-letter queue %s cannot be used: %s",
+						   queue_qualified_name(target), dead_def->problem);
+	else if (!dead_def->is_queue)
+		problem = psprintf("Its dead-letter queue %s is not a queue.",
+						   queue_qualified_name(target));
+	else if (pg_class_aclcheck(target, owner, ACL_INSERT) != ACLCHECK_OK)
+		problem = psprintf("Its owner %s may not INSERT into its dead-letter queue %s.",
+						   quote_identifier(GetUserNameFromId(owner, false)),
+						   queue_qualified_name(target));
+	table_close(dead, AccessShareLock);
+	return problem;
+}
+
+/* The message's headers with one key more, "dead_letter". */
+static Datum
+dead_letter_headers(Relation rel, MessageRow *row, const char *reason,
+					int attempts, const char *last_error)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue *result;
+	Datum		added;
+	char		died_at[MAXDATELEN + 1];
+
+	if (last_error == NULL &&
+		!row->slot->tts_isnull[Anum_message_last_error - 1])
+		last_error =
+			TextDatumGetCString(row->slot->tts_values[Anum_message_last_error - 1]);
+	JsonEncodeDateTime(died_at, TimestampTzGetDatum(GetCurrentTimestamp()),
+					   TIMESTAMPTZOID, NULL);
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_key(&state, "dead_letter");
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, "source",
+				queue_qualified_name(RelationGetRelid(rel)));
+	push_int(&state, "source_id", row->id);
+	push_string(&state, "reason", reason);
+	push_int(&state, "attempts", attempts);
+	push_string(&state, "last_error", last_error);
+	push_string(&state, "died_at", died_at);
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	added = JsonbPGetDatum(JsonbValueToJsonb(result));
+
+	if (row->slot->tts_isnull[Anum_message_headers - 1])
+		return added;
+	return DirectFunctionCall2(jsonb_concat,
+							   row->slot->tts_values[Anum_message_headers - 1],
+							   added);
+}
+
+/* Parts of a JSON object: a name, and whole members of two types. */
+static void
+push_key(JsonbParseState **state, const char *key)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, key);
+	v.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &v);
+}
+
+static void
+push_string(JsonbParseState **state, const char *key, const char *value)
+{
+	JsonbValue	v;
+
+	push_key(state, key);
+	if (value == NULL)
+		v.type = jbvNull;
+	else
+	{
+		v.type = jbvString;
+		v.val.string.val = unconstify(char *, value);
+		v.val.string.len = strlen(value);
+	}
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+static void
+push_int(JsonbParseState **state, const char *key, int64 value)
+{
+	JsonbValue	v;
+
+	push_key(state, key);
+	v.type = jbvNumeric;
+	v.val.numeric = int64_to_numeric(value);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}

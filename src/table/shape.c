@@ -1,0 +1,603 @@
+/*-------------------------------------------------------------------------
+ *
+ * shape.c
+ *		The white list: what a queue table may have, and what it must have.
+ *
+ * Messages are inserted, rewritten and deleted below the executor, by whoever
+ * calls and by a worker that acts for every owner.  What the executor would do
+ * for a table (defaults, CHECK, row security, rules, triggers, foreign keys,
+ * expressions and predicates of indexes) is not done there, and a user's
+ * function must never run there.  So a queue table is exactly what
+ * create_queue() made of it, plus things that need neither: comments, grants,
+ * storage parameters, statistics targets, REPLICA IDENTITY FULL, and plain
+ * non-unique indexes on plain columns with built-in operator classes.
+ * Everything that is not known to be harmless is refused.
+ *
+ * The caller holds a lock on the table, at least AccessShareLock, which keeps
+ * columns, rules and the like as they are.  Triggers and indexes may come and
+ * go under such a lock; what is read here is what the relation cache had when
+ * it was asked, and an invalidation makes the caller ask again.  No index is
+ * opened, which would cost a lock each: the pg_index row tells enough, and an
+ * index does not vanish while somebody has its table locked.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_policy.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_rewrite.h"
+#include "catalog/pg_sequence.h"
+#include "catalog/pg_statistic_ext.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "common/compat.h"
+#include "common/queue.h"
+#include "table/catalog.h"
+#include "table/shape.h"
+
+typedef struct ColumnShape
+{
+	const char *name;
+	Oid			type;
+	const char *type_name;		/* for CREATE TABLE */
+	bool		is_not_null;
+} ColumnShape;
+
+/* in order of Anum_message_xxx */
+static const ColumnShape columns[Natts_message] = {
+	{"id", INT8OID, "pg_catalog.int8", true},
+	{"priority", INT2OID, "pg_catalog.int2", true},
+	{"attempts", INT2OID, "pg_catalog.int2", true},
+	{"enqueued_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", true},
+	{"visible_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", false},
+	{"expires_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", false},
+	{"group_key", TEXTOID, "pg_catalog.text", false},
+	{"correlation_id", TEXTOID, "pg_catalog.text", false},
+	{"headers", JSONBOID, "pg_catalog.jsonb", false},
+	{"payload", JSONBOID, "pg_catalog.jsonb", true},
+	{"last_error", TEXTOID, "pg_catalog.text", false},
+};
+
+static char *table_violation(Relation rel);
+static char *first_rule(Oid relid);
+static bool has_policy(Oid relid);
+static bool has_expression_statistics(Relation rel);
+static char *columns_violation(Relation rel);
+static char *column_violation(Form_pg_attribute att, const ColumnShape *column);
+static char *trigger_violation(Relation rel, QueueShape *shape);
+static char *index_violation(Relation rel, QueueShape *shape);
+static char *sequence_violation(Relation rel, QueueShape *shape);
+static bool has_pkey_columns(Form_pg_index index, Oid access_method);
+static bool has_user_opclass(HeapTuple index_tuple);
+static bool is_left_by_reindex(const char *name);
+
+
+char *
+queue_shape_violation(Relation rel, QueueShape *shape)
+{
+	char	   *problem;
+
+	memset(shape, 0, sizeof(*shape));
+
+	problem = table_violation(rel);
+	if (problem == NULL)
+		problem = columns_violation(rel);
+	if (problem == NULL)
+		problem = trigger_violation(rel, shape);
+	if (problem == NULL)
+		problem = index_violation(rel, shape);
+	if (problem == NULL)
+		problem = sequence_violation(rel, shape);
+
+	return problem;
+}
+
+char *
+queue_shape_missing(const QueueShape *shape)
+{
+	if (!shape->has_insert_trigger)
+		return pstrdup("The trigger that calls queue.before_insert() is missing.");
+	if (!shape->has_update_trigger)
+		return pstrdup("The trigger that calls queue.before_update() is missing.");
+	if (!OidIsValid(shape->sequence))
+		return pstrdup("The sequence owned by column \"id\" is missing.");
+	return NULL;
+}
+
+bool
+queue_shape_resembles(Oid relid)
+{
+	for (int i = 0; i < Natts_message; i++)
+	{
+		if (get_attnum(relid, columns[i].name) == InvalidAttrNumber)
+			return false;
+	}
+	return true;
+}
+
+bool
+queue_shape_column(const char *name, Oid *type, bool *is_not_null)
+{
+	for (int i = 0; i < Natts_message; i++)
+	{
+		if (strcmp(columns[i].name, name) != 0)
+			continue;
+		if (type != NULL)
+			*type = columns[i].type;
+		if (is_not_null != NULL)
+			*is_not_null = columns[i].is_not_null;
+		return true;
+	}
+	return false;
+}
+
+char *
+queue_shape_column_ddl(int attnum)
+{
+	const ColumnShape *column = &columns[attnum - 1];
+
+	return psprintf("%s %s%s", quote_identifier(column->name),
+					column->type_name,
+					column->is_not_null ? " NOT NULL" : "");
+}
+
+/*
+ * Properties of the table as a whole.
+ */
+static char *
+table_violation(Relation rel)
+{
+	Form_pg_class form = rel->rd_rel;
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	char	   *rule;
+
+	if (form->relkind != RELKIND_RELATION)
+		return pstrdup("It is not an ordinary table.");
+	if (form->relpersistence == RELPERSISTENCE_TEMP)
+		return pstrdup("It is a temporary table.");
+	if (form->relam != HEAP_TABLE_AM_OID)
+		return pstrdup("Its table access method is not heap.");
+	if (OidIsValid(form->reloftype))
+		return pstrdup("It is a typed table.");
+	if (form->relispartition)
+		return pstrdup("It is a partition of another table.");
+	if (has_superclass(RelationGetRelid(rel)))
+		return pstrdup("It inherits from another table.");
+
+	/* the flag stays set when the last child has gone */
+	if (form->relhassubclass &&
+		find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
+		return pstrdup("Another table inherits from it.");
+
+	if (form->relrowsecurity || form->relforcerowsecurity)
+		return pstrdup("Row-level security is enabled on it.");
+	if (has_policy(RelationGetRelid(rel)))
+		return pstrdup("It has a row-level security policy.");
+	if (has_expression_statistics(rel))
+		return pstrdup("It has extended statistics on expressions.");
+	if (form->relhasrules && (rule = first_rule(RelationGetRelid(rel))) != NULL)
+		return psprintf("It has a rule \"%s\".", rule);
+	if (constr != NULL && constr->num_check > 0)
+		return psprintf("It has a check constraint \"%s\".",
+						constr->check[0].ccname);
+	if (form->relreplident != REPLICA_IDENTITY_DEFAULT &&
+		form->relreplident != REPLICA_IDENTITY_FULL)
+		return pstrdup("Its replica identity is neither DEFAULT nor FULL.");
+
+	return NULL;
+}
+
+/* A policy that is not in force would be as soon as somebody enables it. */
+static bool
+has_policy(Oid relid)
+{
+	Relation	catalog = table_open(PolicyRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_policy_polrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, PolicyPolrelidPolnameIndexId, true,
+							  NULL, 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
+/* ANALYZE evaluates them: a user's function could run beneath the worker. */
+static bool
+has_expression_statistics(Relation rel)
+{
+	ListCell   *lc;
+	bool		found = false;
+
+	foreach(lc, RelationGetStatExtList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(STATEXTOID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		if (!heap_attisnull(tuple, Anum_pg_statistic_ext_stxexprs, NULL))
+			found = true;
+		ReleaseSysCache(tuple);
+	}
+	return found;
+}
+
+/*
+ * The name of a rule on this table, NULL if it has none.
+ */
+static char *
+first_rule(Oid relid)
+{
+	Relation	catalog = table_open(RewriteRelationId, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	char	   *name = NULL;
+
+	ScanKeyInit(&key, Anum_pg_rewrite_ev_class, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, RewriteRelRulenameIndexId,
+							  true /* use the index */ , NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		name = pstrdup(NameStr(((Form_pg_rewrite) GETSTRUCT(tuple))->rulename));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+
+	return name;
+}
+
+/*
+ * The columns must be those of the list, in its order and without gaps: rows
+ * are formed and read by position.  Whoever forms one fills in as many columns
+ * as the table has, for there may be dropped ones behind these.
+ */
+static char *
+columns_violation(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		char	   *problem;
+
+		/* it was added by mistake, and is in nobody's way */
+		if (i >= Natts_message && att->attisdropped)
+			continue;
+		if (att->attisdropped)
+			return psprintf("Its column number %d was dropped.", i + 1);
+		if (i >= Natts_message)
+			return psprintf("Column \"%s\" does not belong to a queue.",
+							NameStr(att->attname));
+		if (strcmp(NameStr(att->attname), columns[i].name) != 0)
+			return psprintf("Its column number %d is \"%s\" instead of \"%s\".",
+							i + 1, NameStr(att->attname), columns[i].name);
+
+		problem = column_violation(att, &columns[i]);
+		if (problem != NULL)
+			return problem;
+	}
+	if (desc->natts < Natts_message)
+		return psprintf("Column \"%s\" is missing.", columns[desc->natts].name);
+
+	return NULL;
+}
+
+/*
+ * One column, whose name is as it should be.
+ */
+static char *
+column_violation(Form_pg_attribute att, const ColumnShape *column)
+{
+	if (att->atttypid != column->type)
+		return psprintf("Column \"%s\" is of type %s instead of %s.",
+						column->name, format_type_be(att->atttypid),
+						format_type_be(column->type));
+	if (att->atttypmod != -1)
+		return psprintf("Column \"%s\" is of type %s instead of %s.",
+						column->name,
+						format_type_with_typemod(att->atttypid,
+												 att->atttypmod),
+						format_type_be(column->type));
+	if (att->attnotnull && !column->is_not_null)
+		return psprintf("Column \"%s\" is marked NOT NULL.", column->name);
+	if (!att->attnotnull && column->is_not_null)
+		return psprintf("Column \"%s\" is not marked NOT NULL.", column->name);
+	if (att->attgenerated != '\0')
+		return psprintf("Column \"%s\" is a generated column.", column->name);
+	if (att->attidentity != '\0')
+		return psprintf("Column \"%s\" is an identity column.", column->name);
+	if (att->atthasdef)
+		return psprintf("Column \"%s\" has a default.", column->name);
+	if (OidIsValid(att->attcollation) &&
+		att->attcollation != DEFAULT_COLLATION_OID)
+		return psprintf("Column \"%s\" has a collation of its own.",
+						column->name);
+
+	return NULL;
+}
+
+/*
+ * Our two triggers are known by their functions, whatever their names.
+ * Foreign keys show as internal triggers on both of their tables.
+ */
+static char *
+trigger_violation(Relation rel, QueueShape *shape)
+{
+	Oid			insert_function;
+	Oid			update_function;
+	TriggerDesc *triggers;
+
+	if (rel->trigdesc == NULL)
+		return NULL;
+
+	/*
+	 * A copy, since the look-ups below may accept invalidations and with them
+	 * a new trigger list in place of this one.
+	 */
+	triggers = CopyTriggerDesc(rel->trigdesc);
+	insert_function = queue_shape_trigger_function("before_insert");
+	update_function = queue_shape_trigger_function("before_update");
+
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+		int16		type = TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE;
+		bool	   *has_it = NULL;
+
+		/* of a deferrable constraint, whose index will be found */
+		if (trigger->tgfoid == F_UNIQUE_KEY_RECHECK)
+			continue;
+		if (RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_NONE)
+			return psprintf("It takes part in a foreign key constraint \"%s\".",
+							get_constraint_name(trigger->tgconstraint));
+
+		if (trigger->tgfoid == insert_function)
+		{
+			has_it = &shape->has_insert_trigger;
+			type |= TRIGGER_TYPE_INSERT;
+		}
+		else if (trigger->tgfoid == update_function)
+		{
+			has_it = &shape->has_update_trigger;
+			type |= TRIGGER_TYPE_UPDATE;
+		}
+
+		if (has_it == NULL || *has_it || trigger->tgtype != type ||
+			trigger->tgqual != NULL || trigger->tgnattr != 0 ||
+			trigger->tgnargs != 0)
+			return psprintf("It has a trigger \"%s\".", trigger->tgname);
+
+		/* a restore makes an ordinary trigger of one that fires always */
+		if (trigger->tgenabled != TRIGGER_FIRES_ON_ORIGIN &&
+			trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
+			return psprintf("Its trigger \"%s\" is disabled.",
+							trigger->tgname);
+		if (trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN)
+			shape->deaf_trigger = trigger->tgname;
+		*has_it = true;
+	}
+
+	return NULL;
+}
+
+/*
+ * The primary key must be ours, and other indexes such that no code of a user
+ * runs when an entry is made, and that making it cannot fail.
+ */
+static char *
+index_violation(Relation rel, QueueShape *shape)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Oid			index_oid = lfirst_oid(lc);
+		char	   *name = get_rel_name(index_oid);
+		HeapTuple	class_tuple;
+		HeapTuple	tuple;
+		Form_pg_index index;
+		Oid			access_method;
+		const char *problem = NULL;
+
+		class_tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(index_oid));
+		if (!HeapTupleIsValid(class_tuple))
+			elog(ERROR, "cache lookup failed for relation %u", index_oid);
+		access_method = ((Form_pg_class) GETSTRUCT(class_tuple))->relam;
+		ReleaseSysCache(class_tuple);
+
+		tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index_oid));
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for index %u", index_oid);
+		index = (Form_pg_index) GETSTRUCT(tuple);
+
+		if (!heap_attisnull(tuple, Anum_pg_index_indexprs, NULL))
+			problem = "Its index \"%s\" has expressions.";
+		else if (!heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
+			problem = "Its index \"%s\" is partial.";
+		else if (index->indisexclusion)
+			problem = "Its index \"%s\" enforces an exclusion constraint.";
+		else if (has_user_opclass(tuple))
+			problem = "Its index \"%s\" uses an operator class that is not built in.";
+		else if (index->indisprimary)
+		{
+			shape->pkey = index_oid;
+			if (!index->indimmediate)
+				problem = "Its primary key \"%s\" is deferrable.";
+			else if (!index->indisvalid || !has_pkey_columns(index, access_method))
+				problem = "Its primary key \"%s\" is not on (priority, id) alone.";
+		}
+		else if (index->indisunique &&
+				 (!has_pkey_columns(index, access_method) ||
+				  (index->indisvalid && !is_left_by_reindex(name))))
+			problem = "Its index \"%s\" is unique.";
+
+		ReleaseSysCache(tuple);
+		if (problem != NULL)
+			return psprintf(problem, name);
+	}
+	list_free(indexes);
+
+	if (!OidIsValid(shape->pkey))
+	{
+		shape->lacks_pkey_only = true;
+		return pstrdup("It has no primary key.");
+	}
+
+	return NULL;
+}
+
+/*
+ * Beside the primary key itself, REINDEX CONCURRENTLY has a twin of it for a
+ * while, which is unique and not valid, and must not stop the traffic.
+ */
+static bool
+has_pkey_columns(Form_pg_index index, Oid access_method)
+{
+	return access_method == BTREE_AM_OID &&
+		index->indnatts == 2 &&
+		index->indnkeyatts == 2 &&
+		index->indkey.values[0] == Anum_message_priority &&
+		index->indkey.values[1] == Anum_message_id;
+}
+
+/*
+ * Operator classes that come with the server run no code of a user.
+ */
+static bool
+has_user_opclass(HeapTuple index_tuple)
+{
+	Form_pg_index index = (Form_pg_index) GETSTRUCT(index_tuple);
+	Datum		datum;
+	bool		isnull;
+	oidvector  *opclasses;
+
+	datum = SysCacheGetAttr(INDEXRELID, index_tuple, Anum_pg_index_indclass,
+							&isnull);
+	Assert(!isnull);
+	opclasses = (oidvector *) DatumGetPointer(datum);
+
+	for (int i = 0; i < index->indnkeyatts; i++)
+	{
+		if (opclasses->values[i] >= FirstNormalObjectId)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Ids come from one sequence, found by its being owned by the column, so that
+ * it may be renamed.
+ */
+static char *
+sequence_violation(Relation rel, QueueShape *shape)
+{
+	List	   *sequences = getOwnedSequences(RelationGetRelid(rel));
+	ListCell   *lc;
+
+	/* the oldest first, which is ours, so that the other one is named */
+	list_sort(sequences, list_oid_cmp);
+	foreach(lc, sequences)
+	{
+		Oid			sequence = lfirst_oid(lc);
+		HeapTuple	tuple;
+		Form_pg_sequence form;
+		bool		is_proper;
+		bool		is_cached;
+		Oid			table;
+		int32		column;
+
+		if (!sequenceIsOwned(sequence, DEPENDENCY_AUTO, &table, &column) ||
+			column != Anum_message_id || OidIsValid(shape->sequence))
+			return psprintf("It owns a sequence \"%s\".",
+							get_rel_name(sequence));
+
+		tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for sequence %u", sequence);
+		form = (Form_pg_sequence) GETSTRUCT(tuple);
+		is_proper = form->seqtypid == INT8OID && form->seqincrement > 0 &&
+			form->seqmin == 1 && form->seqmax == PG_INT64_MAX &&
+			!form->seqcycle;
+		is_cached = form->seqcache != 1;
+		ReleaseSysCache(tuple);
+
+		/* a crash would let its ids start over */
+		if (get_rel_persistence(sequence) != RELPERSISTENCE_PERMANENT)
+			return psprintf("Its sequence \"%s\" is not logged.",
+							get_rel_name(sequence));
+		if (!is_proper)
+			return psprintf("Its sequence \"%s\" does not rise through all of bigint.",
+							get_rel_name(sequence));
+		/* sessions would keep ids that are behind those of others */
+		if (is_cached)
+			return psprintf("Its sequence \"%s\" has a cache.",
+							get_rel_name(sequence));
+		shape->sequence = sequence;
+	}
+	list_free(sequences);
+
+	return NULL;
+}
+
+/*
+ * Is this the name of an index that REINDEX CONCURRENTLY makes in passing?  If
+ * it is interrupted, an invalid copy of the primary key stays behind, and
+ * whoever rebuilds all indexes of the table (REINDEX, VACUUM FULL) makes it
+ * valid.  It does no harm, and nobody who meant none should lose his queue.
+ */
+static bool
+is_left_by_reindex(const char *name)
+{
+	const char *suffix = strrchr(name, '_');
+
+	if (suffix == NULL || (strncmp(suffix, "_ccnew", 6) != 0 &&
+						   strncmp(suffix, "_ccold", 6) != 0))
+		return false;
+	return strspn(suffix + 6, "0123456789") == strlen(suffix + 6);
+}
+
+/*
+ * Looked up without regard to privileges: whether a table is a queue does not depend on
+ * who asks.
+ */
+Oid
+queue_shape_trigger_function(const char *name)
+{
+	Oid			schema = get_namespace_oid(QUEUE_SCHEMA, true);
+	oidvector  *no_arguments = buildoidvector(NULL, 0);
+	Oid			function;
+
+	function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+							   CStringGetDatum(name),
+							   PointerGetDatum(no_arguments),
+							   ObjectIdGetDatum(schema));
+	pfree(no_arguments);
+
+	return function;
+}

@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * storage.h
+ *		Rows of queue tables, below the executor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_STORAGE_H
+#define QUEUE_STORAGE_H
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "utils/snapshot.h"
+
+#include "common/ranges.h"
+#include "shared/inflight.h"
+#include "table/catalog.h"
+
+/* What a row is at this moment, by the status of transactions */
+typedef enum RowState
+{
+	ROW_LIVE,					/* committed, and nobody is changing it */
+	ROW_GONE,					/* not there (any more) */
+	ROW_BUSY,					/* another transaction in progress deletes or
+								 * updates it */
+	ROW_COMING,					/* another transaction in progress inserts
+								 * it, or this version of it */
+	ROW_OWN						/* inserted or updated by this transaction */
+} RowState;
+
+/* A row as read; by-reference columns point into the slot */
+typedef struct MessageRow
+{
+	TupleTableSlot *slot;
+	ItemPointerData tid;
+	int64		id;
+	int			priority;
+	int			attempts;
+	TimestampTz enqueued_at;
+	TimestampTz visible_at;		/* 0: at once */
+	RowState	state;			/* as a scan found it */
+	BlockNumber nblocks;		/* the table had, when that was asked last */
+} MessageRow;
+
+/* A pass over the live rows of a queue, in order of priority and id */
+typedef struct QueueScan
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	SnapshotData dirty;
+	Snapshot	snapshot;		/* NULL: judge rows by "dirty" */
+	Snapshot	filter;			/* rows that this does not see are passed
+								 * over; NULL: none are */
+	int			priority;		/* the one being scanned; -1: the end */
+	bool		is_range;		/* one range, not all priorities */
+	bool		wants_busy;		/* return ROW_BUSY rows too */
+	bool		wants_unannounced;	/* return ROW_BUSY and ROW_COMING if nobody
+									 * may say when that ends */
+	MessageRow	row;
+} QueueScan;
+
+/* A pass over the rows that a snapshot sees, in the order of the table */
+typedef struct QueuePass
+{
+	TableScanDesc scan;
+	Snapshot	filter;			/* NULL: the scan's snapshot is all */
+	MessageRow	row;
+} QueuePass;
+
+extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
+
+/* The same over the rows that a snapshot sees, whatever became of them */
+extern QueueScan *queue_scan_begin_snapshot(Relation rel, QueueDef *def,
+											Snapshot snapshot);
+
+/* Go over these messages only, from now on */
+extern void queue_scan_range(QueueScan *scan, const QueueRange *range);
+
+/* The first id of a range that the index has an entry of, dead or alive; one
+ * beyond the range, if there is none */
+extern int64 queue_scan_probe(QueueScan *scan, const QueueRange *range);
+
+/* The highest id that the index has an entry of, dead or alive; 0 if none.  To
+ * be followed by queue_scan_range(). */
+extern int64 queue_scan_last_id(QueueScan *scan);
+
+extern MessageRow *queue_scan_next(QueueScan *scan);
+extern void queue_scan_end(QueueScan *scan);
+
+extern QueuePass *queue_pass_begin(Relation rel, Snapshot snapshot);
+
+/* The next row; whether somebody has changed it since, or does, is not asked */
+extern MessageRow *queue_pass_next(QueuePass *pass);
+extern void queue_pass_end(QueuePass *pass);
+
+/* What has become of the row in the slot since a scan put it there? */
+extern RowState queue_row_recheck(Relation rel, MessageRow *row);
+
+/* Read a row again at its place, into row->slot */
+extern RowState queue_row_fetch(Relation rel, MessageRow *row);
+
+/* Is there a message with this id, of whatever priority but this one? */
+extern bool queue_row_has_twin(Relation rel, QueueDef *def, int64 id,
+							   int priority);
+
+/* enqueued_at of a row to be found: whichever has the id, where none is hinted */
+#define QUEUE_ANY_ROW	DT_NOBEGIN
+
+/* Find a message by its id and when it was sent; row->slot must exist, row->tid
+ * and row->priority are hints */
+extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
+
+/*
+ * Claim the message whose row is in the slot (inflight.h).  CLAIM_OTHER: the
+ * row says what has become of it, for it is not live any more.
+ */
+extern ClaimResult queue_row_claim(Relation rel, MessageRow *row,
+								   const MessageKey *key, QueueState *queue,
+								   TimestampTz now, InflightEntry **entry,
+								   int *failures, TimestampTz *due);
+
+/* Does this snapshot see the row in the slot? */
+extern bool queue_row_is_visible(Relation rel, MessageRow *row,
+								 Snapshot snapshot);
+
+/*
+ * Delete it; false if another transaction was quicker, or holds a lock.  The
+ * row says if it is gone, and if it is not, where it may be.
+ */
+extern bool queue_row_delete(Relation rel, MessageRow *row);
+
+/* Wait for the transaction of this process to end, if it changes the row */
+extern void queue_row_wait(Relation rel, MessageRow *row, int procno);
+
+/* Rewrite the row with another count of attempts, due time and error */
+extern bool queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
+							  bool set_visible_at, TimestampTz visible_at,
+							  const char *last_error);
+
+/* Insert rows; values and nulls by row, Natts_message columns each */
+typedef struct QueueInsert QueueInsert;
+extern QueueInsert *queue_insert_begin(Relation rel);
+extern void queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls);
+extern void queue_insert_end(QueueInsert *insert);
+
+/* Messages by state, as this moment sees them */
+extern void queue_count_messages(Relation rel, QueueDef *def, int64 *ready,
+								 int64 *leased, int64 *delayed,
+								 int64 *exhausted);
+
+/* A row to be found or fetched: an empty slot, which the caller drops */
+extern MessageRow *queue_row_make(Relation rel);
+
+#endif							/* QUEUE_STORAGE_H */

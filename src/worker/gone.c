@@ -1,0 +1,205 @@
+/*-------------------------------------------------------------------------
+ *
+ * gone.c
+ *		Leases of messages that are gone.
+ *
+ * A row that is leased may be deleted by plain SQL, or its table be dropped by a
+ * prepared transaction, and nobody tells the in-flight table.  The
+ * entry does no harm, but it takes room until the lease ends, over restarts too,
+ * and that may be long.  So the worker goes over the leases of its database, now
+ * and then, and soon when somebody was refused for lack of room (share.c), looks
+ * their rows up, and forgets those that have none.  It does so soon after a start,
+ * too, when leases were loaded of queues that nobody has used yet: the others
+ * are linked by their due times then (cover.c).
+ *
+ * It collects the keys at one go, a partition after the other locked for that,
+ * and then looks up as many rows in a transaction as it may.  What is gone stays
+ * gone: a row is known by its id and the time at which it was sent, and one that
+ * comes back by a rollback was not gone, but being deleted.
+ *
+ * Nothing here waits: a queue that somebody has locked is left for later.  If
+ * the process dies, the next worker begins anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "shared/inflight.h"
+#include "shared/share.h"
+#include "table/storage.h"
+#include "worker/gone.h"
+
+/* how often to look, and how often if somebody was refused */
+#define LOOK_INTERVAL		(10 * 60 * USECS_PER_SEC)
+#define HURRY_INTERVAL		USECS_PER_SEC
+
+/* rows looked up in one transaction */
+#define LOOK_BATCH			2000
+
+/* A lease, as it was when it was collected */
+typedef struct LeaseCopy
+{
+	MessageKey	key;			/* must be first */
+	TimestampTz enqueued_at;
+	ItemPointerData tid;
+	int			priority;
+} LeaseCopy;
+
+typedef struct LeaseCopies
+{
+	LeaseCopy  *leases;
+	int			n;
+	int			max;
+} LeaseCopies;
+
+/* the pass that is under way, and how far it has come */
+static LeaseCopies pass = {NULL, 0, 0};
+static int	at = 0;
+
+/* when the last one began, and how often somebody had been refused by then */
+static TimestampTz begun_at = 0;
+static uint32 refused = 0;
+
+static void begin_pass(void);
+static bool copy_lease(InflightEntry *entry, void *arg);
+static void look_up(const LeaseCopy *leases, int n);
+static void forget(const LeaseCopy *leases, int n);
+
+/* The clock may have been set back. */
+bool
+queue_gone_is_needed(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (pass.leases != NULL)
+		return true;
+	return begun_at > now || begun_at + LOOK_INTERVAL <= now ||
+		(refused != queue_share_refused() && begun_at + HURRY_INTERVAL <= now);
+}
+
+bool
+queue_gone(void)
+{
+	int			n = 0;
+
+	if (pass.leases == NULL)
+		begin_pass();
+
+	/* those of one queue, at most */
+	while (at + n < pass.n && n < LOOK_BATCH &&
+		   pass.leases[at + n].key.relid == pass.leases[at].key.relid)
+		n++;
+	if (n > 0)
+		look_up(&pass.leases[at], n);
+	at += n;
+	if (at < pass.n)
+		return true;
+	queue_gone_skip();
+	return false;
+}
+
+void
+queue_gone_skip(void)
+{
+	if (pass.leases != NULL)
+		pfree(pass.leases);
+	pass.leases = NULL;
+	pass.n = at = 0;
+}
+
+static void
+begin_pass(void)
+{
+	begun_at = GetCurrentTimestamp();
+	refused = queue_share_refused();
+	pass.max = queue_inflight_size() + 100;
+	pass.n = at = 0;
+	pass.leases = MemoryContextAllocExtended(TopMemoryContext, pass.max *
+											 sizeof(LeaseCopy),
+											 MCXT_ALLOC_HUGE);
+	queue_inflight_visit(copy_lease, &pass);
+	qsort(pass.leases, pass.n, sizeof(LeaseCopy), queue_message_key_compare);
+}
+
+/* Visitor of the in-flight table.  What is new can wait, too. */
+static bool
+copy_lease(InflightEntry *entry, void *arg)
+{
+	LeaseCopies *copies = arg;
+	LeaseCopy  *copy = &copies->leases[copies->n];
+
+	if (entry->state != INFLIGHT_LEASED || entry->is_settling ||
+		entry->is_open)
+		return true;
+	copy->key = entry->key;
+	copy->enqueued_at = entry->enqueued_at;
+	copy->tid = entry->tid;
+	copy->priority = entry->priority;
+	return ++copies->n < copies->max;
+}
+
+/* Which leases of one queue have no row? */
+static void
+look_up(const LeaseCopy *leases, int n)
+{
+	Oid			relid = leases[0].key.relid;
+	Relation	rel;
+	QueueDef   *def;
+	int			i;
+
+	if (get_rel_relkind(relid) != RELKIND_RELATION)
+	{
+		forget(leases, n);
+		return;
+	}
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return;
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, AccessShareLock);
+		forget(leases, n);
+		return;
+	}
+	def = queue_def(rel);
+	if (!def->is_queue)
+		forget(leases, n);
+	else if (def->problem == NULL)
+	{
+		MessageRow *row = queue_row_make(rel);
+
+		(void) queue_def_state(def);
+		for (i = 0; i < n; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			row->id = leases[i].key.id;
+			row->enqueued_at = leases[i].enqueued_at;
+			row->priority = leases[i].priority;
+			row->tid = leases[i].tid;
+			if (queue_row_find(rel, def, row) == ROW_GONE)
+				forget(&leases[i], 1);
+			else
+				queue_inflight_watch(&leases[i].key);
+		}
+		ExecDropSingleTupleTableSlot(row->slot);
+	}
+	table_close(rel, AccessShareLock);
+}
+
+static void
+forget(const LeaseCopy *leases, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		queue_inflight_forget(&leases[i].key, leases[i].enqueued_at);
+}

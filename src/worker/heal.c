@@ -1,0 +1,393 @@
+/*-------------------------------------------------------------------------
+ *
+ * heal.c
+ *		The safety net under the cover: a paced sweep over the queues.
+ *
+ * The cover (cover.c) must include every message that is available.  Should
+ * it ever not, for a reason that nobody has thought of, the message would be
+ * hidden, which is the one thing that a queue must not do.  So the worker goes
+ * over the rows themselves, now and then, and adds those that are available
+ * but not covered.  It trusts no hint but the in-flight table, of which an
+ * entry either ends with a transaction or has a time.
+ *
+ * One reason is known.  A trigger of ours that is not enabled ALWAYS does not
+ * fire in replica role (ENABLE TRIGGER does that, and so does what pg_restore
+ * --disable-triggers runs at its end), so nobody announces what comes by
+ * replication then.  Such a queue, deaf to that, is gone over every second, and
+ * its ids are moved on beyond what has come; view queue.queues says so.
+ *
+ * A queue is gone over when it has changed since the last pass began, and else
+ * every ten minutes; a hundred thousand ids at a time, as often as once in a
+ * second, if that takes no more than a twentieth of the time (sweep.c).  So up
+ * to that many messages heal within some seconds, and a queue that nobody uses
+ * costs next to nothing.
+ *
+ * What the cover has is not hidden, so it is not read.  A deep queue is mostly
+ * one range of the cover, and a start makes everything covered: there the
+ * worker has nothing to do, rather than to read millions of rows again and
+ * again, at the cost of the pages that consumers need.
+ *
+ * What looks hidden may just be in the hands of a consumer, or be announced in
+ * a moment.  So suspects are looked at again after some milliseconds.  If one
+ * is added without need, that costs somebody a look.
+ *
+ * Nothing here waits: a queue that somebody has locked is left for later.  If
+ * the process dies, the next worker begins anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "common/compat.h"
+#include "common/queue.h"
+#include "dispatch/availability.h"
+#include "shared/inflight.h"
+#include "table/ids.h"
+#include "table/storage.h"
+#include "transaction/xact.h"
+#include "worker/heal.h"
+
+/* how long a consumer looks at a window, and a commit takes to announce */
+#define SUSPECT_DELAY		10000L	/* usec */
+
+/* how often to go over a queue that has not changed */
+#define IDLE_INTERVAL		(10 * 60 * USECS_PER_SEC)
+
+/* ... a deaf one */
+#define DEAF_INTERVAL		USECS_PER_SEC
+
+/* how often to look for an idle one */
+#define IDLE_LOOK_INTERVAL	(60 * USECS_PER_SEC)
+
+/* ids that are gone over at one go */
+#define PART_WIDTH			1000
+
+/* looked at again together */
+#define MAX_SUSPECTS		1000
+
+/* A message that looks hidden */
+typedef struct Suspect
+{
+	int64		id;
+	TimestampTz enqueued_at;
+	int			priority;
+} Suspect;
+
+/* where the pass is: place in the array of states, and in the queue */
+static int	place = 0;
+static Oid	part_relid = InvalidOid;	/* InvalidOid: at its beginning */
+static QueueRange part;
+
+/* when to look at idle queues, and at how many places this time */
+static TimestampTz idle_look_at = 0;
+static int	idle_places = 0;
+
+static bool needs_sweep(QueueState *state, TimestampTz now);
+static bool is_idle_due(TimestampTz now);
+static QueueState *next_state(void);
+static void forget_place(Oid relid);
+static bool pass_over(Relation rel, QueueDef *def, QueueState *state,
+					  int *budget);
+static bool is_hidden(QueueDef *def, QueueState *state, MessageRow *row,
+					  TimestampTz now, bool *is_certain);
+static void check_suspects(Relation rel, QueueDef *def, QueueState *state,
+						   const Suspect *suspects, int n);
+
+bool
+queue_heal_is_needed(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	/* a deaf one keeps the rounds going, whether it is due now or not */
+	for (i = queue_state_next_active(0); i < queue_state_count();
+		 i = queue_state_next_active(i + 1))
+	{
+		QueueState *state = queue_state_at(i);
+
+		if (state != NULL &&
+			(needs_sweep(state, now) ||
+			 (state->is_deaf && state->dbid == MyDatabaseId)))
+			return true;
+	}
+	return OidIsValid(part_relid) || idle_places > 0 || is_idle_due(now);
+}
+
+/* Unlocked: who makes a change asks for the worker again. */
+static bool
+needs_sweep(QueueState *state, TimestampTz now)
+{
+	return state->dbid == MyDatabaseId &&
+		(!state->is_healed || state->healed_at +
+		 (state->is_deaf ? DEAF_INTERVAL : IDLE_INTERVAL) <= now);
+}
+
+/* Is it time to look at idle queues?  The clock may have been set back. */
+static bool
+is_idle_due(TimestampTz now)
+{
+	return idle_look_at <= now || idle_look_at > now + IDLE_LOOK_INTERVAL;
+}
+
+/*
+ * The one that the pass is at, or the next that has changed.  The others are
+ * looked at now and then, for their interval may be over.
+ */
+static QueueState *
+next_state(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = queue_state_count();
+	bool		is_second = false;
+
+	if (idle_places == 0 && is_idle_due(now))
+	{
+		idle_look_at = now + IDLE_LOOK_INTERVAL;
+		idle_places = n;
+	}
+	for (;;)
+	{
+		QueueState *state = place < n ? queue_state_at(place) : NULL;
+
+		if (state != NULL && state->dbid == MyDatabaseId &&
+			(state->relid == part_relid || needs_sweep(state, now)))
+			return state;
+		part_relid = InvalidOid;
+		if (idle_places > 0)
+		{
+			idle_places--;
+			place++;
+		}
+		else
+			place = queue_state_next_active(place + 1);
+		if (place < n)
+			continue;
+
+		/* from the beginning, once; "place" may not have been active */
+		place = 0;
+		if (is_second)
+			return NULL;
+		is_second = true;
+	}
+}
+
+void
+queue_heal_skip(void)
+{
+	place++;
+	part_relid = InvalidOid;
+}
+
+bool
+queue_heal(int *budget)
+{
+	QueueState *state = next_state();
+	Oid			relid;
+	Relation	rel;
+	QueueDef   *def;
+	bool		is_done = true;
+
+	if (state == NULL)
+		return false;
+	relid = state->relid;
+	*budget -= 1;
+	if (!OidIsValid(relid))
+		return true;			/* just freed */
+	if (get_rel_relkind(relid) != RELKIND_RELATION)
+	{
+		forget_place(relid);
+		return true;
+	}
+	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+	{
+		/* another one first, and this one in the next round */
+		if (part_relid == relid)
+		{
+			LWLockAcquire(state->lock, LW_EXCLUSIVE);
+			state->is_healed = false;
+			queue_state_set_active(state, OidIsValid(state->dbid));
+			LWLockRelease(state->lock);
+		}
+		queue_heal_skip();
+		return false;
+	}
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, RowExclusiveLock);
+		forget_place(relid);
+		return true;
+	}
+	def = queue_def(rel);
+	if (!def->is_queue)
+	{
+		table_close(rel, RowExclusiveLock);
+		forget_place(relid);
+		return true;
+	}
+	if (part_relid != relid)
+	{
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		state->is_healed = true;
+		state->healed_at = GetCurrentTimestamp();
+		LWLockRelease(state->lock);
+		part_relid = relid;
+		part.rank = 0;
+		part.low = PG_INT64_MIN;
+	}
+	queue_state_set_deaf(state, MyDatabaseId, relid,
+						 def->problem == NULL && def->deaf_trigger != NULL);
+	if (def->problem == NULL)
+		is_done = pass_over(rel, def, state, budget);
+	if (is_done)
+		queue_heal_skip();
+	table_close(rel, RowExclusiveLock);
+	return true;
+}
+
+/*
+ * It is no queue: dropped by a prepared transaction, or it has lost its
+ * settings.  Should it become one again, whoever uses it makes another place,
+ * whose cover is everything.
+ */
+static void
+forget_place(Oid relid)
+{
+	queue_state_drop(MyDatabaseId, relid);
+	part_relid = InvalidOid;
+}
+
+/* Go on with this queue; true when it is done. */
+static bool
+pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	QueueScan  *scan = queue_scan_begin(rel, def);
+	Suspect    *suspects = palloc(MAX_SUSPECTS * sizeof(Suspect));
+	int			n = 0;
+	MessageRow *row;
+
+	/* nobody else can tell the allocator of ids that came unannounced */
+	if (def->deaf_trigger != NULL && part.rank == 0 &&
+		part.low == PG_INT64_MIN)
+	{
+		int64		last = queue_scan_last_id(scan);
+
+		if (last > 0)
+			queue_advance_id(def, last);
+	}
+	while (part.rank < NUM_RANKS && *budget > 0)
+	{
+		bool		is_certain;
+
+		/* a part of it, dead rows included, since those are not counted */
+		part.low = queue_cover_gap(state, part.rank, part.low);
+		if (part.low < PG_INT64_MAX)
+			part.low = queue_scan_probe(scan, &part);
+		if (part.low == PG_INT64_MAX)
+		{
+			part.rank++;
+			part.low = PG_INT64_MIN;
+			continue;
+		}
+		part.high = part.low < PG_INT64_MAX - PART_WIDTH ?
+			part.low + PART_WIDTH - 1 : PG_INT64_MAX - 1;
+		*budget -= PART_WIDTH;
+		queue_scan_range(scan, &part);
+		while ((row = queue_scan_next(scan)) != NULL)
+		{
+			if (!is_hidden(def, state, row, now, &is_certain))
+				continue;
+			suspects[n].id = row->id;
+			suspects[n].enqueued_at = row->enqueued_at;
+			suspects[n++].priority = row->priority;
+			if (n == MAX_SUSPECTS)
+			{
+				check_suspects(rel, def, state, suspects, n);
+				n = 0;
+			}
+		}
+		part.low = part.high + 1;
+	}
+	queue_scan_end(scan);
+	if (n > 0)
+		check_suspects(rel, def, state, suspects, n);
+	return part.rank == NUM_RANKS;
+}
+
+/*
+ * Is this message available as far as row and in-flight table tell, and does
+ * the cover not know?  That is certain if nobody is about to put it there.
+ */
+static bool
+is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
+		  bool *is_certain)
+{
+	MessageKey	key;
+	InflightEntry entry;
+	MessageStatus status;
+	bool		has_entry;
+	bool		is_out;
+
+	if (queue_cover_has(state, queue_rank(row->priority), row->id, &is_out))
+		return false;
+	queue_message_key(&key, def->relid, row->id);
+	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+	queue_message_status(def, row, has_entry ? &entry : NULL, now, &status);
+	*is_certain = !is_out && !(has_entry && entry.deadline != 0);
+
+	/* what its entry makes wait is in the care of that */
+	return !status.is_claimed &&
+		(status.availability == MESSAGE_AVAILABLE ||
+		 (status.availability == MESSAGE_NOT_DUE &&
+		  !(has_entry && entry.deadline > now)));
+}
+
+/* Were they hidden indeed?  Whoever looks next sees what is not due yet. */
+static void
+check_suspects(Relation rel, QueueDef *def, QueueState *state,
+			   const Suspect *suspects, int n)
+{
+	MessageRow *row = queue_row_make(rel);
+	bool		is_announcing;
+	int			nhealed = 0;
+	int			i;
+
+	pg_usleep(SUSPECT_DELAY);
+	is_announcing = queue_xact_is_announcing();
+	for (i = 0; i < n; i++)
+	{
+		MessageKey	key;
+		bool		is_certain;
+
+		row->id = suspects[i].id;
+		row->enqueued_at = suspects[i].enqueued_at;
+		row->priority = suspects[i].priority;
+		ItemPointerSetInvalid(&row->tid);
+		if (queue_row_find(rel, def, row) != ROW_LIVE ||
+			!is_hidden(def, state, row, GetCurrentTimestamp(),
+					   &is_certain))
+			continue;
+		queue_message_key(&key, def->relid, row->id);
+		queue_cover_add(state, &key, row->priority, true);
+		nhealed += is_certain && !is_announcing &&
+			def->deaf_trigger == NULL ? 1 : 0;
+	}
+	ExecDropSingleTupleTableSlot(row->slot);
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	state->nhealed += nhealed;
+	LWLockRelease(state->lock);
+	if (nhealed > 0)
+		ereport(LOG,
+				(errmsg("messages of queue \"%s\" were hidden from consumers: %d",
+						queue_qualified_name(RelationGetRelid(rel)), nhealed),
+				 errdetail("They are found from now on.  Nothing is known that could cause this, but changes of the table behind the back of its triggers.")));
+}

@@ -1,0 +1,161 @@
+/*-------------------------------------------------------------------------
+ *
+ * helper.c
+ *		Processes that a database's worker starts for what takes long.
+ *
+ * A worker has to end leases in time, so it leaves to others what may take
+ * seconds.  These are started on demand, at most one of each kind in a
+ * database, and leave when there was nothing to do for a while; database.c
+ * knows which are there.  Whatever is asked of a helper is a hint that the
+ * worker repeats: one that ends early, by an error or because somebody needs
+ * the database alone, is started again when it is called the next time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+
+#include "common/compat.h"
+#include "worker/helper.h"
+#include "worker/worker.h"
+
+typedef struct HelperKind
+{
+	const char *name;			/* of the type of process */
+	const char *function;
+	const char *without;		/* what happens if there is no process */
+} HelperKind;
+
+static const HelperKind kinds[NUM_HELPERS] = {
+	[HELPER_VACUUM] = {
+		"queue vacuum worker", "queue_vacuum_main",
+		"Autovacuum has to do its work."
+	},
+	[HELPER_RESOLVER] = {
+		"queue resolver", "queue_resolver_main",
+		"Branches of global transactions stay in doubt."
+	}
+};
+
+/* the worker's: the processes that it started */
+static BackgroundWorkerHandle *handles[NUM_HELPERS];
+static bool has_warned[NUM_HELPERS];
+
+/* a helper's, for its signal handler */
+static volatile sig_atomic_t is_started = false;
+
+static void helper_terminate(SIGNAL_ARGS);
+static void helper_error_context(void *arg);
+
+bool
+queue_helper_call(DatabaseHelper helper)
+{
+	const HelperKind *kind = &kinds[helper];
+	BackgroundWorker worker;
+	MemoryContext old_context;
+	pid_t		pid;
+	const char *name;
+	bool		is_registered;
+
+	if (queue_database_wake_helper(helper))
+		return true;
+	if (handles[helper] != NULL)
+	{
+		if (GetBackgroundWorkerPid(handles[helper], &pid) != BGWH_STOPPED)
+			return false;
+		pfree(handles[helper]);
+		handles[helper] = NULL;
+	}
+
+	name = get_database_name(MyDatabaseId);
+	if (name == NULL)
+		return false;
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "queue", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, kind->function,
+			sizeof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %s", kind->name,
+			 name);
+	strlcpy(worker.bgw_type, kind->name, BGW_MAXLEN);
+	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+
+	old_context = MemoryContextSwitchTo(TopMemoryContext);
+	is_registered = RegisterDynamicBackgroundWorker(&worker, &handles[helper]);
+	MemoryContextSwitchTo(old_context);
+	if (!is_registered)
+	{
+		handles[helper] = NULL;
+		if (!has_warned[helper])
+			ereport(LOG,
+					(errmsg("could not start %s for database \"%s\"",
+							kind->name, name),
+					 errdetail("All worker processes are in use. %s",
+							   kind->without),
+					 errhint("Increase max_worker_processes.")));
+	}
+	has_warned[helper] = !is_registered;
+	return is_registered;
+}
+
+void
+queue_helper_begin(DatabaseHelper helper, Oid dbid)
+{
+	static ErrorContextCallback error_context;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, helper_terminate);
+	BackgroundWorkerUnblockSignals();
+
+	error_context.callback = helper_error_context;
+	error_context.arg = MyBgworkerEntry->bgw_name;
+	error_context.previous = error_context_stack;
+	error_context_stack = &error_context;
+
+	if (!queue_database_attach_helper(dbid, helper))
+		proc_exit(0);
+
+	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
+	queue_worker_pin_settings();
+	queue_worker_report_name(MyBgworkerEntry->bgw_name);
+	is_started = true;
+}
+
+/*
+ * While it starts, the signal acts as in any backend.  Later it cancels what
+ * is under way, which gives back what it holds as after any error.
+ */
+static void
+helper_terminate(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	ShutdownRequestPending = true;
+	if (is_started)
+	{
+		QueryCancelPending = true;
+		InterruptPending = true;
+		SetLatch(MyLatch);
+	}
+	else
+		die(postgres_signal_arg);
+	errno = save_errno;
+}
+
+/* Say in the log where an error is from. */
+static void
+helper_error_context(void *arg)
+{
+	errcontext("%s", (char *) arg);
+}

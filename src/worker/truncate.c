@@ -1,0 +1,246 @@
+/*-------------------------------------------------------------------------
+ *
+ * truncate.c
+ *		Returns the empty end of a table to the system, under traffic.
+ *
+ * That needs AccessExclusiveLock for an instant.  vacuum() does not wait for
+ * it, but tries now and then; under traffic there is always somebody who has
+ * the table locked, if each only for a millisecond, and it never succeeds.  So
+ * vacuum() is told not to try, and this waits in line as LOCK TABLE does.  Who
+ * comes later waits behind it, and nobody must wait for long, hence:
+ *
+ * - nothing is tried before the end of the table was seen to be empty, under
+ *   a lock that is in nobody's way;
+ * - nor before all who have the table locked have left since they were seen,
+ *   soon: a transaction that lasts, or is prepared, makes this give up;
+ * - the wait ends with lock_timeout, which is short here;
+ * - with the lock, no more pages are gone over than take some milliseconds,
+ *   pages that were just read without it, so the system has them at least; then
+ *   the others get their turn, and the next step begins from the start;
+ * - there are only some steps in a row: each of them goes over shared_buffers,
+ *   by RelationTruncate(), and nobody can be sure that there is no traffic.
+ *
+ * What is cut off is what vacuum() would cut off, by RelationTruncate(), which
+ * logs it and tells everybody.  If this process dies, the table is as long as
+ * the last step left it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/storage.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "common/clock.h"
+#include "common/compat.h"
+#include "worker/truncate.h"
+#include "worker/worker.h"
+
+/* what is worth it, as in vacuum(): so many pages, or this part of all */
+#define WORTH_PAGES		1000
+#define WORTH_PART		16
+
+/* as many as a step goes over, and as many steps as are made in a row */
+#define STEP_PAGES		4096
+#define MAX_STEPS		10
+
+/* who has the table locked is looked at so often, and must have left by then */
+#define HOLDERS_NAP		1		/* ms */
+#define HOLDERS_STAY	50		/* ms */
+
+/* who comes behind the request for the lock does not wait for longer */
+#define LOCK_PATIENCE	"50ms"
+
+static BlockNumber look_for_end(Oid relid, bool final);
+static bool holders_leave(Oid relid, uint32 wait_event);
+static bool is_any_left(const VirtualTransactionId *before,
+						const VirtualTransactionId *now);
+static void cut_off(Oid relid, BlockNumber first);
+static bool is_for_us(Relation rel);
+static BlockNumber first_of_end(Relation rel, BlockNumber nblocks,
+								BlockNumber first);
+static bool page_is_empty(Relation rel, BlockNumber block,
+						  BufferAccessStrategy strategy);
+
+TruncateResult
+queue_truncate(Oid relid, bool final)
+{
+	uint32		wait_event = WaitEventExtensionNew("QueueTruncate");
+	int			nsteps;
+
+	for (nsteps = 0; nsteps < MAX_STEPS; nsteps++)
+	{
+		BlockNumber first;
+
+		/* an error of another table may have taken the signal */
+		if (ShutdownRequestPending)
+			break;
+		first = look_for_end(relid, final);
+		if (first == InvalidBlockNumber)
+			return nsteps > 0 ? TRUNCATE_DONE : TRUNCATE_NEEDLESS;
+		if (!holders_leave(relid, wait_event))
+			break;
+		cut_off(relid, first);
+	}
+	return TRUNCATE_UNFINISHED;
+}
+
+/*
+ * From where on is the table empty, as far as one step goes?  Invalid if that
+ * is not worth it.
+ */
+static BlockNumber
+look_for_end(Oid relid, bool final)
+{
+	BlockNumber result = InvalidBlockNumber;
+	Relation	rel;
+
+	StartTransactionCommand();
+	LockRelationOid(relid, AccessShareLock);
+	rel = try_relation_open(relid, NoLock);
+	if (rel != NULL && is_for_us(rel))
+	{
+		BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+		BlockNumber worth = WORTH_PAGES;
+		BlockNumber first;
+
+		first = first_of_end(rel, nblocks,
+							 nblocks > STEP_PAGES ? nblocks - STEP_PAGES : 0);
+		if (final)
+			worth = Min(worth, nblocks / WORTH_PART);
+		if (first < nblocks && nblocks - first >= worth)
+			result = first;
+	}
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	CommitTransactionCommand();
+	return result;
+}
+
+/*
+ * Do those who have the table locked leave it soon?  Others may come meanwhile,
+ * who are known to be as quick.  No, if this process is asked to leave itself:
+ * the nap has taken the signal.
+ */
+static bool
+holders_leave(Oid relid, uint32 wait_event)
+{
+	LOCKTAG		tag;
+	TimestampTz give_up_at;
+	VirtualTransactionId *before;
+	bool		is_any;
+
+	StartTransactionCommand();
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	give_up_at = TimestampTzPlusMilliseconds(queue_clock(), HOLDERS_STAY);
+	before = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
+	for (;;)
+	{
+		is_any = is_any_left(before,
+							 GetLockConflicts(&tag, AccessExclusiveLock, NULL));
+		if (!is_any || ShutdownRequestPending ||
+			queue_clock() >= give_up_at)
+			break;
+		queue_worker_nap(TimestampTzPlusMilliseconds(queue_clock(),
+													 HOLDERS_NAP),
+						 wait_event);
+	}
+	CommitTransactionCommand();
+	return !is_any && !ShutdownRequestPending;
+}
+
+/* Both end with an invalid one. */
+static bool
+is_any_left(const VirtualTransactionId *before, const VirtualTransactionId *now)
+{
+	for (; VirtualTransactionIdIsValid(*before); before++)
+	{
+		const VirtualTransactionId *other;
+
+		for (other = now; VirtualTransactionIdIsValid(*other); other++)
+			if (VirtualTransactionIdEquals(*before, *other))
+				return true;
+	}
+	return false;
+}
+
+/*
+ * Cut it off from this block on, or from where it is empty by now.  The lock is
+ * released at once: whoever gets it next learns first that the table is shorter.
+ */
+static void
+cut_off(Oid relid, BlockNumber first)
+{
+	Relation	rel;
+
+	StartTransactionCommand();
+	(void) set_config_option("lock_timeout", LOCK_PATIENCE, PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	LockRelationOid(relid, AccessExclusiveLock);
+	rel = try_relation_open(relid, NoLock);
+	if (rel != NULL && is_for_us(rel))
+	{
+		BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+
+		first = first_of_end(rel, nblocks, first);
+		if (first < nblocks)
+			RelationTruncate(rel, first);
+	}
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	UnlockRelationOid(relid, AccessExclusiveLock);
+	CommitTransactionCommand();
+}
+
+/* The caller has it locked, so it stays so. */
+static bool
+is_for_us(Relation rel)
+{
+	return rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
+		!RELATION_IS_OTHER_TEMP(rel);
+}
+
+/* From where on is it empty?  Goes back as far as "first". */
+static BlockNumber
+first_of_end(Relation rel, BlockNumber nblocks, BlockNumber first)
+{
+	BufferAccessStrategy strategy = GetAccessStrategy(BAS_VACUUM);
+
+	while (nblocks > first && page_is_empty(rel, nblocks - 1, strategy))
+		nblocks--;
+	FreeAccessStrategy(strategy);
+	return nblocks;
+}
+
+/*
+ * Is there nothing on it?  A dead row counts until its line pointer has been
+ * vacuumed away: an index may still have an entry for it.
+ */
+static bool
+page_is_empty(Relation rel, BlockNumber block, BufferAccessStrategy strategy)
+{
+	bool		is_empty = true;
+	OffsetNumber offset;
+	OffsetNumber last;
+	Buffer		buffer;
+	Page		page;
+
+	CHECK_FOR_INTERRUPTS();
+	buffer = ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_NORMAL, strategy);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	last = PageGetMaxOffsetNumber(page);
+	for (offset = FirstOffsetNumber; offset <= last && is_empty; offset++)
+		is_empty = !ItemIdIsUsed(PageGetItemId(page, offset));
+	UnlockReleaseBuffer(buffer);
+	return is_empty;
+}

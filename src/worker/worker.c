@@ -1,0 +1,576 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *		Life of a worker: one process in each database with the extension.
+ *
+ * A worker runs rounds (sweep.c) and sleeps until the next is due.  Between
+ * two rounds it looks whether the extension is still there, and leaves if not.
+ * The leader (leader.c) starts workers, and restarts those that failed.
+ *
+ * Both only make things prompt; consumers find out by themselves what has
+ * become available.  So any of this may be late or absent, as long as it comes
+ * back.
+ *
+ * Statements that need a database for themselves (DROP DATABASE and others)
+ * would wait five seconds for the worker and then fail.  A ProcessUtility hook
+ * calls queue_worker_hold() and queue_worker_release() around them.
+ *
+ * What may happen at the same time, and what then happens:
+ *
+ * - The hold comes before the worker attaches: it attaches before it connects,
+ *	 sees the hold and leaves.  The hold comes later: the holder signals it and
+ *	 waits until it is out of the process array.  The signal is blocked until
+ *	 the handler stands, so it cannot be missed.
+ * - The holder ends, by an error, a cancel or a terminate: a PG_FINALLY block
+ *	 (queue.c) or its exit callback takes the hold back.  Killed by -9: the
+ *	 server restarts, with new shared memory.
+ * - The worker does not react to the signal: the holder goes on after five
+ *	 seconds and the server says who is in the way.  The worker leaves when it
+ *	 wakes, since the signal waits for it, and the leader starts another.
+ * - The hold ends with the statement, but the lock on the database lasts until
+ *	 commit.  The leader asks for that lock, without waiting, and reads
+ *	 pg_database after it got it, so it starts no worker that would wait for a
+ *	 DDL transaction or find its database renamed or dropped.  Somebody may get
+ *	 the lock between that and the worker's own; then the worker waits in
+ *	 there, where it can be ended, or fails, and is started again.
+ * - The leader ends, by an error or a terminate: its workers go on.  The next
+ *	 leader finds them attached.  It may start a second worker in a database
+ *	 where one had been registered but was not attached yet; whichever attaches
+ *	 last leaves again.
+ * - A worker ends by an error: its exit callback says in the slot when the
+ *	 next may start.  If it ends before it attached, or could not be forked,
+ *	 what the leader had said before holds.
+ * - A database is dropped: the leader frees its slot when pg_database does not
+ *	 have it any more.  Until then nothing is started, for lack of the lock.
+ * - The extension is created while a worker looks and finds nothing: the flag
+ *	 that the announcement sets is cleared before the look, so it is still
+ *	 there after it, and the next worker looks again.  CREATE EXTENSION
+ *	 announces after its commit.  If the announcement was lost, the first use
+ *	 of a queue repeats it (queue_database_poke).
+ * - The extension is dropped and created again: what is left of the first in
+ *	 memory is cleared away under a lock that excludes whoever creates it, who
+ *	 holds his to the end of his transaction.  So it is cleared before the
+ *	 second can have anything there, or the worker waits, looks again, and finds
+ *	 the second in its place; leases of the first run out then.
+ * - DROP EXTENSION in progress holds a lock on the extension; the worker skips
+ *	 its round instead of running into it.  After the commit the announcement
+ *	 makes it look; without that it looks within a minute, and until then its
+ *	 rounds find no queues.
+ * - The extension is of another version than the library, or its tables were
+ *	 altered: no round, and a warning, until that is over.
+ * - Any process is killed by -9, the worker or the leader included: the server
+ *	 restarts all, the leader is started again and finds everything anew.
+ * - On a standby nothing of this runs; the leader starts after the promotion.
+ *
+ * How a worker ends on SIGTERM.  While it starts, which includes waiting for a
+ * lock on the database, the signal acts as in any backend.  Later it has to
+ * write leases and failures before it goes, for that is what makes them
+ * survive a restart, so the signal only asks: an idle worker acts at once, a round returns before
+ * its next transaction (queue_worker_must_leave).  These transactions are
+ * short and wait for nobody, but that cannot be promised of disks, synchronous
+ * standbys and large messages; so a timer that runs with each round ends the
+ * process like any backend when the signal is one to two seconds old.  What is
+ * not written by then is lost, as in a crash; the log of leases has it first,
+ * which takes a moment for a hundred thousand messages.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+
+#include "common/clock.h"
+#include "common/compat.h"
+#include "common/queue.h"
+#include "shared/database.h"
+#include "shared/inflight.h"
+#include "table/member.h"
+#include "worker/sweep.h"
+#include "worker/worker.h"
+
+/* rounds keep this distance (milliseconds, as all below) */
+#define WORKER_MIN_NAP			5
+
+/* a worker looks after its extension this often, asked or not */
+#define WORKER_MAX_NAP			60000
+
+/* a round is skipped when the extension is locked */
+#define WORKER_BUSY_NAP			1000
+
+/* of the timer that ends a round which does not end, see above */
+#define WORKER_GRACE			1000
+
+typedef enum ExtensionState
+{
+	EXTENSION_ABSENT,
+	EXTENSION_PRESENT,
+	EXTENSION_BUSY,				/* locked, or just changed */
+	EXTENSION_UNKNOWN			/* not as this library knows it */
+} ExtensionState;
+
+/* for the handlers of signal and timer: see the top of the file */
+static volatile sig_atomic_t finishes_round = false;
+static volatile sig_atomic_t grace_ticks = 0;
+
+static void worker_terminate(SIGNAL_ARGS);
+static void start_grace(TimeoutId grace);
+static void grace_tick(void);
+static void worker_error_context(void *arg);
+static ExtensionState look_for_extension(DatabaseSlot *slot);
+static ExtensionState clear_memory(DatabaseSlot *slot);
+static bool is_known(void);
+static void worker_sleep(DatabaseSlot *slot, TimestampTz due);
+static void worker_leave(DatabaseSlot *slot, TimeoutId grace);
+static Oid	database_needed_alone(Node *stmt);
+static Oid	template_of(CreatedbStmt *stmt);
+
+/* The process of one database: its entry point. */
+void
+queue_worker_main(Datum arg)
+{
+	Oid			dbid = DatumGetObjectId(arg);
+	DatabaseSlot *slot;
+	TimeoutId	grace;
+	MemoryContext round_context;
+	ErrorContextCallback error_context;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, worker_terminate);
+	BackgroundWorkerUnblockSignals();
+
+	/* bgw_name is ours while the process lives */
+	error_context.callback = worker_error_context;
+	error_context.arg = MyBgworkerEntry->bgw_name;
+	error_context.previous = error_context_stack;
+	error_context_stack = &error_context;
+
+	slot = queue_database_attach(dbid);
+	if (slot == NULL)
+		proc_exit(0);
+
+	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
+	queue_worker_pin_settings();
+	queue_worker_report_name(MyBgworkerEntry->bgw_name);
+
+	grace = RegisterTimeout(USER_TIMEOUT, grace_tick);
+	round_context = AllocSetContextCreate(TopMemoryContext, "queue worker",
+										  ALLOCSET_DEFAULT_SIZES);
+	finishes_round = true;
+
+	for (;;)
+	{
+		TimestampTz due = TIMESTAMP_INFINITY;
+
+		if (ShutdownRequestPending)
+			worker_leave(slot, grace);
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+
+		start_grace(grace);
+		queue_database_begin_round(slot);
+		MemoryContextSwitchTo(round_context);
+		MemoryContextReset(round_context);
+		switch (look_for_extension(slot))
+		{
+			case EXTENSION_ABSENT:
+				proc_exit(0);
+			case EXTENSION_PRESENT:
+				queue_database_set_extension(slot, true);
+				pgstat_report_activity(STATE_RUNNING, "queue round");
+				due = queue_sweep();
+				break;
+			case EXTENSION_UNKNOWN:
+				/* the next look, also for the log */
+				queue_database_set_extension(slot, true);
+				break;
+			case EXTENSION_BUSY:
+				due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  WORKER_BUSY_NAP);
+				break;
+		}
+		pgstat_report_activity(STATE_IDLE, NULL);
+		disable_timeout(grace, false);
+
+		worker_sleep(slot, queue_clock_at(due));
+	}
+}
+
+/* See the top of the file. */
+static void
+worker_terminate(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	ShutdownRequestPending = true;
+	if (finishes_round)
+		SetLatch(MyLatch);
+	else
+		die(postgres_signal_arg);
+	errno = save_errno;
+}
+
+/* Let grace_tick() run each second from now on. */
+static void
+start_grace(TimeoutId grace)
+{
+	enable_timeout_every(grace,
+						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 WORKER_GRACE),
+						 WORKER_GRACE);
+}
+
+/*
+ * Runs each second of a round, in a signal handler.  The first time after the
+ * request to leave, that may be a moment old only.
+ */
+static void
+grace_tick(void)
+{
+	if (ShutdownRequestPending && grace_ticks++ > 0)
+	{
+		ProcDiePending = true;
+		InterruptPending = true;
+		SetLatch(MyLatch);
+	}
+}
+
+bool
+queue_worker_must_leave(void)
+{
+	return ShutdownRequestPending;
+}
+
+/*
+ * Set what ALTER DATABASE SET and ALTER ROLE SET may have changed and what
+ * matters to us, in a way that neither they nor a reload override.
+ */
+void
+queue_worker_pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"role", "none"},
+		{"search_path", "pg_catalog, pg_temp"},
+		{"row_security", "off"},
+		{"session_replication_role", "origin"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"synchronous_commit", "on"},
+		{"statement_timeout", "0"},
+		{"transaction_timeout", "0"},	/* from 17 on */
+		{"lock_timeout", "100ms"},
+		{"track_counts", "on"},
+		{"jit", "off"}
+	};
+
+	/* not even this one is beyond ALTER DATABASE SET */
+	if (GetSessionUserId() != GetAuthenticatedUserId())
+	{
+		StartTransactionCommand();
+		SetConfigOption("session_authorization",
+						GetUserNameFromId(GetAuthenticatedUserId(), false),
+						PGC_SUSET, PGC_S_OVERRIDE);
+		CommitTransactionCommand();
+	}
+
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1],
+							PGC_SUSET, PGC_S_OVERRIDE);
+	}
+}
+
+/* Say in the log which worker an error is of. */
+static void
+worker_error_context(void *arg)
+{
+	errcontext("%s", (char *) arg);
+}
+
+/*
+ * Is the extension here?  Its lock tells a DROP EXTENSION in progress; what
+ * follows would only run into the locks on its tables.  It is released again
+ * at once, as every step of a round has to be prepared for missing tables
+ * anyway.
+ */
+static ExtensionState
+look_for_extension(DatabaseSlot *slot)
+{
+	MemoryContext round_context = CurrentMemoryContext;
+	ExtensionState state = EXTENSION_ABSENT;
+	Oid			extension;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, "looking for extension queue");
+
+	extension = get_extension_oid(QUEUE_EXTENSION, true);
+	if (OidIsValid(extension))
+	{
+		if (ConditionalLockDatabaseObject(ExtensionRelationId, extension, 0,
+										  AccessShareLock) &&
+			get_extension_oid(QUEUE_EXTENSION, true) == extension)
+			state = is_known() ? EXTENSION_PRESENT : EXTENSION_UNKNOWN;
+		else
+			state = EXTENSION_BUSY;
+	}
+	else
+		state = clear_memory(slot);
+
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	MemoryContextSwitchTo(round_context);
+	return state;
+}
+
+/*
+ * The extension is not here, and nothing that memory has of its queues is of
+ * use any more; unless somebody is creating it at this moment: his lock, which
+ * he has until after his commit, tells.  Under ours nobody gets that far, and
+ * what we clear away is of the past.  It is for the moment of the clearing.
+ */
+static ExtensionState
+clear_memory(DatabaseSlot *slot)
+{
+	if (!ConditionalLockDatabaseObject(ExtensionRelationId, InvalidOid, 0,
+									   ExclusiveLock) ||
+		OidIsValid(get_extension_oid(QUEUE_EXTENSION, true)))
+		return EXTENSION_BUSY;
+	queue_inflight_drop(MyDatabaseId, InvalidOid);
+	queue_state_drop(MyDatabaseId, InvalidOid);
+	queue_database_set_extension(slot, false);
+	return EXTENSION_ABSENT;
+}
+
+void
+queue_worker_await_creation(void)
+{
+	LockDatabaseObject(ExtensionRelationId, InvalidOid, 0, RowExclusiveLock);
+}
+
+/*
+ * Are version and tables such that a round can do with them?  If not, nothing
+ * is done, and the log says so once a minute, until they are; consumers get
+ * errors meanwhile.
+ */
+static bool
+is_known(void)
+{
+	static TimestampTz log_at = 0;
+	char	   *problem = queue_member_problem();
+
+	if (problem != NULL && queue_clock() >= log_at)
+	{
+		log_at = TimestampTzPlusMilliseconds(queue_clock(),
+											 WORKER_MAX_NAP);
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" is not as its library knows it",
+						QUEUE_EXTENSION),
+				 errdetail_internal("%s", problem),
+				 errhint("Undo the change; or if a new release was installed, restart the server and run ALTER EXTENSION %s UPDATE.",
+						 QUEUE_EXTENSION)));
+	}
+	return problem == NULL;
+}
+
+/*
+ * Sleep until the next round, whose time is one of clock.h.  The latch is set
+ * for other reasons too, so that alone does not make a round.
+ */
+static void
+worker_sleep(DatabaseSlot *slot, TimestampTz due)
+{
+	static uint32 wait_event = 0;
+	TimestampTz now = queue_clock();
+	TimestampTz not_before = TimestampTzPlusMilliseconds(now, WORKER_MIN_NAP);
+	TimestampTz not_after = TimestampTzPlusMilliseconds(now, WORKER_MAX_NAP);
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("QueueWorkerMain");
+
+	while (!ShutdownRequestPending && !ConfigReloadPending)
+	{
+		TimestampTz wake_at = queue_database_publish_due(slot, due);
+
+		wake_at = Max(Min(wake_at, not_after), not_before);
+		if (queue_clock() >= wake_at)
+			break;
+		queue_worker_nap(wake_at, wait_event);
+	}
+}
+
+/*
+ * Leave on request.  What is remembered of messages is in memory, so nothing
+ * has to be written for a statement that only wants the database alone for a
+ * moment.
+ */
+static void
+worker_leave(DatabaseSlot *slot, TimeoutId grace)
+{
+	if (slot->has_extension && !queue_database_is_held(slot))
+	{
+		start_grace(grace);
+		pgstat_report_activity(STATE_RUNNING, "writing leases");
+		queue_sweep_leases();
+		disable_timeout(grace, false);
+	}
+	proc_exit(0);
+}
+
+/* Show the process in pg_stat_activity under this name, cut as usual. */
+void
+queue_worker_report_name(const char *name)
+{
+	char		buf[NAMEDATALEN];
+
+	strlcpy(buf, name, sizeof(buf));
+	SetConfigOption("application_name", buf, PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+/*
+ * Wait for the latch until some time, of clock.h.  There is no statement here that a
+ * cancel could be meant for; letting it in would end the process.
+ */
+void
+queue_worker_nap(TimestampTz wake_at, uint32 wait_event)
+{
+	long		timeout;
+
+	timeout = TimestampDifferenceMilliseconds(queue_clock(), wake_at);
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 timeout, wait_event);
+	ResetLatch(MyLatch);
+	QueryCancelPending = false;
+	/* signals of other backends (DROP DATABASE waits for all to react) */
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* ----------------------------------------------------------------
+ *		Statements that need a database without its worker
+ * ----------------------------------------------------------------
+ */
+
+Oid
+queue_worker_hold(Node *stmt)
+{
+	Oid			dbid;
+
+	dbid = database_needed_alone(stmt);
+	if (!OidIsValid(dbid) || !queue_database_hold(dbid))
+		return InvalidOid;
+	return dbid;
+}
+
+void
+queue_worker_release(Oid dbid)
+{
+	if (OidIsValid(dbid))
+		queue_database_release();
+}
+
+/*
+ * Which database does the statement need for itself?  None if the user may
+ * not do what he asks for: the server is going to say so, and nobody should be
+ * able to disturb the workers of others.
+ */
+static Oid
+database_needed_alone(Node *stmt)
+{
+	const char *name = NULL;
+	Oid			dbid;
+
+	switch (nodeTag(stmt))
+	{
+		case T_DropdbStmt:
+			name = ((DropdbStmt *) stmt)->dbname;
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) stmt)->renameType == OBJECT_DATABASE)
+				name = ((RenameStmt *) stmt)->subname;
+			break;
+		case T_AlterDatabaseStmt:
+			{
+				ListCell   *lc;
+
+				foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
+				{
+					if (strcmp(((DefElem *) lfirst(lc))->defname,
+							   "tablespace") == 0)
+						name = ((AlterDatabaseStmt *) stmt)->dbname;
+				}
+				break;
+			}
+		case T_CreatedbStmt:
+			return template_of((CreatedbStmt *) stmt);
+		default:
+			break;
+	}
+	if (name == NULL)
+		return InvalidOid;
+
+	dbid = get_database_oid(name, true);
+	if (!OidIsValid(dbid) || dbid == MyDatabaseId ||
+		!object_ownercheck(DatabaseRelationId, dbid, GetUserId()))
+		return InvalidOid;
+	return dbid;
+}
+
+/* The database that CREATE DATABASE copies, if the user may copy it. */
+static Oid
+template_of(CreatedbStmt *stmt)
+{
+	const char *name = "template1";
+	Oid			dbid;
+	HeapTuple	tuple;
+	bool		is_template;
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		DefElem    *option = lfirst(lc);
+
+		/* no argument: DEFAULT */
+		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+			name = defGetString(option);
+	}
+
+	dbid = get_database_oid(name, true);
+	if (!OidIsValid(dbid) || !have_createdb_privilege())
+		return InvalidOid;
+
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dbid));
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+
+	if (!is_template &&
+		!object_ownercheck(DatabaseRelationId, dbid, GetUserId()))
+		return InvalidOid;
+	return dbid;
+}
