@@ -1,0 +1,279 @@
+"""Failures are counted, keep a message back, and end in the dead letters."""
+
+import itertools
+from bisect import bisect_left, bisect_right
+from operator import attrgetter
+from typing import Callable
+
+from checker.property import Result, promise, where
+from evidence import (BACK_COUNTED, BACK_UNCOUNTED, NEVER, SLACK, Delivery,
+                      Evidence, Settle)
+
+# Reason in the dead letters of messages that failed too often.
+LIMIT_REASON = "max_attempts reached"
+
+
+@promise
+def attempts_add_up(run: Evidence, result: Result) -> None:
+    """The attempt of a delivery is the number of failures before it plus 1.
+
+    At most those that are possible, at least those that are certain.  What
+    was counted before a loss of shared memory is not certain any more, nor
+    is anything that a lost connection or a terminated session did.  Not
+    counted are deadlocks, serialization failures and what the server could
+    not do.
+    """
+    for deliveries in run.by_id:
+        possible = failure_bounds(run, deliveries)
+        failures = certain_failures(run, deliveries)
+        froms = sorted(failure[0] for failure in failures)
+        untils = sorted(failure[1] for failure in failures)
+        for delivery in deliveries:
+            result.checked += 1
+            most = 1 + possible(delivery.after)
+            # It does not follow from its own failure.
+            most -= may_fail(run, delivery)
+            forgotten = run.last_forgotten(delivery.after)
+            least = 1 + max(bisect_left(untils, delivery.before) -
+                            bisect_right(froms, forgotten), 0)
+            if delivery.attempt < least or delivery.attempt > most:
+                bound = ("at least %d" % least if delivery.attempt < least
+                         else "at most %d" % most)
+                result.add("%s should be %s; it was delivered %d times "
+                           "until then", run.describe(delivery), bound,
+                           sum(other.after <= delivery.after
+                               for other in deliveries))
+
+
+def failure_bounds(run: Evidence, deliveries: list[Delivery]
+                   ) -> Callable[[float], int]:
+    """A function that tells how many failures are possible before a time.
+
+    Every delivery may have failed once, unless it was committed or released,
+    or was rolled back by a deadlock or a serialization failure.
+    After a loss of shared memory a lease that had ended may come back from
+    disk and end once more.  Takes whose result nobody saw may have had the
+    message, as long as it was there to be taken.
+    """
+    message = deliveries[0].message
+    ordered = sorted(deliveries, key=attrgetter("before"))
+    starts = [delivery.before for delivery in ordered]
+    counts = list(itertools.accumulate(
+        (may_fail(run, delivery) for delivery in ordered), initial=0))
+    there_from = min((put.txn.commit_sent for put in message.puts),
+                     default=-NEVER)
+
+    def possible(time: float) -> int:
+        at = bisect_right(starts, time)
+        unseen = run.unseen_takes(message.queue, there_from, time)
+        count = counts[at] + unseen
+        if run.forgot(there_from, time):
+            count += at + unseen
+        return count
+
+    return possible
+
+
+def may_fail(run: Evidence, delivery: Delivery) -> int:
+    """Can this delivery have ended in a failure that counts?"""
+    if delivery.kept and not delivery.leased:
+        return 0
+    if delivery.fate == BACK_UNCOUNTED and not delivery.leased:
+        return 0
+    if delivery.leased:
+        lease = run.lease_bounds(delivery.message.queue, delivery.lease)[0]
+        # A receipt is good after its lease ran out, which may be counted.
+        if any(settle.op == "release" and settle.accepted
+               for settle in delivery.settles) and not any(
+                   settle.op == "extend" or
+                   settle.after > delivery.before + lease
+                   for settle in delivery.settles):
+            return 0
+        if delivery.fate == BACK_UNCOUNTED and not delivery.settles and \
+                delivery.high < delivery.before + lease:
+            return 0
+    return 1
+
+
+def certain_failures(run: Evidence, deliveries: list[Delivery]
+                     ) -> list[tuple[float, float]]:
+    """When a message has certainly failed: from, until.
+
+    A take that was rolled back, by request or by an error that counts; a
+    nack; a lease that has run out, which shows when the message is delivered
+    again although nothing else can have ended the lease.
+    """
+    failures = []
+    for at, delivery in enumerate(deliveries):
+        if not delivery.leased:
+            if delivery.fate == BACK_COUNTED:
+                failures.append((delivery.low, delivery.high))
+            continue
+        nacks = [settle for settle in delivery.settles
+                 if settle.op == "nack" and settle.accepted]
+        if nacks:
+            failures.append((nacks[0].before, nacks[0].after))
+        elif delivery.fate == BACK_COUNTED and not delivery.settles:
+            # The rollback counted, or the end of the lease before it.
+            failures.append((delivery.after, delivery.high))
+        elif at + 1 < len(deliveries) and ran_out(delivery,
+                                                  deliveries[at + 1]):
+            # Before the next delivery, and not before this one.
+            failures.append((delivery.after,
+                             max(delivery.after,
+                                 deliveries[at + 1].before - SLACK)))
+    return failures
+
+
+def ran_out(delivery: Delivery, following: Delivery) -> bool:
+    """Has a lease run out for certain when the message was delivered again?
+    """
+    if not delivery.kept or following.before < delivery.after or \
+            following.after < delivery.sure_end:
+        return False
+    for settle in delivery.settles:
+        if settle.before > following.after or settle.refused:
+            continue
+        if settle.op == "release":
+            return False
+        if settle.op in ("ack", "reject") and not (
+                settle.undone and settle.high < following.before):
+            return False
+    return True
+
+
+@promise
+def failed_alone(run: Evidence, result: Result) -> None:
+    """A message that has failed before comes alone, never in a batch."""
+    for delivery in run.deliveries:
+        if delivery.of > 1:
+            result.checked += 1
+            if delivery.attempt > 1:
+                result.add("%s came with %d others", run.describe(delivery),
+                           delivery.of - 1)
+
+
+@promise
+def delay_kept(run: Evidence, result: Result) -> None:
+    """After a nack with a delay a message does not come before its time.
+
+    A loss of shared memory may bring it back early.
+    """
+    for deliveries in run.by_id:
+        for settle in {settle for delivery in deliveries
+                       for settle in delivery.settles}:
+            if settle.op != "nack" or not settle.accepted or \
+                    not settle.delay:
+                continue
+            result.checked += 1
+            due = settle.before + settle.delay - SLACK
+            for delivery in deliveries:
+                if settle.after < delivery.after < due and \
+                        not run.forgot(settle.before, delivery.after):
+                    result.add("%s came before %s, in spite of: %s",
+                               run.describe(delivery), run.time(due),
+                               run.describe_settle(settle))
+
+
+@promise
+def back_off_kept(run: Evidence, result: Result) -> None:
+    """After a failure a message does not come before its back-off is over.
+
+    After a nack that names no delay, and after a take that failed unless
+    it was the first failure.  The back-off is the shortest that operators may
+    have set.  A loss of shared memory may bring the message back early.
+    """
+    for deliveries in run.by_id:
+        for delivery, following in itertools.pairwise(deliveries):
+            failed_at = backs_off_from(run, delivery)
+            if failed_at == NEVER or following.before < delivery.after:
+                continue
+            result.checked += 1
+            due = failed_at + run.back_off_least(delivery.message.queue,
+                                                 delivery.attempt) - SLACK
+            if following.after < due and \
+                    not run.forgot(delivery.after, following.after):
+                result.add("%s came before %s, in spite of: %s",
+                           run.describe(following), run.time(due),
+                           run.describe(delivery))
+
+
+def backs_off_from(run: Evidence, delivery: Delivery) -> float:
+    """When a message failed so that it must back off, at the earliest.
+
+    A lease that runs out before its transaction rolls back counts then, and
+    there is no back-off.
+    """
+    if not delivery.leased or (
+            delivery.fate == BACK_COUNTED and not delivery.settles and
+            delivery.high < delivery.before + run.lease_bounds(
+                delivery.message.queue, delivery.lease)[0]):
+        is_kept_back = (delivery.fate == BACK_COUNTED and
+                        delivery.attempt > 1)
+        return delivery.low if is_kept_back else NEVER
+    return next((settle.before for settle in delivery.settles
+                 if settle.op == "nack" and settle.accepted and
+                 settle.delay is None), NEVER)
+
+
+@promise
+def limit_kept(run: Evidence, result: Result) -> None:
+    """Nothing is delivered more often than max_attempts allows."""
+    for delivery in run.deliveries:
+        limit = max_attempts(run, delivery.message.queue)
+        if limit:
+            result.checked += 1
+            if delivery.attempt > limit:
+                result.add("%s, but max_attempts is %d",
+                           run.describe(delivery), limit)
+
+
+def max_attempts(run: Evidence, queue: str) -> int:
+    """The limit of a queue; 0 is none."""
+    return run.queues.get(queue, {}).get("max_attempts", 0)
+
+
+@promise
+def dead_or_alive(run: Evidence, result: Result) -> None:
+    """A message is in the dead letters once, for a reason, or not at all.
+
+    What is dead is neither left nor consumed.  It was rejected, or as many
+    failures as max_attempts allows were possible.  What was rejected by a
+    transaction that committed is dead.
+    """
+    by_id = {}
+    for deliveries in run.by_id:
+        first = deliveries[0]
+        if first.message.dead:
+            by_id[first.message, first.id] = deliveries
+    for message in run.messages.values():
+        rejects = [item for item in message.effects
+                   if isinstance(item, Settle) and item.op == "reject"
+                   and not item.refused]
+        if not message.dead:
+            for reject in rejects:
+                if reject.accepted and reject.kept:
+                    result.checked += 1
+                    result.add("%s is not dead, but in %s, though it was "
+                               "rejected: %s", message,
+                               where(message) or "no place",
+                               run.describe_settle(reject))
+            continue
+        result.checked += 1
+        if len(message.dead) > 1 or message.left or message.ledger:
+            result.add("%s is in %s", message, where(message))
+        source_id, reason, attempts, intact = message.dead[0]
+        if reason == LIMIT_REASON:
+            limit = max_attempts(run, message.queue)
+            deliveries = by_id.get((message, source_id), [])
+            if deliveries:
+                possible = failure_bounds(run, deliveries)(NEVER)
+            else:
+                possible = len(run.unseen.get(message.queue, ()))
+            if limit == 0 or attempts < limit or possible < limit:
+                result.add("%s id %d died of %d attempts; %d failures were "
+                           "possible, max_attempts is %d", message,
+                           source_id, attempts, possible, limit)
+        elif not any(not reject.undone for reject in rejects):
+            result.add("%s id %d was rejected by nobody, but is dead (%s)",
+                       message, source_id, reason)
