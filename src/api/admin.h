@@ -50,10 +50,4 @@ extern int	queue_ddl_begin(void);
 extern void queue_ddl_run(const char *statement);
 extern void queue_ddl_end(int guc_level);
 
-/*
- * Does this query return a row?  It sees the newest state of the tables, also
- * where the transaction's own snapshot is an older one.
- */
-extern bool queue_query_finds_row(const char *query);
-
 #endif							/* QUEUE_ADMIN_H */

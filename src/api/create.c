@@ -9,8 +9,11 @@
  * privileges and event triggers apply as ever.  The name that he gives is
  * resolved with his search_path; from then on all names are qualified and
  * quoted, and search_path is pinned while statements run, so that nobody's
- * operators or functions get in between.  The settings are written by catalog
- * functions, since callers have no privilege to write them.
+ * operators or functions get in between.  A name may become another table's
+ * all the same, if somebody renames the schema: so no query runs, which could
+ * meet a view there, and the table itself is looked at when the DDL has run
+ * (make_settings()).  The settings are written by catalog functions, since
+ * callers have no privilege to write them.
  *
  * A new table is invisible to others until the commit.  So that two who make a
  * queue of one name do not meet in the catalogs, where the second would get
@@ -43,6 +46,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -51,8 +55,10 @@
 #include "common/compat.h"
 #include "common/queue.h"
 #include "table/catalog.h"
+#include "table/ids.h"
 #include "table/member.h"
 #include "table/shape.h"
+#include "table/storage.h"
 #include "transaction/in_doubt.h"
 #include "transaction/xact.h"
 
@@ -104,7 +110,7 @@ static void create_sequence(Oid schema, const char *relname, Oid owner);
 static void create_trigger(const char *table, const char *trigger,
 						   const char *event, const char *function);
 static void enable_trigger(const char *table, const char *trigger);
-static void advance_sequence(Oid sequence, const char *table);
+static int64 highest_id(Oid relid);
 static void revoke_default_privileges(Oid relid, const char *object);
 
 
@@ -515,7 +521,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 		if (problem != NULL || !OidIsValid(shape.sequence))
 			elog(ERROR, "sequence of table \"%s\" has disappeared", relname);
 	}
-	advance_sequence(shape.sequence, table);
+	queue_sequence_pass(shape.sequence, highest_id(relid));
 }
 
 /* As queue_shape_violation(), of a table that is locked; its owner, too */
@@ -628,16 +634,24 @@ enable_trigger(const char *table, const char *trigger)
 }
 
 /*
- * Let ids go on beyond those that the table has.
+ * The highest id that the table has, zero if it has none.  Nobody writes there,
+ * and the columns are those of a queue.
  */
-static void
-advance_sequence(Oid sequence, const char *table)
+static int64
+highest_id(Oid relid)
 {
-	(void) queue_query_finds_row(psprintf("SELECT pg_catalog.setval('%u'::pg_catalog.regclass, m.id)"
-										  " FROM (SELECT pg_catalog.max(id) FROM ONLY %s) m (id), %s s"
-										  " WHERE m.id > 0 AND m.id >= s.last_value",
-										  sequence, table,
-										  queue_qualified_name(sequence)));
+	Relation	rel = table_open(relid, NoLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	QueuePass  *pass = queue_pass_begin(rel, snapshot);
+	MessageRow *row;
+	int64		highest = 0;
+
+	while ((row = queue_pass_next(pass)) != NULL)
+		highest = Max(highest, row->id);
+	queue_pass_end(pass);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	return highest;
 }
 
 /*

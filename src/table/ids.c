@@ -40,6 +40,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/tableam.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
@@ -47,6 +48,7 @@
 #include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "common/compat.h"
 #include "common/mutant.h"
@@ -81,6 +83,7 @@ static bool starts_over(QueueDef *def, QueueState *state,
 static int64 catch_up(QueueDef *def, QueueState *state);
 static void keep_block(QueueDef *def, const IdBlock *block);
 static bool advance_in_memory(QueueDef *def, int64 id);
+static int64 last_value(Oid sequence);
 static void move_sequence(Oid sequence, int64 id);
 
 /* The right to enqueue is INSERT on the table; the sequence is part of it. */
@@ -369,12 +372,41 @@ advance_in_memory(QueueDef *def, int64 id)
 	return is_beyond;
 }
 
+void
+queue_sequence_pass(Oid sequence, int64 id)
+{
+	if (id > 0 && id >= last_value(sequence))
+		move_sequence(sequence, id);
+}
+
+/*
+ * As SELECT last_value would say it, without its privilege: the last id that
+ * was drawn, or the one that will be the first.
+ */
+static int64
+last_value(Oid sequence)
+{
+	Relation	rel = relation_open(sequence, AccessShareLock);
+	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		isnull;
+	int64		result;
+
+	if (!table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		elog(ERROR, "sequence %u has no row", sequence);
+	result = DatumGetInt64(slot_getattr(slot, SEQ_COL_LASTVAL, &isnull));
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	relation_close(rel, NoLock);
+	return result;
+}
+
 /*
  * setval() without regard to the privileges on the sequence: those on the table
  * have decided, as for nextval_internal() above, and the owner may have lost
  * his own.  It runs no code of anybody, and whoever is served here cannot
  * choose where the sequence goes: beyond ids that were given, or to one that
- * the owner himself gives.  An error gives the user back with the end of the
+ * the owner himself gives, or has in his table.  An error gives the user back with the end of the
  * (sub)transaction.
  */
 static void

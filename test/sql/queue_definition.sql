@@ -434,6 +434,45 @@ SELECT queue.alter_queue('broken', lease => '1 s');
 SELECT queue.drop_queue('broken');
 SELECT queue.drop_queue('pg_class');
 \echo :SQLSTATE
+-- what its owner has taken from himself is in the way of neither adoption nor drop
+CREATE ROLE queue_modest;
+GRANT CREATE, USAGE ON SCHEMA shop TO queue_modest;
+SET ROLE queue_modest;
+SELECT queue.create_queue('modest');
+INSERT INTO modest (id, payload) VALUES (1000, '1');
+REVOKE ALL ON modest, modest_dead FROM queue_modest;
+REVOKE ALL ON SEQUENCE modest_id_seq, modest_dead_id_seq FROM queue_modest;
+RESET ROLE;
+DELETE FROM queue.queue WHERE queue = 'modest'::regclass;
+SELECT setval('modest_id_seq', 1);
+SET ROLE queue_modest;
+SELECT queue.create_queue('modest');
+RESET ROLE;
+SELECT last_value >= 1000 AS goes_on FROM modest_id_seq;
+SELECT queue.enqueue('modest_dead', '1') IS NOT NULL AS sent;
+SET ROLE queue_modest;
+SELECT queue.drop_queue('modest');
+SELECT queue.drop_queue('modest_dead');
+RESET ROLE;
+DROP OWNED BY queue_modest;
+DROP ROLE queue_modest;
+-- a name that becomes another table's on the way to the drop
+CREATE SCHEMA fair;
+SELECT queue.create_queue('fair.tent', dead_letter => 'tuned');
+CREATE FUNCTION move_on() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    ALTER SCHEMA fair RENAME TO fair_before;
+    CREATE SCHEMA fair;
+    CREATE TABLE fair.tent (a int);
+END $$;
+CREATE EVENT TRIGGER move_on ON ddl_command_start WHEN TAG IN ('DROP TABLE') EXECUTE FUNCTION move_on();
+SELECT queue.drop_queue('fair.tent');
+\echo :SQLSTATE
+DROP EVENT TRIGGER move_on;
+SELECT queue FROM queue.queue WHERE queue::text LIKE 'fair%' ORDER BY queue::text COLLATE "C";
+DROP FUNCTION move_on();
+SELECT queue.drop_queue('fair.tent');
+DROP SCHEMA fair;
 
 SET client_min_messages = warning;
 DROP SCHEMA shop CASCADE;
