@@ -23,7 +23,8 @@ from typing import Any, Callable, NamedTuple, Optional
 import psycopg2
 from psycopg2 import extensions
 
-from clients import ROLES, Client
+from client import Client
+from clients import ROLES
 from global_evidence import (ABORT, COMMIT, FAR, GLOBALS, IS_COMMITTED,
                              IS_ROLLED_BACK, NEAR, PLACES, STRANGER)
 from instance import SERVICE

@@ -110,7 +110,7 @@ def stress(arguments: argparse.Namespace, bindir: str, seconds: int,
 
 
 def describe(violated: dict[str, int]) -> str:
-    """Return names and numbers of what was violated, the most frequent first."""
+    """Return what was violated, and how often, the most frequent first."""
     return ", ".join("%s %d" % (name, count) for name, count in
                      sorted(violated.items(), key=lambda item: -item[1]))
 

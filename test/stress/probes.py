@@ -24,7 +24,7 @@ import threading
 import time
 from typing import Any, Callable, NamedTuple, Optional
 
-from clients import Client, Shared
+from client import Client, Shared
 from session import Failed, Message, Session
 
 QUEUE = "calm"

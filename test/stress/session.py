@@ -17,7 +17,7 @@ from psycopg2 import extensions
 import history
 
 if TYPE_CHECKING:
-    from clients import Client
+    from client import Client
 
 # A connection that takes longer than this to open, in seconds, is given up,
 # and so is a call that lasts longer than this after the end of the run.

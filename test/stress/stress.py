@@ -34,11 +34,13 @@ from typing import Any
 import psycopg2
 
 import checker
+import client
 import clients
 import coordinator
 import faults
 import probes
 import recovery
+import schedule
 import server
 import state
 from global_evidence import NEAR
@@ -131,7 +133,7 @@ def fault_kinds(names: str | None) -> list[str] | None:
     if names is None:
         return None
     kinds = [] if names == "none" else names.split(",")
-    known = {*faults.LIGHT, *faults.HEAVY, faults.PROMOTION}
+    known = {*schedule.LIGHT, *schedule.HEAVY, schedule.PROMOTION}
     for kind in kinds:
         if kind not in known:
             raise UsageError("there is no fault \"%s\", only: %s"
@@ -176,7 +178,7 @@ class Run:
         os.makedirs(os.path.join(self.directory, "state"))
         self.cluster = server.Cluster(os.path.join(arguments.dir, "server"),
                                       bindir, arguments.wal_dir)
-        self.shared: clients.Shared | None = None
+        self.shared: client.Shared | None = None
         self.processes: list = []
         self.injector: faults.Injector | None = None
         self.is_injecting = False
@@ -223,8 +225,8 @@ class Run:
     def traffic(self) -> None:
         """Let clients and faults loose."""
         seconds = self.arguments.seconds
-        plan = faults.schedule(self.seed, seconds,
-                               fault_kinds(self.arguments.faults))
+        plan = schedule.plan(self.seed, seconds,
+                             fault_kinds(self.arguments.faults))
         with open(os.path.join(self.directory, "schedule.txt"), "w",
                   encoding="utf-8") as file:
             for fault in plan:
@@ -234,7 +236,7 @@ class Run:
         self.say("traffic and %d faults for %d s" % (len(plan), seconds))
         roles = clients.plan(self.arguments.short)
         producers = sum(1 for _, role in roles if role == "producer")
-        self.shared = clients.Shared(
+        self.shared = client.Shared(
             self.cluster.port, rate=message_limit() / seconds / producers)
         self.processes = clients.start(self.directory, self.seed, self.shared,
                                        roles)
@@ -317,7 +319,7 @@ class Run:
     def watch(self) -> int | None:
         """Tell clients how long the queues are, and shows progress."""
         total = 0
-        for queue in clients.QUEUES:
+        for queue in client.QUEUES:
             depth = self.ask(BACKLOG % queue)
             if depth is None:
                 return None

@@ -4,8 +4,9 @@ from typing import Any, Iterable
 
 import history
 from checker.property import Result, promise, some, where
-from evidence import (COMMITTED, NEVER, SLACK, UNKNOWN, Delivery, Evidence,
-                      Item, MessageRecord, Put, Removal, Settle)
+from evidence import Evidence
+from records import (COMMITTED, NEVER, SLACK, UNKNOWN, Delivery, Item,
+                     MessageRecord, Put, Removal, Settle)
 
 
 @promise

@@ -3,7 +3,8 @@
 import history
 from checker.property import Result, promise
 from checker.spans import Spans
-from evidence import SETTLES, SLACK, Evidence, FailedCall
+from evidence import Evidence
+from records import SETTLES, SLACK, FailedCall
 
 # Errors are blamed on faults that are no older, in seconds, and those of
 # connections on what may have happened long before their next use.

@@ -6,8 +6,9 @@ from operator import attrgetter
 from typing import Callable
 
 from checker.property import Result, promise, where
-from evidence import (BACK_COUNTED, BACK_UNCOUNTED, NEVER, SLACK, Delivery,
-                      Evidence, Settle)
+from evidence import Evidence
+from records import (BACK_COUNTED, BACK_UNCOUNTED, NEVER, SLACK, Delivery,
+                     Settle)
 
 # Reason in the dead letters of messages that failed too often.
 LIMIT_REASON = "max_attempts reached"

@@ -3,7 +3,8 @@
 from typing import Iterator, NamedTuple
 
 from checker.property import Result, promise
-from evidence import ABORTED, SLACK, Delivery, Evidence, Settle
+from evidence import Evidence
+from records import ABORTED, SLACK, Delivery, Settle
 
 
 @promise

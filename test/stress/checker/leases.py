@@ -5,7 +5,8 @@ from typing import Iterator
 
 from checker.holds import add_overlaps
 from checker.property import Result, promise
-from evidence import SLACK, Delivery, Evidence, Fault, Removal, Settle
+from evidence import Evidence
+from records import SLACK, Delivery, Fault, Removal, Settle
 
 
 @promise
@@ -157,8 +158,9 @@ def ended_by(run: Evidence, deliveries: list[Delivery], at: int,
                 other.txn.commit_done < settle.before:
             return run.describe_settle(other), None
     if delivery.undone and delivery.high < settle.before:
-        return "%s rolled back at %s" % (delivery.txn.name,
-                                         run.time(delivery.high)), delivery.high
+        how = "%s rolled back at %s" % (delivery.txn.name,
+                                        run.time(delivery.high))
+        return how, delivery.high
     return None
 
 

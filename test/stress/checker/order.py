@@ -4,8 +4,8 @@ from operator import attrgetter
 
 from checker.property import Result, promise
 from checker.spans import Spans
-from evidence import (NEVER, READ_COMMITTED, SLACK, Delivery, Evidence,
-                      MessageRecord, Put)
+from evidence import Evidence
+from records import NEVER, READ_COMMITTED, SLACK, Delivery, MessageRecord, Put
 
 # For how long, in seconds, later messages may be delivered instead of one that
 # is there to be taken, and the length of time by which that is counted.

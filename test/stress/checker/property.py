@@ -2,7 +2,8 @@
 
 from typing import Any, Callable, Iterable
 
-from evidence import Evidence, MessageRecord
+from evidence import Evidence
+from records import MessageRecord
 
 # How many violations of a property are kept as text.
 MAX_TEXTS = 20

@@ -38,5 +38,6 @@ class Waits(CheckerTest):
 
     def test_hidden(self) -> None:
         self.play.left["hidden"].append(
-            "LOG:  messages of queue \"public.q\" were hidden from consumers: 3")
+            "LOG:  messages of queue \"public.q\" were hidden from consumers:"
+            " 3")
         self.violates("nothing_hidden")

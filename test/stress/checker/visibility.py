@@ -3,7 +3,8 @@
 from bisect import bisect_left
 
 from checker.property import Result, promise
-from evidence import NEVER, SLACK, WITH_TXN, Evidence
+from evidence import Evidence
+from records import NEVER, SLACK, WITH_TXN
 
 # How long before a failover, in seconds, a commit may have been sent that is
 # lost in it.

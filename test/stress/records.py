@@ -1,0 +1,257 @@
+"""What a run consists of: faults, transactions, and what was done in them."""
+
+from typing import NamedTuple, Sequence
+
+import history
+
+NEVER = float("inf")
+
+# Differences below this, in seconds, are not held against anybody: clocks
+# are read at slightly different times.
+SLACK = 0.002
+
+# Clients tell the server lengths of time in this unit.
+MILLISECOND = 0.001
+
+# Beyond queue.lease_write_delay, what the worker may take to write a lease.
+WRITE_SLACK = 3.0
+
+# How long the worker may still be behind after something kept it from work.
+WORKER_RECOVERY = 12.0
+
+# How long after a call without an answer the server may still work on it.
+LOST_CALL_SLACK = 5.0
+
+# And how long a removal may go on whose end nobody knows.
+LOST_REMOVAL_SLACK = 60.0
+
+# How long a session may need to give back what it had.
+UNSEEN_END = 0.5
+
+# States of a transaction.
+OPEN, PREPARED, UNKNOWN, COMMITTED, ABORTED = range(5)
+
+# Fates of what was done in a transaction: the same as that of the
+# transaction; rolled back; rolled back in a way that counts as a failure, or
+# in one that does not.
+WITH_TXN, BACK, BACK_COUNTED, BACK_UNCOUNTED = range(4)
+
+READ_COMMITTED = "read committed"
+SERIALIZABLE = "serializable"
+
+TAKES = ("dequeue", "receive")
+SETTLES = ("ack", "nack", "release", "reject", "extend")
+
+# Faults that do not keep the worker from writing leases; any other may.
+HARMLESS_TO_WORKER = frozenset((
+    "terminate_backend", "terminate_burst", "cancel_backend", "cancel_burst",
+    "pause_client", "statement_timeout", "lock_timeout", "snapshot",
+    "analyze", "use_up_ids", "delete"))
+
+# Errors after which a receipt that was used is as good as before.
+REFUSALS = frozenset(("QU001", "QU004", "25P02", "55P03", "22023", "22004"))
+
+# Errors of takes that come before anything has been taken.
+NOTHING_TAKEN = frozenset(("QU002", "25P02", "22023", "0A000"))
+
+# Deadlocks and serialization failures, which do not count as failures of
+# messages; and errors of which one cannot tell.
+SERIAL_FAILURES = frozenset(("40001", "40P01"))
+NOT_COUNTED = SERIAL_FAILURES | {"57P01", "57P02", "57P03"}
+
+# What the server could not do is not the message's failure either.
+SERVER_FAILURES = ("53", "58", "XX")
+
+
+class Fault(NamedTuple):
+    """Something that was done to the server or the clients."""
+
+    start: float
+    end: float
+    name: str
+    detail: dict
+
+    @property
+    def forgets(self) -> bool:
+        """Was shared memory lost?"""
+        return bool(self.detail.get("crash") or self.detail.get("restart"))
+
+
+class Item:
+    """What was done in a transaction, and what became of it.
+
+    It ended not before "low" and not after "high", as far as it was rolled
+    back or its connection lost; with the transaction otherwise.
+    """
+
+    __slots__ = ("txn", "fate", "low", "high")
+
+    def __init__(self, txn: "Txn"):
+        self.txn = txn
+        self.fate = WITH_TXN
+        self.low = NEVER
+        self.high = NEVER
+
+    @property
+    def kept(self) -> bool:
+        """Was it committed?"""
+        return self.fate == WITH_TXN and self.txn.state == COMMITTED
+
+    @property
+    def undone(self) -> bool:
+        """Was it rolled back?"""
+        return self.fate != WITH_TXN or self.txn.state == ABORTED
+
+
+class Txn:
+    """A transaction, or a call in autocommit mode."""
+
+    __slots__ = ("name", "state", "explicit", "failed", "unseen",
+                 "serial_failure", "isolation", "levels", "last_good",
+                 "commit_sent", "commit_done", "prepare_sent",
+                 "prepare_done", "finish_sent", "items")
+
+    def __init__(self, name: str, explicit: bool):
+        self.name = name
+        self.state = OPEN
+        self.explicit = explicit
+        self.failed = False
+        # Did it have a take whose result nobody saw?
+        self.unseen = False
+        # Did a deadlock or a serialization failure come up in it?
+        self.serial_failure = False
+        self.isolation = READ_COMMITTED
+        # Name and items of each open savepoint; the first is no savepoint.
+        self.levels: Sequence[tuple[str | None, list[Item]]] = [
+            (None, [])]
+        # When the last call was made that had an answer, so that the session
+        # was still there.
+        self.last_good = 0.0
+        # It cannot have been committed before, and was after.
+        self.commit_sent = NEVER
+        self.commit_done = NEVER
+        self.prepare_sent = NEVER
+        self.prepare_done = NEVER
+        # Of a prepared one, when somebody first asked to finish it.
+        self.finish_sent = NEVER
+        # What was not rolled back when it ended.
+        self.items: Sequence[Item] = ()
+
+    @property
+    def prepared(self) -> bool:
+        """Was it prepared, as far as one knows?"""
+        return self.prepare_done != NEVER
+
+
+class MessageRecord:
+    """One value in one queue, and where it was found in the end."""
+
+    __slots__ = ("queue", "value", "puts", "sent", "ledger", "left", "dead",
+                 "effects")
+
+    def __init__(self, queue: str, value: str):
+        self.queue = queue
+        self.value = value
+        # Tuples, since there are millions and most have one element or none.
+        self.puts: tuple[Put, ...] = ()
+        # Transactions
+        self.sent: tuple[str, ...] = ()
+        # (transaction, effect)
+        self.ledger: tuple[tuple[str, str], ...] = ()
+        # (id, attempts)
+        self.left: tuple[tuple[int, int], ...] = ()
+        # (source id, reason, attempts, is intact)
+        self.dead: tuple[tuple[int, str, int, bool], ...] = ()
+        # What consumed it, or was to write the ledger for it.
+        self.effects: tuple[Item, ...] = ()
+
+    def __str__(self) -> str:
+        return "%s %s" % (self.queue, self.value)
+
+
+class Put(Item):
+    """A message that somebody asked to enqueue."""
+
+    __slots__ = ("message", "id", "group", "by_hand")
+
+    def __init__(self, txn: Txn, message: MessageRecord, id: int | None,
+                 group: str | None, by_hand: bool):
+        super().__init__(txn)
+        self.message = message
+        self.id = id
+        self.group = group
+        # Under an id that another message had before?
+        self.by_hand = by_hand
+
+
+class Delivery(Item):
+    """A message that somebody got."""
+
+    __slots__ = ("message", "id", "client", "call", "position", "of",
+                 "leased", "before", "after", "attempt", "receipt", "flags",
+                 "waited", "lease", "settles", "stored", "sure_end", "gap")
+
+    def __init__(self, txn: Txn, message: MessageRecord, id: int):
+        super().__init__(txn)
+        self.message = message
+        self.id = id
+        self.settles: tuple[Settle, ...] = ()
+        # When somebody saw that the lease had been written to disk.
+        self.stored = NEVER
+        # A time before the sure end at which the hold is not sure.
+        self.gap: tuple[float, float] | None = None
+
+    def holds(self, start: float, end: float) -> bool:
+        """Is the message surely held then?"""
+        return self.after < start and end < self.sure_end and (
+            self.gap is None or end < self.gap[0] or start > self.gap[1])
+
+
+class Settle(Item):
+    """A call of ack, nack, release, reject or extend."""
+
+    __slots__ = ("op", "client", "call", "before", "after", "state",
+                 "receipts", "lease", "delay", "told", "targets")
+
+    @property
+    def accepted(self) -> bool:
+        """Did the server agree?"""
+        return self.state == history.OK
+
+    @property
+    def refused(self) -> bool:
+        """Is it certain that nothing changed?"""
+        return self.state in REFUSALS
+
+
+class Removal(Item):
+    """A purge, a plain DELETE or a TRUNCATE, after which ids start over."""
+
+    __slots__ = ("queue", "before", "messages", "restarts")
+
+
+class Effect(Item):
+    """A row that was written to the ledger by a statement of its own."""
+
+    __slots__ = ()
+
+
+class Deadline(NamedTuple):
+    """When a lease ends, at least and at most.
+
+    The worker has known of it "since" a time.
+    """
+
+    since: float
+    low: float
+    high: float
+
+
+class FailedCall(NamedTuple):
+    """A call that was not answered by "ok"."""
+
+    client: str
+    call: history.Before
+    answer: history.After
+    in_failed: bool
+    serializable: bool
