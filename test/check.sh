@@ -10,6 +10,7 @@
 # Without arguments all suites are run:
 #	  lists		every test has its expected output, and the reverse
 #	  build		gcc, gcc with assertions, clang; warnings are errors
+#	  unit		rules that need no server, for every combination
 #	  regress	what the SQL functions return and how errors read
 #	  isolation	sessions that meet
 #	  tap		what needs a server to restart, crash or be reconfigured
@@ -38,7 +39,7 @@ set -u
 # shellcheck source=test/scratch.sh
 . "$(dirname "$0")/scratch.sh"
 
-all_suites="lists build regress isolation tap pgtap clients docs demo stress bench"
+all_suites="lists build unit regress isolation tap pgtap clients docs demo stress bench"
 pg_config=${PG_CONFIG:-pg_config}
 bindir=$("$server" bindir) || exit 1
 suites=${*:-$all_suites}
@@ -304,6 +305,32 @@ check_mutants()
 	else
 		passed=$((passed + 1))
 	fi
+}
+
+#
+# unit: each program of test/unit is linked with the object file of the same
+# name and nothing else.
+#
+suite_unit()
+{
+	local output=$scratch/unit.out source name objects program status
+
+	build_assert || return
+	objects=$scratch/build-assert/src
+	for source in "$tree"/test/unit/*.c; do
+		name=$(basename "$source" .c)
+		program=$scratch/tmp/unit-$name
+		if cc -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
+			-I "$tree/src" -I "$("$pg_config" --includedir-server)" \
+			-o "$program" "$source" "$objects"/*/"$name".o; then
+			status=0
+			"$program" >"$output" || status=$?
+			grep FAILED "$output"
+			count_summary "$output" "$status"
+		else
+			failed=$((failed + 1))
+		fi
+	done
 }
 
 # Installs a build unless it is the one installed already.  It is made on demand

@@ -43,6 +43,7 @@
 #include "common/compat.h"
 #include "common/queue.h"
 #include "dispatch/lease.h"
+#include "shared/availability.h"
 #include "table/catalog.h"
 #include "table/member.h"
 #include "table/storage.h"
@@ -169,16 +170,15 @@ note_exhausted(Relation rel, QueueDef *def)
 	{
 		MessageKey	key;
 		InflightEntry *entry;
-		int			failures;
 		TimestampTz due = TIMESTAMP_INFINITY;
 		Hold	   *hold;
 
-		if (row->attempts < def->max_attempts)
+		if (!queue_is_at_limit(def->max_attempts, row->attempts))
 			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		queue_xact_reserve();
 		if (queue_row_claim(rel, row, &key, queue_def_state(def), now,
-							&entry, &failures, &due) != CLAIM_OK)
+							&entry, &due) != CLAIM_OK)
 			continue;			/* held, or noted already */
 		hold = queue_xact_push(HOLD_EXHAUST, &key, entry);
 		hold->counted = row->attempts;

@@ -48,10 +48,10 @@
 #include "common/compat.h"
 #include "common/mutant.h"
 #include "common/queue.h"
-#include "dispatch/availability.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
 #include "dispatch/receipt.h"
+#include "shared/availability.h"
 #include "shared/database.h"
 #include "shared/share.h"
 #include "shared/waiter.h"
@@ -90,8 +90,18 @@ static void look_and_take(Take *take, Relation rel, QueueDef *def,
 						  Snapshot snapshot, NextLook *next);
 static Verdict take_from_window(Take *take, QueueLook *look,
 								Snapshot snapshot);
+static void raise_full(void);
 static Verdict judge(Take *take, QueueLook *look, Snapshot snapshot,
-					 MessageRow *row, Hold *hold, int failures);
+					 MessageRow *row, Hold *hold);
+static bool is_still_there(Take *take, QueueLook *look, Snapshot snapshot,
+						   MessageRow *row);
+static void leave_exhausted(QueueLook *look, MessageRow *row, Hold *hold,
+							int failures);
+static void lease_message(Take *take, QueueLook *look, MessageRow *row,
+						  Hold *hold, int attempt);
+static bool dequeue_message(Take *take, QueueLook *look, MessageRow *row,
+							Hold *hold, int attempt);
+static TimestampTz write_time(const QueueLook *look);
 static void give_back(Hold *hold);
 static void wait_and_take(Take *take, TimestampTz end);
 
@@ -255,7 +265,6 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 	{
 		MessageKey	key;
 		InflightEntry *entry;
-		int			failures;
 		Hold	   *hold;
 
 		if (MUTANT_SOMETIMES(ORDER_REVERSED, 300))
@@ -272,12 +281,12 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 		queue_message_key(&key, take->relid, row->id);
 		queue_xact_reserve();
 		switch (queue_row_claim(look->rel, row, &key, look->state, look->now,
-								&entry, &failures, &look->next->due))
+								&entry, &look->next->due))
 		{
 			case CLAIM_OK:
 				hold = queue_xact_push(HOLD_CLAIM, &key, entry);
 				queue_look_narrow(look, row->id, take->max - take->ntaken);
-				verdict = judge(take, look, snapshot, row, hold, failures);
+				verdict = judge(take, look, snapshot, row, hold);
 				MemoryContextReset(take->row_context);
 				break;
 			case CLAIM_HELD:
@@ -301,12 +310,7 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 				/* there is room again when the worker has moved some */
 				look->next->is_busy = look->next->saw_exhausted;
 				if (take->ntaken == 0 && !look->next->saw_exhausted)
-					ereport(ERROR,
-							(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-							 errmsg("too many messages in flight"),
-							 errdetail("Shared memory has room for %d messages that are leased or being dequeued, and the queue or the database has its share of it.",
-									   queue_max_in_flight),
-							 errhint("You might need to increase queue.max_in_flight.")));
+					raise_full();
 				queue_look_keep_from(look, row->id);
 				verdict = VERDICT_STOP;
 				break;
@@ -315,79 +319,63 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 	return verdict;
 }
 
+static void
+raise_full(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many messages in flight"),
+			 errdetail("Shared memory has room for %d messages that are leased or being dequeued, and the queue or the database has its share of it.",
+					   queue_max_in_flight),
+			 errhint("You might need to increase queue.max_in_flight.")));
+}
+
 /*
  * Judge a message that we have claimed, and take it if it is available.
  * Whatever is thrown from here, the hold gives the claim back.
  */
 static Verdict
 judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
-	  Hold *hold, int failures)
+	  Hold *hold)
 {
-	Relation	rel = look->rel;
 	QueueDef   *def = look->def;
-	NextLook   *next = look->next;
-	TimestampTz now = look->now;
 	InflightEntry *entry = hold->entry;
-	int			failed;
-	MemoryContext old;
-	HeapTuple	tuple;
-	char	   *receipt = NULL;
-	TimestampTz write_at = now + (int64) queue_lease_write_delay * 1000;
-	RowState	state = queue_row_recheck(rel, row);
+	MessageStatus status;
 
+	if (!is_still_there(take, look, snapshot, row))
+	{
+		give_back(hold);
+		return VERDICT_NEXT;
+	}
 	Assert(entry->enqueued_at == row->enqueued_at);
-	failed = row->attempts + failures;
-	if (state == ROW_LIVE && !MUTANT(SNAPSHOT_IGNORED) &&
-		!queue_row_is_visible(rel, row, snapshot))
+	queue_message_status(def->max_attempts, row->attempts, row->visible_at,
+						 entry, look->now, &status);
+	switch (status.availability)
 	{
-		if (!MUTANT(NEWER_DROPPED))
-			queue_look_keep(look, row->id);
-		give_back(hold);
-		return VERDICT_NEXT;
-	}
-	if (state != ROW_LIVE &&
-		!((MUTANT(DIRTY_READ) || MUTANT(PREPARED_VISIBLE)) &&
-		  state == ROW_OWN && take->is_lease))
-	{
-		if (state == ROW_BUSY)
-			queue_look_keep_busy(look, row->id);
-		give_back(hold);
-		return VERDICT_NEXT;
-	}
-	if (def->max_attempts > 0 && failed >= def->max_attempts)
-	{
-		/*
-		 * The worker moves it.  With nowhere to move it to, it stays as it
-		 * is, and there is nothing to tell the worker but an uncounted
-		 * failure.
-		 */
-		if (OidIsValid(def->dead_letter) || failures > 0)
-		{
-			next->saw_exhausted = true;
-			queue_inflight_exhaust(entry, row->attempts);
-			queue_database_poke(MyDatabaseId, now);
-			queue_xact_pop(hold);
-		}
-		else
+		case MESSAGE_AVAILABLE:
+			break;
+		case MESSAGE_EXHAUSTED:
+			leave_exhausted(look, row, hold, status.failures);
+			return VERDICT_NEXT;
+		case MESSAGE_NOT_DUE:
+			look->next->due = Min(look->next->due, status.due);
+			queue_cover_add_later(look->state, &hold->key, row->priority,
+								  status.due, true);
 			give_back(hold);
-		return VERDICT_NEXT;
+			return VERDICT_NEXT;
+		case MESSAGE_HELD:
+			Assert(false);		/* it is we who hold it */
+			give_back(hold);
+			return VERDICT_NEXT;
 	}
-	if (row->visible_at > now)
-	{
-		next->due = Min(next->due, row->visible_at);
-		queue_cover_add_later(look->state, &hold->key, row->priority,
-							  row->visible_at, true);
-		give_back(hold);
-		return VERDICT_NEXT;
-	}
-	if (MUTANT(LATE_SKIPPED) && failed == 0 &&
+	if (MUTANT(LATE_SKIPPED) && status.failures == 0 &&
 		queue_mutant_is_behind(take->relid, row->id))
 	{
 		queue_look_keep(look, row->id);
 		give_back(hold);
 		return VERDICT_NEXT;
 	}
-	if (failed > 0 && take->ntaken > 0 && !MUTANT(FAILED_IN_BATCH))
+	if (status.failures > 0 && take->ntaken > 0 && !MUTANT(FAILED_IN_BATCH))
 	{
 		/* one that has failed is delivered alone */
 		queue_look_keep_from(look, row->id);
@@ -395,53 +383,123 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 		return VERDICT_STOP;
 	}
 
-	old = MemoryContextSwitchTo(take->row_context);
 	if (take->is_lease)
+		lease_message(take, look, row, hold, status.failures + 1);
+	else if (!dequeue_message(take, look, row, hold, status.failures + 1))
 	{
-		Receipt		values;
-		TimestampTz deadline = now +
-			(take->lease < 0 ? def->lease : take->lease);
-
-		values.key = hold->key;
-		values.epoch = queue_inflight_epoch();
-		values.number = queue_inflight_lease(entry, def, row->attempts,
-											 &row->tid, deadline);
-		hold->kind = HOLD_LEASE;
-		hold->number = values.number;
-		receipt = queue_receipt_format(&values);
-		tuple = queue_message_result(take->rsinfo->setDesc, row, failed + 1,
-									 receipt);
-		queue_database_poke(MyDatabaseId, Min(deadline, write_at));
+		queue_look_keep_busy(look, row->id);
+		give_back(hold);
+		return VERDICT_NEXT;
 	}
-	else
-	{
-		/* first the values: the row's pages may be pruned after it is gone */
-		tuple = queue_message_result(take->rsinfo->setDesc, row, failed + 1,
-									 NULL);
-		if (!queue_row_delete(rel, row))
-		{
-			MemoryContextSwitchTo(old);
-			queue_look_keep_busy(look, row->id);
-			give_back(hold);
-			return VERDICT_NEXT;
-		}
-		queue_inflight_take(entry, def, row->attempts, &row->tid);
-		hold->kind = HOLD_TAKE;
-		queue_database_poke(MyDatabaseId, write_at);
-		if (MUTANT_SOMETIMES(TWO_TAKERS, 50))
-		{
-			queue_inflight_release(entry);
-			queue_xact_pop(hold);
-		}
-	}
-	tuplestore_puttuple(take->rsinfo->setResult, tuple);
-	MemoryContextSwitchTo(old);
 	take->ntaken++;
-	if (failed == 0 && take->ntaken < take->max +
+	if (status.failures == 0 && take->ntaken < take->max +
 		(MUTANT_SOMETIMES(BATCH_OVERRUN, 50) ? 1 : 0))
 		return VERDICT_NEXT;
 	queue_look_keep_from(look, row->id + 1);
 	return VERDICT_STOP;
+}
+
+/*
+ * Now that it is claimed, is the row still what the scan has seen, and does
+ * the snapshot see it?  If not, what may become available stays in the cover.
+ */
+static bool
+is_still_there(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row)
+{
+	RowState	state = queue_row_recheck(look->rel, row);
+
+	if (state == ROW_BUSY)
+		queue_look_keep_busy(look, row->id);
+	if (state != ROW_LIVE)
+		return (MUTANT(DIRTY_READ) || MUTANT(PREPARED_VISIBLE)) &&
+			state == ROW_OWN && take->is_lease;
+	if (MUTANT(SNAPSHOT_IGNORED) ||
+		queue_row_is_visible(look->rel, row, snapshot))
+		return true;
+	if (!MUTANT(NEWER_DROPPED))
+		queue_look_keep(look, row->id);
+	return false;
+}
+
+/*
+ * At its limit of attempts: the worker moves it.  With nowhere to move it to,
+ * it stays as it is, and there is nothing to tell the worker but an uncounted
+ * failure.
+ */
+static void
+leave_exhausted(QueueLook *look, MessageRow *row, Hold *hold, int failures)
+{
+	if (!OidIsValid(look->def->dead_letter) && failures == row->attempts)
+	{
+		give_back(hold);
+		return;
+	}
+	look->next->saw_exhausted = true;
+	queue_inflight_exhaust(hold->entry, row->attempts);
+	queue_database_poke(MyDatabaseId, look->now);
+	queue_xact_pop(hold);
+}
+
+/* receive(): from a claim to a lease */
+static void
+lease_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
+			  int attempt)
+{
+	TimestampTz deadline = look->now +
+		(take->lease < 0 ? look->def->lease : take->lease);
+	MemoryContext old = MemoryContextSwitchTo(take->row_context);
+	Receipt		values;
+
+	values.key = hold->key;
+	values.epoch = queue_inflight_epoch();
+	values.number = queue_inflight_lease(hold->entry, look->def,
+										 row->attempts, &row->tid, deadline);
+	hold->kind = HOLD_LEASE;
+	hold->number = values.number;
+	tuplestore_puttuple(take->rsinfo->setResult,
+						queue_message_result(take->rsinfo->setDesc, row,
+											 attempt,
+											 queue_receipt_format(&values)));
+	MemoryContextSwitchTo(old);
+	queue_database_poke(MyDatabaseId, Min(deadline, write_time(look)));
+}
+
+/*
+ * dequeue(): delete the row, and hold the message until the transaction ends.
+ * False if another transaction was quicker.
+ */
+static bool
+dequeue_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
+				int attempt)
+{
+	MemoryContext old = MemoryContextSwitchTo(take->row_context);
+	HeapTuple	tuple;
+	bool		is_deleted;
+
+	/* first the values: the row's pages may be pruned after it is gone */
+	tuple = queue_message_result(take->rsinfo->setDesc, row, attempt, NULL);
+	is_deleted = queue_row_delete(look->rel, row);
+	if (is_deleted)
+	{
+		queue_inflight_take(hold->entry, look->def, row->attempts, &row->tid);
+		hold->kind = HOLD_TAKE;
+		queue_database_poke(MyDatabaseId, write_time(look));
+		if (MUTANT_SOMETIMES(TWO_TAKERS, 50))
+		{
+			queue_inflight_release(hold->entry);
+			queue_xact_pop(hold);
+		}
+		tuplestore_puttuple(take->rsinfo->setResult, tuple);
+	}
+	MemoryContextSwitchTo(old);
+	return is_deleted;
+}
+
+/* When the log of leases is to know of what is taken now */
+static TimestampTz
+write_time(const QueueLook *look)
+{
+	return look->now + (int64) queue_lease_write_delay * 1000;
 }
 
 /* Give the claim back that was pushed last. */
@@ -528,8 +586,8 @@ queue_browse(PG_FUNCTION_ARGS)
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def, row, has_entry ? &entry : NULL, now,
-							 &status);
+		queue_message_status(def->max_attempts, row->attempts, row->visible_at,
+							 has_entry ? &entry : NULL, now, &status);
 		old = MemoryContextSwitchTo(context);
 		tuplestore_puttuple(rsinfo->setResult,
 							queue_message_result(rsinfo->setDesc, row,

@@ -33,9 +33,9 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/queue.h"
-#include "dispatch/availability.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
+#include "shared/availability.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 
@@ -236,8 +236,8 @@ may_be_taken(QueueLook *look, MessageRow *row)
 
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def, row, has_entry ? &entry : NULL, look->now,
-						 &status);
+	queue_message_status(def->max_attempts, row->attempts, row->visible_at,
+						 has_entry ? &entry : NULL, look->now, &status);
 	if (status.is_claimed)
 	{
 		if (!entry.is_step)

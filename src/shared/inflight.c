@@ -72,6 +72,7 @@
 #include "common/compat.h"
 #include "common/mutant.h"
 #include "common/queue.h"
+#include "shared/availability.h"
 #include "shared/inflight.h"
 #include "shared/share.h"
 
@@ -104,8 +105,16 @@ static LWLock *partition_lock(uint32 hashcode);
 static void walk(Oid dbid, InflightVisitor visitor, void *arg);
 static ClaimResult try_claim(const MessageKey *key, TimestampTz enqueued_at,
 							 QueueState *queue, int priority, TimestampTz now,
-							 InflightEntry **result, int *failures,
-							 TimestampTz *due, TimestampTz *other);
+							 InflightEntry **result, TimestampTz *due,
+							 TimestampTz *other);
+static ClaimResult enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
+								 QueueState *queue, uint32 hashcode);
+static ClaimResult claim_existing(InflightEntry *entry,
+								  TimestampTz enqueued_at, QueueState *queue,
+								  TimestampTz now, TimestampTz *due,
+								  TimestampTz *other);
+static ClaimResult claim_nobodys(InflightEntry *entry, TimestampTz now,
+								 TimestampTz *due);
 static bool forget_fence(InflightEntry *entry, void *arg);
 static bool drop_entry(InflightEntry *entry, void *arg);
 static bool end_received(InflightEntry *entry, void *arg);
@@ -118,6 +127,7 @@ static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
 static void set_claimed(InflightEntry *entry, bool is_step);
 static void set_policy(InflightEntry *entry, const QueueDef *def);
 static bool is_lease(const InflightEntry *entry, uint64 number);
+static bool is_plain_lease(const InflightEntry *entry);
 static bool is_at_limit(const InflightEntry *entry);
 static bool is_held(const InflightEntry *entry);
 static bool has_nothing_left(const InflightEntry *entry);
@@ -232,20 +242,20 @@ queue_inflight_epoch(void)
  * A lease found past its deadline is ended here: expiry is computed by whoever
  * looks first, so a worker that does not run hides nothing.
  *
- * On CLAIM_OK, *failures is what the row does not tell yet.  On CLAIM_OTHER,
- * *other is when the row was sent that the entry is about.  Which of both is
- * there, the caller has to find out: a scan may return a row that has gone
- * meanwhile.  If that other one is held, how it ends is not announced for this
- * one, so the caller looks again as if somebody were judging it.
+ * On CLAIM_NOT_DUE, *due is lowered to when it is.  On CLAIM_OTHER, *other is
+ * when the row was sent that the entry is about.  Which of both is there, the
+ * caller has to find out: a scan may return a row that has gone meanwhile.  If
+ * that other one is held, how it ends is not announced for this one, so the
+ * caller looks again as if somebody were judging it.
  */
 ClaimResult
 queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
 					 QueueState *queue, int priority, TimestampTz now,
-					 InflightEntry **result, int *failures, TimestampTz *due,
+					 InflightEntry **result, TimestampTz *due,
 					 TimestampTz *other)
 {
 	ClaimResult why = try_claim(key, enqueued_at, queue, priority, now, result,
-								failures, due, other);
+								due, other);
 
 	/* what is there for late receipts alone makes room */
 	if (why == CLAIM_FULL &&
@@ -253,7 +263,7 @@ queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
 	{
 		walk(InvalidOid, forget_fence, NULL);
 		why = try_claim(key, enqueued_at, queue, priority, now, result,
-						failures, due, other);
+						due, other);
 	}
 	return why;
 }
@@ -261,99 +271,100 @@ queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
 static ClaimResult
 try_claim(const MessageKey *key, TimestampTz enqueued_at,
 		  QueueState *queue, int priority, TimestampTz now,
-		  InflightEntry **result, int *failures, TimestampTz *due,
-		  TimestampTz *other)
+		  InflightEntry **result, TimestampTz *due, TimestampTz *other)
 {
 	uint32		hashcode = get_hash_value(table, key);
 	LWLock	   *lock = partition_lock(hashcode);
 	InflightEntry *entry;
+	ClaimResult why = CLAIM_FULL;
 	bool		found;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = hash_search_with_hash_value(table, key, hashcode,
 										HASH_ENTER_NULL, &found);
-	if (entry == NULL)
+	if (entry != NULL)
+		why = found ?
+			claim_existing(entry, enqueued_at, queue, now, due, other) :
+			enter_claimed(entry, enqueued_at, queue, hashcode);
+	if (why == CLAIM_OK)
 	{
-		LWLockRelease(lock);
+		set_claimed(entry, false);
+		entry->priority = priority;
+		*result = entry;
+	}
+	LWLockRelease(lock);
+	return why;
+}
+
+/* The message gets an entry, unless its queue or database has its share. */
+static ClaimResult
+enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
+			  QueueState *queue, uint32 hashcode)
+{
+	if (!queue_share_take(entry->key.dbid, entry->key.relid, true))
+	{
+		hash_search_with_hash_value(table, &entry->key, hashcode, HASH_REMOVE,
+									NULL);
 		return CLAIM_FULL;
 	}
-
-	if (!found)
-	{
-		if (!queue_share_take(key->dbid, key->relid, true))
-		{
-			hash_search_with_hash_value(table, key, hashcode, HASH_REMOVE,
-										NULL);
-			LWLockRelease(lock);
-			return CLAIM_FULL;
-		}
-		init_entry(entry, enqueued_at, hashcode);
-		entry->queue = queue;
-	}
-	else
-	{
-		if (queue != NULL)
-			entry->queue = queue;
-		if (entry->enqueued_at != enqueued_at)
-		{
-			if (!has_nothing_left(entry) && !MUTANT(IDENTITY_IGNORED))
-			{
-				ClaimResult why = is_held(entry) ? CLAIM_JUDGED : CLAIM_OTHER;
-
-				*other = entry->enqueued_at;
-				LWLockRelease(lock);
-				return why;
-			}
-			entry->enqueued_at = enqueued_at;
-			entry->logged = LOG_NOTHING;
-			entry->logged_failures = 0;
-			entry->attempts = 0;
-			ItemPointerSetInvalid(&entry->tid);
-		}
-		if (entry->state == INFLIGHT_LEASED && !entry->is_settling &&
-			(entry->deadline <= now || MUTANT_SOMETIMES(LEASE_IGNORED, 10)))
-			expire_entry(entry);
-
-		if (entry->state != INFLIGHT_IDLE)
-		{
-			ClaimResult why = CLAIM_HELD;
-
-			if (entry->state == INFLIGHT_CLAIMED && !entry->is_step)
-				why = CLAIM_JUDGED;
-
-			if (entry->state == INFLIGHT_LEASED && !entry->is_settling)
-			{
-				*due = Min(*due, entry->deadline);
-				watch_deadline(entry);
-				why = CLAIM_NOT_DUE;
-			}
-			LWLockRelease(lock);
-			return why;
-		}
-		if (entry->is_exhausted)
-		{
-			/* put off: the worker could not move it */
-			ClaimResult why = entry->since > now ? CLAIM_HELD :
-				CLAIM_EXHAUSTED;
-
-			LWLockRelease(lock);
-			return why;
-		}
-		if (entry->deadline > now)
-		{
-			*due = Min(*due, entry->deadline);
-			watch_deadline(entry);
-			LWLockRelease(lock);
-			return CLAIM_NOT_DUE;
-		}
-	}
-
-	set_claimed(entry, false);
-	entry->priority = priority;
-	*failures = entry->failures;
-	*result = entry;
-	LWLockRelease(lock);
+	init_entry(entry, enqueued_at, hashcode);
+	entry->queue = queue;
 	return CLAIM_OK;
+}
+
+/* There is something to remember of this id: of this row, or another one? */
+static ClaimResult
+claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
+			   QueueState *queue, TimestampTz now, TimestampTz *due,
+			   TimestampTz *other)
+{
+	if (queue != NULL)
+		entry->queue = queue;
+	if (entry->enqueued_at != enqueued_at)
+	{
+		if (!has_nothing_left(entry) && !MUTANT(IDENTITY_IGNORED))
+		{
+			*other = entry->enqueued_at;
+			return is_held(entry) ? CLAIM_JUDGED : CLAIM_OTHER;
+		}
+		entry->enqueued_at = enqueued_at;
+		entry->logged = LOG_NOTHING;
+		entry->logged_failures = 0;
+		entry->attempts = 0;
+		ItemPointerSetInvalid(&entry->tid);
+	}
+	if (queue_lease_has_run_out(entry, now) ||
+		(is_plain_lease(entry) && MUTANT_SOMETIMES(LEASE_IGNORED, 10)))
+		expire_entry(entry);
+	return claim_nobodys(entry, now, due);
+}
+
+/* It can be claimed if it is nobody's and due. */
+static ClaimResult
+claim_nobodys(InflightEntry *entry, TimestampTz now, TimestampTz *due)
+{
+	MessageStatus status;
+
+	queue_entry_status(entry, now, &status);
+	if (status.is_claimed)
+		return entry->is_step ? CLAIM_HELD : CLAIM_JUDGED;
+	switch (status.availability)
+	{
+		case MESSAGE_AVAILABLE:
+			return CLAIM_OK;
+		case MESSAGE_EXHAUSTED:
+			/* put off: the worker could not move it */
+			return entry->since > now ? CLAIM_HELD : CLAIM_EXHAUSTED;
+		case MESSAGE_HELD:
+			if (status.due == 0)
+				return CLAIM_HELD;
+			/* FALLTHROUGH */
+		case MESSAGE_NOT_DUE:
+			*due = Min(*due, status.due);
+			watch_deadline(entry);
+			return CLAIM_NOT_DUE;
+	}
+	return CLAIM_HELD;			/* keep the compiler quiet */
 }
 
 /*
@@ -368,8 +379,7 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 	InflightEntry *entry = find_locked(key, &lock);
 	bool		is_ours;
 
-	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
-		!entry->is_settling && entry->deadline <= now)
+	if (entry != NULL && queue_lease_has_run_out(entry, now))
 		expire_entry(entry);
 	is_ours = entry != NULL && entry->state == INFLIGHT_IDLE;
 	if (is_ours)
@@ -836,8 +846,7 @@ end_received(InflightEntry *entry, void *arg)
 		end_fence(entry);
 		return true;
 	}
-	if (end->committed || entry->state != INFLIGHT_LEASED ||
-		entry->is_settling)
+	if (end->committed || !is_plain_lease(entry))
 		return true;
 	set_idle(entry, 0);
 	fail_entry(entry, GetCurrentTimestamp());
@@ -897,8 +906,7 @@ queue_inflight_watch(const MessageKey *key)
 	LWLock	   *lock;
 	InflightEntry *entry = find_to_read(key, &lock);
 
-	if (entry != NULL && entry->state == INFLIGHT_LEASED &&
-		!entry->is_settling)
+	if (entry != NULL && is_plain_lease(entry))
 		watch_deadline(entry);
 	LWLockRelease(lock);
 }
@@ -911,8 +919,7 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
 	InflightEntry *entry = find_locked(key, &lock);
 	bool		expired;
 
-	expired = entry != NULL && entry->state == INFLIGHT_LEASED &&
-		!entry->is_settling && entry->deadline <= now;
+	expired = entry != NULL && queue_lease_has_run_out(entry, now);
 	if (expired)
 	{
 		expire_entry(entry);
@@ -943,17 +950,13 @@ queue_inflight_end_due(QueueState *queue, Oid relid, TimestampTz now)
 			LWLock	   *lock;
 			InflightEntry *entry = find_locked(&keys[i], &lock);
 
-			if (entry != NULL && entry->state == INFLIGHT_LEASED &&
-				!entry->is_settling)
+			if (entry != NULL && queue_lease_has_run_out(entry, now))
 			{
-				if (entry->deadline > now)
-					watch_deadline(entry);
-				else
-				{
-					expire_entry(entry);
-					offer(entry, true);
-				}
+				expire_entry(entry);
+				offer(entry, true);
 			}
+			else if (entry != NULL && is_plain_lease(entry))
+				watch_deadline(entry);
 			else if (entry != NULL && entry->state == INFLIGHT_IDLE)
 				offer(entry, true);
 			LWLockRelease(lock);
@@ -1303,12 +1306,19 @@ is_lease(const InflightEntry *entry, uint64 number)
 		entry->epoch == shared->epoch && entry->number == number;
 }
 
+/* Is it leased, with nobody about to settle it? */
+static bool
+is_plain_lease(const InflightEntry *entry)
+{
+	return entry->state == INFLIGHT_LEASED && !entry->is_settling;
+}
+
 /* Has it failed as often as its queue allows? */
 static bool
 is_at_limit(const InflightEntry *entry)
 {
-	return entry->retry.max_attempts > 0 &&
-		entry->attempts + entry->failures >= entry->retry.max_attempts;
+	return queue_is_at_limit(entry->retry.max_attempts,
+							 entry->attempts + entry->failures);
 }
 
 /* Has a process or a prepared transaction its hands on it? */

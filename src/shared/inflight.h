@@ -155,7 +155,7 @@ extern ClaimResult queue_inflight_claim(const MessageKey *key,
 										TimestampTz enqueued_at,
 										QueueState *queue, int priority,
 										TimestampTz now,
-										InflightEntry **entry, int *failures,
+										InflightEntry **entry,
 										TimestampTz *due,
 										TimestampTz *other);
 extern bool queue_inflight_claim_step(const MessageKey *key, TimestampTz now,

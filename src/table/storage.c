@@ -55,7 +55,7 @@
 #include "common/compat.h"
 #include "common/mutant.h"
 #include "common/queue.h"
-#include "dispatch/availability.h"
+#include "shared/availability.h"
 #include "table/storage.h"
 #include "transaction/xact.h"
 
@@ -563,14 +563,14 @@ queue_row_has_twin(Relation rel, QueueDef *def, int64 id, int priority)
 ClaimResult
 queue_row_claim(Relation rel, MessageRow *row, const MessageKey *key,
 				QueueState *queue, TimestampTz now, InflightEntry **entry,
-				int *failures, TimestampTz *due)
+				TimestampTz *due)
 {
 	ClaimResult result;
 	TimestampTz other;
 
 	while ((result = queue_inflight_claim(key, row->enqueued_at, queue,
-										  row->priority, now, entry, failures,
-										  due, &other)) == CLAIM_OTHER)
+										  row->priority, now, entry, due,
+										  &other)) == CLAIM_OTHER)
 	{
 		row->state = queue_row_recheck(rel, row);
 		if (row->state != ROW_LIVE)
@@ -901,8 +901,8 @@ queue_count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def, row, has_entry ? &entry : NULL, now,
-							 &status);
+		queue_message_status(def->max_attempts, row->attempts, row->visible_at,
+							 has_entry ? &entry : NULL, now, &status);
 
 		/* whoever changes the row holds it, unless that is the worker */
 		if (row->state == ROW_BUSY &&

@@ -120,7 +120,7 @@ extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
 extern ClaimResult queue_row_claim(Relation rel, MessageRow *row,
 								   const MessageKey *key, QueueState *queue,
 								   TimestampTz now, InflightEntry **entry,
-								   int *failures, TimestampTz *due);
+								   TimestampTz *due);
 
 /* Does this snapshot see the row in the slot? */
 extern bool queue_row_is_visible(Relation rel, MessageRow *row,

@@ -47,7 +47,7 @@
 
 #include "common/compat.h"
 #include "common/queue.h"
-#include "dispatch/availability.h"
+#include "shared/availability.h"
 #include "shared/inflight.h"
 #include "table/ids.h"
 #include "table/storage.h"
@@ -340,7 +340,8 @@ is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def, row, has_entry ? &entry : NULL, now, &status);
+	queue_message_status(def->max_attempts, row->attempts, row->visible_at,
+						 has_entry ? &entry : NULL, now, &status);
 	*is_certain = !is_out && !(has_entry && entry.deadline != 0);
 
 	/* what its entry makes wait is in the care of that */

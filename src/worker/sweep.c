@@ -62,6 +62,7 @@
 #include "common/queue.h"
 #include "dispatch/lease.h"
 #include "global/resolver.h"
+#include "shared/availability.h"
 #include "shared/database.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
@@ -861,8 +862,7 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 	{
 		int			failed = row->attempts + entry->failures;
 		char	   *error = queue_failure_text(&entry->error);
-		bool		is_at_limit = def->max_attempts > 0 &&
-			failed >= def->max_attempts;
+		bool		is_at_limit = queue_is_at_limit(def->max_attempts, failed);
 		bool		is_stuck = is_at_limit &&
 			(round->marks_only || find_stuck_reason(round, rel, def) != NULL);
 

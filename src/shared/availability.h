@@ -8,9 +8,9 @@
 #ifndef QUEUE_AVAILABILITY_H
 #define QUEUE_AVAILABILITY_H
 
+#include "datatype/timestamp.h"
+
 #include "shared/inflight.h"
-#include "table/catalog.h"
-#include "table/storage.h"
 
 /* Why a message is withheld, the first reason that holds */
 typedef enum Availability
@@ -34,7 +34,15 @@ typedef struct MessageStatus
 								 * is; 0: unknown or now */
 } MessageStatus;
 
-extern void queue_message_status(const QueueDef *def, const MessageRow *row,
+extern bool queue_lease_has_run_out(const InflightEntry *entry,
+									TimestampTz now);
+extern bool queue_is_at_limit(int max_attempts, int failures);
+
+/* as far as the in-flight table knows; and with what its row says */
+extern void queue_entry_status(const InflightEntry *entry, TimestampTz now,
+							   MessageStatus *status);
+extern void queue_message_status(int max_attempts, int attempts,
+								 TimestampTz visible_at,
 								 const InflightEntry *entry, TimestampTz now,
 								 MessageStatus *status);
 

@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * availability.c
+ *		Can a message be taken, and if not, why not?
+ *
+ * The one rule.  Consumers, wait(), the counts, browse() and the repair of
+ * hidden messages all ask it, so they agree.  Consumers ask twice, because a
+ * row is trusted only while its message is claimed: the claim asks what the
+ * in-flight table knows, and then take.c asks again with the row.
+ *
+ * The functions here take no lock, look nothing up, change nothing and call
+ * nothing, so they may run while a partition of the in-flight table is locked,
+ * and test/unit calls them for every combination, without a server.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "shared/availability.h"
+
+/*
+ * queue_lease_has_run_out
+ *		Has this lease passed its deadline, with nobody about to settle it?
+ *
+ * Whoever looks first ends it; until then it is judged as if it had been.
+ */
+bool
+queue_lease_has_run_out(const InflightEntry *entry, TimestampTz now)
+{
+	return entry->state == INFLIGHT_LEASED && !entry->is_settling &&
+		entry->deadline <= now;
+}
+
+/* Has a message failed as often as its queue allows?  0 allows any number. */
+bool
+queue_is_at_limit(int max_attempts, int failures)
+{
+	return max_attempts > 0 && failures >= max_attempts;
+}
+
+/*
+ * queue_entry_status
+ *		Judge a message by its entry in the in-flight table alone.
+ *
+ * "failures" are those that its row does not tell.
+ */
+void
+queue_entry_status(const InflightEntry *entry, TimestampTz now,
+				   MessageStatus *status)
+{
+	queue_message_status(0, 0, 0, entry, now, status);
+}
+
+/*
+ * queue_message_status
+ *		Judge a message by what its row says, and its in-flight entry.
+ *
+ * "entry" may be a copy, and is NULL if the message has none.  A lease that has
+ * run out counts as one more failure, unless the row tells that one already.
+ */
+void
+queue_message_status(int max_attempts, int attempts, TimestampTz visible_at,
+					 const InflightEntry *entry, TimestampTz now,
+					 MessageStatus *status)
+{
+	bool		is_held = false;
+	bool		is_exhausted = false;
+
+	status->is_claimed = false;
+	status->failures = attempts;
+	status->due = visible_at;
+	if (entry != NULL)
+	{
+		status->failures += entry->failures;
+		switch ((InflightState) entry->state)
+		{
+			case INFLIGHT_CLAIMED:
+				status->is_claimed = true;
+				/* FALLTHROUGH */
+			case INFLIGHT_IDLE:
+				status->due = Max(status->due, entry->deadline);
+				is_exhausted = entry->is_exhausted;
+				break;
+			case INFLIGHT_TAKEN:
+				is_held = true;
+				status->due = 0;
+				break;
+			case INFLIGHT_LEASED:
+				is_held = !queue_lease_has_run_out(entry, now);
+				if (is_held)
+					status->due = entry->is_settling ? 0 : entry->deadline;
+				else if (!entry->is_lapse_counted)
+					status->failures++;
+				break;
+		}
+	}
+
+	if (is_held)
+		status->availability = MESSAGE_HELD;
+	else if (is_exhausted || queue_is_at_limit(max_attempts, status->failures))
+		status->availability = MESSAGE_EXHAUSTED;
+	else if (status->due > now)
+		status->availability = MESSAGE_NOT_DUE;
+	else
+		status->availability = MESSAGE_AVAILABLE;
+}

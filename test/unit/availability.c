@@ -1,0 +1,278 @@
+/*-------------------------------------------------------------------------
+ *
+ * availability.c
+ *		Calls the rule of src/shared/availability.c for every combination.
+ *
+ * The rule is a table here: the first line whose conditions hold says what
+ * must come out.  A line passes if there was a combination for it, and what it
+ * says came out of all of them.  It is linked with the object file of the rule
+ * alone, so it also shows that this needs nothing else.  The last line of the
+ * output is "N passed, N failed".
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "shared/availability.h"
+
+/* no server, no library of its: the C library's will do */
+#undef printf
+#undef fprintf
+
+#define NOW		((TimestampTz) 1000)
+
+#define ANY		(-1)
+#define NO		0
+#define YES		1
+#define NONE	100				/* no entry */
+
+/* When is a due time or a deadline? */
+#define LATER	YES
+#define IS_LATER(at)	((at) > NOW ? YES : NO)
+
+/* What "due" must be */
+typedef enum Due
+{
+	DUE_UNKNOWN,				/* 0 */
+	DUE_DEADLINE,
+	DUE_LATEST,					/* of the entry's and the row's */
+	DUE_WHATEVER
+} Due;
+
+typedef struct Line
+{
+	/* conditions; ANY: does not matter */
+	int			state;			/* InflightState, or NONE */
+	int			is_settling;
+	int			is_exhausted;
+	int			is_at_limit;	/* by all failures */
+	int			deadline;
+	int			visible_at;
+	/* what follows */
+	Availability availability;
+	Due			due;
+} Line;
+
+static const Line lines[] = {
+	/* dequeued: until the transaction ends, and nobody knows when */
+	{INFLIGHT_TAKEN, ANY, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
+
+	/* leased: while it is being settled, or until its deadline */
+	{INFLIGHT_LEASED, YES, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
+	{INFLIGHT_LEASED, NO, ANY, ANY, LATER, ANY, MESSAGE_HELD, DUE_DEADLINE},
+
+	/* a lease that ran out: its row says when it is due */
+	{INFLIGHT_LEASED, NO, ANY, YES, NO, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
+	{INFLIGHT_LEASED, NO, ANY, NO, NO, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
+	{INFLIGHT_LEASED, NO, ANY, NO, NO, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
+
+	/* nobody's, or just being judged */
+	{INFLIGHT_IDLE, ANY, YES, ANY, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
+	{INFLIGHT_CLAIMED, ANY, YES, ANY, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
+	{ANY, ANY, ANY, YES, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
+	{NONE, ANY, ANY, NO, ANY, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
+	{NONE, ANY, ANY, NO, ANY, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
+	{ANY, ANY, ANY, NO, LATER, ANY, MESSAGE_NOT_DUE, DUE_LATEST},
+	{ANY, ANY, ANY, NO, NO, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
+	{ANY, ANY, ANY, NO, NO, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
+};
+
+/* One combination, and what the rule says of it */
+typedef struct Play
+{
+	InflightEntry entry;
+	bool		has_entry;
+	int			max_attempts;
+	int			attempts;
+	TimestampTz visible_at;
+	MessageStatus status;
+} Play;
+
+/* Of each line: how many combinations, and how many of them were wrong */
+static int	nplayed[lengthof(lines)];
+static int	nwrong[lengthof(lines)];
+
+/* The line that is being tried */
+static int	current;
+
+/* The rule calls nothing but this, in builds with assertions. */
+void
+ExceptionalCondition(const char *condition, const char *type,
+					 const char *file, int line)
+{
+	fprintf(stderr, "%s:%d: %s: %s\n", file, line, type, condition);
+	exit(1);
+}
+
+static void
+check(bool is_right, const char *what, const Play *play)
+{
+	if (is_right)
+		return;
+	nwrong[current]++;
+	printf("%s: state %d settling %d exhausted %d lapse counted %d"
+		   " failures %d deadline %d, row attempts %d of %d visible_at %d:"
+		   " availability %d claimed %d failures %d due %d\n", what,
+		   play->has_entry ? play->entry.state : NONE,
+		   play->entry.is_settling, play->entry.is_exhausted,
+		   play->entry.is_lapse_counted, play->entry.failures,
+		   (int) play->entry.deadline, play->attempts, play->max_attempts,
+		   (int) play->visible_at, play->status.availability,
+		   play->status.is_claimed, play->status.failures,
+		   (int) play->status.due);
+}
+
+static bool
+holds(int condition, int value)
+{
+	return condition == ANY || condition == value;
+}
+
+/* The failures that a consumer would be told of, less one. */
+static int
+all_failures(const Play *play)
+{
+	const InflightEntry *entry = &play->entry;
+
+	if (!play->has_entry)
+		return play->attempts;
+	return play->attempts + entry->failures +
+		(entry->state == INFLIGHT_LEASED && !entry->is_settling &&
+		 !IS_LATER(entry->deadline) && !entry->is_lapse_counted ? 1 : 0);
+}
+
+static int
+find_line(const Play *play)
+{
+	bool		is_at_limit = play->max_attempts > 0 &&
+		all_failures(play) >= play->max_attempts;
+	const Line *line = lines;
+
+	while (!(holds(line->state, play->has_entry ? play->entry.state : NONE) &&
+			 holds(line->is_settling, play->entry.is_settling) &&
+			 holds(line->is_exhausted, play->entry.is_exhausted) &&
+			 holds(line->is_at_limit, is_at_limit) &&
+			 holds(line->deadline, IS_LATER(play->entry.deadline)) &&
+			 holds(line->visible_at, IS_LATER(play->visible_at))))
+		line++;
+	Assert(line < lines + lengthof(lines));
+	return line - lines;
+}
+
+static void
+check_due(const Play *play, Due due)
+{
+	TimestampTz deadline = play->has_entry &&
+		play->entry.state != INFLIGHT_LEASED ? play->entry.deadline : 0;
+
+	if (due == DUE_UNKNOWN)
+		check(play->status.due == 0, "due unknown", play);
+	else if (due == DUE_DEADLINE)
+		check(play->status.due == play->entry.deadline, "deadline", play);
+	else if (due == DUE_LATEST)
+		check(play->status.due == Max(play->visible_at, deadline), "due",
+			  play);
+}
+
+/* The two looks of a consumer, by the entry and by both, fit together. */
+static void
+check_claim(const Play *play)
+{
+	MessageStatus by_entry;
+
+	queue_entry_status(&play->entry, NOW, &by_entry);
+	check(by_entry.is_claimed == play->status.is_claimed, "claim: claimed",
+		  play);
+	check(by_entry.availability == MESSAGE_AVAILABLE ||
+		  play->status.availability != MESSAGE_AVAILABLE,
+		  "claim: refuses what is available", play);
+	check((by_entry.availability == MESSAGE_HELD) ==
+		  (play->status.availability == MESSAGE_HELD), "claim: held", play);
+}
+
+static void
+play_out(Play *play)
+{
+	const Line *line;
+
+	current = find_line(play);
+	line = &lines[current];
+	nplayed[current]++;
+	queue_message_status(play->max_attempts, play->attempts, play->visible_at,
+						 play->has_entry ? &play->entry : NULL, NOW,
+						 &play->status);
+	check(play->status.availability == line->availability, "availability",
+		  play);
+	check(play->status.failures == all_failures(play), "failures", play);
+	check(play->status.is_claimed ==
+		  (play->has_entry && play->entry.state == INFLIGHT_CLAIMED),
+		  "claimed", play);
+	check_due(play, line->due);
+	if (play->has_entry)
+		check_claim(play);
+}
+
+/* Each row beside one entry, or none */
+static void
+play_rows(Play *play)
+{
+	static const TimestampTz times[] = {0, NOW - 1, NOW, NOW + 1, NOW + 3};
+	int			i;
+
+	for (i = 0; i < lengthof(times); i++)
+		for (play->max_attempts = 0; play->max_attempts < 5;
+			 play->max_attempts++)
+			for (play->attempts = 0; play->attempts < 4; play->attempts++)
+			{
+				play->visible_at = times[i];
+				play_out(play);
+			}
+}
+
+static void
+play_entries(Play *play)
+{
+	static const TimestampTz times[] = {0, NOW - 1, NOW, NOW + 1, NOW + 2};
+	int			flags;
+	int			i;
+
+	for (i = 0; i < lengthof(times); i++)
+		for (flags = 0; flags < 16; flags++)
+		{
+			play->entry.deadline = times[i];
+			play->entry.is_settling = (flags & 1) != 0 &&
+				play->entry.state == INFLIGHT_LEASED;
+			play->entry.is_exhausted = (flags & 2) != 0;
+			play->entry.is_lapse_counted = (flags & 4) != 0;
+			play->entry.failures = (flags & 8) != 0 ? 2 : 0;
+			play_rows(play);
+		}
+}
+
+int
+main(void)
+{
+	static Play play;
+	int			nfailed = 0;
+	int			state;
+	int			i;
+
+	play_rows(&play);
+	play.has_entry = true;
+	for (state = INFLIGHT_IDLE; state <= INFLIGHT_LEASED; state++)
+	{
+		play.entry.state = state;
+		play_entries(&play);
+	}
+	for (i = 0; i < lengthof(lines); i++)
+	{
+		bool		is_right = nplayed[i] > 0 && nwrong[i] == 0;
+
+		nfailed += is_right ? 0 : 1;
+		printf("line %d: %d combinations, %d wrong: %s\n", i + 1, nplayed[i],
+			   nwrong[i], is_right ? "ok" : "FAILED");
+	}
+	printf("%d passed, %d failed\n", (int) lengthof(lines) - nfailed,
+		   nfailed);
+	return nfailed == 0 ? 0 : 1;
+}
