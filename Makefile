@@ -38,7 +38,16 @@ files = $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(addprefix $(srcdir)/,$(1)))
 names = $(basename $(notdir $(call files,$(1))))
 
 OBJS = $(patsubst %.c,%.o,$(call files,src/*.c src/*/*.c))
-DATA = $(call files,sql/queue--*.sql)
+
+# The script of the version in queue.control is made of parts, one feature a
+# file, in the order of their names.  With its release it is put into
+# sql/released/ and never changes again: from then on it is installed from
+# there, and parts that change need a new version, with a script that updates
+# the one before.
+version = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/queue.control)
+script = sql/queue--$(version).sql
+DATA = $(call files,sql/released/*.sql sql/queue--*--*.sql)
+DATA_built = $(if $(filter %/$(notdir $(script)),$(DATA)),,$(script))
 
 # Inputs lie in test/, the expected output of both kinds in expected/.  They
 # share results/ too, so no name may occur in both lists.
@@ -137,6 +146,13 @@ ifeq (,$(wildcard $(PGXS)))
 $(error cannot find PGXS through "$(PG_CONFIG)": install postgresql-server-dev-15, or run "make deps")
 endif
 include $(PGXS)
+
+parts = $(sort $(wildcard $(srcdir)/sql/parts/*.sql))
+
+# The folder counts as well: a part may go.
+$(script): $(parts) $(srcdir)/sql/parts
+	@$(MKDIR_P) $(@D)
+	(echo "/* $@ */"; cat $(parts)) >$@
 
 # PGXS does not track headers unless PostgreSQL was built to do so.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)

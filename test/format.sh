@@ -26,8 +26,8 @@ complain()
 
 shopt -s nullglob
 c=(src/*.[ch] src/*/*.[ch])
-scripts=(Makefile .ci/run queue.control sql/*.sql test/*.sh test/*.pl test/*.py
-	test/sql/*.sql test/specs/*.spec test/t/*.pl test/pgtap/*.sql
+scripts=(Makefile .ci/run queue.control sql/*/*.sql test/*.sh test/*.pl test/*.py
+	test/sql/*/*.sql test/specs/*.spec test/t/*.pl test/pgtap/*.sql
 	test/bench/*.sh test/bench/*.py test/demo/*.s* test/clients/*.sh test/clients/*/*.java
 	test/clients/*/*.py test/clients/*/*.js)
 

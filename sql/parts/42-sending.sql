@@ -1,0 +1,78 @@
+-- ---------------------------------------------------------------------------
+-- Sending
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION queue.enqueue(
+    queue regclass,
+    payload jsonb,
+    headers jsonb DEFAULT NULL,
+    priority int DEFAULT 4,
+    delay interval DEFAULT NULL,
+    deliver_at timestamptz DEFAULT NULL,
+    expires_in interval DEFAULT NULL,
+    group_key text DEFAULT NULL,
+    dedup_key text DEFAULT NULL,
+    correlation_id text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'queue_enqueue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.enqueue(regclass, jsonb, jsonb, int, interval, timestamptz, interval, text, text, text) IS
+'sends a message when the transaction commits, and returns its id';
+
+-- Of json and jsonb a literal fits either; where a text fits as well, the
+-- server takes that.
+CREATE FUNCTION queue.enqueue(
+    queue regclass,
+    payload json,
+    headers jsonb DEFAULT NULL,
+    priority int DEFAULT 4,
+    delay interval DEFAULT NULL,
+    deliver_at timestamptz DEFAULT NULL,
+    expires_in interval DEFAULT NULL,
+    group_key text DEFAULT NULL,
+    dedup_key text DEFAULT NULL,
+    correlation_id text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'queue_enqueue_text'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.enqueue(regclass, json, jsonb, int, interval, timestamptz, interval, text, text, text) IS
+'sends a message, given as json, when the transaction commits, and returns its id';
+
+CREATE FUNCTION queue.enqueue(
+    queue regclass,
+    payload text,
+    headers jsonb DEFAULT NULL,
+    priority int DEFAULT 4,
+    delay interval DEFAULT NULL,
+    deliver_at timestamptz DEFAULT NULL,
+    expires_in interval DEFAULT NULL,
+    group_key text DEFAULT NULL,
+    dedup_key text DEFAULT NULL,
+    correlation_id text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'queue_enqueue_text'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.enqueue(regclass, text, jsonb, int, interval, timestamptz, interval, text, text, text) IS
+'sends a message, given as the text of a JSON document, when the transaction commits, and returns its id';
+
+CREATE FUNCTION queue.enqueue_batch(
+    queue regclass,
+    payloads jsonb[],
+    headers jsonb[] DEFAULT NULL,
+    priority int DEFAULT 4,
+    delay interval DEFAULT NULL,
+    deliver_at timestamptz DEFAULT NULL,
+    expires_in interval DEFAULT NULL,
+    group_keys text[] DEFAULT NULL,
+    dedup_keys text[] DEFAULT NULL,
+    correlation_ids text[] DEFAULT NULL)
+RETURNS bigint[]
+AS 'MODULE_PATHNAME', 'queue_enqueue_batch'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.enqueue_batch(regclass, jsonb[], jsonb[], int, interval, timestamptz, interval, text[], text[], text[]) IS
+'sends messages when the transaction commits, and returns their ids in order';
+

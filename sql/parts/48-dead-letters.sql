@@ -1,0 +1,16 @@
+-- ---------------------------------------------------------------------------
+-- Dead letters
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION queue.redrive(
+    dead_queue regclass,
+    max bigint DEFAULT NULL,
+    selector jsonpath DEFAULT NULL,
+    to_queue regclass DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'queue_redrive'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.redrive(regclass, bigint, jsonpath, regclass) IS
+'sends dead letters back to where they came from, and returns their number';
+
