@@ -33,8 +33,6 @@
  */
 #include "postgres.h"
 
-#include <limits.h>
-
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
@@ -44,14 +42,15 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
-#include "utils/guc.h"
 
 #include "api/admin.h"
 #include "api/guard.h"
 #include "api/restore.h"
+#include "common/args.h"
 #include "common/compat.h"
+#include "common/extension.h"
+#include "common/guc.h"
 #include "common/mutant.h"
-#include "common/queue.h"
 #include "global/branch.h"
 #include "shared/cover.h"
 #include "shared/database.h"
@@ -64,24 +63,7 @@
 #include "transaction/xact.h"
 #include "worker/worker.h"
 
-/* a hundred years, as intervals are reckoned */
-#define MAX_SPAN_USEC \
-	(INT64CONST(100) * MONTHS_PER_YEAR * DAYS_PER_MONTH * USECS_PER_DAY)
-
 PG_MODULE_MAGIC;
-
-int			queue_max_in_flight = 131072;
-int			queue_max_databases = 64;
-int			queue_max_queues = 10000;
-int			queue_max_wait = 60000;
-int			queue_lease_write_delay = 1000;
-int			queue_in_doubt_warning = 60;
-int			queue_resolve_interval = 5000;
-int			queue_vacuum_threshold = 10000;
-double		queue_vacuum_scale_factor = 0.05;
-double		queue_vacuum_cost_delay = 0.5;
-
-bool		queue_is_preloaded = false;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -92,7 +74,6 @@ void		_PG_init(void);
 
 PG_FUNCTION_INFO_V1(queue_announce_database);
 
-static void define_settings(void);
 static void request_shmem(void);
 static void startup_shmem(void);
 static void process_utility(PlannedStmt *pstmt, const char *queryString,
@@ -109,7 +90,7 @@ _PG_init(void)
 		return;
 	queue_is_preloaded = true;
 
-	define_settings();
+	queue_guc_init();
 	queue_catalog_init();
 	queue_member_init();
 	queue_xact_init();
@@ -123,112 +104,6 @@ _PG_init(void)
 	ProcessUtility_hook = process_utility;
 	prev_object_access_hook = object_access_hook;
 	object_access_hook = object_access;
-}
-
-static void
-define_settings(void)
-{
-	DefineCustomIntVariable("queue.in_doubt_warning",
-							"Age of a prepared transaction that used a queue at which the log is warned.",
-							"-1 turns the warnings off.",
-							&queue_in_doubt_warning,
-							60,
-							-1,
-							INT_MAX,
-							PGC_SIGHUP,
-							GUC_UNIT_S,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("queue.lease_write_delay",
-							"How long a lease lasts before the worker writes it to disk.",
-							"Leases younger than that may end early in a crash.",
-							&queue_lease_write_delay,
-							1000,
-							0,
-							60 * 1000,
-							PGC_SIGHUP,
-							GUC_UNIT_MS,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("queue.max_databases",
-							"Number of databases of the server that may use queues.",
-							NULL,
-							&queue_max_databases,
-							64,
-							1,
-							10000,
-							PGC_POSTMASTER,
-							0,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("queue.max_in_flight",
-							"Number of messages of the server that may be leased or being dequeued at once.",
-							"Also counts messages that have failed and are not yet written as such.",
-							&queue_max_in_flight,
-							131072,
-							64,
-							100 * 1000 * 1000,
-							PGC_POSTMASTER,
-							0,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("queue.max_queues",
-							"Number of queues of the server that shared memory has room for.",
-							"More may exist, but are slower.",
-							&queue_max_queues,
-							10000,
-							16,
-							1000 * 1000,
-							PGC_POSTMASTER,
-							0,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("queue.max_wait",
-							"Longest time that queue.dequeue() and queue.receive() wait for a message.",
-							"They hold a snapshot meanwhile.",
-							&queue_max_wait,
-							60 * 1000,
-							0,
-							INT_MAX,
-							PGC_SUSET,
-							GUC_UNIT_MS,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("queue.resolve_interval",
-							"How long a branch of a global transaction may be in doubt before its deciding database is asked, and how often.",
-							NULL,
-							&queue_resolve_interval,
-							5000,
-							10,
-							60 * 60 * 1000,
-							PGC_SIGHUP,
-							GUC_UNIT_MS,
-							NULL, NULL, NULL);
-	DefineCustomRealVariable("queue.vacuum_cost_delay",
-							 "Cost delay of the vacuum of queue tables.",
-							 "What vacuum_cost_delay is to VACUUM; 0 turns it off.",
-							 &queue_vacuum_cost_delay,
-							 0.5,
-							 0,
-							 100,
-							 PGC_SIGHUP,
-							 GUC_UNIT_MS,
-							 NULL, NULL, NULL);
-	DefineCustomRealVariable("queue.vacuum_scale_factor",
-							 "Dead rows before a queue table is vacuumed, as a fraction of its live rows.",
-							 "Added to queue.vacuum_threshold.",
-							 &queue_vacuum_scale_factor,
-							 0.05,
-							 0,
-							 100,
-							 PGC_SIGHUP,
-							 0,
-							 NULL, NULL, NULL);
-	DefineCustomIntVariable("queue.vacuum_threshold",
-							"Dead rows before a queue table is vacuumed.",
-							"-1 leaves it to autovacuum.",
-							&queue_vacuum_threshold,
-							10000,
-							-1,
-							INT_MAX,
-							PGC_SIGHUP,
-							0,
-							NULL, NULL, NULL);
-	MarkGUCPrefixReserved("queue");
 }
 
 /* ----------------------------------------------------------------
@@ -369,79 +244,4 @@ queue_announce_database(PG_FUNCTION_ARGS)
 	queue_require_library();
 	queue_xact_note_database();
 	PG_RETURN_VOID();
-}
-
-/* ----------------------------------------------------------------
- *		Checks that the SQL functions share
- * ----------------------------------------------------------------
- */
-
-void
-queue_require_preload(void)
-{
-	queue_require_library();
-	queue_member_check_version();
-}
-
-void
-queue_require_library(void)
-{
-	if (!queue_is_preloaded)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("queue must be loaded via shared_preload_libraries"),
-				 errhint("Add the line shared_preload_libraries = 'queue' to postgresql.conf and restart the server.")));
-}
-
-void
-queue_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", argname)));
-}
-
-void
-queue_not_supported(const char *argname)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s is not supported in this version", argname),
-			 errhint("Leave it at its default.")));
-}
-
-int64
-queue_interval_usec(const Interval *span, const char *argname)
-{
-	double		estimate;
-
-	if (!INTERVAL_NOT_FINITE(span))
-	{
-		/* in floating point, so that nothing overflows before it is judged */
-		estimate = ((double) span->month * DAYS_PER_MONTH + span->day) *
-			(double) USECS_PER_DAY + (double) span->time;
-		if (estimate >= 0 && estimate <= (double) MAX_SPAN_USEC)
-			return ((int64) span->month * DAYS_PER_MONTH + span->day) *
-				USECS_PER_DAY + span->time;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s is out of range", argname),
-			 errdetail("It must be between zero and a hundred years.")));
-	return 0;
-}
-
-int64
-queue_lease_usec(const Interval *lease, const char *argname)
-{
-	int64		usec = queue_interval_usec(lease, argname);
-
-	if (usec == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be longer than zero", argname),
-				 strcmp(argname, "lease") != 0 ? 0 :
-				 errhint("To give a message back use queue.release().")));
-	return usec;
 }

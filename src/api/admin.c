@@ -40,8 +40,9 @@
 #include "utils/timestamp.h"
 
 #include "api/admin.h"
+#include "common/args.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/extension.h"
 #include "dispatch/lease.h"
 #include "shared/availability.h"
 #include "table/catalog.h"

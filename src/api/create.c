@@ -52,8 +52,9 @@
 #include "utils/varlena.h"
 
 #include "api/admin.h"
+#include "common/args.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/extension.h"
 #include "table/catalog.h"
 #include "table/ids.h"
 #include "table/member.h"

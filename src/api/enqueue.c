@@ -20,9 +20,11 @@
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
+#include "common/args.h"
 #include "common/mutant.h"
-#include "common/queue.h"
+#include "common/ranges.h"
 #include "table/ids.h"
+#include "table/member.h"
 #include "table/message.h"
 #include "transaction/xact.h"
 

@@ -55,7 +55,7 @@
 
 #include "api/guard.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/extension.h"
 #include "table/catalog.h"
 #include "table/shape.h"
 

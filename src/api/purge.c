@@ -22,9 +22,10 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "common/args.h"
 #include "common/mutant.h"
-#include "common/queue.h"
 #include "dispatch/lease.h"
+#include "table/member.h"
 #include "table/storage.h"
 #include "transaction/xact.h"
 #include "worker/vacuum.h"

@@ -48,7 +48,7 @@
 #include "api/admin.h"
 #include "api/restore.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/extension.h"
 #include "table/catalog.h"
 #include "table/member.h"
 #include "table/shape.h"

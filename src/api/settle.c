@@ -27,12 +27,14 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "common/args.h"
 #include "common/compat.h"
+#include "common/errcodes.h"
 #include "common/mutant.h"
-#include "common/queue.h"
 #include "dispatch/lease.h"
 #include "dispatch/receipt.h"
 #include "shared/database.h"
+#include "table/member.h"
 #include "table/message.h"
 #include "transaction/xact.h"
 

@@ -44,10 +44,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "common/args.h"
 #include "common/clock.h"
 #include "common/compat.h"
+#include "common/guc.h"
 #include "common/mutant.h"
-#include "common/queue.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
 #include "dispatch/receipt.h"
@@ -55,6 +56,7 @@
 #include "shared/database.h"
 #include "shared/share.h"
 #include "shared/waiter.h"
+#include "table/member.h"
 #include "table/message.h"
 #include "transaction/xact.h"
 

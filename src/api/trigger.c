@@ -31,9 +31,11 @@
 #include "utils/datum.h"
 #include "utils/rel.h"
 
+#include "common/args.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/ranges.h"
 #include "table/ids.h"
+#include "table/member.h"
 #include "table/message.h"
 #include "table/storage.h"
 #include "transaction/xact.h"

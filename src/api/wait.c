@@ -30,14 +30,15 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "common/args.h"
 #include "common/clock.h"
 #include "common/compat.h"
-#include "common/queue.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
 #include "shared/availability.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
+#include "table/member.h"
 
 PG_FUNCTION_INFO_V1(queue_wait);
 PG_FUNCTION_INFO_V1(queue_wait_many);

@@ -16,7 +16,6 @@
 #include "postgres.h"
 
 #include "common/mutant.h"
-#include "common/queue.h"
 #include "common/ranges.h"
 
 static bool is_before(const QueueRange *a, const QueueRange *b);

@@ -8,6 +8,9 @@
 #ifndef QUEUE_RANGES_H
 #define QUEUE_RANGES_H
 
+#define QUEUE_DEFAULT_PRIORITY	4
+#define QUEUE_MAX_PRIORITY		9
+
 /* Ids of one priority, both ends included */
 typedef struct QueueRange
 {

@@ -16,7 +16,7 @@
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 
-#include "common/queue.h"
+#include "common/errcodes.h"
 #include "dispatch/receipt.h"
 
 #define RECEIPT_FIELDS	5

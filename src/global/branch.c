@@ -57,9 +57,9 @@
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/extension.h"
+#include "common/standby.h"
 #include "global/branch.h"
-#include "global/decision.h"
 #include "shared/database.h"
 #include "table/catalog.h"
 #include "table/member.h"
@@ -348,7 +348,7 @@ queue_branch_before_prepare(Node *stmt)
 	if (branch == NULL || !is_prepare(stmt) || !IsTransactionState() ||
 		RecoveryInProgress())
 		return;
-	queue_decision_wait_for_standbys();
+	queue_standby_wait();
 	note_commit(branch);
 }
 

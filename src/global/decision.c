@@ -38,10 +38,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "replication/syncrep.h"
-#include "replication/walsender.h"
-#include "replication/walsender_private.h"
-#include "storage/lwlock.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -50,11 +46,12 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "common/args.h"
 #include "common/compat.h"
 #include "common/mutant.h"
-#include "common/queue.h"
-#include "global/decision.h"
+#include "common/standby.h"
 #include "table/catalog.h"
+#include "table/member.h"
 
 /* leaves room for the longest names beside it in a gid of the server */
 #define MAX_GID_LEN			64
@@ -146,7 +143,7 @@ queue_ask_decision(PG_FUNCTION_ARGS)
 	values[3] = database_arg(fcinfo, 3, &nulls[3]);
 	decision = write_record("SELECT queue.write_answer($1, $2, $3, $4)",
 							4, types, values, nulls);
-	queue_decision_require_durable(XactLastCommitEnd);
+	queue_standby_require_durable(XactLastCommitEnd);
 	if (decision != NULL)
 	{
 		result = CStringGetTextDatum(decision);
@@ -193,7 +190,7 @@ decide(FunctionCallInfo fcinfo, const char *wish)
 						  " RETURNING decision) SELECT decision FROM d" :
 						  "SELECT queue.write_decision($1, $2, $3)",
 						  3, types, values, NULL);
-	queue_decision_require_durable(XactLastCommitEnd);
+	queue_standby_require_durable(XactLastCommitEnd);
 	return stands;
 }
 
@@ -320,7 +317,7 @@ write_record(const char *sql, int nargs, Oid *types, Datum *values,
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
 	XactIsoLevel = XACT_READ_COMMITTED;
-	queue_decision_wait_for_standbys();
+	queue_standby_wait();
 
 	rel = queue_settings_open(AccessShareLock);
 	owner = rel->rd_rel->relowner;
@@ -343,42 +340,4 @@ write_record(const char *sql, int nargs, Oid *types, Datum *values,
 	SPI_commit();
 	SPI_finish();
 	return result;
-}
-
-void
-queue_decision_wait_for_standbys(void)
-{
-	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
-		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-								 false);
-}
-
-bool
-queue_decision_is_durable(XLogRecPtr lsn)
-{
-	bool		is_durable;
-
-	if (max_wal_senders == 0 ||
-		SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
-		return true;
-	LWLockAcquire(SyncRepLock, LW_SHARED);
-	is_durable = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= lsn;
-	LWLockRelease(SyncRepLock);
-	return is_durable;
-}
-
-/*
- * The server waits for standbys, but if it is cancelled it says no more than a
- * warning.  So look how far they are.
- */
-void
-queue_decision_require_durable(XLogRecPtr lsn)
-{
-	if (!queue_decision_is_durable(lsn))
-		ereport(ERROR,
-				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-				 errmsg("what was decided is not known to be durable"),
-				 errdetail("No synchronous standby has confirmed it."),
-				 errhint("Ask again: the decision does not change.")));
 }

@@ -74,17 +74,18 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
+#include "common/extension.h"
+#include "common/guc.h"
 #include "common/mutant.h"
-#include "common/queue.h"
+#include "common/process.h"
 #include "common/remote.h"
+#include "common/standby.h"
 #include "global/branch.h"
-#include "global/decision.h"
 #include "global/resolver.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "transaction/xact.h"
 #include "worker/helper.h"
-#include "worker/worker.h"
 
 /* what a deciding database may take for one answer, and what it is told so
  * that it does not go on when nobody listens any more */
@@ -248,7 +249,7 @@ queue_resolver_main(Datum arg)
 		if (!is_more && queue_clock() >= leave_at)
 			break;
 		if (!ShutdownRequestPending)
-			queue_worker_nap(next, wait_event);
+			queue_process_nap(next, wait_event);
 	}
 
 	/* 1: another one has to go on */
@@ -861,7 +862,7 @@ finish(Decider *decider, const char *gid, bool is_commit)
 							   decider->owner, save_sec_context |
 							   SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
-		queue_decision_wait_for_standbys();
+		queue_standby_wait();
 		begin_wait(activity);
 		FinishPreparedTransaction(branch, is_commit);
 		end_wait();
@@ -923,12 +924,12 @@ require_durable(XLogRecPtr lsn)
 														 ANSWER_TIMEOUT);
 
 	pgstat_report_activity(STATE_RUNNING, "waiting for synchronous standbys");
-	while (!queue_decision_is_durable(lsn) && !ShutdownRequestPending &&
+	while (!queue_standby_is_durable(lsn) && !ShutdownRequestPending &&
 		   queue_clock() < give_up_at)
-		queue_worker_nap(TimestampTzPlusMilliseconds(queue_clock(),
+		queue_process_nap(TimestampTzPlusMilliseconds(queue_clock(),
 													 CONFIRM_INTERVAL),
 						 wait_event);
-	queue_decision_require_durable(lsn);
+	queue_standby_require_durable(lsn);
 }
 
 /* Did sessions finish branches as was decided? */

@@ -17,11 +17,12 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "common/queue.h"
+#include "common/compat.h"
 #include "dispatch/lease.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/catalog.h"
+#include "table/member.h"
 #include "table/message.h"
 #include "table/storage.h"
 #include "transaction/xact.h"

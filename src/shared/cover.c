@@ -71,7 +71,6 @@
 
 #include "common/compat.h"
 #include "common/mutant.h"
-#include "common/queue.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/waiter.h"

@@ -60,7 +60,7 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/guc.h"
 #include "shared/database.h"
 
 /* a worker that ended in an error is started again after 1, 2, 4 ... 30 s */

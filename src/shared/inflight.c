@@ -70,8 +70,8 @@
 #include "utils/hsearch.h"
 
 #include "common/compat.h"
+#include "common/guc.h"
 #include "common/mutant.h"
-#include "common/queue.h"
 #include "shared/availability.h"
 #include "shared/inflight.h"
 #include "shared/share.h"

@@ -29,7 +29,7 @@
 #include "port/atomics.h"
 #include "storage/shmem.h"
 
-#include "common/queue.h"
+#include "common/guc.h"
 #include "shared/share.h"
 
 #define QUEUE_SHARE			4

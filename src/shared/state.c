@@ -41,7 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/guc.h"
 #include "shared/cover.h"
 #include "shared/state.h"
 #include "shared/waiter.h"

@@ -56,9 +56,11 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "common/args.h"
 #include "common/compat.h"
+#include "common/errcodes.h"
+#include "common/extension.h"
 #include "common/mutant.h"
-#include "common/queue.h"
 #include "shared/database.h"
 #include "shared/share.h"
 #include "table/catalog.h"

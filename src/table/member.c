@@ -44,8 +44,9 @@
 #include "utils/inval.h"
 #include "utils/rel.h"
 
+#include "common/args.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/extension.h"
 #include "table/catalog.h"
 #include "table/member.h"
 
@@ -199,6 +200,13 @@ queue_member_check_version(void)
 				 errhint("If the library is the older one, restart the server; if the extension is, run ALTER EXTENSION %s UPDATE.",
 						 QUEUE_EXTENSION)));
 	}
+}
+
+void
+queue_require_preload(void)
+{
+	queue_require_library();
+	queue_member_check_version();
 }
 
 void

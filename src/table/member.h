@@ -28,6 +28,10 @@ extern void queue_member_init(void);
  * costs a look at a flag but for the first time */
 extern void queue_member_check_version(void);
 
+/* The same, and unless the library is preloaded: every SQL entry point calls
+ * it before it looks at its arguments */
+extern void queue_require_preload(void);
+
 /* ALTER EXTENSION: let everybody look at the version again */
 extern void queue_member_version_changed(void);
 

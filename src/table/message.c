@@ -24,7 +24,7 @@
 
 #include "common/compat.h"
 #include "common/mutant.h"
-#include "common/queue.h"
+#include "common/ranges.h"
 #include "table/ids.h"
 #include "table/message.h"
 #include "transaction/xact.h"

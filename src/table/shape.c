@@ -49,7 +49,7 @@
 #include "utils/syscache.h"
 
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/extension.h"
 #include "table/catalog.h"
 #include "table/shape.h"
 

@@ -54,7 +54,7 @@
 
 #include "common/compat.h"
 #include "common/mutant.h"
-#include "common/queue.h"
+#include "common/ranges.h"
 #include "shared/availability.h"
 #include "table/storage.h"
 #include "transaction/xact.h"

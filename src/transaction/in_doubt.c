@@ -50,7 +50,7 @@
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/guc.h"
 #include "table/catalog.h"
 #include "transaction/in_doubt.h"
 

@@ -94,8 +94,9 @@
 #include "utils/resowner.h"
 
 #include "common/compat.h"
+#include "common/guc.h"
 #include "common/mutant.h"
-#include "common/queue.h"
+#include "common/ranges.h"
 #include "shared/database.h"
 #include "shared/waiter.h"
 #include "transaction/xact.h"

@@ -46,7 +46,6 @@
 #include "utils/rel.h"
 
 #include "common/compat.h"
-#include "common/queue.h"
 #include "shared/availability.h"
 #include "shared/inflight.h"
 #include "table/ids.h"

@@ -24,8 +24,8 @@
 #include "utils/memutils.h"
 
 #include "common/compat.h"
+#include "common/process.h"
 #include "worker/helper.h"
-#include "worker/worker.h"
 
 typedef struct HelperKind
 {
@@ -53,7 +53,6 @@ static bool has_warned[NUM_HELPERS];
 static volatile sig_atomic_t is_started = false;
 
 static void helper_terminate(SIGNAL_ARGS);
-static void helper_error_context(void *arg);
 
 bool
 queue_helper_call(DatabaseHelper helper)
@@ -118,17 +117,14 @@ queue_helper_begin(DatabaseHelper helper, Oid dbid)
 	pqsignal(SIGTERM, helper_terminate);
 	BackgroundWorkerUnblockSignals();
 
-	error_context.callback = helper_error_context;
-	error_context.arg = MyBgworkerEntry->bgw_name;
-	error_context.previous = error_context_stack;
-	error_context_stack = &error_context;
+	queue_process_name_errors(&error_context);
 
 	if (!queue_database_attach_helper(dbid, helper))
 		proc_exit(0);
 
 	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
-	queue_worker_pin_settings();
-	queue_worker_report_name(MyBgworkerEntry->bgw_name);
+	queue_process_pin_settings();
+	queue_process_report_name(MyBgworkerEntry->bgw_name);
 	is_started = true;
 }
 
@@ -151,11 +147,4 @@ helper_terminate(SIGNAL_ARGS)
 	else
 		die(postgres_signal_arg);
 	errno = save_errno;
-}
-
-/* Say in the log where an error is from. */
-static void
-helper_error_context(void *arg)
-{
-	errcontext("%s", (char *) arg);
 }

@@ -46,6 +46,7 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
+#include "common/process.h"
 #include "shared/database.h"
 #include "shared/inflight.h"
 #include "worker/worker.h"
@@ -151,7 +152,7 @@ queue_leader_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	queue_worker_report_name("queue leader");
+	queue_process_report_name("queue leader");
 	wait_event = WaitEventExtensionNew("QueueLeaderMain");
 
 	(void) queue_database_slots(&nslots);
@@ -186,9 +187,9 @@ queue_leader_main(Datum arg)
 
 		not_before = TimestampTzPlusMilliseconds(queue_clock(),
 												 LEADER_MIN_NAP);
-		queue_worker_nap(Max(next_at, not_before), wait_event);
+		queue_process_nap(Max(next_at, not_before), wait_event);
 		while (!ShutdownRequestPending && queue_clock() < not_before)
-			queue_worker_nap(not_before, wait_event);
+			queue_process_nap(not_before, wait_event);
 	}
 }
 

@@ -58,8 +58,9 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
+#include "common/guc.h"
 #include "common/mutant.h"
-#include "common/queue.h"
+#include "common/process.h"
 #include "dispatch/lease.h"
 #include "global/resolver.h"
 #include "shared/availability.h"
@@ -73,7 +74,6 @@
 #include "worker/heal.h"
 #include "worker/sweep.h"
 #include "worker/vacuum.h"
-#include "worker/worker.h"
 
 /* of each kind of work, what one round takes on */
 #define ROUND_SIZE			1000
@@ -694,7 +694,7 @@ take_steps(Round *round)
 	qsort(round->steps, round->nsteps, sizeof(MessageKey),
 		  queue_message_key_compare);
 	while (first < round->nsteps &&
-		   (round->is_last || !queue_worker_must_leave()))
+		   (round->is_last || !queue_process_must_leave()))
 	{
 		int			n = 1;
 		int			i;
@@ -1012,7 +1012,7 @@ heal(Round *round)
 
 	if (is_more && heal_at <= round->now)
 	{
-		while (is_more && budget > 0 && !queue_worker_must_leave())
+		while (is_more && budget > 0 && !queue_process_must_leave())
 		{
 			PG_TRY();
 			{

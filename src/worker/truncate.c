@@ -42,8 +42,8 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
+#include "common/process.h"
 #include "worker/truncate.h"
-#include "worker/worker.h"
 
 /* what is worth it, as in vacuum(): so many pages, or this part of all */
 #define WORTH_PAGES		1000
@@ -150,7 +150,7 @@ holders_leave(Oid relid, uint32 wait_event)
 		if (!is_any || ShutdownRequestPending ||
 			queue_clock() >= give_up_at)
 			break;
-		queue_worker_nap(TimestampTzPlusMilliseconds(queue_clock(),
+		queue_process_nap(TimestampTzPlusMilliseconds(queue_clock(),
 													 HOLDERS_NAP),
 						 wait_event);
 	}

@@ -83,13 +83,14 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/guc.h"
+#include "common/process.h"
 #include "shared/database.h"
 #include "table/catalog.h"
+#include "table/member.h"
 #include "worker/helper.h"
 #include "worker/truncate.h"
 #include "worker/vacuum.h"
-#include "worker/worker.h"
 
 /* a queue is looked at for this long after somebody has used it: that is how
  * late the statistics may be */
@@ -432,7 +433,7 @@ queue_vacuum_main(Datum arg)
 		else if (queue_clock() >= leave_at)
 			break;
 		else
-			queue_worker_nap(Min(leave_at, queue_clock_at(next)), wait_event);
+			queue_process_nap(Min(leave_at, queue_clock_at(next)), wait_event);
 	}
 	proc_exit(0);
 }

@@ -66,7 +66,7 @@
  * lock on the database, the signal acts as in any backend.  Later it has to
  * write leases and failures before it goes, for that is what makes them
  * survive a restart, so the signal only asks: an idle worker acts at once, a round returns before
- * its next transaction (queue_worker_must_leave).  These transactions are
+ * its next transaction (queue_process_must_leave).  These transactions are
  * short and wait for nobody, but that cannot be promised of disks, synchronous
  * standbys and large messages; so a timer that runs with each round ends the
  * process like any backend when the signal is one to two seconds old.  What is
@@ -100,7 +100,8 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
-#include "common/queue.h"
+#include "common/extension.h"
+#include "common/process.h"
 #include "shared/database.h"
 #include "shared/inflight.h"
 #include "table/member.h"
@@ -134,7 +135,6 @@ static volatile sig_atomic_t grace_ticks = 0;
 static void worker_terminate(SIGNAL_ARGS);
 static void start_grace(TimeoutId grace);
 static void grace_tick(void);
-static void worker_error_context(void *arg);
 static ExtensionState look_for_extension(DatabaseSlot *slot);
 static ExtensionState clear_memory(DatabaseSlot *slot);
 static bool is_known(void);
@@ -157,19 +157,15 @@ queue_worker_main(Datum arg)
 	pqsignal(SIGTERM, worker_terminate);
 	BackgroundWorkerUnblockSignals();
 
-	/* bgw_name is ours while the process lives */
-	error_context.callback = worker_error_context;
-	error_context.arg = MyBgworkerEntry->bgw_name;
-	error_context.previous = error_context_stack;
-	error_context_stack = &error_context;
+	queue_process_name_errors(&error_context);
 
 	slot = queue_database_attach(dbid);
 	if (slot == NULL)
 		proc_exit(0);
 
 	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
-	queue_worker_pin_settings();
-	queue_worker_report_name(MyBgworkerEntry->bgw_name);
+	queue_process_pin_settings();
+	queue_process_report_name(MyBgworkerEntry->bgw_name);
 
 	grace = RegisterTimeout(USER_TIMEOUT, grace_tick);
 	round_context = AllocSetContextCreate(TopMemoryContext, "queue worker",
@@ -254,60 +250,6 @@ grace_tick(void)
 		InterruptPending = true;
 		SetLatch(MyLatch);
 	}
-}
-
-bool
-queue_worker_must_leave(void)
-{
-	return ShutdownRequestPending;
-}
-
-/*
- * Set what ALTER DATABASE SET and ALTER ROLE SET may have changed and what
- * matters to us, in a way that neither they nor a reload override.
- */
-void
-queue_worker_pin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"role", "none"},
-		{"search_path", "pg_catalog, pg_temp"},
-		{"row_security", "off"},
-		{"session_replication_role", "origin"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
-		{"synchronous_commit", "on"},
-		{"statement_timeout", "0"},
-		{"transaction_timeout", "0"},	/* from 17 on */
-		{"lock_timeout", "100ms"},
-		{"track_counts", "on"},
-		{"jit", "off"}
-	};
-
-	/* not even this one is beyond ALTER DATABASE SET */
-	if (GetSessionUserId() != GetAuthenticatedUserId())
-	{
-		StartTransactionCommand();
-		SetConfigOption("session_authorization",
-						GetUserNameFromId(GetAuthenticatedUserId(), false),
-						PGC_SUSET, PGC_S_OVERRIDE);
-		CommitTransactionCommand();
-	}
-
-	for (int i = 0; i < lengthof(settings); i++)
-	{
-		if (GetConfigOption(settings[i][0], true, false) != NULL)
-			SetConfigOption(settings[i][0], settings[i][1],
-							PGC_SUSET, PGC_S_OVERRIDE);
-	}
-}
-
-/* Say in the log which worker an error is of. */
-static void
-worker_error_context(void *arg)
-{
-	errcontext("%s", (char *) arg);
 }
 
 /*
@@ -419,7 +361,7 @@ worker_sleep(DatabaseSlot *slot, TimestampTz due)
 		wake_at = Max(Min(wake_at, not_after), not_before);
 		if (queue_clock() >= wake_at)
 			break;
-		queue_worker_nap(wake_at, wait_event);
+		queue_process_nap(wake_at, wait_event);
 	}
 }
 
@@ -439,35 +381,6 @@ worker_leave(DatabaseSlot *slot, TimeoutId grace)
 		disable_timeout(grace, false);
 	}
 	proc_exit(0);
-}
-
-/* Show the process in pg_stat_activity under this name, cut as usual. */
-void
-queue_worker_report_name(const char *name)
-{
-	char		buf[NAMEDATALEN];
-
-	strlcpy(buf, name, sizeof(buf));
-	SetConfigOption("application_name", buf, PGC_USERSET, PGC_S_OVERRIDE);
-}
-
-/*
- * Wait for the latch until some time, of clock.h.  There is no statement here that a
- * cancel could be meant for; letting it in would end the process.
- */
-void
-queue_worker_nap(TimestampTz wake_at, uint32 wait_event)
-{
-	long		timeout;
-
-	timeout = TimestampDifferenceMilliseconds(queue_clock(), wake_at);
-	(void) WaitLatch(MyLatch,
-					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 timeout, wait_event);
-	ResetLatch(MyLatch);
-	QueryCancelPending = false;
-	/* signals of other backends (DROP DATABASE waits for all to react) */
-	CHECK_FOR_INTERRUPTS();
 }
 
 /* ----------------------------------------------------------------

@@ -22,15 +22,6 @@ extern void queue_leader_register(void);
 extern Oid	queue_worker_hold(Node *stmt);
 extern void queue_worker_release(Oid dbid);
 
-/* Is this worker to leave?  A round asks between two transactions, and
- * returns early if so; it is ended by force some seconds later. */
-extern bool queue_worker_must_leave(void);
-
-/* Shared by leader, worker and helpers */
-extern void queue_worker_report_name(const char *name);
-extern void queue_worker_pin_settings(void);
-extern void queue_worker_nap(TimestampTz wake_at, uint32 wait_event);	/* by clock.h */
-
 PGDLLEXPORT extern void queue_leader_main(Datum arg);
 PGDLLEXPORT extern void queue_worker_main(Datum arg);
 

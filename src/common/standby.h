@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * decision.h
- *		Decisions about global transactions, in the database that makes them.
+ * standby.h
+ *		What must outlive the loss of this server.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef QUEUE_DECISION_H
-#define QUEUE_DECISION_H
+#ifndef QUEUE_STANDBY_H
+#define QUEUE_STANDBY_H
 
 #include "access/xlogdefs.h"
 
@@ -14,12 +14,12 @@
  * This transaction waits for synchronous standbys when it commits or is
  * prepared, whatever the session prefers.
  */
-extern void queue_decision_wait_for_standbys(void);
+extern void queue_standby_wait(void);
 
 /* Is WAL up to here on the others as well, if it should be? */
-extern bool queue_decision_is_durable(XLogRecPtr lsn);
+extern bool queue_standby_is_durable(XLogRecPtr lsn);
 
 /* ereport(ERROR, 08007) if it is not. */
-extern void queue_decision_require_durable(XLogRecPtr lsn);
+extern void queue_standby_require_durable(XLogRecPtr lsn);
 
-#endif							/* QUEUE_DECISION_H */
+#endif							/* QUEUE_STANDBY_H */

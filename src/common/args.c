@@ -1,0 +1,81 @@
+/*-------------------------------------------------------------------------
+ *
+ * args.c
+ *		Checks with which SQL functions begin.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "common/args.h"
+
+/* a hundred years, as intervals are reckoned */
+#define MAX_SPAN_USEC \
+	(INT64CONST(100) * MONTHS_PER_YEAR * DAYS_PER_MONTH * USECS_PER_DAY)
+
+bool		queue_is_preloaded = false;
+
+void
+queue_require_library(void)
+{
+	if (!queue_is_preloaded)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue must be loaded via shared_preload_libraries"),
+				 errhint("Add the line shared_preload_libraries = 'queue' to postgresql.conf and restart the server.")));
+}
+
+void
+queue_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", argname)));
+}
+
+void
+queue_not_supported(const char *argname)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s is not supported in this version", argname),
+			 errhint("Leave it at its default.")));
+}
+
+int64
+queue_interval_usec(const Interval *span, const char *argname)
+{
+	double		estimate;
+
+	if (!INTERVAL_NOT_FINITE(span))
+	{
+		/* in floating point, so that nothing overflows before it is judged */
+		estimate = ((double) span->month * DAYS_PER_MONTH + span->day) *
+			(double) USECS_PER_DAY + (double) span->time;
+		if (estimate >= 0 && estimate <= (double) MAX_SPAN_USEC)
+			return ((int64) span->month * DAYS_PER_MONTH + span->day) *
+				USECS_PER_DAY + span->time;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s is out of range", argname),
+			 errdetail("It must be between zero and a hundred years.")));
+	return 0;
+}
+
+int64
+queue_lease_usec(const Interval *lease, const char *argname)
+{
+	int64		usec = queue_interval_usec(lease, argname);
+
+	if (usec == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be longer than zero", argname),
+				 strcmp(argname, "lease") != 0 ? 0 :
+				 errhint("To give a message back use queue.release().")));
+	return usec;
+}
