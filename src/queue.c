@@ -65,6 +65,33 @@
 
 PG_MODULE_MAGIC;
 
+/* What one file keeps in shared memory, and its locks */
+typedef struct SharedPart
+{
+	const char *tranche;		/* of its locks; NULL: it has none */
+	int			(*nlocks) (void);
+	Size		(*size) (void);
+	void		(*init) (void);
+} SharedPart;
+
+static int	one_lock(void);
+
+static const SharedPart parts[] = {
+	{"queue_inflight", queue_inflight_nlocks,
+	queue_inflight_shmem_size, queue_inflight_shmem_init},
+	{"queue_state", queue_state_nlocks,
+	queue_state_shmem_size, queue_state_shmem_init},
+	{NULL, NULL, queue_share_shmem_size, queue_share_shmem_init},
+	{"queue_failure", one_lock,
+	queue_failure_shmem_size, queue_failure_shmem_init},
+	{"queue_waiter", one_lock,
+	queue_waiter_shmem_size, queue_waiter_shmem_init},
+	{"queue_prepared", one_lock,
+	queue_xact_shmem_size, queue_xact_shmem_init},
+	{"queue_database", one_lock,
+	queue_database_shmem_size, queue_database_shmem_init},
+};
+
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
@@ -117,19 +144,12 @@ request_shmem(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 
-	RequestAddinShmemSpace(queue_inflight_shmem_size());
-	RequestAddinShmemSpace(queue_state_shmem_size());
-	RequestAddinShmemSpace(queue_share_shmem_size());
-	RequestAddinShmemSpace(queue_failure_shmem_size());
-	RequestAddinShmemSpace(queue_waiter_shmem_size());
-	RequestAddinShmemSpace(queue_xact_shmem_size());
-	RequestAddinShmemSpace(queue_database_shmem_size());
-	RequestNamedLWLockTranche("queue_inflight", queue_inflight_nlocks());
-	RequestNamedLWLockTranche("queue_state", queue_state_nlocks());
-	RequestNamedLWLockTranche("queue_failure", 1);
-	RequestNamedLWLockTranche("queue_waiter", 1);
-	RequestNamedLWLockTranche("queue_prepared", 1);
-	RequestNamedLWLockTranche("queue_database", 1);
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		RequestAddinShmemSpace(parts[i].size());
+		if (parts[i].tranche != NULL)
+			RequestNamedLWLockTranche(parts[i].tranche, parts[i].nlocks());
+	}
 }
 
 static void
@@ -139,14 +159,15 @@ startup_shmem(void)
 		prev_shmem_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	queue_inflight_shmem_init();
-	queue_state_shmem_init();
-	queue_share_shmem_init();
-	queue_failure_shmem_init();
-	queue_waiter_shmem_init();
-	queue_xact_shmem_init();
-	queue_database_shmem_init();
+	for (int i = 0; i < lengthof(parts); i++)
+		parts[i].init();
 	LWLockRelease(AddinShmemInitLock);
+}
+
+static int
+one_lock(void)
+{
+	return 1;
 }
 
 /* ----------------------------------------------------------------
