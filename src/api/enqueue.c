@@ -54,6 +54,7 @@ static void require_nulls(const OptionalArray *array, int n,
 						  const char *name);
 static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
 					   int expected, OptionalArray *array);
+static NullableDatum element(const OptionalArray *array, int i);
 
 /* enqueue(), with arguments as in the list above */
 Datum
@@ -62,8 +63,7 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	Relation	rel;
 	QueueDef   *def;
 	QueueInsert *insert;
-	Datum		values[Natts_message];
-	bool		nulls[Natts_message];
+	MessageDraft draft;
 	int64		id;
 
 	check_enqueue(fcinfo, "queue.enqueue()", "payload");
@@ -76,19 +76,15 @@ queue_enqueue(PG_FUNCTION_ARGS)
 
 	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
 	queue_next_ids(def, 1, &id);
-	queue_message_init(id, values, nulls);
-	values[Anum_message_payload - 1] = PG_GETARG_DATUM(ARG_PAYLOAD);
-	nulls[Anum_message_payload - 1] = false;
-	values[Anum_message_headers - 1] = PG_GETARG_DATUM(ARG_HEADERS);
-	nulls[Anum_message_headers - 1] = PG_ARGISNULL(ARG_HEADERS);
-	values[Anum_message_correlation_id - 1] =
-		PG_GETARG_DATUM(ARG_CORRELATION_ID);
-	nulls[Anum_message_correlation_id - 1] = PG_ARGISNULL(ARG_CORRELATION_ID);
+	queue_draft_init(&draft, id);
+	draft.payload = fcinfo->args[ARG_PAYLOAD];
+	draft.headers = fcinfo->args[ARG_HEADERS];
+	draft.correlation_id = fcinfo->args[ARG_CORRELATION_ID];
 
 	queue_xact_note_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY, id,
 						 id);
 	insert = queue_insert_begin(rel);
-	queue_insert_row(insert, values, nulls);
+	queue_insert_row(insert, &draft);
 	queue_insert_end(insert);
 	table_close(rel, NoLock);
 	PG_RETURN_INT64(id);
@@ -172,25 +168,16 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	insert = queue_insert_begin(rel);
 	for (i = 0; i < npayloads; i++)
 	{
-		Datum		values[Natts_message];
-		bool		nulls[Natts_message];
+		MessageDraft draft;
 
-		queue_message_init(ids[i], values, nulls);
-		values[Anum_message_payload - 1] = payload_values[i];
-		nulls[Anum_message_payload - 1] = false;
-		if (headers.values && !headers.nulls[i])
-		{
-			values[Anum_message_headers - 1] = headers.values[i];
-			nulls[Anum_message_headers - 1] = false;
-		}
-		if (correlation_ids.values && !correlation_ids.nulls[i])
-		{
-			values[Anum_message_correlation_id - 1] = correlation_ids.values[i];
-			nulls[Anum_message_correlation_id - 1] = false;
-		}
+		queue_draft_init(&draft, ids[i]);
+		draft.payload.value = payload_values[i];
+		draft.payload.isnull = false;
+		draft.headers = element(&headers, i);
+		draft.correlation_id = element(&correlation_ids, i);
 		if (i > 0 && i == npayloads - 1 && MUTANT_SOMETIMES(HALF_A_BATCH, 200))
 			break;
-		queue_insert_row(insert, values, nulls);
+		queue_insert_row(insert, &draft);
 	}
 	queue_insert_end(insert);
 	table_close(rel, NoLock);
@@ -287,4 +274,18 @@ read_array(FunctionCallInfo fcinfo, int argno, const char *name, int expected,
 				 errdetail("There are %d payloads, but %d %s.",
 						   expected, nvalues, name),
 				 errhint("Put NULL where a message has none.")));
+}
+
+/* What this message has of it */
+static NullableDatum
+element(const OptionalArray *array, int i)
+{
+	NullableDatum result = {0, true};
+
+	if (array->values != NULL && !array->nulls[i])
+	{
+		result.value = array->values[i];
+		result.isnull = false;
+	}
+	return result;
 }

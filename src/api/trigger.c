@@ -37,6 +37,7 @@
 #include "table/ids.h"
 #include "table/member.h"
 #include "table/message.h"
+#include "table/shape.h"
 #include "table/storage.h"
 #include "transaction/xact.h"
 
@@ -46,14 +47,18 @@ PG_FUNCTION_INFO_V1(queue_before_update);
 static TriggerData *check_trigger(FunctionCallInfo fcinfo, const char *name,
 								  bool is_update);
 static Datum take_as_it_is(Relation rel, HeapTuple tuple);
-static void note_new_version(Relation rel, QueueDef *def, Datum *old_values,
-							 Datum *new_values);
+static void note_new_version(Relation rel, QueueDef *def,
+							 const MessageDraft *old,
+							 const MessageDraft *new);
 static bool is_replica_role(void);
 pg_noreturn static void refuse_column(Relation rel, int attnum);
-static void check_values(Datum *values, bool *nulls);
-static void check_twin(Relation rel, QueueDef *def, Datum *values,
-					   bool *nulls);
-static void set_default(Datum *values, bool *nulls, int attnum, Datum value);
+static void check_insert(Relation rel, QueueDef *def,
+						 const MessageDraft *draft, const bool *nulls);
+static void check_update(Relation rel, const Datum *old_values,
+						 const bool *old_nulls, const Datum *new_values,
+						 const bool *new_nulls);
+static void check_twin(Relation rel, QueueDef *def,
+					   const MessageDraft *draft);
 
 Datum
 queue_before_insert(PG_FUNCTION_ARGS)
@@ -63,9 +68,9 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	QueueDef   *def = queue_def(rel);
 	Datum		values[MaxHeapAttributeNumber];
 	bool		nulls[MaxHeapAttributeNumber];
+	MessageDraft draft;
 	bool		is_replica = is_replica_role();
 	bool		has_id;
-	int64		id;
 
 	/* values are read by position, and anybody may create this trigger */
 	if (is_replica && def->problem != NULL)
@@ -79,61 +84,52 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	if (!has_id && !is_replica)
 		queue_check_shape(rel, def);	/* no restore: it must be a queue */
 
+	queue_draft_read(&draft, values, nulls);
 	if (!is_replica)
-	{
-		static const int server_columns[] = {
-			Anum_message_id, Anum_message_attempts, Anum_message_enqueued_at,
-			Anum_message_last_error
-		};
-		int			i;
-
-		for (i = 0; i < lengthof(server_columns); i++)
-			if (!nulls[server_columns[i] - 1] &&
-				!object_ownercheck(RelationRelationId, RelationGetRelid(rel),
-								   GetUserId()))
-				refuse_column(rel, server_columns[i]);
-		check_values(values, nulls);
-		if (!has_id)
-		{
-			if (!nulls[Anum_message_expires_at - 1])
-				queue_not_supported("expires_at");
-			if (!nulls[Anum_message_group_key - 1])
-				queue_not_supported("group_key");
-			queue_check_not_paused(rel, def, QUEUE_ENQUEUE);
-		}
-	}
-
+		check_insert(rel, def, &draft, nulls);
 	if (has_id)
-	{
-		if (!is_replica_role())
-			check_twin(rel, def, values, nulls);
-		id = DatumGetInt64(values[Anum_message_id - 1]);
-		queue_advance_id(def, id);
-	}
+		queue_advance_id(def, draft.id);
 	else
-	{
-		queue_next_ids(def, 1, &id);
-		set_default(values, nulls, Anum_message_id, Int64GetDatum(id));
-	}
-	set_default(values, nulls, Anum_message_priority,
-				Int16GetDatum(QUEUE_DEFAULT_PRIORITY));
-	set_default(values, nulls, Anum_message_attempts, Int16GetDatum(0));
-	set_default(values, nulls, Anum_message_enqueued_at,
-				TimestampTzGetDatum(GetCurrentTimestamp()));
-	queue_xact_note_sent(RelationGetRelid(rel),
-						 DatumGetInt16(values[Anum_message_priority - 1]),
-						 id, id);
+		queue_next_ids(def, 1, &draft.id);
+	queue_xact_note_sent(RelationGetRelid(rel), draft.priority, draft.id,
+						 draft.id);
+	queue_draft_columns(&draft, values, nulls);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),
 										   values, nulls));
+}
+
+/*
+ * What enqueue() refuses is refused here, and what only the owner may do to
+ * anybody else.
+ */
+static void
+check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
+			 const bool *nulls)
+{
+	int			attnum;
+
+	for (attnum = 1; attnum <= Natts_message; attnum++)
+		if (!nulls[attnum - 1] &&
+			queue_shape_column_setter(attnum) == COLUMN_OF_SERVER &&
+			!object_ownercheck(RelationRelationId, RelationGetRelid(rel),
+							   GetUserId()))
+			refuse_column(rel, attnum);
+	queue_draft_check(draft);
+	if (!nulls[Anum_message_id - 1])
+	{
+		check_twin(rel, def, draft);
+		return;
+	}
+	if (!draft->expires_at.isnull)
+		queue_not_supported("expires_at");
+	if (!draft->group_key.isnull)
+		queue_not_supported("group_key");
+	queue_check_not_paused(rel, def, QUEUE_ENQUEUE);
 }
 
 Datum
 queue_before_update(PG_FUNCTION_ARGS)
 {
-	static const int free_columns[] = {
-		Anum_message_priority, Anum_message_correlation_id,
-		Anum_message_headers, Anum_message_payload
-	};
 	TriggerData *trigdata = check_trigger(fcinfo, "before_update", true);
 	Relation	rel = trigdata->tg_relation;
 	QueueDef   *def = queue_def(rel);
@@ -143,8 +139,8 @@ queue_before_update(PG_FUNCTION_ARGS)
 	Datum		new_values[MaxHeapAttributeNumber];
 	bool		old_nulls[MaxHeapAttributeNumber];
 	bool		new_nulls[MaxHeapAttributeNumber];
-	int			i;
-	int			j;
+	MessageDraft old;
+	MessageDraft new;
 
 	if (!is_replica)
 		queue_check_shape(rel, def);
@@ -152,25 +148,37 @@ queue_before_update(PG_FUNCTION_ARGS)
 		return take_as_it_is(rel, trigdata->tg_newtuple);
 	heap_deform_tuple(trigdata->tg_trigtuple, desc, old_values, old_nulls);
 	heap_deform_tuple(trigdata->tg_newtuple, desc, new_values, new_nulls);
-	note_new_version(rel, def, old_values, new_values);
-	if (is_replica)
-		return PointerGetDatum(trigdata->tg_newtuple);
+	queue_draft_read(&old, old_values, old_nulls);
+	queue_draft_read(&new, new_values, new_nulls);
+	note_new_version(rel, def, &old, &new);
+	if (!is_replica)
+	{
+		check_update(rel, old_values, old_nulls, new_values, new_nulls);
+		queue_draft_check(&new);
+	}
+	return PointerGetDatum(trigdata->tg_newtuple);
+}
+
+/* Of what is for anybody to change, this may be a new version; all else stays. */
+static void
+check_update(Relation rel, const Datum *old_values, const bool *old_nulls,
+			 const Datum *new_values, const bool *new_nulls)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			i;
+
 	for (i = 0; i < Natts_message; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
-		bool		is_free = false;
 
-		for (j = 0; j < lengthof(free_columns); j++)
-			is_free |= free_columns[j] == i + 1;
-		if (is_free || (old_nulls[i] && new_nulls[i]))
+		if (queue_shape_column_setter(i + 1) == COLUMN_OF_ANYBODY ||
+			(old_nulls[i] && new_nulls[i]))
 			continue;
 		if (old_nulls[i] != new_nulls[i] ||
 			!datum_image_eq(old_values[i], new_values[i],
 							att->attbyval, att->attlen))
 			refuse_column(rel, i + 1);
 	}
-	check_values(new_values, new_nulls);
-	return PointerGetDatum(trigdata->tg_newtuple);
 }
 
 /*
@@ -191,18 +199,16 @@ take_as_it_is(Relation rel, HeapTuple tuple)
  * or has a failure of it noted, knows the old one.
  */
 static void
-note_new_version(Relation rel, QueueDef *def, Datum *old_values,
-				 Datum *new_values)
+note_new_version(Relation rel, QueueDef *def, const MessageDraft *old,
+				 const MessageDraft *new)
 {
-	int64		id = DatumGetInt64(new_values[Anum_message_id - 1]);
-	int			priority = DatumGetInt16(new_values[Anum_message_priority - 1]);
-
-	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+	if (new->priority < 0 || new->priority > QUEUE_MAX_PRIORITY)
 		return;					/* nobody will ever find it */
-	if (DatumGetInt16(old_values[Anum_message_priority - 1]) != priority)
+	if (old->priority != new->priority)
 		queue_cover_priorities_vary(queue_def_state(def),
 									RelationGetRelid(rel));
-	queue_xact_note_sent(RelationGetRelid(rel), priority, id, id);
+	queue_xact_note_sent(RelationGetRelid(rel), new->priority, new->id,
+						 new->id);
 }
 
 /* Called as it is meant to be?  What the trigger was given. */
@@ -244,57 +250,20 @@ refuse_column(Relation rel, int attnum)
 			 errhint("Leave the column out.")));
 }
 
-/* What enqueue() refuses is refused here. */
-static void
-check_values(Datum *values, bool *nulls)
-{
-	if (!nulls[Anum_message_priority - 1])
-		queue_check_priority(DatumGetInt16(values[Anum_message_priority - 1]));
-	if (!nulls[Anum_message_attempts - 1] &&
-		DatumGetInt16(values[Anum_message_attempts - 1]) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("attempts must not be negative")));
-	if (!nulls[Anum_message_visible_at - 1] &&
-		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(values[Anum_message_visible_at - 1])))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("visible_at must be finite"),
-				 errdetail("It is the time from which on a message is delivered."),
-				 errhint("Leave it out to have the message delivered at once.")));
-	if (!nulls[Anum_message_headers - 1])
-		queue_check_headers(values[Anum_message_headers - 1]);
-}
-
 /*
  * An id is there once, whatever the priority: the primary key, which has both,
  * does not see to that.  Two who give one id at the same time are not noticed.
  */
 static void
-check_twin(Relation rel, QueueDef *def, Datum *values, bool *nulls)
+check_twin(Relation rel, QueueDef *def, const MessageDraft *draft)
 {
-	int64		id = DatumGetInt64(values[Anum_message_id - 1]);
-	int			priority = nulls[Anum_message_priority - 1] ?
-		QUEUE_DEFAULT_PRIORITY :
-		DatumGetInt16(values[Anum_message_priority - 1]);
-
-	if (queue_id_is_new(def, id) ||
-		!queue_row_has_twin(rel, def, id, priority))
+	if (queue_id_is_new(def, draft->id) ||
+		!queue_row_has_twin(rel, def, draft->id, draft->priority))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
 			 errmsg("queue %s has a message with id " INT64_FORMAT " already",
-					queue_qualified_name(RelationGetRelid(rel)), id),
-			 errdetail("It has another priority than %d.", priority),
+					queue_qualified_name(RelationGetRelid(rel)), draft->id),
+			 errdetail("It has another priority than %d.", draft->priority),
 			 errhint("Leave the column \"id\" out.")));
-}
-
-/* A value for a column that was left out */
-static void
-set_default(Datum *values, bool *nulls, int attnum, Datum value)
-{
-	if (!nulls[attnum - 1])
-		return;
-	values[attnum - 1] = value;
-	nulls[attnum - 1] = false;
 }

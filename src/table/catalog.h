@@ -15,20 +15,6 @@
 
 #include "shared/state.h"
 
-/* columns of a queue table, in order */
-#define Natts_message					11
-#define Anum_message_id					1
-#define Anum_message_priority			2
-#define Anum_message_attempts			3
-#define Anum_message_enqueued_at		4
-#define Anum_message_visible_at			5
-#define Anum_message_expires_at			6
-#define Anum_message_group_key			7
-#define Anum_message_correlation_id		8
-#define Anum_message_headers			9
-#define Anum_message_payload			10
-#define Anum_message_last_error			11
-
 /* columns of queue.queue */
 #define Natts_settings					10
 #define Anum_settings_queue				1

@@ -34,46 +34,8 @@ static void push_string(JsonbParseState **state, const char *key,
 						const char *value);
 static void push_int(JsonbParseState **state, const char *key, int64 value);
 static Datum dead_letter_headers(Relation rel, MessageRow *row,
-								 const char *reason, int attempts,
-								 const char *last_error);
-
-void
-queue_message_init(int64 id, Datum *values, bool *nulls)
-{
-	memset(values, 0, Natts_message * sizeof(Datum));
-	memset(nulls, true, Natts_message * sizeof(bool));
-
-	values[Anum_message_id - 1] = Int64GetDatum(id);
-	nulls[Anum_message_id - 1] = false;
-	values[Anum_message_priority - 1] = Int16GetDatum(QUEUE_DEFAULT_PRIORITY);
-	nulls[Anum_message_priority - 1] = false;
-	values[Anum_message_attempts - 1] = Int16GetDatum(0);
-	nulls[Anum_message_attempts - 1] = false;
-	values[Anum_message_enqueued_at - 1] =
-		TimestampTzGetDatum(GetCurrentTimestamp());
-	nulls[Anum_message_enqueued_at - 1] = false;
-}
-
-void
-queue_check_priority(int priority)
-{
-	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid priority: %d", priority),
-				 errdetail("Priorities are 0 to %d, higher ones first.",
-						   QUEUE_MAX_PRIORITY)));
-}
-
-void
-queue_check_headers(Datum headers)
-{
-	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be a JSON object"),
-				 errhint("Write them as names and values, such as {\"trace\": \"a1\"}.")));
-}
+								 NullableDatum headers, const char *reason,
+								 int attempts, const char *last_error);
 
 HeapTuple
 queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
@@ -118,12 +80,7 @@ bool
 queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 				   const char *reason, int attempts, const char *last_error)
 {
-	Datum		values[Natts_message];
-	bool		nulls[Natts_message];
-	static const int copied[] = {
-		Anum_message_priority, Anum_message_group_key,
-		Anum_message_correlation_id, Anum_message_payload
-	};
+	MessageDraft draft;
 	Oid			target = def->dead_letter;
 	Oid			owner = rel->rd_rel->relowner;
 	Relation	dead;
@@ -131,7 +88,6 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 	QueueInsert *insert;
 	AclResult	aclresult;
 	int64		id;
-	int			i;
 
 	/* what the queue does on its own, it does with its owner's rights */
 	dead = queue_open(target, QUEUE_SYSTEM, &dead_def);
@@ -140,25 +96,15 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 		aclcheck_error(aclresult, OBJECT_TABLE,
 					   RelationGetRelationName(dead));
 
-	slot_getallattrs(row->slot);
 	queue_next_ids(dead_def, 1, &id);
-	queue_message_init(id, values, nulls);
-	for (i = 0; i < lengthof(copied); i++)
-	{
-		int			att = copied[i] - 1;
-
-		nulls[att] = row->slot->tts_isnull[att];
-		values[att] = row->slot->tts_values[att];
-		if (!nulls[att] && copied[i] != Anum_message_priority)
-			values[att] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[att]));
-	}
-	values[Anum_message_headers - 1] =
-		dead_letter_headers(rel, row, reason, attempts, last_error);
-	nulls[Anum_message_headers - 1] = false;
+	queue_draft_init(&draft, id);
+	queue_draft_copy(&draft, row->slot);
+	draft.headers.value = dead_letter_headers(rel, row, draft.headers, reason,
+											  attempts, last_error);
+	draft.headers.isnull = false;
 
 	if (MUTANT_SOMETIMES(DEAD_LETTER_CHANGED, 10))
-		queue_mutant_change(&values[Anum_message_payload - 1],
-							"{\"pad\": \"\"}");
+		queue_mutant_change(&draft.payload.value, "{\"pad\": \"\"}");
 	if (!MUTANT_SOMETIMES(DEAD_AND_ALIVE, 10) && !queue_row_delete(rel, row))
 	{
 		table_close(dead, NoLock);
@@ -167,7 +113,7 @@ queue_message_bury(Relation rel, QueueDef *def, MessageRow *row,
 	queue_xact_note_sent(target, row->priority, id, id);
 	insert = queue_insert_begin(dead);
 	if (!MUTANT_SOMETIMES(DEAD_LETTER_LOST, 10))
-		queue_insert_row(insert, values, nulls);
+		queue_insert_row(insert, &draft);
 	queue_insert_end(insert);
 	table_close(dead, NoLock);
 	return true;
@@ -217,8 +163,8 @@ queue_dead_letter_problem(const QueueDef *def, Oid owner)
 
 /* The message's headers with one key more, "dead_letter". */
 static Datum
-dead_letter_headers(Relation rel, MessageRow *row, const char *reason,
-					int attempts, const char *last_error)
+dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
+					const char *reason, int attempts, const char *last_error)
 {
 	JsonbParseState *state = NULL;
 	JsonbValue *result;
@@ -246,11 +192,8 @@ dead_letter_headers(Relation rel, MessageRow *row, const char *reason,
 	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	added = JsonbPGetDatum(JsonbValueToJsonb(result));
 
-	if (row->slot->tts_isnull[Anum_message_headers - 1])
-		return added;
-	return DirectFunctionCall2(jsonb_concat,
-							   row->slot->tts_values[Anum_message_headers - 1],
-							   added);
+	return headers.isnull ? added :
+		DirectFunctionCall2(jsonb_concat, headers.value, added);
 }
 
 /* Parts of a JSON object: a name, and whole members of two types. */

@@ -13,15 +13,6 @@
 /* The columns that messages are returned in */
 #define Natts_result		9
 
-/* A new row: everything that only the server sets; the rest is NULL */
-extern void queue_message_init(int64 id, Datum *values, bool *nulls);
-
-/* 22023 unless there is such a priority */
-extern void queue_check_priority(int priority);
-
-/* 22023 unless headers are a JSON object */
-extern void queue_check_headers(Datum headers);
-
 /*
  * One row of a result, with its values fetched from TOAST, so that it stands
  * on its own when the message is gone.

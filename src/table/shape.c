@@ -50,7 +50,6 @@
 
 #include "common/compat.h"
 #include "common/extension.h"
-#include "table/catalog.h"
 #include "table/shape.h"
 
 typedef struct ColumnShape
@@ -59,21 +58,22 @@ typedef struct ColumnShape
 	Oid			type;
 	const char *type_name;		/* for CREATE TABLE */
 	bool		is_not_null;
+	ColumnSetter setter;
 } ColumnShape;
 
 /* in order of Anum_message_xxx */
 static const ColumnShape columns[Natts_message] = {
-	{"id", INT8OID, "pg_catalog.int8", true},
-	{"priority", INT2OID, "pg_catalog.int2", true},
-	{"attempts", INT2OID, "pg_catalog.int2", true},
-	{"enqueued_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", true},
-	{"visible_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", false},
-	{"expires_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", false},
-	{"group_key", TEXTOID, "pg_catalog.text", false},
-	{"correlation_id", TEXTOID, "pg_catalog.text", false},
-	{"headers", JSONBOID, "pg_catalog.jsonb", false},
-	{"payload", JSONBOID, "pg_catalog.jsonb", true},
-	{"last_error", TEXTOID, "pg_catalog.text", false},
+	{"id", INT8OID, "pg_catalog.int8", true, COLUMN_OF_SERVER},
+	{"priority", INT2OID, "pg_catalog.int2", true, COLUMN_OF_ANYBODY},
+	{"attempts", INT2OID, "pg_catalog.int2", true, COLUMN_OF_SERVER},
+	{"enqueued_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", true, COLUMN_OF_SERVER},
+	{"visible_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", false, COLUMN_OF_SENDER},
+	{"expires_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", false, COLUMN_OF_SENDER},
+	{"group_key", TEXTOID, "pg_catalog.text", false, COLUMN_OF_SENDER},
+	{"correlation_id", TEXTOID, "pg_catalog.text", false, COLUMN_OF_ANYBODY},
+	{"headers", JSONBOID, "pg_catalog.jsonb", false, COLUMN_OF_ANYBODY},
+	{"payload", JSONBOID, "pg_catalog.jsonb", true, COLUMN_OF_ANYBODY},
+	{"last_error", TEXTOID, "pg_catalog.text", false, COLUMN_OF_SERVER},
 };
 
 static char *table_violation(Relation rel);
@@ -147,6 +147,12 @@ queue_shape_column(const char *name, Oid *type, bool *is_not_null)
 		return true;
 	}
 	return false;
+}
+
+ColumnSetter
+queue_shape_column_setter(int attnum)
+{
+	return columns[attnum - 1].setter;
 }
 
 char *

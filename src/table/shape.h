@@ -10,6 +10,16 @@
 
 #include "utils/relcache.h"
 
+#include "table/draft.h"
+
+/* Who gives a column its value? */
+typedef enum ColumnSetter
+{
+	COLUMN_OF_SERVER,			/* the server; the owner may in INSERT */
+	COLUMN_OF_SENDER,			/* who sends the message, and then nobody */
+	COLUMN_OF_ANYBODY			/* who may INSERT or UPDATE */
+} ColumnSetter;
+
 /* What was found of the things that belong to a queue table */
 typedef struct QueueShape
 {
@@ -45,6 +55,9 @@ extern bool queue_shape_column(const char *name, Oid *type,
 
 /* The trigger function queue.<name>(), or InvalidOid */
 extern Oid	queue_shape_trigger_function(const char *name);
+
+/* Who gives it its value? */
+extern ColumnSetter queue_shape_column_setter(int attnum);
 
 /* A column for CREATE TABLE, as "id pg_catalog.int8 NOT NULL" */
 extern char *queue_shape_column_ddl(int attnum);

@@ -742,8 +742,6 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
  */
 
 /*
- * The values given must live until queue_insert_end().
- *
  * With no index but the primary key, which is the usual case, its entries are
  * inserted directly; the executor's machinery costs more than they do.
  */
@@ -770,15 +768,12 @@ queue_insert_begin(Relation rel)
 }
 
 void
-queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
+queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
 {
 	TupleTableSlot *slot;
 
 	if (MUTANT_SOMETIMES(COMMIT_LOST, 10000))
 		return;
-	if (MUTANT_SOMETIMES(PHANTOM, 1000))
-		queue_mutant_change(&values[Anum_message_payload - 1],
-							"{\"v\": \"nobody.1\"}");
 	if (insert->nslots == insert->room)
 	{
 		insert->room = Min(insert->room * 16, INSERT_ROWS);
@@ -789,8 +784,10 @@ queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
 		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
 	slot = insert->slots[insert->nslots++];
 	ExecClearTuple(slot);
-	memcpy(slot->tts_values, values, Natts_message * sizeof(Datum));
-	memcpy(slot->tts_isnull, nulls, Natts_message * sizeof(bool));
+	queue_draft_columns(draft, slot->tts_values, slot->tts_isnull);
+	if (MUTANT_SOMETIMES(PHANTOM, 1000))
+		queue_mutant_change(&slot->tts_values[Anum_message_payload - 1],
+							"{\"v\": \"nobody.1\"}");
 	for (int i = Natts_message; i < slot->tts_tupleDescriptor->natts; i++)
 	{
 		slot->tts_values[i] = (Datum) 0;
@@ -798,8 +795,7 @@ queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls)
 	}
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(insert->rel);
-	insert->nbytes +=
-		toast_raw_datum_size(values[Anum_message_payload - 1]);
+	insert->nbytes += toast_raw_datum_size(draft->payload.value);
 	if (insert->nslots == INSERT_ROWS || insert->nbytes >= INSERT_BYTES)
 		flush_insert(insert);
 }

@@ -17,6 +17,7 @@
 #include "common/ranges.h"
 #include "shared/inflight.h"
 #include "table/catalog.h"
+#include "table/draft.h"
 
 /* What a row is at this moment, by the status of transactions */
 typedef enum RowState
@@ -140,10 +141,10 @@ extern bool queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 							  bool set_visible_at, TimestampTz visible_at,
 							  const char *last_error);
 
-/* Insert rows; values and nulls by row, Natts_message columns each */
+/* Insert rows; what drafts point at must live until the end */
 typedef struct QueueInsert QueueInsert;
 extern QueueInsert *queue_insert_begin(Relation rel);
-extern void queue_insert_row(QueueInsert *insert, Datum *values, bool *nulls);
+extern void queue_insert_row(QueueInsert *insert, const MessageDraft *draft);
 extern void queue_insert_end(QueueInsert *insert);
 
 /* Messages by state, as this moment sees them */

@@ -1,0 +1,180 @@
+/*-------------------------------------------------------------------------
+ *
+ * draft.c
+ *		A message before it is a row, and the columns that it becomes.
+ *
+ * Whoever makes a message (enqueue(), the triggers of a queue table, the move
+ * to a dead-letter queue) fills a draft; only this file knows which column of
+ * the table each part of it is.  So a column that is added is added here, in
+ * the white list (shape.c) and in the functions that give it a value.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "common/ranges.h"
+#include "table/draft.h"
+
+static void set(Datum *values, bool *nulls, int attnum, Datum value);
+static void set_nullable(Datum *values, bool *nulls, int attnum,
+						 NullableDatum value);
+static NullableDatum get(const Datum *values, const bool *nulls, int attnum);
+static NullableDatum get_copy(TupleTableSlot *row, int attnum);
+
+void
+queue_draft_init(MessageDraft *draft, int64 id)
+{
+	static const NullableDatum none = {0, true};
+
+	draft->id = id;
+	draft->priority = QUEUE_DEFAULT_PRIORITY;
+	draft->attempts = 0;
+	draft->enqueued_at = GetCurrentTimestamp();
+	draft->visible_at = none;
+	draft->expires_at = none;
+	draft->group_key = none;
+	draft->correlation_id = none;
+	draft->headers = none;
+	draft->payload = none;
+	draft->last_error = none;
+}
+
+void
+queue_draft_read(MessageDraft *draft, const Datum *values, const bool *nulls)
+{
+	queue_draft_init(draft, 0);
+	if (!nulls[Anum_message_id - 1])
+		draft->id = DatumGetInt64(values[Anum_message_id - 1]);
+	if (!nulls[Anum_message_priority - 1])
+		draft->priority = DatumGetInt16(values[Anum_message_priority - 1]);
+	if (!nulls[Anum_message_attempts - 1])
+		draft->attempts = DatumGetInt16(values[Anum_message_attempts - 1]);
+	if (!nulls[Anum_message_enqueued_at - 1])
+		draft->enqueued_at =
+			DatumGetTimestampTz(values[Anum_message_enqueued_at - 1]);
+	draft->visible_at = get(values, nulls, Anum_message_visible_at);
+	draft->expires_at = get(values, nulls, Anum_message_expires_at);
+	draft->group_key = get(values, nulls, Anum_message_group_key);
+	draft->correlation_id = get(values, nulls, Anum_message_correlation_id);
+	draft->headers = get(values, nulls, Anum_message_headers);
+	draft->payload = get(values, nulls, Anum_message_payload);
+	draft->last_error = get(values, nulls, Anum_message_last_error);
+}
+
+/*
+ * queue_draft_copy
+ *		Let a draft have what a message takes with it into another queue.
+ *
+ * The values are copied, fetched from TOAST, because the row is deleted.
+ */
+void
+queue_draft_copy(MessageDraft *draft, TupleTableSlot *row)
+{
+	slot_getallattrs(row);
+	draft->priority =
+		DatumGetInt16(row->tts_values[Anum_message_priority - 1]);
+	draft->group_key = get_copy(row, Anum_message_group_key);
+	draft->correlation_id = get_copy(row, Anum_message_correlation_id);
+	draft->headers = get_copy(row, Anum_message_headers);
+	draft->payload = get_copy(row, Anum_message_payload);
+}
+
+void
+queue_draft_columns(const MessageDraft *draft, Datum *values, bool *nulls)
+{
+	set(values, nulls, Anum_message_id, Int64GetDatum(draft->id));
+	set(values, nulls, Anum_message_priority, Int16GetDatum(draft->priority));
+	set(values, nulls, Anum_message_attempts, Int16GetDatum(draft->attempts));
+	set(values, nulls, Anum_message_enqueued_at,
+		TimestampTzGetDatum(draft->enqueued_at));
+	set_nullable(values, nulls, Anum_message_visible_at, draft->visible_at);
+	set_nullable(values, nulls, Anum_message_expires_at, draft->expires_at);
+	set_nullable(values, nulls, Anum_message_group_key, draft->group_key);
+	set_nullable(values, nulls, Anum_message_correlation_id,
+				 draft->correlation_id);
+	set_nullable(values, nulls, Anum_message_headers, draft->headers);
+	set_nullable(values, nulls, Anum_message_payload, draft->payload);
+	set_nullable(values, nulls, Anum_message_last_error, draft->last_error);
+}
+
+static void
+set(Datum *values, bool *nulls, int attnum, Datum value)
+{
+	values[attnum - 1] = value;
+	nulls[attnum - 1] = false;
+}
+
+static void
+set_nullable(Datum *values, bool *nulls, int attnum, NullableDatum value)
+{
+	values[attnum - 1] = value.isnull ? (Datum) 0 : value.value;
+	nulls[attnum - 1] = value.isnull;
+}
+
+static NullableDatum
+get(const Datum *values, const bool *nulls, int attnum)
+{
+	NullableDatum result = {values[attnum - 1], nulls[attnum - 1]};
+
+	return result;
+}
+
+/* ... of a type of variable length */
+static NullableDatum
+get_copy(TupleTableSlot *row, int attnum)
+{
+	NullableDatum result = get(row->tts_values, row->tts_isnull, attnum);
+
+	if (!result.isnull)
+		result.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(result.value));
+	return result;
+}
+
+/* ----------------------------------------------------------------
+ *		What no message may have
+ * ----------------------------------------------------------------
+ */
+
+void
+queue_draft_check(const MessageDraft *draft)
+{
+	queue_check_priority(draft->priority);
+	if (draft->attempts < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("attempts must not be negative")));
+	if (!draft->visible_at.isnull &&
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(draft->visible_at.value)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("visible_at must be finite"),
+				 errdetail("It is the time from which on a message is delivered."),
+				 errhint("Leave it out to have the message delivered at once.")));
+	if (!draft->headers.isnull)
+		queue_check_headers(draft->headers.value);
+}
+
+void
+queue_check_priority(int priority)
+{
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid priority: %d", priority),
+				 errdetail("Priorities are 0 to %d, higher ones first.",
+						   QUEUE_MAX_PRIORITY)));
+}
+
+void
+queue_check_headers(Datum headers)
+{
+	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("headers must be a JSON object"),
+				 errhint("Write them as names and values, such as {\"trace\": \"a1\"}.")));
+}
