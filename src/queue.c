@@ -43,7 +43,7 @@
 #include "storage/shmem.h"
 #include "tcop/utility.h"
 
-#include "api/admin.h"
+#include "api/ddl.h"
 #include "api/guard.h"
 #include "api/restore.h"
 #include "common/args.h"
@@ -59,7 +59,6 @@
 #include "shared/waiter.h"
 #include "table/catalog.h"
 #include "table/member.h"
-#include "transaction/in_doubt.h"
 #include "transaction/xact.h"
 #include "worker/worker.h"
 
@@ -98,8 +97,6 @@ static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
 static object_access_hook_type prev_object_access_hook = NULL;
 
 void		_PG_init(void);
-
-PG_FUNCTION_INFO_V1(queue_announce_database);
 
 static void request_shmem(void);
 static void startup_shmem(void);
@@ -197,11 +194,11 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	bool		alters_extension = IsA(stmt, AlterExtensionStmt) &&
 		strcmp(((AlterExtensionStmt *) stmt)->extname, QUEUE_EXTENSION) == 0;
 	int			prepare_error = queue_branch_prepare_error(stmt);
-	RangeVar   *unlogged = queue_find_unlogged(stmt);
+	RangeVar   *unlogged = queue_ddl_find_unlogged(stmt);
 	Oid			held;
 
 	queue_guard_check(stmt);
-	queue_in_doubt_refuse_ddl(stmt);
+	queue_ddl_refuse_in_doubt(stmt);
 	queue_branch_note_outcome(stmt);
 	if (prepare_error == 0)
 		queue_branch_before_prepare(stmt);
@@ -222,7 +219,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		queue_branch_report_unprepared(stmt, prepare_error);
 	queue_branch_expect(stmt);
 	if (unlogged != NULL)
-		queue_keep_sequence_logged(unlogged);
+		queue_ddl_keep_sequence_logged(unlogged);
 	if (alters_extension)
 		queue_member_version_changed();
 
@@ -256,13 +253,4 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		queue_on_relation_truncate(objectId);
 	if (access == OAT_POST_ALTER && classId == TriggerRelationId)
 		queue_on_trigger_alter(objectId);
-}
-
-/* The install script calls this: the database needs a worker now. */
-Datum
-queue_announce_database(PG_FUNCTION_ARGS)
-{
-	queue_require_library();
-	queue_xact_note_database();
-	PG_RETURN_VOID();
 }

@@ -50,7 +50,6 @@
 #include "table/storage.h"
 #include "transaction/in_doubt.h"
 #include "transaction/xact.h"
-#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(queue_alter_queue);
 PG_FUNCTION_INFO_V1(queue_drop_queue);
@@ -295,7 +294,7 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 	bool		is_safe;
 
 	queue_require_library();
-	queue_worker_await_creation();
+	queue_member_lock_creation();
 
 	tuple = SearchSysCache1(NAMESPACENAME, CStringGetDatum(QUEUE_SCHEMA));
 	is_safe = HeapTupleIsValid(tuple) &&

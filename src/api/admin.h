@@ -34,14 +34,6 @@ extern void queue_check_settings(const QueueSettings *settings);
 extern void queue_check_dead_letter(Oid dead_letter, Oid source);
 
 /*
- * ALTER TABLE ... SET UNLOGGED takes the sequences of the table along, but that
- * of a queue stays logged.  The table is to be found before the statement is
- * run, since that may change it.
- */
-extern RangeVar *queue_find_unlogged(Node *stmt);
-extern void queue_keep_sequence_logged(const RangeVar *table);
-
-/*
  * Statements through SPI, between begin and end: as the caller, with a
  * search_path that holds nothing of anybody's.  An error ends both the SPI
  * connection and the setting by ending the (sub)transaction.

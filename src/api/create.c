@@ -53,6 +53,7 @@
 
 #include "api/admin.h"
 #include "common/args.h"
+#include "common/blocker.h"
 #include "common/compat.h"
 #include "common/extension.h"
 #include "table/catalog.h"
@@ -251,7 +252,7 @@ lock_name(Oid schema, const char *relname)
 	if (LockAcquire(&tag, ExclusiveLock, false, true /* do not wait */ ) ==
 		LOCKACQUIRE_NOT_AVAIL)
 	{
-		queue_in_doubt_refuse_lock(&tag, ExclusiveLock,
+		queue_blocker_refuse_lock(&tag, ExclusiveLock,
 								   quote_qualified_identifier(get_namespace_name(schema),
 															  relname));
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
@@ -557,42 +558,6 @@ create_table(Oid schema, const char *relname, bool is_unlogged)
 	create_sequence(schema, relname, GetUserId());
 	create_trigger(table, "queue_insert", "INSERT", "before_insert");
 	create_trigger(table, "queue_update", "UPDATE", "before_update");
-}
-
-/* Does this statement make a table unlogged?  Then which? */
-RangeVar *
-queue_find_unlogged(Node *stmt)
-{
-	AlterTableStmt *alter = (AlterTableStmt *) stmt;
-	ListCell   *lc;
-
-	if (!IsA(stmt, AlterTableStmt) || alter->objtype != OBJECT_TABLE)
-		return NULL;
-	foreach(lc, alter->cmds)
-		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_SetUnLogged)
-			return copyObject(alter->relation);
-	return NULL;
-}
-
-/*
- * ALTER TABLE ... SET UNLOGGED has taken the sequence along.  The table is
- * locked by that.
- */
-void
-queue_keep_sequence_logged(const RangeVar *table)
-{
-	Oid			relid = RangeVarGetRelid(table, NoLock, true /* missing_ok */ );
-	ListCell   *lc;
-
-	if (!OidIsValid(relid) || !queue_settings_exist(relid, NULL))
-		return;
-	foreach(lc, getOwnedSequences(relid))
-	{
-		if (get_rel_persistence(lfirst_oid(lc)) == RELPERSISTENCE_UNLOGGED)
-			SequenceChangePersistence(lfirst_oid(lc),
-									  RELPERSISTENCE_PERMANENT);
-	}
-	CommandCounterIncrement();
 }
 
 /*

@@ -57,18 +57,17 @@
 #include "utils/syscache.h"
 
 #include "common/args.h"
+#include "common/blocker.h"
 #include "common/compat.h"
 #include "common/errcodes.h"
 #include "common/extension.h"
 #include "common/mutant.h"
 #include "shared/database.h"
-#include "shared/share.h"
 #include "table/catalog.h"
-#include "table/ids.h"
 #include "table/member.h"
 #include "table/shape.h"
-#include "transaction/in_doubt.h"
-#include "transaction/xact.h"
+
+bool		queue_is_used = false;
 
 /* Whose sequence is it: so that the loss of one is noticed */
 typedef struct SequenceOwner
@@ -96,11 +95,8 @@ static Oid	file_of(Oid relid);
 static bool read_settings(QueueDef *def);
 static void forget_defs(Datum arg, Oid relid);
 static void check_privileges(Relation rel, QueueAccess access);
-static Oid	settings_relid(void);
 static SysScanDesc begin_settings_scan(Relation settings, Oid relid);
 static HeapTuple next_settings(SysScanDesc scan, Snapshot snapshot);
-static void delete_settings(Relation settings, Oid relid);
-static void forget_dead_letter(Relation settings, Oid relid, List *sources);
 
 
 void
@@ -124,7 +120,7 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 {
 	Relation	rel;
 
-	queue_xact_use();
+	queue_is_used = true;
 
 	/* a lock that we have already would not make us look */
 	AcceptInvalidationMessages();
@@ -452,7 +448,7 @@ file_of(Oid relid)
 static bool
 read_settings(QueueDef *def)
 {
-	Oid			settings_oid = settings_relid();
+	Oid			settings_oid = queue_settings_relid();
 	Relation	settings;
 	Snapshot	snapshot;
 	SysScanDesc scan;
@@ -567,22 +563,14 @@ queue_def_invalidate(Oid relid)
 	}
 }
 
-Oid
-queue_catalog_relid(const char *name)
-{
-	Oid			schema = get_namespace_oid(QUEUE_SCHEMA, true);
-
-	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-}
-
 /*
  * OID of queue.queue, InvalidOid if the extension is not in this database.
  * Somebody may have a table of this name of his own, so it must be a member
  * of the extension; that takes looks into catalogs that have no cache, so
  * the answer is remembered.
  */
-static Oid
-settings_relid(void)
+Oid
+queue_settings_relid(void)
 {
 	Oid			relid = queue_catalog_relid("queue");
 	Oid			extension;
@@ -602,7 +590,7 @@ settings_relid(void)
 Relation
 queue_settings_open(LOCKMODE lockmode)
 {
-	Oid			relid = settings_relid();
+	Oid			relid = queue_settings_relid();
 	Relation	settings;
 
 	if (!OidIsValid(relid))
@@ -653,7 +641,7 @@ next_settings(SysScanDesc scan, Snapshot snapshot)
 bool
 queue_settings_exist(Oid relid, Oid *dead_letter)
 {
-	Oid			settings_oid = settings_relid();
+	Oid			settings_oid = queue_settings_relid();
 	Relation	settings;
 	Snapshot	snapshot;
 	SysScanDesc scan;
@@ -729,7 +717,8 @@ queue_settings_lock(Relation settings, Oid relid)
 			else if (result == TM_WouldBlock)
 			{
 				/* who is prepared may never end, others are waited for */
-				queue_in_doubt_refuse_xid(relid, failure.xmax);
+				queue_blocker_refuse_xid(queue_qualified_name(relid),
+										 failure.xmax);
 				wait_policy = LockWaitBlock;
 			}
 			else if (result != TM_Deleted && result != TM_Updated)
@@ -750,7 +739,7 @@ queue_settings_lock(Relation settings, Oid relid)
 List *
 queue_dead_letter_sources(Oid relid)
 {
-	Oid			settings_oid = settings_relid();
+	Oid			settings_oid = queue_settings_relid();
 	Relation	settings;
 	Oid			index = queue_catalog_relid("queue_dead_letter_idx");
 	Snapshot	snapshot;
@@ -786,192 +775,6 @@ queue_dead_letter_sources(Oid relid)
 	table_close(settings, AccessShareLock);
 
 	return sources;
-}
-
-/*
- * A table is about to be dropped, by whatever means: its settings go with it,
- * and who had it for dead-letter queue has none.  Runs for every relation
- * that is dropped in a database, so it first finds out cheaply that there is
- * nothing to do.
- */
-void
-queue_on_relation_drop(Oid relid)
-{
-	Oid			settings_oid = settings_relid();
-	Relation	settings;
-	bool		is_queue;
-	List	   *sources;
-
-	if (!OidIsValid(settings_oid) || relid == settings_oid)
-		return;
-	if (get_rel_relkind(relid) != RELKIND_RELATION ||
-		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
-		return;
-
-	/* it is locked, so nobody is making it a queue at this moment */
-	is_queue = queue_settings_exist(relid, NULL);
-	sources = queue_dead_letter_sources(relid);
-	if (!is_queue && sources == NIL)
-		return;
-
-	settings = table_open(settings_oid, RowExclusiveLock);
-	if (sources != NIL)
-		forget_dead_letter(settings, relid, sources);
-	if (is_queue)
-	{
-		delete_settings(settings, relid);
-		queue_xact_note_drop(relid);
-	}
-	table_close(settings, NoLock);
-	CommandCounterIncrement();
-	list_free(sources);
-}
-
-void
-queue_on_relation_alter(Oid relid)
-{
-	if (queue_state_find(relid) == NULL)
-		return;
-	queue_forget_ids(relid);
-	queue_xact_note_queue(relid);
-}
-
-/*
- * The table is not locked yet, and it may come to nothing: all that is to be
- * done is noted for the commit.
- */
-void
-queue_on_relation_truncate(Oid relid)
-{
-	if (queue_state_find(relid) != NULL)
-		queue_xact_note_queue(relid);
-	if (!queue_share_is_empty(MyDatabaseId, relid))
-		queue_xact_note_truncate(relid);
-}
-
-/* Enabled or disabled: that alters the table in a way, but it is not told so */
-void
-queue_on_trigger_alter(Oid trigger)
-{
-	Relation	pg_trigger = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(trigger));
-	scan = systable_beginscan(pg_trigger, TriggerOidIndexId, true, NULL, 1,
-							  &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		queue_on_relation_alter(((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid);
-	systable_endscan(scan);
-	table_close(pg_trigger, AccessShareLock);
-}
-
-/*
- * Tables that went while nobody watched: the library was not loaded, or the
- * schema had another name.
- */
-void
-queue_settings_forget_gone(void)
-{
-	Relation	settings = queue_settings_open(RowExclusiveLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	List	   *gone = NIL;
-	ListCell   *lc;
-
-	/* a row that is seen now is of a table that is known now */
-	AcceptInvalidationMessages();
-	scan = systable_beginscan(settings, InvalidOid, false, snapshot, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		static const int names[] = {
-			Anum_settings_queue, Anum_settings_dead_letter
-		};
-
-		for (int i = 0; i < lengthof(names); i++)
-		{
-			bool		isnull;
-			Datum		name = heap_getattr(tuple, names[i],
-											RelationGetDescr(settings), &isnull);
-
-			if (!isnull &&
-				!SearchSysCacheExists1(RELOID, name))
-				gone = list_append_unique_oid(gone, DatumGetObjectId(name));
-		}
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-
-	foreach(lc, gone)
-	{
-		Oid			relid = lfirst_oid(lc);
-
-		forget_dead_letter(settings, relid, queue_dead_letter_sources(relid));
-		delete_settings(settings, relid);
-		CommandCounterIncrement();
-	}
-	list_free(gone);
-	table_close(settings, NoLock);
-}
-
-/* The row of a queue that is being dropped. */
-static void
-delete_settings(Relation settings, Oid relid)
-{
-	HeapTuple	tuple = queue_settings_lock(settings, relid);
-
-	if (tuple == NULL)
-		return;
-	CatalogTupleDelete(settings, &tuple->t_self);
-	heap_freetuple(tuple);
-	queue_def_invalidate(relid);
-	queue_xact_note_queue(relid);
-}
-
-/* These queues had the table for dead-letter queue, and have none now. */
-static void
-forget_dead_letter(Relation settings, Oid relid, List *sources)
-{
-	ListCell   *lc;
-
-	foreach(lc, sources)
-	{
-		Oid			source = lfirst_oid(lc);
-		HeapTuple	tuple = queue_settings_lock(settings, source);
-		HeapTuple	new_tuple;
-		Datum		values[Natts_settings] = {0};
-		bool		nulls[Natts_settings] = {false};
-		bool		replaces[Natts_settings] = {false};
-		Datum		dead_letter;
-		bool		isnull;
-
-		if (tuple == NULL)
-			continue;
-
-		/* somebody may have changed it while we waited for the row */
-		dead_letter = heap_getattr(tuple, Anum_settings_dead_letter,
-								   RelationGetDescr(settings), &isnull);
-		if (isnull || DatumGetObjectId(dead_letter) != relid)
-			continue;
-
-		replaces[Anum_settings_dead_letter - 1] = true;
-		nulls[Anum_settings_dead_letter - 1] = true;
-		replaces[Anum_settings_own_dead_letter - 1] = true;
-		values[Anum_settings_own_dead_letter - 1] = BoolGetDatum(false);
-		new_tuple = queue_member_modify(settings, MEMBER_QUEUE, tuple,
-										values, nulls, replaces);
-		CatalogTupleUpdate(settings, &tuple->t_self, new_tuple);
-		heap_freetuple(new_tuple);
-		heap_freetuple(tuple);
-		queue_def_invalidate(source);
-	}
-
-	/* if the queue is its own, its row is about to be deleted */
-	CommandCounterIncrement();
 }
 
 char *

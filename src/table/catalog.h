@@ -84,6 +84,12 @@ extern Relation queue_open(Oid relid, QueueAccess access, QueueDef **def);
 /* The lock that queue_open() takes for this kind of access */
 extern LOCKMODE queue_lockmode(QueueAccess access);
 
+/*
+ * This transaction has opened a queue, whatever became of that; xact.c clears
+ * it when the transaction ends.
+ */
+extern bool queue_is_used;
+
 /* Look a definition up, building it when needed; rel is open and locked.
  * Throws nothing for a table that is no queue: look at is_queue, problem. */
 extern QueueDef *queue_def(Relation rel);
@@ -116,18 +122,6 @@ extern void queue_check_not_paused(Relation rel, QueueDef *def,
  * commits (in this one at once) */
 extern void queue_def_invalidate(Oid relid);
 
-/* OID of the table or index queue.<name>, InvalidOid if absent */
-extern Oid	queue_catalog_relid(const char *name);
-
-/* Object access hook: the settings row goes with the table */
-extern void queue_on_relation_drop(Oid relid);
-
-/* ... a table, or a trigger, was altered: what is known of a queue's messages
- * may be wrong */
-extern void queue_on_relation_alter(Oid relid);
-extern void queue_on_trigger_alter(Oid trigger);
-extern void queue_on_relation_truncate(Oid relid);
-
 /* registers relcache callback; from _PG_init, in every backend */
 extern void queue_catalog_init(void);
 
@@ -137,11 +131,11 @@ extern char *queue_qualified_name(Oid relid);
 /* the queues that have this one as their dead-letter queue (List of Oid) */
 extern List *queue_dead_letter_sources(Oid relid);
 
+/* Its OID, InvalidOid if the extension is not in this database */
+extern Oid	queue_settings_relid(void);
+
 /* Table queue.queue, opened; error if the extension is not here */
 extern Relation queue_settings_open(LOCKMODE lockmode);
-
-/* Delete what settings there are of tables that are gone */
-extern void queue_settings_forget_gone(void);
 
 /* Has this relation a row in queue.queue?  If so, which dead-letter queue? */
 extern bool queue_settings_exist(Oid relid, Oid *dead_letter);

@@ -35,6 +35,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
@@ -42,6 +43,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "common/args.h"
@@ -159,6 +161,14 @@ static char *extension_version(void);
 static char *version_problem(const char *version);
 static char *column_problem(Relation rel, MemberTable table, bool allows_more);
 
+
+Oid
+queue_catalog_relid(const char *name)
+{
+	Oid			schema = get_namespace_oid(QUEUE_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
 
 void
 queue_member_init(void)
@@ -397,4 +407,17 @@ queue_member_deform(Relation rel, MemberTable table, HeapTuple tuple,
 	for (int i = 0; i < forms[table].natts; i++)
 		values[i] = heap_getattr(tuple, i + 1, RelationGetDescr(rel),
 								 &nulls[i]);
+}
+
+void
+queue_member_lock_creation(void)
+{
+	LockDatabaseObject(ExtensionRelationId, InvalidOid, 0, RowExclusiveLock);
+}
+
+bool
+queue_member_lock_absence(void)
+{
+	return ConditionalLockDatabaseObject(ExtensionRelationId, InvalidOid, 0,
+										 ExclusiveLock);
 }

@@ -21,6 +21,9 @@ typedef enum MemberTable
 	MEMBER_COMMITTED_BRANCH
 } MemberTable;
 
+/* OID of the table or index queue.<name>, InvalidOid if absent */
+extern Oid	queue_catalog_relid(const char *name);
+
 /* registers relcache callback; from _PG_init, in every backend */
 extern void queue_member_init(void);
 
@@ -34,6 +37,14 @@ extern void queue_require_preload(void);
 
 /* ALTER EXTENSION: let everybody look at the version again */
 extern void queue_member_version_changed(void);
+
+/*
+ * CREATE EXTENSION: until the transaction has ended, no worker clears away what
+ * memory has of an earlier one; waits for one that is at it.  And the worker's
+ * side, which waits for nobody.
+ */
+extern void queue_member_lock_creation(void);
+extern bool queue_member_lock_absence(void);
 
 /* 55000 unless this open table has the columns that this library knows, and no
  * others */

@@ -99,6 +99,7 @@
 #include "common/ranges.h"
 #include "shared/database.h"
 #include "shared/waiter.h"
+#include "table/catalog.h"
 #include "transaction/xact.h"
 
 /* the postmaster's lock file, in the data directory, where we are */
@@ -231,8 +232,7 @@ static int	first_of_call = -1;
 /* when the statement began that this call is a part of; 0: a function's call */
 static TimestampTz statement_of_call = 0;
 
-/* this transaction has used a queue; the last one to be aborted had */
-static bool uses_queue = false;
+/* the last transaction to be aborted had used a queue */
 static bool aborted_used_queue = false;
 
 /*
@@ -361,7 +361,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	Hold	   *hold = &holds[nholds];
 
 	Assert(nholds < max_holds);
-	uses_queue = true;
+	queue_is_used = true;
 	hold->kind = kind;
 	hold->subid = GetCurrentSubTransactionId();
 	hold->entry = entry;
@@ -410,7 +410,7 @@ find_note(Oid relid)
 	Note	   *note;
 	int			i;
 
-	uses_queue = true;
+	queue_is_used = true;
 	for (i = nnotes - 1; i >= 0; i--)
 		if (notes[i].relid == relid)
 			return &notes[i];
@@ -584,12 +584,6 @@ queue_xact_note_database(void)
 	noted_database = true;
 }
 
-void
-queue_xact_use(void)
-{
-	uses_queue = true;
-}
-
 /*
  * If a subtransaction has failed, those around it have not ended.  Otherwise the
  * block is over as far as callbacks are concerned: no other transaction of this
@@ -599,7 +593,7 @@ bool
 queue_xact_failed_used_queue(void)
 {
 	Assert(IsAbortedTransactionBlockState());
-	return GetCurrentTransactionNestLevel() > 1 ? uses_queue :
+	return GetCurrentTransactionNestLevel() > 1 ? queue_is_used :
 		aborted_used_queue;
 }
 
@@ -653,8 +647,8 @@ xact_callback(XactEvent event, void *arg)
 			break;
 	}
 	if (event == XACT_EVENT_ABORT)
-		aborted_used_queue = uses_queue;
-	uses_queue = false;
+		aborted_used_queue = queue_is_used;
+	queue_is_used = false;
 
 	if (nholds == 0 && nnotes == 0 && nlooks == 0 && !noted_database)
 	{

@@ -51,11 +51,7 @@ typedef enum PreparedHold
 
 #define NPREPARED_HOLDS		4
 
-/*
- * This transaction uses a queue, whatever becomes of that.  And did the block
- * that has failed, and is not yet ended, use one?
- */
-extern void queue_xact_use(void);
+/* Has the block that has failed, and is not yet ended, used a queue? */
 extern bool queue_xact_failed_used_queue(void);
 
 extern Size queue_xact_shmem_size(void);

@@ -56,6 +56,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "api/ddl.h"
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
@@ -270,7 +271,7 @@ forget_settings(void)
 	{
 		begin_transaction("looking for queues that are gone");
 		PushActiveSnapshot(GetTransactionSnapshot());
-		queue_settings_forget_gone();
+		queue_ddl_forget_gone();
 		PopActiveSnapshot();
 		commit_transaction();
 	}

@@ -297,20 +297,13 @@ look_for_extension(DatabaseSlot *slot)
 static ExtensionState
 clear_memory(DatabaseSlot *slot)
 {
-	if (!ConditionalLockDatabaseObject(ExtensionRelationId, InvalidOid, 0,
-									   ExclusiveLock) ||
+	if (!queue_member_lock_absence() ||
 		OidIsValid(get_extension_oid(QUEUE_EXTENSION, true)))
 		return EXTENSION_BUSY;
 	queue_inflight_drop(MyDatabaseId, InvalidOid);
 	queue_state_drop(MyDatabaseId, InvalidOid);
 	queue_database_set_extension(slot, false);
 	return EXTENSION_ABSENT;
-}
-
-void
-queue_worker_await_creation(void)
-{
-	LockDatabaseObject(ExtensionRelationId, InvalidOid, 0, RowExclusiveLock);
 }
 
 /*

@@ -25,8 +25,4 @@ extern void queue_worker_release(Oid dbid);
 PGDLLEXPORT extern void queue_leader_main(Datum arg);
 PGDLLEXPORT extern void queue_worker_main(Datum arg);
 
-/* CREATE EXTENSION: until the transaction has ended, no worker clears away what
- * memory has of an earlier one; waits for one that is at it */
-extern void queue_worker_await_creation(void);
-
 #endif							/* QUEUE_WORKER_H */

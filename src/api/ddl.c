@@ -1,0 +1,480 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl.c
+ *		What follows from DDL on queue tables, by whatever statement.
+ *
+ * The hooks (queue.c) come here.  Before a statement begins: would it wait for
+ * a prepared transaction that holds a queue?  Then it is refused (blocker.c).
+ * Only what takes a lock for good is looked at, on what is a queue and the
+ * user's: the server has its own words for the rest.
+ *
+ * When a table is dropped, by whatever means, its settings go with it, and who
+ * had it for dead-letter queue has none.  When it is altered, what is known of
+ * its messages may be wrong.  Settings of tables that went while nobody
+ * watched are found by the worker.
+ *
+ * Locks: the table is locked by the statement; then rows of queue.queue.  What
+ * runs for every relation that is dropped in a database first finds out cheaply
+ * that there is nothing to do.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
+#include "commands/sequence.h"
+#include "commands/tablecmds.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "api/ddl.h"
+#include "common/args.h"
+#include "common/compat.h"
+#include "shared/share.h"
+#include "table/catalog.h"
+#include "table/ids.h"
+#include "table/member.h"
+#include "transaction/in_doubt.h"
+#include "transaction/xact.h"
+
+PG_FUNCTION_INFO_V1(queue_announce_database);
+
+static void refuse_part(List *names);
+static void refuse_index(RangeVar *name, LOCKMODE mode);
+static void refuse_named(RangeVar *name, LOCKMODE mode, bool truncates);
+static void refuse_owned(Oid relid, LOCKMODE mode, bool truncates);
+static void refuse_schema(const char *name);
+static void delete_settings(Relation settings, Oid relid);
+static void forget_dead_letter(Relation settings, Oid relid, List *sources);
+
+/* The install script calls this: the database needs a worker now. */
+Datum
+queue_announce_database(PG_FUNCTION_ARGS)
+{
+	queue_require_library();
+	queue_xact_note_database();
+	PG_RETURN_VOID();
+}
+
+/* ----------------------------------------------------------------
+ *		Before: prepared transactions that are in the way
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Only what takes a lock for good, on what is a queue and the user's: the
+ * server has its own words for the rest.
+ */
+void
+queue_ddl_refuse_in_doubt(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (max_prepared_xacts == 0)
+		return;
+	switch (nodeTag(stmt))
+	{
+		case T_DropStmt:
+			foreach(lc, ((DropStmt *) stmt)->objects)
+			{
+				switch (((DropStmt *) stmt)->removeType)
+				{
+					case OBJECT_TABLE:
+						refuse_named(makeRangeVarFromNameList(lfirst(lc)),
+									 AccessExclusiveLock, false);
+						break;
+					case OBJECT_INDEX:
+						refuse_index(makeRangeVarFromNameList(lfirst(lc)),
+									 AccessExclusiveLock);
+						break;
+					case OBJECT_TRIGGER:
+					case OBJECT_RULE:
+					case OBJECT_POLICY:
+						refuse_part(lfirst(lc));
+						break;
+					case OBJECT_SCHEMA:
+						refuse_schema(strVal(lfirst(lc)));
+						break;
+					default:
+						break;
+				}
+			}
+			break;
+		case T_TruncateStmt:
+			foreach(lc, ((TruncateStmt *) stmt)->relations)
+				refuse_named(lfirst(lc), AccessExclusiveLock, true);
+			break;
+		case T_AlterTableStmt:
+			refuse_named(((AlterTableStmt *) stmt)->relation,
+						 AlterTableGetLockLevel(((AlterTableStmt *) stmt)->cmds),
+						 false);
+			break;
+		case T_RenameStmt:
+			switch (((RenameStmt *) stmt)->renameType)
+			{
+				case OBJECT_TABLE:
+				case OBJECT_COLUMN:
+				case OBJECT_TABCONSTRAINT:
+				case OBJECT_TRIGGER:
+				case OBJECT_RULE:
+				case OBJECT_POLICY:
+					refuse_named(((RenameStmt *) stmt)->relation,
+								 AccessExclusiveLock, false);
+					break;
+				default:
+					break;
+			}
+			break;
+		case T_CreateTrigStmt:
+			refuse_named(((CreateTrigStmt *) stmt)->relation,
+						 ShareRowExclusiveLock, false);
+			break;
+		case T_IndexStmt:
+			/* if concurrently, it waits for those in the way of the other kind */
+			refuse_named(((IndexStmt *) stmt)->relation, ShareLock, false);
+			break;
+		case T_ReindexStmt:
+			if (((ReindexStmt *) stmt)->kind == REINDEX_OBJECT_TABLE)
+				refuse_named(((ReindexStmt *) stmt)->relation, ShareLock,
+							 false);
+			else if (((ReindexStmt *) stmt)->kind == REINDEX_OBJECT_INDEX)
+				refuse_index(((ReindexStmt *) stmt)->relation, ShareLock);
+			break;
+		case T_ClusterStmt:
+			if (((ClusterStmt *) stmt)->relation != NULL)
+				refuse_named(((ClusterStmt *) stmt)->relation,
+							 AccessExclusiveLock, false);
+			break;
+		case T_AlterObjectSchemaStmt:
+			if (((AlterObjectSchemaStmt *) stmt)->objectType == OBJECT_TABLE)
+				refuse_named(((AlterObjectSchemaStmt *) stmt)->relation,
+							 AccessExclusiveLock, false);
+			break;
+		default:
+			break;
+	}
+}
+
+/* The object is named by that of its table, and its own. */
+static void
+refuse_part(List *names)
+{
+	refuse_named(makeRangeVarFromNameList(list_truncate(list_copy(names),
+														list_length(names) - 1)),
+				 AccessExclusiveLock, false);
+}
+
+/* The table of an index */
+static void
+refuse_index(RangeVar *name, LOCKMODE mode)
+{
+	Oid			index = RangeVarGetRelid(name, NoLock, true);
+
+	if (OidIsValid(index) && get_rel_relkind(index) == RELKIND_INDEX)
+		refuse_owned(IndexGetRelation(index, true), mode, false);
+}
+
+static void
+refuse_named(RangeVar *name, LOCKMODE mode, bool truncates)
+{
+	refuse_owned(RangeVarGetRelid(name, NoLock, true), mode, truncates);
+}
+
+static void
+refuse_owned(Oid relid, LOCKMODE mode, bool truncates)
+{
+	if (OidIsValid(relid) &&
+		(object_ownercheck(RelationRelationId, relid, GetUserId()) ||
+		 (truncates && pg_class_aclcheck(relid, GetUserId(),
+										 ACL_TRUNCATE) == ACLCHECK_OK)) &&
+		queue_settings_exist(relid, NULL))
+		queue_in_doubt_refuse(relid, mode);
+}
+
+/*
+ * The queues in a schema that is to be dropped: the server locks them before it
+ * says that they are in the way.  There is no index to find them; GRANT ... IN
+ * SCHEMA reads all of pg_class as well.
+ */
+static void
+refuse_schema(const char *name)
+{
+	Oid			schema = get_namespace_oid(name, true);
+	Relation	rel;
+	ScanKeyData key;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	if (!OidIsValid(schema) ||
+		!object_ownercheck(NamespaceRelationId, schema, GetUserId()))
+		return;
+	ScanKeyInit(&key, Anum_pg_class_relnamespace, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(schema));
+	rel = table_open(RelationRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 1, &key);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relkind == RELKIND_RELATION)
+			relids = lappend_oid(relids, form->oid);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	foreach(lc, relids)
+	{
+		if (queue_settings_exist(lfirst_oid(lc), NULL))
+			queue_in_doubt_refuse(lfirst_oid(lc), AccessExclusiveLock);
+	}
+	list_free(relids);
+}
+
+/* ----------------------------------------------------------------
+ *		After: what is known of the queue
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * A table is about to be dropped, by whatever means: its settings go with it,
+ * and who had it for dead-letter queue has none.  Runs for every relation
+ * that is dropped in a database, so it first finds out cheaply that there is
+ * nothing to do.
+ */
+void
+queue_on_relation_drop(Oid relid)
+{
+	Oid			settings_oid = queue_settings_relid();
+	Relation	settings;
+	bool		is_queue;
+	List	   *sources;
+
+	if (!OidIsValid(settings_oid) || relid == settings_oid)
+		return;
+	if (get_rel_relkind(relid) != RELKIND_RELATION ||
+		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		return;
+
+	/* it is locked, so nobody is making it a queue at this moment */
+	is_queue = queue_settings_exist(relid, NULL);
+	sources = queue_dead_letter_sources(relid);
+	if (!is_queue && sources == NIL)
+		return;
+
+	settings = table_open(settings_oid, RowExclusiveLock);
+	if (sources != NIL)
+		forget_dead_letter(settings, relid, sources);
+	if (is_queue)
+	{
+		delete_settings(settings, relid);
+		queue_xact_note_drop(relid);
+	}
+	table_close(settings, NoLock);
+	CommandCounterIncrement();
+	list_free(sources);
+}
+
+void
+queue_on_relation_alter(Oid relid)
+{
+	if (queue_state_find(relid) == NULL)
+		return;
+	queue_forget_ids(relid);
+	queue_xact_note_queue(relid);
+}
+
+/*
+ * The table is not locked yet, and it may come to nothing: all that is to be
+ * done is noted for the commit.
+ */
+void
+queue_on_relation_truncate(Oid relid)
+{
+	if (queue_state_find(relid) != NULL)
+		queue_xact_note_queue(relid);
+	if (!queue_share_is_empty(MyDatabaseId, relid))
+		queue_xact_note_truncate(relid);
+}
+
+/* Enabled or disabled: that alters the table in a way, but it is not told so */
+void
+queue_on_trigger_alter(Oid trigger)
+{
+	Relation	pg_trigger = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(pg_trigger, TriggerOidIndexId, true, NULL, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		queue_on_relation_alter(((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid);
+	systable_endscan(scan);
+	table_close(pg_trigger, AccessShareLock);
+}
+
+/* Does this statement make a table unlogged?  Then which? */
+RangeVar *
+queue_ddl_find_unlogged(Node *stmt)
+{
+	AlterTableStmt *alter = (AlterTableStmt *) stmt;
+	ListCell   *lc;
+
+	if (!IsA(stmt, AlterTableStmt) || alter->objtype != OBJECT_TABLE)
+		return NULL;
+	foreach(lc, alter->cmds)
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_SetUnLogged)
+			return copyObject(alter->relation);
+	return NULL;
+}
+
+/*
+ * ALTER TABLE ... SET UNLOGGED has taken the sequence along.  The table is
+ * locked by that.
+ */
+void
+queue_ddl_keep_sequence_logged(const RangeVar *table)
+{
+	Oid			relid = RangeVarGetRelid(table, NoLock, true /* missing_ok */ );
+	ListCell   *lc;
+
+	if (!OidIsValid(relid) || !queue_settings_exist(relid, NULL))
+		return;
+	foreach(lc, getOwnedSequences(relid))
+	{
+		if (get_rel_persistence(lfirst_oid(lc)) == RELPERSISTENCE_UNLOGGED)
+			SequenceChangePersistence(lfirst_oid(lc),
+									  RELPERSISTENCE_PERMANENT);
+	}
+	CommandCounterIncrement();
+}
+
+/*
+ * Tables that went while nobody watched: the library was not loaded, or the
+ * schema had another name.
+ */
+void
+queue_ddl_forget_gone(void)
+{
+	Relation	settings = queue_settings_open(RowExclusiveLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *gone = NIL;
+	ListCell   *lc;
+
+	/* a row that is seen now is of a table that is known now */
+	AcceptInvalidationMessages();
+	scan = systable_beginscan(settings, InvalidOid, false, snapshot, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		static const int names[] = {
+			Anum_settings_queue, Anum_settings_dead_letter
+		};
+
+		for (int i = 0; i < lengthof(names); i++)
+		{
+			bool		isnull;
+			Datum		name = heap_getattr(tuple, names[i],
+											RelationGetDescr(settings), &isnull);
+
+			if (!isnull &&
+				!SearchSysCacheExists1(RELOID, name))
+				gone = list_append_unique_oid(gone, DatumGetObjectId(name));
+		}
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+
+	foreach(lc, gone)
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		forget_dead_letter(settings, relid, queue_dead_letter_sources(relid));
+		delete_settings(settings, relid);
+		CommandCounterIncrement();
+	}
+	list_free(gone);
+	table_close(settings, NoLock);
+}
+
+/* The row of a queue that is being dropped. */
+static void
+delete_settings(Relation settings, Oid relid)
+{
+	HeapTuple	tuple = queue_settings_lock(settings, relid);
+
+	if (tuple == NULL)
+		return;
+	CatalogTupleDelete(settings, &tuple->t_self);
+	heap_freetuple(tuple);
+	queue_def_invalidate(relid);
+	queue_xact_note_queue(relid);
+}
+
+/* These queues had the table for dead-letter queue, and have none now. */
+static void
+forget_dead_letter(Relation settings, Oid relid, List *sources)
+{
+	ListCell   *lc;
+
+	foreach(lc, sources)
+	{
+		Oid			source = lfirst_oid(lc);
+		HeapTuple	tuple = queue_settings_lock(settings, source);
+		HeapTuple	new_tuple;
+		Datum		values[Natts_settings] = {0};
+		bool		nulls[Natts_settings] = {false};
+		bool		replaces[Natts_settings] = {false};
+		Datum		dead_letter;
+		bool		isnull;
+
+		if (tuple == NULL)
+			continue;
+
+		/* somebody may have changed it while we waited for the row */
+		dead_letter = heap_getattr(tuple, Anum_settings_dead_letter,
+								   RelationGetDescr(settings), &isnull);
+		if (isnull || DatumGetObjectId(dead_letter) != relid)
+			continue;
+
+		replaces[Anum_settings_dead_letter - 1] = true;
+		nulls[Anum_settings_dead_letter - 1] = true;
+		replaces[Anum_settings_own_dead_letter - 1] = true;
+		values[Anum_settings_own_dead_letter - 1] = BoolGetDatum(false);
+		new_tuple = queue_member_modify(settings, MEMBER_QUEUE, tuple,
+										values, nulls, replaces);
+		CatalogTupleUpdate(settings, &tuple->t_self, new_tuple);
+		heap_freetuple(new_tuple);
+		heap_freetuple(tuple);
+		queue_def_invalidate(source);
+	}
+
+	/* if the queue is its own, its row is about to be deleted */
+	CommandCounterIncrement();
+}

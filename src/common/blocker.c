@@ -1,0 +1,107 @@
+/*-------------------------------------------------------------------------
+ *
+ * blocker.c
+ *		Prepared transactions, for those who would have to wait for one.
+ *
+ * A prepared transaction keeps its locks until somebody ends it, over restarts
+ * too, and that may be never.  A statement that needs a lock which conflicts
+ * would wait without a word; so it is refused, with the name of the transaction
+ * and the commands that end it.  This is a look beforehand and takes no lock
+ * itself: a transaction that is prepared between the look and the lock is
+ * waited for, under lock_timeout, as one that is still open.
+ *
+ * The heavyweight locks tell who is in the way, since they are there after a
+ * restart, when the registry of transaction/xact.c is not.
+ *
+ * Locks: those of the lock table and of the prepared transactions, each for the
+ * time of one look.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/subtrans.h"
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+
+#include "common/blocker.h"
+#include "common/compat.h"
+
+static TransactionId prepared_xid(VirtualTransactionId vxid);
+
+void
+queue_blocker_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
+						  const char *name)
+{
+	VirtualTransactionId *holders;
+	int			nholders;
+
+	if (max_prepared_xacts == 0)
+		return;
+	holders = GetLockConflicts(tag, mode, &nholders);
+	for (int i = 0; i < nholders; i++)
+	{
+		TransactionId xid = prepared_xid(holders[i]);
+
+		if (TransactionIdIsValid(xid))
+			queue_blocker_refuse_xid(name, xid);
+	}
+	pfree(holders);
+}
+
+/* InvalidTransactionId unless it is prepared. */
+static TransactionId
+prepared_xid(VirtualTransactionId vxid)
+{
+	bool		have_more;
+
+	/* of one from before a restart there is no virtual transaction */
+	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
+		return vxid.localTransactionId;
+	return TwoPhaseGetXidByVirtualXID(vxid, &have_more);
+}
+
+void
+queue_blocker_refuse_xid(const char *name, TransactionId xid)
+{
+	Oid			argtypes[] = {XIDOID};
+	Datum		args[1];
+	char	   *gid = NULL;
+	char	   *owner = NULL;
+	char	   *command;
+
+	if (max_prepared_xacts == 0 || !TransactionIdIsInProgress(xid))
+		return;
+	args[0] = TransactionIdGetDatum(SubTransGetTopmostTransaction(xid));
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT p.gid, pg_catalog.pg_get_userbyid(p.ownerid)"
+							  " FROM pg_catalog.pg_prepared_xact() p"
+							  " WHERE p.transaction OPERATOR(pg_catalog.=) $1",
+							  1, argtypes, args, NULL, false,
+							  1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for a prepared transaction");
+	if (SPI_processed > 0)
+	{
+		/* SPI gives its memory back with the error */
+		gid = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		owner = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+		command = quote_literal_cstr(gid);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("queue \"%s\" is in use by prepared transaction \"%s\"",
+						name, gid),
+				 errdetail("Role \"%s\" has prepared it, and nobody has ended it.",
+						   owner),
+				 errhint("Run COMMIT PREPARED %s or ROLLBACK PREPARED %s, as its transaction manager decided, and try again; see view queue.in_doubt.",
+						 command, command)));
+	}
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
