@@ -3,10 +3,11 @@
  * process.c
  *		What all background processes of ours do alike.
  *
- * Settings that nobody may change under them, the name that they are shown by,
- * how they sleep, how they learn that they are to leave.  The handler of SIGTERM
- * is each one's own, since that depends on what it has to finish; all of them
- * set ShutdownRequestPending.
+ * How they are registered, which settings nobody may change under them, the
+ * name that they are shown by, their transactions, how they survive errors, how
+ * they sleep, how they learn that they are to leave.  The handler of SIGTERM is
+ * each one's own, because it depends on what the process has to finish; all of
+ * them set ShutdownRequestPending.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,16 +15,191 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "common/clock.h"
 #include "common/process.h"
 
+/* What queue_process_run() does */
+typedef struct Run
+{
+	const char *activity;
+	bool		has_snapshot;
+	ProcessBody body;
+	ErrorJudge	judge;
+	void	   *arg;
+} Run;
+
+/* where the transaction in progress comes back to */
+static MemoryContext outer_context = NULL;
+
 static void process_error_context(void *arg);
+static void run_body(void *arg);
+static ErrorVerdict run_judge(const ErrorData *error, void *arg);
+
+/*
+ * queue_process_describe
+ *		Fill in what is the same for all of our processes.
+ *
+ * "type" is what they are called in pg_stat_activity, and unless the caller
+ * says otherwise also the name of this one.  None of them is restarted by the
+ * server, unless the caller says otherwise.
+ */
+void
+queue_process_describe(BackgroundWorker *worker, const char *type,
+					   const char *function)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "queue",
+			sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function,
+			sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
+}
+
+void
+queue_process_reload(void)
+{
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* ----------------------------------------------------------------
+ *		Transactions, and what may fail
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * queue_process_begin
+ *		Begin a transaction of this process.
+ *
+ * queue_process_commit() comes back to the memory context that is current
+ * here.
+ */
+void
+queue_process_begin(const char *activity)
+{
+	outer_context = CurrentMemoryContext;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+void
+queue_process_commit(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(outer_context);
+
+	/* nobody else flushes a process's counts, which autovacuum goes by */
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * queue_process_try
+ *		Call something that may fail, and survive that.
+ *
+ * Returns true if it came to its end.  After an error whatever transaction is
+ * open is aborted, and the memory context is the caller's again.  "judge" says
+ * what becomes of the error, and may keep what it tells; without one it is
+ * reported.
+ */
+bool
+queue_process_try(ProcessBody body, ErrorJudge judge, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		body(arg);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		ErrorVerdict verdict;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		verdict = judge != NULL ? judge(error, arg) : ERROR_REPORT;
+		FreeErrorData(error);
+		RESUME_INTERRUPTS();
+		if (verdict == ERROR_RAISE)
+			PG_RE_THROW();
+
+		HOLD_INTERRUPTS();
+		if (verdict == ERROR_REPORT)
+			EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+
+		/* it was meant for what has just been aborted */
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+		pgstat_report_activity(STATE_IDLE, NULL);
+	}
+	PG_END_TRY();
+	return done;
+}
+
+/*
+ * queue_process_run
+ *		The same in a transaction of its own.
+ */
+bool
+queue_process_run(const char *activity, bool has_snapshot, ProcessBody body,
+				  ErrorJudge judge, void *arg)
+{
+	Run			run = {activity, has_snapshot, body, judge, arg};
+
+	return queue_process_try(run_body, run_judge, &run);
+}
+
+static void
+run_body(void *arg)
+{
+	Run		   *run = arg;
+
+	queue_process_begin(run->activity);
+	if (run->has_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	run->body(run->arg);
+	if (run->has_snapshot)
+		PopActiveSnapshot();
+	queue_process_commit();
+}
+
+static ErrorVerdict
+run_judge(const ErrorData *error, void *arg)
+{
+	Run		   *run = arg;
+
+	return run->judge != NULL ? run->judge(error, run->arg) : ERROR_REPORT;
+}
+
+/* ----------------------------------------------------------------
+ *		Settings, names
+ * ----------------------------------------------------------------
+ */
 
 /*
  * Set what ALTER DATABASE SET and ALTER ROLE SET may have changed and what
@@ -94,6 +270,11 @@ process_error_context(void *arg)
 {
 	errcontext("%s", (char *) arg);
 }
+
+/* ----------------------------------------------------------------
+ *		Sleeping, leaving
+ * ----------------------------------------------------------------
+ */
 
 /*
  * Wait for the latch until some time, of clock.h.  There is no statement here that a

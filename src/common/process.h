@@ -8,7 +8,38 @@
 #ifndef QUEUE_PROCESS_H
 #define QUEUE_PROCESS_H
 
+#include "postmaster/bgworker.h"
+#include "utils/elog.h"
 #include "utils/timestamp.h"
+
+/* What is to become of an error that a process has caught? */
+typedef enum ErrorVerdict
+{
+	ERROR_REPORT,				/* report it, and go on */
+	ERROR_IGNORE,				/* go on */
+	ERROR_RAISE					/* it is not the process's to catch */
+} ErrorVerdict;
+
+typedef void (*ProcessBody) (void *arg);
+typedef ErrorVerdict (*ErrorJudge) (const ErrorData *error, void *arg);
+
+/* Describe a process, for one of the functions that register it */
+extern void queue_process_describe(BackgroundWorker *worker, const char *type,
+								   const char *function);
+
+/* What SIGHUP has asked for */
+extern void queue_process_reload(void);
+
+/* A transaction of a process */
+extern void queue_process_begin(const char *activity);
+extern void queue_process_commit(void);
+
+/* Do something that may fail; false if it did, and was not ERROR_RAISE */
+extern bool queue_process_try(ProcessBody body, ErrorJudge judge, void *arg);
+
+/* The same in a transaction of its own, with a snapshot or without */
+extern bool queue_process_run(const char *activity, bool has_snapshot,
+							  ProcessBody body, ErrorJudge judge, void *arg);
 
 extern void queue_process_pin_settings(void);
 extern void queue_process_report_name(const char *name);

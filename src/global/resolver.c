@@ -131,6 +131,35 @@ typedef struct Branch
 	bool		is_old;
 } Branch;
 
+/* A deciding database that is asked */
+typedef struct Visit
+{
+	Decider    *decider;
+	RemoteConnection *conn;		/* NULL: this database */
+	bool		is_more;		/* something is left in doubt */
+	bool		is_skipped;		/* somebody has a lock */
+} Visit;
+
+/* ... about one branch */
+typedef struct Question
+{
+	Decider    *decider;
+	RemoteConnection *conn;
+	const char *gid;
+	char	   *decision;
+} Question;
+
+/* A branch that is finished */
+typedef struct Ending
+{
+	Oid			owner;
+	char	   *branch;
+	bool		is_commit;
+} Ending;
+
+/* what the process is shown to do meanwhile */
+#define FINISHING	"finishing a branch of a global transaction"
+
 /* for the timeout handler */
 static volatile sig_atomic_t is_timed_out = false;
 static TimeoutId answer_timer;
@@ -143,11 +172,16 @@ static MemoryContext pass_context = NULL;
 static bool takes_part(void);
 static void answer_timeout(void);
 static bool try_pass(void);
-static bool pass(void);
+static void pass(void *arg);
+static ErrorVerdict judge_pass(const ErrorData *error, void *arg);
 static bool obey(Decider *decider);
+static void ask_and_settle(void *arg);
+static ErrorVerdict judge_visit(const ErrorData *error, void *arg);
 static bool settle(Decider *decider, RemoteConnection *conn);
 static char *try_ask(Decider *decider, RemoteConnection *conn,
 					 const char *gid);
+static void ask_question(void *arg);
+static ErrorVerdict judge_question(const ErrorData *error, void *arg);
 static List *remote_query(RemoteConnection *conn, const char *sql,
 						  int nparams, const char *const *params);
 static void begin_wait(const char *activity);
@@ -163,6 +197,8 @@ static char *ask(Decider *decider, RemoteConnection *conn, const char *gid);
 static char *checked_decision(char *decision);
 static void report(Decider *decider, RemoteConnection *conn, List *gids);
 static void finish(Decider *decider, const char *gid, bool is_commit);
+static void end_branch(void *arg);
+static ErrorVerdict judge_ending(const ErrorData *error, void *arg);
 static void compare_outcomes(Decider *decider, List *records,
 							 TimestampTz asked_at);
 static void note_committed(Decider *decider, const char *branch);
@@ -174,8 +210,6 @@ static Record *find_record(List *records, const char *gid);
 static char *text_array(List *texts);
 static List *local_query(const char *sql, int nparams,
 						 const char *const *params);
-static void begin_transaction(const char *activity);
-static void commit_transaction(void);
 
 /* ----------------------------------------------------------------
  *		The worker's side
@@ -231,11 +265,7 @@ queue_resolver_main(Datum arg)
 	{
 		TimestampTz next;
 
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		queue_process_reload();
 		MemoryContextSwitchTo(pass_context);
 		MemoryContextReset(pass_context);
 		next = TimestampTzPlusMilliseconds(queue_clock(),
@@ -270,44 +300,37 @@ answer_timeout(void)
 static bool
 try_pass(void)
 {
-	volatile bool is_more = true;
+	bool		is_more = true;
 
-	PG_TRY();
-	{
-		is_more = pass();
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		if (!ShutdownRequestPending &&
-			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		MemoryContextSwitchTo(pass_context);
-		FlushErrorState();
-		QueryCancelPending = false;
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
+	(void) queue_process_try(pass, judge_pass, &is_more);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return is_more;
 }
 
-/* Once over all of them; is anything left in doubt? */
-static bool
-pass(void)
+static ErrorVerdict
+judge_pass(const ErrorData *error, void *arg)
 {
+	return ShutdownRequestPending ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ?
+		ERROR_IGNORE : ERROR_REPORT;
+}
+
+/* Once over all of them; is anything left in doubt? */
+static void
+pass(void *arg)
+{
+	bool	   *is_more = arg;
 	List	   *deciders = read_deciders();
 	ListCell   *lc;
-	bool		is_more = false;
+	bool		is_any_more = false;
 
 	foreach(lc, deciders)
 	{
 		if (!ShutdownRequestPending)
-			is_more |= obey(lfirst(lc));
+			is_any_more |= obey(lfirst(lc));
 	}
-	return is_more;
+	*is_more = is_any_more;
 }
 
 /*
@@ -317,9 +340,7 @@ pass(void)
 static bool
 obey(Decider *decider)
 {
-	RemoteConnection *volatile conn = NULL;
-	volatile bool is_more;
-	volatile bool is_skipped = false;
+	Visit		visit = {.decider = decider};
 
 	is_timed_out = false;
 	if (!decider->is_registered_here)
@@ -329,38 +350,9 @@ obey(Decider *decider)
 		return false;
 	}
 
-	is_more = read_branches(decider) != NIL;
-	PG_TRY();
-	{
-		if (decider->connection != NULL)
-		{
-			begin_wait("connecting to a deciding database");
-			conn = queue_remote_connect(decider->connection,
-										decider->participant,
-										decider->password_required);
-			end_wait();
-			prepare_session(conn);
-			check_identity(decider, conn);
-		}
-		is_more = settle(decider, conn);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *data;
-
-		HOLD_INTERRUPTS();
-		disable_timeout(answer_timer, false);
-		AbortOutOfAnyTransaction();
-		MemoryContextSwitchTo(pass_context);
-		data = CopyErrorData();
-		FlushErrorState();
-		QueryCancelPending = false;
-		decider->error = is_timed_out ? "it does not answer" : data->message;
-		is_skipped = data->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	queue_remote_disconnect(conn);
+	visit.is_more = read_branches(decider) != NIL;
+	(void) queue_process_try(ask_and_settle, judge_visit, &visit);
+	queue_remote_disconnect(visit.conn);
 	if (MUTANT(RESOLVER_GUESSES) && decider->error != NULL)
 	{
 		ListCell   *lc;
@@ -368,9 +360,41 @@ obey(Decider *decider)
 		foreach(lc, read_branches(decider))
 			finish(decider, ((Branch *) lfirst(lc))->gid, false);
 	}
-	if (!is_skipped && !ShutdownRequestPending)
+	if (!visit.is_skipped && !ShutdownRequestPending)
 		note_error(decider);
-	return is_more;
+	return visit.is_more;
+}
+
+static void
+ask_and_settle(void *arg)
+{
+	Visit	   *visit = arg;
+	Decider    *decider = visit->decider;
+
+	if (decider->connection != NULL)
+	{
+		begin_wait("connecting to a deciding database");
+		visit->conn = queue_remote_connect(decider->connection,
+										   decider->participant,
+										   decider->password_required);
+		end_wait();
+		prepare_session(visit->conn);
+		check_identity(decider, visit->conn);
+	}
+	visit->is_more = settle(decider, visit->conn);
+}
+
+/* Whatever went wrong is noted with the deciding database. */
+static ErrorVerdict
+judge_visit(const ErrorData *error, void *arg)
+{
+	Visit	   *visit = arg;
+
+	disable_timeout(answer_timer, false);
+	visit->decider->error = is_timed_out ? "it does not answer" :
+		pstrdup(error->message);
+	visit->is_skipped = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	return ERROR_IGNORE;
 }
 
 /* See the top of the file.  Is anything left in doubt? */
@@ -502,31 +526,33 @@ read_records(Decider *decider, RemoteConnection *conn)
 static char *
 try_ask(Decider *decider, RemoteConnection *conn, const char *gid)
 {
-	char	   *volatile decision = NULL;
+	Question	question = {decider, conn, gid, NULL};
 
-	PG_TRY();
-	{
-		decision = ask(decider, conn, gid);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *data;
+	(void) queue_process_try(ask_question, judge_question, &question);
+	return question.decision;
+}
 
-		if (geterrcode() == ERRCODE_QUERY_CANCELED ||
-			(conn != NULL && !queue_remote_is_connected(conn)))
-			PG_RE_THROW();
-		HOLD_INTERRUPTS();
-		end_wait();
-		AbortOutOfAnyTransaction();
-		MemoryContextSwitchTo(pass_context);
-		data = CopyErrorData();
-		FlushErrorState();
-		if (decider->error == NULL)
-			decider->error = data->message;
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	return decision;
+static void
+ask_question(void *arg)
+{
+	Question   *question = arg;
+
+	question->decision = ask(question->decider, question->conn, question->gid);
+}
+
+static ErrorVerdict
+judge_question(const ErrorData *error, void *arg)
+{
+	Question   *question = arg;
+
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		(question->conn != NULL &&
+		 !queue_remote_is_connected(question->conn)))
+		return ERROR_RAISE;
+	end_wait();
+	if (question->decider->error == NULL)
+		question->decider->error = pstrdup(error->message);
+	return ERROR_IGNORE;
 }
 
 /*
@@ -747,11 +773,11 @@ read_deciders(void)
 		decider->last_error = row[8];
 		decider->prefix = psprintf(QUEUE_BRANCH_PREFIX "%s:%s:", row[0],
 								   row[1]);
-		begin_transaction("looking at the identity of this database");
+		queue_process_begin("looking at the identity of this database");
 		decider->here = MemoryContextStrdup(pass_context,
 											queue_branch_identity());
 		decider->is_registered_here = strcmp(row[6], decider->here) == 0;
-		commit_transaction();
+		queue_process_commit();
 		deciders = lappend(deciders, decider);
 	}
 	return deciders;
@@ -847,54 +873,55 @@ is_here(Decider *decider, List *names, const char *gid)
 static void
 finish(Decider *decider, const char *gid, bool is_commit)
 {
-	const char *activity = "finishing a branch of a global transaction";
-	char	   *branch = psprintf("%s%s", decider->prefix, gid);
-	volatile bool is_done = false;
+	Ending		ending = {
+		.owner = decider->owner,
+		.branch = psprintf("%s%s", decider->prefix, gid),
+		.is_commit = is_commit
+	};
 
-	PG_TRY();
+	if (queue_process_run(FINISHING, false, end_branch, judge_ending, &ending))
 	{
-		Oid			save_userid;
-		int			save_sec_context;
-
-		begin_transaction(activity);
-		GetUserIdAndSecContext(&save_userid, &save_sec_context);
-		SetUserIdAndSecContext(MUTANT(OWNER_IGNORED) ? save_userid :
-							   decider->owner, save_sec_context |
-							   SECURITY_LOCAL_USERID_CHANGE |
-							   SECURITY_RESTRICTED_OPERATION);
-		queue_standby_wait();
-		begin_wait(activity);
-		FinishPreparedTransaction(branch, is_commit);
-		end_wait();
-		SetUserIdAndSecContext(save_userid, save_sec_context);
-		(void) queue_xact_resolve_prepared(NULL);
-		queue_cover_hurry(MyDatabaseId);
-		commit_transaction();
-		is_done = true;
-	}
-	PG_CATCH();
-	{
-		int			code = geterrcode();
-
-		if (code != ERRCODE_UNDEFINED_OBJECT &&
-			code != ERRCODE_INSUFFICIENT_PRIVILEGE &&
-			code != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-			PG_RE_THROW();
-		end_wait();
-		AbortOutOfAnyTransaction();
-		MemoryContextSwitchTo(pass_context);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	if (is_done && is_commit)
-		note_committed(decider, branch);
-	if (is_done)
+		if (is_commit)
+			note_committed(decider, ending.branch);
 		ereport(LOG,
-				(errmsg("branch \"%s\" was in doubt and is %s now", branch,
+				(errmsg("branch \"%s\" was in doubt and is %s now",
+						ending.branch,
 						is_commit ? "committed" : "rolled back"),
 				 errdetail("That is what deciding database \"%s\" says.",
 						   decider->name)));
-	pfree(branch);
+	}
+	pfree(ending.branch);
+}
+
+static void
+end_branch(void *arg)
+{
+	Ending	   *ending = arg;
+	Oid			save_userid;
+	int			save_sec_context;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(MUTANT(OWNER_IGNORED) ? save_userid : ending->owner,
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	queue_standby_wait();
+	begin_wait(FINISHING);
+	FinishPreparedTransaction(ending->branch, ending->is_commit);
+	end_wait();
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	(void) queue_xact_resolve_prepared(NULL);
+	queue_cover_hurry(MyDatabaseId);
+}
+
+static ErrorVerdict
+judge_ending(const ErrorData *error, void *arg)
+{
+	if (error->sqlerrcode != ERRCODE_UNDEFINED_OBJECT &&
+		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE &&
+		error->sqlerrcode != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+		return ERROR_RAISE;
+	end_wait();
+	return ERROR_IGNORE;
 }
 
 /*
@@ -1063,14 +1090,14 @@ text_array(List *texts)
 		nulls[i] = text == NULL;
 		values[i++] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
 	}
-	begin_transaction("preparing a report");
+	queue_process_begin("preparing a report");
 	getTypeOutputInfo(TEXTARRAYOID, &out, &is_varlena);
 	MemoryContextSwitchTo(pass_context);
 	result = OidOutputFunctionCall(out,
 								   PointerGetDatum(construct_md_array(values, nulls, 1,
 																	  dims, lbs, TEXTOID, -1,
 																	  false, TYPALIGN_INT)));
-	commit_transaction();
+	queue_process_commit();
 	return result;
 }
 
@@ -1093,7 +1120,7 @@ local_query(const char *sql, int nparams, const char *const *params)
 		values[i] = params[i] == NULL ? (Datum) 0 :
 			CStringGetTextDatum(params[i]);
 	}
-	begin_transaction(sql);
+	queue_process_begin(sql);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	if (SPI_execute_with_args(sql, nparams, types, values, nulls, false, 0) < 0)
@@ -1112,21 +1139,6 @@ local_query(const char *sql, int nparams, const char *const *params)
 	}
 	SPI_finish();
 	PopActiveSnapshot();
-	commit_transaction();
+	queue_process_commit();
 	return rows;
-}
-
-static void
-begin_transaction(const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-static void
-commit_transaction(void)
-{
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(pass_context);
 }

@@ -77,17 +77,9 @@ queue_helper_call(DatabaseHelper helper)
 	name = get_database_name(MyDatabaseId);
 	if (name == NULL)
 		return false;
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "queue", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, kind->function,
-			sizeof(worker.bgw_function_name));
+	queue_process_describe(&worker, kind->name, kind->function);
 	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %s", kind->name,
 			 name);
-	strlcpy(worker.bgw_type, kind->name, BGW_MAXLEN);
 	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
 
 	old_context = MemoryContextSwitchTo(TopMemoryContext);

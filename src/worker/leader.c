@@ -126,16 +126,8 @@ queue_leader_register(void)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	queue_process_describe(&worker, "queue leader", "queue_leader_main");
 	worker.bgw_restart_time = LEADER_RESTART_TIME;
-	strlcpy(worker.bgw_library_name, "queue", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "queue_leader_main",
-			sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "queue leader", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "queue leader", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
 }
 
@@ -175,11 +167,7 @@ queue_leader_main(Datum arg)
 		 */
 		if (ShutdownRequestPending)
 			proc_exit(1);
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		queue_process_reload();
 
 		MemoryContextSwitchTo(pass_context);
 		MemoryContextReset(pass_context);
@@ -269,10 +257,7 @@ read_databases(LeaderPass *pass)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, "looking for databases");
-
+	queue_process_begin("looking for databases");
 	for (int i = 0; i < pass->nslots; i++)
 	{
 		if (may_start(pass, i))
@@ -299,10 +284,7 @@ read_databases(LeaderPass *pass)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
-	MemoryContextSwitchTo(pass_context);
+	queue_process_commit();
 }
 
 /* The lock that the worker takes when it connects. */
@@ -547,17 +529,9 @@ start_worker(LeaderPass *pass, int i)
 	MemoryContext old_context;
 	bool		is_registered;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "queue", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "queue_worker_main",
-			sizeof(worker.bgw_function_name));
+	queue_process_describe(&worker, "queue worker", "queue_worker_main");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "queue worker for database %s",
 			 NameStr(pass->infos[i]->name));
-	strlcpy(worker.bgw_type, "queue worker", BGW_MAXLEN);
 	worker.bgw_main_arg = ObjectIdGetDatum(pass->slots[i].dbid);
 	worker.bgw_notify_pid = MyProcPid;
 

@@ -126,6 +126,28 @@
 
 #define Natts_vacuums		4
 
+/* A queue that is vacuumed */
+typedef struct Visit
+{
+	QueueState *state;
+	Oid			relid;
+	Oid			toast_relid;
+	MemoryContext context;		/* for what outlives transactions */
+	int64		count;			/* vacuums before; -1: not looked */
+	int64		toast_count;
+	bool		is_due;
+	bool		is_behind;
+	int64		retry_delay;	/* if it was in vain */
+} Visit;
+
+/* A table that is cut */
+typedef struct Cut
+{
+	Oid			relid;
+	bool		is_last;
+	TruncateResult result;
+} Cut;
+
 /* the worker's: the queue that it looks at */
 static int	looked_at = -1;
 static TimestampTz all_looked_at = 0;
@@ -147,13 +169,16 @@ static void show_as_autovacuum(void);
 static bool set_cost_delay(Oid relid);
 static QueueState *next_wanted(TimestampTz *next);
 static bool vacuum_queue(QueueState *state, MemoryContext context);
+static void visit_queue(void *arg);
+static ErrorVerdict judge_visit(const ErrorData *error, void *arg);
+static bool is_in_the_way(const ErrorData *error);
 static bool is_behind_again(QueueState *state, Oid relid);
 static void run_vacuum(Oid relid, MemoryContext context);
 static TruncateResult return_space(VacuumState *vacuum, Oid relid,
-								   Oid toast_relid, bool is_behind,
-								   MemoryContext context);
-static TruncateResult cut_table(Oid relid, bool final, MemoryContext context);
-static bool end_error(MemoryContext context);
+								   Oid toast_relid, bool is_behind);
+static TruncateResult cut_table(Oid relid, bool is_last);
+static void do_cut(void *arg);
+static ErrorVerdict judge_cut(const ErrorData *error, void *arg);
 static int64 vacuum_count(Oid relid);
 static void end_watch(QueueState *state, Oid relid);
 static void end_vacuum(QueueState *state, Oid relid, bool done,
@@ -416,11 +441,7 @@ queue_vacuum_main(Datum arg)
 		QueueState *state;
 		TimestampTz next;
 
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		queue_process_reload();
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		state = next_wanted(&next);
@@ -506,80 +527,79 @@ next_wanted(TimestampTz *next)
 static bool
 vacuum_queue(QueueState *state, MemoryContext context)
 {
-	Oid			relid = state->relid;
-	volatile Oid toast_relid = InvalidOid;
-	volatile int64 count = -1;
-	volatile int64 toast_count = -1;
-	volatile bool is_due = true;
-	volatile bool is_behind = false;
-	volatile int64 retry_delay = LOCKED_RETRY_DELAY;
+	Visit		visit = {
+		.state = state,
+		.relid = state->relid,
+		.context = context,
+		.count = -1,
+		.toast_count = -1,
+		.is_due = true,
+		.retry_delay = LOCKED_RETRY_DELAY
+	};
 	TruncateResult truncated;
 	bool		done;
 	bool		toast_done;
 
-	PG_TRY();
+	(void) queue_process_run("vacuuming a queue", false, visit_queue,
+							 judge_visit, &visit);
+	if (!visit.is_due)
 	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		toast_relid = toast_of(relid);
-		toast_count = vacuum_count(toast_relid);
-		count = vacuum_count(relid);
-		is_due = state->vacuum.watch_until == 0 ||
-			is_behind_again(state, relid);
-		if (is_due)
-		{
-			is_behind = set_cost_delay(relid);
-			run_vacuum(relid, context);
-		}
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		is_due = true;
-		if (end_error(context))
-			retry_delay = RETRY_DELAY;
-	}
-	PG_END_TRY();
-	if (!is_due)
-	{
-		end_watch(state, relid);
+		end_watch(state, visit.relid);
 		return false;
 	}
 
 	/* either may have been skipped; or only what follows them has failed */
 	StartTransactionCommand();
-	done = count >= 0 && vacuum_count(relid) != count;
-	toast_done = !OidIsValid(toast_relid) ||
-		vacuum_count(toast_relid) != toast_count;
+	done = visit.count >= 0 && vacuum_count(visit.relid) != visit.count;
+	toast_done = !OidIsValid(visit.toast_relid) ||
+		vacuum_count(visit.toast_relid) != visit.toast_count;
 	CommitTransactionCommand();
 	truncated = !done ? TRUNCATE_NEEDLESS :
-		return_space(&state->vacuum, relid, toast_relid, is_behind, context);
-	end_vacuum(state, relid, done, toast_done, is_behind, truncated,
-			   retry_delay);
+		return_space(&state->vacuum, visit.relid, visit.toast_relid,
+					 visit.is_behind);
+	end_vacuum(state, visit.relid, done, toast_done, visit.is_behind,
+			   truncated, visit.retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return true;
 }
 
-/*
- * Go on after what was just caught.  Is it an error, and reported?  It is none
- * that we are asked to leave, or are in the way of somebody.
- */
-static bool
-end_error(MemoryContext context)
+/* What it does inside of a transaction, which vacuum() ends to begin others */
+static void
+visit_queue(void *arg)
 {
-	bool		is_error = geterrcode() != ERRCODE_QUERY_CANCELED &&
-		geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE;
+	Visit	   *visit = arg;
 
-	HOLD_INTERRUPTS();
-	if (is_error)
-		EmitErrorReport();
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
-	MemoryContextSwitchTo(context);
-	QueryCancelPending = false;
-	RESUME_INTERRUPTS();
-	return is_error;
+	visit->toast_relid = toast_of(visit->relid);
+	visit->toast_count = vacuum_count(visit->toast_relid);
+	visit->count = vacuum_count(visit->relid);
+	visit->is_due = visit->state->vacuum.watch_until == 0 ||
+		is_behind_again(visit->state, visit->relid);
+	if (visit->is_due)
+	{
+		visit->is_behind = set_cost_delay(visit->relid);
+		run_vacuum(visit->relid, visit->context);
+	}
+}
+
+static ErrorVerdict
+judge_visit(const ErrorData *error, void *arg)
+{
+	Visit	   *visit = arg;
+
+	visit->is_due = true;
+	if (is_in_the_way(error))
+		return ERROR_IGNORE;
+	visit->retry_delay = RETRY_DELAY;
+	return ERROR_REPORT;
+}
+
+/* No error, but that we are asked to leave, or are in the way of somebody? */
+static bool
+is_in_the_way(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /* This queue is watched.  Is it worth a vacuum already?  In a transaction. */
@@ -647,8 +667,7 @@ run_vacuum(Oid relid, MemoryContext context)
  * if it was not done lately.
  */
 static TruncateResult
-return_space(VacuumState *vacuum, Oid relid, Oid toast_relid, bool is_behind,
-			 MemoryContext context)
+return_space(VacuumState *vacuum, Oid relid, Oid toast_relid, bool is_behind)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		is_last = vacuum->follow_up_at > 0 && !is_behind;
@@ -657,10 +676,10 @@ return_space(VacuumState *vacuum, Oid relid, Oid toast_relid, bool is_behind,
 	if (!is_last && vacuum->truncated_at <= now &&
 		vacuum->truncated_at + TRUNCATE_INTERVAL > now)
 		return TRUNCATE_NEEDLESS;
-	result = cut_table(relid, is_last, context);
+	result = cut_table(relid, is_last);
 	if (OidIsValid(toast_relid))
 	{
-		TruncateResult toast_result = cut_table(toast_relid, is_last, context);
+		TruncateResult toast_result = cut_table(toast_relid, is_last);
 
 		result = Max(result, toast_result);
 	}
@@ -669,20 +688,31 @@ return_space(VacuumState *vacuum, Oid relid, Oid toast_relid, bool is_behind,
 
 /* An error does not come out; what is broken is not tried again and again. */
 static TruncateResult
-cut_table(Oid relid, bool final, MemoryContext context)
+cut_table(Oid relid, bool is_last)
 {
-	volatile TruncateResult result;
+	Cut			cut = {relid, is_last, TRUNCATE_DONE};
 
-	PG_TRY();
-	{
-		result = queue_truncate(relid, final);
-	}
-	PG_CATCH();
-	{
-		result = end_error(context) ? TRUNCATE_DONE : TRUNCATE_UNFINISHED;
-	}
-	PG_END_TRY();
-	return result;
+	(void) queue_process_try(do_cut, judge_cut, &cut);
+	return cut.result;
+}
+
+static void
+do_cut(void *arg)
+{
+	Cut		   *cut = arg;
+
+	cut->result = queue_truncate(cut->relid, cut->is_last);
+}
+
+static ErrorVerdict
+judge_cut(const ErrorData *error, void *arg)
+{
+	Cut		   *cut = arg;
+
+	if (!is_in_the_way(error))
+		return ERROR_REPORT;
+	cut->result = TRUNCATE_UNFINISHED;
+	return ERROR_IGNORE;
 }
 
 /* How often was it vacuumed by hand or by us?  0 if it is none. */

@@ -178,11 +178,7 @@ queue_worker_main(Datum arg)
 
 		if (ShutdownRequestPending)
 			worker_leave(slot, grace);
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		queue_process_reload();
 
 		start_grace(grace);
 		queue_database_begin_round(slot);
@@ -261,13 +257,10 @@ grace_tick(void)
 static ExtensionState
 look_for_extension(DatabaseSlot *slot)
 {
-	MemoryContext round_context = CurrentMemoryContext;
 	ExtensionState state = EXTENSION_ABSENT;
 	Oid			extension;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, "looking for extension queue");
+	queue_process_begin("looking for extension queue");
 
 	extension = get_extension_oid(QUEUE_EXTENSION, true);
 	if (OidIsValid(extension))
@@ -282,9 +275,7 @@ look_for_extension(DatabaseSlot *slot)
 	else
 		state = clear_memory(slot);
 
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
-	MemoryContextSwitchTo(round_context);
+	queue_process_commit();
 	return state;
 }
 
