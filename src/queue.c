@@ -16,11 +16,11 @@
  *	that prepare or finish a branch of a global transaction are noted, and a
  *	PREPARE TRANSACTION that prepares nothing is made an error (branch.c).  DDL
  *	is looked at before it begins: would it make a queue something else
- *	(guard.c), or wait for a prepared transaction (in_doubt.c)?
+ *	(guard.c), or wait for a prepared transaction (ddl.c)?
  *	After ALTER TABLE ... SET UNLOGGED a queue's sequence is made logged again
- *	(create.c).  ALTER EXTENSION makes everybody look at its version (member.c).
+ *	(ddl.c).  ALTER EXTENSION makes everybody look at its version (member.c).
  *
- *	object access: when a relation is dropped, its settings go (catalog.c); when
+ *	object access: when a relation is dropped, its settings go (ddl.c); when
  *	a queue is altered, all of its messages are looked for (cover.c), and when
  *	it is truncated, that is noted for the commit (xact.c).
  *
@@ -52,6 +52,7 @@
 #include "common/guc.h"
 #include "common/mutant.h"
 #include "global/branch.h"
+#include "global/resolver.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/inflight.h"
@@ -60,6 +61,7 @@
 #include "table/catalog.h"
 #include "table/member.h"
 #include "transaction/xact.h"
+#include "worker/sweep.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;
@@ -118,6 +120,7 @@ _PG_init(void)
 	queue_catalog_init();
 	queue_member_init();
 	queue_xact_init();
+	queue_sweep_look_for_branches = queue_resolver_look;
 	queue_leader_register();
 
 	prev_shmem_request_hook = shmem_request_hook;

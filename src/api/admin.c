@@ -162,7 +162,7 @@ note_exhausted(Relation rel, QueueDef *def)
 	QueueScan  *scan;
 	MessageRow *row;
 
-	if (def->max_attempts == 0 || !OidIsValid(def->dead_letter))
+	if (def->retry.max_attempts == 0 || !OidIsValid(def->dead_letter))
 		return;
 	queue_lease_load();
 	scan = queue_scan_begin(rel, def);
@@ -173,7 +173,7 @@ note_exhausted(Relation rel, QueueDef *def)
 		TimestampTz due = TIMESTAMP_INFINITY;
 		Hold	   *hold;
 
-		if (!queue_is_at_limit(def->max_attempts, row->attempts))
+		if (!queue_is_at_limit(def->retry.max_attempts, row->attempts))
 			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		queue_xact_reserve();

@@ -347,7 +347,7 @@ find_dead_letter_queue(Oid schema, const char *relname)
 		return InvalidOid;
 
 	rel = queue_open(relid, QUEUE_OWN, &def);
-	fits = def->max_attempts == 0 && !OidIsValid(def->dead_letter);
+	fits = def->retry.max_attempts == 0 && !OidIsValid(def->dead_letter);
 	table_close(rel, NoLock);
 	return fits ? relid : InvalidOid;
 }

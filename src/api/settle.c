@@ -32,6 +32,7 @@
 #include "common/errcodes.h"
 #include "common/mutant.h"
 #include "dispatch/lease.h"
+#include "dispatch/move.h"
 #include "dispatch/receipt.h"
 #include "shared/database.h"
 #include "table/member.h"
@@ -234,7 +235,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 					 errmsg("queue \"%s\" has no dead-letter queue",
 							queue_qualified_name(RelationGetRelid(call.rel))),
 					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
-		if (!queue_message_bury(call.rel, call.def, call.row, reason,
+		if (!queue_message_dead_letter(call.rel, call.def, call.row, reason,
 								item->attempts + item->entry->failures,
 								queue_failure_text(&item->entry->error)))
 			report_busy(&item->receipt,
@@ -264,7 +265,8 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 	mark_all(&call);
 	error = queue_failure_note_text(text_argument(fcinfo, 2));
 	for (i = 0; i < call.nitems; i++)
-		queue_inflight_nack(call.items[i].entry, call.items[i].def,
+		queue_inflight_nack(call.items[i].entry,
+							&call.items[i].def->retry,
 							call.items[i].attempts, delay, error);
 	queue_xact_pop_settled(call.nitems);
 	if (call.nitems > 0)

@@ -350,7 +350,7 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 		return VERDICT_NEXT;
 	}
 	Assert(entry->enqueued_at == row->enqueued_at);
-	queue_message_status(def->max_attempts, row->attempts, row->visible_at,
+	queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
 						 entry, look->now, &status);
 	switch (status.availability)
 	{
@@ -454,7 +454,7 @@ lease_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
 
 	values.key = hold->key;
 	values.epoch = queue_inflight_epoch();
-	values.number = queue_inflight_lease(hold->entry, look->def,
+	values.number = queue_inflight_lease(hold->entry, &look->def->retry,
 										 row->attempts, &row->tid, deadline);
 	hold->kind = HOLD_LEASE;
 	hold->number = values.number;
@@ -483,7 +483,8 @@ dequeue_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
 	is_deleted = queue_row_delete(look->rel, row);
 	if (is_deleted)
 	{
-		queue_inflight_take(hold->entry, look->def, row->attempts, &row->tid);
+		queue_inflight_take(hold->entry, &look->def->retry, row->attempts,
+							&row->tid);
 		hold->kind = HOLD_TAKE;
 		queue_database_poke(MyDatabaseId, write_time(look));
 		if (MUTANT_SOMETIMES(TWO_TAKERS, 50))
@@ -588,7 +589,7 @@ queue_browse(PG_FUNCTION_ARGS)
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def->max_attempts, row->attempts, row->visible_at,
+		queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
 							 has_entry ? &entry : NULL, now, &status);
 		old = MemoryContextSwitchTo(context);
 		tuplestore_puttuple(rsinfo->setResult,

@@ -74,6 +74,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "table/catalog.h"
 #include "common/compat.h"
 #include "common/mutant.h"
 #include "dispatch/lease.h"

@@ -24,6 +24,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "common/clock.h"
@@ -37,6 +38,7 @@
 /* ids in one window, at most */
 #define MAX_WINDOW			65536
 
+static bool is_announced(QueueScan *scan);
 static int64 width_of(const QueueRange *window);
 
 void
@@ -74,7 +76,8 @@ queue_look_window(QueueLook *look)
 		if (look->scan == NULL)
 		{
 			look->scan = queue_scan_begin(look->rel, look->def);
-			look->scan->wants_unannounced = true;
+			look->scan->wants_busy = true;
+			look->scan->wants_coming = true;
 		}
 		if (!needs_probe)
 			break;
@@ -99,6 +102,9 @@ queue_look_row(QueueLook *look)
 
 	while ((row = queue_scan_next(look->scan)) != NULL)
 	{
+		if ((row->state == ROW_BUSY || row->state == ROW_COMING) &&
+			is_announced(look->scan))
+			continue;
 		if (row->id > look->window.high)
 			return NULL;		/* given back meanwhile */
 		look->has_rows = true;
@@ -107,6 +113,26 @@ queue_look_row(QueueLook *look)
 		queue_look_keep_busy(look, row->id);
 	}
 	return NULL;
+}
+
+/*
+ * Another transaction inserts, deletes or changes the row that was read.  Will
+ * its end be announced?  Of rows that it inserts, the transaction as a whole
+ * must have said so; for others there must be an entry in the in-flight table
+ * of who does it, since plain DML on old rows announces nothing.
+ */
+static bool
+is_announced(QueueScan *scan)
+{
+	MessageKey	key;
+	InflightEntry entry;
+
+	if (scan->row.state == ROW_COMING)
+		return MUTANT(UNREGISTERED_DROPPED) ||
+			queue_xact_will_announce(scan->dirty.xmin);
+	queue_message_key(&key, RelationGetRelid(scan->rel), scan->row.id);
+	return queue_inflight_peek(&key, scan->row.enqueued_at, &entry) &&
+		(entry.state == INFLIGHT_TAKEN || entry.is_step || entry.is_settling);
 }
 
 /* "want" is for the next window; 0: nothing was taken from this one. */

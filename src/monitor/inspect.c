@@ -19,6 +19,8 @@
 
 #include "common/compat.h"
 #include "dispatch/lease.h"
+#include "dispatch/move.h"
+#include "shared/availability.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/catalog.h"
@@ -38,6 +40,8 @@ PG_FUNCTION_INFO_V1(queue_in_flight);
 PG_FUNCTION_INFO_V1(queue_cover);
 PG_FUNCTION_INFO_V1(queue_prepared);
 
+static void count_messages(Relation rel, QueueDef *def, int64 *ready,
+						   int64 *leased, int64 *delayed, int64 *exhausted);
 static Relation open_to_inspect(Oid relid);
 static void put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry);
 static void put_prepared(TransactionId xid, Oid dbid, Oid relid,
@@ -75,8 +79,8 @@ queue_counts(PG_FUNCTION_ARGS)
 			queue_may_watch(RelationGetRelid(rel)))
 		{
 			queue_lease_load_to_look();
-			queue_count_messages(rel, def, &counts[0], &counts[1], &counts[2],
-								 &counts[3]);
+			count_messages(rel, def, &counts[0], &counts[1], &counts[2],
+						   &counts[3]);
 			for (int i = 0; i < Natts_counts; i++)
 			{
 				values[i] = Int64GetDatum(counts[i]);
@@ -88,6 +92,60 @@ queue_counts(PG_FUNCTION_ARGS)
 
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, nulls)));
+}
+
+/* Messages by state, as this moment sees them */
+static void
+count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
+			   int64 *delayed, int64 *exhausted)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	QueueScan  *scan = queue_scan_begin(rel, def);
+	MessageRow *row;
+	int64		last_id = 0;
+	int64	   *last_count = NULL;
+
+	scan->wants_busy = true;
+	*ready = *leased = *delayed = *exhausted = 0;
+	while ((row = queue_scan_next(scan)) != NULL)
+	{
+		MessageKey	key;
+		InflightEntry entry;
+		MessageStatus status;
+		bool		has_entry;
+
+		/* rewritten since it was counted: the newer version counts */
+		if (last_count != NULL && row->id == last_id)
+			(*last_count)--;
+
+		queue_message_key(&key, RelationGetRelid(rel), row->id);
+		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+		queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
+							 has_entry ? &entry : NULL, now, &status);
+
+		/* whoever changes the row holds it, unless that is the worker */
+		if (row->state == ROW_BUSY &&
+			!(status.is_claimed && entry.is_step))
+			status.availability = MESSAGE_HELD;
+		switch (status.availability)
+		{
+			case MESSAGE_AVAILABLE:
+				last_count = ready;
+				break;
+			case MESSAGE_HELD:
+				last_count = leased;
+				break;
+			case MESSAGE_EXHAUSTED:
+				last_count = exhausted;
+				break;
+			case MESSAGE_NOT_DUE:
+				last_count = delayed;
+				break;
+		}
+		(*last_count)++;
+		last_id = row->id;
+	}
+	queue_scan_end(scan);
 }
 
 /*

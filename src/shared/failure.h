@@ -8,7 +8,7 @@
 #ifndef QUEUE_FAILURE_H
 #define QUEUE_FAILURE_H
 
-/* How failures of a queue's messages are treated; copied from QueueDef */
+/* How failures of a queue's messages are treated; as queue.queue says */
 typedef struct RetryPolicy
 {
 	int			max_attempts;	/* 0: no limit */

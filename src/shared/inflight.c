@@ -125,7 +125,6 @@ static void note_change(InflightEntry *entry, uint32 hashcode);
 static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
 					   uint32 hashcode);
 static void set_claimed(InflightEntry *entry, bool is_step);
-static void set_policy(InflightEntry *entry, const QueueDef *def);
 static bool is_lease(const InflightEntry *entry, uint64 number);
 static bool is_plain_lease(const InflightEntry *entry);
 static bool is_at_limit(const InflightEntry *entry);
@@ -451,8 +450,8 @@ queue_inflight_exhaust(InflightEntry *entry, int attempts)
 
 /* The row is deleted by this transaction: hold it until that ends. */
 void
-queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
-					ItemPointer tid)
+queue_inflight_take(InflightEntry *entry, const RetryPolicy *retry,
+					int attempts, ItemPointer tid)
 {
 	LWLock	   *lock = lock_entry(entry);
 
@@ -461,7 +460,7 @@ queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
 	entry->is_delayed = false;
 	entry->attempts = attempts;
 	entry->tid = *tid;
-	set_policy(entry, def);
+	entry->retry = *retry;
 	entry->since = GetCurrentTimestamp();
 	queue_cover_clear_due(&entry->due);
 	LWLockRelease(lock);
@@ -469,8 +468,8 @@ queue_inflight_take(InflightEntry *entry, const QueueDef *def, int attempts,
 
 /* From a claim to a lease; returns its number. */
 uint64
-queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
-					 ItemPointer tid, TimestampTz deadline)
+queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
+					 int attempts, ItemPointer tid, TimestampTz deadline)
 {
 	uint64		number = pg_atomic_fetch_add_u64(&shared->next_number, 1);
 	LWLock	   *lock = lock_entry(entry);
@@ -484,7 +483,7 @@ queue_inflight_lease(InflightEntry *entry, const QueueDef *def, int attempts,
 	entry->is_delayed = false;
 	entry->attempts = attempts;
 	entry->tid = *tid;
-	set_policy(entry, def);
+	entry->retry = *retry;
 	entry->epoch = shared->epoch;
 	entry->number = number;
 	entry->since = GetCurrentTimestamp();
@@ -563,8 +562,8 @@ queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
  * the back-off if delay is negative.  "attempts" is what the row tells.
  */
 void
-queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
-					int64 delay, FailureText error)
+queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
+					int attempts, int64 delay, FailureText error)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock = lock_entry(entry);
@@ -572,7 +571,7 @@ queue_inflight_nack(InflightEntry *entry, const QueueDef *def, int attempts,
 	if (error.slot != FAILURE_NO_TEXT)
 		entry->error = error;
 	entry->attempts = attempts;
-	set_policy(entry, def);
+	entry->retry = *retry;
 	if (!MUTANT(NACK_UNCOUNTED) && !entry->is_lapse_counted)
 		count_failure(entry, now);
 	if (delay < 0)
@@ -1287,15 +1286,6 @@ set_claimed(InflightEntry *entry, bool is_step)
 	entry->holder = MyProcNumber;
 	entry->holder_pid = MyProcPid;
 	entry->is_prepared = false;
-}
-
-/* What to do about its failures, without a look at the settings */
-static void
-set_policy(InflightEntry *entry, const QueueDef *def)
-{
-	entry->retry.max_attempts = def->max_attempts;
-	entry->retry.delay = def->retry_delay;
-	entry->retry.max_delay = def->retry_max_delay;
 }
 
 /* Is this, if it is one, the lease of that number, given since the start? */

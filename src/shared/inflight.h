@@ -14,7 +14,6 @@
 
 #include "shared/cover.h"
 #include "shared/failure.h"
-#include "table/catalog.h"
 
 /*
  * A message without an entry is nobody's, and has no failure that its row
@@ -165,9 +164,10 @@ extern void queue_inflight_forget(const MessageKey *key,
 extern void queue_inflight_unclaim(InflightEntry *entry);
 extern void queue_inflight_unclaim_step(InflightEntry *entry);
 extern void queue_inflight_exhaust(InflightEntry *entry, int attempts);
-extern void queue_inflight_take(InflightEntry *entry, const QueueDef *def,
+extern void queue_inflight_take(InflightEntry *entry, const RetryPolicy *retry,
 								int attempts, ItemPointer tid);
-extern uint64 queue_inflight_lease(InflightEntry *entry, const QueueDef *def,
+extern uint64 queue_inflight_lease(InflightEntry *entry,
+								   const RetryPolicy *retry,
 								   int attempts, ItemPointer tid,
 								   TimestampTz deadline);
 
@@ -178,7 +178,7 @@ extern SettleResult queue_inflight_settle(const MessageKey *key, uint64 epoch,
 extern SettleResult queue_inflight_settle_any(const MessageKey *key,
 											  TimestampTz enqueued_at,
 											  InflightEntry **entry);
-extern void queue_inflight_nack(InflightEntry *entry, const QueueDef *def,
+extern void queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 								int attempts, int64 delay, FailureText error);
 extern void queue_inflight_release(InflightEntry *entry);
 extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);

@@ -477,16 +477,16 @@ read_settings(QueueDef *def)
 		def->max_lease =
 			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_max_lease - 1]),
 								"max_lease");
-		def->max_attempts =
+		def->retry.max_attempts =
 			DatumGetInt32(values[Anum_settings_max_attempts - 1]);
-		if (MUTANT(LIMIT_OVERRUN) && def->max_attempts > 0)
-			def->max_attempts++;
-		if (MUTANT(DEAD_TOO_EARLY) && def->max_attempts > 1)
-			def->max_attempts--;
-		def->retry_delay =
+		if (MUTANT(LIMIT_OVERRUN) && def->retry.max_attempts > 0)
+			def->retry.max_attempts++;
+		if (MUTANT(DEAD_TOO_EARLY) && def->retry.max_attempts > 1)
+			def->retry.max_attempts--;
+		def->retry.delay =
 			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_retry_delay - 1]),
 								"retry_delay");
-		def->retry_max_delay =
+		def->retry.max_delay =
 			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]),
 								"retry_max_delay");
 		if (!nulls[Anum_settings_dead_letter - 1])

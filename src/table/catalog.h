@@ -13,6 +13,7 @@
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
+#include "shared/failure.h"
 #include "shared/state.h"
 
 /* columns of queue.queue */
@@ -51,9 +52,7 @@ typedef struct QueueDef
 	QueueState *state;			/* hint: see queue_def_state() */
 	int64		lease;			/* usec */
 	int64		max_lease;		/* usec */
-	int			max_attempts;	/* 0: no limit */
-	int64		retry_delay;	/* usec */
-	int64		retry_max_delay;	/* usec */
+	RetryPolicy retry;
 	Oid			dead_letter;	/* InvalidOid: none */
 	bool		enqueue_paused;
 	bool		dequeue_paused;

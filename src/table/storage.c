@@ -55,9 +55,7 @@
 #include "common/compat.h"
 #include "common/mutant.h"
 #include "common/ranges.h"
-#include "shared/availability.h"
 #include "table/storage.h"
-#include "transaction/xact.h"
 
 /* rows and bytes that one multi-insert takes */
 #define INSERT_ROWS			1000
@@ -82,7 +80,6 @@ static bool is_own(MessageRow *row);
 static void start_priority(QueueScan *scan);
 static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
 				   bool wants_index_tuples);
-static bool is_announced(QueueScan *scan);
 static bool is_own_lock(MessageRow *row);
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
 							  int priority);
@@ -312,44 +309,17 @@ queue_scan_next(QueueScan *scan)
 			return &scan->row;
 		}
 		scan->row.state = row_state(&scan->row, &scan->dirty);
-		if ((scan->row.state == ROW_BUSY || scan->row.state == ROW_COMING) &&
-			scan->wants_unannounced)
-		{
-			read_row(&scan->row);
-			if (is_announced(scan))
-				continue;
-			return &scan->row;
-		}
 		if (scan->row.state == ROW_LIVE ||
 			(scan->row.state == ROW_OWN &&
 			 (MUTANT_SOMETIMES(DIRTY_READ, 20) || MUTANT(PREPARED_VISIBLE))) ||
-			(scan->row.state == ROW_BUSY && scan->wants_busy))
+			(scan->row.state == ROW_BUSY && scan->wants_busy) ||
+			(scan->row.state == ROW_COMING && scan->wants_coming))
 		{
 			read_row(&scan->row);
 			return &scan->row;
 		}
 	}
 	return NULL;
-}
-
-/*
- * Another transaction inserts, deletes or changes the row that was read.  Will
- * its end be announced?  Of rows that it inserts, the transaction as a whole
- * must have said so; for others there must be an entry in the in-flight table
- * of who does it, since plain DML on old rows announces nothing.
- */
-static bool
-is_announced(QueueScan *scan)
-{
-	MessageKey	key;
-	InflightEntry entry;
-
-	if (scan->row.state == ROW_COMING)
-		return MUTANT(UNREGISTERED_DROPPED) ||
-			queue_xact_will_announce(scan->dirty.xmin);
-	queue_message_key(&key, RelationGetRelid(scan->rel), scan->row.id);
-	return queue_inflight_peek(&key, scan->row.enqueued_at, &entry) &&
-		(entry.state == INFLIGHT_TAKEN || entry.is_step || entry.is_settling);
 }
 
 void
@@ -865,62 +835,4 @@ queue_insert_end(QueueInsert *insert)
 	}
 	pfree(insert->slots);
 	pfree(insert);
-}
-
-/* ----------------------------------------------------------------
- *		Counting
- * ----------------------------------------------------------------
- */
-
-void
-queue_count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
-					 int64 *delayed, int64 *exhausted)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	QueueScan  *scan = queue_scan_begin(rel, def);
-	MessageRow *row;
-	int64		last_id = 0;
-	int64	   *last_count = NULL;
-
-	scan->wants_busy = true;
-	*ready = *leased = *delayed = *exhausted = 0;
-	while ((row = queue_scan_next(scan)) != NULL)
-	{
-		MessageKey	key;
-		InflightEntry entry;
-		MessageStatus status;
-		bool		has_entry;
-
-		/* rewritten since it was counted: the newer version counts */
-		if (last_count != NULL && row->id == last_id)
-			(*last_count)--;
-
-		queue_message_key(&key, RelationGetRelid(rel), row->id);
-		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def->max_attempts, row->attempts, row->visible_at,
-							 has_entry ? &entry : NULL, now, &status);
-
-		/* whoever changes the row holds it, unless that is the worker */
-		if (row->state == ROW_BUSY &&
-			!(status.is_claimed && entry.is_step))
-			status.availability = MESSAGE_HELD;
-		switch (status.availability)
-		{
-			case MESSAGE_AVAILABLE:
-				last_count = ready;
-				break;
-			case MESSAGE_HELD:
-				last_count = leased;
-				break;
-			case MESSAGE_EXHAUSTED:
-				last_count = exhausted;
-				break;
-			case MESSAGE_NOT_DUE:
-				last_count = delayed;
-				break;
-		}
-		(*last_count)++;
-		last_id = row->id;
-	}
-	queue_scan_end(scan);
 }

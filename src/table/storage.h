@@ -58,8 +58,7 @@ typedef struct QueueScan
 	int			priority;		/* the one being scanned; -1: the end */
 	bool		is_range;		/* one range, not all priorities */
 	bool		wants_busy;		/* return ROW_BUSY rows too */
-	bool		wants_unannounced;	/* return ROW_BUSY and ROW_COMING if nobody
-									 * may say when that ends */
+	bool		wants_coming;	/* ... and those that are ROW_COMING */
 	MessageRow	row;
 } QueueScan;
 
@@ -146,11 +145,6 @@ typedef struct QueueInsert QueueInsert;
 extern QueueInsert *queue_insert_begin(Relation rel);
 extern void queue_insert_row(QueueInsert *insert, const MessageDraft *draft);
 extern void queue_insert_end(QueueInsert *insert);
-
-/* Messages by state, as this moment sees them */
-extern void queue_count_messages(Relation rel, QueueDef *def, int64 *ready,
-								 int64 *leased, int64 *delayed,
-								 int64 *exhausted);
 
 /* A row to be found or fetched: an empty slot, which the caller drops */
 extern MessageRow *queue_row_make(Relation rel);

@@ -339,7 +339,7 @@ is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def->max_attempts, row->attempts, row->visible_at,
+	queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
 						 has_entry ? &entry : NULL, now, &status);
 	*is_certain = !is_out && !(has_entry && entry.deadline != 0);
 

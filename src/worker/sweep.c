@@ -63,7 +63,7 @@
 #include "common/mutant.h"
 #include "common/process.h"
 #include "dispatch/lease.h"
-#include "global/resolver.h"
+#include "dispatch/move.h"
 #include "shared/availability.h"
 #include "shared/database.h"
 #include "shared/inflight.h"
@@ -155,6 +155,8 @@ typedef struct Report
 	uint32		reason;			/* SQLSTATE, or hash of a sentence */
 	TimestampTz at;
 } Report;
+
+bool		(*queue_sweep_look_for_branches) (void) = NULL;
 
 /* the caller's, where transactions come back to */
 static MemoryContext sweep_context = NULL;
@@ -863,13 +865,13 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 	{
 		int			failed = row->attempts + entry->failures;
 		char	   *error = queue_failure_text(&entry->error);
-		bool		is_at_limit = queue_is_at_limit(def->max_attempts, failed);
+		bool		is_at_limit = queue_is_at_limit(def->retry.max_attempts, failed);
 		bool		is_stuck = is_at_limit &&
 			(round->marks_only || find_stuck_reason(round, rel, def) != NULL);
 
 		if (is_at_limit && !is_stuck)
 		{
-			done = queue_message_bury(rel, def, row, "max_attempts reached",
+			done = queue_message_dead_letter(rel, def, row, "max_attempts reached",
 									  failed, error);
 			hold->is_gone = done;
 		}
@@ -1159,7 +1161,7 @@ look_for_branches(Round *round)
 		PG_TRY();
 		{
 			begin_transaction("looking for branches of global transactions");
-			if (!queue_resolver_look())
+			if (!queue_sweep_look_for_branches())
 				look_at = round->now + RETRY_DELAY;
 			commit_transaction();
 		}

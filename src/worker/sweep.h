@@ -19,6 +19,13 @@
  */
 extern TimestampTz queue_sweep(void);
 
+/*
+ * Starts the process that finishes branches of global transactions, if there
+ * may be any; false if that is to be tried again.  In a transaction.  It is the
+ * duty of a higher folder, so queue.c sets it.
+ */
+extern bool (*queue_sweep_look_for_branches) (void);
+
 /* Last act before a worker leaves on a request to shut down: write leases */
 extern void queue_sweep_leases(void);
 

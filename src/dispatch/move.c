@@ -1,0 +1,203 @@
+/*-------------------------------------------------------------------------
+ *
+ * move.c
+ *		Messages that go from one queue to another.
+ *
+ * To the dead letters, so far.  The row is deleted here and a new one inserted
+ * there, in one transaction, so that no crash loses or doubles a message.
+ *
+ * Locks: the target is opened like any queue; the caller holds a claim on the
+ * message, so nobody else moves or takes it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "dispatch/move.h"
+#include "table/ids.h"
+#include "transaction/xact.h"
+
+static void push_key(JsonbParseState **state, const char *key);
+static void push_string(JsonbParseState **state, const char *key,
+						const char *value);
+static void push_int(JsonbParseState **state, const char *key, int64 value);
+static Datum dead_letter_headers(Relation rel, MessageRow *row,
+								 NullableDatum headers, const char *reason,
+								 int attempts, const char *last_error);
+
+bool
+queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
+						  const char *reason, int attempts, const char *last_error)
+{
+	MessageDraft draft;
+	Oid			target = def->dead_letter;
+	Oid			owner = rel->rd_rel->relowner;
+	Relation	dead;
+	QueueDef   *dead_def;
+	QueueInsert *insert;
+	AclResult	aclresult;
+	int64		id;
+
+	/* what the queue does on its own, it does with its owner's rights */
+	dead = queue_open(target, QUEUE_SYSTEM, &dead_def);
+	aclresult = pg_class_aclcheck(target, owner, ACL_INSERT);
+	if (aclresult != ACLCHECK_OK)
+		aclcheck_error(aclresult, OBJECT_TABLE,
+					   RelationGetRelationName(dead));
+
+	queue_next_ids(dead_def, 1, &id);
+	queue_draft_init(&draft, id);
+	queue_draft_copy(&draft, row->slot);
+	draft.headers.value = dead_letter_headers(rel, row, draft.headers, reason,
+											  attempts, last_error);
+	draft.headers.isnull = false;
+
+	if (MUTANT_SOMETIMES(DEAD_LETTER_CHANGED, 10))
+		queue_mutant_change(&draft.payload.value, "{\"pad\": \"\"}");
+	if (!MUTANT_SOMETIMES(DEAD_AND_ALIVE, 10) && !queue_row_delete(rel, row))
+	{
+		table_close(dead, NoLock);
+		return false;
+	}
+	queue_xact_note_sent(target, row->priority, id, id);
+	insert = queue_insert_begin(dead);
+	if (!MUTANT_SOMETIMES(DEAD_LETTER_LOST, 10))
+		queue_insert_row(insert, &draft);
+	queue_insert_end(insert);
+	table_close(dead, NoLock);
+	return true;
+}
+
+/*
+ * queue_message_dead_letter() raises these as errors; here they are told before, by
+ * the view queue.queues and to the worker's log.  Waits for nobody.
+ */
+char *
+queue_dead_letter_problem(const QueueDef *def, Oid owner)
+{
+	Oid			target = def->dead_letter;
+	Relation	dead;
+	QueueDef   *dead_def;
+	char	   *problem = NULL;
+
+	/* a dead-letter queue has neither */
+	if (!OidIsValid(target))
+		return def->retry.max_attempts == 0 ? NULL :
+			pstrdup("It has no dead-letter queue; messages that have used up max_attempts stay where they are.");
+	if (get_rel_relkind(target) != RELKIND_RELATION)
+		return pstrdup("Its dead-letter queue does not exist.");
+	if (!ConditionalLockRelationOid(target, AccessShareLock))
+		return NULL;
+	dead = try_table_open(target, NoLock);
+	if (dead == NULL)
+	{
+		UnlockRelationOid(target, AccessShareLock);
+		return pstrdup("Its dead-letter queue does not exist.");
+	}
+
+	dead_def = queue_def(dead);
+	if (dead_def->problem != NULL)
+		problem = psprintf("Its dead-letter queue %s cannot be used: %s",
+						   queue_qualified_name(target), dead_def->problem);
+	else if (!dead_def->is_queue)
+		problem = psprintf("Its dead-letter queue %s is not a queue.",
+						   queue_qualified_name(target));
+	else if (pg_class_aclcheck(target, owner, ACL_INSERT) != ACLCHECK_OK)
+		problem = psprintf("Its owner %s may not INSERT into its dead-letter queue %s.",
+						   quote_identifier(GetUserNameFromId(owner, false)),
+						   queue_qualified_name(target));
+	table_close(dead, AccessShareLock);
+	return problem;
+}
+
+/* The message's headers with one key more, "dead_letter". */
+static Datum
+dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
+					const char *reason, int attempts, const char *last_error)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue *result;
+	Datum		added;
+	char		died_at[MAXDATELEN + 1];
+
+	if (last_error == NULL &&
+		!row->slot->tts_isnull[Anum_message_last_error - 1])
+		last_error =
+			TextDatumGetCString(row->slot->tts_values[Anum_message_last_error - 1]);
+	JsonEncodeDateTime(died_at, TimestampTzGetDatum(GetCurrentTimestamp()),
+					   TIMESTAMPTZOID, NULL);
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_key(&state, "dead_letter");
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, "source",
+				queue_qualified_name(RelationGetRelid(rel)));
+	push_int(&state, "source_id", row->id);
+	push_string(&state, "reason", reason);
+	push_int(&state, "attempts", attempts);
+	push_string(&state, "last_error", last_error);
+	push_string(&state, "died_at", died_at);
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	added = JsonbPGetDatum(JsonbValueToJsonb(result));
+
+	return headers.isnull ? added :
+		DirectFunctionCall2(jsonb_concat, headers.value, added);
+}
+
+/* Parts of a JSON object: a name, and whole members of two types. */
+static void
+push_key(JsonbParseState **state, const char *key)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, key);
+	v.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &v);
+}
+
+static void
+push_string(JsonbParseState **state, const char *key, const char *value)
+{
+	JsonbValue	v;
+
+	push_key(state, key);
+	if (value == NULL)
+		v.type = jbvNull;
+	else
+	{
+		v.type = jbvString;
+		v.val.string.val = unconstify(char *, value);
+		v.val.string.len = strlen(value);
+	}
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+static void
+push_int(JsonbParseState **state, const char *key, int64 value)
+{
+	JsonbValue	v;
+
+	push_key(state, key);
+	v.type = jbvNumeric;
+	v.val.numeric = int64_to_numeric(value);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
