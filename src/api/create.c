@@ -253,8 +253,8 @@ lock_name(Oid schema, const char *relname)
 		LOCKACQUIRE_NOT_AVAIL)
 	{
 		queue_blocker_refuse_lock(&tag, ExclusiveLock,
-								   quote_qualified_identifier(get_namespace_name(schema),
-															  relname));
+								  quote_qualified_identifier(get_namespace_name(schema),
+															 relname));
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	}
 	/* what was made while we waited */

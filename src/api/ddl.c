@@ -150,7 +150,11 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 						 ShareRowExclusiveLock, false);
 			break;
 		case T_IndexStmt:
-			/* if concurrently, it waits for those in the way of the other kind */
+
+			/*
+			 * if concurrently, it waits for those in the way of the other
+			 * kind
+			 */
 			refuse_named(((IndexStmt *) stmt)->relation, ShareLock, false);
 			break;
 		case T_ReindexStmt:
@@ -348,8 +352,10 @@ queue_ddl_find_unlogged(Node *stmt)
 	if (!IsA(stmt, AlterTableStmt) || alter->objtype != OBJECT_TABLE)
 		return NULL;
 	foreach(lc, alter->cmds)
+	{
 		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_SetUnLogged)
 			return copyObject(alter->relation);
+	}
 	return NULL;
 }
 

@@ -236,8 +236,8 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 							queue_qualified_name(RelationGetRelid(call.rel))),
 					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
 		if (!queue_message_dead_letter(call.rel, call.def, call.row, reason,
-								item->attempts + item->entry->failures,
-								queue_failure_text(&item->entry->error)))
+									   item->attempts + item->entry->failures,
+									   queue_failure_text(&item->entry->error)))
 			report_busy(&item->receipt,
 						"Another transaction has locked or changed the message.");
 	}

@@ -126,7 +126,7 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 #if PG_VERSION_NUM < 160000
 typedef bool TU_UpdateIndexes;
 #define TU_None false
-#define TU_Summarizing 2			/* never the case */
+#define TU_Summarizing 2		/* never the case */
 #define ExecInsertIndexTuples(rri, slot, estate, update, noDupErr, \
 							  specConflict, arbiters, onlySummarizing) \
 	ExecInsertIndexTuples(rri, slot, estate, update, noDupErr, \

@@ -11,7 +11,7 @@
 extern int	queue_max_in_flight;
 extern int	queue_max_databases;
 extern int	queue_max_queues;
-extern int	queue_max_wait;			/* ms */
+extern int	queue_max_wait;		/* ms */
 extern int	queue_lease_write_delay;	/* ms */
 extern int	queue_in_doubt_warning; /* s, -1: off */
 extern int	queue_vacuum_threshold; /* dead rows; -1: off */

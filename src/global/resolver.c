@@ -93,7 +93,7 @@
 #define STATEMENT_TIMEOUT	"8s"
 
 /* how often it is looked whether the standbys have confirmed */
-#define CONFIRM_INTERVAL	20		/* ms */
+#define CONFIRM_INTERVAL	20	/* ms */
 
 /* the process stays for this long, rather than be started each second */
 #define RESOLVER_STAY		5000	/* ms */
@@ -477,7 +477,7 @@ static List *
 read_records(Decider *decider, RemoteConnection *conn)
 {
 	const char *params[] = {decider->coordinator, decider->participant,
-	psprintf("%d ms", queue_resolve_interval)};
+		psprintf("%d ms", queue_resolve_interval)};
 	List	   *rows;
 	List	   *records = NIL;
 	ListCell   *lc;
@@ -563,7 +563,7 @@ static char *
 ask(Decider *decider, RemoteConnection *conn, const char *gid)
 {
 	const char *params[] = {decider->coordinator, gid, decider->here,
-	decider->participant};
+		decider->participant};
 	List	   *rows;
 
 	if (conn != NULL)
@@ -602,7 +602,7 @@ static void
 report(Decider *decider, RemoteConnection *conn, List *gids)
 {
 	const char *params[] = {decider->coordinator, text_array(gids),
-	decider->here, decider->participant};
+		decider->here, decider->participant};
 
 	if (conn != NULL)
 		(void) remote_query(conn, "CALL queue.report_finished($1, $2, $3)",
@@ -710,7 +710,7 @@ static void
 check_identity(Decider *decider, RemoteConnection *conn)
 {
 	const char *params[] = {decider->name, decider->participant, NULL,
-	decider->connection};
+		decider->connection};
 	List	   *rows;
 	char	   *identity;
 
@@ -789,7 +789,7 @@ read_branches(Decider *decider)
 {
 	const char *params[] = {decider->prefix,
 		psprintf("%u", decider->owner),
-	psprintf("%d", queue_resolve_interval)};
+		psprintf("%d", queue_resolve_interval)};
 	List	   *rows;
 	List	   *branches = NIL;
 	ListCell   *lc;
@@ -954,8 +954,8 @@ require_durable(XLogRecPtr lsn)
 	while (!queue_standby_is_durable(lsn) && !ShutdownRequestPending &&
 		   queue_clock() < give_up_at)
 		queue_process_nap(TimestampTzPlusMilliseconds(queue_clock(),
-													 CONFIRM_INTERVAL),
-						 wait_event);
+													  CONFIRM_INTERVAL),
+						  wait_event);
 	queue_standby_require_durable(lsn);
 }
 

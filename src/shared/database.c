@@ -358,8 +358,8 @@ queue_database_poke(Oid dbid, TimestampTz due)
 
 		/*
 		 * Somebody uses the extension here, whatever a worker saw earlier.
-		 * The leader is told once; a worker that is under way clears the
-		 * flag before it looks, and so it is with announcements.
+		 * The leader is told once; a worker that is under way clears the flag
+		 * before it looks, and so it is with announcements.
 		 */
 		if (!slot->has_extension && !slot->probe_wanted)
 		{

@@ -31,7 +31,7 @@
 typedef struct TextSlot
 {
 	uint32		generation;
-	char		text[TEXT_SIZE];
+	char		string[TEXT_SIZE];
 } TextSlot;
 
 typedef struct FailureShared
@@ -101,14 +101,14 @@ queue_failure_note_text(const char *text)
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	where.slot = (shared->next - 1) % NUM_TEXTS;
 	slot = &shared->slots[where.slot];
-	if (slot->generation == 0 || strncmp(slot->text, text, len) != 0 ||
-		slot->text[len] != '\0')
+	if (slot->generation == 0 || strncmp(slot->string, text, len) != 0 ||
+		slot->string[len] != '\0')
 	{
 		where.slot = shared->next++ % NUM_TEXTS;
 		slot = &shared->slots[where.slot];
 		slot->generation++;
-		memcpy(slot->text, text, len);
-		slot->text[len] = '\0';
+		memcpy(slot->string, text, len);
+		slot->string[len] = '\0';
 	}
 	where.generation = slot->generation;
 	LWLockRelease(lock);
@@ -118,7 +118,7 @@ queue_failure_note_text(const char *text)
 char *
 queue_failure_text(const FailureText *where)
 {
-	char		text[TEXT_SIZE];
+	char		copy[TEXT_SIZE];
 	bool		found = false;
 
 	switch (where->slot)
@@ -133,9 +133,9 @@ queue_failure_text(const FailureText *where)
 	LWLockAcquire(lock, LW_SHARED);
 	if (shared->slots[where->slot].generation == where->generation)
 	{
-		strlcpy(text, shared->slots[where->slot].text, sizeof(text));
+		strlcpy(copy, shared->slots[where->slot].string, sizeof(copy));
 		found = true;
 	}
 	LWLockRelease(lock);
-	return found ? pstrdup(text) : NULL;
+	return found ? pstrdup(copy) : NULL;
 }

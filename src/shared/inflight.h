@@ -54,15 +54,15 @@ typedef struct InflightEntry
 	bool		is_step;		/* CLAIMED: by the worker, to count or move */
 	bool		is_prepared;	/* holder is a slot of the prepared registry */
 	bool		is_exhausted;	/* IDLE: limit of attempts reached */
-	bool		is_lapsed;		/* IDLE, CLAIMED: the lease with this fence ran
-								 * out, but nobody has taken the message since,
-								 * so its receipt is good */
-	bool		is_lapse_counted;	/* ... or LEASED again by that: the row tells
-									 * that it ran out */
+	bool		is_lapsed;		/* IDLE, CLAIMED: the lease with this fence
+								 * ran out, but nobody has taken the message
+								 * since, so its receipt is good */
+	bool		is_lapse_counted;	/* ... or LEASED again by that: the row
+									 * tells that it ran out */
 	bool		is_durable;		/* the log may have a row for it */
 	uint8		logged;			/* LogKind of that, when last written */
-	bool		is_written;		/* LOG_LEASE: it is this very lease, or the one
-								 * that ran out last */
+	bool		is_written;		/* LOG_LEASE: it is this very lease, or the
+								 * one that ran out last */
 	bool		is_open;		/* LEASED: the receiving transaction has not
 								 * committed; if it never does, there was no
 								 * lease, so none is written */

@@ -26,8 +26,8 @@ typedef enum RowState
 	ROW_GONE,					/* not there (any more) */
 	ROW_BUSY,					/* another transaction in progress deletes or
 								 * updates it */
-	ROW_COMING,					/* another transaction in progress inserts
-								 * it, or this version of it */
+	ROW_COMING,					/* another transaction in progress inserts it,
+								 * or this version of it */
 	ROW_OWN						/* inserted or updated by this transaction */
 } RowState;
 

@@ -14,8 +14,7 @@ typedef enum HoldKind
 {
 	HOLD_CLAIM,					/* being judged */
 	HOLD_TAKE,					/* dequeued: the row is deleted by us */
-	HOLD_LEASE,					/* received: ends, and counts, if we roll
-								 * back */
+	HOLD_LEASE,					/* received: ends, and counts, if we roll back */
 	HOLD_SETTLE,				/* lease settled: the row is deleted by us */
 	HOLD_STEP,					/* the worker's: row rewritten or moved */
 	HOLD_EXHAUST,				/* claimed: to be moved when we have committed */
@@ -31,12 +30,13 @@ typedef struct Hold
 								 * HOLD_TRUNCATE */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
-	TimestampTz statement;		/* when that began which took it, 0: it did not
-								 * do so itself */
+	TimestampTz statement;		/* when that began which took it, 0: it did
+								 * not do so itself */
 	int			counted;		/* HOLD_STEP: failures the row tells now;
 								 * HOLD_EXHAUST: all that it tells */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
-	bool		is_gone;		/* HOLD_STEP: the message is moved, or was gone */
+	bool		is_gone;		/* HOLD_STEP: the message is moved, or was
+								 * gone */
 	bool		is_log_ended;	/* HOLD_STEP: the log says so, too */
 } Hold;
 
@@ -68,8 +68,10 @@ extern void queue_xact_init(void);
 extern void queue_xact_reserve(void);
 extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 							 InflightEntry *entry);
+
 /* the hold pushed last is dealt with */
 extern void queue_xact_pop(Hold *hold);
+
 /* ... the last n of them, all HOLD_SETTLE */
 extern void queue_xact_pop_settled(int n);
 

@@ -872,7 +872,7 @@ step_message(Round *round, Relation rel, QueueDef *def, const MessageKey *key)
 		if (is_at_limit && !is_stuck)
 		{
 			done = queue_message_dead_letter(rel, def, row, "max_attempts reached",
-									  failed, error);
+											 failed, error);
 			hold->is_gone = done;
 		}
 		else if (entry->failures > 0)

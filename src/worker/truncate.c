@@ -151,8 +151,8 @@ holders_leave(Oid relid, uint32 wait_event)
 			queue_clock() >= give_up_at)
 			break;
 		queue_process_nap(TimestampTzPlusMilliseconds(queue_clock(),
-													 HOLDERS_NAP),
-						 wait_event);
+													  HOLDERS_NAP),
+						  wait_event);
 	}
 	CommitTransactionCommand();
 	return !is_any && !ShutdownRequestPending;

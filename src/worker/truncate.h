@@ -13,8 +13,8 @@ typedef enum TruncateResult
 {
 	TRUNCATE_NEEDLESS,			/* the end is not empty, or too short */
 	TRUNCATE_DONE,
-	TRUNCATE_UNFINISHED			/* somebody is in the way, or it was enough for
-								 * once */
+	TRUNCATE_UNFINISHED			/* somebody is in the way, or it was enough
+								 * for once */
 } TruncateResult;
 
 /*
