@@ -21,8 +21,9 @@
 #							held, MESSAGES=n that wait in a deep queue,
 #							QUEUES=n, SHORT=1 to try it)
 #	make deps				installs what demo and check need (Debian)
-#	make lint				cppcheck
-#	make format-check		blanks, tabs, long lines
+#	make style				what programs can say of the sources without running them
+#							(CHECKS="name ...")
+#	make indent				formats the C sources as PostgreSQL's pgindent does
 #
 # Switches: WERROR=1 makes warnings errors, ASSERT=1 turns assertions on,
 # CC=clang takes another compiler, PG_CONFIG=path another PostgreSQL.
@@ -72,7 +73,7 @@ SHLIB_LINK_INTERNAL = $(libpq)
 # PGXS hands clang the options that PostgreSQL was built with by gcc, and its
 # headers an attribute for gcc; clang warns of what it does not know.
 PG_CFLAGS = \
-	$(if $(WERROR),-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare) \
+	$(if $(WERROR),-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare $(if $(findstring clang,$(CC)),,-Wshadow=compatible-local)) \
 	$(if $(ASSERT),-DUSE_ASSERT_CHECKING) \
 	$(if $(QUEUE_MUTANT),-DQUEUE_MUTANT=$(QUEUE_MUTANT)) \
 	$(if $(findstring clang,$(CC)),-Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes)
@@ -82,7 +83,7 @@ PG_CONFIG ?= pg_config
 # These targets start make again where they need PGXS, for two reasons: PGXS
 # may not be there before "deps" has run, and it has a "check" of its own which
 # only says that there is none.
-own_targets = bench check demo demo-2pc deps format-check lint stress stress-mutants
+own_targets = bench check demo demo-2pc deps indent stress stress-mutants style
 
 ifneq (,$(filter $(own_targets),$(MAKECMDGOALS)))
 
@@ -131,13 +132,13 @@ bench:
 		$(if $(MESSAGES),--messages $(MESSAGES)) \
 		$(if $(QUEUES),--queues $(QUEUES)) $(if $(SHORT),--short)
 
-lint:
-	cppcheck --std=c99 --language=c --quiet --inline-suppr --error-exitcode=1 \
-		--enable=warning,performance,portability \
-		--suppress=missingInclude -Isrc src
+style:
+	test/deps.sh check
+	test/style.sh $(CHECKS)
 
-format-check:
-	test/format.sh
+indent:
+	test/deps.sh check
+	test/indent.pl src/*.[ch] src/*/*.[ch] test/unit/*.c
 
 else
 

@@ -9,6 +9,7 @@
 #
 # Without arguments all suites are run:
 #	  lists		every test has its expected output, and the reverse
+#	  style		what programs can say of the sources without running them
 #	  build		gcc, gcc with assertions, clang; warnings are errors
 #	  unit		rules that need no server, for every combination
 #	  regress	what the SQL functions return and how errors read
@@ -39,7 +40,7 @@ set -u
 # shellcheck source=test/scratch.sh
 . "$(dirname "$0")/scratch.sh"
 
-all_suites="lists build unit regress isolation tap pgtap clients docs demo stress bench"
+all_suites="lists style build unit regress isolation tap pgtap clients docs demo stress bench"
 pg_config=${PG_CONFIG:-pg_config}
 bindir=$("$server" bindir) || exit 1
 suites=${*:-$all_suites}
@@ -231,6 +232,8 @@ stems()
 
 	shift
 	(
+		# Patterns, which are read in the tree.
+		# shellcheck disable=SC2068
 		cd "$tree" && shopt -s nullglob && for file in $@; do
 			basename "$file" "$suffix"
 		done
@@ -248,6 +251,17 @@ suite_lists()
 		"$(stems .out 'expected/*.out' | sed 's/_[0-9]$//' | sort -u | xargs)"
 	same_lists "names that are no test of both kinds" \
 		"$(tr ' ' '\n' <<<"$regress $isolation" | sort | uniq -d)" ""
+}
+
+#
+# style
+#
+suite_style()
+{
+	local output=$scratch/style.out
+
+	run_in_tree 120 test/style.sh 2>&1 | tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
 }
 
 #
@@ -426,15 +440,16 @@ suite_tap()
 #
 suite_pgtap()
 {
-	local output=$scratch/pgtap.out
+	local output=$scratch/pgtap.out tests
 
 	install_build plain || return
 	start_server pgtap || return
 	: >"$output"
+	tests=("$tree"/test/pgtap/*.sql)
 	"$bindir/psql" -X -q -c 'CREATE EXTENSION pgtap' \
 		-c 'CREATE EXTENSION queue' &&
 		run_in_tree 300 perl test/tap.pl --psql "$bindir/psql" \
-			$(cd "$tree" && echo test/pgtap/*.sql) 2>&1 | tee "$output"
+			"${tests[@]#"$tree/"}" 2>&1 | tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 	stop_server pgtap
 }

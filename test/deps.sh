@@ -78,7 +78,7 @@ server_fits ||
 	need "PostgreSQL 15.20 or later with headers of the same release" \
 		postgresql-15 postgresql-client-15 postgresql-server-dev-15
 
-have gcc && have make && [ -f /usr/include/stdio.h ] ||
+{ have gcc && have make && [ -f /usr/include/stdio.h ]; } ||
 	need "a C compiler" build-essential
 
 if [ "$what" != demo ]; then
@@ -88,7 +88,7 @@ fi
 if [ "$what" = check ]; then
 	have clang || need "clang" clang
 	perl -MIPC::Run -e 1 2>/dev/null || need "IPC::Run" libipc-run-perl
-	have prove && perl -MTAP::Harness -e 1 2>/dev/null || need "prove" perl
+	{ have prove && perl -MTAP::Harness -e 1 2>/dev/null; } || need "prove" perl
 	[ -f "$("${PG_CONFIG:-pg_config}" --sharedir 2>/dev/null)/extension/pgtap.control" ] ||
 		need "pgTAP" postgresql-15-pgtap
 	/usr/bin/python3 -c 'import psycopg' 2>/dev/null ||
@@ -96,7 +96,11 @@ if [ "$what" = check ]; then
 	have javac || need "a JDK" default-jdk-headless
 	[ -f /usr/share/java/postgresql.jar ] ||
 		need "PgJDBC" libpostgresql-jdbc-java
-	have node && have npm || need "Node.js" nodejs npm
+	{ have node && have npm; } || need "Node.js" nodejs npm
+	have pg_bsd_indent || need "PostgreSQL's indent" pg-bsd-indent
+	have cppcheck || need "cppcheck" cppcheck
+	have shellcheck || need "shellcheck" shellcheck
+	[ -x /usr/bin/pyflakes3 ] || need "pyflakes" pyflakes3
 fi
 
 #
