@@ -51,6 +51,7 @@
 #include "common/extension.h"
 #include "common/guc.h"
 #include "common/mutant.h"
+#include "dispatch/lease.h"
 #include "global/branch.h"
 #include "global/resolver.h"
 #include "shared/cover.h"
@@ -60,8 +61,12 @@
 #include "shared/waiter.h"
 #include "table/catalog.h"
 #include "table/member.h"
+#include "transaction/in_doubt.h"
 #include "transaction/xact.h"
-#include "worker/sweep.h"
+#include "worker/duties.h"
+#include "worker/gone.h"
+#include "worker/heal.h"
+#include "worker/vacuum.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;
@@ -93,6 +98,53 @@ static const SharedPart parts[] = {
 	queue_database_shmem_size, queue_database_shmem_init},
 };
 
+/*
+ * What the worker of a database does from time to time (duties.c)
+ */
+static Duty duties[] = {
+	{
+		.activity = "looking for queues that are gone",
+		.work = queue_ddl_forget_gone
+	},
+	{
+		.activity = "compacting leases",
+		.work = queue_lease_compact,
+		.is_wanted = queue_lease_is_long
+	},
+	{
+		.activity = "looking after queues",
+		.work = queue_heal,
+		.is_wanted = queue_heal_is_needed,
+		.failed = queue_heal_failed
+	},
+	{
+		.activity = "looking after leases",
+		.work = queue_gone,
+		.is_wanted = queue_gone_is_needed,
+		.failed = queue_gone_skip
+	},
+	{
+		.activity = "looking for dead rows",
+		.work = queue_vacuum_look,
+		.interval = USECS_PER_SEC,
+		.lacks_snapshot = true,
+		.failed = queue_vacuum_skip
+	},
+	{
+		.activity = "looking after prepared transactions",
+		.work = queue_in_doubt_warn,
+		.is_wanted = queue_in_doubt_is_wanted,
+		.is_urgent = queue_in_doubt_is_urgent
+	},
+	{
+		.activity = "looking for branches of global transactions",
+		.work = queue_resolver_look,
+		.interval = 60 * USECS_PER_SEC,
+		.lacks_snapshot = true,
+		.is_urgent = queue_resolver_is_urgent
+	}
+};
+
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
@@ -120,7 +172,7 @@ _PG_init(void)
 	queue_catalog_init();
 	queue_member_init();
 	queue_xact_init();
-	queue_sweep_look_for_branches = queue_resolver_look;
+	queue_duties_set(duties, lengthof(duties));
 	queue_leader_register();
 
 	prev_shmem_request_hook = shmem_request_hook;

@@ -384,7 +384,7 @@ queue_ddl_keep_sequence_logged(const RangeVar *table)
  * Tables that went while nobody watched: the library was not loaded, or the
  * schema had another name.
  */
-void
+TimestampTz
 queue_ddl_forget_gone(void)
 {
 	Relation	settings = queue_settings_open(RowExclusiveLock);
@@ -427,6 +427,7 @@ queue_ddl_forget_gone(void)
 	}
 	list_free(gone);
 	table_close(settings, NoLock);
+	return TIMESTAMP_INFINITY;
 }
 
 /* The row of a queue that is being dropped. */

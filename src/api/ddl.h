@@ -32,6 +32,6 @@ extern RangeVar *queue_ddl_find_unlogged(Node *stmt);
 extern void queue_ddl_keep_sequence_logged(const RangeVar *table);
 
 /* The worker: delete what settings there are of tables that are gone */
-extern void queue_ddl_forget_gone(void);
+extern TimestampTz queue_ddl_forget_gone(void);
 
 #endif							/* QUEUE_DDL_H */

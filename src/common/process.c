@@ -117,8 +117,7 @@ queue_process_commit(void)
  *
  * Returns true if it came to its end.  After an error whatever transaction is
  * open is aborted, and the memory context is the caller's again.  "judge" says
- * what becomes of the error, and may keep what it tells; without one it is
- * reported.
+ * what becomes of the error, and may keep what it tells.
  */
 bool
 queue_process_try(ProcessBody body, ErrorJudge judge, void *arg)
@@ -139,7 +138,8 @@ queue_process_try(ProcessBody body, ErrorJudge judge, void *arg)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		verdict = judge != NULL ? judge(error, arg) : ERROR_REPORT;
+		verdict = judge != NULL ? judge(error, arg) :
+			queue_process_judge(error, NULL);
 		FreeErrorData(error);
 		RESUME_INTERRUPTS();
 		if (verdict == ERROR_RAISE)
@@ -193,7 +193,24 @@ run_judge(const ErrorData *error, void *arg)
 {
 	Run		   *run = arg;
 
-	return run->judge != NULL ? run->judge(error, run->arg) : ERROR_REPORT;
+	return run->judge != NULL ? run->judge(error, run->arg) :
+		queue_process_judge(error, NULL);
+}
+
+bool
+queue_process_is_locked(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT;
+}
+
+ErrorVerdict
+queue_process_judge(const ErrorData *error, void *arg)
+{
+	if (error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return ERROR_RAISE;
+	return queue_process_is_locked(error) ? ERROR_IGNORE : ERROR_REPORT;
 }
 
 /* ----------------------------------------------------------------

@@ -34,7 +34,14 @@ extern void queue_process_reload(void);
 extern void queue_process_begin(const char *activity);
 extern void queue_process_commit(void);
 
-/* Do something that may fail; false if it did, and was not ERROR_RAISE */
+/* Did somebody only hold a lock, or drop what this was about? */
+extern bool queue_process_is_locked(const ErrorData *error);
+
+/* That is not reported; and a request to leave is not caught */
+extern ErrorVerdict queue_process_judge(const ErrorData *error, void *arg);
+
+/* Do something that may fail; false if it did, and was not ERROR_RAISE.  Where
+ * "judge" is NULL it is the one above. */
 extern bool queue_process_try(ProcessBody body, ErrorJudge judge, void *arg);
 
 /* The same in a transaction of its own, with a snapshot or without */

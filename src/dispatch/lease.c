@@ -105,6 +105,9 @@
 /* rows appended with one call of the table access method */
 #define APPEND_BATCH		100
 
+/* when to try again to compact the log, if somebody uses it */
+#define COMPACT_RETRY_DELAY	USECS_PER_SEC
+
 typedef struct LogRow
 {
 	int64		seq;
@@ -123,6 +126,7 @@ static DatabaseSlot *my_slot = NULL;
 static Oid	known_log = InvalidOid; /* the table that this is about: ours */
 static int64 next_seq = 1;
 static int	nleases = 0;		/* when last looked through */
+static bool is_long = false;	/* when last written */
 
 static int	drop_strangers(LogRow *rows, int nrows);
 static LogRow *read_log(Relation rel, int *nrows, int64 *last_seq,
@@ -370,19 +374,18 @@ open_log(Oid relid, LOCKMODE lockmode)
 
 /*
  * One transaction's worth: leases that have ended, and leases that are new or
- * say something new.  Returns whether the log is long enough now to be compacted.
+ * say something new.  Notes whether the log is long enough now to be compacted.
  */
-bool
+void
 queue_lease_log(const MessageKey *ended, int nended,
 				const LeaseRecord *records, int nrecords)
 {
 	Relation	rel = open_log(queue_catalog_relid(LEASE_LOG), RowExclusiveLock);
 	LogRow	   *rows;
 	int			i;
-	bool		is_long;
 
 	if (rel == NULL)
-		return false;
+		return;
 	if (RelationGetRelid(rel) != known_log)
 	{
 		int64		last_seq;
@@ -419,12 +422,18 @@ queue_lease_log(const MessageKey *ended, int nended,
 	if (MUTANT(LEASE_LOG_FORGETS))
 		is_long = true;
 	table_close(rel, NoLock);
+}
+
+/* Is it time to compact it? */
+bool
+queue_lease_is_long(void)
+{
 	return is_long;
 }
 
 /*
  * Make the log as short as it can be, in a transaction that does nothing else.
- * False if somebody uses the table.
+ * While somebody uses the table that has to wait.
  *
  * Of what the log says, that is kept which memory knows to be on disk; the
  * rest are leases for which there was no room when they were loaded.  Only the
@@ -432,7 +441,7 @@ queue_lease_log(const MessageKey *ended, int nended,
  * under our feet.  A lease that has ended meanwhile may be kept: the worker
  * has still to mark its end, and this mark comes later.
  */
-bool
+TimestampTz
 queue_lease_compact(void)
 {
 	Oid			relid = queue_catalog_relid(LEASE_LOG);
@@ -445,14 +454,18 @@ queue_lease_compact(void)
 	bool		is_ours;
 	int			i;
 
+	is_long = false;
 	if (my_slot == NULL || my_slot->dbid != MyDatabaseId ||
 		!my_slot->leases_loaded || !OidIsValid(relid))
-		return true;
+		return 0;
 	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
-		return false;
+	{
+		is_long = true;
+		return GetCurrentTimestamp() + COMPACT_RETRY_DELAY;
+	}
 	rel = open_log(relid, NoLock);
 	if (rel == NULL)
-		return true;
+		return 0;
 	CheckTableNotInUse(rel, "compact");
 
 	rows = read_log(rel, &nrows, &last_seq, &is_ours);
@@ -473,7 +486,7 @@ queue_lease_compact(void)
 	append_rows(rel, rows, nkept);
 	pfree(rows);
 	table_close(rel, NoLock);
-	return true;
+	return 0;
 }
 
 /*

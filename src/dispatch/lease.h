@@ -20,12 +20,11 @@ extern bool queue_lease_is_loaded(void);
 /* The same for what only shows messages: no error, on a standby nothing */
 extern void queue_lease_load_to_look(void);
 
-/*
- * For the worker, in its own transactions.  The first returns whether the
- * second is due, and the second false if it has to be tried again.
- */
-extern bool queue_lease_log(const MessageKey *ended, int nended,
+/* For the worker, in its own transactions.  The last returns when to come
+ * again, if the log is long still. */
+extern void queue_lease_log(const MessageKey *ended, int nended,
 							const LeaseRecord *records, int nrecords);
-extern bool queue_lease_compact(void);
+extern bool queue_lease_is_long(void);
+extern TimestampTz queue_lease_compact(void);
 
 #endif							/* QUEUE_LEASE_H */

@@ -95,6 +95,9 @@
 /* how often it is looked whether the standbys have confirmed */
 #define CONFIRM_INTERVAL	20	/* ms */
 
+/* when the worker tries again to start the process */
+#define START_RETRY_DELAY	(10 * USECS_PER_SEC)
+
 /* the process stays for this long, rather than be started each second */
 #define RESOLVER_STAY		5000	/* ms */
 
@@ -216,13 +219,20 @@ static List *local_query(const char *sql, int nparams,
  * ----------------------------------------------------------------
  */
 
-bool
+TimestampTz
 queue_resolver_look(void)
 {
 	if (takes_part())
-		return queue_helper_call(HELPER_RESOLVER);
+		return queue_helper_call(HELPER_RESOLVER) ? TIMESTAMP_INFINITY :
+			GetCurrentTimestamp() + START_RETRY_DELAY;
 	(void) queue_database_is_resolver_wanted(true /* take */ );
-	return true;
+	return TIMESTAMP_INFINITY;
+}
+
+bool
+queue_resolver_is_urgent(void)
+{
+	return queue_database_is_resolver_wanted(false);
 }
 
 /* Is any deciding database registered here? */

@@ -587,7 +587,7 @@ queue_database_is_resolver_wanted(bool take)
 }
 
 /*
- * A look at the extension and a sweep follow: what is asked for from now on
+ * A look at the extension and a round follow: what is asked for from now on
  * may be too late for them.
  */
 void

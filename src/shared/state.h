@@ -84,7 +84,7 @@ typedef struct QueueState
 									 * than was noted when it was taken */
 
 	/* heal.c */
-	bool		is_healed;		/* no change since a sweep has begun */
+	bool		is_healed;		/* no change since a pass has begun */
 	TimestampTz healed_at;		/* when that was */
 	uint64		nhealed;		/* messages that the cover had lost */
 	bool		is_deaf;		/* messages may come that nobody announces */

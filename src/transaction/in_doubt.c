@@ -54,6 +54,9 @@
 static TransactionId *warned = NULL;
 static int	nwarned = 0;
 
+/* the setting at the last look; -2: there was none */
+static int	warned_of_age = -2;
+
 static bool is_warned(TransactionId xid);
 static void warn_of(TransactionId xid);
 
@@ -66,6 +69,25 @@ queue_in_doubt_refuse(Oid relid, LOCKMODE mode)
 	queue_blocker_refuse_lock(&tag, mode, queue_qualified_name(relid));
 }
 
+bool
+queue_in_doubt_is_wanted(void)
+{
+	return queue_in_doubt_warning >= 0 && max_prepared_xacts > 0;
+}
+
+bool
+queue_in_doubt_is_urgent(void)
+{
+	return warned_of_age != queue_in_doubt_warning;
+}
+
+/*
+ * queue_in_doubt_warn
+ *		Warn of prepared transactions that are old.
+ *
+ * One that is prepared after a look is not due before the age at which it is
+ * warned of.
+ */
 TimestampTz
 queue_in_doubt_warn(void)
 {
@@ -125,7 +147,9 @@ queue_in_doubt_warn(void)
 	}
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
-	return Max(next, now + WARN_INTERVAL);
+	warned_of_age = queue_in_doubt_warning;
+	next = Max(next, now + WARN_INTERVAL);
+	return Min(next, now + Max(warned_of_age, 1) * USECS_PER_SEC);
 }
 
 static bool

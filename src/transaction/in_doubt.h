@@ -15,9 +15,12 @@
 extern void queue_in_doubt_refuse(Oid relid, LOCKMODE mode);
 
 /*
- * Warn of those that are older than queue.in_doubt_warning, each once.  In a
- * transaction of the worker.  Returns when to come again.
+ * A duty of the worker: warn of those that are older than
+ * queue.in_doubt_warning, each once.  Does anybody want it, and has that
+ * setting been changed?
  */
 extern TimestampTz queue_in_doubt_warn(void);
+extern bool queue_in_doubt_is_wanted(void);
+extern bool queue_in_doubt_is_urgent(void);
 
 #endif							/* QUEUE_IN_DOUBT_H */

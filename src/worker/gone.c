@@ -86,7 +86,7 @@ queue_gone_is_needed(void)
 		(refused != queue_share_refused() && begun_at + HURRY_INTERVAL <= now);
 }
 
-bool
+TimestampTz
 queue_gone(void)
 {
 	int			n = 0;
@@ -101,10 +101,11 @@ queue_gone(void)
 	if (n > 0)
 		look_up(&pass.leases[at], n);
 	at += n;
-	if (at < pass.n)
-		return true;
-	queue_gone_skip();
-	return false;
+	if (at >= pass.n)
+		queue_gone_skip();
+
+	/* the others have their turn before the next batch, if there is one */
+	return GetCurrentTimestamp();
 }
 
 void

@@ -8,11 +8,13 @@
 #ifndef QUEUE_GONE_H
 #define QUEUE_GONE_H
 
+#include "datatype/timestamp.h"
+
 /* Is it time to look for them, or a pass under way? */
 extern bool queue_gone_is_needed(void);
 
-/* Go on with the pass, in a transaction with a snapshot; true if there is more */
-extern bool queue_gone(void);
+/* Go on with the pass: a duty of the worker */
+extern TimestampTz queue_gone(void);
 
 /* After an error: begin anew, some other time */
 extern void queue_gone_skip(void);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * heal.c
- *		The safety net under the cover: a paced sweep over the queues.
+ *		The safety net under the cover: a paced pass over the queues.
  *
  * The cover (cover.c) must include every message that is available.  Should
  * it ever not, for a reason that nobody has thought of, the message would be
@@ -18,7 +18,7 @@
  *
  * A queue is gone over when it has changed since the last pass began, and else
  * every ten minutes; a hundred thousand ids at a time, as often as once in a
- * second, if that takes no more than a twentieth of the time (sweep.c).  So up
+ * second, if that takes no more than a twentieth of the time.  So up
  * to that many messages heal within some seconds, and a queue that nobody uses
  * costs next to nothing.
  *
@@ -51,6 +51,7 @@
 #include "table/ids.h"
 #include "table/storage.h"
 #include "transaction/xact.h"
+#include "worker/duties.h"
 #include "worker/heal.h"
 
 /* how long a consumer looks at a window, and a commit takes to announce */
@@ -71,6 +72,15 @@
 /* looked at again together */
 #define MAX_SUSPECTS		1000
 
+/*
+ * Rows that are gone over to see that none is hidden, in this time; but no more
+ * than this share of the time, 1 in n, is spent on it.  Dead rows that an old
+ * snapshot keeps are the slowest.
+ */
+#define HEAL_ROWS			100000
+#define HEAL_INTERVAL		USECS_PER_SEC
+#define HEAL_SHARE			20
+
 /* A message that looks hidden */
 typedef struct Suspect
 {
@@ -84,16 +94,21 @@ static int	place = 0;
 static Oid	part_relid = InvalidOid;	/* InvalidOid: at its beginning */
 static QueueRange part;
 
+/* rows that the pass may still go over, 0: none is under way; and its begin */
+static int	budget = 0;
+static TimestampTz pass_began_at;
+
 /* when to look at idle queues, and at how many places this time */
 static TimestampTz idle_look_at = 0;
 static int	idle_places = 0;
 
-static bool needs_sweep(QueueState *state, TimestampTz now);
+static bool needs_repair(QueueState *state, TimestampTz now);
 static bool is_idle_due(TimestampTz now);
 static QueueState *next_state(void);
+static void skip_queue(void);
 static void forget_place(Oid relid);
-static bool pass_over(Relation rel, QueueDef *def, QueueState *state,
-					  int *budget);
+static bool heal_part(void);
+static bool pass_over(Relation rel, QueueDef *def, QueueState *state);
 static bool is_hidden(QueueDef *def, QueueState *state, MessageRow *row,
 					  TimestampTz now, bool *is_certain);
 static void check_suspects(Relation rel, QueueDef *def, QueueState *state,
@@ -112,7 +127,7 @@ queue_heal_is_needed(void)
 		QueueState *state = queue_state_at(i);
 
 		if (state != NULL &&
-			(needs_sweep(state, now) ||
+			(needs_repair(state, now) ||
 			 (state->is_deaf && state->dbid == MyDatabaseId)))
 			return true;
 	}
@@ -121,7 +136,7 @@ queue_heal_is_needed(void)
 
 /* Unlocked: who makes a change asks for the worker again. */
 static bool
-needs_sweep(QueueState *state, TimestampTz now)
+needs_repair(QueueState *state, TimestampTz now)
 {
 	return state->dbid == MyDatabaseId &&
 		(!state->is_healed || state->healed_at +
@@ -156,7 +171,7 @@ next_state(void)
 		QueueState *state = place < n ? queue_state_at(place) : NULL;
 
 		if (state != NULL && state->dbid == MyDatabaseId &&
-			(state->relid == part_relid || needs_sweep(state, now)))
+			(state->relid == part_relid || needs_repair(state, now)))
 			return state;
 		part_relid = InvalidOid;
 		if (idle_places > 0)
@@ -177,15 +192,48 @@ next_state(void)
 	}
 }
 
-void
-queue_heal_skip(void)
+/* Go on with another queue. */
+static void
+skip_queue(void)
 {
 	place++;
 	part_relid = InvalidOid;
 }
 
-bool
-queue_heal(int *budget)
+/*
+ * queue_heal
+ *		Go over a part of one queue that has changed.
+ *
+ * A pass consists of as many of these as it may have rows.
+ */
+TimestampTz
+queue_heal(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (budget <= 0)
+	{
+		budget = HEAL_ROWS;
+		pass_began_at = now;
+	}
+	if (heal_part() && budget > 0)
+		return DUTY_AGAIN;
+	budget = 0;
+	now = GetCurrentTimestamp();
+	return pass_began_at + Max(HEAL_INTERVAL,
+							   HEAL_SHARE * (now - pass_began_at));
+}
+
+void
+queue_heal_failed(void)
+{
+	budget = 0;
+	skip_queue();
+}
+
+/* False if there is nothing more to do for now. */
+static bool
+heal_part(void)
 {
 	QueueState *state = next_state();
 	Oid			relid;
@@ -196,7 +244,7 @@ queue_heal(int *budget)
 	if (state == NULL)
 		return false;
 	relid = state->relid;
-	*budget -= 1;
+	budget -= 1;
 	if (!OidIsValid(relid))
 		return true;			/* just freed */
 	if (get_rel_relkind(relid) != RELKIND_RELATION)
@@ -214,7 +262,7 @@ queue_heal(int *budget)
 			queue_state_set_active(state, OidIsValid(state->dbid));
 			LWLockRelease(state->lock);
 		}
-		queue_heal_skip();
+		skip_queue();
 		return false;
 	}
 	rel = try_table_open(relid, NoLock);
@@ -244,9 +292,9 @@ queue_heal(int *budget)
 	queue_state_set_deaf(state, MyDatabaseId, relid,
 						 def->problem == NULL && def->deaf_trigger != NULL);
 	if (def->problem == NULL)
-		is_done = pass_over(rel, def, state, budget);
+		is_done = pass_over(rel, def, state);
 	if (is_done)
-		queue_heal_skip();
+		skip_queue();
 	table_close(rel, RowExclusiveLock);
 	return true;
 }
@@ -265,7 +313,7 @@ forget_place(Oid relid)
 
 /* Go on with this queue; true when it is done. */
 static bool
-pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
+pass_over(Relation rel, QueueDef *def, QueueState *state)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	QueueScan  *scan = queue_scan_begin(rel, def);
@@ -282,7 +330,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
 		if (last > 0)
 			queue_advance_id(def, last);
 	}
-	while (part.rank < NUM_RANKS && *budget > 0)
+	while (part.rank < NUM_RANKS && budget > 0)
 	{
 		bool		is_certain;
 
@@ -298,7 +346,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state, int *budget)
 		}
 		part.high = part.low < PG_INT64_MAX - PART_WIDTH ?
 			part.low + PART_WIDTH - 1 : PG_INT64_MAX - 1;
-		*budget -= PART_WIDTH;
+		budget -= PART_WIDTH;
 		queue_scan_range(scan, &part);
 		while ((row = queue_scan_next(scan)) != NULL)
 		{

@@ -3,7 +3,7 @@
  * worker.c
  *		Life of a worker: one process in each database with the extension.
  *
- * A worker runs rounds (sweep.c) and sleeps until the next is due.  Between
+ * A worker runs rounds (round.c) and sleeps until the next is due.  Between
  * two rounds it looks whether the extension is still there, and leaves if not.
  * The leader (leader.c) starts workers, and restarts those that failed.
  *
@@ -105,7 +105,7 @@
 #include "shared/database.h"
 #include "shared/inflight.h"
 #include "table/member.h"
-#include "worker/sweep.h"
+#include "worker/round.h"
 #include "worker/worker.h"
 
 /* rounds keep this distance (milliseconds, as all below) */
@@ -191,7 +191,7 @@ queue_worker_main(Datum arg)
 			case EXTENSION_PRESENT:
 				queue_database_set_extension(slot, true);
 				pgstat_report_activity(STATE_RUNNING, "queue round");
-				due = queue_sweep();
+				due = queue_round();
 				break;
 			case EXTENSION_UNKNOWN:
 				/* the next look, also for the log */
@@ -361,7 +361,7 @@ worker_leave(DatabaseSlot *slot, TimeoutId grace)
 	{
 		start_grace(grace);
 		pgstat_report_activity(STATE_RUNNING, "writing leases");
-		queue_sweep_leases();
+		queue_round_last();
 		disable_timeout(grace, false);
 	}
 	proc_exit(0);

@@ -1,0 +1,463 @@
+/*-------------------------------------------------------------------------
+ *
+ * count.c
+ *		Counting failures in the rows, and moving what is at its limit.
+ *
+ * Failures go to the rows: at once when the message backs off or is at the
+ * limit of attempts, else when it has lain unclaimed for a second, because
+ * rewriting a row hides the message from older snapshots.  The same transaction
+ * ends what the log of leases says of them.  For every message that it rewrites
+ * or moves the worker holds a claim, as a consumer does, so no consumer judges
+ * a row that is about to change.
+ *
+ * An error is reported and ends that transaction.  If it came from a message,
+ * those of the transaction are tried again one by one, so that one which
+ * cannot be moved does not keep the others back; if the whole queue is not in
+ * order, or is locked, all of them are put off.  So are those at the limit of
+ * attempts, once that is in their rows, if it is known that the dead-letter
+ * queue cannot take them.  Ten thousand messages may fail for one reason, again
+ * and again: of a queue and a reason the log has one line a minute.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "common/process.h"
+#include "dispatch/lease.h"
+#include "dispatch/move.h"
+#include "shared/availability.h"
+#include "table/storage.h"
+#include "transaction/xact.h"
+#include "worker/count.h"
+#include "worker/lease_writer.h"
+
+/* messages that one transaction rewrites */
+#define STEP_BATCH			100
+
+/* a failed message is counted when it has lain unclaimed for this long */
+#define COUNT_DELAY			USECS_PER_SEC
+
+/* of a queue and a reason, the log has one line in this time */
+#define REPORT_INTERVAL		(60 * USECS_PER_SEC)
+
+/* reasons that are remembered to have been reported */
+#define MAX_REPORTS			64
+
+/* The messages of one transaction, all of one queue */
+typedef struct Steps
+{
+	Round	   *round;
+	const MessageKey *keys;
+	int			nkeys;
+	bool		is_retry;		/* the error has been reported */
+	bool		marks_only;		/* moving has failed: only count */
+	bool		is_queue_open;	/* the queue was found in order */
+	int64		delay;			/* after an error that is not a message's: all
+								 * are put off for so long; else 0 */
+	char		queue_name[2 * NAMEDATALEN * 2];
+	bool		knows_reason;	/* stuck_reason has been looked for */
+	char	   *stuck_reason;	/* why its dead letters have nowhere to go */
+	int			nstuck;			/* messages that stay for that reason */
+	MessageKey	stuck[STEP_BATCH];
+	int			nended;			/* what the log is told not to say any more */
+	MessageKey	ended[STEP_BATCH];
+} Steps;
+
+/* What has been reported of a queue, and when */
+typedef struct Report
+{
+	Oid			relid;
+	uint32		reason;			/* SQLSTATE, or hash of a sentence */
+	TimestampTz at;
+} Report;
+
+static void step_alone(Steps *steps, const MessageKey *key, bool tries_move);
+static bool step_batch(Steps *steps, const MessageKey *keys, int nkeys);
+static void take_steps(void *arg);
+static ErrorVerdict judge_steps(const ErrorData *error, void *arg);
+static void postpone_all(Steps *steps, const MessageKey *keys, int nkeys,
+						 int64 delay);
+static void step_queue(Steps *steps, const MessageKey *keys, int nkeys);
+static void step_message(Steps *steps, Relation rel, QueueDef *def,
+						 const MessageKey *key);
+static void end_in_log(Steps *steps, Hold *hold);
+static char *find_stuck_reason(Steps *steps, Relation rel, QueueDef *def);
+static void add_step_context(void *arg);
+static bool is_report_due(Oid relid, uint32 reason, TimestampTz now);
+static bool claim_step(Steps *steps, const MessageKey *key, Hold **hold);
+
+/*
+ * Nobody's: has it failed, or does the log say what is not so any more?  A step
+ * tells the row and the log in one transaction, so that no crash counts a
+ * failure twice.  Until the step is due, the log tells.
+ */
+void
+queue_count_note(Round *round, InflightEntry *entry)
+{
+	TimestampTz at = entry->since;
+	int			told;
+
+	if (entry->failures == 0 && !entry->is_exhausted)
+	{
+		queue_log_note_failures(round, entry);
+		return;
+	}
+	if (at > round->now + ROUND_RETRY_DELAY)
+		at = round->now;		/* the clock was set back */
+	if (!entry->is_exhausted &&
+		!(entry->is_delayed && entry->deadline > round->now))
+		at += COUNT_DELAY;
+	if (round->takes_all ? entry->since <= round->now :
+		at <= round->now && !round->is_last)
+	{
+		round_add_key(round, round->steps, &round->nsteps, &entry->key);
+		return;
+	}
+	round_comes_again(round, at);
+	told = queue_inflight_logged_failures(entry);
+	if (told < 0 || told > entry->failures)
+		queue_log_note_failures(round, entry);
+	else if (told < entry->failures)
+		queue_log_note(round, entry, LOG_FAILURES,
+					   entry->failed_at + round->write_delay);
+}
+
+/*
+ * queue_count_failures
+ *		Count the failures that were noted, and move messages at their limit.
+ *
+ * Queue by queue, as many messages at a time as one transaction takes.
+ */
+void
+queue_count_failures(Round *round)
+{
+	Steps	   *steps = palloc0(sizeof(Steps));
+	int			first = 0;
+
+	steps->round = round;
+	qsort(round->steps, round->nsteps, sizeof(MessageKey),
+		  queue_message_key_compare);
+	while (first < round->nsteps &&
+		   (round->is_last || !queue_process_must_leave()))
+	{
+		int			n = 1;
+		int			i;
+
+		while (first + n < round->nsteps && n < STEP_BATCH &&
+			   round->steps[first + n].relid == round->steps[first].relid)
+			n++;
+		if (!step_batch(steps, &round->steps[first], n))
+			for (i = 0; i < n; i++)
+				step_alone(steps, &round->steps[first + i], n > 1);
+		steps->is_retry = false;
+		first += n;
+	}
+	pfree(steps);
+}
+
+/*
+ * One message, after an error.  If it cannot be moved, its row is to say at
+ * least that it has exhausted its attempts.
+ */
+static void
+step_alone(Steps *steps, const MessageKey *key, bool tries_move)
+{
+	steps->is_retry = tries_move;
+	if (tries_move && step_batch(steps, key, 1))
+		return;
+	steps->is_retry = false;
+	steps->marks_only = true;
+	(void) step_batch(steps, key, 1);
+	steps->marks_only = false;
+	postpone_all(steps, key, 1, ROUND_RETRY_DELAY);
+}
+
+/*
+ * In a transaction of its own.  False if there was an error with a message;
+ * one with the whole queue puts all of them off.
+ */
+static bool
+step_batch(Steps *steps, const MessageKey *keys, int nkeys)
+{
+	steps->keys = keys;
+	steps->nkeys = nkeys;
+	steps->is_queue_open = false;
+	steps->queue_name[0] = '\0';
+	steps->knows_reason = false;
+	steps->nstuck = 0;
+	steps->nended = 0;
+	if (!queue_process_run("counting failures", true, take_steps, judge_steps,
+						   steps))
+	{
+		if (steps->delay > 0)
+			postpone_all(steps, keys, nkeys, steps->delay);
+		return steps->delay > 0;
+	}
+	postpone_all(steps, steps->stuck, steps->nstuck, ROUND_RETRY_DELAY);
+	return true;
+}
+
+/* What it does inside of the transaction */
+static void
+take_steps(void *arg)
+{
+	Steps	   *steps = arg;
+	ErrorContextCallback context;
+
+	context.callback = add_step_context;
+	context.arg = steps;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	step_queue(steps, steps->keys, steps->nkeys);
+	if (steps->nended > 0)
+		queue_lease_log(steps->ended, steps->nended, NULL, 0);
+	error_context_stack = context.previous;
+}
+
+/* Reported once for all messages that may have failed for the same reason */
+static ErrorVerdict
+judge_steps(const ErrorData *error, void *arg)
+{
+	Steps	   *steps = arg;
+	bool		is_locked = queue_process_is_locked(error);
+	ErrorVerdict verdict = queue_process_judge(error, NULL);
+
+	steps->delay = is_locked ? ROUND_LOCKED_DELAY :
+		!steps->is_queue_open ? ROUND_RETRY_DELAY : 0;
+	if (verdict == ERROR_REPORT &&
+		(steps->is_retry ||
+		 !is_report_due(steps->keys[0].relid, error->sqlerrcode,
+						steps->round->now)))
+		verdict = ERROR_IGNORE;
+	return verdict;
+}
+
+/* Come back to these messages later. */
+static void
+postpone_all(Steps *steps, const MessageKey *keys, int nkeys, int64 delay)
+{
+	int			i;
+
+	for (i = 0; i < nkeys; i++)
+		queue_inflight_postpone(&keys[i], steps->round->now + delay);
+	if (nkeys > 0)
+		round_comes_again(steps->round, steps->round->now + delay);
+}
+
+/* ... of a queue that is there, as its owner */
+static void
+step_queue(Steps *steps, const MessageKey *keys, int nkeys)
+{
+	Oid			relid = keys[0].relid;
+	Oid			save_userid;
+	int			save_sec_context;
+	Relation	rel;
+	QueueDef   *def;
+	Hold	   *hold;
+	int			i;
+
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+	{
+		/* the queue is dropped, and with it what there was to remember */
+		for (i = 0; i < nkeys; i++)
+			if (claim_step(steps, &keys[i], &hold))
+			{
+				hold->counted = PG_UINT16_MAX;
+				hold->is_gone = true;
+				end_in_log(steps, hold);
+			}
+		return;
+	}
+
+	strlcpy(steps->queue_name, queue_qualified_name(relid),
+			sizeof(steps->queue_name));
+	rel = queue_open(relid, QUEUE_SYSTEM, &def);
+
+	/* a publication may forbid both, whatever the message */
+	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
+	CheckCmdReplicaIdentity(rel, CMD_DELETE);
+	steps->is_queue_open = true;
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(rel->rd_rel->relowner,
+						   save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	for (i = 0; i < nkeys; i++)
+		step_message(steps, rel, def, &keys[i]);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	table_close(rel, NoLock);
+}
+
+/*
+ * Count the failures of one message, or move it.  The hold that is left tells
+ * the commit how many failures the row knows then.
+ */
+static void
+step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
+{
+	Hold	   *hold;
+	InflightEntry *entry;
+	MessageRow *row;
+	RowState	state;
+	bool		done = true;
+
+	if (!claim_step(steps, key, &hold))
+		return;
+	entry = hold->entry;
+	hold->counted = entry->failures;
+	if (MUTANT_SOMETIMES(WORKER_FAILS, 50))
+		elog(ERROR, "could not find message " INT64_FORMAT, key->id);
+
+	row = queue_row_make(rel);
+	row->id = key->id;
+	row->enqueued_at = entry->enqueued_at;
+	row->tid = entry->tid;
+	row->priority = entry->priority;
+	state = queue_row_find(rel, def, row);
+	if (state == ROW_LIVE)
+	{
+		int			failed = row->attempts + entry->failures;
+		char	   *error = queue_failure_text(&entry->error);
+		bool		is_at_limit = queue_is_at_limit(def->retry.max_attempts,
+												failed);
+		bool		is_stuck = is_at_limit &&
+			(steps->marks_only || find_stuck_reason(steps, rel, def) != NULL);
+
+		if (is_at_limit && !is_stuck)
+		{
+			done = queue_message_dead_letter(rel, def, row,
+											 "max_attempts reached", failed,
+											 error);
+			hold->is_gone = done;
+		}
+		else if (entry->failures > 0)
+			done = queue_row_rewrite(rel, row, MUTANT(COUNT_NOT_WRITTEN) ?
+									 row->attempts : failed,
+									 entry->is_delayed &&
+									 entry->deadline > steps->round->now,
+									 entry->deadline, error);
+
+		/* where there is no dead-letter queue there is nothing to try again */
+		if (is_stuck && done && OidIsValid(def->dead_letter))
+		{
+			hold->is_exhausted = true;
+			steps->stuck[steps->nstuck++] = *key;
+		}
+	}
+	else if (state == ROW_GONE)
+		hold->is_gone = true;
+	else
+		done = false;
+	ExecDropSingleTupleTableSlot(row->slot);
+
+	/* somebody else is changing the row: come back later */
+	if (!done)
+	{
+		queue_inflight_unclaim_step(entry);
+		queue_xact_pop(hold);
+		queue_inflight_postpone(key, steps->round->now + ROUND_LOCKED_DELAY);
+		round_comes_again(steps->round, steps->round->now + ROUND_LOCKED_DELAY);
+	}
+	else
+		end_in_log(steps, hold);
+}
+
+/* What the step tells the row, the log is not to tell as well. */
+static void
+end_in_log(Steps *steps, Hold *hold)
+{
+	if (!hold->entry->is_durable)
+		return;
+	steps->ended[steps->nended++] = hold->key;
+	hold->is_log_ended = true;
+}
+
+/*
+ * Why messages of this queue that are at the limit of attempts cannot be
+ * moved, if that is known without trying.  Says so in the log.
+ */
+static char *
+find_stuck_reason(Steps *steps, Relation rel, QueueDef *def)
+{
+	char	   *reason;
+
+	if (steps->knows_reason)
+		return steps->stuck_reason;
+	reason = queue_dead_letter_problem(def, rel->rd_rel->relowner);
+	steps->stuck_reason = reason;
+	steps->knows_reason = true;
+	if (reason != NULL &&
+		is_report_due(RelationGetRelid(rel),
+					  hash_bytes((unsigned char *) reason, strlen(reason)),
+					  steps->round->now))
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("messages of queue %s that have used up max_attempts cannot be moved",
+						steps->queue_name),
+				 errdetail_internal("%s", reason),
+				 errhint("They stay where they are, and are tried again.  Mend the dead-letter queue, or name another with queue.alter_queue().")));
+	return reason;
+}
+
+/* What an error in a step is about */
+static void
+add_step_context(void *arg)
+{
+	Steps	   *steps = arg;
+
+	if (steps->queue_name[0] != '\0')
+		errcontext("counting failures and moving dead letters of queue %s",
+				   steps->queue_name);
+}
+
+/*
+ * Is it time to report this of the queue?  Then it is taken to be reported.
+ * What has not been reported for longest is forgotten, if there is no room.
+ */
+static bool
+is_report_due(Oid relid, uint32 reason, TimestampTz now)
+{
+	static Report reports[MAX_REPORTS];
+	Report	   *oldest = &reports[0];
+	int			i;
+
+	for (i = 0; i < MAX_REPORTS; i++)
+	{
+		Report	   *report = &reports[i];
+
+		if (report->relid == relid && report->reason == reason)
+		{
+			/* the clock may have been set back */
+			if (report->at <= now && now < report->at + REPORT_INTERVAL)
+				return false;
+			report->at = now;
+			return true;
+		}
+		if (report->at < oldest->at)
+			oldest = report;
+	}
+	oldest->relid = relid;
+	oldest->reason = reason;
+	oldest->at = now;
+	return true;
+}
+
+/* Claim a message for a step, and note the hold; false if it is another's. */
+static bool
+claim_step(Steps *steps, const MessageKey *key, Hold **hold)
+{
+	InflightEntry *entry;
+
+	queue_xact_reserve();
+	if (!queue_inflight_claim_step(key, steps->round->now, &entry))
+		return false;
+	*hold = queue_xact_push(HOLD_STEP, key, entry);
+	return true;
+}

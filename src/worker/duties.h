@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * duties.h
+ *		What a database's worker does from time to time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_DUTIES_H
+#define QUEUE_DUTIES_H
+
+#include "utils/timestamp.h"
+
+/* What the function of a duty returns to be called again at once, in another
+ * transaction */
+#define DUTY_AGAIN			DT_NOBEGIN
+
+typedef struct Duty
+{
+	const char *activity;		/* for pg_stat_activity */
+
+	/*
+	 * Called in a transaction, with a snapshot unless lacks_snapshot is set.
+	 * It returns when to be called again; TIMESTAMP_INFINITY if there is no
+	 * need.  An error is reported, and does not come out.
+	 */
+	TimestampTz (*work) (void);
+	int64		interval;		/* usec; at the latest after so long; 0: as it
+								 * says */
+	bool		lacks_snapshot;
+	bool		(*is_wanted) (void);	/* NULL: always */
+	bool		(*is_urgent) (void);	/* due whatever its time?  NULL: no */
+	void		(*failed) (void);	/* called after an error, or NULL */
+
+	TimestampTz at;				/* when it is due; by the time of day */
+} Duty;
+
+/* The table; called when the library is loaded */
+extern void queue_duties_set(Duty *duties, int n);
+
+/* Do what is due; returns when to come again */
+extern TimestampTz queue_duties_do(TimestampTz now);
+
+/* The clock has been set: so do all times */
+extern void queue_duties_move(TimestampTz change);
+
+#endif							/* QUEUE_DUTIES_H */

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease_writer.h
+ *		What of the in-flight table goes to the log of leases, and when.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_LEASE_WRITER_H
+#define QUEUE_LEASE_WRITER_H
+
+#include "worker/round.h"
+
+extern void queue_log_begin_round(Round *round);
+
+/* The clock has been set */
+extern void queue_log_move_clock(TimestampTz change);
+
+/* An entry that is seen while its partition is locked: a lease, a take, what
+ * nobody holds, and whatever the log is to say of it at some time */
+extern void queue_log_note_lease(Round *round, InflightEntry *entry);
+extern void queue_log_note_held(Round *round, InflightEntry *entry,
+								bool is_prepared);
+extern void queue_log_note_failures(Round *round, InflightEntry *entry);
+extern void queue_log_note(Round *round, InflightEntry *entry, LogKind kind,
+						   TimestampTz at);
+
+/* Write what has been noted; false if that failed */
+extern bool queue_log_write(Round *round);
+
+#endif							/* QUEUE_LEASE_WRITER_H */
