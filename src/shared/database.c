@@ -163,9 +163,10 @@ queue_database_slot(Oid dbid, bool create)
 
 	LWLockAcquire(databases_lock, LW_SHARED);
 	slot = find_slot(dbid);
+	create = create && (slot == NULL || slot->is_for_hold);
 	LWLockRelease(databases_lock);
 
-	if (slot == NULL && create)
+	if (create)
 	{
 		LWLockAcquire(databases_lock, LW_EXCLUSIVE);
 		slot = make_slot(dbid);
@@ -257,15 +258,20 @@ find_slot(Oid dbid)
 	return NULL;
 }
 
-/* Find the slot, or make one; NULL if there is no room.  The lock is held
- * exclusively. */
+/*
+ * Find the slot, or make one, to keep; NULL if there is no room.  The lock is
+ * held exclusively.
+ */
 static DatabaseSlot *
 make_slot(Oid dbid)
 {
 	DatabaseSlot *slot = find_slot(dbid);
 
 	if (slot != NULL)
+	{
+		slot->is_for_hold = false;
 		return slot;
+	}
 
 	slot = find_slot(InvalidOid);
 	for (int i = 0; slot == NULL && i < queue_max_databases; i++)
@@ -411,6 +417,7 @@ queue_database_attach(Oid dbid)
 	slot = find_slot(dbid);
 	if (slot != NULL && slot->worker_pid == 0 && slot->holds == 0)
 	{
+		slot->is_for_hold = false;
 		slot->worker_pid = MyProcPid;
 		slot->worker_procno = MyProcNumber;
 		slot->worker_started_at = queue_clock();
@@ -682,11 +689,18 @@ queue_database_hold(Oid dbid)
 	}
 
 	/*
-	 * There may be no slot yet although the database is there: it is new.
-	 * Make one, so that the leader does not start a worker behind our back.
+	 * There may be no slot yet although the database is there: it is new, or
+	 * a template.  Make one, so that the leader does not start a worker
+	 * behind our back.
 	 */
 	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
-	slot = make_slot(dbid);
+	slot = find_slot(dbid);
+	if (slot == NULL)
+	{
+		slot = make_slot(dbid);
+		if (slot != NULL)
+			slot->is_for_hold = true;
+	}
 	if (slot != NULL)
 	{
 		slot->holds++;
@@ -728,10 +742,15 @@ queue_database_hold(Oid dbid)
 	return true;
 }
 
+/*
+ * A slot that a hold has made goes with the last one, whether there is a leader
+ * to clear up or not.
+ */
 void
 queue_database_release(void)
 {
 	DatabaseSlot *slot = held_slot;
+	bool		is_free;
 
 	if (slot == NULL)
 		return;
@@ -742,7 +761,12 @@ queue_database_release(void)
 	slot->holds--;
 	/* it did not leave of its own accord, so need not wait to come back */
 	slot->worker_retry_at = 0;
+	is_free = slot->is_for_hold && slot->holds == 0;
+	if (is_free)
+		memset(slot, 0, sizeof(DatabaseSlot));
 	LWLockRelease(databases_lock);
+	if (is_free)
+		queue_database_announce_room();
 	wake_leader();
 }
 

@@ -129,6 +129,26 @@ is( ($node->psql('plain3', q{\set VERBOSITY verbose
 	'53400',
 	'three databases do not fit into two places');
 
+# A statement that keeps workers away from a template takes no place for longer
+# than it lasts, even when no leader is there to see that.
+sql('DROP DATABASE plain2');
+sql(q{BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK}, 'plain3');
+wait_for_worker('plain3', 'it gets the place of another');
+sql('DROP EXTENSION queue CASCADE', 'plain3');
+wait_until(
+	q{SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE backend_type = 'queue worker'},
+	'and gives it back');
+stop_processes(sql(q{SELECT pid FROM pg_stat_activity
+	WHERE backend_type = 'queue leader'}));
+sql('CREATE DATABASE plain4');
+is( sql(q{CREATE EXTENSION queue;
+		SELECT queue.create_queue('bills'); SELECT queue.enqueue('bills', '1');
+		SELECT payload FROM queue.dequeue('bills')}, 'plain3'),
+	"bills\n1\n1", 'a place that template1 had is free again');
+continue_all();
+wait_for_worker('plain3', 'the leader is back');
+
 $node->stop;
 
 done_testing();
