@@ -245,6 +245,8 @@ static void
 check_alter_table(AlterTableStmt *stmt)
 {
 	Oid			relid = queue_of(stmt->relation, OWNER_ONLY);
+	Oid			counted = queue_of_sequence(RangeVarGetRelid(stmt->relation,
+															 NoLock, true));
 	ListCell   *lc;
 
 	foreach(lc, stmt->cmds)
@@ -253,6 +255,10 @@ check_alter_table(AlterTableStmt *stmt)
 
 		if (OidIsValid(relid))
 			refuse(relid, command_problem(relid, cmd));
+
+		/* ALTER SEQUENCE ... SET UNLOGGED is such a statement, too */
+		if (OidIsValid(counted) && cmd->subtype == AT_SetUnLogged)
+			refuse(counted, "The sequence of a queue is logged.");
 		check_kin(cmd);
 	}
 }

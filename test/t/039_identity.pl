@@ -136,8 +136,9 @@ RESET session_replication_role;}
 	},
 	'SET UNLOGGED, which empties table and sequence' => {
 		go => q{ALTER TABLE %1$s SET UNLOGGED;
+			ALTER SEQUENCE %1$s_id_seq OWNED BY NONE;
 			ALTER SEQUENCE %1$s_id_seq SET UNLOGGED;
-			ALTER SEQUENCE %1$s_id_seq RESTART;},
+			ALTER SEQUENCE %1$s_id_seq OWNED BY %1$s.id RESTART;},
 		come => q{ALTER SEQUENCE %1$s_id_seq SET LOGGED;
 			SELECT queue.enqueue('%1$s', '"new"');},
 		locks   => 1,

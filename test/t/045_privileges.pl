@@ -273,6 +273,7 @@ WRITE_ALL| ok    |       | SELECT setval('shop.desk_id_seq', 1000000)
 READ_ALL | ok    |       | SELECT * FROM shop.desk_id_seq
 OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq RESTART WITH 1000000
 OWN      | 42809 |       | ALTER SEQUENCE shop.desk_id_seq CACHE 10
+OWN      | 42809 |       | ALTER SEQUENCE shop.desk_id_seq SET UNLOGGED
 OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq OWNED BY NONE
 OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq RENAME TO s
 OWN      | ok    |       | GRANT USAGE ON SEQUENCE shop.desk_id_seq TO witness --? has_sequence_privilege('witness', 'shop.desk_id_seq', 'USAGE')
