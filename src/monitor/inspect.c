@@ -361,7 +361,7 @@ state_name(const InflightEntry *entry)
 	{
 		case INFLIGHT_IDLE:
 			return entry->is_exhausted ? "exhausted" :
-				entry->failures > 0 ? "failed" :
+				queue_inflight_has_news(entry) ? "failed" :
 				entry->is_lapsed ? "lapsed" : "ended";
 		case INFLIGHT_CLAIMED:
 			return "claimed";

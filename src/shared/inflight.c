@@ -1098,6 +1098,18 @@ queue_inflight_logged_failures(const InflightEntry *entry)
 	}
 }
 
+/*
+ * Is there something of a message that is nobody's which its row is to tell?
+ * Mostly a failure; but of one that the row tells already, since the lease had
+ * run out, the consumer may have said more afterwards.  The partition is locked.
+ */
+bool
+queue_inflight_has_news(const InflightEntry *entry)
+{
+	return entry->failures > 0 || entry->is_delayed ||
+		entry->error.slot != FAILURE_NO_TEXT;
+}
+
 /* May queue.lease have a row of this message? */
 bool
 queue_inflight_is_durable(const MessageKey *key)
@@ -1323,7 +1335,7 @@ is_held(const InflightEntry *entry)
 static bool
 has_nothing_left(const InflightEntry *entry)
 {
-	return entry->state == INFLIGHT_IDLE && entry->failures == 0 &&
+	return entry->state == INFLIGHT_IDLE && !queue_inflight_has_news(entry) &&
 		!entry->is_exhausted && !entry->is_lapsed;
 }
 
@@ -1494,9 +1506,11 @@ expire_entry(InflightEntry *entry)
 	entry->is_written = is_written;
 	entry->receive_slot = receive_slot;
 	entry->is_lapsed = entry->number != 0;
-	entry->error.slot = FAILURE_LEASE_RAN_OUT;
 	if (!MUTANT(EXPIRY_UNCOUNTED) && !entry->is_lapse_counted)
+	{
+		entry->error.slot = FAILURE_LEASE_RAN_OUT;
 		count_failure(entry, entry->since);
+	}
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;
 }

@@ -216,6 +216,7 @@ extern bool queue_inflight_restore(const LeaseRecord *record);
 extern void queue_inflight_log_written(const LeaseRecord *record);
 extern void queue_inflight_log_ended(const MessageKey *key);
 extern int	queue_inflight_logged_failures(const InflightEntry *entry);
+extern bool queue_inflight_has_news(const InflightEntry *entry);
 extern bool queue_inflight_is_durable(const MessageKey *key);
 extern bool queue_inflight_is_step(const MessageKey *key,
 								   TimestampTz enqueued_at, int *holder);

@@ -106,7 +106,7 @@ queue_count_note(Round *round, InflightEntry *entry)
 	TimestampTz at = entry->since;
 	int			told;
 
-	if (entry->failures == 0 && !entry->is_exhausted)
+	if (!queue_inflight_has_news(entry) && !entry->is_exhausted)
 	{
 		queue_log_note_failures(round, entry);
 		return;
@@ -337,7 +337,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 											 error);
 			hold->is_gone = done;
 		}
-		else if (entry->failures > 0)
+		else if (queue_inflight_has_news(entry))
 			done = queue_row_rewrite(rel, row, MUTANT(COUNT_NOT_WRITTEN) ?
 									 row->attempts : failed,
 									 entry->is_delayed &&

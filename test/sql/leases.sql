@@ -199,6 +199,27 @@ CALL wait_until($$ (SELECT attempts FROM jobs) = 3 $$);
 SELECT queue.ack(:'receipt');
 SELECT count(*) FROM jobs;
 SELECT * FROM queue.in_flight;
+-- what it says of that failure goes to the row, too, and its delay
+SELECT count(queue.enqueue('jobs', '"after all"')) AS sent;
+SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
+CALL wait_until($$ (SELECT attempts FROM jobs) = 1 $$);
+SELECT queue.nack(:'receipt', delay => '1 hour', error => 'in vain');
+CALL wait_until($$ (SELECT last_error FROM jobs) = 'in vain' $$);
+SELECT attempts, visible_at > now() + interval '50 min' AS is_delayed FROM jobs;
+CALL wait_until($$ NOT EXISTS (SELECT FROM queue.in_flight) $$);
+SELECT count(*) FROM queue.dequeue('jobs');
+DELETE FROM jobs;
+-- also if the lease was extended meanwhile, and is on disk
+SELECT count(queue.enqueue('jobs', '"long after"')) AS sent;
+SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
+CALL wait_until($$ (SELECT attempts FROM jobs) = 1 $$);
+SELECT queue.extend(:'receipt', '1 hour') > now() AS extended;
+CALL wait_until($$ EXISTS (SELECT FROM queue.lease WHERE queue = 'jobs'::regclass) $$);
+SELECT queue.nack(:'receipt', delay => '1 hour');
+CALL wait_until($$ NOT EXISTS (SELECT FROM queue.lease WHERE queue = 'jobs'::regclass) $$);
+SELECT attempts, visible_at > now() + interval '50 min' AS is_delayed FROM jobs;
+SELECT count(*) FROM queue.dequeue('jobs');
+DELETE FROM jobs;
 -- who has taken the message has moved the fence, though it is back
 SELECT count(queue.enqueue('jobs', '"later"')) AS sent;
 SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
