@@ -127,10 +127,12 @@ static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
 static void set_claimed(InflightEntry *entry, bool is_step);
 static bool is_lease(const InflightEntry *entry, uint64 number);
 static bool is_plain_lease(const InflightEntry *entry);
+static bool has_fence(const InflightEntry *entry, uint64 number);
 static bool is_at_limit(const InflightEntry *entry);
 static bool is_held(const InflightEntry *entry);
 static bool has_nothing_left(const InflightEntry *entry);
 static void set_idle(InflightEntry *entry, TimestampTz due);
+static void set_lapsed(InflightEntry *entry);
 static void offer(InflightEntry *entry, bool wakes);
 static void watch_deadline(InflightEntry *entry);
 static void remove_if_nothing_left(InflightEntry *entry);
@@ -140,6 +142,7 @@ static void note_untold(InflightEntry *entry, TimestampTz now);
 static void end_log(InflightEntry *entry);
 static void end_fence(InflightEntry *entry);
 static void move_fence(InflightEntry *entry);
+static void forget_lapse(InflightEntry *entry);
 static void revive_lease(InflightEntry *entry);
 static void expire_entry(InflightEntry *entry);
 static void fail_entry(InflightEntry *entry, TimestampTz now);
@@ -690,7 +693,7 @@ queue_inflight_keep_lease(const MessageKey *key, uint64 number)
 	InflightEntry *entry = find_locked(key, &lock);
 	bool		was_passed_over = false;
 
-	if (is_lease(entry, number))
+	if (has_fence(entry, number))
 	{
 		entry->is_open = false;
 		was_passed_over = entry->is_passed_over;
@@ -711,8 +714,7 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
 	bool		ours;
 
 	ours = is_lease(entry, number) && !entry->is_settling;
-	if (entry != NULL && entry->is_lapsed && entry->number == number &&
-		entry->epoch == shared->epoch)
+	if (!ours && has_fence(entry, number) && entry->is_lapsed)
 		end_fence(entry);
 	if (ours)
 	{
@@ -749,7 +751,10 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 	entry->is_exhausted = is_exhausted;
 	entry->is_delayed = false;
 	entry->error.slot = FAILURE_NO_TEXT;
-	set_idle(entry, 0);
+	if (entry->is_lapsed)
+		set_lapsed(entry);
+	else
+		set_idle(entry, 0);
 	if (due <= entry->since)
 		offer(entry, true);
 	else
@@ -804,8 +809,9 @@ queue_inflight_set_prepared(InflightEntry *entry, int slot,
 }
 
 /*
- * PREPARE of the transaction that has received it; false if the lease has
- * ended.  The lease stays what it is, but ends if that is rolled back.
+ * PREPARE of the transaction that has received it; false if its receipt is not
+ * good any more.  The lease stays what it is, but ends, and its receipt with it,
+ * if that is rolled back.
  */
 bool
 queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
@@ -814,7 +820,7 @@ queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
 	InflightEntry *entry = find_locked(key, &lock);
 	bool		ours;
 
-	ours = is_lease(entry, number);
+	ours = has_fence(entry, number);
 	if (ours)
 		entry->receive_slot = slot + 1;
 	LWLockRelease(lock);
@@ -1315,6 +1321,15 @@ is_plain_lease(const InflightEntry *entry)
 	return entry->state == INFLIGHT_LEASED && !entry->is_settling;
 }
 
+/* Is it that lease, or has that run out, and is its receipt still good? */
+static bool
+has_fence(const InflightEntry *entry, uint64 number)
+{
+	return entry != NULL &&
+		(entry->state == INFLIGHT_LEASED || entry->is_lapsed) &&
+		entry->epoch == shared->epoch && entry->number == number;
+}
+
 /* Has it failed as often as its queue allows? */
 static bool
 is_at_limit(const InflightEntry *entry)
@@ -1353,6 +1368,21 @@ set_idle(InflightEntry *entry, TimestampTz due)
 	entry->receive_slot = 0;
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = due;
+}
+
+/*
+ * The same, at once, of a lease that ran out: the transaction that received it
+ * may still be in progress, or in doubt.
+ */
+static void
+set_lapsed(InflightEntry *entry)
+{
+	bool		is_open = entry->is_open;
+	int			receive_slot = entry->receive_slot;
+
+	set_idle(entry, 0);
+	entry->is_open = is_open;
+	entry->receive_slot = receive_slot;
 }
 
 /*
@@ -1413,8 +1443,7 @@ forget_fence(InflightEntry *entry, void *arg)
 static void
 end_fence(InflightEntry *entry)
 {
-	entry->is_lapsed = false;
-	entry->is_lapse_counted = false;
+	forget_lapse(entry);
 	if (entry->state == INFLIGHT_IDLE)
 		remove_if_nothing_left(entry);
 }
@@ -1423,9 +1452,17 @@ end_fence(InflightEntry *entry)
 static void
 move_fence(InflightEntry *entry)
 {
+	forget_lapse(entry);
+	entry->number = 0;
+}
+
+/* What there is to remember of a lease that ran out, and of who received it */
+static void
+forget_lapse(InflightEntry *entry)
+{
 	entry->is_lapsed = false;
 	entry->is_lapse_counted = false;
-	entry->number = 0;
+	entry->is_open = false;
 	entry->receive_slot = 0;
 }
 
@@ -1500,11 +1537,9 @@ static void
 expire_entry(InflightEntry *entry)
 {
 	bool		is_written = entry->is_written;
-	int			receive_slot = entry->receive_slot;
 
-	set_idle(entry, 0);
+	set_lapsed(entry);
 	entry->is_written = is_written;
-	entry->receive_slot = receive_slot;
 	entry->is_lapsed = entry->number != 0;
 	if (!MUTANT(EXPIRY_UNCOUNTED) && !entry->is_lapse_counted)
 	{
@@ -1515,12 +1550,21 @@ expire_entry(InflightEntry *entry)
 		entry->is_exhausted = true;
 }
 
-/* A take was rolled back: the first failure is forgiven, then back off. */
+/*
+ * A take was rolled back: the first failure is forgiven, then back off.  If the
+ * row tells already that its lease ran out, it was extended after that, and has
+ * failed once all the same.
+ */
 static void
 fail_entry(InflightEntry *entry, TimestampTz now)
 {
 	int			total;
 
+	if (entry->is_lapse_counted)
+	{
+		entry->is_lapse_counted = false;
+		return;
+	}
 	entry->error.slot = FAILURE_ROLLED_BACK;
 	count_failure(entry, now);
 	total = entry->attempts + entry->failures;

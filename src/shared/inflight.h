@@ -63,9 +63,10 @@ typedef struct InflightEntry
 	uint8		logged;			/* LogKind of that, when last written */
 	bool		is_written;		/* LOG_LEASE: it is this very lease, or the
 								 * one that ran out last */
-	bool		is_open;		/* LEASED: the receiving transaction has not
-								 * committed; if it never does, there was no
-								 * lease, so none is written */
+	bool		is_open;		/* LEASED, or lapsed: the receiving
+								 * transaction has not committed; if it never
+								 * does, there was no lease, so none is
+								 * written */
 	bool		is_passed_over; /* LEASED, is_open: ... when its time came */
 	bool		is_delayed;		/* IDLE: the due time is to go to the row */
 	uint16		failures;		/* not yet counted in the row */
@@ -74,8 +75,9 @@ typedef struct InflightEntry
 	int			priority;		/* of the row, as last read; -1: unknown */
 	int			holder;			/* CLAIMED, TAKEN or settling: proc number */
 	int			holder_pid;		/* for people */
-	int			receive_slot;	/* LEASED: 1 + registry slot of the prepared
-								 * transaction that received it, 0: none */
+	int			receive_slot;	/* LEASED, or lapsed: 1 + registry slot of the
+								 * prepared transaction that received it, 0:
+								 * none */
 	FailureText error;			/* what the last consumer that failed said */
 	ItemPointerData tid;		/* hint: where the row was */
 	uint64		epoch;			/* of the last lease: fence, with number */

@@ -68,7 +68,8 @@ queue_log_note_lease(Round *round, InflightEntry *entry)
 		/* what an earlier lease has left there must not come back */
 		if (entry->logged == LOG_LEASE && write_time(round, entry) > round->now)
 			queue_log_note_failures(round, entry);
-		queue_log_note_held(round, entry, entry->receive_slot > 0);
+		queue_log_note_held(round, entry, entry->receive_slot == 0 &&
+							!entry->is_lapse_counted);
 	}
 	else if (entry->logged != LOG_LEASE || !entry->is_written ||
 			 entry->logged_failures != entry->failures)
@@ -78,13 +79,14 @@ queue_log_note_lease(Round *round, InflightEntry *entry)
 /*
  * A take whose transaction lasts is written, for a crash to count it.  What a
  * prepared transaction holds is not: that one will still be there after a
- * crash, and it may be committed.  Nor is what the backends give back because
+ * crash, and it may be committed.  Nor is a lease that had run out, which the
+ * row tells, before it was extended; nor what the backends give back because
  * the server shuts down.
  */
 void
-queue_log_note_held(Round *round, InflightEntry *entry, bool is_prepared)
+queue_log_note_held(Round *round, InflightEntry *entry, bool crash_counts)
 {
-	if (is_prepared || round->is_last)
+	if (!crash_counts || round->is_last)
 		queue_log_note_failures(round, entry);
 	else if (entry->logged != LOG_TAKEN ||
 			 entry->logged_failures != entry->failures)

@@ -19,7 +19,7 @@ extern void queue_log_move_clock(TimestampTz change);
  * nobody holds, and whatever the log is to say of it at some time */
 extern void queue_log_note_lease(Round *round, InflightEntry *entry);
 extern void queue_log_note_held(Round *round, InflightEntry *entry,
-								bool is_prepared);
+								bool crash_counts);
 extern void queue_log_note_failures(Round *round, InflightEntry *entry);
 extern void queue_log_note(Round *round, InflightEntry *entry, LogKind kind,
 						   TimestampTz at);
