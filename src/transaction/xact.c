@@ -88,6 +88,7 @@
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
+#include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/pidfile.h"
@@ -229,8 +230,17 @@ static int	prepared_slot = -1;
 /* holds from here on are of a call that has not returned; -1: no such call */
 static int	first_of_call = -1;
 
-/* when the statement began that this call is a part of; 0: a function's call */
-static TimestampTz statement_of_call = 0;
+/* number of the statement that this call is a part of; 0: a function's call */
+static uint64 statement_of_call = 0;
+
+/*
+ * The last statement of the client's that took anything: its number, when it
+ * began, and the memory of its portal, NULL when that is over.  A query string
+ * may have several statements, which begin at one time.
+ */
+static uint64 last_statement = 0;
+static TimestampTz last_statement_at = 0;
+static MemoryContext last_statement_context = NULL;
 
 /* the last transaction to be aborted had used a queue */
 static bool aborted_used_queue = false;
@@ -248,6 +258,8 @@ static void release_callback(ResourceReleasePhase phase, bool isCommit,
 							 bool isTopLevel, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 							 SubTransactionId parentSubid, void *arg);
+static uint64 number_statement(void);
+static void end_statement(void *arg);
 static void note_error_code(ErrorData *edata);
 static void note_end_of(Oid relid, HoldKind kind);
 static void undo_hold(Hold *hold, bool counts);
@@ -394,7 +406,39 @@ void
 queue_xact_begin_take(bool is_top_level)
 {
 	first_of_call = nholds;
-	statement_of_call = is_top_level ? GetCurrentStatementStartTimestamp() : 0;
+	statement_of_call = is_top_level ? number_statement() : 0;
+}
+
+/* The number of the statement that is being executed.  May throw. */
+static uint64
+number_statement(void)
+{
+	MemoryContext context = ActivePortal ? ActivePortal->portalContext : NULL;
+
+	if (context == NULL)
+		return 0;
+	if (context != last_statement_context)
+	{
+		MemoryContextCallback *callback;
+
+		callback = MemoryContextAllocZero(context,
+										  sizeof(MemoryContextCallback));
+		callback->func = end_statement;
+		callback->arg = context;
+		MemoryContextRegisterResetCallback(context, callback);
+		last_statement_context = context;
+		last_statement_at = GetCurrentStatementStartTimestamp();
+		last_statement++;
+	}
+	return last_statement;
+}
+
+/* Its portal goes: when it has done its work, or later than the callbacks. */
+static void
+end_statement(void *arg)
+{
+	if (last_statement_context == arg)
+		last_statement_context = NULL;
 }
 
 void
@@ -891,7 +935,9 @@ is_truncated(const Hold *hold)
 static bool
 is_of_failed_statement(const Hold *hold)
 {
-	return hold->statement != 0 && hold->statement == failed_statement;
+	return hold->statement != 0 && hold->statement == last_statement &&
+		last_statement_context != NULL &&
+		failed_statement == last_statement_at;
 }
 
 /*

@@ -30,7 +30,7 @@ typedef struct Hold
 								 * HOLD_TRUNCATE */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
-	TimestampTz statement;		/* when that began which took it, 0: it did
+	uint64		statement;		/* number of the one that took it; 0: it did
 								 * not do so itself */
 	int			counted;		/* HOLD_STEP: failures the row tells now;
 								 * HOLD_EXHAUST: all that it tells */

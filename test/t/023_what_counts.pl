@@ -116,6 +116,16 @@ check(
 	"$way: what earlier statements took counts");
 check(
 	run_script(
+		"BEGIN\\; $take\\; SELECT 1/0\\; COMMIT;", qr/22012/),
+	'1 2, 2 1',
+	"$way: an error in a later statement of one query string counts");
+check(
+	run_script(
+		"$take\\; SELECT 1 / (count(*) - 1) FROM $one;", qr/22012/),
+	$way eq 'dequeue' ? '1 2, 2 2' : '1 2, 2 1',
+	"$way: so it does without a block");
+check(
+	run_script(
 		"SET statement_timeout = '100ms'; BEGIN; $take; SELECT pg_sleep(60); COMMIT",
 		qr/57014/),
 	'1 2, 2 1',
