@@ -25,10 +25,10 @@
 #include "common/args.h"
 #include "common/mutant.h"
 #include "dispatch/lease.h"
+#include "shared/state.h"
 #include "table/member.h"
 #include "table/storage.h"
 #include "transaction/xact.h"
-#include "worker/vacuum.h"
 
 /* times that one message may be rewritten under our hands */
 #define MAX_TRIES			3
@@ -95,7 +95,7 @@ queue_purge(PG_FUNCTION_ARGS)
 	}
 	queue_pass_end(pass);
 	PopActiveSnapshot();
-	queue_vacuum_expect(RelationGetRelid(rel));
+	queue_state_note_purge(RelationGetRelid(rel));
 	if (nheld > 0)
 		ereport(NOTICE,
 				(errmsg_plural("purge skipped %lld message that another transaction holds",

@@ -74,11 +74,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "table/catalog.h"
 #include "common/compat.h"
 #include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "shared/database.h"
+#include "table/catalog.h"
 #include "table/member.h"
 
 #define LEASE_LOG			"lease_log"

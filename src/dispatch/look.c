@@ -57,7 +57,7 @@ queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 	next->due = TIMESTAMP_INFINITY;
 	next->is_busy = false;
 	next->saw_exhausted = false;
-	if (look->state != NULL && look->state->first_due <= look->now)
+	if (look->state != NULL && queue_state_first_due(look->state) <= look->now)
 		queue_inflight_end_due(look->state, def->relid, look->now);
 	queue_cover_begin(&look->cover, look->state, def->relid, look->now);
 }
@@ -177,7 +177,7 @@ queue_look_end(QueueLook *look)
 	if (look->scan != NULL)
 		queue_scan_end(look->scan);
 	if (look->state != NULL)
-		look->next->due = Min(look->next->due, look->state->first_due);
+		look->next->due = Min(look->next->due, queue_state_first_due(look->state));
 }
 
 void

@@ -277,7 +277,7 @@ queue_cover(PG_FUNCTION_ARGS)
 		QueueState *state = queue_state_at(i);
 		Datum		values[Natts_cover] = {0};
 		bool		nulls[Natts_cover] = {0};
-		TimestampTz due;
+		CoverCounts counts;
 		Oid			relid;
 		int			nwaiters;
 
@@ -286,16 +286,16 @@ queue_cover(PG_FUNCTION_ARGS)
 		nwaiters = queue_waiter_count(state);
 		LWLockAcquire(state->lock, LW_SHARED);
 		relid = state->dbid == MyDatabaseId ? state->relid : InvalidOid;
-		due = state->first_due;
+		queue_cover_count(state, &counts);
 		values[0] = ObjectIdGetDatum(relid);
-		values[1] = Int32GetDatum(state->cover.nranges);
-		values[2] = Int32GetDatum(state->nlater);
-		values[3] = Int32GetDatum(state->busy.nranges);
-		values[4] = Int32GetDatum(state->nwindows);
+		values[1] = Int32GetDatum(counts.nranges);
+		values[2] = Int32GetDatum(counts.nlater);
+		values[3] = Int32GetDatum(counts.nbusy);
+		values[4] = Int32GetDatum(counts.nwindows);
 		values[5] = Int32GetDatum(nwaiters);
-		values[6] = TimestampTzGetDatum(due);
-		nulls[6] = due == TIMESTAMP_INFINITY;
-		values[7] = Int64GetDatum(state->nhealed);
+		values[6] = TimestampTzGetDatum(counts.due);
+		nulls[6] = counts.due == TIMESTAMP_INFINITY;
+		values[7] = Int64GetDatum(queue_state_nhealed(state));
 		LWLockRelease(state->lock);
 
 		if (!OidIsValid(relid) || !queue_may_watch(relid))

@@ -100,31 +100,8 @@ static void add_busy(QueueState *state, const RangeSet *busy,
 					 TimestampTz now);
 static void move_due(QueueState *state, TimestampTz now);
 static void reckon_first_due(QueueState *state);
-static int	compare_due(const pairingheap_node *a, const pairingheap_node *b,
-						void *arg);
 static void link_due(QueueState *state, DueNode *node);
 static void unlink_due(DueNode *node);
-static DueNode *first_due_node(QueueState *state);
-
-void
-queue_cover_init(QueueState *state)
-{
-	queue_ranges_init(&state->cover, state->cover_ranges, COVER_ROOM);
-	queue_ranges_init(&state->busy, state->busy_ranges, BUSY_ROOM);
-	queue_ranges_add_all(&state->cover);
-	state->nlater = 0;
-	state->busy_due = TIMESTAMP_INFINITY;
-	state->busy_delay = FIRST_BUSY_DELAY;
-	state->priorities_vary = false;
-
-	/*
-	 * Entries of an earlier queue may still be linked here; they unlink
-	 * themselves.  And who has a window of it out may still give it back.
-	 */
-	state->due_heap.ph_compare = compare_due;
-	state->due_heap.ph_arg = NULL;
-	reckon_first_due(state);
-}
 
 /* ----------------------------------------------------------------
  *		Adding
@@ -137,12 +114,8 @@ lock_to_add(QueueState *hint, Oid dbid, Oid relid)
 {
 	QueueState *state = queue_state_lock(hint, dbid, relid);
 
-	if (state != NULL && state->is_healed)
-	{
-		state->is_healed = false;
-		queue_state_set_active(state, true);
+	if (state != NULL && queue_state_note_change(state))
 		is_worker_wanted = true;
-	}
 	return state;
 }
 
@@ -166,14 +139,14 @@ queue_cover_tell_worker(void)
 static void
 add_key(QueueState *state, int priority, int64 id)
 {
-	if (priority >= 0 && !state->priorities_vary)
-		queue_ranges_add(&state->cover, queue_rank(priority), id, id);
+	if (priority >= 0 && !state->cover.priorities_vary)
+		queue_ranges_add(&state->cover.set, queue_rank(priority), id, id);
 	else
 	{
 		int			rank;
 
 		for (rank = 0; rank < NUM_RANKS; rank++)
-			queue_ranges_add(&state->cover, rank, id, id);
+			queue_ranges_add(&state->cover.set, rank, id, id);
 	}
 }
 
@@ -210,7 +183,7 @@ queue_cover_add_set(QueueState *hint, Oid dbid, Oid relid, const RangeSet *set,
 			queue_waiter_wake_anyone(&wakes);
 		return;
 	}
-	queue_ranges_add_set(&state->cover, set);
+	queue_ranges_add_set(&state->cover.set, set);
 
 	/* a few at a time: the list is on the stack, and latches take a while */
 	while (queue_waiter_pick(state, nwakes, 0, &wakes))
@@ -257,7 +230,7 @@ queue_cover_priorities_vary(QueueState *hint, Oid relid)
 
 	if (state != NULL)
 	{
-		state->priorities_vary = true;
+		state->cover.priorities_vary = true;
 		LWLockRelease(state->lock);
 	}
 }
@@ -276,7 +249,7 @@ queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
 		queue_waiter_wake_anyone(&wakes);
 		return;
 	}
-	if (!is_read && (priority < 0 || state->priorities_vary))
+	if (!is_read && (priority < 0 || state->cover.priorities_vary))
 	{
 		/* let somebody look where it is */
 		add_key(state, priority, key->id);
@@ -300,7 +273,7 @@ queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
 static void
 add_later(QueueState *state, const QueueRange *range, TimestampTz due)
 {
-	LaterRange *later = state->later;
+	LaterRange *later = state->cover.later;
 	int64		smallest = PG_INT64_MAX;
 	int			place;
 	int			first = -1;
@@ -308,15 +281,15 @@ add_later(QueueState *state, const QueueRange *range, TimestampTz due)
 	int			i;
 	int			j;
 
-	if (state->nlater < MAX_LATER)
+	if (state->cover.nlater < MAX_LATER)
 	{
 		/* in order of due time */
-		for (place = state->nlater; place > 0 && later[place - 1].due > due;
-			 place--)
+		for (place = state->cover.nlater;
+			 place > 0 && later[place - 1].due > due; place--)
 			later[place] = later[place - 1];
 		later[place].range = *range;
 		later[place].due = due;
-		state->nlater++;
+		state->cover.nlater++;
 		return;
 	}
 
@@ -340,7 +313,7 @@ add_later(QueueState *state, const QueueRange *range, TimestampTz due)
 								  later[second].range.high);
 	memmove(&later[second], &later[second + 1],
 			(MAX_LATER - second - 1) * sizeof(LaterRange));
-	state->nlater--;
+	state->cover.nlater--;
 	add_later(state, range, due);
 }
 
@@ -349,76 +322,39 @@ add_later(QueueState *state, const QueueRange *range, TimestampTz due)
  * ----------------------------------------------------------------
  */
 
-/* The heap has the largest on top, so this is the other way round. */
-static int
-compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	TimestampTz left = pairingheap_const_container(DueNode, node, a)->due;
-	TimestampTz right = pairingheap_const_container(DueNode, node, b)->due;
-
-	return left < right ? 1 : left > right ? -1 : 0;
-}
-
-/*
- * Leases of one length come in the order of their ends, and mostly end early:
- * for them there is a list, where both cost next to nothing.
- */
+/* The state is locked, as in the other one. */
 static void
 link_due(QueueState *state, DueNode *node)
 {
-	if (first_due_node(state) == NULL)
+	if (queue_due_first(&state->due) == NULL)
 		queue_state_set_timed(state, true);
 	node->state = state;
-	node->is_listed = dlist_is_empty(&state->due_list) ||
-		dlist_tail_element(DueNode, link, &state->due_list)->due <= node->due;
-	if (node->is_listed)
-		dlist_push_tail(&state->due_list, &node->link);
-	else
-		pairingheap_add(&state->due_heap, &node->node);
+	queue_due_link(&state->due, node);
 }
 
-/* The state is locked, as in the other two. */
 static void
 unlink_due(DueNode *node)
 {
-	if (node->is_listed)
-		dlist_delete(&node->link);
-	else
-		pairingheap_remove(&node->state->due_heap, &node->node);
-	if (first_due_node(node->state) == NULL)
-		queue_state_set_timed(node->state, false);
+	QueueState *state = node->state;
+
+	queue_due_unlink(&state->due, node);
+	if (queue_due_first(&state->due) == NULL)
+		queue_state_set_timed(state, false);
 	node->state = NULL;
-}
-
-/* The one that is due first, or NULL */
-static DueNode *
-first_due_node(QueueState *state)
-{
-	DueNode    *listed = NULL;
-	DueNode    *heaped = NULL;
-
-	if (!dlist_is_empty(&state->due_list))
-		listed = dlist_head_element(DueNode, link, &state->due_list);
-	if (!pairingheap_is_empty(&state->due_heap))
-		heaped = pairingheap_container(DueNode, node,
-									   pairingheap_first(&state->due_heap));
-	if (listed == NULL || (heaped != NULL && heaped->due < listed->due))
-		return heaped;
-	return listed;
 }
 
 /* The earliest time at which something is to be looked at */
 static void
 reckon_first_due(QueueState *state)
 {
-	DueNode    *node = first_due_node(state);
+	DueNode    *node = queue_due_first(&state->due);
 	TimestampTz first = node != NULL ? node->due : TIMESTAMP_INFINITY;
 
-	if (state->nlater > 0)
-		first = Min(first, state->later[0].due);
-	if (state->busy.nranges > 0)
-		first = Min(first, state->busy_due);
-	state->first_due = first;
+	if (state->cover.nlater > 0)
+		first = Min(first, state->cover.later[0].due);
+	if (state->cover.busy.nranges > 0)
+		first = Min(first, state->cover.busy_due);
+	state->cover.first_due = first;
 }
 
 /* The caller holds the lock of the entry's partition. */
@@ -441,9 +377,9 @@ queue_cover_set_due(QueueState *hint, const MessageKey *key, DueNode *node,
 	node->key = key;
 	node->due = due;
 	link_due(state, node);
-	if (due < state->first_due)
+	if (due < state->cover.first_due)
 	{
-		state->first_due = due;
+		state->cover.first_due = due;
 		queue_waiter_pick_guardian(state, &wakes);
 	}
 	unlock_and_wake(state, &wakes);
@@ -464,7 +400,7 @@ queue_cover_clear_due(DueNode *node)
 	if (node->state != NULL)
 	{
 		unlink_due(node);
-		if (node->due <= state->first_due)
+		if (node->due <= state->cover.first_due)
 			reckon_first_due(state);
 	}
 	LWLockRelease(state->lock);
@@ -477,7 +413,7 @@ queue_cover_first_due(QueueState *state)
 	TimestampTz due;
 
 	LWLockAcquire(state->lock, LW_SHARED);
-	node = first_due_node(state);
+	node = queue_due_first(&state->due);
 	due = node != NULL ? node->due : TIMESTAMP_INFINITY;
 	LWLockRelease(state->lock);
 	return due;
@@ -494,7 +430,7 @@ queue_cover_pop_due(QueueState *hint, Oid relid, TimestampTz now,
 		return 0;
 	while (n < max)
 	{
-		DueNode    *node = first_due_node(state);
+		DueNode    *node = queue_due_first(&state->due);
 
 		if (node == NULL || node->due > now)
 			break;
@@ -516,20 +452,21 @@ move_due(QueueState *state, TimestampTz now)
 {
 	int			n = 0;
 
-	while (n < state->nlater && state->later[n].due <= now)
+	while (n < state->cover.nlater && state->cover.later[n].due <= now)
 	{
-		const QueueRange *range = &state->later[n++].range;
+		const QueueRange *range = &state->cover.later[n++].range;
 
-		queue_ranges_add(&state->cover, range->rank, range->low, range->high);
+		queue_ranges_add(&state->cover.set, range->rank, range->low,
+						 range->high);
 	}
-	state->nlater -= n;
-	memmove(&state->later[0], &state->later[n],
-			state->nlater * sizeof(LaterRange));
+	state->cover.nlater -= n;
+	memmove(&state->cover.later[0], &state->cover.later[n],
+			state->cover.nlater * sizeof(LaterRange));
 
-	if (state->busy.nranges > 0 && state->busy_due <= now)
+	if (state->cover.busy.nranges > 0 && state->cover.busy_due <= now)
 	{
-		queue_ranges_add_set(&state->cover, &state->busy);
-		state->busy.nranges = 0;
+		queue_ranges_add_set(&state->cover.set, &state->cover.busy);
+		state->cover.busy.nranges = 0;
 	}
 	reckon_first_due(state);
 }
@@ -541,16 +478,17 @@ move_due(QueueState *state, TimestampTz now)
 static void
 add_busy(QueueState *state, const RangeSet *busy, TimestampTz now)
 {
-	if (state->busy.nranges == 0)
+	if (state->cover.busy.nranges == 0)
 	{
-		if (state->busy_due == TIMESTAMP_INFINITY ||
-			now - state->busy_due > 2 * MAX_BUSY_DELAY)
-			state->busy_delay = FIRST_BUSY_DELAY;
+		if (state->cover.busy_due == TIMESTAMP_INFINITY ||
+			now - state->cover.busy_due > 2 * MAX_BUSY_DELAY)
+			state->cover.busy_delay = FIRST_BUSY_DELAY;
 		else
-			state->busy_delay = Min(state->busy_delay * 2, MAX_BUSY_DELAY);
-		state->busy_due = now + state->busy_delay;
+			state->cover.busy_delay = Min(state->cover.busy_delay * 2,
+										  MAX_BUSY_DELAY);
+		state->cover.busy_due = now + state->cover.busy_delay;
 	}
-	queue_ranges_add_set(&state->busy, busy);
+	queue_ranges_add_set(&state->cover.busy, busy);
 }
 
 void
@@ -565,18 +503,19 @@ queue_cover_hurry(Oid dbid)
 		WakeList	wakes;
 
 		/* an unlocked look: what is added from now on is looked at soon */
-		if (state == NULL || state->dbid != dbid || state->busy.nranges == 0)
+		if (state == NULL || state->dbid != dbid ||
+			state->cover.busy.nranges == 0)
 			continue;
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
-		state->is_healed = false;
+		(void) queue_state_note_change(state);
 		queue_state_set_active(state, true);
 		queue_waiter_start_wakes(&wakes, dbid);
-		(void) queue_waiter_pick(state, queue_ranges_count(&state->busy,
+		(void) queue_waiter_pick(state, queue_ranges_count(&state->cover.busy,
 														   MAX_WAKES),
 								 0, &wakes);
-		queue_ranges_add_set(&state->cover, &state->busy);
-		state->busy.nranges = 0;
-		state->busy_due = TIMESTAMP_INFINITY;
+		queue_ranges_add_set(&state->cover.set, &state->cover.busy);
+		state->cover.busy.nranges = 0;
+		state->cover.busy_due = TIMESTAMP_INFINITY;
 		reckon_first_due(state);
 		unlock_and_wake(state, &wakes);
 	}
@@ -628,15 +567,15 @@ queue_cover_take(CoverLook *look, int64 want, int64 first,
 		return true;
 	}
 
-	if (state->first_due <= look->now)
+	if (state->cover.first_due <= look->now)
 		move_due(state, look->now);
-	i = queue_ranges_find(&state->cover, look->rank, look->id);
+	i = queue_ranges_find(&state->cover.set, look->rank, look->id);
 	if (i < 0)
 	{
 		LWLockRelease(state->lock);
 		return false;
 	}
-	range = state->cover.ranges[i];
+	range = state->cover.set.ranges[i];
 	if (range.rank != look->rank)
 		want = first;
 	if (range.rank == look->rank && range.low <= look->id &&
@@ -663,13 +602,13 @@ queue_cover_take(CoverLook *look, int64 want, int64 first,
 			(uint64) range.high - (uint64) begin >= (uint64) want)
 			range.high = begin + want - 1;
 	}
-	queue_ranges_cut(&state->cover, i, range.low, range.high);
-	state->nwindows++;
+	queue_ranges_cut(&state->cover.set, i, range.low, range.high);
+	state->cover.nwindows++;
 	is_out = true;
 	out = range;
 	out_state = state;
 	out_relid = look->relid;
-	out_number = ++state->nremoved;
+	out_number = ++state->cover.nremoved;
 	LWLockRelease(state->lock);
 
 	*window = range;
@@ -699,7 +638,7 @@ queue_cover_narrow(int64 high)
 	{
 		width = (uint64) out.high - (uint64) high;
 		queue_waiter_start_wakes(&wakes, MyDatabaseId);
-		queue_ranges_add(&state->cover, out.rank, high + 1, out.high);
+		queue_ranges_add(&state->cover.set, out.rank, high + 1, out.high);
 		(void) queue_waiter_pick(state, (int) Min(width, MAX_WAKES),
 								 out_number, &wakes);
 		unlock_and_wake(state, &wakes);
@@ -724,8 +663,8 @@ queue_cover_give_back(CoverLook *look, const RangeSet *kept,
 	if (state == NULL)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
-	state->nwindows = Max(state->nwindows - 1, 0);
-	queue_ranges_add_set(&state->cover, kept);
+	state->cover.nwindows = Max(state->cover.nwindows - 1, 0);
+	queue_ranges_add_set(&state->cover.set, kept);
 	if (busy->nranges > 0)
 	{
 		add_busy(state, busy, look->now);
@@ -752,9 +691,9 @@ queue_cover_abandon(void)
 	if (state == NULL)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
-	state->nwindows = Max(state->nwindows - 1, 0);
+	state->cover.nwindows = Max(state->cover.nwindows - 1, 0);
 	if (!MUTANT(WINDOW_LOST))
-		queue_ranges_add(&state->cover, out.rank, out.low, out.high);
+		queue_ranges_add(&state->cover.set, out.rank, out.low, out.high);
 	(void) queue_waiter_pick(state, MAX_WAKES, out_number, &list);
 	unlock_and_wake(state, &list);
 }
@@ -769,8 +708,8 @@ queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
 	*due = TIMESTAMP_INFINITY;
 	if (state == NULL)
 		return false;
-	is_empty = state->cover.nranges == 0 && state->first_due > now;
-	*due = state->first_due;
+	is_empty = state->cover.set.nranges == 0 && state->cover.first_due > now;
+	*due = state->cover.first_due;
 	LWLockRelease(state->lock);
 	return is_empty;
 }
@@ -782,13 +721,13 @@ queue_cover_has(QueueState *state, int rank, int64 id, bool *is_out)
 	int			i;
 
 	LWLockAcquire(state->lock, LW_SHARED);
-	has = queue_ranges_contain(&state->cover, rank, id) ||
-		queue_ranges_contain(&state->busy, rank, id);
-	for (i = 0; i < state->nlater && !has; i++)
-		has = state->later[i].range.rank == rank &&
-			state->later[i].range.low <= id &&
-			state->later[i].range.high >= id;
-	*is_out = state->nwindows > 0;
+	has = queue_ranges_contain(&state->cover.set, rank, id) ||
+		queue_ranges_contain(&state->cover.busy, rank, id);
+	for (i = 0; i < state->cover.nlater && !has; i++)
+		has = state->cover.later[i].range.rank == rank &&
+			state->cover.later[i].range.low <= id &&
+			state->cover.later[i].range.high >= id;
+	*is_out = state->cover.nwindows > 0;
 	LWLockRelease(state->lock);
 	return has;
 }
@@ -800,15 +739,26 @@ queue_cover_gap(QueueState *state, int rank, int64 id)
 	int			i;
 
 	LWLockAcquire(state->lock, LW_SHARED);
-	for (i = 0; i < state->cover.nranges; i++)
+	for (i = 0; i < state->cover.set.nranges; i++)
 	{
-		const QueueRange *range = &state->cover.ranges[i];
+		const QueueRange *range = &state->cover.set.ranges[i];
 
 		if (range->rank == rank && range->low <= id && range->high >= id)
 			gap = range->high < PG_INT64_MAX ? range->high + 1 : PG_INT64_MAX;
 	}
 	LWLockRelease(state->lock);
 	return gap;
+}
+
+/* The state is locked. */
+void
+queue_cover_count(const QueueState *state, CoverCounts *counts)
+{
+	counts->nranges = state->cover.set.nranges;
+	counts->nlater = state->cover.nlater;
+	counts->nbusy = state->cover.busy.nranges;
+	counts->nwindows = state->cover.nwindows;
+	counts->due = state->cover.first_due;
 }
 
 #ifdef USE_ASSERT_CHECKING
@@ -820,10 +770,10 @@ queue_cover_forget(Oid relid)
 
 	if (state == NULL)
 		return;
-	state->cover.nranges = 0;
-	state->busy.nranges = 0;
-	state->nlater = 0;
-	while ((node = first_due_node(state)) != NULL)
+	state->cover.set.nranges = 0;
+	state->cover.busy.nranges = 0;
+	state->cover.nlater = 0;
+	while ((node = queue_due_first(&state->due)) != NULL)
 		unlink_due(node);
 	reckon_first_due(state);
 	LWLockRelease(state->lock);

@@ -10,20 +10,15 @@
 
 #include "shared/state.h"
 
-/* How long to leave alone what others are at; the delay doubles each time */
-#define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
-#define MAX_BUSY_DELAY		USECS_PER_SEC
-
-/* The due time of an entry of the in-flight table */
-typedef struct DueNode
+/* What view queue.cover shows of one queue */
+typedef struct CoverCounts
 {
-	pairingheap_node node;		/* in the heap */
-	dlist_node	link;			/* ... or in the list */
-	bool		is_listed;
-	const MessageKey *key;		/* of the entry that this is part of */
-	QueueState *state;			/* where it is linked, or NULL */
+	int			nranges;
+	int			nlater;
+	int			nbusy;
+	int			nwindows;
 	TimestampTz due;
-} DueNode;
+} CoverCounts;
 
 /* A pass over the cover of one queue, by one process */
 typedef struct CoverLook
@@ -38,9 +33,6 @@ typedef struct CoverLook
 	int64		probed_low;
 	int64		probed_first;
 } CoverLook;
-
-/* state.c: a new queue, of which nobody knows anything */
-extern void queue_cover_init(QueueState *state);
 
 /*
  * Messages may be available now.  "hint" is where the queue's state was when
@@ -98,9 +90,9 @@ extern void queue_cover_begin(CoverLook *look, QueueState *state, Oid relid,
 
 /*
  * Take the next window out of the cover, of about "want" ids, or "first" if it
- * is of another priority than the last one; false if there is nothing more.  With "needs_probe" nothing is taken out: the last window
- * had no rows, and the range is so wide that the caller is to say first where
- * its rows begin.
+ * is of another priority than the last one; false if there is nothing more.
+ * With "needs_probe" nothing is taken out: the last window had no rows, and the
+ * range is so wide that the caller is to say first where its rows begin.
  *
  * While it is out, an error gives it back.  The caller scans it, and gives
  * back what he did not take.
@@ -135,6 +127,8 @@ extern bool queue_cover_has(QueueState *state, int rank, int64 id,
 /* heal.c: the first id from this one on that the cover does not have, or
  * PG_INT64_MAX */
 extern int64 queue_cover_gap(QueueState *state, int rank, int64 id);
+
+extern void queue_cover_count(const QueueState *state, CoverCounts *counts);
 
 #ifdef USE_ASSERT_CHECKING
 /* For tests: lose everything that is known of where to look */

@@ -141,11 +141,6 @@ extern Size queue_inflight_shmem_size(void);
 extern void queue_inflight_shmem_init(void);
 extern int	queue_inflight_nlocks(void);
 
-extern void queue_message_key(MessageKey *key, Oid relid, int64 id);
-
-/* for qsort(): by queue, then by id, within a database */
-extern int	queue_message_key_compare(const void *a, const void *b);
-
 extern int	queue_inflight_size(void);
 
 /*

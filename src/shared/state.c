@@ -27,7 +27,8 @@
  * worker, when it finds that the table is no queue any more (heal.c), or that
  * the extension has gone.  Entries of the in-flight table may be
  * linked to it for a little longer; the links stay valid whatever becomes of
- * the place, since it never moves.
+ * the place, since it never moves.  So do those who wait for an earlier queue:
+ * they stay in its list.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,10 +43,8 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
-#include "shared/cover.h"
+#include "shared/database.h"
 #include "shared/state.h"
-#include "shared/waiter.h"
-#include "worker/vacuum.h"
 
 typedef struct StateKey
 {
@@ -66,6 +65,9 @@ typedef struct StateArray
 	QueueState	states[FLEXIBLE_ARRAY_MEMBER];
 } StateArray;
 
+/* how soon the worker looks at a queue that was purged */
+#define PURGE_DELAY			USECS_PER_SEC
+
 /* of the map of active places */
 #define WORD_BITS			32
 #define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
@@ -79,6 +81,7 @@ static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
 static bool is_full(void);
 static int	take_free_place(void);
 static void init_state(QueueState *state, const StateKey *key);
+static void init_cover(CoverPart *cover, DuePart *due);
 static void free_state(QueueState *state);
 static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
 static int	next_bit(pg_atomic_uint32 *map, int place);
@@ -200,22 +203,41 @@ static void
 init_state(QueueState *state, const StateKey *key)
 {
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	queue_cover_init(state);
-	queue_waiter_init_state(state);
-	queue_vacuum_init_state(state);
-	state->id_file = InvalidOid;
-	state->id_table_file = InvalidOid;
-	state->next_id = 0;
-	state->last_id = -1;
-	state->highest_id = 0;
-	state->nhealed = 0;
-	state->is_deaf = false;
-	state->is_healed = true;	/* a cover of everything cannot be wrong */
-	state->healed_at = GetCurrentTimestamp();
+	init_cover(&state->cover, &state->due);
+	if (state->wait.list.head.next == NULL)
+		dlist_init(&state->wait.list);	/* else see the top of the file */
+	state->wait.guardian = NO_PROC;
+	state->wait.guarded_until = TIMESTAMP_INFINITY;
+	memset(&state->ids, 0, sizeof(state->ids));
+	state->ids.last = -1;
+	memset(&state->vacuum, 0, sizeof(state->vacuum));
+	state->vacuum.mark = InvalidFullTransactionId;
+	memset(&state->care, 0, sizeof(state->care));
+	state->care.is_healed = true;	/* a cover of everything cannot be wrong */
+	state->care.healed_at = GetCurrentTimestamp();
 	state->dbid = key->dbid;
 	state->relid = key->relid;
 	queue_state_set_active(state, true);
 	LWLockRelease(state->lock);
+}
+
+/* Who has a window of an earlier queue out may still give it back. */
+static void
+init_cover(CoverPart *cover, DuePart *due)
+{
+	DueNode    *node;
+
+	queue_ranges_init(&cover->set, cover->ranges, COVER_ROOM);
+	queue_ranges_init(&cover->busy, cover->busy_ranges, BUSY_ROOM);
+	queue_ranges_add_all(&cover->set);
+	cover->nlater = 0;
+	cover->busy_due = TIMESTAMP_INFINITY;
+	cover->busy_delay = FIRST_BUSY_DELAY;
+	cover->priorities_vary = false;
+
+	queue_due_init(due);
+	node = queue_due_first(due);
+	cover->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
 }
 
 QueueState *
@@ -305,6 +327,98 @@ queue_state_set_active(QueueState *state, bool is_active)
 	set_bit(active, queue_state_place(state), is_active);
 }
 
+void
+queue_state_review_active(QueueState *state, bool is_active)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	if (OidIsValid(state->dbid))
+		queue_state_set_active(state, is_active || !state->care.is_healed ||
+							   state->care.is_deaf || state->care.is_purged ||
+							   queue_state_has_busy(state));
+	LWLockRelease(state->lock);
+}
+
+bool
+queue_state_note_change(QueueState *state)
+{
+	if (!state->care.is_healed)
+		return false;
+	state->care.is_healed = false;
+	queue_state_set_active(state, true);
+	return true;
+}
+
+/* Unlocked: who makes a change asks for the worker again. */
+bool
+queue_state_needs_healing(const QueueState *state, int64 idle, int64 deaf,
+						  TimestampTz now)
+{
+	return !state->care.is_healed || state->care.healed_at +
+		(state->care.is_deaf ? deaf : idle) <= now;
+}
+
+void
+queue_state_begin_healing(QueueState *state)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	state->care.is_healed = true;
+	state->care.healed_at = GetCurrentTimestamp();
+	LWLockRelease(state->lock);
+}
+
+void
+queue_state_heal_again(QueueState *state)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	state->care.is_healed = false;
+	queue_state_set_active(state, OidIsValid(state->dbid));
+	LWLockRelease(state->lock);
+}
+
+void
+queue_state_count_healed(QueueState *state, int n)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	state->care.nhealed += n;
+	LWLockRelease(state->lock);
+}
+
+uint64
+queue_state_nhealed(const QueueState *state)
+{
+	return state->care.nhealed;
+}
+
+/*
+ * The flag may be lost if the worker reads it just then, or the transaction
+ * may last; then the queue is looked at within a minute all the same.
+ */
+void
+queue_state_note_purge(Oid relid)
+{
+	QueueState *state = queue_state_lock(NULL, MyDatabaseId, relid);
+
+	if (state == NULL)
+		return;
+	state->care.is_purged = true;
+	queue_state_set_active(state, true);
+	LWLockRelease(state->lock);
+	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + PURGE_DELAY);
+}
+
+bool
+queue_state_is_purged(const QueueState *state)
+{
+	return state->care.is_purged;
+}
+
+/* Unlocked, for a set flag that is cleared costs no more than a minute. */
+void
+queue_state_clear_purge(QueueState *state)
+{
+	state->care.is_purged = false;
+}
+
 /*
  * Should somebody die before he has said so, the next one who opens the queue
  * does, or the worker when it comes by.
@@ -316,13 +430,19 @@ queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid, bool is_deaf)
 
 	if (state == NULL)
 		return;
-	if (is_deaf && !state->is_deaf)
+	if (is_deaf && !state->care.is_deaf)
 	{
-		state->is_healed = false;
+		state->care.is_healed = false;
 		queue_state_set_active(state, true);
 	}
-	state->is_deaf = is_deaf;
+	state->care.is_deaf = is_deaf;
 	LWLockRelease(state->lock);
+}
+
+bool
+queue_state_is_deaf(const QueueState *state)
+{
+	return state->care.is_deaf;
 }
 
 int

@@ -11,21 +11,21 @@
 #include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
-#include "lib/pairingheap.h"
 #include "storage/lwlock.h"
 
 #include "common/ranges.h"
+#include "shared/due.h"
+#include "shared/key.h"
 
 #define COVER_ROOM		32
 #define BUSY_ROOM		12
 #define MAX_LATER		16
 
-typedef struct MessageKey
-{
-	Oid			dbid;
-	Oid			relid;
-	int64		id;
-} MessageKey;
+/* How long to leave alone what others are at; the delay doubles each time */
+#define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
+#define MAX_BUSY_DELAY		USECS_PER_SEC
+
+#define NO_PROC			(-1)
 
 /* Messages whose row says that they are not due yet */
 typedef struct LaterRange
@@ -34,13 +34,50 @@ typedef struct LaterRange
 	TimestampTz due;			/* of the first of them */
 } LaterRange;
 
+/* cover.c: where to look */
+typedef struct CoverPart
+{
+	RangeSet	set;
+	RangeSet	busy;			/* to be looked at again at busy_due */
+	TimestampTz busy_due;
+	int64		busy_delay;
+	int			nlater;
+	LaterRange	later[MAX_LATER];
+	volatile TimestampTz first_due; /* of all of these, and of the entries of
+									 * the in-flight table; may be read
+									 * unlocked */
+	uint64		nremoved;		/* windows that were ever taken out */
+	int			nwindows;		/* that are out at the moment */
+	bool		priorities_vary;	/* a message may have another priority
+									 * than was noted when it was taken */
+	QueueRange	ranges[RANGE_PLACES(COVER_ROOM)];
+	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
+} CoverPart;
+
+/* waiter.c: who sleeps */
+typedef struct WaitPart
+{
+	dlist_head	list;
+	int			guardian;		/* proc number of who wakes at guarded_until */
+	TimestampTz guarded_until;
+} WaitPart;
+
+/* ids.c: the block of ids in use */
+typedef struct IdPart
+{
+	Oid			file;			/* of the sequence that the block is from */
+	Oid			table_file;		/* of the table that it was last used for */
+	int64		next;
+	int64		last;			/* less than next: none left */
+	int64		highest;		/* of all blocks so far */
+} IdPart;
+
 /* vacuum.c.  The first three belong to the database's worker alone. */
-typedef struct VacuumState
+typedef struct VacuumPart
 {
 	uint64		nremoved;		/* as last seen: has somebody used it? */
 	TimestampTz look_until;
 	TimestampTz looked_at;
-	bool		is_purged;		/* many rows die, and no window tells of it */
 	FullTransactionId mark;		/* what was dead by then is to be removed;
 								 * Invalid: nothing is */
 	TimestampTz follow_up_at;	/* the mark is for the vacuum after the last
@@ -53,12 +90,23 @@ typedef struct VacuumState
 	TimestampTz truncated_at;	/* last attempt to return space to the system */
 	int64		nvacuums;
 	TimestampTz vacuumed_at;	/* 0: never */
-} VacuumState;
+} VacuumPart;
+
+/* state.c: why the worker may have to look at the queue */
+typedef struct CarePart
+{
+	bool		is_healed;		/* no change since heal.c has begun a pass */
+	TimestampTz healed_at;		/* when that was */
+	uint64		nhealed;		/* messages that the cover had lost */
+	bool		is_deaf;		/* messages may come that nobody announces */
+	bool		is_purged;		/* many rows die, and no window tells of it */
+} CarePart;
 
 /*
- * One queue.  Everything but "lock" is guarded by that, and each part belongs
- * to one file.  The place never moves, but after a DROP it may be given to
- * another queue, so whoever keeps a pointer uses queue_state_lock().
+ * One queue.  Everything but "lock" is guarded by that.  Each part is touched
+ * by one file alone, and by state.c when the place is given to a queue; others
+ * ask by the functions below.  The place never moves, but after a DROP it may be
+ * given to another queue, so whoever keeps a pointer uses queue_state_lock().
  */
 typedef struct QueueState
 {
@@ -67,45 +115,12 @@ typedef struct QueueState
 	Oid			relid;
 	int			next_free;		/* of a free place, under the directory lock */
 
-	/* cover.c: where to look */
-	RangeSet	cover;
-	RangeSet	busy;			/* to be looked at again at busy_due */
-	TimestampTz busy_due;
-	int64		busy_delay;
-	int			nlater;
-	LaterRange	later[MAX_LATER];
-	dlist_head	due_list;		/* of entries of the in-flight table: those
-								 * that came in this order */
-	pairingheap due_heap;		/* ... and the others */
-	volatile TimestampTz first_due; /* of all of these; may be read unlocked */
-	uint64		nremoved;		/* windows that were ever taken out */
-	int			nwindows;		/* that are out at the moment */
-	bool		priorities_vary;	/* a message may have another priority
-									 * than was noted when it was taken */
-
-	/* heal.c */
-	bool		is_healed;		/* no change since a pass has begun */
-	TimestampTz healed_at;		/* when that was */
-	uint64		nhealed;		/* messages that the cover had lost */
-	bool		is_deaf;		/* messages may come that nobody announces */
-
-	/* vacuum.c */
-	VacuumState vacuum;
-
-	/* waiter.c */
-	dlist_head	waiters;
-	int			guardian;		/* proc number of who wakes at guarded_until */
-	TimestampTz guarded_until;
-
-	/* ids.c */
-	Oid			id_file;		/* of the sequence that the block is from */
-	Oid			id_table_file;	/* of the table that it was last used for */
-	int64		next_id;
-	int64		last_id;		/* less than next_id: none left */
-	int64		highest_id;		/* of all blocks so far */
-
-	QueueRange	cover_ranges[RANGE_PLACES(COVER_ROOM)];
-	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
+	CarePart	care;
+	CoverPart	cover;
+	DuePart		due;
+	WaitPart	wait;
+	IdPart		ids;
+	VacuumPart	vacuum;
 } QueueState;
 
 extern Size queue_state_shmem_size(void);
@@ -147,11 +162,38 @@ extern int	queue_state_place(const QueueState *state);
 extern void queue_state_set_active(QueueState *state, bool is_active);
 
 /*
+ * The same, unless it has to be active for a reason noted here: to be called by
+ * who finds that there is no other.  Takes the lock.
+ */
+extern void queue_state_review_active(QueueState *state, bool is_active);
+
+/* Something has changed, so the worker is to go over the queue.  False if it is
+ * known to already.  The caller holds its lock. */
+extern bool queue_state_note_change(QueueState *state);
+
+/* heal.c: is it to go over the queue, after so long if nothing has changed, or
+ * if the queue is deaf?  It begins; it has to begin again; it has found so many.
+ * Only the first does not take the lock. */
+extern bool queue_state_needs_healing(const QueueState *state, int64 idle,
+									  int64 deaf, TimestampTz now);
+extern void queue_state_begin_healing(QueueState *state);
+extern void queue_state_heal_again(QueueState *state);
+extern void queue_state_count_healed(QueueState *state, int n);
+extern uint64 queue_state_nhealed(const QueueState *state);
+
+/*
  * Does a queue miss what comes in replica role, for a trigger of it does not
  * fire there?  Then it stays active, and the worker looks for that.
  */
 extern void queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid,
 								 bool is_deaf);
+extern bool queue_state_is_deaf(const QueueState *state);
+
+/* Many rows of this queue have been deleted by other means than a take: let the
+ * worker look whether it is worth a vacuum.  vacuum.c reads that and clears it. */
+extern void queue_state_note_purge(Oid relid);
+extern bool queue_state_is_purged(const QueueState *state);
+extern void queue_state_clear_purge(QueueState *state);
 
 /* The first of the active ones from "i" on; the number in use if none */
 extern int	queue_state_next_active(int i);
@@ -159,5 +201,38 @@ extern int	queue_state_next_active(int i);
 /* The same for those that have due times of entries: a bit of cover.c */
 extern void queue_state_set_timed(QueueState *state, bool is_timed);
 extern int	queue_state_next_timed(int i);
+
+/* ----------------------------------------------------------------
+ *		What others ask of the cover.  Unlocked, a hint.
+ * ----------------------------------------------------------------
+ */
+
+/* When is there something to do that nobody announces? */
+static inline TimestampTz
+queue_state_first_due(const QueueState *state)
+{
+	return state->cover.first_due;
+}
+
+/* May there be a message to take? */
+static inline bool
+queue_state_has_cover(const QueueState *state)
+{
+	return state->cover.set.nranges > 0;
+}
+
+/* Is there something to be looked at again, since others are at it? */
+static inline bool
+queue_state_has_busy(const QueueState *state)
+{
+	return state->cover.busy.nranges > 0;
+}
+
+/* How many windows were ever taken out */
+static inline uint64
+queue_state_nwindows_taken(const QueueState *state)
+{
+	return state->cover.nremoved;
+}
 
 #endif							/* QUEUE_STATE_H */

@@ -66,8 +66,6 @@
 /* longest sleep at one go, so that the timeout fits an int */
 #define MAX_SLEEP_MS		(3600L * 1000L)
 
-#define NO_PROC				(-1)
-
 /* One process in the list of one queue */
 typedef struct WaitNode
 {
@@ -149,16 +147,6 @@ queue_waiter_shmem_init(void)
 			dlist_push_tail(&shared->pool, &pool[i].link);
 	}
 	any_lock = &GetNamedLWLockTranche("queue_waiter")->lock;
-}
-
-/* Who still waits for an earlier queue in this place stays in the list. */
-void
-queue_waiter_init_state(QueueState *state)
-{
-	if (state->waiters.head.next == NULL)
-		dlist_init(&state->waiters);
-	state->guardian = NO_PROC;
-	state->guarded_until = TIMESTAMP_INFINITY;
 }
 
 /* ----------------------------------------------------------------
@@ -281,7 +269,7 @@ link_node(WaitNode *node)
 		return false;
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	if (!node->is_linked)
-		dlist_push_tail(&state->waiters, &node->link);
+		dlist_push_tail(&state->wait.list, &node->link);
 	node->is_linked = true;
 	node->was_woken = false;
 	node->number = PG_UINT64_MAX;
@@ -326,14 +314,14 @@ leave_node(WaitNode *node)
 	queue_waiter_start_wakes(&wakes, state->dbid);
 	if (node->is_linked)
 		dlist_delete(&node->link);
-	passes_on = node->was_woken || state->cover.nranges > 0;
+	passes_on = node->was_woken || queue_state_has_cover(state);
 	node->is_linked = false;
-	if (state->guardian == MyProcNumber)
+	if (state->wait.guardian == MyProcNumber)
 	{
-		state->guardian = NO_PROC;
-		state->guarded_until = TIMESTAMP_INFINITY;
+		state->wait.guardian = NO_PROC;
+		state->wait.guarded_until = TIMESTAMP_INFINITY;
 	}
-	passes_on |= state->first_due < state->guarded_until;
+	passes_on |= queue_state_first_due(state) < state->wait.guarded_until;
 	if (passes_on)
 		(void) queue_waiter_pick(state, 1, 0, &wakes);
 	LWLockRelease(state->lock);
@@ -422,12 +410,12 @@ watch(WaitNode *node)
 	TimestampTz due;
 
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	node->number = state->nremoved;
-	due = node->is_paused ? TIMESTAMP_INFINITY : state->first_due;
-	if (state->guardian == MyProcNumber || due < state->guarded_until)
+	node->number = queue_state_nwindows_taken(state);
+	due = node->is_paused ? TIMESTAMP_INFINITY : queue_state_first_due(state);
+	if (state->wait.guardian == MyProcNumber || due < state->wait.guarded_until)
 	{
-		state->guardian = due < TIMESTAMP_INFINITY ? MyProcNumber : NO_PROC;
-		state->guarded_until = due;
+		state->wait.guardian = due < TIMESTAMP_INFINITY ? MyProcNumber : NO_PROC;
+		state->wait.guarded_until = due;
 	}
 	else
 		due = TIMESTAMP_INFINITY;
@@ -456,7 +444,7 @@ queue_waiter_pick(QueueState *state, int n, uint64 number, WakeList *wakes)
 	if (n <= 0)
 		return false;
 	wakes->wakes_anyone = true;
-	dlist_foreach_modify(iter, &state->waiters)
+	dlist_foreach_modify(iter, &state->wait.list)
 	{
 		WaitNode   *node = dlist_container(WaitNode, link, iter.cur);
 
@@ -479,14 +467,15 @@ queue_waiter_pick(QueueState *state, int n, uint64 number, WakeList *wakes)
 void
 queue_waiter_pick_guardian(QueueState *state, WakeList *wakes)
 {
-	if (state->first_due >= state->guarded_until || wakes->n == MAX_WAKES)
+	if (queue_state_first_due(state) >= state->wait.guarded_until ||
+		wakes->n == MAX_WAKES)
 		return;
-	if (state->guardian == NO_PROC)
+	if (state->wait.guardian == NO_PROC)
 		(void) queue_waiter_pick(state, 1, 0, wakes);
 	else
 	{
-		shared->waiters[state->guardian].is_woken = true;
-		wakes->procnos[wakes->n++] = state->guardian;
+		shared->waiters[state->wait.guardian].is_woken = true;
+		wakes->procnos[wakes->n++] = state->wait.guardian;
 	}
 	wakes->wakes_anyone = true;
 }
@@ -531,7 +520,7 @@ queue_waiter_count(QueueState *state)
 	int			n = 0;
 
 	LWLockAcquire(state->lock, LW_SHARED);
-	dlist_foreach(iter, &state->waiters)
+	dlist_foreach(iter, &state->wait.list)
 		n++;
 	LWLockRelease(state->lock);
 	return n;

@@ -25,9 +25,6 @@ typedef struct WakeList
 extern Size queue_waiter_shmem_size(void);
 extern void queue_waiter_shmem_init(void);
 
-/* state.c: a new queue, or one in the place of another */
-extern void queue_waiter_init_state(QueueState *state);
-
 /* 0A000 in a transaction whose snapshot would not see what comes */
 extern void queue_waiter_check_isolation(void);
 

@@ -318,7 +318,7 @@ queue_def_state(QueueDef *def)
 	{
 		def->state = state = def->is_queue && def->problem == NULL ?
 			queue_state_make(def->relid) : queue_state_find(def->relid);
-		if (def->deaf_trigger != NULL && state != NULL && !state->is_deaf)
+		if (def->deaf_trigger != NULL && state != NULL && !queue_state_is_deaf(state))
 		{
 			queue_state_set_deaf(state, MyDatabaseId, def->relid, true);
 			queue_database_poke(MyDatabaseId, GetCurrentTimestamp());

@@ -115,13 +115,13 @@ draw(QueueDef *def, int n, int64 *ids)
 	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
 	if (state != NULL)
 	{
-		if (state->id_file == def->sequence_file || MUTANT(BLOCK_SURVIVES))
+		if (state->ids.file == def->sequence_file || MUTANT(BLOCK_SURVIVES))
 		{
-			while (i < n && state->next_id <= state->last_id)
-				ids[i++] = state->next_id++;
-			state->id_table_file = def->table_file;
+			while (i < n && state->ids.next <= state->ids.last)
+				ids[i++] = state->ids.next++;
+			state->ids.table_file = def->table_file;
 			if (MUTANT_SOMETIMES(ID_TWICE, 500) && i > 0)
-				state->next_id--;
+				state->ids.next--;
 			LWLockRelease(state->lock);
 			return i;
 		}
@@ -187,7 +187,7 @@ is_behind(QueueDef *def, const IdBlock *block)
 
 	if (state == NULL)
 		return false;
-	result = block->next <= state->highest_id &&
+	result = block->next <= state->ids.highest &&
 		!starts_over(def, state, block);
 	LWLockRelease(state->lock);
 	return result;
@@ -200,8 +200,8 @@ is_behind(QueueDef *def, const IdBlock *block)
 static bool
 starts_over(QueueDef *def, QueueState *state, const IdBlock *block)
 {
-	return state->id_file != block->file &&
-		state->id_table_file != def->table_file;
+	return state->ids.file != block->file &&
+		state->ids.table_file != def->table_file;
 }
 
 /*
@@ -220,10 +220,10 @@ catch_up(QueueDef *def, QueueState *state)
 	do
 	{
 		first = nextval_internal(def->sequence, false);
-	} while (first <= state->highest_id && ++tries < 3);
-	if (first <= state->highest_id)
+	} while (first <= state->ids.highest && ++tries < 3);
+	if (first <= state->ids.highest)
 	{
-		move_sequence(def->sequence, state->highest_id);
+		move_sequence(def->sequence, state->ids.highest);
 		first = nextval_internal(def->sequence, false);
 	}
 	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
@@ -245,20 +245,20 @@ keep_block(QueueDef *def, const IdBlock *block)
 	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
 	if (state == NULL)
 		return;
-	if (state->id_file != block->file)
+	if (state->ids.file != block->file)
 	{
 		if (starts_over(def, state, block))
-			state->highest_id = 0;
-		state->id_file = block->file;
-		state->next_id = 0;
-		state->last_id = -1;
+			state->ids.highest = 0;
+		state->ids.file = block->file;
+		state->ids.next = 0;
+		state->ids.last = -1;
 	}
-	state->id_table_file = def->table_file;
-	state->highest_id = Max(state->highest_id, block->last);
-	if (block->next <= block->last && state->next_id > state->last_id)
+	state->ids.table_file = def->table_file;
+	state->ids.highest = Max(state->ids.highest, block->last);
+	if (block->next <= block->last && state->ids.next > state->ids.last)
 	{
-		state->next_id = block->next;
-		state->last_id = block->last;
+		state->ids.next = block->next;
+		state->ids.last = block->last;
 	}
 	LWLockRelease(state->lock);
 }
@@ -272,7 +272,7 @@ queue_forget_ids(Oid relid)
 		state = queue_state_lock(state, MyDatabaseId, relid);
 	if (state == NULL)
 		return;
-	state->last_id = state->next_id - 1;
+	state->ids.last = state->ids.next - 1;
 	LWLockRelease(state->lock);
 }
 
@@ -287,9 +287,9 @@ queue_id_is_new(QueueDef *def, int64 id)
 										 def->relid);
 	bool		is_new = false;
 
-	if (state != NULL && state->id_file == def->sequence_file)
-		is_new = (state->next_id <= id && id <= state->last_id) ||
-			id > state->highest_id;
+	if (state != NULL && state->ids.file == def->sequence_file)
+		is_new = (state->ids.next <= id && id <= state->ids.last) ||
+			id > state->ids.highest;
 	else if (has_own_block(def))
 		is_new = own_block.next <= id;
 	if (state != NULL)
@@ -349,13 +349,13 @@ advance_in_memory(QueueDef *def, int64 id)
 										 def->relid);
 	bool		is_beyond = false;
 
-	if (state != NULL && state->id_file == def->sequence_file)
+	if (state != NULL && state->ids.file == def->sequence_file)
 	{
-		is_beyond = id <= state->last_id;
+		is_beyond = id <= state->ids.last;
 		if (is_beyond)
-			state->next_id = Max(state->next_id, id + 1);
+			state->ids.next = Max(state->ids.next, id + 1);
 		else
-			state->last_id = state->next_id - 1;
+			state->ids.last = state->ids.next - 1;
 	}
 	else if (has_own_block(def))
 	{

@@ -326,7 +326,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		int			failed = row->attempts + entry->failures;
 		char	   *error = queue_failure_text(&entry->error);
 		bool		is_at_limit = queue_is_at_limit(def->retry.max_attempts,
-												failed);
+													failed);
 		bool		is_stuck = is_at_limit &&
 			(steps->marks_only || find_stuck_reason(steps, rel, def) != NULL);
 

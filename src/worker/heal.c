@@ -128,19 +128,17 @@ queue_heal_is_needed(void)
 
 		if (state != NULL &&
 			(needs_repair(state, now) ||
-			 (state->is_deaf && state->dbid == MyDatabaseId)))
+			 (queue_state_is_deaf(state) && state->dbid == MyDatabaseId)))
 			return true;
 	}
 	return OidIsValid(part_relid) || idle_places > 0 || is_idle_due(now);
 }
 
-/* Unlocked: who makes a change asks for the worker again. */
 static bool
 needs_repair(QueueState *state, TimestampTz now)
 {
 	return state->dbid == MyDatabaseId &&
-		(!state->is_healed || state->healed_at +
-		 (state->is_deaf ? DEAF_INTERVAL : IDLE_INTERVAL) <= now);
+		queue_state_needs_healing(state, IDLE_INTERVAL, DEAF_INTERVAL, now);
 }
 
 /* Is it time to look at idle queues?  The clock may have been set back. */
@@ -256,12 +254,7 @@ heal_part(void)
 	{
 		/* another one first, and this one in the next round */
 		if (part_relid == relid)
-		{
-			LWLockAcquire(state->lock, LW_EXCLUSIVE);
-			state->is_healed = false;
-			queue_state_set_active(state, OidIsValid(state->dbid));
-			LWLockRelease(state->lock);
-		}
+			queue_state_heal_again(state);
 		skip_queue();
 		return false;
 	}
@@ -281,10 +274,7 @@ heal_part(void)
 	}
 	if (part_relid != relid)
 	{
-		LWLockAcquire(state->lock, LW_EXCLUSIVE);
-		state->is_healed = true;
-		state->healed_at = GetCurrentTimestamp();
-		LWLockRelease(state->lock);
+		queue_state_begin_healing(state);
 		part_relid = relid;
 		part.rank = 0;
 		part.low = PG_INT64_MIN;
@@ -430,9 +420,7 @@ check_suspects(Relation rel, QueueDef *def, QueueState *state,
 	}
 	ExecDropSingleTupleTableSlot(row->slot);
 
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	state->nhealed += nhealed;
-	LWLockRelease(state->lock);
+	queue_state_count_healed(state, nhealed);
 	if (nhealed > 0)
 		ereport(LOG,
 				(errmsg("messages of queue \"%s\" were hidden from consumers: %d",

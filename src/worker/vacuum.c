@@ -159,7 +159,6 @@ static TransactionId pass_horizon;
 PG_FUNCTION_INFO_V1(queue_vacuums);
 
 static TimestampTz look_at_state(QueueState *state, TimestampTz now);
-static void note_active(QueueState *state, bool is_active);
 static bool has_dead_rows(Oid relid, int factor);
 static Oid	toast_of(Oid relid);
 static bool has_dead_in(Oid relid, int factor);
@@ -174,7 +173,7 @@ static ErrorVerdict judge_visit(const ErrorData *error, void *arg);
 static bool is_in_the_way(const ErrorData *error);
 static bool is_behind_again(QueueState *state, Oid relid);
 static void run_vacuum(Oid relid, MemoryContext context);
-static TruncateResult return_space(VacuumState *vacuum, Oid relid,
+static TruncateResult return_space(VacuumPart *vacuum, Oid relid,
 								   Oid toast_relid, bool is_behind);
 static TruncateResult cut_table(Oid relid, bool is_last);
 static void do_cut(void *arg);
@@ -184,30 +183,6 @@ static void end_watch(QueueState *state, Oid relid);
 static void end_vacuum(QueueState *state, Oid relid, bool done,
 					   bool toast_done, bool is_behind,
 					   TruncateResult truncated, int64 retry_delay);
-
-void
-queue_vacuum_init_state(QueueState *state)
-{
-	memset(&state->vacuum, 0, sizeof(state->vacuum));
-	state->vacuum.mark = InvalidFullTransactionId;
-}
-
-/*
- * The flag may be lost if the worker reads it just then, or the transaction
- * may last; then the queue is looked at within a minute all the same.
- */
-void
-queue_vacuum_expect(Oid relid)
-{
-	QueueState *state = queue_state_lock(NULL, MyDatabaseId, relid);
-
-	if (state == NULL)
-		return;
-	state->vacuum.is_purged = true;
-	queue_state_set_active(state, true);
-	LWLockRelease(state->lock);
-	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + LOOK_AGAIN);
-}
 
 /* ----------------------------------------------------------------
  *		The worker's side: is there something to do?
@@ -240,7 +215,7 @@ queue_vacuum_look(void)
 		looked_at = i;
 		look_again = queue_vacuum_threshold < 0 ?
 			TIMESTAMP_INFINITY : look_at_state(state, now);
-		note_active(state, look_again != TIMESTAMP_INFINITY);
+		queue_state_review_active(state, look_again != TIMESTAMP_INFINITY);
 		next = Min(next, look_again);
 		is_wanted |= state->vacuum.is_wanted;
 	}
@@ -248,18 +223,6 @@ queue_vacuum_look(void)
 	if (is_wanted)
 		(void) queue_helper_call(HELPER_VACUUM);
 	return next;
-}
-
-/* Is this queue active, for us or for heal.c or cover.c? */
-static void
-note_active(QueueState *state, bool is_active)
-{
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	if (OidIsValid(state->dbid))
-		queue_state_set_active(state, is_active || !state->is_healed ||
-							   state->is_deaf || state->busy.nranges > 0 ||
-							   state->vacuum.is_purged);
-	LWLockRelease(state->lock);
 }
 
 void
@@ -273,22 +236,23 @@ queue_vacuum_skip(void)
 
 /*
  * When has this queue to be looked at again?  Nobody but this process and the
- * one that it has started changes these fields (except is_purged), and the
- * latter only while the queue is wanted; so what is read here stays true.
+ * one that it has started changes these fields, and the latter only while the
+ * queue is wanted; so what is read here stays true.
  */
 static TimestampTz
 look_at_state(QueueState *state, TimestampTz now)
 {
-	VacuumState *vacuum = &state->vacuum;
+	VacuumPart *vacuum = &state->vacuum;
 	Oid			relid = state->relid;
 	TimestampTz next = TIMESTAMP_INFINITY;
 
 	if (vacuum->is_wanted)
 		return now + LOOK_AGAIN;
-	if (vacuum->nremoved != state->nremoved || vacuum->is_purged)
+	if (vacuum->nremoved != queue_state_nwindows_taken(state) ||
+		queue_state_is_purged(state))
 	{
-		vacuum->nremoved = state->nremoved;
-		vacuum->is_purged = false;
+		vacuum->nremoved = queue_state_nwindows_taken(state);
+		queue_state_clear_purge(state);
 		vacuum->look_until = now + LOOK_TIME;
 	}
 	else if (vacuum->look_until <= now &&
@@ -606,7 +570,7 @@ is_in_the_way(const ErrorData *error)
 static bool
 is_behind_again(QueueState *state, Oid relid)
 {
-	VacuumState *vacuum = &state->vacuum;
+	VacuumPart *vacuum = &state->vacuum;
 
 	if (!FullTransactionIdIsValid(vacuum->mark))
 	{
@@ -667,7 +631,7 @@ run_vacuum(Oid relid, MemoryContext context)
  * if it was not done lately.
  */
 static TruncateResult
-return_space(VacuumState *vacuum, Oid relid, Oid toast_relid, bool is_behind)
+return_space(VacuumPart *vacuum, Oid relid, Oid toast_relid, bool is_behind)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		is_last = vacuum->follow_up_at > 0 && !is_behind;
@@ -733,7 +697,7 @@ vacuum_count(Oid relid)
 static void
 end_watch(QueueState *state, Oid relid)
 {
-	VacuumState *vacuum;
+	VacuumPart *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
 
 	state = queue_state_lock(state, MyDatabaseId, relid);
@@ -764,7 +728,7 @@ static void
 end_vacuum(QueueState *state, Oid relid, bool done, bool toast_done,
 		   bool is_behind, TruncateResult truncated, int64 retry_delay)
 {
-	VacuumState *vacuum;
+	VacuumPart *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
 
 	/* NULL: it was dropped */
@@ -823,7 +787,7 @@ queue_vacuums(PG_FUNCTION_ARGS)
 		QueueState *state = queue_state_at(i);
 		Datum		values[Natts_vacuums] = {0};
 		bool		nulls[Natts_vacuums] = {0};
-		VacuumState vacuum;
+		VacuumPart	vacuum;
 		Oid			relid;
 
 		if (state == NULL)

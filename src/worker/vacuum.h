@@ -21,12 +21,6 @@ extern TimestampTz queue_vacuum_look(void);
 /* The last look has failed: the same queue is not to fail the next one. */
 extern void queue_vacuum_skip(void);
 
-/* Many rows of this queue have been deleted by other means than a take. */
-extern void queue_vacuum_expect(Oid relid);
-
-/* A place is given to another queue.  The state is locked. */
-extern void queue_vacuum_init_state(QueueState *state);
-
 PGDLLEXPORT extern void queue_vacuum_main(Datum arg);
 
 #endif							/* QUEUE_VACUUM_H */

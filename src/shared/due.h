@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * due.h
+ *		What is due when: entries of the in-flight table, in the order of time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_DUE_H
+#define QUEUE_DUE_H
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+
+#include "shared/key.h"
+
+struct QueueState;
+
+/* The due time of an entry of the in-flight table */
+typedef struct DueNode
+{
+	pairingheap_node node;		/* in the heap */
+	dlist_node	link;			/* ... or in the list */
+	bool		is_listed;
+	const MessageKey *key;		/* of the entry that this is part of */
+	struct QueueState *state;	/* where it is linked, or NULL */
+	TimestampTz due;
+} DueNode;
+
+/* Those of one queue */
+typedef struct DuePart
+{
+	dlist_head	list;			/* those that came in this order */
+	pairingheap heap;			/* ... and the others */
+} DuePart;
+
+extern void queue_due_init(DuePart *due);
+extern void queue_due_link(DuePart *due, DueNode *node);
+extern void queue_due_unlink(DuePart *due, DueNode *node);
+
+/* The one that is due first, or NULL */
+extern DueNode *queue_due_first(DuePart *due);
+
+#endif							/* QUEUE_DUE_H */

@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * key.c
+ *		What a message is known by in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "shared/key.h"
+
+void
+queue_message_key(MessageKey *key, Oid relid, int64 id)
+{
+	key->dbid = MyDatabaseId;
+	key->relid = relid;
+	key->id = id;
+}
+
+int
+queue_message_key_compare(const void *a, const void *b)
+{
+	const MessageKey *left = a;
+	const MessageKey *right = b;
+
+	if (left->relid != right->relid)
+		return left->relid < right->relid ? -1 : 1;
+	if (left->id != right->id)
+		return left->id < right->id ? -1 : 1;
+	return 0;
+}
