@@ -10,7 +10,8 @@
 # Without arguments all suites are run:
 #	  lists		every test has its expected output, and the reverse
 #	  style		what programs can say of the sources without running them
-#	  build		gcc, gcc with assertions, clang; warnings are errors
+#	  build		gcc, gcc with assertions, clang; warnings are errors; no file
+#				of src/ uses a higher one
 #	  unit		rules that need no server, for every combination
 #	  regress	what the SQL functions return and how errors read
 #	  isolation	sessions that meet
@@ -297,7 +298,19 @@ suite_build()
 	build plain
 	build_assert
 	build clang CC=clang with_llvm=no
+	check_layers
 	check_mutants
+}
+
+#
+# Which file may use which: by the sources, and by what their objects need.
+#
+check_layers()
+{
+	local output=$scratch/layers.out
+
+	"$tree/test/layers.sh" "$scratch/build-plain" 2>&1 | tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
 }
 
 #
