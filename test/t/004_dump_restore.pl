@@ -441,55 +441,20 @@ sql(q{
 	CREATE TABLE shipped (n bigint PRIMARY KEY);
 	SELECT queue.create_queue('todo', max_attempts => 2,
 		retry_delay => '1 ms', retry_max_delay => '5 ms')}, 'shop');
-my %script = (
-	'place' => q{
-BEGIN;
-INSERT INTO placed DEFAULT VALUES RETURNING n \gset
-SELECT queue.enqueue('todo', to_jsonb(:n::bigint));
-COMMIT;
-},
-	'ship' => q{
-BEGIN;
-INSERT INTO shipped SELECT (payload #>> '{}')::bigint
-	FROM queue.dequeue('todo', 3);
-COMMIT;
-},
-	'fail' => q{
-BEGIN;
-SELECT count(*) FROM queue.dequeue('todo');
-ROLLBACK;
-},
-	'lease' => q{
-SELECT coalesce(max(receipt), '') AS r, coalesce(max(payload #>> '{}'), '0') AS n
-	FROM queue.receive('todo') \gset
-\if :n
-BEGIN;
-INSERT INTO shipped VALUES (:n);
-SELECT queue.ack(':r');
-COMMIT;
-\endif
-});
-my @pgbench = ('pgbench', '-n', '-c', '6', '-j', '2', '-t', '100000');
-foreach my $name (sort keys %script)
-{
-	append_to_file("$dir/$name.pgbench", $script{$name});
-	push @pgbench, '-f', "$dir/$name.pgbench" . ($name eq 'place' ? '@4' : '@1');
-}
-my ($out, $err) = ('', '');
-my $load = IPC::Run::start([ @pgbench, $node->connstr('shop') ],
-	'>', \$out, '2>', \$err);
+my $load = start_load(
+	{
+		'place@4' => traffic('place',    queue => 'todo'),
+		'ship'    => traffic('dequeue',  queue => 'todo', max => 3),
+		'fail'    => traffic('rollback', queue => 'todo', max => 1),
+		'lease'   => traffic('lease',    queue => 'todo')
+	},
+	'shop');
 
-my $books = q{SELECT
-	(SELECT count(*) FROM placed) = (SELECT count(*) FROM
-		(SELECT n FROM shipped
-		 UNION ALL SELECT (payload #>> '{}')::bigint FROM todo
-		 UNION ALL SELECT (payload #>> '{}')::bigint FROM todo_dead) t
-		JOIN placed USING (n))
-	AND (SELECT count(DISTINCT n) FROM
-		(SELECT n FROM shipped
-		 UNION ALL SELECT (payload #>> '{}')::bigint FROM todo
-		 UNION ALL SELECT (payload #>> '{}')::bigint FROM todo_dead) t)
-		= (SELECT count(*) FROM placed)};
+sub books_of_shop
+{
+	return books($_[0], 'placed', 'shipped', 'todo', 'todo_dead');
+}
+
 my $dumps = 0;
 foreach my $i (1 .. 3)
 {
@@ -503,14 +468,9 @@ foreach my $i (1 .. 3)
 	$dumps++;
 }
 is($dumps, 3, 'three dumps under load');
-$load->pump_nb;
-ok($load->pumpable, 'the load went on all the while') or diag($err);
-$load->kill_kill;
-ok( $node->poll_query_until(
-		'shop', q{SELECT count(*) = 0 FROM pg_stat_activity
-			WHERE application_name = 'pgbench'}),
-	'the load is over');
-is(sql($books, 'shop'), 't', 'the books of the shop balance');
+goes_on($load, 'the load went on all the while');
+end_load($load);
+is(books_of_shop('shop'), '0|0|0', 'the books of the shop balance');
 
 foreach my $i (1 .. $dumps)
 {
@@ -521,7 +481,7 @@ foreach my $i (1 .. $dumps)
 			"$dir/load$i.dump"
 		],
 		"restore $i");
-	is(sql($books, "load$i"), 't', "the books of dump $i balance");
+	is(books_of_shop("load$i"), '0|0|0', "the books of dump $i balance");
 	my $left = sql(q{SELECT count(*) FROM todo}, "load$i");
 	my $dead = sql(q{SELECT count(*) FROM todo_dead}, "load$i");
 
@@ -533,7 +493,7 @@ foreach my $i (1 .. $dumps)
 				FROM queue.dequeue('todo', 100000, wait => '100 ms');
 			SELECT count(*) = 0 FROM todo}),
 		"all of the $left messages of dump $i are delivered");
-	is(sql($books, "load$i"), 't', "the books of dump $i balance at the end");
+	is(books_of_shop("load$i"), '0|0|0', "the books of dump $i balance at the end");
 }
 
 $node->stop;

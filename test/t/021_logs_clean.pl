@@ -30,8 +30,6 @@ autovacuum_naptime = 1s
 });
 $node->start;
 
-my $dir = PostgreSQL::Test::Utils::tempdir;
-
 sql(q{
 	CREATE EXTENSION queue;
 	CREATE SCHEMA shop;
@@ -52,11 +50,7 @@ SELECT queue.enqueue('shop.orders', to_jsonb(:n::bigint),
 	headers => '{"by": "enqueue"}', correlation_id => ':n');
 COMMIT;
 },
-	'batch@2' => q{
-WITH p AS (INSERT INTO placed SELECT nextval('placed_n_seq')
-		FROM generate_series(1, 20) RETURNING n)
-	SELECT queue.enqueue_batch('shop.orders', array_agg(to_jsonb(n))) FROM p;
-},
+	'batch@2'  => traffic('batch', queue => 'shop.orders', max => 20),
 	'insert@2' => q{
 BEGIN;
 INSERT INTO placed DEFAULT VALUES RETURNING n \gset
@@ -80,25 +74,12 @@ INSERT INTO shipped SELECT (payload #>> '{}')::bigint
 SELECT queue.enqueue('shop.mail', '"shipped"');
 COMMIT;
 },
-	'rollback@2' => q{
-BEGIN;
-SELECT count(*) FROM queue.dequeue('shop.orders');
-ROLLBACK;
-},
+	'rollback@2' => traffic('rollback', queue => 'shop.orders', max => 1),
 	'wait@1' => q{
 INSERT INTO shipped SELECT (payload #>> '{}')::bigint
 	FROM queue.dequeue('shop.orders', 3, wait => '20 ms');
 },
-	'ack@4' => q{
-SELECT coalesce(max(receipt), '') AS r, coalesce(max(payload #>> '{}'), '0') AS n
-	FROM queue.receive('shop.orders') \gset
-\if :n
-BEGIN;
-INSERT INTO shipped VALUES (:n);
-SELECT queue.ack(':r');
-COMMIT;
-\endif
-},
+	'ack@4' => traffic('lease', queue => 'shop.orders'),
 	'settle@2' => q{
 SELECT queue.extend(receipt, '1 min'), queue.release(receipt)
 	FROM queue.receive('shop.orders', 2);
@@ -138,31 +119,11 @@ SELECT queue.purge('shop.tmp:client_id');
 SELECT queue.drop_queue('shop.tmp:client_id');
 });
 
-my @pgbench = ('pgbench', '-n', '-c', '8', '-j', '2', '-t', '2000');
-foreach my $name (sort keys %script)
-{
-	my ($file, $weight) = split /@/, $name;
-	append_to_file("$dir/$file.pgbench", $script{$name});
-	push @pgbench, '-f', "$dir/$file.pgbench\@$weight";
-}
-my ($out, $err) = ('', '');
-my $load = IPC::Run::start([ @pgbench, $node->connstr('postgres') ],
-	'>', \$out, '2>', \$err);
-
-# What says 55006 where it would wait for a prepared transaction: again.
-sub patiently
-{
-	my ($ddl) = @_;
-	while ((my $state = state_of($ddl)) !~ /^none/)
-	{
-		$state eq '55006' or die "$ddl: $state";
-	}
-	return;
-}
+my $load = start_load(\%script, 'postgres', '-c', '8', '-t', '2000');
 
 # Meanwhile, the DBA.
 my $rounds = 0;
-while ($load->pump_nb, $load->pumpable)
+while ($load->{process}->pump_nb, $load->{process}->pumpable)
 {
 	$rounds++;
 	sql('VACUUM shop.orders');
@@ -187,9 +148,10 @@ while ($load->pump_nb, $load->pumpable)
 	sql('VACUUM FULL shop.mail') if $rounds % 3 == 0;
 	sql('CHECKPOINT');
 }
-ok($load->finish, 'the load ends without an error') or diag($err);
+ok($load->{process}->finish, 'the load ends without an error')
+  or diag($load->{err});
 like(
-	$out,
+	$load->{out},
 	qr/number of transactions actually processed: 16000\/16000/,
 	'all of it');
 note "$rounds rounds of maintenance";
@@ -240,9 +202,11 @@ my @bad = grep {
 } @ours;
 is(scalar @bad, 0, 'leader and workers have nothing to complain of')
   or diag(join("\n", @bad));
+# Whoever met a prepared transaction came again.
 my @errors = grep {
 	/ (?:ERROR|PANIC):|TRAP:|terminated by signal|server process .* exited with/
 	  && !/background worker "queue|canceling autovacuum task/
+	  && !/ERROR:  queue "shop.orders" is in use by prepared transaction/
 } @lines;
 is(scalar @errors, 0, 'nor has anybody else')
   or diag(join("\n", @errors));

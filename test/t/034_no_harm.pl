@@ -11,8 +11,14 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 # Tables are as old as can be after a hundred thousand transactions.
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -34,26 +40,6 @@ log_statement = none
 fsync = off
 });
 $node->start;
-
-my $dir = PostgreSQL::Test::Utils::tempdir;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# What says 55006 where it would wait for a prepared transaction: again.
-sub patiently
-{
-	my ($command) = @_;
-	my ($ret, $stdout, $stderr);
-	do
-	{
-		($ret, $stdout, $stderr) = $node->psql('postgres', $command);
-	} while ($stderr =~ /is in use by prepared transaction/);
-	die "$command: $stderr" if $ret != 0;
-	return;
-}
 
 # Orders of 3 kB have their text in another table, which is vacuumed along.
 # The queue of those that are stuck sees no traffic, but is vacuumed as well.
@@ -77,30 +63,16 @@ my $leases = sql(q{SELECT string_agg(receipt, ',') FROM
 sql(q{BEGIN; SELECT * FROM queue.dequeue('stuck', 10);
 	PREPARE TRANSACTION 'stuck'});
 
+my @order = (
+	payload => 'message',
+	row     => q{(payload ->> 'n')::bigint, length(payload ->> 'text')});
 my %script = (
-	'place' => q{
-BEGIN;
-INSERT INTO placed DEFAULT VALUES RETURNING n \gset
-SELECT queue.enqueue('orders', message(:n));
-COMMIT;
-},
-	'batch' => q{
-WITH p AS (INSERT INTO placed SELECT nextval('placed_n_seq')
-		FROM generate_series(1, 10) RETURNING n)
-	SELECT queue.enqueue_batch('orders', array_agg(message(n))) FROM p;
-},
-	'dequeue' => q{
-BEGIN;
-INSERT INTO shipped SELECT (payload ->> 'n')::bigint,
-		length(payload ->> 'text')
-	FROM queue.dequeue('orders', 5);
-COMMIT;
-},
-	'rollback' => q{
-BEGIN;
-SELECT count(*) FROM queue.dequeue('orders', 2);
-ROLLBACK;
-},
+	'place@4'   => traffic('place', @order),
+	'batch'     => traffic('batch', max => 10, @order),
+	'dequeue@4' => traffic('dequeue', max => 5, @order),
+	'rollback'  => traffic('rollback'),
+	'lease'     => traffic('lease',   @order),
+	'prepare'   => traffic('prepare', @order),
 	'savepoint' => q{
 BEGIN;
 SAVEPOINT a;
@@ -111,31 +83,8 @@ INSERT INTO shipped SELECT (payload ->> 'n')::bigint,
 	FROM queue.dequeue('orders', 2);
 COMMIT;
 },
-	'lease' => q{
-SELECT coalesce(max(receipt), '') AS r,
-	coalesce(max((payload ->> 'n')::bigint), 0) AS n,
-	coalesce(max(length(payload ->> 'text')), 0) AS length
-	FROM queue.receive('orders') \gset
-\if :n
-BEGIN;
-INSERT INTO shipped VALUES (:n, :length);
-SELECT queue.ack(':r');
-COMMIT;
-\endif
-},
 	'nack' => q{
 SELECT count(queue.nack(receipt, '5 ms')) FROM queue.receive('orders', 2);
-},
-	'prepare' => q{
-\set gid random(1, 1000000000)
-BEGIN;
-INSERT INTO placed DEFAULT VALUES RETURNING n \gset
-SELECT queue.enqueue('orders', message(:n));
-INSERT INTO shipped SELECT (payload ->> 'n')::bigint,
-		length(payload ->> 'text')
-	FROM queue.dequeue('orders', 2);
-PREPARE TRANSACTION 'g:gid';
-COMMIT PREPARED 'g:gid';
 });
 
 # Where the orders are: all of them, each once, and with their text.
@@ -152,16 +101,7 @@ my $books = q{
 		(SELECT count(*) - count(DISTINCT n) FROM there),
 		(SELECT count(*) FROM there WHERE length <> n % 3 * 1500)};
 
-my @pgbench = ('pgbench', '-n', '-c', '6', '-j', '2', '-t', '1000000');
-foreach my $name (sort keys %script)
-{
-	append_to_file("$dir/$name.pgbench", $script{$name});
-	push @pgbench, '-f',
-	  "$dir/$name.pgbench" . ($name =~ /place|dequeue/ ? '@4' : '@1');
-}
-my ($out, $err) = ('', '');
-my $load = IPC::Run::start([ @pgbench, $node->connstr('postgres') ],
-	'>', \$out, '2>', \$err);
+my $load = start_load(\%script);
 
 sub wait_for_orders
 {
@@ -170,7 +110,7 @@ sub wait_for_orders
 	my $shipped = sql('SELECT count(*) FROM shipped');
 	ok( $node->poll_query_until(
 			'postgres', "SELECT count(*) >= $shipped + 100 FROM shipped"),
-		"orders are shipped $what") or die $err;
+		"orders are shipped $what") or die $load->{err};
 	return;
 }
 
@@ -229,31 +169,15 @@ my $is_young = q{SELECT bool_and(age(relfrozenxid) < 100000)
 ok( $node->poll_query_until('postgres', $is_young),
 	'what is old is frozen under load');
 wait_for_orders('under autovacuum');
-$load->pump_nb;
-ok($load->pumpable, 'no client has given up');
-$load->kill_kill;
-unlike($err, qr/ERROR/, 'no client saw an error');
-ok( $node->poll_query_until(
-		'postgres', q{SELECT count(*) = 0 FROM pg_stat_activity
-			WHERE application_name = 'pgbench'}),
-	'the load is over');
+goes_on($load, 'no client has given up');
+end_load($load);
 like(
 	slurp_file($node->logfile),
 	qr/automatic (aggressive )?vacuum to prevent wraparound of table "postgres\.public\.(orders|orders_dead|stuck)"/,
 	'autovacuum came to prevent wraparound');
 
-sql("COMMIT PREPARED '$_'")
-  foreach split /\n/, sql('SELECT gid FROM pg_prepared_xacts');
 is(sql($books), '0|0|0|0', 'the books balance');
-sql(q{DO $$ BEGIN
-	FOR i IN 1 .. 100000 LOOP
-		INSERT INTO shipped SELECT (payload ->> 'n')::bigint,
-				length(payload ->> 'text')
-			FROM queue.dequeue('orders', 1000, wait => '50 ms');
-		COMMIT;
-		EXIT WHEN NOT EXISTS (SELECT FROM orders);
-	END LOOP;
-END $$});
+deliver_all('postgres', @order);
 is(sql('SELECT count(*) FROM orders'), '0', 'all that waited is shipped');
 is(sql($books), '0|0|0|0', 'the books balance at the end');
 is(sql('SELECT sum(healed) FROM queue.cover'), '0', 'nothing was hidden');

@@ -11,7 +11,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -23,23 +29,8 @@ log_statement = none
 fsync = off
 });
 
-my $dir = PostgreSQL::Test::Utils::tempdir;
-
 # Transaction ids in one file of pg_xact
 my $ids_a_file = 32 * 8192 * 4;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub state_of
-{
-	my ($sql) = @_;
-	my ($ret, $stdout, $stderr) =
-	  $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $stderr =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}): / ? $1 : "none: $stdout";
-}
 
 # The next transaction id, with the epoch
 sub next_id
@@ -80,16 +71,6 @@ sub freeze
 		'everything is frozen');
 	return;
 }
-
-my $books = q{
-	WITH there AS (
-		SELECT n FROM shipped
-		UNION ALL SELECT (payload #>> '{}')::bigint FROM orders
-		UNION ALL SELECT (payload #>> '{}')::bigint FROM orders_dead)
-	SELECT (SELECT count(*) FROM there) - (SELECT count(*) FROM placed),
-		(SELECT count(*) FROM (SELECT n FROM placed EXCEPT
-			SELECT n FROM there) t),
-		(SELECT count(*) - count(DISTINCT n) FROM there)};
 
 $node->start;
 
@@ -181,12 +162,10 @@ freeze();
 #
 my $end = 2**32;
 my %script = (
-	'place' => q{
-BEGIN;
-INSERT INTO placed DEFAULT VALUES RETURNING n \gset
-SELECT queue.enqueue('orders', to_jsonb(:n::bigint));
-COMMIT;
-},
+	'place@3' => traffic('place'),
+	'dequeue' => traffic('dequeue', max => 4),
+	'lease'   => traffic('lease'),
+	'prepare' => traffic('prepare'),
 	'savepoint' => q{
 BEGIN;
 SAVEPOINT a;
@@ -197,32 +176,6 @@ SAVEPOINT b;
 SELECT count(*) FROM queue.dequeue('orders', 2);
 ROLLBACK TO b;
 COMMIT;
-},
-	'dequeue' => q{
-BEGIN;
-INSERT INTO shipped SELECT (payload #>> '{}')::bigint
-	FROM queue.dequeue('orders', 4);
-COMMIT;
-},
-	'lease' => q{
-SELECT coalesce(max(receipt), '') AS r, coalesce(max(payload #>> '{}'), '0') AS n
-	FROM queue.receive('orders') \gset
-\if :n
-BEGIN;
-INSERT INTO shipped VALUES (:n);
-SELECT queue.ack(':r');
-COMMIT;
-\endif
-},
-	'prepare' => q{
-\set gid random(1, 1000000000)
-BEGIN;
-INSERT INTO placed DEFAULT VALUES RETURNING n \gset
-SELECT queue.enqueue('orders', to_jsonb(:n::bigint));
-INSERT INTO shipped SELECT (payload #>> '{}')::bigint
-	FROM queue.dequeue('orders', 2);
-PREPARE TRANSACTION 'g:gid';
-COMMIT PREPARED 'g:gid';
 });
 skip_ids($end - 3000);
 sql(q{
@@ -241,15 +194,7 @@ $receipt = sql(q{SELECT receipt FROM queue.receive('old')});
 my $held = sql('SELECT count(*) FROM old');
 cmp_ok(next_id(), '<', $end, 'ids have not begun anew');
 
-my @pgbench = ('pgbench', '-n', '-c', '6', '-j', '2', '-t', '1000000');
-foreach my $name (sort keys %script)
-{
-	append_to_file("$dir/$name.pgbench", $script{$name});
-	push @pgbench, '-f', "$dir/$name.pgbench" . ($name eq 'place' ? '@3' : '@1');
-}
-my ($out, $err) = ('', '');
-my $load = IPC::Run::start([ @pgbench, $node->connstr('postgres') ],
-	'>', \$out, '2>', \$err);
+my $load = start_load(\%script);
 ok( $node->poll_query_until(
 		'postgres',
 		"SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint > $end + 3000"),
@@ -266,31 +211,16 @@ my $shipped = sql('SELECT count(*) FROM shipped');
 ok( $node->poll_query_until(
 		'postgres', "SELECT count(*) > $shipped + 200 FROM shipped"),
 	'the load goes on');
-$load->pump_nb;
-ok($load->pumpable, 'no client has given up') or diag($err);
-$load->kill_kill;
-unlike($err, qr/ERROR/, 'no client saw an error');
-ok( $node->poll_query_until(
-		'postgres', q{SELECT count(*) = 0 FROM pg_stat_activity
-			WHERE application_name = 'pgbench'}),
-	'the load is over');
-sql("COMMIT PREPARED '$_'")
-  foreach split /\n/, sql('SELECT gid FROM pg_prepared_xacts');
-is(sql($books), '0|0|0', 'the books balance');
+goes_on($load, 'no client has given up');
+end_load($load);
+is(books(), '0|0|0', 'the books balance');
 
 # Once more with memory that does not know
 freeze();
 $node->restart;
-is(sql($books), '0|0|0', 'the books balance after a restart');
-sql(q{DO $$ BEGIN
-	FOR i IN 1 .. 100000 LOOP
-		INSERT INTO shipped SELECT (payload #>> '{}')::bigint
-			FROM queue.dequeue('orders', 1000, wait => '50 ms');
-		COMMIT;
-		EXIT WHEN NOT EXISTS (SELECT FROM orders);
-	END LOOP;
-END $$});
-is(sql($books), '0|0|0', 'the books balance when all is delivered');
+is(books(), '0|0|0', 'the books balance after a restart');
+deliver_all();
+is(books(), '0|0|0', 'the books balance when all is delivered');
 is( sql('SELECT sum(healed) FROM queue.cover'), '0', 'nothing was hidden');
 
 $node->stop;

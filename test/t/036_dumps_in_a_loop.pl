@@ -11,7 +11,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -26,24 +32,19 @@ $node->start;
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
 
-sub sql
-{
-	my ($db, $sql) = @_;
-	return $node->safe_psql($db, $sql);
-}
-
-sql('postgres', 'CREATE DATABASE shop');
-sql('shop', q{
+sql('CREATE DATABASE shop');
+sql(q{
 	CREATE EXTENSION queue;
 	SELECT queue.create_queue('todo', lease => '1 min', max_attempts => 0,
 		retry_delay => '1 ms', retry_max_delay => '5 ms');
 	SELECT queue.create_queue('packed', lease => '1 min', max_attempts => 0,
 		retry_delay => '1 ms', retry_max_delay => '5 ms');
 	CREATE TABLE sent (n bigserial PRIMARY KEY);
-	CREATE TABLE ledger (n bigint PRIMARY KEY)});
+	CREATE TABLE ledger (n bigint PRIMARY KEY)},
+	'shop');
 
 my %script = (
-	'send' => q{
+	'send@2' => q{
 WITH s AS (INSERT INTO sent SELECT nextval('sent_n_seq')
 		FROM generate_series(1, :client_id + 1) RETURNING n)
 	SELECT queue.enqueue_batch('todo', array_agg(to_jsonb(n))) FROM s;
@@ -53,22 +54,9 @@ BEGIN;
 SELECT count(queue.enqueue('packed', payload)) FROM queue.dequeue('todo', 4);
 COMMIT;
 },
-	'book' => q{
-BEGIN;
-INSERT INTO ledger SELECT (payload #>> '{}')::bigint
-	FROM queue.dequeue('packed', 4);
-COMMIT;
-},
-	'lease' => q{
-SELECT coalesce(max(receipt), '') AS r, coalesce(max(payload #>> '{}'), '0') AS n
-	FROM queue.receive('packed') \gset
-\if :n
-BEGIN;
-INSERT INTO ledger VALUES (:n);
-SELECT queue.ack(':r');
-COMMIT;
-\endif
-},
+	'book' =>
+	  traffic('dequeue', queue => 'packed', taken => 'ledger', max => 4),
+	'lease' => traffic('lease', queue => 'packed', taken => 'ledger'),
 	'undo' => q{
 BEGIN;
 INSERT INTO ledger SELECT (payload #>> '{}')::bigint
@@ -84,34 +72,21 @@ SELECT count(queue.enqueue('packed', payload)) FROM queue.dequeue('todo', 2);
 PREPARE TRANSACTION 'g:gid';
 COMMIT PREPARED 'g:gid';
 });
-my @pgbench = ('pgbench', '-n', '-c', '6', '-j', '2', '-t', '1000000');
-foreach my $name (sort keys %script)
-{
-	append_to_file("$dir/$name.pgbench", $script{$name});
-	push @pgbench, '-f', "$dir/$name.pgbench" . ($name eq 'send' ? '@2' : '@1');
-}
 
 # Of all that was sent: what is not there, and what is there twice.
-my $books = q{
-	WITH there AS (
-		SELECT n FROM ledger
-		UNION ALL SELECT (payload #>> '{}')::bigint FROM todo
-		UNION ALL SELECT (payload #>> '{}')::bigint FROM packed)
-	SELECT (SELECT count(*) FROM there) - (SELECT count(*) FROM sent),
-		(SELECT count(*) FROM (SELECT n FROM sent EXCEPT
-			SELECT n FROM there) t),
-		(SELECT count(*) - count(DISTINCT n) FROM there)};
+sub books_of
+{
+	return books($_[0], 'sent', 'ledger', 'todo', 'packed');
+}
 
-my ($out, $err) = ('', '');
-my $load = IPC::Run::start([ @pgbench, $node->connstr('shop') ],
-	'>', \$out, '2>', \$err);
+my $load = start_load(\%script, 'shop');
 my @dumps;
 foreach my $i (1 .. 6)
 {
-	my $booked = sql('shop', 'SELECT count(*) FROM ledger');
+	my $booked = sql('SELECT count(*) FROM ledger', 'shop');
 	$node->poll_query_until('shop',
 		"SELECT count(*) > $booked + 100 FROM ledger")
-	  or die $err;
+	  or die $load->{err};
 
 	# By one process, or by several that share a snapshot
 	my @how = $i % 2 ? ('-Fc') : ('-Fd', '-j', '2');
@@ -120,27 +95,19 @@ foreach my $i (1 .. 6)
 		"dump $i");
 	push @dumps, "$dir/dump$i";
 }
-$load->pump_nb;
-ok($load->pumpable, 'the load went on all the while');
-$load->kill_kill;
-unlike($err, qr/ERROR/, 'no client saw an error');
-ok( $node->poll_query_until(
-		'postgres', q{SELECT count(*) = 0 FROM pg_stat_activity
-			WHERE application_name = 'pgbench'}),
-	'the load is over');
-sql('shop', "COMMIT PREPARED '$_'")
-  foreach split /\n/, sql('shop', 'SELECT gid FROM pg_prepared_xacts');
-is(sql('shop', $books), '0|0|0', 'the books of the shop balance');
+goes_on($load, 'the load went on all the while');
+end_load($load);
+is(books_of('shop'), '0|0|0', 'the books of the shop balance');
 
 my $before = 0;
 foreach my $dump (@dumps)
 {
-	sql('postgres', 'CREATE DATABASE restored');
+	sql('CREATE DATABASE restored');
 	$node->command_ok(
 		[ 'pg_restore', '-e', '-j', '2', '-d', 'restored', $dump ],
 		'restored');
-	is(sql('restored', $books), '0|0|0', 'its books balance');
-	my $sent = sql('restored', 'SELECT count(*) FROM sent');
+	is(books_of('restored'), '0|0|0', 'its books balance');
+	my $sent = sql('SELECT count(*) FROM sent', 'restored');
 	cmp_ok($sent, '>', $before, "$sent were sent before it");
 	$before = $sent;
 
@@ -153,8 +120,8 @@ foreach my $dump (@dumps)
 				FROM queue.dequeue('packed', 100000, wait => '100 ms');
 			SELECT count(*) = (SELECT count(*) FROM sent) FROM ledger}),
 		'all of it is delivered');
-	is(sql('restored', $books), '0|0|0', 'its books balance in the end');
-	sql('postgres', 'DROP DATABASE restored');
+	is(books_of('restored'), '0|0|0', 'its books balance in the end');
+	sql('DROP DATABASE restored');
 }
 
 $node->stop;
