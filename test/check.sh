@@ -18,7 +18,7 @@
 #	  tap		what needs a server to restart, crash or be reconfigured
 #	  pgtap		the API as it is declared, and tests within one transaction
 #	  clients	psycopg, node-postgres, PgJDBC, XA over two databases
-#	  docs		the examples of README.md and of all pages below docs/
+#	  docs		the examples and links of README.md and of all pages of docs/
 #	  demo		the demonstration
 #	  stress	the checker of the stress test, and a short run of that
 #	  bench		the benchmark keeps its books and writes its page; how fast

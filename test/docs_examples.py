@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 """Runs the SQL examples of the documentation and compares what they print.
 
+The links of each file are looked at, too: the file and the heading that one
+leads to must be there.  Those to other sites are left alone.
+
 Usage: test/docs_examples.py FILE.md...
 
 Each file gets a scratch server and an empty database; the extension is created
-there beforehand unless an example of the file does it.  A file without examples
-is passed over.  The rules for authors:
+there beforehand unless an example of the file does it.  The rules for authors:
 
 * A block fenced as ```sql is run, by psql, in the order of the file.  All
   blocks of a file share one session, so a queue made in one section is there
@@ -21,7 +23,7 @@ is passed over.  The rules for authors:
   do, such as stopping the server.
 
 The last line printed is "N passed, N failed".  The exit status is true if
-there were examples and none failed.
+something passed and nothing failed.
 """
 
 import difflib
@@ -42,6 +44,7 @@ FENCE = re.compile(r"^(\s*)```\s*(.*?)\s*$")
 TIMESTAMP = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?)?")
 COMMAND_TAG = re.compile(r"^[A-Z]+( [A-Z]+)*( \d+)*$")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 ERROR = re.compile(r"^(ERROR|FATAL|PANIC):|^psql: error:|^\\[a-z]+: error:",
                    re.MULTILINE)
 
@@ -98,6 +101,44 @@ def read_examples(path):
     if block is not None:
         sys.exit("%s: the block of line %d has no end" % (path, block[0]))
     return examples
+
+
+def prose(path):
+    """Returns the lines of a Markdown file outside of blocks, by number."""
+    lines = []
+    is_block = False
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if FENCE.match(line):
+                is_block = not is_block
+            elif not is_block:
+                lines.append((number, line.rstrip("\n")))
+    return lines
+
+
+def anchors(path):
+    """Returns what a link may name in a file, as GitHub makes it of headings."""
+    found = set()
+    for _, line in prose(path):
+        if line.startswith("#"):
+            name = re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower())
+            found.add(name.replace(" ", "-"))
+    return found
+
+
+def broken_links(path):
+    """Returns the links that lead nowhere, each as a line of text."""
+    broken = []
+    for number, line in prose(path):
+        for link in LINK.findall(line):
+            if re.match(r"[a-z]+:", link):
+                continue
+            name, _, anchor = link.partition("#")
+            target = os.path.join(os.path.dirname(path), name) if name else path
+            if (not os.path.exists(target)
+                    or (anchor and anchor not in anchors(target))):
+                broken.append("%s:%d: nothing is at %s" % (path, number, link))
+    return broken
 
 
 class Session:
@@ -189,12 +230,27 @@ def judge(example, output):
         "documented", "printed", lineterm=""))
 
 
-def run_file(path):
-    """Runs a file's examples; returns (passed, failed, skipped)."""
-    examples = read_examples(path)
+def check_file(path):
+    """Runs a file's examples and looks at its links.
+
+    Returns how many examples passed, failed and were skipped, where the links
+    together count as one.
+    """
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    if not examples:
-        return counts
+    broken = broken_links(path)
+    counts["failed" if broken else "passed"] += 1
+    for line in broken:
+        print(line)
+    examples = read_examples(path)
+    if examples:
+        run_examples(path, examples, counts)
+    print("%s: %d examples, %d failed, %d not run" % (
+        path, len(examples), counts["failed"], counts["skipped"]))
+    return counts
+
+
+def run_examples(path, examples, counts):
+    """Runs the examples of a file on a server of its own, and counts them."""
     bindir = subprocess.check_output([SERVER, "bindir"], text=True).strip()
     psql = os.path.join(bindir, "psql")
     scratch = subprocess.check_output([SERVER, "scratch", "queue-docs"],
@@ -231,15 +287,12 @@ def run_file(path):
             session.close()
         subprocess.call([SERVER, "stop", scratch])
         shutil.rmtree(scratch, ignore_errors=True)
-    print("%s: %d examples, %d failed, %d not run" % (
-        path, len(examples), counts["failed"], counts["skipped"]))
-    return counts
 
 
 def main():
     totals = {"passed": 0, "failed": 0, "skipped": 0}
     for path in sys.argv[1:]:
-        for key, value in run_file(path).items():
+        for key, value in check_file(path).items():
             totals[key] += value
     line = "%(passed)d passed, %(failed)d failed" % totals
     if totals["skipped"]:
