@@ -16,6 +16,7 @@ import backlog
 import held
 import horizon
 import many
+import paragraphs
 import parts as grids
 import plots
 import soak
@@ -231,11 +232,11 @@ HELD_SIZES = ["table and index", "before", "when the hold ended", "largest",
 def held_snapshot(part: dict[str, Any]) -> str:
     """Return what the part "held-snapshot" found."""
     texts = [
-        "%d clients, one message a transaction: %d s as always, then a time"
-        " in which something keeps dead rows from being removed, then a while"
-        " without that. One run each. \"Held\" is the last quarter of the"
-        " hold, \"after\" the last half of what follows. Throughput must stay"
-        " at %g, and latency with it.\n"
+        "%d clients, one message a transaction. %d s without disturbance are"
+        " followed by a time in which something keeps dead rows from being"
+        " removed, then by a while without that. One run each. \"Held\" is"
+        " the last quarter of the hold, \"after\" the last half of what"
+        " follows. Throughput must stay at %g, and latency with it.\n"
         % (held.CLIENTS, part["runs"][0]["phases"]["clean"], HELD_MUST)]
     if part.get("beside"):
         texts.insert(0, beside(*part["beside"]))
@@ -295,10 +296,10 @@ def beside(held_back: dict[str, Any], other: dict[str, Any]) -> str:
     for run, name in ((held_back, "**held**"), (other, "**beside it**")):
         sizes.append([name] + held_sizes(run))
     return ("Two databases of one server, a queue in each, with the same load"
-            " by %d clients at the same time; an old snapshot is held in one"
-            " of them, for %d s. Both wait for the same flushes and share the"
-            " processors at each moment, so the ratio is what the snapshot"
-            " costs, as far as it is not hidden in the wait for a flush."
+            " by %d clients at the same time. An old snapshot is held in one"
+            " of them during %d s. Both wait for the same flushes and share"
+            " the processors at each moment. So the ratio is what the snapshot"
+            " costs, except for what hides in the wait for a flush."
             " Before PostgreSQL 16 the pages of an index wait for the"
             " snapshots of all databases, so both indexes grow."
             " %s messages were consumed in the hold.\n\n"
@@ -306,9 +307,9 @@ def beside(held_back: dict[str, Any], other: dict[str, Any]) -> str:
                 watch.mean(held_back["progress"], start, end)
                 * phases["hold"]))
             + table(rows) + "\n" + table(sizes)
-            + "\nThe others, each alone, one after the other; a machine is"
-              " not the same from minute to minute, so see how the floor"
-              " did:\n")
+            + "\nThe workloads below ran alone, one after the other. A machine"
+              " changes from minute to minute, so compare them with the"
+              " floor.\n")
 
 
 def held_sizes(run: dict[str, Any]) -> list[str]:
@@ -360,9 +361,9 @@ def soak_section(part: dict[str, Any]) -> str:
     return ("At full speed without interruption, by {} clients; each sends"
             " one message or a hundred and then consumes as many, so at most"
             " {} wait. A stretch is a minute, or a quarter of a shorter run,"
-            " in seconds. Must reach: in the last stretch as many messages a"
-            " second as in the second one (from {:g} on), and no more than"
-            " {:.0f} MB of table and index.\n\n".format(
+            " in seconds. The last stretch must reach {:g} of the messages a"
+            " second of the second one, with no more than {:.0f} MB of table"
+            " and index.\n\n".format(
                 soak.CLIENTS, soak.MOST_WAITING, SOAK_MUST, SOAK_SIZE / 1e6)
             + table(rows))
 
@@ -422,9 +423,9 @@ def backlog_section(part: dict[str, Any]) -> str:
     return ("{:,} messages of about 100 bytes wait in a queue, and as many in"
             " a hand-written table. In each round the deep one and a short"
             " one of no more than {:,} messages are measured in turn, by {}"
-            " clients. A first message is taken by a new session, the time to"
-            " connect included; blocks are those of table and index that were"
-            " looked at for it.\n\n".format(part["messages"],
+            " clients. A first message is taken by a new session, and its time"
+            " includes the time to connect. Blocks are those of table and"
+            " index that were looked at for it.\n\n".format(part["messages"],
                                             backlog.SHORT_QUEUE,
                                             backlog.CLIENTS)
             + table(rows))
@@ -469,14 +470,14 @@ def many_section(part: dict[str, Any]) -> str:
                     + ["%.2f" % found[column]
                        for column in ("each", "first", "last")])
     memory = part["memory"]
-    return ("One message a transaction by {} clients, each sends one to a"
-            " queue and consumes one of it. Queues are chosen by Zipf's law"
+    return ("One message a transaction by {} clients, each of which sends one"
+            " to a queue and consumes one of it. Queues are chosen by Zipf's law"
             " (exponent 1.07), and named in each call, the single one"
             " too.\n\n".format(many.CLIENTS) + table(rows)
             + "\n" + table(bulk)
-            + "\nA session that has used all of them keeps {:.1f} kB a queue,"
-              " {:.2f} kB of it the extension's, the rest the server's caches"
-              " of tables and indexes; its process has {} for itself. In a"
+            + "\nA session that has used all of them keeps {:.1f} kB a queue."
+              " {:.2f} kB of it are the extension's, the rest the server's"
+              " caches of tables and indexes. Its process has {} for itself. In a"
               " session that does not know them {:,.0f} calls a second were"
               " made. Shared memory of the extension, whatever the number of"
               " queues: {} MB (`queue.max_queues = {}`,"
@@ -485,7 +486,7 @@ def many_section(part: dict[str, Any]) -> str:
                   megabytes(memory["total"]), memory["calls"],
                   part["shared"], part["max_queues"], part["max_in_flight"])
             + "\nWhen the traffic had ended the worker was quiet after {:.0f}"
-              " s. Then it and the leader took {:.1f} ms of CPU a second, with"
+              " s. After that it and the leader took {:.1f} ms of CPU a second, with"
               " {:,} queues that nobody used; its process had {} for"
               " itself.\n".format(part["idle"]["quiet_after"],
                                   part["idle"]["cpu"], count,
@@ -522,10 +523,10 @@ def wakeup(part: dict[str, Any]) -> str:
     return ("From sending COMMIT in one session to having the message in"
             " another, on an idle queue, as clients in Python see it. *Not"
             " flushed* means `synchronous_commit = off` in the sender's"
-            " session: that takes the disk out of the figure. Beside it the"
-            " same with `LISTEN` and `NOTIFY`, where the sender inserts a row"
-            " into a plain table, and the round trip of `SELECT 1`. Must"
-            " reach, not flushed: p50 0.5 ms, p99 2 ms.\n\n" + table(rows))
+            " session, which takes the disk out of the figure. The table also"
+            " has the same with `LISTEN` and `NOTIFY`, where the sender"
+            " inserts a row into a plain table, and the round trip of"
+            " `SELECT 1`. Not flushed, p50 must reach 0.5 ms and p99 2 ms.\n\n" + table(rows))
 
 
 def idle(part: dict[str, Any]) -> str:
@@ -566,8 +567,8 @@ def idle(part: dict[str, Any]) -> str:
             " `pg_stat_user_tables` and `pg_statio_user_tables` count"
             " them.\n\n".format(part["asked"][0]["calls"], 2)
             + table(rows)
-            + "\nSessions that wait for a message that does not come, and what"
-              " all of the server's processes take meanwhile. Then as many"
+            + "\nSessions wait for a message that does not come, while the CPU"
+              " time of all the server's processes is taken. Then as many"
               " messages are sent in one batch.\n\n" + table(waits))
 
 
@@ -590,12 +591,12 @@ This page is written by `make bench` from what it measured; edit
 `test/bench/page.py` instead. [testing.md](testing.md#the-benchmark) says how
 to run it.
 
-All of it ran on one machine, clients and server together, the server with
-`fsync` and `synchronous_commit` on. So figures of one part can be compared
-with each other, not with those of other machines. In each part the workloads
-were run in turn, round after round; a figure is the median of the rounds, in
-brackets the smallest and the largest. A ratio is taken in each round. ✗ marks
-what does not reach what it must.
+All of it ran on one machine, clients and server together, with `fsync` and
+`synchronous_commit` on. So figures of one part can be compared with each
+other, but not with those of other machines. In each part the workloads ran in
+turn, round after round. A figure is the median of the rounds, with the
+smallest and the largest in brackets. A ratio is taken in each round. ✗ marks
+a figure that does not reach its target, which the column "must reach" has.
 
 A *floor* is what the same rows cost without any queue: INSERT, and DELETE by
 the key that the INSERT returned. Peers are what one would use instead.
@@ -604,9 +605,9 @@ gets id and payload.
 
 * **Load**: `pgbench -M prepared -n`, two threads (one for one client).
 * **Books**: each run is preceded by one that writes down each id sent and each
-  id delivered: none may be lost, none delivered twice. In the measured run what
-  was sent less what was deleted must be left in the table. Runs whose books
-  did not balance are marked FAILED.
+  id delivered; none may be lost, and none delivered twice. In the measured run
+  the table must hold what was sent less what was deleted. Runs whose books did
+  not balance are marked FAILED.
 * **Server CPU**: user and system time of the postmaster and all its children,
   those that have ended included, from /proc. The clients' connecting is part of
   it: with 256 of them a visible one.
@@ -684,7 +685,7 @@ def write(results: dict[str, Any], directory: str) -> str:
         texts.append(section(part) + troubles(part))
         if name in drawn:
             texts.append("![%s](%s)\n" % (heading, drawn[name]))
-    page = "\n".join(texts)
+    page = paragraphs.wrap("\n".join(texts))
     with open(os.path.join(directory, "performance.md"), "w",
               encoding="utf-8") as file:
         file.write(page)
