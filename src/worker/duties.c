@@ -75,8 +75,12 @@ do_duty(Duty *duty, TimestampTz now)
 		next = now + (duty->interval > 0 ? duty->interval : RETRY_DELAY);
 	}
 	duty->at = duty->interval > 0 ? Min(next, now + duty->interval) : next;
-	return duty->is_wanted != NULL && !duty->is_wanted() ?
-		TIMESTAMP_INFINITY : next;
+
+	/* what is in no hurry is not worth a round of its own */
+	if (next == TIMESTAMP_INFINITY ||
+		(duty->is_wanted != NULL && !duty->is_wanted()))
+		return TIMESTAMP_INFINITY;
+	return duty->at;
 }
 
 static bool
