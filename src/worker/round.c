@@ -152,6 +152,13 @@ follow_clock(TimestampTz now)
 		queue_duties_move(change);
 		if (look_through_at != 0)
 			look_through_at += change;
+
+		/*
+		 * When to look again at rows that somebody was changing is a time of
+		 * day, too, and no time of a message.
+		 */
+		if (change < -MAX_BUSY_DELAY)
+			queue_cover_hurry(MyDatabaseId);
 	}
 	offset += change;
 }

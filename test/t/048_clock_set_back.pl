@@ -157,5 +157,19 @@ sql(q{SELECT * FROM queue.receive('o')}, 'other');
 wait_until(q{SELECT count(*) = 1 FROM queue.lease},
 	'... which goes on, too', 'other');
 
+# A message that somebody was deleting when a consumer came by.  Nobody says
+# when that has ended, so it is to be looked at again in some milliseconds.
+sql(q{SELECT queue.create_queue('r'); SELECT queue.enqueue('r', '1')});
+my $session = $node->background_psql('postgres');
+$session->query_safe('BEGIN; DELETE FROM r');
+is(drain('r'), '', 'a message is being deleted');
+set_clock(-3 * 3600);
+$session->query_safe('ROLLBACK');
+$session->quit;
+sql(q{SELECT queue.enqueue('p', '3')});
+sql(q{SELECT * FROM queue.receive('p')});    # the worker makes a round
+wait_until(q{SELECT count(*) = 1 FROM queue.dequeue('r')},
+	'another hour: it is found when it is not deleted');
+
 $node->stop;
 done_testing();
