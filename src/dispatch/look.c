@@ -223,6 +223,7 @@ queue_look_is_needless(Oid relid, NextLook *next)
 {
 	QueueDef   *def = queue_def_known(relid);
 
+	queue_is_used = true;
 	if (def == NULL || def->dequeue_paused || !queue_lease_is_loaded() ||
 		!queue_may_take(relid))
 		return false;

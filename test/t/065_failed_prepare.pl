@@ -90,6 +90,10 @@ is(end_of("BEGIN; SAVEPOINT s; INSERT INTO plain VALUES (1); $fails", $other),
 	'00000 goes on|t', '... in a savepoint');
 is(end_of("BEGIN; SELECT * FROM queue.dequeue('work'); $fails", $other),
 	'25P02 goes on|t', 'a queue that had nothing');
+is( end_of(
+		"SELECT * FROM queue.dequeue('work'); BEGIN;
+		SELECT * FROM queue.dequeue('work'); $fails", $other),
+	'25P02 goes on|t', '... which the session knew before');
 is(end_of("BEGIN; INSERT INTO work (payload) VALUES ('1'); $fails", $other),
 	'25P02 goes on|t', 'a plain INSERT');
 is(end_of(q{BEGIN; SELECT queue.purge('work')}, $other), '25P02 goes on|t',
