@@ -91,7 +91,7 @@ enum QueueMutant
 
 	/* ends of transactions */
 	QUEUE_MUTANT_RECEIVE_NOT_UNDONE = 27,	/* a rolled-back receive keeps its
-											 * lease: attempts_add_up */
+											 * lease: stale_receipt_refused */
 	QUEUE_MUTANT_ROLLBACK_LEAKS = 28,		/* one dequeue in 300 is not given back: drained */
 	QUEUE_MUTANT_SAVEPOINT_LEAKS = 29,		/* one in 50 is not after ROLLBACK TO: drained */
 	QUEUE_MUTANT_RELEASE_FORGETS = 30,		/* RELEASE passes nothing to the
@@ -189,6 +189,11 @@ enum QueueMutant
 	QUEUE_MUTANT_BLOCK_SURVIVES = 73,		/* ids of a sequence that was restarted
 											 * are for all, also when that was
 											 * rolled back: ids_unique */
+
+	/* leases that ran out */
+	QUEUE_MUTANT_FENCE_STAYS = 74,			/* a dequeue that is rolled back leaves
+											 * the receipt of the lease before it
+											 * good: stale_receipt_refused */
 
 	QUEUE_MUTANT_END
 };

@@ -631,6 +631,8 @@ queue_inflight_undo_take(InflightEntry *entry, bool counts)
 	LWLock	   *lock = lock_entry(entry);
 
 	set_idle(entry, 0);
+	if (MUTANT(FENCE_STAYS))
+		entry->is_lapsed = entry->number != 0;
 	if (counts)
 		fail_entry(entry, GetCurrentTimestamp());
 	else if (entry->failures > 0)
@@ -1432,7 +1434,8 @@ static void
 move_fence(InflightEntry *entry)
 {
 	forget_lapse(entry);
-	entry->number = 0;
+	if (!MUTANT(FENCE_STAYS))
+		entry->number = 0;
 }
 
 /* What there is to remember of a lease that ran out, and of who received it */

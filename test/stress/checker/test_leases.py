@@ -269,6 +269,16 @@ class Leased(CheckerTest):
         self.one.ack("orders", "a.1", receipt)
         self.violates("stale_receipt_refused")
 
+    def test_stale_after_rolled_back_dequeue(self) -> None:
+        """Nobody has it any more, but somebody had."""
+        receipt, = self.one.receive("orders", "a.1", lease=1)
+        self.play.wait(2)
+        self.two.begin()
+        self.two.take("dequeue", "orders", ("a.1", 2), with_row=True)
+        self.two.rollback()
+        self.one.ack("orders", "a.1", receipt)
+        self.violates("stale_receipt_refused")
+
     def test_extended_after_deadline(self) -> None:
         """Good, as nobody has taken it; and then it is exclusive again."""
         receipt, = self.one.receive("orders", "a.1", lease=1)
