@@ -34,6 +34,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
+#include "commands/defrem.h"
 #include "commands/sequence.h"
 #include "commands/tablecmds.h"
 #include "fmgr.h"
@@ -61,6 +62,7 @@ PG_FUNCTION_INFO_V1(queue_announce_database);
 
 static void refuse_part(List *names);
 static void refuse_index(RangeVar *name, LOCKMODE mode);
+static void refuse_vacuum(VacuumStmt *stmt);
 static void refuse_named(RangeVar *name, LOCKMODE mode, bool truncates);
 static void refuse_owned(Oid relid, LOCKMODE mode, bool truncates);
 static void refuse_schema(const char *name);
@@ -83,7 +85,8 @@ queue_announce_database(PG_FUNCTION_ARGS)
 
 /*
  * Only what takes a lock for good, on what is a queue and the user's: the
- * server has its own words for the rest.
+ * server has its own words for the rest.  LOCK waits, for as long as its user
+ * says: nothing else could wait for the end of a prepared transaction.
  */
 void
 queue_ddl_refuse_in_doubt(Node *stmt)
@@ -169,6 +172,9 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 				refuse_named(((ClusterStmt *) stmt)->relation,
 							 AccessExclusiveLock, false);
 			break;
+		case T_VacuumStmt:
+			refuse_vacuum((VacuumStmt *) stmt);
+			break;
 		case T_AlterObjectSchemaStmt:
 			if (((AlterObjectSchemaStmt *) stmt)->objectType == OBJECT_TABLE)
 				refuse_named(((AlterObjectSchemaStmt *) stmt)->relation,
@@ -196,6 +202,32 @@ refuse_index(RangeVar *name, LOCKMODE mode)
 
 	if (OidIsValid(index) && get_rel_relkind(index) == RELKIND_INDEX)
 		refuse_owned(IndexGetRelation(index, true), mode, false);
+}
+
+/* Only FULL needs a lock that conflicts with those of messages. */
+static void
+refuse_vacuum(VacuumStmt *stmt)
+{
+	LOCKMODE	mode = ShareUpdateExclusiveLock;
+	bool		waits = true;
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "full") == 0 && defGetBoolean(option))
+			mode = AccessExclusiveLock;
+		if (strcmp(option->defname, "skip_locked") == 0)
+			waits = !defGetBoolean(option);
+	}
+	foreach(lc, waits ? stmt->rels : NIL)
+	{
+		RangeVar   *name = lfirst_node(VacuumRelation, lc)->relation;
+
+		if (name != NULL)
+			refuse_named(name, mode, false);
+	}
 }
 
 static void

@@ -58,6 +58,10 @@ REINDEX INDEX doubt_out_pkey;
 \echo :SQLSTATE
 CLUSTER doubt_out USING doubt_out_pkey;
 \echo :SQLSTATE
+VACUUM FULL doubt_out;
+\echo :SQLSTATE
+VACUUM (ANALYZE, FULL) no_such_table, doubt_out;
+\echo :SQLSTATE
 TRUNCATE doubt_out;
 \echo :SQLSTATE
 ALTER TABLE doubt_out OWNER TO CURRENT_USER;
@@ -66,7 +70,9 @@ ALTER TABLE doubt_out RENAME TO doubt_away;
 \echo :SQLSTATE
 ALTER TABLE doubt_out SET SCHEMA pg_temp;
 \echo :SQLSTATE
--- a lock that does not conflict is no reason
+-- a lock that does not conflict is no reason, nor one that is not waited for
+VACUUM (FULL false) doubt_out;
+VACUUM (FULL, SKIP_LOCKED) doubt_out;
 ALTER TABLE doubt_out SET (autovacuum_vacuum_cost_delay = 3);
 ALTER TABLE doubt_out RESET (autovacuum_vacuum_cost_delay);
 -- settings can be changed under it

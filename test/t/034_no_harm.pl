@@ -129,7 +129,7 @@ foreach my $command (
 {
 	foreach my $queue ('orders', 'orders_dead', 'stuck')
 	{
-		# These wait for the transaction in doubt, as any DDL does.
+		# These are refused for the transaction in doubt, as any DDL is.
 		next
 		  if $queue eq 'stuck' && $command =~ /FULL|CLUSTER|REINDEX/;
 		my $times = $queue eq 'orders' ? 3 : 1;
