@@ -4,13 +4,14 @@
  *		Leases of messages that are gone.
  *
  * A row that is leased may be deleted by plain SQL, or its table be dropped by a
- * prepared transaction, and nobody tells the in-flight table.  The
- * entry does no harm, but it takes room until the lease ends, over restarts too,
- * and that may be long.  So the worker goes over the leases of its database, now
- * and then, and soon when somebody was refused for lack of room (share.c), looks
- * their rows up, and forgets those that have none.  It does so soon after a start,
- * too, when leases were loaded of queues that nobody has used yet: the others
- * are linked by their due times then (cover.c).
+ * prepared transaction, and nobody tells the in-flight table.  The entry does no
+ * harm, but it takes room until the lease ends, over restarts too, and that may
+ * be long; and a lease that ran out is remembered until somebody takes the
+ * message, which nobody will.  So the worker goes over the leases of its
+ * database, now and then, and soon when somebody was refused for lack of room
+ * (share.c), looks their rows up, and forgets those that have none.  It does so
+ * soon after a start, too, when leases were loaded of queues that nobody has
+ * used yet: the others are linked by their due times then (cover.c).
  *
  * It collects the keys at one go, a partition after the other locked for that,
  * and then looks up as many rows in a transaction as it may.  What is gone stays
@@ -131,15 +132,20 @@ begin_pass(void)
 	qsort(pass.leases, pass.n, sizeof(LeaseCopy), queue_message_key_compare);
 }
 
-/* Visitor of the in-flight table.  What is new can wait, too. */
+/*
+ * Visitor of the in-flight table.  What is new can wait, too.  Of what is idle
+ * the worker looks up by itself what it has something to do about.
+ */
 static bool
 copy_lease(InflightEntry *entry, void *arg)
 {
 	LeaseCopies *copies = arg;
 	LeaseCopy  *copy = &copies->leases[copies->n];
+	bool		is_running = entry->state == INFLIGHT_LEASED &&
+		!entry->is_settling && !entry->is_open;
+	bool		is_lapsed = entry->state == INFLIGHT_IDLE && entry->is_lapsed;
 
-	if (entry->state != INFLIGHT_LEASED || entry->is_settling ||
-		entry->is_open)
+	if (!is_running && !is_lapsed)
 		return true;
 	copy->key = entry->key;
 	copy->enqueued_at = entry->enqueued_at;

@@ -1,7 +1,7 @@
 # Two large takes with long leases leave room for every other queue of the
 # database, over a restart too; and the room of leases whose messages are gone,
 # deleted by hand, truncated or dropped by a prepared transaction, is room again
-# as soon as somebody wants it.
+# as soon as somebody wants it.  So is that of a lease that ran out.
 
 use strict;
 use warnings;
@@ -116,6 +116,24 @@ wait_until(
 	qq{SELECT count(*) = 0 FROM queue.lease WHERE queue = $oid},
 	'room of a queue that a prepared transaction has dropped');
 cmp_ok($got + take_all('g2'), '>', 8192 / 2, '... is for the next');
+
+# A lease that ran out is remembered until somebody takes the message.  A worker
+# that starts looks whether there is one.
+sql(q{SELECT queue.create_queue('late', dead_letter => 'dead');
+	SELECT queue.enqueue('late', '1');
+	SELECT * FROM queue.receive('late', lease => '10 ms')});
+wait_until(
+	q{SELECT attempts = 1 FROM late},
+	'that the lease ran out is in the row');
+is( sql(q{SELECT state FROM queue.in_flight WHERE queue = 'late'::regclass}),
+	'lapsed', '... and the lease is remembered');
+sql(q{DELETE FROM late});
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+	WHERE backend_type = 'queue worker'});
+wait_until(
+	q{SELECT count(*) = 0 FROM queue.in_flight
+		WHERE queue = 'late'::regclass},
+	'the lease of a message that is gone is forgotten');
 
 $node->stop;
 done_testing();
