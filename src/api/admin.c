@@ -47,7 +47,7 @@
 #include "shared/availability.h"
 #include "table/catalog.h"
 #include "table/member.h"
-#include "table/storage.h"
+#include "table/scan.h"
 #include "transaction/in_doubt.h"
 #include "transaction/xact.h"
 

@@ -59,8 +59,8 @@
 #include "table/catalog.h"
 #include "table/ids.h"
 #include "table/member.h"
+#include "table/scan.h"
 #include "table/shape.h"
-#include "table/storage.h"
 #include "transaction/in_doubt.h"
 #include "transaction/xact.h"
 

@@ -24,6 +24,7 @@
 #include "common/mutant.h"
 #include "common/ranges.h"
 #include "table/ids.h"
+#include "table/insert.h"
 #include "table/member.h"
 #include "table/message.h"
 #include "transaction/xact.h"

@@ -27,7 +27,7 @@
 #include "dispatch/lease.h"
 #include "shared/state.h"
 #include "table/member.h"
-#include "table/storage.h"
+#include "table/scan.h"
 #include "transaction/xact.h"
 
 /* times that one message may be rewritten under our hands */

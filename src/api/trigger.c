@@ -37,8 +37,8 @@
 #include "table/ids.h"
 #include "table/member.h"
 #include "table/message.h"
+#include "table/rows.h"
 #include "table/shape.h"
-#include "table/storage.h"
 #include "transaction/xact.h"
 
 PG_FUNCTION_INFO_V1(queue_before_insert);

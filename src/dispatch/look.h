@@ -9,7 +9,7 @@
 #define QUEUE_LOOK_H
 
 #include "shared/cover.h"
-#include "table/storage.h"
+#include "table/scan.h"
 
 /* When to look again, if nothing was found */
 typedef struct NextLook

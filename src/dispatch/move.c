@@ -32,6 +32,7 @@
 #include "common/mutant.h"
 #include "dispatch/move.h"
 #include "table/ids.h"
+#include "table/insert.h"
 #include "transaction/xact.h"
 
 static void push_key(JsonbParseState **state, const char *key);

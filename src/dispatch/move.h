@@ -8,7 +8,7 @@
 #ifndef QUEUE_MOVE_H
 #define QUEUE_MOVE_H
 
-#include "table/storage.h"
+#include "table/rows.h"
 
 /*
  * Move a message to the dead letters of its queue: delete the row, insert a

@@ -26,7 +26,7 @@
 #include "table/catalog.h"
 #include "table/member.h"
 #include "table/message.h"
-#include "table/storage.h"
+#include "table/scan.h"
 #include "transaction/xact.h"
 
 #define Natts_counts		4

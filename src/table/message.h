@@ -8,7 +8,7 @@
 #ifndef QUEUE_MESSAGE_H
 #define QUEUE_MESSAGE_H
 
-#include "table/storage.h"
+#include "table/rows.h"
 
 /* The columns that messages are returned in */
 #define Natts_result		9

@@ -35,7 +35,7 @@
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "shared/availability.h"
-#include "table/storage.h"
+#include "table/rows.h"
 #include "transaction/xact.h"
 #include "worker/count.h"
 #include "worker/lease_writer.h"

@@ -36,7 +36,7 @@
 #include "common/compat.h"
 #include "shared/inflight.h"
 #include "shared/share.h"
-#include "table/storage.h"
+#include "table/rows.h"
 #include "worker/gone.h"
 
 /* how often to look, and how often if somebody was refused */

@@ -49,7 +49,7 @@
 #include "shared/availability.h"
 #include "shared/inflight.h"
 #include "table/ids.h"
-#include "table/storage.h"
+#include "table/scan.h"
 #include "transaction/xact.h"
 #include "worker/duties.h"
 #include "worker/heal.h"

@@ -1,11 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * storage.c
+ * rows.c
  *		Rows of queue tables, below the executor.
  *
- * The only file that touches queue tables by way of the table and index access
- * methods.  What the executor would have done is done elsewhere or needs no
- * doing, thanks to the white list of queue tables (shape.c):
+ * This file, scan.c and insert.c are the only ones that touch queue tables by
+ * way of the table and index access methods.  What the executor would have done
+ * is done elsewhere or needs no doing, thanks to the white list of queue tables
+ * (shape.c):
  *
  *	- privileges: queue_open(), on every call
  *	- row security, rules, CHECK, foreign keys, generated columns, defaults,
@@ -37,13 +38,10 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/multixact.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "executor/executor.h"
-#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
@@ -54,37 +52,11 @@
 
 #include "common/compat.h"
 #include "common/mutant.h"
-#include "common/ranges.h"
-#include "table/storage.h"
+#include "table/rows.h"
 
-/* rows and bytes that one multi-insert takes */
-#define INSERT_ROWS			1000
-#define INSERT_BYTES		(4 * 1024 * 1024)
-
-struct QueueInsert
-{
-	Relation	rel;
-	Relation	pkey;			/* the only index; NULL if there are more */
-	EState	   *estate;			/* ... then these */
-	ResultRelInfo *info;
-	TupleTableSlot **slots;
-	int			room;			/* places in "slots" */
-	int			nslots;			/* filled */
-	int			nmade;			/* created */
-	Size		nbytes;
-};
-
-static void read_row(MessageRow *row);
-static RowState row_state(MessageRow *row, SnapshotData *dirty);
-static bool is_own(MessageRow *row);
-static void start_priority(QueueScan *scan);
-static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
-				   bool wants_index_tuples);
-static bool is_own_lock(MessageRow *row);
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
 							  int priority);
-static void flush_insert(QueueInsert *insert);
-static void insert_key(QueueInsert *insert, TupleTableSlot *slot);
+static bool is_own_lock(MessageRow *row);
 
 /* ----------------------------------------------------------------
  *		Reading
@@ -104,8 +76,8 @@ queue_row_make(Relation rel)
 }
 
 /* Fill in the columns from the slot. */
-static void
-read_row(MessageRow *row)
+void
+queue_row_read(MessageRow *row)
 {
 	TupleTableSlot *slot = row->slot;
 
@@ -121,8 +93,8 @@ read_row(MessageRow *row)
 }
 
 /* The state of a row that "dirty" has just let pass into the slot. */
-static RowState
-row_state(MessageRow *row, SnapshotData *dirty)
+RowState
+queue_row_state(MessageRow *row, SnapshotData *dirty)
 {
 	if (MUTANT(DIRTY_READ) && TransactionIdIsValid(dirty->xmin))
 		return ROW_OWN;
@@ -136,12 +108,12 @@ row_state(MessageRow *row, SnapshotData *dirty)
 	if (TransactionIdIsValid(dirty->xmax) && !MUTANT(TWO_TAKERS) &&
 		!(MUTANT(PREPARED_REDELIVERED) && BackendXidGetPid(dirty->xmax) == 0))
 		return ROW_BUSY;
-	return is_own(row) ? ROW_OWN : ROW_LIVE;
+	return queue_row_is_own(row) ? ROW_OWN : ROW_LIVE;
 }
 
 /* Has this transaction written the row that was read? */
-static bool
-is_own(MessageRow *row)
+bool
+queue_row_is_own(MessageRow *row)
 {
 	bool		should_free;
 	HeapTuple	tuple = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
@@ -151,224 +123,6 @@ is_own(MessageRow *row)
 	if (should_free)
 		heap_freetuple(tuple);
 	return is_own;
-}
-
-QueueScan *
-queue_scan_begin(Relation rel, QueueDef *def)
-{
-	QueueScan  *scan = palloc0(sizeof(QueueScan));
-
-	scan->rel = rel;
-	scan->index = index_open(def->pkey, AccessShareLock);
-	InitDirtySnapshot(scan->dirty);
-	scan->row.slot = table_slot_create(rel, NULL);
-	scan->priority = QUEUE_MAX_PRIORITY + 1;
-	return scan;
-}
-
-/*
- * A serializable transaction scans with a snapshot that is not MVCC and applies
- * its own to each row, since its scan would take predicate locks (see the top
- * of the file).
- */
-QueueScan *
-queue_scan_begin_snapshot(Relation rel, QueueDef *def, Snapshot snapshot)
-{
-	QueueScan  *scan = queue_scan_begin(rel, def);
-
-	scan->filter = IsolationIsSerializable() ? snapshot : NULL;
-	scan->snapshot = scan->filter ? SnapshotAny : snapshot;
-	return scan;
-}
-
-void
-queue_scan_range(QueueScan *scan, const QueueRange *range)
-{
-	ScanKeyData keys[3];
-
-	scan->is_range = true;
-	scan->priority = queue_rank_priority(range->rank);
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
-				Int16GetDatum(scan->priority));
-	if (range->low == range->high)
-		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
-					Int64GetDatum(range->low));
-	else
-	{
-		ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
-					Int64GetDatum(range->low));
-		ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE,
-					Int64GetDatum(range->high));
-	}
-	rescan(scan, keys, range->low == range->high ? 2 : 3, false);
-}
-
-int64
-queue_scan_probe(QueueScan *scan, const QueueRange *range)
-{
-	ScanKeyData keys[2];
-	bool		isnull;
-
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
-				Int16GetDatum(queue_rank_priority(range->rank)));
-	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(range->low));
-	rescan(scan, keys, 2, true);
-	if (index_getnext_tid(scan->scan, ForwardScanDirection) == NULL)
-		return PG_INT64_MAX;
-	return DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
-									   scan->scan->xs_itupdesc, &isnull));
-}
-
-int64
-queue_scan_last_id(QueueScan *scan)
-{
-	int64		last = 0;
-	int			priority;
-
-	for (priority = 0; priority <= QUEUE_MAX_PRIORITY; priority++)
-	{
-		ScanKeyData key;
-		bool		isnull;
-
-		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
-					Int16GetDatum(priority));
-		rescan(scan, &key, 1, true);
-		if (index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
-			last = Max(last,
-					   DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
-												   scan->scan->xs_itupdesc,
-												   &isnull)));
-	}
-	return last;
-}
-
-/*
- * Begin to scan with these keys.  The scan is begun late, since the number of
- * keys is fixed with it.
- */
-static void
-rescan(QueueScan *scan, ScanKey keys, int nkeys, bool wants_index_tuples)
-{
-	if (scan->scan != NULL && scan->scan->numberOfKeys != nkeys)
-	{
-		index_endscan(scan->scan);
-		scan->scan = NULL;
-	}
-	if (scan->scan == NULL)
-		scan->scan = index_beginscan(scan->rel, scan->index,
-									 scan->snapshot ? scan->snapshot :
-									 &scan->dirty, NULL, nkeys, 0);
-	scan->scan->xs_want_itup = wants_index_tuples;
-	index_rescan(scan->scan, keys, nkeys, NULL, 0);
-}
-
-/* Go on with the first message of scan->priority. */
-static void
-start_priority(QueueScan *scan)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
-				Int16GetDatum(scan->priority));
-	rescan(scan, &key, 1, false);
-}
-
-/*
- * The next live row, or NULL.  Without a range, of all messages.  Rows that
- * another transaction is about to delete are passed over, and so are rows
- * written by our own, unless wanted.
- */
-MessageRow *
-queue_scan_next(QueueScan *scan)
-{
-	if (scan->priority > QUEUE_MAX_PRIORITY)
-	{
-		scan->priority = QUEUE_MAX_PRIORITY;
-		start_priority(scan);
-	}
-	while (scan->priority >= 0)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!index_getnext_slot(scan->scan, ForwardScanDirection,
-								scan->row.slot))
-		{
-			if (scan->is_range)
-				scan->priority = -1;
-			else if (--scan->priority >= 0)
-				start_priority(scan);
-			continue;
-		}
-		if (scan->snapshot != NULL)
-		{
-			if (scan->filter != NULL &&
-				!queue_row_is_visible(scan->rel, &scan->row, scan->filter))
-				continue;
-			scan->row.state = ROW_LIVE;
-			read_row(&scan->row);
-			return &scan->row;
-		}
-		scan->row.state = row_state(&scan->row, &scan->dirty);
-		if (scan->row.state == ROW_LIVE ||
-			(scan->row.state == ROW_OWN &&
-			 (MUTANT_SOMETIMES(DIRTY_READ, 20) || MUTANT(PREPARED_VISIBLE))) ||
-			(scan->row.state == ROW_BUSY && scan->wants_busy) ||
-			(scan->row.state == ROW_COMING && scan->wants_coming))
-		{
-			read_row(&scan->row);
-			return &scan->row;
-		}
-	}
-	return NULL;
-}
-
-void
-queue_scan_end(QueueScan *scan)
-{
-	if (scan->scan != NULL)
-		index_endscan(scan->scan);
-	ExecDropSingleTupleTableSlot(scan->row.slot);
-	index_close(scan->index, AccessShareLock);
-	pfree(scan);
-}
-
-/* See queue_scan_begin_snapshot() for serializable transactions. */
-QueuePass *
-queue_pass_begin(Relation rel, Snapshot snapshot)
-{
-	QueuePass  *pass = palloc0(sizeof(QueuePass));
-
-	pass->filter = IsolationIsSerializable() ? snapshot : NULL;
-	pass->scan = table_beginscan(rel, pass->filter ? SnapshotAny : snapshot,
-								 0, NULL);
-	pass->row.slot = table_slot_create(rel, NULL);
-	return pass;
-}
-
-MessageRow *
-queue_pass_next(QueuePass *pass)
-{
-	MessageRow *row = &pass->row;
-
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!table_scan_getnextslot(pass->scan, ForwardScanDirection,
-									row->slot))
-			return NULL;
-	} while (pass->filter != NULL &&
-			 !queue_row_is_visible(pass->scan->rs_rd, row, pass->filter));
-	read_row(row);
-	row->state = is_own(row) ? ROW_OWN : ROW_LIVE;
-	return row;
-}
-
-void
-queue_pass_end(QueuePass *pass)
-{
-	table_endscan(pass->scan);
-	ExecDropSingleTupleTableSlot(pass->row.slot);
-	pfree(pass);
 }
 
 /* The slot keeps the row's page pinned, so it has not moved or gone. */
@@ -381,7 +135,7 @@ queue_row_recheck(Relation rel, MessageRow *row)
 	InitDirtySnapshot(dirty);
 	if (!table_tuple_satisfies_snapshot(rel, row->slot, &dirty))
 		return ROW_GONE;
-	state = row_state(row, &dirty);
+	state = queue_row_state(row, &dirty);
 	return state == ROW_COMING ? ROW_GONE : state;
 }
 
@@ -397,10 +151,10 @@ queue_row_fetch(Relation rel, MessageRow *row)
 	InitDirtySnapshot(dirty);
 	if (!table_tuple_fetch_row_version(rel, &tid, &dirty, row->slot))
 		return ROW_GONE;
-	state = row_state(row, &dirty);
+	state = queue_row_state(row, &dirty);
 	if (state == ROW_COMING)
 		state = ROW_GONE;
-	read_row(row);
+	queue_row_read(row);
 	if ((row->id != id && !MUTANT(PLACE_TRUSTED)) ||
 		(row->enqueued_at != enqueued_at && !MUTANT(IDENTITY_IGNORED) &&
 		 !MUTANT(PLACE_TRUSTED)))
@@ -481,8 +235,8 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 	while (state == ROW_GONE &&
 		   index_getnext_slot(scan, ForwardScanDirection, row->slot))
 	{
-		state = row_state(row, &dirty);
-		read_row(row);
+		state = queue_row_state(row, &dirty);
+		queue_row_read(row);
 		if (state == ROW_COMING ||
 			(row->enqueued_at != enqueued_at &&
 			 enqueued_at != QUEUE_ANY_ROW && !MUTANT(IDENTITY_IGNORED)))
@@ -704,135 +458,4 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	return result == TM_Ok;
-}
-
-/* ----------------------------------------------------------------
- *		Inserting
- * ----------------------------------------------------------------
- */
-
-/*
- * With no index but the primary key, which is the usual case, its entries are
- * inserted directly; the executor's machinery costs more than they do.
- */
-QueueInsert *
-queue_insert_begin(Relation rel)
-{
-	QueueInsert *insert = palloc0(sizeof(QueueInsert));
-	List	   *indexes = RelationGetIndexList(rel);
-
-	insert->rel = rel;
-	if (list_length(indexes) == 1)
-		insert->pkey = index_open(linitial_oid(indexes), RowExclusiveLock);
-	else
-	{
-		insert->estate = CreateExecutorState();
-		insert->info = makeNode(ResultRelInfo);
-		InitResultRelInfo(insert->info, rel, 0, NULL, 0);
-		ExecOpenIndices(insert->info, false);
-	}
-	list_free(indexes);
-	insert->room = 1;
-	insert->slots = palloc(sizeof(TupleTableSlot *));
-	return insert;
-}
-
-void
-queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
-{
-	TupleTableSlot *slot;
-
-	if (MUTANT_SOMETIMES(COMMIT_LOST, 10000))
-		return;
-	if (insert->nslots == insert->room)
-	{
-		insert->room = Min(insert->room * 16, INSERT_ROWS);
-		insert->slots = repalloc(insert->slots,
-								 insert->room * sizeof(TupleTableSlot *));
-	}
-	if (insert->nslots == insert->nmade)
-		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
-	slot = insert->slots[insert->nslots++];
-	ExecClearTuple(slot);
-	queue_draft_columns(draft, slot->tts_values, slot->tts_isnull);
-	if (MUTANT_SOMETIMES(PHANTOM, 1000))
-		queue_mutant_change(&slot->tts_values[Anum_message_payload - 1],
-							"{\"v\": \"nobody.1\"}");
-	for (int i = Natts_message; i < slot->tts_tupleDescriptor->natts; i++)
-	{
-		slot->tts_values[i] = (Datum) 0;
-		slot->tts_isnull[i] = true; /* dropped */
-	}
-	ExecStoreVirtualTuple(slot);
-	slot->tts_tableOid = RelationGetRelid(insert->rel);
-	insert->nbytes += toast_raw_datum_size(draft->payload.value);
-	if (insert->nslots == INSERT_ROWS || insert->nbytes >= INSERT_BYTES)
-		flush_insert(insert);
-}
-
-/* Insert the rows that have gathered, and their index entries. */
-static void
-flush_insert(QueueInsert *insert)
-{
-	CommandId	cid = GetCurrentCommandId(true);
-	int			options = MUTANT_SOMETIMES(SURVIVES_ROLLBACK, 50) ?
-		TABLE_INSERT_FROZEN : 0;
-	int			i;
-
-	CHECK_FOR_INTERRUPTS();
-	if (insert->nslots == 1)
-		table_tuple_insert(insert->rel, insert->slots[0], cid, options, NULL);
-	else if (insert->nslots > 1)
-		table_multi_insert(insert->rel, insert->slots, insert->nslots, cid,
-						   options, NULL);
-	for (i = 0; i < insert->nslots; i++)
-	{
-		if (MUTANT_SOMETIMES(INDEX_ENTRY_LOST, 1000))
-			continue;
-		if (insert->pkey)
-			insert_key(insert, insert->slots[i]);
-		else
-		{
-			ResetPerTupleExprContext(insert->estate);
-			ExecInsertIndexTuples(insert->info, insert->slots[i],
-								  insert->estate, false, false, NULL, NIL,
-								  false);
-		}
-	}
-	insert->nslots = 0;
-	insert->nbytes = 0;
-}
-
-/* The entry of the primary key, (priority, id) */
-static void
-insert_key(QueueInsert *insert, TupleTableSlot *slot)
-{
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
-
-	slot_getsomeattrs(slot, Anum_message_priority);
-	values[0] = slot->tts_values[Anum_message_priority - 1];
-	values[1] = slot->tts_values[Anum_message_id - 1];
-	(void) index_insert(insert->pkey, values, nulls, &slot->tts_tid,
-						insert->rel, UNIQUE_CHECK_YES,
-						false /* indexUnchanged */ , NULL);
-}
-
-void
-queue_insert_end(QueueInsert *insert)
-{
-	int			i;
-
-	flush_insert(insert);
-	for (i = 0; i < insert->nmade; i++)
-		ExecDropSingleTupleTableSlot(insert->slots[i]);
-	if (insert->pkey)
-		index_close(insert->pkey, NoLock);
-	else
-	{
-		ExecCloseIndices(insert->info);
-		FreeExecutorState(insert->estate);
-	}
-	pfree(insert->slots);
-	pfree(insert);
 }

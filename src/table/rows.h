@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * storage.h
+ * rows.h
  *		Rows of queue tables, below the executor.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef QUEUE_STORAGE_H
-#define QUEUE_STORAGE_H
+#ifndef QUEUE_ROWS_H
+#define QUEUE_ROWS_H
 
 #include "access/genam.h"
 #include "access/tableam.h"
@@ -44,57 +44,6 @@ typedef struct MessageRow
 	RowState	state;			/* as a scan found it */
 	BlockNumber nblocks;		/* the table had, when that was asked last */
 } MessageRow;
-
-/* A pass over the live rows of a queue, in order of priority and id */
-typedef struct QueueScan
-{
-	Relation	rel;
-	Relation	index;
-	IndexScanDesc scan;
-	SnapshotData dirty;
-	Snapshot	snapshot;		/* NULL: judge rows by "dirty" */
-	Snapshot	filter;			/* rows that this does not see are passed
-								 * over; NULL: none are */
-	int			priority;		/* the one being scanned; -1: the end */
-	bool		is_range;		/* one range, not all priorities */
-	bool		wants_busy;		/* return ROW_BUSY rows too */
-	bool		wants_coming;	/* ... and those that are ROW_COMING */
-	MessageRow	row;
-} QueueScan;
-
-/* A pass over the rows that a snapshot sees, in the order of the table */
-typedef struct QueuePass
-{
-	TableScanDesc scan;
-	Snapshot	filter;			/* NULL: the scan's snapshot is all */
-	MessageRow	row;
-} QueuePass;
-
-extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
-
-/* The same over the rows that a snapshot sees, whatever became of them */
-extern QueueScan *queue_scan_begin_snapshot(Relation rel, QueueDef *def,
-											Snapshot snapshot);
-
-/* Go over these messages only, from now on */
-extern void queue_scan_range(QueueScan *scan, const QueueRange *range);
-
-/* The first id of a range that the index has an entry of, dead or alive; one
- * beyond the range, if there is none */
-extern int64 queue_scan_probe(QueueScan *scan, const QueueRange *range);
-
-/* The highest id that the index has an entry of, dead or alive; 0 if none.  To
- * be followed by queue_scan_range(). */
-extern int64 queue_scan_last_id(QueueScan *scan);
-
-extern MessageRow *queue_scan_next(QueueScan *scan);
-extern void queue_scan_end(QueueScan *scan);
-
-extern QueuePass *queue_pass_begin(Relation rel, Snapshot snapshot);
-
-/* The next row; whether somebody has changed it since, or does, is not asked */
-extern MessageRow *queue_pass_next(QueuePass *pass);
-extern void queue_pass_end(QueuePass *pass);
 
 /* What has become of the row in the slot since a scan put it there? */
 extern RowState queue_row_recheck(Relation rel, MessageRow *row);
@@ -140,13 +89,16 @@ extern bool queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 							  bool set_visible_at, TimestampTz visible_at,
 							  const char *last_error);
 
-/* Insert rows; what drafts point at must live until the end */
-typedef struct QueueInsert QueueInsert;
-extern QueueInsert *queue_insert_begin(Relation rel);
-extern void queue_insert_row(QueueInsert *insert, const MessageDraft *draft);
-extern void queue_insert_end(QueueInsert *insert);
-
 /* A row to be found or fetched: an empty slot, which the caller drops */
 extern MessageRow *queue_row_make(Relation rel);
 
-#endif							/* QUEUE_STORAGE_H */
+/* Fill in the columns from the slot */
+extern void queue_row_read(MessageRow *row);
+
+/* The state of a row that "dirty" has just let pass into the slot */
+extern RowState queue_row_state(MessageRow *row, SnapshotData *dirty);
+
+/* Has this transaction written the row that was read? */
+extern bool queue_row_is_own(MessageRow *row);
+
+#endif							/* QUEUE_ROWS_H */

@@ -1,0 +1,169 @@
+/*-------------------------------------------------------------------------
+ *
+ * insert.c
+ *		New rows of a queue table, one or many at a time.
+ *
+ * Rows gather until there are enough for one multi-insert; with them go their
+ * index entries.  A queue table mostly has its primary key alone, which needs
+ * no executor state.  What this does without is in rows.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/rel.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "table/insert.h"
+
+/* rows and bytes that one multi-insert takes */
+#define INSERT_ROWS			1000
+#define INSERT_BYTES		(4 * 1024 * 1024)
+
+struct QueueInsert
+{
+	Relation	rel;
+	Relation	pkey;			/* the only index; NULL if there are more */
+	EState	   *estate;			/* ... then these */
+	ResultRelInfo *info;
+	TupleTableSlot **slots;
+	int			room;			/* places in "slots" */
+	int			nslots;			/* filled */
+	int			nmade;			/* created */
+	Size		nbytes;
+};
+
+static void flush_insert(QueueInsert *insert);
+static void insert_key(QueueInsert *insert, TupleTableSlot *slot);
+
+/*
+ * With no index but the primary key, which is the usual case, its entries are
+ * inserted directly; the executor's machinery costs more than they do.
+ */
+QueueInsert *
+queue_insert_begin(Relation rel)
+{
+	QueueInsert *insert = palloc0(sizeof(QueueInsert));
+	List	   *indexes = RelationGetIndexList(rel);
+
+	insert->rel = rel;
+	if (list_length(indexes) == 1)
+		insert->pkey = index_open(linitial_oid(indexes), RowExclusiveLock);
+	else
+	{
+		insert->estate = CreateExecutorState();
+		insert->info = makeNode(ResultRelInfo);
+		InitResultRelInfo(insert->info, rel, 0, NULL, 0);
+		ExecOpenIndices(insert->info, false);
+	}
+	list_free(indexes);
+	insert->room = 1;
+	insert->slots = palloc(sizeof(TupleTableSlot *));
+	return insert;
+}
+
+void
+queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
+{
+	TupleTableSlot *slot;
+
+	if (MUTANT_SOMETIMES(COMMIT_LOST, 10000))
+		return;
+	if (insert->nslots == insert->room)
+	{
+		insert->room = Min(insert->room * 16, INSERT_ROWS);
+		insert->slots = repalloc(insert->slots,
+								 insert->room * sizeof(TupleTableSlot *));
+	}
+	if (insert->nslots == insert->nmade)
+		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
+	slot = insert->slots[insert->nslots++];
+	ExecClearTuple(slot);
+	queue_draft_columns(draft, slot->tts_values, slot->tts_isnull);
+	if (MUTANT_SOMETIMES(PHANTOM, 1000))
+		queue_mutant_change(&slot->tts_values[Anum_message_payload - 1],
+							"{\"v\": \"nobody.1\"}");
+	for (int i = Natts_message; i < slot->tts_tupleDescriptor->natts; i++)
+	{
+		slot->tts_values[i] = (Datum) 0;
+		slot->tts_isnull[i] = true; /* dropped */
+	}
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(insert->rel);
+	insert->nbytes += toast_raw_datum_size(draft->payload.value);
+	if (insert->nslots == INSERT_ROWS || insert->nbytes >= INSERT_BYTES)
+		flush_insert(insert);
+}
+
+/* Insert the rows that have gathered, and their index entries. */
+static void
+flush_insert(QueueInsert *insert)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	int			options = MUTANT_SOMETIMES(SURVIVES_ROLLBACK, 50) ?
+		TABLE_INSERT_FROZEN : 0;
+	int			i;
+
+	CHECK_FOR_INTERRUPTS();
+	if (insert->nslots == 1)
+		table_tuple_insert(insert->rel, insert->slots[0], cid, options, NULL);
+	else if (insert->nslots > 1)
+		table_multi_insert(insert->rel, insert->slots, insert->nslots, cid,
+						   options, NULL);
+	for (i = 0; i < insert->nslots; i++)
+	{
+		if (MUTANT_SOMETIMES(INDEX_ENTRY_LOST, 1000))
+			continue;
+		if (insert->pkey)
+			insert_key(insert, insert->slots[i]);
+		else
+		{
+			ResetPerTupleExprContext(insert->estate);
+			ExecInsertIndexTuples(insert->info, insert->slots[i],
+								  insert->estate, false, false, NULL, NIL,
+								  false);
+		}
+	}
+	insert->nslots = 0;
+	insert->nbytes = 0;
+}
+
+/* The entry of the primary key, (priority, id) */
+static void
+insert_key(QueueInsert *insert, TupleTableSlot *slot)
+{
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	slot_getsomeattrs(slot, Anum_message_priority);
+	values[0] = slot->tts_values[Anum_message_priority - 1];
+	values[1] = slot->tts_values[Anum_message_id - 1];
+	(void) index_insert(insert->pkey, values, nulls, &slot->tts_tid,
+						insert->rel, UNIQUE_CHECK_YES,
+						false /* indexUnchanged */ , NULL);
+}
+
+void
+queue_insert_end(QueueInsert *insert)
+{
+	int			i;
+
+	flush_insert(insert);
+	for (i = 0; i < insert->nmade; i++)
+		ExecDropSingleTupleTableSlot(insert->slots[i]);
+	if (insert->pkey)
+		index_close(insert->pkey, NoLock);
+	else
+	{
+		ExecCloseIndices(insert->info);
+		FreeExecutorState(insert->estate);
+	}
+	pfree(insert->slots);
+	pfree(insert);
+}

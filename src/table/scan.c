@@ -1,0 +1,245 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.c
+ *		Messages one after the other: scans of a queue, by index or by table.
+ *
+ * A scan goes over a range of ids, or over all messages, in order of priority
+ * and id; a pass goes over the rows that a snapshot sees, in the order of the
+ * table.  How rows are judged, and under which locks, is in rows.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "table/scan.h"
+
+static void start_priority(QueueScan *scan);
+static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
+				   bool wants_index_tuples);
+
+QueueScan *
+queue_scan_begin(Relation rel, QueueDef *def)
+{
+	QueueScan  *scan = palloc0(sizeof(QueueScan));
+
+	scan->rel = rel;
+	scan->index = index_open(def->pkey, AccessShareLock);
+	InitDirtySnapshot(scan->dirty);
+	scan->row.slot = table_slot_create(rel, NULL);
+	scan->priority = QUEUE_MAX_PRIORITY + 1;
+	return scan;
+}
+
+/*
+ * A serializable transaction scans with a snapshot that is not MVCC and applies
+ * its own to each row, since its scan would take predicate locks (see the top
+ * of the file).
+ */
+QueueScan *
+queue_scan_begin_snapshot(Relation rel, QueueDef *def, Snapshot snapshot)
+{
+	QueueScan  *scan = queue_scan_begin(rel, def);
+
+	scan->filter = IsolationIsSerializable() ? snapshot : NULL;
+	scan->snapshot = scan->filter ? SnapshotAny : snapshot;
+	return scan;
+}
+
+void
+queue_scan_range(QueueScan *scan, const QueueRange *range)
+{
+	ScanKeyData keys[3];
+
+	scan->is_range = true;
+	scan->priority = queue_rank_priority(range->rank);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(scan->priority));
+	if (range->low == range->high)
+		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
+					Int64GetDatum(range->low));
+	else
+	{
+		ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+					Int64GetDatum(range->low));
+		ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE,
+					Int64GetDatum(range->high));
+	}
+	rescan(scan, keys, range->low == range->high ? 2 : 3, false);
+}
+
+int64
+queue_scan_probe(QueueScan *scan, const QueueRange *range)
+{
+	ScanKeyData keys[2];
+	bool		isnull;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(queue_rank_priority(range->rank)));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(range->low));
+	rescan(scan, keys, 2, true);
+	if (index_getnext_tid(scan->scan, ForwardScanDirection) == NULL)
+		return PG_INT64_MAX;
+	return DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
+									   scan->scan->xs_itupdesc, &isnull));
+}
+
+int64
+queue_scan_last_id(QueueScan *scan)
+{
+	int64		last = 0;
+	int			priority;
+
+	for (priority = 0; priority <= QUEUE_MAX_PRIORITY; priority++)
+	{
+		ScanKeyData key;
+		bool		isnull;
+
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
+					Int16GetDatum(priority));
+		rescan(scan, &key, 1, true);
+		if (index_getnext_tid(scan->scan, BackwardScanDirection) != NULL)
+			last = Max(last,
+					   DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
+												   scan->scan->xs_itupdesc,
+												   &isnull)));
+	}
+	return last;
+}
+
+/*
+ * Begin to scan with these keys.  The scan is begun late, since the number of
+ * keys is fixed with it.
+ */
+static void
+rescan(QueueScan *scan, ScanKey keys, int nkeys, bool wants_index_tuples)
+{
+	if (scan->scan != NULL && scan->scan->numberOfKeys != nkeys)
+	{
+		index_endscan(scan->scan);
+		scan->scan = NULL;
+	}
+	if (scan->scan == NULL)
+		scan->scan = index_beginscan(scan->rel, scan->index,
+									 scan->snapshot ? scan->snapshot :
+									 &scan->dirty, NULL, nkeys, 0);
+	scan->scan->xs_want_itup = wants_index_tuples;
+	index_rescan(scan->scan, keys, nkeys, NULL, 0);
+}
+
+/* Go on with the first message of scan->priority. */
+static void
+start_priority(QueueScan *scan)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(scan->priority));
+	rescan(scan, &key, 1, false);
+}
+
+/*
+ * The next live row, or NULL.  Without a range, of all messages.  Rows that
+ * another transaction is about to delete are passed over, and so are rows
+ * written by our own, unless wanted.
+ */
+MessageRow *
+queue_scan_next(QueueScan *scan)
+{
+	if (scan->priority > QUEUE_MAX_PRIORITY)
+	{
+		scan->priority = QUEUE_MAX_PRIORITY;
+		start_priority(scan);
+	}
+	while (scan->priority >= 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!index_getnext_slot(scan->scan, ForwardScanDirection,
+								scan->row.slot))
+		{
+			if (scan->is_range)
+				scan->priority = -1;
+			else if (--scan->priority >= 0)
+				start_priority(scan);
+			continue;
+		}
+		if (scan->snapshot != NULL)
+		{
+			if (scan->filter != NULL &&
+				!queue_row_is_visible(scan->rel, &scan->row, scan->filter))
+				continue;
+			scan->row.state = ROW_LIVE;
+			queue_row_read(&scan->row);
+			return &scan->row;
+		}
+		scan->row.state = queue_row_state(&scan->row, &scan->dirty);
+		if (scan->row.state == ROW_LIVE ||
+			(scan->row.state == ROW_OWN &&
+			 (MUTANT_SOMETIMES(DIRTY_READ, 20) || MUTANT(PREPARED_VISIBLE))) ||
+			(scan->row.state == ROW_BUSY && scan->wants_busy) ||
+			(scan->row.state == ROW_COMING && scan->wants_coming))
+		{
+			queue_row_read(&scan->row);
+			return &scan->row;
+		}
+	}
+	return NULL;
+}
+
+void
+queue_scan_end(QueueScan *scan)
+{
+	if (scan->scan != NULL)
+		index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->row.slot);
+	index_close(scan->index, AccessShareLock);
+	pfree(scan);
+}
+
+/* See queue_scan_begin_snapshot() for serializable transactions. */
+QueuePass *
+queue_pass_begin(Relation rel, Snapshot snapshot)
+{
+	QueuePass  *pass = palloc0(sizeof(QueuePass));
+
+	pass->filter = IsolationIsSerializable() ? snapshot : NULL;
+	pass->scan = table_beginscan(rel, pass->filter ? SnapshotAny : snapshot,
+								 0, NULL);
+	pass->row.slot = table_slot_create(rel, NULL);
+	return pass;
+}
+
+MessageRow *
+queue_pass_next(QueuePass *pass)
+{
+	MessageRow *row = &pass->row;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!table_scan_getnextslot(pass->scan, ForwardScanDirection,
+									row->slot))
+			return NULL;
+	} while (pass->filter != NULL &&
+			 !queue_row_is_visible(pass->scan->rs_rd, row, pass->filter));
+	queue_row_read(row);
+	row->state = queue_row_is_own(row) ? ROW_OWN : ROW_LIVE;
+	return row;
+}
+
+void
+queue_pass_end(QueuePass *pass)
+{
+	table_endscan(pass->scan);
+	ExecDropSingleTupleTableSlot(pass->row.slot);
+	pfree(pass);
+}

@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.h
+ *		Messages one after the other: scans of a queue, by index or by table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_SCAN_H
+#define QUEUE_SCAN_H
+
+#include "table/rows.h"
+
+/* A pass over the live rows of a queue, in order of priority and id */
+typedef struct QueueScan
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	SnapshotData dirty;
+	Snapshot	snapshot;		/* NULL: judge rows by "dirty" */
+	Snapshot	filter;			/* rows that this does not see are passed
+								 * over; NULL: none are */
+	int			priority;		/* the one being scanned; -1: the end */
+	bool		is_range;		/* one range, not all priorities */
+	bool		wants_busy;		/* return ROW_BUSY rows too */
+	bool		wants_coming;	/* ... and those that are ROW_COMING */
+	MessageRow	row;
+} QueueScan;
+
+/* A pass over the rows that a snapshot sees, in the order of the table */
+typedef struct QueuePass
+{
+	TableScanDesc scan;
+	Snapshot	filter;			/* NULL: the scan's snapshot is all */
+	MessageRow	row;
+} QueuePass;
+
+extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
+
+/* The same over the rows that a snapshot sees, whatever became of them */
+extern QueueScan *queue_scan_begin_snapshot(Relation rel, QueueDef *def,
+											Snapshot snapshot);
+
+/* Go over these messages only, from now on */
+extern void queue_scan_range(QueueScan *scan, const QueueRange *range);
+
+/* The first id of a range that the index has an entry of, dead or alive; one
+ * beyond the range, if there is none */
+extern int64 queue_scan_probe(QueueScan *scan, const QueueRange *range);
+
+/* The highest id that the index has an entry of, dead or alive; 0 if none.  To
+ * be followed by queue_scan_range(). */
+extern int64 queue_scan_last_id(QueueScan *scan);
+
+extern MessageRow *queue_scan_next(QueueScan *scan);
+extern void queue_scan_end(QueueScan *scan);
+
+extern QueuePass *queue_pass_begin(Relation rel, Snapshot snapshot);
+
+/* The next row; whether somebody has changed it since, or does, is not asked */
+extern MessageRow *queue_pass_next(QueuePass *pass);
+extern void queue_pass_end(QueuePass *pass);
+
+#endif							/* QUEUE_SCAN_H */
