@@ -59,7 +59,7 @@
 #include "shared/inflight.h"
 #include "shared/share.h"
 #include "shared/waiter.h"
-#include "table/catalog.h"
+#include "table/definition.h"
 #include "table/member.h"
 #include "transaction/in_doubt.h"
 #include "transaction/xact.h"
@@ -169,7 +169,7 @@ _PG_init(void)
 	queue_is_preloaded = true;
 
 	queue_guc_init();
-	queue_catalog_init();
+	queue_definition_init();
 	queue_member_init();
 	queue_xact_init();
 	queue_duties_set(duties, lengthof(duties));

@@ -45,9 +45,10 @@
 #include "common/extension.h"
 #include "dispatch/lease.h"
 #include "shared/availability.h"
-#include "table/catalog.h"
+#include "table/definition.h"
 #include "table/member.h"
 #include "table/scan.h"
+#include "table/settings.h"
 #include "transaction/in_doubt.h"
 #include "transaction/xact.h"
 

@@ -52,9 +52,10 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "shared/share.h"
-#include "table/catalog.h"
+#include "table/definition.h"
 #include "table/ids.h"
 #include "table/member.h"
+#include "table/settings.h"
 #include "transaction/in_doubt.h"
 #include "transaction/xact.h"
 

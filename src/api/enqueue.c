@@ -23,6 +23,7 @@
 #include "common/args.h"
 #include "common/mutant.h"
 #include "common/ranges.h"
+#include "table/definition.h"
 #include "table/ids.h"
 #include "table/insert.h"
 #include "table/member.h"

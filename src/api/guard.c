@@ -56,7 +56,7 @@
 #include "api/guard.h"
 #include "common/compat.h"
 #include "common/extension.h"
-#include "table/catalog.h"
+#include "table/settings.h"
 #include "table/shape.h"
 
 /* what queue_of() is asked for where ownership is needed */

@@ -26,6 +26,7 @@
 #include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "shared/state.h"
+#include "table/definition.h"
 #include "table/member.h"
 #include "table/scan.h"
 #include "transaction/xact.h"

@@ -49,8 +49,9 @@
 #include "api/restore.h"
 #include "common/compat.h"
 #include "common/extension.h"
-#include "table/catalog.h"
+#include "table/definition.h"
 #include "table/member.h"
+#include "table/settings.h"
 #include "table/shape.h"
 #include "transaction/xact.h"
 

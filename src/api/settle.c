@@ -35,8 +35,10 @@
 #include "dispatch/move.h"
 #include "dispatch/receipt.h"
 #include "shared/database.h"
+#include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
+#include "table/settings.h"
 #include "transaction/xact.h"
 
 /*

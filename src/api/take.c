@@ -56,6 +56,7 @@
 #include "shared/database.h"
 #include "shared/share.h"
 #include "shared/waiter.h"
+#include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
 #include "transaction/xact.h"

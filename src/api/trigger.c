@@ -34,10 +34,12 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/ranges.h"
+#include "table/definition.h"
 #include "table/ids.h"
 #include "table/member.h"
 #include "table/message.h"
 #include "table/rows.h"
+#include "table/settings.h"
 #include "table/shape.h"
 #include "transaction/xact.h"
 

@@ -38,6 +38,7 @@
 #include "shared/availability.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
+#include "table/definition.h"
 #include "table/member.h"
 
 PG_FUNCTION_INFO_V1(queue_wait);

@@ -78,8 +78,8 @@
 #include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "shared/database.h"
-#include "table/catalog.h"
 #include "table/member.h"
+#include "table/settings.h"
 
 #define LEASE_LOG			"lease_log"
 

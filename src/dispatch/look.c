@@ -33,6 +33,7 @@
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
 #include "shared/inflight.h"
+#include "table/definition.h"
 #include "transaction/xact.h"
 
 /* ids in one window, at most */

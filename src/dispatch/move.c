@@ -31,8 +31,10 @@
 #include "common/compat.h"
 #include "common/mutant.h"
 #include "dispatch/move.h"
+#include "table/definition.h"
 #include "table/ids.h"
 #include "table/insert.h"
+#include "table/settings.h"
 #include "transaction/xact.h"
 
 static void push_key(JsonbParseState **state, const char *key);

@@ -61,7 +61,6 @@
 #include "common/standby.h"
 #include "global/branch.h"
 #include "shared/database.h"
-#include "table/catalog.h"
 #include "table/member.h"
 #include "transaction/xact.h"
 

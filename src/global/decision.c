@@ -50,8 +50,8 @@
 #include "common/compat.h"
 #include "common/mutant.h"
 #include "common/standby.h"
-#include "table/catalog.h"
 #include "table/member.h"
+#include "table/settings.h"
 
 /* leaves room for the longest names beside it in a gid of the server */
 #define MAX_GID_LEN			64

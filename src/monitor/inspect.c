@@ -23,10 +23,11 @@
 #include "shared/availability.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
-#include "table/catalog.h"
+#include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
 #include "table/scan.h"
+#include "table/settings.h"
 #include "transaction/xact.h"
 
 #define Natts_counts		4

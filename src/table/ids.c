@@ -52,6 +52,7 @@
 
 #include "common/compat.h"
 #include "common/mutant.h"
+#include "table/definition.h"
 #include "table/ids.h"
 
 /* an allocator this near to a given id is moved there step by step */

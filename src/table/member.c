@@ -49,8 +49,8 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
-#include "table/catalog.h"
 #include "table/member.h"
+#include "table/settings.h"
 
 typedef struct MemberColumn
 {

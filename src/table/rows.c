@@ -52,6 +52,7 @@
 
 #include "common/compat.h"
 #include "common/mutant.h"
+#include "table/definition.h"
 #include "table/rows.h"
 
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,

@@ -16,7 +16,7 @@
 
 #include "common/ranges.h"
 #include "shared/inflight.h"
-#include "table/catalog.h"
+#include "table/definition.h"
 #include "table/draft.h"
 
 /* What a row is at this moment, by the status of transactions */

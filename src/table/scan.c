@@ -20,6 +20,7 @@
 
 #include "common/compat.h"
 #include "common/mutant.h"
+#include "table/definition.h"
 #include "table/scan.h"
 
 static void start_priority(QueueScan *scan);

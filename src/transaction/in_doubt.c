@@ -44,7 +44,7 @@
 #include "common/blocker.h"
 #include "common/compat.h"
 #include "common/guc.h"
-#include "table/catalog.h"
+#include "table/settings.h"
 #include "transaction/in_doubt.h"
 
 /* the worker looks after them this often at most */

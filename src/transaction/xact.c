@@ -100,7 +100,7 @@
 #include "common/ranges.h"
 #include "shared/database.h"
 #include "shared/waiter.h"
-#include "table/catalog.h"
+#include "table/definition.h"
 #include "transaction/xact.h"
 
 /* the postmaster's lock file, in the data directory, where we are */

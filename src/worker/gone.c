@@ -36,6 +36,7 @@
 #include "common/compat.h"
 #include "shared/inflight.h"
 #include "shared/share.h"
+#include "table/definition.h"
 #include "table/rows.h"
 #include "worker/gone.h"
 

@@ -86,7 +86,7 @@
 #include "common/guc.h"
 #include "common/process.h"
 #include "shared/database.h"
-#include "table/catalog.h"
+#include "table/definition.h"
 #include "table/member.h"
 #include "worker/helper.h"
 #include "worker/truncate.h"

@@ -1,33 +1,18 @@
 /*-------------------------------------------------------------------------
  *
- * catalog.h
- *		The settings of queues (table queue.queue) and a cache of them.
+ * definition.h
+ *		What each session knows of a queue, and who may do what with it.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef QUEUE_CATALOG_H
-#define QUEUE_CATALOG_H
+#ifndef QUEUE_DEFINITION_H
+#define QUEUE_DEFINITION_H
 
-#include "access/htup.h"
-#include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 #include "shared/failure.h"
 #include "shared/state.h"
-
-/* columns of queue.queue */
-#define Natts_settings					10
-#define Anum_settings_queue				1
-#define Anum_settings_lease				2
-#define Anum_settings_max_attempts		3
-#define Anum_settings_retry_delay		4
-#define Anum_settings_retry_max_delay	5
-#define Anum_settings_dead_letter		6
-#define Anum_settings_own_dead_letter	7
-#define Anum_settings_enqueue_paused	8
-#define Anum_settings_dequeue_paused	9
-#define Anum_settings_max_lease			10
 
 /*
  * One queue as this backend knows it.  Entries live as long as the backend;
@@ -122,28 +107,6 @@ extern void queue_check_not_paused(Relation rel, QueueDef *def,
 extern void queue_def_invalidate(Oid relid);
 
 /* registers relcache callback; from _PG_init, in every backend */
-extern void queue_catalog_init(void);
+extern void queue_definition_init(void);
 
-/* qualified, quoted name, as "shop.orders" */
-extern char *queue_qualified_name(Oid relid);
-
-/* the queues that have this one as their dead-letter queue (List of Oid) */
-extern List *queue_dead_letter_sources(Oid relid);
-
-/* Its OID, InvalidOid if the extension is not in this database */
-extern Oid	queue_settings_relid(void);
-
-/* Table queue.queue, opened; error if the extension is not here */
-extern Relation queue_settings_open(LOCKMODE lockmode);
-
-/* Has this relation a row in queue.queue?  If so, which dead-letter queue? */
-extern bool queue_settings_exist(Oid relid, Oid *dead_letter);
-
-/*
- * The newest version of a queue's settings row, locked for an update by this
- * transaction, after waiting for others that change it.  A copy; NULL if
- * there is none.
- */
-extern HeapTuple queue_settings_lock(Relation settings, Oid relid);
-
-#endif							/* QUEUE_CATALOG_H */
+#endif							/* QUEUE_DEFINITION_H */

@@ -1,0 +1,276 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *		The settings of queues: table queue.queue.
+ *
+ * The settings table is read and written with catalog functions rather than
+ * SPI: with the newest snapshot, as a system catalog would be, without predicate
+ * locks, as a system catalog would be, and without the privileges on it that its
+ * callers lack.  Rows are changed under a row lock
+ * (queue_settings_lock), and read without any; there is no lock order among
+ * them beyond "the queue's table first, then its row".
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "common/blocker.h"
+#include "common/compat.h"
+#include "common/extension.h"
+#include "table/member.h"
+#include "table/settings.h"
+
+/*
+ * The table queue.queue that was last found to be a member of the extension.
+ * It is remembered for the relcache callback (definition.c), too: when that
+ * table itself changes or goes, nothing that is cached holds any longer.
+ */
+static Oid	known_settings_relid = InvalidOid;
+
+
+/*
+ * OID of queue.queue, InvalidOid if the extension is not in this database.
+ * Somebody may have a table of this name of his own, so it must be a member
+ * of the extension; that takes looks into catalogs that have no cache, so
+ * the answer is remembered.
+ */
+Oid
+queue_settings_relid(void)
+{
+	Oid			relid = queue_catalog_relid("queue");
+	Oid			extension;
+
+	if (!OidIsValid(relid) || relid == known_settings_relid)
+		return relid;
+
+	extension = get_extension_oid(QUEUE_EXTENSION, true);
+	if (!OidIsValid(extension) ||
+		getExtensionOfObject(RelationRelationId, relid) != extension)
+		return InvalidOid;
+
+	known_settings_relid = relid;
+	return relid;
+}
+
+bool
+queue_settings_is_table(Oid relid)
+{
+	return relid == known_settings_relid;
+}
+
+Relation
+queue_settings_open(LOCKMODE lockmode)
+{
+	Oid			relid = queue_settings_relid();
+	Relation	settings;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"%s\" does not exist", QUEUE_EXTENSION)));
+	settings = table_open(relid, lockmode);
+	queue_member_check(settings, MEMBER_QUEUE);
+	return settings;
+}
+
+/*
+ * Scan for the row of one queue.  The primary key's index is missing while
+ * the extension is being dropped, and then the table is small enough.
+ */
+SysScanDesc
+queue_settings_scan(Relation settings, Oid relid)
+{
+	Oid			index = queue_catalog_relid("queue_pkey");
+	ScanKeyData key;
+
+	ScanKeyInit(&key, Anum_settings_queue, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	return systable_beginscan(settings, index, OidIsValid(index), SnapshotAny,
+							  1, &key);
+}
+
+/*
+ * The next row that the snapshot sees.  The scan itself uses one that is not
+ * MVCC: a scan of a serializable transaction would take predicate locks else,
+ * and whoever makes or alters another queue would conflict with it.  The
+ * snapshot is registered, so what it sees stays in place.
+ */
+HeapTuple
+queue_settings_next(SysScanDesc scan, Snapshot snapshot)
+{
+	HeapTuple	tuple;
+
+	do
+	{
+		tuple = systable_getnext(scan);
+	} while (HeapTupleIsValid(tuple) &&
+			 !table_tuple_satisfies_snapshot(scan->heap_rel, scan->slot,
+											 snapshot));
+	return tuple;
+}
+
+bool
+queue_settings_exist(Oid relid, Oid *dead_letter)
+{
+	Oid			settings_oid = queue_settings_relid();
+	Relation	settings;
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	if (dead_letter != NULL)
+		*dead_letter = InvalidOid;
+	if (!OidIsValid(settings_oid))
+		return false;
+
+	settings = table_open(settings_oid, AccessShareLock);
+	if (!queue_member_resembles(settings, MEMBER_QUEUE))
+	{
+		table_close(settings, AccessShareLock);
+		return false;
+	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = queue_settings_scan(settings, relid);
+	tuple = queue_settings_next(scan, snapshot);
+	found = HeapTupleIsValid(tuple);
+	if (found && dead_letter != NULL)
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_settings_dead_letter,
+										 RelationGetDescr(settings), &isnull);
+
+		if (!isnull)
+			*dead_letter = DatumGetObjectId(datum);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(settings, AccessShareLock);
+
+	return found;
+}
+
+HeapTuple
+queue_settings_lock(Relation settings, Oid relid)
+{
+	TupleTableSlot *slot = table_slot_create(settings, NULL);
+	HeapTuple	copy = NULL;
+	LockWaitPolicy wait_policy = LockWaitSkip;
+
+	while (copy == NULL)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		SysScanDesc scan = queue_settings_scan(settings, relid);
+		HeapTuple	tuple = queue_settings_next(scan, snapshot);
+		bool		found = HeapTupleIsValid(tuple);
+		ItemPointerData tid;
+
+		if (found)
+			tid = tuple->t_self;
+		systable_endscan(scan);
+
+		if (found)
+		{
+			TM_FailureData failure;
+			TM_Result	result;
+
+			result = table_tuple_lock(settings, &tid, snapshot, slot,
+									  GetCurrentCommandId(false),
+									  LockTupleExclusive, wait_policy,
+									  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+									  &failure);
+			if (result == TM_Ok)
+			{
+				copy = ExecCopySlotHeapTuple(slot);
+				copy->t_self = slot->tts_tid;
+				ExecClearTuple(slot);
+			}
+			else if (result == TM_WouldBlock)
+			{
+				/* who is prepared may never end, others are waited for */
+				queue_blocker_refuse_xid(queue_qualified_name(relid),
+										 failure.xmax);
+				wait_policy = LockWaitBlock;
+			}
+			else if (result != TM_Deleted && result != TM_Updated)
+				elog(ERROR, "unexpected result %d of locking the settings of queue %u",
+					 (int) result, relid);
+			/* else look again: it may be gone, or there in another place */
+		}
+		UnregisterSnapshot(snapshot);
+		if (!found)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+
+	ExecDropSingleTupleTableSlot(slot);
+	return copy;
+}
+
+List *
+queue_dead_letter_sources(Oid relid)
+{
+	Oid			settings_oid = queue_settings_relid();
+	Relation	settings;
+	Oid			index = queue_catalog_relid("queue_dead_letter_idx");
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	List	   *sources = NIL;
+
+	if (!OidIsValid(settings_oid))
+		return NIL;
+	settings = table_open(settings_oid, AccessShareLock);
+	if (!queue_member_resembles(settings, MEMBER_QUEUE))
+	{
+		table_close(settings, AccessShareLock);
+		return NIL;
+	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	ScanKeyInit(&key, Anum_settings_dead_letter, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(settings, index, OidIsValid(index), SnapshotAny,
+							  1, &key);
+	while (HeapTupleIsValid(tuple = queue_settings_next(scan, snapshot)))
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_settings_queue,
+										 RelationGetDescr(settings), &isnull);
+
+		sources = lappend_oid(sources, DatumGetObjectId(datum));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(settings, AccessShareLock);
+
+	return sources;
+}
+
+char *
+queue_qualified_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return psprintf("%u", relid);
+	return quote_qualified_identifier(get_namespace_name_or_temp(get_rel_namespace(relid)),
+									  name);
+}
