@@ -18,7 +18,7 @@
 #	  tap		what needs a server to restart, crash or be reconfigured
 #	  pgtap		the API as it is declared, and tests within one transaction
 #	  clients	psycopg, node-postgres, PgJDBC, XA over two databases
-#	  docs		the examples and links of README.md and of all pages of docs/
+#	  docs		the examples and links of README.md and all pages of docs/ and src/
 #	  demo		the demonstration
 #	  stress	the checker of the stress test, and a short run of that
 #	  bench		the benchmark keeps its books and writes its page; how fast
@@ -492,7 +492,7 @@ suite_docs()
 	install_build plain || return
 	# shellcheck disable=SC2046
 	run_in_tree 600 /usr/bin/python3 test/docs_examples.py README.md \
-		$(cd "$tree" && find docs -name '*.md' | sort) 2>&1 | tee "$output"
+		$(cd "$tree" && find docs src -name '*.md' | sort) 2>&1 | tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 }
 

@@ -129,9 +129,7 @@ long_functions()
 #
 check_manual()
 {
-	# All but the architecture, whose chapters are yet to move to src.
-	local -a pages=(README.md docs/[!a]*.md docs/alternatives.md docs/*/**/*.md
-		src/**/*.md)
+	local -a pages=(README.md docs/**/*.md src/**/*.md)
 
 	# shellcheck disable=SC2016
 	perl -CSD -ne '
