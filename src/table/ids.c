@@ -24,7 +24,7 @@
  *
  * setval() changes a sequence in its file, and a restart may be by mistake.
  * So ids stay beyond all blocks that there were while memory lives, unless
- * the table has got a new file, too: then it was emptied.  After that, or if
+ * the table has got a new file, too, and was emptied by that.  Then, or if
  * memory was lost since, an id may come again; what is remembered of a message
  * does not go by the id alone (inflight.c).
  *
@@ -40,6 +40,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
@@ -54,6 +55,7 @@
 #include "common/mutant.h"
 #include "table/definition.h"
 #include "table/ids.h"
+#include "table/scan.h"
 
 /* an allocator this near to a given id is moved there step by step */
 #define NEAR_IDS			1000
@@ -79,6 +81,7 @@ static bool has_own_block(QueueDef *def);
 static void next_block(QueueDef *def, IdBlock *block);
 static void find_file(IdBlock *block);
 static bool is_behind(QueueDef *def, const IdBlock *block);
+static bool is_emptied(QueueDef *def, const IdBlock *block);
 static bool starts_over(QueueDef *def, QueueState *state,
 						const IdBlock *block);
 static int64 catch_up(QueueDef *def, QueueState *state);
@@ -184,14 +187,37 @@ is_behind(QueueDef *def, const IdBlock *block)
 {
 	QueueState *state = queue_state_lock(queue_def_state(def), MyDatabaseId,
 										 def->relid);
-	bool		result;
+	bool		is_set_back;
+	bool		is_new;
 
 	if (state == NULL)
 		return false;
-	result = block->next <= state->ids.highest &&
-		!starts_over(def, state, block);
+	is_set_back = block->next <= state->ids.highest;
+	is_new = starts_over(def, state, block);
 	LWLockRelease(state->lock);
-	return result;
+	return is_set_back && !(is_new && is_emptied(def, block));
+}
+
+/*
+ * A table with a new file was emptied, by TRUNCATE, or rewritten, by VACUUM FULL
+ * and the like: has it rows that the block would meet?  A table that is being
+ * restored may have no key yet; then nobody can tell.
+ */
+static bool
+is_emptied(QueueDef *def, const IdBlock *block)
+{
+	Relation	rel;
+	QueueScan  *scan;
+	int64		last;
+
+	if (!OidIsValid(def->pkey))
+		return true;
+	rel = table_open(def->relid, NoLock);
+	scan = queue_scan_begin(rel, def);
+	last = queue_scan_last_id(scan);
+	queue_scan_end(scan);
+	table_close(rel, NoLock);
+	return last < block->next;
 }
 
 /*

@@ -137,6 +137,17 @@ $producer->quit;
 is(sql('SELECT count(*), count(DISTINCT id) FROM q'),
 	'1000|1000', '... who goes on');
 
+# A table that is rewritten has a new file as well, but is not empty.
+foreach my $rewrite ('VACUUM FULL q', 'CLUSTER q USING q_pkey')
+{
+	sql(q{SELECT queue.enqueue('q', '1')});
+	$last = sql('SELECT max(id) FROM q');
+	sql($rewrite);
+	sql('ALTER SEQUENCE q_id_seq RESTART');
+	rises("$rewrite, and a restart of the sequence",
+		sql(q{SELECT queue.enqueue('q', '1')}));
+}
+
 $node->stop;
 
 done_testing();
