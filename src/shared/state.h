@@ -72,7 +72,7 @@ typedef struct IdPart
 	int64		highest;		/* of all blocks so far */
 } IdPart;
 
-/* vacuum.c.  The first three belong to the database's worker alone. */
+/* vacuum.c and vacuum_worker.c.  The first three belong to the database's worker alone. */
 typedef struct VacuumPart
 {
 	uint64		nremoved;		/* as last seen: has somebody used it? */
