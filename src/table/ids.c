@@ -24,9 +24,10 @@
  *
  * setval() changes a sequence in its file, and a restart may be by mistake.
  * So ids stay beyond all blocks that there were while memory lives, unless
- * the table has got a new file, too, and was emptied by that.  Then, or if
- * memory was lost since, an id may come again; what is remembered of a message
- * does not go by the id alone (inflight.c).
+ * the table has got a new file, too, and was emptied by that, or unless none are
+ * beyond, since the last one was given by hand.  Then, or if memory was lost
+ * since, an id may come again; what is remembered of a message does not go by
+ * the id alone (inflight.c).
  *
  * Locks: that of the queue's state, for a few instructions; the sequence is
  * asked without it, and stays locked to the end of the transaction, so that
@@ -56,6 +57,7 @@
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/scan.h"
+#include "table/settings.h"
 
 /* an allocator this near to a given id is moved there step by step */
 #define NEAR_IDS			1000
@@ -79,11 +81,15 @@ static IdBlock own_block = {0};
 static int	draw(QueueDef *def, int n, int64 *ids);
 static bool has_own_block(QueueDef *def);
 static void next_block(QueueDef *def, IdBlock *block);
+static int64 draw_from_sequence(QueueDef *def);
+static void explain_end(void *arg);
 static void find_file(IdBlock *block);
 static bool is_behind(QueueDef *def, const IdBlock *block);
 static bool is_emptied(QueueDef *def, const IdBlock *block);
 static bool starts_over(QueueDef *def, QueueState *state,
 						const IdBlock *block);
+static bool is_after_end(QueueDef *def, QueueState *state,
+						 const IdBlock *block);
 static int64 catch_up(QueueDef *def, QueueState *state);
 static void keep_block(QueueDef *def, const IdBlock *block);
 static bool advance_in_memory(QueueDef *def, int64 id);
@@ -157,7 +163,7 @@ static void
 next_block(QueueDef *def, IdBlock *block)
 {
 	block->sequence = def->sequence;
-	block->next = nextval_internal(def->sequence, false);
+	block->next = draw_from_sequence(def);
 	find_file(block);
 	if (is_behind(def, block))
 		block->next = catch_up(def, queue_def_state(def));
@@ -181,6 +187,34 @@ find_file(IdBlock *block)
 	relation_close(sequence, NoLock);
 }
 
+/* nextval(), with a word on the way out when ids have come to their end */
+static int64
+draw_from_sequence(QueueDef *def)
+{
+	ErrorContextCallback callback;
+	int64		value;
+
+	callback.callback = explain_end;
+	callback.arg = def;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	value = nextval_internal(def->sequence, false);
+	error_context_stack = callback.previous;
+	return value;
+}
+
+static void
+explain_end(void *arg)
+{
+	QueueDef   *def = arg;
+
+	if (geterrcode() != ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED)
+		return;
+	errdetail("Queue \"%s\" has no more ids, since one at the end of their range was given or set by hand.",
+			  queue_qualified_name(def->relid));
+	errhint("Set the sequence back to the highest of the other ids, with setval().");
+}
+
 /* Has the sequence been set back since a block was kept? */
 static bool
 is_behind(QueueDef *def, const IdBlock *block)
@@ -192,7 +226,8 @@ is_behind(QueueDef *def, const IdBlock *block)
 
 	if (state == NULL)
 		return false;
-	is_set_back = block->next <= state->ids.highest;
+	is_set_back = block->next <= state->ids.highest &&
+		!is_after_end(def, state, block);
 	is_new = starts_over(def, state, block);
 	LWLockRelease(state->lock);
 	return is_set_back && !(is_new && is_emptied(def, block));
@@ -232,6 +267,17 @@ starts_over(QueueDef *def, QueueState *state, const IdBlock *block)
 }
 
 /*
+ * Had ids come to their end, so that who has set the sequence back since meant
+ * it?  The state is locked.
+ */
+static bool
+is_after_end(QueueDef *def, QueueState *state, const IdBlock *block)
+{
+	return state->ids.highest > PG_INT64_MAX - def->id_block &&
+		block->next <= state->ids.highest;
+}
+
+/*
  * Another may have been quicker with a higher block, so what looks as if the
  * sequence was set back is looked at again.  Was it, then whoever draws comes
  * by here, and setval() cannot take a block back from anybody.
@@ -246,12 +292,12 @@ catch_up(QueueDef *def, QueueState *state)
 					   ExclusiveLock);
 	do
 	{
-		first = nextval_internal(def->sequence, false);
+		first = draw_from_sequence(def);
 	} while (first <= state->ids.highest && ++tries < 3);
 	if (first <= state->ids.highest)
 	{
 		move_sequence(def->sequence, state->ids.highest);
-		first = nextval_internal(def->sequence, false);
+		first = draw_from_sequence(def);
 	}
 	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
 						 ExclusiveLock);
@@ -272,10 +318,10 @@ keep_block(QueueDef *def, const IdBlock *block)
 	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
 	if (state == NULL)
 		return;
+	if (starts_over(def, state, block) || is_after_end(def, state, block))
+		state->ids.highest = 0;
 	if (state->ids.file != block->file)
 	{
-		if (starts_over(def, state, block))
-			state->ids.highest = 0;
 		state->ids.file = block->file;
 		state->ids.next = 0;
 		state->ids.last = -1;

@@ -1,6 +1,7 @@
 # Ids rise, in one session and over several, and none is given twice: not after
 # a crash that lost a block of them, not after ids that the owner gave by hand,
-# not after the sequence was moved, not after TRUNCATE.
+# not after the sequence was moved, not after TRUNCATE.  At the end of their range
+# it is said how to go on.
 
 use strict;
 use warnings;
@@ -147,6 +148,36 @@ foreach my $rewrite ('VACUUM FULL q', 'CLUSTER q USING q_pkey')
 	rises("$rewrite, and a restart of the sequence",
 		sql(q{SELECT queue.enqueue('q', '1')}));
 }
+
+#
+# The last id that there can be, by hand.  There is none beyond, which is said
+# with the way out of it.
+#
+sql(q{SELECT queue.create_queue('ended');
+	SELECT queue.enqueue('ended', '"first"');
+	INSERT INTO ended (id, payload) VALUES (9223372036854775807, '"last"')});
+foreach my $sender (
+	q{SELECT queue.enqueue('ended', '1')},
+	q{INSERT INTO ended (payload) VALUES ('1')})
+{
+	my ($state, $message) = error_of($sender);
+	is($state, '2200H', "no id is left: $sender");
+	like($message, qr/HINT: +Set the sequence back/,
+		'... and what to do');
+}
+is(sql(q{SELECT payload FROM queue.dequeue('ended', 2)}),
+	qq{"first"\n"last"}, 'the messages can be taken');
+is(state_of(q{SELECT queue.enqueue('ended', '1')}),
+	'2200H', 'which does not bring ids back by itself');
+sql(q{SELECT setval('ended_id_seq', 1)});
+my $first = sql(q{SELECT queue.enqueue('ended', '1')});
+cmp_ok($first, '<', 1000, 'ids go on where the owner has set them');
+cmp_ok(sql(q{SELECT queue.enqueue('ended', '1')}), '>', $first, '... and rise');
+sql(q{SELECT setval('ended_id_seq', 1)});
+sql(q{SELECT queue.enqueue_batch('ended', ARRAY(SELECT to_jsonb(i)
+	FROM generate_series(1, 1000) i))});
+is( sql('SELECT count(*) - count(DISTINCT id), max(id) < 10000 FROM ended'),
+	'0|t', '... and none is given twice from then on');
 
 $node->stop;
 
