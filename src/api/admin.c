@@ -85,7 +85,6 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	HeapTuple	new_tuple;
 	Datum		values[Natts_settings];
 	bool		nulls[Natts_settings];
-	QueueSettings settings;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.alter_queue()");
@@ -127,16 +126,7 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(6))
 		values[Anum_settings_max_lease - 1] = PG_GETARG_DATUM(6);
 
-	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
-	settings.max_lease =
-		DatumGetIntervalP(values[Anum_settings_max_lease - 1]);
-	settings.max_attempts =
-		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
-	settings.retry_delay =
-		DatumGetIntervalP(values[Anum_settings_retry_delay - 1]);
-	settings.retry_max_delay =
-		DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]);
-	queue_check_settings(&settings);
+	queue_check_settings_row(values);
 
 	new_tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
 	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
@@ -329,6 +319,23 @@ queue_check_settings(const QueueSettings *settings)
 				 errhint("Zero means that there is no limit.")));
 	(void) queue_interval_usec(settings->retry_delay, "retry_delay");
 	(void) queue_interval_usec(settings->retry_max_delay, "retry_max_delay");
+}
+
+void
+queue_check_settings_row(const Datum *values)
+{
+	QueueSettings settings;
+
+	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
+	settings.max_lease =
+		DatumGetIntervalP(values[Anum_settings_max_lease - 1]);
+	settings.max_attempts =
+		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
+	settings.retry_delay =
+		DatumGetIntervalP(values[Anum_settings_retry_delay - 1]);
+	settings.retry_max_delay =
+		DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]);
+	queue_check_settings(&settings);
 }
 
 void

@@ -26,6 +26,9 @@ typedef struct QueueSettings
 /* 22023 unless these are within their limits; dead_letter is not looked at */
 extern void queue_check_settings(const QueueSettings *settings);
 
+/* The same of a row of queue.queue, by Anum_settings_xxx */
+extern void queue_check_settings_row(const Datum *values);
+
 /*
  * May the caller make this the dead-letter queue of "source" (InvalidOid: of a
  * queue yet to be made)?  Locks it to the end of the transaction, so that it

@@ -67,7 +67,6 @@ static bool may_have_settings(Oid relid, const char *name);
 static bool may_have_dead_letter(Oid relid, const char *name,
 								 Oid dead_letter, const char *dead_name);
 static bool leads_back(Oid relid, Oid dead_letter);
-static void check_values(Datum *values);
 
 
 PlannedStmt *
@@ -138,7 +137,8 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 	{
 		int			column = Anum_settings_dead_letter - 1;
 
-		check_values(values);
+		/* 22023 for what alter_queue() would not take, and no dump has */
+		queue_check_settings_row(values);
 		values[Anum_settings_queue - 1] = ObjectIdGetDatum(relid);
 		if (!nulls[column])
 		{
@@ -301,21 +301,4 @@ leads_back(Oid relid, Oid dead_letter)
 	}
 	list_free(seen);
 	return next == relid;
-}
-
-/* 22023 for what alter_queue() would not take, and no dump has */
-static void
-check_values(Datum *values)
-{
-	QueueSettings settings;
-
-	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
-	settings.max_attempts =
-		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
-	settings.retry_delay =
-		DatumGetIntervalP(values[Anum_settings_retry_delay - 1]);
-	settings.retry_max_delay =
-		DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]);
-	settings.max_lease = DatumGetIntervalP(values[Anum_settings_max_lease - 1]);
-	queue_check_settings(&settings);
 }
