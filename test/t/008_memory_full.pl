@@ -38,26 +38,6 @@ sub check_full
 	return;
 }
 
-# Receive until it is refused; the receipts, and the size of each batch.
-sub receive_all
-{
-	my ($queue, $max) = @_;
-	my (@receipts, @sizes);
-	while (1)
-	{
-		my ($ret, $stdout, $stderr) = $node->psql('postgres',
-			"\\set VERBOSITY verbose\n"
-			  . "SELECT receipt FROM queue.receive('$queue', $max, lease => '1 h')");
-		last if $stderr =~ /ERROR:  53400/;
-		die $stderr if $stderr ne '';
-		my @batch = split /\n/, $stdout;
-		last if !@batch;
-		push @receipts, @batch;
-		push @sizes,    scalar @batch;
-	}
-	return (\@receipts, \@sizes);
-}
-
 # The entry of a lease that was on disk stays until the worker has removed its
 # row; then there is as much room as there seems to be.
 sub await_room

@@ -17,22 +17,12 @@ use lib $FindBin::RealBin;
 
 use QueueTest;
 
-my $conf = q{
+my ($node, $subscriber) = start_publisher(
+	q{
 shared_preload_libraries = 'queue'
 max_prepared_transactions = 10
 queue.lease_write_delay = '100ms'
-};
-
-my $node = PostgreSQL::Test::Cluster->new('publisher');
-use_node($node);
-$node->init(allows_streaming => 'logical');
-$node->append_conf('postgresql.conf', $conf);
-$node->start;
-
-my $subscriber = PostgreSQL::Test::Cluster->new('subscriber');
-$subscriber->init(allows_streaming => 'logical');
-$subscriber->append_conf('postgresql.conf', $conf);
-$subscriber->start;
+});
 
 my $dir     = PostgreSQL::Test::Utils::tempdir;
 my $connstr = $node->connstr . ' dbname=postgres';

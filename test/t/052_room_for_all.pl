@@ -42,17 +42,8 @@ sql(qq{SELECT queue.enqueue_batch('$_', ARRAY['1', '2', '3']::jsonb[])})
 sub take_all
 {
 	my ($queue) = @_;
-	my $n = 0;
-	while (1)
-	{
-		my ($ret, $out, $err) = $node->psql('postgres',
-			"SELECT count(*) FROM queue.receive('$queue', 9000, lease => '10 h')");
-		last if $err =~ /too many messages in flight/;
-		die $err if $err ne '';
-		last if $out == 0;
-		$n += $out;
-	}
-	return $n;
+	my ($receipts) = receive_all($queue, 9000);
+	return scalar @$receipts;
 }
 
 my ($g1, $g2) = map { take_all($_) } @large;

@@ -40,6 +40,7 @@ use Time::HiRes qw(time);
 
 our @EXPORT = qw(
   use_node
+  start_publisher
   sql
   error_of
   state_of
@@ -49,6 +50,7 @@ our @EXPORT = qw(
   messages
   drain
   drain_payloads
+  receive_all
   start_waiter
   start_waiter_unless_done
   start_session
@@ -94,6 +96,30 @@ sub use_node
 	($node, $settings) = @_;
 	$settings //= '';
 	return;
+}
+
+=pod
+
+=item start_publisher(conf)
+
+Starts a node that can publish, which is the one in use from then on, and one
+that can subscribe, both with this configuration; returns both.
+
+=cut
+
+sub start_publisher
+{
+	my ($conf) = @_;
+	my @nodes =
+	  map { PostgreSQL::Test::Cluster->new($_) } 'publisher', 'subscriber';
+	foreach my $each (@nodes)
+	{
+		$each->init(allows_streaming => 'logical');
+		$each->append_conf('postgresql.conf', $conf);
+		$each->start;
+	}
+	use_node($nodes[0]);
+	return @nodes;
 }
 
 # The node and the database that the last argument of a sub means: a node, or a
@@ -257,6 +283,35 @@ sub drain_payloads
 {
 	my ($queue, $where) = @_;
 	return dequeue_all(q{payload #>> '{}'}, $queue, $where);
+}
+
+=pod
+
+=item receive_all(queue, max)
+
+Receives that many at a time, for an hour, until there are no more or the memory
+for messages in flight has no room for more; returns the receipts, and the sizes
+of the batches.
+
+=cut
+
+sub receive_all
+{
+	my ($queue, $max) = @_;
+	my (@receipts, @sizes);
+	while (1)
+	{
+		my ($ret, $stdout, $stderr) = $node->psql('postgres',
+			"\\set VERBOSITY verbose\n"
+			  . "SELECT receipt FROM queue.receive('$queue', $max, lease => '1 h')");
+		last if $stderr =~ /ERROR:  53400/;
+		die $stderr if $stderr ne '';
+		my @batch = split /\n/, $stdout;
+		last if !@batch;
+		push @receipts, @batch;
+		push @sizes,    scalar @batch;
+	}
+	return (\@receipts, \@sizes);
 }
 
 sub dequeue_all
