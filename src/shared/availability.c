@@ -20,9 +20,11 @@
 
 /*
  * queue_lease_has_run_out
- *		Has this lease passed its deadline, with nobody about to settle it?
+ *		Returns true if the entry is a lease past its deadline that no
+ *		transaction is settling.
  *
- * Whoever looks first ends it; until then it is judged as if it had been.
+ * The first process that finds such a lease ends it.  Until then it is judged
+ * as if it had been ended.
  */
 bool
 queue_lease_has_run_out(const InflightEntry *entry, TimestampTz now)
@@ -31,7 +33,12 @@ queue_lease_has_run_out(const InflightEntry *entry, TimestampTz now)
 		entry->deadline <= now;
 }
 
-/* Has a message failed as often as its queue allows?  0 allows any number. */
+/*
+ * queue_is_at_limit
+ *		Returns true if a message has failed as often as its queue allows.
+ *
+ * max_attempts = 0 allows any number.
+ */
 bool
 queue_is_at_limit(int max_attempts, int failures)
 {
@@ -42,7 +49,7 @@ queue_is_at_limit(int max_attempts, int failures)
  * queue_entry_status
  *		Judge a message by its entry in the in-flight table alone.
  *
- * "failures" are those that its row does not tell.
+ * status->failures are then only those that the row does not count yet.
  */
 void
 queue_entry_status(const InflightEntry *entry, TimestampTz now,
@@ -53,10 +60,11 @@ queue_entry_status(const InflightEntry *entry, TimestampTz now,
 
 /*
  * queue_message_status
- *		Judge a message by what its row says, and its in-flight entry.
+ *		Judge a message by its row and its in-flight entry.
  *
- * "entry" may be a copy, and is NULL if the message has none.  A lease that has
- * run out counts as one more failure, unless the row tells that one already.
+ * "entry" may be a copy, and is NULL if the message has none.  A lease that
+ * has run out counts as one more failure, unless the row counts that one
+ * already.
  */
 void
 queue_message_status(int max_attempts, int attempts, TimestampTz visible_at,

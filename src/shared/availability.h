@@ -24,21 +24,21 @@ typedef enum Availability
 typedef struct MessageStatus
 {
 	Availability availability;
-	bool		is_claimed;		/* a consumer is just judging it, or the
-								 * worker is counting or moving it: for that
-								 * moment nobody else can have it, whatever
-								 * the above says */
+	bool		is_claimed;		/* a consumer is examining it, or the worker
+								 * is counting or moving it: for that moment
+								 * nothing else can have it, whatever
+								 * "availability" says */
 	int			failures;		/* in the row, in memory, and a lease that has
 								 * run out */
-	TimestampTz due;			/* HELD: end of the lease; NOT_DUE: when it
-								 * is; 0: unknown or now */
+	TimestampTz due;			/* HELD: end of the lease; NOT_DUE: its due
+								 * time; 0: unknown or now */
 } MessageStatus;
 
 extern bool queue_lease_has_run_out(const InflightEntry *entry,
 									TimestampTz now);
 extern bool queue_is_at_limit(int max_attempts, int failures);
 
-/* as far as the in-flight table knows; and with what its row says */
+/* By the in-flight table alone; and together with the row */
 extern void queue_entry_status(const InflightEntry *entry, TimestampTz now,
 							   MessageStatus *status);
 extern void queue_message_status(int max_attempts, int attempts,

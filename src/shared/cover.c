@@ -4,63 +4,64 @@
  *		Where to look for messages: the cover of each queue.
  *
  * The cover is a small set of id ranges that includes every message that is
- * available: committed, not consumed, held by nobody, due, not exhausted.  So
- * an empty queue is known to be empty without a look at its table, rows that
- * are dead or held are not looked at, and consumers do not meet.  It is a
- * hint.  Too wide, it costs a little scanning.  Too narrow, it would hide a
- * message, so that must not happen, and heal.c sees to it that it does not
- * last if it does.  After a start it is "everything".
+ * available: committed, not consumed, held by no process, due, not exhausted.
+ * So an empty queue is known to be empty without a look at its table, dead and
+ * held rows are not scanned, and consumers keep apart.  It is a hint.  Too
+ * wide, it costs a little scanning.  Too narrow, it would hide a message; that
+ * must not happen, and heal.c sees to it that it does not last if it does.
+ * After a start it is "everything".
  *
  * The rules that keep it right:
  *
- * - Adding is always safe.  Only who looks takes out.
+ * - Adding ids is always safe.  Only a consumer removes them.
  *
- * - He first takes his window out, under the lock, and then scans it, without
- *	 the lock.  What becomes available behind his back is added by whoever
- *	 made it so, and stays.  What he did not take and may be available he
- *	 gives back, and so does an error on the way with the whole window.
+ * - A consumer removes its window under the lock and then scans it without.
+ *	 Messages that become available during the scan are added by the
+ *	 transaction that makes them available, and stay.  What the consumer did
+ *	 not take and may be available it gives back; an error on the way gives the
+ *	 whole window back.
  *
- * - Every message that is not available is in the care of somebody who adds it
- *	 when it is:
+ * - Every message that is not available has something that adds it when it is:
  *
- *	 not committed			the transaction that inserts it, if it has said so
+ *	 not committed			the transaction that inserts it, if it registered
  *							(queue_xact_note_ids); else it is kept as "busy"
- *	 claimed by a consumer	he has it in his window; who meets it gives it back
+ *	 claimed by a consumer	it is in the window of that consumer; another one
+ *							that meets it gives it back
  *	 taken, settled			the end of that transaction (inflight.c)
  *	 leased, backing off	the due time of its entry, see below
  *	 a step of the worker	the end of that step
  *	 exhausted				the worker's step; or the change of a setting,
  *							which adds everything
  *	 not due, says the row	"later", with its due time
- *	 being changed by		"busy": looked at again after 10 ms, doubling to a
- *	 somebody unknown		second, since nobody may say when that has ended
- *	 deleted by the looker	if the look was made by a transaction that has
- *	 himself				written, its end adds the window when it rolls back
+ *	 being changed by an	"busy": looked at again after 10 ms, doubling to a
+ *	 unknown transaction	second, because its end may go unannounced
+ *	 deleted by the same	if the scanning transaction has written, its end
+ *	 transaction			adds the window when it rolls back
  *							(queue_xact_note_undo)
- *	 not seen by the		given back: others see it
+ *	 not seen by the		given back, because others see it
  *	 statement's snapshot
  *
- * - Who announces does so when his transaction has left the process array.
- *	 If a looker has judged it to be in progress, he took his window out
- *	 before; so the announcement comes later, and is not taken out by him.
+ * - A transaction announces after it has left the process array.  A consumer
+ *	 that saw it in progress had removed its window before, so the announcement
+ *	 comes later and is not part of that window.
  *
- * What is due in the future needs nobody's help: it becomes part of the cover
- * when the first one looks after that time.  Entries of the in-flight table
- * are linked by due time, rows that say it themselves in a small array.  The
- * nodes are in the entries; a node is linked by who holds the entry's
- * partition lock, and taken out under the queue's lock alone.
+ * What is due in the future needs no announcement: it becomes part of the
+ * cover with the first look after that time.  Entries of the in-flight table
+ * are linked by due time; rows that say it themselves are in a small array.
+ * The nodes lie in the entries.  A node is linked by a process that holds the
+ * entry's partition lock, and unlinked under the queue's lock alone.
  *
- * Wake-ups: who adds messages wakes as many waiters.  Who gives back wakes
- * only waiters that have looked since the window was taken out; the others
- * have seen it, or will.
+ * Wake-ups: a process that adds messages wakes as many waiters.  One that
+ * gives ids back wakes only waiters that have looked since its window was
+ * removed, because the others have seen those ids in the cover, or will.
  *
  * Locks: that of the queue's state (state.c), nothing below it.  Latches are
  * set after it is released.
  *
  * What if the process dies?  By any error or exit, the abort callback gives
- * back what is out; by kill -9, the server restarts with empty memory, that
- * is, with a cover of everything.  What if memory is full?  Ranges are merged;
- * a queue without a state is looked at as a whole, each time.
+ * its window back; by kill -9, the server restarts with empty memory, that is,
+ * with a cover of everything.  What if memory is full?  Ranges are merged; a
+ * queue without a state is scanned as a whole, each time.
  *
  *-------------------------------------------------------------------------
  */
@@ -75,20 +76,20 @@
 #include "shared/database.h"
 #include "shared/waiter.h"
 
-/* ranges wider than this are probed for their first row, if it is not near */
+/* Ranges wider than this are probed for their first row, unless it is near */
 #define PROBE_WIDTH			1024
 
-/* the worker is asked to look after a queue that has changed */
+/* How soon the worker checks a queue that has changed */
 #define HEAL_DELAY			USECS_PER_SEC
 
-/* The window of this process that is out */
+/* The window that this process has out */
 static bool is_out = false;
 static QueueState *out_state = NULL;
 static Oid	out_relid = InvalidOid;
 static QueueRange out;
 static uint64 out_number;
 
-/* The worker is to look after a queue, and has not been told yet */
+/* The worker is to check a queue, and has not been told yet */
 static bool is_worker_wanted = false;
 
 static QueueState *lock_to_add(QueueState *hint, Oid dbid, Oid relid);
@@ -108,7 +109,14 @@ static void unlink_due(DueNode *node);
  * ----------------------------------------------------------------
  */
 
-/* Lock it for a change; NULL if the queue has no state. */
+/*
+ * lock_to_add
+ *		Lock a queue's state for a change, and note that it changes.
+ *
+ * Returns NULL if the queue has no state.  That the worker is to check the
+ * queue is only noted, because the lock of the databases must not be taken
+ * here; see queue_cover_tell_worker().
+ */
 static QueueState *
 lock_to_add(QueueState *hint, Oid dbid, Oid relid)
 {
@@ -119,6 +127,7 @@ lock_to_add(QueueState *hint, Oid dbid, Oid relid)
 	return state;
 }
 
+/* Release the state, then set the latches of the waiters picked. */
 static void
 unlock_and_wake(QueueState *state, WakeList *wakes)
 {
@@ -126,6 +135,13 @@ unlock_and_wake(QueueState *state, WakeList *wakes)
 	queue_waiter_set_latches(wakes);
 }
 
+/*
+ * queue_cover_tell_worker
+ *		Ask the worker to check the queues that have changed.
+ *
+ * Additions may run under the lock of a partition, where the worker cannot be
+ * told; they only note it.  Call this with no lock held.
+ */
 void
 queue_cover_tell_worker(void)
 {
@@ -135,7 +151,7 @@ queue_cover_tell_worker(void)
 	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + HEAL_DELAY);
 }
 
-/* The state is locked. */
+/* Add one id, to each priority if its own is unknown.  The state is locked. */
 static void
 add_key(QueueState *state, int priority, int64 id)
 {
@@ -150,6 +166,16 @@ add_key(QueueState *state, int priority, int64 id)
 	}
 }
 
+/*
+ * queue_cover_add
+ *		Add a message that may be available now to its queue's cover.
+ *
+ * "hint" is where the queue's state was when last seen.  If "wakes", one
+ * waiter of the queue is woken.  If the queue has no state, all sessions that
+ * wait for any queue of the database are.  No allocation, no error, so this
+ * may be called from callbacks, and with a partition of the in-flight table
+ * locked.
+ */
 void
 queue_cover_add(QueueState *hint, const MessageKey *key, int priority,
 				bool wakes)
@@ -169,6 +195,12 @@ queue_cover_add(QueueState *hint, const MessageKey *key, int priority,
 	unlock_and_wake(state, &list);
 }
 
+/*
+ * queue_cover_add_set
+ *		Add ranges that may have available messages to a queue's cover.
+ *
+ * Wakes up to "nwakes" of the queue's waiters.  No allocation, no error.
+ */
 void
 queue_cover_add_set(QueueState *hint, Oid dbid, Oid relid, const RangeSet *set,
 					int nwakes)
@@ -185,7 +217,10 @@ queue_cover_add_set(QueueState *hint, Oid dbid, Oid relid, const RangeSet *set,
 	}
 	queue_ranges_add_set(&state->cover.set, set);
 
-	/* a few at a time: the list is on the stack, and latches take a while */
+	/*
+	 * a few at a time, because the list is on the stack and latches take a
+	 * while
+	 */
 	while (queue_waiter_pick(state, nwakes, 0, &wakes))
 	{
 		nwakes -= wakes.n;
@@ -198,6 +233,11 @@ queue_cover_add_set(QueueState *hint, Oid dbid, Oid relid, const RangeSet *set,
 	unlock_and_wake(state, &wakes);
 }
 
+/*
+ * queue_cover_add_all
+ *		Any message of the queue may be available: cover all ids, and wake all
+ *		of its waiters.
+ */
 void
 queue_cover_add_all(Oid dbid, Oid relid)
 {
@@ -209,6 +249,10 @@ queue_cover_add_all(Oid dbid, Oid relid)
 	queue_cover_add_set(NULL, dbid, relid, &set, INT_MAX);
 }
 
+/*
+ * queue_cover_add_everything
+ *		The same for each queue of a database that has a state.
+ */
 void
 queue_cover_add_everything(Oid dbid)
 {
@@ -223,6 +267,13 @@ queue_cover_add_everything(Oid dbid)
 	}
 }
 
+/*
+ * queue_cover_priorities_vary
+ *		Note that a message of the queue may have another priority than was
+ *		noted when it was taken.
+ *
+ * From now on ids of the queue are added in all priorities.
+ */
 void
 queue_cover_priorities_vary(QueueState *hint, Oid relid)
 {
@@ -235,6 +286,14 @@ queue_cover_priorities_vary(QueueState *hint, Oid relid)
 	}
 }
 
+/*
+ * queue_cover_add_later
+ *		Note a message whose row says that it is not due before "due".
+ *
+ * "is_read" tells that the priority has just been read from the row.
+ * Otherwise it was noted earlier and may be wrong; if so, the id goes into the
+ * cover instead, so that a consumer reads the row.
+ */
 void
 queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
 					  TimestampTz due, bool is_read)
@@ -251,7 +310,7 @@ queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
 	}
 	if (!is_read && (priority < 0 || state->cover.priorities_vary))
 	{
-		/* let somebody look where it is */
+		/* a consumer is to find out where it is */
 		add_key(state, priority, key->id);
 		(void) queue_waiter_pick(state, 1, 0, &wakes);
 	}
@@ -267,8 +326,12 @@ queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
 }
 
 /*
- * If there is no room, two neighbours of one priority, by due time, become one
- * that is due with the first of them; who looks then finds out more.
+ * add_later
+ *		Insert into the array of messages that are due later, by due time.
+ *
+ * If there is no room, the two neighbours of one priority that are closest in
+ * time become one range.  It is due with the first of them; the consumer that
+ * scans it then finds out more.  The state is locked.
  */
 static void
 add_later(QueueState *state, const QueueRange *range, TimestampTz due)
@@ -322,7 +385,13 @@ add_later(QueueState *state, const QueueRange *range, TimestampTz due)
  * ----------------------------------------------------------------
  */
 
-/* The state is locked, as in the other one. */
+/*
+ * link_due
+ *		Link an entry of the in-flight table by its due time.
+ *
+ * The first one sets the queue's bit in the map of timed queues.  The state is
+ * locked, here and in unlink_due().
+ */
 static void
 link_due(QueueState *state, DueNode *node)
 {
@@ -332,6 +401,7 @@ link_due(QueueState *state, DueNode *node)
 	queue_due_link(&state->due, node);
 }
 
+/* Unlink it; the last one clears the bit. */
 static void
 unlink_due(DueNode *node)
 {
@@ -343,7 +413,7 @@ unlink_due(DueNode *node)
 	node->state = NULL;
 }
 
-/* The earliest time at which something is to be looked at */
+/* Compute the earliest time at which something becomes part of the cover. */
 static void
 reckon_first_due(QueueState *state)
 {
@@ -357,7 +427,15 @@ reckon_first_due(QueueState *state)
 	state->cover.first_due = first;
 }
 
-/* The caller holds the lock of the entry's partition. */
+/*
+ * queue_cover_set_due
+ *		Link an entry of the in-flight table by this due time, instead of the
+ *		one it may have.
+ *
+ * The guardian of the queue is woken if it would sleep beyond that.  If the
+ * queue has no state, nothing is linked and all sessions that wait for any
+ * queue are woken.  The caller holds the lock of the entry's partition.
+ */
 void
 queue_cover_set_due(QueueState *hint, const MessageKey *key, DueNode *node,
 					TimestampTz due)
@@ -386,8 +464,12 @@ queue_cover_set_due(QueueState *hint, const MessageKey *key, DueNode *node,
 }
 
 /*
- * The caller holds the lock of the entry's partition, and so nobody links the
- * node behind our back; somebody may have taken it out.
+ * queue_cover_clear_due
+ *		Unlink an entry, if it is linked.
+ *
+ * The caller holds the lock of the entry's partition, so no other process can
+ * link the node meanwhile.  One may have unlinked it, so that is checked again
+ * under the lock of the state.
  */
 void
 queue_cover_clear_due(DueNode *node)
@@ -406,6 +488,11 @@ queue_cover_clear_due(DueNode *node)
 	LWLockRelease(state->lock);
 }
 
+/*
+ * queue_cover_first_due
+ *		Return when the first entry of the in-flight table is due,
+ *		TIMESTAMP_INFINITY if there is none.
+ */
 TimestampTz
 queue_cover_first_due(QueueState *state)
 {
@@ -419,6 +506,14 @@ queue_cover_first_due(QueueState *state)
 	return due;
 }
 
+/*
+ * queue_cover_pop_due
+ *		Unlink up to "max" entries that are due by "now"; return how many, and
+ *		their keys.
+ *
+ * The entries themselves are left to the caller, because their partitions
+ * cannot be locked here.
+ */
 int
 queue_cover_pop_due(QueueState *hint, Oid relid, TimestampTz now,
 					MessageKey *keys, int max)
@@ -443,9 +538,12 @@ queue_cover_pop_due(QueueState *hint, Oid relid, TimestampTz now,
 }
 
 /*
- * What is due by now becomes part of the cover.  Nobody is woken: one waiter
- * has a timer, and he wakes the next if there is more than he takes.  The
- * state is locked.
+ * move_due
+ *		What is due by now becomes part of the cover.
+ *
+ * No waiter is woken.  The guardian of the queue has a timer, and when it
+ * leaves it wakes the next one if there is more than it takes.  The state is
+ * locked.
  */
 static void
 move_due(QueueState *state, TimestampTz now)
@@ -472,8 +570,11 @@ move_due(QueueState *state, TimestampTz now)
 }
 
 /*
- * All that is busy is looked at again together.  If some of it is still busy
- * then, the delay doubles; after a quiet time it is short again.
+ * add_busy
+ *		Add rows that an unknown transaction is changing.
+ *
+ * All busy ids are looked at again together.  If some are still busy then, the
+ * delay doubles; after a quiet time it is short again.  The state is locked.
  */
 static void
 add_busy(QueueState *state, const RangeSet *busy, TimestampTz now)
@@ -491,6 +592,11 @@ add_busy(QueueState *state, const RangeSet *busy, TimestampTz now)
 	queue_ranges_add_set(&state->cover.busy, busy);
 }
 
+/*
+ * queue_cover_hurry
+ *		A transaction has ended in this database that announces nothing: make
+ *		all busy ids part of the cover at once, and wake their waiters.
+ */
 void
 queue_cover_hurry(Oid dbid)
 {
@@ -502,7 +608,7 @@ queue_cover_hurry(Oid dbid)
 		QueueState *state = queue_state_at(i);
 		WakeList	wakes;
 
-		/* an unlocked look: what is added from now on is looked at soon */
+		/* an unlocked look: what becomes busy from now on is looked at soon */
 		if (state == NULL || state->dbid != dbid ||
 			state->cover.busy.nranges == 0)
 			continue;
@@ -527,11 +633,18 @@ queue_cover_hurry(Oid dbid)
  * ----------------------------------------------------------------
  */
 
+/*
+ * queue_cover_begin
+ *		Begin to go through the cover of a queue.
+ *
+ * "state" is NULL if the queue has none; then the windows are all rows, one
+ * priority after the other.
+ */
 void
 queue_cover_begin(CoverLook *look, QueueState *state, Oid relid,
 				  TimestampTz now)
 {
-	/* none is out, unless an error went by no callback of ours */
+	/* no window is out, unless an error did not run the abort callback */
 	queue_cover_abandon();
 	look->state = state;
 	look->relid = relid;
@@ -542,6 +655,22 @@ queue_cover_begin(CoverLook *look, QueueState *state, Oid relid,
 	look->probed_rank = -1;
 }
 
+/*
+ * queue_cover_take
+ *		Remove the next window, about "want" ids, from the cover.
+ *
+ * The window has about "first" ids if it is of another priority than the last
+ * one.  Returns false if nothing is left.  The caller scans the window and
+ * must call queue_cover_give_back(); until then an error returns it as a
+ * whole.
+ *
+ * If *needs_probe is set, nothing was removed: the last window had no rows and
+ * the range is wide, so the caller first reports where its rows begin
+ * (queue_cover_probed()).
+ *
+ * A queue without a state has nothing to remove from: the windows are its
+ * priorities, and none is out.
+ */
 bool
 queue_cover_take(CoverLook *look, int64 want, int64 first,
 				 QueueRange *window, bool *needs_probe)
@@ -615,6 +744,10 @@ queue_cover_take(CoverLook *look, int64 want, int64 first,
 	return true;
 }
 
+/*
+ * queue_cover_probed
+ *		Report the first row of a wide range, as queue_cover_take() asked for.
+ */
 void
 queue_cover_probed(CoverLook *look, const QueueRange *window, int64 first)
 {
@@ -623,6 +756,14 @@ queue_cover_probed(CoverLook *look, const QueueRange *window, int64 first)
 	look->probed_first = first;
 }
 
+/*
+ * queue_cover_narrow
+ *		Give back the part of the window beyond "high", because the scan ends
+ *		there.
+ *
+ * Wakes waiters for it that have looked while it was out.  Returns false if no
+ * window is out.
+ */
 bool
 queue_cover_narrow(int64 high)
 {
@@ -647,6 +788,15 @@ queue_cover_narrow(int64 high)
 	return true;
 }
 
+/*
+ * queue_cover_give_back
+ *		End the scan of a window.
+ *
+ * The ids "kept" are covered again.  Those "busy" are looked at again later,
+ * because they belong to rows that a transaction is changing whose end may go
+ * unannounced.  If "wakes", waiters that have looked while the window was out
+ * are woken for what was kept.
+ */
 void
 queue_cover_give_back(CoverLook *look, const RangeSet *kept,
 					  const RangeSet *busy, bool wakes)
@@ -678,6 +828,13 @@ queue_cover_give_back(CoverLook *look, const RangeSet *kept,
 	queue_cover_tell_worker();
 }
 
+/*
+ * queue_cover_abandon
+ *		Give the whole window back, because its (sub)transaction is rolled
+ *		back.
+ *
+ * No allocation, no error: called from callbacks.
+ */
 void
 queue_cover_abandon(void)
 {
@@ -698,6 +855,13 @@ queue_cover_abandon(void)
 	unlock_and_wake(state, &list);
 }
 
+/*
+ * queue_cover_is_empty
+ *		Returns true if the cover has nothing to scan now.
+ *
+ * *due is set to the time when something will be due, TIMESTAMP_INFINITY if
+ * nothing is.  A queue without a state is never known to be empty.
+ */
 bool
 queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
 					 TimestampTz *due)
@@ -714,6 +878,12 @@ queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
 	return is_empty;
 }
 
+/*
+ * queue_cover_has
+ *		Returns true if the message is covered, busy, or noted as due later.
+ *
+ * *is_out is set if a window of the queue is out, which may include it.
+ */
 bool
 queue_cover_has(QueueState *state, int rank, int64 id, bool *is_out)
 {
@@ -732,6 +902,11 @@ queue_cover_has(QueueState *state, int rank, int64 id, bool *is_out)
 	return has;
 }
 
+/*
+ * queue_cover_gap
+ *		Return the first id, from this one on, that the cover does not have,
+ *		or PG_INT64_MAX.
+ */
 int64
 queue_cover_gap(QueueState *state, int rank, int64 id)
 {
@@ -750,7 +925,10 @@ queue_cover_gap(QueueState *state, int rank, int64 id)
 	return gap;
 }
 
-/* The state is locked. */
+/*
+ * queue_cover_count
+ *		Counts for view queue.cover.  The state is locked.
+ */
 void
 queue_cover_count(const QueueState *state, CoverCounts *counts)
 {
@@ -762,6 +940,12 @@ queue_cover_count(const QueueState *state, CoverCounts *counts)
 }
 
 #ifdef USE_ASSERT_CHECKING
+
+/*
+ * queue_cover_forget
+ *		For tests: forget the cover and the due times of a queue, and let the
+ *		worker repair that.
+ */
 void
 queue_cover_forget(Oid relid)
 {

@@ -7,23 +7,24 @@
  * whose worker has still to look.  It is small and seldom written, so one
  * LWLock guards all of it, and slots are found by going through the array.
  * The lock is held over loads and stores (and kill() in a few places); latches
- * are set after its release.  The only locks that are taken inside are those
- * of the in-flight table, by whoever loads leases (lease.c) or forgets the
- * entries of a dropped database (leader.c), so nothing here is called with one
- * of them held.
+ * are set after its release.  The only locks taken inside are those of the
+ * in-flight table, when leases are loaded (lease.c) or the entries of a
+ * dropped database are forgotten (leader.c).  So nothing here is called with
+ * one of them held.
  *
- * When all slots are in use, that of a database known to lack the extension
- * is given away: nothing about such a database is worth remembering here, and
- * the leader has a list of its own of those that it need not probe again.
+ * When all slots are in use, that of a database known to lack the extension is
+ * given away: nothing about such a database is worth remembering here, and the
+ * leader has a list of its own of those that it need not probe again.
  *
  * All times kept here are those of clock.h.
  *
- * How a worker sleeps: before a round it sets worker_due_at to infinity, and
- * afterwards to the time when it has to wake, or leaves what somebody poked
- * meanwhile if that is earlier.  A poke stores its time if that is earlier
- * than what it finds, and only then sets the latch.  Whoever pokes has made
- * his change before, so either the round saw it or the poke is found after the
- * round.  A latch that is set says no more than "read worker_due_at again".
+ * How a worker sleeps: before a round it sets worker_due_at to infinity.
+ * After the round it sets it to the time when it has to wake, or leaves an
+ * earlier time that was set meanwhile.  A poke stores its time if that is
+ * earlier than the one it finds, and only then sets the latch.  The process
+ * that pokes has made its change before, so either the round saw the change or
+ * the poke is found after the round.  A latch that is set says no more than
+ * "read worker_due_at again".
  *
  * How a worker leaves: detach_worker() is an on_shmem_exit callback which is
  * registered before the process connects to its database.  These callbacks run
@@ -35,12 +36,13 @@
  * How a worker is held away: a backend counts itself into "holds", signals the
  * worker if one is attached, and waits until it has detached.  A worker that
  * attaches looks at "holds" under the same lock and before it connects, so
- * that one of both sees the other.
+ * that at least one of the two sees the other.
  *
- * Helpers (helper.c) attach and detach in the same way, but only where a worker
- * is attached; that one signals them when it leaves.  A hold waits for all.
+ * Helpers (helper.c) attach and detach in the same way, but only where a
+ * worker is attached; that worker signals them when it leaves.  A hold waits
+ * for all.
  *
- * Nothing here outlives a crash of any process, since the server then makes
+ * Nothing here outlives a crash of any process, because the server then makes
  * its shared memory anew.  A process that ends in any other way runs its exit
  * callbacks, so neither a hold nor an attached worker is left behind.
  *
@@ -63,7 +65,7 @@
 #include "common/guc.h"
 #include "shared/database.h"
 
-/* a worker that ended in an error is started again after 1, 2, 4 ... 30 s */
+/* A worker that ended in an error is started again after 1, 2, 4 ... 30 s */
 #define RETRY_DELAY			(1 * USECS_PER_SEC)
 #define RETRY_MAX_DELAY		(30 * USECS_PER_SEC)
 
@@ -72,8 +74,8 @@
 
 /*
  * How long a hold waits for the worker to go.  A worker that gets the signal
- * goes at once, or after the step that it is at; one that does not react (it
- * is stopped, or waits for its disk) should not keep the statement from saying
+ * goes at once, or after its present step.  One that does not react (it is
+ * stopped, or waits for its disk) must not keep the statement from reporting
  * what is in its way.
  */
 #define HOLD_TIMEOUT		5000	/* ms */
@@ -86,18 +88,18 @@
 typedef struct DatabaseArray
 {
 	int			leader_procno;	/* NO_PROC: no leader */
-	ConditionVariable detached; /* some worker has detached, or slots have
-								 * become free */
+	ConditionVariable detached; /* a worker has detached, or slots have become
+								 * free */
 	DatabaseSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } DatabaseArray;
 
 static DatabaseArray *databases = NULL;
 static LWLock *databases_lock = NULL;
 
-/* the slot that this worker or helper is attached to */
+/* The slot that this worker or helper is attached to */
 static DatabaseSlot *attached_slot = NULL;
 
-/* the slot that this backend holds the worker away from */
+/* The slot that this backend holds the worker away from */
 static DatabaseSlot *held_slot = NULL;
 
 static DatabaseSlot *find_slot(Oid dbid);
@@ -112,6 +114,10 @@ static void detach_helper(int code, Datum arg);
 static bool is_deserted(DatabaseSlot *slot);
 static void release_at_exit(int code, Datum arg);
 
+/*
+ * queue_database_shmem_size
+ *		Shared memory needed for the slots.
+ */
 Size
 queue_database_shmem_size(void)
 {
@@ -120,8 +126,11 @@ queue_database_shmem_size(void)
 }
 
 /*
- * Called in the postmaster, and in every process where memory is not
- * inherited, under AddinShmemInitLock.
+ * queue_database_shmem_init
+ *		Create or attach to the slots.
+ *
+ * Called in the postmaster, and in every process that does not inherit its
+ * memory.  The caller holds AddinShmemInitLock.
  */
 void
 queue_database_shmem_init(void)
@@ -140,6 +149,12 @@ queue_database_shmem_init(void)
 	}
 }
 
+/*
+ * queue_database_slots
+ *		Return the array of all slots, and their number.
+ *
+ * Their fields are guarded by queue_database_lock().
+ */
 DatabaseSlot *
 queue_database_slots(int *nslots)
 {
@@ -147,12 +162,19 @@ queue_database_slots(int *nslots)
 	return databases != NULL ? databases->slots : NULL;
 }
 
+/* Return the lock that guards the fields of all slots. */
 LWLock *
 queue_database_lock(void)
 {
 	return databases_lock;
 }
 
+/*
+ * queue_database_slot
+ *		Return the slot of a database, made if need be ("create").
+ *
+ * Returns NULL if there is none, or if all are in use.
+ */
 DatabaseSlot *
 queue_database_slot(Oid dbid, bool create)
 {
@@ -175,6 +197,15 @@ queue_database_slot(Oid dbid, bool create)
 	return slot;
 }
 
+/*
+ * queue_database_wait_for_slot
+ *		The same for a session that cannot do without a slot.
+ *
+ * If all slots are in use but one is about to become free, waits for that, for
+ * a few seconds at most.  One is about to become free if a worker looks for
+ * the extension in its database, or if the database is gone and the leader has
+ * still to notice.
+ */
 DatabaseSlot *
 queue_database_wait_for_slot(Oid dbid)
 {
@@ -193,7 +224,10 @@ queue_database_wait_for_slot(Oid dbid)
 	{
 		long		left;
 
-		/* before looking, so that what happens behind our back wakes us */
+		/*
+		 * before the look, so that a slot that becomes free after it wakes
+		 * this one
+		 */
 		ConditionVariablePrepareToSleep(&databases->detached);
 		slot = queue_database_slot(dbid, true);
 		left = TimestampDifferenceMilliseconds(queue_clock(),
@@ -208,13 +242,19 @@ queue_database_wait_for_slot(Oid dbid)
 	return slot;
 }
 
+/*
+ * queue_database_announce_room
+ *		Wake the sessions that wait for a slot, because some have become free.
+ */
 void
 queue_database_announce_room(void)
 {
 	ConditionVariableBroadcast(&databases->detached);
 }
 
-/* Is there a slot which is not that of a database with the extension? */
+/*
+ * Is there a slot that is not that of an existing database with the extension?
+ */
 static bool
 is_room_coming(void)
 {
@@ -239,7 +279,7 @@ is_room_coming(void)
 	return is_coming;
 }
 
-/* The lock is held. */
+/* Return the slot of a database, or NULL.  The lock is held. */
 static DatabaseSlot *
 find_slot(Oid dbid)
 {
@@ -259,8 +299,10 @@ find_slot(Oid dbid)
 }
 
 /*
- * Find the slot, or make one, to keep; NULL if there is no room.  The lock is
- * held exclusively.
+ * make_slot
+ *		Return the slot of a database, made if need be, and meant to stay.
+ *
+ * Returns NULL if there is no room.  The lock is held exclusively.
  */
 static DatabaseSlot *
 make_slot(Oid dbid)
@@ -289,7 +331,7 @@ make_slot(Oid dbid)
 	return slot;
 }
 
-/* Does this slot say only that a database has no extension? */
+/* Does this slot say no more than that a database has no extension? */
 static bool
 is_expendable(const DatabaseSlot *slot)
 {
@@ -298,8 +340,11 @@ is_expendable(const DatabaseSlot *slot)
 }
 
 /*
- * The process may have gone and another may have its PGPROC by now; that one
- * wakes for nothing, which everybody must be prepared for.
+ * set_latch_of
+ *		Set the latch of a process; the lock is not held.
+ *
+ * The process may have gone and another may have its PGPROC by now.  That one
+ * wakes for nothing, which every process must be prepared for.
  */
 static void
 set_latch_of(int procno)
@@ -308,6 +353,10 @@ set_latch_of(int procno)
 		SetLatch(&GetPGProcByNumber(procno)->procLatch);
 }
 
+/*
+ * queue_database_set_leader
+ *		Note the leader's latch, by its proc number; NO_PROC if it goes.
+ */
 void
 queue_database_set_leader(int procno)
 {
@@ -316,6 +365,7 @@ queue_database_set_leader(int procno)
 	LWLockRelease(databases_lock);
 }
 
+/* Set the leader's latch, if there is a leader. */
 static void
 wake_leader(void)
 {
@@ -328,8 +378,15 @@ wake_leader(void)
 }
 
 /*
- * Called often, so it takes the lock in shared mode first: mostly the worker
- * means to wake soon enough.
+ * queue_database_poke
+ *		Ask the worker of a database to wake not later than "due", a time of
+ *		day.
+ *
+ * If the database is not known to have the extension, the leader is told to
+ * look.  No allocation, no error, so this may be called from callbacks.
+ *
+ * It is called often, so it takes the lock in shared mode first: mostly the
+ * worker means to wake soon enough.
  */
 void
 queue_database_poke(Oid dbid, TimestampTz due)
@@ -363,9 +420,9 @@ queue_database_poke(Oid dbid, TimestampTz due)
 		}
 
 		/*
-		 * Somebody uses the extension here, whatever a worker saw earlier.
-		 * The leader is told once; a worker that is under way clears the flag
-		 * before it looks, and so it is with announcements.
+		 * A session uses the extension here, whatever a worker saw earlier.
+		 * The leader is told once.  A worker that is under way clears the
+		 * flag before it looks, and so it is with announcements.
 		 */
 		if (!slot->has_extension && !slot->probe_wanted)
 		{
@@ -379,6 +436,13 @@ queue_database_poke(Oid dbid, TimestampTz due)
 	set_latch_of(procno);
 }
 
+/*
+ * queue_database_announce
+ *		The extension was created or dropped in this database: let its worker,
+ *		or the leader, look.
+ *
+ * No allocation, no error.
+ */
 void
 queue_database_announce(Oid dbid)
 {
@@ -403,6 +467,14 @@ queue_database_announce(Oid dbid)
 	set_latch_of(procno);
 }
 
+/*
+ * queue_database_attach
+ *		Attach this process to the database as its worker.
+ *
+ * Returns NULL if the database has a worker, or is to have none now.
+ * Otherwise the process is detached when it exits, after it has left the
+ * process array.
+ */
 DatabaseSlot *
 queue_database_attach(Oid dbid)
 {
@@ -428,9 +500,11 @@ queue_database_attach(Oid dbid)
 }
 
 /*
- * The worker ends, and is in the process array no more.  How it ended decides
- * when the next may start; that is kept here and not by the leader, who may
- * be another one by then.
+ * detach_worker
+ *		The worker ends, and has left the process array.
+ *
+ * How it ended decides when the next one may start.  That is kept here and not
+ * by the leader, because another leader may have taken over by then.
  */
 static void
 detach_worker(int code, Datum arg)
@@ -465,9 +539,9 @@ detach_worker(int code, Datum arg)
 	}
 
 	/*
-	 * A second passes before any restart, so that whatever makes workers
-	 * leave again and again costs little; unless the extension was announced
-	 * while this one was busy seeing that there is none.
+	 * A second passes before any restart, so that a worker that leaves again
+	 * and again costs little.  The exception is an extension that was
+	 * announced while this worker was busy seeing that there is none.
 	 */
 	if (code == 0 && slot->probe_wanted)
 		delay = 0;
@@ -478,7 +552,7 @@ detach_worker(int code, Datum arg)
 	wake_leader();
 }
 
-/* The lock is held. */
+/* Signal the helpers of a database to leave.  The lock is held. */
 static void
 signal_helpers(const DatabaseSlot *slot)
 {
@@ -489,6 +563,13 @@ signal_helpers(const DatabaseSlot *slot)
 	}
 }
 
+/*
+ * queue_database_is_deserted
+ *		Returns true if neither a worker nor a helper of this database is
+ *		attached.
+ *
+ * The lock is held.
+ */
 bool
 queue_database_is_deserted(const DatabaseSlot *slot)
 {
@@ -500,6 +581,14 @@ queue_database_is_deserted(const DatabaseSlot *slot)
 	return slot->worker_pid == 0;
 }
 
+/*
+ * queue_database_attach_helper
+ *		Attach this process to the database as this helper.
+ *
+ * Returns false if the database has no worker, has this helper already, or is
+ * to have none now.  Otherwise the process is detached when it exits, after it
+ * has left the process array.
+ */
 bool
 queue_database_attach_helper(Oid dbid, DatabaseHelper helper)
 {
@@ -524,9 +613,11 @@ queue_database_attach_helper(Oid dbid, DatabaseHelper helper)
 }
 
 /*
- * The helper ends, and is in the process array no more.  If the resolver says
- * by its status that it has left something in doubt, or if it was called since
- * it looked the last time, there has to be another.
+ * detach_helper
+ *		The helper ends, and has left the process array.
+ *
+ * Another resolver is needed if this one says by its status that it has left
+ * something in doubt, or if it was called since it last looked.
  */
 static void
 detach_helper(int code, Datum arg)
@@ -551,7 +642,12 @@ detach_helper(int code, Datum arg)
 		queue_database_poke(dbid, GetCurrentTimestamp() + RETRY_DELAY);
 }
 
-/* Called by the worker. */
+/*
+ * queue_database_wake_helper
+ *		Wake a helper of the worker that calls this.
+ *
+ * Returns false if it is not there.
+ */
 bool
 queue_database_wake_helper(DatabaseHelper helper)
 {
@@ -565,6 +661,14 @@ queue_database_wake_helper(DatabaseHelper helper)
 	return procno != NO_PROC;
 }
 
+/*
+ * queue_database_want_resolver
+ *		Call the resolver of a database, because a branch was prepared or
+ *		finished.
+ *
+ * The worker starts or wakes it.  The request stands until the resolver takes
+ * it, before it looks.
+ */
 void
 queue_database_want_resolver(Oid dbid)
 {
@@ -579,7 +683,12 @@ queue_database_want_resolver(Oid dbid)
 	queue_database_poke(dbid, GetCurrentTimestamp());
 }
 
-/* Called by the worker and the resolver. */
+/*
+ * queue_database_is_resolver_wanted
+ *		Returns true if the resolver was called; if "take", takes the request.
+ *
+ * Called by the worker and the resolver.
+ */
 bool
 queue_database_is_resolver_wanted(bool take)
 {
@@ -594,8 +703,11 @@ queue_database_is_resolver_wanted(bool take)
 }
 
 /*
- * A look at the extension and a round follow: what is asked for from now on
- * may be too late for them.
+ * queue_database_begin_round
+ *		A look at the extension and a round follow.
+ *
+ * Whatever is asked for from now on may be too late for them, so it is noted
+ * anew.
  */
 void
 queue_database_begin_round(DatabaseSlot *slot)
@@ -606,6 +718,7 @@ queue_database_begin_round(DatabaseSlot *slot)
 	LWLockRelease(databases_lock);
 }
 
+/* Note whether the worker has found the extension. */
 void
 queue_database_set_extension(DatabaseSlot *slot, bool exists)
 {
@@ -616,9 +729,11 @@ queue_database_set_extension(DatabaseSlot *slot, bool exists)
 }
 
 /*
- * The worker wants to wake at "due".  Returns when it has to, which is earlier
- * if somebody poked.  TIMESTAMP_INFINITY changes nothing, so that is how to
- * read the time.
+ * queue_database_publish_due
+ *		Note that the worker means to wake at "due", by clock.h.
+ *
+ * Returns when it has to wake, which is earlier if it was poked.
+ * TIMESTAMP_INFINITY changes nothing, so that is how to read the time.
  */
 TimestampTz
 queue_database_publish_due(DatabaseSlot *slot, TimestampTz due)
@@ -631,6 +746,10 @@ queue_database_publish_due(DatabaseSlot *slot, TimestampTz due)
 	return due;
 }
 
+/*
+ * queue_database_is_held
+ *		Returns true if a backend keeps the worker away.
+ */
 bool
 queue_database_is_held(DatabaseSlot *slot)
 {
@@ -643,8 +762,11 @@ queue_database_is_held(DatabaseSlot *slot)
 }
 
 /*
- * Under the lock an attached worker cannot finish its exit, so its process id
- * cannot belong to somebody else yet.
+ * queue_database_dismiss
+ *		Signal a worker to leave, if it is still this one.
+ *
+ * While the lock is held an attached worker cannot finish its exit, so its
+ * process id cannot belong to another process yet.
  */
 void
 queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid)
@@ -667,6 +789,16 @@ is_deserted(DatabaseSlot *slot)
 	return is_gone;
 }
 
+/*
+ * queue_database_hold
+ *		Keep the worker of a database and its helpers away, and wait until
+ *		they are gone.
+ *
+ * Waits for a bounded time, and may be interrupted.  Returns false if there is
+ * no slot, and thus no worker, or if this backend holds a database already.
+ * The hold ends with queue_database_release(), at the latest when the backend
+ * exits.
+ */
 bool
 queue_database_hold(Oid dbid)
 {
@@ -691,7 +823,7 @@ queue_database_hold(Oid dbid)
 	/*
 	 * There may be no slot yet although the database is there: it is new, or
 	 * a template.  Make one, so that the leader does not start a worker
-	 * behind our back.
+	 * meanwhile.
 	 */
 	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
 	slot = find_slot(dbid);
@@ -743,8 +875,11 @@ queue_database_hold(Oid dbid)
 }
 
 /*
- * A slot that a hold has made goes with the last one, whether there is a leader
- * to clear up or not.
+ * queue_database_release
+ *		End the hold of this backend, if it has one.
+ *
+ * A slot made for holds goes with the last of them, because there may be no
+ * leader to clear up.
  */
 void
 queue_database_release(void)
@@ -770,6 +905,7 @@ queue_database_release(void)
 	wake_leader();
 }
 
+/* A backend that exits ends its hold. */
 static void
 release_at_exit(int code, Datum arg)
 {

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * due.c
- *		What is due when: entries of the in-flight table, in the order of time.
+ *		Which entries of the in-flight table are due when.
  *
- * Leases of one length come in the order of their ends, and mostly end early:
- * for them there is a list, where both cost next to nothing.  The others are
- * in a heap.
+ * Leases of one length arrive in the order of their ends, and most of them end
+ * early.  They go into a list, where both operations are nearly free.  All
+ * other entries go into a heap.
  *
- * The nodes are in the entries; the list and the heap are part of the slot of
- * a queue, whose lock guards both.
+ * The nodes lie in the entries.  The list and the heap are a part of the
+ * queue's place, whose lock guards both.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,8 +20,12 @@ static int	compare_due(const pairingheap_node *a, const pairingheap_node *b,
 						void *arg);
 
 /*
- * For a new queue.  Entries of an earlier one may still be linked here; they
- * unlink themselves.
+ * queue_due_init
+ *		Prepare the part of a queue's place that has just been given to it.
+ *
+ * Entries of an earlier queue may still be linked here; they unlink
+ * themselves.  The caller holds the lock of the place, here and in the
+ * functions below.
  */
 void
 queue_due_init(DuePart *due)
@@ -30,7 +34,7 @@ queue_due_init(DuePart *due)
 	due->heap.ph_arg = NULL;
 }
 
-/* The heap has the largest on top, so this is the other way round. */
+/* A pairing heap has the largest on top, so the comparison is reversed. */
 static int
 compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
@@ -40,6 +44,12 @@ compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 	return left < right ? 1 : left > right ? -1 : 0;
 }
 
+/*
+ * queue_due_link
+ *		Link a node, whose due time is set, into the list or the heap.
+ *
+ * It goes to the tail of the list if it is not due before the present tail.
+ */
 void
 queue_due_link(DuePart *due, DueNode *node)
 {
@@ -51,6 +61,10 @@ queue_due_link(DuePart *due, DueNode *node)
 		pairingheap_add(&due->heap, &node->node);
 }
 
+/*
+ * queue_due_unlink
+ *		Remove a node from the list or heap that it is linked into.
+ */
 void
 queue_due_unlink(DuePart *due, DueNode *node)
 {
@@ -60,6 +74,10 @@ queue_due_unlink(DuePart *due, DueNode *node)
 		pairingheap_remove(&due->heap, &node->node);
 }
 
+/*
+ * queue_due_first
+ *		Return the node that is due first, or NULL if there is none.
+ */
 DueNode *
 queue_due_first(DuePart *due)
 {

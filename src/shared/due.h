@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * due.h
- *		What is due when: entries of the in-flight table, in the order of time.
+ *		Which entries of the in-flight table are due when.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,26 +19,27 @@ struct QueueState;
 /* The due time of an entry of the in-flight table */
 typedef struct DueNode
 {
-	pairingheap_node node;		/* in the heap */
-	dlist_node	link;			/* ... or in the list */
+	pairingheap_node node;		/* member of the heap */
+	dlist_node	link;			/* ... or of the list */
 	bool		is_listed;
 	const MessageKey *key;		/* of the entry that this is part of */
 	struct QueueState *state;	/* where it is linked, or NULL */
 	TimestampTz due;
 } DueNode;
 
-/* Those of one queue */
+/* The due times of one queue */
 typedef struct DuePart
 {
-	dlist_head	list;			/* those that came in this order */
-	pairingheap heap;			/* ... and the others */
+	dlist_head	list;			/* linked in the order of their due times */
+	pairingheap heap;			/* all others */
 } DuePart;
 
+/* All with the lock of the queue's place held */
 extern void queue_due_init(DuePart *due);
 extern void queue_due_link(DuePart *due, DueNode *node);
 extern void queue_due_unlink(DuePart *due, DueNode *node);
 
-/* The one that is due first, or NULL */
+/* The node that is due first, or NULL */
 extern DueNode *queue_due_first(DuePart *due);
 
 #endif							/* QUEUE_DUE_H */

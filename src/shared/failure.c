@@ -5,14 +5,15 @@
  *
  * The text that a consumer gives with nack() waits in shared memory for the
  * worker, which writes it to the row together with the count.  All messages of
- * a call share one slot, and so do calls that say the same one after the other.
- * The slots are used in turn: after a thousand more texts within that time one
- * may be gone, and the row just lacks it.  A generation tells whether a slot
- * still has the text that somebody remembers to have put there.
+ * a call share one slot, and so do consecutive calls with the same text.  The
+ * slots are used in turn.  After a thousand more texts within that time a text
+ * may be gone, and the row then has none.  The generation of a slot tells
+ * whether it still has the text that an entry refers to.
  *
- * Failures without a text of a consumer's have a fixed one, and no slot.
+ * Failures without a text from a consumer have a fixed one, and no slot.
  *
- * Lock: one LWLock, held while a text is copied, with nothing below it.
+ * Lock: one LWLock, held while a text is copied.  No other lock is taken under
+ * it.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,13 +44,22 @@ typedef struct FailureShared
 static FailureShared *shared = NULL;
 static LWLock *lock = NULL;
 
+/*
+ * queue_failure_shmem_size
+ *		Shared memory needed for the texts of failures.
+ */
 Size
 queue_failure_shmem_size(void)
 {
 	return sizeof(FailureShared);
 }
 
-/* Called with AddinShmemInitLock held. */
+/*
+ * queue_failure_shmem_init
+ *		Create or attach to the texts of failures.
+ *
+ * The caller holds AddinShmemInitLock.
+ */
 void
 queue_failure_shmem_init(void)
 {
@@ -63,9 +73,13 @@ queue_failure_shmem_init(void)
 }
 
 /*
- * The n-th failure waits delay * 2^(n-1), up to a half more, so that messages
- * that failed together do not come back together; never longer than max_delay,
- * nor shorter than delay unless that is the longer one.
+ * queue_failure_delay
+ *		Microseconds to back off after this many failures.
+ *
+ * The n-th failure waits delay * 2^(n-1), and up to a half more at random, so
+ * that messages that failed together do not come back together.  The result is
+ * never longer than max_delay, nor shorter than the smaller of delay and
+ * max_delay.
  */
 int64
 queue_failure_delay(const RetryPolicy *retry, int failures)
@@ -85,8 +99,11 @@ queue_failure_delay(const RetryPolicy *retry, int failures)
 }
 
 /*
- * Put a text, cut to what there is room for, into the next slot, unless the
- * last one has it.
+ * queue_failure_note_text
+ *		Store a text of a failure, and return where it lies.
+ *
+ * The text is cut to the room of a slot.  If the slot filled last has the same
+ * text, that one is returned.  NULL gives FAILURE_NO_TEXT and stores nothing.
  */
 FailureText
 queue_failure_note_text(const char *text)
@@ -115,6 +132,12 @@ queue_failure_note_text(const char *text)
 	return where;
 }
 
+/*
+ * queue_failure_text
+ *		Return the text of a failure, palloc'd.
+ *
+ * Returns NULL if there was no text, or if its slot has been reused.
+ */
 char *
 queue_failure_text(const FailureText *where)
 {

@@ -8,7 +8,7 @@
 #ifndef QUEUE_FAILURE_H
 #define QUEUE_FAILURE_H
 
-/* How failures of a queue's messages are treated; as queue.queue says */
+/* How a queue treats failed messages; columns of queue.queue */
 typedef struct RetryPolicy
 {
 	int			max_attempts;	/* 0: no limit */
@@ -24,16 +24,17 @@ typedef struct FailureText
 } FailureText;
 
 #define FAILURE_NO_TEXT			(-1)
-#define FAILURE_ROLLED_BACK		(-2)	/* a take was */
+#define FAILURE_ROLLED_BACK		(-2)	/* the dequeue or receive was rolled
+										 * back */
 #define FAILURE_LEASE_RAN_OUT	(-3)
 
 extern Size queue_failure_shmem_size(void);
 extern void queue_failure_shmem_init(void);
 
-/* Microseconds to wait after this many failures */
+/* Microseconds to back off after this many failures */
 extern int64 queue_failure_delay(const RetryPolicy *retry, int failures);
 
-/* Once for all messages of a call; text may be NULL */
+/* Store a text, once for all messages of a call; may be NULL */
 extern FailureText queue_failure_note_text(const char *text);
 
 /* The text, palloc'd; NULL if there is none, or none any more */

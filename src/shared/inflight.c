@@ -3,58 +3,64 @@
  * inflight.c
  *		The in-flight table: who holds which message, in shared memory.
  *
- * A message exists while its row does; this table only says who is busy with
- * it, and what its row does not tell yet.  All of it may vanish at any moment
- * (a crash restarts with empty shared memory).  Then leases that were not yet
- * written to queue.lease end early and failures not yet counted are not
- * counted; rows deleted by transactions still open or prepared stay protected
- * by the xmax of the row, which outlives us.
+ * A message exists while its row does.  This table only tells which process,
+ * lease or prepared transaction holds it, and what its row does not tell yet.
+ * All of it may vanish at any moment, because a crash restarts with empty
+ * shared memory.  Then leases that were not yet written to queue.lease end
+ * early, and failures not yet counted are not counted.  Rows deleted by
+ * transactions that are open or prepared stay protected by their xmax, which
+ * outlives this table.
  *
- * Nobody judges a row that he has not claimed.  The order is always: claim
- * (an exclusive entry for the key), then read the row, then take it (delete
- * the row, keep the entry until the end of the transaction), lease it, or
- * give the claim back.  So two consumers that see the same row in their scans
- * cannot both hold it: the second one either fails to claim, or reads the row
- * after the first has changed it.
+ * A row is examined only while its message is claimed.  The order is always:
+ * claim (an exclusive entry for the key), then read the row, then take it
+ * (delete the row, keep the entry until the end of the transaction), lease it,
+ * or give the claim back.  So two consumers that see the same row in their
+ * scans cannot both hold it: the second one either fails to claim, or reads
+ * the row after the first has changed it.
  *
- * Identity.  An id may come again: the sequence was restarted, or set back
- * before memory was lost, or the owner puts a row in by hand.  So an entry
- * says by enqueued_at, which no row ever changes, which row it is about, and
- * whoever has both in his hands compares.  What is remembered of another row
+ * Identity.  An id may be used again: the sequence was restarted, or set back
+ * before memory was lost, or the owner inserts a row by hand.  So an entry
+ * tells by enqueued_at, which no row ever changes, which row it is about, and
+ * functions that have a row compare both.  What is remembered of another row
  * (a lease, failures, a limit that was reached) means nothing for this one.  A
- * claim gets that answer (CLAIM_OTHER); if his row is there, the other is not,
- * since an id is there once, and he lets what is remembered of it be forgotten.
- * A row that comes back with its id and its enqueued_at, as a restore brings
- * it, is the same message: what is remembered of it holds.
+ * claim gets that answer (CLAIM_OTHER).  If the row of the claim exists, the
+ * other one does not, because an id exists once, so the caller has what is
+ * remembered of it forgotten.  A row that comes back with its id and its
+ * enqueued_at, as a restore brings it, is the same message, and what is
+ * remembered of it holds.
  *
  *	 no entry / IDLE --claim--> CLAIMED --take---> TAKEN  --commit--> removed
  *			^					   |  |				 `----abort----> IDLE
  *			|<------ unclaim ------'  `--lease--> LEASED --ack+commit-> removed
  *			'<------------- nack, release, expiry ---'
  *
- * A lease that runs out counts on time, but its fence moves only when somebody
- * takes the message: until then the entry remembers it (is_lapsed), and the
- * receipt makes a lease of it again, which takes the failure back.  An entry
- * that is there for that alone goes when there is no room for a claim.
+ * A lease that runs out counts as a failure on time, but its fence moves only
+ * when a consumer takes the message.  Until then the entry remembers the lease
+ * (is_lapsed), and the receipt can revive it, which takes the failure back.
+ * An entry that is there for that alone goes when there is no room for a
+ * claim.
  *
- * Whoever lets go of a message that may be available now, or at a time in the
- * future, says so to the cover (offer): the entry is in its heap of due times,
- * or the id is added.  Only a consumer that gives back a claim does not, since
- * he has the id in the window that he is looking at (cover.c).
+ * A process that lets go of a message tells the cover (offer), because the
+ * message may be available now or at a later time: the entry goes into its
+ * heap of due times, or the id is added.  Only a consumer that gives back a
+ * claim does not, because the id is in its window (cover.c).
  *
- * Locks: the hash table is partitioned; an entry is created, changed and
- * removed under the LWLock of its partition, held for a few instructions, with
- * nothing below it but the lock of the queue's state: no allocation, no error.
- * The entries of a partition are in a list, too, for those who have to go over
- * all of them; they lock one partition after the other.  Another list has those
- * that have changed since the worker had nothing to do about them, so that its
- * rounds cost what there is to do, and not what there is: whoever locks an entry
- * to change it puts it there, and the worker takes it off.  An entry whose
- * holder is a process (CLAIMED, TAKEN, settling) is moved to another state and
- * removed by that process alone, so the holder may keep a pointer; the worker
- * only notes in it what queue.lease has.  Everybody else looks entries up by
- * key.  The texts of failures have a lock of their own, never taken together
- * with a partition's.
+ * Locks: the hash table is partitioned.  An entry is created, changed and
+ * removed under the LWLock of its partition.  That is held for a few
+ * instructions, with nothing below it but the lock of the queue's state: no
+ * allocation, no error.  The entries of a partition are in a list as well, for
+ * processes that go over all of them; they lock one partition after the other.
+ *
+ * Another list has the entries that have changed since the worker had nothing
+ * to do about them, so that its rounds cost what there is to do, and not what
+ * there is.  A process that locks an entry to change it puts it there, and the
+ * worker takes it off.
+ *
+ * An entry whose holder is a process (CLAIMED, TAKEN, settling) is moved to
+ * another state and removed by that process alone, so the holder may keep a
+ * pointer; the worker only notes in it what queue.lease has.  All other
+ * processes look entries up by key.  The texts of failures have a lock of
+ * their own, never taken together with a partition's.
  *
  * If memory is full, a claim says so and nothing has happened.  Everything
  * that the end of a transaction needs is in the entry already: the functions
@@ -78,7 +84,7 @@
 
 #define NUM_PARTITIONS		32
 
-/* leases and back-offs that are ended at one go */
+/* Leases and back-offs that are ended at one go */
 #define DUE_BATCH			32
 
 typedef struct InflightShared
@@ -147,6 +153,10 @@ static void revive_lease(InflightEntry *entry);
 static void expire_entry(InflightEntry *entry);
 static void fail_entry(InflightEntry *entry, TimestampTz now);
 
+/*
+ * queue_inflight_shmem_size
+ *		Shared memory needed for the table.
+ */
 Size
 queue_inflight_shmem_size(void)
 {
@@ -155,13 +165,19 @@ queue_inflight_shmem_size(void)
 									   sizeof(InflightEntry)));
 }
 
+/* Number of LWLocks needed. */
 int
 queue_inflight_nlocks(void)
 {
 	return NUM_PARTITIONS;
 }
 
-/* Called with AddinShmemInitLock held. */
+/*
+ * queue_inflight_shmem_init
+ *		Create or attach to the table.
+ *
+ * The caller holds AddinShmemInitLock.
+ */
 void
 queue_inflight_shmem_init(void)
 {
@@ -188,7 +204,7 @@ queue_inflight_shmem_init(void)
 		}
 	}
 
-	/* room is fixed, so that a full table is noticed by whoever claims */
+	/* room is fixed, so that a full table is noticed by a claim */
 	info.keysize = sizeof(MessageKey);
 	info.entrysize = sizeof(InflightEntry);
 	info.num_partitions = NUM_PARTITIONS;
@@ -199,13 +215,14 @@ queue_inflight_shmem_init(void)
 	locks = GetNamedLWLockTranche("queue_inflight");
 }
 
-/* Number of entries, of all databases */
+/* Return the number of entries, of all databases. */
 int
 queue_inflight_size(void)
 {
 	return (int) hash_get_num_entries(table);
 }
 
+/* Return the fence of all leases that are given while shared memory lives. */
 uint64
 queue_inflight_epoch(void)
 {
@@ -218,16 +235,21 @@ queue_inflight_epoch(void)
  */
 
 /*
- * Take hold of a message that nobody holds, before its row is judged.
+ * queue_inflight_claim
+ *		Claim a message that is held by none, before its row is examined.
  *
- * A lease found past its deadline is ended here: expiry is computed by whoever
- * looks first, so a worker that does not run hides nothing.
+ * On CLAIM_OK, *result is the entry, and the caller takes the message, leases
+ * it or gives the claim back.
  *
- * On CLAIM_NOT_DUE, *due is lowered to when it is.  On CLAIM_OTHER, *other is
- * when the row was sent that the entry is about.  Which of both is there, the
- * caller has to find out: a scan may return a row that has gone meanwhile.  If
- * that other one is held, how it ends is not announced for this one, so the
- * caller looks again as if somebody were judging it.
+ * A lease found past its deadline is ended here: expiry is computed by the
+ * first process that looks, so a worker that does not run hides nothing.
+ *
+ * On CLAIM_NOT_DUE, *due is lowered to the time when it is due.  On
+ * CLAIM_OTHER, *other is when the row was sent that the entry is about.  The
+ * caller has to find out which of both exists, because a scan may return a row
+ * that has gone meanwhile.  If that other row is held, the end of that is not
+ * announced for this one.  The result is then CLAIM_JUDGED, so that the caller
+ * looks again.
  */
 ClaimResult
 queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
@@ -238,7 +260,7 @@ queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
 	ClaimResult why = try_claim(key, enqueued_at, queue, priority, now, result,
 								due, other);
 
-	/* what is there for late receipts alone makes room */
+	/* entries kept for late receipts alone make room */
 	if (why == CLAIM_FULL &&
 		pg_atomic_exchange_u32(&shared->has_lapsed, 0) != 0)
 	{
@@ -249,6 +271,12 @@ queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
 	return why;
 }
 
+/*
+ * try_claim
+ *		The same, without making room.
+ *
+ * A new entry is entered; CLAIM_FULL if there is no room for it.
+ */
 static ClaimResult
 try_claim(const MessageKey *key, TimestampTz enqueued_at,
 		  QueueState *queue, int priority, TimestampTz now,
@@ -277,7 +305,13 @@ try_claim(const MessageKey *key, TimestampTz enqueued_at,
 	return why;
 }
 
-/* The message gets an entry, unless its queue or database has its share. */
+/*
+ * enter_claimed
+ *		Initialise an entry just entered, unless that exceeds a share.
+ *
+ * If it does, the entry is removed again.  The partition is locked, here and
+ * in the functions below.
+ */
 static ClaimResult
 enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
 			  QueueState *queue, uint32 hashcode)
@@ -293,7 +327,13 @@ enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
 	return CLAIM_OK;
 }
 
-/* There is something to remember of this id: of this row, or another one? */
+/*
+ * claim_existing
+ *		Claim a message of whose id there is something to remember.
+ *
+ * That may be about another row.  If nothing is left of it that matters, the
+ * entry becomes this row's.
+ */
 static ClaimResult
 claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 			   QueueState *queue, TimestampTz now, TimestampTz *due,
@@ -320,7 +360,10 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 	return claim_nobodys(entry, now, due);
 }
 
-/* It can be claimed if it is nobody's and due. */
+/*
+ * claim_nobodys
+ *		Claim a message if none holds it and it is due.
+ */
 static ClaimResult
 claim_nobodys(InflightEntry *entry, TimestampTz now, TimestampTz *due)
 {
@@ -349,8 +392,11 @@ claim_nobodys(InflightEntry *entry, TimestampTz now, TimestampTz *due)
 }
 
 /*
- * The same for a step of the worker: what there is something to remember of,
- * due or not, exhausted or not.  False if it is held, or settled meanwhile.
+ * queue_inflight_claim_step
+ *		Claim a message that has an entry, for a step of the worker.
+ *
+ * It need not be due, and may be exhausted.  Returns false if it has no entry,
+ * is held, or is leased.
  */
 bool
 queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
@@ -371,9 +417,12 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 }
 
 /*
- * The caller has seen another row with this id, or none, so the one that this
- * entry is about has gone.  Nothing happens if the entry is about another one by now,
- * or is held by somebody who will find out himself.
+ * queue_inflight_forget
+ *		Forget what is remembered of a row that has gone.
+ *
+ * The caller has seen another row with this id, or none.  Nothing happens if
+ * the entry is about another row by now, or is held, because its holder will
+ * find out.
  */
 void
 queue_inflight_forget(const MessageKey *key, TimestampTz enqueued_at)
@@ -388,8 +437,11 @@ queue_inflight_forget(const MessageKey *key, TimestampTz enqueued_at)
 }
 
 /*
- * Give a claim back; what was remembered of the message stays.  The caller has
- * it in the window that he is looking at, so he sees to the cover.
+ * queue_inflight_unclaim
+ *		Give a claim back; what was remembered of the message stays.
+ *
+ * The caller has the message in the window that it is scanning, so it sees to
+ * the cover.
  */
 void
 queue_inflight_unclaim(InflightEntry *entry)
@@ -403,7 +455,12 @@ queue_inflight_unclaim(InflightEntry *entry)
 	LWLockRelease(lock);
 }
 
-/* The worker gives its claim back.  Who met it meanwhile has passed by. */
+/*
+ * queue_inflight_unclaim_step
+ *		The worker gives its claim back, and offers the message.
+ *
+ * Consumers that met it meanwhile have passed it by.
+ */
 void
 queue_inflight_unclaim_step(InflightEntry *entry)
 {
@@ -417,7 +474,12 @@ queue_inflight_unclaim_step(InflightEntry *entry)
 	LWLockRelease(lock);
 }
 
-/* Give a claim back, for the worker to move the message or to mark it. */
+/*
+ * queue_inflight_exhaust
+ *		Give a claim back and mark the message as exhausted.
+ *
+ * The worker moves it, or marks its row.
+ */
 void
 queue_inflight_exhaust(InflightEntry *entry, int attempts)
 {
@@ -430,7 +492,11 @@ queue_inflight_exhaust(InflightEntry *entry, int attempts)
 	LWLockRelease(lock);
 }
 
-/* The row is deleted by this transaction: hold it until that ends. */
+/*
+ * queue_inflight_take
+ *		From a claim to a take: this transaction has deleted the row, and
+ *		holds the message until it ends.
+ */
 void
 queue_inflight_take(InflightEntry *entry, const RetryPolicy *retry,
 					int attempts, ItemPointer tid)
@@ -448,7 +514,10 @@ queue_inflight_take(InflightEntry *entry, const RetryPolicy *retry,
 	LWLockRelease(lock);
 }
 
-/* From a claim to a lease; returns its number. */
+/*
+ * queue_inflight_lease
+ *		From a claim to a lease; returns the number of the lease.
+ */
 uint64
 queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
 					 int attempts, ItemPointer tid, TimestampTz deadline)
@@ -481,13 +550,16 @@ queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
  */
 
 /*
- * Begin to settle the lease with this fence.  On SETTLE_OK the caller holds
- * the lease: it does not end before he has finished, or his transaction has.
+ * queue_inflight_settle
+ *		Begin to settle the lease with this fence.
  *
- * The fence decides, not the clock: a lease that ran out is good until
- * somebody takes the message, whether it was noticed or not.  If it was, the
- * lease is as if it had not been, and its failure is taken back, unless the row
- * tells it already.
+ * On SETTLE_OK the caller holds the lease in *result: it does not end before
+ * the caller, or its transaction, has finished.
+ *
+ * The fence decides, not the clock: a lease that ran out is good until a
+ * consumer takes the message, whether its end was noticed or not.  If it was,
+ * the lease is revived, and its failure is taken back, unless the row counts
+ * it already.
  */
 SettleResult
 queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
@@ -526,7 +598,12 @@ queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
 	return res;
 }
 
-/* The same for whatever lease there is on this row: a purge ends it. */
+/*
+ * queue_inflight_settle_any
+ *		The same for any lease of this row, because a purge ends it.
+ *
+ * Returns SETTLE_LOST if there is none.
+ */
 SettleResult
 queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
 						  InflightEntry **result)
@@ -540,8 +617,12 @@ queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
 }
 
 /*
- * The consumer says that it failed: count, and back after "delay", or after
- * the back-off if delay is negative.  "attempts" is what the row tells.
+ * queue_inflight_nack
+ *		End the lease, because its consumer failed.
+ *
+ * Counts a failure.  The message is due again after "delay", or after the
+ * back-off of the queue if delay is negative.  "attempts" is the count in the
+ * row.
  */
 void
 queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
@@ -572,8 +653,10 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 }
 
 /*
- * The consumer gives it back, and nothing happened, but what the row tells of
- * that lease already.
+ * queue_inflight_release
+ *		End the lease as if it had not been given.
+ *
+ * What the row counts of that lease already stays.
  */
 void
 queue_inflight_release(InflightEntry *entry)
@@ -589,7 +672,10 @@ queue_inflight_release(InflightEntry *entry)
 	LWLockRelease(lock);
 }
 
-/* The lease ends at another time. */
+/*
+ * queue_inflight_extend
+ *		Let the lease end at another time, and stop settling it.
+ */
 void
 queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
 {
@@ -610,8 +696,11 @@ queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
  */
 
 /*
- * The message is consumed.  If queue.lease has a row of it, an entry stays
- * until the worker has removed that; true then.
+ * queue_inflight_done
+ *		The message is consumed: forget it.
+ *
+ * Returns true if queue.lease may have a row of it; then the entry stays until
+ * the worker has removed that row.
  */
 bool
 queue_inflight_done(InflightEntry *entry)
@@ -624,7 +713,12 @@ queue_inflight_done(InflightEntry *entry)
 	return is_durable;
 }
 
-/* The transaction that had dequeued it is rolled back. */
+/*
+ * queue_inflight_undo_take
+ *		The transaction that dequeued the message is rolled back.
+ *
+ * A failure is counted if "counts".
+ */
 void
 queue_inflight_undo_take(InflightEntry *entry, bool counts)
 {
@@ -643,7 +737,13 @@ queue_inflight_undo_take(InflightEntry *entry, bool counts)
 	LWLockRelease(lock);
 }
 
-/* The transaction that had settled the lease is rolled back: it goes on. */
+/*
+ * queue_inflight_undo_settle
+ *		The transaction that settled the lease is rolled back: the lease goes
+ *		on.
+ *
+ * If its deadline has passed by now, it ends.
+ */
 void
 queue_inflight_undo_settle(InflightEntry *entry)
 {
@@ -664,8 +764,11 @@ queue_inflight_undo_settle(InflightEntry *entry)
 }
 
 /*
- * The transaction that had received it is committed.  True if the worker would
- * have liked to write the lease before.
+ * queue_inflight_keep_lease
+ *		The transaction that received the message is committed.
+ *
+ * Returns true if the worker passed the lease over because it was still open,
+ * so that it is to be written now.
  */
 bool
 queue_inflight_keep_lease(const MessageKey *key, uint64 number)
@@ -684,8 +787,12 @@ queue_inflight_keep_lease(const MessageKey *key, uint64 number)
 }
 
 /*
- * The transaction that had received it is rolled back: the lease ends at once,
- * as a dequeue would.  False if it has ended already.
+ * queue_inflight_undo_lease
+ *		The transaction that received the message is rolled back: the lease
+ *		ends at once, as a dequeue would.
+ *
+ * Returns false if it has ended already, or is being settled; a receipt of a
+ * lease that ran out is not good any more then.
  */
 bool
 queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
@@ -710,9 +817,12 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
 }
 
 /*
- * The worker's step is committed: "counted" failures are in the row now, with
- * the due time, if there was one, and in the same transaction the log has been
- * told that it has nothing to say any more (is_log_ended), if it had.
+ * queue_inflight_counted
+ *		The worker's step is committed: "counted" failures are in the row now,
+ *		and the due time, if there was one.
+ *
+ * With is_log_ended, the same transaction has removed what the log said of the
+ * message.
  */
 void
 queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
@@ -746,21 +856,25 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 }
 
 /*
- * The queue is dropped or truncated, or, if relid is InvalidOid, the database
- * or its extension is dropped.  Nobody can hold a message of it now, but
- * whoever did that, so leases and failures are all there is to forget.
+ * queue_inflight_drop
+ *		Forget the messages of a queue that is dropped or truncated.
+ *
+ * If relid is InvalidOid, the database or its extension is dropped.  Only the
+ * transaction that does so can hold a message of it now, so leases and
+ * failures are all there is to forget.
  */
 void
 queue_inflight_drop(Oid dbid, Oid relid)
 {
 	/*
-	 * Mostly there are none.  The table of a queue was locked by who dropped
-	 * it, so none come.
+	 * Mostly there are none.  The transaction that dropped the queue has its
+	 * table locked, so none come.
 	 */
 	if (!OidIsValid(relid) || !queue_share_is_empty(dbid, relid))
 		walk(dbid, drop_entry, &relid);
 }
 
+/* Visitor: forget an entry of a dropped queue, unless it is held. */
 static bool
 drop_entry(InflightEntry *entry, void *arg)
 {
@@ -774,7 +888,12 @@ drop_entry(InflightEntry *entry, void *arg)
 	return true;
 }
 
-/* PREPARE: from the process to a slot of the registry. */
+/*
+ * queue_inflight_set_prepared
+ *		PREPARE: the entry is held by a slot of the registry from now on.
+ *
+ * It is put before *list, which becomes the entry.
+ */
 void
 queue_inflight_set_prepared(InflightEntry *entry, int slot,
 							InflightEntry **list)
@@ -790,9 +909,12 @@ queue_inflight_set_prepared(InflightEntry *entry, int slot,
 }
 
 /*
- * PREPARE of the transaction that has received it; false if its receipt is not
- * good any more.  The lease stays what it is, but ends, and its receipt with it,
- * if that is rolled back.
+ * queue_inflight_receive_prepared
+ *		PREPARE of the transaction that received the message.
+ *
+ * Returns false if its receipt is not good any more.  The lease stays what it
+ * is, but if the prepared transaction is rolled back, it ends, and its receipt
+ * with it.
  */
 bool
 queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
@@ -808,7 +930,11 @@ queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
 	return ours;
 }
 
-/* That prepared transaction has ended. */
+/*
+ * queue_inflight_receive_ended
+ *		The prepared transaction of this slot has ended: so have leases that
+ *		it received, if it was rolled back.
+ */
 void
 queue_inflight_receive_ended(int slot, bool committed)
 {
@@ -817,6 +943,7 @@ queue_inflight_receive_ended(int slot, bool committed)
 	walk(InvalidOid, end_received, &end);
 }
 
+/* Visitor: what that means for one entry. */
 static bool
 end_received(InflightEntry *entry, void *arg)
 {
@@ -847,9 +974,11 @@ end_received(InflightEntry *entry, void *arg)
  */
 
 /*
- * Show each entry of this database to the visitor, which may change flags but
- * neither state nor existence; it must not allocate, since a partition is
- * locked.  It returns false to end the visit.
+ * queue_inflight_visit
+ *		Show each entry of this database to the visitor.
+ *
+ * The visitor may change flags but neither state nor existence.  It must not
+ * allocate, because a partition is locked.  It returns false to end the visit.
  */
 void
 queue_inflight_visit(InflightVisitor visitor, void *arg)
@@ -858,8 +987,11 @@ queue_inflight_visit(InflightVisitor visitor, void *arg)
 }
 
 /*
- * The same for those that have changed.  It returns true if there is still
- * something to do about the entry; else it is shown again when that changes.
+ * queue_inflight_visit_changed
+ *		The same for entries that have changed.
+ *
+ * The visitor returns true if there is still something to do about the entry.
+ * Otherwise it is shown again when it changes.
  */
 void
 queue_inflight_visit_changed(InflightVisitor visitor, void *arg)
@@ -885,7 +1017,10 @@ queue_inflight_visit_changed(InflightVisitor visitor, void *arg)
 	}
 }
 
-/* A lease that was loaded before its queue had a state is to end on time. */
+/*
+ * queue_inflight_watch
+ *		Let a lease end on time that was loaded before its queue had a state.
+ */
 void
 queue_inflight_watch(const MessageKey *key)
 {
@@ -897,7 +1032,10 @@ queue_inflight_watch(const MessageKey *key)
 	LWLockRelease(lock);
 }
 
-/* End a lease that is past its deadline; true if it was. */
+/*
+ * queue_inflight_expire
+ *		End a lease that is past its deadline; returns true if it was.
+ */
 bool
 queue_inflight_expire(const MessageKey *key, TimestampTz now)
 {
@@ -916,9 +1054,12 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
 }
 
 /*
- * Expiry is computed, not performed: whoever looks at a queue first ends what
- * is due there.  An entry that is not what it was when its due time was set is
- * in the care of whoever changed it.
+ * queue_inflight_end_due
+ *		End the leases and back-offs of a queue that are due.
+ *
+ * Expiry is computed, not performed: the first process that looks at a queue
+ * ends what is due there.  An entry that has changed since its due time was
+ * set is left to the process that changed it.
  */
 void
 queue_inflight_end_due(QueueState *queue, Oid relid, TimestampTz now)
@@ -950,7 +1091,10 @@ queue_inflight_end_due(QueueState *queue, Oid relid, TimestampTz now)
 	} while (n == DUE_BATCH);
 }
 
-/* Not another step on this message before "until". */
+/*
+ * queue_inflight_postpone
+ *		Put off the next step on this message until then.
+ */
 void
 queue_inflight_postpone(const MessageKey *key, TimestampTz until)
 {
@@ -963,13 +1107,15 @@ queue_inflight_postpone(const MessageKey *key, TimestampTz until)
 }
 
 /*
- * What the log says of a message, after a start; false if there is no room.
- * Its row may have gone, and another one have its id: the first to claim it
- * sees that.
+ * queue_inflight_restore
+ *		After a start, enter what the log says of a message.
+ *
+ * Returns false if there is no room.  The row may have gone, and another one
+ * may have its id; the first claim sees that.
  *
  * A lease whose time is over may have been ended before the memory was lost,
- * and the message given to somebody else: so it is over now, and its receipt
- * good for nothing any more.
+ * and the message given to another consumer.  So it is over now, and its
+ * receipt is not good any more.
  */
 bool
 queue_inflight_restore(const LeaseRecord *record)
@@ -1024,7 +1170,7 @@ queue_inflight_restore(const LeaseRecord *record)
 	return entry != NULL;
 }
 
-/* The log says this now. */
+/* Note what the log now says of a message. */
 void
 queue_inflight_log_written(const LeaseRecord *record)
 {
@@ -1046,8 +1192,11 @@ queue_inflight_log_written(const LeaseRecord *record)
 }
 
 /*
- * The log says nothing of it any more.  A lease that began meanwhile is
- * written in the next round: only the worker writes, and has not written that.
+ * queue_inflight_log_ended
+ *		Note that the log does not mention the message any more.
+ *
+ * A lease that began meanwhile is written in the next round, because only the
+ * worker writes, and has not written that one.
  */
 void
 queue_inflight_log_ended(const MessageKey *key)
@@ -1065,9 +1214,12 @@ queue_inflight_log_ended(const MessageKey *key)
 }
 
 /*
- * How many failures, uncounted in the row, would a crash make of what the log
- * says of a message that is nobody's now?  -1: it would make a lease of it
- * that has ended.  The partition is locked.
+ * queue_inflight_logged_failures
+ *		Return how many failures, not counted in the row, a crash would make
+ *		of what the log says of a message that is held by none now.
+ *
+ * Returns -1 if it would make a lease of it that has ended.  The partition is
+ * locked.
  */
 int
 queue_inflight_logged_failures(const InflightEntry *entry)
@@ -1086,9 +1238,13 @@ queue_inflight_logged_failures(const InflightEntry *entry)
 }
 
 /*
- * Is there something of a message that is nobody's which its row is to tell?
- * Mostly a failure; but of one that the row tells already, since the lease had
- * run out, the consumer may have said more afterwards.  The partition is locked.
+ * queue_inflight_has_news
+ *		Returns true if the row of a message held by none does not tell all
+ *		that it is to tell.
+ *
+ * Mostly that is a failure.  But the row may count already that a lease ran
+ * out, and the consumer may have said more afterwards.  The partition is
+ * locked.
  */
 bool
 queue_inflight_has_news(const InflightEntry *entry)
@@ -1097,7 +1253,10 @@ queue_inflight_has_news(const InflightEntry *entry)
 		entry->error.slot != FAILURE_NO_TEXT;
 }
 
-/* May queue.lease have a row of this message? */
+/*
+ * queue_inflight_is_durable
+ *		Returns true if queue.lease may have a row of this message.
+ */
 bool
 queue_inflight_is_durable(const MessageKey *key)
 {
@@ -1109,7 +1268,12 @@ queue_inflight_is_durable(const MessageKey *key)
 	return is_durable;
 }
 
-/* Is the worker rewriting or moving this row right now?  Who is it? */
+/*
+ * queue_inflight_is_step
+ *		Returns true if a worker is rewriting or moving this row right now.
+ *
+ * *holder is then its proc number.
+ */
 bool
 queue_inflight_is_step(const MessageKey *key, TimestampTz enqueued_at,
 					   int *holder)
@@ -1123,6 +1287,13 @@ queue_inflight_is_step(const MessageKey *key, TimestampTz enqueued_at,
 	return true;
 }
 
+/*
+ * queue_inflight_keys
+ *		For views: fill in keys of this database in a partition, at most
+ *		"max".
+ *
+ * Returns how many there are.
+ */
 int
 queue_inflight_keys(int partition, MessageKey *keys, int max)
 {
@@ -1145,6 +1316,12 @@ queue_inflight_keys(int partition, MessageKey *keys, int max)
 	return n;
 }
 
+/*
+ * queue_inflight_copy
+ *		For views: copy an entry, whatever row it is about.
+ *
+ * Returns false if there is none.
+ */
 bool
 queue_inflight_copy(const MessageKey *key, InflightEntry *copy)
 {
@@ -1157,6 +1334,12 @@ queue_inflight_copy(const MessageKey *key, InflightEntry *copy)
 	return entry != NULL;
 }
 
+/*
+ * queue_inflight_peek
+ *		Copy the entry about this row.
+ *
+ * Returns false if there is none.  It may be out of date at once.
+ */
 bool
 queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
 					InflightEntry *copy)
@@ -1165,7 +1348,7 @@ queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
 	InflightEntry *entry;
 	bool		found;
 
-	/* who goes over all rows of a queue mostly finds none: spare the look */
+	/* a scan of all rows of a queue mostly finds none: spare the look-up */
 	if (queue_share_is_empty(key->dbid, key->relid))
 		return false;
 
@@ -1183,13 +1366,17 @@ queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
  * ----------------------------------------------------------------
  */
 
+/* The lock of the partition that a key with this hash is in */
 static LWLock *
 partition_lock(uint32 hashcode)
 {
 	return &locks[hashcode % NUM_PARTITIONS].lock;
 }
 
-/* All entries of a database, or all there are; the visitor may remove them. */
+/*
+ * Show all entries of a database, or all there are; the visitor may remove
+ * them.
+ */
 static void
 walk(Oid dbid, InflightVisitor visitor, void *arg)
 {
@@ -1216,7 +1403,7 @@ walk(Oid dbid, InflightVisitor visitor, void *arg)
 	}
 }
 
-/* Lock the partition of an entry that we hold. */
+/* Lock the partition of an entry that this process holds, to change it. */
 static LWLock *
 lock_entry(InflightEntry *entry)
 {
@@ -1228,7 +1415,12 @@ lock_entry(InflightEntry *entry)
 	return lock;
 }
 
-/* Look an entry up; its partition is locked whether there is one or not. */
+/*
+ * find_locked
+ *		Look an entry up, to change it.
+ *
+ * The partition is locked whether there is one or not.
+ */
 static InflightEntry *
 find_locked(const MessageKey *key, LWLock **lock)
 {
@@ -1239,7 +1431,7 @@ find_locked(const MessageKey *key, LWLock **lock)
 	return entry;
 }
 
-/* The same for who changes nothing */
+/* The same for a caller that changes nothing */
 static InflightEntry *
 find_to_read(const MessageKey *key, LWLock **lock)
 {
@@ -1250,7 +1442,7 @@ find_to_read(const MessageKey *key, LWLock **lock)
 	return hash_search_with_hash_value(table, key, hashcode, HASH_FIND, NULL);
 }
 
-/* There may be something for the worker to do.  The partition is locked. */
+/* There may be something to do for the worker.  The partition is locked. */
 static void
 note_change(InflightEntry *entry, uint32 hashcode)
 {
@@ -1261,7 +1453,7 @@ note_change(InflightEntry *entry, uint32 hashcode)
 	entry->is_changed = true;
 }
 
-/* An entry just made: all but the key.  Its partition is locked. */
+/* Initialise an entry just made, all but the key.  Its partition is locked. */
 static void
 init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
 {
@@ -1276,7 +1468,7 @@ init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
 	note_change(entry, hashcode);
 }
 
-/* This process holds it from now on. */
+/* This process has a claim on it from now on. */
 static void
 set_claimed(InflightEntry *entry, bool is_step)
 {
@@ -1287,7 +1479,7 @@ set_claimed(InflightEntry *entry, bool is_step)
 	entry->is_prepared = false;
 }
 
-/* Is this, if it is one, the lease of that number, given since the start? */
+/* Is it, if not NULL, the lease of that number, given since the start? */
 static bool
 is_lease(const InflightEntry *entry, uint64 number)
 {
@@ -1295,7 +1487,7 @@ is_lease(const InflightEntry *entry, uint64 number)
 		entry->epoch == shared->epoch && entry->number == number;
 }
 
-/* Is it leased, with nobody about to settle it? */
+/* Is it leased, and not being settled? */
 static bool
 is_plain_lease(const InflightEntry *entry)
 {
@@ -1319,7 +1511,7 @@ is_at_limit(const InflightEntry *entry)
 							 entry->attempts + entry->failures);
 }
 
-/* Has a process or a prepared transaction its hands on it? */
+/* Does a process or a prepared transaction hold it? */
 static bool
 is_held(const InflightEntry *entry)
 {
@@ -1335,7 +1527,7 @@ has_nothing_left(const InflightEntry *entry)
 		!entry->is_exhausted && !entry->is_lapsed;
 }
 
-/* Nobody's from now on, and not to be taken before "due" (0: at once). */
+/* Held by none from now on, and not to be taken before "due" (0: at once). */
 static void
 set_idle(InflightEntry *entry, TimestampTz due)
 {
@@ -1352,8 +1544,11 @@ set_idle(InflightEntry *entry, TimestampTz due)
 }
 
 /*
- * The same, at once, of a lease that ran out: the transaction that received it
- * may still be in progress, or in doubt.
+ * set_lapsed
+ *		The same, at once, for a lease that ran out.
+ *
+ * The transaction that received it may still be in progress, or in doubt, so
+ * that is remembered.
  */
 static void
 set_lapsed(InflightEntry *entry)
@@ -1367,8 +1562,11 @@ set_lapsed(InflightEntry *entry)
 }
 
 /*
- * Nobody holds it any more: its message may be available now, or will be at
- * the deadline.  The partition is locked.
+ * offer
+ *		Tell the cover that the message is held by none any more.
+ *
+ * It may be available now, or will be at the deadline.  The partition is
+ * locked.
  */
 static void
 offer(InflightEntry *entry, bool wakes)
@@ -1384,7 +1582,7 @@ offer(InflightEntry *entry, bool wakes)
 		queue_cover_add(entry->queue, &entry->key, entry->priority, wakes);
 }
 
-/* Somebody wants to know when its time comes.  The partition is locked. */
+/* See to it that the deadline is noticed.  The partition is locked. */
 static void
 watch_deadline(InflightEntry *entry)
 {
@@ -1393,7 +1591,7 @@ watch_deadline(InflightEntry *entry)
 							entry->deadline);
 }
 
-/* An entry of which there is nothing to remember goes. */
+/* Remove an entry of which there is nothing to remember. */
 static void
 remove_if_nothing_left(InflightEntry *entry)
 {
@@ -1411,7 +1609,9 @@ remove_if_nothing_left(InflightEntry *entry)
 		pg_atomic_write_u32(&shared->has_lapsed, 1);
 }
 
-/* Visitor: what is kept for a late receipt alone can go when room is scarce. */
+/*
+ * Visitor: an entry kept for a late receipt alone can go when room is scarce.
+ */
 static bool
 forget_fence(InflightEntry *entry, void *arg)
 {
@@ -1429,7 +1629,7 @@ end_fence(InflightEntry *entry)
 		remove_if_nothing_left(entry);
 }
 
-/* Somebody takes the message: no earlier receipt is good for it. */
+/* A consumer takes the message: no earlier receipt is good for it. */
 static void
 move_fence(InflightEntry *entry)
 {
@@ -1438,7 +1638,7 @@ move_fence(InflightEntry *entry)
 		entry->number = 0;
 }
 
-/* What there is to remember of a lease that ran out, and of who received it */
+/* Forget what is remembered of a lease that ran out, and its transaction. */
 static void
 forget_lapse(InflightEntry *entry)
 {
@@ -1465,7 +1665,7 @@ revive_lease(InflightEntry *entry)
 	}
 }
 
-/* The message is no more; what queue.lease has of it, the worker ends. */
+/* The message is gone; the worker removes what queue.lease has of it. */
 static void
 forget_entry(InflightEntry *entry)
 {
@@ -1481,7 +1681,7 @@ forget_entry(InflightEntry *entry)
 	remove_if_nothing_left(entry);
 }
 
-/* One failure more, that the row does not tell yet */
+/* Count one failure more, which the row does not tell yet. */
 static void
 count_failure(InflightEntry *entry, TimestampTz now)
 {
@@ -1490,7 +1690,9 @@ count_failure(InflightEntry *entry, TimestampTz now)
 	note_untold(entry, now);
 }
 
-/* Since when are there failures that neither the row nor the log tells? */
+/*
+ * Note since when there are failures that neither the row nor the log tells.
+ */
 static void
 note_untold(InflightEntry *entry, TimestampTz now)
 {
@@ -1501,7 +1703,7 @@ note_untold(InflightEntry *entry, TimestampTz now)
 		entry->failed_at = now;
 }
 
-/* The log says nothing of it. */
+/* Note that the log says nothing of it. */
 static void
 end_log(InflightEntry *entry)
 {
@@ -1512,8 +1714,11 @@ end_log(InflightEntry *entry)
 }
 
 /*
- * A lease ran out: a failure; the message has waited long enough.  If the log
- * has it, it tells that as well.
+ * expire_entry
+ *		A lease ran out: a failure, but without a back-off, because the
+ *		message has waited long enough.
+ *
+ * If the log has the lease, that tells the failure as well.
  */
 static void
 expire_entry(InflightEntry *entry)
@@ -1533,9 +1738,12 @@ expire_entry(InflightEntry *entry)
 }
 
 /*
- * A take was rolled back: the first failure is forgiven, then back off.  If the
- * row tells already that its lease ran out, it was extended after that, and has
- * failed once all the same.
+ * fail_entry
+ *		A take was rolled back: the first failure has no back-off, later ones
+ *		have.
+ *
+ * If the row counts already that the lease ran out, the lease was revived and
+ * extended after that, and it has failed once all the same.
  */
 static void
 fail_entry(InflightEntry *entry, TimestampTz now)

@@ -16,17 +16,17 @@
 #include "shared/failure.h"
 
 /*
- * A message without an entry is nobody's, and has no failure that its row
- * does not tell.  Nor has one whose row was sent at another time than the
- * entry says: that is about an earlier row with this id.
+ * A message without an entry is held by none, and has no failure that its row
+ * does not count.  Nor has one whose row was sent at another time than the
+ * entry says: that entry is about an earlier row with this id.
  */
 typedef enum InflightState
 {
-	INFLIGHT_IDLE,				/* nobody's, but there is something to
+	INFLIGHT_IDLE,				/* held by none, but there is something to
 								 * remember: failures that its row does not
-								 * tell, a due time, or what the log says */
-	INFLIGHT_CLAIMED,			/* somebody is judging it, or the worker is
-								 * rewriting or moving its row */
+								 * count, a due time, or what the log says */
+	INFLIGHT_CLAIMED,			/* a consumer is examining it, or the worker
+								 * is rewriting or moving its row */
 	INFLIGHT_TAKEN,				/* dequeued by a transaction in progress */
 	INFLIGHT_LEASED				/* received, until the deadline */
 } InflightState;
@@ -55,14 +55,14 @@ typedef struct InflightEntry
 	bool		is_prepared;	/* holder is a slot of the prepared registry */
 	bool		is_exhausted;	/* IDLE: limit of attempts reached */
 	bool		is_lapsed;		/* IDLE, CLAIMED: the lease with this fence
-								 * ran out, but nobody has taken the message
-								 * since, so its receipt is good */
-	bool		is_lapse_counted;	/* ... or LEASED again by that: the row
-									 * tells that it ran out */
+								 * ran out, but no consumer has taken the
+								 * message since, so its receipt is good */
+	bool		is_lapse_counted;	/* ... or LEASED again by that receipt:
+									 * the row counts that it ran out */
 	bool		is_durable;		/* the log may have a row for it */
 	uint8		logged;			/* LogKind of that, when last written */
-	bool		is_written;		/* LOG_LEASE: it is this very lease, or the
-								 * one that ran out last */
+	bool		is_written;		/* LOG_LEASE: that of this very lease, or of
+								 * the one that ran out last */
 	bool		is_open;		/* LEASED, or lapsed: the receiving
 								 * transaction has not committed; if it never
 								 * does, there was no lease, so none is
@@ -74,11 +74,11 @@ typedef struct InflightEntry
 	int			attempts;		/* counted in the row, as last read */
 	int			priority;		/* of the row, as last read; -1: unknown */
 	int			holder;			/* CLAIMED, TAKEN or settling: proc number */
-	int			holder_pid;		/* for people */
+	int			holder_pid;		/* for views */
 	int			receive_slot;	/* LEASED, or lapsed: 1 + registry slot of the
 								 * prepared transaction that received it, 0:
 								 * none */
-	FailureText error;			/* what the last consumer that failed said */
+	FailureText error;			/* the text of the last failure */
 	ItemPointerData tid;		/* hint: where the row was */
 	uint64		epoch;			/* of the last lease: fence, with number */
 	uint64		number;
@@ -91,8 +91,8 @@ typedef struct InflightEntry
 	QueueState *queue;			/* hint: where the state of the queue is */
 	DueNode		due;			/* LEASED, IDLE: linked until the deadline */
 	dlist_node	node;			/* in the list of its partition */
-	dlist_node	changed;		/* in that of those to be looked at by the
-								 * worker, if ... */
+	dlist_node	changed;		/* in the list of those that the worker is to
+								 * look at, if ... */
 	bool		is_changed;
 	struct InflightEntry *next_prepared;	/* held by one registry slot */
 } InflightEntry;
@@ -114,9 +114,10 @@ typedef struct LeaseRecord
 typedef enum ClaimResult
 {
 	CLAIM_OK,
-	CLAIM_HELD,					/* another's; waiters are woken when it ends */
-	CLAIM_JUDGED,				/* another is judging it, and may give it back
-								 * without a word */
+	CLAIM_HELD,					/* held by another process or lease; waiters
+								 * are woken when that ends */
+	CLAIM_JUDGED,				/* another consumer is examining it, and may
+								 * give it back unannounced */
 	CLAIM_NOT_DUE,				/* leased or backing off: *due is lowered */
 	CLAIM_EXHAUSTED,			/* the worker is to move it */
 	CLAIM_OTHER,				/* there is something to remember of another
@@ -129,9 +130,9 @@ typedef enum SettleResult
 {
 	SETTLE_OK,
 	SETTLE_LOST,				/* no such lease any more */
-	SETTLE_HELD,				/* ... and somebody else has the message */
+	SETTLE_HELD,				/* ... and another consumer has the message */
 	SETTLE_GIVEN_BACK,			/* ... since this one was given back */
-	SETTLE_JUDGED,				/* it ran out, and somebody is looking at the
+	SETTLE_JUDGED,				/* it ran out, and a consumer is examining the
 								 * message: try again in a moment */
 	SETTLE_BUSY,				/* another open transaction has settled it */
 	SETTLE_SELF					/* this transaction has settled it before */
@@ -144,8 +145,8 @@ extern int	queue_inflight_nlocks(void);
 extern int	queue_inflight_size(void);
 
 /*
- * Claims: see the banner of inflight.c for who may call what when, and
- * queue_row_claim() for what to do about CLAIM_OTHER
+ * Claims: the banner of inflight.c says in which order these are called, and
+ * queue_row_claim() what to do about CLAIM_OTHER
  */
 extern ClaimResult queue_inflight_claim(const MessageKey *key,
 										TimestampTz enqueued_at,
@@ -168,7 +169,7 @@ extern uint64 queue_inflight_lease(InflightEntry *entry,
 								   int attempts, ItemPointer tid,
 								   TimestampTz deadline);
 
-/* settling a lease */
+/* Settling a lease */
 extern SettleResult queue_inflight_settle(const MessageKey *key, uint64 epoch,
 										  uint64 number,
 										  InflightEntry **entry);
@@ -180,7 +181,7 @@ extern void queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 extern void queue_inflight_release(InflightEntry *entry);
 extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 
-/* ends of transactions; callable from callbacks */
+/* Ends of transactions; callable from callbacks */
 extern bool queue_inflight_done(InflightEntry *entry);
 extern void queue_inflight_undo_take(InflightEntry *entry, bool counts);
 extern void queue_inflight_undo_settle(InflightEntry *entry);
@@ -198,14 +199,14 @@ extern bool queue_inflight_receive_prepared(const MessageKey *key,
 											uint64 number, int slot);
 extern void queue_inflight_receive_ended(int slot, bool committed);
 
-/* the worker */
+/* The worker */
 typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
 extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
 extern void queue_inflight_visit_changed(InflightVisitor visitor, void *arg);
 extern void queue_inflight_watch(const MessageKey *key);
 extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
 
-/* who looks at a queue ends what is due there */
+/* End what is due in a queue; for each process that looks at it */
 extern void queue_inflight_end_due(QueueState *queue, Oid relid,
 								   TimestampTz now);
 extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
@@ -218,16 +219,15 @@ extern bool queue_inflight_is_durable(const MessageKey *key);
 extern bool queue_inflight_is_step(const MessageKey *key,
 								   TimestampTz enqueued_at, int *holder);
 
-/* for people: keys of this database in a partition, as many as there is room
- * for, and how many there are; and a copy of an entry, whatever row it is of */
+/* For views: keys of this database in a partition; a copy of an entry */
 extern int	queue_inflight_keys(int partition, MessageKey *keys, int max);
 extern bool queue_inflight_copy(const MessageKey *key, InflightEntry *copy);
 
-/* copy of the entry about this row; false if there is none */
+/* Copy of the entry about this row; false if there is none */
 extern bool queue_inflight_peek(const MessageKey *key,
 								TimestampTz enqueued_at, InflightEntry *copy);
 
-/* the fence of all leases that are given while shared memory lives */
+/* The fence of all leases that are given while shared memory lives */
 extern uint64 queue_inflight_epoch(void);
 
 #endif							/* QUEUE_INFLIGHT_H */

@@ -11,6 +11,10 @@
 
 #include "shared/key.h"
 
+/*
+ * queue_message_key
+ *		Fill in the key of a message of this database.
+ */
 void
 queue_message_key(MessageKey *key, Oid relid, int64 id)
 {
@@ -19,6 +23,12 @@ queue_message_key(MessageKey *key, Oid relid, int64 id)
 	key->id = id;
 }
 
+/*
+ * queue_message_key_compare
+ *		Comparator for qsort(): by queue, then by id.
+ *
+ * Both keys are of the same database.
+ */
 int
 queue_message_key_compare(const void *a, const void *b)
 {

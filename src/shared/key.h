@@ -16,10 +16,10 @@ typedef struct MessageKey
 	int64		id;
 } MessageKey;
 
-/* of this database */
+/* Fill in the key of a message of this database */
 extern void queue_message_key(MessageKey *key, Oid relid, int64 id);
 
-/* for qsort(): by queue, then by id, within a database */
+/* For qsort(): by queue, then by id, within a database */
 extern int	queue_message_key_compare(const void *a, const void *b);
 
 #endif							/* QUEUE_KEY_H */

@@ -3,23 +3,25 @@
  * share.c
  *		Shares of the in-flight table, by database and queue.
  *
- * Nobody is to use up the room of the others: a queue may have up to
- * QUEUE_SHARE times the entries that are free, a database up to DATABASE_SHARE
- * times.  The more of them are large, the less each may have.
+ * No queue may use up the room of the others: a queue may have up to
+ * QUEUE_SHARE times as many entries as are free, a database up to
+ * DATABASE_SHARE times.  The more of them are large, the less each may have.
  *
- * That alone would leave nothing to a queue that has little when others of its
- * database have taken all that the database may have, for as long as their
- * leases last.  So a sixteenth of the table is kept for those who have little:
- * it does not count as free, and a queue with a few entries takes from it
- * whatever its database has; the last half of it only if that has little, too.
- * Alone, a queue thus gets three quarters of the table.
+ * This rule alone would leave nothing to a small queue while the other queues
+ * of its database have everything that the database may have, until their
+ * leases end.  So a sixteenth of the table is reserved for small queues.  It
+ * does not count as free.  A queue with only a few entries may use the first
+ * half of it whatever its database has, and the second half only if its
+ * database has few entries as well.  A queue that is alone thus gets three
+ * quarters of the table.
  *
- * Who is refused counts that, for the workers: they look for entries that have
- * outlived their rows then (gone.c).
+ * A refusal is counted, because the workers then look for entries that have
+ * outlived their rows (gone.c).
  *
- * Counters are found by a hash of what they count; two that fall together
- * share.  They are atomic and read without a lock, so a share may be exceeded
- * by as many entries as there are backends at it.
+ * Counters are found by hashing what they count; two queues (or databases)
+ * with the same counter share it.  The counters are atomic and read without a
+ * lock, so a share may be exceeded by as many entries as there are backends
+ * adding one.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,9 +36,9 @@
 
 #define QUEUE_SHARE			4
 #define DATABASE_SHARE		8
-#define RESERVE				16	/* 1 in n, for those who have little */
+#define RESERVE				16	/* 1 in n, for small queues */
 
-/* a few entries: of a queue, of a database */
+/* What counts as few entries of a queue, and of a database */
 #define FEW_OF_QUEUE		Min(Max(queue_max_in_flight / 4096, 1), 16)
 #define FEW_OF_DATABASE		(4 * FEW_OF_QUEUE)
 
@@ -57,13 +59,22 @@ static bool is_room(uint32 nqueue, uint32 ndatabase);
 static pg_atomic_uint32 *queue_counter(Oid dbid, Oid relid);
 static pg_atomic_uint32 *database_counter(Oid dbid);
 
+/*
+ * queue_share_shmem_size
+ *		Shared memory needed for the counters.
+ */
 Size
 queue_share_shmem_size(void)
 {
 	return sizeof(ShareShared);
 }
 
-/* Called with AddinShmemInitLock held. */
+/*
+ * queue_share_shmem_init
+ *		Create or attach to the counters.
+ *
+ * The caller holds AddinShmemInitLock.
+ */
 void
 queue_share_shmem_init(void)
 {
@@ -81,6 +92,14 @@ queue_share_shmem_init(void)
 		pg_atomic_init_u32(&shared->databases[i], 0);
 }
 
+/*
+ * queue_share_take
+ *		Count a new entry of this queue.
+ *
+ * Returns false, and counts nothing, if that would exceed the share of the
+ * queue or of its database.  With obeys_shares = false it is counted all the
+ * same.
+ */
 bool
 queue_share_take(Oid dbid, Oid relid, bool obeys_shares)
 {
@@ -94,7 +113,7 @@ queue_share_take(Oid dbid, Oid relid, bool obeys_shares)
 	return true;
 }
 
-/* ... for a queue and its database that have so many */
+/* May a queue and its database that have so many entries get one more? */
 static bool
 is_room(uint32 nqueue, uint32 ndatabase)
 {
@@ -109,18 +128,30 @@ is_room(uint32 nqueue, uint32 ndatabase)
 	return nqueue < left * QUEUE_SHARE && ndatabase < left * DATABASE_SHARE;
 }
 
+/*
+ * queue_share_note_refused
+ *		Note that a claim was refused, so that the workers make room.
+ */
 void
 queue_share_note_refused(void)
 {
 	pg_atomic_fetch_add_u32(&shared->nrefused, 1);
 }
 
+/*
+ * queue_share_refused
+ *		Return how often a claim was refused since the start of the server.
+ */
 uint32
 queue_share_refused(void)
 {
 	return pg_atomic_read_u32(&shared->nrefused);
 }
 
+/*
+ * queue_share_give_back
+ *		Count an entry of this queue as removed.
+ */
 void
 queue_share_give_back(Oid dbid, Oid relid)
 {
@@ -129,6 +160,13 @@ queue_share_give_back(Oid dbid, Oid relid)
 	pg_atomic_fetch_sub_u32(database_counter(dbid), 1);
 }
 
+/*
+ * queue_share_is_empty
+ *		Returns true if the queue certainly has no entry.
+ *
+ * It returns false for a queue without entries, too, if the counter is shared
+ * with another queue that has some.
+ */
 bool
 queue_share_is_empty(Oid dbid, Oid relid)
 {

@@ -4,31 +4,31 @@
  *		What shared memory knows of each queue: a place for it, and its lock.
  *
  * The places are an array of queue.max_queues, found through a hash table.  A
- * queue gets one on its first use after a start: when its table has been opened
- * and found to be a queue, by somebody with a privilege on it or by the worker
- * (queue_def_state(), the only way in).  So nobody can fill the places with
- * what he may not use, or with numbers.  If there is none left, a queue does
- * without: no cover, so that consumers go over all of its rows, no
- * wake-up but for those who wait for any queue, and ids one by one.  All of
- * that is slower, and right.
+ * queue gets one on its first use after a start.  Its table must have been
+ * opened and found to be a queue, by a role with a privilege on it or by the
+ * worker (queue_def_state(), the only way in).  So no role can fill the places
+ * with queues that it may not use, or with numbers.  If no place is left, a
+ * queue does without.  It then has no cover, so that consumers scan all of its
+ * rows.  It wakes only sessions that wait for any queue, and draws ids one by
+ * one.  All of that is slower, and right.
  *
  * Locks: the directory's, for the hash table and the identity of a place, then
- * that of a place.  Both are the last in every lock order, are held for a few
- * instructions, and nothing below them allocates, does I/O or throws.  Who has
- * found a place may keep the pointer; when he locks it again he compares its
- * identity, which changes only under both locks.
+ * that of a place.  Both are the last in every lock order and held for a few
+ * instructions, and nothing below them allocates, does I/O or throws.  A
+ * process that has found a place may keep the pointer.  When it locks the
+ * place again it compares the identity, which changes only under both locks.
  *
  * Most queues of a large database are idle.  Those that are not have a bit set
- * in a map, so that nobody needs to look at the others: who changes a cover
- * sets it, and the worker clears it when nothing is left to do (vacuum.c).  A
- * second map has those with leases and back-offs that will be over (cover.c).
+ * in a map, so that the others need not be looked at.  A change of a cover
+ * sets the bit, and the worker clears it when nothing is left to do
+ * (vacuum.c).  A second map has the queues with leases and back-offs that will
+ * end (cover.c).
  *
- * A place of a dropped queue is freed by the commit of the DROP, or by the
- * worker, when it finds that the table is no queue any more (heal.c), or that
- * the extension has gone.  Entries of the in-flight table may be
- * linked to it for a little longer; the links stay valid whatever becomes of
- * the place, since it never moves.  So do those who wait for an earlier queue:
- * they stay in its list.
+ * The place of a dropped queue is freed by the commit of the DROP.  Otherwise
+ * the worker frees it, when it finds that the table is no queue any more
+ * (heal.c), or that the extension has gone.  Entries of the in-flight table
+ * may be linked to it for a little longer; the links stay valid because the
+ * place never moves.  Waiters of the earlier queue likewise stay in its list.
  *
  *-------------------------------------------------------------------------
  */
@@ -60,15 +60,15 @@ typedef struct StateName
 
 typedef struct StateArray
 {
-	int			nused;			/* places up to here have been in use */
+	int			nused;			/* places below this have been in use */
 	int			first_free;		/* the last one given up, -1: none */
 	QueueState	states[FLEXIBLE_ARRAY_MEMBER];
 } StateArray;
 
-/* how soon the worker looks at a queue that was purged */
+/* How soon the worker looks at a queue that was purged */
 #define PURGE_DELAY			USECS_PER_SEC
 
-/* of the map of active places */
+/* Of the maps of active and timed places */
 #define WORD_BITS			32
 #define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
 
@@ -86,6 +86,10 @@ static void free_state(QueueState *state);
 static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
 static int	next_bit(pg_atomic_uint32 *map, int place);
 
+/*
+ * queue_state_shmem_size
+ *		Shared memory needed for the places, the maps and the directory.
+ */
 Size
 queue_state_shmem_size(void)
 {
@@ -97,13 +101,22 @@ queue_state_shmem_size(void)
 											 sizeof(StateName)));
 }
 
+/*
+ * queue_state_nlocks
+ *		Number of LWLocks needed: the directory's, and one a place.
+ */
 int
 queue_state_nlocks(void)
 {
 	return 1 + queue_max_queues;
 }
 
-/* Called with AddinShmemInitLock held. */
+/*
+ * queue_state_shmem_init
+ *		Create or attach to the places, the maps and the directory.
+ *
+ * The caller holds AddinShmemInitLock.
+ */
 void
 queue_state_shmem_init(void)
 {
@@ -136,6 +149,13 @@ queue_state_shmem_init(void)
 							  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 
+/*
+ * queue_state_find
+ *		Return the state of a queue of this database, or NULL if it has none.
+ *
+ * Every caller must be able to do without.  The state is not locked, and may
+ * be another queue's by the time that it is; see queue_state_lock().
+ */
 QueueState *
 queue_state_find(Oid relid)
 {
@@ -151,6 +171,13 @@ queue_state_find(Oid relid)
 	return state;
 }
 
+/*
+ * queue_state_make
+ *		Return the state of a queue of this database, made if need be.
+ *
+ * Returns NULL if there is no room (queue.max_queues).  For queue_def_state()
+ * alone, which knows that this is a queue.
+ */
 QueueState *
 queue_state_make(Oid relid)
 {
@@ -158,7 +185,7 @@ queue_state_make(Oid relid)
 	StateName  *name;
 	QueueState *state = queue_state_find(relid);
 
-	/* an unlocked look: without a place things are slow enough */
+	/* an unlocked look, because without a place things are slow enough */
 	if (state != NULL || is_full())
 		return state;
 
@@ -179,14 +206,14 @@ queue_state_make(Oid relid)
 	return state;
 }
 
-/* Is there a place for no other queue? */
+/* Are all places in use? */
 static bool
 is_full(void)
 {
 	return shared->nused == queue_max_queues && shared->first_free < 0;
 }
 
-/* The directory is locked, and not full. */
+/* Return the index of a free place.  The directory is locked, and not full. */
 static int
 take_free_place(void)
 {
@@ -198,14 +225,19 @@ take_free_place(void)
 	return place;
 }
 
-/* The directory is locked.  Nobody knows where this queue's messages are. */
+/*
+ * init_state
+ *		Give a place to a queue, with a cover of everything.
+ *
+ * Where the messages of the queue are is not known.  The directory is locked.
+ */
 static void
 init_state(QueueState *state, const StateKey *key)
 {
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	init_cover(&state->cover, &state->due);
 	if (state->wait.list.head.next == NULL)
-		dlist_init(&state->wait.list);	/* else see the top of the file */
+		dlist_init(&state->wait.list);	/* else waiters of an earlier queue */
 	state->wait.guardian = NO_PROC;
 	state->wait.guarded_until = TIMESTAMP_INFINITY;
 	memset(&state->ids, 0, sizeof(state->ids));
@@ -221,7 +253,13 @@ init_state(QueueState *state, const StateKey *key)
 	LWLockRelease(state->lock);
 }
 
-/* Who has a window of an earlier queue out may still give it back. */
+/*
+ * init_cover
+ *		Begin with a cover of everything.
+ *
+ * The counts of windows stay, because a consumer of an earlier queue may still
+ * give its window back.
+ */
 static void
 init_cover(CoverPart *cover, DuePart *due)
 {
@@ -240,6 +278,13 @@ init_cover(CoverPart *cover, DuePart *due)
 	cover->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
 }
 
+/*
+ * queue_state_lock
+ *		Lock the state of a queue exclusively, and return it.
+ *
+ * "hint" is where it was when last seen, or NULL.  Returns NULL, with nothing
+ * locked, if the queue has none.
+ */
 QueueState *
 queue_state_lock(QueueState *hint, Oid dbid, Oid relid)
 {
@@ -267,6 +312,12 @@ queue_state_lock(QueueState *hint, Oid dbid, Oid relid)
 	return state;
 }
 
+/*
+ * queue_state_drop
+ *		Free the state of a dropped queue.
+ *
+ * If relid is InvalidOid, free those of all queues of the database.
+ */
 void
 queue_state_drop(Oid dbid, Oid relid)
 {
@@ -287,7 +338,7 @@ queue_state_drop(Oid dbid, Oid relid)
 	LWLockRelease(&locks[0].lock);
 }
 
-/* The directory is locked. */
+/* Free a place.  The directory is locked. */
 static void
 free_state(QueueState *state)
 {
@@ -303,30 +354,55 @@ free_state(QueueState *state)
 	shared->first_free = state - shared->states;
 }
 
+/*
+ * queue_state_count
+ *		Return the number of places that have ever been in use.
+ */
 int
 queue_state_count(void)
 {
 	return shared->nused;
 }
 
+/*
+ * queue_state_at
+ *		Return the i-th place, or NULL if it is free.
+ *
+ * It is not locked, so what it is may change at any time.
+ */
 QueueState *
 queue_state_at(int i)
 {
 	return OidIsValid(shared->states[i].dbid) ? &shared->states[i] : NULL;
 }
 
+/* Return which of the places this is. */
 int
 queue_state_place(const QueueState *state)
 {
 	return state - shared->states;
 }
 
+/*
+ * queue_state_set_active
+ *		Note whether the worker may have something to do for this queue.
+ *
+ * The caller holds the lock of the state.
+ */
 void
 queue_state_set_active(QueueState *state, bool is_active)
 {
 	set_bit(active, queue_state_place(state), is_active);
 }
 
+/*
+ * queue_state_review_active
+ *		The same for the worker, which has found whether there is another
+ *		reason.
+ *
+ * The queue stays active if it is to be healed, deaf, purged, or has busy
+ * rows.  Takes the lock of the state.
+ */
 void
 queue_state_review_active(QueueState *state, bool is_active)
 {
@@ -338,6 +414,14 @@ queue_state_review_active(QueueState *state, bool is_active)
 	LWLockRelease(state->lock);
 }
 
+/*
+ * queue_state_note_change
+ *		Note that something has changed, so that the worker is to check the
+ *		queue.
+ *
+ * Returns false if the worker is known to do so already.  The caller holds the
+ * lock of the state.
+ */
 bool
 queue_state_note_change(QueueState *state)
 {
@@ -348,7 +432,14 @@ queue_state_note_change(QueueState *state)
 	return true;
 }
 
-/* Unlocked: who makes a change asks for the worker again. */
+/*
+ * queue_state_needs_healing
+ *		Returns true if the worker is to go over the queue.
+ *
+ * It is if something has changed since the last pass began, or if that is
+ * "idle" microseconds ago ("deaf" if the queue is deaf).  Takes no lock,
+ * because whatever makes a change calls for the worker again.
+ */
 bool
 queue_state_needs_healing(const QueueState *state, int64 idle, int64 deaf,
 						  TimestampTz now)
@@ -357,6 +448,7 @@ queue_state_needs_healing(const QueueState *state, int64 idle, int64 deaf,
 		(state->care.is_deaf ? deaf : idle) <= now;
 }
 
+/* Note that a pass begins.  Takes the lock of the state. */
 void
 queue_state_begin_healing(QueueState *state)
 {
@@ -366,6 +458,7 @@ queue_state_begin_healing(QueueState *state)
 	LWLockRelease(state->lock);
 }
 
+/* Note that the pass has to be made again.  Takes the lock of the state. */
 void
 queue_state_heal_again(QueueState *state)
 {
@@ -375,6 +468,7 @@ queue_state_heal_again(QueueState *state)
 	LWLockRelease(state->lock);
 }
 
+/* Count messages that the cover had lost.  Takes the lock of the state. */
 void
 queue_state_count_healed(QueueState *state, int n)
 {
@@ -383,6 +477,7 @@ queue_state_count_healed(QueueState *state, int n)
 	LWLockRelease(state->lock);
 }
 
+/* Return how many there were.  Unlocked. */
 uint64
 queue_state_nhealed(const QueueState *state)
 {
@@ -390,8 +485,12 @@ queue_state_nhealed(const QueueState *state)
 }
 
 /*
- * The flag may be lost if the worker reads it just then, or the transaction
- * may last; then the queue is looked at within a minute all the same.
+ * queue_state_note_purge
+ *		Note that many rows of a queue have been deleted by other means than a
+ *		take, and call the worker to see whether it is worth a vacuum.
+ *
+ * The flag may be lost if the worker reads it just then, or if the transaction
+ * lasts.  Then the queue is looked at within a minute all the same.
  */
 void
 queue_state_note_purge(Oid relid)
@@ -406,13 +505,20 @@ queue_state_note_purge(Oid relid)
 	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + PURGE_DELAY);
 }
 
+/* Have many rows been deleted?  Unlocked. */
 bool
 queue_state_is_purged(const QueueState *state)
 {
 	return state->care.is_purged;
 }
 
-/* Unlocked, for a set flag that is cleared costs no more than a minute. */
+/*
+ * queue_state_clear_purge
+ *		The worker has seen that rows were deleted.
+ *
+ * Unlocked, because losing a flag that is set just now costs no more than a
+ * minute.
+ */
 void
 queue_state_clear_purge(QueueState *state)
 {
@@ -420,8 +526,13 @@ queue_state_clear_purge(QueueState *state)
 }
 
 /*
- * Should somebody die before he has said so, the next one who opens the queue
- * does, or the worker when it comes by.
+ * queue_state_set_deaf
+ *		Note whether a queue misses what arrives in replica role, because one
+ *		of its triggers does not fire there.
+ *
+ * A deaf queue stays active, and the worker looks for such messages.  If a
+ * process dies before it gets here, the next one that opens the queue notes
+ * it, or the worker when it comes by.
  */
 void
 queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid, bool is_deaf)
@@ -439,30 +550,44 @@ queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid, bool is_deaf)
 	LWLockRelease(state->lock);
 }
 
+/* May messages arrive unannounced?  Unlocked. */
 bool
 queue_state_is_deaf(const QueueState *state)
 {
 	return state->care.is_deaf;
 }
 
+/*
+ * queue_state_next_active
+ *		Return the first active place from "i" on, the number in use if there
+ *		is none.
+ */
 int
 queue_state_next_active(int i)
 {
 	return next_bit(active, i);
 }
 
+/*
+ * queue_state_set_timed
+ *		Note whether the queue has entries with due times.
+ *
+ * The caller holds the lock of the state.
+ */
 void
 queue_state_set_timed(QueueState *state, bool is_timed)
 {
 	set_bit(timed, queue_state_place(state), is_timed);
 }
 
+/* The same as queue_state_next_active() for these. */
 int
 queue_state_next_timed(int i)
 {
 	return next_bit(timed, i);
 }
 
+/* Set or clear the bit of a place. */
 static void
 set_bit(pg_atomic_uint32 *map, int place, bool is_set)
 {
@@ -474,7 +599,12 @@ set_bit(pg_atomic_uint32 *map, int place, bool is_set)
 		pg_atomic_fetch_and_u32(&map[place / WORD_BITS], ~bit);
 }
 
-/* Unlocked: who makes a change asks for the worker again. */
+/*
+ * next_bit
+ *		Return the first place from this one on whose bit is set.
+ *
+ * Unlocked, because whatever makes a change calls for the worker again.
+ */
 static int
 next_bit(pg_atomic_uint32 *map, int place)
 {

@@ -21,7 +21,7 @@
 #define BUSY_ROOM		12
 #define MAX_LATER		16
 
-/* How long to leave alone what others are at; the delay doubles each time */
+/* How long to leave alone rows that others are changing; the delay doubles */
 #define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
 #define MAX_BUSY_DELAY		USECS_PER_SEC
 
@@ -54,11 +54,12 @@ typedef struct CoverPart
 	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
 } CoverPart;
 
-/* waiter.c: who sleeps */
+/* waiter.c: the sessions that sleep */
 typedef struct WaitPart
 {
 	dlist_head	list;
-	int			guardian;		/* proc number of who wakes at guarded_until */
+	int			guardian;		/* proc number of the waiter that wakes at
+								 * guarded_until */
 	TimestampTz guarded_until;
 } WaitPart;
 
@@ -75,7 +76,8 @@ typedef struct IdPart
 /* vacuum.c and vacuum_worker.c.  The first three belong to the database's worker alone. */
 typedef struct VacuumPart
 {
-	uint64		nremoved;		/* as last seen: has somebody used it? */
+	uint64		nremoved;		/* as last seen: has the queue been used
+								 * since? */
 	TimestampTz look_until;
 	TimestampTz looked_at;
 	FullTransactionId mark;		/* what was dead by then is to be removed;
@@ -83,9 +85,10 @@ typedef struct VacuumPart
 	TimestampTz follow_up_at;	/* the mark is for the vacuum after the last
 								 * one, which is not before this; 0: it is not */
 	TimestampTz retry_at;		/* the last one has failed */
-	bool		is_wanted;		/* the vacuum worker is to see to it: the mark
-								 * has passed the horizon, or it watches */
-	TimestampTz watch_at;		/* when it looks again */
+	bool		is_wanted;		/* the vacuum worker is to vacuum it, or
+								 * watches it: the mark has passed the
+								 * horizon, or watch_until is set */
+	TimestampTz watch_at;		/* when it next looks at the table */
 	TimestampTz watch_until;	/* 0: it does not watch */
 	TimestampTz truncated_at;	/* last attempt to return space to the system */
 	int64		nvacuums;
@@ -95,18 +98,19 @@ typedef struct VacuumPart
 /* state.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
-	bool		is_healed;		/* no change since heal.c has begun a pass */
+	bool		is_healed;		/* unchanged since heal.c last began a pass */
 	TimestampTz healed_at;		/* when that was */
 	uint64		nhealed;		/* messages that the cover had lost */
-	bool		is_deaf;		/* messages may come that nobody announces */
-	bool		is_purged;		/* many rows die, and no window tells of it */
+	bool		is_deaf;		/* messages may arrive unannounced */
+	bool		is_purged;		/* many rows died, and no window tells of it */
 } CarePart;
 
 /*
- * One queue.  Everything but "lock" is guarded by that.  Each part is touched
- * by one file alone, and by state.c when the place is given to a queue; others
- * ask by the functions below.  The place never moves, but after a DROP it may be
- * given to another queue, so whoever keeps a pointer uses queue_state_lock().
+ * One queue.  The lock guards everything else here.  Each part is touched by
+ * one file alone, and by state.c when the place is given to a queue; other
+ * files ask by the functions below.  The place never moves, but after a DROP
+ * it may be given to another queue, so a process that keeps a pointer uses
+ * queue_state_lock().
  */
 typedef struct QueueState
 {
@@ -127,53 +131,34 @@ extern Size queue_state_shmem_size(void);
 extern void queue_state_shmem_init(void);
 extern int	queue_state_nlocks(void);
 
-/*
- * The state of a queue of this database, NULL if there is none: everybody must
- * be able to do without.
- */
+/* The state of a queue of this database, or NULL: callers must do without */
 extern QueueState *queue_state_find(Oid relid);
 
-/*
- * The same, made if need be; NULL if there is no room (queue.max_queues).  For
- * queue_def_state() alone, which knows that this is a queue.
- */
+/* The same, made if need be; for queue_def_state() alone */
 extern QueueState *queue_state_make(Oid relid);
 
-/*
- * Lock the state of a queue, given where it was when last seen (or NULL).
- * NULL if it has none.
- */
+/* Lock a queue's state, given where it was when last seen; NULL: none */
 extern QueueState *queue_state_lock(QueueState *hint, Oid dbid, Oid relid);
 
-/* Free the state of a dropped queue, or of all in a database (InvalidOid) */
+/* Free the state of a dropped queue, or of all of a database (InvalidOid) */
 extern void queue_state_drop(Oid dbid, Oid relid);
 
-/* Number of states in use, and each of them: NULL if free, not locked */
+/* Number of places in use, each of them, and its index */
 extern int	queue_state_count(void);
 extern QueueState *queue_state_at(int i);
 
-/* ... and which of them this is */
 extern int	queue_state_place(const QueueState *state);
 
-/*
- * Is there something that the worker may have to do for this queue?  The
- * caller holds its lock.
- */
+/* May the worker have something to do for this queue? */
 extern void queue_state_set_active(QueueState *state, bool is_active);
 
-/*
- * The same, unless it has to be active for a reason noted here: to be called by
- * who finds that there is no other.  Takes the lock.
- */
+/* The same, unless the state itself tells a reason to keep it active */
 extern void queue_state_review_active(QueueState *state, bool is_active);
 
-/* Something has changed, so the worker is to go over the queue.  False if it is
- * known to already.  The caller holds its lock. */
+/* Something has changed, so that the worker is to check the queue */
 extern bool queue_state_note_change(QueueState *state);
 
-/* heal.c: is it to go over the queue, after so long if nothing has changed, or
- * if the queue is deaf?  It begins; it has to begin again; it has found so many.
- * Only the first does not take the lock. */
+/* heal.c: is a pass due; one begins; it must begin again; what it found */
 extern bool queue_state_needs_healing(const QueueState *state, int64 idle,
 									  int64 deaf, TimestampTz now);
 extern void queue_state_begin_healing(QueueState *state);
@@ -181,24 +166,20 @@ extern void queue_state_heal_again(QueueState *state);
 extern void queue_state_count_healed(QueueState *state, int n);
 extern uint64 queue_state_nhealed(const QueueState *state);
 
-/*
- * Does a queue miss what comes in replica role, for a trigger of it does not
- * fire there?  Then it stays active, and the worker looks for that.
- */
+/* May messages arrive in replica role unannounced? */
 extern void queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid,
 								 bool is_deaf);
 extern bool queue_state_is_deaf(const QueueState *state);
 
-/* Many rows of this queue have been deleted by other means than a take: let the
- * worker look whether it is worth a vacuum.  vacuum.c reads that and clears it. */
+/* Many rows were deleted; vacuum.c reads that and clears it */
 extern void queue_state_note_purge(Oid relid);
 extern bool queue_state_is_purged(const QueueState *state);
 extern void queue_state_clear_purge(QueueState *state);
 
-/* The first of the active ones from "i" on; the number in use if none */
+/* The first active place from "i" on; the number in use if none */
 extern int	queue_state_next_active(int i);
 
-/* The same for those that have due times of entries: a bit of cover.c */
+/* The same map for places with due times of entries; set by cover.c */
 extern void queue_state_set_timed(QueueState *state, bool is_timed);
 extern int	queue_state_next_timed(int i);
 
@@ -207,7 +188,7 @@ extern int	queue_state_next_timed(int i);
  * ----------------------------------------------------------------
  */
 
-/* When is there something to do that nobody announces? */
+/* When is the first thing due that no transaction announces? */
 static inline TimestampTz
 queue_state_first_due(const QueueState *state)
 {
@@ -221,7 +202,7 @@ queue_state_has_cover(const QueueState *state)
 	return state->cover.set.nranges > 0;
 }
 
-/* Is there something to be looked at again, since others are at it? */
+/* Are there rows to be looked at again, because others are changing them? */
 static inline bool
 queue_state_has_busy(const QueueState *state)
 {

@@ -4,13 +4,13 @@
  *		Sessions that sleep until a queue may have a message for them.
  *
  * Each backend has one place in shared memory, found by its proc number, with
- * nodes for a few queues that it waits for; who waits for more takes the other
- * nodes from a pool that all share.  The nodes are linked into lists, one a
- * queue (state.c).  Who makes messages available takes as many waiters off the
- * list, from its head, and sets their latches: one a message, so that a
- * thousand waiters do not run for one.  When the pool is used up, or a queue
- * has no state, who waits is in a list of his own, and is woken by whatever
- * happens in his database.
+ * nodes for a few queues that it waits for.  A backend that waits for more
+ * takes the other nodes from a pool that all share.  The nodes are linked into
+ * lists, one a queue (state.c).  A process that makes messages available takes
+ * as many waiters off the list, from its head, and sets their latches: one a
+ * message, so that a thousand waiters do not run for one.  If the pool is used
+ * up, or a queue has no state, the waiter is in a list of its own, and is
+ * woken by whatever happens in its database.
  *
  * No wake-up is lost:
  *
@@ -20,24 +20,25 @@
  *	 off the list.  Either the look sees the message, or the transaction sees
  *	 the waiter.
  *
- * - Who was woken and leaves without a look (cancelled, timed out, gone) wakes
- *	 the next one in his place.  So does who leaves while there is more in the
- *	 cover than he has taken, and who has looked but takes nothing (wait()).
+ * - A waiter that was woken and leaves without a look (cancelled, timed out,
+ *	 gone) wakes the next one in its place.  So does one that leaves while
+ *	 there is more in the cover than it has taken, and one that has looked but
+ *	 takes nothing (wait()).
  *
  * - The latch alone would not do: a look may wait for a lock or for I/O, which
  *	 resets the latch.  So a flag in the place remembers the wake-up.
  *
  * What becomes available by the passing of time (the end of a lease, a delay)
- * needs somebody awake at that time.  One waiter a queue, its guardian, sleeps
- * no longer than until then; the others rely on him.  When something is due
- * earlier than he knows of, he is woken to reckon anew; when he leaves, another
- * is woken and takes his place.
+ * needs a session that wakes at that time.  One waiter a queue, its guardian,
+ * sleeps no longer than until then; the others rely on it.  When something is
+ * due earlier than the guardian knows of, it is woken to compute its time
+ * anew.  When it leaves, another waiter is woken and takes its place.
  *
  * If a waiting process dies, its exit takes it off the lists; if it is killed,
  * shared memory starts anew with everything else.
  *
- * Locks: that of a queue's state, for its list and the nodes in it; the list
- * of those who wait for any queue and the pool have an LWLock, the last in every
+ * Locks: that of a queue's state, for its list and the nodes in it.  The list
+ * of waiters for any queue and the pool have an LWLock, the last in every
  * order.
  *
  *-------------------------------------------------------------------------
@@ -59,11 +60,11 @@
 #include "common/compat.h"
 #include "shared/waiter.h"
 
-/* nodes that each backend has, and of the pool, for each backend */
+/* Nodes that each backend has, and nodes in the pool for each backend */
 #define OWN_NODES			8
 #define POOL_NODES			32
 
-/* longest sleep at one go, so that the timeout fits an int */
+/* Longest sleep at one go, so that the timeout fits an int */
 #define MAX_SLEEP_MS		(3600L * 1000L)
 
 /* One process in the list of one queue */
@@ -78,8 +79,8 @@ typedef struct WaitNode
 								 * since */
 	bool		is_paused;		/* the queue was, when last looked at: to be
 								 * woken by its settings only */
-	uint64		number;			/* windows taken out before we fell asleep;
-								 * while we look: any number */
+	uint64		number;			/* windows taken out before it fell asleep;
+								 * during a look: any number */
 } WaitNode;
 
 typedef struct Waiter
@@ -94,7 +95,7 @@ typedef struct Waiter
 typedef struct WaiterShared
 {
 	pg_atomic_uint32 nany;
-	dlist_head	any;			/* who wait for any queue */
+	dlist_head	any;			/* waiters for any queue */
 	dlist_head	pool;			/* free nodes */
 	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER]; /* by proc number */
 } WaiterShared;
@@ -103,7 +104,7 @@ static WaiterShared *shared = NULL;
 static LWLock *any_lock = NULL;
 static Waiter *me = NULL;		/* NULL: not waiting */
 
-/* our nodes: first those of our own, then those of the pool */
+/* Nodes of this process: first its own, then those of the pool */
 static WaitNode **my_nodes = NULL;
 static int	max_nodes = 0;
 static int	nnodes = 0;
@@ -118,6 +119,10 @@ static void leave_node(WaitNode *node);
 static TimestampTz watch(WaitNode *node);
 static void leave_at_exit(int code, Datum arg);
 
+/*
+ * queue_waiter_shmem_size
+ *		Shared memory needed for the waiters and the pool of nodes.
+ */
 Size
 queue_waiter_shmem_size(void)
 {
@@ -127,7 +132,12 @@ queue_waiter_shmem_size(void)
 							 sizeof(WaitNode)));
 }
 
-/* Called with AddinShmemInitLock held. */
+/*
+ * queue_waiter_shmem_init
+ *		Create or attach to the waiters and the pool of nodes.
+ *
+ * The caller holds AddinShmemInitLock.
+ */
 void
 queue_waiter_shmem_init(void)
 {
@@ -154,6 +164,11 @@ queue_waiter_shmem_init(void)
  * ----------------------------------------------------------------
  */
 
+/*
+ * queue_waiter_check_isolation
+ *		Raise 0A000 in a transaction whose snapshot would not see new
+ *		messages.
+ */
 void
 queue_waiter_check_isolation(void)
 {
@@ -165,6 +180,15 @@ queue_waiter_check_isolation(void)
 				 errhint("Use CALL queue.wait() before the transaction.")));
 }
 
+/*
+ * queue_waiter_enter
+ *		Enter the lists of these queues.
+ *
+ * The caller then takes a snapshot and looks, and then sleeps.  Whatever
+ * becomes available behind its look finds it in the list.  To call this again
+ * after a sleep only enters the lists again that a wake-up has taken it off;
+ * the queues are those of the first call.
+ */
 void
 queue_waiter_enter(const Oid *relids, int nrelids)
 {
@@ -179,7 +203,7 @@ queue_waiter_enter(const Oid *relids, int nrelids)
 	{
 		if (max_nodes < nrelids)
 		{
-			/* kept, for who waits for so many does so again */
+			/* kept, because a session that waits for so many does so again */
 			if (my_nodes != NULL)
 				pfree(my_nodes);
 			my_nodes = NULL;
@@ -195,7 +219,12 @@ queue_waiter_enter(const Oid *relids, int nrelids)
 			enter_any();
 }
 
-/* A node for each queue, or none. */
+/*
+ * take_nodes
+ *		Take a node for each queue, or none if the pool has too few.
+ *
+ * Without nodes the process waits for any queue.
+ */
 static void
 take_nodes(const Oid *relids, int nrelids)
 {
@@ -233,7 +262,7 @@ take_nodes(const Oid *relids, int nrelids)
 		enter_any();
 }
 
-/* None of them is linked. */
+/* Return nodes to the pool.  None of them is linked. */
 static void
 return_nodes(void)
 {
@@ -247,7 +276,7 @@ return_nodes(void)
 	nnodes = 0;
 }
 
-/* Into the list of those who are woken by whatever happens */
+/* Enter the list of waiters that are woken by whatever happens. */
 static void
 enter_any(void)
 {
@@ -258,7 +287,13 @@ enter_any(void)
 	LWLockRelease(any_lock);
 }
 
-/* Into the list of a queue; false if that has no state. */
+/*
+ * link_node
+ *		Enter the list of a queue.
+ *
+ * Returns false if the queue has no state, or if its place was given to
+ * another queue, whose wake-ups are of no use.
+ */
 static bool
 link_node(WaitNode *node)
 {
@@ -274,12 +309,16 @@ link_node(WaitNode *node)
 	node->was_woken = false;
 	node->number = PG_UINT64_MAX;
 
-	/* its place may be another queue's by now */
+	/* the place may be another queue's by now */
 	is_same = state->relid == node->relid && state->dbid == MyDatabaseId;
 	LWLockRelease(state->lock);
 	return is_same;
 }
 
+/*
+ * queue_waiter_leave
+ *		Leave all lists.  Also called from callbacks; no error.
+ */
 void
 queue_waiter_leave(void)
 {
@@ -302,7 +341,13 @@ queue_waiter_leave(void)
 	me = NULL;
 }
 
-/* Off the list of a queue; whoever relied on us is told. */
+/*
+ * leave_node
+ *		Leave the list of a queue.
+ *
+ * Another waiter is woken if it may rely on this one: if this one was woken
+ * and has not looked, if the cover has more, or if it was the guardian.
+ */
 static void
 leave_node(WaitNode *node)
 {
@@ -328,7 +373,13 @@ leave_node(WaitNode *node)
 	queue_waiter_set_latches(&wakes);
 }
 
-/* Nobody else looks at it; when it is resumed, all who wait are woken. */
+/*
+ * queue_waiter_set_paused
+ *		Note whether the i-th queue is paused.
+ *
+ * If it is, this session does not guard its due times, because no message can
+ * be taken there.  When the queue is resumed, all of its waiters are woken.
+ */
 void
 queue_waiter_set_paused(int i, bool is_paused)
 {
@@ -336,6 +387,13 @@ queue_waiter_set_paused(int i, bool is_paused)
 		my_nodes[i]->is_paused = is_paused;
 }
 
+/*
+ * queue_waiter_pass_on
+ *		Pretend to have been woken, so that queue_waiter_leave() wakes another
+ *		waiter.
+ *
+ * For a session that has seen that there is something but takes nothing.
+ */
 void
 queue_waiter_pass_on(void)
 {
@@ -356,13 +414,22 @@ queue_waiter_pass_on(void)
 	}
 }
 
-/* A process that ends takes itself off the list. */
+/* A process that exits leaves the lists. */
 static void
 leave_at_exit(int code, Datum arg)
 {
 	queue_waiter_leave();
 }
 
+/*
+ * queue_waiter_sleep
+ *		Sleep until woken, but not beyond "until", a time of clock.h.
+ *
+ * Wakes earlier if this session is a guardian and something is due.  "due", a
+ * time of day, is when the look has found that the first message is due.  It
+ * counts only for a session that waits for any queue.  FATAL if the client has
+ * gone.
+ */
 void
 queue_waiter_sleep(TimestampTz until, TimestampTz due)
 {
@@ -392,7 +459,7 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
 	pg_memory_barrier();
 	CHECK_FOR_INTERRUPTS();
 
-	/* whoever sends the answer into the void must not take a message */
+	/* If the client is gone, do not take a message for it. */
 	if (MyProcPort != NULL && !pq_check_connection())
 		ereport(FATAL,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
@@ -400,8 +467,13 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
 }
 
 /*
- * A look has found nothing, and we are about to sleep: until when at most, if
- * it is for us to wake when something is due?
+ * watch
+ *		Become the guardian of a queue if something is due before its guardian
+ *		wakes.
+ *
+ * Returns when this process has to wake for the queue, TIMESTAMP_INFINITY if
+ * another one does.  A look has found nothing, and the process is about to
+ * sleep.
  */
 static TimestampTz
 watch(WaitNode *node)
@@ -428,6 +500,10 @@ watch(WaitNode *node)
  * ----------------------------------------------------------------
  */
 
+/*
+ * queue_waiter_start_wakes
+ *		Start a list of waiters to wake in this database.
+ */
 void
 queue_waiter_start_wakes(WakeList *wakes, Oid dbid)
 {
@@ -436,6 +512,15 @@ queue_waiter_start_wakes(WakeList *wakes, Oid dbid)
 	wakes->n = 0;
 }
 
+/*
+ * queue_waiter_pick
+ *		Take up to "n" waiters off the list of a queue, to be woken.
+ *
+ * Only waiters that have looked since the window with this number was taken
+ * out, or all (0).  Returns true if the list of wakes is full and there may be
+ * more to pick.  The caller holds the lock of the state, releases it and calls
+ * queue_waiter_set_latches().  No allocation, no error.
+ */
 bool
 queue_waiter_pick(QueueState *state, int n, uint64 number, WakeList *wakes)
 {
@@ -464,6 +549,14 @@ queue_waiter_pick(QueueState *state, int n, uint64 number, WakeList *wakes)
 	return false;
 }
 
+/*
+ * queue_waiter_pick_guardian
+ *		Something may be due earlier: wake the guardian if it would sleep too
+ *		long.
+ *
+ * If there is none, wake any waiter of the queue, which then becomes it.  The
+ * state is locked.
+ */
 void
 queue_waiter_pick_guardian(QueueState *state, WakeList *wakes)
 {
@@ -480,6 +573,7 @@ queue_waiter_pick_guardian(QueueState *state, WakeList *wakes)
 	wakes->wakes_anyone = true;
 }
 
+/* Wake all sessions of the database that wait for any queue. */
 void
 queue_waiter_wake_anyone(WakeList *wakes)
 {
@@ -487,6 +581,13 @@ queue_waiter_wake_anyone(WakeList *wakes)
 	queue_waiter_set_latches(wakes);
 }
 
+/*
+ * queue_waiter_set_latches
+ *		Wake the waiters picked, and all that wait for any queue if one was to
+ *		be woken.
+ *
+ * The state's lock has been released.  No allocation, no error.
+ */
 void
 queue_waiter_set_latches(WakeList *wakes)
 {
@@ -513,6 +614,10 @@ queue_waiter_set_latches(WakeList *wakes)
 	LWLockRelease(any_lock);
 }
 
+/*
+ * queue_waiter_count
+ *		Return the number of sessions in the list of a queue, for its view.
+ */
 int
 queue_waiter_count(QueueState *state)
 {
