@@ -45,7 +45,7 @@ $node->start;
 # The queue of those that are stuck sees no traffic, but is vacuumed as well.
 sql(q{
 	CREATE EXTENSION queue;
-	SELECT queue.create_queue('orders', lease => '1 min', max_attempts => 5,
+	SELECT queue.create_queue('orders', lease => '20 s', max_attempts => 5,
 		retry_delay => '1 ms', retry_max_delay => '5 ms');
 	SELECT queue.create_queue('stuck', lease => '1 day');
 	ALTER TABLE orders ALTER payload SET STORAGE EXTERNAL;

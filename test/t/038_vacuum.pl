@@ -242,7 +242,7 @@ my $sent = sql(q{SELECT n_tup_ins FROM pg_stat_user_tables
 		WHERE relid = 'cut'::regclass});
 $load = IPC::Run::start(
 	[
-		'pgbench', '-n', '-c', '4', '-R', '40', '-T', '600', '-f', $script,
+		'pgbench', '-n', '-c', '2', '-R', '40', '-T', '600', '-f', $script,
 		$node->connstr('postgres')
 	],
 	'>', '/dev/null', '2>&1');
@@ -251,6 +251,7 @@ wait_until(
 		WHERE relid = 'cut'::regclass},
 	'a table grows under an old snapshot');
 $session->query_safe('COMMIT');
+$session->quit;
 wait_until(
 	q{SELECT table_size < 8000000 AND toast_size < 16000000
 		FROM queue.storage WHERE queue = 'cut'::regclass},
@@ -260,6 +261,7 @@ $load->signal('INT');
 $load->finish;
 
 # Nobody is kept waiting behind somebody who stays.
+$session = $node->background_psql('postgres');
 $session->query_safe('BEGIN; SELECT count(*) FROM read');
 sql(q{SELECT queue.enqueue_batch('read', array_fill(to_jsonb(repeat('x', 1000)),
 		ARRAY[20000]));

@@ -597,7 +597,9 @@ sub deliver_all
 	sql( qq{DO \$\$ BEGIN
 			FOR i IN 1 .. 100000 LOOP
 				$take
-				EXIT WHEN NOT EXISTS (SELECT FROM $queue);
+				IF NOT FOUND THEN
+					EXIT WHEN NOT EXISTS (SELECT FROM $queue);
+				END IF;
 			END LOOP;
 		END \$\$},
 		$where);
