@@ -4,57 +4,57 @@
  *		Leases on disk: table queue.lease_log, and the view queue.lease of it.
  *
  * A receive writes nothing.  Leases that have lasted for a moment are written
- * behind by the worker of the database, the only writer of this table, so
- * that they outlive a crash.  After a start, whoever comes first, worker or
- * consumer, loads them; from then on memory alone decides, and the table is
- * not read again, but by the worker that compacts it.
+ * behind by the worker of the database, the only writer of this table, so that
+ * they outlive a crash.  After a start the first process that needs them,
+ * worker or consumer, loads them.  From then on memory alone decides, and only
+ * the worker reads the table again, to compact it.
  *
- * Several may read the table at once after a start; the first to get the
- * database lock puts its leases into memory, and the others find it done.
- * What was read cannot be out of date then: until the leases are loaded nobody
- * is admitted who could change one, the worker included.  Dying in between
- * leaves nothing behind but the work to be done again.
+ * Several processes may read the table at once after a start.  The first to
+ * get the database lock puts the leases into memory, and the others find that
+ * done.  What was read cannot be out of date then, because until the leases
+ * are loaded no process may change one, the worker included.  A process that
+ * dies in between leaves nothing behind but the work to be done again.
  *
- * Messages that a transaction which lasts has dequeued or received are written
- * here too.  So a message whose consumer takes the whole server down with it
- * has failed once when the server is back.  And failures that are not in the
- * row yet: of a message that is taken again and again at once, with whatever
- * holds it, and all that there are when the server stops.  The worker tells a
- * row of failures and ends what the log says of them in one transaction, so no
- * crash counts one twice.
+ * Messages that a long transaction has dequeued or received are written here,
+ * too.  So a message whose consumer takes the whole server down with it has
+ * failed once when the server is back.  Failures are written that are not in
+ * the row yet: those of a message that is taken again and again at once, with
+ * its present holder, and all that there are when the server stops.  The
+ * worker moves failures to the row and ends what the log says of them in one
+ * transaction, so no crash counts one twice.
  *
  * If the leases do not fit into memory (queue.max_in_flight was lowered), the
- * rest of them end early; the log says so.
+ * rest of them end early; the server's log says so.
  *
  * The table is a log.  Rows are only ever appended, never updated or deleted,
  * so that there are no dead ones that an old snapshot could keep, and no index
  * that could swell.  The row of a message with the highest seq decides; one
- * without a deadline says that the lease has ended.
+ * without enqueued_at says that the lease has ended.
  *
  * The log says for which database it is written, by rows without a queue: the
  * last of these names the database, and only what comes after it counts.  So
- * what CREATE DATABASE copies from a template is nothing to the copy: nobody
- * there has a receipt for it.  A database that is renamed, moved, restored from
- * a base backup or upgraded keeps its OID, and its leases; with another OID,
- * its receipts would fit nothing either.
+ * what CREATE DATABASE copies from a template means nothing in the copy, where
+ * no consumer has a receipt for it.  A database that is renamed, moved,
+ * restored from a base backup or upgraded keeps its OID, and its leases; with
+ * another OID, its receipts would fit nothing either.
  *
- * A log that has become long is compacted: the worker reads what it says,
+ * A log that has become long is compacted.  The worker reads what it says,
  * gives the table a new, empty file, as TRUNCATE does, and appends the leases
- * that are still there, all in one transaction.  Until that has committed, the
- * old file is the table's, and whatever happens before (an error, a crash, the
- * worker killed) leaves it as it was; the new one is removed.  With wal_level
+ * that still exist, all in one transaction.  Until that has committed, the old
+ * file is the table's.  Whatever happens before (an error, a crash, the worker
+ * killed) leaves it as it was, and the new file is removed.  With wal_level
  * minimal the new file is synced at the commit instead of being logged.
  *
  * Snapshots older than that commit see the new file as empty, which is why
  * TRUNCATE is not safe in general.  Here it does no harm: memory decides, and
- * those who load read with a snapshot taken after they had got their lock.
- * Only an administrator who looks at queue.lease in a transaction with an
- * older snapshot sees too little.
+ * processes that load leases read with a snapshot taken after they got their
+ * lock.  Only an administrator who looks at queue.lease in a transaction with
+ * an older snapshot sees too little.
  *
- * The new file takes an AccessExclusiveLock.  It is asked for without waiting;
- * if somebody reads the table in a transaction that lasts, the log grows until
- * he has finished, and the worker comes back every second.  No consumer ever
- * waits for this lock, but one who loads leases after a start.
+ * The new file takes an AccessExclusiveLock.  It is asked for without waiting.
+ * If a transaction that lasts has read the table, the log grows until that has
+ * ended, and the worker comes back every second.  No consumer ever waits for
+ * this lock, except one that loads leases after a start.
  *
  *-------------------------------------------------------------------------
  */
@@ -91,21 +91,21 @@
 #define Anum_log_epoch			5	/* NULL unless a lease */
 #define Anum_log_number			6	/* NULL: failures only; 0: taken */
 #define Anum_log_deadline		7	/* taken: -infinity */
-#define Anum_log_failures		8	/* that the row does not tell */
+#define Anum_log_failures		8	/* that the row does not count */
 
-/* a row with its header and line pointer, in bytes */
+/* A row with its header and line pointer, in bytes */
 #define LOG_ROW_SIZE			92
 
 /*
- * The log is long when it has twice the pages of the leases that it held when
- * it was last looked through, and these.
+ * The log is long when it has LOG_SLACK pages more than twice those of the
+ * leases that it held when it was last read.
  */
 #define LOG_SLACK			128
 
-/* rows appended with one call of the table access method */
+/* Rows appended with one call of the table access method */
 #define APPEND_BATCH		100
 
-/* when to try again to compact the log, if somebody uses it */
+/* When to try again to compact the log, if it is in use */
 #define COMPACT_RETRY_DELAY	USECS_PER_SEC
 
 typedef struct LogRow
@@ -115,17 +115,18 @@ typedef struct LogRow
 	LeaseRecord lease;			/* only the key, if is_end */
 } LogRow;
 
-/* the slot of this database, once looked up */
+/* The slot of this database, once looked up */
 static DatabaseSlot *my_slot = NULL;
 
 /*
- * The worker's: what it knows of the log, which nobody else writes.  A
+ * What the worker knows of the log, which no other process writes.  A
  * transaction that fails leaves gaps in the numbers, no more.  Whether the log
- * is ours is known from reading it only, thus after a commit.
+ * is this database's is known only from reading it, thus after a commit.
  */
-static Oid	known_log = InvalidOid; /* the table that this is about: ours */
+static Oid	known_log = InvalidOid; /* the table that this is about, if it is
+									 * this database's */
 static int64 next_seq = 1;
-static int	nleases = 0;		/* when last looked through */
+static int	nleases = 0;		/* when last read */
 static bool is_long = false;	/* when last written */
 
 static int	drop_strangers(LogRow *rows, int nrows);
@@ -140,6 +141,11 @@ static void read_slot(TupleTableSlot *slot, LeaseRecord *lease);
 static void set_value(TupleTableSlot *slot, int attnum, Datum value);
 static void name_database(LogRow *row);
 
+/*
+ * queue_lease_is_loaded
+ *		Returns true if this session knows that the leases of its database are
+ *		loaded.
+ */
 bool
 queue_lease_is_loaded(void)
 {
@@ -147,6 +153,13 @@ queue_lease_is_loaded(void)
 		my_slot->leases_loaded;
 }
 
+/*
+ * queue_lease_load
+ *		Load this database's leases after a start, unless that has been done.
+ *
+ * To be called before a message is examined or a receipt is looked at.  Throws
+ * if queue.max_databases is too low.  On a standby nothing is loaded.
+ */
 void
 queue_lease_load(void)
 {
@@ -161,6 +174,12 @@ queue_lease_load(void)
 		load_log();
 }
 
+/*
+ * queue_lease_load_to_look
+ *		The same for functions that only show messages.
+ *
+ * No error if there is no slot, and nothing on a standby.
+ */
 void
 queue_lease_load_to_look(void)
 {
@@ -172,7 +191,12 @@ queue_lease_load_to_look(void)
 		load_log();
 }
 
-/* Read the log, and make entries of the in-flight table of it. */
+/*
+ * load_log
+ *		Read the log, and make entries of the in-flight table of it.
+ *
+ * Leases for which there is no room end early, with a warning.
+ */
 static void
 load_log(void)
 {
@@ -216,8 +240,11 @@ load_log(void)
 }
 
 /*
- * Leases of what is no queue (any more) are not for memory; the log loses them
- * when it is compacted.  How many rows are left, which are sorted by queue.
+ * drop_strangers
+ *		Drop the rows of tables that are no queue (any more).
+ *
+ * The log loses them when it is compacted.  Returns how many rows are left.
+ * The rows are sorted by queue.
  */
 static int
 drop_strangers(LogRow *rows, int nrows)
@@ -243,8 +270,12 @@ drop_strangers(LogRow *rows, int nrows)
 }
 
 /*
- * What the log says: the last row of each message, without those that have
- * ended, palloc'd.  Nothing, if it is written for another database.
+ * read_log
+ *		Return what the log says: the last row of each message, palloc'd,
+ *		without those that have ended.
+ *
+ * *nrows is 0 if the log is written for another database, *is_ours is false
+ * then.  *last_seq is the highest number in it.
  */
 static LogRow *
 read_log(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
@@ -313,7 +344,10 @@ read_log(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
 	return rows;
 }
 
-/* What a row says that does not say "ended", but for the key */
+/*
+ * read_slot
+ *		Read what a row says that does not say "ended", except for the key.
+ */
 static void
 read_slot(TupleTableSlot *slot, LeaseRecord *lease)
 {
@@ -338,7 +372,10 @@ read_slot(TupleTableSlot *slot, LeaseRecord *lease)
 	}
 }
 
-/* for qsort(): by message, then in the order in which they were written */
+/*
+ * Comparator for qsort(): by message, then in the order in which they were
+ * written
+ */
 static int
 compare_rows(const void *a, const void *b)
 {
@@ -353,7 +390,13 @@ compare_rows(const void *a, const void *b)
 	return left->seq < right->seq ? -1 : 1;
 }
 
-/* NULL if there is none: the extension is being dropped */
+/*
+ * open_log
+ *		Open the log; NULL if there is none, because the extension is being
+ *		dropped.
+ *
+ * Throws if it has been altered.
+ */
 static Relation
 open_log(Oid relid, LOCKMODE lockmode)
 {
@@ -373,8 +416,12 @@ open_log(Oid relid, LOCKMODE lockmode)
  */
 
 /*
- * One transaction's worth: leases that have ended, and leases that are new or
- * say something new.  Notes whether the log is long enough now to be compacted.
+ * queue_lease_log
+ *		Append to the log: leases that have ended, and leases that are new or
+ *		say something new.
+ *
+ * In a transaction of the worker.  Notes whether the log is long enough now to
+ * be compacted.
  */
 void
 queue_lease_log(const MessageKey *ended, int nended,
@@ -424,7 +471,10 @@ queue_lease_log(const MessageKey *ended, int nended,
 	table_close(rel, NoLock);
 }
 
-/* Is it time to compact it? */
+/*
+ * queue_lease_is_long
+ *		Returns true if it is time to compact the log.
+ */
 bool
 queue_lease_is_long(void)
 {
@@ -432,14 +482,17 @@ queue_lease_is_long(void)
 }
 
 /*
- * Make the log as short as it can be, in a transaction that does nothing else.
- * While somebody uses the table that has to wait.
+ * queue_lease_compact
+ *		Make the log as short as it can be, in a transaction that does nothing
+ *		else.
+ *
+ * Returns when to try again if the table is in use; otherwise 0.
  *
  * Of what the log says, that is kept which memory knows to be on disk; the
  * rest are leases for which there was no room when they were loaded.  Only the
  * worker changes what memory says about that (is_durable), so it cannot change
- * under our feet.  A lease that has ended meanwhile may be kept: the worker
- * has still to mark its end, and this mark comes later.
+ * meanwhile.  A lease that has ended meanwhile may be kept: the worker has
+ * still to mark its end, and this mark comes later.
  */
 TimestampTz
 queue_lease_compact(void)
@@ -490,8 +543,11 @@ queue_lease_compact(void)
 }
 
 /*
- * Append rows, past the executor.  What that would do is not needed: there is
- * neither an index nor a trigger, and no column that we do not fill.
+ * append_rows
+ *		Append rows, past the executor.
+ *
+ * What the executor would do is not needed: there is neither an index nor a
+ * trigger, and no column that is not filled here.
  */
 static void
 append_rows(Relation rel, const LogRow *rows, int nrows)
@@ -518,7 +574,11 @@ append_rows(Relation rel, const LogRow *rows, int nrows)
 	table_finish_bulk_insert(rel, TABLE_INSERT_SKIP_FSM);
 }
 
-/* From here on the log is written for this database. */
+/*
+ * name_database
+ *		Make the row that says: from here on the log is written for this
+ *		database.
+ */
 static void
 name_database(LogRow *row)
 {
@@ -527,7 +587,10 @@ name_database(LogRow *row)
 	queue_message_key(&row->lease.key, InvalidOid, (int64) MyDatabaseId);
 }
 
-/* One row, which gets its number here */
+/*
+ * fill_slot
+ *		Fill a slot with one row, which gets its number here.
+ */
 static void
 fill_slot(TupleTableSlot *slot, const LogRow *row)
 {
@@ -575,6 +638,7 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 	ExecStoreVirtualTuple(slot);
 }
 
+/* Set one column, which is not NULL. */
 static void
 set_value(TupleTableSlot *slot, int attnum, Datum value)
 {

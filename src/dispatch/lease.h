@@ -10,18 +10,14 @@
 
 #include "shared/inflight.h"
 
-/*
- * Load this database's leases after a start, if nobody has.  To be called
- * before a message is judged or a receipt is looked at.
- */
+/* Load this database's leases, unless that is done; throws */
 extern void queue_lease_load(void);
 extern bool queue_lease_is_loaded(void);
 
-/* The same for what only shows messages: no error, on a standby nothing */
+/* The same for functions that only show messages; no error on a standby */
 extern void queue_lease_load_to_look(void);
 
-/* For the worker, in its own transactions.  The last returns when to come
- * again, if the log is long still. */
+/* For the worker, in its own transactions */
 extern void queue_lease_log(const MessageKey *ended, int nended,
 							const LeaseRecord *records, int nrecords);
 extern bool queue_lease_is_long(void);

@@ -8,13 +8,13 @@
  * and gives back what its caller has not taken; the rules are in cover.c.
  *
  * It begins with what is due: leases that have run out, back-offs that are
- * over.  Whoever looks first ends them.
+ * over.  The first consumer that looks ends them.
  *
- * Windows are as wide as messages are wanted, since mostly each id in the
+ * Windows are as wide as messages are wanted, because mostly each id in the
  * cover is one.  If a window had nothing to take, the next one of the same
- * priority is twice as wide.  When there is something in a window that has
- * become wide, what is beyond the messages wanted goes back at once: others
- * are to have it, however long this look takes.
+ * priority is twice as wide.  If a window has become wide and there is
+ * something in it, what lies beyond the messages wanted goes back at once, so
+ * that other consumers need not wait for the end of this look.
  *
  * An error anywhere gives the window back (queue_cover_abandon).
  *
@@ -36,12 +36,19 @@
 #include "table/definition.h"
 #include "transaction/xact.h"
 
-/* ids in one window, at most */
+/* Ids in one window, at most */
 #define MAX_WINDOW			65536
 
 static bool is_announced(QueueScan *scan);
 static int64 width_of(const QueueRange *window);
 
+/*
+ * queue_look_begin
+ *		Begin to look for messages in a queue, which is open.
+ *
+ * "want" messages are wanted.  Ends what is due first.  *next tells, after
+ * queue_look_end(), when to look again.
+ */
 void
 queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 				 NextLook *next)
@@ -63,7 +70,13 @@ queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 	queue_cover_begin(&look->cover, look->state, def->relid, look->now);
 }
 
-/* Take the next window, and begin to scan it; false if there is none. */
+/*
+ * queue_look_window
+ *		Take the next window, and begin to scan it.
+ *
+ * Returns false if there is none.  The caller fetches rows and calls
+ * queue_look_give_back().
+ */
 bool
 queue_look_window(QueueLook *look)
 {
@@ -96,6 +109,14 @@ queue_look_window(QueueLook *look)
 	return true;
 }
 
+/*
+ * queue_look_row
+ *		Return the next row of the window, or NULL.
+ *
+ * Only rows that are ROW_LIVE or ROW_OWN are returned.  Rows that another
+ * transaction inserts or changes are left to that transaction, or kept as
+ * busy.
+ */
 MessageRow *
 queue_look_row(QueueLook *look)
 {
@@ -107,7 +128,7 @@ queue_look_row(QueueLook *look)
 			is_announced(look->scan))
 			continue;
 		if (row->id > look->window.high)
-			return NULL;		/* given back meanwhile */
+			return NULL;		/* already given back */
 		look->has_rows = true;
 		if (row->state == ROW_LIVE || row->state == ROW_OWN)
 			return row;
@@ -117,10 +138,13 @@ queue_look_row(QueueLook *look)
 }
 
 /*
- * Another transaction inserts, deletes or changes the row that was read.  Will
- * its end be announced?  Of rows that it inserts, the transaction as a whole
- * must have said so; for others there must be an entry in the in-flight table
- * of who does it, since plain DML on old rows announces nothing.
+ * is_announced
+ *		Returns true if the end of the transaction that inserts, deletes or
+ *		changes the row just read will be announced.
+ *
+ * For rows that it inserts, the transaction as a whole must have registered.
+ * For others there must be an entry in the in-flight table that it holds,
+ * because plain DML on old rows announces nothing.
  */
 static bool
 is_announced(QueueScan *scan)
@@ -136,7 +160,13 @@ is_announced(QueueScan *scan)
 		(entry.state == INFLIGHT_TAKEN || entry.is_step || entry.is_settling);
 }
 
-/* "want" is for the next window; 0: nothing was taken from this one. */
+/*
+ * queue_look_give_back
+ *		Give the window back, except for what the caller has taken.
+ *
+ * "want" is how many messages are wanted of the next window; 0 says that
+ * nothing was taken from this one, so the next is twice as wide.
+ */
 void
 queue_look_give_back(QueueLook *look, int64 want)
 {
@@ -151,7 +181,7 @@ queue_look_give_back(QueueLook *look, int64 want)
 		look->want = Max(width_of(&look->window) * 2, look->wanted);
 }
 
-/* Number of ids in a window, half of MAX_WINDOW at most */
+/* Return the number of ids in a window, MAX_WINDOW / 2 at most. */
 static int64
 width_of(const QueueRange *window)
 {
@@ -161,8 +191,10 @@ width_of(const QueueRange *window)
 }
 
 /*
- * This message is claimed, and so many are wanted from here on: let others have
- * the rest of the window.
+ * queue_look_narrow
+ *		Give others the rest of the window.
+ *
+ * This message is claimed, and "want" are wanted from here on.
  */
 void
 queue_look_narrow(QueueLook *look, int64 id, int64 want)
@@ -172,6 +204,10 @@ queue_look_narrow(QueueLook *look, int64 id, int64 want)
 		look->window.high = id + want - 1;
 }
 
+/*
+ * queue_look_end
+ *		End the look, and lower next->due to what is due first in the queue.
+ */
 void
 queue_look_end(QueueLook *look)
 {
@@ -181,6 +217,11 @@ queue_look_end(QueueLook *look)
 		look->next->due = Min(look->next->due, queue_state_first_due(look->state));
 }
 
+/*
+ * queue_look_keep
+ *		The message stays in the cover, because others may take it; they are
+ *		woken.
+ */
 void
 queue_look_keep(QueueLook *look, int64 id)
 {
@@ -188,6 +229,10 @@ queue_look_keep(QueueLook *look, int64 id)
 	look->wakes = true;
 }
 
+/*
+ * queue_look_keep_from
+ *		The same for all ids of the window from this one on.
+ */
 void
 queue_look_keep_from(QueueLook *look, int64 id)
 {
@@ -197,14 +242,24 @@ queue_look_keep_from(QueueLook *look, int64 id)
 	look->wakes = true;
 }
 
+/*
+ * queue_look_keep_quietly
+ *		The message stays in the cover for the next look, but is of no use to
+ *		waiters, so none is woken.
+ */
 void
 queue_look_keep_quietly(QueueLook *look, int64 id)
 {
 	queue_ranges_add(&look->kept, look->window.rank, id, id);
 }
 
-/* He may find that it is not there, and we that it is: so it is for us to
- * keep it.  If that woke others, all would wake each other. */
+/*
+ * queue_look_keep_judged
+ *		Another consumer is examining the message.
+ *
+ * It may give it up without announcing it, so keep it in the cover; but
+ * quietly, or the two would wake each other for ever.
+ */
 void
 queue_look_keep_judged(QueueLook *look, int64 id)
 {
@@ -212,6 +267,11 @@ queue_look_keep_judged(QueueLook *look, int64 id)
 	look->next->is_busy = true;
 }
 
+/*
+ * queue_look_keep_busy
+ *		A transaction is changing the row, and its end may go unannounced, so
+ *		look at it again later.
+ */
 void
 queue_look_keep_busy(QueueLook *look, int64 id)
 {
@@ -219,6 +279,15 @@ queue_look_keep_busy(QueueLook *look, int64 id)
 		queue_ranges_add(&look->busy, look->window.rank, id, id);
 }
 
+/*
+ * queue_look_is_needless
+ *		Returns true if it is known, without a look at the table, that the
+ *		current user may take messages from this queue, and that there is
+ *		none.
+ *
+ * Otherwise the caller takes the long way, with all errors that there may be.
+ * If true, *next tells when to look again.
+ */
 bool
 queue_look_is_needless(Oid relid, NextLook *next)
 {
@@ -236,6 +305,13 @@ queue_look_is_needless(Oid relid, NextLook *next)
 	return true;
 }
 
+/*
+ * queue_look_again_at
+ *		Return when to look again, unless woken or something is due.
+ *
+ * That is "end" if no row is busy, and otherwise after a delay that doubles
+ * each time; *delay is 0 at first.  Times are those of clock.h.
+ */
 TimestampTz
 queue_look_again_at(const NextLook *next, int64 *delay, TimestampTz end)
 {

@@ -15,11 +15,14 @@
 typedef struct NextLook
 {
 	TimestampTz due;			/* the first message that is not due */
-	bool		is_busy;		/* some row may become free unannounced */
-	bool		saw_exhausted;	/* some message is the worker's to move */
+	bool		is_busy;		/* a row may become free unannounced */
+	bool		saw_exhausted;	/* the worker is to move a message */
 } NextLook;
 
-/* A look; the window is a part of the cover that nobody else has meanwhile */
+/*
+ * A look.  Its window is a part of the cover that no other consumer has
+ * meanwhile
+ */
 typedef struct QueueLook
 {
 	Relation	rel;
@@ -33,20 +36,19 @@ typedef struct QueueLook
 	QueueScan  *scan;
 	CoverLook	cover;
 
-	/* the window in hand, and what is to go back of it */
+	/* the present window, and what is to go back of it */
 	QueueRange	window;
 	RangeSet	kept;
 	RangeSet	busy;
 	bool		has_rows;
-	bool		wakes;			/* "kept" is of use to others right now */
+	bool		wakes;			/* what is kept may be taken by waiters now */
 	QueueRange	kept_ranges[RANGE_PLACES(COVER_ROOM)];
 	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
 } QueueLook;
 
 /*
  * Windows are taken and given back one after another; in between, rows are
- * fetched until there are no more, or the caller has had enough.  Those that
- * are not ROW_LIVE have been dealt with already, and are not returned.
+ * fetched until there are no more, or the caller has enough
  */
 extern void queue_look_begin(QueueLook *look, Relation rel, QueueDef *def,
 							 int64 want, NextLook *next);
@@ -57,10 +59,9 @@ extern void queue_look_give_back(QueueLook *look, int64 want);
 extern void queue_look_end(QueueLook *look);
 
 /*
- * What the caller says of a row that he does not take, and which nobody else
- * takes care of: others may want it (and all that follow); it is for whoever
- * looks next, but of no use to those who wait; somebody is judging it; somebody
- * is changing it, and nobody knows when that ends.
+ * What becomes of a row that the caller does not take: it stays in the cover,
+ * for other consumers; with all ids above it; for the next look, waking none;
+ * because another consumer is examining it; or it is busy
  */
 extern void queue_look_keep(QueueLook *look, int64 id);
 extern void queue_look_keep_from(QueueLook *look, int64 id);
@@ -68,15 +69,10 @@ extern void queue_look_keep_quietly(QueueLook *look, int64 id);
 extern void queue_look_keep_judged(QueueLook *look, int64 id);
 extern void queue_look_keep_busy(QueueLook *look, int64 id);
 
-/*
- * Is it known, without a look at the table, that the current user may take
- * messages from this queue, and that there is none?  If not, the long way is
- * to find out, with all errors there may be.
- */
+/* Is it known that the user may take messages here, and that there is none? */
 extern bool queue_look_is_needless(Oid relid, NextLook *next);
 
-/* When to look again, by clock.h, as "end" is, unless woken, or something is
- * due; *delay is 0 first */
+/* When to look again unless woken, by clock.h; *delay is 0 at first */
 extern TimestampTz queue_look_again_at(const NextLook *next, int64 *delay,
 									   TimestampTz end);
 

@@ -6,8 +6,8 @@
  * To the dead letters, so far.  The row is deleted here and a new one inserted
  * there, in one transaction, so that no crash loses or doubles a message.
  *
- * Locks: the target is opened like any queue; the caller holds a claim on the
- * message, so nobody else moves or takes it.
+ * Locks: the target is opened like any queue.  The caller holds a claim on the
+ * message, so no other process moves or takes it.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,6 +45,15 @@ static Datum dead_letter_headers(Relation rel, MessageRow *row,
 								 NullableDatum headers, const char *reason,
 								 int attempts, const char *last_error);
 
+/*
+ * queue_message_dead_letter
+ *		Move a message to the dead letters of its queue.
+ *
+ * Deletes the row and inserts a new one there, whose headers say where it
+ * comes from and why.  Returns false, with nothing done, if the row cannot be
+ * deleted because another transaction has changed it.  Throws if the
+ * dead-letter queue cannot take the message.
+ */
 bool
 queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 						  const char *reason, int attempts, const char *last_error)
@@ -58,7 +67,7 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 	AclResult	aclresult;
 	int64		id;
 
-	/* what the queue does on its own, it does with its owner's rights */
+	/* what the queue does by itself, it does with its owner's rights */
 	dead = queue_open(target, QUEUE_SYSTEM, &dead_def);
 	aclresult = pg_class_aclcheck(target, owner, ACL_INSERT);
 	if (aclresult != ACLCHECK_OK)
@@ -89,8 +98,13 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 }
 
 /*
- * queue_message_dead_letter() raises these as errors; here they are told before, by
- * the view queue.queues and to the worker's log.  Waits for nobody.
+ * queue_dead_letter_problem
+ *		Return why messages at the limit of attempts have nowhere to go, as a
+ *		sentence.
+ *
+ * Returns NULL if they have, or if a lock is in the way of finding out.  What
+ * queue_message_dead_letter() raises as an error is told here before, to view
+ * queue.queues and to the worker's log.  Waits for no lock.
  */
 char *
 queue_dead_letter_problem(const QueueDef *def, Oid owner)
@@ -130,7 +144,7 @@ queue_dead_letter_problem(const QueueDef *def, Oid owner)
 	return problem;
 }
 
-/* The message's headers with one key more, "dead_letter". */
+/* Return the message's headers with one key more, "dead_letter". */
 static Datum
 dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 					const char *reason, int attempts, const char *last_error)

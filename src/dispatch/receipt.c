@@ -27,8 +27,12 @@ static const char hex_digits[] = "0123456789abcdef";
 static bool parse_fields(const char *p, const char *end, uint64 *fields);
 
 /*
- * Hexadecimal fields with dashes between.  printf() would do, and be a
- * noticeable part of what a large batch costs.
+ * queue_receipt_format
+ *		Return a receipt as text, palloc'd: hexadecimal fields with dashes
+ *		between.
+ *
+ * Not by printf(), which would be a noticeable part of what a large batch
+ * costs.
  */
 char *
 queue_receipt_format(const Receipt *receipt)
@@ -53,6 +57,12 @@ queue_receipt_format(const Receipt *receipt)
 	return result;
 }
 
+/*
+ * queue_receipt_parse
+ *		Read a receipt.
+ *
+ * Raises QU004 if the text is none, or one of another database.
+ */
 void
 queue_receipt_parse(text *arg, Receipt *receipt)
 {
@@ -79,7 +89,12 @@ queue_receipt_parse(text *arg, Receipt *receipt)
 	receipt->number = fields[4];
 }
 
-/* Hexadecimal fields with dashes between; exactly as many as there must be. */
+/*
+ * parse_fields
+ *		Read hexadecimal fields with dashes between.
+ *
+ * Returns false unless there are exactly as many as there must be.
+ */
 static bool
 parse_fields(const char *p, const char *end, uint64 *fields)
 {

@@ -17,6 +17,7 @@ typedef struct Receipt
 	uint64		number;
 } Receipt;
 
+/* As text, palloc'd */
 extern char *queue_receipt_format(const Receipt *receipt);
 
 /* QU004 if it is none, or one of another database */
