@@ -11,7 +11,7 @@
  * Hooks, and what they cost where there is no queue:
  *
  *	ProcessUtility: after COMMIT PREPARED and ROLLBACK PREPARED, a look at the
- *	registry (xact.c) and at the list of waiters; around statements that need
+ *	registry (prepared.c) and at the list of waiters; around statements that need
  *	a database for themselves, its worker is kept away (worker.c).  Statements
  *	that prepare or finish a branch of a global transaction are noted, and a
  *	PREPARE TRANSACTION that prepares nothing is made an error (branch.c).  DDL
@@ -22,9 +22,9 @@
  *
  *	object access: when a relation is dropped, its settings go (ddl.c); when
  *	a queue is altered, all of its messages are looked for (cover.c), and when
- *	it is truncated, that is noted for the commit (xact.c).
+ *	it is truncated, that is noted for the commit (holds.c).
  *
- *	emit log: remembers the SQLSTATE of an error (xact.c).
+ *	emit log: remembers the SQLSTATE of an error (fault.c).
  *
  * In binary upgrade nothing is set up, no process and no hook: pg_upgrade
  * wants its databases undisturbed, and the extension may not be there yet.
@@ -61,7 +61,9 @@
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "table/member.h"
+#include "transaction/announce.h"
 #include "transaction/in_doubt.h"
+#include "transaction/prepared.h"
 #include "transaction/xact.h"
 #include "worker/duties.h"
 #include "worker/gone.h"
@@ -93,7 +95,8 @@ static const SharedPart parts[] = {
 	{"queue_waiter", one_lock,
 	queue_waiter_shmem_size, queue_waiter_shmem_init},
 	{"queue_prepared", one_lock,
-	queue_xact_shmem_size, queue_xact_shmem_init},
+	queue_prepared_shmem_size, queue_prepared_shmem_init},
+	{NULL, NULL, queue_announce_shmem_size, queue_announce_shmem_init},
 	{"queue_database", one_lock,
 	queue_database_shmem_size, queue_database_shmem_init},
 };

@@ -49,8 +49,9 @@
 #include "table/member.h"
 #include "table/scan.h"
 #include "table/settings.h"
+#include "transaction/announce.h"
+#include "transaction/holds.h"
 #include "transaction/in_doubt.h"
-#include "transaction/xact.h"
 
 PG_FUNCTION_INFO_V1(queue_alter_queue);
 PG_FUNCTION_INFO_V1(queue_drop_queue);

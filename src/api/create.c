@@ -62,8 +62,8 @@
 #include "table/scan.h"
 #include "table/settings.h"
 #include "table/shape.h"
+#include "transaction/announce.h"
 #include "transaction/in_doubt.h"
-#include "transaction/xact.h"
 
 /*
  * Ids that one call of nextval() stands for: what a restart loses at most, and

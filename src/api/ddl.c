@@ -56,8 +56,9 @@
 #include "table/ids.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "transaction/announce.h"
+#include "transaction/holds.h"
 #include "transaction/in_doubt.h"
-#include "transaction/xact.h"
 
 PG_FUNCTION_INFO_V1(queue_announce_database);
 

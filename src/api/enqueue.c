@@ -28,7 +28,7 @@
 #include "table/insert.h"
 #include "table/member.h"
 #include "table/message.h"
-#include "transaction/xact.h"
+#include "transaction/announce.h"
 
 /* arguments of both functions, by place */
 enum

@@ -29,7 +29,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/scan.h"
-#include "transaction/xact.h"
+#include "transaction/holds.h"
 
 /* times that one message may be rewritten under our hands */
 #define MAX_TRIES			3

@@ -53,7 +53,7 @@
 #include "table/member.h"
 #include "table/settings.h"
 #include "table/shape.h"
-#include "transaction/xact.h"
+#include "transaction/announce.h"
 
 /* where COPY to queue.queue goes */
 #define RESTORED_SETTINGS	"restored_settings"

@@ -39,7 +39,7 @@
 #include "table/member.h"
 #include "table/message.h"
 #include "table/settings.h"
-#include "transaction/xact.h"
+#include "transaction/holds.h"
 
 /*
  * A lease that ran out can be settled when nobody is looking at the message; a

@@ -59,7 +59,8 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
-#include "transaction/xact.h"
+#include "transaction/holds.h"
+#include "transaction/prepared.h"
 
 /* One call of dequeue() or receive() */
 typedef struct Take

@@ -41,7 +41,7 @@
 #include "table/rows.h"
 #include "table/settings.h"
 #include "table/shape.h"
-#include "transaction/xact.h"
+#include "transaction/announce.h"
 
 PG_FUNCTION_INFO_V1(queue_before_insert);
 PG_FUNCTION_INFO_V1(queue_before_update);

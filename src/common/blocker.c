@@ -11,7 +11,7 @@
  * waited for, under lock_timeout, as one that is still open.
  *
  * The heavyweight locks tell who is in the way, since they are there after a
- * restart, when the registry of transaction/xact.c is not.
+ * restart, when the registry of prepared.c is not.
  *
  * Locks: those of the lock table and of the prepared transactions, each for the
  * time of one look.

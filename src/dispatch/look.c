@@ -34,7 +34,8 @@
 #include "dispatch/look.h"
 #include "shared/inflight.h"
 #include "table/definition.h"
-#include "transaction/xact.h"
+#include "transaction/announce.h"
+#include "transaction/prepared.h"
 
 /* Ids in one window, at most */
 #define MAX_WINDOW			65536

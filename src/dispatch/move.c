@@ -35,7 +35,7 @@
 #include "table/ids.h"
 #include "table/insert.h"
 #include "table/settings.h"
-#include "transaction/xact.h"
+#include "transaction/announce.h"
 
 static void push_key(JsonbParseState **state, const char *key);
 static void push_string(JsonbParseState **state, const char *key,

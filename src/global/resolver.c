@@ -84,7 +84,7 @@
 #include "global/resolver.h"
 #include "shared/cover.h"
 #include "shared/database.h"
-#include "transaction/xact.h"
+#include "transaction/prepared.h"
 #include "worker/helper.h"
 
 /* what a deciding database may take for one answer, and what it is told so

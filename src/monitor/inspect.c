@@ -28,7 +28,7 @@
 #include "table/message.h"
 #include "table/scan.h"
 #include "table/settings.h"
-#include "transaction/xact.h"
+#include "transaction/prepared.h"
 
 #define Natts_counts		4
 #define Natts_in_flight		7

@@ -4,7 +4,7 @@
  *		Prepared transactions, for those who would have to wait for one.
  *
  * DDL on a queue that would wait for one is refused (blocker.c).  What the
- * registry of xact.c knows of them is shown by view queue.in_doubt.
+ * registry of prepared.c knows of them is shown by view queue.in_doubt.
  *
  * The worker warns of old ones.  Which it has warned of it notes in its own
  * memory, so that a new worker, after a restart at least, does so again.

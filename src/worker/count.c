@@ -38,7 +38,7 @@
 #include "table/definition.h"
 #include "table/rows.h"
 #include "table/settings.h"
-#include "transaction/xact.h"
+#include "transaction/holds.h"
 #include "worker/count.h"
 #include "worker/lease_writer.h"
 

@@ -52,7 +52,7 @@
 #include "table/ids.h"
 #include "table/scan.h"
 #include "table/settings.h"
-#include "transaction/xact.h"
+#include "transaction/prepared.h"
 #include "worker/duties.h"
 #include "worker/heal.h"
 

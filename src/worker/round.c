@@ -33,7 +33,7 @@
 #include "dispatch/lease.h"
 #include "shared/cover.h"
 #include "shared/state.h"
-#include "transaction/xact.h"
+#include "transaction/prepared.h"
 #include "worker/count.h"
 #include "worker/duties.h"
 #include "worker/lease_writer.h"

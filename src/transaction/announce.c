@@ -1,0 +1,385 @@
+/*-------------------------------------------------------------------------
+ *
+ * announce.c
+ *		What a transaction has sent and looked at, for its end to announce.
+ *
+ * The ids of messages that a transaction sends are noted, one note a queue.  A
+ * transaction that has notes is registered in shared memory by its transaction
+ * id, before it writes its first row.  So a consumer that meets a row of it
+ * knows that its end will be announced, and can forget the row (cover.c).  It
+ * is struck off after the announcement, or when it has been passed to the
+ * registry of prepared transactions.
+ *
+ * What a transaction has looked at after it has written something is noted by
+ * queue and subtransaction.  Rows that a subtransaction has deleted are back
+ * when it is rolled back; only its own looks, made after it had written
+ * something itself, have not seen them, so only these windows are looked at
+ * again.  All of its looks become its parent's when it ends, either way, since
+ * what that has deleted was not seen by them.  So a look in a savepoint that
+ * begins with it, as most do, costs a rollback nothing, and the cover does not
+ * keep what all earlier savepoints have looked at.
+ *
+ * What was sent becomes part of the cover when the transaction has left the
+ * process array; those who wait for it are woken a little later, when locks are
+ * released.  Nothing of that allocates or throws.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "shared/cover.h"
+#include "shared/database.h"
+#include "shared/waiter.h"
+#include "table/definition.h"
+#include "transaction/announce.h"
+
+#define FIRST_NOTES			4
+
+/* by proc number: transaction that will announce what it sends, or Invalid */
+static volatile TransactionId *announcing = NULL;
+
+/* what it has to announce */
+static Note *notes = NULL;
+static int	nnotes = 0;
+static int	max_notes = 0;
+static bool noted_database = false;
+
+/* ... and what it has looked at; those of a subtransaction are the last ones */
+static LookNote *looks = NULL;
+static int	nlooks = 0;
+static int	max_looks = 0;
+
+/* the transaction has ended: wake when its locks are released */
+static bool wakes_pending = false;
+
+static Note *find_note(Oid relid);
+static LookNote *find_look(Oid relid);
+static void register_transaction(void);
+
+Size
+queue_announce_shmem_size(void)
+{
+	return mul_size(MaxBackends, sizeof(TransactionId));
+}
+
+/* Called with AddinShmemInitLock held. */
+void
+queue_announce_shmem_init(void)
+{
+	bool		found;
+
+	announcing = ShmemInitStruct("queue announcing transactions",
+								 queue_announce_shmem_size(), &found);
+	if (!found)
+		memset((void *) announcing, 0, queue_announce_shmem_size());
+}
+
+/* The note about a queue, made if need be.  May throw. */
+static Note *
+find_note(Oid relid)
+{
+	Note	   *note;
+	int			i;
+
+	queue_is_used = true;
+	for (i = nnotes - 1; i >= 0; i--)
+		if (notes[i].relid == relid)
+			return &notes[i];
+
+	if (nnotes == max_notes)
+	{
+		int			n = max_notes == 0 ? FIRST_NOTES : 2 * max_notes;
+
+		if (notes == NULL)
+			notes = MemoryContextAlloc(TopMemoryContext, n * sizeof(Note));
+		else
+			notes = repalloc_huge(notes, (Size) n * sizeof(Note));
+		max_notes = n;
+
+		/* they have moved */
+		for (i = 0; i < nnotes; i++)
+			notes[i].sent.ranges = notes[i].ranges;
+	}
+	note = &notes[nnotes];
+	note->relid = relid;
+	note->queue = queue_state_find(relid);
+	note->is_all = false;
+	note->nmessages = 0;
+	queue_ranges_init(&note->sent, note->ranges, NOTE_ROOM);
+	nnotes++;
+	return note;
+}
+
+/* The same about looks by the current subtransaction */
+static LookNote *
+find_look(Oid relid)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	bool		is_writer =
+		TransactionIdIsValid(GetCurrentTransactionIdIfAny());
+	LookNote   *look;
+	int			i;
+
+	for (i = nlooks - 1; i >= 0 && looks[i].subid == subid; i--)
+		if (looks[i].relid == relid && looks[i].is_writer == is_writer)
+			return &looks[i];
+
+	if (nlooks == max_looks)
+	{
+		int			n = max_looks == 0 ? FIRST_NOTES : 2 * max_looks;
+
+		if (looks == NULL)
+			looks = MemoryContextAlloc(TopMemoryContext,
+									   n * sizeof(LookNote));
+		else
+			looks = repalloc_huge(looks, (Size) n * sizeof(LookNote));
+		max_looks = n;
+		for (i = 0; i < nlooks; i++)
+			looks[i].ids.ranges = looks[i].ranges;
+	}
+	look = &looks[nlooks];
+	look->relid = relid;
+	look->subid = subid;
+	look->is_writer = is_writer;
+	look->queue = queue_state_find(relid);
+	queue_ranges_init(&look->ids, look->ranges, NOTE_ROOM);
+	nlooks++;
+	return look;
+}
+
+void
+queue_xact_note_queue(Oid relid)
+{
+	find_note(relid)->is_all = true;
+}
+
+void
+queue_xact_note_sent(Oid relid, int priority, int64 low, int64 high)
+{
+	Note	   *note;
+
+	/* nobody can ever find it: replica role is not checked */
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		return;
+	note = find_note(relid);
+	register_transaction();
+	note->nmessages += (int) Min(high - low + 1, INT_MAX / 2 - note->nmessages);
+	queue_ranges_add(&note->sent, queue_rank(priority), low, high);
+}
+
+void
+queue_xact_note_look(Oid relid, const QueueRange *window)
+{
+	LookNote   *look = find_look(relid);
+
+	register_transaction();
+	queue_ranges_add(&look->ids, window->rank, window->low, window->high);
+}
+
+/* From now on, who meets a row of this transaction knows that we announce. */
+static void
+register_transaction(void)
+{
+	if (announcing[MyProcNumber] == InvalidTransactionId)
+		announcing[MyProcNumber] = GetTopTransactionId();
+}
+
+void
+queue_announce_unregister(void)
+{
+	announcing[MyProcNumber] = InvalidTransactionId;
+}
+
+bool
+queue_announce_is_registered(TransactionId xid)
+{
+	int			i;
+
+	for (i = 0; i < MaxBackends; i++)
+		if (announcing[i] == xid)
+			return true;
+	return false;
+}
+
+bool
+queue_announce_is_under_way(void)
+{
+	int			i;
+
+	for (i = 0; i < MaxBackends; i++)
+	{
+		TransactionId xid = announcing[i];
+
+		if (TransactionIdIsValid(xid) && !TransactionIdIsInProgress(xid))
+			return true;
+	}
+	return false;
+}
+
+void
+queue_xact_note_database(void)
+{
+	noted_database = true;
+}
+
+/* ----------------------------------------------------------------
+ *		Ends of transactions
+ * ----------------------------------------------------------------
+ */
+
+bool
+queue_announce_has_notes(void)
+{
+	return nnotes > 0 || nlooks > 0;
+}
+
+bool
+queue_announce_has_database(void)
+{
+	return noted_database;
+}
+
+bool
+queue_announce_is_pending(void)
+{
+	return wakes_pending;
+}
+
+const Note *
+queue_announce_notes(int *n)
+{
+	*n = nnotes;
+	return notes;
+}
+
+const LookNote *
+queue_announce_looks(int *n)
+{
+	*n = nlooks;
+	return looks;
+}
+
+/* Others can see now what this transaction has sent. */
+void
+queue_announce_commit(void)
+{
+	int			i;
+
+	for (i = 0; i < nnotes; i++)
+		queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
+							&notes[i].sent, 0);
+	wakes_pending = true;
+}
+
+/*
+ * A transaction that has deleted rows by other means than ours does not see
+ * them when it looks for messages.  They are back now: those of one
+ * subtransaction, or all.
+ */
+void
+queue_announce_abort(SubTransactionId subid)
+{
+	int			i;
+
+	for (i = nlooks - 1; i >= 0; i--)
+	{
+		if (subid != InvalidSubTransactionId)
+		{
+			if (looks[i].subid != subid)
+				break;
+			if (!looks[i].is_writer)
+				continue;
+		}
+		queue_cover_add_set(looks[i].queue, MyDatabaseId, looks[i].relid,
+							&looks[i].ids,
+							queue_ranges_count(&looks[i].ids, MAX_WAKES));
+	}
+}
+
+/*
+ * The looks of a subtransaction that has ended, either way, are its parent's,
+ * which may have written something before.
+ */
+void
+queue_announce_pass_on(SubTransactionId subid, SubTransactionId parent)
+{
+	int			first = nlooks;
+	int			nkept;
+	int			i;
+
+	while (first > 0 && looks[first - 1].subid == subid)
+		first--;
+	nkept = first;
+	for (i = first; i < nlooks; i++)
+	{
+		int			j;
+
+		for (j = nkept - 1; j >= 0 && looks[j].subid == parent; j--)
+			if (looks[j].relid == looks[i].relid && looks[j].is_writer)
+				break;
+		if (j >= 0 && looks[j].subid == parent)
+		{
+			queue_ranges_add_set(&looks[j].ids, &looks[i].ids);
+			continue;
+		}
+		if (nkept != i)
+		{
+			looks[nkept] = looks[i];
+			looks[nkept].ids.ranges = looks[nkept].ranges;
+		}
+		looks[nkept].subid = parent;
+		looks[nkept++].is_writer = true;
+	}
+	nlooks = nkept;
+}
+
+/* Those who wait for it find all in order now. */
+void
+queue_announce_wake(void)
+{
+	int			i;
+
+	for (i = 0; i < nnotes; i++)
+	{
+		RangeSet	none = {0};
+
+		if (notes[i].is_all)
+			queue_cover_add_all(MyDatabaseId, notes[i].relid);
+		else if (notes[i].nmessages > 0 && !MUTANT_SOMETIMES(COMMIT_SILENT, 5))
+			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
+								&none, notes[i].nmessages);
+	}
+	if (noted_database)
+		queue_database_announce(MyDatabaseId);
+}
+
+void
+queue_announce_reset(void)
+{
+	nnotes = 0;
+	nlooks = 0;
+	noted_database = false;
+	wakes_pending = false;
+
+	/* those of a transaction with many queues should not stay */
+	if (max_notes > 16 * FIRST_NOTES)
+	{
+		pfree(notes);
+		notes = NULL;
+		max_notes = 0;
+	}
+	if (max_looks > 16 * FIRST_NOTES)
+	{
+		pfree(looks);
+		looks = NULL;
+		max_looks = 0;
+	}
+}

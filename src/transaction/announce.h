@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * announce.h
+ *		What a transaction has sent and looked at, for its end to announce.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_ANNOUNCE_H
+#define QUEUE_ANNOUNCE_H
+
+#include "shared/state.h"
+
+#define NOTE_ROOM			16
+
+/* What a transaction has done to one queue, for its end to announce */
+typedef struct Note
+{
+	Oid			relid;
+	QueueState *queue;			/* hint */
+	bool		is_all;			/* any message, and whoever waits */
+	int			nmessages;		/* sent: waiters to wake */
+	RangeSet	sent;
+	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
+} Note;
+
+/*
+ * What a subtransaction of one that has written, and those of it that have
+ * ended, looked at in one queue: to be looked at again if it rolls back
+ */
+typedef struct LookNote
+{
+	Oid			relid;
+	SubTransactionId subid;
+	bool		is_writer;		/* had the subtransaction written anything? */
+	QueueState *queue;			/* hint */
+	RangeSet	ids;
+	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
+} LookNote;
+
+/*
+ * Before a row is written: messages that are to be announced when this
+ * transaction commits.  Assigns a transaction id.  May throw.
+ */
+extern void queue_xact_note_sent(Oid relid, int priority, int64 low,
+								 int64 high);
+
+/* Any message of this queue may be available when this transaction commits,
+ * and who waits for it is to look at its settings. */
+extern void queue_xact_note_queue(Oid relid);
+
+/* A look at these by a transaction that has written something: what it has
+ * not seen may be back when it, or a part of it, is rolled back. */
+extern void queue_xact_note_look(Oid relid, const QueueRange *window);
+
+/* Tell the leader about this database when this transaction commits. */
+extern void queue_xact_note_database(void);
+
+extern Size queue_announce_shmem_size(void);
+extern void queue_announce_shmem_init(void);
+
+/* Has this transaction said that it will announce what it sends?  Is there one
+ * that has ended, and has still to do so? */
+extern bool queue_announce_is_registered(TransactionId xid);
+extern bool queue_announce_is_under_way(void);
+
+/* ----------------------------------------------------------------
+ *		xact.c and prepared.c: ends of transactions
+ * ----------------------------------------------------------------
+ */
+
+extern bool queue_announce_has_notes(void);
+extern bool queue_announce_has_database(void);
+extern const Note *queue_announce_notes(int *n);
+extern const LookNote *queue_announce_looks(int *n);
+
+/* Others can see it now; then, when locks are released, wake them */
+extern void queue_announce_commit(void);
+extern bool queue_announce_is_pending(void);
+extern void queue_announce_wake(void);
+
+/* What a subtransaction, or all (InvalidSubTransactionId), has deleted is back */
+extern void queue_announce_abort(SubTransactionId subid);
+extern void queue_announce_pass_on(SubTransactionId subid,
+								   SubTransactionId parent);
+
+extern void queue_announce_reset(void);
+extern void queue_announce_unregister(void);
+
+#endif							/* QUEUE_ANNOUNCE_H */

@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * fault.h
+ *		Is a rollback the fault of the messages that the transaction took?
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_FAULT_H
+#define QUEUE_FAULT_H
+
+#include "utils/timestamp.h"
+
+/* registers the hook; from _PG_init, in every backend */
+extern void queue_fault_init(void);
+
+/* Does a rollback at this point count, for all we know? */
+extern bool queue_fault_counts(void);
+
+/* When the statement began that the last error has ended, 0 if none was at
+ * work */
+extern TimestampTz queue_fault_statement(void);
+
+/* The transaction goes on after an error, or is over */
+extern void queue_fault_forget(void);
+
+#endif							/* QUEUE_FAULT_H */

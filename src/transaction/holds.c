@@ -1,0 +1,408 @@
+/*-------------------------------------------------------------------------
+ *
+ * holds.c
+ *		What a transaction holds: claims, takes, leases, settlements.
+ *
+ * Every entry of the in-flight table that a transaction holds is noted here,
+ * with the subtransaction that took it.  The life of a note:
+ *
+ *	reserve -> push (CLAIM) -> TAKE | LEASE, or popped with the claim
+ *	reserve -> push (STEP), or popped with the claim
+ *	reserve -> push (SETTLE), or popped when the lease was settled at once
+ *	reserve -> push (EXHAUST): a claim until the commit tells the worker
+ *	reserve -> push (DROP, TRUNCATE), which holds nothing: a commit forgets the
+ *		messages
+ *
+ *	event				CLAIM		TAKE		LEASE	  SETTLE	 STEP
+ *	subcommit			(becomes the parent's, all alike)
+ *	subabort, abort		given back	counts *	ends,	  lease		 given back
+ *												counts *  goes on
+ *	commit				-			gone		stays	  gone		 counted
+ *	prepare				-			registry	registry  registry	 -
+ *	  commit prepared				gone		stays	  gone
+ *	  rollback prepared				counts		ends,	  lease goes on
+ *												counts
+ *
+ *	* not after a deadlock, a serialization failure or what the server itself
+ *	  could not do, as far as the error is known (fault.c), nor when the
+ *	  server shuts down, nor if it was the very call that took them that failed,
+ *	  or the statement that received them: nobody has seen its result.
+ *
+ * The functions that the end of a transaction calls allocate nothing and throw
+ * nothing: all that they need is in the holds and in the entries.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "storage/lmgr.h"
+#include "tcop/pquery.h"
+#include "utils/memutils.h"
+
+#include "common/compat.h"
+#include "common/guc.h"
+#include "common/mutant.h"
+#include "shared/cover.h"
+#include "shared/database.h"
+#include "table/definition.h"
+#include "transaction/fault.h"
+#include "transaction/holds.h"
+
+#define FIRST_HOLDS			256
+
+/* what this transaction holds, oldest first */
+static Hold *holds = NULL;
+static int	nholds = 0;
+static int	max_holds = 0;
+
+/* holds from here on are of a call that has not returned; -1: no such call */
+static int	first_of_call = -1;
+
+/* number of the statement that this call is a part of; 0: a function's call */
+static uint64 statement_of_call = 0;
+
+/*
+ * The last statement of the client's that took anything: its number, when it
+ * began, and the memory of its portal, NULL when that is over.  A query string
+ * may have several statements, which begin at one time.
+ */
+static uint64 last_statement = 0;
+static TimestampTz last_statement_at = 0;
+static MemoryContext last_statement_context = NULL;
+
+static uint64 number_statement(void);
+static void end_statement(void *arg);
+static void note_end_of(Oid relid, HoldKind kind);
+static void undo_hold(Hold *hold, bool counts);
+static bool is_truncated(const Hold *hold);
+static bool is_of_failed_statement(const Hold *hold);
+
+void
+queue_xact_reserve(void)
+{
+	if (nholds < max_holds)
+		return;
+	if (holds == NULL)
+	{
+		holds = MemoryContextAlloc(TopMemoryContext,
+								   FIRST_HOLDS * sizeof(Hold));
+		max_holds = FIRST_HOLDS;
+	}
+	else
+	{
+		holds = repalloc_huge(holds, (Size) max_holds * 2 * sizeof(Hold));
+		max_holds *= 2;
+	}
+}
+
+Hold *
+queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
+{
+	Hold	   *hold = &holds[nholds];
+
+	Assert(nholds < max_holds);
+	queue_is_used = true;
+	hold->kind = kind;
+	hold->subid = GetCurrentSubTransactionId();
+	hold->entry = entry;
+	hold->key = *key;
+	hold->number = 0;
+	hold->statement = first_of_call >= 0 ? statement_of_call : 0;
+	hold->counted = 0;
+	hold->is_exhausted = false;
+	hold->is_gone = false;
+	hold->is_log_ended = false;
+	nholds++;
+	return hold;
+}
+
+void
+queue_xact_pop(Hold *hold)
+{
+	Assert(hold == &holds[nholds - 1]);
+	nholds--;
+}
+
+void
+queue_xact_pop_settled(int n)
+{
+	Assert(n <= nholds && (n == 0 || holds[nholds - 1].kind == HOLD_SETTLE));
+	nholds -= n;
+}
+
+void
+queue_xact_begin_take(bool is_top_level)
+{
+	first_of_call = nholds;
+	statement_of_call = is_top_level ? number_statement() : 0;
+}
+
+/* The number of the statement that is being executed.  May throw. */
+static uint64
+number_statement(void)
+{
+	MemoryContext context = ActivePortal ? ActivePortal->portalContext : NULL;
+
+	if (context == NULL)
+		return 0;
+	if (context != last_statement_context)
+	{
+		MemoryContextCallback *callback;
+
+		callback = MemoryContextAllocZero(context,
+										  sizeof(MemoryContextCallback));
+		callback->func = end_statement;
+		callback->arg = context;
+		MemoryContextRegisterResetCallback(context, callback);
+		last_statement_context = context;
+		last_statement_at = GetCurrentStatementStartTimestamp();
+		last_statement++;
+	}
+	return last_statement;
+}
+
+/* Its portal goes: when it has done its work, or later than the callbacks. */
+static void
+end_statement(void *arg)
+{
+	if (last_statement_context == arg)
+		last_statement_context = NULL;
+}
+
+void
+queue_xact_end_take(void)
+{
+	first_of_call = -1;
+}
+
+void
+queue_xact_note_drop(Oid relid)
+{
+	note_end_of(relid, HOLD_DROP);
+}
+
+void
+queue_xact_note_truncate(Oid relid)
+{
+	note_end_of(relid, HOLD_TRUNCATE);
+}
+
+static void
+note_end_of(Oid relid, HoldKind kind)
+{
+	MessageKey	key;
+
+	queue_message_key(&key, relid, 0);
+	queue_xact_reserve();
+	(void) queue_xact_push(kind, &key, NULL);
+}
+
+/* ----------------------------------------------------------------
+ *		Ends of transactions
+ * ----------------------------------------------------------------
+ */
+
+int
+queue_holds_count(void)
+{
+	return nholds;
+}
+
+Hold *
+queue_hold_at(int i)
+{
+	return &holds[i];
+}
+
+/* What is exhausted stays: see queue_holds_release(). */
+void
+queue_holds_commit(void)
+{
+	int			nexhausted = 0;
+	int			i;
+
+	for (i = 0; i < nholds; i++)
+	{
+		if (holds[i].kind == HOLD_EXHAUST)
+			holds[nexhausted++] = holds[i];
+		else
+			queue_hold_keep(&holds[i]);
+	}
+	nholds = nexhausted;
+}
+
+/*
+ * Not before others see the settings by which a message is exhausted: the
+ * worker would not move it by old ones.
+ */
+void
+queue_holds_release(void)
+{
+	int			i;
+
+	for (i = 0; i < nholds; i++)
+		queue_hold_keep(&holds[i]);
+	if (nholds > 0)
+		queue_holds_reset();
+}
+
+/*
+ * The holds of a subtransaction are the last ones, its children's among them,
+ * since those were passed on or undone when they ended.
+ */
+void
+queue_holds_pass_on(SubTransactionId subid, SubTransactionId parent)
+{
+	int			i;
+
+	for (i = nholds - 1; i >= 0 && holds[i].subid == subid; i--)
+		if (!MUTANT(RELEASE_FORGETS))
+			holds[i].subid = parent;
+}
+
+void
+queue_holds_abort(bool counts)
+{
+	int			i;
+
+	for (i = nholds - 1; i >= 0; i--)
+		undo_hold(&holds[i], counts &&
+				  (first_of_call < 0 || i < first_of_call));
+	nholds = 0;
+	first_of_call = -1;
+}
+
+void
+queue_holds_abort_sub(SubTransactionId subid, bool counts)
+{
+	while (nholds > 0 && holds[nholds - 1].subid == subid)
+	{
+		nholds--;
+		if (!MUTANT_SOMETIMES(SAVEPOINT_LEAKS, 50))
+			undo_hold(&holds[nholds], counts &&
+					  (first_of_call < 0 || nholds < first_of_call));
+	}
+	first_of_call = -1;
+}
+
+void
+queue_holds_reset(void)
+{
+	nholds = 0;
+	queue_fault_forget();
+
+	/* a large batch should not stay with a pooled session */
+	if (max_holds > 16 * FIRST_HOLDS)
+	{
+		pfree(holds);
+		holds = NULL;
+		max_holds = 0;
+	}
+}
+
+/* The transaction, or the part that took this, is rolled back. */
+static void
+undo_hold(Hold *hold, bool counts)
+{
+	switch (hold->kind)
+	{
+		case HOLD_DROP:
+		case HOLD_TRUNCATE:
+			break;
+		case HOLD_CLAIM:
+			queue_inflight_unclaim(hold->entry);
+			break;
+		case HOLD_EXHAUST:
+		case HOLD_STEP:
+			queue_inflight_unclaim_step(hold->entry);
+			break;
+		case HOLD_TAKE:
+			if (!MUTANT_SOMETIMES(ROLLBACK_LEAKS, 300))
+				queue_inflight_undo_take(hold->entry, counts &&
+										 !MUTANT(ROLLBACK_UNCOUNTED));
+			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			break;
+		case HOLD_LEASE:
+			if (!MUTANT(RECEIVE_NOT_UNDONE) &&
+				queue_inflight_undo_lease(&hold->key, hold->number, counts &&
+										  !is_of_failed_statement(hold) &&
+										  !MUTANT(RECEIVE_UNCOUNTED)))
+				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			break;
+		case HOLD_SETTLE:
+			queue_inflight_undo_settle(hold->entry);
+			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			break;
+	}
+}
+
+/* The transaction is committed. */
+void
+queue_hold_keep(Hold *hold)
+{
+	switch (hold->kind)
+	{
+		case HOLD_LEASE:
+			if (queue_inflight_keep_lease(&hold->key, hold->number))
+				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			break;
+		case HOLD_CLAIM:
+			queue_inflight_unclaim(hold->entry);
+			break;
+		case HOLD_TAKE:
+		case HOLD_SETTLE:
+			if (hold->kind == HOLD_SETTLE &&
+				MUTANT_SOMETIMES(ACK_LEAKS, 50))
+				break;
+			if (queue_inflight_done(hold->entry))
+				queue_database_poke(hold->key.dbid, GetCurrentTimestamp() +
+									(int64) queue_lease_write_delay * 1000);
+			break;
+		case HOLD_STEP:
+			queue_inflight_counted(hold->entry, hold->counted,
+								   hold->is_exhausted, hold->is_gone,
+								   hold->is_log_ended);
+			break;
+		case HOLD_EXHAUST:
+			queue_inflight_exhaust(hold->entry, hold->counted);
+			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			break;
+		case HOLD_DROP:
+			/* who waits is to find that out */
+			queue_cover_add_all(hold->key.dbid, hold->key.relid);
+			queue_inflight_drop(hold->key.dbid, hold->key.relid);
+			queue_state_drop(hold->key.dbid, hold->key.relid);
+			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			break;
+		case HOLD_TRUNCATE:
+			if (is_truncated(hold))
+			{
+				queue_inflight_drop(hold->key.dbid, hold->key.relid);
+				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			}
+			break;
+	}
+}
+
+/*
+ * TRUNCATE was noted before it had its lock, and another table may have got
+ * the name before it had.  Callbacks run while locks are still held.
+ */
+static bool
+is_truncated(const Hold *hold)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, hold->key.dbid, hold->key.relid);
+	return LockHeldByMe(&tag, AccessExclusiveLock, false);
+}
+
+/* Did the statement fail that took it, not by a function?  Nobody has it. */
+static bool
+is_of_failed_statement(const Hold *hold)
+{
+	return hold->statement != 0 && hold->statement == last_statement &&
+		last_statement_context != NULL &&
+		queue_fault_statement() == last_statement_at;
+}

@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * holds.h
+ *		What a transaction holds: claims, takes, leases, settlements.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_HOLDS_H
+#define QUEUE_HOLDS_H
+
+#include "shared/inflight.h"
+
+typedef enum HoldKind
+{
+	HOLD_CLAIM,					/* being judged */
+	HOLD_TAKE,					/* dequeued: the row is deleted by us */
+	HOLD_LEASE,					/* received: ends, and counts, if we roll back */
+	HOLD_SETTLE,				/* lease settled: the row is deleted by us */
+	HOLD_STEP,					/* the worker's: row rewritten or moved */
+	HOLD_EXHAUST,				/* claimed: to be moved when we have committed */
+	HOLD_DROP,					/* no message: the queue is dropped */
+	HOLD_TRUNCATE				/* no message: all rows of the queue go */
+} HoldKind;
+
+typedef struct Hold
+{
+	HoldKind	kind;
+	SubTransactionId subid;
+	InflightEntry *entry;		/* not for HOLD_LEASE, HOLD_DROP,
+								 * HOLD_TRUNCATE */
+	MessageKey	key;
+	uint64		number;			/* HOLD_LEASE: fence */
+	uint64		statement;		/* number of the one that took it; 0: it did
+								 * not do so itself */
+	int			counted;		/* HOLD_STEP: failures the row tells now;
+								 * HOLD_EXHAUST: all that it tells */
+	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
+	bool		is_gone;		/* HOLD_STEP: the message is moved, or was
+								 * gone */
+	bool		is_log_ended;	/* HOLD_STEP: the log says so, too */
+} Hold;
+
+/*
+ * Holds.  Reserve first (may throw), then claim or settle, then push (never
+ * throws): so no entry is ever held that the end of the transaction does not
+ * know of.  A pointer is good until the next reserve.
+ */
+extern void queue_xact_reserve(void);
+extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
+							 InflightEntry *entry);
+
+/* the hold pushed last is dealt with */
+extern void queue_xact_pop(Hold *hold);
+
+/* ... the last n of them, all HOLD_SETTLE */
+extern void queue_xact_pop_settled(int n);
+
+/*
+ * A call that takes messages begins, and has its result.  What it took in
+ * between, if it fails or is ended there, nobody has seen: it does not count.
+ */
+extern void queue_xact_begin_take(bool is_top_level);
+extern void queue_xact_end_take(void);
+
+/*
+ * Forget the messages of this queue when this transaction commits: with the
+ * queue itself, or, if its table is locked as TRUNCATE locks it, those that
+ * were there
+ */
+extern void queue_xact_note_drop(Oid relid);
+extern void queue_xact_note_truncate(Oid relid);
+
+/* ----------------------------------------------------------------
+ *		xact.c and prepared.c: ends of transactions
+ * ----------------------------------------------------------------
+ */
+
+extern int	queue_holds_count(void);
+extern Hold *queue_hold_at(int i);
+
+/* It is committed; then, when its locks are released, what that left */
+extern void queue_holds_commit(void);
+extern void queue_holds_release(void);
+extern void queue_hold_keep(Hold *hold);
+
+/* It is rolled back; "counts": as a failure of the messages that it took */
+extern void queue_holds_abort(bool counts);
+
+/* The same for a part of it; or that is released */
+extern void queue_holds_abort_sub(SubTransactionId subid, bool counts);
+extern void queue_holds_pass_on(SubTransactionId subid,
+								SubTransactionId parent);
+
+/* None is held any more */
+extern void queue_holds_reset(void);
+
+#endif							/* QUEUE_HOLDS_H */

@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * prepared.h
+ *		What prepared transactions hold and have sent: a registry.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_PREPARED_H
+#define QUEUE_PREPARED_H
+
+#include "utils/timestamp.h"
+
+/* What a prepared transaction has done to a message */
+typedef enum PreparedHold
+{
+	PREPARED_SENT,
+	PREPARED_TAKEN,
+	PREPARED_SETTLED,
+	PREPARED_RECEIVED
+} PreparedHold;
+
+#define NPREPARED_HOLDS		4
+
+extern Size queue_prepared_shmem_size(void);
+extern void queue_prepared_shmem_init(void);
+
+/* Is there one that has ended, and whose announcement may be under way? */
+extern bool queue_xact_is_announcing(void);
+
+/* Will this transaction, which is in progress, announce what it sends? */
+extern bool queue_xact_will_announce(TransactionId xid);
+
+/*
+ * Finish what prepared transactions of this database held, if they ended, and
+ * wake who waits; true if there was any.
+ */
+extern bool queue_xact_resolve_prepared(int *remaining);
+
+/*
+ * Tell what prepared transactions of all databases have done, as far as the
+ * registry knows: once for each of them without a queue, with a number above
+ * zero if it does not know what was sent, and again for each queue and kind, any
+ * number of times.  Messages sent that a savepoint rolled back are counted.
+ */
+typedef void (*PreparedVisitor) (TransactionId xid, Oid dbid, Oid relid,
+								 PreparedHold kind, int64 n, void *arg);
+extern void queue_xact_visit_prepared(PreparedVisitor visitor, void *arg);
+
+/* PREPARE: reserve a slot, which may fail; pass everything on; or it failed */
+extern void queue_prepared_reserve(void);
+extern void queue_prepared_pass(void);
+extern void queue_prepared_give_up(void);
+
+#endif							/* QUEUE_PREPARED_H */
