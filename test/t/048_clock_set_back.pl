@@ -1,7 +1,8 @@
 # Somebody sets the clock back while the server runs.  Waits last as long as they
 # were told to, and the worker and the leader go on as if nothing had happened.
 # A small library between the server and the C library tells another time of day
-# than there is; the clock that is never set is left alone.
+# than there is; the clock that is never set is left alone.  So a minute passes at
+# once, too, after which the log says again what is stuck.
 
 use strict;
 use warnings;
@@ -170,6 +171,34 @@ sql(q{SELECT queue.enqueue('p', '3')});
 sql(q{SELECT * FROM queue.receive('p')});    # the worker makes a round
 wait_until(q{SELECT count(*) = 1 FROM queue.dequeue('r')},
 	'another hour: it is found when it is not deleted');
+
+# Messages that have nowhere to go: one line a minute, and not one for each.
+sql(q{SELECT queue.create_queue('stuck', max_attempts => 1);
+	DROP TABLE stuck_dead});
+
+sub fail_another
+{
+	my ($name) = @_;
+	sql(q{SELECT queue.enqueue('stuck', '1');
+		SELECT queue.nack(receipt) FROM queue.receive('stuck')});
+	wait_until(q{SELECT bool_and(attempts = 1) FROM stuck},
+		"$name: the failure is counted");
+	return;
+}
+
+sub lines_about_stuck
+{
+	return scalar(() = slurp_file($node->logfile) =~ /WARNING: .*public\.stuck\b/g);
+}
+
+fail_another('one is stuck');
+$node->wait_for_log(qr/WARNING: .*public\.stuck\b/);
+fail_another('another is');
+set_clock(-3 * 3600 + 61);
+my $offset = -s $node->logfile;
+fail_another('one more, when a minute is over');
+$node->wait_for_log(qr/WARNING: .*public\.stuck\b/, $offset);
+is(lines_about_stuck(), 2, 'the log says it once a minute');
 
 $node->stop;
 done_testing();
