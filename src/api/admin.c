@@ -3,17 +3,17 @@
  * admin.c
  *		Queues altered, paused and dropped.
  *
- * Ownership of the table is what these take.  The settings in queue.queue,
- * which callers may read but not write, are written by catalog functions once
- * that is certain.  Tables are dropped by plain DDL through SPI, as the
- * caller: what DROP TABLE would refuse is refused here, and the settings go
- * with the table by the hook that serves every other way of dropping it.
+ * These functions need ownership of the table.  The settings in queue.queue,
+ * which callers may read but not write, are written by catalog functions after
+ * that is checked.  Tables are dropped by plain DDL through SPI, as the
+ * caller.  So what DROP TABLE would refuse is refused here, and the settings
+ * go with the table by the hook that serves every other way of dropping it.
  *
- * Locks: the queue's table first (as queue_open() does, or exclusively to
- * drop it), then its dead-letter queue, then rows of queue.queue.  Whoever
- * gives an existing queue another dead-letter queue locks queue.queue against
- * others who do: two of them could close a loop, each without seeing the
- * other's half.
+ * Locks: the queue's table first (as queue_open() does, or exclusively to drop
+ * it), then its dead-letter queue, then rows of queue.queue.  A transaction
+ * that gives an existing queue another dead-letter queue locks queue.queue
+ * against others that do so, because two of them could close a loop, each
+ * without seeing the other's half.
  *
  *-------------------------------------------------------------------------
  */
@@ -116,7 +116,7 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 		values[Anum_settings_retry_max_delay - 1] = PG_GETARG_DATUM(4);
 	if (!PG_ARGISNULL(5))
 	{
-		/* given the one that it has, it keeps it as its own */
+		/* if it is given the one that it has, that stays its own */
 		if (nulls[Anum_settings_dead_letter - 1] ||
 			DatumGetObjectId(values[Anum_settings_dead_letter - 1]) !=
 			PG_GETARG_OID(5))
@@ -143,9 +143,12 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 }
 
 /*
- * Under the new settings messages may be at the limit of attempts, or have a
- * place to go.  Consumers pass them by, and none may come; so claim them until
- * the commit, which hands them to the worker.
+ * note_exhausted
+ *		Hand messages to the worker that are exhausted under the new settings.
+ *
+ * They may be at the limit of attempts now, or have a place to go.  Consumers
+ * pass them by, and none may come.  So claim them until the commit, which
+ * hands them to the worker.
  */
 static void
 note_exhausted(Relation rel, QueueDef *def)
@@ -181,8 +184,8 @@ note_exhausted(Relation rel, QueueDef *def)
 /*
  * drop_queue(queue)
  *
- * Asks for ownership alone: a queue beyond the white list must be possible to
- * get rid of.
+ * Asks for ownership alone, because it must be possible to drop a queue that
+ * is beyond the white list.
  */
 Datum
 queue_drop_queue(PG_FUNCTION_ARGS)
@@ -223,11 +226,14 @@ queue_resume(PG_FUNCTION_ARGS)
 }
 
 /*
- * Triggers on queue.queue, for those who write it directly: a superuser, logical
- * replication.  One before the statement refuses it to everybody else, also to
- * roles that may write all data, since they could send the dead letters of
- * others to where they can read them.  (Row security would do, but pg_dump fails
- * for roles that it applies to.)  The other tells all sessions of the change.
+ * Triggers on queue.queue, for direct writes by a superuser or by logical
+ * replication.
+ *
+ * One before the statement refuses such writes to all other roles.  That
+ * includes roles that may write all data, because they could send the dead
+ * letters of others to where they can read them.  (Row security would do, but
+ * pg_dump fails for roles that it applies to.)  The other trigger tells all
+ * sessions of the change.
  */
 Datum
 queue_invalidate_definition(PG_FUNCTION_ARGS)
@@ -276,8 +282,11 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 
 /*
  * Called by the install script, so that CREATE EXTENSION fails at once where
- * nothing would work later, or where somebody has made the schema before: he
- * could drop what is put into it, and add functions of his own beside it.
+ * nothing would work later.
+ *
+ * It also fails if the schema exists already and its owner is no superuser:
+ * that role could drop what is put into the schema, and add functions of its
+ * own.
  */
 Datum
 queue_require_preloaded(PG_FUNCTION_ARGS)
@@ -302,6 +311,12 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * queue_check_settings
+ *		Raise 22023 unless these settings are valid.
+ *
+ * The dead-letter queue is not looked at.
+ */
 void
 queue_check_settings(const QueueSettings *settings)
 {
@@ -339,6 +354,15 @@ queue_check_settings_row(const Datum *values)
 	queue_check_settings(&settings);
 }
 
+/*
+ * queue_check_dead_letter
+ *		Raise an error unless the caller may make this the dead-letter queue
+ *		of "source".
+ *
+ * "source" is InvalidOid if that queue is yet to be made.  The dead-letter
+ * queue is locked to the end of the transaction, so that it still exists when
+ * the settings that name it are committed.
+ */
 void
 queue_check_dead_letter(Oid dead_letter, Oid source)
 {
@@ -358,7 +382,7 @@ queue_check_dead_letter(Oid dead_letter, Oid source)
 	if (result != ACLCHECK_OK)
 		aclcheck_error(result, OBJECT_TABLE, RelationGetRelationName(rel));
 
-	/* a loop that was there before is not ours to report, but ends the walk */
+	/* a loop that exists already is not reported here, but ends the walk */
 	while (OidIsValid(next) && !list_member_oid(seen, next))
 	{
 		seen = lappend_oid(seen, next);
@@ -374,8 +398,10 @@ queue_check_dead_letter(Oid dead_letter, Oid source)
 }
 
 /*
- * What pause() and resume() have in common.  An argument that is true says
- * that this end of the queue is meant.
+ * set_paused
+ *		What pause() and resume() have in common.
+ *
+ * An argument that is true says that this end of the queue is meant.
  */
 static void
 set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
@@ -419,8 +445,11 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
 }
 
 /*
- * Lock a queue that its owner wants dropped.  Who is not the owner, or names a
- * table that is no queue, is turned away before he could make anybody wait.
+ * open_to_drop
+ *		Lock a queue that its owner wants to drop.
+ *
+ * A caller that is not the owner, or names a table that is no queue, gets an
+ * error before it can make others wait.
  */
 static Relation
 open_to_drop(Oid relid)
@@ -431,12 +460,12 @@ open_to_drop(Oid relid)
 	queue_in_doubt_refuse(relid, AccessExclusiveLock);
 	rel = try_table_open(relid, AccessExclusiveLock);
 
-	/* much may have happened while we waited */
+	/* all of it may have changed while we waited */
 	check_droppable(relid);
 	return rel;
 }
 
-/* Raise an error unless it is a queue, and the caller's. */
+/* Raise an error unless it is a queue, and the caller owns it. */
 static void
 check_droppable(Oid relid)
 {
@@ -464,9 +493,11 @@ check_droppable(Oid relid)
 }
 
 /*
- * Raise an error if the dead letters of another queue go to this one: they
- * would have nowhere to go.  DROP TABLE, which also serves DROP SCHEMA and
- * DROP OWNED, asks nobody; the view queue.queues says what it has left behind.
+ * refuse_to_drop_target
+ *		Raise an error if the dead letters of another queue go to this one.
+ *
+ * They would have nowhere to go.  DROP TABLE, DROP SCHEMA and DROP OWNED do
+ * not ask; view queue.queues shows what they have left behind.
  */
 static void
 refuse_to_drop_target(Oid relid)
@@ -485,9 +516,12 @@ refuse_to_drop_target(Oid relid)
 }
 
 /*
- * The dead-letter queue that came with this queue, locked for being dropped,
- * if it is to go along: it is still the caller's, nobody else's letters go
- * there, and it is empty.  Otherwise InvalidOid.
+ * dead_letter_to_drop
+ *		Return the dead-letter queue that is to be dropped along with its
+ *		queue, locked for that, or InvalidOid.
+ *
+ * It was made with this queue, the caller still owns it, no other queue sends
+ * dead letters there, and it is empty.
  */
 static Oid
 dead_letter_to_drop(Oid relid)
@@ -526,10 +560,13 @@ dead_letter_to_drop(Oid relid)
 }
 
 /*
- * Has the table a row, whoever could read it?  The columns are not looked at:
- * it may be beyond the white list.  A query would find what has the table's
- * name by now, which is another table if somebody renames the schema, and run
- * the code of a view's owner there.
+ * has_any_row
+ *		Returns true if the table has a row, whatever the caller may read.
+ *
+ * The columns are not looked at, because the table may be beyond the white
+ * list.  A query would read what has the table's name by now.  That is another
+ * table if its schema is renamed meanwhile, and the query would run the code
+ * of a view's owner there.
  */
 static bool
 has_any_row(Relation rel)
@@ -546,8 +583,10 @@ has_any_row(Relation rel)
 }
 
 /*
- * Drop a table of the caller's, which is locked; the settings follow through
- * the hook.
+ * drop_table
+ *		Drop a table that the caller owns, and has locked.
+ *
+ * The settings follow through the hook.
  *
  * The lock keeps the table's name as it is, but not that of its schema, so the
  * statement may find another table.  What it has dropped then comes back with
@@ -569,6 +608,14 @@ drop_table(Oid relid)
 						name)));
 }
 
+/*
+ * queue_ddl_begin
+ *		Begin to run statements through SPI, as the caller.
+ *
+ * search_path is pinned, so that no object of another role is found by an
+ * unqualified name.  Returns what queue_ddl_end() needs.  An error ends both
+ * the SPI connection and the setting by ending the (sub)transaction.
+ */
 int
 queue_ddl_begin(void)
 {
@@ -582,6 +629,7 @@ queue_ddl_begin(void)
 	return guc_level;
 }
 
+/* Leave SPI, and restore search_path. */
 void
 queue_ddl_end(int guc_level)
 {
@@ -590,6 +638,7 @@ queue_ddl_end(int guc_level)
 	AtEOXact_GUC(true, guc_level);
 }
 
+/* Run one statement of DDL. */
 void
 queue_ddl_run(const char *statement)
 {

@@ -11,7 +11,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/timestamp.h"
 
-/* A queue's settings, as they are to be */
+/* The settings that a queue is to have */
 typedef struct QueueSettings
 {
 	Interval   *lease;
@@ -23,24 +23,16 @@ typedef struct QueueSettings
 	bool		own_dead_letter;
 } QueueSettings;
 
-/* 22023 unless these are within their limits; dead_letter is not looked at */
+/* 22023 unless these are valid; the dead-letter queue is not looked at */
 extern void queue_check_settings(const QueueSettings *settings);
 
 /* The same of a row of queue.queue, by Anum_settings_xxx */
 extern void queue_check_settings_row(const Datum *values);
 
-/*
- * May the caller make this the dead-letter queue of "source" (InvalidOid: of a
- * queue yet to be made)?  Locks it to the end of the transaction, so that it
- * is still there when the settings that name it are committed.
- */
+/* May the caller make this the dead-letter queue of "source"? */
 extern void queue_check_dead_letter(Oid dead_letter, Oid source);
 
-/*
- * Statements through SPI, between begin and end: as the caller, with a
- * search_path that holds nothing of anybody's.  An error ends both the SPI
- * connection and the setting by ending the (sub)transaction.
- */
+/* DDL through SPI, as the caller, with a search_path of pg_catalog alone */
 extern int	queue_ddl_begin(void);
 extern void queue_ddl_run(const char *statement);
 extern void queue_ddl_end(int guc_level);

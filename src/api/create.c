@@ -5,22 +5,23 @@
  *		settings.
  *
  * Speed does not matter here, so the table is made by plain DDL through SPI,
- * as the caller, who needs for it what CREATE TABLE needs, and whose default
- * privileges and event triggers apply as ever.  The name that he gives is
- * resolved with his search_path; from then on all names are qualified and
- * quoted, and search_path is pinned while statements run, so that nobody's
- * operators or functions get in between.  A name may become another table's
- * all the same, if somebody renames the schema: so no query runs, which could
- * meet a view there, and the table itself is looked at when the DDL has run
- * (make_settings()).  The settings are written by catalog functions, since
- * callers have no privilege to write them.
+ * as the caller.  The caller needs for it what CREATE TABLE needs, and its
+ * default privileges and event triggers apply as ever.  The name that it gives
+ * is resolved with its search_path.  From then on all names are qualified and
+ * quoted, and search_path is pinned while statements run, so that no operator
+ * or function of another role gets in between.  A name may become another
+ * table's all the same, if its schema is renamed meanwhile.  So no query runs,
+ * which could meet a view there, and the table itself is looked at when the
+ * DDL has run (make_settings()).  The settings are written by catalog
+ * functions, because callers have no privilege to write them.
  *
- * A new table is invisible to others until the commit.  So that two who make a
- * queue of one name do not meet in the catalogs, where the second would get
- * an error of theirs, a lock on the name itself comes first, to the end of the
- * transaction; the name of the dead-letter queue that comes along is locked in
- * the same way, before one that is left from before is looked at.  An existing
- * table is locked against writers then, so that its ids can be counted.
+ * A new table is invisible to others until the commit.  Two transactions that
+ * make a queue of one name would meet in the catalogs, where the second would
+ * get an error about them.  So a lock on the name itself comes first, to the
+ * end of the transaction.  The name of the dead-letter queue that comes along
+ * is locked in the same way, before one that is left from before is looked at.
+ * An existing table is locked against writers then, so that its ids can be
+ * counted.
  *
  *-------------------------------------------------------------------------
  */
@@ -66,22 +67,23 @@
 #include "transaction/in_doubt.h"
 
 /*
- * Ids that one call of nextval() stands for: what a restart loses at most, and
- * what a transaction that sends one message draws for those after it.
+ * Ids that one call of nextval() stands for.  A restart loses at most as many,
+ * and a transaction that sends one message draws as many for those after it.
  */
 #define ID_BLOCK		256
 
-/* what names made up of a long name have of it at least, in bytes */
+/* What a name made up from a long name keeps of it at least, in bytes */
 #define NAME_STEM		(NAMEDATALEN - 12)
 
 PG_FUNCTION_INFO_V1(queue_create_queue);
 
 /*
- * What autovacuum goes by.  It is the safety net under our own vacuum
- * (vacuum.c), so it is to come when that does not, and then with about as many
- * dead rows as it would find itself, not with a fifth of all.  When it comes it
- * keeps ours out, while rows die at full speed; so it is to be quick, and leave
- * it to ours to make the file smaller: it would try that for five seconds.
+ * Autovacuum is the safety net under the vacuum of queues (vacuum.c).  So it
+ * is to come only when that does not, and then for about as many dead rows as
+ * that would wait for, not for a fifth of all.  When it comes it keeps the
+ * other out while rows die at full speed, so it is to be quick.  It also
+ * leaves making the file smaller to the other, because it would try that for
+ * five seconds.
  */
 #define STORAGE_PARAMETERS \
 	"autovacuum_vacuum_scale_factor = 0.1, " \
@@ -170,8 +172,11 @@ queue_create_queue(PG_FUNCTION_ARGS)
 }
 
 /*
- * Split a name as CREATE TABLE would, and find the schema that the queue goes
- * to, by the caller's search_path.  He must be allowed to create there.
+ * creation_schema
+ *		Split a name as CREATE TABLE would, and return the schema that the
+ *		queue goes to, by the caller's search_path.
+ *
+ * Throws if the caller may not create there, or if it is a temporary schema.
  */
 static Oid
 creation_schema(text *name, char **relname)
@@ -181,7 +186,7 @@ creation_schema(text *name, char **relname)
 
 	check_name_length(text_to_cstring(name));
 
-	/* the server would create this schema for us */
+	/* the server would create this schema */
 	if (rv->schemaname == NULL || strcmp(rv->schemaname, "pg_temp") != 0)
 		schema = RangeVarGetCreationNamespace(rv);
 	if (!OidIsValid(schema) || isAnyTempNamespace(schema))
@@ -196,8 +201,11 @@ creation_schema(text *name, char **relname)
 }
 
 /*
- * What has just cut a name that is too long has said nothing of it, and two
- * names may be one then.  The name is a valid one otherwise.
+ * check_name_length
+ *		Raise an error if a part of the name is too long.
+ *
+ * The function that split the name has cut such a part silently, and two names
+ * may be one then.  The name is a valid one otherwise.
  */
 static void
 check_name_length(const char *name)
@@ -234,11 +242,15 @@ check_name_length(const char *name)
 }
 
 /*
- * Only one at a time makes a queue of a name, or finds out that there is one.
- * The lock is on the schema, with the name for "subobject"; names that have one
- * hash value just wait for each other.  So do names that begin alike for so
- * long that what is made up of them (index, sequence, dead-letter queue) may be
- * one name.
+ * lock_name
+ *		Lock a name to the end of the transaction, so that only one
+ *		transaction at a time makes a queue of it, or finds out that there is
+ *		one.
+ *
+ * The lock is on the schema, with a hash of the name for "subobject"; names
+ * with the same hash wait for each other.  So do names whose beginnings are
+ * alike for so long that what is made up from them (index, sequence,
+ * dead-letter queue) may have the same name.
  */
 static void
 lock_name(Oid schema, const char *relname)
@@ -258,13 +270,16 @@ lock_name(Oid schema, const char *relname)
 															 relname));
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	}
-	/* what was made while we waited */
+	/* see what was made while we waited */
 	AcceptInvalidationMessages();
 }
 
 /*
- * With if_not_exists: the queue that has this name.  InvalidOid if the name is
- * free, or a table's that the caller may make a queue.
+ * existing_queue
+ *		With if_not_exists: return the queue that has this name.
+ *
+ * Returns InvalidOid if the name is free, or that of a table that the caller
+ * may make a queue.  Throws if something else has it.
  */
 static Oid
 existing_queue(Oid schema, const char *relname)
@@ -293,9 +308,11 @@ existing_queue(Oid schema, const char *relname)
 }
 
 /*
- * The table of a queue: a new one, or one that can be adopted.  "source" is
- * given if this is to be the dead-letter queue that comes with a queue of that
- * name.
+ * make_table
+ *		Return the table of a queue: a new one, or one that can be adopted.
+ *
+ * "source" is given if this is to be the dead-letter queue that comes with a
+ * queue of that name.
  */
 static Oid
 make_table(Oid schema, const char *relname, const char *source,
@@ -328,10 +345,12 @@ make_table(Oid schema, const char *relname, const char *source,
 }
 
 /*
- * The dead-letter queue of an earlier life of the queue, which was dropped, or
- * restored without its settings: one that is the caller's, still as
- * make_dead_letter_queue() made it, and nobody else's.  InvalidOid if there is
- * none.
+ * find_dead_letter_queue
+ *		Return the dead-letter queue of an earlier queue of the same name,
+ *		which was dropped, or restored without its settings.
+ *
+ * It must be owned by the caller, still be as make_dead_letter_queue() made
+ * it, and be used by no other queue.  InvalidOid if there is none.
  */
 static Oid
 find_dead_letter_queue(Oid schema, const char *relname)
@@ -354,9 +373,13 @@ find_dead_letter_queue(Oid schema, const char *relname)
 }
 
 /*
- * The queue for dead letters that comes with a queue.  It has no limit of
- * attempts, since there is nowhere to move its messages to; and it is logged
- * even if the other is not, being a record of what went wrong.
+ * make_dead_letter_queue
+ *		Make the dead-letter queue that comes with a queue, or find one left
+ *		from before.
+ *
+ * It has no limit of attempts, because there is nowhere to move its messages
+ * to.  It is logged even if the other is not, because it is the record of what
+ * went wrong.
  */
 static Oid
 make_dead_letter_queue(Oid schema, const char *source,
@@ -381,7 +404,10 @@ make_dead_letter_queue(Oid schema, const char *source,
 }
 
 /*
- * Give a table its row in queue.queue, which makes it a queue.
+ * make_settings
+ *		Give a table its row in queue.queue, which makes it a queue.
+ *
+ * Throws if the table is beyond the white list by now.
  */
 static void
 make_settings(Oid relid, const QueueSettings *settings)
@@ -418,16 +444,18 @@ make_settings(Oid relid, const QueueSettings *settings)
 	CommandCounterIncrement();
 	queue_xact_note_queue(relid);	/* it may have messages */
 
-	/* an event trigger may have had a hand in it */
+	/* an event trigger may have changed it */
 	rel = table_open(relid, NoLock);
 	queue_check_shape(rel, queue_def(rel));
 	table_close(rel, NoLock);
 }
 
 /*
- * Is there a table of this name which the caller may make a queue?  InvalidOid
- * if the name is free, an error if something else has it.  Locks the table so
- * that nobody writes to it.
+ * find_adoptable
+ *		Return the table of this name that the caller may make a queue, locked
+ *		against writers.
+ *
+ * Returns InvalidOid if the name is free, and throws if something else has it.
  */
 static Oid
 find_adoptable(Oid schema, const char *relname, const char *source)
@@ -446,7 +474,7 @@ find_adoptable(Oid schema, const char *relname, const char *source)
 						queue_qualified_name(relid)),
 				 errhint("Use queue.alter_queue() to change its settings.")));
 
-	/* those who may not have it shall not lock it */
+	/* Check before locking, so that others cannot block the owner. */
 	if (get_rel_relkind(relid) != RELKIND_RELATION ||
 		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
 		queue_settings_exist(relid, NULL))
@@ -469,7 +497,12 @@ find_adoptable(Oid schema, const char *relname, const char *source)
 	return relid;
 }
 
-/* 42P07, as CREATE TABLE would say it; see make_table() for "source". */
+/*
+ * report_name_taken
+ *		Raise 42P07, as CREATE TABLE would.
+ *
+ * See make_table() for "source".
+ */
 static void
 report_name_taken(const char *relname, const char *source)
 {
@@ -484,8 +517,10 @@ report_name_taken(const char *relname, const char *source)
 }
 
 /*
- * Add to a table what a restore may have left behind.  Anything that it has
- * too much is for its owner to remove.
+ * adopt_table
+ *		Add to a table what a restore may have left out.
+ *
+ * What it has too much its owner has to remove, so that raises an error.
  */
 static void
 adopt_table(Oid relid, Oid schema, const char *relname)
@@ -495,7 +530,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 	Oid			owner;
 	char	   *problem = look_at_shape(relid, &shape, &owner);
 
-	/* pg_restore -t leaves it behind */
+	/* pg_restore -t leaves it out */
 	if (problem != NULL && shape.lacks_pkey_only)
 	{
 		queue_ddl_run(psprintf("ALTER TABLE %s ADD PRIMARY KEY (priority, id)",
@@ -527,7 +562,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 	queue_sequence_pass(shape.sequence, highest_id(relid));
 }
 
-/* As queue_shape_violation(), of a table that is locked; its owner, too */
+/* As queue_shape_violation(), for a locked table, with its owner */
 static char *
 look_at_shape(Oid relid, QueueShape *shape, Oid *owner)
 {
@@ -539,7 +574,7 @@ look_at_shape(Oid relid, QueueShape *shape, Oid *owner)
 	return problem;
 }
 
-/* A new table with all that belongs to it */
+/* Create a table with everything that belongs to it. */
 static void
 create_table(Oid schema, const char *relname, bool is_unlogged)
 {
@@ -562,8 +597,11 @@ create_table(Oid schema, const char *relname, bool is_unlogged)
 }
 
 /*
- * The sequence is logged even if the queue is not: ids are never used twice.
- * It must have the table's owner, for whom a superuser may be acting.
+ * create_sequence
+ *		Create the sequence of a queue.
+ *
+ * It is logged even if the queue is not, because ids are never used twice.  It
+ * must have the table's owner, and the caller may be a superuser instead.
  */
 static void
 create_sequence(Oid schema, const char *relname, Oid owner)
@@ -583,7 +621,7 @@ create_sequence(Oid schema, const char *relname, Oid owner)
 						   quote_qualified_identifier(schema_name, relname)));
 }
 
-/* One of our two triggers, which fires for replicated rows too */
+/* Create one of the two triggers, which fires for replicated rows too. */
 static void
 create_trigger(const char *table, const char *trigger, const char *event,
 			   const char *function)
@@ -601,8 +639,10 @@ enable_trigger(const char *table, const char *trigger)
 }
 
 /*
- * The highest id that the table has, zero if it has none.  Nobody writes there,
- * and the columns are those of a queue.
+ * highest_id
+ *		Return the highest id that the table has, zero if it has none.
+ *
+ * The table is locked against writers, and its columns are those of a queue.
  */
 static int64
 highest_id(Oid relid)
@@ -622,9 +662,12 @@ highest_id(Oid relid)
 }
 
 /*
- * Letters may be of queues that fewer roles can read than what is made in this
- * schema as a rule, and whoever could write them could forge them: nobody but
- * the owner has privileges that he has not granted on this very queue.
+ * revoke_default_privileges
+ *		Revoke what default privileges have granted on a dead-letter queue.
+ *
+ * Its letters may come from queues that fewer roles can read than tables made
+ * in this schema as a rule, and a role that could write them could forge them.
+ * So only the owner has privileges until it grants them on this very queue.
  */
 static void
 revoke_default_privileges(Oid relid, const char *object)

@@ -3,19 +3,19 @@
  * ddl.c
  *		What follows from DDL on queue tables, by whatever statement.
  *
- * The hooks (queue.c) come here.  Before a statement begins: would it wait for
- * a prepared transaction that holds a queue?  Then it is refused (blocker.c).
- * Only what takes a lock for good is looked at, on what is a queue and the
- * user's: the server has its own words for the rest.
+ * The hooks (queue.c) come here.  A statement that would wait for a prepared
+ * transaction which holds a queue is refused before it begins (blocker.c).
+ * Only statements that keep their lock to commit are looked at, and only on
+ * queues the user may change, because the server reports the rest itself.
  *
- * When a table is dropped, by whatever means, its settings go with it, and who
- * had it for dead-letter queue has none.  When it is altered, what is known of
- * its messages may be wrong.  Settings of tables that went while nobody
- * watched are found by the worker.
+ * When a table is dropped, by whatever means, its settings go with it, and
+ * queues that had it for dead-letter queue have none.  When it is altered,
+ * what is known of its messages may be wrong.  The worker finds settings of
+ * tables that were dropped while the hooks were not in place.
  *
  * Locks: the table is locked by the statement; then rows of queue.queue.  What
- * runs for every relation that is dropped in a database first finds out cheaply
- * that there is nothing to do.
+ * runs for every relation that is dropped in a database first finds out
+ * cheaply that there is nothing to do.
  *
  *-------------------------------------------------------------------------
  */
@@ -86,9 +86,14 @@ queue_announce_database(PG_FUNCTION_ARGS)
  */
 
 /*
- * Only what takes a lock for good, on what is a queue and the user's: the
- * server has its own words for the rest.  LOCK waits, for as long as its user
- * says: nothing else could wait for the end of a prepared transaction.
+ * queue_ddl_refuse_in_doubt
+ *		Raise 55006 if the statement would wait for a prepared transaction
+ *		that has a queue locked.
+ *
+ * For the ProcessUtility hook, before the statement begins.  Only statements
+ * that keep their lock to commit, and only on queues the user may change.
+ * LOCK is not among them: it waits as long as its user says, because there is
+ * no other way to wait for the end of a prepared transaction.
  */
 void
 queue_ddl_refuse_in_doubt(Node *stmt)
@@ -157,8 +162,8 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 		case T_IndexStmt:
 
 			/*
-			 * if concurrently, it waits for those in the way of the other
-			 * kind
+			 * CONCURRENTLY also waits for transactions that hold a lock that
+			 * conflicts with this one
 			 */
 			refuse_named(((IndexStmt *) stmt)->relation, ShareLock, false);
 			break;
@@ -187,7 +192,7 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 	}
 }
 
-/* The object is named by that of its table, and its own. */
+/* For an object that is named by its table's name and its own */
 static void
 refuse_part(List *names)
 {
@@ -196,7 +201,7 @@ refuse_part(List *names)
 				 AccessExclusiveLock, false);
 }
 
-/* The table of an index */
+/* For an index: refuse by its table. */
 static void
 refuse_index(RangeVar *name, LOCKMODE mode)
 {
@@ -206,7 +211,12 @@ refuse_index(RangeVar *name, LOCKMODE mode)
 		refuse_owned(IndexGetRelation(index, true), mode, false);
 }
 
-/* Only FULL needs a lock that conflicts with those of messages. */
+/*
+ * refuse_vacuum
+ *		For VACUUM.
+ *
+ * Only FULL needs a lock that conflicts with those of messages.
+ */
 static void
 refuse_vacuum(VacuumStmt *stmt)
 {
@@ -232,12 +242,20 @@ refuse_vacuum(VacuumStmt *stmt)
 	}
 }
 
+/* For a table, by its name. */
 static void
 refuse_named(RangeVar *name, LOCKMODE mode, bool truncates)
 {
 	refuse_owned(RangeVarGetRelid(name, NoLock, true), mode, truncates);
 }
 
+/*
+ * refuse_owned
+ *		For a table: refuse if it is a queue in doubt that the user may
+ *		change.
+ *
+ * If "truncates", the privilege to truncate it is enough.
+ */
 static void
 refuse_owned(Oid relid, LOCKMODE mode, bool truncates)
 {
@@ -250,9 +268,12 @@ refuse_owned(Oid relid, LOCKMODE mode, bool truncates)
 }
 
 /*
- * The queues in a schema that is to be dropped: the server locks them before it
- * says that they are in the way.  There is no index to find them; GRANT ... IN
- * SCHEMA reads all of pg_class as well.
+ * refuse_schema
+ *		For DROP SCHEMA: refuse by the queues in it, because the server locks
+ *		them before it says that they are in the way.
+ *
+ * There is no index to find them; GRANT ... IN SCHEMA reads all of pg_class as
+ * well.
  */
 static void
 refuse_schema(const char *name)
@@ -296,10 +317,12 @@ refuse_schema(const char *name)
  */
 
 /*
- * A table is about to be dropped, by whatever means: its settings go with it,
- * and who had it for dead-letter queue has none.  Runs for every relation
- * that is dropped in a database, so it first finds out cheaply that there is
- * nothing to do.
+ * queue_on_relation_drop
+ *		A table is about to be dropped, by whatever means.
+ *
+ * Its settings go with it, and queues that had it for dead-letter queue have
+ * none.  This runs for every relation that is dropped in a database, so it
+ * first finds out cheaply that there is nothing to do.
  */
 void
 queue_on_relation_drop(Oid relid)
@@ -315,7 +338,7 @@ queue_on_relation_drop(Oid relid)
 		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
 		return;
 
-	/* it is locked, so nobody is making it a queue at this moment */
+	/* it is locked, so it is not being made a queue at this moment */
 	is_queue = queue_settings_exist(relid, NULL);
 	sources = queue_dead_letter_sources(relid);
 	if (!is_queue && sources == NIL)
@@ -334,6 +357,11 @@ queue_on_relation_drop(Oid relid)
 	list_free(sources);
 }
 
+/*
+ * queue_on_relation_alter
+ *		A table was altered: what is known of its messages and ids may be
+ *		wrong.
+ */
 void
 queue_on_relation_alter(Oid relid)
 {
@@ -344,8 +372,11 @@ queue_on_relation_alter(Oid relid)
 }
 
 /*
- * The table is not locked yet, and it may come to nothing: all that is to be
- * done is noted for the commit.
+ * queue_on_relation_truncate
+ *		A table is about to be truncated.
+ *
+ * It is not locked yet, and the statement may fail, so all that is to be done
+ * is noted for the commit.
  */
 void
 queue_on_relation_truncate(Oid relid)
@@ -356,7 +387,12 @@ queue_on_relation_truncate(Oid relid)
 		queue_xact_note_truncate(relid);
 }
 
-/* Enabled or disabled: that alters the table in a way, but it is not told so */
+/*
+ * queue_on_trigger_alter
+ *		A trigger was altered, perhaps enabled or disabled.
+ *
+ * That alters its table in a way, but no hook is called for the table.
+ */
 void
 queue_on_trigger_alter(Oid trigger)
 {
@@ -376,7 +412,13 @@ queue_on_trigger_alter(Oid trigger)
 	table_close(pg_trigger, AccessShareLock);
 }
 
-/* Does this statement make a table unlogged?  Then which? */
+/*
+ * queue_ddl_find_unlogged
+ *		Return the table that this statement makes unlogged, or NULL.
+ *
+ * The table is to be found before the statement is run, because that may
+ * change it.
+ */
 RangeVar *
 queue_ddl_find_unlogged(Node *stmt)
 {
@@ -394,8 +436,11 @@ queue_ddl_find_unlogged(Node *stmt)
 }
 
 /*
- * ALTER TABLE ... SET UNLOGGED has taken the sequence along.  The table is
- * locked by that.
+ * queue_ddl_keep_sequence_logged
+ *		Make the sequence of a queue logged again after ALTER TABLE ... SET
+ *		UNLOGGED, which has taken it along.
+ *
+ * The table is locked by that statement.
  */
 void
 queue_ddl_keep_sequence_logged(const RangeVar *table)
@@ -415,8 +460,11 @@ queue_ddl_keep_sequence_logged(const RangeVar *table)
 }
 
 /*
- * Tables that went while nobody watched: the library was not loaded, or the
- * schema had another name.
+ * queue_ddl_forget_gone
+ *		Delete settings of tables that were dropped unnoticed, because the
+ *		library was not loaded or the schema had another name.
+ *
+ * For the worker.  Returns when to do it again: never, unless called for.
  */
 TimestampTz
 queue_ddl_forget_gone(void)
@@ -464,7 +512,7 @@ queue_ddl_forget_gone(void)
 	return TIMESTAMP_INFINITY;
 }
 
-/* The row of a queue that is being dropped. */
+/* Delete the row of a queue that is being dropped. */
 static void
 delete_settings(Relation settings, Oid relid)
 {
@@ -498,7 +546,7 @@ forget_dead_letter(Relation settings, Oid relid, List *sources)
 		if (tuple == NULL)
 			continue;
 
-		/* somebody may have changed it while we waited for the row */
+		/* it may have been changed while we waited for the row */
 		dead_letter = heap_getattr(tuple, Anum_settings_dead_letter,
 								   RelationGetDescr(settings), &isnull);
 		if (isnull || DatumGetObjectId(dead_letter) != relid)

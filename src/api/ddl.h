@@ -10,28 +10,22 @@
 
 #include "nodes/parsenodes.h"
 
-/* 55006 if the statement drops, empties or changes a queue which a prepared
- * transaction holds; before it has begun, from the ProcessUtility hook */
+/* 55006 if the statement would wait for a prepared transaction */
 extern void queue_ddl_refuse_in_doubt(Node *stmt);
 
 /* Object access hook: the settings row goes with the table */
 extern void queue_on_relation_drop(Oid relid);
 
-/* ... a table, or a trigger, was altered: what is known of a queue's messages
- * may be wrong */
+/* ... and what is known of the messages of an altered table may be wrong */
 extern void queue_on_relation_alter(Oid relid);
 extern void queue_on_trigger_alter(Oid trigger);
 extern void queue_on_relation_truncate(Oid relid);
 
-/*
- * ALTER TABLE ... SET UNLOGGED takes the sequences of the table along, but that
- * of a queue stays logged.  The table is to be found before the statement is
- * run, since that may change it.
- */
+/* Around ALTER TABLE ...  SET UNLOGGED, which must not change the sequence */
 extern RangeVar *queue_ddl_find_unlogged(Node *stmt);
 extern void queue_ddl_keep_sequence_logged(const RangeVar *table);
 
-/* The worker: delete what settings there are of tables that are gone */
+/* The worker: delete settings of tables that are gone */
 extern TimestampTz queue_ddl_forget_gone(void);
 
 #endif							/* QUEUE_DDL_H */

@@ -30,7 +30,7 @@
 #include "table/message.h"
 #include "transaction/announce.h"
 
-/* arguments of both functions, by place */
+/* Arguments of both functions, by place */
 enum
 {
 	ARG_QUEUE, ARG_PAYLOAD, ARG_HEADERS, ARG_PRIORITY, ARG_DELAY,
@@ -93,9 +93,10 @@ queue_enqueue(PG_FUNCTION_ARGS)
 }
 
 /*
- * enqueue() of a json or a text, which is read as jsonb would be.  The
- * arguments are copied, since those that are constants are filled in once for
- * all calls of a query.
+ * enqueue() of a json or a text, which is read as jsonb would be
+ *
+ * The arguments are copied, because those that are constants are filled in
+ * once for all calls of a query.
  */
 Datum
 queue_enqueue_text(PG_FUNCTION_ARGS)
@@ -191,7 +192,10 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 										  TYPALIGN_DOUBLE));
 }
 
-/* Announce them, as many at a time as follow each other. */
+/*
+ * Note ids to be announced at the commit, one range of consecutive ids at a
+ * time.
+ */
 static void
 note_sent(Relation rel, const int64 *ids, int n)
 {
@@ -207,7 +211,7 @@ note_sent(Relation rel, const int64 *ids, int n)
 	}
 }
 
-/* What both have in common before the queue is opened. */
+/* Check what both functions have in common, before the queue is opened. */
 static void
 check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 			  const char *payload_name)
@@ -238,7 +242,9 @@ check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 		queue_not_supported("expires_in");
 }
 
-/* An array that may only say that no message has the thing. */
+/*
+ * Raise an error unless all elements are null, for what is not supported yet.
+ */
 static void
 require_nulls(const OptionalArray *array, int n, const char *name)
 {
@@ -249,7 +255,10 @@ require_nulls(const OptionalArray *array, int n, const char *name)
 			queue_not_supported(name);
 }
 
-/* An array with one element a message, or nothing. */
+/*
+ * read_array
+ *		Read an optional array, which must have one element a message.
+ */
 static void
 read_array(FunctionCallInfo fcinfo, int argno, const char *name, int expected,
 		   OptionalArray *array)
@@ -278,7 +287,7 @@ read_array(FunctionCallInfo fcinfo, int argno, const char *name, int expected,
 				 errhint("Put NULL where a message has none.")));
 }
 
-/* What this message has of it */
+/* Return what the array has for this message. */
 static NullableDatum
 element(const OptionalArray *array, int i)
 {

@@ -3,14 +3,14 @@
  * estimate.c
  *		What the planner is told of the functions that return messages.
  *
- * Without a word from us the planner believes in a thousand rows of any
- * function, and reads a whole business table to join them, where one message
- * needs one look at an index.  Under SERIALIZABLE that is worse than slow: what
- * was read is locked, and transactions of other consumers fail.
+ * Otherwise the planner expects a thousand rows of any function.  It then
+ * reads a whole business table to join them, where one message needs one
+ * look-up in an index.  Under SERIALIZABLE that is worse than slow: what was
+ * read is locked, and transactions of other consumers fail.
  *
  * The argument "max" says how many rows there can be.  Most calls ask for few,
- * and a plan for few rows is good for fewer, so it is taken at its word; a
- * value that is not known when the plan is made counts as one.
+ * and a plan for few rows is good for fewer, so the estimate is that number.
+ * A value that is not known when the plan is made counts as one.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +24,7 @@
 
 #include "common/compat.h"
 
-/* argument "max" of all these functions */
+/* Argument "max" of all these functions */
 #define MAX_ARGUMENT		1
 
 /*
@@ -65,8 +65,10 @@ queue_messages_support(PG_FUNCTION_ARGS)
 }
 
 /*
- * How many rows will this call return?  "root" and "call" may be NULL: then
- * less is known.
+ * estimate_rows
+ *		Estimate how many rows this call returns.
+ *
+ * "root" and "call" may be NULL; less is known then.
  */
 static double
 estimate_rows(PlannerInfo *root, Node *call)

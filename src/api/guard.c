@@ -5,23 +5,23 @@
  *
  * A table beyond the white list (shape.c) is no queue any more, and some ways
  * there have no way back.  So a statement that would add what a queue may not
- * have, or change what it must have, is refused for everybody, superusers too,
- * before anything is locked or changed.
+ * have, or change what it must have, is refused before anything is locked or
+ * changed.  This holds for all roles, superusers too.
  *
  * This is a help and not the fence.  It goes by the names in the statement, as
- * they are found without a lock, and knows statements, not what functions in
- * C do; what gets by is found by the check that every call makes.
- *
- * What only takes something away is let through: what must not be there has to
- * be possible to drop, and "pg_restore --clean" drops triggers, primary key and
- * sequence before the table.  So is what a restore puts back, in its form; it
- * may find the settings there before the rest.
- *
- * Who does not own the table is told so by the server, where that asks for
+ * they are found without a lock, and knows statements, not what functions in C
+ * do.  What it misses is found by the check that every call makes.  If the
+ * user does not own the table, the server says so, where it asks for
  * ownership.
  *
- * Locks: none.  Nearly all statements end at the switch, and most others at the
- * look whether the table is a queue.
+ * A statement that only takes something away is let through.  It must be
+ * possible to drop what must not be there, and "pg_restore --clean" drops
+ * triggers, primary key and sequence before the table.  What a restore puts
+ * back is let through in its form, because the restore may bring the settings
+ * first.
+ *
+ * Locks: none.  Nearly all statements end at the switch, and most others at
+ * the look whether the table is a queue.
  *
  *-------------------------------------------------------------------------
  */
@@ -59,7 +59,7 @@
 #include "table/settings.h"
 #include "table/shape.h"
 
-/* what queue_of() is asked for where ownership is needed */
+/* For queue_of(): ownership is needed */
 #define OWNER_ONLY			0
 
 static Oid	queue_of(RangeVar *name, AclMode needed);
@@ -86,6 +86,7 @@ static void check_sequence(Oid sequence, List *options);
 static void check_owned_by(Oid sequence, List *names);
 
 
+/* Raise 42809 if the statement would take a queue beyond the white list. */
 void
 queue_guard_check(Node *stmt)
 {
@@ -100,7 +101,10 @@ queue_guard_check(Node *stmt)
 			{
 				RenameStmt *rename = (RenameStmt *) stmt;
 
-				/* everything is found by that name, and drops are noted */
+				/*
+				 * everything is found by that name, and drops are noticed by
+				 * it
+				 */
 				if (rename->renameType == OBJECT_SCHEMA &&
 					strcmp(rename->subname, QUEUE_SCHEMA) == 0 &&
 					owns_extension(QUEUE_EXTENSION))
@@ -161,10 +165,12 @@ queue_guard_check(Node *stmt)
 }
 
 /*
- * The queue of this name, InvalidOid if it is something else, or if the server
- * is about to say that the user may not do this: because he has not the
- * privilege that is needed, on the table or one of its columns, or is not the
- * owner (OWNER_ONLY).
+ * queue_of
+ *		Return the queue of this name, InvalidOid if it is something else.
+ *
+ * Also InvalidOid if the server is about to say that the user may not do this:
+ * it has no privilege that is needed, on the table or one of its columns, or
+ * is not the owner (OWNER_ONLY).
  */
 static Oid
 queue_of(RangeVar *name, AclMode needed)
@@ -183,7 +189,7 @@ queue_of(RangeVar *name, AclMode needed)
 	return queue_settings_exist(relid, NULL) ? relid : InvalidOid;
 }
 
-/* False as well if there is none: the server says so. */
+/* Does the user own this extension?  If there is none the server says so. */
 static bool
 owns_extension(const char *name)
 {
@@ -193,7 +199,10 @@ owns_extension(const char *name)
 		object_ownercheck(ExtensionRelationId, extension, GetUserId());
 }
 
-/* The rows of a member of an extension are not dumped. */
+/*
+ * ALTER EXTENSION ... ADD: the rows of a member of an extension are not
+ * dumped.
+ */
 static void
 check_member(AlterExtensionContentsStmt *stmt)
 {
@@ -208,7 +217,7 @@ check_member(AlterExtensionContentsStmt *stmt)
 		refuse(relid, "A queue is a member of no extension.");
 }
 
-/* The queue that has this sequence, or InvalidOid */
+/* Return the queue that has this sequence, or InvalidOid. */
 static Oid
 queue_of_sequence(Oid sequence)
 {
@@ -223,7 +232,7 @@ queue_of_sequence(Oid sequence)
 	return relid;
 }
 
-/* Unless there is nothing to say against it (NULL) */
+/* Raise the error, unless "detail" is NULL because nothing is wrong. */
 static void
 refuse(Oid relid, const char *detail)
 {
@@ -263,10 +272,7 @@ check_alter_table(AlterTableStmt *stmt)
 	}
 }
 
-/*
- * What of a queue would be wrong after this, as a sentence; NULL if nothing.
- * What is not known is refused.
- */
+/* What this command makes wrong, or NULL; an unknown one is refused. */
 static char *
 command_problem(Oid relid, AlterTableCmd *cmd)
 {
@@ -358,7 +364,7 @@ command_problem(Oid relid, AlterTableCmd *cmd)
 	}
 }
 
-/* The same of what is done to a column */
+/* The same for what is done to a column */
 static char *
 column_problem(Oid relid, AlterTableCmd *cmd)
 {
@@ -375,7 +381,7 @@ column_problem(Oid relid, AlterTableCmd *cmd)
 		return psprintf("Column \"%s\" does not belong to a queue.", name);
 	}
 
-	/* what is done to another one does not matter */
+	/* what is done to another column does not matter */
 	if (!is_ours)
 		return NULL;
 	switch (cmd->subtype)
@@ -396,7 +402,7 @@ column_problem(Oid relid, AlterTableCmd *cmd)
 	}
 }
 
-/* A wrong type may be corrected. */
+/* The same for a new type; a wrong one may be corrected. */
 static char *
 type_problem(const char *name, ColumnDef *def)
 {
@@ -418,7 +424,7 @@ type_problem(const char *name, ColumnDef *def)
 static char *
 constraint_problem(Constraint *constraint)
 {
-	/* of an index that is there, the check of the table knows the columns */
+	/* of an existing index, the check of the table knows the columns */
 	if (constraint->contype == CONSTR_PRIMARY &&
 		!constraint->deferrable &&
 		(constraint->indexname != NULL || has_pkey_form(constraint)))
@@ -435,7 +441,7 @@ has_pkey_form(Constraint *constraint)
 		constraint->including == NIL;
 }
 
-/* Whatever table is altered: does it become kin of a queue? */
+/* Does a command, on whatever table, relate that table to a queue? */
 static void
 check_kin(AlterTableCmd *cmd)
 {
@@ -520,7 +526,7 @@ check_parent(RangeVar *parent)
  * ----------------------------------------------------------------
  */
 
-/* Our own triggers are put back by a restore. */
+/* The same for a new trigger; a restore puts back the two of a queue. */
 static char *
 trigger_problem(Oid relid, CreateTrigStmt *stmt)
 {
@@ -543,7 +549,7 @@ trigger_problem(Oid relid, CreateTrigStmt *stmt)
 	return pstrdup("A queue has no triggers but its own two.");
 }
 
-/* Is the function that of another trigger of the table already? */
+/* Does another trigger of the table have this function already? */
 static bool
 has_other_trigger(Oid relid, Oid function, const char *name)
 {
@@ -569,13 +575,14 @@ has_other_trigger(Oid relid, Oid function, const char *name)
 	return found;
 }
 
+/* The same for a new index */
 static char *
 index_problem(Oid relid, IndexStmt *stmt)
 {
 	Oid			access_method = get_am_oid(stmt->accessMethod, true);
 	ListCell   *lc;
 
-	/* that of a new table's constraint: the table is no queue */
+	/* that of a new table's constraint, so the table is no queue */
 	if (stmt->isconstraint)
 		return NULL;
 	if (stmt->unique)
@@ -595,7 +602,9 @@ index_problem(Oid relid, IndexStmt *stmt)
 	return NULL;
 }
 
-/* What does not exist is for the server to say. */
+/*
+ * Is the operator class not built in?  What does not exist the server reports.
+ */
 static bool
 is_user_opclass(Oid relid, IndexElem *elem, Oid access_method)
 {
@@ -612,7 +621,9 @@ is_user_opclass(Oid relid, IndexElem *elem, Oid access_method)
 	return OidIsValid(opclass) && opclass >= FirstNormalObjectId;
 }
 
-/* Of columns they are welcome; expressions would be evaluated by ANALYZE. */
+/*
+ * CREATE STATISTICS: not on expressions, because ANALYZE would evaluate them
+ */
 static void
 check_statistics(CreateStatsStmt *stmt)
 {

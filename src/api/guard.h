@@ -10,8 +10,7 @@
 
 #include "nodes/nodes.h"
 
-/* 42809 if the statement would take a queue beyond the white list; before it
- * has begun, from the ProcessUtility hook */
+/* 42809 if the statement would take a queue beyond the white list */
 extern void queue_guard_check(Node *stmt);
 
 #endif							/* QUEUE_GUARD_H */

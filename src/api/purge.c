@@ -4,12 +4,13 @@
  *		Deleting all messages of a queue.
  *
  * In the caller's transaction.  What another open transaction holds, prepared
- * ones included, is skipped, but for a row that the worker is just rewriting:
- * that is over in a moment, and is waited for.  Leases end at the commit.
+ * ones included, is skipped.  The exception is a row that the worker is just
+ * rewriting: that is over in a moment, so it is waited for.  Leases end at the
+ * commit.
  *
- * The table is read in its own order, with a snapshot, as DELETE would do: that
- * takes two thirds of the time of a look at each row by way of the index, and
- * misses no row that gets another place meanwhile.
+ * The table is read in its own order, with a snapshot, as DELETE would do.
+ * That takes two thirds of the time of looking each row up in the index, and
+ * misses no row that is moved meanwhile.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,7 +32,7 @@
 #include "table/scan.h"
 #include "transaction/holds.h"
 
-/* times that one message may be rewritten under our hands */
+/* How often one message may be rewritten meanwhile */
 #define MAX_TRIES			3
 
 PG_FUNCTION_INFO_V1(queue_purge);
@@ -40,7 +41,7 @@ PG_FUNCTION_INFO_V1(queue_redrive);
 typedef enum PurgeResult
 {
 	PURGE_DONE,
-	PURGE_GONE,					/* somebody else has deleted it */
+	PURGE_GONE,					/* another transaction has deleted it */
 	PURGE_HELD
 } PurgeResult;
 
@@ -108,9 +109,12 @@ queue_purge(PG_FUNCTION_ARGS)
 }
 
 /*
- * Delete one message.  If it has another version meanwhile, or the worker is
- * about to make one, that is deleted; but an older snapshot deletes only what
- * it sees, unless the worker's version is all that it misses.
+ * purge_row
+ *		Delete one message.
+ *
+ * If it has another version meanwhile, or the worker is about to make one,
+ * that version is deleted.  But an older snapshot deletes only what it sees,
+ * unless the worker's version is all that it misses.
  */
 static PurgeResult
 purge_row(Relation rel, QueueDef *def, MessageRow *row)
@@ -145,7 +149,12 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row)
 	return PURGE_HELD;
 }
 
-/* The lease goes with the message, when this transaction commits. */
+/*
+ * delete_row
+ *		Delete a row; its lease ends when this transaction commits.
+ *
+ * Returns false, with nothing done, if another transaction is in the way.
+ */
 static bool
 delete_row(Relation rel, MessageRow *row, const MessageKey *key)
 {

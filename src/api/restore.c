@@ -4,24 +4,25 @@
  *		Settings that come out of a dump, by way of queue.restored_settings.
  *
  * A dump has the settings of all queues in one COPY, by name, and COPY stores
- * all rows or none.  But whatever is wrong with one queue must cost its row and
- * no more: a table that was left out of the dump or of the restore, or that
- * somebody else owns.  A column of type regclass raises an error for a name
- * that no table has, before any trigger could see the row.  And whoever restores
- * a queue owns it, but may not write queue.queue.
+ * all rows or none.  But whatever is wrong with one queue must cost its row
+ * and no more: a table that was left out of the dump or of the restore, or
+ * that another role owns.  A column of type regclass raises an error for a
+ * name that no table has, before any trigger could see the row.  And the role
+ * that restores a queue owns it, but may not write queue.queue.
  *
- * So what COPY means for queue.queue goes to queue.restored_settings instead,
- * which has the same columns, but with names as text, and where everybody may
- * INSERT.  It never has a row: its trigger looks the names up, and writes to
+ * So what COPY means for queue.queue goes to queue.restored_settings instead.
+ * That has the same columns, but with names as text, and all roles may INSERT.
+ * It never has a row.  Its trigger looks the names up, and writes to
  * queue.queue by catalog functions what create_queue() and alter_queue() would
- * let the current user have: settings of his own table, with valid values, and
- * a dead-letter queue that he may send to.  The rest is left out, with a
- * warning.  The table need not have its index and its triggers yet, which a
- * restore makes last; until then no call finds it to be a proper queue.
+ * let the current user have: settings of a table that it owns, with valid
+ * values, and a dead-letter queue that it may send to.  The rest is left out,
+ * with a warning.  The table need not have its index and its triggers yet,
+ * which a restore makes last; until then no call finds it to be a proper
+ * queue.
  *
  * A row for a queue that has settings replaces them (data restored into queues
- * that exist), but what is paused stays so: nothing that was stopped on purpose
- * starts to run because of a restore.
+ * that exist), but what is paused stays so: nothing that was stopped on
+ * purpose starts to run because of a restore.
  *
  * Locks: the table, against being dropped, then the row, as everywhere.
  *
@@ -55,7 +56,7 @@
 #include "table/shape.h"
 #include "transaction/announce.h"
 
-/* where COPY to queue.queue goes */
+/* Where COPY to queue.queue goes */
 #define RESTORED_SETTINGS	"restored_settings"
 
 PG_FUNCTION_INFO_V1(queue_restore_settings);
@@ -69,6 +70,13 @@ static bool may_have_dead_letter(Oid relid, const char *name,
 static bool leads_back(Oid relid, Oid dead_letter);
 
 
+/*
+ * queue_restore_redirect
+ *		Return the statement, or for a COPY to queue.queue one that goes to
+ *		queue.restored_settings.
+ *
+ * For the ProcessUtility hook.  The statement given is not changed.
+ */
 PlannedStmt *
 queue_restore_redirect(PlannedStmt *planned)
 {
@@ -83,7 +91,7 @@ queue_restore_redirect(PlannedStmt *planned)
 		!OidIsValid(queue_catalog_relid(RESTORED_SETTINGS)))
 		return planned;
 
-	/* the statement may be kept for another time */
+	/* the statement may be kept and run again */
 	stmt = copyObject(stmt);
 	stmt->relation->schemaname = pstrdup(QUEUE_SCHEMA);
 	stmt->relation->relname = pstrdup(RESTORED_SETTINGS);
@@ -193,10 +201,13 @@ restore_row(Oid relid, Relation catalog, Datum *values, bool *nulls)
 }
 
 /*
- * By a name as regclass would take it, InvalidOid if there is none.  Nothing is
- * asked about privileges on the schema, for an error would be one too many;
- * everybody may look into pg_class.  A number is what a dump has of a table that
- * was gone by then, and here it could be any.
+ * find_table
+ *		Return the table of a name as regclass would take it, InvalidOid if
+ *		there is none.
+ *
+ * Privileges on the schema are not asked for, because an error would be one
+ * too many, and all roles may look into pg_class.  A number is what a dump has
+ * of a table that was gone by then; here it could be any table, so it is none.
  */
 static Oid
 find_table(const char *name)
@@ -219,8 +230,11 @@ find_table(const char *name)
 }
 
 /*
- * May the current user give this table settings?  It is locked to the end of
- * the transaction then; who may not have it shall not lock it.
+ * may_have_settings
+ *		Returns true if the current user may give this table settings.
+ *
+ * The table is then locked to the end of the transaction.  The owner is
+ * checked before locking, so that others cannot block it.
  */
 static bool
 may_have_settings(Oid relid, const char *name)
@@ -261,8 +275,11 @@ may_have_settings(Oid relid, const char *name)
 }
 
 /*
- * May he have this dead-letter queue?  The settings are good without it.  The
- * right to send there may be restored later than they are.
+ * may_have_dead_letter
+ *		Returns true if the queue may have this dead-letter queue.
+ *
+ * Otherwise warns, because the settings are good without it.  The right to
+ * send there may be restored later than the settings.
  */
 static bool
 may_have_dead_letter(Oid relid, const char *name, Oid dead_letter,
@@ -287,7 +304,12 @@ may_have_dead_letter(Oid relid, const char *name, Oid dead_letter,
 	return false;
 }
 
-/* A loop that was there before ends the walk, too. */
+/*
+ * leads_back
+ *		Returns true if dead letters sent there would come back to this queue.
+ *
+ * A loop that exists already ends the walk, too.
+ */
 static bool
 leads_back(Oid relid, Oid dead_letter)
 {

@@ -10,10 +10,7 @@
 
 #include "nodes/plannodes.h"
 
-/*
- * From the hook of utility statements: the same, or for a COPY to queue.queue
- * one that goes to queue.restored_settings.
- */
+/* ProcessUtility hook: send COPY to queue.queue to the other table */
 extern PlannedStmt *queue_restore_redirect(PlannedStmt *planned);
 
 #endif							/* QUEUE_RESTORE_H */

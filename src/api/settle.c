@@ -3,16 +3,17 @@
  * settle.c
  *		The end of a lease: ack(), nack(), release(), reject(), extend().
  *
- * Settling begins with the fence: the entry in the in-flight table must be
- * the very lease of the receipt.  It is marked as being settled, and then
- * neither expiry nor anybody else can end it before this transaction does.
+ * Settling begins with the fence: the entry in the in-flight table must be the
+ * very lease of the receipt.  It is marked as being settled, and then neither
+ * its deadline nor another process can end it before this transaction does.
  *
  * ack and reject delete the row in the caller's transaction: if that rolls
  * back, the lease goes on.  nack, release and extend take effect at once.
  * They are done in two passes, so that a call for many receipts does all or
- * nothing: first every lease is marked and every row looked at, where an
- * error takes the marks away again, then the marks become what was asked for,
- * where nothing can fail.  But extend() of many passes over what is lost.
+ * nothing.  First every lease is marked and every row looked at; an error
+ * there takes the marks away again.  Then the marks become what was asked for,
+ * where nothing can fail.  Only extend() of an array passes over leases that
+ * are lost.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,8 +43,8 @@
 #include "transaction/holds.h"
 
 /*
- * A lease that ran out can be settled when nobody is looking at the message; a
- * look takes less than so many milliseconds.
+ * A lease that ran out can be settled when no consumer is examining the
+ * message.  That takes less than as many milliseconds.
  */
 #define MAX_LOOKS		1000
 
@@ -165,8 +166,9 @@ queue_extend(PG_FUNCTION_ARGS)
 }
 
 /*
- * A heartbeat for many: one that is settled or lost does not let the others
- * run out.
+ * extend(receipts, lease): a heartbeat for many
+ *
+ * A lease that is settled or lost does not let the others run out.
  */
 Datum
 queue_extend_many(PG_FUNCTION_ARGS)
@@ -192,7 +194,12 @@ queue_extend_many(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
-/* Delete the messages.  Returns their number, as those below do. */
+/*
+ * ack
+ *		Delete the messages.
+ *
+ * Returns their number, as the functions below do.
+ */
 static int
 ack(FunctionCallInfo fcinfo, bool is_array)
 {
@@ -252,7 +259,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
  * ----------------------------------------------------------------
  */
 
-/* Count a failure of each, and give them back for later. */
+/* Count a failure of each message, and give it back for later. */
 static int
 nack(FunctionCallInfo fcinfo, bool is_array)
 {
@@ -293,6 +300,7 @@ release(FunctionCallInfo fcinfo, bool is_array)
 	return call.nitems;
 }
 
+/* Read argument "lease" of extend(), in microseconds. */
 static int64
 extend_argument(FunctionCallInfo fcinfo)
 {
@@ -301,8 +309,10 @@ extend_argument(FunctionCallInfo fcinfo)
 }
 
 /*
- * Let the leases that are marked end at another time, and return that.  An
- * item without an entry is one whose lease is lost.
+ * extend
+ *		Let the leases that are marked end at another time, and return that.
+ *
+ * An item without an entry is one whose lease is lost.
  */
 static TimestampTz
 extend(SettleCall *call, int64 lease)
@@ -330,7 +340,10 @@ extend(SettleCall *call, int64 lease)
 	return deadline;
 }
 
-/* For each receipt in the order of the argument: its new deadline, or null */
+/*
+ * Return an array with the new deadline of each receipt, in the order of the
+ * argument; null if its lease is lost.
+ */
 static Datum
 extended_at(SettleCall *call, TimestampTz deadline)
 {
@@ -373,7 +386,7 @@ mark_all(SettleCall *call)
  * ----------------------------------------------------------------
  */
 
-/* A text argument, NULL if it is null */
+/* Return a text argument, NULL if it is null. */
 static char *
 text_argument(FunctionCallInfo fcinfo, int argno)
 {
@@ -381,7 +394,14 @@ text_argument(FunctionCallInfo fcinfo, int argno)
 		text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
-/* Checks that come before the receipts are looked at, and the receipts. */
+/*
+ * read_receipts
+ *		Make the checks that come before the receipts are looked at, and read
+ *		them.
+ *
+ * Loads the leases after a start.  The receipts of an array are sorted,
+ * without duplicates.
+ */
 static void
 read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
 			  SettleCall *call)
@@ -429,7 +449,7 @@ read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
 	call->given = palloc(Max(n, 1) * sizeof(Settling));
 	memcpy(call->given, call->items, n * sizeof(Settling));
 
-	/* duplicates count once; and each queue is opened once */
+	/* duplicates count once, and each queue is opened once */
 	qsort(call->items, n, sizeof(Settling), compare_settlings);
 	for (i = 0; i < n; i++)
 		if (i == 0 || compare_settlings(&call->items[i],
@@ -437,7 +457,7 @@ read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
 			call->items[call->nitems++] = call->items[i];
 }
 
-/* By queue and id, then by lease */
+/* Comparator for qsort() and bsearch(): by queue and id, then by lease */
 static int
 compare_settlings(const void *a, const void *b)
 {
@@ -455,9 +475,11 @@ compare_settlings(const void *a, const void *b)
 }
 
 /*
- * Hold a lease, as try_settling() does.  Every way to fail is an error here,
- * after which the end of the (sub)transaction lets the leases go on that we
- * hold.
+ * begin_settling
+ *		Hold a lease, as try_settling() does, or raise an error.
+ *
+ * After an error the end of the (sub)transaction lets the leases go on that it
+ * holds.
  */
 static void
 begin_settling(SettleCall *call, Settling *item)
@@ -473,10 +495,13 @@ begin_settling(SettleCall *call, Settling *item)
 }
 
 /*
- * Open the queue, hold the lease, find the row: call->rel, def and row are
- * those of the item then.  If the lease is not the caller's any more, or
- * somebody is in the way (is_busy), returns why, as a sentence, and holds
- * nothing.
+ * try_settling
+ *		Open the queue, hold the lease, find the row.
+ *
+ * Returns NULL if that succeeds; call->rel, def and row are those of the item
+ * then.  Otherwise returns why not, as a sentence, and holds nothing: the
+ * lease is not the caller's any more, or another transaction is in the way
+ * (is_busy).
  */
 static const char *
 try_settling(SettleCall *call, Settling *item, bool *is_busy)
@@ -529,7 +554,7 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 			return "Another open transaction has settled the message.";
 	}
 
-	/* of another row with this id the receipt says nothing */
+	/* about another row with this id the receipt says nothing */
 	call->row->id = receipt->key.id;
 	call->row->enqueued_at = item->entry->enqueued_at;
 	call->row->tid = item->entry->tid;
@@ -550,8 +575,11 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 }
 
 /*
- * Nothing is remembered of the lease.  Say what the row tells, and no more: an
- * id may come again, and whoever took the message may have given it back.
+ * lost_detail
+ *		Return what to say of a lease of which nothing is remembered.
+ *
+ * That is what the row tells, and no more: an id may be used again, and a
+ * consumer that took the message may have given it back.
  */
 static const char *
 lost_detail(SettleCall *call, const Receipt *receipt)
@@ -573,7 +601,7 @@ lost_detail(SettleCall *call, const Receipt *receipt)
 	}
 }
 
-/* Close the queue that is open, if one is. */
+/* Close the queue that is open, if there is one. */
 static void
 end_call(SettleCall *call)
 {
@@ -584,7 +612,7 @@ end_call(SettleCall *call)
 	call->rel = NULL;
 }
 
-/* QU001: the lease is not, or not any more, the caller's. */
+/* Raise QU001: the lease is not, or not any more, the caller's. */
 static void
 report_lost(const Receipt *receipt, const char *detail)
 {
@@ -596,7 +624,7 @@ report_lost(const Receipt *receipt, const char *detail)
 			 errhint("Roll back; the message may be delivered again, or is consumed already.")));
 }
 
-/* 55P03: another transaction is in the way. */
+/* Raise 55P03: another transaction is in the way. */
 static void
 report_busy(const Receipt *receipt, const char *detail)
 {

@@ -5,9 +5,9 @@
  *
  * A take goes over the cover of the queue, window by window, and over the rows
  * of each, in order (look.c).  For each row it claims the message, reads the
- * row again, judges it, and only then deletes it (dequeue) or leases it
- * (receive).  See inflight.c for why in this order.  What it leaves it gives
- * back to the cover, unless somebody else will do so: the rules are in cover.c.
+ * row again, examines it, and only then deletes it (dequeue) or leases it
+ * (receive).  inflight.c says why in this order.  What it leaves it gives back
+ * to the cover, unless another process will do so: the rules are in cover.c.
  *
  * A message is returned only if the statement's snapshot sees it, so that a
  * join in the same statement finds what was committed with it.  Only a call
@@ -16,14 +16,14 @@
  * A queue whose cover is empty, with nothing due, is empty.  If the caller's
  * rights and the settings are known too, the table is not even opened.
  *
- * Who finds nothing sleeps until he is woken, or something is due (waiter.c).
- * A message that another consumer is just judging has no due time and nobody
- * announces what becomes of it, for if that woke the others they would wake
- * each other for ever; so he looks again after 10 ms, doubling to 1 s, for as
- * long as there is such a message.
+ * A consumer that finds nothing sleeps until it is woken, or something is due
+ * (waiter.c).  A message that another consumer is just examining has no due
+ * time, and its release is not announced, because consumers would then wake
+ * each other for ever.  The waiter therefore looks again after 10 ms, doubling
+ * to 1 s, for as long as there is such a message.
  *
- * While a call sleeps it holds no lock on the queue, so that can be dropped or
- * paused meanwhile, which ends the wait with an error.
+ * While a call sleeps it holds no lock on the queue, so the queue can be
+ * dropped or paused meanwhile, which ends the wait with an error.
  *
  *-------------------------------------------------------------------------
  */
@@ -146,7 +146,10 @@ queue_receive(PG_FUNCTION_ARGS)
 	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
 }
 
-/* Argument "max": how many messages at most; nobody has more than fit an int */
+/*
+ * Read argument "max", how many messages at most; more than fit an int are not
+ * to be had
+ */
 static int
 max_argument(FunctionCallInfo fcinfo, int argno)
 {
@@ -162,7 +165,7 @@ max_argument(FunctionCallInfo fcinfo, int argno)
 	return (int) Min(max, PG_INT32_MAX);
 }
 
-/* Argument "wait", in microseconds, cut to what is allowed */
+/* Read argument "wait", in microseconds, cut to what is allowed */
 static int64
 wait_argument(FunctionCallInfo fcinfo, int argno)
 {
@@ -175,7 +178,7 @@ wait_argument(FunctionCallInfo fcinfo, int argno)
 	return Min(wait, (int64) queue_max_wait * 1000);
 }
 
-/* What dequeue() and receive() do once their arguments are read. */
+/* What dequeue() and receive() do after their arguments are read */
 static Datum
 take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 {
@@ -209,8 +212,11 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 }
 
 /*
- * A lease that is too long is an error where there is no message as well.  The
- * queue is opened for that, as it says first who may not take anything.
+ * is_lease_too_long
+ *		Returns true if the lease asked for is longer than the queue allows.
+ *
+ * That is an error even if there is no message.  The queue is opened to raise
+ * it, because opening it first refuses callers that may not take messages.
  */
 static bool
 is_lease_too_long(const Take *take)
@@ -221,8 +227,9 @@ is_lease_too_long(const Take *take)
 }
 
 /*
- * Is the call in the very statement that the client has sent, and not in one
- * of a function's?
+ * is_top_level
+ *		Returns true if the call is in the very statement that the client has
+ *		sent, and not in one of a function's.
  */
 static bool
 is_top_level(const ReturnSetInfo *rsinfo)
@@ -236,7 +243,9 @@ is_top_level(const ReturnSetInfo *rsinfo)
 }
 
 /*
- * Go over the cover once, window by window, and take up to take->max messages.
+ * look_and_take
+ *		Go over the cover once, window by window, and take up to take->max
+ *		messages.
  */
 static void
 look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
@@ -258,7 +267,9 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	queue_look_end(&look);
 }
 
-/* Claim and judge the rows of a window; see cover.c for what is kept of it. */
+/*
+ * Claim and examine the rows of a window; see cover.c for what is kept of it.
+ */
 static Verdict
 take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 {
@@ -323,6 +334,7 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 	return verdict;
 }
 
+/* Raise 53400, because the in-flight table is full. */
 static void
 raise_full(void)
 {
@@ -335,7 +347,10 @@ raise_full(void)
 }
 
 /*
- * Judge a message that we have claimed, and take it if it is available.
+ * judge
+ *		Examine a message that has been claimed, and take it if it is
+ *		available.
+ *
  * Whatever is thrown from here, the hold gives the claim back.
  */
 static Verdict
@@ -368,7 +383,7 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 			give_back(hold);
 			return VERDICT_NEXT;
 		case MESSAGE_HELD:
-			Assert(false);		/* it is we who hold it */
+			Assert(false);		/* this call holds it */
 			give_back(hold);
 			return VERDICT_NEXT;
 	}
@@ -404,8 +419,11 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 }
 
 /*
- * Now that it is claimed, is the row still what the scan has seen, and does
- * the snapshot see it?  If not, what may become available stays in the cover.
+ * is_still_there
+ *		Returns true if the row is still what the scan has seen, now that it
+ *		is claimed, and the snapshot sees it.
+ *
+ * If not, what may become available stays in the cover.
  */
 static bool
 is_still_there(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row)
@@ -426,9 +444,12 @@ is_still_there(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row)
 }
 
 /*
- * At its limit of attempts: the worker moves it.  With nowhere to move it to,
- * it stays as it is, and there is nothing to tell the worker but an uncounted
- * failure.
+ * leave_exhausted
+ *		Leave a message that is at its limit of attempts to the worker, which
+ *		moves it.
+ *
+ * With nowhere to move it to, it stays as it is.  The worker is then needed
+ * only if there is a failure that the row does not count.
  */
 static void
 leave_exhausted(QueueLook *look, MessageRow *row, Hold *hold, int failures)
@@ -469,8 +490,11 @@ lease_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
 }
 
 /*
- * dequeue(): delete the row, and hold the message until the transaction ends.
- * False if another transaction was quicker.
+ * dequeue_message
+ *		dequeue(): delete the row, and hold the message until the transaction
+ *		ends.
+ *
+ * Returns false, with nothing done, if another transaction was quicker.
  */
 static bool
 dequeue_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
@@ -500,7 +524,7 @@ dequeue_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
 	return is_deleted;
 }
 
-/* When the log of leases is to know of what is taken now */
+/* Return when the log of leases is to know of what is taken now. */
 static TimestampTz
 write_time(const QueueLook *look)
 {
@@ -515,7 +539,7 @@ give_back(Hold *hold)
 	queue_xact_pop(hold);
 }
 
-/* Nothing was there: wait for it. */
+/* Nothing was there: wait until there is, or until "end". */
 static void
 wait_and_take(Take *take, TimestampTz end)
 {

@@ -3,19 +3,19 @@
  * trigger.c
  *		The triggers of a queue table: plain INSERT, COPY and UPDATE.
  *
- * They make a plain INSERT an enqueue: fill what only the server sets, and
- * note the queue so that its waiters are woken at the commit.  The functions
- * of this extension insert below the executor and do not come by here.
+ * They make a plain INSERT an enqueue: they fill what only the server sets,
+ * and note the queue so that its waiters are woken at the commit.  The
+ * functions of this extension insert below the executor and do not get here.
  *
  * Both triggers are enabled ALWAYS, so that rows that arrive by logical
  * replication are announced too; in replica role nothing is refused.  A row
- * that comes with an id is taken as it is: it is restored, or its owner knows
- * what he does.
+ * that comes with an id is taken as it is: it is restored, or the owner has
+ * chosen the id.
  *
- * A restore brings the rows of a queue and its settings in whatever order it
- * likes, so rows with ids are taken while the table has no settings yet.  They
- * are announced, and ids go on beyond them; that is needed should the settings
- * be committed first, by somebody else.  Else whoever makes the table a queue
+ * A restore brings the rows of a queue and its settings in any order, so rows
+ * with ids are taken while the table has no settings yet.  They are announced,
+ * and ids go on beyond them.  That is needed if another transaction commits
+ * the settings first.  Otherwise the transaction that makes the table a queue
  * announces every id (make_settings(), the trigger on queue.queue).
  *
  *-------------------------------------------------------------------------
@@ -62,6 +62,7 @@ static void check_update(Relation rel, const Datum *old_values,
 static void check_twin(Relation rel, QueueDef *def,
 					   const MessageDraft *draft);
 
+/* before_insert(): trigger function */
 Datum
 queue_before_insert(PG_FUNCTION_ARGS)
 {
@@ -74,7 +75,7 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	bool		is_replica = is_replica_role();
 	bool		has_id;
 
-	/* values are read by position, and anybody may create this trigger */
+	/* values are read by position, and any role may create this trigger */
 	if (is_replica && def->problem != NULL)
 		return take_as_it_is(rel, trigdata->tg_trigtuple);
 	if (def->is_queue || def->problem != NULL)
@@ -101,8 +102,9 @@ queue_before_insert(PG_FUNCTION_ARGS)
 }
 
 /*
- * What enqueue() refuses is refused here, and what only the owner may do to
- * anybody else.
+ * check_insert
+ *		Refuse what enqueue() refuses, and to all but the owner what only the
+ *		owner may do.
  */
 static void
 check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
@@ -129,6 +131,7 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 	queue_check_not_paused(rel, def, QUEUE_ENQUEUE);
 }
 
+/* before_update(): trigger function */
 Datum
 queue_before_update(PG_FUNCTION_ARGS)
 {
@@ -161,7 +164,10 @@ queue_before_update(PG_FUNCTION_ARGS)
 	return PointerGetDatum(trigdata->tg_newtuple);
 }
 
-/* Of what is for anybody to change, this may be a new version; all else stays. */
+/*
+ * check_update
+ *		Raise an error unless only columns differ that every role may change.
+ */
 static void
 check_update(Relation rel, const Datum *old_values, const bool *old_nulls,
 			 const Datum *new_values, const bool *new_nulls)
@@ -184,9 +190,13 @@ check_update(Relation rel, const Datum *old_values, const bool *old_nulls,
 }
 
 /*
+ * take_as_it_is
+ *		Take a row as it is, in replica role, and announce all messages of the
+ *		table.
+ *
  * In replica role nothing is refused, not even for a table that cannot be used
- * as a queue at the moment.  Its columns may be others, so nobody knows which
- * message this is: all of them are announced.
+ * as a queue at the moment.  Its columns may be others, so it is not known
+ * which message this is.
  */
 static Datum
 take_as_it_is(Relation rel, HeapTuple tuple)
@@ -196,16 +206,19 @@ take_as_it_is(Relation rel, HeapTuple tuple)
 }
 
 /*
- * The new version is announced, for who has seen this one changing passes it
- * by.  Its place in the order may be another, and who holds the message now,
- * or has a failure of it noted, knows the old one.
+ * note_new_version
+ *		Announce the new version: a consumer that met the old one while it was
+ *		being updated skipped it.
+ *
+ * If its priority is another, that is noted, because the process that holds
+ * the message now, or an entry with a failure of it, knows the old one.
  */
 static void
 note_new_version(Relation rel, QueueDef *def, const MessageDraft *old,
 				 const MessageDraft *new)
 {
 	if (new->priority < 0 || new->priority > QUEUE_MAX_PRIORITY)
-		return;					/* nobody will ever find it */
+		return;					/* no scan will ever find it */
 	if (old->priority != new->priority)
 		queue_cover_priorities_vary(queue_def_state(def),
 									RelationGetRelid(rel));
@@ -213,7 +226,11 @@ note_new_version(Relation rel, QueueDef *def, const MessageDraft *old,
 						 new->id);
 }
 
-/* Called as it is meant to be?  What the trigger was given. */
+/*
+ * check_trigger
+ *		Return what the trigger was given, or throw if it was not called as it
+ *		is meant to be.
+ */
 static TriggerData *
 check_trigger(FunctionCallInfo fcinfo, const char *name, bool is_update)
 {
@@ -239,7 +256,7 @@ is_replica_role(void)
 	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
 }
 
-/* 42501, for a column that the server sets */
+/* Raise 42501 for a column that the server sets. */
 static void
 refuse_column(Relation rel, int attnum)
 {
@@ -253,8 +270,13 @@ refuse_column(Relation rel, int attnum)
 }
 
 /*
- * An id is there once, whatever the priority: the primary key, which has both,
- * does not see to that.  Two who give one id at the same time are not noticed.
+ * check_twin
+ *		Raise 23505 if the queue has a message with this id in another
+ *		priority.
+ *
+ * An id is to exist once, whatever the priority, but the primary key has both
+ * columns, so it does not ensure that.  Two transactions that give one id at
+ * the same time are not noticed.
  */
 static void
 check_twin(Relation rel, QueueDef *def, const MessageDraft *draft)

@@ -5,14 +5,16 @@
  *
  * Looks as a consumer does (look.c), but claims and takes nothing, and sleeps
  * until there is something.  While it sleeps it holds neither a lock on a
- * queue nor a snapshot, so a queue can be dropped meanwhile, which ends the wait
- * with an error, or paused.  It sleeps through a pause, for a program that waits
- * in a loop has nothing better to do either: while a queue is paused nothing in
- * it is looked at, nor is there a time to wake at; its owner's next change of
- * settings wakes everybody.
+ * queue nor a snapshot, so a queue can be dropped meanwhile, which ends the
+ * wait with an error, or paused.
  *
- * What it finds is for whoever comes first, so the wake-up that brought it
- * here is passed on (waiter.c).
+ * It sleeps through a pause, because a program that waits in a loop has
+ * nothing better to do either.  While a queue is paused nothing in it is
+ * looked at, nor is there a time to wake at.  The next change of its settings
+ * wakes all waiters.
+ *
+ * What it finds is for the first consumer that comes, so the wake-up that
+ * brought it here is passed on (waiter.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -107,9 +109,10 @@ queue_wait_many(PG_FUNCTION_ARGS)
 }
 
 /*
- * CALL wait(queue text, timeout): by its name, as a literal gives it, or by the
- * literal of an array of names.  No name begins as an array does, unless it is
- * quoted.
+ * CALL wait(queue text, timeout): by its name as a literal, or by the literal
+ * of an array of names
+ *
+ * No name begins as an array does, unless it is quoted.
  */
 Datum
 queue_wait_by_name(PG_FUNCTION_ARGS)
@@ -130,7 +133,7 @@ queue_wait_by_name(PG_FUNCTION_ARGS)
 	return queue_wait(fcinfo);
 }
 
-/* Sleep until one of them may have a message, or time is over. */
+/* Sleep until one of these queues may have a message, or time is over. */
 static void
 wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 {
@@ -141,7 +144,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 
 	queue_waiter_check_isolation();
 
-	/* before anybody hears of us */
+	/* before this session can be seen to wait */
 	for (i = 0; i < nrelids; i++)
 		check_queue(relids[i]);
 
@@ -151,7 +154,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 
 		queue_waiter_enter(relids, nrelids);
 
-		/* no snapshot is needed to judge rows, but to keep pages in place */
+		/* no snapshot is needed to examine rows, but to keep pages in place */
 		PushActiveSnapshot(GetTransactionSnapshot());
 		for (i = 0; i < nrelids && !found; i++)
 		{
@@ -172,13 +175,18 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 						   next.due);
 	}
 
-	/* it is not taken yet, and others may be quicker than our caller */
+	/* it is not taken yet, and others may be quicker than the caller */
 	if (found)
 		queue_waiter_pass_on();
 	queue_waiter_leave();
 }
 
-/* Is it a queue, and may the caller take messages?  It has a place then. */
+/*
+ * check_queue
+ *		Raise an error unless it is a queue, and the caller may take messages.
+ *
+ * The queue has a place in shared memory then, if there is room.
+ */
 static void
 check_queue(Oid relid)
 {
@@ -195,7 +203,12 @@ check_queue(Oid relid)
 	}
 }
 
-/* Is there a message that a consumer could take now?  Claims nothing. */
+/*
+ * may_have_message
+ *		Returns true if there is a message that a consumer could take now.
+ *
+ * Claims nothing.  Otherwise *next tells when to look again.
+ */
 static bool
 may_have_message(Oid relid, NextLook *next, bool *is_paused)
 {
@@ -226,7 +239,12 @@ may_have_message(Oid relid, NextLook *next, bool *is_paused)
 	return found;
 }
 
-/* ... this one?  If so, all from there on stays in the cover. */
+/*
+ * may_be_taken
+ *		Returns true if this message could be taken.
+ *
+ * If so, all ids from there on stay in the cover.
+ */
 static bool
 may_be_taken(QueueLook *look, MessageRow *row)
 {
@@ -253,7 +271,7 @@ may_be_taken(QueueLook *look, MessageRow *row)
 			return true;
 		case MESSAGE_EXHAUSTED:
 
-			/* nobody may have noted that yet: let a consumer do it */
+			/* that may not have been noted yet: let a consumer do it */
 			if (has_entry && !entry.is_exhausted &&
 				status.failures > row->attempts)
 				queue_look_keep_quietly(look, row->id);
@@ -261,7 +279,7 @@ may_be_taken(QueueLook *look, MessageRow *row)
 		case MESSAGE_HELD:
 		case MESSAGE_NOT_DUE:
 			if (status.due == 0)
-				break;			/* whoever holds it announces its end */
+				break;			/* its holder announces the end of that */
 			look->next->due = Min(look->next->due, status.due);
 			if (!has_entry || entry.deadline <= look->now)
 				queue_cover_add_later(look->state, &key, row->priority,
@@ -274,10 +292,13 @@ may_be_taken(QueueLook *look, MessageRow *row)
 }
 
 /*
- * The portal that runs CALL holds a snapshot for us.  A READ COMMITTED
- * transaction takes a new one for its next statement anyway, so give this one
- * back, as a procedure that commits does, or the sleeper would hold back
- * vacuum.  Below another query there are snapshots that are not ours to drop.
+ * drop_portal_snapshot
+ *		Give back the snapshot that the portal which runs CALL holds, because
+ *		it would hold back vacuum while this session sleeps.
+ *
+ * A READ COMMITTED transaction takes a new one for its next statement anyway,
+ * so this does what a procedure that commits does.  Below another query there
+ * are snapshots that are not this call's to drop.
  */
 static void
 drop_portal_snapshot(void)
