@@ -125,7 +125,8 @@ draw(QueueDef *def, int n, int64 *ids)
 	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
 	if (state != NULL)
 	{
-		if (state->ids.file == def->sequence_file || MUTANT(BLOCK_SURVIVES))
+		if (state->ids.file == def->sequence_file ||
+			(MUTANT(BLOCK_SURVIVES) && state->ids.file > def->sequence_file))
 		{
 			while (i < n && state->ids.next <= state->ids.last)
 				ids[i++] = state->ids.next++;
