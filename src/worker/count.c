@@ -329,6 +329,8 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		char	   *error = queue_failure_text(&entry->error);
 		bool		is_at_limit = queue_is_at_limit(def->retry.max_attempts,
 													failed);
+		bool		is_delayed = entry->is_delayed &&
+			entry->deadline > steps->round->now;
 		bool		is_stuck = is_at_limit &&
 			(steps->marks_only || find_stuck_reason(steps, rel, def) != NULL);
 
@@ -339,12 +341,10 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 											 error);
 			hold->is_gone = done;
 		}
-		else if (queue_inflight_has_news(entry))
+		else if (entry->failures > 0 || is_delayed || error != NULL)
 			done = queue_row_rewrite(rel, row, MUTANT(COUNT_NOT_WRITTEN) ?
 									 row->attempts : failed,
-									 entry->is_delayed &&
-									 entry->deadline > steps->round->now,
-									 entry->deadline, error);
+									 is_delayed, entry->deadline, error);
 
 		/* where there is no dead-letter queue there is nothing to try again */
 		if (is_stuck && done && OidIsValid(def->dead_letter))
