@@ -57,7 +57,6 @@
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/scan.h"
-#include "table/settings.h"
 
 /* an allocator this near to a given id is moved there step by step */
 #define NEAR_IDS			1000
@@ -196,7 +195,7 @@ draw_from_sequence(QueueDef *def)
 	int64		value;
 
 	callback.callback = explain_end;
-	callback.arg = def;
+	callback.arg = NULL;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	value = nextval_internal(def->sequence, false);
@@ -204,15 +203,13 @@ draw_from_sequence(QueueDef *def)
 	return value;
 }
 
+/* The page of the sequence is locked: no look into the catalogs. */
 static void
 explain_end(void *arg)
 {
-	QueueDef   *def = arg;
-
 	if (geterrcode() != ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED)
 		return;
-	errdetail("Queue \"%s\" has no more ids, since one at the end of their range was given or set by hand.",
-			  queue_qualified_name(def->relid));
+	errdetail("The queue has no more ids, since one at the end of their range was given or set by hand.");
 	errhint("Set the sequence back to the highest of the other ids, with setval().");
 }
 
