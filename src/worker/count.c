@@ -1,22 +1,23 @@
 /*-------------------------------------------------------------------------
  *
  * count.c
- *		Counting failures in the rows, and moving what is at its limit.
+ *		Counting failures in the rows, and moving messages at their limit.
  *
- * Failures go to the rows: at once when the message backs off or is at the
- * limit of attempts, else when it has lain unclaimed for a second, because
- * rewriting a row hides the message from older snapshots.  The same transaction
- * ends what the log of leases says of them.  For every message that it rewrites
- * or moves the worker holds a claim, as a consumer does, so no consumer judges
- * a row that is about to change.
+ * Failures go to the rows.  They go there at once when the message backs off
+ * or is at the limit of attempts, and otherwise when it has lain unclaimed for
+ * a second, because rewriting a row hides the message from older snapshots.
+ * The same transaction ends what the log of leases says of them.  For every
+ * message that it rewrites or moves the worker holds a claim, as a consumer
+ * does, so no consumer examines a row that is about to change.
  *
  * An error is reported and ends that transaction.  If it came from a message,
- * those of the transaction are tried again one by one, so that one which
- * cannot be moved does not keep the others back; if the whole queue is not in
- * order, or is locked, all of them are put off.  So are those at the limit of
- * attempts, once that is in their rows, if it is known that the dead-letter
- * queue cannot take them.  Ten thousand messages may fail for one reason, again
- * and again: of a queue and a reason the log has one line a minute.
+ * the messages of the transaction are tried again one by one, so that one
+ * which cannot be moved does not keep the others back.  If the whole queue is
+ * not in order, or is locked, all of them are put off.  So are messages at the
+ * limit of attempts, after that is in their rows, if it is known that the
+ * dead-letter queue cannot take them.  Ten thousand messages may fail for one
+ * reason, again and again, so the log has one line a minute for a queue and a
+ * reason.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,16 +43,16 @@
 #include "worker/count.h"
 #include "worker/lease_writer.h"
 
-/* messages that one transaction rewrites */
+/* Messages that one transaction rewrites */
 #define STEP_BATCH			100
 
-/* a failed message is counted when it has lain unclaimed for this long */
+/* A failed message is counted when it has lain unclaimed for this long */
 #define COUNT_DELAY			USECS_PER_SEC
 
-/* of a queue and a reason, the log has one line in this time */
+/* For a queue and a reason, the log has one line in this time */
 #define REPORT_INTERVAL		(60 * USECS_PER_SEC)
 
-/* reasons that are remembered to have been reported */
+/* Reasons that are remembered to have been reported */
 #define MAX_REPORTS			64
 
 /* The messages of one transaction, all of one queue */
@@ -63,8 +64,8 @@ typedef struct Steps
 	bool		is_retry;		/* the error has been reported */
 	bool		marks_only;		/* moving has failed: only count */
 	bool		is_queue_open;	/* the queue was found in order */
-	int64		delay;			/* after an error that is not a message's: all
-								 * are put off for so long; else 0 */
+	int64		delay;			/* after an error that is not a message's: how
+								 * long all are put off; else 0 */
 	char		queue_name[2 * NAMEDATALEN * 2];
 	bool		knows_reason;	/* stuck_reason has been looked for */
 	char	   *stuck_reason;	/* why its dead letters have nowhere to go */
@@ -98,9 +99,13 @@ static bool is_report_due(Oid relid, uint32 reason, TimestampTz now);
 static bool claim_step(Steps *steps, const MessageKey *key, Hold **hold);
 
 /*
- * Nobody's: has it failed, or does the log say what is not so any more?  A step
- * tells the row and the log in one transaction, so that no crash counts a
- * failure twice.  Until the step is due, the log tells.
+ * queue_count_note
+ *		Visit an entry held by none: note a step, or what the log is to say.
+ *
+ * A step is noted if the message has failed, or if the log says what is not so
+ * any more.  It tells the row and the log in one transaction, so that no crash
+ * counts a failure twice.  Until the step is due, the log tells.  The
+ * partition is locked.
  */
 void
 queue_count_note(Round *round, InflightEntry *entry)
@@ -167,8 +172,11 @@ queue_count_failures(Round *round)
 }
 
 /*
- * One message, after an error.  If it cannot be moved, its row is to say at
- * least that it has exhausted its attempts.
+ * step_alone
+ *		Take one message alone, after an error.
+ *
+ * If it cannot be moved, its row is to say at least that it has exhausted its
+ * attempts.
  */
 static void
 step_alone(Steps *steps, const MessageKey *key, bool tries_move)
@@ -184,8 +192,11 @@ step_alone(Steps *steps, const MessageKey *key, bool tries_move)
 }
 
 /*
- * In a transaction of its own.  False if there was an error with a message;
- * one with the whole queue puts all of them off.
+ * step_batch
+ *		Take these messages in a transaction of their own.
+ *
+ * Returns false if there was an error with a message; one with the whole queue
+ * puts all of them off.
  */
 static bool
 step_batch(Steps *steps, const MessageKey *keys, int nkeys)
@@ -208,7 +219,10 @@ step_batch(Steps *steps, const MessageKey *keys, int nkeys)
 	return true;
 }
 
-/* What it does inside of the transaction */
+/*
+ * Body of queue_process_run(): count or move the messages, and end what the
+ * log says of them
+ */
 static void
 take_steps(void *arg)
 {
@@ -225,7 +239,11 @@ take_steps(void *arg)
 	error_context_stack = context.previous;
 }
 
-/* Reported once for all messages that may have failed for the same reason */
+/*
+ * judge_steps
+ *		Judge an error, which is reported once for all messages that may have
+ *		failed for the same reason.
+ */
 static ErrorVerdict
 judge_steps(const ErrorData *error, void *arg)
 {
@@ -255,7 +273,12 @@ postpone_all(Steps *steps, const MessageKey *keys, int nkeys, int64 delay)
 		round_comes_again(steps->round, steps->round->now + delay);
 }
 
-/* ... of a queue that is there, as its owner */
+/*
+ * step_queue
+ *		Count or move these messages of one queue, as its owner.
+ *
+ * If the queue has been dropped, what is remembered of them is forgotten.
+ */
 static void
 step_queue(Steps *steps, const MessageKey *keys, int nkeys)
 {
@@ -298,8 +321,11 @@ step_queue(Steps *steps, const MessageKey *keys, int nkeys)
 }
 
 /*
- * Count the failures of one message, or move it.  The hold that is left tells
- * the commit how many failures the row knows then.
+ * step_message
+ *		Count the failures of one message, or move it.
+ *
+ * The hold that is left tells the commit how many failures the row then
+ * counts.
  */
 static void
 step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
@@ -359,7 +385,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		done = false;
 	ExecDropSingleTupleTableSlot(row->slot);
 
-	/* somebody else is changing the row: come back later */
+	/* another transaction is changing the row: come back later */
 	if (!done)
 	{
 		queue_inflight_unclaim_step(entry);
@@ -371,7 +397,10 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		end_in_log(steps, hold);
 }
 
-/* What the step tells the row, the log is not to tell as well. */
+/*
+ * end_in_log
+ *		End what the log says of a message, because the row now tells it.
+ */
 static void
 end_in_log(Steps *steps, Hold *hold)
 {
@@ -382,8 +411,11 @@ end_in_log(Steps *steps, Hold *hold)
 }
 
 /*
- * Why messages of this queue that are at the limit of attempts cannot be
- * moved, if that is known without trying.  Says so in the log.
+ * find_stuck_reason
+ *		Return why messages of this queue that are at the limit of attempts
+ *		cannot be moved, if that is known without trying, or NULL.
+ *
+ * Says so in the log.
  */
 static char *
 find_stuck_reason(Steps *steps, Relation rel, QueueDef *def)
@@ -420,8 +452,11 @@ add_step_context(void *arg)
 }
 
 /*
- * Is it time to report this of the queue?  Then it is taken to be reported.
- * What has not been reported for longest is forgotten, if there is no room.
+ * is_report_due
+ *		Returns true if it is time to report this about the queue.
+ *
+ * Then it counts as reported.  If there is no room, the report that is oldest
+ * is forgotten.
  */
 static bool
 is_report_due(Oid relid, uint32 reason, TimestampTz now)
@@ -451,7 +486,12 @@ is_report_due(Oid relid, uint32 reason, TimestampTz now)
 	return true;
 }
 
-/* Claim a message for a step, and note the hold; false if it is another's. */
+/*
+ * claim_step
+ *		Claim a message for a step, and push the hold.
+ *
+ * Returns false if it is held by another process, or leased.
+ */
 static bool
 claim_step(Steps *steps, const MessageKey *key, Hold **hold)
 {

@@ -10,7 +10,7 @@
 
 #include "worker/round.h"
 
-/* An entry that nobody holds, seen while its partition is locked */
+/* An entry held by none, seen while its partition is locked */
 extern void queue_count_note(Round *round, InflightEntry *entry);
 
 /* Do what has been noted */

@@ -16,7 +16,7 @@
 #include "common/process.h"
 #include "worker/duties.h"
 
-/* after an error of a duty that has no interval */
+/* After an error of a duty that has no interval */
 #define RETRY_DELAY			(10 * USECS_PER_SEC)
 
 /* the table */
@@ -35,6 +35,10 @@ typedef struct Work
 	TimestampTz next;
 } Work;
 
+/*
+ * queue_duties_set
+ *		Set the table of duties, when the library is loaded.
+ */
 void
 queue_duties_set(Duty *duties, int n)
 {
@@ -42,6 +46,12 @@ queue_duties_set(Duty *duties, int n)
 	nduties = n;
 }
 
+/*
+ * queue_duties_do
+ *		Do the duties that are due, and return when to come again.
+ *
+ * Called outside a transaction.
+ */
 TimestampTz
 queue_duties_do(TimestampTz now)
 {
@@ -57,7 +67,10 @@ queue_duties_do(TimestampTz now)
 	return next;
 }
 
-/* If it is due.  Returns when to come again for it. */
+/*
+ * do_duty
+ *		Do one duty if it is due, and return when to come again for it.
+ */
 static TimestampTz
 do_duty(Duty *duty, TimestampTz now)
 {
@@ -83,6 +96,7 @@ do_duty(Duty *duty, TimestampTz now)
 	return duty->at;
 }
 
+/* Is it time for this duty, or is it urgent? */
 static bool
 is_due(const Duty *duty, TimestampTz now)
 {
@@ -90,7 +104,12 @@ is_due(const Duty *duty, TimestampTz now)
 		(duty->is_urgent != NULL && duty->is_urgent());
 }
 
-/* As often as it wants to.  False if there was an error. */
+/*
+ * run_duty
+ *		Call a duty as often as it asks for at once.
+ *
+ * Returns false if there was an error; *next is when to call it again.
+ */
 static bool
 run_duty(Duty *duty, TimestampTz *next)
 {
@@ -106,6 +125,7 @@ run_duty(Duty *duty, TimestampTz *next)
 	return done;
 }
 
+/* Body of queue_process_run() */
 static void
 call_work(void *arg)
 {
@@ -114,6 +134,7 @@ call_work(void *arg)
 	work->next = work->duty->work();
 }
 
+/* The clock has been set by so much: move all due times along. */
 void
 queue_duties_move(TimestampTz change)
 {

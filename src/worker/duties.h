@@ -10,8 +10,10 @@
 
 #include "utils/timestamp.h"
 
-/* What the function of a duty returns to be called again at once, in another
- * transaction */
+/*
+ * Returned by a duty that is to be called again at once, in another
+ * transaction
+ */
 #define DUTY_AGAIN			DT_NOBEGIN
 
 typedef struct Duty
@@ -24,8 +26,8 @@ typedef struct Duty
 	 * need.  An error is reported, and does not come out.
 	 */
 	TimestampTz (*work) (void);
-	int64		interval;		/* usec; at the latest after so long; 0: as it
-								 * says */
+	int64		interval;		/* usec: called again after that at the
+								 * latest; 0: as it says */
 	bool		lacks_snapshot;
 	bool		(*is_wanted) (void);	/* NULL: always */
 	bool		(*is_urgent) (void);	/* due whatever its time?  NULL: no */
@@ -34,13 +36,13 @@ typedef struct Duty
 	TimestampTz at;				/* when it is due; by the time of day */
 } Duty;
 
-/* The table; called when the library is loaded */
+/* The table; set when the library is loaded */
 extern void queue_duties_set(Duty *duties, int n);
 
 /* Do what is due; returns when to come again */
 extern TimestampTz queue_duties_do(TimestampTz now);
 
-/* The clock has been set: so do all times */
+/* The clock has been set: move all times along */
 extern void queue_duties_move(TimestampTz change);
 
 #endif							/* QUEUE_DUTIES_H */

@@ -3,23 +3,26 @@
  * gone.c
  *		Leases of messages that are gone.
  *
- * A row that is leased may be deleted by plain SQL, or its table be dropped by a
- * prepared transaction, and nobody tells the in-flight table.  The entry does no
- * harm, but it takes room until the lease ends, over restarts too, and that may
- * be long; and a lease that ran out is remembered until somebody takes the
- * message, which nobody will.  So the worker goes over the leases of its
- * database, now and then, and soon when somebody was refused for lack of room
- * (share.c), looks their rows up, and forgets those that have none.  It does so
- * soon after a start, too, when leases were loaded of queues that nobody has
- * used yet: the others are linked by their due times then (cover.c).
+ * A row that is leased may be deleted by plain SQL, or its table be dropped by
+ * a prepared transaction, and the in-flight table is not told.  The entry does
+ * no harm, but it takes room until the lease ends, over restarts too, and that
+ * may be long.  A lease that ran out is even remembered until a consumer takes
+ * the message, which is not there any more.  So the worker goes over the
+ * leases of its database, looks their rows up, and forgets those that have
+ * none.  It does so now and then, and soon when a claim was refused for lack
+ * of room (share.c).
  *
- * It collects the keys at one go, a partition after the other locked for that,
- * and then looks up as many rows in a transaction as it may.  What is gone stays
- * gone: a row is known by its id and the time at which it was sent, and one that
- * comes back by a rollback was not gone, but being deleted.
+ * It also does so soon after a start, if leases were loaded of queues that
+ * have not been used yet: the others are linked by their due times then
+ * (cover.c).
  *
- * Nothing here waits: a queue that somebody has locked is left for later.  If
- * the process dies, the next worker begins anew.
+ * It collects the keys at one go, while each partition is locked in turn, and
+ * then looks up as many rows in a transaction as it may.  What is gone stays
+ * gone: a row is known by its id and the time at which it was sent, and one
+ * that comes back by a rollback was not gone, but being deleted.
+ *
+ * Nothing here waits: a queue that is locked is left for later.  If the
+ * process dies, the next worker begins anew.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,11 +43,11 @@
 #include "table/rows.h"
 #include "worker/gone.h"
 
-/* how often to look, and how often if somebody was refused */
+/* How often to look, and how often if a claim was refused */
 #define LOOK_INTERVAL		(10 * 60 * USECS_PER_SEC)
 #define HURRY_INTERVAL		USECS_PER_SEC
 
-/* rows looked up in one transaction */
+/* Rows looked up in one transaction */
 #define LOOK_BATCH			2000
 
 /* A lease, as it was when it was collected */
@@ -63,11 +66,11 @@ typedef struct LeaseCopies
 	int			max;
 } LeaseCopies;
 
-/* the pass that is under way, and how far it has come */
+/* The pass that is under way, and how far it has come */
 static LeaseCopies pass = {NULL, 0, 0};
 static int	at = 0;
 
-/* when the last one began, and how often somebody had been refused by then */
+/* When the last one began, and how often claims had been refused by then */
 static TimestampTz begun_at = 0;
 static uint32 refused = 0;
 
@@ -76,7 +79,12 @@ static bool copy_lease(InflightEntry *entry, void *arg);
 static void look_up(const LeaseCopy *leases, int n);
 static void forget(const LeaseCopy *leases, int n);
 
-/* The clock may have been set back. */
+/*
+ * queue_gone_is_needed
+ *		Returns true if a pass is under way, or if it is time for one.
+ *
+ * The clock may have been set back.
+ */
 bool
 queue_gone_is_needed(void)
 {
@@ -88,6 +96,13 @@ queue_gone_is_needed(void)
 		(refused != queue_share_refused() && begun_at + HURRY_INTERVAL <= now);
 }
 
+/*
+ * queue_gone
+ *		Go on with the pass: look up the next batch of leases, all of one
+ *		queue.
+ *
+ * A duty of the worker; returns when to be called again.
+ */
 TimestampTz
 queue_gone(void)
 {
@@ -96,7 +111,7 @@ queue_gone(void)
 	if (pass.leases == NULL)
 		begin_pass();
 
-	/* those of one queue, at most */
+	/* leases of one queue only */
 	while (at + n < pass.n && n < LOOK_BATCH &&
 		   pass.leases[at + n].key.relid == pass.leases[at].key.relid)
 		n++;
@@ -110,6 +125,7 @@ queue_gone(void)
 	return GetCurrentTimestamp();
 }
 
+/* End the pass, or give it up after an error. */
 void
 queue_gone_skip(void)
 {
@@ -119,6 +135,7 @@ queue_gone_skip(void)
 	pass.n = at = 0;
 }
 
+/* Collect all leases of this database. */
 static void
 begin_pass(void)
 {
@@ -134,8 +151,12 @@ begin_pass(void)
 }
 
 /*
- * Visitor of the in-flight table.  What is new can wait, too.  Of what is idle
- * the worker looks up by itself what it has something to do about.
+ * copy_lease
+ *		Visitor of the in-flight table: copy a lease.
+ *
+ * A lease whose receiver has not committed can wait.  Of idle entries only
+ * lapsed leases are copied, because the worker looks up the others by itself
+ * when there is something to do about them.
  */
 static bool
 copy_lease(InflightEntry *entry, void *arg)
@@ -155,7 +176,7 @@ copy_lease(InflightEntry *entry, void *arg)
 	return ++copies->n < copies->max;
 }
 
-/* Which leases of one queue have no row? */
+/* Forget those of these leases, all of one queue, that have no row. */
 static void
 look_up(const LeaseCopy *leases, int n)
 {
@@ -203,6 +224,7 @@ look_up(const LeaseCopy *leases, int n)
 	table_close(rel, AccessShareLock);
 }
 
+/* Forget these leases. */
 static void
 forget(const LeaseCopy *leases, int n)
 {

@@ -10,13 +10,13 @@
 
 #include "datatype/timestamp.h"
 
-/* Is it time to look for them, or a pass under way? */
+/* Is a pass under way, or is it time for one? */
 extern bool queue_gone_is_needed(void);
 
 /* Go on with the pass: a duty of the worker */
 extern TimestampTz queue_gone(void);
 
-/* After an error: begin anew, some other time */
+/* After an error: begin anew some other time */
 extern void queue_gone_skip(void);
 
 #endif							/* QUEUE_GONE_H */

@@ -3,36 +3,37 @@
  * heal.c
  *		The safety net under the cover: a paced pass over the queues.
  *
- * The cover (cover.c) must include every message that is available.  Should
- * it ever not, for a reason that nobody has thought of, the message would be
- * hidden, which is the one thing that a queue must not do.  So the worker goes
- * over the rows themselves, now and then, and adds those that are available
- * but not covered.  It trusts no hint but the in-flight table, of which an
- * entry either ends with a transaction or has a time.
+ * The cover (cover.c) must include every message that is available.  If it
+ * ever does not, for an unknown reason, the message would be hidden, which is
+ * the one thing that a queue must not do.  So the worker goes over the rows
+ * themselves, now and then, and adds those that are available but not covered.
+ * It trusts no hint but the in-flight table, of which an entry either ends
+ * with a transaction or has a time.
  *
- * One reason is known.  A trigger of ours that is not enabled ALWAYS does not
- * fire in replica role (ENABLE TRIGGER does that, and so does what pg_restore
- * --disable-triggers runs at its end), so nobody announces what comes by
- * replication then.  Such a queue, deaf to that, is gone over every second, and
- * its ids are moved on beyond what has come; view queue.queues says so.
+ * One reason is known.  A trigger of a queue that is not enabled ALWAYS does
+ * not fire in replica role, so what comes by replication then is not
+ * announced.  (ENABLE TRIGGER does that, and so does what pg_restore
+ * --disable-triggers runs at its end.)  Such a queue is deaf to replication.
+ * It is gone over every second, and its ids are moved on beyond what has come;
+ * view queue.queues says so.
  *
- * A queue is gone over when it has changed since the last pass began, and else
- * every ten minutes; a hundred thousand ids at a time, as often as once in a
- * second, if that takes no more than a twentieth of the time.  So up
- * to that many messages heal within some seconds, and a queue that nobody uses
- * costs next to nothing.
+ * A queue is gone over when it has changed since the last pass began, and
+ * otherwise every ten minutes.  A pass has a hundred thousand ids and is made
+ * as often as once in a second, if that takes no more than a twentieth of the
+ * time.  So up to that many messages heal within some seconds, and a queue
+ * that is not used costs next to nothing.
  *
  * What the cover has is not hidden, so it is not read.  A deep queue is mostly
- * one range of the cover, and a start makes everything covered: there the
- * worker has nothing to do, rather than to read millions of rows again and
+ * one range of the cover, and a start makes everything covered.  There the
+ * worker has nothing to do, instead of reading millions of rows again and
  * again, at the cost of the pages that consumers need.
  *
- * What looks hidden may just be in the hands of a consumer, or be announced in
- * a moment.  So suspects are looked at again after some milliseconds.  If one
- * is added without need, that costs somebody a look.
+ * What looks hidden may just be in the window of a consumer, or be announced
+ * in a moment.  So suspects are looked at again after some milliseconds.  If
+ * one is added without need, that costs a consumer a look.
  *
- * Nothing here waits: a queue that somebody has locked is left for later.  If
- * the process dies, the next worker begins anew.
+ * Nothing here waits: a queue that is locked is left for later.  If the
+ * process dies, the next worker begins anew.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,28 +57,28 @@
 #include "worker/duties.h"
 #include "worker/heal.h"
 
-/* how long a consumer looks at a window, and a commit takes to announce */
+/* How long a consumer scans a window, and a commit takes to announce */
 #define SUSPECT_DELAY		10000L	/* usec */
 
-/* how often to go over a queue that has not changed */
+/* How often to go over a queue that has not changed */
 #define IDLE_INTERVAL		(10 * 60 * USECS_PER_SEC)
 
-/* ... a deaf one */
+/* ... over a deaf one */
 #define DEAF_INTERVAL		USECS_PER_SEC
 
-/* how often to look for an idle one */
+/* How often to look for queues that have not changed for that long */
 #define IDLE_LOOK_INTERVAL	(60 * USECS_PER_SEC)
 
-/* ids that are gone over at one go */
+/* Ids that are gone over at one go */
 #define PART_WIDTH			1000
 
-/* looked at again together */
+/* Suspects that are looked at again together */
 #define MAX_SUSPECTS		1000
 
 /*
- * Rows that are gone over to see that none is hidden, in this time; but no more
- * than this share of the time, 1 in n, is spent on it.  Dead rows that an old
- * snapshot keeps are the slowest.
+ * Rows that are gone over in this time to see that none is hidden.  No more
+ * than this share of the time, 1 in n, is spent on it, because dead rows that
+ * an old snapshot keeps are slow.
  */
 #define HEAL_ROWS			100000
 #define HEAL_INTERVAL		USECS_PER_SEC
@@ -91,16 +92,16 @@ typedef struct Suspect
 	int			priority;
 } Suspect;
 
-/* where the pass is: place in the array of states, and in the queue */
+/* Where the pass is: place in the array of states, and in the queue */
 static int	place = 0;
 static Oid	part_relid = InvalidOid;	/* InvalidOid: at its beginning */
 static QueueRange part;
 
-/* rows that the pass may still go over, 0: none is under way; and its begin */
+/* Rows that the pass may still go over, 0: none is under way; and its begin */
 static int	budget = 0;
 static TimestampTz pass_began_at;
 
-/* when to look at idle queues, and at how many places this time */
+/* When to look at idle queues, and at how many places this time */
 static TimestampTz idle_look_at = 0;
 static int	idle_places = 0;
 
@@ -116,6 +117,11 @@ static bool is_hidden(QueueDef *def, QueueState *state, MessageRow *row,
 static void check_suspects(Relation rel, QueueDef *def, QueueState *state,
 						   const Suspect *suspects, int n);
 
+/*
+ * queue_heal_is_needed
+ *		Returns true if a pass is under way, or a queue of this database is
+ *		due for one.
+ */
 bool
 queue_heal_is_needed(void)
 {
@@ -136,6 +142,7 @@ queue_heal_is_needed(void)
 	return OidIsValid(part_relid) || idle_places > 0 || is_idle_due(now);
 }
 
+/* Is the worker to go over this queue? */
 static bool
 needs_repair(QueueState *state, TimestampTz now)
 {
@@ -151,8 +158,11 @@ is_idle_due(TimestampTz now)
 }
 
 /*
- * The one that the pass is at, or the next that has changed.  The others are
- * looked at now and then, for their interval may be over.
+ * next_state
+ *		Return the queue that the pass is at, or the next that has changed.
+ *
+ * The others are looked at now and then, because their interval may be over.
+ * NULL if there is none.
  */
 static QueueState *
 next_state(void)
@@ -192,7 +202,7 @@ next_state(void)
 	}
 }
 
-/* Go on with another queue. */
+/* Go on with the next queue. */
 static void
 skip_queue(void)
 {
@@ -204,7 +214,8 @@ skip_queue(void)
  * queue_heal
  *		Go over a part of one queue that has changed.
  *
- * A pass consists of as many of these as it may have rows.
+ * A pass consists of as many of these as it may have rows.  A duty of the
+ * worker; returns when to be called again.
  */
 TimestampTz
 queue_heal(void)
@@ -224,6 +235,9 @@ queue_heal(void)
 							   HEAL_SHARE * (now - pass_began_at));
 }
 
+/*
+ * After an error: end the pass, and go on with the next queue some other time.
+ */
 void
 queue_heal_failed(void)
 {
@@ -231,7 +245,12 @@ queue_heal_failed(void)
 	skip_queue();
 }
 
-/* False if there is nothing more to do for now. */
+/*
+ * heal_part
+ *		Go over a part of the present queue.
+ *
+ * Returns false if there is nothing more to do for now.
+ */
 static bool
 heal_part(void)
 {
@@ -246,7 +265,7 @@ heal_part(void)
 	relid = state->relid;
 	budget -= 1;
 	if (!OidIsValid(relid))
-		return true;			/* just freed */
+		return true;			/* freed meanwhile */
 	if (get_rel_relkind(relid) != RELKIND_RELATION)
 	{
 		forget_place(relid);
@@ -292,9 +311,12 @@ heal_part(void)
 }
 
 /*
- * It is no queue: dropped by a prepared transaction, or it has lost its
- * settings.  Should it become one again, whoever uses it makes another place,
- * whose cover is everything.
+ * forget_place
+ *		Free the place of a table that is no queue.
+ *
+ * It was dropped by a prepared transaction, or has lost its settings.  If it
+ * becomes one again, the first session that uses it makes another place, whose
+ * cover is everything.
  */
 static void
 forget_place(Oid relid)
@@ -303,7 +325,10 @@ forget_place(Oid relid)
 	part_relid = InvalidOid;
 }
 
-/* Go on with this queue; true when it is done. */
+/*
+ * pass_over
+ *		Go on with this queue; returns true when it is done.
+ */
 static bool
 pass_over(Relation rel, QueueDef *def, QueueState *state)
 {
@@ -313,7 +338,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state)
 	int			n = 0;
 	MessageRow *row;
 
-	/* nobody else can tell the allocator of ids that came unannounced */
+	/* the allocator of ids learns only here of ids that came unannounced */
 	if (def->deaf_trigger != NULL && part.rank == 0 &&
 		part.low == PG_INT64_MIN)
 	{
@@ -326,7 +351,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state)
 	{
 		bool		is_certain;
 
-		/* a part of it, dead rows included, since those are not counted */
+		/* a part of it, dead rows included, because those are not counted */
 		part.low = queue_cover_gap(state, part.rank, part.low);
 		if (part.low < PG_INT64_MAX)
 			part.low = queue_scan_probe(scan, &part);
@@ -362,8 +387,11 @@ pass_over(Relation rel, QueueDef *def, QueueState *state)
 }
 
 /*
- * Is this message available as far as row and in-flight table tell, and does
- * the cover not know?  That is certain if nobody is about to put it there.
+ * is_hidden
+ *		Returns true if this message is available as far as row and in-flight
+ *		table tell, and the cover does not know it.
+ *
+ * *is_certain is set if no process is about to add it.
  */
 static bool
 is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
@@ -383,14 +411,21 @@ is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
 						 has_entry ? &entry : NULL, now, &status);
 	*is_certain = !is_out && !(has_entry && entry.deadline != 0);
 
-	/* what its entry makes wait is in the care of that */
+	/* what its entry makes wait is added when that is due */
 	return !status.is_claimed &&
 		(status.availability == MESSAGE_AVAILABLE ||
 		 (status.availability == MESSAGE_NOT_DUE &&
 		  !(has_entry && entry.deadline > now)));
 }
 
-/* Were they hidden indeed?  Whoever looks next sees what is not due yet. */
+/*
+ * check_suspects
+ *		Look again at messages that looked hidden, and add those that still
+ *		do.
+ *
+ * One that is not due yet is added, too; the consumer that looks next sees
+ * that.
+ */
 static void
 check_suspects(Relation rel, QueueDef *def, QueueState *state,
 			   const Suspect *suspects, int n)

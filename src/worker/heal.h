@@ -10,10 +10,10 @@
 
 #include "datatype/timestamp.h"
 
-/* Is there a queue of this database that has changed since the last pass? */
+/* Has a queue of this database changed since the last pass? */
 extern bool queue_heal_is_needed(void);
 
-/* A duty of the worker; and after an error of it */
+/* A duty of the worker; and what follows an error of it */
 extern TimestampTz queue_heal(void);
 extern void queue_heal_failed(void);
 

@@ -3,12 +3,13 @@
  * helper.c
  *		Processes that a database's worker starts for what takes long.
  *
- * A worker has to end leases in time, so it leaves to others what may take
- * seconds.  These are started on demand, at most one of each kind in a
+ * A worker has to end leases in time, so it leaves to helpers what may take
+ * seconds.  They are started on demand, at most one of each kind in a
  * database, and leave when there was nothing to do for a while; database.c
  * knows which are there.  Whatever is asked of a helper is a hint that the
- * worker repeats: one that ends early, by an error or because somebody needs
- * the database alone, is started again when it is called the next time.
+ * worker repeats.  A helper that ends early, by an error or because a
+ * statement needs the database alone, is started again when it is called the
+ * next time.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,15 +46,22 @@ static const HelperKind kinds[NUM_HELPERS] = {
 	}
 };
 
-/* the worker's: the processes that it started */
+/* Of the worker: the processes that it started */
 static BackgroundWorkerHandle *handles[NUM_HELPERS];
 static bool has_warned[NUM_HELPERS];
 
-/* a helper's, for its signal handler */
+/* Of a helper, for its signal handler */
 static volatile sig_atomic_t is_started = false;
 
 static void helper_terminate(SIGNAL_ARGS);
 
+/*
+ * queue_helper_call
+ *		Wake this helper, or start it.
+ *
+ * Returns false if it is just starting or ending, or if there is no process to
+ * be had, which is logged once.  Called by the worker, in a transaction.
+ */
 bool
 queue_helper_call(DatabaseHelper helper)
 {
@@ -100,6 +108,13 @@ queue_helper_call(DatabaseHelper helper)
 	return is_registered;
 }
 
+/*
+ * queue_helper_begin
+ *		Begin the life of a helper: connect to its database.
+ *
+ * Ends the process if it is not wanted.  Afterwards SIGTERM sets
+ * ShutdownRequestPending and cancels the statement under way.
+ */
 void
 queue_helper_begin(DatabaseHelper helper, Oid dbid)
 {
@@ -121,8 +136,12 @@ queue_helper_begin(DatabaseHelper helper, Oid dbid)
 }
 
 /*
- * While it starts, the signal acts as in any backend.  Later it cancels what
- * is under way, which gives back what it holds as after any error.
+ * helper_terminate
+ *		Handle SIGTERM.
+ *
+ * While the process starts, the signal acts as in any backend.  Later it
+ * cancels what is under way, which gives back what it holds as after any
+ * error.
  */
 static void
 helper_terminate(SIGNAL_ARGS)

@@ -10,18 +10,10 @@
 
 #include "shared/database.h"
 
-/*
- * The worker's side: wake this helper, or start it.  False if it is just
- * starting or ending, or there is no process to be had (which is logged once).
- * In a transaction.
- */
+/* The worker's side: wake this helper, or start it.  In a transaction */
 extern bool queue_helper_call(DatabaseHelper helper);
 
-/*
- * The helper's side.  Begin connects to the database, or ends the process if
- * it is not wanted.  Afterwards SIGTERM sets ShutdownRequestPending and cancels
- * what is under way.
- */
+/* The helper's side: connect, or exit if it is not wanted */
 extern void queue_helper_begin(DatabaseHelper helper, Oid dbid);
 
 #endif							/* QUEUE_HELPER_H */

@@ -5,21 +5,22 @@
  *
  * It is connected to no database.  It reads pg_database, lets a worker look
  * into every database once, and keeps a worker in each that has the extension,
- * so that leases end and failures are counted after a restart with nobody
+ * so that leases end and failures are counted after a restart with no session
  * connected.  A database without the extension is looked into again when it is
  * announced (database.c) and not otherwise.
  *
  * It works in passes: each compares what there is with what there should be,
  * and acts on the difference.  A pass depends on nothing that an earlier one
- * left behind but the handles of workers it started, so a leader that takes
- * over from one that ended goes on without a seam.  Passes happen when a
- * worker starts or ends (the postmaster tells, and the worker's exit callback
- * does), when a database is announced, when a hold ends, and every ten seconds
- * for databases that were created or dropped.
+ * left behind but the handles of workers it started, so a leader can take over
+ * at any time from one that ended.  Passes happen when a worker starts or ends
+ * (the postmaster tells, and the worker's exit callback does), when a database
+ * is announced, when a hold ends, and every ten seconds for databases that
+ * were created or dropped.
  *
- * Nothing hangs on it but promptness, as with the workers.  So when worker
- * processes are few, databases take turns: a worker that had some seconds is
- * asked to leave, and whose last worker left the longest time ago is next.
+ * Only promptness depends on it, as with the workers.  So when worker
+ * processes are few, databases take turns.  A worker that had some seconds is
+ * asked to leave, and the database whose last worker left the longest time ago
+ * is next.
  *
  * All times are those of clock.h.
  *
@@ -51,26 +52,28 @@
 #include "shared/inflight.h"
 #include "worker/worker.h"
 
-/* seconds before the postmaster restarts the leader */
+/* Seconds before the postmaster restarts the leader */
 #define LEADER_RESTART_TIME		1
 
-/* how long a new database may go unnoticed (milliseconds, as all below) */
+/* How long a new database may go unnoticed (milliseconds, as all below) */
 #define LEADER_NAP				10000
 
-/* until the next pass when a database is locked, or no process is free */
+/* Until the next pass when a database is locked, or no process is free */
 #define LEADER_RETRY_NAP		500
 
-/* passes keep this distance */
+/* Passes keep this distance */
 #define LEADER_MIN_NAP			10
 
-/* a worker that was registered has this long to attach, or be given up */
+/* A worker that was registered has this long to attach, or be given up */
 #define WORKER_START_TIME		1000
 
-/* how long a worker stays at least when others wait for a process */
+/* How long a worker stays at least when others wait for a process */
 #define WORKER_TURN				5000
 
-/* workers that look into unknown databases at one time: after a start there
- * may be hundreds, and processes are wanted for queries too */
+/*
+ * Workers that look into unknown databases at one time: after a start there
+ * may be hundreds, and processes are wanted for queries too
+ */
 #define MAX_PROBES				4
 
 /* What the leader remembers of a slot of database.c, same index */
@@ -93,7 +96,7 @@ typedef struct DatabaseInfo
 typedef struct LeaderPass
 {
 	TimestampTz now;
-	TimestampTz next_at;		/* the next pass, if nobody asks earlier */
+	TimestampTz next_at;		/* the next pass, at the latest */
 	int			nslots;
 	DatabaseSlot *slots;		/* copies, as of the start of the pass */
 	DatabaseInfo **infos;		/* of each slot: its database, or NULL */
@@ -121,6 +124,7 @@ static bool is_leaving(LeaderPass *pass, int i);
 static void dismiss_worker(LeaderPass *pass, int i);
 static void next_pass_by(LeaderPass *pass, TimestampTz at);
 
+/* Register the leader; from _PG_init(), while preloading. */
 void
 queue_leader_register(void)
 {
@@ -131,7 +135,7 @@ queue_leader_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* The leader: its entry point. */
+/* Entry point of the leader */
 void
 queue_leader_main(Datum arg)
 {
@@ -162,8 +166,8 @@ queue_leader_main(Datum arg)
 		TimestampTz not_before;
 
 		/*
-		 * Status 1, since 0 would keep the postmaster from starting a leader
-		 * again after somebody terminated this one.
+		 * Status 1, because 0 would keep the postmaster from starting a
+		 * leader again after this one was terminated.
 		 */
 		if (ShutdownRequestPending)
 			proc_exit(1);
@@ -181,7 +185,7 @@ queue_leader_main(Datum arg)
 	}
 }
 
-/* Nobody is to set a latch that may be another's by then. */
+/* Withdraw the latch, because another process may get it. */
 static void
 leader_at_exit(int code, Datum arg)
 {
@@ -189,8 +193,10 @@ leader_at_exit(int code, Datum arg)
 }
 
 /*
- * Compare what there is with what there should be, and act on it.  Returns
- * when to do so again.
+ * leader_pass
+ *		Compare what there is with what there should be, and act on it.
+ *
+ * Returns when to do so again.
  */
 static TimestampTz
 leader_pass(void)
@@ -245,9 +251,12 @@ reap_workers(LeaderPass *pass)
 }
 
 /*
- * Read pg_database, after locking the databases where a worker is to be
- * started: these rows are then the latest, and nobody is about to change them.
- * Who holds a lock is not waited for.
+ * read_databases
+ *		Read pg_database, after locking the databases where a worker is to be
+ *		started.
+ *
+ * These rows are then the latest, and no transaction is about to change them.
+ * A database that is locked is not waited for.
  */
 static void
 read_databases(LeaderPass *pass)
@@ -287,7 +296,9 @@ read_databases(LeaderPass *pass)
 	queue_process_commit();
 }
 
-/* The lock that the worker takes when it connects. */
+/*
+ * Take the lock that the worker takes when it connects; false if it is taken.
+ */
 static bool
 try_lock_database(Oid dbid)
 {
@@ -299,8 +310,9 @@ try_lock_database(Oid dbid)
 }
 
 /*
- * Bring slots and databases together: free the slots of databases that are
- * gone, make slots for new ones.
+ * match_slots
+ *		Bring slots and databases together: free the slots of databases that
+ *		are gone, make slots for new ones.
  */
 static void
 match_slots(LeaderPass *pass)
@@ -353,7 +365,7 @@ match_slots(LeaderPass *pass)
 	}
 
 	/*
-	 * Of a database that takes no connections a slot is kept only if it has
+	 * For a database that takes no connections a slot is kept only if it has
 	 * something to tell.
 	 */
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
@@ -377,7 +389,7 @@ match_slots(LeaderPass *pass)
 			pass->infos[i] = NULL;
 			has_freed = true;
 
-			/* room for one that had none, in the next pass */
+			/* room for a database that had none, in the next pass */
 			if (left_out != NULL)
 				next_pass_by(pass, pass->now);
 		}
@@ -391,7 +403,7 @@ match_slots(LeaderPass *pass)
 	leader_without = list_copy(without);
 	MemoryContextSwitchTo(old_context);
 
-	/* else there will be room when some were looked into */
+	/* otherwise there will be room when some were looked into */
 	if (nhaving < pass->nslots)
 		left_out = NULL;
 	if (left_out != NULL && !has_warned_databases)
@@ -406,8 +418,11 @@ match_slots(LeaderPass *pass)
 }
 
 /*
- * Start what is to be started.  When processes are few, whose last worker
- * left the longest time ago comes first.
+ * start_workers
+ *		Start the workers that are needed.
+ *
+ * When processes are few, the database whose last worker left the longest time
+ * ago comes first.
  */
 static void
 start_workers(LeaderPass *pass)
@@ -462,8 +477,8 @@ start_workers(LeaderPass *pass)
 	}
 
 	/*
-	 * While there are not enough of them, do not repeat the warning at each
-	 * turn; when there were for a while, it is news again.
+	 * While processes are too few, do not repeat the warning at each turn.
+	 * After there were enough for a while, it is news again.
 	 */
 	if (is_full)
 	{
@@ -474,9 +489,9 @@ start_workers(LeaderPass *pass)
 	}
 
 	/*
-	 * The others: those closed to connections are asked to leave, and those
-	 * that could not be locked are looked at again soon.  (A database that is
-	 * being dropped is both.)
+	 * The other databases: workers of those closed to connections are asked
+	 * to leave, and those that could not be locked are looked at again soon.
+	 * (A database that is being dropped is both.)
 	 */
 	for (int i = 0; i < pass->nslots; i++)
 	{
@@ -518,7 +533,12 @@ may_start(LeaderPass *pass, int i)
 		leader_slots[i].handle == NULL && slot->worker_retry_at <= pass->now;
 }
 
-/* False if no process is to be had. */
+/*
+ * start_worker
+ *		Start a worker in this slot.
+ *
+ * Returns false if no process is to be had.
+ */
 static bool
 start_worker(LeaderPass *pass, int i)
 {
@@ -544,9 +564,9 @@ start_worker(LeaderPass *pass, int i)
 	leader_slots[i].dismissed_pid = 0;
 
 	/*
-	 * If it ends before it attaches, this is how long to wait; afterwards its
-	 * own word counts.  It may have attached and left already, so do not
-	 * bring the time forward.
+	 * If it ends before it attaches, this is how long to wait; afterwards
+	 * what it says itself counts.  It may have attached and left already, so
+	 * do not bring the time forward.
 	 */
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
 	if (slot->dbid == pass->slots[i].dbid && slot->worker_pid == 0)
@@ -558,8 +578,11 @@ start_worker(LeaderPass *pass, int i)
 }
 
 /*
- * So many databases wait for a process: ask as many workers to leave, those
- * that are there for the longest time, if they had their turn.
+ * take_turns
+ *		This many databases wait for a process: ask as many workers to leave.
+ *
+ * These are the workers that are there for the longest time, if they had their
+ * turn.
  */
 static void
 take_turns(LeaderPass *pass, int nwaiting)
@@ -598,8 +621,12 @@ take_turns(LeaderPass *pass, int nwaiting)
 }
 
 /*
- * Was this one asked, and its process is not free yet?  A worker that does not
- * react counts for a while only, or the others would wait for it.
+ * is_leaving
+ *		Returns true if this worker was asked to leave, and its process is not
+ *		free yet.
+ *
+ * A worker that does not react counts for a while only, because the others
+ * would wait for it.
  */
 static bool
 is_leaving(LeaderPass *pass, int i)
@@ -628,6 +655,7 @@ dismiss_worker(LeaderPass *pass, int i)
 	leader_slots[i].dismissed_at = pass->now;
 }
 
+/* See to it that the next pass is not later than that. */
 static void
 next_pass_by(LeaderPass *pass, TimestampTz at)
 {

@@ -3,13 +3,13 @@
  * lease_writer.c
  *		What of the in-flight table goes to the log of leases, and when.
  *
- * Leases that have lasted for queue.lease_write_delay go to the log; so do
- * takes whose transaction lasts, for a crash to count them, and failures that
- * no row has been told for so long.  What has ended is marked as ended there.
- * They gather for a moment, so that one transaction writes many.
+ * Leases that have lasted for queue.lease_write_delay go to the log.  So do
+ * takes whose transaction lasts, so that a crash counts them, and failures
+ * that no row has been told for so long.  What has ended is marked as ended
+ * there.  They are gathered for a moment, so that one transaction writes many.
  *
  * The functions that note something are called while a partition of the
- * in-flight table is locked: they allocate nothing.
+ * in-flight table is locked, so they allocate nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,10 +21,10 @@
 #include "dispatch/lease.h"
 #include "worker/lease_writer.h"
 
-/* leases are written this often at most, and in a quarter of their delay */
+/* Leases are written this often at most, and in a quarter of their delay */
 #define GATHER_DELAY		(USECS_PER_SEC / 4)
 
-/* when they were last written; moves along when somebody sets the clock */
+/* When they were last written; moves along when the clock is set */
 static TimestampTz written_at = 0;
 
 static TimestampTz write_time(Round *round, InflightEntry *entry);
@@ -32,6 +32,10 @@ static void add_removal(Round *round, const MessageKey *key);
 static void write_log(void *arg);
 static ErrorVerdict judge_write(const ErrorData *error, void *arg);
 
+/*
+ * queue_log_begin_round
+ *		Compute the times of this round.
+ */
 void
 queue_log_begin_round(Round *round)
 {
@@ -39,6 +43,7 @@ queue_log_begin_round(Round *round)
 	round->write_at = written_at + Min(GATHER_DELAY, round->write_delay / 4);
 }
 
+/* The clock has been set by so much. */
 void
 queue_log_move_clock(TimestampTz change)
 {
@@ -47,9 +52,12 @@ queue_log_move_clock(TimestampTz change)
 }
 
 /*
- * A lease is ended, or written.  Not before the transaction that received it
- * has committed: it is told then that the worker came by.  Until then it is
- * like a dequeue.
+ * queue_log_note_lease
+ *		Visit a lease: it is to be ended, or written.
+ *
+ * It is not written before the transaction that received it has committed,
+ * which is told then that the worker came by.  Until then it is like a
+ * dequeue.
  */
 void
 queue_log_note_lease(Round *round, InflightEntry *entry)
@@ -77,11 +85,14 @@ queue_log_note_lease(Round *round, InflightEntry *entry)
 }
 
 /*
- * A take whose transaction lasts is written, for a crash to count it.  What a
- * prepared transaction holds is not: that one will still be there after a
- * crash, and it may be committed.  Nor is a lease that had run out, which the
- * row tells, before it was extended; nor what the backends give back because
- * the server shuts down.
+ * queue_log_note_held
+ *		Visit a take; if its transaction lasts it is written, so that a crash
+ *		counts it.
+ *
+ * What a prepared transaction holds is not written, because that will still be
+ * there after a crash, and may be committed.  Nor is a lease that had run out,
+ * which the row counts, before it was extended.  Nor is what the backends give
+ * back because the server shuts down.
  */
 void
 queue_log_note_held(Round *round, InflightEntry *entry, bool crash_counts)
@@ -93,7 +104,11 @@ queue_log_note_held(Round *round, InflightEntry *entry, bool crash_counts)
 		queue_log_note(round, entry, LOG_TAKEN, write_time(round, entry));
 }
 
-/* The log is to say that nobody has it, and how often it failed, at once. */
+/*
+ * queue_log_note_failures
+ *		The log is to say at once that none holds the message, and how often
+ *		it failed.
+ */
 void
 queue_log_note_failures(Round *round, InflightEntry *entry)
 {
@@ -107,7 +122,11 @@ queue_log_note_failures(Round *round, InflightEntry *entry)
 		queue_log_note(round, entry, LOG_FAILURES, round->now);
 }
 
-/* When a hold, or a failure from before it, has lasted for long enough */
+/*
+ * write_time
+ *		Return when a hold, or a failure from before it, has lasted for long
+ *		enough.
+ */
 static TimestampTz
 write_time(Round *round, InflightEntry *entry)
 {
@@ -118,7 +137,10 @@ write_time(Round *round, InflightEntry *entry)
 	return since + round->write_delay;
 }
 
-/* To be written, when it is time */
+/*
+ * queue_log_note
+ *		Note a message to be written, when it is time.
+ */
 void
 queue_log_note(Round *round, InflightEntry *entry, LogKind kind,
 			   TimestampTz at)
@@ -147,7 +169,7 @@ queue_log_note(Round *round, InflightEntry *entry, LogKind kind,
 	entry->is_durable = true;
 }
 
-/* A lease that is on disk has ended. */
+/* Note that a message in the log is to be marked as ended, when it is time. */
 static void
 add_removal(Round *round, const MessageKey *key)
 {
@@ -184,6 +206,7 @@ queue_log_write(Round *round)
 	return true;
 }
 
+/* Body of queue_process_run() */
 static void
 write_log(void *arg)
 {
@@ -196,6 +219,7 @@ write_log(void *arg)
 					MUTANT(LEASE_NOT_WRITTEN) ? 0 : round->nwrites);
 }
 
+/* Judge an error of that, and come again later. */
 static ErrorVerdict
 judge_write(const ErrorData *error, void *arg)
 {

@@ -10,13 +10,16 @@
 
 #include "worker/round.h"
 
+/* Called at the start of a round */
 extern void queue_log_begin_round(Round *round);
 
 /* The clock has been set */
 extern void queue_log_move_clock(TimestampTz change);
 
-/* An entry that is seen while its partition is locked: a lease, a take, what
- * nobody holds, and whatever the log is to say of it at some time */
+/*
+ * Entries that are seen while their partition is locked: a lease, a take, one
+ * held by none, and one of which the log is to say this at some time
+ */
 extern void queue_log_note_lease(Round *round, InflightEntry *entry);
 extern void queue_log_note_held(Round *round, InflightEntry *entry,
 								bool crash_counts);

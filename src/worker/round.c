@@ -9,17 +9,18 @@
  *	- leases, takes that last and failures go to the log (lease_writer.c)
  *	- failures go to the rows, and messages at the limit of attempts to the
  *	  dead letters (count.c)
- *	- leases past their deadline are ended, and waiters told, even if nobody
- *	  looks at the queue
+ *	- leases past their deadline are ended, and waiters told, even if no
+ *	  consumer looks at the queue
  *	- ends of prepared transactions that no hook has seen are noticed
  *	- the duties of the table in queue.c are done when they are due
  *
- * A round looks through those entries of the in-flight table that have changed,
- * under its locks, and notes what is to be done in arrays made before; what is
- * on disk, and is not over, costs it nothing.  Ends of leases it finds by their
- * due times, queue by queue (cover.c).  Now and then it looks through the whole
- * table, should a link have been lost.  Then it does that in a few short
- * transactions that wait for nobody beyond a short lock_timeout.
+ * A round looks through the entries of the in-flight table that have changed,
+ * under its locks, and notes what is to be done in arrays made before.  What
+ * is on disk, and is not over, costs it nothing.  It finds ends of leases by
+ * their due times, queue by queue (cover.c).  Now and then it looks through
+ * the whole table, in case a link has been lost.  Then it does what it has
+ * noted, in a few short transactions that wait for nothing beyond a short
+ * lock_timeout.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,13 +40,13 @@
 #include "worker/lease_writer.h"
 #include "worker/round.h"
 
-/* how often to look through all entries */
+/* How often to look through all entries */
 #define LOOK_THROUGH		(10 * USECS_PER_SEC)
 
-/* how often to ask whether a prepared transaction has ended */
+/* How often to ask whether a prepared transaction has ended */
 #define PREPARED_DELAY		USECS_PER_SEC
 
-/* when to do so the next time; moves along when somebody sets the clock */
+/* When to do so the next time; moves along when the clock is set */
 static TimestampTz look_through_at = 0;
 
 static void begin_last_look(Round *round);
@@ -57,6 +58,16 @@ static void look_through(Round *round);
 static void end_due(Round *round);
 static void end_expired(Round *round);
 
+/*
+ * queue_round
+ *		Do what is due for the messages of this database.
+ *
+ * That is: end leases, write leases behind, count failures, move dead letters,
+ * settle what prepared transactions held that have ended, and do the duties.
+ * Called outside a transaction; runs its own.  Returns the time by which it is
+ * to be called again (TIMESTAMP_INFINITY: only when poked).  Errors of one
+ * queue are reported and do not come out.
+ */
 TimestampTz
 queue_round(void)
 {
@@ -94,10 +105,12 @@ queue_round(void)
 }
 
 /*
- * What memory knows, when the server stops: first all of it goes to the log,
- * which is quick, then the failures to their rows, with their texts, as far as
- * there is time.  Each step ends in the log what it tells the row, so it may be
- * cut off anywhere.
+ * queue_round_last
+ *		Save what memory knows, because the server stops.
+ *
+ * First all of it goes to the log, which is quick, then the failures to their
+ * rows, with their texts, as far as there is time.  Each step ends in the log
+ * what it tells the row, so it may be cut off anywhere.
  */
 void
 queue_round_last(void)
@@ -122,6 +135,7 @@ queue_round_last(void)
 	pfree(round);
 }
 
+/* Note the work of all entries, due or not. */
 static void
 begin_last_look(Round *round)
 {
@@ -139,7 +153,7 @@ begin_last_look(Round *round)
  * ----------------------------------------------------------------
  */
 
-/* Move what was reckoned by a clock that has been set since. */
+/* Move times that were computed by a clock that has been set since. */
 static void
 follow_clock(TimestampTz now)
 {
@@ -154,7 +168,7 @@ follow_clock(TimestampTz now)
 			look_through_at += change;
 
 		/*
-		 * When to look again at rows that somebody was changing is a time of
+		 * When to look again at rows that were being changed is a time of
 		 * day, too, and no time of a message.
 		 */
 		if (change < -MAX_BUSY_DELAY)
@@ -163,6 +177,7 @@ follow_clock(TimestampTz now)
 	offset += change;
 }
 
+/* Note the work of the entries that have changed, or now and then of all. */
 static void
 look_through(Round *round)
 {
@@ -176,8 +191,11 @@ look_through(Round *round)
 }
 
 /*
- * Visitor of the entries that have changed.  There is more to do about one if
- * it was noted for this round, or has given a time for another.
+ * note_changed
+ *		Visitor of the entries that have changed.
+ *
+ * Returns true if there is more to do about one: it was noted for this round,
+ * or has given a time for another.
  */
 static bool
 note_changed(InflightEntry *entry, void *arg)
@@ -194,13 +212,14 @@ note_changed(InflightEntry *entry, void *arg)
 	return is_more;
 }
 
+/* How much has been noted? */
 static int
 noted_in(const Round *round)
 {
 	return round->nexpired + round->nwrites + round->nremovals + round->nsteps;
 }
 
-/* Visitor of the in-flight table */
+/* Visitor of the in-flight table: note what is to be done about an entry. */
 static bool
 note_work(InflightEntry *entry, void *arg)
 {
@@ -224,8 +243,11 @@ note_work(InflightEntry *entry, void *arg)
  */
 
 /*
- * End what is due, which wakes who waits.  Of a queue without a state, entries
- * are not linked: they are found by the look through the table.
+ * end_due
+ *		End what is due, which wakes waiters.
+ *
+ * Entries of a queue without a state are not linked; the look through the
+ * table finds them.
  */
 static void
 end_due(Round *round)
@@ -250,7 +272,7 @@ end_due(Round *round)
 	}
 }
 
-/* The same for those that are not linked. */
+/* The same for leases that are not linked. */
 static void
 end_expired(Round *round)
 {
@@ -258,7 +280,9 @@ end_expired(Round *round)
 
 	for (i = 0; i < round->nexpired; i++)
 	{
-		/* look again if it was: it may be at its limit, or durable */
+		/*
+		 * look again if it has ended now: it may be at its limit, or durable
+		 */
 		if (queue_inflight_expire(&round->expired[i], round->now))
 			round->next = round->now;
 	}

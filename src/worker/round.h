@@ -10,22 +10,24 @@
 
 #include "shared/inflight.h"
 
-/* of each kind of work, what one round takes on */
+/* Of each kind of work, what one round takes on */
 #define ROUND_SIZE			1000
 
-/* after an error, and if somebody had something locked */
+/* After an error, and if something was locked */
 #define ROUND_RETRY_DELAY	(10 * USECS_PER_SEC)
 #define ROUND_LOCKED_DELAY	USECS_PER_SEC
 
-/* What is to be done.  Filled while a partition of the in-flight table is
- * locked, so there is room from the beginning. */
+/*
+ * What is to be done.  Filled while a partition of the in-flight table is
+ * locked, so there is room from the beginning.
+ */
 typedef struct Round
 {
 	TimestampTz now;
 	TimestampTz next;			/* when there is more to do */
 	bool		is_last;		/* the worker is about to leave */
-	bool		takes_all;		/* ... and has written the log: steps, due or
-								 * not */
+	bool		takes_all;		/* ... and has written the log: takes all
+								 * steps, due or not */
 
 	/* leases that have run out, and are not linked to their queue */
 	int			nexpired;
@@ -51,7 +53,7 @@ round_comes_again(Round *round, TimestampTz at)
 	round->next = Min(round->next, at);
 }
 
-/* What there is no room for is left to the next round, which is at once. */
+/* Note a key; without room it is left to the next round, which is at once */
 static inline void
 round_add_key(Round *round, MessageKey *keys, int *n, const MessageKey *key)
 {
@@ -61,16 +63,10 @@ round_add_key(Round *round, MessageKey *keys, int *n, const MessageKey *key)
 		round->next = round->now;
 }
 
-/*
- * Do what is due: end leases, write leases behind, count failures, move dead
- * letters, settle what finished prepared transactions held, the duties of the
- * table.  Called outside a transaction; runs its own.  Returns the time by
- * which it wants to be called again (TIMESTAMP_INFINITY: only when poked).
- * Errors of one queue are reported and do not come out.
- */
+/* Do what is due; returns when to be called again */
 extern TimestampTz queue_round(void);
 
-/* Last act before a worker leaves on a request to shut down: write leases */
+/* Last act before a worker leaves on a request to shut down */
 extern void queue_round_last(void);
 
 #endif							/* QUEUE_ROUND_H */

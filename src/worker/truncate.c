@@ -4,25 +4,26 @@
  *		Returns the empty end of a table to the system, under traffic.
  *
  * That needs AccessExclusiveLock for an instant.  vacuum() does not wait for
- * it, but tries now and then; under traffic there is always somebody who has
- * the table locked, if each only for a millisecond, and it never succeeds.  So
- * vacuum() is told not to try, and this waits in line as LOCK TABLE does.  Who
- * comes later waits behind it, and nobody must wait for long, hence:
+ * it, but tries now and then.  Under traffic some session always has the table
+ * locked, if each only for a millisecond, so that never succeeds.  Therefore
+ * vacuum() is told not to try, and this waits in line as LOCK TABLE does.
+ * Sessions that come later wait behind it, and none must wait for long, hence:
  *
- * - nothing is tried before the end of the table was seen to be empty, under
- *   a lock that is in nobody's way;
- * - nor before all who have the table locked have left since they were seen,
- *   soon: a transaction that lasts, or is prepared, makes this give up;
+ * - nothing is tried before the end of the table was seen to be empty, under a
+ *	 lock that is in no session's way;
+ * - nor before all transactions that have the table locked have left since
+ *	 they were seen, soon: one that lasts, or is prepared, makes this give up;
  * - the wait ends with lock_timeout, which is short here;
- * - with the lock, no more pages are gone over than take some milliseconds,
- *   pages that were just read without it, so the system has them at least; then
- *   the others get their turn, and the next step begins from the start;
- * - there are only some steps in a row: each of them goes over shared_buffers,
- *   by RelationTruncate(), and nobody can be sure that there is no traffic.
+ * - with the lock, only as many pages are gone over as take some milliseconds;
+ *	 they were just read without it, so the system has them at least.  Then the
+ *	 others get their turn, and the next step begins from the start;
+ * - there are only some steps in a row, because each of them goes over
+ *	 shared_buffers, by RelationTruncate(), and it is never certain that there
+ *	 is no traffic.
  *
  * What is cut off is what vacuum() would cut off, by RelationTruncate(), which
- * logs it and tells everybody.  If this process dies, the table is as long as
- * the last step left it.
+ * logs it and tells all sessions.  If this process dies, the table is as long
+ * as the last step left it.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,19 +46,25 @@
 #include "common/process.h"
 #include "worker/truncate.h"
 
-/* what is worth it, as in vacuum(): so many pages, or this part of all */
+/*
+ * Worth truncating: this many pages, or 1/16 of the table (the limits of
+ * vacuum())
+ */
 #define WORTH_PAGES		1000
 #define WORTH_PART		16
 
-/* as many as a step goes over, and as many steps as are made in a row */
+/* The pages that a step goes over, and the steps that are made in a row */
 #define STEP_PAGES		4096
 #define MAX_STEPS		10
 
-/* who has the table locked is looked at so often, and must have left by then */
+/*
+ * Holders of locks on the table are looked at this often, and must have left
+ * by then
+ */
 #define HOLDERS_NAP		1		/* ms */
 #define HOLDERS_STAY	50		/* ms */
 
-/* who comes behind the request for the lock does not wait for longer */
+/* A session behind the request for the lock waits no longer than that */
 #define LOCK_PATIENCE	"50ms"
 
 static BlockNumber look_for_end(Oid relid, bool final);
@@ -71,6 +78,15 @@ static BlockNumber first_of_end(Relation rel, BlockNumber nblocks,
 static bool page_is_empty(Relation rel, BlockNumber block,
 						  BufferAccessStrategy strategy);
 
+/*
+ * queue_truncate
+ *		Return the empty end of a table to the system.
+ *
+ * Called by the vacuum worker, outside a transaction.  Unless it was needless,
+ * it should not be called again for a while.  If it is "final", with no
+ * traffic that would use the space, a small end is worth it, too.  Throws
+ * ERRCODE_LOCK_NOT_AVAILABLE if the lock was not to be had.
+ */
 TruncateResult
 queue_truncate(Oid relid, bool final)
 {
@@ -95,8 +111,11 @@ queue_truncate(Oid relid, bool final)
 }
 
 /*
- * From where on is the table empty, as far as one step goes?  Invalid if that
- * is not worth it.
+ * look_for_end
+ *		Return from which block on the table is empty, as far as one step
+ *		goes.
+ *
+ * Returns InvalidBlockNumber if that is not worth it.
  */
 static BlockNumber
 look_for_end(Oid relid, bool final)
@@ -127,9 +146,12 @@ look_for_end(Oid relid, bool final)
 }
 
 /*
- * Do those who have the table locked leave it soon?  Others may come meanwhile,
- * who are known to be as quick.  No, if this process is asked to leave itself:
- * the nap has taken the signal.
+ * holders_leave
+ *		Returns true if the transactions that have the table locked leave it
+ *		soon.
+ *
+ * Others may come meanwhile, which are taken to be as quick.  Returns false if
+ * this process is asked to leave, because the nap has taken the signal.
  */
 static bool
 holders_leave(Oid relid, uint32 wait_event)
@@ -158,7 +180,10 @@ holders_leave(Oid relid, uint32 wait_event)
 	return !is_any && !ShutdownRequestPending;
 }
 
-/* Both end with an invalid one. */
+/*
+ * is_any_left
+ *		Is a transaction in both arrays?  Each ends with an invalid one.
+ */
 static bool
 is_any_left(const VirtualTransactionId *before, const VirtualTransactionId *now)
 {
@@ -174,8 +199,12 @@ is_any_left(const VirtualTransactionId *before, const VirtualTransactionId *now)
 }
 
 /*
- * Cut it off from this block on, or from where it is empty by now.  The lock is
- * released at once: whoever gets it next learns first that the table is shorter.
+ * cut_off
+ *		Cut the table off from this block on, or from where it is empty by
+ *		now.
+ *
+ * The lock is released at once: the next session that gets it learns first
+ * that the table is shorter.
  */
 static void
 cut_off(Oid relid, BlockNumber first)
@@ -201,7 +230,11 @@ cut_off(Oid relid, BlockNumber first)
 	CommitTransactionCommand();
 }
 
-/* The caller has it locked, so it stays so. */
+/*
+ * is_for_us
+ *		Is this a table that may be cut?  It is locked, so that does not
+ *		change.
+ */
 static bool
 is_for_us(Relation rel)
 {
@@ -209,7 +242,7 @@ is_for_us(Relation rel)
 		!RELATION_IS_OTHER_TEMP(rel);
 }
 
-/* From where on is it empty?  Goes back as far as "first". */
+/* Return from which block on it is empty.  Goes back as far as "first". */
 static BlockNumber
 first_of_end(Relation rel, BlockNumber nblocks, BlockNumber first)
 {
@@ -222,8 +255,11 @@ first_of_end(Relation rel, BlockNumber nblocks, BlockNumber first)
 }
 
 /*
- * Is there nothing on it?  A dead row counts until its line pointer has been
- * vacuumed away: an index may still have an entry for it.
+ * page_is_empty
+ *		Returns true if there is nothing on the page.
+ *
+ * A dead row counts until its line pointer has been vacuumed away, because an
+ * index may still have an entry for it.
  */
 static bool
 page_is_empty(Relation rel, BlockNumber block, BufferAccessStrategy strategy)

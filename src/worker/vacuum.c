@@ -3,24 +3,24 @@
  * vacuum.c
  *		When a queue table is worth a vacuum.
  *
- * A message lives for milliseconds, so a queue table is made of dead rows
- * unless somebody removes them within seconds.  That is too much to ask of
+ * A message lives for milliseconds, so a queue table consists of dead rows
+ * unless they are removed within seconds.  That is too much to ask of
  * autovacuum, which comes once in a minute and does not know whether anything
  * can be removed.
  *
  * The database's worker looks (queue_vacuum_look) and the vacuum worker
  * vacuums, so that no duty of the former waits for a vacuum.  There is at most
- * one of the latter in a database, started on demand; it takes the queues that
- * are wanted, one after the other, with the server's own vacuum(), and leaves
- * when there was nothing to do for some seconds.
+ * one of the latter in a database, started on demand.  It takes the queues
+ * that are wanted, one after the other, with the server's own vacuum(), and
+ * leaves when there was nothing to do for some seconds.
  *
- * When is a queue worth it?  The server counts dead rows; its statistics come
+ * When is a queue worth it?  The server counts dead rows.  Its statistics come
  * late by a second or, from a session that has gone idle, by ten, but include
  * all that happened: plain DML, rolled-back inserts, COMMIT PREPARED.  If
- * there are enough, the next transaction id is noted as a mark.  All that was
- * dead then has been deleted by transactions before the mark; so once no snapshot
- * is older than that, all of it can be removed, and a vacuum is not in vain.
- * Until then nothing is done, however many more die.
+ * there are enough, the next transaction id is noted as a mark.  All rows that
+ * were dead then have been deleted by transactions before the mark.  So when
+ * no snapshot is older than the mark, all of them can be removed, and a vacuum
+ * is not in vain.  Until then nothing is done, however many more die.
  *
  * All of this is hints: after a crash the counters begin with zero, and what
  * was dead before goes with the next vacuum.  Queues without a place in shared
@@ -55,26 +55,32 @@
 #include "worker/helper.h"
 #include "worker/vacuum.h"
 
-/* a queue is looked at for this long after somebody has used it: that is how
- * late the statistics may be */
+/*
+ * A queue is looked at for this long after it was used, because the statistics
+ * may be as late
+ */
 #define LOOK_TIME			(15 * USECS_PER_SEC)
 
-/* ... and else this often */
+/* ... and otherwise this often */
 #define LOOK_INTERVAL		(60 * USECS_PER_SEC)
 
-/* after a look that found something to do, and after one that set a mark: the
- * transactions that were under way then are mostly short */
+/*
+ * After a look that found something to do, and after one that set a mark: the
+ * transactions that were under way then are mostly short
+ */
 #define LOOK_AGAIN			(1 * USECS_PER_SEC)
 #define MARK_PASSES			(USECS_PER_SEC / 10)
 
 #define Natts_vacuums		4
 
-/* the worker's: the queue that it looks at */
+/* Of the worker: the queue that it looks at */
 static int	looked_at = -1;
 static TimestampTz all_looked_at = 0;
 
-/* the horizon of the queues looked at so far: no table has a later one, but
- * one that logical decoding uses as a catalog has an earlier one */
+/*
+ * The horizon of the queues looked at so far: no table has a later one, but
+ * one that logical decoding uses as a catalog has an earlier one
+ */
 static TransactionId pass_horizon;
 
 PG_FUNCTION_INFO_V1(queue_vacuums);
@@ -83,6 +89,15 @@ static TimestampTz look_at_state(QueueState *state, TimestampTz now);
 static bool has_dead_in(Oid relid, int factor);
 static Relation open_unless_locked(Oid relid);
 
+/*
+ * queue_vacuum_look
+ *		Find the queues that are worth a vacuum now, and see that there is a
+ *		process that does it.
+ *
+ * Called by the database's worker, in a transaction without a snapshot; waits
+ * for nothing.  Returns when to look again, TIMESTAMP_INFINITY if that has
+ * time until a queue is used.
+ */
 TimestampTz
 queue_vacuum_look(void)
 {
@@ -119,6 +134,11 @@ queue_vacuum_look(void)
 	return next;
 }
 
+/*
+ * queue_vacuum_skip
+ *		After an error of the last look: put off the queue that it was at, so
+ *		that it does not fail the next one.
+ */
 void
 queue_vacuum_skip(void)
 {
@@ -129,9 +149,11 @@ queue_vacuum_skip(void)
 }
 
 /*
- * When has this queue to be looked at again?  Nobody but this process and the
- * one that it has started changes these fields, and the latter only while the
- * queue is wanted; so what is read here stays true.
+ * look_at_state
+ *		Look at one queue, and return when it has to be looked at again.
+ *
+ * Only this process and the one that it has started change these fields, and
+ * the latter only while the queue is wanted; so what is read here stays true.
  */
 static TimestampTz
 look_at_state(QueueState *state, TimestampTz now)
@@ -181,7 +203,11 @@ look_at_state(QueueState *state, TimestampTz now)
 	return next;
 }
 
-/* Are there so many times enough of them, in the table or in its TOAST table? */
+/*
+ * queue_vacuum_has_dead_rows
+ *		Returns true if there are "factor" times enough dead rows for a
+ *		vacuum, in the table or in its TOAST table.
+ */
 bool
 queue_vacuum_has_dead_rows(Oid relid, int factor)
 {
@@ -193,7 +219,11 @@ queue_vacuum_has_dead_rows(Oid relid, int factor)
 	return OidIsValid(toast_relid) && has_dead_in(toast_relid, factor);
 }
 
-/* Its TOAST table; InvalidOid if it has none, or is gone */
+/*
+ * queue_vacuum_toast_of
+ *		Return the TOAST table of a table; InvalidOid if it has none, or is
+ *		gone.
+ */
 Oid
 queue_vacuum_toast_of(Oid relid)
 {
@@ -207,6 +237,7 @@ queue_vacuum_toast_of(Oid relid)
 	return toast_relid;
 }
 
+/* The same for one of the two */
 static bool
 has_dead_in(Oid relid, int factor)
 {
@@ -219,8 +250,13 @@ has_dead_in(Oid relid, int factor)
 }
 
 /*
- * Can all be removed that was dead when the mark was set?  Not if the table is
- * locked, or is not in order.
+ * queue_vacuum_is_removable
+ *		Returns true if all rows can be removed that were dead when the mark
+ *		was set.
+ *
+ * Returns false if the table is locked, or is not in order.  *latest is the
+ * latest horizon that a table has had, Invalid at first; it saves looks at
+ * others.
  */
 bool
 queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
@@ -256,7 +292,10 @@ queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
 		TransactionIdPrecedesOrEquals(mark_xid, horizon);
 }
 
-/* The table, to look at; NULL if somebody has it locked, or it is gone */
+/*
+ * open_unless_locked
+ *		Open the table, to look at; NULL if it is locked or gone.
+ */
 static Relation
 open_unless_locked(Oid relid)
 {

@@ -10,28 +10,19 @@
 
 #include "shared/state.h"
 
-/* until a vacuum that has failed is tried again */
+/* Until a vacuum that has failed is tried again */
 #define VACUUM_RETRY_DELAY	(60 * USECS_PER_SEC)
 
-/*
- * Find the queues that are worth a vacuum now, and see that there is a process
- * that does it.  Called by the database's worker, in a transaction without a
- * snapshot; waits for nobody.  Returns when to look again, TIMESTAMP_INFINITY
- * if that has time until somebody uses a queue.
- */
+/* A duty of the worker: find queues that are worth a vacuum */
 extern TimestampTz queue_vacuum_look(void);
 
-/* The last look has failed: the same queue is not to fail the next one. */
+/* After an error: that queue is not to fail the next look */
 extern void queue_vacuum_skip(void);
 
-/* Are there so many times enough dead rows, in the table or in its TOAST table? */
+/* Are there "factor" times enough dead rows in the table? */
 extern bool queue_vacuum_has_dead_rows(Oid relid, int factor);
 
-/*
- * Can all be removed that was dead when the mark was set?  Not if the table is
- * locked, or is not in order.  *latest is the latest horizon that a table has
- * had, Invalid at first: it saves looks at others.
- */
+/* Can all rows be removed that were dead when the mark was set? */
 extern bool queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
 									  TransactionId *latest);
 

@@ -8,29 +8,30 @@
  * some seconds.
  *
  * A queue that fills faster than the worker looks is watched by the vacuum
- * worker itself for as long as that lasts, so that one vacuum follows the other
- * as soon as there are that many dead rows again.
+ * worker itself for as long as that lasts, so that one vacuum follows the
+ * other as soon as there are that many dead rows again.
  *
- * A vacuum leaves something undone: the pages that it takes out of an index
- * can be used again only when nobody can come across them any more, and what
+ * A vacuum leaves something undone.  The pages that it takes out of an index
+ * can be used again only when no scan can come across them any more, and what
  * has died meanwhile stays.  If there was no other vacuum after some seconds,
  * one more follows, so that a queue whose traffic has stopped gets small.
  *
- * The empty end of a table is returned to the system afterwards (truncate.c),
- * under traffic only now and then, since it may be needed again; what is left
- * when the traffic has stopped goes with the vacuum after the last one, which is
- * repeated until nothing is left.  The end becomes empty since a vacuum makes
- * all sessions look for free space from the front of the table again: that goes
- * by the map that vacuum() has just written, and the invalidation of the table's
- * statistics takes the place that they kept to.
+ * The empty end of a table is returned to the system afterwards (truncate.c).
+ * Under traffic that is done only now and then, because the space may be
+ * needed again.  What is left when the traffic has stopped goes with the
+ * vacuum after the last one, which is repeated until nothing is left.  The end
+ * becomes empty because a vacuum makes all sessions look for free space from
+ * the front of the table again: they go by the map that vacuum() has just
+ * written, and the invalidation of the table's statistics makes them forget
+ * the page that they kept to.
  *
- * The process says in the process array that it is a kind of autovacuum.  So
- * whoever waits for the table for longer than deadlock_timeout cancels it, as
- * he would cancel autovacuum; and statements that need the database alone end
- * it.  A table that is locked is skipped.
+ * The process says in the process array that it is a kind of autovacuum.  So a
+ * session that waits for the table for longer than deadlock_timeout cancels
+ * it, as it would cancel autovacuum; and statements that need the database
+ * alone end it.  A table that is locked is skipped.
  *
- * Locks: the part of a queue is guarded by the lock of its place; what vacuum()
- * and truncate.c take.
+ * Locks: the part of a queue is guarded by the lock of its place; and what
+ * vacuum() and truncate.c take.
  *
  *-------------------------------------------------------------------------
  */
@@ -59,23 +60,25 @@
 #include "worker/truncate.h"
 #include "worker/vacuum.h"
 
-/* with so many times the dead rows that make a queue worth a vacuum, there is
- * no time for delays; and such a queue is watched afterwards, this often and
- * for as long as it takes all sessions to report what has died */
+/*
+ * A queue with BEHIND times the dead rows of the threshold is behind: vacuum
+ * it without cost delay.  It is watched afterwards, this often, and for as
+ * long as it takes all sessions to report what has died
+ */
 #define BEHIND				3
 #define WATCH_NAP			(20 * INT64CONST(1000))
 #define WATCH_TIME			(1 * USECS_PER_SEC)
 
-/* the vacuum after the last one */
+/* The vacuum after the last one */
 #define FOLLOW_UP_DELAY		(10 * USECS_PER_SEC)
 
-/* under traffic, a table may return space this often */
+/* Under traffic, a table may return space this often */
 #define TRUNCATE_INTERVAL	(30 * USECS_PER_SEC)
 
-/* if somebody had the table locked */
+/* If the table was locked */
 #define LOCKED_RETRY_DELAY	(1 * USECS_PER_SEC)
 
-/* the process stays for this long, rather than be started each second */
+/* The process stays for this long, instead of being started each second */
 #define VACUUM_STAY			5000	/* ms */
 
 /* A queue that is vacuumed */
@@ -89,7 +92,7 @@ typedef struct Visit
 	int64		toast_count;
 	bool		is_due;
 	bool		is_behind;
-	int64		retry_delay;	/* if it was in vain */
+	int64		retry_delay;	/* if it was in vain: until the next try */
 } Visit;
 
 /* A table that is cut */
@@ -120,7 +123,7 @@ static void end_vacuum(QueueState *state, Oid relid, bool done,
 					   bool toast_done, bool is_behind,
 					   TruncateResult truncated, int64 retry_delay);
 
-/* Its entry point. */
+/* Entry point of the vacuum worker */
 void
 queue_vacuum_main(Datum arg)
 {
@@ -163,7 +166,12 @@ queue_vacuum_main(Datum arg)
 	proc_exit(0);
 }
 
-/* See the top of the file.  The flag stays for the life of the process. */
+/*
+ * show_as_autovacuum
+ *		Show this process as a kind of autovacuum; see the top of the file.
+ *
+ * The flag stays for the life of the process.
+ */
 static void
 show_as_autovacuum(void)
 {
@@ -174,8 +182,12 @@ show_as_autovacuum(void)
 }
 
 /*
- * vacuum() goes by the server's setting, as in any session.  Who is gentle with
- * a queue that fills faster than that lets its table grow.  Is it such a one?
+ * set_cost_delay
+ *		Set the cost delay for the next vacuum, because vacuum() goes by that
+ *		setting.
+ *
+ * Returns true if the queue is behind.  It is then vacuumed without delay,
+ * because a queue that fills faster than it is vacuumed lets its table grow.
  */
 static bool
 set_cost_delay(Oid relid)
@@ -189,7 +201,12 @@ set_cost_delay(Oid relid)
 	return is_behind;
 }
 
-/* A queue that is wanted, each in its turn; or when is the next to be watched? */
+/*
+ * next_wanted
+ *		Return a queue that is wanted, each in its turn.
+ *
+ * If there is none, returns NULL, and *next is when to watch one.
+ */
 static QueueState *
 next_wanted(TimestampTz *next)
 {
@@ -225,8 +242,10 @@ next_wanted(TimestampTz *next)
 }
 
 /*
- * Vacuum this one, unless it is one to be watched that is not worth it yet.
- * An error is reported and does not come out.
+ * vacuum_queue
+ *		Vacuum this queue, unless it is watched and not worth it yet.
+ *
+ * Returns whether it was due.  An error is reported and does not come out.
  */
 static bool
 vacuum_queue(QueueState *state, MemoryContext context)
@@ -268,7 +287,12 @@ vacuum_queue(QueueState *state, MemoryContext context)
 	return true;
 }
 
-/* What it does inside of a transaction, which vacuum() ends to begin others */
+/*
+ * visit_queue
+ *		Body of queue_process_run(): vacuum a queue if it is due.
+ *
+ * vacuum() ends the transaction and begins others.
+ */
 static void
 visit_queue(void *arg)
 {
@@ -286,6 +310,7 @@ visit_queue(void *arg)
 	}
 }
 
+/* Judge an error of that; the queue is tried again later. */
 static ErrorVerdict
 judge_visit(const ErrorData *error, void *arg)
 {
@@ -298,7 +323,7 @@ judge_visit(const ErrorData *error, void *arg)
 	return ERROR_REPORT;
 }
 
-/* No error, but that we are asked to leave, or are in the way of somebody? */
+/* Is this no real error: was it asked to leave, or in the way of a session? */
 static bool
 is_in_the_way(const ErrorData *error)
 {
@@ -306,7 +331,12 @@ is_in_the_way(const ErrorData *error)
 		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-/* This queue is watched.  Is it worth a vacuum already?  In a transaction. */
+/*
+ * is_behind_again
+ *		Returns true if a queue that is watched is worth a vacuum already.
+ *
+ * Sets its mark if it has enough dead rows.  In a transaction.
+ */
 static bool
 is_behind_again(QueueState *state, Oid relid)
 {
@@ -325,9 +355,12 @@ is_behind_again(QueueState *state, Oid relid)
 }
 
 /*
- * The server's vacuum, with its TOAST table.  It ends the transaction and
- * begins others.  Indexes are done even for few rows: otherwise their entries
- * stay, and after the last vacuum nobody would come back for them.
+ * run_vacuum
+ *		Run the server's vacuum on a queue and its TOAST table.
+ *
+ * It ends the transaction and begins others.  Indexes are done even for few
+ * rows, because otherwise their entries stay, and after the last vacuum none
+ * would come back for them.
  */
 static void
 run_vacuum(Oid relid, MemoryContext context)
@@ -367,8 +400,9 @@ run_vacuum(Oid relid, MemoryContext context)
 }
 
 /*
- * Make table and TOAST table shorter if this is the last vacuum for a while, or
- * if it was not done lately.
+ * return_space
+ *		Make table and TOAST table shorter if this is the last vacuum for a
+ *		while, or if it was not done lately.
  */
 static TruncateResult
 return_space(VacuumPart *vacuum, Oid relid, Oid toast_relid, bool is_behind)
@@ -390,7 +424,12 @@ return_space(VacuumPart *vacuum, Oid relid, Oid toast_relid, bool is_behind)
 	return result;
 }
 
-/* An error does not come out; what is broken is not tried again and again. */
+/*
+ * cut_table
+ *		Make one table shorter.
+ *
+ * An error does not come out; what is broken is not tried again and again.
+ */
 static TruncateResult
 cut_table(Oid relid, bool is_last)
 {
@@ -400,6 +439,7 @@ cut_table(Oid relid, bool is_last)
 	return cut.result;
 }
 
+/* Body of queue_process_try() */
 static void
 do_cut(void *arg)
 {
@@ -408,6 +448,7 @@ do_cut(void *arg)
 	cut->result = queue_truncate(cut->relid, cut->is_last);
 }
 
+/* Judge an error of that. */
 static ErrorVerdict
 judge_cut(const ErrorData *error, void *arg)
 {
@@ -419,7 +460,12 @@ judge_cut(const ErrorData *error, void *arg)
 	return ERROR_IGNORE;
 }
 
-/* How often was it vacuumed by hand or by us?  0 if it is none. */
+/*
+ * vacuum_count
+ *		Return how often a table was vacuumed, by command or by this process.
+ *
+ * Returns 0 if it is none.
+ */
 static int64
 vacuum_count(Oid relid)
 {
@@ -431,8 +477,11 @@ vacuum_count(Oid relid)
 }
 
 /*
- * It is not worth it.  Look again in a moment; in the end leave it to the
- * worker, which sees to the vacuum after the last one.
+ * end_watch
+ *		A queue that is watched is not worth a vacuum.
+ *
+ * Look again in a moment; in the end leave it to the worker, which sees to the
+ * vacuum after the last one.
  */
 static void
 end_watch(QueueState *state, Oid relid)
@@ -459,10 +508,13 @@ end_watch(QueueState *state, Oid relid)
 }
 
 /*
- * Note what has become of it.  If it was not done, the mark stays.  If it was,
- * the queue is watched if it was behind; and else one more follows, unless this
- * was that and has left nothing to do.  A TOAST table that was left out is no
- * reason to come back at once, again and again.
+ * end_vacuum
+ *		Note what has become of a vacuum.
+ *
+ * If it was not done, the mark stays.  If it was, the queue is watched if it
+ * was behind.  Otherwise one more vacuum follows, unless this was that one and
+ * has left nothing to do.  A TOAST table that was left out is no reason to
+ * come back at once, again and again.
  */
 static void
 end_vacuum(QueueState *state, Oid relid, bool done, bool toast_done,

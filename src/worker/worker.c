@@ -22,17 +22,18 @@
  *	 waits until it is out of the process array.  The signal is blocked until
  *	 the handler stands, so it cannot be missed.
  * - The holder ends, by an error, a cancel or a terminate: a PG_FINALLY block
- *	 (queue.c) or its exit callback takes the hold back.  Killed by -9: the
- *	 server restarts, with new shared memory.
+ *	 (queue.c) or its exit callback ends the hold.  Killed by -9: the server
+ *	 restarts, with new shared memory.
  * - The worker does not react to the signal: the holder goes on after five
- *	 seconds and the server says who is in the way.  The worker leaves when it
- *	 wakes, since the signal waits for it, and the leader starts another.
+ *	 seconds and the server says what is in the way.  The worker leaves when it
+ *	 wakes, because the signal waits for it, and the leader starts another.
  * - The hold ends with the statement, but the lock on the database lasts until
  *	 commit.  The leader asks for that lock, without waiting, and reads
  *	 pg_database after it got it, so it starts no worker that would wait for a
- *	 DDL transaction or find its database renamed or dropped.  Somebody may get
- *	 the lock between that and the worker's own; then the worker waits in
- *	 there, where it can be ended, or fails, and is started again.
+ *	 DDL transaction or find its database renamed or dropped.  Another
+ *	 transaction may get the lock between that and the worker's own; then the
+ *	 worker waits for it, where it can be ended, or fails, and is started
+ *	 again.
  * - The leader ends, by an error or a terminate: its workers go on.  The next
  *	 leader finds them attached.  It may start a second worker in a database
  *	 where one had been registered but was not attached yet; whichever attaches
@@ -41,17 +42,18 @@
  *	 next may start.  If it ends before it attached, or could not be forked,
  *	 what the leader had said before holds.
  * - A database is dropped: the leader frees its slot when pg_database does not
- *	 have it any more.  Until then nothing is started, for lack of the lock.
+ *	 have it any more.  Until then nothing is started, because the lock is not
+ *	 to be had.
  * - The extension is created while a worker looks and finds nothing: the flag
  *	 that the announcement sets is cleared before the look, so it is still
  *	 there after it, and the next worker looks again.  CREATE EXTENSION
  *	 announces after its commit.  If the announcement was lost, the first use
  *	 of a queue repeats it (queue_database_poke).
  * - The extension is dropped and created again: what is left of the first in
- *	 memory is cleared away under a lock that excludes whoever creates it, who
- *	 holds his to the end of his transaction.  So it is cleared before the
- *	 second can have anything there, or the worker waits, looks again, and finds
- *	 the second in its place; leases of the first run out then.
+ *	 memory is cleared away under a lock that excludes CREATE EXTENSION, which
+ *	 holds its own to the end of its transaction.  So it is cleared before the
+ *	 second can have anything there, or the worker waits, looks again, and
+ *	 finds the second in its place; leases of the first run out then.
  * - DROP EXTENSION in progress holds a lock on the extension; the worker skips
  *	 its round instead of running into it.  After the commit the announcement
  *	 makes it look; without that it looks within a minute, and until then its
@@ -64,14 +66,15 @@
  *
  * How a worker ends on SIGTERM.  While it starts, which includes waiting for a
  * lock on the database, the signal acts as in any backend.  Later it has to
- * write leases and failures before it goes, for that is what makes them
- * survive a restart, so the signal only asks: an idle worker acts at once, a round returns before
- * its next transaction (queue_process_must_leave).  These transactions are
- * short and wait for nobody, but that cannot be promised of disks, synchronous
- * standbys and large messages; so a timer that runs with each round ends the
- * process like any backend when the signal is one to two seconds old.  What is
- * not written by then is lost, as in a crash; the log of leases has it first,
- * which takes a moment for a hundred thousand messages.
+ * write leases and failures before it goes, because that makes them survive a
+ * restart.  So the signal only asks: an idle worker acts at once, a round
+ * returns before its next transaction (queue_process_must_leave).  These
+ * transactions are short and wait for no other, but disks, synchronous
+ * standbys and large messages may be slow.  So a timer that runs with each
+ * round ends the process like any backend when the signal is one to two
+ * seconds old.  What is not written by then is lost, as in a crash.  The log
+ * of leases is written first, which takes a moment for a hundred thousand
+ * messages.
  *
  *-------------------------------------------------------------------------
  */
@@ -108,16 +111,16 @@
 #include "worker/round.h"
 #include "worker/worker.h"
 
-/* rounds keep this distance (milliseconds, as all below) */
+/* Rounds keep this distance (milliseconds, as all below) */
 #define WORKER_MIN_NAP			5
 
-/* a worker looks after its extension this often, asked or not */
+/* A worker looks for its extension this often, asked or not */
 #define WORKER_MAX_NAP			60000
 
-/* a round is skipped when the extension is locked */
+/* A round is skipped when the extension is locked */
 #define WORKER_BUSY_NAP			1000
 
-/* of the timer that ends a round which does not end, see above */
+/* Of the timer that ends a round which does not end, see above */
 #define WORKER_GRACE			1000
 
 typedef enum ExtensionState
@@ -128,7 +131,7 @@ typedef enum ExtensionState
 	EXTENSION_UNKNOWN			/* not as this library knows it */
 } ExtensionState;
 
-/* for the handlers of signal and timer: see the top of the file */
+/* For the handlers of signal and timer: see the top of the file */
 static volatile sig_atomic_t finishes_round = false;
 static volatile sig_atomic_t grace_ticks = 0;
 
@@ -143,7 +146,7 @@ static void worker_leave(DatabaseSlot *slot, TimeoutId grace);
 static Oid	database_needed_alone(Node *stmt);
 static Oid	template_of(CreatedbStmt *stmt);
 
-/* The process of one database: its entry point. */
+/* Entry point of a worker, the process of one database */
 void
 queue_worker_main(Datum arg)
 {
@@ -209,7 +212,7 @@ queue_worker_main(Datum arg)
 	}
 }
 
-/* See the top of the file. */
+/* Handle SIGTERM: see the top of the file. */
 static void
 worker_terminate(SIGNAL_ARGS)
 {
@@ -234,8 +237,10 @@ start_grace(TimeoutId grace)
 }
 
 /*
- * Runs each second of a round, in a signal handler.  The first time after the
- * request to leave, that may be a moment old only.
+ * grace_tick
+ *		Runs each second of a round, in a signal handler.
+ *
+ * The first time after the request to leave, that may be only a moment old.
  */
 static void
 grace_tick(void)
@@ -249,10 +254,12 @@ grace_tick(void)
 }
 
 /*
- * Is the extension here?  Its lock tells a DROP EXTENSION in progress; what
- * follows would only run into the locks on its tables.  It is released again
- * at once, as every step of a round has to be prepared for missing tables
- * anyway.
+ * look_for_extension
+ *		Look whether the extension is here.
+ *
+ * Its lock tells a DROP EXTENSION in progress, where a round would only run
+ * into the locks on its tables.  The lock is released again at once, because
+ * every step of a round has to be prepared for missing tables anyway.
  */
 static ExtensionState
 look_for_extension(DatabaseSlot *slot)
@@ -280,10 +287,14 @@ look_for_extension(DatabaseSlot *slot)
 }
 
 /*
- * The extension is not here, and nothing that memory has of its queues is of
- * use any more; unless somebody is creating it at this moment: his lock, which
- * he has until after his commit, tells.  Under ours nobody gets that far, and
- * what we clear away is of the past.  It is for the moment of the clearing.
+ * clear_memory
+ *		The extension is not here: clear away what memory has of its queues.
+ *
+ * It is of no use any more, unless the extension is being created at this
+ * moment.  That transaction holds a lock until after its commit; if it does,
+ * returns EXTENSION_BUSY.  While this process has the lock, no CREATE
+ * EXTENSION gets that far, so what is cleared away is of the past.  The lock
+ * is held for the moment of the clearing.
  */
 static ExtensionState
 clear_memory(DatabaseSlot *slot)
@@ -298,9 +309,11 @@ clear_memory(DatabaseSlot *slot)
 }
 
 /*
- * Are version and tables such that a round can do with them?  If not, nothing
- * is done, and the log says so once a minute, until they are; consumers get
- * errors meanwhile.
+ * is_known
+ *		Returns true if version and tables are such that a round can use them.
+ *
+ * If not, nothing is done, and the log says so once a minute, until they are;
+ * consumers get errors meanwhile.
  */
 static bool
 is_known(void)
@@ -324,8 +337,10 @@ is_known(void)
 }
 
 /*
- * Sleep until the next round, whose time is one of clock.h.  The latch is set
- * for other reasons too, so that alone does not make a round.
+ * worker_sleep
+ *		Sleep until the next round, whose time is one of clock.h.
+ *
+ * The latch is set for other reasons too, so that alone does not make a round.
  */
 static void
 worker_sleep(DatabaseSlot *slot, TimestampTz due)
@@ -350,9 +365,12 @@ worker_sleep(DatabaseSlot *slot, TimestampTz due)
 }
 
 /*
- * Leave on request.  What is remembered of messages is in memory, so nothing
- * has to be written for a statement that only wants the database alone for a
- * moment.
+ * worker_leave
+ *		Leave on request, after a last round if leases and failures are to be
+ *		saved.
+ *
+ * Nothing has to be written for a statement that only needs the database alone
+ * for a moment, because memory stays.
  */
 static void
 worker_leave(DatabaseSlot *slot, TimeoutId grace)
@@ -372,6 +390,15 @@ worker_leave(DatabaseSlot *slot, TimeoutId grace)
  * ----------------------------------------------------------------
  */
 
+/*
+ * queue_worker_hold
+ *		Keep the worker of a database away if this statement needs the
+ *		database alone.
+ *
+ * For the ProcessUtility hook, before the statement; queue_worker_release()
+ * comes after it.  Returns the database whose worker is held, InvalidOid if
+ * the statement needs none.
+ */
 Oid
 queue_worker_hold(Node *stmt)
 {
@@ -383,6 +410,7 @@ queue_worker_hold(Node *stmt)
 	return dbid;
 }
 
+/* End the hold, if there is one. */
 void
 queue_worker_release(Oid dbid)
 {
@@ -391,9 +419,13 @@ queue_worker_release(Oid dbid)
 }
 
 /*
- * Which database does the statement need for itself?  None if the user may
- * not do what he asks for: the server is going to say so, and nobody should be
- * able to disturb the workers of others.
+ * database_needed_alone
+ *		Return the database that the statement needs for itself, or
+ *		InvalidOid.
+ *
+ * InvalidOid as well if the user may not do what it asks for: the server is
+ * going to say so, and no role should be able to disturb the workers of
+ * others.
  */
 static Oid
 database_needed_alone(Node *stmt)
@@ -437,7 +469,7 @@ database_needed_alone(Node *stmt)
 	return dbid;
 }
 
-/* The database that CREATE DATABASE copies, if the user may copy it. */
+/* Return the database that CREATE DATABASE copies, if the user may copy it. */
 static Oid
 template_of(CreatedbStmt *stmt)
 {

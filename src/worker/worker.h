@@ -14,11 +14,7 @@
 /* leader.c: register the leader; from _PG_init while preloading */
 extern void queue_leader_register(void);
 
-/*
- * Keep the worker of a database away while DDL needs the database alone:
- * called by the ProcessUtility hook before and after.  Returns the database
- * whose worker is held, InvalidOid if the statement needs none.
- */
+/* Keep a database's worker away while DDL needs the database alone */
 extern Oid	queue_worker_hold(Node *stmt);
 extern void queue_worker_release(Oid dbid);
 
