@@ -56,76 +56,36 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
-#include "replication/syncrep.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "common/clock.h"
 #include "common/compat.h"
-#include "common/extension.h"
 #include "common/guc.h"
 #include "common/mutant.h"
 #include "common/process.h"
 #include "common/remote.h"
 #include "common/standby.h"
 #include "global/branch.h"
+#include "global/decider.h"
+#include "global/query.h"
 #include "global/resolver.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "transaction/prepared.h"
 #include "worker/helper.h"
 
-/* what a deciding database may take for one answer, and what it is told so
- * that it does not go on when nobody listens any more */
-#define ANSWER_TIMEOUT		10000	/* ms */
-#define STATEMENT_TIMEOUT	"8s"
-
-/* how often it is looked whether the standbys have confirmed */
-#define CONFIRM_INTERVAL	20	/* ms */
-
 /* when the worker tries again to start the process */
 #define START_RETRY_DELAY	(10 * USECS_PER_SEC)
 
 /* the process stays for this long, rather than be started each second */
 #define RESOLVER_STAY		5000	/* ms */
-
-/* A row of queue.deciding_database */
-typedef struct Decider
-{
-	char	   *name;
-	char	   *participant;
-	char	   *coordinator;
-	Oid			owner;
-	char	   *connection;		/* NULL: this database */
-	bool		password_required;
-	char	   *here;			/* identity of this database */
-	bool		is_registered_here;
-	char	   *identity;
-	char	   *last_error;
-	char	   *prefix;			/* names of its branches begin with this */
-	char	   *error;			/* what went wrong in this pass, or NULL */
-} Decider;
-
-/* A record that waits for us */
-typedef struct Record
-{
-	char	   *gid;
-	char	   *decision;		/* NULL: none */
-	bool		is_over;		/* its deadline has passed */
-	bool		is_due;			/* ... or it was decided some time ago */
-} Record;
 
 /* A branch of ours */
 typedef struct Branch
@@ -163,17 +123,12 @@ typedef struct Ending
 /* what the process is shown to do meanwhile */
 #define FINISHING	"finishing a branch of a global transaction"
 
-/* for the timeout handler */
-static volatile sig_atomic_t is_timed_out = false;
-static TimeoutId answer_timer;
-
 static uint32 wait_event;
 
 /* one pass */
 static MemoryContext pass_context = NULL;
 
 static bool takes_part(void);
-static void answer_timeout(void);
 static bool try_pass(void);
 static void pass(void *arg);
 static ErrorVerdict judge_pass(const ErrorData *error, void *arg);
@@ -185,20 +140,10 @@ static char *try_ask(Decider *decider, RemoteConnection *conn,
 					 const char *gid);
 static void ask_question(void *arg);
 static ErrorVerdict judge_question(const ErrorData *error, void *arg);
-static List *remote_query(RemoteConnection *conn, const char *sql,
-						  int nparams, const char *const *params);
-static void begin_wait(const char *activity);
-static void end_wait(void);
 static void require_ends_durable(void);
-static void require_durable(XLogRecPtr lsn);
-static List *read_deciders(void);
-static List *read_records(Decider *decider, RemoteConnection *conn);
 static List *read_branches(Decider *decider);
 static List *read_names(void);
 static bool is_here(Decider *decider, List *names, const char *gid);
-static char *ask(Decider *decider, RemoteConnection *conn, const char *gid);
-static char *checked_decision(char *decision);
-static void report(Decider *decider, RemoteConnection *conn, List *gids);
 static void finish(Decider *decider, const char *gid, bool is_commit);
 static void end_branch(void *arg);
 static ErrorVerdict judge_ending(const ErrorData *error, void *arg);
@@ -206,13 +151,7 @@ static void compare_outcomes(Decider *decider, List *records,
 							 TimestampTz asked_at);
 static void note_committed(Decider *decider, const char *branch);
 static void note_missing(Decider *decider, List *gids);
-static void prepare_session(RemoteConnection *conn);
-static void check_identity(Decider *decider, RemoteConnection *conn);
-static void note_error(Decider *decider);
 static Record *find_record(List *records, const char *gid);
-static char *text_array(List *texts);
-static List *local_query(const char *sql, int nparams,
-						 const char *const *params);
 
 /* ----------------------------------------------------------------
  *		The worker's side
@@ -267,9 +206,9 @@ queue_resolver_main(Datum arg)
 
 	/* what we note is for ourselves, but for that what is said otherwise */
 	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
-	answer_timer = RegisterTimeout(USER_TIMEOUT, answer_timeout);
 	pass_context = AllocSetContextCreate(TopMemoryContext, "queue resolver",
 										 ALLOCSET_DEFAULT_SIZES);
+	queue_query_init(pass_context, wait_event);
 
 	while (!ShutdownRequestPending)
 	{
@@ -294,16 +233,6 @@ queue_resolver_main(Datum arg)
 
 	/* 1: another one has to go on */
 	proc_exit(is_more ? 1 : 0);
-}
-
-/* In a signal handler: the deciding database takes too long. */
-static void
-answer_timeout(void)
-{
-	is_timed_out = true;
-	QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
 }
 
 /* Whatever goes wrong here in this database is reported, and tried again. */
@@ -331,7 +260,7 @@ static void
 pass(void *arg)
 {
 	bool	   *is_more = arg;
-	List	   *deciders = read_deciders();
+	List	   *deciders = queue_decider_read_all(pass_context);
 	ListCell   *lc;
 	bool		is_any_more = false;
 
@@ -352,11 +281,11 @@ obey(Decider *decider)
 {
 	Visit		visit = {.decider = decider};
 
-	is_timed_out = false;
+	queue_query_begin();
 	if (!decider->is_registered_here)
 	{
 		decider->error = "this database is a copy of that which was registered";
-		note_error(decider);
+		queue_decider_note_error(decider);
 		return false;
 	}
 
@@ -371,7 +300,7 @@ obey(Decider *decider)
 			finish(decider, ((Branch *) lfirst(lc))->gid, false);
 	}
 	if (!visit.is_skipped && !ShutdownRequestPending)
-		note_error(decider);
+		queue_decider_note_error(decider);
 	return visit.is_more;
 }
 
@@ -382,15 +311,7 @@ ask_and_settle(void *arg)
 	Decider    *decider = visit->decider;
 
 	if (decider->connection != NULL)
-	{
-		begin_wait("connecting to a deciding database");
-		visit->conn = queue_remote_connect(decider->connection,
-										   decider->participant,
-										   decider->password_required);
-		end_wait();
-		prepare_session(visit->conn);
-		check_identity(decider, visit->conn);
-	}
+		queue_decider_connect(decider, &visit->conn);
 	visit->is_more = settle(decider, visit->conn);
 }
 
@@ -400,8 +321,8 @@ judge_visit(const ErrorData *error, void *arg)
 {
 	Visit	   *visit = arg;
 
-	disable_timeout(answer_timer, false);
-	visit->decider->error = is_timed_out ? "it does not answer" :
+	visit->decider->error = queue_query_is_timed_out() ?
+		"it does not answer" :
 		pstrdup(error->message);
 	visit->is_skipped = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	return ERROR_IGNORE;
@@ -412,7 +333,7 @@ static bool
 settle(Decider *decider, RemoteConnection *conn)
 {
 	TimestampTz asked_at = GetCurrentTimestamp();
-	List	   *records = read_records(decider, conn);
+	List	   *records = queue_decider_read_records(decider, conn);
 	List	   *branches = read_branches(decider);
 	List	   *names;
 	List	   *finished = NIL;
@@ -472,60 +393,9 @@ settle(Decider *decider, RemoteConnection *conn)
 	if (finished != NIL)
 	{
 		require_ends_durable();
-		report(decider, conn, finished);
+		queue_decider_report(decider, conn, finished);
 	}
 	return is_more;
-}
-
-/* ----------------------------------------------------------------
- *		The deciding database
- * ----------------------------------------------------------------
- */
-
-/* Records that name us and wait for us */
-static List *
-read_records(Decider *decider, RemoteConnection *conn)
-{
-	const char *params[] = {decider->coordinator, decider->participant,
-		psprintf("%d ms", queue_resolve_interval)};
-	List	   *rows;
-	List	   *records = NIL;
-	ListCell   *lc;
-
-	if (conn != NULL)
-		rows = remote_query(conn,
-							"SELECT gid, decision, is_over,"
-							" decided_at OPERATOR(pg_catalog.+) $3::pg_catalog.interval"
-							" OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
-							" FROM queue.global_transactions"
-							" WHERE coordinator OPERATOR(pg_catalog.=) $1::pg_catalog.name"
-							" AND $2::pg_catalog.name OPERATOR(pg_catalog.=) ANY (unfinished)",
-							3, params);
-	else
-		rows = local_query("SELECT gid, decision, is_over,"
-						   " decided_at + $3::interval <= clock_timestamp()"
-						   " FROM queue.global_transactions"
-						   " WHERE coordinator = $1::name AND $2::name = ANY (unfinished)",
-						   3, params);
-	foreach(lc, rows)
-	{
-		char	  **row = lfirst(lc);
-		Record	   *record = palloc(sizeof(Record));
-
-		/* it is another server, which may say anything */
-		if (row[0] == NULL || row[2] == NULL ||
-			(row[1] != NULL && row[3] == NULL))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_EXCEPTION),
-					 errmsg("a record of the deciding database is incomplete")));
-		record->gid = row[0];
-		record->decision = checked_decision(row[1]);
-		record->is_over = row[2][0] == 't';
-		record->is_due = record->decision == NULL ? record->is_over :
-			row[3][0] == 't';
-		records = lappend(records, record);
-	}
-	return records;
 }
 
 /*
@@ -547,7 +417,8 @@ ask_question(void *arg)
 {
 	Question   *question = arg;
 
-	question->decision = ask(question->decider, question->conn, question->gid);
+	question->decision = queue_decider_ask(question->decider, question->conn,
+										   question->gid);
 }
 
 static ErrorVerdict
@@ -559,239 +430,16 @@ judge_question(const ErrorData *error, void *arg)
 		(question->conn != NULL &&
 		 !queue_remote_is_connected(question->conn)))
 		return ERROR_RAISE;
-	end_wait();
+	queue_query_end_wait();
 	if (question->decider->error == NULL)
 		question->decider->error = pstrdup(error->message);
 	return ERROR_IGNORE;
-}
-
-/*
- * What is decided, now and for ever, or NULL.  The answer counts only when the
- * transaction that gives it is committed, which is so when this returns.
- */
-static char *
-ask(Decider *decider, RemoteConnection *conn, const char *gid)
-{
-	const char *params[] = {decider->coordinator, gid, decider->here,
-		decider->participant};
-	List	   *rows;
-
-	if (conn != NULL)
-		rows = remote_query(conn, "CALL queue.ask_decision($1, $2, NULL, $3)",
-							3, params);
-	else
-	{
-		rows = local_query("SELECT queue.write_answer(p.oid, c.oid, $2, $3)"
-						   " FROM pg_roles p, pg_roles c"
-						   " WHERE p.rolname = $4::name AND c.rolname = $1::name",
-						   4, params);
-		require_durable(XactLastCommitEnd);
-	}
-	if (rows == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("coordinator \"%s\" or participant \"%s\" does not exist",
-						decider->coordinator, decider->participant)));
-	return checked_decision(((char **) linitial(rows))[0]);
-}
-
-/* An answer that is none of those that we know must not be taken for one. */
-static char *
-checked_decision(char *decision)
-{
-	if (decision != NULL && strcmp(decision, "commit") != 0 &&
-		strcmp(decision, "abort") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("unknown decision \"%s\"", decision)));
-	return decision;
-}
-
-/* Nothing is left to do here for these. */
-static void
-report(Decider *decider, RemoteConnection *conn, List *gids)
-{
-	const char *params[] = {decider->coordinator, text_array(gids),
-		decider->here, decider->participant};
-
-	if (conn != NULL)
-		(void) remote_query(conn, "CALL queue.report_finished($1, $2, $3)",
-							3, params);
-	else
-		(void) local_query("SELECT queue.write_finished(p.oid, c.oid, $2::text[], $3)"
-						   " FROM pg_roles p, pg_roles c"
-						   " WHERE p.rolname = $4::name AND c.rolname = $1::name",
-						   4, params);
-	if (MUTANT(RECORD_FORGOTTEN) && conn == NULL)
-		(void) local_query("DELETE FROM queue.global_transaction"
-						   " WHERE gid = ANY ($2::text[])", 2, params);
-}
-
-/* A statement over there, which may take a while, but not for ever */
-static List *
-remote_query(RemoteConnection *conn, const char *sql, int nparams,
-			 const char *const *params)
-{
-	List	   *rows;
-
-	begin_wait(sql);
-	rows = queue_remote_query(conn, sql, nparams, params);
-	end_wait();
-	return rows;
-}
-
-/* From now on this takes too long at some time. */
-static void
-begin_wait(const char *activity)
-{
-	pgstat_report_activity(STATE_RUNNING, activity);
-	is_timed_out = false;
-	enable_timeout_after(answer_timer, ANSWER_TIMEOUT);
-}
-
-/* The answer is there; the timeout may have come just then. */
-static void
-end_wait(void)
-{
-	disable_timeout(answer_timer, false);
-	if (is_timed_out && !ShutdownRequestPending)
-		QueryCancelPending = false;
-	is_timed_out = false;
-}
-
-/*
- * Tell it our patience, and see that what we are going to call is the
- * extension's.  Otherwise somebody who may create objects over there, the owner
- * of the database say, could decide in the place of the coordinator, and do
- * things with the rights of our role.  Superusers over there are trusted.
- */
-static void
-prepare_session(RemoteConnection *conn)
-{
-	List	   *rows;
-	char	   *stranger;
-
-	(void) remote_query(conn,
-						"SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
-						" pg_catalog.set_config('statement_timeout', '"
-						STATEMENT_TIMEOUT "', false)", 0, NULL);
-	rows = remote_query(conn,
-						"WITH extension AS ("
-						"    SELECT e.oid, e.extnamespace FROM pg_extension e"
-						"      JOIN pg_roles r ON r.oid = e.extowner"
-						"     WHERE e.extname = '" QUEUE_EXTENSION "' AND r.rolsuper"
-						"), used AS ("
-						"    SELECT 'pg_proc'::regclass AS classid, p.oid,"
-						"           p.proowner AS owner, p.proname AS name"
-						"      FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-						"     WHERE n.nspname = 'queue' AND p.proname IN"
-						"           ('identity', 'ask_decision', 'report_finished')"
-						"    UNION ALL"
-						"    SELECT 'pg_class'::regclass, c.oid, c.relowner, c.relname"
-						"      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-						"     WHERE n.nspname = 'queue'"
-						"       AND c.relname = 'global_transactions'"
-						")"
-						" SELECT CASE WHEN NOT EXISTS (SELECT FROM extension)"
-						"             THEN '' ELSE min(u.name) END"
-						"   FROM used u JOIN pg_roles r ON r.oid = u.owner"
-						"  WHERE NOT r.rolsuper OR NOT EXISTS ("
-						"        SELECT FROM pg_depend d JOIN extension e"
-						"            ON d.refobjid = e.oid"
-						"         WHERE d.refclassid = 'pg_extension'::regclass"
-						"           AND d.deptype = 'e'"
-						"           AND d.classid = u.classid AND d.objid = u.oid)",
-						0, NULL);
-	if (rows == NIL || (stranger = ((char **) linitial(rows))[0]) == NULL)
-		return;
-	if (stranger[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the deciding database has no extension \"%s\" that belongs to a superuser",
-						QUEUE_EXTENSION)));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("object \"%s.%s\" of the deciding database is not its superusers'",
-					QUEUE_EXTENSION, stranger)));
-}
-
-/* Is it the database that it was? */
-static void
-check_identity(Decider *decider, RemoteConnection *conn)
-{
-	const char *params[] = {decider->name, decider->participant, NULL,
-		decider->connection};
-	List	   *rows;
-	char	   *identity;
-
-	rows = remote_query(conn, "SELECT queue.identity()", 0, NULL);
-	identity = rows == NIL ? NULL : ((char **) linitial(rows))[0];
-	if (identity == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("the deciding database does not say which it is")));
-
-	if (decider->identity == NULL)
-	{
-		params[2] = identity;
-		if (local_query("UPDATE queue.deciding_database SET identity = $3"
-						" WHERE name = $1 AND participant = $2::name"
-						" AND identity IS NULL AND connection = $4"
-						" RETURNING name", 4, params) == NIL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("its registration has just been changed")));
-		decider->identity = identity;
-	}
-	if (strcmp(identity, decider->identity) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("it is another database than at the first contact")));
 }
 
 /* ----------------------------------------------------------------
  *		This database
  * ----------------------------------------------------------------
  */
-
-static List *
-read_deciders(void)
-{
-	List	   *rows;
-	List	   *deciders = NIL;
-	ListCell   *lc;
-
-	/* DROP EXTENSION may be faster than the news of it */
-	if (local_query("SELECT FROM pg_extension WHERE extname = '" QUEUE_EXTENSION "'",
-					0, NULL) == NIL)
-		return NIL;
-	rows = local_query("SELECT name, participant, coordinator, owner::oid,"
-					   " connection, password_required, registered_in, identity,"
-					   " last_error FROM queue.deciding_database", 0, NULL);
-	foreach(lc, rows)
-	{
-		char	  **row = lfirst(lc);
-		Decider    *decider = palloc0(sizeof(Decider));
-
-		decider->name = row[0];
-		decider->participant = row[1];
-		decider->coordinator = row[2];
-		decider->owner = atooid(row[3]);
-		decider->connection = row[4];
-		decider->password_required = row[5][0] == 't';
-		decider->identity = row[7];
-		decider->last_error = row[8];
-		decider->prefix = psprintf(QUEUE_BRANCH_PREFIX "%s:%s:", row[0],
-								   row[1]);
-		queue_process_begin("looking at the identity of this database");
-		decider->here = MemoryContextStrdup(pass_context,
-											queue_branch_identity());
-		decider->is_registered_here = strcmp(row[6], decider->here) == 0;
-		queue_process_commit();
-		deciders = lappend(deciders, decider);
-	}
-	return deciders;
-}
 
 /* Our branches, and no others */
 static List *
@@ -804,18 +452,18 @@ read_branches(Decider *decider)
 	List	   *branches = NIL;
 	ListCell   *lc;
 
-	rows = local_query(MUTANT(OWNER_IGNORED) ?
-					   "SELECT substr(gid, length($1) + 1),"
-					   " prepared + $3::int * interval '1 ms' <= clock_timestamp()"
-					   " FROM pg_prepared_xacts WHERE starts_with(gid, $1)"
-					   " AND database = current_database()" :
-					   "SELECT substr(p.gid, length($1) + 1),"
-					   " p.prepared + $3::int * interval '1 ms' <= clock_timestamp()"
-					   " FROM pg_prepared_xact() p"
-					   " WHERE p.ownerid = $2::oid AND starts_with(p.gid, $1)"
-					   " AND p.dbid = (SELECT oid FROM pg_database"
-					   "               WHERE datname = current_database())",
-					   3, params);
+	rows = queue_query_here(MUTANT(OWNER_IGNORED) ?
+							"SELECT substr(gid, length($1) + 1),"
+							" prepared + $3::int * interval '1 ms' <= clock_timestamp()"
+							" FROM pg_prepared_xacts WHERE starts_with(gid, $1)"
+							" AND database = current_database()" :
+							"SELECT substr(p.gid, length($1) + 1),"
+							" p.prepared + $3::int * interval '1 ms' <= clock_timestamp()"
+							" FROM pg_prepared_xact() p"
+							" WHERE p.ownerid = $2::oid AND starts_with(p.gid, $1)"
+							" AND p.dbid = (SELECT oid FROM pg_database"
+							"               WHERE datname = current_database())",
+							3, params);
 	foreach(lc, rows)
 	{
 		char	  **row = lfirst(lc);
@@ -839,11 +487,11 @@ read_names(void)
 	List	   *names = NIL;
 	ListCell   *lc;
 
-	rows = local_query("SELECT p.gid FROM pg_prepared_xact() p"
-					   " WHERE starts_with(p.gid, '" QUEUE_BRANCH_PREFIX "')"
-					   " AND p.dbid = (SELECT oid FROM pg_database"
-					   "               WHERE datname = current_database())",
-					   0, NULL);
+	rows = queue_query_here("SELECT p.gid FROM pg_prepared_xact() p"
+							" WHERE starts_with(p.gid, '" QUEUE_BRANCH_PREFIX "')"
+							" AND p.dbid = (SELECT oid FROM pg_database"
+							"               WHERE datname = current_database())",
+							0, NULL);
 	foreach(lc, rows)
 		names = lappend(names, ((char **) lfirst(lc))[0]);
 	return names;
@@ -915,9 +563,9 @@ end_branch(void *arg)
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	queue_standby_wait();
-	begin_wait(FINISHING);
+	queue_query_begin_wait(FINISHING);
 	FinishPreparedTransaction(ending->branch, ending->is_commit);
-	end_wait();
+	queue_query_end_wait();
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	(void) queue_xact_resolve_prepared(NULL);
 	queue_cover_hurry(MyDatabaseId);
@@ -930,7 +578,7 @@ judge_ending(const ErrorData *error, void *arg)
 		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE &&
 		error->sqlerrcode != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 		return ERROR_RAISE;
-	end_wait();
+	queue_query_end_wait();
 	return ERROR_IGNORE;
 }
 
@@ -947,26 +595,7 @@ require_ends_durable(void)
 	XLogRecPtr	lsn = LogLogicalMessage("queue", "", 0, false, false);
 
 	XLogFlush(lsn);
-	require_durable(lsn);
-}
-
-/*
- * Wait until the synchronous standbys have that, but not for ever.  The server's
- * own wait would complain each time that it is cancelled.
- */
-static void
-require_durable(XLogRecPtr lsn)
-{
-	TimestampTz give_up_at = TimestampTzPlusMilliseconds(queue_clock(),
-														 ANSWER_TIMEOUT);
-
-	pgstat_report_activity(STATE_RUNNING, "waiting for synchronous standbys");
-	while (!queue_standby_is_durable(lsn) && !ShutdownRequestPending &&
-		   queue_clock() < give_up_at)
-		queue_process_nap(TimestampTzPlusMilliseconds(queue_clock(),
-													  CONFIRM_INTERVAL),
-						  wait_event);
-	queue_standby_require_durable(lsn);
+	queue_query_require_durable(lsn);
 }
 
 /* Did sessions finish branches as was decided? */
@@ -986,11 +615,11 @@ compare_outcomes(Decider *decider, List *records, TimestampTz asked_at)
 		decisions = lappend(decisions, record->decision);
 	}
 	params[0] = decider->prefix;
-	params[1] = text_array(gids);
-	params[2] = text_array(decisions);
+	params[1] = queue_query_text_array(gids);
+	params[2] = queue_query_text_array(decisions);
 	params[3] = pstrdup(timestamptz_to_str(asked_at));
-	foreach(lc, local_query("SELECT queue.write_outcomes($1, $2::text[],"
-							" $3::text[], $4::timestamptz)", 4, params))
+	foreach(lc, queue_query_here("SELECT queue.write_outcomes($1, $2::text[],"
+								 " $3::text[], $4::timestamptz)", 4, params))
 		ereport(WARNING,
 				(errmsg("%s", ((char **) lfirst(lc))[0])));
 }
@@ -1004,11 +633,11 @@ note_committed(Decider *decider, const char *branch)
 {
 	const char *params[] = {branch, psprintf("%u", decider->owner)};
 
-	(void) local_query("INSERT INTO queue.committed_branch"
-					   " SELECT $1, $2::oid, clock_timestamp()"
-					   " WHERE NOT EXISTS (SELECT FROM queue.committed_branch"
-					   "                   WHERE branch = $1 AND owner = $2::oid)",
-					   2, params);
+	(void) queue_query_here("INSERT INTO queue.committed_branch"
+							" SELECT $1, $2::oid, clock_timestamp()"
+							" WHERE NOT EXISTS (SELECT FROM queue.committed_branch"
+							"                   WHERE branch = $1 AND owner = $2::oid)",
+							2, params);
 }
 
 /*
@@ -1025,42 +654,15 @@ note_missing(Decider *decider, List *gids)
 	if (gids == NIL)
 		return;
 	params[0] = decider->prefix;
-	params[1] = text_array(gids);
+	params[1] = queue_query_text_array(gids);
 	params[2] = psprintf("%u", decider->owner);
-	foreach(lc, local_query("SELECT queue.write_missing($1, $2::text[], $3::oid)",
-							3, params))
+	foreach(lc, queue_query_here("SELECT queue.write_missing($1, $2::text[], $3::oid)",
+								 3, params))
 		ereport(WARNING,
 				(errmsg("branch \"%s\" was never committed here, but the decision is commit",
 						((char **) lfirst(lc))[0]),
 				 errdetail("It was not prepared, or somebody has rolled it back."),
 				 errhint("What the other participants have done stands; see queue.forced_outcomes.")));
-}
-
-/*
- * Remember why this one cannot be obeyed; NULL: it can.  The log gets one
- * warning until it can again, however often the reason changes.
- */
-static void
-note_error(Decider *decider)
-{
-	const char *error = decider->error;
-	const char *params[] = {decider->name, decider->participant, error};
-
-	if (error == NULL ? decider->last_error == NULL :
-		decider->last_error != NULL && strcmp(error, decider->last_error) == 0)
-		return;
-	if (error == NULL)
-		ereport(LOG,
-				(errmsg("deciding database \"%s\" answers again",
-						decider->name)));
-	else if (decider->last_error == NULL)
-		ereport(WARNING,
-				(errmsg("cannot obey deciding database \"%s\": %s",
-						decider->name, error),
-				 errdetail("Branches of its global transactions stay in doubt.")));
-	(void) local_query("UPDATE queue.deciding_database SET last_error = $3"
-					   " WHERE name = $1 AND participant = $2::name",
-					   3, params);
 }
 
 static Record *
@@ -1076,79 +678,4 @@ find_record(List *records, const char *gid)
 			return record;
 	}
 	return NULL;
-}
-
-/* The array as a literal; NULL for a NULL */
-static char *
-text_array(List *texts)
-{
-	int			n = list_length(texts);
-	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
-	bool	   *nulls = palloc(Max(n, 1) * sizeof(bool));
-	int			dims[] = {n};
-	int			lbs[] = {1};
-	ListCell   *lc;
-	int			i = 0;
-	Oid			out;
-	bool		is_varlena;
-	char	   *result;
-
-	foreach(lc, texts)
-	{
-		char	   *text = lfirst(lc);
-
-		nulls[i] = text == NULL;
-		values[i++] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
-	}
-	queue_process_begin("preparing a report");
-	getTypeOutputInfo(TEXTARRAYOID, &out, &is_varlena);
-	MemoryContextSwitchTo(pass_context);
-	result = OidOutputFunctionCall(out,
-								   PointerGetDatum(construct_md_array(values, nulls, 1,
-																	  dims, lbs, TEXTOID, -1,
-																	  false, TYPALIGN_INT)));
-	queue_process_commit();
-	return result;
-}
-
-/*
- * Run a statement of our own in a transaction of its own; its rows, as
- * queue_remote_query() returns them.
- */
-static List *
-local_query(const char *sql, int nparams, const char *const *params)
-{
-	Oid			types[4];
-	Datum		values[4];
-	char		nulls[4];
-	List	   *rows = NIL;
-
-	for (int i = 0; i < nparams; i++)
-	{
-		types[i] = TEXTOID;
-		nulls[i] = params[i] == NULL ? 'n' : ' ';
-		values[i] = params[i] == NULL ? (Datum) 0 :
-			CStringGetTextDatum(params[i]);
-	}
-	queue_process_begin(sql);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	if (SPI_execute_with_args(sql, nparams, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute \"%s\"", sql);
-	for (uint64 i = 0; SPI_tuptable != NULL && i < SPI_processed; i++)
-	{
-		MemoryContext spi_context = MemoryContextSwitchTo(pass_context);
-		int			n = SPI_tuptable->tupdesc->natts;
-		char	  **row = palloc(n * sizeof(char *));
-
-		for (int j = 0; j < n; j++)
-			row[j] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-								  j + 1);
-		rows = lappend(rows, row);
-		MemoryContextSwitchTo(spi_context);
-	}
-	SPI_finish();
-	PopActiveSnapshot();
-	queue_process_commit();
-	return rows;
 }

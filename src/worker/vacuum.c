@@ -192,7 +192,8 @@ look_at_state(QueueState *state, TimestampTz now)
 		next = now + MARK_PASSES;
 	}
 	if (FullTransactionIdIsValid(vacuum->mark) &&
-		vacuum->follow_up_at <= now && queue_vacuum_is_removable(relid, vacuum->mark, &pass_horizon))
+		vacuum->follow_up_at <= now &&
+		queue_vacuum_is_removable(relid, vacuum->mark, &pass_horizon))
 	{
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		vacuum->is_wanted = state->dbid == MyDatabaseId &&
