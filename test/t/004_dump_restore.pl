@@ -17,6 +17,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use QueueTest;
+use Traffic;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 use_node($node);

@@ -15,6 +15,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use QueueTest;
+use Traffic;
 
 # Tables are as old as can be after a hundred thousand transactions.
 my $node = PostgreSQL::Test::Cluster->new('main');
