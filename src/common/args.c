@@ -11,12 +11,20 @@
 
 #include "common/args.h"
 
-/* a hundred years, as intervals are reckoned */
+/* A hundred years, by the lengths that intervals have here */
 #define MAX_SPAN_USEC \
 	(INT64CONST(100) * MONTHS_PER_YEAR * DAYS_PER_MONTH * USECS_PER_DAY)
 
 bool		queue_is_preloaded = false;
 
+/*
+ * queue_require_library
+ *		Raise 55000 unless the library was preloaded.
+ *
+ * For functions that the install script itself calls.  All others call
+ * queue_require_preload(), which also looks at the version of the extension
+ * (table/member.h).
+ */
 void
 queue_require_library(void)
 {
@@ -27,6 +35,7 @@ queue_require_library(void)
 				 errhint("Add the line shared_preload_libraries = 'queue' to postgresql.conf and restart the server.")));
 }
 
+/* Raise 22004 if this argument is null. */
 void
 queue_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
 {
@@ -36,6 +45,7 @@ queue_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
 				 errmsg("%s must not be null", argname)));
 }
 
+/* Raise 0A000 for an argument of the contract that is not built yet. */
 void
 queue_not_supported(const char *argname)
 {
@@ -45,6 +55,13 @@ queue_not_supported(const char *argname)
 			 errhint("Leave it at its default.")));
 }
 
+/*
+ * queue_interval_usec
+ *		Return the microseconds in an interval (month = 30 days, day = 24
+ *		hours).
+ *
+ * Raises 22023 if it is negative, infinite or longer than a hundred years.
+ */
 int64
 queue_interval_usec(const Interval *span, const char *argname)
 {
@@ -66,6 +83,10 @@ queue_interval_usec(const Interval *span, const char *argname)
 	return 0;
 }
 
+/*
+ * queue_lease_usec
+ *		The same for the length of a lease, which must not be zero either.
+ */
 int64
 queue_lease_usec(const Interval *lease, const char *argname)
 {

@@ -1,20 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * blocker.c
- *		Prepared transactions, for those who would have to wait for one.
+ *		Prepared transactions that a statement would have to wait for.
  *
- * A prepared transaction keeps its locks until somebody ends it, over restarts
- * too, and that may be never.  A statement that needs a lock which conflicts
- * would wait without a word; so it is refused, with the name of the transaction
- * and the commands that end it.  This is a look beforehand and takes no lock
- * itself: a transaction that is prepared between the look and the lock is
- * waited for, under lock_timeout, as one that is still open.
+ * A prepared transaction keeps its locks until it is committed or rolled back,
+ * over restarts too, and that may be never.  A statement that needs a lock
+ * which conflicts would wait silently.  So it is refused, with the name of the
+ * transaction and the commands that end it.  This is a look beforehand and
+ * takes no lock itself.  A transaction that is prepared between the look and
+ * the lock is waited for, under lock_timeout, as one that is still open.
  *
- * The heavyweight locks tell who is in the way, since they are there after a
- * restart, when the registry of prepared.c is not.
+ * The heavyweight locks tell what is in the way, because they exist after a
+ * restart, when the registry of prepared.c does not.
  *
- * Locks: those of the lock table and of the prepared transactions, each for the
- * time of one look.
+ * Locks: those of the lock table and of the prepared transactions, each for
+ * the time of one look.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,6 +34,13 @@
 
 static TransactionId prepared_xid(VirtualTransactionId vxid);
 
+/*
+ * queue_blocker_refuse_lock
+ *		Raise 55006 if a prepared transaction holds a lock that conflicts with
+ *		this one.
+ *
+ * "name" is that of the queue which is to be locked.
+ */
 void
 queue_blocker_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
 						  const char *name)
@@ -54,18 +61,23 @@ queue_blocker_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
 	pfree(holders);
 }
 
-/* InvalidTransactionId unless it is prepared. */
+/* Return the transaction's id, InvalidTransactionId unless it is prepared. */
 static TransactionId
 prepared_xid(VirtualTransactionId vxid)
 {
 	bool		have_more;
 
-	/* of one from before a restart there is no virtual transaction */
+	/* one from before a restart has no virtual transaction */
 	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
 		return vxid.localTransactionId;
 	return TwoPhaseGetXidByVirtualXID(vxid, &have_more);
 }
 
+/*
+ * queue_blocker_refuse_xid
+ *		Raise 55006 if this transaction, or the one that it is a part of, is
+ *		prepared.
+ */
 void
 queue_blocker_refuse_xid(const char *name, TransactionId xid)
 {

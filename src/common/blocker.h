@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * blocker.h
- *		Prepared transactions, for those who would have to wait for one.
+ *		Prepared transactions that a statement would have to wait for.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,12 +10,11 @@
 
 #include "storage/lock.h"
 
-/* Raise an error (55006) if a prepared transaction holds a conflicting lock;
- * "name" is that of the queue which is to be locked. */
+/* 55006 if a prepared transaction holds a lock that conflicts with this one */
 extern void queue_blocker_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
 									  const char *name);
 
-/* ... if this transaction, or the one that it is a part of, is prepared. */
+/* ... if this transaction, or the one that it is a part of, is prepared */
 extern void queue_blocker_refuse_xid(const char *name, TransactionId xid);
 
 #endif							/* QUEUE_BLOCKER_H */

@@ -3,14 +3,15 @@
  * clock.h
  *		A clock that is never set, for everything but times of messages.
  *
- * How long something takes, when to try again, until when to wait: none of that
- * may change when an administrator or NTP sets the time.  Deadlines of leases
- * and due times of messages are times of day, since they outlive the server and
- * people read them; a sleep until one of them is reckoned when it begins.
+ * How long something takes, when to try again, until when to wait: none of
+ * that may change when an administrator or NTP sets the time.  Deadlines of
+ * leases and due times of messages are times of day, because they outlive the
+ * server and are shown to users.  The length of a sleep until one of them is
+ * computed when it begins.
  *
  * Times of this clock are microseconds since some moment, the same for all
- * processes.  They are of type TimestampTz, for the arithmetic; a comment says
- * so wherever one is kept, for they must not meet the other kind.
+ * processes.  They are of type TimestampTz, for the arithmetic.  A comment
+ * says so wherever one is kept, because they must not meet the other kind.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +21,7 @@
 #include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
+/* The time by this clock */
 static inline TimestampTz
 queue_clock(void)
 {
@@ -29,7 +31,10 @@ queue_clock(void)
 	return (TimestampTz) INSTR_TIME_GET_MICROSEC(now);
 }
 
-/* What it will say at that time of day, if nobody sets that; now, if it is past */
+/*
+ * What it will show at that time of day, unless that is set; now, if it is
+ * past
+ */
 static inline TimestampTz
 queue_clock_at(TimestampTz time)
 {

@@ -12,8 +12,8 @@
 #define QUEUE_COMPAT_H
 
 /*
- * These minor releases or later ones: what is used of the server here has been
- * exported, or works, from them on only.
+ * These minor releases or later ones, because what is used of the server here
+ * has been exported, or works, only from them on.
  */
 #if PG_VERSION_NUM < 150020 || \
 	(PG_VERSION_NUM >= 160000 && PG_VERSION_NUM < 170012) || \
@@ -33,7 +33,7 @@
 #include "utils/acl.h"
 #include "utils/wait_event.h"
 
-/* 16: what is inside of a varlena is no part of postgres.h any more */
+/* 16: what is inside a varlena is no part of postgres.h any more */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif

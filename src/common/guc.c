@@ -3,8 +3,8 @@
  * guc.c
  *		The settings of the server, queue.*.
  *
- * One variable each, of the same name, which whoever needs it reads; what each
- * means to a user is in docs/reference.md.
+ * One variable each, of the same name, which the files that need it read.
+ * What each means to a user is in docs/reference.md.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +27,7 @@ int			queue_vacuum_threshold = 10000;
 double		queue_vacuum_scale_factor = 0.05;
 double		queue_vacuum_cost_delay = 0.5;
 
+/* Define all settings, and reserve the prefix. */
 void
 queue_guc_init(void)
 {

@@ -19,7 +19,7 @@ extern double queue_vacuum_scale_factor;
 extern double queue_vacuum_cost_delay;	/* ms */
 extern int	queue_resolve_interval; /* ms */
 
-/* defines them; from _PG_init, while preloading */
+/* Define them; from _PG_init(), while preloading */
 extern void queue_guc_init(void);
 
 #endif							/* QUEUE_GUC_H */

@@ -12,10 +12,10 @@
  * Without the switch MUTANT() is a constant that no compiler leaves in the
  * code: nothing of this is in a release.
  *
- * A plant is a line or two at the place where somebody might have made the
- * mistake, and leaves the rest as it is.  It must neither crash the server nor
- * fail an assertion, for that tells nothing about the checker.  In callbacks
- * it may roll dice, which allocates nothing and cannot fail.
+ * A plant is a line or two at the place where the mistake might have been
+ * made, and leaves the rest as it is.  It must neither crash the server nor
+ * fail an assertion, because that tells nothing about the checker.  In
+ * callbacks it may roll dice, which allocates nothing and cannot fail.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * process.c
- *		What all background processes of ours do alike.
+ *		What all background processes of the extension have in common.
  *
- * How they are registered, which settings nobody may change under them, the
- * name that they are shown by, their transactions, how they survive errors, how
- * they sleep, how they learn that they are to leave.  The handler of SIGTERM is
- * each one's own, because it depends on what the process has to finish; all of
- * them set ShutdownRequestPending.
+ * How they are registered, which settings are pinned, the name that they are
+ * shown by, their transactions, how they survive errors, how they sleep, how
+ * they learn that they are to leave.  Each has its own handler of SIGTERM,
+ * because that depends on what the process has to finish; all of them set
+ * ShutdownRequestPending.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,7 +37,7 @@ typedef struct Run
 	void	   *arg;
 } Run;
 
-/* where the transaction in progress comes back to */
+/* Where the transaction in progress comes back to */
 static MemoryContext outer_context = NULL;
 
 static void process_error_context(void *arg);
@@ -46,7 +46,7 @@ static ErrorVerdict run_judge(const ErrorData *error, void *arg);
 
 /*
  * queue_process_describe
- *		Fill in what is the same for all of our processes.
+ *		Fill in what is the same for all processes of the extension.
  *
  * "type" is what they are called in pg_stat_activity, and unless the caller
  * says otherwise also the name of this one.  None of them is restarted by the
@@ -69,6 +69,7 @@ queue_process_describe(BackgroundWorker *worker, const char *type,
 	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
 }
 
+/* Read the configuration again if SIGHUP has asked for that. */
 void
 queue_process_reload(void)
 {
@@ -100,13 +101,19 @@ queue_process_begin(const char *activity)
 	pgstat_report_activity(STATE_RUNNING, activity);
 }
 
+/*
+ * queue_process_commit
+ *		Commit the transaction, and report what it has counted.
+ */
 void
 queue_process_commit(void)
 {
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(outer_context);
 
-	/* nobody else flushes a process's counts, which autovacuum goes by */
+	/*
+	 * this flushes the process's counts, which autovacuum goes by, only here
+	 */
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -152,7 +159,7 @@ queue_process_try(ProcessBody body, ErrorJudge judge, void *arg)
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
 
-		/* it was meant for what has just been aborted */
+		/* a cancel was meant for what has just been aborted */
 		QueryCancelPending = false;
 		RESUME_INTERRUPTS();
 		pgstat_report_activity(STATE_IDLE, NULL);
@@ -174,6 +181,7 @@ queue_process_run(const char *activity, bool has_snapshot, ProcessBody body,
 	return queue_process_try(run_body, run_judge, &run);
 }
 
+/* Body of queue_process_run(): begin, do it, commit. */
 static void
 run_body(void *arg)
 {
@@ -188,6 +196,7 @@ run_body(void *arg)
 	queue_process_commit();
 }
 
+/* Ask the caller's judge, or give the usual verdict. */
 static ErrorVerdict
 run_judge(const ErrorData *error, void *arg)
 {
@@ -197,6 +206,11 @@ run_judge(const ErrorData *error, void *arg)
 		queue_process_judge(error, NULL);
 }
 
+/*
+ * queue_process_is_locked
+ *		Returns true if the error says only that a lock was in the way, or
+ *		that what this was about is gone.
+ */
 bool
 queue_process_is_locked(const ErrorData *error)
 {
@@ -204,6 +218,13 @@ queue_process_is_locked(const ErrorData *error)
 		error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT;
 }
 
+/*
+ * queue_process_judge
+ *		Give the usual verdict on an error.
+ *
+ * A request to leave and a cancel are raised, locks are ignored, and the rest
+ * is reported.
+ */
 ErrorVerdict
 queue_process_judge(const ErrorData *error, void *arg)
 {
@@ -219,8 +240,10 @@ queue_process_judge(const ErrorData *error, void *arg)
  */
 
 /*
- * Set what ALTER DATABASE SET and ALTER ROLE SET may have changed and what
- * matters to us, in a way that neither they nor a reload override.
+ * queue_process_pin_settings
+ *		Set what ALTER DATABASE SET and ALTER ROLE SET may have changed and
+ *		what matters to these processes, in a way that neither they nor a
+ *		reload override.
  */
 void
 queue_process_pin_settings(void)
@@ -241,7 +264,7 @@ queue_process_pin_settings(void)
 		{"jit", "off"}
 	};
 
-	/* not even this one is beyond ALTER DATABASE SET */
+	/* even this one can be set by ALTER DATABASE SET */
 	if (GetSessionUserId() != GetAuthenticatedUserId())
 	{
 		StartTransactionCommand();
@@ -270,8 +293,11 @@ queue_process_report_name(const char *name)
 }
 
 /*
- * Say in the log which process an error is of.  "context" is the caller's, for
- * the life of the process, as bgw_name is ours.
+ * queue_process_name_errors
+ *		Say in the log which process an error is of.
+ *
+ * "context" is the caller's, and must last as long as the process, as bgw_name
+ * does.
  */
 void
 queue_process_name_errors(ErrorContextCallback *context)
@@ -282,6 +308,7 @@ queue_process_name_errors(ErrorContextCallback *context)
 	error_context_stack = context;
 }
 
+/* Callback of that: add the name of the process. */
 static void
 process_error_context(void *arg)
 {
@@ -294,8 +321,11 @@ process_error_context(void *arg)
  */
 
 /*
- * Wait for the latch until some time, of clock.h.  There is no statement here that a
- * cancel could be meant for; letting it in would end the process.
+ * queue_process_nap
+ *		Wait for the latch until that time, of clock.h.
+ *
+ * There is no statement here that a cancel could be meant for, so it is
+ * ignored, because it would end the process.
  */
 void
 queue_process_nap(TimestampTz wake_at, uint32 wait_event)
@@ -308,11 +338,21 @@ queue_process_nap(TimestampTz wake_at, uint32 wait_event)
 					 timeout, wait_event);
 	ResetLatch(MyLatch);
 	QueryCancelPending = false;
-	/* signals of other backends (DROP DATABASE waits for all to react) */
+
+	/*
+	 * react to signals of other backends (DROP DATABASE waits for all to
+	 * react)
+	 */
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Called between two transactions, by what may take long */
+/*
+ * queue_process_must_leave
+ *		Returns true if this process is to leave.
+ *
+ * Called between two transactions.  A round of the worker then returns early,
+ * because it is ended by force a little later.
+ */
 bool
 queue_process_must_leave(void)
 {

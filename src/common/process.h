@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * process.h
- *		What all background processes of ours do alike.
+ *		What all background processes of the extension have in common.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,25 +23,24 @@ typedef enum ErrorVerdict
 typedef void (*ProcessBody) (void *arg);
 typedef ErrorVerdict (*ErrorJudge) (const ErrorData *error, void *arg);
 
-/* Describe a process, for one of the functions that register it */
+/* Fill in what is common to all processes, to register one */
 extern void queue_process_describe(BackgroundWorker *worker, const char *type,
 								   const char *function);
 
-/* What SIGHUP has asked for */
+/* Do what SIGHUP has asked for */
 extern void queue_process_reload(void);
 
 /* A transaction of a process */
 extern void queue_process_begin(const char *activity);
 extern void queue_process_commit(void);
 
-/* Did somebody only hold a lock, or drop what this was about? */
+/* Was only a lock in the way, or is what this was about gone? */
 extern bool queue_process_is_locked(const ErrorData *error);
 
-/* That is not reported; and a request to leave is not caught */
+/* The usual verdict on an error */
 extern ErrorVerdict queue_process_judge(const ErrorData *error, void *arg);
 
-/* Do something that may fail; false if it did, and was not ERROR_RAISE.  Where
- * "judge" is NULL it is the one above. */
+/* Do something that may fail; false if it did */
 extern bool queue_process_try(ProcessBody body, ErrorJudge judge, void *arg);
 
 /* The same in a transaction of its own, with a snapshot or without */
@@ -55,9 +54,7 @@ extern void queue_process_name_errors(ErrorContextCallback *context);
 /* Sleep until that time, by clock.h, unless the latch is set */
 extern void queue_process_nap(TimestampTz wake_at, uint32 wait_event);
 
-/* Is this process to leave?  A round of the worker asks between two
- * transactions, and returns early if so; it is ended by force some seconds
- * later. */
+/* Is this process to leave? */
 extern bool queue_process_must_leave(void);
 
 #endif							/* QUEUE_PROCESS_H */

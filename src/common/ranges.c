@@ -4,11 +4,11 @@
  *		Sets of message ids that take a fixed amount of memory.
  *
  * A set says where to look, so it may say too much, and never too little.
- * That is what makes a fixed size do: when there is no room for another range,
+ * That is why a fixed size is enough: when there is no room for another range,
  * the two neighbours with the smallest gap between them become one.  Nothing
  * here allocates or fails.
  *
- * The sets are small, and new ids come at the end, so a sorted array it is.
+ * The sets are small, and new ids come at the end, so they are sorted arrays.
  * The callers do the locking.
  *
  *-------------------------------------------------------------------------
@@ -22,6 +22,10 @@ static bool is_before(const QueueRange *a, const QueueRange *b);
 static void close_smallest_gap(RangeSet *set);
 static void remove_range(RangeSet *set, int i);
 
+/*
+ * queue_ranges_init
+ *		Make an empty set; "ranges" has RANGE_PLACES(room) places.
+ */
 void
 queue_ranges_init(RangeSet *set, QueueRange *ranges, int room)
 {
@@ -40,6 +44,13 @@ is_before(const QueueRange *a, const QueueRange *b)
 	return a->high < b->low && a->high + 1 < b->low;
 }
 
+/*
+ * queue_ranges_add
+ *		Add the ids from "low" to "high" of one priority.
+ *
+ * Never fails: if there is no room, two neighbours of one priority become one
+ * range that covers what is between them, too.
+ */
 void
 queue_ranges_add(RangeSet *set, int rank, int64 low, int64 high)
 {
@@ -49,7 +60,7 @@ queue_ranges_add(RangeSet *set, int rank, int64 low, int64 high)
 
 	Assert(low <= high);
 
-	/* those from "first" to "next" overlap or touch it */
+	/* ranges from "first" up to "next" overlap or touch it */
 	for (first = set->nranges; first > 0; first--)
 		if (is_before(&set->ranges[first - 1], &added))
 			break;
@@ -70,7 +81,7 @@ queue_ranges_add(RangeSet *set, int rank, int64 low, int64 high)
 		close_smallest_gap(set);
 }
 
-/* Make one of two neighbours. */
+/* Merge the two neighbours of one priority with the smallest gap. */
 static void
 close_smallest_gap(RangeSet *set)
 {
@@ -98,6 +109,7 @@ close_smallest_gap(RangeSet *set)
 	remove_range(set, best + 1);
 }
 
+/* Remove the i-th range. */
 static void
 remove_range(RangeSet *set, int i)
 {
@@ -106,6 +118,7 @@ remove_range(RangeSet *set, int i)
 	set->nranges--;
 }
 
+/* Add all ids of another set. */
 void
 queue_ranges_add_set(RangeSet *set, const RangeSet *added)
 {
@@ -116,6 +129,7 @@ queue_ranges_add_set(RangeSet *set, const RangeSet *added)
 						 added->ranges[i].high);
 }
 
+/* Make it the set of every possible id. */
 void
 queue_ranges_add_all(RangeSet *set)
 {
@@ -126,6 +140,7 @@ queue_ranges_add_all(RangeSet *set)
 		queue_ranges_add(set, rank, PG_INT64_MIN, PG_INT64_MAX);
 }
 
+/* Returns true if the set has this id of this priority. */
 bool
 queue_ranges_contain(const RangeSet *set, int rank, int64 id)
 {
@@ -138,6 +153,10 @@ queue_ranges_contain(const RangeSet *set, int rank, int64 id)
 	return false;
 }
 
+/*
+ * queue_ranges_find
+ *		Return the first range that has something beyond (rank, id), or -1.
+ */
 int
 queue_ranges_find(const RangeSet *set, int rank, int64 id)
 {
@@ -150,6 +169,14 @@ queue_ranges_find(const RangeSet *set, int rank, int64 id)
 	return -1;
 }
 
+/*
+ * queue_ranges_cut
+ *		Take the ids from "low" to "high" out of the i-th range, which
+ *		includes them.
+ *
+ * What is left of it may be two ranges, so neighbours may have to merge as in
+ * queue_ranges_add().
+ */
 void
 queue_ranges_cut(RangeSet *set, int i, int64 low, int64 high)
 {
@@ -168,6 +195,7 @@ queue_ranges_cut(RangeSet *set, int i, int64 low, int64 high)
 		remove_range(set, i);
 }
 
+/* Return the number of ids, or "limit" if that is less. */
 int
 queue_ranges_count(const RangeSet *set, int limit)
 {

@@ -21,8 +21,8 @@ typedef struct QueueRange
 
 /*
  * Ranges in order of delivery, which neither overlap nor touch.  The array has
- * a place more than there is room for: RANGE_PLACES(room).  There must be room
- * for at least one range a priority, and one more.
+ * one place more than "room": RANGE_PLACES(room).  There must be room for at
+ * least one range a priority, and one more.
  */
 typedef struct RangeSet
 {
@@ -41,20 +41,17 @@ typedef struct RangeSet
 /* An empty set; "ranges" has RANGE_PLACES(room) places */
 extern void queue_ranges_init(RangeSet *set, QueueRange *ranges, int room);
 
-/*
- * Never fails: if there is no room, two neighbours of one priority become one
- * that covers what is between them, too.
- */
+/* Add ids.  Never fails: without room, neighbours of one priority merge */
 extern void queue_ranges_add(RangeSet *set, int rank, int64 low, int64 high);
 extern void queue_ranges_add_set(RangeSet *set, const RangeSet *added);
-extern void queue_ranges_add_all(RangeSet *set);	/* every id there may be */
+extern void queue_ranges_add_all(RangeSet *set);	/* every possible id */
 
 extern bool queue_ranges_contain(const RangeSet *set, int rank, int64 id);
 
 /* The first range that has something beyond (rank, id), or -1 */
 extern int	queue_ranges_find(const RangeSet *set, int rank, int64 id);
 
-/* Take what is from "low" to "high" out of one range, which includes it */
+/* Take the ids from "low" to "high" out of one range, which includes them */
 extern void queue_ranges_cut(RangeSet *set, int i, int64 low, int64 high);
 
 /* Number of ids, or "limit" if that is less */

@@ -3,12 +3,12 @@
  * remote.c
  *		Connections to deciding databases.
  *
- * libpq, with the server's own wrappers around it, which can be interrupted
- * while they wait.
+ * They use libpq, with the server's own wrappers around it, which can be
+ * interrupted while they wait.
  *
  * The process that connects is the server's.  It must not lend its identity in
  * the operating system, nor the passwords in a file of that user, to a
- * connection string; so unless a superuser says otherwise the string has to
+ * connection string.  So unless a superuser says otherwise the string has to
  * contain a password, and the other side must have asked for it.  dblink and
  * postgres_fdw demand the same.
  *
@@ -26,11 +26,18 @@
 static void check_password(const char *conninfo);
 static uint32 wait_event(void);
 
+/*
+ * queue_remote_connect
+ *		Connect as this user.
+ *
+ * Throws if that fails, or if a password is required but not in the string or
+ * not asked for.  The connection must be disconnected, after an error too.
+ */
 RemoteConnection *
 queue_remote_connect(const char *conninfo, const char *user,
 					 bool password_required)
 {
-	/* what comes after the string takes precedence over it */
+	/* what follows the string takes precedence over it */
 	const char *keywords[] = {"target_session_attrs", "dbname", "user",
 		"application_name", "client_encoding", NULL};
 	const char *values[] = {"read-write", conninfo, user,
@@ -61,19 +68,21 @@ queue_remote_connect(const char *conninfo, const char *user,
 	return conn;
 }
 
+/* Returns true if the connection has not broken. */
 bool
 queue_remote_is_connected(RemoteConnection *conn)
 {
 	return PQstatus(conn) == CONNECTION_OK;
 }
 
+/* Disconnect; NULL is allowed. */
 void
 queue_remote_disconnect(RemoteConnection *conn)
 {
 	libpqsrv_disconnect(conn);
 }
 
-/* Does the connection string contain a password? */
+/* Raise an error unless the connection string contains a password. */
 static void
 check_password(const char *conninfo)
 {
@@ -97,6 +106,13 @@ check_password(const char *conninfo)
 				 errmsg("password is required, but the connection string has none")));
 }
 
+/*
+ * queue_remote_query
+ *		Run a statement, and return its rows, each an array of char *.
+ *
+ * They are in the current context; a null is NULL.  Throws if the statement
+ * fails, or the connection does.
+ */
 List *
 queue_remote_query(RemoteConnection *conn, const char *sql, int nparams,
 				   const char *const *params)
@@ -139,6 +155,7 @@ queue_remote_query(RemoteConnection *conn, const char *sql, int nparams,
 	return rows;
 }
 
+/* The wait event that is shown while the other server is waited for */
 static uint32
 wait_event(void)
 {

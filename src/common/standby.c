@@ -3,10 +3,11 @@
  * standby.c
  *		What must outlive the loss of this server.
  *
- * A decision that others rely on, and whatever they can see of it, has to be on
- * the synchronous standbys as well, if there are to be any.  Transactions wait
- * for them as the server does; but a wait that is cancelled ends with no more
- * than a warning, so whoever relies on it asks how far they are.
+ * A decision that others rely on, and whatever they can see of it, has to be
+ * on the synchronous standbys as well, if there are to be any.  Transactions
+ * wait for them as the server does.  But a wait that is cancelled ends with no
+ * more than a warning, so code that relies on it asks how far the standbys
+ * are.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,6 +23,11 @@
 
 #include "common/standby.h"
 
+/*
+ * queue_standby_wait
+ *		Let this transaction wait for synchronous standbys when it commits or
+ *		is prepared, whatever the session prefers.
+ */
 void
 queue_standby_wait(void)
 {
@@ -31,6 +37,11 @@ queue_standby_wait(void)
 								 false);
 }
 
+/*
+ * queue_standby_is_durable
+ *		Returns true if WAL up to here is on the synchronous standbys as well,
+ *		if it should be.
+ */
 bool
 queue_standby_is_durable(XLogRecPtr lsn)
 {
@@ -46,8 +57,11 @@ queue_standby_is_durable(XLogRecPtr lsn)
 }
 
 /*
- * The server waits for standbys, but if it is cancelled it says no more than a
- * warning.  So look how far they are.
+ * queue_standby_require_durable
+ *		Raise 08007 if WAL up to here is not known to be durable.
+ *
+ * The server waits for standbys, but if the wait is cancelled it only warns,
+ * so look how far they are.
  */
 void
 queue_standby_require_durable(XLogRecPtr lsn)

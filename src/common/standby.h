@@ -10,16 +10,13 @@
 
 #include "access/xlogdefs.h"
 
-/*
- * This transaction waits for synchronous standbys when it commits or is
- * prepared, whatever the session prefers.
- */
+/* Let this transaction wait for synchronous standbys when it ends */
 extern void queue_standby_wait(void);
 
-/* Is WAL up to here on the others as well, if it should be? */
+/* Is WAL up to here on the standbys as well, if it should be? */
 extern bool queue_standby_is_durable(XLogRecPtr lsn);
 
-/* ereport(ERROR, 08007) if it is not. */
+/* 08007 if it is not */
 extern void queue_standby_require_durable(XLogRecPtr lsn);
 
 #endif							/* QUEUE_STANDBY_H */
