@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * inspect.c
- *		What people look at: views queue.queues, queue.in_flight, queue.cover,
+ *		What users look at: views queue.queues, queue.in_flight, queue.cover,
  *		queue.in_doubt.
  *
  *-------------------------------------------------------------------------
@@ -50,12 +50,14 @@ static void put_prepared(TransactionId xid, Oid dbid, Oid relid,
 static const char *state_name(const InflightEntry *entry);
 
 /*
- * counts(queue) returns (ready, leased, delayed, exhausted), for the view
- * queue.queues: NULL where the user may not look, and for a queue that is
- * broken, which the view is there to show.
+ * counts(queue) returns (ready, leased, delayed, exhausted), for view
+ * queue.queues
  *
- * The lock is given back at once: a view over ten thousand queues must not
- * hold as many locks.
+ * The columns are null where the user may not look, and for a queue that is
+ * broken, which the view has to show and must not fail on.
+ *
+ * The lock is given back at once, because a view over ten thousand queues must
+ * not hold as many locks.
  */
 Datum
 queue_counts(PG_FUNCTION_ARGS)
@@ -95,7 +97,7 @@ queue_counts(PG_FUNCTION_ARGS)
 													  values, nulls)));
 }
 
-/* Messages by state, as this moment sees them */
+/* Count the messages by state, as this moment sees them. */
 static void
 count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 			   int64 *delayed, int64 *exhausted)
@@ -124,7 +126,10 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 		queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
 							 has_entry ? &entry : NULL, now, &status);
 
-		/* whoever changes the row holds it, unless that is the worker */
+		/*
+		 * the transaction that changes the row holds it, unless it is the
+		 * worker
+		 */
 		if (row->state == ROW_BUSY &&
 			!(status.is_claimed && entry.is_step))
 			status.availability = MESSAGE_HELD;
@@ -150,9 +155,10 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 }
 
 /*
- * problem(queue), for the same view: why the functions refuse the table, or
- * its dead letters have nowhere to go, or what is replicated is found late.
- * NULL if all is well.
+ * problem(queue), for the same view
+ *
+ * Says why the functions refuse the table, or its dead letters have nowhere to
+ * go, or what is replicated is found late.  Null if all is well.
  */
 Datum
 queue_problem(PG_FUNCTION_ARGS)
@@ -195,9 +201,11 @@ open_to_inspect(Oid relid)
 }
 
 /*
- * in_flight(): this database's part of the table, a partition at a time, and of
- * that the keys first.  So nobody needs memory for all there is in the server,
- * or keeps a partition locked while he looks privileges up.
+ * in_flight(): this database's part of the in-flight table
+ *
+ * It is read a partition at a time, and of that the keys first.  So no session
+ * needs memory for all entries of the server, or keeps a partition locked
+ * while it looks up privileges.
  */
 Datum
 queue_in_flight(PG_FUNCTION_ARGS)
@@ -216,7 +224,7 @@ queue_in_flight(PG_FUNCTION_ARGS)
 	{
 		int			n;
 
-		/* again, if there are more of them */
+		/* again, if there is not enough room for them */
 		while ((n = queue_inflight_keys(part, keys, max)) > max)
 		{
 			max = n + 100;
@@ -231,7 +239,10 @@ queue_in_flight(PG_FUNCTION_ARGS)
 			CHECK_FOR_INTERRUPTS();
 			if (keys[i].relid != relid)
 			{
-				/* who may not browse or watch the queue learns nothing of it */
+				/*
+				 * a user that may not browse or watch the queue learns
+				 * nothing of it
+				 */
 				relid = keys[i].relid;
 				may_watch = queue_may_watch(relid);
 			}
@@ -243,6 +254,7 @@ queue_in_flight(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Return one entry as a row. */
 static void
 put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry)
 {
@@ -264,7 +276,7 @@ put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* cover() */
+/* cover(): for view queue.cover */
 Datum
 queue_cover(PG_FUNCTION_ARGS)
 {
@@ -306,7 +318,7 @@ queue_cover(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* prepared(), whose rows are to be added up */
+/* prepared(): for view queue.in_doubt, whose rows are to be added up */
 Datum
 queue_prepared(PG_FUNCTION_ARGS)
 {
@@ -317,8 +329,11 @@ queue_prepared(PG_FUNCTION_ARGS)
 }
 
 /*
- * Visitor of the registry.  Who may not browse or watch the queue learns nothing
- * of its messages; a queue of another database has no name here.
+ * put_prepared
+ *		Visitor of the registry of prepared transactions: return a row.
+ *
+ * A user that may not browse or watch the queue learns nothing of its
+ * messages; a queue of another database has no name here.
  */
 static void
 put_prepared(TransactionId xid, Oid dbid, Oid relid, PreparedHold kind, int64 n,
@@ -341,8 +356,10 @@ put_prepared(TransactionId xid, Oid dbid, Oid relid, PreparedHold kind, int64 n,
 
 #ifdef USE_ASSERT_CHECKING
 /*
- * Forget all hints about a queue.  Not in the install script, and not there in
- * ordinary builds: for a test of what heals them.
+ * test_forget(queue): forget all hints about a queue
+ *
+ * Neither in the install script nor in ordinary builds; for a test of what
+ * heals them.
  */
 PG_FUNCTION_INFO_V1(queue_test_forget);
 
@@ -354,7 +371,7 @@ queue_test_forget(PG_FUNCTION_ARGS)
 }
 #endif
 
-/* The words of column "state" */
+/* The word that column "state" has for an entry */
 static const char *
 state_name(const InflightEntry *entry)
 {
