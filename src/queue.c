@@ -3,7 +3,7 @@
  * queue.c
  *		Module load: settings, shared memory, hooks.
  *
- * The library must be loaded by shared_preload_libraries, since it needs
+ * The library must be loaded by shared_preload_libraries, because it needs
  * shared memory and a process of its own.  Loaded in any other way it sets
  * nothing up and raises no error, so that tools which only look at functions
  * go on working; each function raises the error then.
@@ -11,14 +11,15 @@
  * Hooks, and what they cost where there is no queue:
  *
  *	ProcessUtility: after COMMIT PREPARED and ROLLBACK PREPARED, a look at the
- *	registry (prepared.c) and at the list of waiters; around statements that need
- *	a database for themselves, its worker is kept away (worker.c).  Statements
- *	that prepare or finish a branch of a global transaction are noted, and a
- *	PREPARE TRANSACTION that prepares nothing is made an error (branch.c).  DDL
- *	is looked at before it begins: would it make a queue something else
- *	(guard.c), or wait for a prepared transaction (ddl.c)?
- *	After ALTER TABLE ... SET UNLOGGED a queue's sequence is made logged again
- *	(ddl.c).  ALTER EXTENSION makes everybody look at its version (member.c).
+ *	registry (prepared.c) and at the list of waiters; around statements that
+ *	need a database for themselves, its worker is kept away (worker.c).
+ *	Statements that prepare or finish a branch of a global transaction are
+ *	noted, and a PREPARE TRANSACTION that prepares nothing is made an error
+ *	(branch.c).  DDL that would make a queue something else (guard.c), or
+ *	would wait for a prepared transaction (ddl.c), is refused before it
+ *	begins.  After ALTER TABLE ... SET UNLOGGED a queue's sequence is made
+ *	logged again (ddl.c).  ALTER EXTENSION makes all sessions look at its
+ *	version (member.c).
  *
  *	object access: when a relation is dropped, its settings go (ddl.c); when
  *	a queue is altered, all of its messages are looked for (cover.c), and when
@@ -101,9 +102,7 @@ static const SharedPart parts[] = {
 	queue_database_shmem_size, queue_database_shmem_init},
 };
 
-/*
- * What the worker of a database does from time to time (duties.c)
- */
+/* The duties of a database's worker (duties.c) */
 static Duty duties[] = {
 	{
 		.activity = "looking for queues that are gone",
@@ -164,6 +163,7 @@ static void process_utility(PlannedStmt *pstmt, const char *queryString,
 static void object_access(ObjectAccessType access, Oid classId, Oid objectId,
 						  int subId, void *arg);
 
+/* Set everything up, if the library is preloaded. */
 void
 _PG_init(void)
 {
@@ -193,6 +193,7 @@ _PG_init(void)
  * ----------------------------------------------------------------
  */
 
+/* Hook: ask for shared memory and locks. */
 static void
 request_shmem(void)
 {
@@ -207,6 +208,7 @@ request_shmem(void)
 	}
 }
 
+/* Hook: create or attach to shared memory. */
 static void
 startup_shmem(void)
 {
@@ -230,6 +232,10 @@ one_lock(void)
  * ----------------------------------------------------------------
  */
 
+/*
+ * process_utility
+ *		ProcessUtility hook: see the top of the file.
+ */
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString,
 				bool readOnlyTree, ProcessUtilityContext context,
@@ -241,8 +247,9 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	PlannedStmt *planned = queue_restore_redirect(pstmt);
 
 	/*
-	 * What is read once the statement has run must be a copy: its plan may go
-	 * with the transaction that it ends, and other hooks may change it.
+	 * What is read after the statement has run must be a copy, because its
+	 * plan may go with the transaction that it ends, and other hooks may
+	 * change it.
 	 */
 	Node	   *stmt = IsA(planned->utilityStmt, TransactionStmt) ?
 		copyObject(planned->utilityStmt) : planned->utilityStmt;
@@ -272,7 +279,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	}
 	PG_END_TRY();
 
-	/* the block has ended now, as by the PREPARE TRANSACTION that it was */
+	/* the block has ended now, as PREPARE TRANSACTION would have ended it */
 	if (prepare_error != 0)
 		queue_branch_report_unprepared(stmt, prepare_error);
 	queue_branch_expect(stmt);
@@ -283,7 +290,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 
 	/*
 	 * The prepared transaction has ended.  One that was prepared before a
-	 * restart is in no registry, but who has met its rows has noted that.
+	 * restart is in no registry, but consumers that met its rows have noted
+	 * them as busy.
 	 */
 	if (ends_prepared && !MUTANT(PREPARED_SILENT))
 	{
@@ -293,9 +301,12 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 }
 
 /*
- * A table is about to be dropped: it may be a queue.  Or it is changed in some
- * way; then rows may have come without our trigger, so that nobody knows where
- * they are, nor which ids they have taken.
+ * object_access
+ *		Object access hook.
+ *
+ * A table that is about to be dropped may be a queue.  A queue that is changed
+ * in some way may have got rows without its trigger, so it is unknown where
+ * they are and which ids they have.
  */
 static void
 object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
