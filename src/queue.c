@@ -129,6 +129,7 @@ static Duty duties[] = {
 		.activity = "looking for dead rows",
 		.work = queue_vacuum_look,
 		.interval = USECS_PER_SEC,
+		.is_lazy = true,
 		.lacks_snapshot = true,
 		.failed = queue_vacuum_skip
 	},

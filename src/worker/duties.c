@@ -90,7 +90,7 @@ do_duty(Duty *duty, TimestampTz now)
 	duty->at = duty->interval > 0 ? Min(next, now + duty->interval) : next;
 
 	/* what is in no hurry is not worth a round of its own */
-	if (next == TIMESTAMP_INFINITY ||
+	if ((duty->is_lazy && next == TIMESTAMP_INFINITY) ||
 		(duty->is_wanted != NULL && !duty->is_wanted()))
 		return TIMESTAMP_INFINITY;
 	return duty->at;

@@ -28,6 +28,8 @@ typedef struct Duty
 	TimestampTz (*work) (void);
 	int64		interval;		/* usec: called again after that at the
 								 * latest; 0: as it says */
+	bool		is_lazy;		/* if it says TIMESTAMP_INFINITY, the interval
+								 * is not worth a round of its own */
 	bool		lacks_snapshot;
 	bool		(*is_wanted) (void);	/* NULL: always */
 	bool		(*is_urgent) (void);	/* due whatever its time?  NULL: no */
