@@ -50,7 +50,7 @@ queue_duties_set(Duty *duties, int n)
  * queue_duties_do
  *		Do the duties that are due, and return when to come again.
  *
- * Called outside a transaction.
+ * Called outside a transaction.  None is begun when the process is to leave.
  */
 TimestampTz
 queue_duties_do(TimestampTz now)
@@ -58,7 +58,7 @@ queue_duties_do(TimestampTz now)
 	TimestampTz next = TIMESTAMP_INFINITY;
 	int			i;
 
-	for (i = 0; i < nduties; i++)
+	for (i = 0; i < nduties && !queue_process_must_leave(); i++)
 	{
 		TimestampTz at = do_duty(&all[i], now);
 

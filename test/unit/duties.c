@@ -26,6 +26,7 @@ static TimestampTz answer = TIMESTAMP_INFINITY;
 static int	nerrors = 0;
 static bool is_wanted = true;
 static bool is_urgent = false;
+static bool must_leave = false;
 static int	leaves_after = 0;
 static int	ncalls = 0;
 static int	nfailed_calls = 0;
@@ -53,7 +54,7 @@ queue_process_run(const char *activity, bool has_snapshot, ProcessBody body,
 bool
 queue_process_must_leave(void)
 {
-	return leaves_after > 0 && ncalls >= leaves_after;
+	return must_leave || (leaves_after > 0 && ncalls >= leaves_after);
 }
 
 /* ----------------------------------------------------------------
@@ -121,7 +122,7 @@ begin(int64 interval)
 	queue_duties_set(table, lengthof(table));
 	answer = TIMESTAMP_INFINITY;
 	is_wanted = true;
-	is_urgent = false;
+	is_urgent = must_leave = false;
 	nerrors = leaves_after = ncalls = nfailed_calls = nothers = 0;
 	return &table[0];
 }
@@ -213,6 +214,12 @@ play_leaving(void)
 	leaves_after = 3;
 	(void) queue_duties_do(NOW);
 	check(ncalls == 3, "again, until the process is to leave");
+	check(nothers == 0, "... then nothing else is begun");
+
+	(void) begin(0);
+	must_leave = true;
+	(void) queue_duties_do(NOW);
+	check(ncalls == 0 && nothers == 0, "nothing is begun on the way out");
 }
 
 int
