@@ -42,6 +42,7 @@
 #include "utils/timestamp.h"
 
 #include "common/blocker.h"
+#include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
 #include "table/settings.h"
@@ -56,6 +57,9 @@ static int	nwarned = 0;
 
 /* the setting at the last look; -2: there was none */
 static int	warned_of_age = -2;
+
+/* if there is a round, when to look again at the latest; a time of clock.h */
+static TimestampTz look_by = 0;
 
 static bool is_warned(TransactionId xid);
 static void warn_of(TransactionId xid);
@@ -78,7 +82,7 @@ queue_in_doubt_is_wanted(void)
 bool
 queue_in_doubt_is_urgent(void)
 {
-	return warned_of_age != queue_in_doubt_warning;
+	return warned_of_age != queue_in_doubt_warning || look_by <= queue_clock();
 }
 
 /*
@@ -86,7 +90,7 @@ queue_in_doubt_is_urgent(void)
  *		Warn of prepared transactions that are old.
  *
  * One that is prepared after a look is not due before the age at which it is
- * warned of.
+ * warned of.  If there is none, that is not worth a round of its own.
  */
 TimestampTz
 queue_in_doubt_warn(void)
@@ -94,6 +98,10 @@ queue_in_doubt_warn(void)
 	TimestampTz next = TIMESTAMP_INFINITY;
 	TimestampTz now = GetCurrentTimestamp();
 	int			nkept = 0;
+
+	/* now, because an error is not to be met again in each round */
+	warned_of_age = queue_in_doubt_warning;
+	look_by = queue_clock() + Max(warned_of_age, 1) * USECS_PER_SEC;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -147,9 +155,7 @@ queue_in_doubt_warn(void)
 	}
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
-	warned_of_age = queue_in_doubt_warning;
-	next = Max(next, now + WARN_INTERVAL);
-	return Min(next, now + Max(warned_of_age, 1) * USECS_PER_SEC);
+	return Max(next, now + WARN_INTERVAL);
 }
 
 static bool

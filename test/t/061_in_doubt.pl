@@ -93,6 +93,27 @@ like(
 	'the hint quotes the name');
 sql(q{ROLLBACK PREPARED 'it''s'});
 
+# An error of the look, which follows a change of the setting at once, does not
+# come again in each round, but after ten seconds.  Each receive makes a round.
+my $log = -s $node->logfile;
+my $begin = time;
+sql(q{ALTER VIEW queue.in_doubt RENAME TO mislaid;
+	SELECT queue.create_queue('letters');
+	SELECT queue.enqueue('letters', '1')});
+sql(q{ALTER SYSTEM SET queue.in_doubt_warning = 20});
+$node->reload;
+$node->wait_for_log(qr/ERROR:  relation "queue.in_doubt" does not exist/,
+	$log);
+sql(q{SELECT queue.release(receipt) FROM queue.receive('letters')})
+  for 1 .. 40;
+my @errors = substr(slurp_file($node->logfile), $log) =~ /queue.in_doubt" does/g;
+cmp_ok(scalar @errors, '<=', 3 + (time - $begin) / 10,
+	'an error of the look is not repeated in each round');
+sql(q{ALTER VIEW queue.mislaid RENAME TO in_doubt});
+sql(q{ALTER SYSTEM SET queue.in_doubt_warning = 0});
+$node->reload;
+sql(q{SELECT queue.drop_queue('letters')});
+
 #
 # Nothing of it waits, before a restart and after it
 #
