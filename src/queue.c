@@ -111,7 +111,8 @@ static Duty duties[] = {
 	{
 		.activity = "compacting leases",
 		.work = queue_lease_compact,
-		.is_wanted = queue_lease_is_long
+		.is_wanted = queue_lease_is_long,
+		.failed = queue_lease_compact_failed
 	},
 	{
 		.activity = "looking after queues",

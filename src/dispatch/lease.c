@@ -542,6 +542,13 @@ queue_lease_compact(void)
 	return 0;
 }
 
+/* It has come to nothing, and nobody else may have anything to write. */
+void
+queue_lease_compact_failed(void)
+{
+	is_long = true;
+}
+
 /*
  * append_rows
  *		Append rows, past the executor.

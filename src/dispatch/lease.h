@@ -22,5 +22,6 @@ extern void queue_lease_log(const MessageKey *ended, int nended,
 							const LeaseRecord *records, int nrecords);
 extern bool queue_lease_is_long(void);
 extern TimestampTz queue_lease_compact(void);
+extern void queue_lease_compact_failed(void);
 
 #endif							/* QUEUE_LEASE_H */

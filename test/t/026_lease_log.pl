@@ -2,11 +2,13 @@
 # many more leases written than the log has room for, it is compacted again and
 # again.  What it says outlives crashes between and after that: leases that go
 # on, with their last deadline, and not those that have ended.  While somebody
-# reads the table the log only grows, and it is compacted when he has gone.
+# reads the table the log only grows, and it is compacted when he has gone, also
+# if that fails at first.
 
 use strict;
 use warnings;
 
+use File::Basename qw(dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -129,7 +131,8 @@ wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity
 wait_until($kept, 'leases outlive the kill');
 
 #
-# A reader of the log keeps it from being compacted, no longer.
+# A reader of the log keeps it from being compacted, no longer.  Nor does an
+# error: there it cannot make the new file.
 #
 $session = $node->background_psql('postgres');
 $session->query_safe(q{BEGIN; SELECT count(*) FROM queue.lease});
@@ -137,9 +140,15 @@ my $file = log_file();
 ($largest, $nfiles) = churn(4, 1);
 is("$nfiles " . log_file(), "1 $file", 'the log is not touched while read');
 cmp_ok(log_size(), '>', 1024 * 1024, 'and grows');
+my $folder = dirname($node->data_dir . '/'
+	  . sql(q{SELECT pg_relation_filepath('queue.lease_log')}));
+my $offset = -s $node->logfile;
+chmod(0500, $folder) or die "could not close $folder: $!";
 $session->query_safe('COMMIT');
+$node->wait_for_log(qr/ERROR:  could not create file/, $offset);
+chmod(0700, $folder) or die "could not open $folder: $!";
 wait_until(q{SELECT pg_relation_size('queue.lease_log') < 100000},
-	'it is compacted when the reader has gone, with nothing to write');
+	'it is compacted when the reader has gone and after an error, with nothing to write');
 isnt(log_file(), $file, 'into another file');
 $session->quit;
 is(sql('SELECT count(*) FROM queue.lease'), '200', 'with what it said');
