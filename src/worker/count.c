@@ -201,6 +201,9 @@ step_alone(Steps *steps, const MessageKey *key, bool tries_move)
 static bool
 step_batch(Steps *steps, const MessageKey *keys, int nkeys)
 {
+	ErrorContextCallback context;
+	bool		done;
+
 	steps->keys = keys;
 	steps->nkeys = nkeys;
 	steps->is_queue_open = false;
@@ -208,8 +211,16 @@ step_batch(Steps *steps, const MessageKey *keys, int nkeys)
 	steps->knows_reason = false;
 	steps->nstuck = 0;
 	steps->nended = 0;
-	if (!queue_process_run("counting failures", true, take_steps, judge_steps,
-						   steps))
+
+	/* around the commit, too */
+	context.callback = add_step_context;
+	context.arg = steps;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	done = queue_process_run("counting failures", true, take_steps,
+							 judge_steps, steps);
+	error_context_stack = context.previous;
+	if (!done)
 	{
 		if (steps->delay > 0)
 			postpone_all(steps, keys, nkeys, steps->delay);
@@ -227,16 +238,10 @@ static void
 take_steps(void *arg)
 {
 	Steps	   *steps = arg;
-	ErrorContextCallback context;
 
-	context.callback = add_step_context;
-	context.arg = steps;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
 	step_queue(steps, steps->keys, steps->nkeys);
 	if (steps->nended > 0)
 		queue_lease_log(steps->ended, steps->nended, NULL, 0);
-	error_context_stack = context.previous;
 }
 
 /*
