@@ -73,7 +73,7 @@ SHLIB_LINK_INTERNAL = $(libpq)
 # PGXS hands clang the options that PostgreSQL was built with by gcc, and its
 # headers an attribute for gcc; clang warns of what it does not know.
 PG_CFLAGS = \
-	$(if $(WERROR),-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare $(if $(findstring clang,$(CC)),,-Wshadow=compatible-local)) \
+	$(if $(WERROR),-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wshadow$(if $(findstring clang,$(CC)),,=compatible-local)) \
 	$(if $(ASSERT),-DUSE_ASSERT_CHECKING) \
 	$(if $(QUEUE_MUTANT),-DQUEUE_MUTANT=$(QUEUE_MUTANT)) \
 	$(if $(findstring clang,$(CC)),-Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes)

@@ -882,10 +882,10 @@ queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
  * queue_cover_has
  *		Returns true if the message is covered, busy, or noted as due later.
  *
- * *is_out is set if a window of the queue is out, which may include it.
+ * *is_window_out is set if a window of the queue is out, which may include it.
  */
 bool
-queue_cover_has(QueueState *state, int rank, int64 id, bool *is_out)
+queue_cover_has(QueueState *state, int rank, int64 id, bool *is_window_out)
 {
 	bool		has;
 	int			i;
@@ -897,7 +897,7 @@ queue_cover_has(QueueState *state, int rank, int64 id, bool *is_out)
 		has = state->cover.later[i].range.rank == rank &&
 			state->cover.later[i].range.low <= id &&
 			state->cover.later[i].range.high >= id;
-	*is_out = state->cover.nwindows > 0;
+	*is_window_out = state->cover.nwindows > 0;
 	LWLockRelease(state->lock);
 	return has;
 }

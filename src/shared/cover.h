@@ -104,7 +104,7 @@ extern bool queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
 
 /* heal.c: is this message covered; may it be in a window? */
 extern bool queue_cover_has(QueueState *state, int rank, int64 id,
-							bool *is_out);
+							bool *is_window_out);
 
 /* heal.c: first id from this one on that is not covered */
 extern int64 queue_cover_gap(QueueState *state, int rank, int64 id);
