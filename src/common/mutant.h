@@ -188,7 +188,7 @@ enum QueueMutant
 											 * id: attempts_add_up, stale_receipt_refused */
 	QUEUE_MUTANT_BLOCK_SURVIVES = 73,		/* ids of a sequence that was restarted
 											 * are for all, also when that was
-											 * rolled back: ids_unique */
+											 * rolled back: ids_unique, errors_expected */
 
 	/* leases that ran out */
 	QUEUE_MUTANT_FENCE_STAYS = 74,			/* a dequeue that is rolled back leaves
