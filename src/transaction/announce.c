@@ -12,16 +12,16 @@
  *
  * What a transaction has looked at after it has written something is noted by
  * queue and subtransaction.  Rows that a subtransaction has deleted are back
- * when it is rolled back; only its own looks, made after it had written
+ * when it is rolled back.  Only its own looks, made after it had written
  * something itself, have not seen them, so only these windows are looked at
- * again.  All of its looks become its parent's when it ends, either way, since
- * what that has deleted was not seen by them.  So a look in a savepoint that
- * begins with it, as most do, costs a rollback nothing, and the cover does not
- * keep what all earlier savepoints have looked at.
+ * again.  All of its looks become its parent's when it ends, either way,
+ * because they have not seen what the parent has deleted.  So a look in a
+ * savepoint that begins with it, as most do, costs a rollback nothing, and the
+ * cover does not keep what all earlier savepoints have looked at.
  *
  * What was sent becomes part of the cover when the transaction has left the
- * process array; those who wait for it are woken a little later, when locks are
- * released.  Nothing of that allocates or throws.
+ * process array; waiters are woken a little later, when locks are released.
+ * Nothing of that allocates or throws.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,34 +43,45 @@
 
 #define FIRST_NOTES			4
 
-/* by proc number: transaction that will announce what it sends, or Invalid */
+/* By proc number: transaction that will announce what it sends, or Invalid */
 static volatile TransactionId *announcing = NULL;
 
-/* what it has to announce */
+/* What this transaction has to announce */
 static Note *notes = NULL;
 static int	nnotes = 0;
 static int	max_notes = 0;
 static bool noted_database = false;
 
-/* ... and what it has looked at; those of a subtransaction are the last ones */
+/*
+ * ... and what it has looked at; looks of a subtransaction are the last ones
+ */
 static LookNote *looks = NULL;
 static int	nlooks = 0;
 static int	max_looks = 0;
 
-/* the transaction has ended: wake when its locks are released */
+/* The transaction has ended: wake waiters when its locks are released */
 static bool wakes_pending = false;
 
 static Note *find_note(Oid relid);
 static LookNote *find_look(Oid relid);
 static void register_transaction(void);
 
+/*
+ * queue_announce_shmem_size
+ *		Shared memory needed for the registered transactions.
+ */
 Size
 queue_announce_shmem_size(void)
 {
 	return mul_size(MaxBackends, sizeof(TransactionId));
 }
 
-/* Called with AddinShmemInitLock held. */
+/*
+ * queue_announce_shmem_init
+ *		Create or attach to the registered transactions.
+ *
+ * The caller holds AddinShmemInitLock.
+ */
 void
 queue_announce_shmem_init(void)
 {
@@ -82,7 +93,7 @@ queue_announce_shmem_init(void)
 		memset((void *) announcing, 0, queue_announce_shmem_size());
 }
 
-/* The note about a queue, made if need be.  May throw. */
+/* Return the note about a queue, made if need be.  May throw. */
 static Note *
 find_note(Oid relid)
 {
@@ -155,18 +166,31 @@ find_look(Oid relid)
 	return look;
 }
 
+/*
+ * queue_xact_note_queue
+ *		Note that any message of this queue may be available when this
+ *		transaction commits, and that its waiters are to look at its settings.
+ *		May throw.
+ */
 void
 queue_xact_note_queue(Oid relid)
 {
 	find_note(relid)->is_all = true;
 }
 
+/*
+ * queue_xact_note_sent
+ *		Note messages that are to be announced when this transaction commits.
+ *
+ * To be called before a row is written, because it registers the transaction.
+ * Assigns a transaction id.  May throw.
+ */
 void
 queue_xact_note_sent(Oid relid, int priority, int64 low, int64 high)
 {
 	Note	   *note;
 
-	/* nobody can ever find it: replica role is not checked */
+	/* no scan can ever find it: replica role is not checked */
 	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
 		return;
 	note = find_note(relid);
@@ -175,6 +199,14 @@ queue_xact_note_sent(Oid relid, int priority, int64 low, int64 high)
 	queue_ranges_add(&note->sent, queue_rank(priority), low, high);
 }
 
+/*
+ * queue_xact_note_look
+ *		Note that a transaction that has written something looks at this
+ *		window.
+ *
+ * What it does not see may be back when it, or a part of it, is rolled back.
+ * May throw.
+ */
 void
 queue_xact_note_look(Oid relid, const QueueRange *window)
 {
@@ -184,7 +216,13 @@ queue_xact_note_look(Oid relid, const QueueRange *window)
 	queue_ranges_add(&look->ids, window->rank, window->low, window->high);
 }
 
-/* From now on, who meets a row of this transaction knows that we announce. */
+/*
+ * register_transaction
+ *		Register this transaction.
+ *
+ * From now on a consumer that meets a row of it knows that its end is
+ * announced.
+ */
 static void
 register_transaction(void)
 {
@@ -192,12 +230,20 @@ register_transaction(void)
 		announcing[MyProcNumber] = GetTopTransactionId();
 }
 
+/* Strike this transaction off. */
 void
 queue_announce_unregister(void)
 {
 	announcing[MyProcNumber] = InvalidTransactionId;
 }
 
+/*
+ * queue_announce_is_registered
+ *		Returns true if this transaction has registered to announce what it
+ *		sends.
+ *
+ * "xid" is a top-level transaction.
+ */
 bool
 queue_announce_is_registered(TransactionId xid)
 {
@@ -209,6 +255,11 @@ queue_announce_is_registered(TransactionId xid)
 	return false;
 }
 
+/*
+ * queue_announce_is_under_way
+ *		Returns true if a transaction has ended and may still have to
+ *		announce.
+ */
 bool
 queue_announce_is_under_way(void)
 {
@@ -224,6 +275,11 @@ queue_announce_is_under_way(void)
 	return false;
 }
 
+/*
+ * queue_xact_note_database
+ *		Note that the leader is told about this database when this transaction
+ *		commits.
+ */
 void
 queue_xact_note_database(void)
 {
@@ -235,24 +291,28 @@ queue_xact_note_database(void)
  * ----------------------------------------------------------------
  */
 
+/* Is there something to be announced, or looked at again? */
 bool
 queue_announce_has_notes(void)
 {
 	return nnotes > 0 || nlooks > 0;
 }
 
+/* Is the leader to be told about this database? */
 bool
 queue_announce_has_database(void)
 {
 	return noted_database;
 }
 
+/* Are waiters to be woken when locks are released? */
 bool
 queue_announce_is_pending(void)
 {
 	return wakes_pending;
 }
 
+/* The notes of this transaction, and their number */
 const Note *
 queue_announce_notes(int *n)
 {
@@ -260,6 +320,7 @@ queue_announce_notes(int *n)
 	return notes;
 }
 
+/* The looks of this transaction, and their number */
 const LookNote *
 queue_announce_looks(int *n)
 {
@@ -267,7 +328,7 @@ queue_announce_looks(int *n)
 	return looks;
 }
 
-/* Others can see now what this transaction has sent. */
+/* Others can see now what this transaction has sent: add it to the cover. */
 void
 queue_announce_commit(void)
 {
@@ -280,9 +341,12 @@ queue_announce_commit(void)
 }
 
 /*
- * A transaction that has deleted rows by other means than ours does not see
- * them when it looks for messages.  They are back now: those of one
- * subtransaction, or all.
+ * queue_announce_abort
+ *		What a subtransaction, or all (InvalidSubTransactionId), has deleted
+ *		is back: look again where it looked.
+ *
+ * A transaction that has deleted rows by plain SQL does not see them when it
+ * looks for messages.
  */
 void
 queue_announce_abort(SubTransactionId subid)
@@ -305,8 +369,9 @@ queue_announce_abort(SubTransactionId subid)
 }
 
 /*
- * The looks of a subtransaction that has ended, either way, are its parent's,
- * which may have written something before.
+ * queue_announce_pass_on
+ *		Pass the looks of a subtransaction that has ended, either way, to its
+ *		parent, which may have written something before.
  */
 void
 queue_announce_pass_on(SubTransactionId subid, SubTransactionId parent)
@@ -341,7 +406,7 @@ queue_announce_pass_on(SubTransactionId subid, SubTransactionId parent)
 	nlooks = nkept;
 }
 
-/* Those who wait for it find all in order now. */
+/* Wake the waiters, which find everything in order now. */
 void
 queue_announce_wake(void)
 {
@@ -361,6 +426,7 @@ queue_announce_wake(void)
 		queue_database_announce(MyDatabaseId);
 }
 
+/* Forget all notes. */
 void
 queue_announce_reset(void)
 {
@@ -369,7 +435,7 @@ queue_announce_reset(void)
 	noted_database = false;
 	wakes_pending = false;
 
-	/* those of a transaction with many queues should not stay */
+	/* notes of a transaction with many queues should not stay */
 	if (max_notes > 16 * FIRST_NOTES)
 	{
 		pfree(notes);

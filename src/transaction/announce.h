@@ -17,15 +17,16 @@ typedef struct Note
 {
 	Oid			relid;
 	QueueState *queue;			/* hint */
-	bool		is_all;			/* any message, and whoever waits */
+	bool		is_all;			/* any message, and all waiters */
 	int			nmessages;		/* sent: waiters to wake */
 	RangeSet	sent;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } Note;
 
 /*
- * What a subtransaction of one that has written, and those of it that have
- * ended, looked at in one queue: to be looked at again if it rolls back
+ * What a subtransaction of a transaction that has written looked at in one
+ * queue, with what its own subtransactions looked at that have ended.  It is
+ * to be looked at again if the subtransaction rolls back.
  */
 typedef struct LookNote
 {
@@ -38,28 +39,24 @@ typedef struct LookNote
 } LookNote;
 
 /*
- * Before a row is written: messages that are to be announced when this
- * transaction commits.  Assigns a transaction id.  May throw.
+ * Before a row is written: messages to be announced at the commit; may throw
  */
 extern void queue_xact_note_sent(Oid relid, int priority, int64 low,
 								 int64 high);
 
-/* Any message of this queue may be available when this transaction commits,
- * and who waits for it is to look at its settings. */
+/* Announce any message, and the settings, of this queue at the commit */
 extern void queue_xact_note_queue(Oid relid);
 
-/* A look at these by a transaction that has written something: what it has
- * not seen may be back when it, or a part of it, is rolled back. */
+/* A transaction that has written looks at this window */
 extern void queue_xact_note_look(Oid relid, const QueueRange *window);
 
-/* Tell the leader about this database when this transaction commits. */
+/* Tell the leader about this database at the commit */
 extern void queue_xact_note_database(void);
 
 extern Size queue_announce_shmem_size(void);
 extern void queue_announce_shmem_init(void);
 
-/* Has this transaction said that it will announce what it sends?  Is there one
- * that has ended, and has still to do so? */
+/* Will this transaction announce; does one that has ended still have to? */
 extern bool queue_announce_is_registered(TransactionId xid);
 extern bool queue_announce_is_under_way(void);
 
@@ -78,7 +75,9 @@ extern void queue_announce_commit(void);
 extern bool queue_announce_is_pending(void);
 extern void queue_announce_wake(void);
 
-/* What a subtransaction, or all (InvalidSubTransactionId), has deleted is back */
+/*
+ * What a subtransaction has deleted is back, or all (InvalidSubTransactionId)
+ */
 extern void queue_announce_abort(SubTransactionId subid);
 extern void queue_announce_pass_on(SubTransactionId subid,
 								   SubTransactionId parent);

@@ -20,12 +20,14 @@
 
 #include "transaction/fault.h"
 
-/* the postmaster's lock file, in the data directory, where we are */
+/*
+ * The postmaster's lock file, in the data directory, which is the current one
+ */
 #define DIRECTORY_LOCK_FILE	"postmaster.pid"
 
 /*
  * The last error sent to the log in this transaction: its SQLSTATE, and when
- * the statement began that it ended, 0 if none was at work
+ * the statement began that it ended, 0 if none was being executed
  */
 static int	last_error = 0;
 static TimestampTz failed_statement = 0;
@@ -34,6 +36,7 @@ static emit_log_hook_type prev_emit_log_hook = NULL;
 static void note_error_code(ErrorData *edata);
 static bool server_is_stopping(void);
 
+/* Register the hook; from _PG_init(), in every backend. */
 void
 queue_fault_init(void)
 {
@@ -42,6 +45,9 @@ queue_fault_init(void)
 }
 
 /*
+ * note_error_code
+ *		Emit log hook: remember the SQLSTATE of an error.
+ *
  * An error that is not logged, or that PL/pgSQL caught, counts.
  */
 static void
@@ -57,6 +63,7 @@ note_error_code(ErrorData *edata)
 		prev_emit_log_hook(edata);
 }
 
+/* Forget the last error: the transaction goes on after it, or is over. */
 void
 queue_fault_forget(void)
 {
@@ -64,6 +71,11 @@ queue_fault_forget(void)
 	failed_statement = 0;
 }
 
+/*
+ * queue_fault_statement
+ *		Return when the statement began that the last error has ended, 0 if
+ *		none was being executed.
+ */
 TimestampTz
 queue_fault_statement(void)
 {
@@ -71,10 +83,13 @@ queue_fault_statement(void)
 }
 
 /*
- * Is a rollback at this point the message's fault, for all we know?  What the
- * server could not do is nobody's.  A statement that was cancelled or timed
- * out, and a session that was terminated or has lost its client, count: that
- * is how a message shows which takes too long.
+ * queue_fault_counts
+ *		Returns true if a rollback at this point is the fault of the messages
+ *		taken, as far as is known.
+ *
+ * What the server could not do is not their fault.  A statement that was
+ * cancelled or timed out, and a session that was terminated or has lost its
+ * client, count, because that is how a message shows which takes too long.
  */
 bool
 queue_fault_counts(void)
@@ -96,10 +111,13 @@ queue_fault_counts(void)
 }
 
 /*
- * This process ends: because all of them are to?  The error, 57P01, is that of
- * pg_terminate_backend(), and memory that is shared with the postmaster does
- * not tell.  But the postmaster notes in its lock file that it stops, before
- * it signals anybody.  Callable from callbacks: no allocation, no error.
+ * server_is_stopping
+ *		Returns true if this process ends because all of them are to.
+ *
+ * The error, 57P01, is that of pg_terminate_backend() as well, and memory that
+ * is shared with the postmaster does not tell.  But the postmaster notes in
+ * its lock file that it stops, before it signals any process.  Callable from
+ * callbacks: no allocation, no error.
  */
 static bool
 server_is_stopping(void)

@@ -10,14 +10,13 @@
 
 #include "utils/timestamp.h"
 
-/* registers the hook; from _PG_init, in every backend */
+/* Register the hook; from _PG_init(), in every backend */
 extern void queue_fault_init(void);
 
-/* Does a rollback at this point count, for all we know? */
+/* Does a rollback at this point count as a failure? */
 extern bool queue_fault_counts(void);
 
-/* When the statement began that the last error has ended, 0 if none was at
- * work */
+/* When the statement began that the last error has ended, or 0 */
 extern TimestampTz queue_fault_statement(void);
 
 /* The transaction goes on after an error, or is over */

@@ -25,8 +25,9 @@
  *
  *	* not after a deadlock, a serialization failure or what the server itself
  *	  could not do, as far as the error is known (fault.c), nor when the
- *	  server shuts down, nor if it was the very call that took them that failed,
- *	  or the statement that received them: nobody has seen its result.
+ *	  server shuts down.  Nor if the very call that took them has failed, or
+ *	  the statement that received them, because no consumer has seen its
+ *	  result.
  *
  * The functions that the end of a transaction calls allocate nothing and throw
  * nothing: all that they need is in the holds and in the entries.
@@ -51,19 +52,19 @@
 
 #define FIRST_HOLDS			256
 
-/* what this transaction holds, oldest first */
+/* What this transaction holds, oldest first */
 static Hold *holds = NULL;
 static int	nholds = 0;
 static int	max_holds = 0;
 
-/* holds from here on are of a call that has not returned; -1: no such call */
+/* Holds from here on are of a call that has not returned; -1: no such call */
 static int	first_of_call = -1;
 
-/* number of the statement that this call is a part of; 0: a function's call */
+/* Number of the statement that this call is a part of; 0: a function's call */
 static uint64 statement_of_call = 0;
 
 /*
- * The last statement of the client's that took anything: its number, when it
+ * The last statement from the client that took messages: its number, when it
  * began, and the memory of its portal, NULL when that is over.  A query string
  * may have several statements, which begin at one time.
  */
@@ -78,6 +79,13 @@ static void undo_hold(Hold *hold, bool counts);
 static bool is_truncated(const Hold *hold);
 static bool is_of_failed_statement(const Hold *hold);
 
+/*
+ * queue_xact_reserve
+ *		Make room for one more hold.  May throw.
+ *
+ * To be called before an entry is claimed or settled, so that
+ * queue_xact_push() cannot fail.
+ */
 void
 queue_xact_reserve(void)
 {
@@ -96,6 +104,12 @@ queue_xact_reserve(void)
 	}
 }
 
+/*
+ * queue_xact_push
+ *		Note an entry that this transaction holds from now on.
+ *
+ * Never throws.  The hold is good until the next queue_xact_reserve().
+ */
 Hold *
 queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 {
@@ -117,6 +131,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	return hold;
 }
 
+/* Forget the hold pushed last, which is dealt with. */
 void
 queue_xact_pop(Hold *hold)
 {
@@ -124,6 +139,7 @@ queue_xact_pop(Hold *hold)
 	nholds--;
 }
 
+/* Forget the last n holds, all HOLD_SETTLE. */
 void
 queue_xact_pop_settled(int n)
 {
@@ -131,6 +147,14 @@ queue_xact_pop_settled(int n)
 	nholds -= n;
 }
 
+/*
+ * queue_xact_begin_take
+ *		A call that takes messages begins.
+ *
+ * What it takes does not count as failed if it fails or is ended before
+ * queue_xact_end_take(), because no consumer has seen it.  "is_top_level"
+ * tells that the client's own statement makes the call.  May throw.
+ */
 void
 queue_xact_begin_take(bool is_top_level)
 {
@@ -138,7 +162,7 @@ queue_xact_begin_take(bool is_top_level)
 	statement_of_call = is_top_level ? number_statement() : 0;
 }
 
-/* The number of the statement that is being executed.  May throw. */
+/* Return the number of the statement that is being executed.  May throw. */
 static uint64
 number_statement(void)
 {
@@ -162,7 +186,12 @@ number_statement(void)
 	return last_statement;
 }
 
-/* Its portal goes: when it has done its work, or later than the callbacks. */
+/*
+ * end_statement
+ *		Its portal goes, when it has done its work.
+ *
+ * After an error that comes later than the callbacks of the transaction.
+ */
 static void
 end_statement(void *arg)
 {
@@ -170,24 +199,36 @@ end_statement(void *arg)
 		last_statement_context = NULL;
 }
 
+/* The call has its result. */
 void
 queue_xact_end_take(void)
 {
 	first_of_call = -1;
 }
 
+/*
+ * queue_xact_note_drop
+ *		Forget the messages of this queue, and what memory knows of it, when
+ *		this transaction commits.
+ */
 void
 queue_xact_note_drop(Oid relid)
 {
 	note_end_of(relid, HOLD_DROP);
 }
 
+/*
+ * queue_xact_note_truncate
+ *		Forget the messages of this queue when this transaction commits, if
+ *		its table is then locked as TRUNCATE locks it.
+ */
 void
 queue_xact_note_truncate(Oid relid)
 {
 	note_end_of(relid, HOLD_TRUNCATE);
 }
 
+/* Push a hold about a whole queue.  May throw. */
 static void
 note_end_of(Oid relid, HoldKind kind)
 {
@@ -203,19 +244,26 @@ note_end_of(Oid relid, HoldKind kind)
  * ----------------------------------------------------------------
  */
 
+/* The number of holds */
 int
 queue_holds_count(void)
 {
 	return nholds;
 }
 
+/* The i-th hold */
 Hold *
 queue_hold_at(int i)
 {
 	return &holds[i];
 }
 
-/* What is exhausted stays: see queue_holds_release(). */
+/*
+ * queue_holds_commit
+ *		The transaction is committed: deal with all holds.
+ *
+ * Exhausted messages stay held: see queue_holds_release().
+ */
 void
 queue_holds_commit(void)
 {
@@ -233,8 +281,11 @@ queue_holds_commit(void)
 }
 
 /*
- * Not before others see the settings by which a message is exhausted: the
- * worker would not move it by old ones.
+ * queue_holds_release
+ *		Its locks are released: let go of exhausted messages.
+ *
+ * Not earlier, because the worker would not move a message before it sees the
+ * settings by which it is exhausted.
  */
 void
 queue_holds_release(void)
@@ -248,8 +299,11 @@ queue_holds_release(void)
 }
 
 /*
- * The holds of a subtransaction are the last ones, its children's among them,
- * since those were passed on or undone when they ended.
+ * queue_holds_pass_on
+ *		The subtransaction is released: its holds become its parent's.
+ *
+ * They are the last ones.  Its children's are among them, because those were
+ * passed on or undone when they ended.
  */
 void
 queue_holds_pass_on(SubTransactionId subid, SubTransactionId parent)
@@ -261,6 +315,13 @@ queue_holds_pass_on(SubTransactionId subid, SubTransactionId parent)
 			holds[i].subid = parent;
 }
 
+/*
+ * queue_holds_abort
+ *		The transaction is rolled back: undo all holds.
+ *
+ * If "counts", that is a failure of the messages that it took, except by a
+ * call that has not returned.
+ */
 void
 queue_holds_abort(bool counts)
 {
@@ -273,6 +334,7 @@ queue_holds_abort(bool counts)
 	first_of_call = -1;
 }
 
+/* The same for a subtransaction */
 void
 queue_holds_abort_sub(SubTransactionId subid, bool counts)
 {
@@ -286,6 +348,7 @@ queue_holds_abort_sub(SubTransactionId subid, bool counts)
 	first_of_call = -1;
 }
 
+/* Nothing is held any more. */
 void
 queue_holds_reset(void)
 {
@@ -301,7 +364,7 @@ queue_holds_reset(void)
 	}
 }
 
-/* The transaction, or the part that took this, is rolled back. */
+/* The transaction, or the subtransaction that took this, is rolled back. */
 static void
 undo_hold(Hold *hold, bool counts)
 {
@@ -369,7 +432,7 @@ queue_hold_keep(Hold *hold)
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_DROP:
-			/* who waits is to find that out */
+			/* waiters are to find that out */
 			queue_cover_add_all(hold->key.dbid, hold->key.relid);
 			queue_inflight_drop(hold->key.dbid, hold->key.relid);
 			queue_state_drop(hold->key.dbid, hold->key.relid);
@@ -386,6 +449,9 @@ queue_hold_keep(Hold *hold)
 }
 
 /*
+ * is_truncated
+ *		Returns true if the table was really truncated.
+ *
  * TRUNCATE was noted before it had its lock, and another table may have got
  * the name before it had.  Callbacks run while locks are still held.
  */
@@ -398,7 +464,11 @@ is_truncated(const Hold *hold)
 	return LockHeldByMe(&tag, AccessExclusiveLock, false);
 }
 
-/* Did the statement fail that took it, not by a function?  Nobody has it. */
+/*
+ * is_of_failed_statement
+ *		Returns true if the statement has failed that took the message itself,
+ *		because no consumer has seen it then.
+ */
 static bool
 is_of_failed_statement(const Hold *hold)
 {

@@ -12,12 +12,14 @@
 
 typedef enum HoldKind
 {
-	HOLD_CLAIM,					/* being judged */
-	HOLD_TAKE,					/* dequeued: the row is deleted by us */
-	HOLD_LEASE,					/* received: ends, and counts, if we roll back */
-	HOLD_SETTLE,				/* lease settled: the row is deleted by us */
-	HOLD_STEP,					/* the worker's: row rewritten or moved */
-	HOLD_EXHAUST,				/* claimed: to be moved when we have committed */
+	HOLD_CLAIM,					/* being examined */
+	HOLD_TAKE,					/* dequeued: this transaction has deleted the
+								 * row */
+	HOLD_LEASE,					/* received: ends, and counts, at a rollback */
+	HOLD_SETTLE,				/* lease settled: this transaction has deleted
+								 * the row */
+	HOLD_STEP,					/* of the worker: row rewritten or moved */
+	HOLD_EXHAUST,				/* claimed: to be moved after the commit */
 	HOLD_DROP,					/* no message: the queue is dropped */
 	HOLD_TRUNCATE				/* no message: all rows of the queue go */
 } HoldKind;
@@ -30,10 +32,10 @@ typedef struct Hold
 								 * HOLD_TRUNCATE */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
-	uint64		statement;		/* number of the one that took it; 0: it did
-								 * not do so itself */
-	int			counted;		/* HOLD_STEP: failures the row tells now;
-								 * HOLD_EXHAUST: all that it tells */
+	uint64		statement;		/* number of the statement that took it; 0: a
+								 * function's statement did */
+	int			counted;		/* HOLD_STEP: failures that the row now
+								 * counts; HOLD_EXHAUST: all that it counts */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
 	bool		is_gone;		/* HOLD_STEP: the message is moved, or was
 								 * gone */
@@ -41,32 +43,25 @@ typedef struct Hold
 } Hold;
 
 /*
- * Holds.  Reserve first (may throw), then claim or settle, then push (never
- * throws): so no entry is ever held that the end of the transaction does not
- * know of.  A pointer is good until the next reserve.
+ * Reserve first (may throw), then claim or settle, then push (never throws),
+ * so that no entry is ever held that the end of the transaction does not know
+ * of.  A pointer is good until the next reserve.
  */
 extern void queue_xact_reserve(void);
 extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 							 InflightEntry *entry);
 
-/* the hold pushed last is dealt with */
+/* The hold pushed last is dealt with */
 extern void queue_xact_pop(Hold *hold);
 
 /* ... the last n of them, all HOLD_SETTLE */
 extern void queue_xact_pop_settled(int n);
 
-/*
- * A call that takes messages begins, and has its result.  What it took in
- * between, if it fails or is ended there, nobody has seen: it does not count.
- */
+/* A call that takes messages begins, and has its result */
 extern void queue_xact_begin_take(bool is_top_level);
 extern void queue_xact_end_take(void);
 
-/*
- * Forget the messages of this queue when this transaction commits: with the
- * queue itself, or, if its table is locked as TRUNCATE locks it, those that
- * were there
- */
+/* Forget the messages of this queue when this transaction commits */
 extern void queue_xact_note_drop(Oid relid);
 extern void queue_xact_note_truncate(Oid relid);
 
@@ -78,15 +73,15 @@ extern void queue_xact_note_truncate(Oid relid);
 extern int	queue_holds_count(void);
 extern Hold *queue_hold_at(int i);
 
-/* It is committed; then, when its locks are released, what that left */
+/* The transaction commits; then, when its locks are released, the rest */
 extern void queue_holds_commit(void);
 extern void queue_holds_release(void);
 extern void queue_hold_keep(Hold *hold);
 
-/* It is rolled back; "counts": as a failure of the messages that it took */
+/* It rolls back; "counts": as a failure of the messages that it took */
 extern void queue_holds_abort(bool counts);
 
-/* The same for a part of it; or that is released */
+/* The same for a subtransaction; and for one that is released */
 extern void queue_holds_abort_sub(SubTransactionId subid, bool counts);
 extern void queue_holds_pass_on(SubTransactionId subid,
 								SubTransactionId parent);

@@ -1,16 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * in_doubt.c
- *		Prepared transactions, for those who would have to wait for one.
+ *		Prepared transactions that a statement on a queue would have to wait
+ *		for.
  *
  * DDL on a queue that would wait for one is refused (blocker.c).  What the
  * registry of prepared.c knows of them is shown by view queue.in_doubt.
  *
- * The worker warns of old ones.  Which it has warned of it notes in its own
- * memory, so that a new worker, after a restart at least, does so again.
+ * The worker warns of old ones.  It notes in its own memory which it has
+ * warned of, so a new worker, after a restart at least, warns again.
  *
- * Locks: those of the lock table and of the prepared transactions, each for the
- * time of one look.
+ * Locks: those of the lock table and of the prepared transactions, each for
+ * the time of one look.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,14 +49,14 @@
 #include "table/settings.h"
 #include "transaction/in_doubt.h"
 
-/* the worker looks after them this often at most */
+/* The worker looks for them this often at most */
 #define WARN_INTERVAL		USECS_PER_SEC
 
-/* those that the worker has warned of, in TopMemoryContext */
+/* Those that the worker has warned of, in TopMemoryContext */
 static TransactionId *warned = NULL;
 static int	nwarned = 0;
 
-/* the setting at the last look; -2: there was none */
+/* The setting at the last look; -2: there was none */
 static int	warned_of_age = -2;
 
 /* if there is a round, when to look again at the latest; a time of clock.h */
@@ -64,6 +65,11 @@ static TimestampTz look_by = 0;
 static bool is_warned(TransactionId xid);
 static void warn_of(TransactionId xid);
 
+/*
+ * queue_in_doubt_refuse
+ *		Raise 55006 if a prepared transaction holds a lock on this queue that
+ *		conflicts with this one.
+ */
 void
 queue_in_doubt_refuse(Oid relid, LOCKMODE mode)
 {
@@ -73,12 +79,14 @@ queue_in_doubt_refuse(Oid relid, LOCKMODE mode)
 	queue_blocker_refuse_lock(&tag, mode, queue_qualified_name(relid));
 }
 
+/* Is the worker to warn of prepared transactions? */
 bool
 queue_in_doubt_is_wanted(void)
 {
 	return queue_in_doubt_warning >= 0 && max_prepared_xacts > 0;
 }
 
+/* Has the setting changed since the last look? */
 bool
 queue_in_doubt_is_urgent(void)
 {
@@ -87,10 +95,12 @@ queue_in_doubt_is_urgent(void)
 
 /*
  * queue_in_doubt_warn
- *		Warn of prepared transactions that are old.
+ *		Warn of prepared transactions that are older than
+ *		queue.in_doubt_warning, each once.
  *
- * One that is prepared after a look is not due before the age at which it is
- * warned of.  If there is none, that is not worth a round of its own.
+ * A duty of the worker; returns when to look again.  One that is prepared
+ * after a look is not due before the age at which it is warned of.  If there
+ * is none, that is not worth a round of its own.
  */
 TimestampTz
 queue_in_doubt_warn(void)
@@ -158,6 +168,7 @@ queue_in_doubt_warn(void)
 	return Max(next, now + WARN_INTERVAL);
 }
 
+/* Has this transaction been warned of? */
 static bool
 is_warned(TransactionId xid)
 {
@@ -167,7 +178,12 @@ is_warned(TransactionId xid)
 	return false;
 }
 
-/* There are no more than the server allows prepared transactions. */
+/*
+ * warn_of
+ *		Note that it has been warned of.
+ *
+ * There are no more than the server allows prepared transactions.
+ */
 static void
 warn_of(TransactionId xid)
 {

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * in_doubt.h
- *		Prepared transactions, for those who would have to wait for one.
+ *		Prepared transactions that a statement on a queue would have to wait
+ *		for.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,14 +12,10 @@
 #include "nodes/nodes.h"
 #include "storage/lock.h"
 
-/* Raise an error if a prepared transaction holds a conflicting lock. */
+/* 55006 if a prepared transaction holds a lock on it that conflicts */
 extern void queue_in_doubt_refuse(Oid relid, LOCKMODE mode);
 
-/*
- * A duty of the worker: warn of those that are older than
- * queue.in_doubt_warning, each once.  Does anybody want it, and has that
- * setting been changed?
- */
+/* A duty of the worker: warn of old ones; is it wanted; is it urgent? */
 extern TimestampTz queue_in_doubt_warn(void);
 extern bool queue_in_doubt_is_wanted(void);
 extern bool queue_in_doubt_is_urgent(void);

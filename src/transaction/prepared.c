@@ -5,21 +5,24 @@
  *
  * PREPARE passes what is held and noted to a registry in shared memory, keyed
  * by the transaction id, with room for twice as many prepared transactions as
- * the server allows.  The notes of all of them are in a pool, so one may have
- * many.  When the pool is used up, a bit for each place of a queue (state.c)
- * says that any message of that queue may be available at its end; there is
- * one for every queue that memory knows.  Only if the queue has no place
- * either, any message of the database may be.  No callback runs at
- * COMMIT PREPARED; the ProcessUtility hook looks after every such statement
- * whether a registered transaction has ended, and so does the worker, for ends
- * that pass no hook.  Those of another database that nobody has looked after
- * are ended by who finds no room.  Then the slots are those of transactions
- * that are prepared or being prepared now, and the server has no room for half
- * of them.
+ * the server allows.
  *
- * If the server crashes the registry is lost, and the rows are protected by
- * their xmax as before, and looked at again and again by consumers (cover.c);
- * only the count of a later ROLLBACK PREPARED is missed.
+ * The notes of all of them are in a pool, so one may have many.  When the pool
+ * is used up, a bit for each place of a queue (state.c) says that any message
+ * of that queue may be available at its end; there is one for every queue that
+ * memory knows.  Only if the queue has no place either, any message of the
+ * database may be.
+ *
+ * No callback runs at COMMIT PREPARED.  The ProcessUtility hook looks after
+ * every such statement whether a registered transaction has ended.  So does
+ * the worker, for ends that pass no hook.  Those of another database that have
+ * not been noticed are ended when a PREPARE finds no room.  Then the slots are
+ * those of transactions that are prepared or being prepared now, and the
+ * server has no room for half of them.
+ *
+ * If the server crashes the registry is lost.  The rows are protected by their
+ * xmax as before, and consumers look at them again and again (cover.c); only
+ * the count of a later ROLLBACK PREPARED is missed.
  *
  * Locks: the registry lock, then partitions of the in-flight table, then the
  * state of a queue.
@@ -47,16 +50,16 @@
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
 
-/* of the pool, for each slot */
+/* Notes in the pool, for each slot */
 #define PREPARED_NOTES		16
 
 #define NO_NOTE				(-1)
 
-/* bits for the places of queues */
+/* Bits for the places of queues */
 #define WORD_BITS			32
 #define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
 
-/* The same of a prepared transaction, whichever way it ends */
+/* What a prepared transaction announces at its end, whichever way it ends */
 typedef struct PreparedNote
 {
 	int			next;			/* of this slot, or of the free ones */
@@ -90,7 +93,7 @@ typedef struct HeldCopies
 	int			max;
 } HeldCopies;
 
-/* a prepared transaction that held or announced something */
+/* A prepared transaction that held or announced something */
 typedef struct PreparedSlot
 {
 	bool		is_used;
@@ -115,7 +118,7 @@ static PreparedNote *prepared_notes = NULL;
 static uint32 *prepared_places = NULL;	/* NUM_WORDS for each slot */
 static LWLock *registry_lock = NULL;
 
-/* registry slot reserved by a PREPARE under way, or -1 */
+/* Registry slot reserved by a PREPARE under way, or -1 */
 static int	prepared_slot = -1;
 
 static int	find_free_slot(void);
@@ -129,6 +132,7 @@ static void end_prepared(PreparedSlot *slot, bool committed);
 static bool resolve_prepared(Oid dbid, int *remaining);
 static bool copy_held(InflightEntry *entry, void *arg);
 
+/* Shared memory needed for the registry */
 Size
 queue_prepared_shmem_size(void)
 {
@@ -142,11 +146,11 @@ queue_prepared_shmem_size(void)
 								   sizeof(uint32)));
 }
 
-/* Called with AddinShmemInitLock held. */
+/* Create or attach to the registry.  The caller holds AddinShmemInitLock. */
 void
 queue_prepared_shmem_init(void)
 {
-	/* twice, for those that have ended and were not looked at since */
+	/* twice, because some have ended and that was not noticed yet */
 	int			nslots = 2 * max_prepared_xacts;
 	int			nnotes_shared = nslots * PREPARED_NOTES;
 	bool		found;
@@ -171,8 +175,11 @@ queue_prepared_shmem_init(void)
 }
 
 /*
- * Before the PREPARE: take a slot, so that nothing can fail after it.  Without
- * one, nobody would say at its end what it has held and sent.
+ * queue_prepared_reserve
+ *		Before the PREPARE: take a slot, so that nothing can fail after it.
+ *
+ * Throws if there is none, because what the transaction has held and sent
+ * would not be announced at its end.
  */
 void
 queue_prepared_reserve(void)
@@ -215,7 +222,7 @@ queue_prepared_reserve(void)
 	LWLockRelease(registry_lock);
 }
 
-/* -1 if there is none.  The registry is locked. */
+/* Return a free slot, -1 if there is none.  The registry is locked. */
 static int
 find_free_slot(void)
 {
@@ -228,8 +235,12 @@ find_free_slot(void)
 }
 
 /*
- * The transaction is prepared.  From here on this session has nothing to do
- * with it: what it holds goes to the registry, leases stand by themselves.
+ * queue_prepared_pass
+ *		The transaction is prepared: pass on what it holds and has to
+ *		announce.
+ *
+ * From here on this session has nothing to do with it.  What it holds goes to
+ * the registry; leases stand by themselves.  Throws nothing.
  */
 void
 queue_prepared_pass(void)
@@ -288,8 +299,10 @@ queue_prepared_give_up(void)
 }
 
 /*
- * What is to be announced when it ends, whichever way.  The registry is locked,
- * as in the functions that follow.
+ * note_prepared
+ *		Note what is to be announced when it ends, whichever way.
+ *
+ * The registry is locked, as in the functions that follow.
  */
 static void
 note_prepared(PreparedSlot *slot)
@@ -331,7 +344,9 @@ note_prepared(PreparedSlot *slot)
 	}
 }
 
-/* From the pool, or a bit if that is used up: NULL then */
+/*
+ * Take a note from the pool; without one set a bit instead, and return NULL.
+ */
 static PreparedNote *
 make_prepared_note(PreparedSlot *slot, Oid relid)
 {
@@ -355,9 +370,12 @@ make_prepared_note(PreparedSlot *slot, Oid relid)
 }
 
 /*
- * There is no room for a note.  Should the place be another queue's when the
- * transaction ends, that one is looked at once more, and ours has a new place,
- * with everything in its cover, or none.
+ * note_place
+ *		There is no room for a note: set a bit for the queue's place.
+ *
+ * If the place is another queue's when the transaction ends, that one is
+ * looked at once more.  The queue then has a new place, with everything in its
+ * cover, or none.
  */
 static void
 note_place(PreparedSlot *slot, Oid relid)
@@ -377,13 +395,14 @@ note_place(PreparedSlot *slot, Oid relid)
 	places_of(slot)[place / WORD_BITS] |= (uint32) 1 << (place % WORD_BITS);
 }
 
+/* The bits of a slot */
 static uint32 *
 places_of(PreparedSlot *slot)
 {
 	return &prepared_places[(slot - registry->slots) * (Size) NUM_WORDS];
 }
 
-/* It has ended. */
+/* It has ended: announce what it noted, and free the notes. */
 static void
 announce_prepared(PreparedSlot *slot)
 {
@@ -411,6 +430,7 @@ announce_prepared(PreparedSlot *slot)
 	}
 }
 
+/* ... and the queues whose bits are set */
 static void
 announce_places(PreparedSlot *slot)
 {
@@ -425,15 +445,20 @@ announce_places(PreparedSlot *slot)
 			continue;
 		state = queue_state_at(i);
 
-		/* an unlocked look; who takes the place later begins with everything */
+		/*
+		 * an unlocked look; a queue that gets the place later begins with
+		 * everything
+		 */
 		if (state != NULL && state->dbid == slot->dbid)
 			queue_cover_add_all(slot->dbid, state->relid);
 	}
 }
 
 /*
- * What it has held is gone or free, what it has sent is announced, and the slot
- * is free.  The registry is locked.
+ * end_prepared
+ *		It has ended: let go of what it held, announce, and free the slot.
+ *
+ * The registry is locked.
  */
 static void
 end_prepared(PreparedSlot *slot, bool committed)
@@ -460,8 +485,12 @@ end_prepared(PreparedSlot *slot, bool committed)
 }
 
 /*
- * A consumer has seen a row of this transaction, which was in progress.  In
- * this order, since a PREPARE passes it on in this order.
+ * queue_xact_will_announce
+ *		Returns true if this transaction, which is in progress, will announce
+ *		what it sends.
+ *
+ * For a consumer that has met a row of it.  It asks in this order because a
+ * PREPARE passes it on in this order.
  */
 bool
 queue_xact_will_announce(TransactionId xid)
@@ -478,6 +507,11 @@ queue_xact_will_announce(TransactionId xid)
 	return false;
 }
 
+/*
+ * queue_xact_is_announcing
+ *		Returns true if a transaction has ended and may still have to
+ *		announce.
+ */
 bool
 queue_xact_is_announcing(void)
 {
@@ -497,8 +531,12 @@ queue_xact_is_announcing(void)
 }
 
 /*
- * Sets *remaining, unless that is NULL, to the number of those that are still
- * in doubt.
+ * queue_xact_resolve_prepared
+ *		Finish what prepared transactions of this database held, if they have
+ *		ended, and wake waiters.
+ *
+ * Returns true if there was any.  Sets *remaining, unless that is NULL, to the
+ * number of those that are still in doubt.
  */
 bool
 queue_xact_resolve_prepared(int *remaining)
@@ -507,8 +545,10 @@ queue_xact_resolve_prepared(int *remaining)
 }
 
 /*
- * The same for one database or all (InvalidOid).  The logs of transactions are
- * asked without a lock: that may be I/O.
+ * resolve_prepared
+ *		The same for one database or all (InvalidOid).
+ *
+ * The logs of transactions are asked without a lock, because that may be I/O.
  */
 static bool
 resolve_prepared(Oid dbid, int *remaining)
@@ -549,6 +589,7 @@ resolve_prepared(Oid dbid, int *remaining)
 	return resolved;
 }
 
+/* Show what prepared transactions of all databases have done. */
 void
 queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 {
@@ -624,7 +665,7 @@ queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 	pfree(slots);
 }
 
-/* Visitor of the in-flight table */
+/* Visitor of the in-flight table: copy what a prepared transaction holds. */
 static bool
 copy_held(InflightEntry *entry, void *arg)
 {

@@ -24,23 +24,20 @@ typedef enum PreparedHold
 extern Size queue_prepared_shmem_size(void);
 extern void queue_prepared_shmem_init(void);
 
-/* Is there one that has ended, and whose announcement may be under way? */
+/* Is there one that has ended, and may still have to announce? */
 extern bool queue_xact_is_announcing(void);
 
 /* Will this transaction, which is in progress, announce what it sends? */
 extern bool queue_xact_will_announce(TransactionId xid);
 
-/*
- * Finish what prepared transactions of this database held, if they ended, and
- * wake who waits; true if there was any.
- */
+/* Finish what ended ones of this database held; true if there were any */
 extern bool queue_xact_resolve_prepared(int *remaining);
 
 /*
- * Tell what prepared transactions of all databases have done, as far as the
- * registry knows: once for each of them without a queue, with a number above
- * zero if it does not know what was sent, and again for each queue and kind, any
- * number of times.  Messages sent that a savepoint rolled back are counted.
+ * What each prepared transaction, of all databases, has done.  It is called
+ * once for each without a queue, with n > 0 if the registry does not know what
+ * was sent, and again for each queue and kind, any number of times.  Messages
+ * sent that a savepoint rolled back are counted.
  */
 typedef void (*PreparedVisitor) (TransactionId xid, Oid dbid, Oid relid,
 								 PreparedHold kind, int64 n, void *arg);

@@ -1,16 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * xact.c
- *		Ends of transactions: who does what, and in which order.
+ *		Ends of transactions: what is done, and in which order.
  *
  * The callbacks run when the transaction has left the process array, so that
  * what they announce is visible.  They allocate nothing, look nothing up in
  * the catalogs and throw nothing: all that they need is in the notes and in
- * the entries.  What was sent becomes part of the cover then; those who wait
- * for it are woken a little later, when locks are released.
+ * the entries.  What was sent becomes part of the cover then; waiters are
+ * woken a little later, when locks are released.
  *
- * What is held is in holds.c, what is to be announced in announce.c, and both of
- * prepared transactions in prepared.c.
+ * What is held is in holds.c, what is to be announced in announce.c, and both
+ * of prepared transactions in prepared.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,7 +30,7 @@
 #include "transaction/prepared.h"
 #include "transaction/xact.h"
 
-/* the last transaction to be aborted had used a queue */
+/* The last transaction to be aborted had used a queue */
 static bool aborted_used_queue = false;
 
 static bool has_nothing(void);
@@ -40,6 +40,7 @@ static void release_callback(ResourceReleasePhase phase, bool isCommit,
 static void subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 							 SubTransactionId parentSubid, void *arg);
 
+/* Register the callbacks; from _PG_init(), in every backend. */
 void
 queue_xact_init(void)
 {
@@ -50,9 +51,13 @@ queue_xact_init(void)
 }
 
 /*
- * If a subtransaction has failed, those around it have not ended.  Otherwise the
- * block is over as far as callbacks are concerned: no other transaction of this
- * session can have been aborted since.
+ * queue_xact_failed_used_queue
+ *		Returns true if the block that has failed, and is not yet ended, used
+ *		a queue.
+ *
+ * If a subtransaction has failed, those around it have not ended.  Otherwise
+ * the block is over as far as callbacks are concerned, so no other transaction
+ * of this session can have been aborted since.
  */
 bool
 queue_xact_failed_used_queue(void)
@@ -70,6 +75,13 @@ has_nothing(void)
 		!queue_announce_has_database();
 }
 
+/*
+ * xact_callback
+ *		Transaction callback: deal with what the transaction holds and has to
+ *		announce.
+ *
+ * Nothing here may throw or allocate, except at PRE_PREPARE.
+ */
 static void
 xact_callback(XactEvent event, void *arg)
 {
@@ -125,7 +137,7 @@ xact_callback(XactEvent event, void *arg)
 
 			/*
 			 * Not before what it has consumed is let go: it may have sent a
-			 * message again by its id, which whoever looks takes for held.
+			 * message again by its id, which a consumer would take for held.
 			 */
 			queue_announce_commit();
 			break;
@@ -154,9 +166,12 @@ xact_callback(XactEvent event, void *arg)
 }
 
 /*
+ * release_callback
+ *		Resource release callback: wake waiters.
+ *
  * The last thing that a transaction does, as far as others can see, is to send
- * its invalidations and to release its locks.  Whoever is woken earlier may
- * look with settings that are out of date, and go back to sleep.
+ * its invalidations and to release its locks.  A waiter that is woken earlier
+ * may look with settings that are out of date, and go back to sleep.
  */
 static void
 release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
@@ -173,6 +188,11 @@ release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
 	}
 }
 
+/*
+ * subxact_callback
+ *		Subtransaction callback: pass on to the parent, or undo, what the
+ *		subtransaction holds and has looked at.
+ */
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)

@@ -10,7 +10,7 @@
 
 #include "access/xact.h"
 
-/* registers the callbacks; from _PG_init, in every backend */
+/* Register the callbacks; from _PG_init(), in every backend */
 extern void queue_xact_init(void);
 
 /* Has the block that has failed, and is not yet ended, used a queue? */
