@@ -1,17 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * definition.c
- *		What each session knows of a queue, and who may do what with it.
+ *		What each session knows of a queue, and what users may do with it.
  *
  * Every call on a queue needs its settings and has to know that the table is
  * still within the white list (shape.c), and neither may cost a look into the
  * catalogs each time.  So both are kept in a hash table for the life of the
  * backend, and a relcache callback marks what is out of date.  The relation
- * cache is the right thing to follow, since all that the white list speaks of
- * invalidates it; whoever writes a settings row sends the same invalidation
- * for the queue (queue_def_invalidate).  The callback may run within any
- * catalog access, so it touches nothing but flags.  Privileges are not part of
- * it: they depend on the role of the moment, and are asked for on every call.
+ * cache is the right thing to follow, because all that the white list speaks
+ * of invalidates it.  A transaction that writes a settings row sends the same
+ * invalidation for the queue (queue_def_invalidate).  The callback may run
+ * within any catalog access, so it touches nothing but flags.  Privileges are
+ * not part of it: they depend on the role of the moment, and are asked for on
+ * every call.
  *
  * Only good news is kept.  A table beyond the white list is looked at again by
  * each call, because some ways back (the last child of an inheritance parent
@@ -47,7 +48,10 @@
 
 bool		queue_is_used = false;
 
-/* Whose sequence is it: so that the loss of one is noticed */
+/*
+ * The queue that a sequence belongs to, so that the loss of the sequence is
+ * noticed
+ */
 typedef struct SequenceOwner
 {
 	Oid			sequence;		/* hash key */
@@ -68,12 +72,17 @@ static void forget_defs(Datum arg, Oid relid);
 static void check_privileges(Relation rel, QueueAccess access);
 
 
+/* Register the relcache callback; from _PG_init(), in every backend. */
 void
 queue_definition_init(void)
 {
 	CacheRegisterRelcacheCallback(forget_defs, (Datum) 0);
 }
 
+/*
+ * queue_lockmode
+ *		Return the lock that queue_open() takes for this kind of access.
+ */
 LOCKMODE
 queue_lockmode(QueueAccess access)
 {
@@ -81,8 +90,19 @@ queue_lockmode(QueueAccess access)
 }
 
 /*
- * The privileges come before the question whether it is a queue, so that
- * somebody without any learns no more than from the server itself.
+ * queue_open
+ *		Open a queue for the current user.
+ *
+ * Locks the table (RowExclusiveLock, but AccessShareLock to browse), and
+ * checks privileges, white list and pause.  Raises 42704 if there is no such
+ * relation, 42809 if it is no (proper) queue, 42501, or QU002; to take, also
+ * what the server raises if a publication forbids DELETE.
+ *
+ * The privileges come before the question whether it is a queue, so that a
+ * role without any learns no more than from the server itself.
+ *
+ * The caller closes with table_close(rel, NoLock), or releases the lock if it
+ * took nothing.
  */
 Relation
 queue_open(Oid relid, QueueAccess access, QueueDef **def)
@@ -91,7 +111,7 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 
 	queue_is_used = true;
 
-	/* a lock that we have already would not make us look */
+	/* a lock that is held already would not accept them */
 	AcceptInvalidationMessages();
 	rel = try_table_open(relid, queue_lockmode(access));
 	if (rel == NULL)
@@ -111,13 +131,19 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 	queue_check_shape(rel, *def);
 	queue_check_not_paused(rel, *def, access);
 
-	/* who could not delete a message shall not have it */
+	/* a consumer that cannot delete a message must not get it */
 	if (access == QUEUE_TAKE)
 		CheckCmdReplicaIdentity(rel, CMD_DELETE);
 
 	return rel;
 }
 
+/*
+ * queue_may_take
+ *		Returns true if the current user may take messages.
+ *
+ * No error if not, or if there is no such table.
+ */
 bool
 queue_may_take(Oid relid)
 {
@@ -129,6 +155,11 @@ queue_may_take(Oid relid)
 							  &is_missing) == ACLCHECK_OK && !is_missing;
 }
 
+/*
+ * queue_may_watch
+ *		Returns true if the current user may know what goes on with the
+ *		messages, as readers and monitors may.
+ */
 bool
 queue_may_watch(Oid relid)
 {
@@ -140,7 +171,7 @@ queue_may_watch(Oid relid)
 						   has_privs_of_role(GetUserId(), ROLE_PG_MONITOR));
 }
 
-/* What each access needs of the current user. */
+/* Raise an error unless the current user has what this access needs. */
 static void
 check_privileges(Relation rel, QueueAccess access)
 {
@@ -182,6 +213,10 @@ check_privileges(Relation rel, QueueAccess access)
 	}
 }
 
+/*
+ * queue_check_lease
+ *		Raise 22023 if a lease is longer than this queue allows.
+ */
 void
 queue_check_lease(QueueDef *def, int64 lease)
 {
@@ -195,6 +230,10 @@ queue_check_lease(QueueDef *def, int64 lease)
 				 errhint("Take a shorter lease and extend it with queue.extend(), or set max_lease with queue.alter_queue().")));
 }
 
+/*
+ * queue_check_not_paused
+ *		Raise QU002 if this kind of access is paused.
+ */
 void
 queue_check_not_paused(Relation rel, QueueDef *def, QueueAccess access)
 {
@@ -214,6 +253,10 @@ queue_check_not_paused(Relation rel, QueueDef *def, QueueAccess access)
 				 errhint("Try again after the owner has called queue.resume().")));
 }
 
+/*
+ * queue_check_shape
+ *		Raise 42809 if rel is no queue, or one beyond the white list.
+ */
 void
 queue_check_shape(Relation rel, QueueDef *def)
 {
@@ -235,7 +278,12 @@ queue_check_shape(Relation rel, QueueDef *def)
 }
 
 /*
- * The fast path is one look into a hash table.
+ * queue_def
+ *		Look a definition up, building it when needed.
+ *
+ * "rel" is open and locked.  Throws nothing for a table that is no queue; the
+ * caller looks at is_queue and problem.  The fast path is one look into a hash
+ * table.
  */
 QueueDef *
 queue_def(Relation rel)
@@ -259,6 +307,12 @@ queue_def(Relation rel)
 	return def;
 }
 
+/*
+ * queue_def_known
+ *		Look a definition up without a look at the table.
+ *
+ * Returns NULL if it is not known to be a queue, or may have changed.
+ */
 QueueDef *
 queue_def_known(Oid relid)
 {
@@ -272,8 +326,12 @@ queue_def_known(Oid relid)
 }
 
 /*
+ * queue_def_state
+ *		Return what shared memory knows of the queue, made if need be; NULL if
+ *		there is no room.
+ *
  * Every entry that shared memory makes for a queue begins here, with a
- * definition that somebody got who had opened the table, and was allowed to.
+ * definition got by a session that had opened the table, and was allowed to.
  * What is no queue gets none.
  */
 QueueState *
@@ -281,7 +339,7 @@ queue_def_state(QueueDef *def)
 {
 	QueueState *state = def->state;
 
-	/* an unlocked look; whoever locks it looks again */
+	/* an unlocked look; queue_state_lock() looks again */
 	if (state == NULL || state->relid != def->relid ||
 		state->dbid != MyDatabaseId)
 	{
@@ -324,10 +382,12 @@ make_cache(void)
 }
 
 /*
- * Fill a definition in.  An invalidation that arrives on the way finds
- * is_valid false already, so it leaves is_stale for us: what we have read
- * serves this call, which holds its lock, but not the next one.  Should we
- * fail, is_valid stays false.
+ * build_def
+ *		Fill a definition in.
+ *
+ * An invalidation that arrives on the way finds is_valid false already, so it
+ * sets is_stale.  Then what has been read serves this call, which holds its
+ * lock, but not the next one.  After an error is_valid stays false.
  */
 static void
 build_def(Relation rel, QueueDef *def)
@@ -380,7 +440,10 @@ build_def(Relation rel, QueueDef *def)
 	*def = fresh;
 }
 
-/* The sequence counts in blocks of as many ids. */
+/*
+ * block_length
+ *		Return the number of ids that one step of the sequence stands for.
+ */
 static int64
 block_length(Oid sequence)
 {
@@ -395,7 +458,7 @@ block_length(Oid sequence)
 	return Max(increment, 1);
 }
 
-/* What the relation is stored in, as this transaction sees it */
+/* Return what the relation is stored in, as this transaction sees it. */
 static Oid
 file_of(Oid relid)
 {
@@ -411,8 +474,11 @@ file_of(Oid relid)
 }
 
 /*
- * Read the row of queue.queue into a definition; is_queue tells whether there
- * is one.  False if there is no such table.
+ * read_settings
+ *		Read the row of queue.queue into a definition; is_queue tells whether
+ *		there is one.
+ *
+ * Returns false if there is no such table.
  */
 static bool
 read_settings(QueueDef *def)
@@ -474,8 +540,11 @@ read_settings(QueueDef *def)
 }
 
 /*
- * Relcache callback.  May run at any lock acquisition, so: no catalog access,
- * no allocation, no entry is removed.
+ * forget_defs
+ *		Relcache callback: mark definitions as out of date.
+ *
+ * May run at any lock acquisition, so there is no catalog access and no
+ * allocation, and no entry is removed.
  */
 static void
 forget_defs(Datum arg, Oid relid)
@@ -512,7 +581,11 @@ forget_defs(Datum arg, Oid relid)
 }
 
 /*
- * To be followed by CommandCounterIncrement(): an invalidation that has not
+ * queue_def_invalidate
+ *		Forget what is cached about a queue, in all backends when this
+ *		transaction commits, in this one at once.
+ *
+ * To be followed by CommandCounterIncrement().  An invalidation that has not
  * been through that is not repeated if the transaction is rolled back, and a
  * definition built in between would stay.
  */
@@ -523,7 +596,7 @@ queue_def_invalidate(Oid relid)
 
 	forget_defs((Datum) 0, relid);
 
-	/* the row may name a table that is gone, which nobody can have cached */
+	/* the row may name a table that is gone, which cannot be cached */
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	if (HeapTupleIsValid(tuple))
 	{

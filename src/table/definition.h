@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * definition.h
- *		What each session knows of a queue, and who may do what with it.
+ *		What each session knows of a queue, and what users may do with it.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,8 +15,8 @@
 #include "shared/state.h"
 
 /*
- * One queue as this backend knows it.  Entries live as long as the backend;
- * an invalidation only clears is_valid, so a pointer stays readable.
+ * One queue as this backend knows it.  Entries live as long as the backend; an
+ * invalidation only clears is_valid, so a pointer stays readable.
  */
 typedef struct QueueDef
 {
@@ -25,8 +25,8 @@ typedef struct QueueDef
 	bool		is_stale;		/* invalidated while it was being built */
 	bool		is_queue;		/* has a row in queue.queue */
 	char	   *problem;		/* why it cannot be (used as) a queue, or NULL */
-	char	   *deaf_trigger;	/* one of ours that does not fire in replica
-								 * role, or NULL */
+	char	   *deaf_trigger;	/* one of its own that does not fire in
+								 * replica role, or NULL */
 	Oid			pkey;			/* the primary key index */
 	Oid			sequence;		/* id allocator */
 	Oid			table_file;		/* what both are stored in: TRUNCATE changes */
@@ -52,61 +52,48 @@ typedef enum QueueAccess
 	QUEUE_BROWSE,				/* SELECT */
 	QUEUE_OWN,					/* ownership */
 	QUEUE_SYSTEM				/* the worker, and moves on a user's behalf:
-								 * no privilege, pause not looked at */
+								 * no privilege is needed, and a pause is
+								 * ignored */
 } QueueAccess;
 
-/*
- * Open a queue for the current user: locks the table (RowExclusiveLock, but
- * AccessShareLock to browse), checks privileges, white list, pause.  42704 if
- * there is no such relation, 42809 if it is no (proper) queue, 42501, QU002; to
- * take, also what the server raises if a publication forbids DELETE.
- * The caller closes with table_close(rel, NoLock), or releases the lock if it
- * took nothing.
- */
+/* Open a queue for the current user, with all checks; may throw much */
 extern Relation queue_open(Oid relid, QueueAccess access, QueueDef **def);
 
 /* The lock that queue_open() takes for this kind of access */
 extern LOCKMODE queue_lockmode(QueueAccess access);
 
-/*
- * This transaction has opened a queue, whatever became of that; xact.c clears
- * it when the transaction ends.
- */
+/* This transaction has opened a queue; cleared at its end (xact.c) */
 extern bool queue_is_used;
 
-/* Look a definition up, building it when needed; rel is open and locked.
- * Throws nothing for a table that is no queue: look at is_queue, problem. */
+/* Look a definition up; throws nothing for a table that is no queue */
 extern QueueDef *queue_def(Relation rel);
 
-/* The same without a look at the table: NULL if it is not known to be a queue,
- * or may have changed */
+/* The same without a look at the table; NULL: not known for certain */
 extern QueueDef *queue_def_known(Oid relid);
 
-/* May the current user take messages?  No error if not, or no such table. */
+/* May the current user take messages? */
 extern bool queue_may_take(Oid relid);
 
-/* May he know what goes on with them?  As readers and monitors may. */
+/* May the current user know what goes on with them? */
 extern bool queue_may_watch(Oid relid);
 
-/* Where shared memory has what it knows of the queue, made if need be and if
- * there is room; NULL if not */
+/* What shared memory knows of the queue, made if need be; or NULL */
 extern QueueState *queue_def_state(QueueDef *def);
 
-/* Raise 42809 if rel is no queue, or one beyond the white list */
+/* 42809 if rel is no queue, or one beyond the white list */
 extern void queue_check_shape(Relation rel, QueueDef *def);
 
-/* Raise 22023 if a lease is longer than this queue allows */
+/* 22023 if a lease is longer than this queue allows */
 extern void queue_check_lease(QueueDef *def, int64 lease);
 
-/* Raise QU002 if what is asked for is paused */
+/* QU002 if what is asked for is paused */
 extern void queue_check_not_paused(Relation rel, QueueDef *def,
 								   QueueAccess access);
 
-/* Forget what is cached about a queue, in all backends, when this transaction
- * commits (in this one at once) */
+/* Forget what all backends know of a queue, at the commit */
 extern void queue_def_invalidate(Oid relid);
 
-/* registers relcache callback; from _PG_init, in every backend */
+/* Register the relcache callback; from _PG_init(), in every backend */
 extern void queue_definition_init(void);
 
 #endif							/* QUEUE_DEFINITION_H */

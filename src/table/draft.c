@@ -3,10 +3,10 @@
  * draft.c
  *		A message before it is a row, and the columns that it becomes.
  *
- * Whoever makes a message (enqueue(), the triggers of a queue table, the move
- * to a dead-letter queue) fills a draft; only this file knows which column of
- * the table each part of it is.  So a column that is added is added here, in
- * the white list (shape.c) and in the functions that give it a value.
+ * Functions that make a message (enqueue(), the triggers of a queue table, the
+ * move to a dead-letter queue) fill a draft; only this file knows which column
+ * of the table each part of it is.  So a column that is added is added here,
+ * in the white list (shape.c) and in the functions that give it a value.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +25,7 @@ static void set_nullable(Datum *values, bool *nulls, int attnum,
 static NullableDatum get(const Datum *values, const bool *nulls, int attnum);
 static NullableDatum get_copy(TupleTableSlot *row, int attnum);
 
+/* Make the draft of a new message, sent now, without anything in it. */
 void
 queue_draft_init(MessageDraft *draft, int64 id)
 {
@@ -43,6 +44,12 @@ queue_draft_init(MessageDraft *draft, int64 id)
 	draft->last_error = none;
 }
 
+/*
+ * queue_draft_read
+ *		Read a draft from a row that is inserted or was updated.
+ *
+ * A null in a column that only the server sets means what a new message has.
+ */
 void
 queue_draft_read(MessageDraft *draft, const Datum *values, const bool *nulls)
 {
@@ -83,6 +90,10 @@ queue_draft_copy(MessageDraft *draft, TupleTableSlot *row)
 	draft->payload = get_copy(row, Anum_message_payload);
 }
 
+/*
+ * queue_draft_columns
+ *		Fill in the columns of the row: Natts_message values each.
+ */
 void
 queue_draft_columns(const MessageDraft *draft, Datum *values, bool *nulls)
 {
@@ -123,7 +134,7 @@ get(const Datum *values, const bool *nulls, int attnum)
 	return result;
 }
 
-/* ... of a type of variable length */
+/* The same for a type of variable length, copied */
 static NullableDatum
 get_copy(TupleTableSlot *row, int attnum)
 {
@@ -139,6 +150,10 @@ get_copy(TupleTableSlot *row, int attnum)
  * ----------------------------------------------------------------
  */
 
+/*
+ * queue_draft_check
+ *		Raise 22023 for what no message may have.
+ */
 void
 queue_draft_check(const MessageDraft *draft)
 {
@@ -158,6 +173,7 @@ queue_draft_check(const MessageDraft *draft)
 		queue_check_headers(draft->headers.value);
 }
 
+/* Raise 22023 unless this is a priority. */
 void
 queue_check_priority(int priority)
 {
@@ -169,6 +185,7 @@ queue_check_priority(int priority)
 						   QUEUE_MAX_PRIORITY)));
 }
 
+/* Raise 22023 unless these headers are an object. */
 void
 queue_check_headers(Datum headers)
 {

@@ -11,7 +11,7 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 
-/* columns of a queue table, in order */
+/* Columns of a queue table, in order */
 #define Natts_message					11
 #define Anum_message_id					1
 #define Anum_message_priority			2
@@ -26,9 +26,9 @@
 #define Anum_message_last_error			11
 
 /*
- * Everything a row of a queue table is made of, in the order of its columns.
- * What a message may lack is a NullableDatum, which points at what whoever
- * fills the draft owns.
+ * Everything that a row of a queue table consists of, in the order of its
+ * columns.  What a message may lack is a NullableDatum, which points at memory
+ * of the function that fills the draft.
  */
 typedef struct MessageDraft
 {
@@ -48,8 +48,7 @@ typedef struct MessageDraft
 /* A new message, sent now, without anything in it */
 extern void queue_draft_init(MessageDraft *draft, int64 id);
 
-/* What is in a row that somebody inserts or has updated; NULL where only the
- * server sets the column means what a new message has */
+/* From a row that is inserted or was updated */
 extern void queue_draft_read(MessageDraft *draft, const Datum *values,
 							 const bool *nulls);
 

@@ -3,36 +3,36 @@
  * ids.c
  *		Ids of messages: from the queue's sequence, in blocks.
  *
- * The sequence counts in blocks (its INCREMENT says how long they are), so
- * one call of nextval() serves for many messages.  The block in use is in
- * shared memory, for all sessions to draw from, so that ids rise with time.
- * What is left of it when the server stops is lost; no id is given twice,
- * since the sequence has moved beyond the block before it is used.
+ * The sequence counts in blocks (its INCREMENT says how long they are), so one
+ * call of nextval() serves for many messages.  The block in use is in shared
+ * memory, for all sessions to draw from, so that ids rise with time.  What is
+ * left of it when the server stops is lost.  No id is given twice, because the
+ * sequence has moved beyond the block before it is used.
  *
  * A queue that has no state in shared memory takes a block for each call.  So
- * does who finds that another has been quicker with the next block; ids that
- * he does not need are lost then.
+ * does a session that finds that another has been quicker with the next block;
+ * ids that it does not need are lost then.
  *
- * Whoever restarts a sequence (TRUNCATE ... RESTART IDENTITY, ALTER SEQUENCE)
- * gives it a new file, which becomes the sequence's when his transaction
- * commits.  So a block belongs to a file.  It is drawn from by those to whom
- * that file is the sequence's, and what a transaction draws from a file that
- * nobody else can see yet, it keeps to itself.  Thus nothing has to be undone:
- * after a rollback, that of a prepared transaction too, ids go on where they
- * were, and after a commit the first one to draw finds that the block is of a
- * file that is the sequence's no more.
+ * A restart of a sequence (TRUNCATE ... RESTART IDENTITY, ALTER SEQUENCE)
+ * gives it a new file, which becomes the sequence's when that transaction
+ * commits.  So a block belongs to a file.  It is drawn from by sessions to
+ * which that file is the sequence's, and what a transaction draws from a file
+ * that no other can see yet, it keeps to itself.  Thus nothing has to be
+ * undone.  After a rollback, that of a prepared transaction too, ids go on
+ * where they were.  After a commit the first session to draw finds that the
+ * block is of a file that is not the sequence's any more.
  *
  * setval() changes a sequence in its file, and a restart may be by mistake.
- * So ids stay beyond all blocks that there were while memory lives, unless
- * the table has got a new file, too, and was emptied by that, or unless none are
- * beyond, since the last one was given by hand.  Then, or if memory was lost
- * since, an id may come again; what is remembered of a message does not go by
- * the id alone (inflight.c).
+ * So ids stay beyond all blocks that there were while memory lives.  There are
+ * two exceptions: the table has got a new file, too, and was emptied by that,
+ * or no ids are beyond, because the last one was given by hand.  Then, or if
+ * memory was lost since, an id may be used again; what is remembered of a
+ * message does not go by the id alone (inflight.c).
  *
- * Locks: that of the queue's state, for a few instructions; the sequence is
+ * Locks: that of the queue's state, for a few instructions.  The sequence is
  * asked without it, and stays locked to the end of the transaction, so that
- * its file does not change.  Those who give ids by hand wait for each other
- * for a moment.
+ * its file does not change.  Sessions that give ids by hand wait for each
+ * other for a moment.
  *
  * What if this process dies?  What it has not yet kept of a block is lost.
  *
@@ -58,10 +58,12 @@
 #include "table/ids.h"
 #include "table/scan.h"
 
-/* an allocator this near to a given id is moved there step by step */
+/* An allocator this near to a given id is moved there step by step */
 #define NEAR_IDS			1000
 
-/* lock "subobject" by which movers of an allocator exclude each other */
+/*
+ * Lock "subobject" by which sessions that move an allocator exclude each other
+ */
 #define LOCK_ADVANCE		1
 
 /* Ids drawn from a sequence */
@@ -69,12 +71,12 @@ typedef struct IdBlock
 {
 	Oid			sequence;
 	Oid			file;			/* of the sequence */
-	bool		is_ours;		/* the file: nobody else can see it */
+	bool		is_ours;		/* the file: no other transaction can see it */
 	int64		next;
 	int64		last;			/* less than next: none left */
 } IdBlock;
 
-/* of a file that is this transaction's */
+/* Of a file that only this transaction can see */
 static IdBlock own_block = {0};
 
 static int	draw(QueueDef *def, int n, int64 *ids);
@@ -95,7 +97,12 @@ static bool advance_in_memory(QueueDef *def, int64 id);
 static int64 last_value(Oid sequence);
 static void move_sequence(Oid sequence, int64 id);
 
-/* The right to enqueue is INSERT on the table; the sequence is part of it. */
+/*
+ * queue_next_ids
+ *		Draw the next n ids of a queue, rising.
+ *
+ * The right to enqueue is INSERT on the table; the sequence is part of that.
+ */
 void
 queue_next_ids(QueueDef *def, int n, int64 *ids)
 {
@@ -114,7 +121,7 @@ queue_next_ids(QueueDef *def, int n, int64 *ids)
 	}
 }
 
-/* From the block in memory; how many it had */
+/* Draw from the block in memory; returns how many ids it had. */
 static int
 draw(QueueDef *def, int n, int64 *ids)
 {
@@ -144,8 +151,9 @@ draw(QueueDef *def, int n, int64 *ids)
 }
 
 /*
- * Did this process draw a block from the file of the sequence when nobody else
- * could see that?
+ * has_own_block
+ *		Returns true if this process drew a block from the file of the
+ *		sequence when no other could see that file.
  */
 static bool
 has_own_block(QueueDef *def)
@@ -156,8 +164,11 @@ has_own_block(QueueDef *def)
 }
 
 /*
- * Another block of the sequence.  Somebody may have set that back; the ids that
- * were given since then are behind us all the same.
+ * next_block
+ *		Take another block of the sequence.
+ *
+ * If the sequence has been set back, it is moved beyond the ids that were
+ * given since all the same.
  */
 static void
 next_block(QueueDef *def, IdBlock *block)
@@ -171,7 +182,7 @@ next_block(QueueDef *def, IdBlock *block)
 		block->next + def->id_block - 1 : PG_INT64_MAX;
 }
 
-/* The file that nextval() has just drawn from, and locked. */
+/* Note the file that nextval() has just drawn from, and locked. */
 static void
 find_file(IdBlock *block)
 {
@@ -179,7 +190,10 @@ find_file(IdBlock *block)
 
 	block->file = sequence->rd_rel->relfilenode;
 
-	/* a queue of this transaction is nobody else's either, and will not be */
+	/*
+	 * not of a queue that this transaction makes: none other can draw from it
+	 * before the commit
+	 */
 	block->is_ours =
 		sequence->rd_firstRelfilelocatorSubid != InvalidSubTransactionId &&
 		sequence->rd_createSubid == InvalidSubTransactionId &&
@@ -187,7 +201,10 @@ find_file(IdBlock *block)
 	relation_close(sequence, NoLock);
 }
 
-/* nextval(), with a word on the way out when ids have come to their end */
+/*
+ * draw_from_sequence
+ *		Call nextval(); its error says more when ids have come to their end.
+ */
 static int64
 draw_from_sequence(QueueDef *def)
 {
@@ -203,7 +220,10 @@ draw_from_sequence(QueueDef *def)
 	return value;
 }
 
-/* The page of the sequence is locked: no look into the catalogs. */
+/*
+ * Error context callback of that.  The page of the sequence is locked, so
+ * there is no look into the catalogs.
+ */
 static void
 explain_end(void *arg)
 {
@@ -213,7 +233,10 @@ explain_end(void *arg)
 	errhint("Set the sequence back to the highest of the other ids, with setval().");
 }
 
-/* Has the sequence been set back since a block was kept? */
+/*
+ * is_behind
+ *		Returns true if the sequence has been set back since a block was kept.
+ */
 static bool
 is_behind(QueueDef *def, const IdBlock *block)
 {
@@ -232,9 +255,12 @@ is_behind(QueueDef *def, const IdBlock *block)
 }
 
 /*
- * A table with a new file was emptied, by TRUNCATE, or rewritten, by VACUUM FULL
- * and the like: has it rows that the block would meet?  A table that is being
- * restored may have no key yet; then nobody can tell.
+ * is_emptied
+ *		Returns true if the table has no row that the block would meet.
+ *
+ * A table with a new file was emptied, by TRUNCATE, or rewritten, by VACUUM
+ * FULL and the like.  A table that is being restored may have no key yet; then
+ * that cannot be told, and it counts as empty.
  */
 static bool
 is_emptied(QueueDef *def, const IdBlock *block)
@@ -254,8 +280,11 @@ is_emptied(QueueDef *def, const IdBlock *block)
 }
 
 /*
- * Are ids to be given again, since sequence and table are new?  The state is
- * locked.
+ * starts_over
+ *		Returns true if ids are to be given again, because sequence and table
+ *		are new.
+ *
+ * The state is locked.
  */
 static bool
 starts_over(QueueDef *def, QueueState *state, const IdBlock *block)
@@ -265,8 +294,11 @@ starts_over(QueueDef *def, QueueState *state, const IdBlock *block)
 }
 
 /*
- * Had ids come to their end, so that who has set the sequence back since meant
- * it?  The state is locked.
+ * is_after_end
+ *		Returns true if ids had come to their end, so that the sequence was
+ *		set back since on purpose.
+ *
+ * The state is locked.
  */
 static bool
 is_after_end(QueueDef *def, QueueState *state, const IdBlock *block)
@@ -276,9 +308,14 @@ is_after_end(QueueDef *def, QueueState *state, const IdBlock *block)
 }
 
 /*
- * Another may have been quicker with a higher block, so what looks as if the
- * sequence was set back is looked at again.  Was it, then whoever draws comes
- * by here, and setval() cannot take a block back from anybody.
+ * catch_up
+ *		Move a sequence that was set back beyond all blocks, and return the
+ *		first id of a new one.
+ *
+ * Another session may have been quicker with a higher block, so what looks as
+ * if the sequence was set back is looked at again.  If it was, every session
+ * that draws ids gets here, so no block that is in use can be handed out
+ * again.
  */
 static int64
 catch_up(QueueDef *def, QueueState *state)
@@ -302,7 +339,11 @@ catch_up(QueueDef *def, QueueState *state)
 	return first;
 }
 
-/* What is left of a block is for all, unless there is another already. */
+/*
+ * keep_block
+ *		Let all sessions use what is left of a block, unless there is another
+ *		already.
+ */
 static void
 keep_block(QueueDef *def, const IdBlock *block)
 {
@@ -334,6 +375,13 @@ keep_block(QueueDef *def, const IdBlock *block)
 	LWLockRelease(state->lock);
 }
 
+/*
+ * queue_forget_ids
+ *		Draw no more from the block in use, because rows may have come with
+ *		ids that it does not know of.
+ *
+ * Costs nothing but a gap.
+ */
 void
 queue_forget_ids(Oid relid)
 {
@@ -348,8 +396,12 @@ queue_forget_ids(Oid relid)
 }
 
 /*
- * What the block in memory has left was not drawn by anybody, and an id that
- * was given by hand has moved the block beyond it.
+ * queue_id_is_new
+ *		Returns true if this id is beyond all ids that were drawn or given, as
+ *		far as is known.
+ *
+ * What the block in memory has left was not drawn by any session, and an id
+ * that was given by hand has moved the block beyond it.
  */
 bool
 queue_id_is_new(QueueDef *def, int64 id)
@@ -369,14 +421,16 @@ queue_id_is_new(QueueDef *def, int64 id)
 }
 
 /*
- * Move the allocator beyond an id that the owner gave.  Those who move it
- * exclude each other by a lock held for a moment.  Those who only draw ids do
- * not take it, so near ids are reached by drawing, which cannot go backwards;
- * for setval() to do that, others would have to draw NEAR_IDS ids between the
- * two calls.
+ * queue_advance_id
+ *		Move the allocator beyond an id that the owner gave.
  *
- * The table may be no queue yet, since it is being restored.  Then there is no
- * block in memory, and who restores notes how far he has come.
+ * Sessions that move it exclude each other by a lock held for a moment.  Those
+ * that only draw ids do not take it, so near ids are reached by drawing, which
+ * cannot go backwards.  For setval() to go backwards, others would have to
+ * draw NEAR_IDS ids between the two calls.
+ *
+ * The table may be no queue yet, because it is being restored.  Then there is
+ * no block in memory, and the restoring session notes how far it has come.
  */
 void
 queue_advance_id(QueueDef *def, int64 id)
@@ -402,7 +456,7 @@ queue_advance_id(QueueDef *def, int64 id)
 		}
 		block.next = Max(block.next, id < PG_INT64_MAX ? id + 1 : id);
 		if (id == PG_INT64_MAX)
-			block.last = id - 1;	/* the last one there can be */
+			block.last = id - 1;	/* the last possible id */
 		keep_block(def, &block);
 	}
 	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
@@ -410,8 +464,11 @@ queue_advance_id(QueueDef *def, int64 id)
 }
 
 /*
- * Is the block in memory beyond the id, or can it be?  If not, its ids are not
- * to be used any more.
+ * advance_in_memory
+ *		Returns true if the block in memory is beyond the id, or has been
+ *		moved there.
+ *
+ * If it cannot be, its ids are not used any more.
  */
 static bool
 advance_in_memory(QueueDef *def, int64 id)
@@ -443,6 +500,12 @@ advance_in_memory(QueueDef *def, int64 id)
 	return is_beyond;
 }
 
+/*
+ * queue_sequence_pass
+ *		Let a sequence go on beyond an id that its table has.
+ *
+ * That table is no queue yet, and is locked against writers.
+ */
 void
 queue_sequence_pass(Oid sequence, int64 id)
 {
@@ -451,8 +514,9 @@ queue_sequence_pass(Oid sequence, int64 id)
 }
 
 /*
- * As SELECT last_value would say it, without its privilege: the last id that
- * was drawn, or the one that will be the first.
+ * last_value
+ *		Return what SELECT last_value would, without its privilege: the last
+ *		id that was drawn, or the one that will be the first.
  */
 static int64
 last_value(Oid sequence)
@@ -473,12 +537,14 @@ last_value(Oid sequence)
 }
 
 /*
- * setval() without regard to the privileges on the sequence: those on the table
- * have decided, as for nextval_internal() above, and the owner may have lost
- * his own.  It runs no code of anybody, and whoever is served here cannot
+ * move_sequence
+ *		setval() without regard to the privileges on the sequence.
+ *
+ * Those on the table have decided, as for nextval_internal() above, and the
+ * owner may have lost its own.  It runs no code of any user.  A caller cannot
  * choose where the sequence goes: beyond ids that were given, or to one that
- * the owner himself gives, or has in his table.  An error gives the user back with the end of the
- * (sub)transaction.
+ * the owner itself gives, or has in its table.  An error restores the user
+ * with the end of the (sub)transaction.
  */
 static void
 move_sequence(Oid sequence, int64 id)

@@ -3,9 +3,9 @@
  * insert.c
  *		New rows of a queue table, one or many at a time.
  *
- * Rows gather until there are enough for one multi-insert; with them go their
- * index entries.  A queue table mostly has its primary key alone, which needs
- * no executor state.  What this does without is in rows.c.
+ * Rows gather until there are enough for one multi-insert; their index entries
+ * go with them.  A queue table mostly has its primary key alone, which needs
+ * no executor state.  rows.c says what this does without.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +22,7 @@
 #include "common/mutant.h"
 #include "table/insert.h"
 
-/* rows and bytes that one multi-insert takes */
+/* Rows and bytes that one multi-insert takes */
 #define INSERT_ROWS			1000
 #define INSERT_BYTES		(4 * 1024 * 1024)
 
@@ -43,8 +43,11 @@ static void flush_insert(QueueInsert *insert);
 static void insert_key(QueueInsert *insert, TupleTableSlot *slot);
 
 /*
+ * queue_insert_begin
+ *		Begin to insert rows into a queue, which is open.
+ *
  * With no index but the primary key, which is the usual case, its entries are
- * inserted directly; the executor's machinery costs more than they do.
+ * inserted directly, because the executor's machinery costs more than they do.
  */
 QueueInsert *
 queue_insert_begin(Relation rel)
@@ -68,6 +71,12 @@ queue_insert_begin(Relation rel)
 	return insert;
 }
 
+/*
+ * queue_insert_row
+ *		Insert a row, perhaps later.
+ *
+ * What the draft points at must live until queue_insert_end().
+ */
 void
 queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
 {
@@ -134,7 +143,7 @@ flush_insert(QueueInsert *insert)
 	insert->nbytes = 0;
 }
 
-/* The entry of the primary key, (priority, id) */
+/* Insert the entry of the primary key, (priority, id). */
 static void
 insert_key(QueueInsert *insert, TupleTableSlot *slot)
 {
@@ -149,6 +158,7 @@ insert_key(QueueInsert *insert, TupleTableSlot *slot)
 						false /* indexUnchanged */ , NULL);
 }
 
+/* Insert what has gathered, and free everything. */
 void
 queue_insert_end(QueueInsert *insert)
 {

@@ -4,12 +4,12 @@
  *		The tables of the extension, as this library knows them.
  *
  * The library reads and writes some of its tables by the position of their
- * columns.  It may meet others than it was made for: between the installation
+ * columns.  It may meet others than it was made for.  Between the installation
  * of a new release and the restart the server still has the old library, and
- * CREATE EXTENSION or ALTER EXTENSION UPDATE run the new script; between the
- * restart and ALTER EXTENSION UPDATE it is the other way round; and a superuser
- * may add a column to anything.  Two checks see to it that this ends with an
- * error that says what to do (55000), and not in memory of somebody else:
+ * CREATE EXTENSION or ALTER EXTENSION UPDATE run the new script.  Between the
+ * restart and ALTER EXTENSION UPDATE it is the other way round.  And a
+ * superuser may add a column to anything.  Two checks make this end with an
+ * error that says what to do (55000), instead of reading memory out of bounds:
  *
  * - the version of the extension must be that of the library.  Every function
  *	 asks before it looks at its arguments, which another script may have given
@@ -18,11 +18,11 @@
  *
  * - each table that is opened must have the columns listed here, after the
  *	 lock, whatever the version says.  A column that was added and dropped
- *	 again stays in the descriptor for ever and is passed over, or the mistake
- *	 could not be mended.
+ *	 again stays in the descriptor for ever and is ignored, because the mistake
+ *	 could not be mended otherwise.
  *
- * Whatever runs beneath the DDL of everybody (hooks) must not fail for it, and
- * DROP EXTENSION has to work in any state; so those go by what the table
+ * What runs beneath the DDL of all users (hooks) must not fail because of it,
+ * and DROP EXTENSION has to work in any state.  So these go by what the table
  * resembles, and do nothing if it resembles nothing.
  *
  * Tables that are only used in SQL, where columns go by their names, are not
@@ -65,7 +65,7 @@ typedef struct MemberForm
 	const MemberColumn *columns;
 } MemberForm;
 
-/* in order of Anum_settings_xxx */
+/* In order of Anum_settings_xxx */
 static const MemberColumn queue_columns[] = {
 	{"queue", REGCLASSOID},
 	{"lease", INTERVALOID},
@@ -113,7 +113,7 @@ static const MemberColumn outcome_columns[] = {
 	{"decision", TEXTOID},
 };
 
-/* those of queue.queue, with names as text */
+/* Those of queue.queue, with names as text */
 static const MemberColumn restored_settings_columns[] = {
 	{"queue", TEXTOID},
 	{"lease", INTERVALOID},
@@ -135,7 +135,7 @@ static const MemberColumn committed_branch_columns[] = {
 
 #define FORM(name) {#name, lengthof(name##_columns), name##_columns}
 
-/* in order of MemberTable */
+/* In order of MemberTable */
 static const MemberForm forms[] = {
 	FORM(queue),
 	FORM(lease_log),
@@ -150,8 +150,10 @@ StaticAssertDecl(lengthof(queue_columns) == Natts_settings,
 StaticAssertDecl(lengthof(restored_settings_columns) == Natts_settings,
 				 "columns of queue.restored_settings");
 
-/* the version was found to be ours, and all tables as they should be; which
- * tables these were */
+/*
+ * The version was found to be the library's, and all tables as they should be;
+ * and which tables these were
+ */
 static bool version_is_checked = false;
 static bool tables_are_checked = false;
 static Oid	checked_relids[lengthof(forms)];
@@ -162,6 +164,11 @@ static char *version_problem(const char *version);
 static char *column_problem(Relation rel, MemberTable table, bool allows_more);
 
 
+/*
+ * queue_catalog_relid
+ *		Return the OID of the table or index queue.<name>, InvalidOid if
+ *		absent.
+ */
 Oid
 queue_catalog_relid(const char *name)
 {
@@ -170,13 +177,14 @@ queue_catalog_relid(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
+/* Register the relcache callback; from _PG_init(), in every backend. */
 void
 queue_member_init(void)
 {
 	CacheRegisterRelcacheCallback(forget_version, (Datum) 0);
 }
 
-/* Relcache callback */
+/* Relcache callback: check again after a change of one of these tables. */
 static void
 forget_version(Datum arg, Oid relid)
 {
@@ -187,6 +195,13 @@ forget_version(Datum arg, Oid relid)
 	}
 }
 
+/*
+ * queue_member_check_version
+ *		Raise 55000 unless the extension is of the version that this library
+ *		is made for.
+ *
+ * After the first time that costs only a look at a flag.
+ */
 void
 queue_member_check_version(void)
 {
@@ -195,7 +210,7 @@ queue_member_check_version(void)
 	if (version_is_checked)
 		return;
 
-	/* what arrives while we look makes us look again */
+	/* an invalidation from now on makes the next call look again */
 	checked_relids[MEMBER_QUEUE] = queue_catalog_relid("queue");
 	version_is_checked = OidIsValid(checked_relids[MEMBER_QUEUE]);
 	version = extension_version();
@@ -212,6 +227,12 @@ queue_member_check_version(void)
 	}
 }
 
+/*
+ * queue_require_preload
+ *		The same, and raise 55000 unless the library is preloaded.
+ *
+ * Every SQL function calls it before it looks at its arguments.
+ */
 void
 queue_require_preload(void)
 {
@@ -219,6 +240,10 @@ queue_require_preload(void)
 	queue_member_check_version();
 }
 
+/*
+ * queue_member_version_changed
+ *		ALTER EXTENSION has run: let all sessions look at the version again.
+ */
 void
 queue_member_version_changed(void)
 {
@@ -228,7 +253,7 @@ queue_member_version_changed(void)
 		CacheInvalidateRelcacheByRelid(relid);
 }
 
-/* As pg_extension has it; NULL if the extension is not here. */
+/* Return the version in pg_extension; NULL if the extension is not here. */
 static char *
 extension_version(void)
 {
@@ -257,7 +282,12 @@ extension_version(void)
 	return version;
 }
 
-/* A sentence, or NULL.  No extension has no wrong version. */
+/*
+ * version_problem
+ *		Return what is wrong with a version, as a sentence, or NULL.
+ *
+ * An absent extension has no wrong version.
+ */
 static char *
 version_problem(const char *version)
 {
@@ -267,6 +297,11 @@ version_problem(const char *version)
 					version, QUEUE_VERSION);
 }
 
+/*
+ * queue_member_check
+ *		Raise 55000 unless this open table has the columns that this library
+ *		knows, and no others.
+ */
 void
 queue_member_check(Relation rel, MemberTable table)
 {
@@ -282,12 +317,24 @@ queue_member_check(Relation rel, MemberTable table)
 						 QUEUE_EXTENSION)));
 }
 
+/*
+ * queue_member_resembles
+ *		Returns true if this open table has those columns, whatever others
+ *		follow them.
+ */
 bool
 queue_member_resembles(Relation rel, MemberTable table)
 {
 	return column_problem(rel, table, true /* allows more */ ) == NULL;
 }
 
+/*
+ * queue_member_problem
+ *		Check the version and all tables; for the worker.
+ *
+ * Returns what is wrong, as a sentence, or NULL.  Waits for no lock: a table
+ * that is locked is looked at again the next time.
+ */
 char *
 queue_member_problem(void)
 {
@@ -296,7 +343,7 @@ queue_member_problem(void)
 	if (tables_are_checked)
 		return NULL;
 
-	/* what arrives while we look makes us look again */
+	/* an invalidation from now on makes the next call look again */
 	for (int i = 0; i < lengthof(forms); i++)
 		checked_relids[i] = queue_catalog_relid(forms[i].name);
 	tables_are_checked = true;
@@ -307,7 +354,7 @@ queue_member_problem(void)
 		Oid			relid = checked_relids[i];
 		Relation	rel = NULL;
 
-		/* whoever drops it, or has it locked, will be met elsewhere */
+		/* a DROP, or a lock on it, will be met elsewhere */
 		if (OidIsValid(relid) &&
 			ConditionalLockRelationOid(relid, AccessShareLock))
 		{
@@ -331,7 +378,7 @@ queue_member_problem(void)
 	return problem;
 }
 
-/* What is wrong with the columns, as a sentence; NULL if nothing is. */
+/* Return what is wrong with the columns, as a sentence; NULL if nothing is. */
 static char *
 column_problem(Relation rel, MemberTable table, bool allows_more)
 {
@@ -366,6 +413,13 @@ column_problem(Relation rel, MemberTable table, bool allows_more)
 	return NULL;
 }
 
+/*
+ * queue_member_form
+ *		Form a row.
+ *
+ * The arrays have a place for each known column, here and below.  Columns that
+ * were added behind them and dropped again stay NULL.
+ */
 HeapTuple
 queue_member_form(Relation rel, MemberTable table, const Datum *values,
 				  const bool *nulls)
@@ -381,6 +435,7 @@ queue_member_form(Relation rel, MemberTable table, const Datum *values,
 	return heap_form_tuple(RelationGetDescr(rel), all_values, all_nulls);
 }
 
+/* Form a row from another one, with some columns replaced. */
 HeapTuple
 queue_member_modify(Relation rel, MemberTable table, HeapTuple tuple,
 					const Datum *values, const bool *nulls,
@@ -399,6 +454,7 @@ queue_member_modify(Relation rel, MemberTable table, HeapTuple tuple,
 							 all_nulls, all_replaces);
 }
 
+/* Read the columns of a row. */
 void
 queue_member_deform(Relation rel, MemberTable table, HeapTuple tuple,
 					Datum *values, bool *nulls)
@@ -409,12 +465,25 @@ queue_member_deform(Relation rel, MemberTable table, HeapTuple tuple,
 								 &nulls[i]);
 }
 
+/*
+ * queue_member_lock_creation
+ *		CREATE EXTENSION: until this transaction has ended, keep workers from
+ *		clearing away what memory has of an earlier extension.
+ *
+ * Waits for a worker that is doing so.
+ */
 void
 queue_member_lock_creation(void)
 {
 	LockDatabaseObject(ExtensionRelationId, InvalidOid, 0, RowExclusiveLock);
 }
 
+/*
+ * queue_member_lock_absence
+ *		The worker's side of that, until its transaction ends.
+ *
+ * Returns false, without waiting, if the extension is being created.
+ */
 bool
 queue_member_lock_absence(void)
 {

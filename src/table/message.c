@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * message.c
- *		Messages as values: what goes into a row, what a consumer gets.
+ *		Messages as a consumer gets them.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +15,13 @@
 #include "table/message.h"
 
 
+/*
+ * queue_message_result
+ *		Return one row of a result.
+ *
+ * Its values are fetched from TOAST, so that it stands on its own when the
+ * message is gone.  "receipt" is NULL if there is none.
+ */
 HeapTuple
 queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
 					 const char *receipt)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * message.h
- *		Messages as values: what goes into a row, what a consumer gets.
+ *		Messages as a consumer gets them.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,10 +13,7 @@
 /* The columns that messages are returned in */
 #define Natts_result		9
 
-/*
- * One row of a result, with its values fetched from TOAST, so that it stands
- * on its own when the message is gone.
- */
+/* One row of a result, with its values fetched from TOAST */
 extern HeapTuple queue_message_result(TupleDesc desc, MessageRow *row,
 									  int attempt, const char *receipt);
 

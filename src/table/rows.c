@@ -11,7 +11,7 @@
  *	- privileges: queue_open(), on every call
  *	- row security, rules, CHECK, foreign keys, generated columns, defaults,
  *	  partitions: a queue table has none
- *	- triggers: a queue table has two of ours, whose work the callers do
+ *	- triggers: a queue table has its own two, whose work the callers do
  *	- NOT NULL: the callers fill all such columns
  *	- replica identity: the primary key or the full row is there, but a
  *	  publication may ask for more; the server's own check, before rows are
@@ -19,20 +19,21 @@
  *	- read-only transactions, standbys, parallel workers: the SQL functions
  *
  * Rows are judged by the current status of transactions (SnapshotDirty), and
- * only then by the snapshot of the statement.  The second alone would return
- * rows that are gone already; the first alone, rows that a join in the same
- * statement cannot see the companions of.  Scanning with a snapshot that is
- * not MVCC has a welcome effect: serializable transactions take no predicate
- * locks on the queue, and so the queue gives them no serialization failures.
+ * only then by the snapshot of the statement.  The snapshot alone would return
+ * rows that have since been deleted.  SnapshotDirty alone would return
+ * messages whose business rows a join in the same statement cannot see.
+ * Scanning with a snapshot that is not MVCC has a welcome effect: serializable
+ * transactions take no predicate locks on the queue, and so the queue gives
+ * them no serialization failures.
  *
- * A scan with SnapshotDirty may miss a row that is updated behind its back.
- * To a consumer that row counts as taken, and the end of the update wakes him
- * (the trigger on UPDATE, or the worker's own note, says so).
+ * A scan with SnapshotDirty may miss a row that is updated meanwhile.  To a
+ * consumer that row counts as taken, and the end of the update wakes it (the
+ * trigger on UPDATE, or the end of the worker's step, announces it).
  *
  * Locks: the caller's on the table protects its index too, so that of the
  * index is given back with the scan; a call that then sleeps holds neither.
  *
- * Nothing here waits for the end of another transaction, but queue_row_wait().
+ * Nothing here but queue_row_wait() waits for the end of another transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -64,7 +65,7 @@ static bool is_own_lock(MessageRow *row);
  * ----------------------------------------------------------------
  */
 
-/* A row with an empty slot, in the current memory context. */
+/* Make a row with an empty slot, in the current memory context. */
 MessageRow *
 queue_row_make(Relation rel)
 {
@@ -93,7 +94,7 @@ queue_row_read(MessageRow *row)
 		DatumGetTimestampTz(slot->tts_values[Anum_message_visible_at - 1]);
 }
 
-/* The state of a row that "dirty" has just let pass into the slot. */
+/* Return the state of a row that "dirty" has just let pass into the slot. */
 RowState
 queue_row_state(MessageRow *row, SnapshotData *dirty)
 {
@@ -112,7 +113,7 @@ queue_row_state(MessageRow *row, SnapshotData *dirty)
 	return queue_row_is_own(row) ? ROW_OWN : ROW_LIVE;
 }
 
-/* Has this transaction written the row that was read? */
+/* Returns true if this transaction has written the row that was read. */
 bool
 queue_row_is_own(MessageRow *row)
 {
@@ -126,7 +127,13 @@ queue_row_is_own(MessageRow *row)
 	return is_own;
 }
 
-/* The slot keeps the row's page pinned, so it has not moved or gone. */
+/*
+ * queue_row_recheck
+ *		Return what has become of the row in the slot since a scan put it
+ *		there.
+ *
+ * The slot keeps the row's page pinned, so it has not moved or gone.
+ */
 RowState
 queue_row_recheck(Relation rel, MessageRow *row)
 {
@@ -140,6 +147,12 @@ queue_row_recheck(Relation rel, MessageRow *row)
 	return state == ROW_COMING ? ROW_GONE : state;
 }
 
+/*
+ * queue_row_fetch
+ *		Read a row again at its place, into row->slot.
+ *
+ * Returns ROW_GONE if another message is there now.
+ */
 RowState
 queue_row_fetch(Relation rel, MessageRow *row)
 {
@@ -169,9 +182,14 @@ queue_row_fetch(Relation rel, MessageRow *row)
 }
 
 /*
- * Find a message by its id: where it was, then by a look-up in each priority,
- * the last known first.  An update that commits behind a look-up can hide the
- * row from it, but hardly from two in a row.
+ * queue_row_find
+ *		Find a message by its id and when it was sent, and return its state.
+ *
+ * row->slot must exist.  row->tid and row->priority are hints.
+ *
+ * Looks where it was, then by a look-up in each priority, the last known
+ * first.  A concurrent update can hide the row from one look-up, so look
+ * twice.
  */
 RowState
 queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
@@ -184,7 +202,7 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 
 	/*
 	 * The table may have become shorter since the hint was taken, though not
-	 * while we hold a lock on it.
+	 * while it is locked.
 	 */
 	if (ItemPointerIsValid(&row->tid))
 	{
@@ -216,7 +234,7 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 	return state;
 }
 
-/* One such look-up */
+/* Make one such look-up. */
 static RowState
 find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 {
@@ -248,7 +266,13 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 	return state;
 }
 
-/* The unique index sees to those of one priority only. */
+/*
+ * queue_row_has_twin
+ *		Returns true if there is a message with this id in another priority
+ *		than this one.
+ *
+ * The unique index ensures only that there is none in the same priority.
+ */
 bool
 queue_row_has_twin(Relation rel, QueueDef *def, int64 id, int priority)
 {
@@ -281,9 +305,16 @@ queue_row_has_twin(Relation rel, QueueDef *def, int64 id, int priority)
 }
 
 /*
- * What is remembered of another row with this id is forgotten if this row is
- * there: then that one was deleted by a transaction that has committed, or the
- * unique index would not have let this one in.
+ * queue_row_claim
+ *		Claim the message whose row is in the slot; see
+ *		queue_inflight_claim().
+ *
+ * What is remembered of another row with this id is forgotten if this row
+ * exists.  That one was then deleted by a transaction that has committed,
+ * because the unique index would not have let this one in otherwise.
+ *
+ * On CLAIM_OTHER the row is not live any more; row->state says what has become
+ * of it.
  */
 ClaimResult
 queue_row_claim(Relation rel, MessageRow *row, const MessageKey *key,
@@ -306,6 +337,7 @@ queue_row_claim(Relation rel, MessageRow *row, const MessageKey *key,
 	return result;
 }
 
+/* Returns true if this snapshot sees the row in the slot. */
 bool
 queue_row_is_visible(Relation rel, MessageRow *row, Snapshot snapshot)
 {
@@ -317,6 +349,14 @@ queue_row_is_visible(Relation rel, MessageRow *row, Snapshot snapshot)
  * ----------------------------------------------------------------
  */
 
+/*
+ * queue_row_delete
+ *		Delete a row.
+ *
+ * Returns false if another transaction was quicker, or holds a lock on it.
+ * row->state then says if it is gone, and row->tid where it may be if it is
+ * not.
+ */
 bool
 queue_row_delete(Relation rel, MessageRow *row)
 {
@@ -329,7 +369,10 @@ queue_row_delete(Relation rel, MessageRow *row)
 								false /* wait */ , &failure,
 								false /* changingPart */ );
 
-	/* a lock of our own counts as any, but there is nothing to wait for */
+	/*
+	 * a lock of this transaction counts as any, but there is nothing to wait
+	 * for
+	 */
 	if (result == TM_BeingModified && is_own_lock(row))
 		result = table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true),
 									InvalidSnapshot, InvalidSnapshot,
@@ -343,9 +386,12 @@ queue_row_delete(Relation rel, MessageRow *row)
 }
 
 /*
- * Has this transaction, and nobody else, locked the row that was read?  Locks
- * of two of its subtransactions make a multixact, as those of two transactions
- * do.
+ * is_own_lock
+ *		Returns true if this transaction, and no other, has locked the row
+ *		that was read.
+ *
+ * Locks of two of its subtransactions make a multixact, as those of two
+ * transactions do.
  */
 static bool
 is_own_lock(MessageRow *row)
@@ -383,7 +429,11 @@ is_own_lock(MessageRow *row)
 	return is_own && nmembers > 0;
 }
 
-/* Wait for this process, if it is the one that is changing the row. */
+/*
+ * queue_row_wait
+ *		Wait for the transaction of this process to end, if it is the one that
+ *		is changing the row.
+ */
 void
 queue_row_wait(Relation rel, MessageRow *row, int procno)
 {
@@ -397,6 +447,13 @@ queue_row_wait(Relation rel, MessageRow *row, int procno)
 		XactLockTableWait(dirty.xmax, rel, &tid, XLTW_Delete);
 }
 
+/*
+ * queue_row_rewrite
+ *		Rewrite a row with another count of attempts, and if given due time
+ *		and error.
+ *
+ * Returns false if another transaction is in the way.
+ */
 bool
 queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 				  bool set_visible_at, TimestampTz visible_at,

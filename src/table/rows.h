@@ -22,7 +22,7 @@
 /* What a row is at this moment, by the status of transactions */
 typedef enum RowState
 {
-	ROW_LIVE,					/* committed, and nobody is changing it */
+	ROW_LIVE,					/* committed, and not being changed */
 	ROW_GONE,					/* not there (any more) */
 	ROW_BUSY,					/* another transaction in progress deletes or
 								 * updates it */
@@ -42,7 +42,7 @@ typedef struct MessageRow
 	TimestampTz enqueued_at;
 	TimestampTz visible_at;		/* 0: at once */
 	RowState	state;			/* as a scan found it */
-	BlockNumber nblocks;		/* the table had, when that was asked last */
+	BlockNumber nblocks;		/* of the table, when that was asked last */
 } MessageRow;
 
 /* What has become of the row in the slot since a scan put it there? */
@@ -51,21 +51,17 @@ extern RowState queue_row_recheck(Relation rel, MessageRow *row);
 /* Read a row again at its place, into row->slot */
 extern RowState queue_row_fetch(Relation rel, MessageRow *row);
 
-/* Is there a message with this id, of whatever priority but this one? */
+/* Is there a message with this id in another priority? */
 extern bool queue_row_has_twin(Relation rel, QueueDef *def, int64 id,
 							   int priority);
 
-/* enqueued_at of a row to be found: whichever has the id, where none is hinted */
+/* enqueued_at of a row to be found: whichever row has the id */
 #define QUEUE_ANY_ROW	DT_NOBEGIN
 
-/* Find a message by its id and when it was sent; row->slot must exist, row->tid
- * and row->priority are hints */
+/* Find a message by its id and when it was sent */
 extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
 
-/*
- * Claim the message whose row is in the slot (inflight.h).  CLAIM_OTHER: the
- * row says what has become of it, for it is not live any more.
- */
+/* Claim the message whose row is in the slot (inflight.h) */
 extern ClaimResult queue_row_claim(Relation rel, MessageRow *row,
 								   const MessageKey *key, QueueState *queue,
 								   TimestampTz now, InflightEntry **entry,
@@ -75,10 +71,7 @@ extern ClaimResult queue_row_claim(Relation rel, MessageRow *row,
 extern bool queue_row_is_visible(Relation rel, MessageRow *row,
 								 Snapshot snapshot);
 
-/*
- * Delete it; false if another transaction was quicker, or holds a lock.  The
- * row says if it is gone, and if it is not, where it may be.
- */
+/* Delete it; false if another transaction was quicker, or holds a lock */
 extern bool queue_row_delete(Relation rel, MessageRow *row);
 
 /* Wait for the transaction of this process to end, if it changes the row */

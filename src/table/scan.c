@@ -27,6 +27,12 @@ static void start_priority(QueueScan *scan);
 static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
 				   bool wants_index_tuples);
 
+/*
+ * queue_scan_begin
+ *		Begin a scan of the live rows of a queue, which is open.
+ *
+ * It goes over all messages, unless queue_scan_range() is called.
+ */
 QueueScan *
 queue_scan_begin(Relation rel, QueueDef *def)
 {
@@ -41,9 +47,12 @@ queue_scan_begin(Relation rel, QueueDef *def)
 }
 
 /*
- * A serializable transaction scans with a snapshot that is not MVCC and applies
- * its own to each row, since its scan would take predicate locks (see the top
- * of the file).
+ * queue_scan_begin_snapshot
+ *		The same over the rows that a snapshot sees, whatever became of them.
+ *
+ * A serializable transaction scans with a snapshot that is not MVCC and
+ * applies its own to each row, because its scan would take predicate locks
+ * (see the top of rows.c).
  */
 QueueScan *
 queue_scan_begin_snapshot(Relation rel, QueueDef *def, Snapshot snapshot)
@@ -55,6 +64,7 @@ queue_scan_begin_snapshot(Relation rel, QueueDef *def, Snapshot snapshot)
 	return scan;
 }
 
+/* Go over these messages only, from now on. */
 void
 queue_scan_range(QueueScan *scan, const QueueRange *range)
 {
@@ -77,6 +87,14 @@ queue_scan_range(QueueScan *scan, const QueueRange *range)
 	rescan(scan, keys, range->low == range->high ? 2 : 3, false);
 }
 
+/*
+ * queue_scan_probe
+ *		Return the first id, from the range's low end on, that the index has
+ *		an entry of, dead or alive.
+ *
+ * It may be beyond the range; PG_INT64_MAX if there is none at all.  To be
+ * followed by queue_scan_range().
+ */
 int64
 queue_scan_probe(QueueScan *scan, const QueueRange *range)
 {
@@ -94,6 +112,13 @@ queue_scan_probe(QueueScan *scan, const QueueRange *range)
 									   scan->scan->xs_itupdesc, &isnull));
 }
 
+/*
+ * queue_scan_last_id
+ *		Return the highest id that the index has an entry of, dead or alive; 0
+ *		if none.
+ *
+ * To be followed by queue_scan_range().
+ */
 int64
 queue_scan_last_id(QueueScan *scan)
 {
@@ -118,8 +143,10 @@ queue_scan_last_id(QueueScan *scan)
 }
 
 /*
- * Begin to scan with these keys.  The scan is begun late, since the number of
- * keys is fixed with it.
+ * rescan
+ *		Begin to scan with these keys.
+ *
+ * The scan is begun late, because the number of keys is fixed with it.
  */
 static void
 rescan(QueueScan *scan, ScanKey keys, int nkeys, bool wants_index_tuples)
@@ -149,9 +176,12 @@ start_priority(QueueScan *scan)
 }
 
 /*
- * The next live row, or NULL.  Without a range, of all messages.  Rows that
- * another transaction is about to delete are passed over, and so are rows
- * written by our own, unless wanted.
+ * queue_scan_next
+ *		Return the next live row, or NULL.
+ *
+ * Without a range, of all messages.  Rows that another transaction inserts,
+ * deletes or changes are skipped unless wanted, and so are rows written by
+ * this transaction.
  */
 MessageRow *
 queue_scan_next(QueueScan *scan)
@@ -196,6 +226,7 @@ queue_scan_next(QueueScan *scan)
 	return NULL;
 }
 
+/* End the scan, and give back the lock on the index. */
 void
 queue_scan_end(QueueScan *scan)
 {
@@ -206,7 +237,13 @@ queue_scan_end(QueueScan *scan)
 	pfree(scan);
 }
 
-/* See queue_scan_begin_snapshot() for serializable transactions. */
+/*
+ * queue_pass_begin
+ *		Begin a pass over the rows that a snapshot sees, in the order of the
+ *		table.
+ *
+ * See queue_scan_begin_snapshot() for serializable transactions.
+ */
 QueuePass *
 queue_pass_begin(Relation rel, Snapshot snapshot)
 {
@@ -219,6 +256,12 @@ queue_pass_begin(Relation rel, Snapshot snapshot)
 	return pass;
 }
 
+/*
+ * queue_pass_next
+ *		Return the next row, or NULL.
+ *
+ * Whether another transaction has changed it since, or does, is not looked at.
+ */
 MessageRow *
 queue_pass_next(QueuePass *pass)
 {
@@ -237,6 +280,7 @@ queue_pass_next(QueuePass *pass)
 	return row;
 }
 
+/* End the pass. */
 void
 queue_pass_end(QueuePass *pass)
 {

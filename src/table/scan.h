@@ -10,7 +10,7 @@
 
 #include "table/rows.h"
 
-/* A pass over the live rows of a queue, in order of priority and id */
+/* A scan over the live rows of a queue, in order of priority and id */
 typedef struct QueueScan
 {
 	Relation	rel;
@@ -18,8 +18,8 @@ typedef struct QueueScan
 	IndexScanDesc scan;
 	SnapshotData dirty;
 	Snapshot	snapshot;		/* NULL: judge rows by "dirty" */
-	Snapshot	filter;			/* rows that this does not see are passed
-								 * over; NULL: none are */
+	Snapshot	filter;			/* rows that this does not see are skipped;
+								 * NULL: none are */
 	int			priority;		/* the one being scanned; -1: the end */
 	bool		is_range;		/* one range, not all priorities */
 	bool		wants_busy;		/* return ROW_BUSY rows too */
@@ -35,6 +35,7 @@ typedef struct QueuePass
 	MessageRow	row;
 } QueuePass;
 
+/* Scan live rows; all, unless a range is set */
 extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
 
 /* The same over the rows that a snapshot sees, whatever became of them */
@@ -44,20 +45,20 @@ extern QueueScan *queue_scan_begin_snapshot(Relation rel, QueueDef *def,
 /* Go over these messages only, from now on */
 extern void queue_scan_range(QueueScan *scan, const QueueRange *range);
 
-/* The first id of a range that the index has an entry of, dead or alive; one
- * beyond the range, if there is none */
+/* First id in the index from the range on, dead or alive */
 extern int64 queue_scan_probe(QueueScan *scan, const QueueRange *range);
 
-/* The highest id that the index has an entry of, dead or alive; 0 if none.  To
- * be followed by queue_scan_range(). */
+/* Highest id in the index, dead or alive; 0: none */
 extern int64 queue_scan_last_id(QueueScan *scan);
 
+/* The next row, or NULL */
 extern MessageRow *queue_scan_next(QueueScan *scan);
 extern void queue_scan_end(QueueScan *scan);
 
+/* A pass over the rows that a snapshot sees */
 extern QueuePass *queue_pass_begin(Relation rel, Snapshot snapshot);
 
-/* The next row; whether somebody has changed it since, or does, is not asked */
+/* The next row, or NULL; it may have been changed since */
 extern MessageRow *queue_pass_next(QueuePass *pass);
 extern void queue_pass_end(QueuePass *pass);
 

@@ -3,12 +3,12 @@
  * settings.c
  *		The settings of queues: table queue.queue.
  *
- * The settings table is read and written with catalog functions rather than
- * SPI: with the newest snapshot, as a system catalog would be, without predicate
- * locks, as a system catalog would be, and without the privileges on it that its
- * callers lack.  Rows are changed under a row lock
- * (queue_settings_lock), and read without any; there is no lock order among
- * them beyond "the queue's table first, then its row".
+ * The settings table is read and written with catalog functions instead of
+ * SPI.  So it is read with the newest snapshot and without predicate locks, as
+ * a system catalog would be, and without the privileges on it that callers
+ * lack.  Rows are changed under a row lock (queue_settings_lock), and read
+ * without any.  There is no lock order among them beyond "the queue's table
+ * first, then its row".
  *
  *-------------------------------------------------------------------------
  */
@@ -38,17 +38,20 @@
 
 /*
  * The table queue.queue that was last found to be a member of the extension.
- * It is remembered for the relcache callback (definition.c), too: when that
- * table itself changes or goes, nothing that is cached holds any longer.
+ * The relcache callback (definition.c) uses it, too: when that table itself
+ * changes or goes, nothing that is cached holds any longer.
  */
 static Oid	known_settings_relid = InvalidOid;
 
 
 /*
- * OID of queue.queue, InvalidOid if the extension is not in this database.
- * Somebody may have a table of this name of his own, so it must be a member
- * of the extension; that takes looks into catalogs that have no cache, so
- * the answer is remembered.
+ * queue_settings_relid
+ *		Return the OID of queue.queue, InvalidOid if the extension is not in
+ *		this database.
+ *
+ * A user may have a table of this name, so it must be a member of the
+ * extension.  That takes looks into catalogs that have no cache, so the answer
+ * is remembered.
  */
 Oid
 queue_settings_relid(void)
@@ -68,12 +71,24 @@ queue_settings_relid(void)
 	return relid;
 }
 
+/*
+ * queue_settings_is_table
+ *		Returns true if this is the table that was found last.
+ *
+ * No look at a catalog, so this may be called from callbacks.
+ */
 bool
 queue_settings_is_table(Oid relid)
 {
 	return relid == known_settings_relid;
 }
 
+/*
+ * queue_settings_open
+ *		Open table queue.queue.
+ *
+ * Throws if the extension is not here, or if the table has been altered.
+ */
 Relation
 queue_settings_open(LOCKMODE lockmode)
 {
@@ -90,8 +105,11 @@ queue_settings_open(LOCKMODE lockmode)
 }
 
 /*
- * Scan for the row of one queue.  The primary key's index is missing while
- * the extension is being dropped, and then the table is small enough.
+ * queue_settings_scan
+ *		Begin a scan for the row of one queue.
+ *
+ * The primary key's index is missing while the extension is being dropped, and
+ * then the table is small enough.
  */
 SysScanDesc
 queue_settings_scan(Relation settings, Oid relid)
@@ -106,10 +124,13 @@ queue_settings_scan(Relation settings, Oid relid)
 }
 
 /*
- * The next row that the snapshot sees.  The scan itself uses one that is not
- * MVCC: a scan of a serializable transaction would take predicate locks else,
- * and whoever makes or alters another queue would conflict with it.  The
- * snapshot is registered, so what it sees stays in place.
+ * queue_settings_next
+ *		Return the next row that the snapshot sees, or NULL.
+ *
+ * The scan itself uses a snapshot that is not MVCC.  Otherwise that of a
+ * serializable transaction would take predicate locks, and a transaction that
+ * makes or alters another queue would conflict with it.  The snapshot is
+ * registered, so what it sees stays in place.
  */
 HeapTuple
 queue_settings_next(SysScanDesc scan, Snapshot snapshot)
@@ -125,6 +146,12 @@ queue_settings_next(SysScanDesc scan, Snapshot snapshot)
 	return tuple;
 }
 
+/*
+ * queue_settings_exist
+ *		Returns true if this relation has a row in queue.queue.
+ *
+ * *dead_letter, unless NULL, is set to its dead-letter queue, or InvalidOid.
+ */
 bool
 queue_settings_exist(Oid relid, Oid *dead_letter)
 {
@@ -166,6 +193,14 @@ queue_settings_exist(Oid relid, Oid *dead_letter)
 	return found;
 }
 
+/*
+ * queue_settings_lock
+ *		Return a copy of the newest version of a queue's settings row, locked
+ *		for an update by this transaction.
+ *
+ * Waits for others that change it, but throws if one of them is prepared.
+ * Returns NULL if there is no row.
+ */
 HeapTuple
 queue_settings_lock(Relation settings, Oid relid)
 {
@@ -203,7 +238,9 @@ queue_settings_lock(Relation settings, Oid relid)
 			}
 			else if (result == TM_WouldBlock)
 			{
-				/* who is prepared may never end, others are waited for */
+				/*
+				 * a prepared transaction may never end, others are waited for
+				 */
 				queue_blocker_refuse_xid(queue_qualified_name(relid),
 										 failure.xmax);
 				wait_policy = LockWaitBlock;
@@ -223,6 +260,11 @@ queue_settings_lock(Relation settings, Oid relid)
 	return copy;
 }
 
+/*
+ * queue_dead_letter_sources
+ *		Return the queues that have this one as their dead-letter queue, a
+ *		List of Oid.
+ */
 List *
 queue_dead_letter_sources(Oid relid)
 {
@@ -264,6 +306,11 @@ queue_dead_letter_sources(Oid relid)
 	return sources;
 }
 
+/*
+ * queue_qualified_name
+ *		Return the qualified, quoted name of a relation, as "shop.orders", or
+ *		its OID if it is gone.
+ */
 char *
 queue_qualified_name(Oid relid)
 {

@@ -15,7 +15,7 @@
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
-/* columns of queue.queue */
+/* Columns of queue.queue */
 #define Natts_settings					10
 #define Anum_settings_queue				1
 #define Anum_settings_lease				2
@@ -28,33 +28,29 @@
 #define Anum_settings_dequeue_paused	9
 #define Anum_settings_max_lease			10
 
-/* qualified, quoted name, as "shop.orders" */
+/* Qualified, quoted name, as "shop.orders" */
 extern char *queue_qualified_name(Oid relid);
 
-/* the queues that have this one as their dead-letter queue (List of Oid) */
+/* The queues that have this one as their dead-letter queue */
 extern List *queue_dead_letter_sources(Oid relid);
 
-/* Its OID, InvalidOid if the extension is not in this database */
+/* OID of queue.queue, or InvalidOid */
 extern Oid	queue_settings_relid(void);
 
 /* Table queue.queue, opened; error if the extension is not here */
 extern Relation queue_settings_open(LOCKMODE lockmode);
 
-/* Is it the one that was found last?  No look at a catalog: for callbacks. */
+/* Is it the one that was found last?  For callbacks */
 extern bool queue_settings_is_table(Oid relid);
 
 /* Scan for the row of one queue, and the next one that a snapshot sees */
 extern SysScanDesc queue_settings_scan(Relation settings, Oid relid);
 extern HeapTuple queue_settings_next(SysScanDesc scan, Snapshot snapshot);
 
-/* Has this relation a row in queue.queue?  If so, which dead-letter queue? */
+/* Has this relation a row in queue.queue, and which dead-letter queue? */
 extern bool queue_settings_exist(Oid relid, Oid *dead_letter);
 
-/*
- * The newest version of a queue's settings row, locked for an update by this
- * transaction, after waiting for others that change it.  A copy; NULL if
- * there is none.
- */
+/* A copy of the settings row, locked for an update; NULL: none */
 extern HeapTuple queue_settings_lock(Relation settings, Oid relid);
 
 #endif							/* QUEUE_SETTINGS_H */

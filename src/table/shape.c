@@ -3,8 +3,8 @@
  * shape.c
  *		The white list: what a queue table may have, and what it must have.
  *
- * Messages are inserted, rewritten and deleted below the executor, by whoever
- * calls and by a worker that acts for every owner.  What the executor would do
+ * Messages are inserted, rewritten and deleted below the executor, by the
+ * caller and by a worker that acts for every owner.  What the executor does
  * for a table (defaults, CHECK, row security, rules, triggers, foreign keys,
  * expressions and predicates of indexes) is not done there, and a user's
  * function must never run there.  So a queue table is exactly what
@@ -18,7 +18,7 @@
  * go under such a lock; what is read here is what the relation cache had when
  * it was asked, and an invalidation makes the caller ask again.  No index is
  * opened, which would cost a lock each: the pg_index row tells enough, and an
- * index does not vanish while somebody has its table locked.
+ * index does not vanish while its table is locked.
  *
  *-------------------------------------------------------------------------
  */
@@ -61,7 +61,7 @@ typedef struct ColumnShape
 	ColumnSetter setter;
 } ColumnShape;
 
-/* in order of Anum_message_xxx */
+/* In order of Anum_message_xxx */
 static const ColumnShape columns[Natts_message] = {
 	{"id", INT8OID, "pg_catalog.int8", true, COLUMN_OF_SERVER},
 	{"priority", INT2OID, "pg_catalog.int2", true, COLUMN_OF_ANYBODY},
@@ -90,6 +90,14 @@ static bool has_user_opclass(HeapTuple index_tuple);
 static bool is_left_by_reindex(const char *name);
 
 
+/*
+ * queue_shape_violation
+ *		Return what a table has that a queue table may not have, or what it
+ *		lacks of columns or primary key.
+ *
+ * That is a sentence for an error's detail (palloc'd), or NULL.  The table is
+ * open and locked.  *shape tells what was found.
+ */
 char *
 queue_shape_violation(Relation rel, QueueShape *shape)
 {
@@ -110,6 +118,10 @@ queue_shape_violation(Relation rel, QueueShape *shape)
 	return problem;
 }
 
+/*
+ * Return what is missing that create_queue() can add: the triggers, the
+ * sequence.
+ */
 char *
 queue_shape_missing(const QueueShape *shape)
 {
@@ -122,6 +134,9 @@ queue_shape_missing(const QueueShape *shape)
 	return NULL;
 }
 
+/*
+ * Returns true if the table has all columns of a queue, whatever else it has.
+ */
 bool
 queue_shape_resembles(Oid relid)
 {
@@ -133,6 +148,9 @@ queue_shape_resembles(Oid relid)
 	return true;
 }
 
+/*
+ * Returns true if this is a column of a queue, and says of which type it is.
+ */
 bool
 queue_shape_column(const char *name, Oid *type, bool *is_not_null)
 {
@@ -149,12 +167,14 @@ queue_shape_column(const char *name, Oid *type, bool *is_not_null)
 	return false;
 }
 
+/* Return what gives this column its value. */
 ColumnSetter
 queue_shape_column_setter(int attnum)
 {
 	return columns[attnum - 1].setter;
 }
 
+/* Return a column for CREATE TABLE, as "id pg_catalog.int8 NOT NULL". */
 char *
 queue_shape_column_ddl(int attnum)
 {
@@ -165,9 +185,7 @@ queue_shape_column_ddl(int attnum)
 					column->is_not_null ? " NOT NULL" : "");
 }
 
-/*
- * Properties of the table as a whole.
- */
+/* Properties of the table as a whole */
 static char *
 table_violation(Relation rel)
 {
@@ -211,7 +229,10 @@ table_violation(Relation rel)
 	return NULL;
 }
 
-/* A policy that is not in force would be as soon as somebody enables it. */
+/*
+ * Has it a policy?  One that is not in force would be as soon as it is
+ * enabled.
+ */
 static bool
 has_policy(Oid relid)
 {
@@ -230,7 +251,7 @@ has_policy(Oid relid)
 	return found;
 }
 
-/* ANALYZE evaluates them: a user's function could run beneath the worker. */
+/* Has it statistics on expressions, where ANALYZE would run user functions? */
 static bool
 has_expression_statistics(Relation rel)
 {
@@ -277,9 +298,10 @@ first_rule(Oid relid)
 }
 
 /*
- * The columns must be those of the list, in its order and without gaps: rows
- * are formed and read by position.  Whoever forms one fills in as many columns
- * as the table has, for there may be dropped ones behind these.
+ * The columns must be those of the list, in its order and without gaps,
+ * because rows are formed and read by position.  A function that forms a row
+ * fills in as many columns as the table has, because there may be dropped ones
+ * behind these.
  */
 static char *
 columns_violation(Relation rel)
@@ -291,7 +313,7 @@ columns_violation(Relation rel)
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		char	   *problem;
 
-		/* it was added by mistake, and is in nobody's way */
+		/* it was added by mistake, and does no harm */
 		if (i >= Natts_message && att->attisdropped)
 			continue;
 		if (att->attisdropped)
@@ -348,8 +370,8 @@ column_violation(Form_pg_attribute att, const ColumnShape *column)
 }
 
 /*
- * Our two triggers are known by their functions, whatever their names.
- * Foreign keys show as internal triggers on both of their tables.
+ * The two triggers of a queue are known by their functions, whatever their
+ * names.  Foreign keys show as internal triggers on both of their tables.
  */
 static char *
 trigger_violation(Relation rel, QueueShape *shape)
@@ -362,8 +384,8 @@ trigger_violation(Relation rel, QueueShape *shape)
 		return NULL;
 
 	/*
-	 * A copy, since the look-ups below may accept invalidations and with them
-	 * a new trigger list in place of this one.
+	 * A copy, because the look-ups below may accept invalidations and with
+	 * them a new trigger list in place of this one.
 	 */
 	triggers = CopyTriggerDesc(rel->trigdesc);
 	insert_function = queue_shape_trigger_function("before_insert");
@@ -412,8 +434,8 @@ trigger_violation(Relation rel, QueueShape *shape)
 }
 
 /*
- * The primary key must be ours, and other indexes such that no code of a user
- * runs when an entry is made, and that making it cannot fail.
+ * The primary key must be that of a queue.  Other indexes must be such that no
+ * code of a user runs when an entry is made, and that making it cannot fail.
  */
 static char *
 index_violation(Relation rel, QueueShape *shape)
@@ -526,7 +548,9 @@ sequence_violation(Relation rel, QueueShape *shape)
 	List	   *sequences = getOwnedSequences(RelationGetRelid(rel));
 	ListCell   *lc;
 
-	/* the oldest first, which is ours, so that the other one is named */
+	/*
+	 * the oldest first, which is the queue's, so that the other one is named
+	 */
 	list_sort(sequences, list_oid_cmp);
 	foreach(lc, sequences)
 	{
@@ -573,9 +597,9 @@ sequence_violation(Relation rel, QueueShape *shape)
 
 /*
  * Is this the name of an index that REINDEX CONCURRENTLY makes in passing?  If
- * it is interrupted, an invalid copy of the primary key stays behind, and
- * whoever rebuilds all indexes of the table (REINDEX, VACUUM FULL) makes it
- * valid.  It does no harm, and nobody who meant none should lose his queue.
+ * it is interrupted, an invalid copy of the primary key stays behind, and a
+ * command that rebuilds all indexes of the table (REINDEX, VACUUM FULL) makes
+ * it valid.  It does no harm, so the queue must not be lost because of it.
  */
 static bool
 is_left_by_reindex(const char *name)
@@ -589,8 +613,9 @@ is_left_by_reindex(const char *name)
 }
 
 /*
- * Looked up without regard to privileges: whether a table is a queue does not depend on
- * who asks.
+ * Return the trigger function queue.<name>(), or InvalidOid.  It is looked up
+ * without regard to privileges, because whether a table is a queue does not
+ * depend on the user.
  */
 Oid
 queue_shape_trigger_function(const char *name)
