@@ -16,8 +16,9 @@ cd "${1:-$(dirname "$0")/..}" || exit 1
 layers="common shared table transaction dispatch api monitor worker global ."
 
 # Parts of a queue's slot (shared/state.h), and who may touch them: a pattern.
-parts="care:shared/state.c cover:shared/cover.c due:shared/cover.c
-	wait:shared/waiter.c ids:table/ids.c vacuum:worker/vacuum\(_worker\)\?.c"
+parts="care:shared/state.c cover:shared/cover.c window:shared/window.c
+	due:shared/\(cover\|deadline\).c wait:shared/waiter.c
+	ids:table/ids.c vacuum:worker/vacuum\(_worker\)\?.c"
 
 passed=0
 failed=0

@@ -16,7 +16,7 @@
  * something in it, what lies beyond the messages wanted goes back at once, so
  * that other consumers need not wait for the end of this look.
  *
- * An error anywhere gives the window back (queue_cover_abandon).
+ * An error anywhere gives the window back (queue_window_abandon).
  *
  *-------------------------------------------------------------------------
  */
@@ -68,7 +68,7 @@ queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 	next->saw_exhausted = false;
 	if (look->state != NULL && queue_state_first_due(look->state) <= look->now)
 		queue_inflight_end_due(look->state, def->relid, look->now);
-	queue_cover_begin(&look->cover, look->state, def->relid, look->now);
+	queue_window_begin(&look->cover, look->state, def->relid, look->now);
 }
 
 /*
@@ -85,8 +85,8 @@ queue_look_window(QueueLook *look)
 
 	for (;;)
 	{
-		if (!queue_cover_take(&look->cover, look->want, look->wanted,
-							  &look->window, &needs_probe))
+		if (!queue_window_take(&look->cover, look->want, look->wanted,
+							   &look->window, &needs_probe))
 			return false;
 		if (look->scan == NULL)
 		{
@@ -96,8 +96,8 @@ queue_look_window(QueueLook *look)
 		}
 		if (!needs_probe)
 			break;
-		queue_cover_probed(&look->cover, &look->window,
-						   queue_scan_probe(look->scan, &look->window));
+		queue_window_probed(&look->cover, &look->window,
+							queue_scan_probe(look->scan, &look->window));
 	}
 
 	if (look->is_writer)
@@ -172,8 +172,8 @@ void
 queue_look_give_back(QueueLook *look, int64 want)
 {
 	look->cover.found_nothing = !look->has_rows;
-	queue_cover_give_back(&look->cover, &look->kept, &look->busy,
-						  look->wakes);
+	queue_window_give_back(&look->cover, &look->kept, &look->busy,
+						   look->wakes);
 	if (look->state == NULL && look->busy.nranges > 0)
 		look->next->is_busy = true;
 	if (want > 0)
@@ -201,7 +201,7 @@ void
 queue_look_narrow(QueueLook *look, int64 id, int64 want)
 {
 	if ((uint64) look->window.high - (uint64) id >= (uint64) want &&
-		queue_cover_narrow(id + want - 1))
+		queue_window_narrow(id + want - 1))
 		look->window.high = id + want - 1;
 }
 

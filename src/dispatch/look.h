@@ -9,6 +9,7 @@
 #define QUEUE_LOOK_H
 
 #include "shared/cover.h"
+#include "shared/window.h"
 #include "table/scan.h"
 
 /* When to look again, if nothing was found */

@@ -21,6 +21,7 @@
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "shared/availability.h"
+#include "shared/deadline.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
@@ -366,7 +367,7 @@ PG_FUNCTION_INFO_V1(queue_test_forget);
 Datum
 queue_test_forget(PG_FUNCTION_ARGS)
 {
-	queue_cover_forget(PG_GETARG_OID(0));
+	queue_deadline_forget(PG_GETARG_OID(0));
 	PG_RETURN_VOID();
 }
 #endif

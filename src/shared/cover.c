@@ -15,8 +15,8 @@
  *
  * - Adding ids is always safe.  Only a consumer removes them.
  *
- * - A consumer removes its window under the lock and then scans it without.
- *	 Messages that become available during the scan are added by the
+ * - A consumer removes its window (window.c) under the lock and then scans it
+ *	 without.  Messages that become available during the scan are added by the
  *	 transaction that makes them available, and stay.  What the consumer did
  *	 not take and may be available it gives back; an error on the way gives the
  *	 whole window back.
@@ -47,9 +47,8 @@
  *
  * What is due in the future needs no announcement: it becomes part of the
  * cover with the first look after that time.  Entries of the in-flight table
- * are linked by due time; rows that say it themselves are in a small array.
- * The nodes lie in the entries.  A node is linked by a process that holds the
- * entry's partition lock, and unlinked under the queue's lock alone.
+ * are linked by due time (deadline.c); rows that say it themselves are in a
+ * small array.
  *
  * Wake-ups: a process that adds messages wakes as many waiters.  One that
  * gives ids back wakes only waiters that have looked since its window was
@@ -76,33 +75,16 @@
 #include "shared/database.h"
 #include "shared/waiter.h"
 
-/* Ranges wider than this are probed for their first row, unless it is near */
-#define PROBE_WIDTH			1024
-
 /* How soon the worker checks a queue that has changed */
 #define HEAL_DELAY			USECS_PER_SEC
-
-/* The window that this process has out */
-static bool is_out = false;
-static QueueState *out_state = NULL;
-static Oid	out_relid = InvalidOid;
-static QueueRange out;
-static uint64 out_number;
 
 /* The worker is to check a queue, and has not been told yet */
 static bool is_worker_wanted = false;
 
-static QueueState *lock_to_add(QueueState *hint, Oid dbid, Oid relid);
-static void unlock_and_wake(QueueState *state, WakeList *wakes);
 static void add_key(QueueState *state, int priority, int64 id);
 static void add_later(QueueState *state, const QueueRange *range,
 					  TimestampTz due);
-static void add_busy(QueueState *state, const RangeSet *busy,
-					 TimestampTz now);
 static void move_due(QueueState *state, TimestampTz now);
-static void reckon_first_due(QueueState *state);
-static void link_due(QueueState *state, DueNode *node);
-static void unlink_due(DueNode *node);
 
 /* ----------------------------------------------------------------
  *		Adding
@@ -110,15 +92,15 @@ static void unlink_due(DueNode *node);
  */
 
 /*
- * lock_to_add
+ * queue_cover_lock
  *		Lock a queue's state for a change, and note that it changes.
  *
  * Returns NULL if the queue has no state.  That the worker is to check the
  * queue is only noted, because the lock of the databases must not be taken
  * here; see queue_cover_tell_worker().
  */
-static QueueState *
-lock_to_add(QueueState *hint, Oid dbid, Oid relid)
+QueueState *
+queue_cover_lock(QueueState *hint, Oid dbid, Oid relid)
 {
 	QueueState *state = queue_state_lock(hint, dbid, relid);
 
@@ -128,8 +110,8 @@ lock_to_add(QueueState *hint, Oid dbid, Oid relid)
 }
 
 /* Release the state, then set the latches of the waiters picked. */
-static void
-unlock_and_wake(QueueState *state, WakeList *wakes)
+void
+queue_cover_unlock(QueueState *state, WakeList *wakes)
 {
 	LWLockRelease(state->lock);
 	queue_waiter_set_latches(wakes);
@@ -180,7 +162,7 @@ void
 queue_cover_add(QueueState *hint, const MessageKey *key, int priority,
 				bool wakes)
 {
-	QueueState *state = lock_to_add(hint, key->dbid, key->relid);
+	QueueState *state = queue_cover_lock(hint, key->dbid, key->relid);
 	WakeList	list;
 
 	queue_waiter_start_wakes(&list, key->dbid);
@@ -192,7 +174,7 @@ queue_cover_add(QueueState *hint, const MessageKey *key, int priority,
 	if (!MUTANT_SOMETIMES(COVER_LOSES, 50))
 		add_key(state, priority, key->id);
 	queue_waiter_pick(state, wakes ? 1 : 0, 0, &list);
-	unlock_and_wake(state, &list);
+	queue_cover_unlock(state, &list);
 }
 
 /*
@@ -205,7 +187,7 @@ void
 queue_cover_add_set(QueueState *hint, Oid dbid, Oid relid, const RangeSet *set,
 					int nwakes)
 {
-	QueueState *state = lock_to_add(hint, dbid, relid);
+	QueueState *state = queue_cover_lock(hint, dbid, relid);
 	WakeList	wakes;
 
 	queue_waiter_start_wakes(&wakes, dbid);
@@ -224,13 +206,13 @@ queue_cover_add_set(QueueState *hint, Oid dbid, Oid relid, const RangeSet *set,
 	while (queue_waiter_pick(state, nwakes, 0, &wakes))
 	{
 		nwakes -= wakes.n;
-		unlock_and_wake(state, &wakes);
+		queue_cover_unlock(state, &wakes);
 		queue_waiter_start_wakes(&wakes, dbid);
 		state = queue_state_lock(state, dbid, relid);
 		if (state == NULL)
 			return;
 	}
-	unlock_and_wake(state, &wakes);
+	queue_cover_unlock(state, &wakes);
 }
 
 /*
@@ -298,7 +280,7 @@ void
 queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
 					  TimestampTz due, bool is_read)
 {
-	QueueState *state = lock_to_add(hint, key->dbid, key->relid);
+	QueueState *state = queue_cover_lock(hint, key->dbid, key->relid);
 	WakeList	wakes;
 	QueueRange	range;
 
@@ -319,10 +301,10 @@ queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
 		range.rank = queue_rank(priority);
 		range.low = range.high = key->id;
 		add_later(state, &range, due);
-		reckon_first_due(state);
+		queue_cover_compute_due(state);
 		queue_waiter_pick_guardian(state, &wakes);
 	}
-	unlock_and_wake(state, &wakes);
+	queue_cover_unlock(state, &wakes);
 }
 
 /*
@@ -386,36 +368,13 @@ add_later(QueueState *state, const QueueRange *range, TimestampTz due)
  */
 
 /*
- * link_due
- *		Link an entry of the in-flight table by its due time.
+ * queue_cover_compute_due
+ *		Compute the earliest time at which something becomes part of the cover.
  *
- * The first one sets the queue's bit in the map of timed queues.  The state is
- * locked, here and in unlink_due().
+ * The state is locked, as in queue_cover_is_due_first().
  */
-static void
-link_due(QueueState *state, DueNode *node)
-{
-	if (queue_due_first(&state->due) == NULL)
-		queue_state_set_timed(state, true);
-	node->state = state;
-	queue_due_link(&state->due, node);
-}
-
-/* Unlink it; the last one clears the bit. */
-static void
-unlink_due(DueNode *node)
-{
-	QueueState *state = node->state;
-
-	queue_due_unlink(&state->due, node);
-	if (queue_due_first(&state->due) == NULL)
-		queue_state_set_timed(state, false);
-	node->state = NULL;
-}
-
-/* Compute the earliest time at which something becomes part of the cover. */
-static void
-reckon_first_due(QueueState *state)
+void
+queue_cover_compute_due(QueueState *state)
 {
 	DueNode    *node = queue_due_first(&state->due);
 	TimestampTz first = node != NULL ? node->due : TIMESTAMP_INFINITY;
@@ -428,113 +387,16 @@ reckon_first_due(QueueState *state)
 }
 
 /*
- * queue_cover_set_due
- *		Link an entry of the in-flight table by this due time, instead of the
- *		one it may have.
- *
- * The guardian of the queue is woken if it would sleep beyond that.  If the
- * queue has no state, nothing is linked and all sessions that wait for any
- * queue are woken.  The caller holds the lock of the entry's partition.
+ * queue_cover_is_due_first
+ *		Note that something is due; returns true if nothing was due before it.
  */
-void
-queue_cover_set_due(QueueState *hint, const MessageKey *key, DueNode *node,
-					TimestampTz due)
+bool
+queue_cover_is_due_first(QueueState *state, TimestampTz due)
 {
-	QueueState *state;
-	WakeList	wakes;
-
-	if (node->state != NULL)
-		queue_cover_clear_due(node);
-	state = lock_to_add(hint, key->dbid, key->relid);
-	queue_waiter_start_wakes(&wakes, key->dbid);
-	if (state == NULL)
-	{
-		queue_waiter_wake_anyone(&wakes);
-		return;
-	}
-	node->key = key;
-	node->due = due;
-	link_due(state, node);
-	if (due < state->cover.first_due)
-	{
-		state->cover.first_due = due;
-		queue_waiter_pick_guardian(state, &wakes);
-	}
-	unlock_and_wake(state, &wakes);
-}
-
-/*
- * queue_cover_clear_due
- *		Unlink an entry, if it is linked.
- *
- * The caller holds the lock of the entry's partition, so no other process can
- * link the node meanwhile.  One may have unlinked it, so that is checked again
- * under the lock of the state.
- */
-void
-queue_cover_clear_due(DueNode *node)
-{
-	QueueState *state = node->state;
-
-	if (state == NULL)
-		return;
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	if (node->state != NULL)
-	{
-		unlink_due(node);
-		if (node->due <= state->cover.first_due)
-			reckon_first_due(state);
-	}
-	LWLockRelease(state->lock);
-}
-
-/*
- * queue_cover_first_due
- *		Return when the first entry of the in-flight table is due,
- *		TIMESTAMP_INFINITY if there is none.
- */
-TimestampTz
-queue_cover_first_due(QueueState *state)
-{
-	DueNode    *node;
-	TimestampTz due;
-
-	LWLockAcquire(state->lock, LW_SHARED);
-	node = queue_due_first(&state->due);
-	due = node != NULL ? node->due : TIMESTAMP_INFINITY;
-	LWLockRelease(state->lock);
-	return due;
-}
-
-/*
- * queue_cover_pop_due
- *		Unlink up to "max" entries that are due by "now"; return how many, and
- *		their keys.
- *
- * The entries themselves are left to the caller, because their partitions
- * cannot be locked here.
- */
-int
-queue_cover_pop_due(QueueState *hint, Oid relid, TimestampTz now,
-					MessageKey *keys, int max)
-{
-	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
-	int			n = 0;
-
-	if (state == NULL)
-		return 0;
-	while (n < max)
-	{
-		DueNode    *node = queue_due_first(&state->due);
-
-		if (node == NULL || node->due > now)
-			break;
-		keys[n++] = *node->key;
-		unlink_due(node);
-	}
-	reckon_first_due(state);
-	LWLockRelease(state->lock);
-	return n;
+	if (due >= state->cover.first_due)
+		return false;
+	state->cover.first_due = due;
+	return true;
 }
 
 /*
@@ -566,30 +428,7 @@ move_due(QueueState *state, TimestampTz now)
 		queue_ranges_add_set(&state->cover.set, &state->cover.busy);
 		state->cover.busy.nranges = 0;
 	}
-	reckon_first_due(state);
-}
-
-/*
- * add_busy
- *		Add rows that an unknown transaction is changing.
- *
- * All busy ids are looked at again together.  If some are still busy then, the
- * delay doubles; after a quiet time it is short again.  The state is locked.
- */
-static void
-add_busy(QueueState *state, const RangeSet *busy, TimestampTz now)
-{
-	if (state->cover.busy.nranges == 0)
-	{
-		if (state->cover.busy_due == TIMESTAMP_INFINITY ||
-			now - state->cover.busy_due > 2 * MAX_BUSY_DELAY)
-			state->cover.busy_delay = FIRST_BUSY_DELAY;
-		else
-			state->cover.busy_delay = Min(state->cover.busy_delay * 2,
-										  MAX_BUSY_DELAY);
-		state->cover.busy_due = now + state->cover.busy_delay;
-	}
-	queue_ranges_add_set(&state->cover.busy, busy);
+	queue_cover_compute_due(state);
 }
 
 /*
@@ -622,238 +461,96 @@ queue_cover_hurry(Oid dbid)
 		queue_ranges_add_set(&state->cover.set, &state->cover.busy);
 		state->cover.busy.nranges = 0;
 		state->cover.busy_due = TIMESTAMP_INFINITY;
-		reckon_first_due(state);
-		unlock_and_wake(state, &wakes);
+		queue_cover_compute_due(state);
+		queue_cover_unlock(state, &wakes);
 	}
 	queue_database_poke(dbid, GetCurrentTimestamp() + HEAL_DELAY);
 }
 
 /* ----------------------------------------------------------------
- *		Looking
+ *		Windows, for window.c.  The state is locked.
  * ----------------------------------------------------------------
  */
 
 /*
- * queue_cover_begin
- *		Begin to go through the cover of a queue.
+ * queue_cover_find
+ *		Find the first range that has something beyond (rank, id).
  *
- * "state" is NULL if the queue has none; then the windows are all rows, one
- * priority after the other.
+ * What is due by "now" becomes part of the cover first.  Returns its number,
+ * good until the cover is changed, or -1 if there is none.
  */
-void
-queue_cover_begin(CoverLook *look, QueueState *state, Oid relid,
-				  TimestampTz now)
+int
+queue_cover_find(QueueState *state, int rank, int64 id, TimestampTz now,
+				 QueueRange *range)
 {
-	/* no window is out, unless an error did not run the abort callback */
-	queue_cover_abandon();
-	look->state = state;
-	look->relid = relid;
-	look->now = now;
-	look->rank = 0;
-	look->id = PG_INT64_MIN;
-	look->found_nothing = false;
-	look->probed_rank = -1;
-}
-
-/*
- * queue_cover_take
- *		Remove the next window, about "want" ids, from the cover.
- *
- * The window has about "first" ids if it is of another priority than the last
- * one.  Returns false if nothing is left.  The caller scans the window and
- * must call queue_cover_give_back(); until then an error returns it as a
- * whole.
- *
- * If *needs_probe is set, nothing was removed: the last window had no rows and
- * the range is wide, so the caller first reports where its rows begin
- * (queue_cover_probed()).
- *
- * A queue without a state has nothing to remove from: the windows are its
- * priorities, and none is out.
- */
-bool
-queue_cover_take(CoverLook *look, int64 want, int64 first,
-				 QueueRange *window, bool *needs_probe)
-{
-	QueueState *state = NULL;
-	QueueRange	range;
 	int			i;
 
-	*needs_probe = false;
-	if (look->state != NULL)
-		state = queue_state_lock(look->state, MyDatabaseId, look->relid);
-	if (state == NULL)
-	{
-		/* all rows, a priority at a time */
-		if (look->rank > 0 || look->id != PG_INT64_MIN)
-			look->rank++;
-		if (look->rank >= NUM_RANKS)
-			return false;
-		look->id = PG_INT64_MAX;
-		window->rank = look->rank;
-		window->low = PG_INT64_MIN;
-		window->high = PG_INT64_MAX;
-		return true;
-	}
-
-	if (state->cover.first_due <= look->now)
-		move_due(state, look->now);
-	i = queue_ranges_find(&state->cover.set, look->rank, look->id);
-	if (i < 0)
-	{
-		LWLockRelease(state->lock);
-		return false;
-	}
-	range = state->cover.set.ranges[i];
-	if (range.rank != look->rank)
-		want = first;
-	if (range.rank == look->rank && range.low <= look->id &&
-		look->id != PG_INT64_MIN)
-		range.low = look->id + 1;
-	if ((uint64) range.high - (uint64) range.low >= (uint64) want)
-	{
-		int64		begin = range.low;
-
-		if ((uint64) range.high - (uint64) range.low > PROBE_WIDTH &&
-			look->found_nothing)
-		{
-			if (look->probed_rank != range.rank ||
-				look->probed_low != range.low)
-			{
-				LWLockRelease(state->lock);
-				*needs_probe = true;
-				*window = range;
-				return true;
-			}
-			begin = Max(range.low, look->probed_first);
-		}
-		if (begin <= range.high &&
-			(uint64) range.high - (uint64) begin >= (uint64) want)
-			range.high = begin + want - 1;
-	}
-	queue_ranges_cut(&state->cover.set, i, range.low, range.high);
-	state->cover.nwindows++;
-	is_out = true;
-	out = range;
-	out_state = state;
-	out_relid = look->relid;
-	out_number = ++state->cover.nremoved;
-	LWLockRelease(state->lock);
-
-	*window = range;
-	return true;
+	if (state->cover.first_due <= now)
+		move_due(state, now);
+	i = queue_ranges_find(&state->cover.set, rank, id);
+	if (i >= 0)
+		*range = state->cover.set.ranges[i];
+	return i;
 }
 
 /*
- * queue_cover_probed
- *		Report the first row of a wide range, as queue_cover_take() asked for.
+ * queue_cover_cut
+ *		Remove a window from the range of this number, which includes it.
  */
 void
-queue_cover_probed(CoverLook *look, const QueueRange *window, int64 first)
+queue_cover_cut(QueueState *state, int i, const QueueRange *window)
 {
-	look->probed_rank = window->rank;
-	look->probed_low = window->low;
-	look->probed_first = first;
+	queue_ranges_cut(&state->cover.set, i, window->low, window->high);
 }
 
 /*
- * queue_cover_narrow
- *		Give back the part of the window beyond "high", because the scan ends
- *		there.
- *
- * Wakes waiters for it that have looked while it was out.  Returns false if no
- * window is out.
- */
-bool
-queue_cover_narrow(int64 high)
-{
-	QueueState *state;
-	WakeList	wakes;
-	uint64		width;
-
-	if (!is_out)
-		return false;
-	Assert(out.low <= high && high < out.high);
-	state = lock_to_add(out_state, MyDatabaseId, out_relid);
-	if (state != NULL)
-	{
-		width = (uint64) out.high - (uint64) high;
-		queue_waiter_start_wakes(&wakes, MyDatabaseId);
-		queue_ranges_add(&state->cover.set, out.rank, high + 1, out.high);
-		(void) queue_waiter_pick(state, (int) Min(width, MAX_WAKES),
-								 out_number, &wakes);
-		unlock_and_wake(state, &wakes);
-	}
-	out.high = high;
-	return true;
-}
-
-/*
- * queue_cover_give_back
- *		End the scan of a window.
- *
- * The ids "kept" are covered again.  Those "busy" are looked at again later,
- * because they belong to rows that a transaction is changing whose end may go
- * unannounced.  If "wakes", waiters that have looked while the window was out
- * are woken for what was kept.
+ * queue_cover_put_back
+ *		Cover these ids again.
  */
 void
-queue_cover_give_back(CoverLook *look, const RangeSet *kept,
-					  const RangeSet *busy, bool wakes)
+queue_cover_put_back(QueueState *state, const RangeSet *set)
 {
-	QueueState *state;
-	WakeList	list;
-
-	if (!is_out)
-		return;
-	look->rank = out.rank;
-	look->id = out.high;
-	is_out = false;
-	state = lock_to_add(out_state, MyDatabaseId, out_relid);
-	if (state == NULL)
-		return;
-	queue_waiter_start_wakes(&list, MyDatabaseId);
-	state->cover.nwindows = Max(state->cover.nwindows - 1, 0);
-	queue_ranges_add_set(&state->cover.set, kept);
-	if (busy->nranges > 0)
-	{
-		add_busy(state, busy, look->now);
-		reckon_first_due(state);
-		queue_waiter_pick_guardian(state, &list);
-	}
-	if (wakes && kept->nranges > 0)
-		(void) queue_waiter_pick(state, queue_ranges_count(kept, MAX_WAKES),
-								 out_number, &list);
-	unlock_and_wake(state, &list);
-	queue_cover_tell_worker();
+	queue_ranges_add_set(&state->cover.set, set);
 }
 
 /*
- * queue_cover_abandon
- *		Give the whole window back, because its (sub)transaction is rolled
- *		back.
- *
- * No allocation, no error: called from callbacks.
+ * queue_cover_put_range_back
+ *		The same for one range.
  */
 void
-queue_cover_abandon(void)
+queue_cover_put_range_back(QueueState *state, int rank, int64 low, int64 high)
 {
-	QueueState *state;
-	WakeList	list;
-
-	if (!is_out)
-		return;
-	is_out = false;
-	state = lock_to_add(out_state, MyDatabaseId, out_relid);
-	if (state == NULL)
-		return;
-	queue_waiter_start_wakes(&list, MyDatabaseId);
-	state->cover.nwindows = Max(state->cover.nwindows - 1, 0);
-	if (!MUTANT(WINDOW_LOST))
-		queue_ranges_add(&state->cover.set, out.rank, out.low, out.high);
-	(void) queue_waiter_pick(state, MAX_WAKES, out_number, &list);
-	unlock_and_wake(state, &list);
+	queue_ranges_add(&state->cover.set, rank, low, high);
 }
+
+/*
+ * queue_cover_add_busy
+ *		Add rows that an unknown transaction is changing.
+ *
+ * All busy ids are looked at again together.  If some are still busy then, the
+ * delay doubles; after a quiet time it is short again.  The state is locked.
+ */
+void
+queue_cover_add_busy(QueueState *state, const RangeSet *busy, TimestampTz now)
+{
+	if (state->cover.busy.nranges == 0)
+	{
+		if (state->cover.busy_due == TIMESTAMP_INFINITY ||
+			now - state->cover.busy_due > 2 * MAX_BUSY_DELAY)
+			state->cover.busy_delay = FIRST_BUSY_DELAY;
+		else
+			state->cover.busy_delay = Min(state->cover.busy_delay * 2,
+										  MAX_BUSY_DELAY);
+		state->cover.busy_due = now + state->cover.busy_delay;
+	}
+	queue_ranges_add_set(&state->cover.busy, busy);
+	queue_cover_compute_due(state);
+}
+
+/* ----------------------------------------------------------------
+ *		Questions
+ * ----------------------------------------------------------------
+ */
 
 /*
  * queue_cover_is_empty
@@ -897,7 +594,7 @@ queue_cover_has(QueueState *state, int rank, int64 id, bool *is_window_out)
 		has = state->cover.later[i].range.rank == rank &&
 			state->cover.later[i].range.low <= id &&
 			state->cover.later[i].range.high >= id;
-	*is_window_out = state->cover.nwindows > 0;
+	*is_window_out = queue_state_has_window(state);
 	LWLockRelease(state->lock);
 	return has;
 }
@@ -935,32 +632,20 @@ queue_cover_count(const QueueState *state, CoverCounts *counts)
 	counts->nranges = state->cover.set.nranges;
 	counts->nlater = state->cover.nlater;
 	counts->nbusy = state->cover.busy.nranges;
-	counts->nwindows = state->cover.nwindows;
+	counts->nwindows = queue_state_nwindows(state);
 	counts->due = state->cover.first_due;
 }
 
 #ifdef USE_ASSERT_CHECKING
-
 /*
- * queue_cover_forget
- *		For tests: forget the cover and the due times of a queue, and let the
- *		worker repair that.
+ * queue_cover_clear
+ *		For tests: cover nothing.  The state is locked.
  */
 void
-queue_cover_forget(Oid relid)
+queue_cover_clear(QueueState *state)
 {
-	QueueState *state = lock_to_add(NULL, MyDatabaseId, relid);
-	DueNode    *node;
-
-	if (state == NULL)
-		return;
 	state->cover.set.nranges = 0;
 	state->cover.busy.nranges = 0;
 	state->cover.nlater = 0;
-	while ((node = queue_due_first(&state->due)) != NULL)
-		unlink_due(node);
-	reckon_first_due(state);
-	LWLockRelease(state->lock);
-	queue_cover_tell_worker();
 }
 #endif

@@ -79,6 +79,7 @@
 #include "common/guc.h"
 #include "common/mutant.h"
 #include "shared/availability.h"
+#include "shared/deadline.h"
 #include "shared/inflight.h"
 #include "shared/share.h"
 
@@ -510,7 +511,7 @@ queue_inflight_take(InflightEntry *entry, const RetryPolicy *retry,
 	entry->tid = *tid;
 	entry->retry = *retry;
 	entry->since = GetCurrentTimestamp();
-	queue_cover_clear_due(&entry->due);
+	queue_deadline_clear(&entry->due);
 	LWLockRelease(lock);
 }
 
@@ -539,7 +540,7 @@ queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
 	entry->number = number;
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = deadline;
-	queue_cover_set_due(entry->queue, &entry->key, &entry->due, deadline);
+	queue_deadline_set(entry->queue, &entry->key, &entry->due, deadline);
 	LWLockRelease(lock);
 	return number;
 }
@@ -685,8 +686,8 @@ queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
 		entry->deadline = deadline;
 	entry->is_written = false;
 	entry->is_settling = false;
-	queue_cover_set_due(entry->queue, &entry->key, &entry->due,
-						entry->deadline);
+	queue_deadline_set(entry->queue, &entry->key, &entry->due,
+					   entry->deadline);
 	LWLockRelease(lock);
 }
 
@@ -1071,7 +1072,7 @@ queue_inflight_end_due(QueueState *queue, Oid relid, TimestampTz now)
 	{
 		int			i;
 
-		n = queue_cover_pop_due(queue, relid, now, keys, DUE_BATCH);
+		n = queue_deadline_pop(queue, relid, now, keys, DUE_BATCH);
 		for (i = 0; i < n; i++)
 		{
 			LWLock	   *lock;
@@ -1573,11 +1574,11 @@ offer(InflightEntry *entry, bool wakes)
 {
 	if (!entry->is_exhausted && entry->deadline > GetCurrentTimestamp())
 	{
-		queue_cover_set_due(entry->queue, &entry->key, &entry->due,
-							entry->deadline);
+		queue_deadline_set(entry->queue, &entry->key, &entry->due,
+						   entry->deadline);
 		return;
 	}
-	queue_cover_clear_due(&entry->due);
+	queue_deadline_clear(&entry->due);
 	if (!entry->is_exhausted)
 		queue_cover_add(entry->queue, &entry->key, entry->priority, wakes);
 }
@@ -1587,8 +1588,8 @@ static void
 watch_deadline(InflightEntry *entry)
 {
 	if (entry->due.state == NULL)
-		queue_cover_set_due(entry->queue, &entry->key, &entry->due,
-							entry->deadline);
+		queue_deadline_set(entry->queue, &entry->key, &entry->due,
+						   entry->deadline);
 }
 
 /* Remove an entry of which there is nothing to remember. */
@@ -1598,7 +1599,7 @@ remove_if_nothing_left(InflightEntry *entry)
 	Assert(entry->state == INFLIGHT_IDLE);
 	if (has_nothing_left(entry) && !entry->is_durable)
 	{
-		queue_cover_clear_due(&entry->due);
+		queue_deadline_clear(&entry->due);
 		queue_share_give_back(entry->key.dbid, entry->key.relid);
 		dlist_delete(&entry->node);
 		if (entry->is_changed)
@@ -1677,7 +1678,7 @@ forget_entry(InflightEntry *entry)
 	entry->is_delayed = false;
 	entry->error.slot = FAILURE_NO_TEXT;
 	set_idle(entry, 0);
-	queue_cover_clear_due(&entry->due);
+	queue_deadline_clear(&entry->due);
 	remove_if_nothing_left(entry);
 }
 

@@ -46,13 +46,18 @@ typedef struct CoverPart
 	volatile TimestampTz first_due; /* of all of these, and of the entries of
 									 * the in-flight table; may be read
 									 * unlocked */
-	uint64		nremoved;		/* windows that were ever taken out */
-	int			nwindows;		/* that are out at the moment */
 	bool		priorities_vary;	/* a message may have another priority
 									 * than was noted when it was taken */
 	QueueRange	ranges[RANGE_PLACES(COVER_ROOM)];
 	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
 } CoverPart;
+
+/* window.c: what consumers have taken out of the cover */
+typedef struct WindowPart
+{
+	uint64		nremoved;		/* windows that were ever taken out */
+	int			nwindows;		/* that are out at the moment */
+} WindowPart;
 
 /* waiter.c: the sessions that sleep */
 typedef struct WaitPart
@@ -73,7 +78,8 @@ typedef struct IdPart
 	int64		highest;		/* of all blocks so far */
 } IdPart;
 
-/* vacuum.c and vacuum_worker.c.  The first three belong to the database's worker alone. */
+/* vacuum.c and vacuum_worker.c.  The first three belong to the database's
+ * worker alone. */
 typedef struct VacuumPart
 {
 	uint64		nremoved;		/* as last seen: has the queue been used
@@ -121,6 +127,7 @@ typedef struct QueueState
 
 	CarePart	care;
 	CoverPart	cover;
+	WindowPart	window;
 	DuePart		due;
 	WaitPart	wait;
 	IdPart		ids;
@@ -213,7 +220,21 @@ queue_state_has_busy(const QueueState *state)
 static inline uint64
 queue_state_nwindows_taken(const QueueState *state)
 {
-	return state->cover.nremoved;
+	return state->window.nremoved;
+}
+
+/* How many are out */
+static inline int
+queue_state_nwindows(const QueueState *state)
+{
+	return state->window.nwindows;
+}
+
+/* May a message be in one of them? */
+static inline bool
+queue_state_has_window(const QueueState *state)
+{
+	return state->window.nwindows > 0;
 }
 
 #endif							/* QUEUE_STATE_H */

@@ -23,6 +23,7 @@
 #include "common/compat.h"
 #include "shared/cover.h"
 #include "shared/waiter.h"
+#include "shared/window.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
 #include "transaction/fault.h"
@@ -118,7 +119,7 @@ xact_callback(XactEvent event, void *arg)
 		if (event == XACT_EVENT_ABORT)
 		{
 			queue_waiter_leave();
-			queue_cover_abandon();
+			queue_window_abandon();
 		}
 		return;
 	}
@@ -147,7 +148,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		default:
 			queue_waiter_leave();
-			queue_cover_abandon();
+			queue_window_abandon();
 			counts = queue_fault_counts();
 			queue_announce_abort(InvalidSubTransactionId);
 			queue_announce_reset();
@@ -207,7 +208,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			queue_waiter_leave();
-			queue_cover_abandon();
+			queue_window_abandon();
 			counts = queue_fault_counts();
 			queue_announce_abort(mySubid);
 			queue_announce_pass_on(mySubid, parentSubid);

@@ -33,6 +33,7 @@
 #include "common/process.h"
 #include "dispatch/lease.h"
 #include "shared/cover.h"
+#include "shared/deadline.h"
 #include "shared/state.h"
 #include "transaction/prepared.h"
 #include "worker/count.h"
@@ -262,11 +263,11 @@ end_due(Round *round)
 
 		if (state == NULL || state->dbid != MyDatabaseId)
 			continue;
-		due = queue_cover_first_due(state);
+		due = queue_deadline_first(state);
 		if (due <= round->now)
 		{
 			queue_inflight_end_due(state, state->relid, round->now);
-			due = queue_cover_first_due(state);
+			due = queue_deadline_first(state);
 		}
 		round->next = Min(round->next, due);
 	}

@@ -1,0 +1,253 @@
+/*-------------------------------------------------------------------------
+ *
+ * window.c
+ *		Windows: parts of the cover that consumers take out to scan.
+ *
+ * A consumer removes its window under the lock and scans it without, so no two
+ * consumers scan the same ids.  What it did not take and may be available it
+ * gives back; an error on the way gives back the whole window.
+ *
+ * A process has one window out at a time, and remembers it in its own memory:
+ * should it die by kill -9, the server restarts with a cover of everything.
+ *
+ * Locks: that of the queue's state.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "common/compat.h"
+#include "common/mutant.h"
+#include "shared/cover.h"
+#include "shared/waiter.h"
+#include "shared/window.h"
+
+/* Ranges wider than this are probed for their first row, unless it is near */
+#define PROBE_WIDTH			1024
+
+/* The window that this process has out */
+static bool is_out = false;
+static QueueState *out_state = NULL;
+static Oid	out_relid = InvalidOid;
+static QueueRange out;
+static uint64 out_number;
+
+/*
+ * queue_window_begin
+ *		Begin to go through the cover of a queue.
+ *
+ * "state" is NULL if the queue has none; then the windows are all rows, one
+ * priority after the other.
+ */
+void
+queue_window_begin(CoverLook *look, QueueState *state, Oid relid,
+				   TimestampTz now)
+{
+	/* no window is out, unless an error did not run the abort callback */
+	queue_window_abandon();
+	look->state = state;
+	look->relid = relid;
+	look->now = now;
+	look->rank = 0;
+	look->id = PG_INT64_MIN;
+	look->found_nothing = false;
+	look->probed_rank = -1;
+}
+
+/*
+ * queue_window_take
+ *		Remove the next window, about "want" ids, from the cover.
+ *
+ * The window has about "first" ids if it is of another priority than the last
+ * one.  Returns false if nothing is left.  The caller scans the window and
+ * must call queue_window_give_back(); until then an error returns it as a
+ * whole.
+ *
+ * If *needs_probe is set, nothing was removed: the last window had no rows and
+ * the range is wide, so the caller first reports where its rows begin
+ * (queue_window_probed()).
+ *
+ * A queue without a state has nothing to remove from: the windows are its
+ * priorities, and none is out.
+ */
+bool
+queue_window_take(CoverLook *look, int64 want, int64 first,
+				  QueueRange *window, bool *needs_probe)
+{
+	QueueState *state = NULL;
+	QueueRange	range;
+	int			i;
+
+	*needs_probe = false;
+	if (look->state != NULL)
+		state = queue_state_lock(look->state, MyDatabaseId, look->relid);
+	if (state == NULL)
+	{
+		/* all rows, a priority at a time */
+		if (look->rank > 0 || look->id != PG_INT64_MIN)
+			look->rank++;
+		if (look->rank >= NUM_RANKS)
+			return false;
+		look->id = PG_INT64_MAX;
+		window->rank = look->rank;
+		window->low = PG_INT64_MIN;
+		window->high = PG_INT64_MAX;
+		return true;
+	}
+
+	i = queue_cover_find(state, look->rank, look->id, look->now, &range);
+	if (i < 0)
+	{
+		LWLockRelease(state->lock);
+		return false;
+	}
+	if (range.rank != look->rank)
+		want = first;
+	if (range.rank == look->rank && range.low <= look->id &&
+		look->id != PG_INT64_MIN)
+		range.low = look->id + 1;
+	if ((uint64) range.high - (uint64) range.low >= (uint64) want)
+	{
+		int64		begin = range.low;
+
+		if ((uint64) range.high - (uint64) range.low > PROBE_WIDTH &&
+			look->found_nothing)
+		{
+			if (look->probed_rank != range.rank ||
+				look->probed_low != range.low)
+			{
+				LWLockRelease(state->lock);
+				*needs_probe = true;
+				*window = range;
+				return true;
+			}
+			begin = Max(range.low, look->probed_first);
+		}
+		if (begin <= range.high &&
+			(uint64) range.high - (uint64) begin >= (uint64) want)
+			range.high = begin + want - 1;
+	}
+	queue_cover_cut(state, i, &range);
+	state->window.nwindows++;
+	is_out = true;
+	out = range;
+	out_state = state;
+	out_relid = look->relid;
+	out_number = ++state->window.nremoved;
+	LWLockRelease(state->lock);
+
+	*window = range;
+	return true;
+}
+
+/*
+ * queue_window_probed
+ *		Report the first row of a wide range, as queue_window_take() asked for.
+ */
+void
+queue_window_probed(CoverLook *look, const QueueRange *window, int64 first)
+{
+	look->probed_rank = window->rank;
+	look->probed_low = window->low;
+	look->probed_first = first;
+}
+
+/*
+ * queue_window_narrow
+ *		Give back the part of the window beyond "high", because the scan ends
+ *		there.
+ *
+ * Wakes waiters for it that have looked while it was out.  Returns false if no
+ * window is out.
+ */
+bool
+queue_window_narrow(int64 high)
+{
+	QueueState *state;
+	WakeList	wakes;
+	uint64		width;
+
+	if (!is_out)
+		return false;
+	Assert(out.low <= high && high < out.high);
+	state = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	if (state != NULL)
+	{
+		width = (uint64) out.high - (uint64) high;
+		queue_waiter_start_wakes(&wakes, MyDatabaseId);
+		queue_cover_put_range_back(state, out.rank, high + 1, out.high);
+		(void) queue_waiter_pick(state, (int) Min(width, MAX_WAKES),
+								 out_number, &wakes);
+		queue_cover_unlock(state, &wakes);
+	}
+	out.high = high;
+	return true;
+}
+
+/*
+ * queue_window_give_back
+ *		End the scan of a window.
+ *
+ * The ids "kept" are covered again.  Those "busy" are looked at again later,
+ * because they belong to rows that a transaction is changing whose end may go
+ * unannounced.  If "wakes", waiters that have looked while the window was out
+ * are woken for what was kept.
+ */
+void
+queue_window_give_back(CoverLook *look, const RangeSet *kept,
+					   const RangeSet *busy, bool wakes)
+{
+	QueueState *state;
+	WakeList	list;
+
+	if (!is_out)
+		return;
+	look->rank = out.rank;
+	look->id = out.high;
+	is_out = false;
+	state = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	if (state == NULL)
+		return;
+	queue_waiter_start_wakes(&list, MyDatabaseId);
+	state->window.nwindows = Max(state->window.nwindows - 1, 0);
+	queue_cover_put_back(state, kept);
+	if (busy->nranges > 0)
+	{
+		queue_cover_add_busy(state, busy, look->now);
+		queue_waiter_pick_guardian(state, &list);
+	}
+	if (wakes && kept->nranges > 0)
+		(void) queue_waiter_pick(state, queue_ranges_count(kept, MAX_WAKES),
+								 out_number, &list);
+	queue_cover_unlock(state, &list);
+	queue_cover_tell_worker();
+}
+
+/*
+ * queue_window_abandon
+ *		Give the whole window back, because its (sub)transaction is rolled
+ *		back.
+ *
+ * No allocation, no error: called from callbacks.
+ */
+void
+queue_window_abandon(void)
+{
+	QueueState *state;
+	WakeList	list;
+
+	if (!is_out)
+		return;
+	is_out = false;
+	state = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	if (state == NULL)
+		return;
+	queue_waiter_start_wakes(&list, MyDatabaseId);
+	state->window.nwindows = Max(state->window.nwindows - 1, 0);
+	if (!MUTANT(WINDOW_LOST))
+		queue_cover_put_range_back(state, out.rank, out.low, out.high);
+	(void) queue_waiter_pick(state, MAX_WAKES, out_number, &list);
+	queue_cover_unlock(state, &list);
+}

@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * window.h
+ *		Windows: parts of the cover that consumers take out to scan.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_WINDOW_H
+#define QUEUE_WINDOW_H
+
+#include "shared/state.h"
+
+/* One process's way through the cover of a queue */
+typedef struct CoverLook
+{
+	QueueState *state;			/* NULL: none, so all rows are scanned */
+	Oid			relid;
+	TimestampTz now;
+	int			rank;			/* the position reached so far */
+	int64		id;
+	bool		found_nothing;	/* set by the caller: no row in the last
+								 * window */
+	int			probed_rank;	/* first row of a wide range */
+	int64		probed_low;
+	int64		probed_first;
+} CoverLook;
+
+/* Start at the beginning; "now" decides what is due */
+extern void queue_window_begin(CoverLook *look, QueueState *state, Oid relid,
+							   TimestampTz now);
+
+/* Next window; false: no more */
+extern bool queue_window_take(CoverLook *look, int64 want, int64 first,
+							  QueueRange *window, bool *needs_probe);
+
+/* Where the rows of a wide range begin */
+extern void queue_window_probed(CoverLook *look, const QueueRange *window,
+								int64 first);
+
+/* Give back what lies beyond "high"; false: no window is out */
+extern bool queue_window_narrow(int64 high);
+
+/* End the scan of a window; kept and busy ids return to the cover */
+extern void queue_window_give_back(CoverLook *look, const RangeSet *kept,
+								   const RangeSet *busy, bool wakes);
+
+/* Give the whole window back, after an error */
+extern void queue_window_abandon(void);
+
+#endif							/* QUEUE_WINDOW_H */
