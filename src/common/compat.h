@@ -102,6 +102,7 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 #if PG_VERSION_NUM < 170000
 #define MyProcNumber MyProc->pgprocno
 #endif
+#define NO_PROC				(-1)	/* no process has this number */
 
 /* 18: index_beginscan() takes a place for instrumentation */
 #if PG_VERSION_NUM < 180000

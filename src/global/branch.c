@@ -60,7 +60,7 @@
 #include "common/extension.h"
 #include "common/standby.h"
 #include "global/branch.h"
-#include "shared/database.h"
+#include "shared/attach.h"
 #include "table/member.h"
 #include "transaction/xact.h"
 

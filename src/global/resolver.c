@@ -76,8 +76,8 @@
 #include "global/decider.h"
 #include "global/query.h"
 #include "global/resolver.h"
+#include "shared/attach.h"
 #include "shared/cover.h"
-#include "shared/database.h"
 #include "transaction/prepared.h"
 #include "worker/helper.h"
 

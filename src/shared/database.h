@@ -9,6 +9,7 @@
 #ifndef QUEUE_DATABASE_H
 #define QUEUE_DATABASE_H
 
+#include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
 
@@ -74,34 +75,21 @@ extern void queue_database_poke(Oid dbid, TimestampTz due);
 /* The extension was created or dropped here.  No allocation, no error */
 extern void queue_database_announce(Oid dbid);
 
+/* The same for who holds the lock; make needs it exclusively */
+extern DatabaseSlot *queue_database_find(Oid dbid);
+extern DatabaseSlot *queue_database_make(Oid dbid);
+
+/* Woken when a process has detached, or slots have become free */
+extern ConditionVariable *queue_database_detached(void);
+
+/* Set a latch, by proc number: NO_PROC is nobody's.  The lock is not held */
+extern void queue_database_set_latch(int procno);
+extern void queue_database_wake_leader(void);
+
 /* The leader's latch */
 extern void queue_database_set_leader(int procno);	/* -1: gone */
 
-/* The worker's side */
-extern DatabaseSlot *queue_database_attach(Oid dbid);
-extern void queue_database_begin_round(DatabaseSlot *slot);
-extern void queue_database_set_extension(DatabaseSlot *slot, bool exists);
-extern TimestampTz queue_database_publish_due(DatabaseSlot *slot,
-											  TimestampTz due); /* by clock.h */
-
-/* The helpers' side; waking one is up to the worker */
-extern bool queue_database_attach_helper(Oid dbid, DatabaseHelper helper);
-extern bool queue_database_wake_helper(DatabaseHelper helper);
-
-/* A branch was prepared or finished: call the resolver; is it called? */
-extern void queue_database_want_resolver(Oid dbid);
-extern bool queue_database_is_resolver_wanted(bool take);
-
 /* No worker or helper of this database is attached.  The lock is held */
 extern bool queue_database_is_deserted(const DatabaseSlot *slot);
-
-extern bool queue_database_is_held(DatabaseSlot *slot);
-
-/* Signal a worker to leave, if it is still this one */
-extern void queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid);
-
-/* Keep the worker and the helpers away; false: there is no slot */
-extern bool queue_database_hold(Oid dbid);
-extern void queue_database_release(void);
 
 #endif							/* QUEUE_DATABASE_H */

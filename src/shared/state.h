@@ -25,8 +25,6 @@
 #define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
 #define MAX_BUSY_DELAY		USECS_PER_SEC
 
-#define NO_PROC			(-1)
-
 /* Messages whose row says that they are not due yet */
 typedef struct LaterRange
 {

@@ -5,7 +5,7 @@
  *
  * A worker has to end leases in time, so it leaves to helpers what may take
  * seconds.  They are started on demand, at most one of each kind in a
- * database, and leave when there was nothing to do for a while; database.c
+ * database, and leave when there was nothing to do for a while; attach.c
  * knows which are there.  Whatever is asked of a helper is a hint that the
  * worker repeats.  A helper that ends early, by an error or because a
  * statement needs the database alone, is started again when it is called the
@@ -26,6 +26,7 @@
 
 #include "common/compat.h"
 #include "common/process.h"
+#include "shared/attach.h"
 #include "worker/helper.h"
 
 typedef struct HelperKind

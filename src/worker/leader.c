@@ -48,6 +48,7 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/process.h"
+#include "shared/attach.h"
 #include "shared/database.h"
 #include "shared/inflight.h"
 #include "worker/worker.h"

@@ -105,6 +105,7 @@
 #include "common/compat.h"
 #include "common/extension.h"
 #include "common/process.h"
+#include "shared/attach.h"
 #include "shared/database.h"
 #include "shared/inflight.h"
 #include "table/member.h"
