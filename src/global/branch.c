@@ -5,32 +5,36 @@
  *
  * A branch is a prepared transaction with a name of the form
  *		queue:DECIDING_DATABASE:PARTICIPANT:GID
- * Whose it is says its owner, not its name, which anybody can take first.
+ * Its owner tells which participant it belongs to, not its name, which any
+ * role can take first.
  *
- * To PostgreSQL a PREPARE TRANSACTION of a block that has failed is a rollback,
- * and without a block it is a warning; neither is an error, and drivers report
- * success.  A coordinator who believes that decides to commit what is not there.
- * So these are errors, for a branch, and for any other transaction that has used
- * a queue.  The statement has its way first: so the block ends, and the session
- * can go on as after any PREPARE TRANSACTION that fails.
+ * To PostgreSQL a PREPARE TRANSACTION of a block that has failed is a
+ * rollback, and without a block it is a warning.  Neither is an error, and
+ * drivers report success.  A coordinator that believes that decides to commit
+ * what does not exist.  So these are errors, for a branch, and for any other
+ * transaction that has used a queue.  The statement is executed first, so that
+ * the block ends, and the session can go on as after any PREPARE TRANSACTION
+ * that fails.
  *
- * A branch writes a row into queue.committed_branch before it is prepared.  Its
- * own commit makes the row visible, whoever does that and whatever crashes:
- * where it is missing the branch was never committed here.  The resolver compares
- * that with the decision, and removes the row when it has reported the branch.
+ * A branch writes a row into queue.committed_branch before it is prepared.
+ * Its own commit makes the row visible, whatever session does that and
+ * whatever crashes.  Where the row is missing the branch was never committed
+ * here.  The resolver compares that with the decision, and removes the row
+ * when it has reported the branch.
  *
- * Whoever finishes a branch by COMMIT PREPARED or ROLLBACK PREPARED leaves a
- * row in queue.outcome, since nobody can tell afterwards how a prepared
- * transaction has ended.  The resolver compares that with what was decided, and
- * removes it if the owner did what he should (resolver.c).  The row belongs to
- * the transaction around the statement: if that fails, it is not there.  If
- * the server crashes between the end of the branch and the end of the
- * statement, it is lost, and so it is if somebody has the table locked or
- * anything else is wrong with writing it; this is a memory for people, nothing
- * relies on it.
+ * A session that finishes a branch by COMMIT PREPARED or ROLLBACK PREPARED
+ * leaves a row in queue.outcome, because it cannot be found out afterwards how
+ * a prepared transaction has ended.  The resolver compares that with what was
+ * decided, and removes the row if the owner did what it should (resolver.c).
+ * The row belongs to the transaction around the statement: if that fails, it
+ * is not there.  It is lost if the server crashes between the end of the
+ * branch and the end of the statement, if the table is locked, or if anything
+ * else is wrong with writing it.  It is a record for administrators, and
+ * nothing relies on it.
  *
- * Locks: those of a plain INSERT; to finish a branch, only if they can be had at
- * once.  A branch keeps that on queue.committed_branch until it is finished.
+ * Locks: those of a plain INSERT; to finish a branch, only if they can be had
+ * at once.  A branch keeps that on queue.committed_branch until it is
+ * finished.
  *
  *-------------------------------------------------------------------------
  */
@@ -83,9 +87,13 @@ static Oid	owner_of_branch(const char *name, bool is_patient);
 static bool is_prepared_by(const char *name, Oid owner);
 
 /*
- * The branch that the statement prepares or finishes, going by its name; NULL
- * if it does nothing of the kind.  Most prepared transactions are somebody
- * else's, and none of our business.
+ * branch_of
+ *		Return the branch that the statement prepares or finishes, going by
+ *		its name.
+ *
+ * Returns NULL if it does nothing of the kind.  Most prepared transactions are
+ * no branches, and do not matter here.  With "finishes", PREPARE does not
+ * count.
  */
 static const char *
 branch_of(Node *stmt, bool finishes)
@@ -103,6 +111,7 @@ branch_of(Node *stmt, bool finishes)
 				   strlen(QUEUE_BRANCH_PREFIX)) == 0 ? xact_stmt->gid : NULL;
 }
 
+/* Is this a PREPARE TRANSACTION? */
 static bool
 is_prepare(Node *stmt)
 {
@@ -111,10 +120,13 @@ is_prepare(Node *stmt)
 }
 
 /*
- * Open a table of the extension, to read or write rows of it; NULL if this
- * database has no such table, somebody has a table of this name of his own, or,
- * unless the caller is patient, it is locked.  Rows may have to be detoasted, so
- * the caller has a snapshot; at a TransactionStmt the server has none for us.
+ * open_member
+ *		Open a table of the extension, to read or write rows of it.
+ *
+ * Returns NULL if this database has no such table, if the table of this name
+ * is not the extension's, or, unless the caller is patient, if it is locked.
+ * Rows may have to be detoasted, so the caller has a snapshot, because at a
+ * TransactionStmt the server has none.
  */
 static Relation
 open_member(const char *name, LOCKMODE lockmode, bool is_patient)
@@ -138,8 +150,13 @@ open_member(const char *name, LOCKMODE lockmode, bool is_patient)
 }
 
 /*
- * Whatever is wrong with that, the statement goes on: it may be what gets
- * transaction ids, or this very table, out of trouble.
+ * queue_branch_note_outcome
+ *		Before a COMMIT PREPARED or ROLLBACK PREPARED of a branch: write down
+ *		how it ends, and by which role.
+ *
+ * For the ProcessUtility hook.  Whatever is wrong with that, the statement
+ * goes on, because it may be what gets transaction ids, or this very table,
+ * out of trouble.
  */
 void
 queue_branch_note_outcome(Node *stmt)
@@ -181,6 +198,7 @@ queue_branch_note_outcome(Node *stmt)
 	PG_END_TRY();
 }
 
+/* Insert the row into queue.outcome.  May throw. */
 static void
 note_outcome(const char *branch, bool is_commit)
 {
@@ -191,7 +209,10 @@ note_outcome(const char *branch, bool is_commit)
 	bool		nulls[Natts_outcome] = {0};
 	HeapTuple	tuple;
 
-	/* one of a deferrable transaction would wait for those that are prepared */
+	/*
+	 * not the transaction's own: if it is deferrable, that waits for prepared
+	 * ones
+	 */
 	PushActiveSnapshot(GetCatalogSnapshot(RelationRelationId));
 	owner = owner_of_branch(branch, false);
 	if (!OidIsValid(owner) || !is_prepared_by(branch, owner) ||
@@ -218,8 +239,11 @@ note_outcome(const char *branch, bool is_commit)
 }
 
 /*
- * Write down that the branch is committed: true when it is.  Its owner will be
- * the current user, who need not be the registered one.
+ * note_commit
+ *		Write a row that says, when it is visible, that the branch is
+ *		committed.
+ *
+ * Its owner will be the current user, which need not be the registered one.
  */
 static void
 note_commit(const char *branch)
@@ -244,7 +268,10 @@ note_commit(const char *branch)
 	PopActiveSnapshot();
 }
 
-/* The registered owner of branches of this name, if they are registered here */
+/*
+ * Return the registered owner of branches of this name, InvalidOid if they are
+ * not registered here.
+ */
 static Oid
 owner_of_branch(const char *name, bool is_patient)
 {
@@ -258,7 +285,7 @@ owner_of_branch(const char *name, bool is_patient)
 		return InvalidOid;
 	queue_member_check(rel, MEMBER_DECIDING_DATABASE);
 
-	/* there are a few */
+	/* there are only a few rows */
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (!OidIsValid(owner) &&
 		   HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -287,8 +314,9 @@ owner_of_branch(const char *name, bool is_patient)
 }
 
 /*
- * Is it a branch, and not somebody else's transaction of that name?  What he
- * does with it is of no interest.
+ * is_prepared_by
+ *		Returns true if the branch exists, and is not another role's
+ *		transaction of that name, which is of no interest.
  */
 static bool
 is_prepared_by(const char *name, Oid owner)
@@ -307,6 +335,15 @@ is_prepared_by(const char *name, Oid owner)
 	return result;
 }
 
+/*
+ * queue_branch_prepare_error
+ *		Before a PREPARE TRANSACTION that the server is going to turn into a
+ *		rollback, or a warning, without an error: return the SQLSTATE that it
+ *		should have had.
+ *
+ * Returns 0 if all is well, or if neither a branch nor a queue is concerned.
+ * For the ProcessUtility hook.
+ */
 int
 queue_branch_prepare_error(Node *stmt)
 {
@@ -320,6 +357,7 @@ queue_branch_prepare_error(Node *stmt)
 		ERRCODE_NO_ACTIVE_SQL_TRANSACTION : 0;
 }
 
+/* After it: raise that error. */
 void
 queue_branch_report_unprepared(Node *stmt, int sqlstate)
 {
@@ -338,7 +376,13 @@ queue_branch_report_unprepared(Node *stmt, int sqlstate)
 			 errhint("Let the whole transaction be rolled back, wherever it has other parts.")));
 }
 
-/* What a branch has promised must not be lost. */
+/*
+ * queue_branch_before_prepare
+ *		Before any other PREPARE TRANSACTION: let that of a branch wait for
+ *		standbys, and write the row that shows when it is committed.
+ *
+ * What a branch has promised must not be lost.
+ */
 void
 queue_branch_before_prepare(Node *stmt)
 {
@@ -351,6 +395,11 @@ queue_branch_before_prepare(Node *stmt)
 	note_commit(branch);
 }
 
+/*
+ * queue_branch_expect
+ *		After any statement: call the resolver if it has prepared or finished
+ *		a branch.
+ */
 void
 queue_branch_expect(Node *stmt)
 {
@@ -359,8 +408,11 @@ queue_branch_expect(Node *stmt)
 }
 
 /*
+ * queue_branch_identity
+ *		Return the name of this installation, as queue.identity() tells.
+ *
  * A copy of the database, made by a template or by dump and restore, and one
- * whose records went with the extension, are all known by another name.
+ * whose records went with the extension, all have another name.
  */
 char *
 queue_branch_identity(void)

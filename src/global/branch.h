@@ -12,7 +12,7 @@
 
 #include "common/compat.h"
 
-/* what the names of all branches begin with: see queue.branch() */
+/* What the names of all branches begin with: see queue.branch() */
 #define QUEUE_BRANCH_PREFIX	"queue:"
 
 #define DECIDING_DATABASE	"deciding_database"
@@ -28,27 +28,21 @@
 #define Anum_deciding_identity		8
 #define Anum_deciding_last_error	9
 
-/*
- * For the ProcessUtility hook: before a COMMIT PREPARED or ROLLBACK PREPARED,
- * write down who does that to a branch; after any statement,
- * tell the resolver if it has prepared or finished a branch.
- */
+/* Hook, before a branch is finished: write down how, and by which role */
 extern void queue_branch_note_outcome(Node *stmt);
+
+/* Hook, after a statement: wake the resolver if it concerned a branch */
 extern void queue_branch_expect(Node *stmt);
 
 /*
- * Before a PREPARE TRANSACTION that the server is going to turn into a rollback,
- * or a warning, without an error: the SQLSTATE that it should have had, if a
- * branch or a queue is concerned, else 0.  After it: raise that.
+ * The SQLSTATE that a PREPARE TRANSACTION should fail with though the server
+ * raises no error, or 0; and after the statement: raise that
  */
 extern int	queue_branch_prepare_error(Node *stmt);
 pg_noreturn extern void queue_branch_report_unprepared(Node *stmt,
 													   int sqlstate);
 
-/*
- * Before any other PREPARE TRANSACTION: that of a branch waits for standbys, and
- * leaves word of itself, which is there if and when it is committed.
- */
+/* Hook, before any other PREPARE TRANSACTION: that of a branch is durable */
 extern void queue_branch_before_prepare(Node *stmt);
 
 /* The name of this installation, as queue.identity() tells */

@@ -3,9 +3,9 @@
  * decider.c
  *		Deciding databases: what they are registered as, and what they say.
  *
- * A deciding database is this one or another.  Of another nothing is believed
- * before it has proved to be the one that was registered, and that what is
- * called there is the extension's.
+ * A deciding database is this one or another.  Another is not believed before
+ * it has proved to be the one that was registered, and that what is called
+ * there belongs to the extension.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +27,12 @@ static void prepare_session(RemoteConnection *conn);
 static void check_identity(Decider *decider, RemoteConnection *conn);
 static char *checked_decision(char *decision);
 
+/*
+ * queue_decider_read_all
+ *		Return all deciding databases that are registered, a List of Decider.
+ *
+ * Strings go to this context.
+ */
 List *
 queue_decider_read_all(MemoryContext result_context)
 {
@@ -68,8 +74,8 @@ queue_decider_read_all(MemoryContext result_context)
 
 /*
  * queue_decider_connect
- *		Connect to a deciding database that is not this one, and see that it is
- *		what it should be.
+ *		Connect to a deciding database that is not this one, and check that it
+ *		is what it should be.
  *
  * *conn is set as soon as there is a connection, for the caller to close.
  */
@@ -85,10 +91,13 @@ queue_decider_connect(Decider *decider, RemoteConnection **conn)
 }
 
 /*
- * Tell it our patience, and see that what we are going to call is the
- * extension's.  Otherwise somebody who may create objects over there, the owner
- * of the database say, could decide in the place of the coordinator, and do
- * things with the rights of our role.  Superusers over there are trusted.
+ * prepare_session
+ *		Set its statement_timeout, and check that what is going to be called
+ *		belongs to the extension.
+ *
+ * Otherwise a role that may create objects over there, for example the owner
+ * of the database, could decide in the place of the coordinator, and do things
+ * with the rights of the participant.  Superusers over there are trusted.
  */
 static void
 prepare_session(RemoteConnection *conn)
@@ -140,7 +149,9 @@ prepare_session(RemoteConnection *conn)
 					QUEUE_EXTENSION, stranger)));
 }
 
-/* Is it the database that it was? */
+/*
+ * Raise an error unless it is the database that it was at the first contact.
+ */
 static void
 check_identity(Decider *decider, RemoteConnection *conn)
 {
@@ -174,7 +185,12 @@ check_identity(Decider *decider, RemoteConnection *conn)
 				 errmsg("it is another database than at the first contact")));
 }
 
-/* Records that name us and wait for us */
+/*
+ * queue_decider_read_records
+ *		Return the records that name this participant and wait for it.
+ *
+ * "conn" is NULL if the deciding database is this one.
+ */
 List *
 queue_decider_read_records(Decider *decider, RemoteConnection *conn)
 {
@@ -204,7 +220,7 @@ queue_decider_read_records(Decider *decider, RemoteConnection *conn)
 		char	  **row = lfirst(lc);
 		Record	   *record = palloc(sizeof(Record));
 
-		/* it is another server, which may say anything */
+		/* another server may say anything */
 		if (row[0] == NULL || row[2] == NULL ||
 			(row[1] != NULL && row[3] == NULL))
 			ereport(ERROR,
@@ -221,8 +237,12 @@ queue_decider_read_records(Decider *decider, RemoteConnection *conn)
 }
 
 /*
- * What is decided, now and for ever, or NULL.  The answer counts only when the
- * transaction that gives it is committed, which is so when this returns.
+ * queue_decider_ask
+ *		Ask for a decision; returns what is decided, now and for ever, or
+ *		NULL.
+ *
+ * The answer counts only when the transaction that gives it is committed,
+ * which it is when this returns.
  */
 char *
 queue_decider_ask(Decider *decider, RemoteConnection *conn, const char *gid)
@@ -250,7 +270,10 @@ queue_decider_ask(Decider *decider, RemoteConnection *conn, const char *gid)
 	return checked_decision(((char **) linitial(rows))[0]);
 }
 
-/* An answer that is none of those that we know must not be taken for one. */
+/*
+ * Raise an error for an answer that is not known, so that it is not taken for
+ * one.
+ */
 static char *
 checked_decision(char *decision)
 {
@@ -262,7 +285,7 @@ checked_decision(char *decision)
 	return decision;
 }
 
-/* Nothing is left to do here for these. */
+/* Report that nothing is left to do here for these global transactions. */
 void
 queue_decider_report(Decider *decider, RemoteConnection *conn, List *gids)
 {
@@ -283,8 +306,12 @@ queue_decider_report(Decider *decider, RemoteConnection *conn, List *gids)
 }
 
 /*
- * Remember why this one cannot be obeyed; NULL: it can.  The log gets one
- * warning until it can again, however often the reason changes.
+ * queue_decider_note_error
+ *		Remember why this one cannot be obeyed; decider->error is NULL if it
+ *		can.
+ *
+ * The log gets one warning until it can again, however often the reason
+ * changes.
  */
 void
 queue_decider_note_error(Decider *decider)

@@ -29,7 +29,7 @@ typedef struct Decider
 	char	   *error;			/* what went wrong in this pass, or NULL */
 } Decider;
 
-/* A record that waits for us */
+/* A record that waits for this participant */
 typedef struct Record
 {
 	char	   *gid;
@@ -41,9 +41,10 @@ typedef struct Record
 /* All that are registered; strings go to this context */
 extern List *queue_decider_read_all(MemoryContext result_context);
 
+/* Connect to one that is not this database; *conn is to be closed */
 extern void queue_decider_connect(Decider *decider, RemoteConnection **conn);
 
-/* Records that name us and wait for us; "conn" is NULL if it is this database */
+/* Records that wait for this participant; conn is NULL for this database */
 extern List *queue_decider_read_records(Decider *decider,
 										RemoteConnection *conn);
 
@@ -51,7 +52,7 @@ extern List *queue_decider_read_records(Decider *decider,
 extern char *queue_decider_ask(Decider *decider, RemoteConnection *conn,
 							   const char *gid);
 
-/* Nothing is left to do here for these */
+/* Report that nothing is left to do here for these */
 extern void queue_decider_report(Decider *decider, RemoteConnection *conn,
 								 List *gids);
 

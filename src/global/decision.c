@@ -3,26 +3,27 @@
  * decision.c
  *		Decisions about global transactions, in the database that makes them.
  *
- * Two-phase commit blocks when the coordinator is gone, since only he knows
- * what was decided.  Here the decision is a row: whoever sets it first has
+ * Two-phase commit blocks when the coordinator is gone, because it alone knows
+ * what was decided.  Here the decision is a row: the first to set it has
  * decided, and it never changes again.  The coordinator sets it to "commit" if
- * his deadline has not passed; once it has passed, anybody who waits may set it
- * to "abort".  So nobody ever guesses.
+ * its deadline has not passed.  After that, any participant that waits may set
+ * it to "abort".  So none ever has to guess.
  *
- * What is written is in SQL functions (queue.write_...); what they are told
+ * What is written is in SQL functions (queue.write_...).  What they are told
  * about the caller must be true, so they are called from here only, with the
  * privileges of the tables' owner.  A row belongs to the role that began it,
- * so nobody can take a gid of somebody else, nor decide about it.
+ * so no role can take a gid of another, nor decide about it.
  *
- * Who asks acts upon the answer at once, and cannot take that back.  So each of
- * these procedures commits by itself, with synchronous_commit = on at least,
- * and returns only when that commit is durable; and each answer is written by
- * the transaction that gives it, even if it only writes what was there.  With
- * synchronous replication no server that was replaced by another can answer,
- * since nobody confirms its commits any more.  A session that is cancelled
- * while it waits for that gets an error here, since the server itself says no
- * more than a warning.  For the record itself that is not needed: if it is lost
- * together with this server, there is none, and that means abort.
+ * A participant that asks acts upon the answer at once, and cannot take that
+ * back.  So each of these procedures commits by itself, with
+ * synchronous_commit = on at least, and returns only when that commit is
+ * durable.  Each answer is written by the transaction that gives it, even if
+ * it only writes what was there.  With synchronous replication a server that
+ * was replaced by another cannot answer, because no standby confirms its
+ * commits any more.  A session that is cancelled while it waits for that gets
+ * an error here, because the server itself only warns.  For the record itself
+ * that is not needed: if it is lost together with this server, there is none,
+ * and that means abort.
  *
  * Locks: those of plain statements.
  *
@@ -53,7 +54,7 @@
 #include "table/member.h"
 #include "table/settings.h"
 
-/* leaves room for the longest names beside it in a gid of the server */
+/* Leaves room for the longest names beside it in a gid of the server */
 #define MAX_GID_LEN			64
 
 PG_FUNCTION_INFO_V1(queue_begin_global);
@@ -171,7 +172,13 @@ queue_report_finished(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Commit or abort, as long as that is open; what stands in the end */
+/*
+ * decide
+ *		Commit or abort, as long as that is open; returns the decision that
+ *		stands.
+ *
+ * Throws if it is not known to be durable.
+ */
 static char *
 decide(FunctionCallInfo fcinfo, const char *wish)
 {
@@ -199,7 +206,11 @@ decide(FunctionCallInfo fcinfo, const char *wish)
  * ----------------------------------------------------------------
  */
 
-/* A transaction that goes on afterwards could be rolled back. */
+/*
+ * require_top_level
+ *		Raise an error inside a transaction block, because a transaction that
+ *		goes on afterwards could be rolled back.
+ */
 static void
 require_top_level(FunctionCallInfo fcinfo, const char *name)
 {
@@ -212,6 +223,7 @@ require_top_level(FunctionCallInfo fcinfo, const char *name)
 				 errmsg("%s cannot run inside a transaction block", name)));
 }
 
+/* Read argument "gid". */
 static char *
 gid_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -226,6 +238,7 @@ gid_arg(FunctionCallInfo fcinfo, int argno)
 	return gid;
 }
 
+/* Read an argument that names a role; returns its OID. */
 static Oid
 role_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
 {
@@ -233,7 +246,10 @@ role_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
 	return get_role_oid(NameStr(*PG_GETARG_NAME(argno)), false);
 }
 
-/* Roles of this database, each of them once; their OIDs */
+/*
+ * Read argument "participants": names of roles, each of them once; returns
+ * OIDs.
+ */
 static ArrayType *
 participants_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -275,7 +291,7 @@ participants_arg(FunctionCallInfo fcinfo, int argno)
 						   TYPALIGN_INT);
 }
 
-/* Which database asks, as text of its own; a person need not say. */
+/* Read the argument that says which database asks; may be null. */
 static Datum
 database_arg(FunctionCallInfo fcinfo, int argno, char *null)
 {
@@ -293,13 +309,16 @@ database_arg(FunctionCallInfo fcinfo, int argno, char *null)
  */
 
 /*
- * Run a function of ours as the owner of the tables, in a transaction of its
- * own that is on disk here when this returns, and on synchronous standbys
- * unless somebody cancels the wait for them.  Returns what it returned, in the
+ * write_record
+ *		Run a function of the extension as the owner of the tables, in a
+ *		transaction of its own.
+ *
+ * That is on disk here when this returns, and on synchronous standbys unless
+ * the wait for them is cancelled.  Returns what the function returned, in the
  * caller's context.
  *
- * The transaction is READ COMMITTED whatever the session prefers: whoever
- * meets another one that decides waits for it and obeys, rather than fails.
+ * The transaction is READ COMMITTED whatever the session prefers: if it meets
+ * another one that decides, it waits for that and obeys, instead of failing.
  */
 static char *
 write_record(const char *sql, int nargs, Oid *types, Datum *values,

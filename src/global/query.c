@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * query.c
- *		Statements of the resolver, here and over there, that end in time.
+ *		Statements of the resolver, here and in other databases, that end in
+ *		time.
  *
- * A deciding database is another server's, which may take long or never answer.
- * So each wait has a timer, which cancels what is under way and says so.
+ * A deciding database may be on another server, which may take long or never
+ * answer.  So each wait has a timer, which cancels what is under way.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,23 +30,24 @@
 #include "common/standby.h"
 #include "global/query.h"
 
-/* what a deciding database may take for one answer */
+/* What a deciding database may take for one answer */
 #define ANSWER_TIMEOUT		10000	/* ms */
 
-/* how often it is looked whether the standbys have confirmed */
+/* How often to look whether the standbys have confirmed */
 #define CONFIRM_INTERVAL	20	/* ms */
 
-/* for the timeout handler */
+/* For the timeout handler */
 static volatile sig_atomic_t is_timed_out = false;
 static TimeoutId answer_timer;
 
 static uint32 wait_event;
 
-/* where rows go to; the caller's */
+/* Where rows go to; the caller's */
 static MemoryContext result_context = NULL;
 
 static void answer_timeout(void);
 
+/* Register the timer, and note where rows go to. */
 void
 queue_query_init(MemoryContext context, uint32 event)
 {
@@ -64,7 +66,7 @@ answer_timeout(void)
 	SetLatch(MyLatch);
 }
 
-/* From now on this takes too long at some time. */
+/* From now on, what takes too long is cancelled. */
 void
 queue_query_begin_wait(const char *activity)
 {
@@ -83,7 +85,7 @@ queue_query_end_wait(void)
 	is_timed_out = false;
 }
 
-/* The wait has ended in an error. */
+/* After an error of a wait: returns true if it took too long. */
 bool
 queue_query_is_timed_out(void)
 {
@@ -98,7 +100,13 @@ queue_query_begin(void)
 	is_timed_out = false;
 }
 
-/* A statement over there, which may take a while, but not for ever */
+/*
+ * queue_query_there
+ *		Run a statement in a deciding database; it may take a while, but not
+ *		for ever.
+ *
+ * Returns its rows, as queue_remote_query() does.
+ */
 List *
 queue_query_there(RemoteConnection *conn, const char *sql, int nparams,
 				  const char *const *params)
@@ -112,8 +120,11 @@ queue_query_there(RemoteConnection *conn, const char *sql, int nparams,
 }
 
 /*
- * Run a statement of our own in a transaction of its own; its rows, as
- * queue_remote_query() returns them.
+ * queue_query_here
+ *		Run a statement in this database, in a transaction of its own.
+ *
+ * It has up to four parameters.  Returns its rows, as queue_remote_query()
+ * does.
  */
 List *
 queue_query_here(const char *sql, int nparams, const char *const *params)
@@ -153,7 +164,7 @@ queue_query_here(const char *sql, int nparams, const char *const *params)
 	return rows;
 }
 
-/* The array as a literal; NULL for a NULL */
+/* Return an array of these texts as a literal; NULL for a NULL. */
 char *
 queue_query_text_array(List *texts)
 {
@@ -187,8 +198,12 @@ queue_query_text_array(List *texts)
 }
 
 /*
- * Wait until the synchronous standbys have that, but not for ever.  The server's
- * own wait would complain each time that it is cancelled.
+ * queue_query_require_durable
+ *		Wait until the synchronous standbys have WAL up to here, but not for
+ *		ever.
+ *
+ * Raises 08007 if they take too long.  The server's own wait would warn each
+ * time that it is cancelled.
  */
 void
 queue_query_require_durable(XLogRecPtr lsn)

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * query.h
- *		Statements of the resolver, here and over there, that end in time.
+ *		Statements of the resolver, here and in other databases, that end in
+ *		time.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,17 +14,16 @@
 
 #include "common/remote.h"
 
-/* what a deciding database is told so that it does not go on when nobody
- * listens any more */
+/*
+ * The statement_timeout in a deciding database, so that it does not go on when
+ * the resolver has given up
+ */
 #define STATEMENT_TIMEOUT	"8s"
 
-/* Rows go to this memory context; the event is shown by whoever waits */
+/* Rows go to this memory context; the wait event is shown while waiting */
 extern void queue_query_init(MemoryContext context, uint32 event);
 
-/*
- * A statement in a transaction of its own here, or over there, with up to four
- * parameters; its rows, as queue_remote_query() returns them.
- */
+/* Run a statement here, in a transaction of its own, or there */
 extern List *queue_query_here(const char *sql, int nparams,
 							  const char *const *params);
 extern List *queue_query_there(RemoteConnection *conn, const char *sql,
@@ -32,8 +32,7 @@ extern List *queue_query_there(RemoteConnection *conn, const char *sql,
 /* The array as a literal; NULL for a NULL */
 extern char *queue_query_text_array(List *texts);
 
-/* Other things that may take long: between these two it is cancelled at some
- * time */
+/* Between these, anything that takes too long is cancelled */
 extern void queue_query_begin(void);
 extern void queue_query_begin_wait(const char *activity);
 extern void queue_query_end_wait(void);
@@ -41,7 +40,7 @@ extern void queue_query_end_wait(void);
 /* After an error: was that the reason? */
 extern bool queue_query_is_timed_out(void);
 
-/* Wait until the synchronous standbys have that; 08007 if they take too long */
+/* Wait for synchronous standbys; 08007 if they take too long */
 extern void queue_query_require_durable(XLogRecPtr lsn);
 
 #endif							/* QUEUE_QUERY_H */

@@ -11,10 +11,9 @@
  *
  * A pass, for each row of queue.deciding_database:
  *
- *	1. Read the records that are waiting for us.
- *	2. Look at our branches: prepared in this database, with the name that the
- *	   row says, and owned by the role that it says.  Anybody else's are left
- *	   alone.
+ *	1. Read the records that wait for this participant.
+ *	2. Look at its branches: prepared in this database, with the name that the
+ *	   row says, and owned by the role that it says.  Others are left alone.
  *	3. Those that have been prepared for queue.resolve_interval and have been
  *	   decided for so long, whose deadline has passed or that have no record,
  *	   are asked for, and finished as the answer says.  What was read before
@@ -22,30 +21,31 @@
  *	   the deadline, or without a record, makes the decision "abort".
  *	4. Report those that are decided and of which there is no branch here, not
  *	   even one of another owner or under another name of the deciding
- *	   database: it would become ours if somebody corrected a registration.  A
- *	   branch prepared before the decision would be seen, since we look after
- *	   we have read or asked.  One that is prepared later finds the record, or
- *	   is rolled back for the lack of one.  If it was to be committed and never
- *	   was (branch.c says how we know), the coordinator has taken something else
- *	   for a PREPARE TRANSACTION: that is an outcome that was forced.
+ *	   database: it would belong to this one after a registration is
+ *	   corrected.  A branch prepared before the decision would be seen, because
+ *	   the look comes after reading or asking.  One that is prepared later
+ *	   finds the record, or is rolled back because there is none.  If it was to
+ *	   be committed and never was (branch.c says how that is known), the
+ *	   coordinator has taken something else for a PREPARE TRANSACTION: that is
+ *	   an outcome that was forced.
  *
  * What is reported is forgotten over there, and lack of a record means abort.
  * So before the report, everything that has ended branches here must be as
  * durable as the decision is: on synchronous standbys, whatever the sessions
- * said that ended them.  And this server must still be in charge, or the
- * branches are where we do not see them: so it writes something, and waits until
- * the standbys have that.
+ * said that ended them.  And this server must still be in charge, because
+ * otherwise the branches are on another server.  So it writes something, and
+ * waits until the standbys have that.
  *
  * If the deciding database does not answer, everything stays as it is; so it
  * does if it answers by another identity than at the first contact (it has been
  * restored from a dump), or if this database has another identity than when it
  * was registered (it is a copy, and has never had the branches that its
- * original has).  The deciding database checks our identity in turn: another
+ * original has).  The deciding database checks this identity in turn: another
  * database may be registered as the same participant.  If it refuses to answer
  * about one branch, the others go on.
  *
  * A branch is finished with the privileges of its owner, so that one which has
- * been finished and prepared anew by somebody else meanwhile is left alone.
+ * been finished and prepared anew by another role meanwhile is left alone.
  *
  * Locks: none over a wait for the deciding database.
  *
@@ -81,13 +81,13 @@
 #include "transaction/prepared.h"
 #include "worker/helper.h"
 
-/* when the worker tries again to start the process */
+/* When the worker tries again to start the process */
 #define START_RETRY_DELAY	(10 * USECS_PER_SEC)
 
-/* the process stays for this long, rather than be started each second */
+/* The process stays for this long, instead of being started each second */
 #define RESOLVER_STAY		5000	/* ms */
 
-/* A branch of ours */
+/* A branch of this participant */
 typedef struct Branch
 {
 	char	   *gid;			/* of the global transaction */
@@ -100,7 +100,7 @@ typedef struct Visit
 	Decider    *decider;
 	RemoteConnection *conn;		/* NULL: this database */
 	bool		is_more;		/* something is left in doubt */
-	bool		is_skipped;		/* somebody has a lock */
+	bool		is_skipped;		/* something was locked */
 } Visit;
 
 /* ... about one branch */
@@ -120,7 +120,7 @@ typedef struct Ending
 	bool		is_commit;
 } Ending;
 
-/* what the process is shown to do meanwhile */
+/* What the process is shown to do meanwhile */
 #define FINISHING	"finishing a branch of a global transaction"
 
 static uint32 wait_event;
@@ -158,6 +158,9 @@ static Record *find_record(List *records, const char *gid);
  * ----------------------------------------------------------------
  */
 
+/*
+ * A duty of the worker: wake the resolver or start it, if it is needed here.
+ */
 TimestampTz
 queue_resolver_look(void)
 {
@@ -168,6 +171,7 @@ queue_resolver_look(void)
 	return TIMESTAMP_INFINITY;
 }
 
+/* Has a session called for the resolver? */
 bool
 queue_resolver_is_urgent(void)
 {
@@ -194,7 +198,7 @@ takes_part(void)
  * ----------------------------------------------------------------
  */
 
-/* Its entry point. */
+/* Entry point of the resolver */
 void
 queue_resolver_main(Datum arg)
 {
@@ -204,7 +208,10 @@ queue_resolver_main(Datum arg)
 	queue_helper_begin(HELPER_RESOLVER, DatumGetObjectId(arg));
 	wait_event = WaitEventExtensionNew("QueueResolverMain");
 
-	/* what we note is for ourselves, but for that what is said otherwise */
+	/*
+	 * Its own bookkeeping need not wait for standbys; finish() asks for it
+	 * where others rely on the result.
+	 */
 	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
 	pass_context = AllocSetContextCreate(TopMemoryContext, "queue resolver",
 										 ALLOCSET_DEFAULT_SIZES);
@@ -220,7 +227,10 @@ queue_resolver_main(Datum arg)
 		next = TimestampTzPlusMilliseconds(queue_clock(),
 										   queue_resolve_interval);
 
-		/* what is being prepared can be seen a moment after the request only */
+		/*
+		 * a branch that is being prepared can be seen only a moment after the
+		 * request
+		 */
 		if (queue_database_is_resolver_wanted(true /* take */ ) || is_more ||
 			leave_at == 0)
 			leave_at = TimestampTzPlusMilliseconds(next, RESOLVER_STAY);
@@ -235,7 +245,10 @@ queue_resolver_main(Datum arg)
 	proc_exit(is_more ? 1 : 0);
 }
 
-/* Whatever goes wrong here in this database is reported, and tried again. */
+/*
+ * Make a pass.  Whatever goes wrong in this database is reported, and tried
+ * again.
+ */
 static bool
 try_pass(void)
 {
@@ -255,7 +268,9 @@ judge_pass(const ErrorData *error, void *arg)
 		ERROR_IGNORE : ERROR_REPORT;
 }
 
-/* Once over all of them; is anything left in doubt? */
+/*
+ * Obey all deciding databases once; *arg tells if anything is left in doubt.
+ */
 static void
 pass(void *arg)
 {
@@ -273,8 +288,8 @@ pass(void *arg)
 }
 
 /*
- * One of them.  If it cannot be asked, that is noted.  Is anything left in
- * doubt?
+ * Obey one of them; if it cannot be asked, that is noted.  Returns true if
+ * anything is left in doubt.
  */
 static bool
 obey(Decider *decider)
@@ -315,7 +330,7 @@ ask_and_settle(void *arg)
 	visit->is_more = settle(decider, visit->conn);
 }
 
-/* Whatever went wrong is noted with the deciding database. */
+/* Note what went wrong with the deciding database. */
 static ErrorVerdict
 judge_visit(const ErrorData *error, void *arg)
 {
@@ -328,7 +343,7 @@ judge_visit(const ErrorData *error, void *arg)
 	return ERROR_IGNORE;
 }
 
-/* See the top of the file.  Is anything left in doubt? */
+/* See the top of the file.  Returns true if anything is left in doubt. */
 static bool
 settle(Decider *decider, RemoteConnection *conn)
 {
@@ -366,8 +381,8 @@ settle(Decider *decider, RemoteConnection *conn)
 	}
 
 	/*
-	 * What of that is still there, or has come since.  Whoever ends a branch
-	 * that is not ours wakes us.
+	 * What of that still exists, or has come since.  A session that ends a
+	 * branch of another owner wakes this process.
 	 */
 	branches = read_branches(decider);
 	names = read_names();
@@ -399,9 +414,9 @@ settle(Decider *decider, RemoteConnection *conn)
 }
 
 /*
- * The same of one branch.  What is wrong with that one is noted, and does not
- * keep us from asking about the others; what is wrong with the connection, or
- * takes too long, does.
+ * Ask about one branch.  An error about that one is noted, and the others are
+ * asked about all the same.  An error of the connection, or a timeout, ends
+ * the visit.
  */
 static char *
 try_ask(Decider *decider, RemoteConnection *conn, const char *gid)
@@ -441,7 +456,7 @@ judge_question(const ErrorData *error, void *arg)
  * ----------------------------------------------------------------
  */
 
-/* Our branches, and no others */
+/* Return the branches of this participant, and no others. */
 static List *
 read_branches(Decider *decider)
 {
@@ -479,7 +494,7 @@ read_branches(Decider *decider)
 	return branches;
 }
 
-/* The names of all branches in this database, whoever is responsible */
+/* Return the names of all branches in this database, of any owner. */
 static List *
 read_names(void)
 {
@@ -498,8 +513,9 @@ read_names(void)
 }
 
 /*
- * Is any of them a branch of this global transaction?  It may belong to another
- * role than the registered one, or call the deciding database something else.
+ * Is any of them a branch of this global transaction?  It may belong to
+ * another role than the registered one, or call the deciding database
+ * something else.
  */
 static bool
 is_here(Decider *decider, List *names, const char *gid)
@@ -523,10 +539,10 @@ is_here(Decider *decider, List *names, const char *gid)
 }
 
 /*
- * COMMIT PREPARED or ROLLBACK PREPARED, by its owner; nothing happens if it is
- * gone, or another's, or another session is at it.  Who sees its rows may rely
- * on them, so this waits for standbys; if they take too long, others have to
- * be finished as well.
+ * COMMIT PREPARED or ROLLBACK PREPARED, as its owner.  Nothing happens if it
+ * is gone, belongs to another role, or is being finished by another session.
+ * This waits for standbys, because sessions that see its rows may rely on
+ * them.  If they take too long, the others have to be finished as well.
  */
 static void
 finish(Decider *decider, const char *gid, bool is_commit)
@@ -583,11 +599,11 @@ judge_ending(const ErrorData *error, void *arg)
 }
 
 /*
- * Whatever has ended branches here is on disk, or they would still be seen; but
- * a session that did it may not have waited for the standbys.  And that there
- * are none left only a server can say that is still in charge.  One that was
- * replaced may have got all that it has written confirmed in time, but not what
- * it writes now.
+ * Whatever has ended branches here is on disk, or they would still be seen,
+ * but a session that did it may not have waited for the standbys.  And only a
+ * server that is still in charge can say that there are none left.  One that
+ * was replaced may have got all that it has written confirmed in time, but not
+ * what it writes now.
  */
 static void
 require_ends_durable(void)
@@ -625,8 +641,8 @@ compare_outcomes(Decider *decider, List *records, TimestampTz asked_at)
 }
 
 /*
- * It has left word of that itself, unless it was prepared before this database
- * was registered.
+ * Write the row that it has left itself, unless it was prepared before this
+ * database was registered.
  */
 static void
 note_committed(Decider *decider, const char *branch)
@@ -642,8 +658,8 @@ note_committed(Decider *decider, const char *branch)
 
 /*
  * These are to be committed, and there is no branch of them here any more.
- * Those that are not committed are over all the same; that is for a person to
- * know before it is reported, and forgotten over there.
+ * Those that were not committed are over all the same.  An administrator has
+ * to know that before it is reported, and forgotten over there.
  */
 static void
 note_missing(Decider *decider, List *gids)

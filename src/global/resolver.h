@@ -10,8 +10,7 @@
 
 #include "datatype/timestamp.h"
 
-/* A duty of the worker: wake the resolver or start it, if this database takes
- * part in global transactions.  Has somebody asked for it? */
+/* A duty of the worker: wake or start the resolver; is it called for? */
 extern TimestampTz queue_resolver_look(void);
 extern bool queue_resolver_is_urgent(void);
 
