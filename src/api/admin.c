@@ -12,7 +12,7 @@
  * Locks: the queue's table first (as queue_open() does, or exclusively to drop
  * it), then its dead-letter queue, then rows of queue.queue.  A transaction
  * that gives an existing queue another dead-letter queue locks queue.queue
- * against others that do so, because two of them could close a loop, each
+ * against others that do so.  Two of them could otherwise close a loop, each
  * without seeing the other's half.
  *
  *-------------------------------------------------------------------------
@@ -337,6 +337,7 @@ queue_check_settings(const QueueSettings *settings)
 	(void) queue_interval_usec(settings->retry_max_delay, "retry_max_delay");
 }
 
+/* The same for a row of queue.queue, by Anum_settings_xxx. */
 void
 queue_check_settings_row(const Datum *values)
 {

@@ -102,6 +102,7 @@ pg_noreturn static void report_lost(const Receipt *receipt,
 pg_noreturn static void report_busy(const Receipt *receipt,
 									const char *detail);
 
+/* ack(receipt) */
 Datum
 queue_ack(PG_FUNCTION_ARGS)
 {
@@ -109,12 +110,14 @@ queue_ack(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* ack(receipts) */
 Datum
 queue_ack_many(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(ack(fcinfo, true));
 }
 
+/* nack(receipt, delay, error) */
 Datum
 queue_nack(PG_FUNCTION_ARGS)
 {
@@ -122,12 +125,14 @@ queue_nack(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* nack(receipts, delay, error) */
 Datum
 queue_nack_many(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(nack(fcinfo, true));
 }
 
+/* release(receipt) */
 Datum
 queue_release(PG_FUNCTION_ARGS)
 {
@@ -135,12 +140,14 @@ queue_release(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* release(receipts) */
 Datum
 queue_release_many(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(release(fcinfo, true));
 }
 
+/* reject(receipt, reason) */
 Datum
 queue_reject(PG_FUNCTION_ARGS)
 {
@@ -148,12 +155,14 @@ queue_reject(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* reject(receipts, reason) */
 Datum
 queue_reject_many(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(reject(fcinfo, true));
 }
 
+/* extend(receipt, lease) */
 Datum
 queue_extend(PG_FUNCTION_ARGS)
 {

@@ -3,11 +3,10 @@
  * process.c
  *		What all background processes of the extension have in common.
  *
- * How they are registered, which settings are pinned, the name that they are
- * shown by, their transactions, how they survive errors, how they sleep, how
- * they learn that they are to leave.  Each has its own handler of SIGTERM,
- * because that depends on what the process has to finish; all of them set
- * ShutdownRequestPending.
+ * How they are registered, their pinned settings, the name that they are shown
+ * by, their transactions, how they survive errors, how they sleep and how they
+ * leave.  Each has its own handler of SIGTERM, because that depends on what
+ * the process has to finish; all of them set ShutdownRequestPending.
  *
  *-------------------------------------------------------------------------
  */
@@ -112,7 +111,8 @@ queue_process_commit(void)
 	MemoryContextSwitchTo(outer_context);
 
 	/*
-	 * this flushes the process's counts, which autovacuum goes by, only here
+	 * a background process has to report its own counts, which autovacuum
+	 * goes by
 	 */
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);

@@ -542,7 +542,10 @@ queue_lease_compact(void)
 	return 0;
 }
 
-/* It has come to nothing, and nobody else may have anything to write. */
+/*
+ * After an error: compact it again, because there may be nothing else to
+ * write.
+ */
 void
 queue_lease_compact_failed(void)
 {

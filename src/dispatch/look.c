@@ -12,9 +12,9 @@
  *
  * Windows are as wide as messages are wanted, because mostly each id in the
  * cover is one.  If a window had nothing to take, the next one of the same
- * priority is twice as wide.  If a window has become wide and there is
- * something in it, what lies beyond the messages wanted goes back at once, so
- * that other consumers need not wait for the end of this look.
+ * priority is twice as wide.  If a window has become wide and has messages,
+ * what lies beyond those wanted goes back at once, so that other consumers
+ * need not wait for the end of this look.
  *
  * An error anywhere gives the window back (queue_window_abandon).
  *

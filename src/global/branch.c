@@ -28,9 +28,9 @@
  * decided, and removes the row if the owner did what it should (resolver.c).
  * The row belongs to the transaction around the statement: if that fails, it
  * is not there.  It is lost if the server crashes between the end of the
- * branch and the end of the statement, if the table is locked, or if anything
- * else is wrong with writing it.  It is a record for administrators, and
- * nothing relies on it.
+ * branch and the end of the statement.  It is also lost if the table is
+ * locked, or if it cannot be written for another reason.  It is a record for
+ * administrators, and nothing relies on it.
  *
  * Locks: those of a plain INSERT; to finish a branch, only if they can be had
  * at once.  A branch keeps that on queue.committed_branch until it is

@@ -95,9 +95,9 @@ queue_decider_connect(Decider *decider, RemoteConnection **conn)
  *		Set its statement_timeout, and check that what is going to be called
  *		belongs to the extension.
  *
- * Otherwise a role that may create objects over there, for example the owner
- * of the database, could decide in the place of the coordinator, and do things
- * with the rights of the participant.  Superusers over there are trusted.
+ * Otherwise a role that may create objects over there, such as the owner of
+ * the database, could decide in the place of the coordinator.  It could also
+ * act with the rights of the participant.  Superusers over there are trusted.
  */
 static void
 prepare_session(RemoteConnection *conn)

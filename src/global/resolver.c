@@ -36,13 +36,13 @@
  * otherwise the branches are on another server.  So it writes something, and
  * waits until the standbys have that.
  *
- * If the deciding database does not answer, everything stays as it is; so it
- * does if it answers by another identity than at the first contact (it has been
- * restored from a dump), or if this database has another identity than when it
- * was registered (it is a copy, and has never had the branches that its
- * original has).  The deciding database checks this identity in turn: another
- * database may be registered as the same participant.  If it refuses to answer
- * about one branch, the others go on.
+ * If the deciding database does not answer, everything stays as it is.  So it
+ * does if it has another identity than at the first contact, because it has
+ * been restored from a dump.  And so it does if this database has another
+ * identity than when it was registered, because it is a copy, and has never
+ * had the branches of its original.  The deciding database checks this
+ * identity in turn: another database may be registered as the same
+ * participant.  If it refuses to answer about one branch, the others go on.
  *
  * A branch is finished with the privileges of its owner, so that one which has
  * been finished and prepared anew by another role meanwhile is left alone.

@@ -9,8 +9,8 @@
  * in-flight table knows, and then take.c asks again with the row.
  *
  * The functions here take no lock, look nothing up, change nothing and call
- * nothing, so they may run while a partition of the in-flight table is locked,
- * and test/unit calls them for every combination, without a server.
+ * nothing.  So they may run while a partition of the in-flight table is
+ * locked, and test/unit calls them for every combination, without a server.
  *
  *-------------------------------------------------------------------------
  */

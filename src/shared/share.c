@@ -11,8 +11,8 @@
  * of its database have everything that the database may have, until their
  * leases end.  So a sixteenth of the table is reserved for small queues.  It
  * does not count as free.  A queue with only a few entries may use the first
- * half of it whatever its database has, and the second half only if its
- * database has few entries as well.  A queue that is alone thus gets three
+ * half of it whatever its database has.  It may use the second half only if
+ * its database has few entries as well.  A queue that is alone thus gets three
  * quarters of the table.
  *
  * A refusal is counted, because the workers then look for entries that have

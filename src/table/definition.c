@@ -3,8 +3,8 @@
  * definition.c
  *		What each session knows of a queue, and what users may do with it.
  *
- * Every call on a queue needs its settings and has to know that the table is
- * still within the white list (shape.c), and neither may cost a look into the
+ * Every call on a queue needs its settings, and has to know that the table is
+ * still within the white list (shape.c).  Neither may cost a look into the
  * catalogs each time.  So both are kept in a hash table for the life of the
  * backend, and a relcache callback marks what is out of date.  The relation
  * cache is the right thing to follow, because all that the white list speaks

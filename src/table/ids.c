@@ -15,12 +15,12 @@
  *
  * A restart of a sequence (TRUNCATE ... RESTART IDENTITY, ALTER SEQUENCE)
  * gives it a new file, which becomes the sequence's when that transaction
- * commits.  So a block belongs to a file.  It is drawn from by sessions to
- * which that file is the sequence's, and what a transaction draws from a file
- * that no other can see yet, it keeps to itself.  Thus nothing has to be
- * undone.  After a rollback, that of a prepared transaction too, ids go on
- * where they were.  After a commit the first session to draw finds that the
- * block is of a file that is not the sequence's any more.
+ * commits.  So a block belongs to a file.  Sessions draw from it to which that
+ * file is the sequence's.  What a transaction draws from a file that no other
+ * can see yet, it keeps to itself.  Thus nothing has to be undone.  After a
+ * rollback, that of a prepared transaction too, ids go on where they were.
+ * After a commit the first session to draw finds that the block is of a file
+ * that is not the sequence's any more.
  *
  * setval() changes a sequence in its file, and a restart may be by mistake.
  * So ids stay beyond all blocks that there were while memory lives.  There are
@@ -343,6 +343,8 @@ catch_up(QueueDef *def, QueueState *state)
  * keep_block
  *		Let all sessions use what is left of a block, unless there is another
  *		already.
+ *
+ * A block of a file that only this transaction can see is kept to itself.
  */
 static void
 keep_block(QueueDef *def, const IdBlock *block)

@@ -88,8 +88,9 @@ queue_fault_statement(void)
  *		taken, as far as is known.
  *
  * What the server could not do is not their fault.  A statement that was
- * cancelled or timed out, and a session that was terminated or has lost its
- * client, count, because that is how a message shows which takes too long.
+ * cancelled or timed out counts, and so does a session that was terminated or
+ * has lost its client, because a message that takes too long shows in that
+ * way.
  */
 bool
 queue_fault_counts(void)

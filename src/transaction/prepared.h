@@ -36,8 +36,8 @@ extern bool queue_xact_resolve_prepared(int *remaining);
 /*
  * What each prepared transaction, of all databases, has done.  It is called
  * once for each without a queue, with n > 0 if the registry does not know what
- * was sent, and again for each queue and kind, any number of times.  Messages
- * sent that a savepoint rolled back are counted.
+ * was sent.  It is called again for each queue and kind, any number of times.
+ * Messages sent that a savepoint rolled back are counted.
  */
 typedef void (*PreparedVisitor) (TransactionId xid, Oid dbid, Oid relid,
 								 PreparedHold kind, int64 n, void *arg);

@@ -4,11 +4,11 @@
  *		Counting failures in the rows, and moving messages at their limit.
  *
  * Failures go to the rows.  They go there at once when the message backs off
- * or is at the limit of attempts, and otherwise when it has lain unclaimed for
- * a second, because rewriting a row hides the message from older snapshots.
- * The same transaction ends what the log of leases says of them.  For every
- * message that it rewrites or moves the worker holds a claim, as a consumer
- * does, so no consumer examines a row that is about to change.
+ * or is at the limit of attempts.  Otherwise they wait until it has lain
+ * unclaimed for a second, because rewriting a row hides the message from older
+ * snapshots.  The same transaction ends what the log of leases says of them.
+ * For every message that it rewrites or moves the worker holds a claim, as a
+ * consumer does, so no consumer examines a row that is about to change.
  *
  * An error is reported and ends that transaction.  If it came from a message,
  * the messages of the transaction are tried again one by one, so that one

@@ -4,18 +4,18 @@
  *		The process that keeps a worker in each database that needs one.
  *
  * It is connected to no database.  It reads pg_database, lets a worker look
- * into every database once, and keeps a worker in each that has the extension,
- * so that leases end and failures are counted after a restart with no session
+ * into every database once, and keeps a worker in each that has the extension.
+ * So leases end and failures are counted after a restart even with no session
  * connected.  A database without the extension is looked into again when it is
  * announced (database.c) and not otherwise.
  *
  * It works in passes: each compares what there is with what there should be,
- * and acts on the difference.  A pass depends on nothing that an earlier one
- * left behind but the handles of workers it started, so a leader can take over
- * at any time from one that ended.  Passes happen when a worker starts or ends
- * (the postmaster tells, and the worker's exit callback does), when a database
- * is announced, when a hold ends, and every ten seconds for databases that
- * were created or dropped.
+ * and acts on the difference.  A pass depends on nothing from earlier ones but
+ * the handles of workers they started, so a leader can take over at any time
+ * from one that ended.  A pass happens when a worker starts or ends, of which
+ * the postmaster and the worker's exit callback tell.  It also happens when a
+ * database is announced or a hold ends, and every ten seconds for databases
+ * that were created or dropped.
  *
  * Only promptness depends on it, as with the workers.  So when worker
  * processes are few, databases take turns.  A worker that had some seconds is

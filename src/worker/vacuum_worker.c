@@ -8,8 +8,8 @@
  * some seconds.
  *
  * A queue that fills faster than the worker looks is watched by the vacuum
- * worker itself for as long as that lasts, so that one vacuum follows the
- * other as soon as there are that many dead rows again.
+ * worker itself for as long as that lasts.  One vacuum then follows the other
+ * as soon as there are that many dead rows again.
  *
  * A vacuum leaves something undone.  The pages that it takes out of an index
  * can be used again only when no scan can come across them any more, and what
