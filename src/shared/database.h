@@ -82,7 +82,7 @@ extern DatabaseSlot *queue_database_make(Oid dbid);
 /* Woken when a process has detached, or slots have become free */
 extern ConditionVariable *queue_database_detached(void);
 
-/* Set a latch, by proc number: NO_PROC is nobody's.  The lock is not held */
+/* Set a latch, by proc number; nothing for NO_PROC.  The lock is not held */
 extern void queue_database_set_latch(int procno);
 extern void queue_database_wake_leader(void);
 

@@ -3,9 +3,9 @@
  * deadline.c
  *		When entries of the in-flight table are due: leases and back-offs.
  *
- * An entry is linked with its queue from the time that it has a deadline.  What
- * is due needs nobody's help: the first consumer that looks after that time, or
- * the worker, takes it out and ends it.
+ * An entry is linked with its queue from the time that it has a deadline.
+ * What is due needs no announcement: the first consumer that looks after that
+ * time, or the worker, takes it out and ends it.
  *
  * The nodes are in the entries.  A process links a node while it holds the lock
  * of the entry's partition; it is unlinked under the lock of the queue's state

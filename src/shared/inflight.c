@@ -311,7 +311,7 @@ try_claim(const MessageKey *key, TimestampTz enqueued_at,
  *		Initialise an entry just entered, unless that exceeds a share.
  *
  * If it does, the entry is removed again.  The partition is locked, here and
- * in the functions below.
+ * in the two functions below.
  */
 static ClaimResult
 enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,

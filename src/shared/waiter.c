@@ -185,8 +185,8 @@ queue_waiter_check_isolation(void)
  *		Enter the lists of these queues.
  *
  * The caller then takes a snapshot and looks, and then sleeps.  Whatever
- * becomes available behind its look finds it in the list.  To call this again
- * after a sleep only enters the lists again that a wake-up has taken it off;
+ * becomes available behind its look finds it in the list.  Called again after
+ * a sleep, this only enters those lists again that a wake-up has taken it off;
  * the queues are those of the first call.
  */
 void

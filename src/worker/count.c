@@ -102,10 +102,11 @@ static bool claim_step(Steps *steps, const MessageKey *key, Hold **hold);
  * queue_count_note
  *		Visit an entry held by none: note a step, or what the log is to say.
  *
- * A step is noted if the message has failed, or if the log says what is not so
- * any more.  It tells the row and the log in one transaction, so that no crash
- * counts a failure twice.  Until the step is due, the log tells.  The
- * partition is locked.
+ * If there is something that the row does not tell yet, or the message is
+ * exhausted, a step is noted when it is due; until then the log tells.
+ * Otherwise the log may have to take back what it says.  A step tells the row
+ * and the log in one transaction, so that no crash counts a failure twice.
+ * The partition is locked.
  */
 void
 queue_count_note(Round *round, InflightEntry *entry)
