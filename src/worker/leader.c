@@ -116,7 +116,11 @@ static void reap_workers(LeaderPass *pass);
 static void read_databases(LeaderPass *pass);
 static bool try_lock_database(Oid dbid);
 static void match_slots(LeaderPass *pass);
+static DatabaseSlot *match_slot(LeaderPass *pass, DatabaseInfo *info);
+static bool free_slots(LeaderPass *pass);
 static void start_workers(LeaderPass *pass);
+static int	next_to_start(LeaderPass *pass, int nprobes);
+static void visit_others(LeaderPass *pass);
 static bool wants_worker(const DatabaseSlot *slot);
 static bool may_start(LeaderPass *pass, int i);
 static bool start_worker(LeaderPass *pass, int i);
@@ -223,6 +227,7 @@ leader_pass(void)
 	read_databases(&pass);
 	match_slots(&pass);
 	start_workers(&pass);
+	visit_others(&pass);
 	return pass.next_at;
 }
 
@@ -318,11 +323,9 @@ try_lock_database(Oid dbid)
 static void
 match_slots(LeaderPass *pass)
 {
-	DatabaseSlot *slots = queue_database_slots(&pass->nslots);
 	List	   *without = NIL;
 	DatabaseInfo *left_out = NULL;
 	int			nhaving = 0;
-	bool		has_freed = false;
 	MemoryContext old_context;
 	ListCell   *lc;
 
@@ -330,19 +333,10 @@ match_slots(LeaderPass *pass)
 	{
 		DatabaseInfo *info = lfirst(lc);
 		bool		is_without = list_member_oid(leader_without, info->dbid);
-		int			i;
+		DatabaseSlot *slot = match_slot(pass, info);
 
-		for (i = 0; i < pass->nslots; i++)
+		if (slot != NULL)
 		{
-			if (pass->slots[i].dbid == info->dbid)
-				break;
-		}
-
-		if (i < pass->nslots)
-		{
-			DatabaseSlot *slot = &pass->slots[i];
-
-			pass->infos[i] = info;
 			if (slot->is_probed)
 				is_without = !slot->has_extension;
 			if (slot->has_extension)
@@ -365,39 +359,9 @@ match_slots(LeaderPass *pass)
 			without = lappend_oid(without, info->dbid);
 	}
 
-	/*
-	 * For a database that takes no connections a slot is kept only if it has
-	 * something to tell.
-	 */
-	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
-	for (int i = 0; i < pass->nslots; i++)
-	{
-		DatabaseInfo *info = pass->infos[i];
-		DatabaseSlot *slot = &slots[i];
-
-		if (OidIsValid(slot->dbid) && slot->dbid == pass->slots[i].dbid &&
-			queue_database_is_deserted(slot) && slot->holds == 0 &&
-			leader_slots[i].handle == NULL &&
-			(info == NULL || (!info->is_open && !slot->has_extension)))
-		{
-			if (info == NULL)
-			{
-				queue_inflight_drop(slot->dbid, InvalidOid);
-				queue_state_drop(slot->dbid, InvalidOid);
-			}
-			memset(slot, 0, sizeof(DatabaseSlot));
-			pass->slots[i] = *slot;
-			pass->infos[i] = NULL;
-			has_freed = true;
-
-			/* room for a database that had none, in the next pass */
-			if (left_out != NULL)
-				next_pass_by(pass, pass->now);
-		}
-	}
-	LWLockRelease(queue_database_lock());
-	if (has_freed)
-		queue_database_announce_room();
+	/* room for a database that had none, in the next pass */
+	if (free_slots(pass) && left_out != NULL)
+		next_pass_by(pass, pass->now);
 
 	old_context = MemoryContextSwitchTo(TopMemoryContext);
 	list_free(leader_without);
@@ -418,6 +382,63 @@ match_slots(LeaderPass *pass)
 	has_warned_databases = left_out != NULL;
 }
 
+/* Note which slot a database has; our copy of it, or NULL if it has none. */
+static DatabaseSlot *
+match_slot(LeaderPass *pass, DatabaseInfo *info)
+{
+	for (int i = 0; i < pass->nslots; i++)
+	{
+		if (pass->slots[i].dbid == info->dbid)
+		{
+			pass->infos[i] = info;
+			return &pass->slots[i];
+		}
+	}
+	return NULL;
+}
+
+/*
+ * free_slots
+ *		Free slots of databases that are gone, and forget what memory has of
+ *		these; returns true if there were any.
+ *
+ * For a database that takes no connections a slot is kept only if it has
+ * something to tell.
+ */
+static bool
+free_slots(LeaderPass *pass)
+{
+	DatabaseSlot *slots = queue_database_slots(&pass->nslots);
+	bool		has_freed = false;
+
+	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
+	for (int i = 0; i < pass->nslots; i++)
+	{
+		DatabaseInfo *info = pass->infos[i];
+		DatabaseSlot *slot = &slots[i];
+
+		if (OidIsValid(slot->dbid) && slot->dbid == pass->slots[i].dbid &&
+			queue_database_is_deserted(slot) && slot->holds == 0 &&
+			leader_slots[i].handle == NULL &&
+			(info == NULL || (!info->is_open && !slot->has_extension)))
+		{
+			if (info == NULL)
+			{
+				queue_inflight_drop(slot->dbid, InvalidOid);
+				queue_state_drop(slot->dbid, InvalidOid);
+			}
+			memset(slot, 0, sizeof(DatabaseSlot));
+			pass->slots[i] = *slot;
+			pass->infos[i] = NULL;
+			has_freed = true;
+		}
+	}
+	LWLockRelease(queue_database_lock());
+	if (has_freed)
+		queue_database_announce_room();
+	return has_freed;
+}
+
 /*
  * start_workers
  *		Start the workers that are needed.
@@ -431,6 +452,7 @@ start_workers(LeaderPass *pass)
 	int			nprobes = 0;
 	int			nwaiting = 0;
 	bool		is_full = false;
+	int			best;
 
 	for (int i = 0; i < pass->nslots; i++)
 	{
@@ -438,26 +460,8 @@ start_workers(LeaderPass *pass)
 			nprobes++;
 	}
 
-	for (;;)
+	while ((best = next_to_start(pass, nprobes)) >= 0)
 	{
-		int			best = -1;
-
-		for (int i = 0; i < pass->nslots; i++)
-		{
-			DatabaseSlot *slot = &pass->slots[i];
-
-			if (!pass->is_locked[i] || pass->infos[i] == NULL ||
-				!pass->infos[i]->is_open)
-				continue;
-			if (!slot->is_probed && nprobes >= MAX_PROBES)
-				continue;
-			if (best < 0 ||
-				slot->worker_left_at < pass->slots[best].worker_left_at)
-				best = i;
-		}
-		if (best < 0)
-			break;
-
 		pass->is_locked[best] = false;
 		if (is_full)
 			nwaiting++;
@@ -488,12 +492,44 @@ start_workers(LeaderPass *pass)
 		next_pass_by(pass, TimestampTzPlusMilliseconds(pass->now,
 													   LEADER_RETRY_NAP));
 	}
+}
 
-	/*
-	 * The other databases: workers of those closed to connections are asked
-	 * to leave, and those that could not be locked are looked at again soon.
-	 * (A database that is being dropped is both.)
-	 */
+/*
+ * next_to_start
+ *		Of databases that need a worker, return the slot of the one whose last
+ *		worker left the longest time ago, or -1.
+ */
+static int
+next_to_start(LeaderPass *pass, int nprobes)
+{
+	int			best = -1;
+
+	for (int i = 0; i < pass->nslots; i++)
+	{
+		DatabaseSlot *slot = &pass->slots[i];
+
+		if (!pass->is_locked[i] || pass->infos[i] == NULL ||
+			!pass->infos[i]->is_open)
+			continue;
+		if (!slot->is_probed && nprobes >= MAX_PROBES)
+			continue;
+		if (best < 0 ||
+			slot->worker_left_at < pass->slots[best].worker_left_at)
+			best = i;
+	}
+	return best;
+}
+
+/*
+ * visit_others
+ *		The other databases: workers of those closed to connections are asked
+ *		to leave, and those that could not be locked are looked at again soon.
+ *
+ * A database that is being dropped is both.
+ */
+static void
+visit_others(LeaderPass *pass)
+{
 	for (int i = 0; i < pass->nslots; i++)
 	{
 		DatabaseSlot *slot = &pass->slots[i];
