@@ -438,8 +438,14 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
 	int			i;
 
 	for (i = 0; i < nnodes; i++)
+	{
 		if (my_nodes[i]->state != NULL)
-			first = Min(first, watch(my_nodes[i]));
+		{
+			TimestampTz watched = watch(my_nodes[i]);
+
+			first = Min(first, watched);
+		}
+	}
 	if (me->waits_for_any)
 		first = Min(first, due);
 	ms = TimestampDifferenceMilliseconds(queue_clock(),

@@ -99,8 +99,8 @@ queue_round(void)
 		(void) queue_log_write(round);
 		queue_count_failures(round);
 	}
-	next = round->next;
-	next = Min(next, queue_duties_do(round->now));
+	next = queue_duties_do(round->now);
+	next = Min(next, round->next);
 	pfree(round);
 	return next;
 }

@@ -67,6 +67,10 @@ wait_until(
 			AND state = 'idle' AND wait_event_type = 'Extension'
 		FROM pg_stat_activity WHERE pid = $worker},
 	'it shows in pg_stat_activity, and sleeps');
+wait_until(
+	qq{SELECT clock_timestamp() - state_change > interval '5 s'
+		FROM pg_stat_activity WHERE pid = $worker},
+	'for long, since there is nothing to do');
 leave_work('shop', 'orders');
 wait_for_work('shop', 'orders', 'it works');
 wait_until(
