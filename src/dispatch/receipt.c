@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 
+#include "common/compat.h"
 #include "common/errcodes.h"
 #include "dispatch/receipt.h"
 

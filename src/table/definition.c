@@ -22,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
@@ -113,7 +114,8 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 
 	/* a lock that is held already would not accept them */
 	AcceptInvalidationMessages();
-	rel = try_table_open(relid, queue_lockmode(access));
+	/* any relation, because what the server says to an index has changed */
+	rel = try_relation_open(relid, queue_lockmode(access));
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
