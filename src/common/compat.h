@@ -22,7 +22,9 @@
 #endif
 
 #include "access/genam.h"
+#include "access/tupdesc.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
@@ -121,6 +123,23 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 #define TIMESTAMP_MINUS_INFINITY DT_NOBEGIN
 #define TIMESTAMP_INFINITY DT_NOEND
 #endif
+
+/* 17: NOT NULL constraints are rows of pg_constraint */
+#ifndef CONSTRAINT_NOTNULL
+#define CONSTRAINT_NOTNULL 'n'
+#endif
+
+/* 18: a NOT NULL constraint can be NOT VALID, and then there may be nulls that
+ * pg_attribute.attnotnull says nothing of */
+static inline bool
+queue_column_may_have_nulls(TupleDesc desc, int i)
+{
+#if PG_VERSION_NUM >= 180000
+	return TupleDescCompactAttr(desc, i)->attnullability != ATTNULLABLE_VALID;
+#else
+	return !TupleDescAttr(desc, i)->attnotnull;
+#endif
+}
 
 /* 16: an update may touch summarizing indexes only, so what was a bool became
  * an enum, and inserting index entries takes one argument more */

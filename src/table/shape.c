@@ -32,6 +32,8 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_policy.h"
@@ -84,6 +86,8 @@ static char *columns_violation(Relation rel);
 static char *column_violation(Form_pg_attribute att, const ColumnShape *column);
 static char *trigger_violation(Relation rel, QueueShape *shape);
 static char *index_violation(Relation rel, QueueShape *shape);
+static char *constraint_violation(Oid relid);
+static char *constraint_problem(Oid oid);
 static char *sequence_violation(Relation rel, QueueShape *shape);
 static bool has_pkey_columns(Form_pg_index index, Oid access_method);
 static bool has_user_opclass(HeapTuple index_tuple);
@@ -112,6 +116,8 @@ queue_shape_violation(Relation rel, QueueShape *shape)
 		problem = trigger_violation(rel, shape);
 	if (problem == NULL)
 		problem = index_violation(rel, shape);
+	if (problem == NULL)
+		problem = constraint_violation(RelationGetRelid(rel));
 	if (problem == NULL)
 		problem = sequence_violation(rel, shape);
 
@@ -328,6 +334,9 @@ columns_violation(Relation rel)
 		problem = column_violation(att, &columns[i]);
 		if (problem != NULL)
 			return problem;
+		if (columns[i].is_not_null && queue_column_may_have_nulls(desc, i))
+			return psprintf("The NOT NULL constraint of column \"%s\" is not valid.",
+							columns[i].name);
 	}
 	if (desc->natts < Natts_message)
 		return psprintf("Column \"%s\" is missing.", columns[desc->natts].name);
@@ -536,6 +545,61 @@ has_user_opclass(HeapTuple index_tuple)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * What is left when triggers, indexes and columns are in order: a foreign key
+ * of this table or to it that is NOT ENFORCED, which has no triggers, and what
+ * later releases invent.
+ */
+static char *
+constraint_violation(Oid relid)
+{
+	Relation	catalog = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *problem = NULL;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2,
+							  keys);
+	while (problem == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (depend->classid == ConstraintRelationId)
+			problem = constraint_problem(depend->objid);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return problem;
+}
+
+static char *
+constraint_problem(Oid constraint)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID,
+										ObjectIdGetDatum(constraint));
+	Form_pg_constraint form;
+	char	   *problem = NULL;
+
+	/* just dropped: an invalidation makes the caller ask again */
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	if (form->contype == CONSTRAINT_FOREIGN)
+		problem = psprintf("It takes part in a foreign key constraint \"%s\".",
+						   NameStr(form->conname));
+	else if (form->contype != CONSTRAINT_PRIMARY &&
+			 form->contype != CONSTRAINT_NOTNULL)
+		problem = psprintf("It has a constraint \"%s\".",
+						   NameStr(form->conname));
+	ReleaseSysCache(tuple);
+	return problem;
 }
 
 /*
