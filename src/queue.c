@@ -72,7 +72,7 @@
 #include "worker/vacuum.h"
 #include "worker/worker.h"
 
-PG_MODULE_MAGIC;
+QUEUE_MODULE_MAGIC(.name = "queue", .version = QUEUE_VERSION);
 
 /* What one file keeps in shared memory, and its locks */
 typedef struct SharedPart

@@ -129,6 +129,14 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 #define CONSTRAINT_NOTNULL 'n'
 #endif
 
+/* 18: a library says its name and version */
+#if PG_VERSION_NUM >= 180000
+#define QUEUE_MODULE_MAGIC(name, version) \
+	PG_MODULE_MAGIC_EXT(name, version)
+#else
+#define QUEUE_MODULE_MAGIC(name, version) PG_MODULE_MAGIC
+#endif
+
 /* 18: a NOT NULL constraint can be NOT VALID, and then there may be nulls that
  * pg_attribute.attnotnull says nothing of */
 static inline bool
