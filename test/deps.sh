@@ -68,6 +68,7 @@ server_fits()
 	minor=${server#*.}
 	case $major in
 		15) [ "$minor" -ge 20 ] ;;
+		16) [ "$minor" -ge 16 ] ;;
 		17) [ "$minor" -ge 12 ] ;;
 		18) [ "$minor" -ge 6 ] ;;
 		*) true ;;

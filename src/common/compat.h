@@ -4,7 +4,8 @@
  *		Differences between the server releases that queue builds with.
  *
  * The code body shows the newest API; this file translates down, and says
- * which release changed what.  PostgreSQL 15, 17 and 18 are supported.
+ * which release changed what.  PostgreSQL 15, 17 and 18 are supported; 16 is
+ * not tested.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,9 +17,10 @@
  * has been exported, or works, only from them on.
  */
 #if PG_VERSION_NUM < 150020 || \
-	(PG_VERSION_NUM >= 160000 && PG_VERSION_NUM < 170012) || \
+	(PG_VERSION_NUM >= 160000 && PG_VERSION_NUM < 160016) || \
+	(PG_VERSION_NUM >= 170000 && PG_VERSION_NUM < 170012) || \
 	(PG_VERSION_NUM >= 180000 && PG_VERSION_NUM < 180006)
-#error "queue needs PostgreSQL 15.20, 17.12 or 18.6, or a later minor release of these"
+#error "queue needs PostgreSQL 15.20, 16.16, 17.12 or 18.6, or a later minor release of these"
 #endif
 
 #include "access/genam.h"
