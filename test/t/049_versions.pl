@@ -191,6 +191,15 @@ sql(qq{UPDATE pg_extension SET extversion = '$version'
 is(sql(q{SELECT queue.enqueue('jobs', '1') IS NOT NULL}),
 	't', 'the version it was, all is as before');
 
+SKIP:
+{
+	skip 'PostgreSQL 18 knows the version of a library', 1
+	  if sql('SHOW server_version_num') < 180000;
+	is(sql(q{SELECT version FROM pg_get_loaded_modules()
+			WHERE module_name = 'queue'}),
+		$version, 'the library is of the version that is installed');
+}
+
 # It can be dropped whatever its version.
 sql(q{UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'queue'});
 sql(q{ALTER TABLE queue.queue ADD COLUMN note text});
