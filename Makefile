@@ -8,7 +8,8 @@
 #	make demo				shows it at work, on a server of its own
 #	make demo-2pc			kills the coordinator of global transactions, and shows
 #							that they resolve by themselves
-#	make check				runs all tests, on servers of its own
+#	make check				runs all tests, on servers of its own (SUITES="name ...",
+#							PG=17 or PG=18 on that release, which is downloaded)
 #	make stress				lets clients and faults loose on a server, and judges
 #							what happened (SECONDS=n, SEED=n, FAULTS=name,...,
 #							SHORT=1 with fewer clients)
@@ -111,7 +112,7 @@ demo-2pc:
 
 check:
 	test/deps.sh check
-	test/check.sh $(SUITES)
+	$(if $(PG),PG=$(PG)) test/check.sh $(SUITES)
 
 stress:
 	test/deps.sh check

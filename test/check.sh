@@ -23,6 +23,14 @@
 #	  stress	the checker of the stress test, and a short run of that
 #	  bench		the benchmark keeps its books and writes its page; how fast
 #				anything is does not matter here
+#	  releases	compile, regress, isolation and pgtap on the other releases of
+#				PostgreSQL that are supported; skipped where they cannot be had
+#
+# and by their names only:
+#	  compile	the compilers' part of build
+#
+# With PG=17 or PG=18 in the environment everything but "releases" is run on that
+# release, out of test/pgroot.sh.  What it has unpacked once remains.
 #
 # Everything happens in a copy of the tree below TMPDIR (/tmp), so that the
 # user who owns the servers, "postgres" if this is run by root, can read and
@@ -42,11 +50,18 @@ set -u
 . "$(dirname "$0")/scratch.sh"
 
 all_suites="lists style build unit regress isolation tap pgtap clients docs demo stress bench"
+other_releases="17 18"
+if [ -n "${PG:-}" ]; then
+	PG_CONFIG=$("$top/test/pgroot.sh" "$PG") || exit 1
+	export PG_CONFIG
+else
+	all_suites+=" releases"
+fi
 pg_config=${PG_CONFIG:-pg_config}
 bindir=$("$server" bindir) || exit 1
 suites=${*:-$all_suites}
 for suite in $suites; do
-	if [[ " $all_suites " != *" $suite "* ]]; then
+	if [[ " $all_suites compile " != *" $suite "* ]]; then
 		echo "check.sh: there is no suite \"$suite\", only: $all_suites" >&2
 		exit 1
 	fi
@@ -293,11 +308,16 @@ build_assert()
 	build assert ASSERT=1 with_llvm=no
 }
 
-suite_build()
+suite_compile()
 {
 	build plain
 	build_assert
 	build clang CC=clang with_llvm=no
+}
+
+suite_build()
+{
+	suite_compile
 	check_layers
 	check_mutants
 }
@@ -373,7 +393,7 @@ install_build()
 		assert) build_assert ;;
 	esac || return 1
 	[ "$build" = plain ] || switches+=(ASSERT=1 with_llvm=no)
-	[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+	[ -w "$("$pg_config" --pkglibdir)" ] || as_root=(sudo)
 	# Made by name, not through build_make: sudo runs programs only.
 	if "${as_root[@]}" make -s -C "$scratch/build-$build" \
 		PG_CONFIG="$pg_config" "${switches[@]}" install >/dev/null; then
@@ -548,6 +568,27 @@ suite_bench()
 	fi
 }
 
+#
+# releases: this script again, for each of them.
+#
+suite_releases()
+{
+	local output=$scratch/releases.out major
+
+	for major in $other_releases; do
+		if ! "$top/test/pgroot.sh" "$major" >/dev/null; then
+			echo "PostgreSQL $major cannot be had here: skipped"
+			skipped=$((skipped + 1))
+			continue
+		fi
+		echo "PostgreSQL $major"
+		PG=$major CI=1 TMPDIR=$scratch/tmp run_for 900 "$tree/test/check.sh" \
+			compile regress isolation pgtap 2>&1 | tee "$output.$major"
+		count_summary "$output.$major" "${PIPESTATUS[0]}"
+		cat "$output.$major" >>"$output"
+	done
+}
+
 copy_tree "$tree"
 mkdir "$scratch/tmp"
 give_away "$tree" "$scratch/tmp"
@@ -559,7 +600,7 @@ for suite in $suites; do
 	skipped=0
 	began=$SECONDS
 	"suite_$suite"
-	if [ $((passed + failed)) -eq 0 ]; then
+	if [ $((passed + failed + skipped)) -eq 0 ]; then
 		echo "$suite: no test was run"
 		failed=1
 	fi

@@ -1,0 +1,266 @@
+#!/bin/bash
+#
+# pgroot.sh
+#	  A release of PostgreSQL that the system does not have, for the tests.
+#
+# Usage:
+#	  test/pgroot.sh MAJOR
+#
+# Prints the path of its pg_config.  The release is unpacked out of the packages
+# of a newer Debian, together with the C library that these need, below
+# QUEUE_PG_CACHE (/var/cache/queue-postgresql for root, queue-postgresql in the
+# user's cache directory for others), and remains there: the next call prints
+# the path only.  Remove the directory MAJOR there for a newer minor release.
+#
+# Nothing is installed, and nobody but root's servers needs root.  Programs of
+# the release are linked with libraries of the same directory, so they run
+# beside the system's like any others; compilers, perl, python and clients
+# remain the system's.
+#
+# The packages come from the mirrors of the system's own apt, or from
+# DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR; signatures are checked.  Without
+# them, or without network, the exit status is 1 and the reason is on stderr.
+#
+# Needs apt-get, dpkg-deb, flock and gcc; half a minute, 50 MB of packages, 200
+# MB of disk.
+#
+set -eu -o pipefail
+
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+fetched="apt packages root"		# what begin_anew clears away
+
+die()
+{
+	echo "pgroot.sh: $*" >&2
+	exit 1
+}
+
+# The first Debian that has the release; with the archive of its security
+# updates where it is a released one.
+suites_of()
+{
+	case $1 in
+		17) echo "trixie trixie-security" ;;
+		18) echo "forky" ;;
+		*) die "there is no PostgreSQL \"$1\" to be had, only 17 and 18" ;;
+	esac
+}
+
+cache_directory()
+{
+	if [ -n "${QUEUE_PG_CACHE:-}" ]; then
+		echo "$QUEUE_PG_CACHE"
+	elif [ "$(id -u)" -eq 0 ]; then
+		# the servers of root belong to "postgres", who cannot read /root
+		echo /var/cache/queue-postgresql
+	else
+		echo "${XDG_CACHE_HOME:-$HOME/.cache}/queue-postgresql"
+	fi
+}
+
+#
+# apt
+#
+
+# The mirror of the system's apt for suites of security updates, or for others.
+mirror_of()
+{
+	# shellcheck disable=SC2016
+	apt-get indextargets --format '$(RELEASE) $(REPO_URI)' \
+		'Created-By: Packages' 'Origin: Debian' |
+		awk -v is_security="$1" '
+			($1 ~ /-security$/) == is_security && !found { print $2; found = 1 }'
+}
+
+sources()
+{
+	local suite mirror
+
+	for suite in $suites; do
+		if [[ $suite == *-security ]]; then
+			mirror=${DEBIAN_SECURITY_MIRROR:-$(mirror_of 1)}
+		else
+			mirror=${DEBIAN_MIRROR:-$(mirror_of 0)}
+		fi
+		[ -n "$mirror" ] || die "no mirror of Debian is known; set DEBIAN_MIRROR"
+		echo "deb [signed-by=$keyring] $mirror $suite main"
+	done
+}
+
+#
+# apt's lists, status and cache for this directory alone.  Its configuration is
+# read after the system's, whose hooks are of no use here.  Lists of a mirror
+# that stands still may be out of date, but are signed all the same.
+#
+configure_apt()
+{
+	mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial"
+	: >"$dir/apt/status"
+	sources >"$dir/apt/sources.list"
+	cat >"$dir/apt/apt.conf" <<-CONF
+		Dir::State "$dir/apt";
+		Dir::State::Lists "$dir/apt/lists";
+		Dir::State::status "$dir/apt/status";
+		Dir::Cache "$dir/apt/cache";
+		Dir::Etc::SourceList "$dir/apt/sources.list";
+		Dir::Etc::SourceParts "/dev/null";
+		Dir::Etc::Preferences "/dev/null";
+		Dir::Etc::PreferencesParts "/dev/null";
+		Acquire::Languages "none";
+		Acquire::Check-Valid-Until "false";
+		Acquire::Retries "1";
+		APT::Install-Recommends "false";
+		APT::Sandbox::User "root";
+		#clear APT::Update::Pre-Invoke;
+		#clear APT::Update::Post-Invoke;
+		#clear APT::Update::Post-Invoke-Success;
+		#clear DPkg::Pre-Invoke;
+		#clear DPkg::Post-Invoke;
+		#clear DPkg::Pre-Install-Pkgs;
+	CONF
+}
+
+own_apt()
+{
+	apt-get -c "$dir/apt/apt.conf" -qq -o APT::Update::Error-Mode=any "$@"
+}
+
+#
+# Server, clients, and the libraries that they and patchelf need, as apt
+# resolves them; neither LLVM, which is a third of it all, nor the languages,
+# nor what a running system needs.
+#
+packages_of_server()
+{
+	own_apt install -y --print-uris "postgresql-$major" \
+		"postgresql-client-$major" tzdata patchelf |
+		sed -n "s/^'[^']*' \([^_]*\)_.*/\1/p" |
+		grep -E "^(lib|zlib1g|patchelf\$|tzdata\$|postgresql-(client-)?$major\$)" |
+		grep -vE '^lib(llvm|z3|perl|python|tcl|db5|pam-(modules|runtime))|-perl$'
+}
+
+#
+# Headers are fetched by name, because those of the server depend on LLVM.  The
+# C library's must be those that the server was configured with: it declares
+# what was not there (strlcpy).
+#
+fetch()
+{
+	local packages
+
+	own_apt update || die "cannot read the lists of $suites"
+	packages=$(packages_of_server) || die "apt finds no PostgreSQL $major"
+	mkdir -p "$dir/packages"
+	cd "$dir/packages"
+	# shellcheck disable=SC2086
+	own_apt download $packages "postgresql-server-dev-$major" libpq-dev \
+		libc6-dev linux-libc-dev || die "cannot download packages of $suites"
+	own_apt download "postgresql-$major-pgtap" 2>/dev/null ||
+		echo "pgroot.sh: there is no pgTAP for PostgreSQL $major" >&2
+	cd /
+}
+
+#
+# The directory
+#
+
+unpack()
+{
+	local name package
+
+	# links that no package brings
+	mkdir -p "$root"/usr/{bin,sbin,lib,lib64}
+	for name in bin sbin lib lib64; do
+		ln -s "usr/$name" "$root/$name"
+	done
+	for package in "$dir"/packages/*.deb; do
+		dpkg-deb -x "$package" "$root"
+	done
+	# made for the system's users, who are others
+	chmod 755 "$dir" "$root"
+
+	# Without LLVM a costly query would fail where it finds the provider.
+	rm -rf "$home/lib"/{llvmjit.so,llvmjit_types.bc,bitcode}
+}
+
+#
+# PGXS compiles with the headers and libraries of this directory, makes no
+# bitcode, and has no option that this compiler does not know.
+#
+adapt_pgxs()
+{
+	local makefile=$home/lib/pgxs/src/Makefile.global option
+
+	sed -i -e 's/^with_llvm[[:blank:]]*=.*/with_llvm = no/' \
+		-e 's/^CC = .*/CC = gcc/' "$makefile"
+	while read -r option; do
+		gcc -Wformat "$option" -E -x c /dev/null >/dev/null 2>&1 ||
+			sed -i "/^CFLAGS = /s/ $option\>//g" "$makefile"
+	done < <(sed -n 's/^CFLAGS = //p' "$makefile" | tr ' ' '\n' | grep '^-[fgWO]')
+	printf '\nCFLAGS += --sysroot=%s\nLDFLAGS += --sysroot=%s\n' \
+		"$root" "$root" >>"$makefile"
+}
+
+#
+# Programs and libraries find those of this directory.  By RPATH, because
+# RUNPATH does not hold for what their libraries need in turn.
+#
+relink()
+{
+	local libraries loader file
+	local -a patchelf
+
+	loader=$(find "$root/lib64/" -name 'ld-linux-*.so.*' | head -n 1)
+	libraries=$(dirname "$(find "$root/usr/lib" -name libc.so.6 | head -n 1)")
+	# itself a program of the newer Debian
+	patchelf=("$loader" --library-path "$libraries" "$root/usr/bin/patchelf")
+
+	while read -r file; do
+		[ "$(head -c 4 "$file" | tail -c 3)" = ELF ] || continue
+		if "${patchelf[@]}" --print-interpreter "$file" >/dev/null 2>&1; then
+			"${patchelf[@]}" --set-interpreter "$loader" "$file"
+		fi
+		"${patchelf[@]}" --force-rpath --set-rpath "$libraries" "$file"
+	done < <(find "$home" -type f \( -perm -100 -o -name '*.so' \))
+
+	if "$loader" --list "$home/bin/postgres" | grep '=>' | grep -vF "$root/" >&2; then
+		die "the server would use these libraries of the system"
+	fi
+}
+
+begin_anew()
+{
+	local name
+
+	for name in $fetched; do
+		rm -rf "${dir:?}/$name"
+	done
+	mkdir -p "$dir"
+}
+
+[ $# -eq 1 ] || die "usage: pgroot.sh MAJOR"
+major=$1
+suites=$(suites_of "$major")
+dir=$(cache_directory)/$major
+root=$dir/root
+home=$root/usr/lib/postgresql/$major
+
+mkdir -p "$dir" || die "cannot write to $dir; set QUEUE_PG_CACHE"
+exec 9>"$dir/lock"
+flock 9
+if [ ! -f "$dir/is_complete" ]; then
+	for program in apt-get dpkg-deb gcc; do
+		command -v "$program" >/dev/null || die "$program is missing"
+	done
+	echo "pgroot.sh: unpacking PostgreSQL $major in $dir" >&2
+	begin_anew
+	configure_apt
+	fetch
+	unpack
+	adapt_pgxs
+	relink
+	"$home/bin/pg_config" --version >&2
+	rm -rf "$dir/apt" "$dir/packages"
+	touch "$dir/is_complete"
+fi
+echo "$home/bin/pg_config"
