@@ -108,7 +108,10 @@ class Injector(Engine):
 
     def signal_session(self, function: str, which: float,
                        how: float) -> dict:
-        pid, client = pick(self.sessions(busy=how < 0.7), which)
+        sessions = self.sessions(busy=how < 0.7)
+        if not sessions:
+            raise NotRun("no client is at work")
+        pid, client = pick(sessions, which)
         self.execute("SELECT %s(%%s)" % function, (pid,))
         return {"pid": pid, "client": client}
 
@@ -483,7 +486,10 @@ class Injector(Engine):
 
     def kill_backend(self, which, how, **_) -> dict:
         """Kill a client's backend by kill -9: the server restarts itself."""
-        pid, client = pick(self.sessions(busy=how < 0.7), which)
+        sessions = self.sessions(busy=how < 0.7)
+        if not sessions:
+            raise NotRun("no client is at work")
+        pid, client = pick(sessions, which)
         return {"pid": pid, "client": client, **self.kill(pid)}
 
     def kill_worker(self, **_) -> dict:
