@@ -27,9 +27,8 @@
 #	make indent				formats the C sources as PostgreSQL's pgindent does
 #
 # Switches: WERROR=1 makes warnings errors, ASSERT=1 turns assertions on,
-# CC=clang takes another compiler, PG_CONFIG=path another PostgreSQL.
-# QUEUE_MUTANT=n plants a bug, for the tests of the tests; src/common/mutant.h
-# lists them.  After a change of switches, "make clean" first.
+# CC=clang takes another compiler, PG_CONFIG=path another PostgreSQL.  After a
+# change of switches, "make clean" first.
 
 EXTENSION = queue
 MODULE_big = queue
@@ -76,7 +75,6 @@ SHLIB_LINK_INTERNAL = $(libpq)
 PG_CFLAGS = \
 	$(if $(WERROR),-Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wshadow$(if $(findstring clang,$(CC)),,=compatible-local)) \
 	$(if $(ASSERT),-DUSE_ASSERT_CHECKING) \
-	$(if $(QUEUE_MUTANT),-DQUEUE_MUTANT=$(QUEUE_MUTANT)) \
 	$(if $(findstring clang,$(CC)),-Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes)
 
 PG_CONFIG ?= pg_config

@@ -51,7 +51,6 @@
 #include "common/compat.h"
 #include "common/extension.h"
 #include "common/guc.h"
-#include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "global/branch.h"
 #include "global/resolver.h"
@@ -295,7 +294,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	 * restart is in no registry, but consumers that met its rows have noted
 	 * them as busy.
 	 */
-	if (ends_prepared && !MUTANT(PREPARED_SILENT))
+	if (ends_prepared)
 	{
 		(void) queue_xact_resolve_prepared(NULL);
 		queue_cover_hurry(MyDatabaseId);

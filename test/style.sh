@@ -30,7 +30,7 @@ all_checks="blanks indent lint sizes manual shell python"
 max_file=700
 max_function=80
 
-c=(src/**/*.[ch] test/**/*.c)
+c=(src/**/*.[ch] test/**/*.[ch])
 shell=(.ci/run test/**/*.sh)
 python=(test/**/*.py)
 text=(Makefile README.md queue.control "${c[@]}" "${shell[@]}" "${python[@]}"

@@ -21,7 +21,6 @@
 #include "utils/rel.h"
 
 #include "common/args.h"
-#include "common/mutant.h"
 #include "common/ranges.h"
 #include "table/definition.h"
 #include "table/ids.h"
@@ -178,8 +177,6 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 		draft.payload.isnull = false;
 		draft.headers = element(&headers, i);
 		draft.correlation_id = element(&correlation_ids, i);
-		if (i > 0 && i == npayloads - 1 && MUTANT_SOMETIMES(HALF_A_BATCH, 200))
-			break;
 		queue_insert_row(insert, &draft);
 	}
 	queue_insert_end(insert);

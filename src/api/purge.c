@@ -24,7 +24,6 @@
 #include "utils/snapmgr.h"
 
 #include "common/args.h"
-#include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "shared/state.h"
 #include "table/definition.h"
@@ -166,8 +165,6 @@ delete_row(Relation rel, MessageRow *row, const MessageKey *key)
 		SETTLE_OK)
 		return queue_row_delete(rel, row);
 	hold = queue_xact_push(HOLD_SETTLE, key, entry);
-	if (MUTANT(PURGE_LEAKS))
-		hold->kind = HOLD_LEASE;
 	if (queue_row_delete(rel, row))
 		return true;
 	queue_inflight_undo_settle(entry);

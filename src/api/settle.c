@@ -31,7 +31,6 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/errcodes.h"
-#include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "dispatch/receipt.h"
@@ -218,11 +217,7 @@ ack(FunctionCallInfo fcinfo, bool is_array)
 	read_receipts(fcinfo, "queue.ack()", is_array, &call);
 	for (i = 0; i < call.nitems; i++)
 	{
-		if (i == 0 && call.nitems > 1 && MUTANT_SOMETIMES(ACK_SKIPS_ONE, 50))
-			continue;
 		begin_settling(&call, &call.items[i]);
-		if (MUTANT_SOMETIMES(ACK_ENDS_LEASE, 500))
-			continue;
 		if (!queue_row_delete(call.rel, call.row))
 			report_busy(&call.items[i].receipt,
 						"Another transaction has locked or changed the message.");
@@ -344,8 +339,6 @@ extend(SettleCall *call, int64 lease)
 	queue_xact_pop_settled(nheld);
 
 	queue_database_poke(MyDatabaseId, deadline);
-	if (MUTANT(EXTEND_LIES))
-		deadline += USECS_PER_SEC;
 	return deadline;
 }
 

@@ -48,7 +48,6 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
-#include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
 #include "dispatch/receipt.h"
@@ -282,17 +281,6 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 		InflightEntry *entry;
 		Hold	   *hold;
 
-		if (MUTANT_SOMETIMES(ORDER_REVERSED, 300))
-		{
-			queue_look_keep(look, row->id);
-			continue;
-		}
-		if (MUTANT_SOMETIMES(WINDOW_LOST, 500))
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("canceling statement due to user request")));
-		if (MUTANT_SOMETIMES(SPURIOUS_ERROR, 5000))
-			elog(ERROR, "could not find message " INT64_FORMAT, row->id);
 		queue_message_key(&key, take->relid, row->id);
 		queue_xact_reserve();
 		switch (queue_row_claim(look->rel, row, &key, look->state, look->now,
@@ -387,14 +375,7 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 			give_back(hold);
 			return VERDICT_NEXT;
 	}
-	if (MUTANT(LATE_SKIPPED) && status.failures == 0 &&
-		queue_mutant_is_behind(take->relid, row->id))
-	{
-		queue_look_keep(look, row->id);
-		give_back(hold);
-		return VERDICT_NEXT;
-	}
-	if (status.failures > 0 && take->ntaken > 0 && !MUTANT(FAILED_IN_BATCH))
+	if (status.failures > 0 && take->ntaken > 0)
 	{
 		/* one that has failed is delivered alone */
 		queue_look_keep_from(look, row->id);
@@ -411,8 +392,7 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 		return VERDICT_NEXT;
 	}
 	take->ntaken++;
-	if (status.failures == 0 && take->ntaken < take->max +
-		(MUTANT_SOMETIMES(BATCH_OVERRUN, 50) ? 1 : 0))
+	if (status.failures == 0 && take->ntaken < take->max)
 		return VERDICT_NEXT;
 	queue_look_keep_from(look, row->id + 1);
 	return VERDICT_STOP;
@@ -433,13 +413,10 @@ is_still_there(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row)
 	if (state == ROW_BUSY)
 		queue_look_keep_busy(look, row->id);
 	if (state != ROW_LIVE)
-		return (MUTANT(DIRTY_READ) || MUTANT(PREPARED_VISIBLE)) &&
-			state == ROW_OWN && take->is_lease;
-	if (MUTANT(SNAPSHOT_IGNORED) ||
-		queue_row_is_visible(look->rel, row, snapshot))
+		return false;
+	if (queue_row_is_visible(look->rel, row, snapshot))
 		return true;
-	if (!MUTANT(NEWER_DROPPED))
-		queue_look_keep(look, row->id);
+	queue_look_keep(look, row->id);
 	return false;
 }
 
@@ -513,11 +490,6 @@ dequeue_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
 							&row->tid);
 		hold->kind = HOLD_TAKE;
 		queue_database_poke(MyDatabaseId, write_time(look));
-		if (MUTANT_SOMETIMES(TWO_TAKERS, 50))
-		{
-			queue_inflight_release(hold->entry);
-			queue_xact_pop(hold);
-		}
 		tuplestore_puttuple(take->rsinfo->setResult, tuple);
 	}
 	MemoryContextSwitchTo(old);

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "common/mutant.h"
 #include "common/ranges.h"
 
 static bool is_before(const QueueRange *a, const QueueRange *b);
@@ -104,8 +103,7 @@ close_smallest_gap(RangeSet *set)
 	}
 	/* more ranges than priorities: two of them have the same */
 	Assert(best >= 0);
-	if (!MUTANT(MERGE_DROPS))
-		set->ranges[best].high = set->ranges[best + 1].high;
+	set->ranges[best].high = set->ranges[best + 1].high;
 	remove_range(set, best + 1);
 }
 

@@ -75,7 +75,6 @@
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "shared/database.h"
 #include "table/member.h"
@@ -222,8 +221,7 @@ load_log(void)
 		{
 			LeaseRecord *lease = &rows[i].lease;
 
-			if (!MUTANT_SOMETIMES(LEASE_NOT_LOADED, 2) &&
-				!queue_inflight_restore(lease))
+			if (!queue_inflight_restore(lease))
 				nlost++;
 		}
 		my_slot->leases_loaded = true;
@@ -466,8 +464,6 @@ queue_lease_log(const MessageKey *ended, int nended,
 
 	is_long = RelationGetNumberOfBlocks(rel) > LOG_SLACK +
 		2 * (BlockNumber) ((uint64) nleases * LOG_ROW_SIZE / BLCKSZ);
-	if (MUTANT(LEASE_LOG_FORGETS))
-		is_long = true;
 	table_close(rel, NoLock);
 }
 
@@ -524,8 +520,7 @@ queue_lease_compact(void)
 	rows = read_log(rel, &nrows, &last_seq, &is_ours);
 	for (i = 0; i < nrows; i++)
 	{
-		if (queue_inflight_is_durable(&rows[i].lease.key) &&
-			!MUTANT_SOMETIMES(LEASE_LOG_FORGETS, 10))
+		if (queue_inflight_is_durable(&rows[i].lease.key))
 			rows[nkept++] = rows[i];
 	}
 

@@ -29,7 +29,6 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
 #include "shared/inflight.h"
@@ -154,8 +153,7 @@ is_announced(QueueScan *scan)
 	InflightEntry entry;
 
 	if (scan->row.state == ROW_COMING)
-		return MUTANT(UNREGISTERED_DROPPED) ||
-			queue_xact_will_announce(scan->dirty.xmin);
+		return queue_xact_will_announce(scan->dirty.xmin);
 	queue_message_key(&key, RelationGetRelid(scan->rel), scan->row.id);
 	return queue_inflight_peek(&key, scan->row.enqueued_at, &entry) &&
 		(entry.state == INFLIGHT_TAKEN || entry.is_step || entry.is_settling);
@@ -276,8 +274,7 @@ queue_look_keep_judged(QueueLook *look, int64 id)
 void
 queue_look_keep_busy(QueueLook *look, int64 id)
 {
-	if (!MUTANT(BUSY_DROPPED))
-		queue_ranges_add(&look->busy, look->window.rank, id, id);
+	queue_ranges_add(&look->busy, look->window.rank, id, id);
 }
 
 /*

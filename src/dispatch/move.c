@@ -29,7 +29,6 @@
 #include "utils/rel.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "dispatch/move.h"
 #include "table/definition.h"
 #include "table/ids.h"
@@ -81,17 +80,14 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 											  attempts, last_error);
 	draft.headers.isnull = false;
 
-	if (MUTANT_SOMETIMES(DEAD_LETTER_CHANGED, 10))
-		queue_mutant_change(&draft.payload.value, "{\"pad\": \"\"}");
-	if (!MUTANT_SOMETIMES(DEAD_AND_ALIVE, 10) && !queue_row_delete(rel, row))
+	if (!queue_row_delete(rel, row))
 	{
 		table_close(dead, NoLock);
 		return false;
 	}
 	queue_xact_note_sent(target, row->priority, id, id);
 	insert = queue_insert_begin(dead);
-	if (!MUTANT_SOMETIMES(DEAD_LETTER_LOST, 10))
-		queue_insert_row(insert, &draft);
+	queue_insert_row(insert, &draft);
 	queue_insert_end(insert);
 	table_close(dead, NoLock);
 	return true;

@@ -17,7 +17,6 @@
 #include "common/compat.h"
 #include "common/extension.h"
 #include "common/guc.h"
-#include "common/mutant.h"
 #include "common/process.h"
 #include "global/branch.h"
 #include "global/decider.h"
@@ -300,9 +299,6 @@ queue_decider_report(Decider *decider, RemoteConnection *conn, List *gids)
 								" FROM pg_roles p, pg_roles c"
 								" WHERE p.rolname = $4::name AND c.rolname = $1::name",
 								4, params);
-	if (MUTANT(RECORD_FORGOTTEN) && conn == NULL)
-		(void) queue_query_here("DELETE FROM queue.global_transaction"
-								" WHERE gid = ANY ($2::text[])", 2, params);
 }
 
 /*

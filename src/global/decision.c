@@ -49,7 +49,6 @@
 
 #include "common/args.h"
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "common/standby.h"
 #include "table/member.h"
 #include "table/settings.h"
@@ -189,13 +188,7 @@ decide(FunctionCallInfo fcinfo, const char *wish)
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = CStringGetTextDatum(gid_arg(fcinfo, 0));
 	values[2] = CStringGetTextDatum(wish);
-	stands = write_record(MUTANT(DECIDED_LATE) ?
-						  "WITH d AS (UPDATE queue.global_transaction"
-						  " SET decision = $3, decided_at = now(),"
-						  " decided_by = $1"
-						  " WHERE coordinator = $1 AND gid = $2"
-						  " RETURNING decision) SELECT decision FROM d" :
-						  "SELECT queue.write_decision($1, $2, $3)",
+	stands = write_record("SELECT queue.write_decision($1, $2, $3)",
 						  3, types, values, NULL);
 	queue_standby_require_durable(XactLastCommitEnd);
 	return stands;

@@ -69,7 +69,6 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
-#include "common/mutant.h"
 #include "common/process.h"
 #include "common/remote.h"
 #include "common/standby.h"
@@ -308,13 +307,6 @@ obey(Decider *decider)
 	visit.is_more = read_branches(decider) != NIL;
 	(void) queue_process_try(ask_and_settle, judge_visit, &visit);
 	queue_remote_disconnect(visit.conn);
-	if (MUTANT(RESOLVER_GUESSES) && decider->error != NULL)
-	{
-		ListCell   *lc;
-
-		foreach(lc, read_branches(decider))
-			finish(decider, ((Branch *) lfirst(lc))->gid, false);
-	}
 	if (!visit.is_skipped && !ShutdownRequestPending)
 		queue_decider_note_error(decider);
 	return visit.is_more;
@@ -367,8 +359,6 @@ settle(Decider *decider, RemoteConnection *conn)
 			return true;
 		if (branch->is_old && (record == NULL || record->is_due))
 			decision = try_ask(decider, conn, branch->gid);
-		if (MUTANT(UNDECIDED_IS_ABORT) && decision == NULL && branch->is_old)
-			decision = "abort";
 		if (decision == NULL)
 			continue;
 		finish(decider, branch->gid, strcmp(decision, "commit") == 0);
@@ -468,12 +458,7 @@ read_branches(Decider *decider)
 	List	   *branches = NIL;
 	ListCell   *lc;
 
-	rows = queue_query_here(MUTANT(OWNER_IGNORED) ?
-							"SELECT substr(gid, length($1) + 1),"
-							" prepared + $3::int * interval '1 ms' <= clock_timestamp()"
-							" FROM pg_prepared_xacts WHERE starts_with(gid, $1)"
-							" AND database = current_database()" :
-							"SELECT substr(p.gid, length($1) + 1),"
+	rows = queue_query_here("SELECT substr(p.gid, length($1) + 1),"
 							" p.prepared + $3::int * interval '1 ms' <= clock_timestamp()"
 							" FROM pg_prepared_xact() p"
 							" WHERE p.ownerid = $2::oid AND starts_with(p.gid, $1)"
@@ -487,9 +472,6 @@ read_branches(Decider *decider)
 
 		branch->gid = row[0];
 		branch->is_old = row[1][0] == 't';
-		if (MUTANT(BRANCH_FORGOTTEN) &&
-			row[0][strlen(row[0]) - 1] == '7')
-			continue;
 		branches = lappend(branches, branch);
 	}
 	return branches;
@@ -526,8 +508,6 @@ is_here(Decider *decider, List *names, const char *gid)
 	bool		result = false;
 	ListCell   *lc;
 
-	if (MUTANT(BRANCH_FORGOTTEN) && gid[strlen(gid) - 1] == '7')
-		return false;
 	foreach(lc, names)
 	{
 		char	   *name = lfirst(lc);
@@ -576,7 +556,7 @@ end_branch(void *arg)
 	int			save_sec_context;
 
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(MUTANT(OWNER_IGNORED) ? save_userid : ending->owner,
+	SetUserIdAndSecContext(ending->owner,
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	queue_standby_wait();

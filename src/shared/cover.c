@@ -70,7 +70,6 @@
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/waiter.h"
@@ -171,8 +170,7 @@ queue_cover_add(QueueState *hint, const MessageKey *key, int priority,
 		queue_waiter_wake_anyone(&list);
 		return;
 	}
-	if (!MUTANT_SOMETIMES(COVER_LOSES, 50))
-		add_key(state, priority, key->id);
+	add_key(state, priority, key->id);
 	queue_waiter_pick(state, wakes ? 1 : 0, 0, &list);
 	queue_cover_unlock(state, &list);
 }

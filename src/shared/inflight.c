@@ -77,7 +77,6 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
-#include "common/mutant.h"
 #include "shared/availability.h"
 #include "shared/deadline.h"
 #include "shared/inflight.h"
@@ -194,8 +193,6 @@ queue_inflight_shmem_init(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate a random number")));
-		if (MUTANT(EPOCH_CONSTANT))
-			shared->epoch = 1;
 		pg_atomic_init_u64(&shared->next_number, 1);
 		pg_atomic_init_u32(&shared->has_lapsed, 0);
 		for (i = 0; i < NUM_PARTITIONS; i++)
@@ -344,7 +341,7 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 		entry->queue = queue;
 	if (entry->enqueued_at != enqueued_at)
 	{
-		if (!has_nothing_left(entry) && !MUTANT(IDENTITY_IGNORED))
+		if (!has_nothing_left(entry))
 		{
 			*other = entry->enqueued_at;
 			return is_held(entry) ? CLAIM_JUDGED : CLAIM_OTHER;
@@ -355,8 +352,7 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 		entry->attempts = 0;
 		ItemPointerSetInvalid(&entry->tid);
 	}
-	if (queue_lease_has_run_out(entry, now) ||
-		(is_plain_lease(entry) && MUTANT_SOMETIMES(LEASE_IGNORED, 10)))
+	if (queue_lease_has_run_out(entry, now))
 		expire_entry(entry);
 	return claim_nobodys(entry, now, due);
 }
@@ -570,10 +566,9 @@ queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
 	InflightEntry *entry = find_locked(key, &lock);
 	SettleResult res;
 
-	if (entry == NULL || MUTANT_SOMETIMES(LEASE_REFUSED, 1000))
+	if (entry == NULL)
 		res = SETTLE_LOST;
-	else if (entry->epoch != epoch ||
-			 (entry->number != number && !MUTANT(STALE_ACCEPTED)))
+	else if (entry->epoch != epoch || entry->number != number)
 		res = entry->state == INFLIGHT_TAKEN ||
 			entry->state == INFLIGHT_LEASED ? SETTLE_HELD : SETTLE_LOST;
 	else if (entry->state == INFLIGHT_LEASED && entry->is_settling)
@@ -636,11 +631,11 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 		entry->error = error;
 	entry->attempts = attempts;
 	entry->retry = *retry;
-	if (!MUTANT(NACK_UNCOUNTED) && !entry->is_lapse_counted)
+	if (!entry->is_lapse_counted)
 		count_failure(entry, now);
 	if (delay < 0)
 		delay = queue_failure_delay(&entry->retry, attempts + entry->failures);
-	set_idle(entry, delay > 0 && !MUTANT(DELAY_IGNORED) ? now + delay : 0);
+	set_idle(entry, delay > 0 ? now + delay : 0);
 	entry->is_lapse_counted = false;
 	if (is_at_limit(entry))
 	{
@@ -649,7 +644,7 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 	}
 	else if (delay > 0)
 		entry->is_delayed = true;
-	offer(entry, !MUTANT(NACK_SILENT));
+	offer(entry, true);
 	LWLockRelease(lock);
 }
 
@@ -664,11 +659,9 @@ queue_inflight_release(InflightEntry *entry)
 {
 	LWLock	   *lock = lock_entry(entry);
 
-	if (MUTANT(RELEASE_COUNTED))
-		entry->failures++;
 	entry->is_lapse_counted = false;
 	set_idle(entry, 0);
-	offer(entry, !MUTANT(NACK_SILENT));
+	offer(entry, true);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }
@@ -682,8 +675,7 @@ queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
 {
 	LWLock	   *lock = lock_entry(entry);
 
-	if (!MUTANT(EXTEND_IGNORED))
-		entry->deadline = deadline;
+	entry->deadline = deadline;
 	entry->is_written = false;
 	entry->is_settling = false;
 	queue_deadline_set(entry->queue, &entry->key, &entry->due,
@@ -726,14 +718,11 @@ queue_inflight_undo_take(InflightEntry *entry, bool counts)
 	LWLock	   *lock = lock_entry(entry);
 
 	set_idle(entry, 0);
-	if (MUTANT(FENCE_STAYS))
-		entry->is_lapsed = entry->number != 0;
 	if (counts)
 		fail_entry(entry, GetCurrentTimestamp());
 	else if (entry->failures > 0)
 		note_untold(entry, entry->since);
-	if (!MUTANT_SOMETIMES(ABORT_NOT_COVERED, 20))
-		offer(entry, !MUTANT(ROLLBACK_SILENT));
+	offer(entry, true);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }
@@ -752,8 +741,6 @@ queue_inflight_undo_settle(InflightEntry *entry)
 
 	entry->is_settling = false;
 	entry->is_prepared = false;
-	if (MUTANT(ACK_NOT_UNDONE))
-		entry->deadline = entry->since;
 	if (entry->deadline > GetCurrentTimestamp())
 		watch_deadline(entry);
 	else
@@ -1354,8 +1341,7 @@ queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
 		return false;
 
 	entry = find_to_read(key, &lock);
-	found = entry != NULL && (entry->enqueued_at == enqueued_at ||
-							  MUTANT(IDENTITY_IGNORED));
+	found = entry != NULL && entry->enqueued_at == enqueued_at;
 	if (found)
 		*copy = *entry;
 	LWLockRelease(lock);
@@ -1635,8 +1621,7 @@ static void
 move_fence(InflightEntry *entry)
 {
 	forget_lapse(entry);
-	if (!MUTANT(FENCE_STAYS))
-		entry->number = 0;
+	entry->number = 0;
 }
 
 /* Forget what is remembered of a lease that ran out, and its transaction. */
@@ -1729,7 +1714,7 @@ expire_entry(InflightEntry *entry)
 	set_lapsed(entry);
 	entry->is_written = is_written;
 	entry->is_lapsed = entry->number != 0;
-	if (!MUTANT(EXPIRY_UNCOUNTED) && !entry->is_lapse_counted)
+	if (!entry->is_lapse_counted)
 	{
 		entry->error.slot = FAILURE_LEASE_RAN_OUT;
 		count_failure(entry, entry->since);

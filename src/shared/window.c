@@ -19,7 +19,6 @@
 #include "miscadmin.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "shared/cover.h"
 #include "shared/waiter.h"
 #include "shared/window.h"
@@ -246,8 +245,7 @@ queue_window_abandon(void)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
 	state->window.nwindows = Max(state->window.nwindows - 1, 0);
-	if (!MUTANT(WINDOW_LOST))
-		queue_cover_put_range_back(state, out.rank, out.low, out.high);
+	queue_cover_put_range_back(state, out.rank, out.low, out.high);
 	(void) queue_waiter_pick(state, MAX_WAKES, out_number, &list);
 	queue_cover_unlock(state, &list);
 }

@@ -40,7 +40,6 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/errcodes.h"
-#include "common/mutant.h"
 #include "shared/database.h"
 #include "table/definition.h"
 #include "table/member.h"
@@ -516,10 +515,6 @@ read_settings(QueueDef *def)
 								"max_lease");
 		def->retry.max_attempts =
 			DatumGetInt32(values[Anum_settings_max_attempts - 1]);
-		if (MUTANT(LIMIT_OVERRUN) && def->retry.max_attempts > 0)
-			def->retry.max_attempts++;
-		if (MUTANT(DEAD_TOO_EARLY) && def->retry.max_attempts > 1)
-			def->retry.max_attempts--;
 		def->retry.delay =
 			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_retry_delay - 1]),
 								"retry_delay");

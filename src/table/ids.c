@@ -53,7 +53,6 @@
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/scan.h"
@@ -131,14 +130,11 @@ draw(QueueDef *def, int n, int64 *ids)
 	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
 	if (state != NULL)
 	{
-		if (state->ids.file == def->sequence_file ||
-			(MUTANT(BLOCK_SURVIVES) && state->ids.file > def->sequence_file))
+		if (state->ids.file == def->sequence_file)
 		{
 			while (i < n && state->ids.next <= state->ids.last)
 				ids[i++] = state->ids.next++;
 			state->ids.table_file = def->table_file;
-			if (MUTANT_SOMETIMES(ID_TWICE, 500) && i > 0)
-				state->ids.next--;
 			LWLockRelease(state->lock);
 			return i;
 		}
@@ -196,8 +192,7 @@ find_file(IdBlock *block)
 	 */
 	block->is_ours =
 		sequence->rd_firstRelfilelocatorSubid != InvalidSubTransactionId &&
-		sequence->rd_createSubid == InvalidSubTransactionId &&
-		!MUTANT(BLOCK_SURVIVES);
+		sequence->rd_createSubid == InvalidSubTransactionId;
 	relation_close(sequence, NoLock);
 }
 

@@ -19,7 +19,6 @@
 #include "utils/rel.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "table/insert.h"
 
 /* Rows and bytes that one multi-insert takes */
@@ -82,8 +81,6 @@ queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
 {
 	TupleTableSlot *slot;
 
-	if (MUTANT_SOMETIMES(COMMIT_LOST, 10000))
-		return;
 	if (insert->nslots == insert->room)
 	{
 		insert->room = Min(insert->room * 16, INSERT_ROWS);
@@ -95,9 +92,6 @@ queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
 	slot = insert->slots[insert->nslots++];
 	ExecClearTuple(slot);
 	queue_draft_columns(draft, slot->tts_values, slot->tts_isnull);
-	if (MUTANT_SOMETIMES(PHANTOM, 1000))
-		queue_mutant_change(&slot->tts_values[Anum_message_payload - 1],
-							"{\"v\": \"nobody.1\"}");
 	for (int i = Natts_message; i < slot->tts_tupleDescriptor->natts; i++)
 	{
 		slot->tts_values[i] = (Datum) 0;
@@ -115,20 +109,16 @@ static void
 flush_insert(QueueInsert *insert)
 {
 	CommandId	cid = GetCurrentCommandId(true);
-	int			options = MUTANT_SOMETIMES(SURVIVES_ROLLBACK, 50) ?
-		TABLE_INSERT_FROZEN : 0;
 	int			i;
 
 	CHECK_FOR_INTERRUPTS();
 	if (insert->nslots == 1)
-		table_tuple_insert(insert->rel, insert->slots[0], cid, options, NULL);
+		table_tuple_insert(insert->rel, insert->slots[0], cid, 0, NULL);
 	else if (insert->nslots > 1)
-		table_multi_insert(insert->rel, insert->slots, insert->nslots, cid,
-						   options, NULL);
+		table_multi_insert(insert->rel, insert->slots, insert->nslots, cid, 0,
+						   NULL);
 	for (i = 0; i < insert->nslots; i++)
 	{
-		if (MUTANT_SOMETIMES(INDEX_ENTRY_LOST, 1000))
-			continue;
 		if (insert->pkey)
 			insert_key(insert, insert->slots[i]);
 		else

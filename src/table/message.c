@@ -11,7 +11,6 @@
 #include "utils/builtins.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "table/message.h"
 
 
@@ -51,7 +50,5 @@ queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
 			values[5 + i] =
 				PointerGetDatum(PG_DETOAST_DATUM(row->slot->tts_values[att]));
 	}
-	if (MUTANT_SOMETIMES(PAYLOAD_CHANGED, 1000))
-		queue_mutant_change(&values[Natts_result - 1], "{\"pad\": \"\"}");
 	return heap_form_tuple(desc, values, nulls);
 }

@@ -52,7 +52,6 @@
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "table/definition.h"
 #include "table/rows.h"
 
@@ -98,17 +97,9 @@ queue_row_read(MessageRow *row)
 RowState
 queue_row_state(MessageRow *row, SnapshotData *dirty)
 {
-	if (MUTANT(DIRTY_READ) && TransactionIdIsValid(dirty->xmin))
-		return ROW_OWN;
-	if (MUTANT(PREPARED_VISIBLE) && TransactionIdIsValid(dirty->xmin) &&
-		BackendXidGetPid(dirty->xmin) == 0)
-		return ROW_OWN;
-	if (TransactionIdIsValid(dirty->xmax) && MUTANT_SOMETIMES(TAKE_WAITS, 5))
-		XactLockTableWait(dirty->xmax, NULL, NULL, XLTW_None);
 	if (TransactionIdIsValid(dirty->xmin))
 		return ROW_COMING;
-	if (TransactionIdIsValid(dirty->xmax) && !MUTANT(TWO_TAKERS) &&
-		!(MUTANT(PREPARED_REDELIVERED) && BackendXidGetPid(dirty->xmax) == 0))
+	if (TransactionIdIsValid(dirty->xmax))
 		return ROW_BUSY;
 	return queue_row_is_own(row) ? ROW_OWN : ROW_LIVE;
 }
@@ -169,9 +160,7 @@ queue_row_fetch(Relation rel, MessageRow *row)
 	if (state == ROW_COMING)
 		state = ROW_GONE;
 	queue_row_read(row);
-	if ((row->id != id && !MUTANT(PLACE_TRUSTED)) ||
-		(row->enqueued_at != enqueued_at && !MUTANT(IDENTITY_IGNORED) &&
-		 !MUTANT(PLACE_TRUSTED)))
+	if (row->id != id || row->enqueued_at != enqueued_at)
 	{
 		/* the place holds another message now */
 		row->id = id;
@@ -208,17 +197,12 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 	{
 		BlockNumber block = ItemPointerGetBlockNumber(&row->tid);
 
-		if (MUTANT_SOMETIMES(PLACE_TRUSTED, 50) ||
-			MUTANT_SOMETIMES(PLACE_IS_ALL, 50))
-			ItemPointerSetOffsetNumber(&row->tid,
-									   ItemPointerGetOffsetNumber(&row->tid) + 1);
 		if (block >= row->nblocks)
 			row->nblocks = RelationGetNumberOfBlocks(rel);
 		if (block < row->nblocks)
 			state = queue_row_fetch(rel, row);
 	}
-	if (state != ROW_GONE ||
-		(MUTANT(PLACE_IS_ALL) && ItemPointerIsValid(&row->tid)))
+	if (state != ROW_GONE)
 		return state;
 
 	index = index_open(def->pkey, AccessShareLock);
@@ -257,8 +241,7 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 		state = queue_row_state(row, &dirty);
 		queue_row_read(row);
 		if (state == ROW_COMING ||
-			(row->enqueued_at != enqueued_at &&
-			 enqueued_at != QUEUE_ANY_ROW && !MUTANT(IDENTITY_IGNORED)))
+			(row->enqueued_at != enqueued_at && enqueued_at != QUEUE_ANY_ROW))
 			state = ROW_GONE;
 	}
 	row->enqueued_at = enqueued_at;

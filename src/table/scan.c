@@ -19,7 +19,6 @@
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "table/definition.h"
 #include "table/scan.h"
 
@@ -214,8 +213,6 @@ queue_scan_next(QueueScan *scan)
 		}
 		scan->row.state = queue_row_state(&scan->row, &scan->dirty);
 		if (scan->row.state == ROW_LIVE ||
-			(scan->row.state == ROW_OWN &&
-			 (MUTANT_SOMETIMES(DIRTY_READ, 20) || MUTANT(PREPARED_VISIBLE))) ||
 			(scan->row.state == ROW_BUSY && scan->wants_busy) ||
 			(scan->row.state == ROW_COMING && scan->wants_coming))
 		{

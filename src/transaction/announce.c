@@ -34,7 +34,6 @@
 #include "utils/memutils.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/waiter.h"
@@ -418,7 +417,7 @@ queue_announce_wake(void)
 
 		if (notes[i].is_all)
 			queue_cover_add_all(MyDatabaseId, notes[i].relid);
-		else if (notes[i].nmessages > 0 && !MUTANT_SOMETIMES(COMMIT_SILENT, 5))
+		else if (notes[i].nmessages > 0)
 			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
 								&none, notes[i].nmessages);
 	}

@@ -43,7 +43,6 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
-#include "common/mutant.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "table/definition.h"
@@ -311,8 +310,7 @@ queue_holds_pass_on(SubTransactionId subid, SubTransactionId parent)
 	int			i;
 
 	for (i = nholds - 1; i >= 0 && holds[i].subid == subid; i--)
-		if (!MUTANT(RELEASE_FORGETS))
-			holds[i].subid = parent;
+		holds[i].subid = parent;
 }
 
 /*
@@ -341,9 +339,8 @@ queue_holds_abort_sub(SubTransactionId subid, bool counts)
 	while (nholds > 0 && holds[nholds - 1].subid == subid)
 	{
 		nholds--;
-		if (!MUTANT_SOMETIMES(SAVEPOINT_LEAKS, 50))
-			undo_hold(&holds[nholds], counts &&
-					  (first_of_call < 0 || nholds < first_of_call));
+		undo_hold(&holds[nholds], counts &&
+				  (first_of_call < 0 || nholds < first_of_call));
 	}
 	first_of_call = -1;
 }
@@ -381,16 +378,12 @@ undo_hold(Hold *hold, bool counts)
 			queue_inflight_unclaim_step(hold->entry);
 			break;
 		case HOLD_TAKE:
-			if (!MUTANT_SOMETIMES(ROLLBACK_LEAKS, 300))
-				queue_inflight_undo_take(hold->entry, counts &&
-										 !MUTANT(ROLLBACK_UNCOUNTED));
+			queue_inflight_undo_take(hold->entry, counts);
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_LEASE:
-			if (!MUTANT(RECEIVE_NOT_UNDONE) &&
-				queue_inflight_undo_lease(&hold->key, hold->number, counts &&
-										  !is_of_failed_statement(hold) &&
-										  !MUTANT(RECEIVE_UNCOUNTED)))
+			if (queue_inflight_undo_lease(&hold->key, hold->number, counts &&
+										  !is_of_failed_statement(hold)))
 				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_SETTLE:
@@ -415,9 +408,6 @@ queue_hold_keep(Hold *hold)
 			break;
 		case HOLD_TAKE:
 		case HOLD_SETTLE:
-			if (hold->kind == HOLD_SETTLE &&
-				MUTANT_SOMETIMES(ACK_LEAKS, 50))
-				break;
 			if (queue_inflight_done(hold->entry))
 				queue_database_poke(hold->key.dbid, GetCurrentTimestamp() +
 									(int64) queue_lease_write_delay * 1000);

@@ -42,7 +42,6 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
-#include "common/mutant.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/waiter.h"
@@ -269,8 +268,6 @@ queue_prepared_pass(void)
 			queue_inflight_unclaim_step(hold->entry);	/* settings to come */
 		else if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
 			queue_hold_keep(hold);
-		else if (MUTANT_SOMETIMES(PREPARED_REDELIVERED, 2))
-			(void) queue_inflight_done(hold->entry);
 		else
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
 										&slot->entries);
@@ -312,8 +309,6 @@ note_prepared(PreparedSlot *slot)
 	int			n;
 	int			i;
 
-	if (MUTANT(PREPARED_NOT_NOTED))
-		return;
 	notes = queue_announce_notes(&n);
 	for (i = 0; i < n; i++)
 	{
@@ -406,18 +401,16 @@ places_of(PreparedSlot *slot)
 static void
 announce_prepared(PreparedSlot *slot)
 {
-	if (slot->is_all && !MUTANT(PREPARED_SILENT))
+	if (slot->is_all)
 		queue_cover_add_everything(slot->dbid);
-	if (slot->has_places && !MUTANT(PREPARED_SILENT))
+	if (slot->has_places)
 		announce_places(slot);
 	while (slot->first_note != NO_NOTE)
 	{
 		int			place = slot->first_note;
 		PreparedNote *note = &prepared_notes[place];
 
-		if (MUTANT(PREPARED_SILENT))
-			;
-		else if (note->is_all)
+		if (note->is_all)
 			queue_cover_add_all(slot->dbid, note->relid);
 		else
 			queue_cover_add_set(NULL, slot->dbid, note->relid, &note->ids,
@@ -473,7 +466,7 @@ end_prepared(PreparedSlot *slot, bool committed)
 			(void) queue_inflight_done(entry);
 		else if (entry->state == INFLIGHT_LEASED)
 			queue_inflight_undo_settle(entry);
-		else if (!MUTANT(PREPARED_LEAKS))
+		else
 			queue_inflight_undo_take(entry, true);
 	}
 	if (slot->has_received)

@@ -31,7 +31,6 @@
 #include "utils/syscache.h"
 
 #include "common/compat.h"
-#include "common/mutant.h"
 #include "common/process.h"
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
@@ -346,8 +345,6 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		return;
 	entry = hold->entry;
 	hold->counted = entry->failures;
-	if (MUTANT_SOMETIMES(WORKER_FAILS, 50))
-		elog(ERROR, "could not find message " INT64_FORMAT, key->id);
 
 	row = queue_row_make(rel);
 	row->id = key->id;
@@ -374,8 +371,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 			hold->is_gone = done;
 		}
 		else if (entry->failures > 0 || is_delayed || error != NULL)
-			done = queue_row_rewrite(rel, row, MUTANT(COUNT_NOT_WRITTEN) ?
-									 row->attempts : failed,
+			done = queue_row_rewrite(rel, row, failed,
 									 is_delayed, entry->deadline, error);
 
 		/* where there is no dead-letter queue there is nothing to try again */

@@ -16,7 +16,6 @@
 #include "postgres.h"
 
 #include "common/guc.h"
-#include "common/mutant.h"
 #include "common/process.h"
 #include "dispatch/lease.h"
 #include "worker/lease_writer.h"
@@ -212,11 +211,8 @@ write_log(void *arg)
 {
 	Round	   *round = arg;
 
-	queue_lease_log(round->removals,
-					MUTANT_SOMETIMES(LEASE_ROW_STAYS, 2) ?
-					0 : round->nremovals,
-					round->writes,
-					MUTANT(LEASE_NOT_WRITTEN) ? 0 : round->nwrites);
+	queue_lease_log(round->removals, round->nremovals,
+					round->writes, round->nwrites);
 }
 
 /* Judge an error of that, and come again later. */

@@ -11,6 +11,11 @@ import os
 import shutil
 import subprocess
 
+from planted import Mutant
+
+# What planted bugs need, from the top of the tree.
+MUTANT_HEADER = os.path.join("test", "mutants", "mutant.h")
+
 
 class BuildError(Exception):
     """The extension could not be built."""
@@ -26,6 +31,7 @@ class Installation:
         self.root = os.path.join(os.path.abspath(directory), "root")
         self.tree = tree
         self.pg_config = os.environ.get("PG_CONFIG", "pg_config")
+        self._switches: list[str] = []
 
     @property
     def bindir(self) -> str:
@@ -42,22 +48,43 @@ class Installation:
                 shutil.copytree(original, self._place(option),
                                 ignore=shutil.ignore_patterns("bitcode"))
 
-    def build(self, mutant: int | None = None,
+    def build(self, mutant: Mutant | None = None,
               assertions: bool = True) -> None:
         """Build the extension and install it here.
 
-        With assertions unless told otherwise, and with the bug of this number
-        if there is one.
+        With assertions unless told otherwise, and with this bug if there is
+        one.  The tree is what it was afterwards, but for what was built, so
+        of two bugs in turn only the files are built which either touches.
         """
         switches = ["WERROR=1", "with_llvm=no",
                     "PG_CONFIG=" + self.pg_config]
         if assertions:
             switches.append("ASSERT=1")
         if mutant is not None:
-            switches.append("QUEUE_MUTANT=%d" % mutant)
-        self._make(["clean"] + switches)
-        self._make(["-j%d" % (os.cpu_count() or 1), "all"] + switches)
-        self._make(["install", "DESTDIR=" + self.root] + switches)
+            switches.append("COPT=-include " + os.path.abspath(
+                os.path.join(self.tree, MUTANT_HEADER)))
+        if switches != self._switches:
+            self._make(["clean"] + switches)
+            self._switches = switches
+        planted = mutant.apply(self.tree) if mutant is not None else {}
+        originals = self._replace(planted)
+        try:
+            self._make(["-j%d" % (os.cpu_count() or 1), "all"] + switches)
+            self._make(["install", "DESTDIR=" + self.root] + switches)
+        finally:
+            self._replace(originals)
+
+    def _replace(self, files: dict[str, str]) -> dict[str, str]:
+        """Write files of the tree; return what was there before."""
+        originals = {}
+        for name, text in files.items():
+            with open(os.path.join(self.tree, name), "r+",
+                      encoding="utf-8") as file:
+                originals[name] = file.read()
+                file.seek(0)
+                file.write(text)
+                file.truncate()
+        return originals
 
     def _make(self, arguments: list[str]) -> None:
         environment = {name: value for name, value in os.environ.items()

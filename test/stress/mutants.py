@@ -2,11 +2,12 @@
 
     mutants.py --dir DIR [--wal-dir DIR] [NUMBER...]
 
-src/common/mutant.h lists the bugs and which properties must catch them.  For
-each of them the extension is built with it, a short run of the stress test is
-made, and the properties that were violated are compared with those named
-there.  A bug that none of them caught gets a second, longer run with another
-seed, as a developer would do who is in doubt; the table says so.
+The patches of test/mutants are the bugs, and say which properties must catch
+them (planted.py tells how).  For each of them the extension is built with it,
+a short run of the stress test is made, and the properties that were violated
+are compared with those named there.  A bug that none of them caught gets a
+second, longer run with another seed, as a developer would do who is in doubt;
+the table says so.
 
 Before all that the same short run is made without a bug, which has to pass.
 """
@@ -14,23 +15,18 @@ Before all that the same short run is made without a bug, which has to pass.
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
-import checker
 from installation import BuildError, Installation
+from planted import Mutant, PatchError, read_mutants
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-HEADER = os.path.join(HERE, "..", "..", "src", "common", "mutant.h")
-
-# A line of the list: "QUEUE_MUTANT_NAME = 7,	/* what it does: property */"
-LINE = re.compile(r"QUEUE_MUTANT_(\w+) = (\d+),?\s*/\*\s*(.*?):\s*([\w, ]+?)"
-                  r"\s*\*/", re.DOTALL)
+TREE = os.path.join(HERE, "..", "..")
 
 # Length of the first and the second run, in seconds.
 RUNS = (20, 60)
@@ -47,33 +43,6 @@ def interrupt(signum: int, _frame: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise Interrupted("interrupted by signal %d" % signum)
-
-
-class Mutant(NamedTuple):
-    """One planted bug."""
-
-    number: int
-    name: str
-    meaning: str
-    properties: list[str]
-
-
-def read_mutants() -> list[Mutant]:
-    """Return the list in src/common/mutant.h."""
-    with open(HEADER, encoding="utf-8") as file:
-        text = file.read()
-    mutants = [Mutant(int(number), name.lower(),
-                      re.sub(r"[\s*]+", " ", meaning).strip(),
-                      [prop.strip() for prop in properties.split(",")])
-               for name, number, meaning, properties in LINE.findall(text)]
-    known = {function.__name__ for function in checker.PROPERTIES}
-    for place, mutant in enumerate(mutants, 1):
-        if mutant.number != place or not known.issuperset(mutant.properties):
-            raise ValueError("src/common/mutant.h: number %d is missing, or"
-                             " what is there names no property" % place)
-    if len(mutants) != len(re.findall(r"QUEUE_MUTANT_\w+ = \d+", text)):
-        raise ValueError("src/common/mutant.h: a line is not understood")
-    return mutants
 
 
 def stress(arguments: argparse.Namespace, bindir: str, seconds: int,
@@ -119,7 +88,7 @@ def try_mutant(arguments: argparse.Namespace, installation: Installation,
                mutant: Mutant) -> bool:
     """Plant one bug; return whether it was caught by name."""
     started = time.monotonic()
-    installation.build(mutant.number)
+    installation.build(mutant)
     caught: list[str] = []
     seen = ""
     for attempt, seconds in enumerate(RUNS, 1):
@@ -155,11 +124,11 @@ def main() -> int:
     parser.add_argument("number", nargs="*", type=int,
                         help="which mutants; all without any")
     arguments = parser.parse_args()
-    mutants = [mutant for mutant in read_mutants()
+    mutants = [mutant for mutant in read_mutants(TREE)
                if not arguments.number or mutant.number in arguments.number]
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
-    installation = Installation(arguments.dir, os.path.join(HERE, "..", ".."))
+    installation = Installation(arguments.dir, TREE)
     missed = []
     try:
         installation.make()
@@ -175,7 +144,7 @@ def main() -> int:
         for mutant in mutants:
             if not try_mutant(arguments, installation, mutant):
                 missed.append(mutant.name)
-    except BuildError as error:
+    except (BuildError, PatchError) as error:
         print(error)
         return 3
     except Interrupted as error:
