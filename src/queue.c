@@ -71,7 +71,7 @@
 #include "worker/vacuum.h"
 #include "worker/worker.h"
 
-QUEUE_MODULE_MAGIC(.name = "queue", .version = QUEUE_VERSION);
+QUEUE_MODULE_MAGIC("queue", QUEUE_VERSION);
 
 /* What one file keeps in shared memory, and its locks */
 typedef struct SharedPart

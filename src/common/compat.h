@@ -133,10 +133,10 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 
 /* 18: a library says its name and version */
 #if PG_VERSION_NUM >= 180000
-#define QUEUE_MODULE_MAGIC(name, version) \
-	PG_MODULE_MAGIC_EXT(name, version)
+#define QUEUE_MODULE_MAGIC(module, release) \
+	PG_MODULE_MAGIC_EXT(.name = module, .version = release)
 #else
-#define QUEUE_MODULE_MAGIC(name, version) PG_MODULE_MAGIC
+#define QUEUE_MODULE_MAGIC(module, release) PG_MODULE_MAGIC
 #endif
 
 /* 18: a NOT NULL constraint can be NOT VALID, and then there may be nulls that

@@ -95,12 +95,18 @@ static int	nwrong[lengthof(lines)];
 /* The line that is being tried */
 static int	current;
 
-/* The rule calls nothing but this, in builds with assertions. */
+/*
+ * The rule calls nothing but this, in builds with assertions.  Before 16 it is
+ * told of which kind the assertion is, too.
+ */
 void
-ExceptionalCondition(const char *condition, const char *type,
+ExceptionalCondition(const char *condition,
+#if PG_VERSION_NUM < 160000
+					 const char *type,
+#endif
 					 const char *file, int line)
 {
-	fprintf(stderr, "%s:%d: %s: %s\n", file, line, type, condition);
+	fprintf(stderr, "%s:%d: %s\n", file, line, condition);
 	exit(1);
 }
 
