@@ -87,8 +87,8 @@ static int	one_lock(void);
 static const SharedPart parts[] = {
 	{"queue_inflight", queue_inflight_nlocks,
 	queue_inflight_shmem_size, queue_inflight_shmem_init},
-	{"queue_state", queue_state_nlocks,
-	queue_state_shmem_size, queue_state_shmem_init},
+	{"queue_slot", queue_slot_nlocks,
+	queue_slot_shmem_size, queue_slot_shmem_init},
 	{NULL, NULL, queue_share_shmem_size, queue_share_shmem_init},
 	{"queue_failure", one_lock,
 	queue_failure_shmem_size, queue_failure_shmem_init},

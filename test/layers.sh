@@ -15,8 +15,8 @@ cd "${1:-$(dirname "$0")/..}" || exit 1
 # Lowest first; "." is queue.c.
 layers="common shared table transaction dispatch api monitor worker global ."
 
-# Parts of a queue's slot (shared/state.h), and who may touch them: a pattern.
-parts="care:shared/state.c cover:shared/cover.c window:shared/window.c
+# Parts of a queue's slot (shared/queue_slot.h), and who may touch them: a pattern.
+parts="care:shared/queue_slot.c cover:shared/cover.c window:shared/window.c
 	due:shared/\(cover\|deadline\).c wait:shared/waiter.c
 	ids:table/ids.c vacuum:worker/vacuum\(_worker\)\?.c"
 
@@ -103,7 +103,7 @@ circles()
 
 #
 # Memory of a queue is made of one struct a file, which that file alone touches;
-# state.c makes them all, and is asked for the rest.
+# queue_slot.c makes them all, and is asked for the rest.
 #
 strangers()
 {

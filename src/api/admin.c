@@ -172,7 +172,7 @@ note_exhausted(Relation rel, QueueDef *def)
 			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		queue_xact_reserve();
-		if (queue_row_claim(rel, row, &key, queue_def_state(def), now,
+		if (queue_row_claim(rel, row, &key, queue_def_slot(def), now,
 							&entry, &due) != CLAIM_OK)
 			continue;			/* held, or noted already */
 		hold = queue_xact_push(HOLD_EXHAUST, &key, entry);

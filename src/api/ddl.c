@@ -365,7 +365,7 @@ queue_on_relation_drop(Oid relid)
 void
 queue_on_relation_alter(Oid relid)
 {
-	if (queue_state_find(relid) == NULL)
+	if (queue_slot_find(relid) == NULL)
 		return;
 	queue_forget_ids(relid);
 	queue_xact_note_queue(relid);
@@ -381,7 +381,7 @@ queue_on_relation_alter(Oid relid)
 void
 queue_on_relation_truncate(Oid relid)
 {
-	if (queue_state_find(relid) != NULL)
+	if (queue_slot_find(relid) != NULL)
 		queue_xact_note_queue(relid);
 	if (!queue_share_is_empty(MyDatabaseId, relid))
 		queue_xact_note_truncate(relid);

@@ -25,7 +25,7 @@
 
 #include "common/args.h"
 #include "dispatch/lease.h"
-#include "shared/state.h"
+#include "shared/queue_slot.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/scan.h"
@@ -96,7 +96,7 @@ queue_purge(PG_FUNCTION_ARGS)
 	}
 	queue_pass_end(pass);
 	PopActiveSnapshot();
-	queue_state_note_purge(RelationGetRelid(rel));
+	queue_slot_note_purge(RelationGetRelid(rel));
 	if (nheld > 0)
 		ereport(NOTICE,
 				(errmsg_plural("purge skipped %lld message that another transaction holds",

@@ -283,7 +283,7 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 
 		queue_message_key(&key, take->relid, row->id);
 		queue_xact_reserve();
-		switch (queue_row_claim(look->rel, row, &key, look->state, look->now,
+		switch (queue_row_claim(look->rel, row, &key, look->slot, look->now,
 								&entry, &look->next->due))
 		{
 			case CLAIM_OK:
@@ -366,7 +366,7 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 			return VERDICT_NEXT;
 		case MESSAGE_NOT_DUE:
 			look->next->due = Min(look->next->due, status.due);
-			queue_cover_add_later(look->state, &hold->key, row->priority,
+			queue_cover_add_later(look->slot, &hold->key, row->priority,
 								  status.due, true);
 			give_back(hold);
 			return VERDICT_NEXT;

@@ -220,7 +220,7 @@ note_new_version(Relation rel, QueueDef *def, const MessageDraft *old,
 	if (new->priority < 0 || new->priority > QUEUE_MAX_PRIORITY)
 		return;					/* no scan will ever find it */
 	if (old->priority != new->priority)
-		queue_cover_priorities_vary(queue_def_state(def),
+		queue_cover_priorities_vary(queue_def_slot(def),
 									RelationGetRelid(rel));
 	queue_xact_note_sent(RelationGetRelid(rel), new->priority, new->id,
 						 new->id);

@@ -193,12 +193,12 @@ check_queue(Oid relid)
 	QueueDef   *def = queue_def_known(relid);
 
 	if (def != NULL && queue_may_take(relid))
-		(void) queue_def_state(def);
+		(void) queue_def_slot(def);
 	else
 	{
 		Relation	rel = queue_open(relid, QUEUE_SETTLE, &def);
 
-		(void) queue_def_state(def);
+		(void) queue_def_slot(def);
 		table_close(rel, queue_lockmode(QUEUE_SETTLE));
 	}
 }
@@ -282,9 +282,9 @@ may_be_taken(QueueLook *look, MessageRow *row)
 				break;			/* its holder announces the end of that */
 			look->next->due = Min(look->next->due, status.due);
 			if (!has_entry || entry.deadline <= look->now)
-				queue_cover_add_later(look->state, &key, row->priority,
+				queue_cover_add_later(look->slot, &key, row->priority,
 									  row->visible_at, true);
-			else if (entry.due.state == NULL)
+			else if (entry.due.slot == NULL)
 				queue_look_keep_quietly(look, row->id);
 			break;
 	}

@@ -55,7 +55,7 @@ queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 {
 	look->rel = rel;
 	look->def = def;
-	look->state = queue_def_state(def);
+	look->slot = queue_def_slot(def);
 	look->now = GetCurrentTimestamp();
 	look->next = next;
 	look->want = look->wanted = Min(want, MAX_WINDOW);
@@ -65,9 +65,9 @@ queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
 	next->due = TIMESTAMP_INFINITY;
 	next->is_busy = false;
 	next->saw_exhausted = false;
-	if (look->state != NULL && queue_state_first_due(look->state) <= look->now)
-		queue_inflight_end_due(look->state, def->relid, look->now);
-	queue_window_begin(&look->cover, look->state, def->relid, look->now);
+	if (look->slot != NULL && queue_slot_first_due(look->slot) <= look->now)
+		queue_inflight_end_due(look->slot, def->relid, look->now);
+	queue_window_begin(&look->cover, look->slot, def->relid, look->now);
 }
 
 /*
@@ -172,7 +172,7 @@ queue_look_give_back(QueueLook *look, int64 want)
 	look->cover.found_nothing = !look->has_rows;
 	queue_window_give_back(&look->cover, &look->kept, &look->busy,
 						   look->wakes);
-	if (look->state == NULL && look->busy.nranges > 0)
+	if (look->slot == NULL && look->busy.nranges > 0)
 		look->next->is_busy = true;
 	if (want > 0)
 		look->want = look->wanted = Min(want, MAX_WINDOW);
@@ -212,8 +212,9 @@ queue_look_end(QueueLook *look)
 {
 	if (look->scan != NULL)
 		queue_scan_end(look->scan);
-	if (look->state != NULL)
-		look->next->due = Min(look->next->due, queue_state_first_due(look->state));
+	if (look->slot != NULL)
+		look->next->due = Min(look->next->due,
+							  queue_slot_first_due(look->slot));
 }
 
 /*
@@ -295,7 +296,7 @@ queue_look_is_needless(Oid relid, NextLook *next)
 	if (def == NULL || def->dequeue_paused || !queue_lease_is_loaded() ||
 		!queue_may_take(relid))
 		return false;
-	if (!queue_cover_is_empty(queue_def_state(def), relid,
+	if (!queue_cover_is_empty(queue_def_slot(def), relid,
 							  GetCurrentTimestamp(), &next->due))
 		return false;
 	next->is_busy = false;

@@ -28,7 +28,7 @@ typedef struct QueueLook
 {
 	Relation	rel;
 	QueueDef   *def;
-	QueueState *state;			/* NULL: the queue has none */
+	QueueSlot  *slot;			/* NULL: the queue has none */
 	TimestampTz now;
 	NextLook   *next;
 	int64		wanted;			/* messages */

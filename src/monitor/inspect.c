@@ -286,21 +286,21 @@ queue_cover(PG_FUNCTION_ARGS)
 
 	queue_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-	for (i = 0; i < queue_state_count(); i++)
+	for (i = 0; i < queue_slot_count(); i++)
 	{
-		QueueState *state = queue_state_at(i);
+		QueueSlot  *slot = queue_slot_at(i);
 		Datum		values[Natts_cover] = {0};
 		bool		nulls[Natts_cover] = {0};
 		CoverCounts counts;
 		Oid			relid;
 		int			nwaiters;
 
-		if (state == NULL)
+		if (slot == NULL)
 			continue;
-		nwaiters = queue_waiter_count(state);
-		LWLockAcquire(state->lock, LW_SHARED);
-		relid = state->dbid == MyDatabaseId ? state->relid : InvalidOid;
-		queue_cover_count(state, &counts);
+		nwaiters = queue_waiter_count(slot);
+		LWLockAcquire(slot->lock, LW_SHARED);
+		relid = slot->dbid == MyDatabaseId ? slot->relid : InvalidOid;
+		queue_cover_count(slot, &counts);
 		values[0] = ObjectIdGetDatum(relid);
 		values[1] = Int32GetDatum(counts.nranges);
 		values[2] = Int32GetDatum(counts.nlater);
@@ -309,8 +309,8 @@ queue_cover(PG_FUNCTION_ARGS)
 		values[5] = Int32GetDatum(nwaiters);
 		values[6] = TimestampTzGetDatum(counts.due);
 		nulls[6] = counts.due == TIMESTAMP_INFINITY;
-		values[7] = Int64GetDatum(queue_state_nhealed(state));
-		LWLockRelease(state->lock);
+		values[7] = Int64GetDatum(queue_slot_nhealed(slot));
+		LWLockRelease(slot->lock);
 
 		if (!OidIsValid(relid) || !queue_may_watch(relid))
 			continue;

@@ -54,13 +54,13 @@
  * gives ids back wakes only waiters that have looked since its window was
  * removed, because the others have seen those ids in the cover, or will.
  *
- * Locks: that of the queue's state (state.c), nothing below it.  Latches are
+ * Locks: that of the queue's slot (queue_slot.c), nothing below it.  Latches are
  * set after it is released.
  *
  * What if the process dies?  By any error or exit, the abort callback gives
  * its window back; by kill -9, the server restarts with empty memory, that is,
  * with a cover of everything.  What if memory is full?  Ranges are merged; a
- * queue without a state is scanned as a whole, each time.
+ * queue without a slot is scanned as a whole, each time.
  *
  *-------------------------------------------------------------------------
  */
@@ -80,10 +80,10 @@
 /* The worker is to check a queue, and has not been told yet */
 static bool is_worker_wanted = false;
 
-static void add_key(QueueState *state, int priority, int64 id);
-static void add_later(QueueState *state, const QueueRange *range,
+static void add_key(QueueSlot *slot, int priority, int64 id);
+static void add_later(QueueSlot *slot, const QueueRange *range,
 					  TimestampTz due);
-static void move_due(QueueState *state, TimestampTz now);
+static void move_due(QueueSlot *slot, TimestampTz now);
 
 /* ----------------------------------------------------------------
  *		Adding
@@ -92,27 +92,27 @@ static void move_due(QueueState *state, TimestampTz now);
 
 /*
  * queue_cover_lock
- *		Lock a queue's state for a change, and note that it changes.
+ *		Lock a queue's slot for a change, and note that it changes.
  *
  * Returns NULL if the queue has no state.  That the worker is to check the
  * queue is only noted, because the lock of the databases must not be taken
  * here; see queue_cover_tell_worker().
  */
-QueueState *
-queue_cover_lock(QueueState *hint, Oid dbid, Oid relid)
+QueueSlot *
+queue_cover_lock(QueueSlot *hint, Oid dbid, Oid relid)
 {
-	QueueState *state = queue_state_lock(hint, dbid, relid);
+	QueueSlot  *slot = queue_slot_lock(hint, dbid, relid);
 
-	if (state != NULL && queue_state_note_change(state))
+	if (slot != NULL && queue_slot_note_change(slot))
 		is_worker_wanted = true;
-	return state;
+	return slot;
 }
 
 /* Release the state, then set the latches of the waiters picked. */
 void
-queue_cover_unlock(QueueState *state, WakeList *wakes)
+queue_cover_unlock(QueueSlot *slot, WakeList *wakes)
 {
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 	queue_waiter_set_latches(wakes);
 }
 
@@ -134,16 +134,16 @@ queue_cover_tell_worker(void)
 
 /* Add one id, to each priority if its own is unknown.  The state is locked. */
 static void
-add_key(QueueState *state, int priority, int64 id)
+add_key(QueueSlot *slot, int priority, int64 id)
 {
-	if (priority >= 0 && !state->cover.priorities_vary)
-		queue_ranges_add(&state->cover.set, queue_rank(priority), id, id);
+	if (priority >= 0 && !slot->cover.priorities_vary)
+		queue_ranges_add(&slot->cover.set, queue_rank(priority), id, id);
 	else
 	{
 		int			rank;
 
 		for (rank = 0; rank < NUM_RANKS; rank++)
-			queue_ranges_add(&state->cover.set, rank, id, id);
+			queue_ranges_add(&slot->cover.set, rank, id, id);
 	}
 }
 
@@ -151,28 +151,28 @@ add_key(QueueState *state, int priority, int64 id)
  * queue_cover_add
  *		Add a message that may be available now to its queue's cover.
  *
- * "hint" is where the queue's state was when last seen.  If "wakes", one
+ * "hint" is where the queue's slot was when last seen.  If "wakes", one
  * waiter of the queue is woken.  If the queue has no state, all sessions that
  * wait for any queue of the database are.  No allocation, no error, so this
  * may be called from callbacks, and with a partition of the in-flight table
  * locked.
  */
 void
-queue_cover_add(QueueState *hint, const MessageKey *key, int priority,
+queue_cover_add(QueueSlot *hint, const MessageKey *key, int priority,
 				bool wakes)
 {
-	QueueState *state = queue_cover_lock(hint, key->dbid, key->relid);
+	QueueSlot  *slot = queue_cover_lock(hint, key->dbid, key->relid);
 	WakeList	list;
 
 	queue_waiter_start_wakes(&list, key->dbid);
-	if (state == NULL)
+	if (slot == NULL)
 	{
 		queue_waiter_wake_anyone(&list);
 		return;
 	}
-	add_key(state, priority, key->id);
-	queue_waiter_pick(state, wakes ? 1 : 0, 0, &list);
-	queue_cover_unlock(state, &list);
+	add_key(slot, priority, key->id);
+	queue_waiter_pick(slot, wakes ? 1 : 0, 0, &list);
+	queue_cover_unlock(slot, &list);
 }
 
 /*
@@ -182,35 +182,35 @@ queue_cover_add(QueueState *hint, const MessageKey *key, int priority,
  * Wakes up to "nwakes" of the queue's waiters.  No allocation, no error.
  */
 void
-queue_cover_add_set(QueueState *hint, Oid dbid, Oid relid, const RangeSet *set,
+queue_cover_add_set(QueueSlot *hint, Oid dbid, Oid relid, const RangeSet *set,
 					int nwakes)
 {
-	QueueState *state = queue_cover_lock(hint, dbid, relid);
+	QueueSlot  *slot = queue_cover_lock(hint, dbid, relid);
 	WakeList	wakes;
 
 	queue_waiter_start_wakes(&wakes, dbid);
-	if (state == NULL)
+	if (slot == NULL)
 	{
 		if (nwakes > 0)
 			queue_waiter_wake_anyone(&wakes);
 		return;
 	}
-	queue_ranges_add_set(&state->cover.set, set);
+	queue_ranges_add_set(&slot->cover.set, set);
 
 	/*
 	 * a few at a time, because the list is on the stack and latches take a
 	 * while
 	 */
-	while (queue_waiter_pick(state, nwakes, 0, &wakes))
+	while (queue_waiter_pick(slot, nwakes, 0, &wakes))
 	{
 		nwakes -= wakes.n;
-		queue_cover_unlock(state, &wakes);
+		queue_cover_unlock(slot, &wakes);
 		queue_waiter_start_wakes(&wakes, dbid);
-		state = queue_state_lock(state, dbid, relid);
-		if (state == NULL)
+		slot = queue_slot_lock(slot, dbid, relid);
+		if (slot == NULL)
 			return;
 	}
-	queue_cover_unlock(state, &wakes);
+	queue_cover_unlock(slot, &wakes);
 }
 
 /*
@@ -231,19 +231,19 @@ queue_cover_add_all(Oid dbid, Oid relid)
 
 /*
  * queue_cover_add_everything
- *		The same for each queue of a database that has a state.
+ *		The same for each queue of a database that has a slot.
  */
 void
 queue_cover_add_everything(Oid dbid)
 {
 	int			i;
 
-	for (i = 0; i < queue_state_count(); i++)
+	for (i = 0; i < queue_slot_count(); i++)
 	{
-		QueueState *state = queue_state_at(i);
+		QueueSlot  *slot = queue_slot_at(i);
 
-		if (state != NULL && state->dbid == dbid)
-			queue_cover_add_all(dbid, state->relid);
+		if (slot != NULL && slot->dbid == dbid)
+			queue_cover_add_all(dbid, slot->relid);
 	}
 }
 
@@ -255,14 +255,14 @@ queue_cover_add_everything(Oid dbid)
  * From now on ids of the queue are added in all priorities.
  */
 void
-queue_cover_priorities_vary(QueueState *hint, Oid relid)
+queue_cover_priorities_vary(QueueSlot *hint, Oid relid)
 {
-	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
+	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
 
-	if (state != NULL)
+	if (slot != NULL)
 	{
-		state->cover.priorities_vary = true;
-		LWLockRelease(state->lock);
+		slot->cover.priorities_vary = true;
+		LWLockRelease(slot->lock);
 	}
 }
 
@@ -275,34 +275,34 @@ queue_cover_priorities_vary(QueueState *hint, Oid relid)
  * cover instead, so that a consumer reads the row.
  */
 void
-queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
+queue_cover_add_later(QueueSlot *hint, const MessageKey *key, int priority,
 					  TimestampTz due, bool is_read)
 {
-	QueueState *state = queue_cover_lock(hint, key->dbid, key->relid);
+	QueueSlot  *slot = queue_cover_lock(hint, key->dbid, key->relid);
 	WakeList	wakes;
 	QueueRange	range;
 
 	queue_waiter_start_wakes(&wakes, key->dbid);
-	if (state == NULL)
+	if (slot == NULL)
 	{
 		queue_waiter_wake_anyone(&wakes);
 		return;
 	}
-	if (!is_read && (priority < 0 || state->cover.priorities_vary))
+	if (!is_read && (priority < 0 || slot->cover.priorities_vary))
 	{
 		/* a consumer is to find out where it is */
-		add_key(state, priority, key->id);
-		(void) queue_waiter_pick(state, 1, 0, &wakes);
+		add_key(slot, priority, key->id);
+		(void) queue_waiter_pick(slot, 1, 0, &wakes);
 	}
 	else
 	{
 		range.rank = queue_rank(priority);
 		range.low = range.high = key->id;
-		add_later(state, &range, due);
-		queue_cover_compute_due(state);
-		queue_waiter_pick_guardian(state, &wakes);
+		add_later(slot, &range, due);
+		queue_cover_compute_due(slot);
+		queue_waiter_pick_guardian(slot, &wakes);
 	}
-	queue_cover_unlock(state, &wakes);
+	queue_cover_unlock(slot, &wakes);
 }
 
 /*
@@ -314,9 +314,9 @@ queue_cover_add_later(QueueState *hint, const MessageKey *key, int priority,
  * scans it then finds out more.  The state is locked.
  */
 static void
-add_later(QueueState *state, const QueueRange *range, TimestampTz due)
+add_later(QueueSlot *slot, const QueueRange *range, TimestampTz due)
 {
-	LaterRange *later = state->cover.later;
+	LaterRange *later = slot->cover.later;
 	int64		smallest = PG_INT64_MAX;
 	int			place;
 	int			first = -1;
@@ -324,15 +324,15 @@ add_later(QueueState *state, const QueueRange *range, TimestampTz due)
 	int			i;
 	int			j;
 
-	if (state->cover.nlater < MAX_LATER)
+	if (slot->cover.nlater < MAX_LATER)
 	{
 		/* in order of due time */
-		for (place = state->cover.nlater;
+		for (place = slot->cover.nlater;
 			 place > 0 && later[place - 1].due > due; place--)
 			later[place] = later[place - 1];
 		later[place].range = *range;
 		later[place].due = due;
-		state->cover.nlater++;
+		slot->cover.nlater++;
 		return;
 	}
 
@@ -356,8 +356,8 @@ add_later(QueueState *state, const QueueRange *range, TimestampTz due)
 								  later[second].range.high);
 	memmove(&later[second], &later[second + 1],
 			(MAX_LATER - second - 1) * sizeof(LaterRange));
-	state->cover.nlater--;
-	add_later(state, range, due);
+	slot->cover.nlater--;
+	add_later(slot, range, due);
 }
 
 /* ----------------------------------------------------------------
@@ -372,16 +372,16 @@ add_later(QueueState *state, const QueueRange *range, TimestampTz due)
  * The state is locked, as in queue_cover_is_due_first().
  */
 void
-queue_cover_compute_due(QueueState *state)
+queue_cover_compute_due(QueueSlot *slot)
 {
-	DueNode    *node = queue_due_first(&state->due);
+	DueNode    *node = queue_due_first(&slot->due);
 	TimestampTz first = node != NULL ? node->due : TIMESTAMP_INFINITY;
 
-	if (state->cover.nlater > 0)
-		first = Min(first, state->cover.later[0].due);
-	if (state->cover.busy.nranges > 0)
-		first = Min(first, state->cover.busy_due);
-	state->cover.first_due = first;
+	if (slot->cover.nlater > 0)
+		first = Min(first, slot->cover.later[0].due);
+	if (slot->cover.busy.nranges > 0)
+		first = Min(first, slot->cover.busy_due);
+	slot->cover.first_due = first;
 }
 
 /*
@@ -389,11 +389,11 @@ queue_cover_compute_due(QueueState *state)
  *		Note that something is due; returns true if nothing was due before it.
  */
 bool
-queue_cover_is_due_first(QueueState *state, TimestampTz due)
+queue_cover_is_due_first(QueueSlot *slot, TimestampTz due)
 {
-	if (due >= state->cover.first_due)
+	if (due >= slot->cover.first_due)
 		return false;
-	state->cover.first_due = due;
+	slot->cover.first_due = due;
 	return true;
 }
 
@@ -406,27 +406,27 @@ queue_cover_is_due_first(QueueState *state, TimestampTz due)
  * locked.
  */
 static void
-move_due(QueueState *state, TimestampTz now)
+move_due(QueueSlot *slot, TimestampTz now)
 {
 	int			n = 0;
 
-	while (n < state->cover.nlater && state->cover.later[n].due <= now)
+	while (n < slot->cover.nlater && slot->cover.later[n].due <= now)
 	{
-		const QueueRange *range = &state->cover.later[n++].range;
+		const QueueRange *range = &slot->cover.later[n++].range;
 
-		queue_ranges_add(&state->cover.set, range->rank, range->low,
+		queue_ranges_add(&slot->cover.set, range->rank, range->low,
 						 range->high);
 	}
-	state->cover.nlater -= n;
-	memmove(&state->cover.later[0], &state->cover.later[n],
-			state->cover.nlater * sizeof(LaterRange));
+	slot->cover.nlater -= n;
+	memmove(&slot->cover.later[0], &slot->cover.later[n],
+			slot->cover.nlater * sizeof(LaterRange));
 
-	if (state->cover.busy.nranges > 0 && state->cover.busy_due <= now)
+	if (slot->cover.busy.nranges > 0 && slot->cover.busy_due <= now)
 	{
-		queue_ranges_add_set(&state->cover.set, &state->cover.busy);
-		state->cover.busy.nranges = 0;
+		queue_ranges_add_set(&slot->cover.set, &slot->cover.busy);
+		slot->cover.busy.nranges = 0;
 	}
-	queue_cover_compute_due(state);
+	queue_cover_compute_due(slot);
 }
 
 /*
@@ -439,28 +439,28 @@ queue_cover_hurry(Oid dbid)
 {
 	int			i;
 
-	for (i = queue_state_next_active(0); i < queue_state_count();
-		 i = queue_state_next_active(i + 1))
+	for (i = queue_slot_next_active(0); i < queue_slot_count();
+		 i = queue_slot_next_active(i + 1))
 	{
-		QueueState *state = queue_state_at(i);
+		QueueSlot  *slot = queue_slot_at(i);
 		WakeList	wakes;
 
 		/* an unlocked look: what becomes busy from now on is looked at soon */
-		if (state == NULL || state->dbid != dbid ||
-			state->cover.busy.nranges == 0)
+		if (slot == NULL || slot->dbid != dbid ||
+			slot->cover.busy.nranges == 0)
 			continue;
-		LWLockAcquire(state->lock, LW_EXCLUSIVE);
-		(void) queue_state_note_change(state);
-		queue_state_set_active(state, true);
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		(void) queue_slot_note_change(slot);
+		queue_slot_set_active(slot, true);
 		queue_waiter_start_wakes(&wakes, dbid);
-		(void) queue_waiter_pick(state, queue_ranges_count(&state->cover.busy,
-														   MAX_WAKES),
+		(void) queue_waiter_pick(slot, queue_ranges_count(&slot->cover.busy,
+														  MAX_WAKES),
 								 0, &wakes);
-		queue_ranges_add_set(&state->cover.set, &state->cover.busy);
-		state->cover.busy.nranges = 0;
-		state->cover.busy_due = TIMESTAMP_INFINITY;
-		queue_cover_compute_due(state);
-		queue_cover_unlock(state, &wakes);
+		queue_ranges_add_set(&slot->cover.set, &slot->cover.busy);
+		slot->cover.busy.nranges = 0;
+		slot->cover.busy_due = TIMESTAMP_INFINITY;
+		queue_cover_compute_due(slot);
+		queue_cover_unlock(slot, &wakes);
 	}
 	queue_database_poke(dbid, GetCurrentTimestamp() + HEAL_DELAY);
 }
@@ -478,16 +478,16 @@ queue_cover_hurry(Oid dbid)
  * good until the cover is changed, or -1 if there is none.
  */
 int
-queue_cover_find(QueueState *state, int rank, int64 id, TimestampTz now,
+queue_cover_find(QueueSlot *slot, int rank, int64 id, TimestampTz now,
 				 QueueRange *range)
 {
 	int			i;
 
-	if (state->cover.first_due <= now)
-		move_due(state, now);
-	i = queue_ranges_find(&state->cover.set, rank, id);
+	if (slot->cover.first_due <= now)
+		move_due(slot, now);
+	i = queue_ranges_find(&slot->cover.set, rank, id);
 	if (i >= 0)
-		*range = state->cover.set.ranges[i];
+		*range = slot->cover.set.ranges[i];
 	return i;
 }
 
@@ -496,9 +496,9 @@ queue_cover_find(QueueState *state, int rank, int64 id, TimestampTz now,
  *		Remove a window from the range of this number, which includes it.
  */
 void
-queue_cover_cut(QueueState *state, int i, const QueueRange *window)
+queue_cover_cut(QueueSlot *slot, int i, const QueueRange *window)
 {
-	queue_ranges_cut(&state->cover.set, i, window->low, window->high);
+	queue_ranges_cut(&slot->cover.set, i, window->low, window->high);
 }
 
 /*
@@ -506,9 +506,9 @@ queue_cover_cut(QueueState *state, int i, const QueueRange *window)
  *		Cover these ids again.
  */
 void
-queue_cover_put_back(QueueState *state, const RangeSet *set)
+queue_cover_put_back(QueueSlot *slot, const RangeSet *set)
 {
-	queue_ranges_add_set(&state->cover.set, set);
+	queue_ranges_add_set(&slot->cover.set, set);
 }
 
 /*
@@ -516,9 +516,9 @@ queue_cover_put_back(QueueState *state, const RangeSet *set)
  *		The same for one range.
  */
 void
-queue_cover_put_range_back(QueueState *state, int rank, int64 low, int64 high)
+queue_cover_put_range_back(QueueSlot *slot, int rank, int64 low, int64 high)
 {
-	queue_ranges_add(&state->cover.set, rank, low, high);
+	queue_ranges_add(&slot->cover.set, rank, low, high);
 }
 
 /*
@@ -529,20 +529,20 @@ queue_cover_put_range_back(QueueState *state, int rank, int64 low, int64 high)
  * delay doubles; after a quiet time it is short again.  The state is locked.
  */
 void
-queue_cover_add_busy(QueueState *state, const RangeSet *busy, TimestampTz now)
+queue_cover_add_busy(QueueSlot *slot, const RangeSet *busy, TimestampTz now)
 {
-	if (state->cover.busy.nranges == 0)
+	if (slot->cover.busy.nranges == 0)
 	{
-		if (state->cover.busy_due == TIMESTAMP_INFINITY ||
-			now - state->cover.busy_due > 2 * MAX_BUSY_DELAY)
-			state->cover.busy_delay = FIRST_BUSY_DELAY;
+		if (slot->cover.busy_due == TIMESTAMP_INFINITY ||
+			now - slot->cover.busy_due > 2 * MAX_BUSY_DELAY)
+			slot->cover.busy_delay = FIRST_BUSY_DELAY;
 		else
-			state->cover.busy_delay = Min(state->cover.busy_delay * 2,
-										  MAX_BUSY_DELAY);
-		state->cover.busy_due = now + state->cover.busy_delay;
+			slot->cover.busy_delay = Min(slot->cover.busy_delay * 2,
+										 MAX_BUSY_DELAY);
+		slot->cover.busy_due = now + slot->cover.busy_delay;
 	}
-	queue_ranges_add_set(&state->cover.busy, busy);
-	queue_cover_compute_due(state);
+	queue_ranges_add_set(&slot->cover.busy, busy);
+	queue_cover_compute_due(slot);
 }
 
 /* ----------------------------------------------------------------
@@ -555,21 +555,21 @@ queue_cover_add_busy(QueueState *state, const RangeSet *busy, TimestampTz now)
  *		Returns true if the cover has nothing to scan now.
  *
  * *due is set to the time when something will be due, TIMESTAMP_INFINITY if
- * nothing is.  A queue without a state is never known to be empty.
+ * nothing is.  A queue without a slot is never known to be empty.
  */
 bool
-queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
+queue_cover_is_empty(QueueSlot *hint, Oid relid, TimestampTz now,
 					 TimestampTz *due)
 {
-	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
+	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
 	bool		is_empty;
 
 	*due = TIMESTAMP_INFINITY;
-	if (state == NULL)
+	if (slot == NULL)
 		return false;
-	is_empty = state->cover.set.nranges == 0 && state->cover.first_due > now;
-	*due = state->cover.first_due;
-	LWLockRelease(state->lock);
+	is_empty = slot->cover.set.nranges == 0 && slot->cover.first_due > now;
+	*due = slot->cover.first_due;
+	LWLockRelease(slot->lock);
 	return is_empty;
 }
 
@@ -580,20 +580,20 @@ queue_cover_is_empty(QueueState *hint, Oid relid, TimestampTz now,
  * *is_window_out is set if a window of the queue is out, which may include it.
  */
 bool
-queue_cover_has(QueueState *state, int rank, int64 id, bool *is_window_out)
+queue_cover_has(QueueSlot *slot, int rank, int64 id, bool *is_window_out)
 {
 	bool		has;
 	int			i;
 
-	LWLockAcquire(state->lock, LW_SHARED);
-	has = queue_ranges_contain(&state->cover.set, rank, id) ||
-		queue_ranges_contain(&state->cover.busy, rank, id);
-	for (i = 0; i < state->cover.nlater && !has; i++)
-		has = state->cover.later[i].range.rank == rank &&
-			state->cover.later[i].range.low <= id &&
-			state->cover.later[i].range.high >= id;
-	*is_window_out = queue_state_has_window(state);
-	LWLockRelease(state->lock);
+	LWLockAcquire(slot->lock, LW_SHARED);
+	has = queue_ranges_contain(&slot->cover.set, rank, id) ||
+		queue_ranges_contain(&slot->cover.busy, rank, id);
+	for (i = 0; i < slot->cover.nlater && !has; i++)
+		has = slot->cover.later[i].range.rank == rank &&
+			slot->cover.later[i].range.low <= id &&
+			slot->cover.later[i].range.high >= id;
+	*is_window_out = queue_slot_has_window(slot);
+	LWLockRelease(slot->lock);
 	return has;
 }
 
@@ -603,20 +603,20 @@ queue_cover_has(QueueState *state, int rank, int64 id, bool *is_window_out)
  *		or PG_INT64_MAX.
  */
 int64
-queue_cover_gap(QueueState *state, int rank, int64 id)
+queue_cover_gap(QueueSlot *slot, int rank, int64 id)
 {
 	int64		gap = id;
 	int			i;
 
-	LWLockAcquire(state->lock, LW_SHARED);
-	for (i = 0; i < state->cover.set.nranges; i++)
+	LWLockAcquire(slot->lock, LW_SHARED);
+	for (i = 0; i < slot->cover.set.nranges; i++)
 	{
-		const QueueRange *range = &state->cover.set.ranges[i];
+		const QueueRange *range = &slot->cover.set.ranges[i];
 
 		if (range->rank == rank && range->low <= id && range->high >= id)
 			gap = range->high < PG_INT64_MAX ? range->high + 1 : PG_INT64_MAX;
 	}
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 	return gap;
 }
 
@@ -625,13 +625,13 @@ queue_cover_gap(QueueState *state, int rank, int64 id)
  *		Counts for view queue.cover.  The state is locked.
  */
 void
-queue_cover_count(const QueueState *state, CoverCounts *counts)
+queue_cover_count(const QueueSlot *slot, CoverCounts *counts)
 {
-	counts->nranges = state->cover.set.nranges;
-	counts->nlater = state->cover.nlater;
-	counts->nbusy = state->cover.busy.nranges;
-	counts->nwindows = queue_state_nwindows(state);
-	counts->due = state->cover.first_due;
+	counts->nranges = slot->cover.set.nranges;
+	counts->nlater = slot->cover.nlater;
+	counts->nbusy = slot->cover.busy.nranges;
+	counts->nwindows = queue_slot_nwindows(slot);
+	counts->due = slot->cover.first_due;
 }
 
 #ifdef USE_ASSERT_CHECKING
@@ -640,10 +640,10 @@ queue_cover_count(const QueueState *state, CoverCounts *counts)
  *		For tests: cover nothing.  The state is locked.
  */
 void
-queue_cover_clear(QueueState *state)
+queue_cover_clear(QueueSlot *slot)
 {
-	state->cover.set.nranges = 0;
-	state->cover.busy.nranges = 0;
-	state->cover.nlater = 0;
+	slot->cover.set.nranges = 0;
+	slot->cover.busy.nranges = 0;
+	slot->cover.nlater = 0;
 }
 #endif

@@ -8,7 +8,7 @@
  * time, or the worker, takes it out and ends it.
  *
  * The nodes are in the entries.  A process links a node while it holds the lock
- * of the entry's partition; it is unlinked under the lock of the queue's state
+ * of the entry's partition; it is unlinked under the lock of the queue's slot
  * alone.
  *
  *-------------------------------------------------------------------------
@@ -22,7 +22,7 @@
 #include "shared/deadline.h"
 #include "shared/waiter.h"
 
-static void link_due(QueueState *state, DueNode *node);
+static void link_due(QueueSlot *slot, DueNode *node);
 static void unlink_due(DueNode *node);
 
 /*
@@ -33,24 +33,24 @@ static void unlink_due(DueNode *node);
  * locked, here and in unlink_due().
  */
 static void
-link_due(QueueState *state, DueNode *node)
+link_due(QueueSlot *slot, DueNode *node)
 {
-	if (queue_due_first(&state->due) == NULL)
-		queue_state_set_timed(state, true);
-	node->state = state;
-	queue_due_link(&state->due, node);
+	if (queue_due_first(&slot->due) == NULL)
+		queue_slot_set_timed(slot, true);
+	node->slot = slot;
+	queue_due_link(&slot->due, node);
 }
 
 /* Unlink it; the last one clears the bit. */
 static void
 unlink_due(DueNode *node)
 {
-	QueueState *state = node->state;
+	QueueSlot  *slot = node->slot;
 
-	queue_due_unlink(&state->due, node);
-	if (queue_due_first(&state->due) == NULL)
-		queue_state_set_timed(state, false);
-	node->state = NULL;
+	queue_due_unlink(&slot->due, node);
+	if (queue_due_first(&slot->due) == NULL)
+		queue_slot_set_timed(slot, false);
+	node->slot = NULL;
 }
 
 /*
@@ -63,27 +63,27 @@ unlink_due(DueNode *node)
  * queue are woken.  The caller holds the lock of the entry's partition.
  */
 void
-queue_deadline_set(QueueState *hint, const MessageKey *key, DueNode *node,
+queue_deadline_set(QueueSlot *hint, const MessageKey *key, DueNode *node,
 				   TimestampTz due)
 {
-	QueueState *state;
+	QueueSlot  *slot;
 	WakeList	wakes;
 
-	if (node->state != NULL)
+	if (node->slot != NULL)
 		queue_deadline_clear(node);
-	state = queue_cover_lock(hint, key->dbid, key->relid);
+	slot = queue_cover_lock(hint, key->dbid, key->relid);
 	queue_waiter_start_wakes(&wakes, key->dbid);
-	if (state == NULL)
+	if (slot == NULL)
 	{
 		queue_waiter_wake_anyone(&wakes);
 		return;
 	}
 	node->key = key;
 	node->due = due;
-	link_due(state, node);
-	if (queue_cover_is_due_first(state, due))
-		queue_waiter_pick_guardian(state, &wakes);
-	queue_cover_unlock(state, &wakes);
+	link_due(slot, node);
+	if (queue_cover_is_due_first(slot, due))
+		queue_waiter_pick_guardian(slot, &wakes);
+	queue_cover_unlock(slot, &wakes);
 }
 
 /*
@@ -97,18 +97,18 @@ queue_deadline_set(QueueState *hint, const MessageKey *key, DueNode *node,
 void
 queue_deadline_clear(DueNode *node)
 {
-	QueueState *state = node->state;
+	QueueSlot  *slot = node->slot;
 
-	if (state == NULL)
+	if (slot == NULL)
 		return;
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	if (node->state != NULL)
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (node->slot != NULL)
 	{
 		unlink_due(node);
-		if (node->due <= queue_state_first_due(state))
-			queue_cover_compute_due(state);
+		if (node->due <= queue_slot_first_due(slot))
+			queue_cover_compute_due(slot);
 	}
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 }
 
 /*
@@ -117,15 +117,15 @@ queue_deadline_clear(DueNode *node)
  *		TIMESTAMP_INFINITY if there is none.
  */
 TimestampTz
-queue_deadline_first(QueueState *state)
+queue_deadline_first(QueueSlot *slot)
 {
 	DueNode    *node;
 	TimestampTz due;
 
-	LWLockAcquire(state->lock, LW_SHARED);
-	node = queue_due_first(&state->due);
+	LWLockAcquire(slot->lock, LW_SHARED);
+	node = queue_due_first(&slot->due);
 	due = node != NULL ? node->due : TIMESTAMP_INFINITY;
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 	return due;
 }
 
@@ -138,25 +138,25 @@ queue_deadline_first(QueueState *state)
  * cannot be locked here.
  */
 int
-queue_deadline_pop(QueueState *hint, Oid relid, TimestampTz now,
+queue_deadline_pop(QueueSlot *hint, Oid relid, TimestampTz now,
 				   MessageKey *keys, int max)
 {
-	QueueState *state = queue_state_lock(hint, MyDatabaseId, relid);
+	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
 	int			n = 0;
 
-	if (state == NULL)
+	if (slot == NULL)
 		return 0;
 	while (n < max)
 	{
-		DueNode    *node = queue_due_first(&state->due);
+		DueNode    *node = queue_due_first(&slot->due);
 
 		if (node == NULL || node->due > now)
 			break;
 		keys[n++] = *node->key;
 		unlink_due(node);
 	}
-	queue_cover_compute_due(state);
-	LWLockRelease(state->lock);
+	queue_cover_compute_due(slot);
+	LWLockRelease(slot->lock);
 	return n;
 }
 
@@ -169,16 +169,16 @@ queue_deadline_pop(QueueState *hint, Oid relid, TimestampTz now,
 void
 queue_deadline_forget(Oid relid)
 {
-	QueueState *state = queue_cover_lock(NULL, MyDatabaseId, relid);
+	QueueSlot  *slot = queue_cover_lock(NULL, MyDatabaseId, relid);
 	DueNode    *node;
 
-	if (state == NULL)
+	if (slot == NULL)
 		return;
-	queue_cover_clear(state);
-	while ((node = queue_due_first(&state->due)) != NULL)
+	queue_cover_clear(slot);
+	while ((node = queue_due_first(&slot->due)) != NULL)
 		unlink_due(node);
-	queue_cover_compute_due(state);
-	LWLockRelease(state->lock);
+	queue_cover_compute_due(slot);
+	LWLockRelease(slot->lock);
 	queue_cover_tell_worker();
 }
 #endif

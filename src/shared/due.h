@@ -14,7 +14,7 @@
 
 #include "shared/key.h"
 
-struct QueueState;
+struct QueueSlot;
 
 /* The due time of an entry of the in-flight table */
 typedef struct DueNode
@@ -23,7 +23,7 @@ typedef struct DueNode
 	dlist_node	link;			/* ... or of the list */
 	bool		is_listed;
 	const MessageKey *key;		/* of the entry that this is part of */
-	struct QueueState *state;	/* where it is linked, or NULL */
+	struct QueueSlot *slot;		/* where it is linked, or NULL */
 	TimestampTz due;
 } DueNode;
 

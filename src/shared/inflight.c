@@ -47,7 +47,7 @@
  *
  * Locks: the hash table is partitioned.  An entry is created, changed and
  * removed under the LWLock of its partition.  That is held for a few
- * instructions, with nothing below it but the lock of the queue's state: no
+ * instructions, with nothing below it but the lock of the queue's slot: no
  * allocation, no error.  The entries of a partition are in a list as well, for
  * processes that go over all of them; they lock one partition after the other.
  *
@@ -110,13 +110,13 @@ typedef struct PreparedEnd
 static LWLock *partition_lock(uint32 hashcode);
 static void walk(Oid dbid, InflightVisitor visitor, void *arg);
 static ClaimResult try_claim(const MessageKey *key, TimestampTz enqueued_at,
-							 QueueState *queue, int priority, TimestampTz now,
+							 QueueSlot *queue, int priority, TimestampTz now,
 							 InflightEntry **result, TimestampTz *due,
 							 TimestampTz *other);
 static ClaimResult enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
-								 QueueState *queue, uint32 hashcode);
+								 QueueSlot *queue, uint32 hashcode);
 static ClaimResult claim_existing(InflightEntry *entry,
-								  TimestampTz enqueued_at, QueueState *queue,
+								  TimestampTz enqueued_at, QueueSlot *queue,
 								  TimestampTz now, TimestampTz *due,
 								  TimestampTz *other);
 static ClaimResult claim_nobodys(InflightEntry *entry, TimestampTz now,
@@ -251,7 +251,7 @@ queue_inflight_epoch(void)
  */
 ClaimResult
 queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
-					 QueueState *queue, int priority, TimestampTz now,
+					 QueueSlot *queue, int priority, TimestampTz now,
 					 InflightEntry **result, TimestampTz *due,
 					 TimestampTz *other)
 {
@@ -277,7 +277,7 @@ queue_inflight_claim(const MessageKey *key, TimestampTz enqueued_at,
  */
 static ClaimResult
 try_claim(const MessageKey *key, TimestampTz enqueued_at,
-		  QueueState *queue, int priority, TimestampTz now,
+		  QueueSlot *queue, int priority, TimestampTz now,
 		  InflightEntry **result, TimestampTz *due, TimestampTz *other)
 {
 	uint32		hashcode = get_hash_value(table, key);
@@ -312,7 +312,7 @@ try_claim(const MessageKey *key, TimestampTz enqueued_at,
  */
 static ClaimResult
 enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
-			  QueueState *queue, uint32 hashcode)
+			  QueueSlot *queue, uint32 hashcode)
 {
 	if (!queue_share_take(entry->key.dbid, entry->key.relid, true))
 	{
@@ -334,7 +334,7 @@ enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
  */
 static ClaimResult
 claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
-			   QueueState *queue, TimestampTz now, TimestampTz *due,
+			   QueueSlot *queue, TimestampTz now, TimestampTz *due,
 			   TimestampTz *other)
 {
 	if (queue != NULL)
@@ -1007,7 +1007,7 @@ queue_inflight_visit_changed(InflightVisitor visitor, void *arg)
 
 /*
  * queue_inflight_watch
- *		Let a lease end on time that was loaded before its queue had a state.
+ *		Let a lease end on time that was loaded before its queue had a slot.
  */
 void
 queue_inflight_watch(const MessageKey *key)
@@ -1050,7 +1050,7 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
  * set is left to the process that changed it.
  */
 void
-queue_inflight_end_due(QueueState *queue, Oid relid, TimestampTz now)
+queue_inflight_end_due(QueueSlot *queue, Oid relid, TimestampTz now)
 {
 	MessageKey	keys[DUE_BATCH];
 	int			n;
@@ -1121,7 +1121,7 @@ queue_inflight_restore(const LeaseRecord *record)
 	{
 		(void) queue_share_take(record->key.dbid, record->key.relid, false);
 		init_entry(entry, record->enqueued_at, hashcode);
-		entry->queue = queue_state_find(record->key.relid);
+		entry->queue = queue_slot_find(record->key.relid);
 		entry->since = now;
 		entry->is_durable = true;
 		entry->logged = record->kind;
@@ -1573,7 +1573,7 @@ offer(InflightEntry *entry, bool wakes)
 static void
 watch_deadline(InflightEntry *entry)
 {
-	if (entry->due.state == NULL)
+	if (entry->due.slot == NULL)
 		queue_deadline_set(entry->queue, &entry->key, &entry->due,
 						   entry->deadline);
 }

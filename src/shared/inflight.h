@@ -88,7 +88,7 @@ typedef struct InflightEntry
 	TimestampTz deadline;		/* LEASED: end of the lease; IDLE: not to be
 								 * taken before */
 	RetryPolicy retry;
-	QueueState *queue;			/* hint: where the state of the queue is */
+	QueueSlot  *queue;			/* hint: where the slot of the queue is */
 	DueNode		due;			/* LEASED, IDLE: linked until the deadline */
 	dlist_node	node;			/* in the list of its partition */
 	dlist_node	changed;		/* in the list of those that the worker is to
@@ -150,7 +150,7 @@ extern int	queue_inflight_size(void);
  */
 extern ClaimResult queue_inflight_claim(const MessageKey *key,
 										TimestampTz enqueued_at,
-										QueueState *queue, int priority,
+										QueueSlot *queue, int priority,
 										TimestampTz now,
 										InflightEntry **entry,
 										TimestampTz *due,
@@ -207,7 +207,7 @@ extern void queue_inflight_watch(const MessageKey *key);
 extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
 
 /* End what is due in a queue; for each process that looks at it */
-extern void queue_inflight_end_due(QueueState *queue, Oid relid,
+extern void queue_inflight_end_due(QueueSlot *queue, Oid relid,
 								   TimestampTz now);
 extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
 extern bool queue_inflight_restore(const LeaseRecord *record);

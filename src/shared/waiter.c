@@ -6,7 +6,7 @@
  * Each backend has one place in shared memory, found by its proc number, with
  * nodes for a few queues that it waits for.  A backend that waits for more
  * takes the other nodes from a pool that all share.  The nodes are linked into
- * lists, one a queue (state.c).  A process that makes messages available takes
+ * lists, one a queue (queue_slot.c).  A process that makes messages available takes
  * as many waiters off the list, from its head, and sets their latches: one a
  * message, so that a thousand waiters do not run for one.  If the pool is used
  * up, or a queue has no state, the waiter is in a list of its own, and is
@@ -37,7 +37,7 @@
  * If a waiting process dies, its exit takes it off the lists; if it is killed,
  * shared memory starts anew with everything else.
  *
- * Locks: that of a queue's state, for its list and the nodes in it.  The list
+ * Locks: that of a queue's slot, for its list and the nodes in it.  The list
  * of waiters for any queue and the pool have an LWLock, the last in every
  * order.
  *
@@ -73,7 +73,7 @@ typedef struct WaitNode
 	dlist_node	link;			/* in the list of a queue, or a free one */
 	int			procno;
 	Oid			relid;
-	QueueState *state;			/* whose list it is, or was, in */
+	QueueSlot  *slot;			/* whose list it is, or was, in */
 	bool		is_linked;
 	bool		was_woken;		/* taken off the list, and has not looked
 								 * since */
@@ -253,7 +253,7 @@ take_nodes(const Oid *relids, int nrelids)
 
 		node->procno = MyProcNumber;
 		node->relid = relids[i];
-		node->state = queue_state_find(relids[i]);
+		node->slot = queue_slot_find(relids[i]);
 		node->is_linked = false;
 		node->was_woken = false;
 		node->is_paused = false;
@@ -297,21 +297,21 @@ enter_any(void)
 static bool
 link_node(WaitNode *node)
 {
-	QueueState *state = node->state;
+	QueueSlot  *slot = node->slot;
 	bool		is_same;
 
-	if (state == NULL)
+	if (slot == NULL)
 		return false;
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (!node->is_linked)
-		dlist_push_tail(&state->wait.list, &node->link);
+		dlist_push_tail(&slot->wait.list, &node->link);
 	node->is_linked = true;
 	node->was_woken = false;
 	node->number = PG_UINT64_MAX;
 
 	/* the place may be another queue's by now */
-	is_same = state->relid == node->relid && state->dbid == MyDatabaseId;
-	LWLockRelease(state->lock);
+	is_same = slot->relid == node->relid && slot->dbid == MyDatabaseId;
+	LWLockRelease(slot->lock);
 	return is_same;
 }
 
@@ -327,7 +327,7 @@ queue_waiter_leave(void)
 	if (me == NULL)
 		return;
 	for (i = 0; i < nnodes; i++)
-		if (my_nodes[i]->state != NULL)
+		if (my_nodes[i]->slot != NULL)
 			leave_node(my_nodes[i]);
 	return_nodes();
 	if (me->waits_for_any)
@@ -351,25 +351,25 @@ queue_waiter_leave(void)
 static void
 leave_node(WaitNode *node)
 {
-	QueueState *state = node->state;
+	QueueSlot  *slot = node->slot;
 	WakeList	wakes;
 	bool		passes_on = false;
 
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	queue_waiter_start_wakes(&wakes, state->dbid);
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	queue_waiter_start_wakes(&wakes, slot->dbid);
 	if (node->is_linked)
 		dlist_delete(&node->link);
-	passes_on = node->was_woken || queue_state_has_cover(state);
+	passes_on = node->was_woken || queue_slot_has_cover(slot);
 	node->is_linked = false;
-	if (state->wait.guardian == MyProcNumber)
+	if (slot->wait.guardian == MyProcNumber)
 	{
-		state->wait.guardian = NO_PROC;
-		state->wait.guarded_until = TIMESTAMP_INFINITY;
+		slot->wait.guardian = NO_PROC;
+		slot->wait.guarded_until = TIMESTAMP_INFINITY;
 	}
-	passes_on |= queue_state_first_due(state) < state->wait.guarded_until;
+	passes_on |= queue_slot_first_due(slot) < slot->wait.guarded_until;
 	if (passes_on)
-		(void) queue_waiter_pick(state, 1, 0, &wakes);
-	LWLockRelease(state->lock);
+		(void) queue_waiter_pick(slot, 1, 0, &wakes);
+	LWLockRelease(slot->lock);
 	queue_waiter_set_latches(&wakes);
 }
 
@@ -403,14 +403,14 @@ queue_waiter_pass_on(void)
 	{
 		WaitNode   *node = my_nodes[i];
 
-		if (node->state == NULL)
+		if (node->slot == NULL)
 			continue;
-		LWLockAcquire(node->state->lock, LW_EXCLUSIVE);
+		LWLockAcquire(node->slot->lock, LW_EXCLUSIVE);
 		if (node->is_linked)
 			dlist_delete(&node->link);
 		node->is_linked = false;
 		node->was_woken = true;
-		LWLockRelease(node->state->lock);
+		LWLockRelease(node->slot->lock);
 	}
 }
 
@@ -439,7 +439,7 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
 
 	for (i = 0; i < nnodes; i++)
 	{
-		if (my_nodes[i]->state != NULL)
+		if (my_nodes[i]->slot != NULL)
 		{
 			TimestampTz watched = watch(my_nodes[i]);
 
@@ -484,20 +484,20 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
 static TimestampTz
 watch(WaitNode *node)
 {
-	QueueState *state = node->state;
+	QueueSlot  *slot = node->slot;
 	TimestampTz due;
 
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	node->number = queue_state_nwindows_taken(state);
-	due = node->is_paused ? TIMESTAMP_INFINITY : queue_state_first_due(state);
-	if (state->wait.guardian == MyProcNumber || due < state->wait.guarded_until)
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	node->number = queue_slot_nwindows_taken(slot);
+	due = node->is_paused ? TIMESTAMP_INFINITY : queue_slot_first_due(slot);
+	if (slot->wait.guardian == MyProcNumber || due < slot->wait.guarded_until)
 	{
-		state->wait.guardian = due < TIMESTAMP_INFINITY ? MyProcNumber : NO_PROC;
-		state->wait.guarded_until = due;
+		slot->wait.guardian = due < TIMESTAMP_INFINITY ? MyProcNumber : NO_PROC;
+		slot->wait.guarded_until = due;
 	}
 	else
 		due = TIMESTAMP_INFINITY;
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 	return due;
 }
 
@@ -528,14 +528,14 @@ queue_waiter_start_wakes(WakeList *wakes, Oid dbid)
  * queue_waiter_set_latches().  No allocation, no error.
  */
 bool
-queue_waiter_pick(QueueState *state, int n, uint64 number, WakeList *wakes)
+queue_waiter_pick(QueueSlot *slot, int n, uint64 number, WakeList *wakes)
 {
 	dlist_mutable_iter iter;
 
 	if (n <= 0)
 		return false;
 	wakes->wakes_anyone = true;
-	dlist_foreach_modify(iter, &state->wait.list)
+	dlist_foreach_modify(iter, &slot->wait.list)
 	{
 		WaitNode   *node = dlist_container(WaitNode, link, iter.cur);
 
@@ -564,17 +564,17 @@ queue_waiter_pick(QueueState *state, int n, uint64 number, WakeList *wakes)
  * state is locked.
  */
 void
-queue_waiter_pick_guardian(QueueState *state, WakeList *wakes)
+queue_waiter_pick_guardian(QueueSlot *slot, WakeList *wakes)
 {
-	if (queue_state_first_due(state) >= state->wait.guarded_until ||
+	if (queue_slot_first_due(slot) >= slot->wait.guarded_until ||
 		wakes->n == MAX_WAKES)
 		return;
-	if (state->wait.guardian == NO_PROC)
-		(void) queue_waiter_pick(state, 1, 0, wakes);
+	if (slot->wait.guardian == NO_PROC)
+		(void) queue_waiter_pick(slot, 1, 0, wakes);
 	else
 	{
-		shared->waiters[state->wait.guardian].is_woken = true;
-		wakes->procnos[wakes->n++] = state->wait.guardian;
+		shared->waiters[slot->wait.guardian].is_woken = true;
+		wakes->procnos[wakes->n++] = slot->wait.guardian;
 	}
 	wakes->wakes_anyone = true;
 }
@@ -625,14 +625,14 @@ queue_waiter_set_latches(WakeList *wakes)
  *		Return the number of sessions in the list of a queue, for its view.
  */
 int
-queue_waiter_count(QueueState *state)
+queue_waiter_count(QueueSlot *slot)
 {
 	dlist_iter	iter;
 	int			n = 0;
 
-	LWLockAcquire(state->lock, LW_SHARED);
-	dlist_foreach(iter, &state->wait.list)
+	LWLockAcquire(slot->lock, LW_SHARED);
+	dlist_foreach(iter, &slot->wait.list)
 		n++;
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 	return n;
 }

@@ -8,7 +8,7 @@
 #ifndef QUEUE_WAITER_H
 #define QUEUE_WAITER_H
 
-#include "shared/state.h"
+#include "shared/queue_slot.h"
 
 /* at one go; more are woken in several */
 #define MAX_WAKES	64
@@ -46,15 +46,15 @@ extern void queue_waiter_sleep(TimestampTz until, TimestampTz due);
  * the latches.  No allocation, no error
  */
 extern void queue_waiter_start_wakes(WakeList *wakes, Oid dbid);
-extern bool queue_waiter_pick(QueueState *state, int n, uint64 number,
+extern bool queue_waiter_pick(QueueSlot *slot, int n, uint64 number,
 							  WakeList *wakes);
 extern void queue_waiter_wake_anyone(WakeList *wakes);
 extern void queue_waiter_set_latches(WakeList *wakes);
 
 /* Something is due earlier: wake the waiter that is to wake first */
-extern void queue_waiter_pick_guardian(QueueState *state, WakeList *wakes);
+extern void queue_waiter_pick_guardian(QueueSlot *slot, WakeList *wakes);
 
 /* Number of sessions that wait for a queue, for its view */
-extern int	queue_waiter_count(QueueState *state);
+extern int	queue_waiter_count(QueueSlot *slot);
 
 #endif							/* QUEUE_WAITER_H */

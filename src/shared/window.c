@@ -10,7 +10,7 @@
  * A process has one window out at a time, and remembers it in its own memory:
  * should it die by kill -9, the server restarts with a cover of everything.
  *
- * Locks: that of the queue's state.
+ * Locks: that of the queue's slot.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,7 +28,7 @@
 
 /* The window that this process has out */
 static bool is_out = false;
-static QueueState *out_state = NULL;
+static QueueSlot *out_state = NULL;
 static Oid	out_relid = InvalidOid;
 static QueueRange out;
 static uint64 out_number;
@@ -41,12 +41,12 @@ static uint64 out_number;
  * priority after the other.
  */
 void
-queue_window_begin(CoverLook *look, QueueState *state, Oid relid,
+queue_window_begin(CoverLook *look, QueueSlot *slot, Oid relid,
 				   TimestampTz now)
 {
 	/* no window is out, unless an error did not run the abort callback */
 	queue_window_abandon();
-	look->state = state;
+	look->slot = slot;
 	look->relid = relid;
 	look->now = now;
 	look->rank = 0;
@@ -68,21 +68,21 @@ queue_window_begin(CoverLook *look, QueueState *state, Oid relid,
  * the range is wide, so the caller first reports where its rows begin
  * (queue_window_probed()).
  *
- * A queue without a state has nothing to remove from: the windows are its
+ * A queue without a slot has nothing to remove from: the windows are its
  * priorities, and none is out.
  */
 bool
 queue_window_take(CoverLook *look, int64 want, int64 first,
 				  QueueRange *window, bool *needs_probe)
 {
-	QueueState *state = NULL;
+	QueueSlot  *slot = NULL;
 	QueueRange	range;
 	int			i;
 
 	*needs_probe = false;
-	if (look->state != NULL)
-		state = queue_state_lock(look->state, MyDatabaseId, look->relid);
-	if (state == NULL)
+	if (look->slot != NULL)
+		slot = queue_slot_lock(look->slot, MyDatabaseId, look->relid);
+	if (slot == NULL)
 	{
 		/* all rows, a priority at a time */
 		if (look->rank > 0 || look->id != PG_INT64_MIN)
@@ -96,10 +96,10 @@ queue_window_take(CoverLook *look, int64 want, int64 first,
 		return true;
 	}
 
-	i = queue_cover_find(state, look->rank, look->id, look->now, &range);
+	i = queue_cover_find(slot, look->rank, look->id, look->now, &range);
 	if (i < 0)
 	{
-		LWLockRelease(state->lock);
+		LWLockRelease(slot->lock);
 		return false;
 	}
 	if (range.rank != look->rank)
@@ -117,7 +117,7 @@ queue_window_take(CoverLook *look, int64 want, int64 first,
 			if (look->probed_rank != range.rank ||
 				look->probed_low != range.low)
 			{
-				LWLockRelease(state->lock);
+				LWLockRelease(slot->lock);
 				*needs_probe = true;
 				*window = range;
 				return true;
@@ -128,14 +128,14 @@ queue_window_take(CoverLook *look, int64 want, int64 first,
 			(uint64) range.high - (uint64) begin >= (uint64) want)
 			range.high = begin + want - 1;
 	}
-	queue_cover_cut(state, i, &range);
-	state->window.nwindows++;
+	queue_cover_cut(slot, i, &range);
+	slot->window.nwindows++;
 	is_out = true;
 	out = range;
-	out_state = state;
+	out_state = slot;
 	out_relid = look->relid;
-	out_number = ++state->window.nremoved;
-	LWLockRelease(state->lock);
+	out_number = ++slot->window.nremoved;
+	LWLockRelease(slot->lock);
 
 	*window = range;
 	return true;
@@ -164,22 +164,22 @@ queue_window_probed(CoverLook *look, const QueueRange *window, int64 first)
 bool
 queue_window_narrow(int64 high)
 {
-	QueueState *state;
+	QueueSlot  *slot;
 	WakeList	wakes;
 	uint64		width;
 
 	if (!is_out)
 		return false;
 	Assert(out.low <= high && high < out.high);
-	state = queue_cover_lock(out_state, MyDatabaseId, out_relid);
-	if (state != NULL)
+	slot = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	if (slot != NULL)
 	{
 		width = (uint64) out.high - (uint64) high;
 		queue_waiter_start_wakes(&wakes, MyDatabaseId);
-		queue_cover_put_range_back(state, out.rank, high + 1, out.high);
-		(void) queue_waiter_pick(state, (int) Min(width, MAX_WAKES),
+		queue_cover_put_range_back(slot, out.rank, high + 1, out.high);
+		(void) queue_waiter_pick(slot, (int) Min(width, MAX_WAKES),
 								 out_number, &wakes);
-		queue_cover_unlock(state, &wakes);
+		queue_cover_unlock(slot, &wakes);
 	}
 	out.high = high;
 	return true;
@@ -198,7 +198,7 @@ void
 queue_window_give_back(CoverLook *look, const RangeSet *kept,
 					   const RangeSet *busy, bool wakes)
 {
-	QueueState *state;
+	QueueSlot  *slot;
 	WakeList	list;
 
 	if (!is_out)
@@ -206,21 +206,21 @@ queue_window_give_back(CoverLook *look, const RangeSet *kept,
 	look->rank = out.rank;
 	look->id = out.high;
 	is_out = false;
-	state = queue_cover_lock(out_state, MyDatabaseId, out_relid);
-	if (state == NULL)
+	slot = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	if (slot == NULL)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
-	state->window.nwindows = Max(state->window.nwindows - 1, 0);
-	queue_cover_put_back(state, kept);
+	slot->window.nwindows = Max(slot->window.nwindows - 1, 0);
+	queue_cover_put_back(slot, kept);
 	if (busy->nranges > 0)
 	{
-		queue_cover_add_busy(state, busy, look->now);
-		queue_waiter_pick_guardian(state, &list);
+		queue_cover_add_busy(slot, busy, look->now);
+		queue_waiter_pick_guardian(slot, &list);
 	}
 	if (wakes && kept->nranges > 0)
-		(void) queue_waiter_pick(state, queue_ranges_count(kept, MAX_WAKES),
+		(void) queue_waiter_pick(slot, queue_ranges_count(kept, MAX_WAKES),
 								 out_number, &list);
-	queue_cover_unlock(state, &list);
+	queue_cover_unlock(slot, &list);
 	queue_cover_tell_worker();
 }
 
@@ -234,18 +234,18 @@ queue_window_give_back(CoverLook *look, const RangeSet *kept,
 void
 queue_window_abandon(void)
 {
-	QueueState *state;
+	QueueSlot  *slot;
 	WakeList	list;
 
 	if (!is_out)
 		return;
 	is_out = false;
-	state = queue_cover_lock(out_state, MyDatabaseId, out_relid);
-	if (state == NULL)
+	slot = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	if (slot == NULL)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
-	state->window.nwindows = Max(state->window.nwindows - 1, 0);
-	queue_cover_put_range_back(state, out.rank, out.low, out.high);
-	(void) queue_waiter_pick(state, MAX_WAKES, out_number, &list);
-	queue_cover_unlock(state, &list);
+	slot->window.nwindows = Max(slot->window.nwindows - 1, 0);
+	queue_cover_put_range_back(slot, out.rank, out.low, out.high);
+	(void) queue_waiter_pick(slot, MAX_WAKES, out_number, &list);
+	queue_cover_unlock(slot, &list);
 }

@@ -8,12 +8,12 @@
 #ifndef QUEUE_WINDOW_H
 #define QUEUE_WINDOW_H
 
-#include "shared/state.h"
+#include "shared/queue_slot.h"
 
 /* One process's way through the cover of a queue */
 typedef struct CoverLook
 {
-	QueueState *state;			/* NULL: none, so all rows are scanned */
+	QueueSlot  *slot;			/* NULL: none, so all rows are scanned */
 	Oid			relid;
 	TimestampTz now;
 	int			rank;			/* the position reached so far */
@@ -26,7 +26,7 @@ typedef struct CoverLook
 } CoverLook;
 
 /* Start at the beginning; "now" decides what is due */
-extern void queue_window_begin(CoverLook *look, QueueState *state, Oid relid,
+extern void queue_window_begin(CoverLook *look, QueueSlot *slot, Oid relid,
 							   TimestampTz now);
 
 /* Next window; false: no more */

@@ -327,7 +327,7 @@ queue_def_known(Oid relid)
 }
 
 /*
- * queue_def_state
+ * queue_def_slot
  *		Return what shared memory knows of the queue, made if need be; NULL if
  *		there is no room.
  *
@@ -335,24 +335,25 @@ queue_def_known(Oid relid)
  * definition got by a session that had opened the table, and was allowed to.
  * What is no queue gets none.
  */
-QueueState *
-queue_def_state(QueueDef *def)
+QueueSlot *
+queue_def_slot(QueueDef *def)
 {
-	QueueState *state = def->state;
+	QueueSlot  *slot = def->slot;
 
-	/* an unlocked look; queue_state_lock() looks again */
-	if (state == NULL || state->relid != def->relid ||
-		state->dbid != MyDatabaseId)
+	/* an unlocked look; queue_slot_lock() looks again */
+	if (slot == NULL || slot->relid != def->relid ||
+		slot->dbid != MyDatabaseId)
 	{
-		def->state = state = def->is_queue && def->problem == NULL ?
-			queue_state_make(def->relid) : queue_state_find(def->relid);
-		if (def->deaf_trigger != NULL && state != NULL && !queue_state_is_deaf(state))
+		def->slot = slot = def->is_queue && def->problem == NULL ?
+			queue_slot_make(def->relid) : queue_slot_find(def->relid);
+		if (def->deaf_trigger != NULL && slot != NULL &&
+			!queue_slot_is_deaf(slot))
 		{
-			queue_state_set_deaf(state, MyDatabaseId, def->relid, true);
+			queue_slot_set_deaf(slot, MyDatabaseId, def->relid, true);
 			queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
 		}
 	}
-	return state;
+	return slot;
 }
 
 /* Make what is missing, also after an error half-way. */
@@ -422,7 +423,7 @@ build_def(Relation rel, QueueDef *def)
 
 	/* found anew, it is told what triggers there are */
 	if (fresh.is_queue && fresh.deaf_trigger == NULL)
-		fresh.state = def->state;
+		fresh.slot = def->slot;
 
 	if (OidIsValid(fresh.sequence))
 	{

@@ -12,7 +12,7 @@
 #include "utils/relcache.h"
 
 #include "shared/failure.h"
-#include "shared/state.h"
+#include "shared/queue_slot.h"
 
 /*
  * One queue as this backend knows it.  Entries live as long as the backend; an
@@ -34,7 +34,7 @@ typedef struct QueueDef
 	int64		id_block;		/* ids that one call of nextval() stands for */
 	int64		moved_to;		/* no queue yet: its sequence was moved beyond
 								 * this id */
-	QueueState *state;			/* hint: see queue_def_state() */
+	QueueSlot  *slot;			/* hint: see queue_def_slot() */
 	int64		lease;			/* usec */
 	int64		max_lease;		/* usec */
 	RetryPolicy retry;
@@ -78,7 +78,7 @@ extern bool queue_may_take(Oid relid);
 extern bool queue_may_watch(Oid relid);
 
 /* What shared memory knows of the queue, made if need be; or NULL */
-extern QueueState *queue_def_state(QueueDef *def);
+extern QueueSlot *queue_def_slot(QueueDef *def);
 
 /* 42809 if rel is no queue, or one beyond the white list */
 extern void queue_check_shape(Relation rel, QueueDef *def);

@@ -29,7 +29,7 @@
  * memory was lost since, an id may be used again; what is remembered of a
  * message does not go by the id alone (inflight.c).
  *
- * Locks: that of the queue's state, for a few instructions.  The sequence is
+ * Locks: that of the queue's slot, for a few instructions.  The sequence is
  * asked without it, and stays locked to the end of the transaction, so that
  * its file does not change.  Sessions that give ids by hand wait for each
  * other for a moment.
@@ -86,11 +86,11 @@ static void explain_end(void *arg);
 static void find_file(IdBlock *block);
 static bool is_behind(QueueDef *def, const IdBlock *block);
 static bool is_emptied(QueueDef *def, const IdBlock *block);
-static bool starts_over(QueueDef *def, QueueState *state,
+static bool starts_over(QueueDef *def, QueueSlot *slot,
 						const IdBlock *block);
-static bool is_after_end(QueueDef *def, QueueState *state,
+static bool is_after_end(QueueDef *def, QueueSlot *slot,
 						 const IdBlock *block);
-static int64 catch_up(QueueDef *def, QueueState *state);
+static int64 catch_up(QueueDef *def, QueueSlot *slot);
 static void keep_block(QueueDef *def, const IdBlock *block);
 static bool advance_in_memory(QueueDef *def, int64 id);
 static int64 last_value(Oid sequence);
@@ -124,21 +124,21 @@ queue_next_ids(QueueDef *def, int n, int64 *ids)
 static int
 draw(QueueDef *def, int n, int64 *ids)
 {
-	QueueState *state;
+	QueueSlot  *slot;
 	int			i = 0;
 
-	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
-	if (state != NULL)
+	slot = queue_slot_lock(queue_def_slot(def), MyDatabaseId, def->relid);
+	if (slot != NULL)
 	{
-		if (state->ids.file == def->sequence_file)
+		if (slot->ids.file == def->sequence_file)
 		{
-			while (i < n && state->ids.next <= state->ids.last)
-				ids[i++] = state->ids.next++;
-			state->ids.table_file = def->table_file;
-			LWLockRelease(state->lock);
+			while (i < n && slot->ids.next <= slot->ids.last)
+				ids[i++] = slot->ids.next++;
+			slot->ids.table_file = def->table_file;
+			LWLockRelease(slot->lock);
 			return i;
 		}
-		LWLockRelease(state->lock);
+		LWLockRelease(slot->lock);
 	}
 
 	while (i < n && has_own_block(def) && own_block.next <= own_block.last)
@@ -173,7 +173,7 @@ next_block(QueueDef *def, IdBlock *block)
 	block->next = draw_from_sequence(def);
 	find_file(block);
 	if (is_behind(def, block))
-		block->next = catch_up(def, queue_def_state(def));
+		block->next = catch_up(def, queue_def_slot(def));
 	block->last = block->next <= PG_INT64_MAX - def->id_block ?
 		block->next + def->id_block - 1 : PG_INT64_MAX;
 }
@@ -235,17 +235,17 @@ explain_end(void *arg)
 static bool
 is_behind(QueueDef *def, const IdBlock *block)
 {
-	QueueState *state = queue_state_lock(queue_def_state(def), MyDatabaseId,
-										 def->relid);
+	QueueSlot  *slot = queue_slot_lock(queue_def_slot(def), MyDatabaseId,
+									   def->relid);
 	bool		is_set_back;
 	bool		is_new;
 
-	if (state == NULL)
+	if (slot == NULL)
 		return false;
-	is_set_back = block->next <= state->ids.highest &&
-		!is_after_end(def, state, block);
-	is_new = starts_over(def, state, block);
-	LWLockRelease(state->lock);
+	is_set_back = block->next <= slot->ids.highest &&
+		!is_after_end(def, slot, block);
+	is_new = starts_over(def, slot, block);
+	LWLockRelease(slot->lock);
 	return is_set_back && !(is_new && is_emptied(def, block));
 }
 
@@ -282,10 +282,10 @@ is_emptied(QueueDef *def, const IdBlock *block)
  * The state is locked.
  */
 static bool
-starts_over(QueueDef *def, QueueState *state, const IdBlock *block)
+starts_over(QueueDef *def, QueueSlot *slot, const IdBlock *block)
 {
-	return state->ids.file != block->file &&
-		state->ids.table_file != def->table_file;
+	return slot->ids.file != block->file &&
+		slot->ids.table_file != def->table_file;
 }
 
 /*
@@ -296,10 +296,10 @@ starts_over(QueueDef *def, QueueState *state, const IdBlock *block)
  * The state is locked.
  */
 static bool
-is_after_end(QueueDef *def, QueueState *state, const IdBlock *block)
+is_after_end(QueueDef *def, QueueSlot *slot, const IdBlock *block)
 {
-	return state->ids.highest > PG_INT64_MAX - def->id_block &&
-		block->next <= state->ids.highest;
+	return slot->ids.highest > PG_INT64_MAX - def->id_block &&
+		block->next <= slot->ids.highest;
 }
 
 /*
@@ -313,7 +313,7 @@ is_after_end(QueueDef *def, QueueState *state, const IdBlock *block)
  * again.
  */
 static int64
-catch_up(QueueDef *def, QueueState *state)
+catch_up(QueueDef *def, QueueSlot *slot)
 {
 	int64		first;
 	int			tries = 0;
@@ -323,10 +323,10 @@ catch_up(QueueDef *def, QueueState *state)
 	do
 	{
 		first = draw_from_sequence(def);
-	} while (first <= state->ids.highest && ++tries < 3);
-	if (first <= state->ids.highest)
+	} while (first <= slot->ids.highest && ++tries < 3);
+	if (first <= slot->ids.highest)
 	{
-		move_sequence(def->sequence, state->ids.highest);
+		move_sequence(def->sequence, slot->ids.highest);
 		first = draw_from_sequence(def);
 	}
 	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
@@ -344,32 +344,32 @@ catch_up(QueueDef *def, QueueState *state)
 static void
 keep_block(QueueDef *def, const IdBlock *block)
 {
-	QueueState *state;
+	QueueSlot  *slot;
 
 	if (block->is_ours)
 	{
 		own_block = *block;
 		return;
 	}
-	state = queue_state_lock(queue_def_state(def), MyDatabaseId, def->relid);
-	if (state == NULL)
+	slot = queue_slot_lock(queue_def_slot(def), MyDatabaseId, def->relid);
+	if (slot == NULL)
 		return;
-	if (starts_over(def, state, block) || is_after_end(def, state, block))
-		state->ids.highest = 0;
-	if (state->ids.file != block->file)
+	if (starts_over(def, slot, block) || is_after_end(def, slot, block))
+		slot->ids.highest = 0;
+	if (slot->ids.file != block->file)
 	{
-		state->ids.file = block->file;
-		state->ids.next = 0;
-		state->ids.last = -1;
+		slot->ids.file = block->file;
+		slot->ids.next = 0;
+		slot->ids.last = -1;
 	}
-	state->ids.table_file = def->table_file;
-	state->ids.highest = Max(state->ids.highest, block->last);
-	if (block->next <= block->last && state->ids.next > state->ids.last)
+	slot->ids.table_file = def->table_file;
+	slot->ids.highest = Max(slot->ids.highest, block->last);
+	if (block->next <= block->last && slot->ids.next > slot->ids.last)
 	{
-		state->ids.next = block->next;
-		state->ids.last = block->last;
+		slot->ids.next = block->next;
+		slot->ids.last = block->last;
 	}
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 }
 
 /*
@@ -382,14 +382,14 @@ keep_block(QueueDef *def, const IdBlock *block)
 void
 queue_forget_ids(Oid relid)
 {
-	QueueState *state = queue_state_find(relid);
+	QueueSlot  *slot = queue_slot_find(relid);
 
-	if (state != NULL)
-		state = queue_state_lock(state, MyDatabaseId, relid);
-	if (state == NULL)
+	if (slot != NULL)
+		slot = queue_slot_lock(slot, MyDatabaseId, relid);
+	if (slot == NULL)
 		return;
-	state->ids.last = state->ids.next - 1;
-	LWLockRelease(state->lock);
+	slot->ids.last = slot->ids.next - 1;
+	LWLockRelease(slot->lock);
 }
 
 /*
@@ -403,17 +403,17 @@ queue_forget_ids(Oid relid)
 bool
 queue_id_is_new(QueueDef *def, int64 id)
 {
-	QueueState *state = queue_state_lock(queue_def_state(def), MyDatabaseId,
-										 def->relid);
+	QueueSlot  *slot = queue_slot_lock(queue_def_slot(def), MyDatabaseId,
+									   def->relid);
 	bool		is_new = false;
 
-	if (state != NULL && state->ids.file == def->sequence_file)
-		is_new = (state->ids.next <= id && id <= state->ids.last) ||
-			id > state->ids.highest;
+	if (slot != NULL && slot->ids.file == def->sequence_file)
+		is_new = (slot->ids.next <= id && id <= slot->ids.last) ||
+			id > slot->ids.highest;
 	else if (has_own_block(def))
 		is_new = own_block.next <= id;
-	if (state != NULL)
-		LWLockRelease(state->lock);
+	if (slot != NULL)
+		LWLockRelease(slot->lock);
 	return is_new;
 }
 
@@ -470,17 +470,17 @@ queue_advance_id(QueueDef *def, int64 id)
 static bool
 advance_in_memory(QueueDef *def, int64 id)
 {
-	QueueState *state = queue_state_lock(queue_def_state(def), MyDatabaseId,
-										 def->relid);
+	QueueSlot  *slot = queue_slot_lock(queue_def_slot(def), MyDatabaseId,
+									   def->relid);
 	bool		is_beyond = false;
 
-	if (state != NULL && state->ids.file == def->sequence_file)
+	if (slot != NULL && slot->ids.file == def->sequence_file)
 	{
-		is_beyond = id <= state->ids.last;
+		is_beyond = id <= slot->ids.last;
 		if (is_beyond)
-			state->ids.next = Max(state->ids.next, id + 1);
+			slot->ids.next = Max(slot->ids.next, id + 1);
 		else
-			state->ids.last = state->ids.next - 1;
+			slot->ids.last = slot->ids.next - 1;
 	}
 	else if (has_own_block(def))
 	{
@@ -492,8 +492,8 @@ advance_in_memory(QueueDef *def, int64 id)
 	}
 	else
 		is_beyond = !def->is_queue && id <= def->moved_to;
-	if (state != NULL)
-		LWLockRelease(state->lock);
+	if (slot != NULL)
+		LWLockRelease(slot->lock);
 	return is_beyond;
 }
 

@@ -301,7 +301,7 @@ queue_row_has_twin(Relation rel, QueueDef *def, int64 id, int priority)
  */
 ClaimResult
 queue_row_claim(Relation rel, MessageRow *row, const MessageKey *key,
-				QueueState *queue, TimestampTz now, InflightEntry **entry,
+				QueueSlot *queue, TimestampTz now, InflightEntry **entry,
 				TimestampTz *due)
 {
 	ClaimResult result;

@@ -63,7 +63,7 @@ extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
 
 /* Claim the message whose row is in the slot (inflight.h) */
 extern ClaimResult queue_row_claim(Relation rel, MessageRow *row,
-								   const MessageKey *key, QueueState *queue,
+								   const MessageKey *key, QueueSlot *queue,
 								   TimestampTz now, InflightEntry **entry,
 								   TimestampTz *due);
 

@@ -120,7 +120,7 @@ find_note(Oid relid)
 	}
 	note = &notes[nnotes];
 	note->relid = relid;
-	note->queue = queue_state_find(relid);
+	note->queue = queue_slot_find(relid);
 	note->is_all = false;
 	note->nmessages = 0;
 	queue_ranges_init(&note->sent, note->ranges, NOTE_ROOM);
@@ -159,7 +159,7 @@ find_look(Oid relid)
 	look->relid = relid;
 	look->subid = subid;
 	look->is_writer = is_writer;
-	look->queue = queue_state_find(relid);
+	look->queue = queue_slot_find(relid);
 	queue_ranges_init(&look->ids, look->ranges, NOTE_ROOM);
 	nlooks++;
 	return look;

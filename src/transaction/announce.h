@@ -8,7 +8,7 @@
 #ifndef QUEUE_ANNOUNCE_H
 #define QUEUE_ANNOUNCE_H
 
-#include "shared/state.h"
+#include "shared/queue_slot.h"
 
 #define NOTE_ROOM			16
 
@@ -16,7 +16,7 @@
 typedef struct Note
 {
 	Oid			relid;
-	QueueState *queue;			/* hint */
+	QueueSlot  *queue;			/* hint */
 	bool		is_all;			/* any message, and all waiters */
 	int			nmessages;		/* sent: waiters to wake */
 	RangeSet	sent;
@@ -33,7 +33,7 @@ typedef struct LookNote
 	Oid			relid;
 	SubTransactionId subid;
 	bool		is_writer;		/* had the subtransaction written anything? */
-	QueueState *queue;			/* hint */
+	QueueSlot  *queue;			/* hint */
 	RangeSet	ids;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } LookNote;

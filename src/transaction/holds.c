@@ -425,7 +425,7 @@ queue_hold_keep(Hold *hold)
 			/* waiters are to find that out */
 			queue_cover_add_all(hold->key.dbid, hold->key.relid);
 			queue_inflight_drop(hold->key.dbid, hold->key.relid);
-			queue_state_drop(hold->key.dbid, hold->key.relid);
+			queue_slot_drop(hold->key.dbid, hold->key.relid);
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_TRUNCATE:

@@ -8,7 +8,7 @@
  * the server allows.
  *
  * The notes of all of them are in a pool, so one may have many.  When the pool
- * is used up, a bit for each place of a queue (state.c) says that any message
+ * is used up, a bit for each slot of a queue (queue_slot.c) says that any message
  * of that queue may be available at its end; there is one for every queue that
  * memory knows.  Only if the queue has no place either, any message of the
  * database may be.
@@ -375,10 +375,10 @@ make_prepared_note(PreparedSlot *slot, Oid relid)
 static void
 note_place(PreparedSlot *slot, Oid relid)
 {
-	QueueState *state = queue_state_find(relid);
+	QueueSlot  *queue = queue_slot_find(relid);
 	int			place;
 
-	if (state == NULL)
+	if (queue == NULL)
 	{
 		slot->is_all = true;
 		return;
@@ -386,7 +386,7 @@ note_place(PreparedSlot *slot, Oid relid)
 	if (!slot->has_places)
 		memset(places_of(slot), 0, NUM_WORDS * sizeof(uint32));
 	slot->has_places = true;
-	place = queue_state_place(state);
+	place = queue_slot_place(queue);
 	places_of(slot)[place / WORD_BITS] |= (uint32) 1 << (place % WORD_BITS);
 }
 
@@ -430,20 +430,20 @@ announce_places(PreparedSlot *slot)
 	const uint32 *words = places_of(slot);
 	int			i;
 
-	for (i = 0; i < queue_state_count(); i++)
+	for (i = 0; i < queue_slot_count(); i++)
 	{
-		QueueState *state;
+		QueueSlot  *queue;
 
 		if ((words[i / WORD_BITS] & (uint32) 1 << (i % WORD_BITS)) == 0)
 			continue;
-		state = queue_state_at(i);
+		queue = queue_slot_at(i);
 
 		/*
 		 * an unlocked look; a queue that gets the place later begins with
 		 * everything
 		 */
-		if (state != NULL && state->dbid == slot->dbid)
-			queue_cover_add_all(slot->dbid, state->relid);
+		if (queue != NULL && queue->dbid == slot->dbid)
+			queue_cover_add_all(slot->dbid, queue->relid);
 	}
 }
 

@@ -206,7 +206,7 @@ look_up(const LeaseCopy *leases, int n)
 	{
 		MessageRow *row = queue_row_make(rel);
 
-		(void) queue_def_state(def);
+		(void) queue_def_slot(def);
 		for (i = 0; i < n; i++)
 		{
 			CHECK_FOR_INTERRUPTS();

@@ -105,16 +105,16 @@ static TimestampTz pass_began_at;
 static TimestampTz idle_look_at = 0;
 static int	idle_places = 0;
 
-static bool needs_repair(QueueState *state, TimestampTz now);
+static bool needs_repair(QueueSlot *slot, TimestampTz now);
 static bool is_idle_due(TimestampTz now);
-static QueueState *next_state(void);
+static QueueSlot *next_state(void);
 static void skip_queue(void);
 static void forget_place(Oid relid);
 static bool heal_part(void);
-static bool pass_over(Relation rel, QueueDef *def, QueueState *state);
-static bool is_hidden(QueueDef *def, QueueState *state, MessageRow *row,
+static bool pass_over(Relation rel, QueueDef *def, QueueSlot *slot);
+static bool is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row,
 					  TimestampTz now, bool *is_certain);
-static void check_suspects(Relation rel, QueueDef *def, QueueState *state,
+static void check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 						   const Suspect *suspects, int n);
 
 /*
@@ -129,14 +129,14 @@ queue_heal_is_needed(void)
 	int			i;
 
 	/* a deaf one keeps the rounds going, whether it is due now or not */
-	for (i = queue_state_next_active(0); i < queue_state_count();
-		 i = queue_state_next_active(i + 1))
+	for (i = queue_slot_next_active(0); i < queue_slot_count();
+		 i = queue_slot_next_active(i + 1))
 	{
-		QueueState *state = queue_state_at(i);
+		QueueSlot  *slot = queue_slot_at(i);
 
-		if (state != NULL &&
-			(needs_repair(state, now) ||
-			 (queue_state_is_deaf(state) && state->dbid == MyDatabaseId)))
+		if (slot != NULL &&
+			(needs_repair(slot, now) ||
+			 (queue_slot_is_deaf(slot) && slot->dbid == MyDatabaseId)))
 			return true;
 	}
 	return OidIsValid(part_relid) || idle_places > 0 || is_idle_due(now);
@@ -144,10 +144,10 @@ queue_heal_is_needed(void)
 
 /* Is the worker to go over this queue? */
 static bool
-needs_repair(QueueState *state, TimestampTz now)
+needs_repair(QueueSlot *slot, TimestampTz now)
 {
-	return state->dbid == MyDatabaseId &&
-		queue_state_needs_healing(state, IDLE_INTERVAL, DEAF_INTERVAL, now);
+	return slot->dbid == MyDatabaseId &&
+		queue_slot_needs_healing(slot, IDLE_INTERVAL, DEAF_INTERVAL, now);
 }
 
 /* Is it time to look at idle queues?  The clock may have been set back. */
@@ -164,11 +164,11 @@ is_idle_due(TimestampTz now)
  * The others are looked at now and then, because their interval may be over.
  * NULL if there is none.
  */
-static QueueState *
+static QueueSlot *
 next_state(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			n = queue_state_count();
+	int			n = queue_slot_count();
 	bool		is_second = false;
 
 	if (idle_places == 0 && is_idle_due(now))
@@ -178,11 +178,11 @@ next_state(void)
 	}
 	for (;;)
 	{
-		QueueState *state = place < n ? queue_state_at(place) : NULL;
+		QueueSlot  *slot = place < n ? queue_slot_at(place) : NULL;
 
-		if (state != NULL && state->dbid == MyDatabaseId &&
-			(state->relid == part_relid || needs_repair(state, now)))
-			return state;
+		if (slot != NULL && slot->dbid == MyDatabaseId &&
+			(slot->relid == part_relid || needs_repair(slot, now)))
+			return slot;
 		part_relid = InvalidOid;
 		if (idle_places > 0)
 		{
@@ -190,7 +190,7 @@ next_state(void)
 			place++;
 		}
 		else
-			place = queue_state_next_active(place + 1);
+			place = queue_slot_next_active(place + 1);
 		if (place < n)
 			continue;
 
@@ -254,15 +254,15 @@ queue_heal_failed(void)
 static bool
 heal_part(void)
 {
-	QueueState *state = next_state();
+	QueueSlot  *slot = next_state();
 	Oid			relid;
 	Relation	rel;
 	QueueDef   *def;
 	bool		is_done = true;
 
-	if (state == NULL)
+	if (slot == NULL)
 		return false;
-	relid = state->relid;
+	relid = slot->relid;
 	budget -= 1;
 	if (!OidIsValid(relid))
 		return true;			/* freed meanwhile */
@@ -275,7 +275,7 @@ heal_part(void)
 	{
 		/* another one first, and this one in the next round */
 		if (part_relid == relid)
-			queue_state_heal_again(state);
+			queue_slot_heal_again(slot);
 		skip_queue();
 		return false;
 	}
@@ -295,15 +295,15 @@ heal_part(void)
 	}
 	if (part_relid != relid)
 	{
-		queue_state_begin_healing(state);
+		queue_slot_begin_healing(slot);
 		part_relid = relid;
 		part.rank = 0;
 		part.low = PG_INT64_MIN;
 	}
-	queue_state_set_deaf(state, MyDatabaseId, relid,
-						 def->problem == NULL && def->deaf_trigger != NULL);
+	queue_slot_set_deaf(slot, MyDatabaseId, relid,
+						def->problem == NULL && def->deaf_trigger != NULL);
 	if (def->problem == NULL)
-		is_done = pass_over(rel, def, state);
+		is_done = pass_over(rel, def, slot);
 	if (is_done)
 		skip_queue();
 	table_close(rel, RowExclusiveLock);
@@ -321,7 +321,7 @@ heal_part(void)
 static void
 forget_place(Oid relid)
 {
-	queue_state_drop(MyDatabaseId, relid);
+	queue_slot_drop(MyDatabaseId, relid);
 	part_relid = InvalidOid;
 }
 
@@ -330,7 +330,7 @@ forget_place(Oid relid)
  *		Go on with this queue; returns true when it is done.
  */
 static bool
-pass_over(Relation rel, QueueDef *def, QueueState *state)
+pass_over(Relation rel, QueueDef *def, QueueSlot *slot)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	QueueScan  *scan = queue_scan_begin(rel, def);
@@ -352,7 +352,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state)
 		bool		is_certain;
 
 		/* a part of it, dead rows included, because those are not counted */
-		part.low = queue_cover_gap(state, part.rank, part.low);
+		part.low = queue_cover_gap(slot, part.rank, part.low);
 		if (part.low < PG_INT64_MAX)
 			part.low = queue_scan_probe(scan, &part);
 		if (part.low == PG_INT64_MAX)
@@ -367,14 +367,14 @@ pass_over(Relation rel, QueueDef *def, QueueState *state)
 		queue_scan_range(scan, &part);
 		while ((row = queue_scan_next(scan)) != NULL)
 		{
-			if (!is_hidden(def, state, row, now, &is_certain))
+			if (!is_hidden(def, slot, row, now, &is_certain))
 				continue;
 			suspects[n].id = row->id;
 			suspects[n].enqueued_at = row->enqueued_at;
 			suspects[n++].priority = row->priority;
 			if (n == MAX_SUSPECTS)
 			{
-				check_suspects(rel, def, state, suspects, n);
+				check_suspects(rel, def, slot, suspects, n);
 				n = 0;
 			}
 		}
@@ -382,7 +382,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state)
 	}
 	queue_scan_end(scan);
 	if (n > 0)
-		check_suspects(rel, def, state, suspects, n);
+		check_suspects(rel, def, slot, suspects, n);
 	return part.rank == NUM_RANKS;
 }
 
@@ -394,7 +394,7 @@ pass_over(Relation rel, QueueDef *def, QueueState *state)
  * *is_certain is set if no process is about to add it.
  */
 static bool
-is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
+is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 		  bool *is_certain)
 {
 	MessageKey	key;
@@ -403,7 +403,7 @@ is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
 	bool		has_entry;
 	bool		is_out;
 
-	if (queue_cover_has(state, queue_rank(row->priority), row->id, &is_out))
+	if (queue_cover_has(slot, queue_rank(row->priority), row->id, &is_out))
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
@@ -427,7 +427,7 @@ is_hidden(QueueDef *def, QueueState *state, MessageRow *row, TimestampTz now,
  * that.
  */
 static void
-check_suspects(Relation rel, QueueDef *def, QueueState *state,
+check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 			   const Suspect *suspects, int n)
 {
 	MessageRow *row = queue_row_make(rel);
@@ -447,17 +447,17 @@ check_suspects(Relation rel, QueueDef *def, QueueState *state,
 		row->priority = suspects[i].priority;
 		ItemPointerSetInvalid(&row->tid);
 		if (queue_row_find(rel, def, row) != ROW_LIVE ||
-			!is_hidden(def, state, row, GetCurrentTimestamp(),
+			!is_hidden(def, slot, row, GetCurrentTimestamp(),
 					   &is_certain))
 			continue;
 		queue_message_key(&key, def->relid, row->id);
-		queue_cover_add(state, &key, row->priority, true);
+		queue_cover_add(slot, &key, row->priority, true);
 		nhealed += is_certain && !is_announcing &&
 			def->deaf_trigger == NULL ? 1 : 0;
 	}
 	ExecDropSingleTupleTableSlot(row->slot);
 
-	queue_state_count_healed(state, nhealed);
+	queue_slot_count_healed(slot, nhealed);
 	if (nhealed > 0)
 		ereport(LOG,
 				(errmsg("messages of queue \"%s\" were hidden from consumers: %d",

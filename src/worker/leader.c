@@ -425,7 +425,7 @@ free_slots(LeaderPass *pass)
 			if (info == NULL)
 			{
 				queue_inflight_drop(slot->dbid, InvalidOid);
-				queue_state_drop(slot->dbid, InvalidOid);
+				queue_slot_drop(slot->dbid, InvalidOid);
 			}
 			memset(slot, 0, sizeof(DatabaseSlot));
 			pass->slots[i] = *slot;

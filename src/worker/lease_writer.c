@@ -66,7 +66,7 @@ queue_log_note_lease(Round *round, InflightEntry *entry)
 		round_add_key(round, round->expired, &round->nexpired, &entry->key);
 		return;
 	}
-	if (entry->due.state == NULL)
+	if (entry->due.slot == NULL)
 		round_comes_again(round, entry->deadline);
 	if (entry->is_open)
 	{

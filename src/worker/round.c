@@ -34,7 +34,7 @@
 #include "dispatch/lease.h"
 #include "shared/cover.h"
 #include "shared/deadline.h"
-#include "shared/state.h"
+#include "shared/queue_slot.h"
 #include "transaction/prepared.h"
 #include "worker/count.h"
 #include "worker/duties.h"
@@ -247,7 +247,7 @@ note_work(InflightEntry *entry, void *arg)
  * end_due
  *		End what is due, which wakes waiters.
  *
- * Entries of a queue without a state are not linked; the look through the
+ * Entries of a queue without a slot are not linked; the look through the
  * table finds them.
  */
 static void
@@ -255,19 +255,19 @@ end_due(Round *round)
 {
 	int			i;
 
-	for (i = queue_state_next_timed(0); i < queue_state_count();
-		 i = queue_state_next_timed(i + 1))
+	for (i = queue_slot_next_timed(0); i < queue_slot_count();
+		 i = queue_slot_next_timed(i + 1))
 	{
-		QueueState *state = queue_state_at(i);
+		QueueSlot  *slot = queue_slot_at(i);
 		TimestampTz due;
 
-		if (state == NULL || state->dbid != MyDatabaseId)
+		if (slot == NULL || slot->dbid != MyDatabaseId)
 			continue;
-		due = queue_deadline_first(state);
+		due = queue_deadline_first(slot);
 		if (due <= round->now)
 		{
-			queue_inflight_end_due(state, state->relid, round->now);
-			due = queue_deadline_first(state);
+			queue_inflight_end_due(slot, slot->relid, round->now);
+			due = queue_deadline_first(slot);
 		}
 		round->next = Min(round->next, due);
 	}

@@ -28,7 +28,7 @@
  * the prevention of wraparound.
  *
  * Locks: the fields of a queue that only the database's worker uses need none;
- * the others are guarded by the lock of the queue's state.
+ * the others are guarded by the lock of the queue's slot.
  *
  *-------------------------------------------------------------------------
  */
@@ -85,7 +85,7 @@ static TransactionId pass_horizon;
 
 PG_FUNCTION_INFO_V1(queue_vacuums);
 
-static TimestampTz look_at_state(QueueState *state, TimestampTz now);
+static TimestampTz look_at_state(QueueSlot *slot, TimestampTz now);
 static bool has_dead_in(Oid relid, int factor);
 static Relation open_unless_locked(Oid relid);
 
@@ -105,7 +105,7 @@ queue_vacuum_look(void)
 	TimestampTz next = TIMESTAMP_INFINITY;
 	bool		is_wanted = false;
 	bool		is_for_all;
-	int			n = queue_state_count();
+	int			n = queue_slot_count();
 	int			i;
 
 	/* plain DML makes no queue active; the clock may have been set back */
@@ -113,20 +113,20 @@ queue_vacuum_look(void)
 	if (is_for_all)
 		all_looked_at = now;
 	pass_horizon = InvalidTransactionId;
-	for (i = is_for_all ? 0 : queue_state_next_active(0); i < n;
-		 i = is_for_all ? i + 1 : queue_state_next_active(i + 1))
+	for (i = is_for_all ? 0 : queue_slot_next_active(0); i < n;
+		 i = is_for_all ? i + 1 : queue_slot_next_active(i + 1))
 	{
-		QueueState *state = queue_state_at(i);
+		QueueSlot  *slot = queue_slot_at(i);
 		TimestampTz look_again;
 
-		if (state == NULL || state->dbid != MyDatabaseId)
+		if (slot == NULL || slot->dbid != MyDatabaseId)
 			continue;
 		looked_at = i;
 		look_again = queue_vacuum_threshold < 0 ?
-			TIMESTAMP_INFINITY : look_at_state(state, now);
-		queue_state_review_active(state, look_again != TIMESTAMP_INFINITY);
+			TIMESTAMP_INFINITY : look_at_state(slot, now);
+		queue_slot_review_active(slot, look_again != TIMESTAMP_INFINITY);
 		next = Min(next, look_again);
-		is_wanted |= state->vacuum.is_wanted;
+		is_wanted |= slot->vacuum.is_wanted;
 	}
 	looked_at = -1;
 	if (is_wanted)
@@ -142,10 +142,10 @@ queue_vacuum_look(void)
 void
 queue_vacuum_skip(void)
 {
-	QueueState *state = looked_at < 0 ? NULL : queue_state_at(looked_at);
+	QueueSlot  *slot = looked_at < 0 ? NULL : queue_slot_at(looked_at);
 
-	if (state != NULL)
-		state->vacuum.retry_at = GetCurrentTimestamp() + VACUUM_RETRY_DELAY;
+	if (slot != NULL)
+		slot->vacuum.retry_at = GetCurrentTimestamp() + VACUUM_RETRY_DELAY;
 }
 
 /*
@@ -156,19 +156,19 @@ queue_vacuum_skip(void)
  * the latter only while the queue is wanted; so what is read here stays true.
  */
 static TimestampTz
-look_at_state(QueueState *state, TimestampTz now)
+look_at_state(QueueSlot *slot, TimestampTz now)
 {
-	VacuumPart *vacuum = &state->vacuum;
-	Oid			relid = state->relid;
+	VacuumPart *vacuum = &slot->vacuum;
+	Oid			relid = slot->relid;
 	TimestampTz next = TIMESTAMP_INFINITY;
 
 	if (vacuum->is_wanted)
 		return now + LOOK_AGAIN;
-	if (vacuum->nremoved != queue_state_nwindows_taken(state) ||
-		queue_state_is_purged(state))
+	if (vacuum->nremoved != queue_slot_nwindows_taken(slot) ||
+		queue_slot_is_purged(slot))
 	{
-		vacuum->nremoved = queue_state_nwindows_taken(state);
-		queue_state_clear_purge(state);
+		vacuum->nremoved = queue_slot_nwindows_taken(slot);
+		queue_slot_clear_purge(slot);
 		vacuum->look_until = now + LOOK_TIME;
 	}
 	else if (vacuum->look_until <= now &&
@@ -185,20 +185,20 @@ look_at_state(QueueState *state, TimestampTz now)
 	if ((!FullTransactionIdIsValid(vacuum->mark) || vacuum->follow_up_at > 0) &&
 		queue_vacuum_has_dead_rows(relid, 1))
 	{
-		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 		vacuum->mark = ReadNextFullTransactionId();
 		vacuum->follow_up_at = 0;
-		LWLockRelease(state->lock);
+		LWLockRelease(slot->lock);
 		next = now + MARK_PASSES;
 	}
 	if (FullTransactionIdIsValid(vacuum->mark) &&
 		vacuum->follow_up_at <= now &&
 		queue_vacuum_is_removable(relid, vacuum->mark, &pass_horizon))
 	{
-		LWLockAcquire(state->lock, LW_EXCLUSIVE);
-		vacuum->is_wanted = state->dbid == MyDatabaseId &&
-			state->relid == relid;
-		LWLockRelease(state->lock);
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		vacuum->is_wanted = slot->dbid == MyDatabaseId &&
+			slot->relid == relid;
+		LWLockRelease(slot->lock);
 		next = now + LOOK_AGAIN;
 	}
 	return next;
@@ -325,20 +325,20 @@ queue_vacuums(PG_FUNCTION_ARGS)
 
 	queue_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-	for (i = 0; i < queue_state_count(); i++)
+	for (i = 0; i < queue_slot_count(); i++)
 	{
-		QueueState *state = queue_state_at(i);
+		QueueSlot  *slot = queue_slot_at(i);
 		Datum		values[Natts_vacuums] = {0};
 		bool		nulls[Natts_vacuums] = {0};
 		VacuumPart	vacuum;
 		Oid			relid;
 
-		if (state == NULL)
+		if (slot == NULL)
 			continue;
-		LWLockAcquire(state->lock, LW_SHARED);
-		relid = state->dbid == MyDatabaseId ? state->relid : InvalidOid;
-		vacuum = state->vacuum;
-		LWLockRelease(state->lock);
+		LWLockAcquire(slot->lock, LW_SHARED);
+		relid = slot->dbid == MyDatabaseId ? slot->relid : InvalidOid;
+		vacuum = slot->vacuum;
+		LWLockRelease(slot->lock);
 
 		if (!OidIsValid(relid) || !queue_may_watch(relid))
 			continue;

@@ -8,7 +8,7 @@
 #ifndef QUEUE_VACUUM_H
 #define QUEUE_VACUUM_H
 
-#include "shared/state.h"
+#include "shared/queue_slot.h"
 
 /* Until a vacuum that has failed is tried again */
 #define VACUUM_RETRY_DELAY	(60 * USECS_PER_SEC)

@@ -84,7 +84,7 @@
 /* A queue that is vacuumed */
 typedef struct Visit
 {
-	QueueState *state;
+	QueueSlot  *slot;
 	Oid			relid;
 	Oid			toast_relid;
 	MemoryContext context;		/* for what outlives transactions */
@@ -105,12 +105,12 @@ typedef struct Cut
 
 static void show_as_autovacuum(void);
 static bool set_cost_delay(Oid relid);
-static QueueState *next_wanted(TimestampTz *next);
-static bool vacuum_queue(QueueState *state, MemoryContext context);
+static QueueSlot *next_wanted(TimestampTz *next);
+static bool vacuum_queue(QueueSlot *slot, MemoryContext context);
 static void visit_queue(void *arg);
 static ErrorVerdict judge_visit(const ErrorData *error, void *arg);
 static bool is_in_the_way(const ErrorData *error);
-static bool is_behind_again(QueueState *state, Oid relid);
+static bool is_behind_again(QueueSlot *slot, Oid relid);
 static void run_vacuum(Oid relid, MemoryContext context);
 static TruncateResult return_space(VacuumPart *vacuum, Oid relid,
 								   Oid toast_relid, bool is_behind);
@@ -118,8 +118,8 @@ static TruncateResult cut_table(Oid relid, bool is_last);
 static void do_cut(void *arg);
 static ErrorVerdict judge_cut(const ErrorData *error, void *arg);
 static int64 vacuum_count(Oid relid);
-static void end_watch(QueueState *state, Oid relid);
-static void end_vacuum(QueueState *state, Oid relid, bool done,
+static void end_watch(QueueSlot *slot, Oid relid);
+static void end_vacuum(QueueSlot *slot, Oid relid, bool done,
 					   bool toast_done, bool is_behind,
 					   TruncateResult truncated, int64 retry_delay);
 
@@ -145,16 +145,16 @@ queue_vacuum_main(Datum arg)
 	leave_at = TimestampTzPlusMilliseconds(queue_clock(), VACUUM_STAY);
 	while (!ShutdownRequestPending)
 	{
-		QueueState *state;
+		QueueSlot  *slot;
 		TimestampTz next;
 
 		queue_process_reload();
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
-		state = next_wanted(&next);
-		if (state != NULL)
+		slot = next_wanted(&next);
+		if (slot != NULL)
 		{
-			if (vacuum_queue(state, context))
+			if (vacuum_queue(slot, context))
 				leave_at = TimestampTzPlusMilliseconds(queue_clock(),
 													   VACUUM_STAY);
 		}
@@ -207,20 +207,20 @@ set_cost_delay(Oid relid)
  *
  * If there is none, returns NULL, and *next is when to watch one.
  */
-static QueueState *
+static QueueSlot *
 next_wanted(TimestampTz *next)
 {
 	static int	place = -1;
 	TimestampTz now = GetCurrentTimestamp();
-	int			n = queue_state_count();
+	int			n = queue_slot_count();
 	bool		is_second = false;
 
 	*next = TIMESTAMP_INFINITY;
 	for (;;)
 	{
-		QueueState *state;
+		QueueSlot  *slot;
 
-		place = queue_state_next_active(place + 1);
+		place = queue_slot_next_active(place + 1);
 		if (place >= n)
 		{
 			/* from the beginning, once */
@@ -230,14 +230,14 @@ next_wanted(TimestampTz *next)
 			is_second = true;
 			continue;
 		}
-		state = queue_state_at(place);
-		if (state == NULL || state->dbid != MyDatabaseId ||
-			!state->vacuum.is_wanted)
+		slot = queue_slot_at(place);
+		if (slot == NULL || slot->dbid != MyDatabaseId ||
+			!slot->vacuum.is_wanted)
 			continue;
-		if (state->vacuum.watch_until == 0 || state->vacuum.watch_at <= now ||
-			state->vacuum.watch_at > now + WATCH_NAP)
-			return state;
-		*next = Min(*next, state->vacuum.watch_at);
+		if (slot->vacuum.watch_until == 0 || slot->vacuum.watch_at <= now ||
+			slot->vacuum.watch_at > now + WATCH_NAP)
+			return slot;
+		*next = Min(*next, slot->vacuum.watch_at);
 	}
 }
 
@@ -248,11 +248,11 @@ next_wanted(TimestampTz *next)
  * Returns whether it was due.  An error is reported and does not come out.
  */
 static bool
-vacuum_queue(QueueState *state, MemoryContext context)
+vacuum_queue(QueueSlot *slot, MemoryContext context)
 {
 	Visit		visit = {
-		.state = state,
-		.relid = state->relid,
+		.slot = slot,
+		.relid = slot->relid,
 		.context = context,
 		.count = -1,
 		.toast_count = -1,
@@ -267,7 +267,7 @@ vacuum_queue(QueueState *state, MemoryContext context)
 							 judge_visit, &visit);
 	if (!visit.is_due)
 	{
-		end_watch(state, visit.relid);
+		end_watch(slot, visit.relid);
 		return false;
 	}
 
@@ -278,9 +278,9 @@ vacuum_queue(QueueState *state, MemoryContext context)
 		vacuum_count(visit.toast_relid) != visit.toast_count;
 	CommitTransactionCommand();
 	truncated = !done ? TRUNCATE_NEEDLESS :
-		return_space(&state->vacuum, visit.relid, visit.toast_relid,
+		return_space(&slot->vacuum, visit.relid, visit.toast_relid,
 					 visit.is_behind);
-	end_vacuum(state, visit.relid, done, toast_done, visit.is_behind,
+	end_vacuum(slot, visit.relid, done, toast_done, visit.is_behind,
 			   truncated, visit.retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -301,8 +301,8 @@ visit_queue(void *arg)
 	visit->toast_relid = queue_vacuum_toast_of(visit->relid);
 	visit->toast_count = vacuum_count(visit->toast_relid);
 	visit->count = vacuum_count(visit->relid);
-	visit->is_due = visit->state->vacuum.watch_until == 0 ||
-		is_behind_again(visit->state, visit->relid);
+	visit->is_due = visit->slot->vacuum.watch_until == 0 ||
+		is_behind_again(visit->slot, visit->relid);
 	if (visit->is_due)
 	{
 		visit->is_behind = set_cost_delay(visit->relid);
@@ -338,18 +338,18 @@ is_in_the_way(const ErrorData *error)
  * Sets its mark if it has enough dead rows.  In a transaction.
  */
 static bool
-is_behind_again(QueueState *state, Oid relid)
+is_behind_again(QueueSlot *slot, Oid relid)
 {
-	VacuumPart *vacuum = &state->vacuum;
+	VacuumPart *vacuum = &slot->vacuum;
 	TransactionId latest = InvalidTransactionId;
 
 	if (!FullTransactionIdIsValid(vacuum->mark))
 	{
 		if (!queue_vacuum_has_dead_rows(relid, BEHIND))
 			return false;
-		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 		vacuum->mark = ReadNextFullTransactionId();
-		LWLockRelease(state->lock);
+		LWLockRelease(slot->lock);
 	}
 	return queue_vacuum_is_removable(relid, vacuum->mark, &latest);
 }
@@ -484,15 +484,15 @@ vacuum_count(Oid relid)
  * vacuum after the last one.
  */
 static void
-end_watch(QueueState *state, Oid relid)
+end_watch(QueueSlot *slot, Oid relid)
 {
 	VacuumPart *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
 
-	state = queue_state_lock(state, MyDatabaseId, relid);
-	if (state == NULL)
+	slot = queue_slot_lock(slot, MyDatabaseId, relid);
+	if (slot == NULL)
 		return;
-	vacuum = &state->vacuum;
+	vacuum = &slot->vacuum;
 	vacuum->watch_at = now + WATCH_NAP;
 	if (vacuum->watch_until <= now || vacuum->watch_until > now + WATCH_TIME)
 	{
@@ -504,7 +504,7 @@ end_watch(QueueState *state, Oid relid)
 			vacuum->follow_up_at = now + FOLLOW_UP_DELAY;
 		}
 	}
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 }
 
 /*
@@ -517,17 +517,17 @@ end_watch(QueueState *state, Oid relid)
  * come back at once, again and again.
  */
 static void
-end_vacuum(QueueState *state, Oid relid, bool done, bool toast_done,
+end_vacuum(QueueSlot *slot, Oid relid, bool done, bool toast_done,
 		   bool is_behind, TruncateResult truncated, int64 retry_delay)
 {
 	VacuumPart *vacuum;
 	TimestampTz now = GetCurrentTimestamp();
 
 	/* NULL: it was dropped */
-	state = queue_state_lock(state, MyDatabaseId, relid);
-	if (state == NULL)
+	slot = queue_slot_lock(slot, MyDatabaseId, relid);
+	if (slot == NULL)
 		return;
-	vacuum = &state->vacuum;
+	vacuum = &slot->vacuum;
 	vacuum->watch_until = 0;
 	if (!done || !toast_done)
 		vacuum->retry_at = now + retry_delay;
@@ -557,5 +557,5 @@ end_vacuum(QueueState *state, Oid relid, bool done, bool toast_done,
 			vacuum->truncated_at = now;
 	}
 	vacuum->is_wanted = vacuum->watch_until > 0;
-	LWLockRelease(state->lock);
+	LWLockRelease(slot->lock);
 }

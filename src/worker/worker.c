@@ -304,7 +304,7 @@ clear_memory(DatabaseSlot *slot)
 		OidIsValid(get_extension_oid(QUEUE_EXTENSION, true)))
 		return EXTENSION_BUSY;
 	queue_inflight_drop(MyDatabaseId, InvalidOid);
-	queue_state_drop(MyDatabaseId, InvalidOid);
+	queue_slot_drop(MyDatabaseId, InvalidOid);
 	queue_database_set_extension(slot, false);
 	return EXTENSION_ABSENT;
 }

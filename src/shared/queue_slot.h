@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * state.h
+ * queue_slot.h
  *		What shared memory knows of each queue.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef QUEUE_STATE_H
-#define QUEUE_STATE_H
+#ifndef QUEUE_QUEUE_SLOT_H
+#define QUEUE_QUEUE_SLOT_H
 
 #include "access/transam.h"
 #include "datatype/timestamp.h"
@@ -99,7 +99,7 @@ typedef struct VacuumPart
 	TimestampTz vacuumed_at;	/* 0: never */
 } VacuumPart;
 
-/* state.c: why the worker may have to look at the queue */
+/* queue_slot.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
 	bool		is_healed;		/* unchanged since heal.c last began a pass */
@@ -111,12 +111,12 @@ typedef struct CarePart
 
 /*
  * One queue.  The lock guards everything else here.  Each part is touched by
- * one file alone, and by state.c when the place is given to a queue; other
+ * one file alone, and by queue_slot.c when the place is given to a queue; other
  * files ask by the functions below.  The place never moves, but after a DROP
  * it may be given to another queue, so a process that keeps a pointer uses
- * queue_state_lock().
+ * queue_slot_lock().
  */
-typedef struct QueueState
+typedef struct QueueSlot
 {
 	LWLock	   *lock;
 	Oid			dbid;			/* InvalidOid: free */
@@ -130,63 +130,63 @@ typedef struct QueueState
 	WaitPart	wait;
 	IdPart		ids;
 	VacuumPart	vacuum;
-} QueueState;
+} QueueSlot;
 
-extern Size queue_state_shmem_size(void);
-extern void queue_state_shmem_init(void);
-extern int	queue_state_nlocks(void);
+extern Size queue_slot_shmem_size(void);
+extern void queue_slot_shmem_init(void);
+extern int	queue_slot_nlocks(void);
 
-/* The state of a queue of this database, or NULL: callers must do without */
-extern QueueState *queue_state_find(Oid relid);
+/* The slot of a queue of this database, or NULL: callers must do without */
+extern QueueSlot *queue_slot_find(Oid relid);
 
-/* The same, made if need be; for queue_def_state() alone */
-extern QueueState *queue_state_make(Oid relid);
+/* The same, made if need be; for queue_def_slot() alone */
+extern QueueSlot *queue_slot_make(Oid relid);
 
-/* Lock a queue's state, given where it was when last seen; NULL: none */
-extern QueueState *queue_state_lock(QueueState *hint, Oid dbid, Oid relid);
+/* Lock a queue's slot, given where it was when last seen; NULL: none */
+extern QueueSlot *queue_slot_lock(QueueSlot *hint, Oid dbid, Oid relid);
 
 /* Free the state of a dropped queue, or of all of a database (InvalidOid) */
-extern void queue_state_drop(Oid dbid, Oid relid);
+extern void queue_slot_drop(Oid dbid, Oid relid);
 
 /* Number of places in use, each of them, and its index */
-extern int	queue_state_count(void);
-extern QueueState *queue_state_at(int i);
+extern int	queue_slot_count(void);
+extern QueueSlot *queue_slot_at(int i);
 
-extern int	queue_state_place(const QueueState *state);
+extern int	queue_slot_place(const QueueSlot *slot);
 
 /* May the worker have something to do for this queue? */
-extern void queue_state_set_active(QueueState *state, bool is_active);
+extern void queue_slot_set_active(QueueSlot *slot, bool is_active);
 
 /* The same, unless the state itself tells a reason to keep it active */
-extern void queue_state_review_active(QueueState *state, bool is_active);
+extern void queue_slot_review_active(QueueSlot *slot, bool is_active);
 
 /* Something has changed, so that the worker is to check the queue */
-extern bool queue_state_note_change(QueueState *state);
+extern bool queue_slot_note_change(QueueSlot *slot);
 
 /* heal.c: is a pass due; one begins; it must begin again; what it found */
-extern bool queue_state_needs_healing(const QueueState *state, int64 idle,
-									  int64 deaf, TimestampTz now);
-extern void queue_state_begin_healing(QueueState *state);
-extern void queue_state_heal_again(QueueState *state);
-extern void queue_state_count_healed(QueueState *state, int n);
-extern uint64 queue_state_nhealed(const QueueState *state);
+extern bool queue_slot_needs_healing(const QueueSlot *slot, int64 idle,
+									 int64 deaf, TimestampTz now);
+extern void queue_slot_begin_healing(QueueSlot *slot);
+extern void queue_slot_heal_again(QueueSlot *slot);
+extern void queue_slot_count_healed(QueueSlot *slot, int n);
+extern uint64 queue_slot_nhealed(const QueueSlot *slot);
 
 /* May messages arrive in replica role unannounced? */
-extern void queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid,
-								 bool is_deaf);
-extern bool queue_state_is_deaf(const QueueState *state);
+extern void queue_slot_set_deaf(QueueSlot *hint, Oid dbid, Oid relid,
+								bool is_deaf);
+extern bool queue_slot_is_deaf(const QueueSlot *slot);
 
 /* Many rows were deleted; vacuum.c reads that and clears it */
-extern void queue_state_note_purge(Oid relid);
-extern bool queue_state_is_purged(const QueueState *state);
-extern void queue_state_clear_purge(QueueState *state);
+extern void queue_slot_note_purge(Oid relid);
+extern bool queue_slot_is_purged(const QueueSlot *slot);
+extern void queue_slot_clear_purge(QueueSlot *slot);
 
 /* The first active place from "i" on; the number in use if none */
-extern int	queue_state_next_active(int i);
+extern int	queue_slot_next_active(int i);
 
 /* The same map for places with due times of entries; set by cover.c */
-extern void queue_state_set_timed(QueueState *state, bool is_timed);
-extern int	queue_state_next_timed(int i);
+extern void queue_slot_set_timed(QueueSlot *slot, bool is_timed);
+extern int	queue_slot_next_timed(int i);
 
 /* ----------------------------------------------------------------
  *		What others ask of the cover.  Unlocked, a hint.
@@ -195,44 +195,44 @@ extern int	queue_state_next_timed(int i);
 
 /* When is the first thing due that no transaction announces? */
 static inline TimestampTz
-queue_state_first_due(const QueueState *state)
+queue_slot_first_due(const QueueSlot *slot)
 {
-	return state->cover.first_due;
+	return slot->cover.first_due;
 }
 
 /* May there be a message to take? */
 static inline bool
-queue_state_has_cover(const QueueState *state)
+queue_slot_has_cover(const QueueSlot *slot)
 {
-	return state->cover.set.nranges > 0;
+	return slot->cover.set.nranges > 0;
 }
 
 /* Are there rows to be looked at again, because others are changing them? */
 static inline bool
-queue_state_has_busy(const QueueState *state)
+queue_slot_has_busy(const QueueSlot *slot)
 {
-	return state->cover.busy.nranges > 0;
+	return slot->cover.busy.nranges > 0;
 }
 
 /* How many windows were ever taken out */
 static inline uint64
-queue_state_nwindows_taken(const QueueState *state)
+queue_slot_nwindows_taken(const QueueSlot *slot)
 {
-	return state->window.nremoved;
+	return slot->window.nremoved;
 }
 
 /* How many are out */
 static inline int
-queue_state_nwindows(const QueueState *state)
+queue_slot_nwindows(const QueueSlot *slot)
 {
-	return state->window.nwindows;
+	return slot->window.nwindows;
 }
 
 /* May a message be in one of them? */
 static inline bool
-queue_state_has_window(const QueueState *state)
+queue_slot_has_window(const QueueSlot *slot)
 {
-	return state->window.nwindows > 0;
+	return slot->window.nwindows > 0;
 }
 
-#endif							/* QUEUE_STATE_H */
+#endif							/* QUEUE_QUEUE_SLOT_H */

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * state.c
+ * queue_slot.c
  *		What shared memory knows of each queue: a place for it, and its lock.
  *
  * The places are an array of queue.max_queues, found through a hash table.  A
  * queue gets one on its first use after a start.  Its table must have been
  * opened and found to be a queue, by a role with a privilege on it or by the
- * worker (queue_def_state(), the only way in).  So no role can fill the places
+ * worker (queue_def_slot(), the only way in).  So no role can fill the places
  * with queues that it may not use, or with numbers.  If no place is left, a
  * queue does without.  It then has no cover, so that consumers scan all of its
  * rows.  It wakes only sessions that wait for any queue, and draws ids one by
@@ -44,7 +44,7 @@
 #include "common/compat.h"
 #include "common/guc.h"
 #include "shared/database.h"
-#include "shared/state.h"
+#include "shared/queue_slot.h"
 
 typedef struct StateKey
 {
@@ -62,7 +62,7 @@ typedef struct StateArray
 {
 	int			nused;			/* places below this have been in use */
 	int			first_free;		/* the last one given up, -1: none */
-	QueueState	states[FLEXIBLE_ARRAY_MEMBER];
+	QueueSlot	states[FLEXIBLE_ARRAY_MEMBER];
 } StateArray;
 
 /* How soon the worker looks at a queue that was purged */
@@ -80,21 +80,21 @@ static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
 
 static bool is_full(void);
 static int	take_free_place(void);
-static void init_state(QueueState *state, const StateKey *key);
+static void init_state(QueueSlot *slot, const StateKey *key);
 static void init_cover(CoverPart *cover, DuePart *due);
-static void free_state(QueueState *state);
+static void free_state(QueueSlot *slot);
 static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
 static int	next_bit(pg_atomic_uint32 *map, int place);
 
 /*
- * queue_state_shmem_size
+ * queue_slot_shmem_size
  *		Shared memory needed for the places, the maps and the directory.
  */
 Size
-queue_state_shmem_size(void)
+queue_slot_shmem_size(void)
 {
 	Size		size = add_size(offsetof(StateArray, states),
-								mul_size(queue_max_queues, sizeof(QueueState)));
+								mul_size(queue_max_queues, sizeof(QueueSlot)));
 
 	size = add_size(size, mul_size(2 * NUM_WORDS, sizeof(pg_atomic_uint32)));
 	return add_size(size, hash_estimate_size(queue_max_queues,
@@ -102,36 +102,36 @@ queue_state_shmem_size(void)
 }
 
 /*
- * queue_state_nlocks
+ * queue_slot_nlocks
  *		Number of LWLocks needed: the directory's, and one a place.
  */
 int
-queue_state_nlocks(void)
+queue_slot_nlocks(void)
 {
 	return 1 + queue_max_queues;
 }
 
 /*
- * queue_state_shmem_init
+ * queue_slot_shmem_init
  *		Create or attach to the places, the maps and the directory.
  *
  * The caller holds AddinShmemInitLock.
  */
 void
-queue_state_shmem_init(void)
+queue_slot_shmem_init(void)
 {
 	HASHCTL		info;
 	bool		found;
 	int			i;
 
-	locks = GetNamedLWLockTranche("queue_state");
+	locks = GetNamedLWLockTranche("queue_slot");
 	shared = ShmemInitStruct("queue states",
 							 offsetof(StateArray, states) +
-							 queue_max_queues * sizeof(QueueState), &found);
+							 queue_max_queues * sizeof(QueueSlot), &found);
 	if (!found)
 	{
 		memset(shared, 0, offsetof(StateArray, states) +
-			   queue_max_queues * sizeof(QueueState));
+			   queue_max_queues * sizeof(QueueSlot));
 		shared->first_free = -1;
 		for (i = 0; i < queue_max_queues; i++)
 			shared->states[i].lock = &locks[1 + i].lock;
@@ -150,44 +150,44 @@ queue_state_shmem_init(void)
 }
 
 /*
- * queue_state_find
- *		Return the state of a queue of this database, or NULL if it has none.
+ * queue_slot_find
+ *		Return the slot of a queue of this database, or NULL if it has none.
  *
  * Every caller must be able to do without.  The state is not locked, and may
- * be another queue's by the time that it is; see queue_state_lock().
+ * be another queue's by the time that it is; see queue_slot_lock().
  */
-QueueState *
-queue_state_find(Oid relid)
+QueueSlot *
+queue_slot_find(Oid relid)
 {
 	StateKey	key = {MyDatabaseId, relid};
 	StateName  *name;
-	QueueState *state = NULL;
+	QueueSlot  *slot = NULL;
 
 	LWLockAcquire(&locks[0].lock, LW_SHARED);
 	name = hash_search(directory, &key, HASH_FIND, NULL);
 	if (name != NULL)
-		state = &shared->states[name->place];
+		slot = &shared->states[name->place];
 	LWLockRelease(&locks[0].lock);
-	return state;
+	return slot;
 }
 
 /*
- * queue_state_make
- *		Return the state of a queue of this database, made if need be.
+ * queue_slot_make
+ *		Return the slot of a queue of this database, made if need be.
  *
- * Returns NULL if there is no room (queue.max_queues).  For queue_def_state()
+ * Returns NULL if there is no room (queue.max_queues).  For queue_def_slot()
  * alone, which knows that this is a queue.
  */
-QueueState *
-queue_state_make(Oid relid)
+QueueSlot *
+queue_slot_make(Oid relid)
 {
 	StateKey	key = {MyDatabaseId, relid};
 	StateName  *name;
-	QueueState *state = queue_state_find(relid);
+	QueueSlot  *slot = queue_slot_find(relid);
 
 	/* an unlocked look, because without a place things are slow enough */
-	if (state != NULL || is_full())
-		return state;
+	if (slot != NULL || is_full())
+		return slot;
 
 	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
 	name = hash_search(directory, &key, HASH_FIND, NULL);
@@ -201,9 +201,9 @@ queue_state_make(Oid relid)
 		}
 	}
 	if (name != NULL)
-		state = &shared->states[name->place];
+		slot = &shared->states[name->place];
 	LWLockRelease(&locks[0].lock);
-	return state;
+	return slot;
 }
 
 /* Are all places in use? */
@@ -232,25 +232,25 @@ take_free_place(void)
  * Where the messages of the queue are is not known.  The directory is locked.
  */
 static void
-init_state(QueueState *state, const StateKey *key)
+init_state(QueueSlot *slot, const StateKey *key)
 {
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	init_cover(&state->cover, &state->due);
-	if (state->wait.list.head.next == NULL)
-		dlist_init(&state->wait.list);	/* else waiters of an earlier queue */
-	state->wait.guardian = NO_PROC;
-	state->wait.guarded_until = TIMESTAMP_INFINITY;
-	memset(&state->ids, 0, sizeof(state->ids));
-	state->ids.last = -1;
-	memset(&state->vacuum, 0, sizeof(state->vacuum));
-	state->vacuum.mark = InvalidFullTransactionId;
-	memset(&state->care, 0, sizeof(state->care));
-	state->care.is_healed = true;	/* a cover of everything cannot be wrong */
-	state->care.healed_at = GetCurrentTimestamp();
-	state->dbid = key->dbid;
-	state->relid = key->relid;
-	queue_state_set_active(state, true);
-	LWLockRelease(state->lock);
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	init_cover(&slot->cover, &slot->due);
+	if (slot->wait.list.head.next == NULL)
+		dlist_init(&slot->wait.list);	/* else waiters of an earlier queue */
+	slot->wait.guardian = NO_PROC;
+	slot->wait.guarded_until = TIMESTAMP_INFINITY;
+	memset(&slot->ids, 0, sizeof(slot->ids));
+	slot->ids.last = -1;
+	memset(&slot->vacuum, 0, sizeof(slot->vacuum));
+	slot->vacuum.mark = InvalidFullTransactionId;
+	memset(&slot->care, 0, sizeof(slot->care));
+	slot->care.is_healed = true;	/* a cover of everything cannot be wrong */
+	slot->care.healed_at = GetCurrentTimestamp();
+	slot->dbid = key->dbid;
+	slot->relid = key->relid;
+	queue_slot_set_active(slot, true);
+	LWLockRelease(slot->lock);
 }
 
 /*
@@ -279,18 +279,18 @@ init_cover(CoverPart *cover, DuePart *due)
 }
 
 /*
- * queue_state_lock
- *		Lock the state of a queue exclusively, and return it.
+ * queue_slot_lock
+ *		Lock the slot of a queue exclusively, and return it.
  *
  * "hint" is where it was when last seen, or NULL.  Returns NULL, with nothing
  * locked, if the queue has none.
  */
-QueueState *
-queue_state_lock(QueueState *hint, Oid dbid, Oid relid)
+QueueSlot *
+queue_slot_lock(QueueSlot *hint, Oid dbid, Oid relid)
 {
 	StateKey	key = {dbid, relid};
 	StateName  *name;
-	QueueState *state = NULL;
+	QueueSlot  *slot = NULL;
 
 	if (hint != NULL)
 	{
@@ -305,21 +305,21 @@ queue_state_lock(QueueState *hint, Oid dbid, Oid relid)
 	name = hash_search(directory, &key, HASH_FIND, NULL);
 	if (name != NULL)
 	{
-		state = &shared->states[name->place];
-		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		slot = &shared->states[name->place];
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	}
 	LWLockRelease(&locks[0].lock);
-	return state;
+	return slot;
 }
 
 /*
- * queue_state_drop
+ * queue_slot_drop
  *		Free the state of a dropped queue.
  *
  * If relid is InvalidOid, free those of all queues of the database.
  */
 void
-queue_state_drop(Oid dbid, Oid relid)
+queue_slot_drop(Oid dbid, Oid relid)
 {
 	int			i;
 
@@ -340,63 +340,63 @@ queue_state_drop(Oid dbid, Oid relid)
 
 /* Free a place.  The directory is locked. */
 static void
-free_state(QueueState *state)
+free_state(QueueSlot *slot)
 {
-	StateKey	key = {state->dbid, state->relid};
+	StateKey	key = {slot->dbid, slot->relid};
 
 	hash_search(directory, &key, HASH_REMOVE, NULL);
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	state->dbid = InvalidOid;
-	state->relid = InvalidOid;
-	queue_state_set_active(state, false);
-	LWLockRelease(state->lock);
-	state->next_free = shared->first_free;
-	shared->first_free = state - shared->states;
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->dbid = InvalidOid;
+	slot->relid = InvalidOid;
+	queue_slot_set_active(slot, false);
+	LWLockRelease(slot->lock);
+	slot->next_free = shared->first_free;
+	shared->first_free = slot - shared->states;
 }
 
 /*
- * queue_state_count
+ * queue_slot_count
  *		Return the number of places that have ever been in use.
  */
 int
-queue_state_count(void)
+queue_slot_count(void)
 {
 	return shared->nused;
 }
 
 /*
- * queue_state_at
+ * queue_slot_at
  *		Return the i-th place, or NULL if it is free.
  *
  * It is not locked, so what it is may change at any time.
  */
-QueueState *
-queue_state_at(int i)
+QueueSlot *
+queue_slot_at(int i)
 {
 	return OidIsValid(shared->states[i].dbid) ? &shared->states[i] : NULL;
 }
 
 /* Return which of the places this is. */
 int
-queue_state_place(const QueueState *state)
+queue_slot_place(const QueueSlot *slot)
 {
-	return state - shared->states;
+	return slot - shared->states;
 }
 
 /*
- * queue_state_set_active
+ * queue_slot_set_active
  *		Note whether the worker may have something to do for this queue.
  *
  * The caller holds the lock of the state.
  */
 void
-queue_state_set_active(QueueState *state, bool is_active)
+queue_slot_set_active(QueueSlot *slot, bool is_active)
 {
-	set_bit(active, queue_state_place(state), is_active);
+	set_bit(active, queue_slot_place(slot), is_active);
 }
 
 /*
- * queue_state_review_active
+ * queue_slot_review_active
  *		The same for the worker, which has found whether there is another
  *		reason.
  *
@@ -404,18 +404,18 @@ queue_state_set_active(QueueState *state, bool is_active)
  * rows.  Takes the lock of the state.
  */
 void
-queue_state_review_active(QueueState *state, bool is_active)
+queue_slot_review_active(QueueSlot *slot, bool is_active)
 {
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	if (OidIsValid(state->dbid))
-		queue_state_set_active(state, is_active || !state->care.is_healed ||
-							   state->care.is_deaf || state->care.is_purged ||
-							   queue_state_has_busy(state));
-	LWLockRelease(state->lock);
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (OidIsValid(slot->dbid))
+		queue_slot_set_active(slot, is_active || !slot->care.is_healed ||
+							  slot->care.is_deaf || slot->care.is_purged ||
+							  queue_slot_has_busy(slot));
+	LWLockRelease(slot->lock);
 }
 
 /*
- * queue_state_note_change
+ * queue_slot_note_change
  *		Note that something has changed, so that the worker is to check the
  *		queue.
  *
@@ -423,17 +423,17 @@ queue_state_review_active(QueueState *state, bool is_active)
  * lock of the state.
  */
 bool
-queue_state_note_change(QueueState *state)
+queue_slot_note_change(QueueSlot *slot)
 {
-	if (!state->care.is_healed)
+	if (!slot->care.is_healed)
 		return false;
-	state->care.is_healed = false;
-	queue_state_set_active(state, true);
+	slot->care.is_healed = false;
+	queue_slot_set_active(slot, true);
 	return true;
 }
 
 /*
- * queue_state_needs_healing
+ * queue_slot_needs_healing
  *		Returns true if the worker is to go over the queue.
  *
  * It is if something has changed since the last pass began, or if that is
@@ -441,51 +441,51 @@ queue_state_note_change(QueueState *state)
  * because whatever makes a change calls for the worker again.
  */
 bool
-queue_state_needs_healing(const QueueState *state, int64 idle, int64 deaf,
-						  TimestampTz now)
+queue_slot_needs_healing(const QueueSlot *slot, int64 idle, int64 deaf,
+						 TimestampTz now)
 {
-	return !state->care.is_healed || state->care.healed_at +
-		(state->care.is_deaf ? deaf : idle) <= now;
+	return !slot->care.is_healed || slot->care.healed_at +
+		(slot->care.is_deaf ? deaf : idle) <= now;
 }
 
 /* Note that a pass begins.  Takes the lock of the state. */
 void
-queue_state_begin_healing(QueueState *state)
+queue_slot_begin_healing(QueueSlot *slot)
 {
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	state->care.is_healed = true;
-	state->care.healed_at = GetCurrentTimestamp();
-	LWLockRelease(state->lock);
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->care.is_healed = true;
+	slot->care.healed_at = GetCurrentTimestamp();
+	LWLockRelease(slot->lock);
 }
 
 /* Note that the pass has to be made again.  Takes the lock of the state. */
 void
-queue_state_heal_again(QueueState *state)
+queue_slot_heal_again(QueueSlot *slot)
 {
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	state->care.is_healed = false;
-	queue_state_set_active(state, OidIsValid(state->dbid));
-	LWLockRelease(state->lock);
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->care.is_healed = false;
+	queue_slot_set_active(slot, OidIsValid(slot->dbid));
+	LWLockRelease(slot->lock);
 }
 
 /* Count messages that the cover had lost.  Takes the lock of the state. */
 void
-queue_state_count_healed(QueueState *state, int n)
+queue_slot_count_healed(QueueSlot *slot, int n)
 {
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	state->care.nhealed += n;
-	LWLockRelease(state->lock);
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->care.nhealed += n;
+	LWLockRelease(slot->lock);
 }
 
 /* Return how many there were.  Unlocked. */
 uint64
-queue_state_nhealed(const QueueState *state)
+queue_slot_nhealed(const QueueSlot *slot)
 {
-	return state->care.nhealed;
+	return slot->care.nhealed;
 }
 
 /*
- * queue_state_note_purge
+ * queue_slot_note_purge
  *		Note that many rows of a queue have been deleted by other means than a
  *		take, and call the worker to see whether it is worth a vacuum.
  *
@@ -493,40 +493,40 @@ queue_state_nhealed(const QueueState *state)
  * lasts.  Then the queue is looked at within a minute all the same.
  */
 void
-queue_state_note_purge(Oid relid)
+queue_slot_note_purge(Oid relid)
 {
-	QueueState *state = queue_state_lock(NULL, MyDatabaseId, relid);
+	QueueSlot  *slot = queue_slot_lock(NULL, MyDatabaseId, relid);
 
-	if (state == NULL)
+	if (slot == NULL)
 		return;
-	state->care.is_purged = true;
-	queue_state_set_active(state, true);
-	LWLockRelease(state->lock);
+	slot->care.is_purged = true;
+	queue_slot_set_active(slot, true);
+	LWLockRelease(slot->lock);
 	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + PURGE_DELAY);
 }
 
 /* Have many rows been deleted?  Unlocked. */
 bool
-queue_state_is_purged(const QueueState *state)
+queue_slot_is_purged(const QueueSlot *slot)
 {
-	return state->care.is_purged;
+	return slot->care.is_purged;
 }
 
 /*
- * queue_state_clear_purge
+ * queue_slot_clear_purge
  *		The worker has seen that rows were deleted.
  *
  * Unlocked, because losing a flag that is set just now costs no more than a
  * minute.
  */
 void
-queue_state_clear_purge(QueueState *state)
+queue_slot_clear_purge(QueueSlot *slot)
 {
-	state->care.is_purged = false;
+	slot->care.is_purged = false;
 }
 
 /*
- * queue_state_set_deaf
+ * queue_slot_set_deaf
  *		Note whether a queue misses what arrives in replica role, because one
  *		of its triggers does not fire there.
  *
@@ -535,54 +535,54 @@ queue_state_clear_purge(QueueState *state)
  * it, or the worker when it comes by.
  */
 void
-queue_state_set_deaf(QueueState *hint, Oid dbid, Oid relid, bool is_deaf)
+queue_slot_set_deaf(QueueSlot *hint, Oid dbid, Oid relid, bool is_deaf)
 {
-	QueueState *state = queue_state_lock(hint, dbid, relid);
+	QueueSlot  *slot = queue_slot_lock(hint, dbid, relid);
 
-	if (state == NULL)
+	if (slot == NULL)
 		return;
-	if (is_deaf && !state->care.is_deaf)
+	if (is_deaf && !slot->care.is_deaf)
 	{
-		state->care.is_healed = false;
-		queue_state_set_active(state, true);
+		slot->care.is_healed = false;
+		queue_slot_set_active(slot, true);
 	}
-	state->care.is_deaf = is_deaf;
-	LWLockRelease(state->lock);
+	slot->care.is_deaf = is_deaf;
+	LWLockRelease(slot->lock);
 }
 
 /* May messages arrive unannounced?  Unlocked. */
 bool
-queue_state_is_deaf(const QueueState *state)
+queue_slot_is_deaf(const QueueSlot *slot)
 {
-	return state->care.is_deaf;
+	return slot->care.is_deaf;
 }
 
 /*
- * queue_state_next_active
+ * queue_slot_next_active
  *		Return the first active place from "i" on, the number in use if there
  *		is none.
  */
 int
-queue_state_next_active(int i)
+queue_slot_next_active(int i)
 {
 	return next_bit(active, i);
 }
 
 /*
- * queue_state_set_timed
+ * queue_slot_set_timed
  *		Note whether the queue has entries with due times.
  *
  * The caller holds the lock of the state.
  */
 void
-queue_state_set_timed(QueueState *state, bool is_timed)
+queue_slot_set_timed(QueueSlot *slot, bool is_timed)
 {
-	set_bit(timed, queue_state_place(state), is_timed);
+	set_bit(timed, queue_slot_place(slot), is_timed);
 }
 
-/* The same as queue_state_next_active() for these. */
+/* The same as queue_slot_next_active() for these. */
 int
-queue_state_next_timed(int i)
+queue_slot_next_timed(int i)
 {
 	return next_bit(timed, i);
 }
