@@ -67,7 +67,7 @@
 #include "transaction/xact.h"
 #include "worker/duties.h"
 #include "worker/gone.h"
-#include "worker/heal.h"
+#include "worker/repair.h"
 #include "worker/vacuum.h"
 #include "worker/worker.h"
 
@@ -115,9 +115,9 @@ static Duty duties[] = {
 	},
 	{
 		.activity = "looking after queues",
-		.work = queue_heal,
-		.is_wanted = queue_heal_is_needed,
-		.failed = queue_heal_failed
+		.work = queue_repair,
+		.is_wanted = queue_repair_is_needed,
+		.failed = queue_repair_failed
 	},
 	{
 		.activity = "looking after leases",

@@ -309,7 +309,7 @@ queue_cover(PG_FUNCTION_ARGS)
 		values[5] = Int32GetDatum(nwaiters);
 		values[6] = TimestampTzGetDatum(counts.due);
 		nulls[6] = counts.due == TIMESTAMP_INFINITY;
-		values[7] = Int64GetDatum(queue_slot_nhealed(slot));
+		values[7] = Int64GetDatum(queue_slot_nrepaired(slot));
 		LWLockRelease(slot->lock);
 
 		if (!OidIsValid(relid) || !queue_may_watch(relid))

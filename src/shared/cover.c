@@ -8,7 +8,7 @@
  * So an empty queue is known to be empty without a look at its table, dead and
  * held rows are not scanned, and consumers keep apart.  It is a hint.  Too
  * wide, it costs a little scanning.  Too narrow, it would hide a message; that
- * must not happen, and heal.c sees to it that it does not last if it does.
+ * must not happen, and repair.c sees to it that it does not last if it does.
  * After a start it is "everything".
  *
  * The rules that keep it right:
@@ -75,7 +75,7 @@
 #include "shared/waiter.h"
 
 /* How soon the worker checks a queue that has changed */
-#define HEAL_DELAY			USECS_PER_SEC
+#define REPAIR_DELAY			USECS_PER_SEC
 
 /* The worker is to check a queue, and has not been told yet */
 static bool is_worker_wanted = false;
@@ -129,7 +129,7 @@ queue_cover_tell_worker(void)
 	if (!is_worker_wanted)
 		return;
 	is_worker_wanted = false;
-	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + HEAL_DELAY);
+	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + REPAIR_DELAY);
 }
 
 /* Add one id, to each priority if its own is unknown.  The state is locked. */
@@ -462,7 +462,7 @@ queue_cover_hurry(Oid dbid)
 		queue_cover_compute_due(slot);
 		queue_cover_unlock(slot, &wakes);
 	}
-	queue_database_poke(dbid, GetCurrentTimestamp() + HEAL_DELAY);
+	queue_database_poke(dbid, GetCurrentTimestamp() + REPAIR_DELAY);
 }
 
 /* ----------------------------------------------------------------

@@ -63,11 +63,11 @@ extern void queue_cover_add_busy(QueueSlot *slot, const RangeSet *busy,
 extern bool queue_cover_is_empty(QueueSlot *hint, Oid relid, TimestampTz now,
 								 TimestampTz *due);
 
-/* heal.c: is this message covered; may it be in a window? */
+/* repair.c: is this message covered; may it be in a window? */
 extern bool queue_cover_has(QueueSlot *slot, int rank, int64 id,
 							bool *is_window_out);
 
-/* heal.c: first id from this one on that is not covered */
+/* repair.c: first id from this one on that is not covered */
 extern int64 queue_cover_gap(QueueSlot *slot, int rank, int64 id);
 
 extern void queue_cover_count(const QueueSlot *slot, CoverCounts *counts);

@@ -26,7 +26,7 @@
  *
  * The place of a dropped queue is freed by the commit of the DROP.  Otherwise
  * the worker frees it, when it finds that the table is no queue any more
- * (heal.c), or that the extension has gone.  Entries of the in-flight table
+ * (repair.c), or that the extension has gone.  Entries of the in-flight table
  * may be linked to it for a little longer; the links stay valid because the
  * place never moves.  Waiters of the earlier queue likewise stay in its list.
  *
@@ -245,8 +245,8 @@ init_state(QueueSlot *slot, const StateKey *key)
 	memset(&slot->vacuum, 0, sizeof(slot->vacuum));
 	slot->vacuum.mark = InvalidFullTransactionId;
 	memset(&slot->care, 0, sizeof(slot->care));
-	slot->care.is_healed = true;	/* a cover of everything cannot be wrong */
-	slot->care.healed_at = GetCurrentTimestamp();
+	slot->care.is_repaired = true;	/* a cover of everything cannot be wrong */
+	slot->care.repaired_at = GetCurrentTimestamp();
 	slot->dbid = key->dbid;
 	slot->relid = key->relid;
 	queue_slot_set_active(slot, true);
@@ -408,7 +408,7 @@ queue_slot_review_active(QueueSlot *slot, bool is_active)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (OidIsValid(slot->dbid))
-		queue_slot_set_active(slot, is_active || !slot->care.is_healed ||
+		queue_slot_set_active(slot, is_active || !slot->care.is_repaired ||
 							  slot->care.is_deaf || slot->care.is_purged ||
 							  queue_slot_has_busy(slot));
 	LWLockRelease(slot->lock);
@@ -425,15 +425,15 @@ queue_slot_review_active(QueueSlot *slot, bool is_active)
 bool
 queue_slot_note_change(QueueSlot *slot)
 {
-	if (!slot->care.is_healed)
+	if (!slot->care.is_repaired)
 		return false;
-	slot->care.is_healed = false;
+	slot->care.is_repaired = false;
 	queue_slot_set_active(slot, true);
 	return true;
 }
 
 /*
- * queue_slot_needs_healing
+ * queue_slot_needs_repair
  *		Returns true if the worker is to go over the queue.
  *
  * It is if something has changed since the last pass began, or if that is
@@ -441,47 +441,47 @@ queue_slot_note_change(QueueSlot *slot)
  * because whatever makes a change calls for the worker again.
  */
 bool
-queue_slot_needs_healing(const QueueSlot *slot, int64 idle, int64 deaf,
-						 TimestampTz now)
+queue_slot_needs_repair(const QueueSlot *slot, int64 idle, int64 deaf,
+						TimestampTz now)
 {
-	return !slot->care.is_healed || slot->care.healed_at +
+	return !slot->care.is_repaired || slot->care.repaired_at +
 		(slot->care.is_deaf ? deaf : idle) <= now;
 }
 
 /* Note that a pass begins.  Takes the lock of the state. */
 void
-queue_slot_begin_healing(QueueSlot *slot)
+queue_slot_begin_repair(QueueSlot *slot)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	slot->care.is_healed = true;
-	slot->care.healed_at = GetCurrentTimestamp();
+	slot->care.is_repaired = true;
+	slot->care.repaired_at = GetCurrentTimestamp();
 	LWLockRelease(slot->lock);
 }
 
 /* Note that the pass has to be made again.  Takes the lock of the state. */
 void
-queue_slot_heal_again(QueueSlot *slot)
+queue_slot_repair_again(QueueSlot *slot)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	slot->care.is_healed = false;
+	slot->care.is_repaired = false;
 	queue_slot_set_active(slot, OidIsValid(slot->dbid));
 	LWLockRelease(slot->lock);
 }
 
 /* Count messages that the cover had lost.  Takes the lock of the state. */
 void
-queue_slot_count_healed(QueueSlot *slot, int n)
+queue_slot_count_repaired(QueueSlot *slot, int n)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	slot->care.nhealed += n;
+	slot->care.nrepaired += n;
 	LWLockRelease(slot->lock);
 }
 
 /* Return how many there were.  Unlocked. */
 uint64
-queue_slot_nhealed(const QueueSlot *slot)
+queue_slot_nrepaired(const QueueSlot *slot)
 {
-	return slot->care.nhealed;
+	return slot->care.nrepaired;
 }
 
 /*
@@ -543,7 +543,7 @@ queue_slot_set_deaf(QueueSlot *hint, Oid dbid, Oid relid, bool is_deaf)
 		return;
 	if (is_deaf && !slot->care.is_deaf)
 	{
-		slot->care.is_healed = false;
+		slot->care.is_repaired = false;
 		queue_slot_set_active(slot, true);
 	}
 	slot->care.is_deaf = is_deaf;

@@ -102,9 +102,9 @@ typedef struct VacuumPart
 /* queue_slot.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
-	bool		is_healed;		/* unchanged since heal.c last began a pass */
-	TimestampTz healed_at;		/* when that was */
-	uint64		nhealed;		/* messages that the cover had lost */
+	bool		is_repaired;	/* unchanged since repair.c last began a pass */
+	TimestampTz repaired_at;	/* when that was */
+	uint64		nrepaired;		/* messages that the cover had lost */
 	bool		is_deaf;		/* messages may arrive unannounced */
 	bool		is_purged;		/* many rows died, and no window tells of it */
 } CarePart;
@@ -163,13 +163,13 @@ extern void queue_slot_review_active(QueueSlot *slot, bool is_active);
 /* Something has changed, so that the worker is to check the queue */
 extern bool queue_slot_note_change(QueueSlot *slot);
 
-/* heal.c: is a pass due; one begins; it must begin again; what it found */
-extern bool queue_slot_needs_healing(const QueueSlot *slot, int64 idle,
-									 int64 deaf, TimestampTz now);
-extern void queue_slot_begin_healing(QueueSlot *slot);
-extern void queue_slot_heal_again(QueueSlot *slot);
-extern void queue_slot_count_healed(QueueSlot *slot, int n);
-extern uint64 queue_slot_nhealed(const QueueSlot *slot);
+/* repair.c: is a pass due; one begins; it must begin again; what it found */
+extern bool queue_slot_needs_repair(const QueueSlot *slot, int64 idle,
+									int64 deaf, TimestampTz now);
+extern void queue_slot_begin_repair(QueueSlot *slot);
+extern void queue_slot_repair_again(QueueSlot *slot);
+extern void queue_slot_count_repaired(QueueSlot *slot, int n);
+extern uint64 queue_slot_nrepaired(const QueueSlot *slot);
 
 /* May messages arrive in replica role unannounced? */
 extern void queue_slot_set_deaf(QueueSlot *hint, Oid dbid, Oid relid,

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * heal.c
+ * repair.c
  *		The safety net under the cover: a paced pass over the queues.
  *
  * The cover (cover.c) must include every message that is available.  If it
@@ -55,7 +55,7 @@
 #include "table/settings.h"
 #include "transaction/prepared.h"
 #include "worker/duties.h"
-#include "worker/heal.h"
+#include "worker/repair.h"
 
 /* How long a consumer scans a window, and a commit takes to announce */
 #define SUSPECT_DELAY		10000L	/* usec */
@@ -80,9 +80,9 @@
  * than this share of the time, 1 in n, is spent on it, because dead rows that
  * an old snapshot keeps are slow.
  */
-#define HEAL_ROWS			100000
-#define HEAL_INTERVAL		USECS_PER_SEC
-#define HEAL_SHARE			20
+#define REPAIR_ROWS			100000
+#define REPAIR_INTERVAL		USECS_PER_SEC
+#define REPAIR_SHARE			20
 
 /* A message that looks hidden */
 typedef struct Suspect
@@ -110,7 +110,7 @@ static bool is_idle_due(TimestampTz now);
 static QueueSlot *next_state(void);
 static void skip_queue(void);
 static void forget_place(Oid relid);
-static bool heal_part(void);
+static bool repair_part(void);
 static bool pass_over(Relation rel, QueueDef *def, QueueSlot *slot);
 static bool is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row,
 					  TimestampTz now, bool *is_certain);
@@ -118,12 +118,12 @@ static void check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 						   const Suspect *suspects, int n);
 
 /*
- * queue_heal_is_needed
+ * queue_repair_is_needed
  *		Returns true if a pass is under way, or a queue of this database is
  *		due for one.
  */
 bool
-queue_heal_is_needed(void)
+queue_repair_is_needed(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int			i;
@@ -147,7 +147,7 @@ static bool
 needs_repair(QueueSlot *slot, TimestampTz now)
 {
 	return slot->dbid == MyDatabaseId &&
-		queue_slot_needs_healing(slot, IDLE_INTERVAL, DEAF_INTERVAL, now);
+		queue_slot_needs_repair(slot, IDLE_INTERVAL, DEAF_INTERVAL, now);
 }
 
 /* Is it time to look at idle queues?  The clock may have been set back. */
@@ -211,48 +211,48 @@ skip_queue(void)
 }
 
 /*
- * queue_heal
+ * queue_repair
  *		Go over a part of one queue that has changed.
  *
  * A pass consists of as many of these as it may have rows.  A duty of the
  * worker; returns when to be called again.
  */
 TimestampTz
-queue_heal(void)
+queue_repair(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (budget <= 0)
 	{
-		budget = HEAL_ROWS;
+		budget = REPAIR_ROWS;
 		pass_began_at = now;
 	}
-	if (heal_part() && budget > 0)
+	if (repair_part() && budget > 0)
 		return DUTY_AGAIN;
 	budget = 0;
 	now = GetCurrentTimestamp();
-	return pass_began_at + Max(HEAL_INTERVAL,
-							   HEAL_SHARE * (now - pass_began_at));
+	return pass_began_at + Max(REPAIR_INTERVAL,
+							   REPAIR_SHARE * (now - pass_began_at));
 }
 
 /*
  * After an error: end the pass, and go on with the next queue some other time.
  */
 void
-queue_heal_failed(void)
+queue_repair_failed(void)
 {
 	budget = 0;
 	skip_queue();
 }
 
 /*
- * heal_part
+ * repair_part
  *		Go over a part of the present queue.
  *
  * Returns false if there is nothing more to do for now.
  */
 static bool
-heal_part(void)
+repair_part(void)
 {
 	QueueSlot  *slot = next_state();
 	Oid			relid;
@@ -275,7 +275,7 @@ heal_part(void)
 	{
 		/* another one first, and this one in the next round */
 		if (part_relid == relid)
-			queue_slot_heal_again(slot);
+			queue_slot_repair_again(slot);
 		skip_queue();
 		return false;
 	}
@@ -295,7 +295,7 @@ heal_part(void)
 	}
 	if (part_relid != relid)
 	{
-		queue_slot_begin_healing(slot);
+		queue_slot_begin_repair(slot);
 		part_relid = relid;
 		part.rank = 0;
 		part.low = PG_INT64_MIN;
@@ -432,7 +432,7 @@ check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 {
 	MessageRow *row = queue_row_make(rel);
 	bool		is_announcing;
-	int			nhealed = 0;
+	int			nrepaired = 0;
 	int			i;
 
 	pg_usleep(SUSPECT_DELAY);
@@ -452,15 +452,15 @@ check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 			continue;
 		queue_message_key(&key, def->relid, row->id);
 		queue_cover_add(slot, &key, row->priority, true);
-		nhealed += is_certain && !is_announcing &&
+		nrepaired += is_certain && !is_announcing &&
 			def->deaf_trigger == NULL ? 1 : 0;
 	}
 	ExecDropSingleTupleTableSlot(row->slot);
 
-	queue_slot_count_healed(slot, nhealed);
-	if (nhealed > 0)
+	queue_slot_count_repaired(slot, nrepaired);
+	if (nrepaired > 0)
 		ereport(LOG,
 				(errmsg("messages of queue \"%s\" were hidden from consumers: %d",
-						queue_qualified_name(RelationGetRelid(rel)), nhealed),
+						queue_qualified_name(RelationGetRelid(rel)), nrepaired),
 				 errdetail("They are found from now on.  Nothing is known that could cause this, but changes of the table behind the back of its triggers.")));
 }
