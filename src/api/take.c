@@ -366,8 +366,8 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
 			return VERDICT_NEXT;
 		case MESSAGE_NOT_DUE:
 			look->next->due = Min(look->next->due, status.due);
-			queue_cover_add_later(look->slot, &hold->key, row->priority,
-								  status.due, true);
+			queue_cover_add_scheduled(look->slot, &hold->key, row->priority,
+									  status.due, true);
 			give_back(hold);
 			return VERDICT_NEXT;
 		case MESSAGE_HELD:

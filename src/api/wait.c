@@ -282,8 +282,8 @@ may_be_taken(QueueLook *look, MessageRow *row)
 				break;			/* its holder announces the end of that */
 			look->next->due = Min(look->next->due, status.due);
 			if (!has_entry || entry.deadline <= look->now)
-				queue_cover_add_later(look->slot, &key, row->priority,
-									  row->visible_at, true);
+				queue_cover_add_scheduled(look->slot, &key, row->priority,
+										  row->visible_at, true);
 			else if (entry.due.slot == NULL)
 				queue_look_keep_quietly(look, row->id);
 			break;

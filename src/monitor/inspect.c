@@ -303,7 +303,7 @@ queue_cover(PG_FUNCTION_ARGS)
 		queue_cover_count(slot, &counts);
 		values[0] = ObjectIdGetDatum(relid);
 		values[1] = Int32GetDatum(counts.nranges);
-		values[2] = Int32GetDatum(counts.nlater);
+		values[2] = Int32GetDatum(counts.nscheduled);
 		values[3] = Int32GetDatum(counts.nbusy);
 		values[4] = Int32GetDatum(counts.nwindows);
 		values[5] = Int32GetDatum(nwaiters);

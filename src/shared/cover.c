@@ -81,8 +81,8 @@
 static bool is_worker_wanted = false;
 
 static void add_key(QueueSlot *slot, int priority, int64 id);
-static void add_later(QueueSlot *slot, const QueueRange *range,
-					  TimestampTz due);
+static void add_scheduled(QueueSlot *slot, const QueueRange *range,
+						  TimestampTz due);
 static void move_due(QueueSlot *slot, TimestampTz now);
 
 /* ----------------------------------------------------------------
@@ -267,7 +267,7 @@ queue_cover_priorities_vary(QueueSlot *hint, Oid relid)
 }
 
 /*
- * queue_cover_add_later
+ * queue_cover_add_scheduled
  *		Note a message whose row says that it is not due before "due".
  *
  * "is_read" tells that the priority has just been read from the row.
@@ -275,8 +275,8 @@ queue_cover_priorities_vary(QueueSlot *hint, Oid relid)
  * cover instead, so that a consumer reads the row.
  */
 void
-queue_cover_add_later(QueueSlot *hint, const MessageKey *key, int priority,
-					  TimestampTz due, bool is_read)
+queue_cover_add_scheduled(QueueSlot *hint, const MessageKey *key, int priority,
+						  TimestampTz due, bool is_read)
 {
 	QueueSlot  *slot = queue_cover_lock(hint, key->dbid, key->relid);
 	WakeList	wakes;
@@ -298,7 +298,7 @@ queue_cover_add_later(QueueSlot *hint, const MessageKey *key, int priority,
 	{
 		range.rank = queue_rank(priority);
 		range.low = range.high = key->id;
-		add_later(slot, &range, due);
+		add_scheduled(slot, &range, due);
 		queue_cover_compute_due(slot);
 		queue_waiter_pick_guardian(slot, &wakes);
 	}
@@ -306,7 +306,7 @@ queue_cover_add_later(QueueSlot *hint, const MessageKey *key, int priority,
 }
 
 /*
- * add_later
+ * add_scheduled
  *		Insert into the array of messages that are due later, by due time.
  *
  * If there is no room, the two neighbours of one priority that are closest in
@@ -314,9 +314,9 @@ queue_cover_add_later(QueueSlot *hint, const MessageKey *key, int priority,
  * scans it then finds out more.  The state is locked.
  */
 static void
-add_later(QueueSlot *slot, const QueueRange *range, TimestampTz due)
+add_scheduled(QueueSlot *slot, const QueueRange *range, TimestampTz due)
 {
-	LaterRange *later = slot->cover.later;
+	ScheduledRange *scheduled = slot->cover.scheduled;
 	int64		smallest = PG_INT64_MAX;
 	int			place;
 	int			first = -1;
@@ -324,40 +324,40 @@ add_later(QueueSlot *slot, const QueueRange *range, TimestampTz due)
 	int			i;
 	int			j;
 
-	if (slot->cover.nlater < MAX_LATER)
+	if (slot->cover.nscheduled < MAX_SCHEDULED)
 	{
 		/* in order of due time */
-		for (place = slot->cover.nlater;
-			 place > 0 && later[place - 1].due > due; place--)
-			later[place] = later[place - 1];
-		later[place].range = *range;
-		later[place].due = due;
-		slot->cover.nlater++;
+		for (place = slot->cover.nscheduled;
+			 place > 0 && scheduled[place - 1].due > due; place--)
+			scheduled[place] = scheduled[place - 1];
+		scheduled[place].range = *range;
+		scheduled[place].due = due;
+		slot->cover.nscheduled++;
 		return;
 	}
 
 	/* more than there are priorities, so two of them have the same */
-	for (i = 0; i < MAX_LATER; i++)
-		for (j = i + 1; j < MAX_LATER; j++)
-			if (later[i].range.rank == later[j].range.rank)
+	for (i = 0; i < MAX_SCHEDULED; i++)
+		for (j = i + 1; j < MAX_SCHEDULED; j++)
+			if (scheduled[i].range.rank == scheduled[j].range.rank)
 			{
-				if (later[j].due - later[i].due < smallest)
+				if (scheduled[j].due - scheduled[i].due < smallest)
 				{
-					smallest = later[j].due - later[i].due;
+					smallest = scheduled[j].due - scheduled[i].due;
 					first = i;
 					second = j;
 				}
 				break;
 			}
 	Assert(first >= 0);
-	later[first].range.low = Min(later[first].range.low,
-								 later[second].range.low);
-	later[first].range.high = Max(later[first].range.high,
-								  later[second].range.high);
-	memmove(&later[second], &later[second + 1],
-			(MAX_LATER - second - 1) * sizeof(LaterRange));
-	slot->cover.nlater--;
-	add_later(slot, range, due);
+	scheduled[first].range.low = Min(scheduled[first].range.low,
+									 scheduled[second].range.low);
+	scheduled[first].range.high = Max(scheduled[first].range.high,
+									  scheduled[second].range.high);
+	memmove(&scheduled[second], &scheduled[second + 1],
+			(MAX_SCHEDULED - second - 1) * sizeof(ScheduledRange));
+	slot->cover.nscheduled--;
+	add_scheduled(slot, range, due);
 }
 
 /* ----------------------------------------------------------------
@@ -377,8 +377,8 @@ queue_cover_compute_due(QueueSlot *slot)
 	DueNode    *node = queue_due_first(&slot->due);
 	TimestampTz first = node != NULL ? node->due : TIMESTAMP_INFINITY;
 
-	if (slot->cover.nlater > 0)
-		first = Min(first, slot->cover.later[0].due);
+	if (slot->cover.nscheduled > 0)
+		first = Min(first, slot->cover.scheduled[0].due);
 	if (slot->cover.busy.nranges > 0)
 		first = Min(first, slot->cover.busy_due);
 	slot->cover.first_due = first;
@@ -410,16 +410,16 @@ move_due(QueueSlot *slot, TimestampTz now)
 {
 	int			n = 0;
 
-	while (n < slot->cover.nlater && slot->cover.later[n].due <= now)
+	while (n < slot->cover.nscheduled && slot->cover.scheduled[n].due <= now)
 	{
-		const QueueRange *range = &slot->cover.later[n++].range;
+		const QueueRange *range = &slot->cover.scheduled[n++].range;
 
 		queue_ranges_add(&slot->cover.set, range->rank, range->low,
 						 range->high);
 	}
-	slot->cover.nlater -= n;
-	memmove(&slot->cover.later[0], &slot->cover.later[n],
-			slot->cover.nlater * sizeof(LaterRange));
+	slot->cover.nscheduled -= n;
+	memmove(&slot->cover.scheduled[0], &slot->cover.scheduled[n],
+			slot->cover.nscheduled * sizeof(ScheduledRange));
 
 	if (slot->cover.busy.nranges > 0 && slot->cover.busy_due <= now)
 	{
@@ -588,10 +588,10 @@ queue_cover_has(QueueSlot *slot, int rank, int64 id, bool *is_window_out)
 	LWLockAcquire(slot->lock, LW_SHARED);
 	has = queue_ranges_contain(&slot->cover.set, rank, id) ||
 		queue_ranges_contain(&slot->cover.busy, rank, id);
-	for (i = 0; i < slot->cover.nlater && !has; i++)
-		has = slot->cover.later[i].range.rank == rank &&
-			slot->cover.later[i].range.low <= id &&
-			slot->cover.later[i].range.high >= id;
+	for (i = 0; i < slot->cover.nscheduled && !has; i++)
+		has = slot->cover.scheduled[i].range.rank == rank &&
+			slot->cover.scheduled[i].range.low <= id &&
+			slot->cover.scheduled[i].range.high >= id;
 	*is_window_out = queue_slot_has_window(slot);
 	LWLockRelease(slot->lock);
 	return has;
@@ -628,7 +628,7 @@ void
 queue_cover_count(const QueueSlot *slot, CoverCounts *counts)
 {
 	counts->nranges = slot->cover.set.nranges;
-	counts->nlater = slot->cover.nlater;
+	counts->nscheduled = slot->cover.nscheduled;
 	counts->nbusy = slot->cover.busy.nranges;
 	counts->nwindows = queue_slot_nwindows(slot);
 	counts->due = slot->cover.first_due;
@@ -644,6 +644,6 @@ queue_cover_clear(QueueSlot *slot)
 {
 	slot->cover.set.nranges = 0;
 	slot->cover.busy.nranges = 0;
-	slot->cover.nlater = 0;
+	slot->cover.nscheduled = 0;
 }
 #endif

@@ -15,7 +15,7 @@
 typedef struct CoverCounts
 {
 	int			nranges;
-	int			nlater;
+	int			nscheduled;
 	int			nbusy;
 	int			nwindows;
 	TimestampTz due;
@@ -38,9 +38,9 @@ extern void queue_cover_tell_worker(void);
 extern void queue_cover_priorities_vary(QueueSlot *hint, Oid relid);
 
 /* The row says that it is not due before "due" */
-extern void queue_cover_add_later(QueueSlot *hint, const MessageKey *key,
-								  int priority, TimestampTz due,
-								  bool is_read);
+extern void queue_cover_add_scheduled(QueueSlot *hint, const MessageKey *key,
+									  int priority, TimestampTz due,
+									  bool is_read);
 
 /* Look again at once at busy rows, of all queues of a database */
 extern void queue_cover_hurry(Oid dbid);

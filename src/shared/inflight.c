@@ -837,8 +837,8 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 	if (due <= entry->since)
 		offer(entry, true);
 	else
-		queue_cover_add_later(entry->queue, &entry->key, entry->priority, due,
-							  false);
+		queue_cover_add_scheduled(entry->queue, &entry->key, entry->priority, due,
+								  false);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }

@@ -268,7 +268,7 @@ init_cover(CoverPart *cover, DuePart *due)
 	queue_ranges_init(&cover->set, cover->ranges, COVER_ROOM);
 	queue_ranges_init(&cover->busy, cover->busy_ranges, BUSY_ROOM);
 	queue_ranges_add_all(&cover->set);
-	cover->nlater = 0;
+	cover->nscheduled = 0;
 	cover->busy_due = TIMESTAMP_INFINITY;
 	cover->busy_delay = FIRST_BUSY_DELAY;
 	cover->priorities_vary = false;

@@ -19,18 +19,18 @@
 
 #define COVER_ROOM		32
 #define BUSY_ROOM		12
-#define MAX_LATER		16
+#define MAX_SCHEDULED		16
 
 /* How long to leave alone rows that others are changing; the delay doubles */
 #define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
 #define MAX_BUSY_DELAY		USECS_PER_SEC
 
 /* Messages whose row says that they are not due yet */
-typedef struct LaterRange
+typedef struct ScheduledRange
 {
 	QueueRange	range;
 	TimestampTz due;			/* of the first of them */
-} LaterRange;
+} ScheduledRange;
 
 /* cover.c: where to look */
 typedef struct CoverPart
@@ -39,8 +39,8 @@ typedef struct CoverPart
 	RangeSet	busy;			/* to be looked at again at busy_due */
 	TimestampTz busy_due;
 	int64		busy_delay;
-	int			nlater;
-	LaterRange	later[MAX_LATER];
+	int			nscheduled;
+	ScheduledRange scheduled[MAX_SCHEDULED];
 	volatile TimestampTz first_due; /* of all of these, and of the entries of
 									 * the in-flight table; may be read
 									 * unlocked */
