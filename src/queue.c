@@ -57,7 +57,7 @@
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/inflight.h"
-#include "shared/share.h"
+#include "shared/quota.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "table/member.h"
@@ -89,7 +89,7 @@ static const SharedPart parts[] = {
 	queue_inflight_shmem_size, queue_inflight_shmem_init},
 	{"queue_slot", queue_slot_nlocks,
 	queue_slot_shmem_size, queue_slot_shmem_init},
-	{NULL, NULL, queue_share_shmem_size, queue_share_shmem_init},
+	{NULL, NULL, queue_quota_shmem_size, queue_quota_shmem_init},
 	{"queue_failure", one_lock,
 	queue_failure_shmem_size, queue_failure_shmem_init},
 	{"queue_waiter", one_lock,

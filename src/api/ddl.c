@@ -51,7 +51,7 @@
 #include "api/ddl.h"
 #include "common/args.h"
 #include "common/compat.h"
-#include "shared/share.h"
+#include "shared/quota.h"
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/member.h"
@@ -383,7 +383,7 @@ queue_on_relation_truncate(Oid relid)
 {
 	if (queue_slot_find(relid) != NULL)
 		queue_xact_note_queue(relid);
-	if (!queue_share_is_empty(MyDatabaseId, relid))
+	if (!queue_quota_is_unused(MyDatabaseId, relid))
 		queue_xact_note_truncate(relid);
 }
 

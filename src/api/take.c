@@ -53,7 +53,7 @@
 #include "dispatch/receipt.h"
 #include "shared/availability.h"
 #include "shared/database.h"
-#include "shared/share.h"
+#include "shared/quota.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "table/member.h"
@@ -307,7 +307,7 @@ take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
 				queue_database_poke(MyDatabaseId, look->now);
 				break;
 			case CLAIM_FULL:
-				queue_share_note_refused();
+				queue_quota_note_refused();
 				queue_database_poke(MyDatabaseId, look->now);
 
 				/* there is room again when the worker has moved some */

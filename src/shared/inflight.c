@@ -80,7 +80,7 @@
 #include "shared/availability.h"
 #include "shared/deadline.h"
 #include "shared/inflight.h"
-#include "shared/share.h"
+#include "shared/quota.h"
 
 #define NUM_PARTITIONS		32
 
@@ -314,7 +314,7 @@ static ClaimResult
 enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
 			  QueueSlot *queue, uint32 hashcode)
 {
-	if (!queue_share_take(entry->key.dbid, entry->key.relid, true))
+	if (!queue_quota_charge(entry->key.dbid, entry->key.relid, true))
 	{
 		hash_search_with_hash_value(table, &entry->key, hashcode, HASH_REMOVE,
 									NULL);
@@ -858,7 +858,7 @@ queue_inflight_drop(Oid dbid, Oid relid)
 	 * Mostly there are none.  The transaction that dropped the queue has its
 	 * table locked, so none come.
 	 */
-	if (!OidIsValid(relid) || !queue_share_is_empty(dbid, relid))
+	if (!OidIsValid(relid) || !queue_quota_is_unused(dbid, relid))
 		walk(dbid, drop_entry, &relid);
 }
 
@@ -1119,7 +1119,7 @@ queue_inflight_restore(const LeaseRecord *record)
 										HASH_ENTER_NULL, &found);
 	if (entry != NULL && !found)
 	{
-		(void) queue_share_take(record->key.dbid, record->key.relid, false);
+		(void) queue_quota_charge(record->key.dbid, record->key.relid, false);
 		init_entry(entry, record->enqueued_at, hashcode);
 		entry->queue = queue_slot_find(record->key.relid);
 		entry->since = now;
@@ -1337,7 +1337,7 @@ queue_inflight_peek(const MessageKey *key, TimestampTz enqueued_at,
 	bool		found;
 
 	/* a scan of all rows of a queue mostly finds none: spare the look-up */
-	if (queue_share_is_empty(key->dbid, key->relid))
+	if (queue_quota_is_unused(key->dbid, key->relid))
 		return false;
 
 	entry = find_to_read(key, &lock);
@@ -1586,7 +1586,7 @@ remove_if_nothing_left(InflightEntry *entry)
 	if (has_nothing_left(entry) && !entry->is_durable)
 	{
 		queue_deadline_clear(&entry->due);
-		queue_share_give_back(entry->key.dbid, entry->key.relid);
+		queue_quota_refund(entry->key.dbid, entry->key.relid);
 		dlist_delete(&entry->node);
 		if (entry->is_changed)
 			dlist_delete(&entry->changed);

@@ -10,7 +10,7 @@
  * the message, which is not there any more.  So the worker goes over the
  * leases of its database, looks their rows up, and forgets those that have
  * none.  It does so now and then, and soon when a claim was refused for lack
- * of room (share.c).
+ * of room (quota.c).
  *
  * It also does so soon after a start, if leases were loaded of queues that
  * have not been used yet: the others are linked by their due times then
@@ -38,7 +38,7 @@
 
 #include "common/compat.h"
 #include "shared/inflight.h"
-#include "shared/share.h"
+#include "shared/quota.h"
 #include "table/definition.h"
 #include "table/rows.h"
 #include "worker/gone.h"
@@ -93,7 +93,7 @@ queue_gone_is_needed(void)
 	if (pass.leases != NULL)
 		return true;
 	return begun_at > now || begun_at + LOOK_INTERVAL <= now ||
-		(refused != queue_share_refused() && begun_at + HURRY_INTERVAL <= now);
+		(refused != queue_quota_refused() && begun_at + HURRY_INTERVAL <= now);
 }
 
 /*
@@ -140,7 +140,7 @@ static void
 begin_pass(void)
 {
 	begun_at = GetCurrentTimestamp();
-	refused = queue_share_refused();
+	refused = queue_quota_refused();
 	pass.max = queue_inflight_size() + 100;
 	pass.n = at = 0;
 	pass.leases = MemoryContextAllocExtended(TopMemoryContext, pass.max *

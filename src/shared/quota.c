@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * share.c
+ * quota.c
  *		Shares of the in-flight table, by database and queue.
  *
  * No queue may use up the room of the others: a queue may have up to
@@ -32,7 +32,7 @@
 #include "storage/shmem.h"
 
 #include "common/guc.h"
-#include "shared/share.h"
+#include "shared/quota.h"
 
 #define QUEUE_SHARE			4
 #define DATABASE_SHARE		8
@@ -60,28 +60,28 @@ static pg_atomic_uint32 *queue_counter(Oid dbid, Oid relid);
 static pg_atomic_uint32 *database_counter(Oid dbid);
 
 /*
- * queue_share_shmem_size
+ * queue_quota_shmem_size
  *		Shared memory needed for the counters.
  */
 Size
-queue_share_shmem_size(void)
+queue_quota_shmem_size(void)
 {
 	return sizeof(ShareShared);
 }
 
 /*
- * queue_share_shmem_init
+ * queue_quota_shmem_init
  *		Create or attach to the counters.
  *
  * The caller holds AddinShmemInitLock.
  */
 void
-queue_share_shmem_init(void)
+queue_quota_shmem_init(void)
 {
 	bool		found;
 	int			i;
 
-	shared = ShmemInitStruct("queue shares", queue_share_shmem_size(), &found);
+	shared = ShmemInitStruct("queue shares", queue_quota_shmem_size(), &found);
 	if (found)
 		return;
 	pg_atomic_init_u32(&shared->nentries, 0);
@@ -93,17 +93,17 @@ queue_share_shmem_init(void)
 }
 
 /*
- * queue_share_take
+ * queue_quota_charge
  *		Count a new entry of this queue.
  *
  * Returns false, and counts nothing, if that would exceed the share of the
- * queue or of its database.  With obeys_shares = false it is counted all the
+ * queue or of its database.  With enforce = false it is counted all the
  * same.
  */
 bool
-queue_share_take(Oid dbid, Oid relid, bool obeys_shares)
+queue_quota_charge(Oid dbid, Oid relid, bool enforce)
 {
-	if (obeys_shares &&
+	if (enforce &&
 		!is_room(pg_atomic_read_u32(queue_counter(dbid, relid)),
 				 pg_atomic_read_u32(database_counter(dbid))))
 		return false;
@@ -129,31 +129,31 @@ is_room(uint32 nqueue, uint32 ndatabase)
 }
 
 /*
- * queue_share_note_refused
+ * queue_quota_note_refused
  *		Note that a claim was refused, so that the workers make room.
  */
 void
-queue_share_note_refused(void)
+queue_quota_note_refused(void)
 {
 	pg_atomic_fetch_add_u32(&shared->nrefused, 1);
 }
 
 /*
- * queue_share_refused
+ * queue_quota_refused
  *		Return how often a claim was refused since the start of the server.
  */
 uint32
-queue_share_refused(void)
+queue_quota_refused(void)
 {
 	return pg_atomic_read_u32(&shared->nrefused);
 }
 
 /*
- * queue_share_give_back
+ * queue_quota_refund
  *		Count an entry of this queue as removed.
  */
 void
-queue_share_give_back(Oid dbid, Oid relid)
+queue_quota_refund(Oid dbid, Oid relid)
 {
 	pg_atomic_fetch_sub_u32(&shared->nentries, 1);
 	pg_atomic_fetch_sub_u32(queue_counter(dbid, relid), 1);
@@ -161,14 +161,14 @@ queue_share_give_back(Oid dbid, Oid relid)
 }
 
 /*
- * queue_share_is_empty
+ * queue_quota_is_unused
  *		Returns true if the queue certainly has no entry.
  *
  * It returns false for a queue without entries, too, if the counter is shared
  * with another queue that has some.
  */
 bool
-queue_share_is_empty(Oid dbid, Oid relid)
+queue_quota_is_unused(Oid dbid, Oid relid)
 {
 	return pg_atomic_read_u32(queue_counter(dbid, relid)) == 0;
 }
