@@ -486,9 +486,9 @@ dequeue_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
 	is_deleted = queue_row_delete(look->rel, row);
 	if (is_deleted)
 	{
-		queue_inflight_take(hold->entry, &look->def->retry, row->attempts,
-							&row->tid);
-		hold->kind = HOLD_TAKE;
+		queue_inflight_dequeue(hold->entry, &look->def->retry, row->attempts,
+							   &row->tid);
+		hold->kind = HOLD_DEQUEUE;
 		queue_database_poke(MyDatabaseId, write_time(look));
 		tuplestore_puttuple(take->rsinfo->setResult, tuple);
 	}

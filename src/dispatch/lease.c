@@ -361,7 +361,7 @@ read_slot(TupleTableSlot *slot, LeaseRecord *lease)
 	if (isnull[Anum_log_number - 1])
 		lease->kind = LOG_FAILURES;
 	else if (isnull[Anum_log_epoch - 1])
-		lease->kind = LOG_TAKEN;
+		lease->kind = LOG_DEQUEUED;
 	else
 	{
 		lease->kind = LOG_LEASE;
@@ -628,7 +628,7 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 				set_value(slot, Anum_log_deadline,
 						  TimestampTzGetDatum(lease->deadline));
 				break;
-			case LOG_TAKEN:
+			case LOG_DEQUEUED:
 				set_value(slot, Anum_log_number, Int64GetDatum(0));
 				set_value(slot, Anum_log_deadline,
 						  TimestampTzGetDatum(TIMESTAMP_MINUS_INFINITY));

@@ -156,7 +156,7 @@ is_announced(QueueScan *scan)
 		return queue_xact_will_announce(scan->dirty.xmin);
 	queue_message_key(&key, RelationGetRelid(scan->rel), scan->row.id);
 	return queue_inflight_peek(&key, scan->row.enqueued_at, &entry) &&
-		(entry.state == INFLIGHT_TAKEN || entry.is_step || entry.is_settling);
+		(entry.state == INFLIGHT_DEQUEUED || entry.is_step || entry.is_settling);
 }
 
 /*

@@ -384,7 +384,7 @@ state_name(const InflightEntry *entry)
 				entry->is_lapsed ? "lapsed" : "ended";
 		case INFLIGHT_CLAIMED:
 			return "claimed";
-		case INFLIGHT_TAKEN:
+		case INFLIGHT_DEQUEUED:
 			return entry->is_prepared ? "prepared" : "dequeued";
 		case INFLIGHT_LEASED:
 			return !entry->is_settling ? "leased" :

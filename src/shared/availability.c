@@ -89,7 +89,7 @@ queue_message_status(int max_attempts, int attempts, TimestampTz visible_at,
 				status->due = Max(status->due, entry->deadline);
 				is_exhausted = entry->is_exhausted;
 				break;
-			case INFLIGHT_TAKEN:
+			case INFLIGHT_DEQUEUED:
 				is_held = true;
 				status->due = 0;
 				break;

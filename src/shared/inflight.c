@@ -490,17 +490,17 @@ queue_inflight_exhaust(InflightEntry *entry, int attempts)
 }
 
 /*
- * queue_inflight_take
+ * queue_inflight_dequeue
  *		From a claim to a take: this transaction has deleted the row, and
  *		holds the message until it ends.
  */
 void
-queue_inflight_take(InflightEntry *entry, const RetryPolicy *retry,
-					int attempts, ItemPointer tid)
+queue_inflight_dequeue(InflightEntry *entry, const RetryPolicy *retry,
+					   int attempts, ItemPointer tid)
 {
 	LWLock	   *lock = lock_entry(entry);
 
-	entry->state = INFLIGHT_TAKEN;
+	entry->state = INFLIGHT_DEQUEUED;
 	move_fence(entry);
 	entry->is_delayed = false;
 	entry->attempts = attempts;
@@ -569,13 +569,13 @@ queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
 	if (entry == NULL)
 		res = SETTLE_LOST;
 	else if (entry->epoch != epoch || entry->number != number)
-		res = entry->state == INFLIGHT_TAKEN ||
+		res = entry->state == INFLIGHT_DEQUEUED ||
 			entry->state == INFLIGHT_LEASED ? SETTLE_HELD : SETTLE_LOST;
 	else if (entry->state == INFLIGHT_LEASED && entry->is_settling)
 		res = (!entry->is_prepared && entry->holder == MyProcNumber) ?
 			SETTLE_SELF : SETTLE_BUSY;
 	else if (entry->state != INFLIGHT_LEASED && !entry->is_lapsed)
-		res = entry->state == INFLIGHT_TAKEN ? SETTLE_HELD :
+		res = entry->state == INFLIGHT_DEQUEUED ? SETTLE_HELD :
 			SETTLE_GIVEN_BACK;
 	else if (entry->state == INFLIGHT_CLAIMED)
 		res = SETTLE_JUDGED;
@@ -707,13 +707,13 @@ queue_inflight_done(InflightEntry *entry)
 }
 
 /*
- * queue_inflight_undo_take
+ * queue_inflight_undo_dequeue
  *		The transaction that dequeued the message is rolled back.
  *
  * A failure is counted if "counts".
  */
 void
-queue_inflight_undo_take(InflightEntry *entry, bool counts)
+queue_inflight_undo_dequeue(InflightEntry *entry, bool counts)
 {
 	LWLock	   *lock = lock_entry(entry);
 
@@ -1142,7 +1142,7 @@ queue_inflight_restore(const LeaseRecord *record)
 				expire_entry(entry);
 			}
 		}
-		else if (record->kind == LOG_TAKEN)
+		else if (record->kind == LOG_DEQUEUED)
 		{
 			count_failure(entry, now);
 			entry->error.slot = FAILURE_ROLLED_BACK;
@@ -1216,7 +1216,7 @@ queue_inflight_logged_failures(const InflightEntry *entry)
 	{
 		case LOG_FAILURES:
 			return entry->logged_failures;
-		case LOG_TAKEN:
+		case LOG_DEQUEUED:
 			return entry->logged_failures + 1;
 		case LOG_LEASE:
 			return entry->is_written ? entry->logged_failures + 1 : -1;
@@ -1503,7 +1503,7 @@ static bool
 is_held(const InflightEntry *entry)
 {
 	return entry->state == INFLIGHT_CLAIMED ||
-		entry->state == INFLIGHT_TAKEN || entry->is_settling;
+		entry->state == INFLIGHT_DEQUEUED || entry->is_settling;
 }
 
 /* Is nothing remembered of the message itself? */

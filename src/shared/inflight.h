@@ -27,7 +27,7 @@ typedef enum InflightState
 								 * count, a due time, or what the log says */
 	INFLIGHT_CLAIMED,			/* a consumer is examining it, or the worker
 								 * is rewriting or moving its row */
-	INFLIGHT_TAKEN,				/* dequeued by a transaction in progress */
+	INFLIGHT_DEQUEUED,			/* dequeued by a transaction in progress */
 	INFLIGHT_LEASED				/* received, until the deadline */
 } InflightState;
 
@@ -39,7 +39,7 @@ typedef enum LogKind
 {
 	LOG_NOTHING,
 	LOG_FAILURES,				/* so many */
-	LOG_TAKEN,					/* held by an open transaction: one more */
+	LOG_DEQUEUED,				/* held by an open transaction: one more */
 	LOG_LEASE					/* until its deadline: then one more */
 } LogKind;
 
@@ -162,8 +162,8 @@ extern void queue_inflight_forget(const MessageKey *key,
 extern void queue_inflight_unclaim(InflightEntry *entry);
 extern void queue_inflight_unclaim_step(InflightEntry *entry);
 extern void queue_inflight_exhaust(InflightEntry *entry, int attempts);
-extern void queue_inflight_take(InflightEntry *entry, const RetryPolicy *retry,
-								int attempts, ItemPointer tid);
+extern void queue_inflight_dequeue(InflightEntry *entry, const RetryPolicy *retry,
+								   int attempts, ItemPointer tid);
 extern uint64 queue_inflight_lease(InflightEntry *entry,
 								   const RetryPolicy *retry,
 								   int attempts, ItemPointer tid,
@@ -183,7 +183,7 @@ extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 
 /* Ends of transactions; callable from callbacks */
 extern bool queue_inflight_done(InflightEntry *entry);
-extern void queue_inflight_undo_take(InflightEntry *entry, bool counts);
+extern void queue_inflight_undo_dequeue(InflightEntry *entry, bool counts);
 extern void queue_inflight_undo_settle(InflightEntry *entry);
 extern bool queue_inflight_keep_lease(const MessageKey *key, uint64 number);
 extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number,

@@ -377,8 +377,8 @@ undo_hold(Hold *hold, bool counts)
 		case HOLD_STEP:
 			queue_inflight_unclaim_step(hold->entry);
 			break;
-		case HOLD_TAKE:
-			queue_inflight_undo_take(hold->entry, counts);
+		case HOLD_DEQUEUE:
+			queue_inflight_undo_dequeue(hold->entry, counts);
 			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_LEASE:
@@ -406,7 +406,7 @@ queue_hold_keep(Hold *hold)
 		case HOLD_CLAIM:
 			queue_inflight_unclaim(hold->entry);
 			break;
-		case HOLD_TAKE:
+		case HOLD_DEQUEUE:
 		case HOLD_SETTLE:
 			if (queue_inflight_done(hold->entry))
 				queue_database_poke(hold->key.dbid, GetCurrentTimestamp() +

@@ -13,7 +13,7 @@
 typedef enum HoldKind
 {
 	HOLD_CLAIM,					/* being examined */
-	HOLD_TAKE,					/* dequeued: this transaction has deleted the
+	HOLD_DEQUEUE,				/* dequeued: this transaction has deleted the
 								 * row */
 	HOLD_LEASE,					/* received: ends, and counts, at a rollback */
 	HOLD_SETTLE,				/* lease settled: this transaction has deleted

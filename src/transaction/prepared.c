@@ -266,7 +266,7 @@ queue_prepared_pass(void)
 												prepared_slot);
 		else if (hold->kind == HOLD_EXHAUST)
 			queue_inflight_unclaim_step(hold->entry);	/* settings to come */
-		else if (hold->kind != HOLD_TAKE && hold->kind != HOLD_SETTLE)
+		else if (hold->kind != HOLD_DEQUEUE && hold->kind != HOLD_SETTLE)
 			queue_hold_keep(hold);
 		else
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
@@ -467,7 +467,7 @@ end_prepared(PreparedSlot *slot, bool committed)
 		else if (entry->state == INFLIGHT_LEASED)
 			queue_inflight_undo_settle(entry);
 		else
-			queue_inflight_undo_take(entry, true);
+			queue_inflight_undo_dequeue(entry, true);
 	}
 	if (slot->has_received)
 		queue_inflight_receive_ended((int) (slot - registry->slots),
@@ -666,10 +666,10 @@ copy_held(InflightEntry *entry, void *arg)
 	Held	   *held = &copies->held[copies->n];
 
 	held->relid = entry->key.relid;
-	if (entry->state == INFLIGHT_TAKEN && entry->is_prepared)
+	if (entry->state == INFLIGHT_DEQUEUED && entry->is_prepared)
 	{
 		held->slot = entry->holder;
-		held->kind = PREPARED_TAKEN;
+		held->kind = PREPARED_DEQUEUED;
 	}
 	else if (entry->state == INFLIGHT_LEASED && entry->is_settling &&
 			 entry->is_prepared)

@@ -98,9 +98,9 @@ queue_log_note_held(Round *round, InflightEntry *entry, bool crash_counts)
 {
 	if (!crash_counts || round->is_last)
 		queue_log_note_failures(round, entry);
-	else if (entry->logged != LOG_TAKEN ||
+	else if (entry->logged != LOG_DEQUEUED ||
 			 entry->logged_failures != entry->failures)
-		queue_log_note(round, entry, LOG_TAKEN, write_time(round, entry));
+		queue_log_note(round, entry, LOG_DEQUEUED, write_time(round, entry));
 }
 
 /*

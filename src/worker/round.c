@@ -233,7 +233,7 @@ note_work(InflightEntry *entry, void *arg)
 	else if (entry->state == INFLIGHT_LEASED &&
 			 (!entry->is_settling || (round->is_last && !entry->is_prepared)))
 		queue_log_note_lease(round, entry);
-	else if (entry->state == INFLIGHT_TAKEN)
+	else if (entry->state == INFLIGHT_DEQUEUED)
 		queue_log_note_held(round, entry, !entry->is_prepared);
 	return true;
 }

@@ -55,7 +55,7 @@ typedef struct Line
 
 static const Line lines[] = {
 	/* dequeued: until the transaction ends, and nobody knows when */
-	{INFLIGHT_TAKEN, ANY, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
+	{INFLIGHT_DEQUEUED, ANY, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
 
 	/* leased: while it is being settled, or until its deadline */
 	{INFLIGHT_LEASED, YES, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
