@@ -74,7 +74,7 @@ static MemoryContext last_statement_context = NULL;
 static uint64 number_statement(void);
 static void end_statement(void *arg);
 static void note_end_of(Oid relid, HoldKind kind);
-static void undo_hold(Hold *hold, bool counts);
+static void abort_hold(Hold *hold, bool counts);
 static bool is_truncated(const Hold *hold);
 static bool is_of_failed_statement(const Hold *hold);
 
@@ -326,8 +326,8 @@ queue_holds_abort(bool counts)
 	int			i;
 
 	for (i = nholds - 1; i >= 0; i--)
-		undo_hold(&holds[i], counts &&
-				  (first_of_call < 0 || i < first_of_call));
+		abort_hold(&holds[i], counts &&
+				   (first_of_call < 0 || i < first_of_call));
 	nholds = 0;
 	first_of_call = -1;
 }
@@ -339,8 +339,8 @@ queue_holds_abort_sub(SubTransactionId subid, bool counts)
 	while (nholds > 0 && holds[nholds - 1].subid == subid)
 	{
 		nholds--;
-		undo_hold(&holds[nholds], counts &&
-				  (first_of_call < 0 || nholds < first_of_call));
+		abort_hold(&holds[nholds], counts &&
+				   (first_of_call < 0 || nholds < first_of_call));
 	}
 	first_of_call = -1;
 }
@@ -363,7 +363,7 @@ queue_holds_reset(void)
 
 /* The transaction, or the subtransaction that took this, is rolled back. */
 static void
-undo_hold(Hold *hold, bool counts)
+abort_hold(Hold *hold, bool counts)
 {
 	switch (hold->kind)
 	{
