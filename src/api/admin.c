@@ -133,7 +133,7 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
-	queue_xact_note_queue(relid);	/* there may be more to deliver now */
+	queue_announce_all(relid);	/* there may be more to deliver now */
 	if (!PG_ARGISNULL(2) || !PG_ARGISNULL(5))
 		note_exhausted(rel, queue_def(rel));
 	table_close(catalog, NoLock);
@@ -274,7 +274,7 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 							 RelationGetDescr(data->tg_relation), &isnull);
 		queue_def_invalidate(DatumGetObjectId(relid));
 		if (queue_is_preloaded)
-			queue_xact_note_queue(DatumGetObjectId(relid));
+			queue_announce_all(DatumGetObjectId(relid));
 	}
 
 	return PointerGetDatum(NULL);
@@ -440,7 +440,7 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
 	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
-	queue_xact_note_queue(relid);
+	queue_announce_all(relid);
 	table_close(catalog, NoLock);
 	table_close(rel, NoLock);
 }

@@ -442,7 +442,7 @@ make_settings(Oid relid, const QueueSettings *settings)
 	table_close(catalog, NoLock);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
-	queue_xact_note_queue(relid);	/* it may have messages */
+	queue_announce_all(relid);	/* it may have messages */
 
 	/* an event trigger may have changed it */
 	rel = table_open(relid, NoLock);

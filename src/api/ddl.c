@@ -368,7 +368,7 @@ queue_on_relation_alter(Oid relid)
 	if (queue_slot_find(relid) == NULL)
 		return;
 	queue_forget_ids(relid);
-	queue_xact_note_queue(relid);
+	queue_announce_all(relid);
 }
 
 /*
@@ -382,7 +382,7 @@ void
 queue_on_relation_truncate(Oid relid)
 {
 	if (queue_slot_find(relid) != NULL)
-		queue_xact_note_queue(relid);
+		queue_announce_all(relid);
 	if (!queue_quota_is_unused(MyDatabaseId, relid))
 		queue_xact_note_truncate(relid);
 }
@@ -523,7 +523,7 @@ delete_settings(Relation settings, Oid relid)
 	CatalogTupleDelete(settings, &tuple->t_self);
 	heap_freetuple(tuple);
 	queue_def_invalidate(relid);
-	queue_xact_note_queue(relid);
+	queue_announce_all(relid);
 }
 
 /* These queues had the table for dead-letter queue, and have none now. */

@@ -82,8 +82,8 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	draft.headers = fcinfo->args[ARG_HEADERS];
 	draft.correlation_id = fcinfo->args[ARG_CORRELATION_ID];
 
-	queue_xact_note_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY, id,
-						 id);
+	queue_announce_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY, id,
+						id);
 	insert = queue_insert_begin(rel);
 	queue_insert_row(insert, &draft);
 	queue_insert_end(insert);
@@ -203,8 +203,8 @@ note_sent(Relation rel, const int64 *ids, int n)
 	{
 		for (next = first + 1; next < n && ids[next] == ids[next - 1] + 1;)
 			next++;
-		queue_xact_note_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY,
-							 ids[first], ids[next - 1]);
+		queue_announce_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY,
+							ids[first], ids[next - 1]);
 	}
 }
 

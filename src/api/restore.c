@@ -197,7 +197,7 @@ restore_row(Oid relid, Relation catalog, Datum *values, bool *nulls)
 	heap_freetuple(new);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
-	queue_xact_note_queue(relid);	/* its messages may be there */
+	queue_announce_all(relid);	/* its messages may be there */
 }
 
 /*

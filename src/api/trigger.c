@@ -94,8 +94,8 @@ queue_before_insert(PG_FUNCTION_ARGS)
 		queue_advance_id(def, draft.id);
 	else
 		queue_next_ids(def, 1, &draft.id);
-	queue_xact_note_sent(RelationGetRelid(rel), draft.priority, draft.id,
-						 draft.id);
+	queue_announce_sent(RelationGetRelid(rel), draft.priority, draft.id,
+						draft.id);
 	queue_draft_columns(&draft, values, nulls);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),
 										   values, nulls));
@@ -201,7 +201,7 @@ check_update(Relation rel, const Datum *old_values, const bool *old_nulls,
 static Datum
 take_as_it_is(Relation rel, HeapTuple tuple)
 {
-	queue_xact_note_queue(RelationGetRelid(rel));
+	queue_announce_all(RelationGetRelid(rel));
 	return PointerGetDatum(tuple);
 }
 
@@ -222,8 +222,8 @@ note_new_version(Relation rel, QueueDef *def, const MessageDraft *old,
 	if (old->priority != new->priority)
 		queue_cover_priorities_vary(queue_def_slot(def),
 									RelationGetRelid(rel));
-	queue_xact_note_sent(RelationGetRelid(rel), new->priority, new->id,
-						 new->id);
+	queue_announce_sent(RelationGetRelid(rel), new->priority, new->id,
+						new->id);
 }
 
 /*

@@ -100,7 +100,7 @@ queue_look_window(QueueLook *look)
 	}
 
 	if (look->is_writer)
-		queue_xact_note_look(look->def->relid, &look->window);
+		queue_announce_undone(look->def->relid, &look->window);
 	queue_ranges_init(&look->kept, look->kept_ranges, COVER_ROOM);
 	queue_ranges_init(&look->busy, look->busy_ranges, BUSY_ROOM);
 	look->has_rows = false;

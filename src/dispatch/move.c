@@ -85,7 +85,7 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 		table_close(dead, NoLock);
 		return false;
 	}
-	queue_xact_note_sent(target, row->priority, id, id);
+	queue_announce_sent(target, row->priority, id, id);
 	insert = queue_insert_begin(dead);
 	queue_insert_row(insert, &draft);
 	queue_insert_end(insert);

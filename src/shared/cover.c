@@ -24,7 +24,7 @@
  * - Every message that is not available has something that adds it when it is:
  *
  *	 not committed			the transaction that inserts it, if it registered
- *							(queue_xact_note_sent); else it is kept as "busy"
+ *							(queue_announce_sent); else it is kept as "busy"
  *	 claimed by a consumer	it is in the window of that consumer; another one
  *							that meets it gives it back
  *	 taken, settled			the end of that transaction (inflight.c)
@@ -37,7 +37,7 @@
  *	 unknown transaction	second, because its end may go unannounced
  *	 deleted by the same	if the scanning transaction has written, its end
  *	 transaction			adds the window when it rolls back
- *							(queue_xact_note_look)
+ *							(queue_announce_undone)
  *	 not seen by the		given back, because others see it
  *	 statement's snapshot
  *

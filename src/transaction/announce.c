@@ -46,7 +46,7 @@
 static volatile TransactionId *announcing = NULL;
 
 /* What this transaction has to announce */
-static Note *notes = NULL;
+static PendingAnnounce *notes = NULL;
 static int	nnotes = 0;
 static int	max_notes = 0;
 static bool noted_database = false;
@@ -61,7 +61,7 @@ static int	max_looks = 0;
 /* The transaction has ended: wake waiters when its locks are released */
 static bool wakes_pending = false;
 
-static Note *find_note(Oid relid);
+static PendingAnnounce *find_note(Oid relid);
 static LookNote *find_look(Oid relid);
 static void register_transaction(void);
 
@@ -93,10 +93,10 @@ queue_announce_shmem_init(void)
 }
 
 /* Return the note about a queue, made if need be.  May throw. */
-static Note *
+static PendingAnnounce *
 find_note(Oid relid)
 {
-	Note	   *note;
+	PendingAnnounce *note;
 	int			i;
 
 	queue_is_used = true;
@@ -109,9 +109,9 @@ find_note(Oid relid)
 		int			n = max_notes == 0 ? FIRST_NOTES : 2 * max_notes;
 
 		if (notes == NULL)
-			notes = MemoryContextAlloc(TopMemoryContext, n * sizeof(Note));
+			notes = MemoryContextAlloc(TopMemoryContext, n * sizeof(PendingAnnounce));
 		else
-			notes = repalloc_huge(notes, (Size) n * sizeof(Note));
+			notes = repalloc_huge(notes, (Size) n * sizeof(PendingAnnounce));
 		max_notes = n;
 
 		/* they have moved */
@@ -166,28 +166,28 @@ find_look(Oid relid)
 }
 
 /*
- * queue_xact_note_queue
+ * queue_announce_all
  *		Note that any message of this queue may be available when this
  *		transaction commits, and that its waiters are to look at its settings.
  *		May throw.
  */
 void
-queue_xact_note_queue(Oid relid)
+queue_announce_all(Oid relid)
 {
 	find_note(relid)->is_all = true;
 }
 
 /*
- * queue_xact_note_sent
+ * queue_announce_sent
  *		Note messages that are to be announced when this transaction commits.
  *
  * To be called before a row is written, because it registers the transaction.
  * Assigns a transaction id.  May throw.
  */
 void
-queue_xact_note_sent(Oid relid, int priority, int64 low, int64 high)
+queue_announce_sent(Oid relid, int priority, int64 low, int64 high)
 {
-	Note	   *note;
+	PendingAnnounce *note;
 
 	/* no scan can ever find it: replica role is not checked */
 	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
@@ -199,7 +199,7 @@ queue_xact_note_sent(Oid relid, int priority, int64 low, int64 high)
 }
 
 /*
- * queue_xact_note_look
+ * queue_announce_undone
  *		Note that a transaction that has written something looks at this
  *		window.
  *
@@ -207,7 +207,7 @@ queue_xact_note_sent(Oid relid, int priority, int64 low, int64 high)
  * May throw.
  */
 void
-queue_xact_note_look(Oid relid, const QueueRange *window)
+queue_announce_undone(Oid relid, const QueueRange *window)
 {
 	LookNote   *look = find_look(relid);
 
@@ -312,7 +312,7 @@ queue_announce_is_pending(void)
 }
 
 /* The notes of this transaction, and their number */
-const Note *
+const PendingAnnounce *
 queue_announce_notes(int *n)
 {
 	*n = nnotes;

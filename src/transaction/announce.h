@@ -13,7 +13,7 @@
 #define NOTE_ROOM			16
 
 /* What a transaction has done to one queue, for its end to announce */
-typedef struct Note
+typedef struct PendingAnnounce
 {
 	Oid			relid;
 	QueueSlot  *queue;			/* hint */
@@ -21,7 +21,7 @@ typedef struct Note
 	int			nmessages;		/* sent: waiters to wake */
 	RangeSet	sent;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
-} Note;
+} PendingAnnounce;
 
 /*
  * What a subtransaction of a transaction that has written looked at in one
@@ -41,14 +41,14 @@ typedef struct LookNote
 /*
  * Before a row is written: messages to be announced at the commit; may throw
  */
-extern void queue_xact_note_sent(Oid relid, int priority, int64 low,
-								 int64 high);
+extern void queue_announce_sent(Oid relid, int priority, int64 low,
+								int64 high);
 
 /* Announce any message, and the settings, of this queue at the commit */
-extern void queue_xact_note_queue(Oid relid);
+extern void queue_announce_all(Oid relid);
 
 /* A transaction that has written looks at this window */
-extern void queue_xact_note_look(Oid relid, const QueueRange *window);
+extern void queue_announce_undone(Oid relid, const QueueRange *window);
 
 /* Tell the leader about this database at the commit */
 extern void queue_xact_note_database(void);
@@ -67,7 +67,7 @@ extern bool queue_announce_is_under_way(void);
 
 extern bool queue_announce_has_notes(void);
 extern bool queue_announce_has_database(void);
-extern const Note *queue_announce_notes(int *n);
+extern const PendingAnnounce *queue_announce_notes(int *n);
 extern const LookNote *queue_announce_looks(int *n);
 
 /* Others can see it now; then, when locks are released, wake them */

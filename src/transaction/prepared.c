@@ -304,7 +304,7 @@ queue_prepared_give_up(void)
 static void
 note_prepared(PreparedSlot *slot)
 {
-	const Note *notes;
+	const PendingAnnounce *notes;
 	const LookNote *looks;
 	int			n;
 	int			i;
