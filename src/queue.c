@@ -268,7 +268,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	queue_branch_note_outcome(stmt);
 	if (prepare_error == 0)
 		queue_branch_before_prepare(stmt);
-	held = queue_worker_hold(stmt);
+	held = queue_worker_exclude(stmt);
 	PG_TRY();
 	{
 		next(planned, queryString, readOnlyTree, context, params, queryEnv,
@@ -276,7 +276,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	}
 	PG_FINALLY();
 	{
-		queue_worker_release(held);
+		queue_worker_readmit(held);
 	}
 	PG_END_TRY();
 

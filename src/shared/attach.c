@@ -83,7 +83,7 @@ queue_database_attach(Oid dbid)
 
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
 	slot = queue_database_find(dbid);
-	if (slot != NULL && slot->worker_pid == 0 && slot->holds == 0)
+	if (slot != NULL && slot->worker_pid == 0 && slot->exclusions == 0)
 	{
 		slot->is_for_hold = false;
 		slot->worker_pid = MyProcPid;
@@ -122,10 +122,10 @@ detach_worker(int code, Datum arg)
 	slot->worker_due_at = TIMESTAMP_INFINITY;
 	signal_helpers(slot);
 
-	if (code == 0 || slot->holds > 0 ||
+	if (code == 0 || slot->exclusions > 0 ||
 		now - slot->worker_started_at >= HEALTHY_TIME)
 		slot->worker_failures = 0;
-	if (code != 0 && slot->holds == 0)
+	if (code != 0 && slot->exclusions == 0)
 	{
 		slot->worker_failures++;
 		delay <<= Min(slot->worker_failures - 1, 5);
@@ -179,7 +179,7 @@ queue_database_attach_helper(Oid dbid, DatabaseHelper helper)
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
 	slot = queue_database_find(dbid);
 	if (slot != NULL && slot->worker_pid != 0 &&
-		slot->helper_pid[helper] == 0 && slot->holds == 0)
+		slot->helper_pid[helper] == 0 && slot->exclusions == 0)
 	{
 		slot->helper_pid[helper] = MyProcPid;
 		slot->helper_procno[helper] = MyProcNumber;
@@ -325,16 +325,16 @@ queue_database_publish_due(DatabaseSlot *slot, TimestampTz due)
 }
 
 /*
- * queue_database_is_held
+ * queue_database_is_excluded
  *		Returns true if a backend keeps the worker away.
  */
 bool
-queue_database_is_held(DatabaseSlot *slot)
+queue_database_is_excluded(DatabaseSlot *slot)
 {
 	bool		is_held;
 
 	LWLockAcquire(queue_database_lock(), LW_SHARED);
-	is_held = slot->holds > 0;
+	is_held = slot->exclusions > 0;
 	LWLockRelease(queue_database_lock());
 	return is_held;
 }
@@ -355,7 +355,7 @@ queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid)
 	LWLockRelease(queue_database_lock());
 }
 
-/* What a backend waits for in queue_database_hold() */
+/* What a backend waits for in queue_database_exclude_workers() */
 static bool
 is_deserted(DatabaseSlot *slot)
 {
@@ -368,17 +368,17 @@ is_deserted(DatabaseSlot *slot)
 }
 
 /*
- * queue_database_hold
+ * queue_database_exclude_workers
  *		Keep the worker of a database and its helpers away, and wait until
  *		they are gone.
  *
  * Waits for a bounded time, and may be interrupted.  Returns false if there is
  * no slot, and thus no worker, or if this backend holds a database already.
- * The hold ends with queue_database_release(), at the latest when the backend
+ * The hold ends with queue_database_readmit_workers(), at the latest when the backend
  * exits.
  */
 bool
-queue_database_hold(Oid dbid)
+queue_database_exclude_workers(Oid dbid)
 {
 	static bool is_callback_registered = false;
 	static uint32 wait_event = 0;
@@ -413,7 +413,7 @@ queue_database_hold(Oid dbid)
 	}
 	if (slot != NULL)
 	{
-		slot->holds++;
+		slot->exclusions++;
 		held_slot = slot;
 		if (slot->worker_pid != 0)
 			kill(slot->worker_pid, SIGTERM);
@@ -445,7 +445,7 @@ queue_database_hold(Oid dbid)
 	}
 	PG_CATCH();
 	{
-		queue_database_release();
+		queue_database_readmit_workers();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -453,14 +453,14 @@ queue_database_hold(Oid dbid)
 }
 
 /*
- * queue_database_release
+ * queue_database_readmit_workers
  *		End the hold of this backend, if it has one.
  *
  * A slot made for holds goes with the last of them, because there may be no
  * leader to clear up.
  */
 void
-queue_database_release(void)
+queue_database_readmit_workers(void)
 {
 	DatabaseSlot *slot = held_slot;
 	bool		is_free;
@@ -470,11 +470,11 @@ queue_database_release(void)
 	held_slot = NULL;
 
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
-	Assert(slot->holds > 0);
-	slot->holds--;
+	Assert(slot->exclusions > 0);
+	slot->exclusions--;
 	/* it did not leave of its own accord, so need not wait to come back */
 	slot->worker_retry_at = 0;
-	is_free = slot->is_for_hold && slot->holds == 0;
+	is_free = slot->is_for_hold && slot->exclusions == 0;
 	if (is_free)
 		memset(slot, 0, sizeof(DatabaseSlot));
 	LWLockRelease(queue_database_lock());
@@ -487,5 +487,5 @@ queue_database_release(void)
 static void
 release_at_exit(int code, Datum arg)
 {
-	queue_database_release();
+	queue_database_readmit_workers();
 }

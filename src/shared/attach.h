@@ -25,13 +25,13 @@ extern bool queue_database_wake_helper(DatabaseHelper helper);
 extern void queue_database_want_resolver(Oid dbid);
 extern bool queue_database_is_resolver_wanted(bool take);
 
-extern bool queue_database_is_held(DatabaseSlot *slot);
+extern bool queue_database_is_excluded(DatabaseSlot *slot);
 
 /* Signal a worker to leave, if it is still this one */
 extern void queue_database_dismiss(DatabaseSlot *slot, pid_t worker_pid);
 
 /* Keep the worker and the helpers away; false: there is no slot */
-extern bool queue_database_hold(Oid dbid);
-extern void queue_database_release(void);
+extern bool queue_database_exclude_workers(Oid dbid);
+extern void queue_database_readmit_workers(void);
 
 #endif							/* QUEUE_ATTACH_H */

@@ -296,7 +296,7 @@ static bool
 is_expendable(const DatabaseSlot *slot)
 {
 	return slot->is_probed && !slot->has_extension && !slot->probe_wanted &&
-		queue_database_is_deserted(slot) && slot->holds == 0;
+		queue_database_is_deserted(slot) && slot->exclusions == 0;
 }
 
 /*

@@ -36,7 +36,7 @@ typedef struct DatabaseSlot
 								 * has_extension means something */
 	bool		probe_wanted;	/* has_extension may have changed; cleared
 								 * before the worker looks */
-	int			holds;			/* backends that want the worker away */
+	int			exclusions;		/* backends that want the worker away */
 	bool		is_for_hold;	/* there is no other reason for this slot */
 	pid_t		worker_pid;		/* 0: no worker attached */
 	int			worker_procno;	/* its PGPROC, valid with worker_pid */

@@ -418,7 +418,7 @@ free_slots(LeaderPass *pass)
 		DatabaseSlot *slot = &slots[i];
 
 		if (OidIsValid(slot->dbid) && slot->dbid == pass->slots[i].dbid &&
-			queue_database_is_deserted(slot) && slot->holds == 0 &&
+			queue_database_is_deserted(slot) && slot->exclusions == 0 &&
 			leader_slots[i].handle == NULL &&
 			(info == NULL || (!info->is_open && !slot->has_extension)))
 		{
@@ -544,7 +544,7 @@ visit_others(LeaderPass *pass)
 				continue;
 		}
 		if (wants_worker(slot) && slot->worker_pid == 0 &&
-			slot->holds == 0 && leader_slots[i].handle == NULL)
+			slot->exclusions == 0 && leader_slots[i].handle == NULL)
 		{
 			at = TimestampTzPlusMilliseconds(pass->now, LEADER_RETRY_NAP);
 			next_pass_by(pass, Max(slot->worker_retry_at, at));
@@ -566,7 +566,7 @@ may_start(LeaderPass *pass, int i)
 {
 	DatabaseSlot *slot = &pass->slots[i];
 
-	return wants_worker(slot) && slot->worker_pid == 0 && slot->holds == 0 &&
+	return wants_worker(slot) && slot->worker_pid == 0 && slot->exclusions == 0 &&
 		leader_slots[i].handle == NULL && slot->worker_retry_at <= pass->now;
 }
 

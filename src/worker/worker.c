@@ -13,7 +13,7 @@
  *
  * Statements that need a database for themselves (DROP DATABASE and others)
  * would wait five seconds for the worker and then fail.  A ProcessUtility hook
- * calls queue_worker_hold() and queue_worker_release() around them.
+ * calls queue_worker_exclude() and queue_worker_readmit() around them.
  *
  * What may happen at the same time, and what then happens:
  *
@@ -376,7 +376,7 @@ worker_sleep(DatabaseSlot *slot, TimestampTz due)
 static void
 worker_leave(DatabaseSlot *slot, TimeoutId grace)
 {
-	if (slot->has_extension && !queue_database_is_held(slot))
+	if (slot->has_extension && !queue_database_is_excluded(slot))
 	{
 		start_grace(grace);
 		pgstat_report_activity(STATE_RUNNING, "writing leases");
@@ -392,31 +392,31 @@ worker_leave(DatabaseSlot *slot, TimeoutId grace)
  */
 
 /*
- * queue_worker_hold
+ * queue_worker_exclude
  *		Keep the worker of a database away if this statement needs the
  *		database alone.
  *
- * For the ProcessUtility hook, before the statement; queue_worker_release()
+ * For the ProcessUtility hook, before the statement; queue_worker_readmit()
  * comes after it.  Returns the database whose worker is held, InvalidOid if
  * the statement needs none.
  */
 Oid
-queue_worker_hold(Node *stmt)
+queue_worker_exclude(Node *stmt)
 {
 	Oid			dbid;
 
 	dbid = database_needed_alone(stmt);
-	if (!OidIsValid(dbid) || !queue_database_hold(dbid))
+	if (!OidIsValid(dbid) || !queue_database_exclude_workers(dbid))
 		return InvalidOid;
 	return dbid;
 }
 
 /* End the hold, if there is one. */
 void
-queue_worker_release(Oid dbid)
+queue_worker_readmit(Oid dbid)
 {
 	if (OidIsValid(dbid))
-		queue_database_release();
+		queue_database_readmit_workers();
 }
 
 /*

@@ -15,8 +15,8 @@
 extern void queue_leader_register(void);
 
 /* Keep a database's worker away while DDL needs the database alone */
-extern Oid	queue_worker_hold(Node *stmt);
-extern void queue_worker_release(Oid dbid);
+extern Oid	queue_worker_exclude(Node *stmt);
+extern void queue_worker_readmit(Oid dbid);
 
 PGDLLEXPORT extern void queue_leader_main(Datum arg);
 PGDLLEXPORT extern void queue_worker_main(Datum arg);
