@@ -90,21 +90,21 @@ static int	max_argument(FunctionCallInfo fcinfo, int argno);
 static bool is_lease_too_long(const Take *take);
 static bool is_top_level(const ReturnSetInfo *rsinfo);
 static void look_and_take(Take *take, Relation rel, QueueDef *def,
-						  Snapshot snapshot, NextLook *next);
-static Verdict take_from_window(Take *take, QueueLook *look,
+						  Snapshot snapshot, RetryHint *next);
+static Verdict take_from_window(Take *take, CandidateScan *look,
 								Snapshot snapshot);
 static void raise_full(void);
-static Verdict judge(Take *take, QueueLook *look, Snapshot snapshot,
+static Verdict judge(Take *take, CandidateScan *look, Snapshot snapshot,
 					 MessageRow *row, Hold *hold);
-static bool is_still_there(Take *take, QueueLook *look, Snapshot snapshot,
+static bool is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 						   MessageRow *row);
-static void leave_exhausted(QueueLook *look, MessageRow *row, Hold *hold,
+static void leave_exhausted(CandidateScan *look, MessageRow *row, Hold *hold,
 							int failures);
-static void lease_message(Take *take, QueueLook *look, MessageRow *row,
+static void lease_message(Take *take, CandidateScan *look, MessageRow *row,
 						  Hold *hold, int attempt);
-static bool dequeue_message(Take *take, QueueLook *look, MessageRow *row,
+static bool dequeue_message(Take *take, CandidateScan *look, MessageRow *row,
 							Hold *hold, int attempt);
-static TimestampTz write_time(const QueueLook *look);
+static TimestampTz write_time(const CandidateScan *look);
 static void give_back(Hold *hold);
 static void wait_and_take(Take *take, TimestampTz end);
 
@@ -184,7 +184,7 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 	TimestampTz end = queue_clock() + wait;
 	Relation	rel;
 	QueueDef   *def;
-	NextLook	next;
+	RetryHint	next;
 
 	InitMaterializedSRF(fcinfo, 0);
 	take->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -194,7 +194,7 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 
 	queue_xact_begin_take(is_top_level(take->rsinfo));
 	if (is_lease_too_long(take) ||
-		!queue_look_is_needless(take->relid, &next))
+		!queue_is_known_empty(take->relid, &next))
 	{
 		rel = queue_open(take->relid, QUEUE_TAKE, &def);
 		queue_lease_load();
@@ -248,9 +248,9 @@ is_top_level(const ReturnSetInfo *rsinfo)
  */
 static void
 look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
-			  NextLook *next)
+			  RetryHint *next)
 {
-	QueueLook	look;
+	CandidateScan look;
 	Verdict		verdict = VERDICT_NEXT;
 
 	queue_check_lease(def, take->lease);
@@ -270,7 +270,7 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
  * Claim and examine the rows of a window; see cover.c for what is kept of it.
  */
 static Verdict
-take_from_window(Take *take, QueueLook *look, Snapshot snapshot)
+take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 {
 	MessageRow *row;
 	Verdict		verdict = VERDICT_NEXT;
@@ -342,7 +342,7 @@ raise_full(void)
  * Whatever is thrown from here, the hold gives the claim back.
  */
 static Verdict
-judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
+judge(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	  Hold *hold)
 {
 	QueueDef   *def = look->def;
@@ -406,7 +406,7 @@ judge(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row,
  * If not, what may become available stays in the cover.
  */
 static bool
-is_still_there(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row)
+is_still_there(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row)
 {
 	RowState	state = queue_row_recheck(look->rel, row);
 
@@ -429,7 +429,7 @@ is_still_there(Take *take, QueueLook *look, Snapshot snapshot, MessageRow *row)
  * only if there is a failure that the row does not count.
  */
 static void
-leave_exhausted(QueueLook *look, MessageRow *row, Hold *hold, int failures)
+leave_exhausted(CandidateScan *look, MessageRow *row, Hold *hold, int failures)
 {
 	if (!OidIsValid(look->def->dead_letter) && failures == row->attempts)
 	{
@@ -444,7 +444,7 @@ leave_exhausted(QueueLook *look, MessageRow *row, Hold *hold, int failures)
 
 /* receive(): from a claim to a lease */
 static void
-lease_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
+lease_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 			  int attempt)
 {
 	TimestampTz deadline = look->now +
@@ -474,7 +474,7 @@ lease_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
  * Returns false, with nothing done, if another transaction was quicker.
  */
 static bool
-dequeue_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
+dequeue_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 				int attempt)
 {
 	MemoryContext old = MemoryContextSwitchTo(take->row_context);
@@ -498,7 +498,7 @@ dequeue_message(Take *take, QueueLook *look, MessageRow *row, Hold *hold,
 
 /* Return when the log of leases is to know of what is taken now. */
 static TimestampTz
-write_time(const QueueLook *look)
+write_time(const CandidateScan *look)
 {
 	return look->now + (int64) queue_lease_write_delay * 1000;
 }
@@ -519,10 +519,10 @@ wait_and_take(Take *take, TimestampTz end)
 
 	for (;;)
 	{
-		NextLook	next;
+		RetryHint	next;
 
 		queue_waiter_enter(&take->relid, 1);
-		if (!queue_look_is_needless(take->relid, &next))
+		if (!queue_is_known_empty(take->relid, &next))
 		{
 			QueueDef   *def;
 			Relation	rel = queue_open(take->relid, QUEUE_TAKE, &def);

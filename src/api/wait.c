@@ -49,8 +49,8 @@ PG_FUNCTION_INFO_V1(queue_wait_by_name);
 
 static void wait_for_queues(Oid *relids, int nrelids, int64 timeout);
 static void check_queue(Oid relid);
-static bool may_have_message(Oid relid, NextLook *next, bool *is_paused);
-static bool may_be_taken(QueueLook *look, MessageRow *row);
+static bool may_have_message(Oid relid, RetryHint *next, bool *is_paused);
+static bool may_be_taken(CandidateScan *look, MessageRow *row);
 static void drop_portal_snapshot(void);
 
 /* CALL wait(queue, timeout) */
@@ -150,7 +150,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 
 	for (;;)
 	{
-		NextLook	next = {TIMESTAMP_INFINITY, false, false};
+		RetryHint	next = {TIMESTAMP_INFINITY, false, false};
 
 		queue_waiter_enter(relids, nrelids);
 
@@ -158,10 +158,10 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		for (i = 0; i < nrelids && !found; i++)
 		{
-			NextLook	one;
+			RetryHint	one;
 			bool		is_paused = false;
 
-			if (!queue_look_is_needless(relids[i], &one))
+			if (!queue_is_known_empty(relids[i], &one))
 				found = may_have_message(relids[i], &one, &is_paused);
 			queue_waiter_set_paused(i, is_paused);
 			next.due = Min(next.due, one.due);
@@ -210,11 +210,11 @@ check_queue(Oid relid)
  * Claims nothing.  Otherwise *next tells when to look again.
  */
 static bool
-may_have_message(Oid relid, NextLook *next, bool *is_paused)
+may_have_message(Oid relid, RetryHint *next, bool *is_paused)
 {
 	QueueDef   *def;
 	Relation	rel = queue_open(relid, QUEUE_SETTLE, &def);
-	QueueLook	look;
+	CandidateScan look;
 	MessageRow *row;
 	bool		found = false;
 
@@ -246,7 +246,7 @@ may_have_message(Oid relid, NextLook *next, bool *is_paused)
  * If so, all ids from there on stay in the cover.
  */
 static bool
-may_be_taken(QueueLook *look, MessageRow *row)
+may_be_taken(CandidateScan *look, MessageRow *row)
 {
 	QueueDef   *def = look->def;
 	MessageKey	key;

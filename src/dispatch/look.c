@@ -50,8 +50,8 @@ static int64 width_of(const QueueRange *window);
  * queue_look_end(), when to look again.
  */
 void
-queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
-				 NextLook *next)
+queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
+				 RetryHint *next)
 {
 	look->rel = rel;
 	look->def = def;
@@ -78,7 +78,7 @@ queue_look_begin(QueueLook *look, Relation rel, QueueDef *def, int64 want,
  * queue_look_give_back().
  */
 bool
-queue_look_window(QueueLook *look)
+queue_look_window(CandidateScan *look)
 {
 	bool		needs_probe;
 
@@ -118,7 +118,7 @@ queue_look_window(QueueLook *look)
  * busy.
  */
 MessageRow *
-queue_look_row(QueueLook *look)
+queue_look_row(CandidateScan *look)
 {
 	MessageRow *row;
 
@@ -167,7 +167,7 @@ is_announced(QueueScan *scan)
  * nothing was taken from this one, so the next is twice as wide.
  */
 void
-queue_look_give_back(QueueLook *look, int64 want)
+queue_look_give_back(CandidateScan *look, int64 want)
 {
 	look->cover.found_nothing = !look->has_rows;
 	queue_window_give_back(&look->cover, &look->kept, &look->busy,
@@ -196,7 +196,7 @@ width_of(const QueueRange *window)
  * This message is claimed, and "want" are wanted from here on.
  */
 void
-queue_look_narrow(QueueLook *look, int64 id, int64 want)
+queue_look_narrow(CandidateScan *look, int64 id, int64 want)
 {
 	if ((uint64) look->window.high - (uint64) id >= (uint64) want &&
 		queue_window_narrow(id + want - 1))
@@ -208,7 +208,7 @@ queue_look_narrow(QueueLook *look, int64 id, int64 want)
  *		End the look, and lower next->due to what is due first in the queue.
  */
 void
-queue_look_end(QueueLook *look)
+queue_look_end(CandidateScan *look)
 {
 	if (look->scan != NULL)
 		queue_scan_end(look->scan);
@@ -223,7 +223,7 @@ queue_look_end(QueueLook *look)
  *		woken.
  */
 void
-queue_look_keep(QueueLook *look, int64 id)
+queue_look_keep(CandidateScan *look, int64 id)
 {
 	queue_ranges_add(&look->kept, look->window.rank, id, id);
 	look->wakes = true;
@@ -234,7 +234,7 @@ queue_look_keep(QueueLook *look, int64 id)
  *		The same for all ids of the window from this one on.
  */
 void
-queue_look_keep_from(QueueLook *look, int64 id)
+queue_look_keep_from(CandidateScan *look, int64 id)
 {
 	if (id > look->window.high)
 		return;
@@ -248,7 +248,7 @@ queue_look_keep_from(QueueLook *look, int64 id)
  *		waiters, so none is woken.
  */
 void
-queue_look_keep_quietly(QueueLook *look, int64 id)
+queue_look_keep_quietly(CandidateScan *look, int64 id)
 {
 	queue_ranges_add(&look->kept, look->window.rank, id, id);
 }
@@ -261,7 +261,7 @@ queue_look_keep_quietly(QueueLook *look, int64 id)
  * quietly, or the two would wake each other for ever.
  */
 void
-queue_look_keep_judged(QueueLook *look, int64 id)
+queue_look_keep_judged(CandidateScan *look, int64 id)
 {
 	queue_look_keep_quietly(look, id);
 	look->next->is_busy = true;
@@ -273,13 +273,13 @@ queue_look_keep_judged(QueueLook *look, int64 id)
  *		look at it again later.
  */
 void
-queue_look_keep_busy(QueueLook *look, int64 id)
+queue_look_keep_busy(CandidateScan *look, int64 id)
 {
 	queue_ranges_add(&look->busy, look->window.rank, id, id);
 }
 
 /*
- * queue_look_is_needless
+ * queue_is_known_empty
  *		Returns true if it is known, without a look at the table, that the
  *		current user may take messages from this queue, and that there is
  *		none.
@@ -288,7 +288,7 @@ queue_look_keep_busy(QueueLook *look, int64 id)
  * If true, *next tells when to look again.
  */
 bool
-queue_look_is_needless(Oid relid, NextLook *next)
+queue_is_known_empty(Oid relid, RetryHint *next)
 {
 	QueueDef   *def = queue_def_known(relid);
 
@@ -312,7 +312,7 @@ queue_look_is_needless(Oid relid, NextLook *next)
  * each time; *delay is 0 at first.  Times are those of clock.h.
  */
 TimestampTz
-queue_look_again_at(const NextLook *next, int64 *delay, TimestampTz end)
+queue_look_again_at(const RetryHint *next, int64 *delay, TimestampTz end)
 {
 	if (!next->is_busy)
 		return end;

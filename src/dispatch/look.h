@@ -13,29 +13,29 @@
 #include "table/scan.h"
 
 /* When to look again, if nothing was found */
-typedef struct NextLook
+typedef struct RetryHint
 {
 	TimestampTz due;			/* the first message that is not due */
 	bool		is_busy;		/* a row may become free unannounced */
 	bool		saw_exhausted;	/* the worker is to move a message */
-} NextLook;
+} RetryHint;
 
 /*
  * A look.  Its window is a part of the cover that no other consumer has
  * meanwhile
  */
-typedef struct QueueLook
+typedef struct CandidateScan
 {
 	Relation	rel;
 	QueueDef   *def;
 	QueueSlot  *slot;			/* NULL: the queue has none */
 	TimestampTz now;
-	NextLook   *next;
+	RetryHint  *next;
 	int64		wanted;			/* messages */
 	int64		want;			/* width of the next window */
 	bool		is_writer;		/* by a transaction that has written */
 	QueueScan  *scan;
-	CoverLook	cover;
+	CoverCursor cover;
 
 	/* the present window, and what is to go back of it */
 	QueueRange	window;
@@ -45,36 +45,36 @@ typedef struct QueueLook
 	bool		wakes;			/* what is kept may be taken by waiters now */
 	QueueRange	kept_ranges[RANGE_PLACES(COVER_ROOM)];
 	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
-} QueueLook;
+} CandidateScan;
 
 /*
  * Windows are taken and given back one after another; in between, rows are
  * fetched until there are no more, or the caller has enough
  */
-extern void queue_look_begin(QueueLook *look, Relation rel, QueueDef *def,
-							 int64 want, NextLook *next);
-extern bool queue_look_window(QueueLook *look);
-extern MessageRow *queue_look_row(QueueLook *look);
-extern void queue_look_narrow(QueueLook *look, int64 id, int64 want);
-extern void queue_look_give_back(QueueLook *look, int64 want);
-extern void queue_look_end(QueueLook *look);
+extern void queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def,
+							 int64 want, RetryHint *next);
+extern bool queue_look_window(CandidateScan *look);
+extern MessageRow *queue_look_row(CandidateScan *look);
+extern void queue_look_narrow(CandidateScan *look, int64 id, int64 want);
+extern void queue_look_give_back(CandidateScan *look, int64 want);
+extern void queue_look_end(CandidateScan *look);
 
 /*
  * What becomes of a row that the caller does not take: it stays in the cover,
  * for other consumers; with all ids above it; for the next look, waking none;
  * because another consumer is examining it; or it is busy
  */
-extern void queue_look_keep(QueueLook *look, int64 id);
-extern void queue_look_keep_from(QueueLook *look, int64 id);
-extern void queue_look_keep_quietly(QueueLook *look, int64 id);
-extern void queue_look_keep_judged(QueueLook *look, int64 id);
-extern void queue_look_keep_busy(QueueLook *look, int64 id);
+extern void queue_look_keep(CandidateScan *look, int64 id);
+extern void queue_look_keep_from(CandidateScan *look, int64 id);
+extern void queue_look_keep_quietly(CandidateScan *look, int64 id);
+extern void queue_look_keep_judged(CandidateScan *look, int64 id);
+extern void queue_look_keep_busy(CandidateScan *look, int64 id);
 
 /* Is it known that the user may take messages here, and that there is none? */
-extern bool queue_look_is_needless(Oid relid, NextLook *next);
+extern bool queue_is_known_empty(Oid relid, RetryHint *next);
 
 /* When to look again unless woken, by clock.h; *delay is 0 at first */
-extern TimestampTz queue_look_again_at(const NextLook *next, int64 *delay,
+extern TimestampTz queue_look_again_at(const RetryHint *next, int64 *delay,
 									   TimestampTz end);
 
 #endif							/* QUEUE_LOOK_H */

@@ -41,7 +41,7 @@ static uint64 out_number;
  * priority after the other.
  */
 void
-queue_window_begin(CoverLook *look, QueueSlot *slot, Oid relid,
+queue_window_begin(CoverCursor *look, QueueSlot *slot, Oid relid,
 				   TimestampTz now)
 {
 	/* no window is out, unless an error did not run the abort callback */
@@ -72,7 +72,7 @@ queue_window_begin(CoverLook *look, QueueSlot *slot, Oid relid,
  * priorities, and none is out.
  */
 bool
-queue_window_take(CoverLook *look, int64 want, int64 first,
+queue_window_take(CoverCursor *look, int64 want, int64 first,
 				  QueueRange *window, bool *needs_probe)
 {
 	QueueSlot  *slot = NULL;
@@ -146,7 +146,7 @@ queue_window_take(CoverLook *look, int64 want, int64 first,
  *		Report the first row of a wide range, as queue_window_take() asked for.
  */
 void
-queue_window_probed(CoverLook *look, const QueueRange *window, int64 first)
+queue_window_probed(CoverCursor *look, const QueueRange *window, int64 first)
 {
 	look->probed_rank = window->rank;
 	look->probed_low = window->low;
@@ -195,7 +195,7 @@ queue_window_narrow(int64 high)
  * are woken for what was kept.
  */
 void
-queue_window_give_back(CoverLook *look, const RangeSet *kept,
+queue_window_give_back(CoverCursor *look, const RangeSet *kept,
 					   const RangeSet *busy, bool wakes)
 {
 	QueueSlot  *slot;

@@ -11,7 +11,7 @@
 #include "shared/queue_slot.h"
 
 /* One process's way through the cover of a queue */
-typedef struct CoverLook
+typedef struct CoverCursor
 {
 	QueueSlot  *slot;			/* NULL: none, so all rows are scanned */
 	Oid			relid;
@@ -23,25 +23,25 @@ typedef struct CoverLook
 	int			probed_rank;	/* first row of a wide range */
 	int64		probed_low;
 	int64		probed_first;
-} CoverLook;
+} CoverCursor;
 
 /* Start at the beginning; "now" decides what is due */
-extern void queue_window_begin(CoverLook *look, QueueSlot *slot, Oid relid,
+extern void queue_window_begin(CoverCursor *look, QueueSlot *slot, Oid relid,
 							   TimestampTz now);
 
 /* Next window; false: no more */
-extern bool queue_window_take(CoverLook *look, int64 want, int64 first,
+extern bool queue_window_take(CoverCursor *look, int64 want, int64 first,
 							  QueueRange *window, bool *needs_probe);
 
 /* Where the rows of a wide range begin */
-extern void queue_window_probed(CoverLook *look, const QueueRange *window,
+extern void queue_window_probed(CoverCursor *look, const QueueRange *window,
 								int64 first);
 
 /* Give back what lies beyond "high"; false: no window is out */
 extern bool queue_window_narrow(int64 high);
 
 /* End the scan of a window; kept and busy ids return to the cover */
-extern void queue_window_give_back(CoverLook *look, const RangeSet *kept,
+extern void queue_window_give_back(CoverCursor *look, const RangeSet *kept,
 								   const RangeSet *busy, bool wakes);
 
 /* Give the whole window back, after an error */
