@@ -297,7 +297,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	if (ends_prepared)
 	{
 		(void) queue_xact_resolve_prepared(NULL);
-		queue_cover_hurry(MyDatabaseId);
+		queue_cover_recheck_busy(MyDatabaseId);
 	}
 }
 

@@ -16,7 +16,7 @@
  * what lies beyond those wanted goes back at once, so that other consumers
  * need not wait for the end of this look.
  *
- * An error anywhere gives the window back (queue_window_abandon).
+ * An error anywhere gives the window back (queue_window_return).
  *
  *-------------------------------------------------------------------------
  */

@@ -565,7 +565,7 @@ end_branch(void *arg)
 	queue_query_end_wait();
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	(void) queue_xact_resolve_prepared(NULL);
-	queue_cover_hurry(MyDatabaseId);
+	queue_cover_recheck_busy(MyDatabaseId);
 }
 
 static ErrorVerdict

@@ -96,7 +96,7 @@ static void move_due(QueueSlot *slot, TimestampTz now);
  *
  * Returns NULL if the queue has no state.  That the worker is to check the
  * queue is only noted, because the lock of the databases must not be taken
- * here; see queue_cover_tell_worker().
+ * here; see queue_cover_request_repair().
  */
 QueueSlot *
 queue_cover_lock(QueueSlot *hint, Oid dbid, Oid relid)
@@ -117,14 +117,14 @@ queue_cover_unlock(QueueSlot *slot, WakeList *wakes)
 }
 
 /*
- * queue_cover_tell_worker
+ * queue_cover_request_repair
  *		Ask the worker to check the queues that have changed.
  *
  * Additions may run under the lock of a partition, where the worker cannot be
  * told; they only note it.  Call this with no lock held.
  */
 void
-queue_cover_tell_worker(void)
+queue_cover_request_repair(void)
 {
 	if (!is_worker_wanted)
 		return;
@@ -430,12 +430,12 @@ move_due(QueueSlot *slot, TimestampTz now)
 }
 
 /*
- * queue_cover_hurry
+ * queue_cover_recheck_busy
  *		A transaction has ended in this database that announces nothing: make
  *		all busy ids part of the cover at once, and wake their waiters.
  */
 void
-queue_cover_hurry(Oid dbid)
+queue_cover_recheck_busy(Oid dbid)
 {
 	int			i;
 

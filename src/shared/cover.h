@@ -32,7 +32,7 @@ extern void queue_cover_add_all(Oid dbid, Oid relid);
 extern void queue_cover_add_everything(Oid dbid);
 
 /* Ask the worker to check the queues changed; with no lock held */
-extern void queue_cover_tell_worker(void);
+extern void queue_cover_request_repair(void);
 
 /* The priority noted for a message may be wrong from now on */
 extern void queue_cover_priorities_vary(QueueSlot *hint, Oid relid);
@@ -43,7 +43,7 @@ extern void queue_cover_add_scheduled(QueueSlot *hint, const MessageKey *key,
 									  bool is_read);
 
 /* Look again at once at busy rows, of all queues of a database */
-extern void queue_cover_hurry(Oid dbid);
+extern void queue_cover_recheck_busy(Oid dbid);
 
 /* Lock a queue's slot for a change; release it, and set latches */
 extern QueueSlot *queue_cover_lock(QueueSlot *hint, Oid dbid, Oid relid);

@@ -179,6 +179,6 @@ queue_deadline_forget(Oid relid)
 		unlink_due(node);
 	queue_cover_compute_due(slot);
 	LWLockRelease(slot->lock);
-	queue_cover_tell_worker();
+	queue_cover_request_repair();
 }
 #endif

@@ -45,7 +45,7 @@ queue_window_begin(CoverCursor *look, QueueSlot *slot, Oid relid,
 				   TimestampTz now)
 {
 	/* no window is out, unless an error did not run the abort callback */
-	queue_window_abandon();
+	queue_window_return();
 	look->slot = slot;
 	look->relid = relid;
 	look->now = now;
@@ -221,18 +221,18 @@ queue_window_give_back(CoverCursor *look, const RangeSet *kept,
 		(void) queue_waiter_pick(slot, queue_ranges_count(kept, MAX_WAKES),
 								 out_number, &list);
 	queue_cover_unlock(slot, &list);
-	queue_cover_tell_worker();
+	queue_cover_request_repair();
 }
 
 /*
- * queue_window_abandon
+ * queue_window_return
  *		Give the whole window back, because its (sub)transaction is rolled
  *		back.
  *
  * No allocation, no error: called from callbacks.
  */
 void
-queue_window_abandon(void)
+queue_window_return(void)
 {
 	QueueSlot  *slot;
 	WakeList	list;

@@ -45,6 +45,6 @@ extern void queue_window_give_back(CoverCursor *look, const RangeSet *kept,
 								   const RangeSet *busy, bool wakes);
 
 /* Give the whole window back, after an error */
-extern void queue_window_abandon(void);
+extern void queue_window_return(void);
 
 #endif							/* QUEUE_WINDOW_H */

@@ -119,7 +119,7 @@ xact_callback(XactEvent event, void *arg)
 		if (event == XACT_EVENT_ABORT)
 		{
 			queue_waiter_leave();
-			queue_window_abandon();
+			queue_window_return();
 		}
 		return;
 	}
@@ -148,7 +148,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		default:
 			queue_waiter_leave();
-			queue_window_abandon();
+			queue_window_return();
 			counts = queue_fault_counts();
 			queue_announce_abort(InvalidSubTransactionId);
 			queue_announce_reset();
@@ -180,7 +180,7 @@ release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
 {
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
 		return;
-	queue_cover_tell_worker();
+	queue_cover_request_repair();
 	if (queue_announce_is_pending())
 	{
 		queue_holds_release();
@@ -208,7 +208,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			queue_waiter_leave();
-			queue_window_abandon();
+			queue_window_return();
 			counts = queue_fault_counts();
 			queue_announce_abort(mySubid);
 			queue_announce_pass_on(mySubid, parentSubid);

@@ -173,7 +173,7 @@ follow_clock(TimestampTz now)
 		 * day, too, and no time of a message.
 		 */
 		if (change < -MAX_BUSY_DELAY)
-			queue_cover_hurry(MyDatabaseId);
+			queue_cover_recheck_busy(MyDatabaseId);
 	}
 	offset += change;
 }
