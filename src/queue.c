@@ -127,7 +127,7 @@ static Duty duties[] = {
 	},
 	{
 		.activity = "looking for dead rows",
-		.work = queue_vacuum_look,
+		.work = queue_vacuum_check,
 		.interval = USECS_PER_SEC,
 		.is_lazy = true,
 		.lacks_snapshot = true,
@@ -141,7 +141,7 @@ static Duty duties[] = {
 	},
 	{
 		.activity = "looking for branches of global transactions",
-		.work = queue_resolver_look,
+		.work = queue_resolver_start_if_needed,
 		.interval = 60 * USECS_PER_SEC,
 		.lacks_snapshot = true,
 		.is_urgent = queue_resolver_is_urgent
@@ -283,7 +283,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	/* the block has ended now, as PREPARE TRANSACTION would have ended it */
 	if (prepare_error != 0)
 		queue_branch_report_unprepared(stmt, prepare_error);
-	queue_branch_expect(stmt);
+	queue_branch_wake_resolver(stmt);
 	if (unlogged != NULL)
 		queue_ddl_keep_sequence_logged(unlogged);
 	if (alters_extension)

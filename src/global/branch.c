@@ -396,12 +396,12 @@ queue_branch_before_prepare(Node *stmt)
 }
 
 /*
- * queue_branch_expect
+ * queue_branch_wake_resolver
  *		After any statement: call the resolver if it has prepared or finished
  *		a branch.
  */
 void
-queue_branch_expect(Node *stmt)
+queue_branch_wake_resolver(Node *stmt)
 {
 	if (branch_of(stmt, false) != NULL)
 		queue_database_want_resolver(MyDatabaseId);

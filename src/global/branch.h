@@ -32,7 +32,7 @@
 extern void queue_branch_note_outcome(Node *stmt);
 
 /* Hook, after a statement: wake the resolver if it concerned a branch */
-extern void queue_branch_expect(Node *stmt);
+extern void queue_branch_wake_resolver(Node *stmt);
 
 /*
  * The SQLSTATE that a PREPARE TRANSACTION should fail with though the server

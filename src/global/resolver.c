@@ -162,7 +162,7 @@ static Record *find_record(List *records, const char *gid);
  * A duty of the worker: wake the resolver or start it, if it is needed here.
  */
 TimestampTz
-queue_resolver_look(void)
+queue_resolver_start_if_needed(void)
 {
 	if (takes_part())
 		return queue_helper_call(HELPER_RESOLVER) ? TIMESTAMP_INFINITY :

@@ -11,7 +11,7 @@
 #include "datatype/timestamp.h"
 
 /* A duty of the worker: wake or start the resolver; is it called for? */
-extern TimestampTz queue_resolver_look(void);
+extern TimestampTz queue_resolver_start_if_needed(void);
 extern bool queue_resolver_is_urgent(void);
 
 PGDLLEXPORT extern void queue_resolver_main(Datum arg);

@@ -8,7 +8,7 @@
  * autovacuum, which comes once in a minute and does not know whether anything
  * can be removed.
  *
- * The database's worker looks (queue_vacuum_look) and the vacuum worker
+ * The database's worker looks (queue_vacuum_check) and the vacuum worker
  * vacuums, so that no duty of the former waits for a vacuum.  There is at most
  * one of the latter in a database, started on demand.  It takes the queues
  * that are wanted, one after the other, with the server's own vacuum(), and
@@ -90,7 +90,7 @@ static bool has_dead_in(Oid relid, int factor);
 static Relation open_unless_locked(Oid relid);
 
 /*
- * queue_vacuum_look
+ * queue_vacuum_check
  *		Find the queues that are worth a vacuum now, and see that there is a
  *		process that does it.
  *
@@ -99,7 +99,7 @@ static Relation open_unless_locked(Oid relid);
  * time until a queue is used.
  */
 TimestampTz
-queue_vacuum_look(void)
+queue_vacuum_check(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = TIMESTAMP_INFINITY;

@@ -14,7 +14,7 @@
 #define VACUUM_RETRY_DELAY	(60 * USECS_PER_SEC)
 
 /* A duty of the worker: find queues that are worth a vacuum */
-extern TimestampTz queue_vacuum_look(void);
+extern TimestampTz queue_vacuum_check(void);
 
 /* After an error: that queue is not to fail the next look */
 extern void queue_vacuum_skip(void);
