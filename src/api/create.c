@@ -649,13 +649,13 @@ highest_id(Oid relid)
 {
 	Relation	rel = table_open(relid, NoLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	QueuePass  *pass = queue_pass_begin(rel, snapshot);
+	QueueTableScan *pass = queue_table_scan_begin(rel, snapshot);
 	MessageRow *row;
 	int64		highest = 0;
 
-	while ((row = queue_pass_next(pass)) != NULL)
+	while ((row = queue_table_scan_next(pass)) != NULL)
 		highest = Max(highest, row->id);
-	queue_pass_end(pass);
+	queue_table_scan_end(pass);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 	return highest;

@@ -54,7 +54,7 @@ queue_purge(PG_FUNCTION_ARGS)
 	Relation	rel;
 	QueueDef   *def;
 	Snapshot	snapshot;
-	QueuePass  *pass;
+	QueueTableScan *pass;
 	MessageRow *row;
 	int64		count = 0;
 	int64		nheld = 0;
@@ -76,8 +76,8 @@ queue_purge(PG_FUNCTION_ARGS)
 	}
 	else
 		PushActiveSnapshot(GetLatestSnapshot());
-	pass = queue_pass_begin(rel, GetActiveSnapshot());
-	while ((row = queue_pass_next(pass)) != NULL)
+	pass = queue_table_scan_begin(rel, GetActiveSnapshot());
+	while ((row = queue_table_scan_next(pass)) != NULL)
 	{
 		/* of what it wrote, a statement deletes what it sees */
 		if (row->state == ROW_OWN && !queue_row_is_visible(rel, row, snapshot))
@@ -94,7 +94,7 @@ queue_purge(PG_FUNCTION_ARGS)
 				break;
 		}
 	}
-	queue_pass_end(pass);
+	queue_table_scan_end(pass);
 	PopActiveSnapshot();
 	queue_slot_note_purge(RelationGetRelid(rel));
 	if (nheld > 0)

@@ -235,16 +235,16 @@ queue_scan_end(QueueScan *scan)
 }
 
 /*
- * queue_pass_begin
+ * queue_table_scan_begin
  *		Begin a pass over the rows that a snapshot sees, in the order of the
  *		table.
  *
  * See queue_scan_begin_snapshot() for serializable transactions.
  */
-QueuePass *
-queue_pass_begin(Relation rel, Snapshot snapshot)
+QueueTableScan *
+queue_table_scan_begin(Relation rel, Snapshot snapshot)
 {
-	QueuePass  *pass = palloc0(sizeof(QueuePass));
+	QueueTableScan *pass = palloc0(sizeof(QueueTableScan));
 
 	pass->filter = IsolationIsSerializable() ? snapshot : NULL;
 	pass->scan = table_beginscan(rel, pass->filter ? SnapshotAny : snapshot,
@@ -254,13 +254,13 @@ queue_pass_begin(Relation rel, Snapshot snapshot)
 }
 
 /*
- * queue_pass_next
+ * queue_table_scan_next
  *		Return the next row, or NULL.
  *
  * Whether another transaction has changed it since, or does, is not looked at.
  */
 MessageRow *
-queue_pass_next(QueuePass *pass)
+queue_table_scan_next(QueueTableScan *pass)
 {
 	MessageRow *row = &pass->row;
 
@@ -279,7 +279,7 @@ queue_pass_next(QueuePass *pass)
 
 /* End the pass. */
 void
-queue_pass_end(QueuePass *pass)
+queue_table_scan_end(QueueTableScan *pass)
 {
 	table_endscan(pass->scan);
 	ExecDropSingleTupleTableSlot(pass->row.slot);

@@ -28,12 +28,12 @@ typedef struct QueueScan
 } QueueScan;
 
 /* A pass over the rows that a snapshot sees, in the order of the table */
-typedef struct QueuePass
+typedef struct QueueTableScan
 {
 	TableScanDesc scan;
 	Snapshot	filter;			/* NULL: the scan's snapshot is all */
 	MessageRow	row;
-} QueuePass;
+} QueueTableScan;
 
 /* Scan live rows; all, unless a range is set */
 extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
@@ -56,10 +56,10 @@ extern MessageRow *queue_scan_next(QueueScan *scan);
 extern void queue_scan_end(QueueScan *scan);
 
 /* A pass over the rows that a snapshot sees */
-extern QueuePass *queue_pass_begin(Relation rel, Snapshot snapshot);
+extern QueueTableScan *queue_table_scan_begin(Relation rel, Snapshot snapshot);
 
 /* The next row, or NULL; it may have been changed since */
-extern MessageRow *queue_pass_next(QueuePass *pass);
-extern void queue_pass_end(QueuePass *pass);
+extern MessageRow *queue_table_scan_next(QueueTableScan *pass);
+extern void queue_table_scan_end(QueueTableScan *pass);
 
 #endif							/* QUEUE_SCAN_H */
