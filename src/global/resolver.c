@@ -126,16 +126,16 @@ typedef struct Ending
 static uint32 wait_event;
 
 /* one pass */
-static MemoryContext pass_context = NULL;
+static MemoryContext resolver_context = NULL;
 
 static bool takes_part(void);
-static bool try_pass(void);
-static void pass(void *arg);
-static ErrorVerdict judge_pass(const ErrorData *error, void *arg);
-static bool obey(Decider *decider);
+static bool try_resolve_all(void);
+static void resolve_all(void *arg);
+static ErrorVerdict judge_all(const ErrorData *error, void *arg);
+static bool resolve_with(Decider *decider);
 static void ask_and_settle(void *arg);
 static ErrorVerdict judge_visit(const ErrorData *error, void *arg);
-static bool settle(Decider *decider, RemoteConnection *conn);
+static bool resolve_branches(Decider *decider, RemoteConnection *conn);
 static char *try_ask(Decider *decider, RemoteConnection *conn,
 					 const char *gid);
 static void ask_question(void *arg);
@@ -144,8 +144,8 @@ static void require_ends_durable(void);
 static List *read_branches(Decider *decider);
 static List *read_names(void);
 static bool is_here(Decider *decider, List *names, const char *gid);
-static void finish(Decider *decider, const char *gid, bool is_commit);
-static void end_branch(void *arg);
+static void finish_branch(Decider *decider, const char *gid, bool is_commit);
+static void finish_prepared(void *arg);
 static ErrorVerdict judge_ending(const ErrorData *error, void *arg);
 static void compare_outcomes(Decider *decider, List *records,
 							 TimestampTz asked_at);
@@ -209,21 +209,21 @@ queue_resolver_main(Datum arg)
 	wait_event = WaitEventExtensionNew("QueueResolverMain");
 
 	/*
-	 * Its own bookkeeping need not wait for standbys; finish() asks for it
-	 * where others rely on the result.
+	 * Its own bookkeeping need not wait for standbys; finish_branch() asks
+	 * for it where others rely on the result.
 	 */
 	SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
-	pass_context = AllocSetContextCreate(TopMemoryContext, "queue resolver",
-										 ALLOCSET_DEFAULT_SIZES);
-	queue_query_init(pass_context, wait_event);
+	resolver_context = AllocSetContextCreate(TopMemoryContext, "queue resolver",
+											 ALLOCSET_DEFAULT_SIZES);
+	queue_query_init(resolver_context, wait_event);
 
 	while (!ShutdownRequestPending)
 	{
 		TimestampTz next;
 
 		queue_process_reload();
-		MemoryContextSwitchTo(pass_context);
-		MemoryContextReset(pass_context);
+		MemoryContextSwitchTo(resolver_context);
+		MemoryContextReset(resolver_context);
 		next = TimestampTzPlusMilliseconds(queue_clock(),
 										   queue_resolve_interval);
 
@@ -234,7 +234,7 @@ queue_resolver_main(Datum arg)
 		if (queue_database_is_resolver_wanted(true /* take */ ) || is_more ||
 			leave_at == 0)
 			leave_at = TimestampTzPlusMilliseconds(next, RESOLVER_STAY);
-		is_more = try_pass();
+		is_more = try_resolve_all();
 		if (!is_more && queue_clock() >= leave_at)
 			break;
 		if (!ShutdownRequestPending)
@@ -250,18 +250,18 @@ queue_resolver_main(Datum arg)
  * again.
  */
 static bool
-try_pass(void)
+try_resolve_all(void)
 {
 	bool		is_more = true;
 
-	(void) queue_process_try(pass, judge_pass, &is_more);
+	(void) queue_process_try(resolve_all, judge_all, &is_more);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return is_more;
 }
 
 static ErrorVerdict
-judge_pass(const ErrorData *error, void *arg)
+judge_all(const ErrorData *error, void *arg)
 {
 	return ShutdownRequestPending ||
 		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ?
@@ -272,17 +272,17 @@ judge_pass(const ErrorData *error, void *arg)
  * Obey all deciding databases once; *arg tells if anything is left in doubt.
  */
 static void
-pass(void *arg)
+resolve_all(void *arg)
 {
 	bool	   *is_more = arg;
-	List	   *deciders = queue_decider_read_all(pass_context);
+	List	   *deciders = queue_decider_read_all(resolver_context);
 	ListCell   *lc;
 	bool		is_any_more = false;
 
 	foreach(lc, deciders)
 	{
 		if (!ShutdownRequestPending)
-			is_any_more |= obey(lfirst(lc));
+			is_any_more |= resolve_with(lfirst(lc));
 	}
 	*is_more = is_any_more;
 }
@@ -292,7 +292,7 @@ pass(void *arg)
  * anything is left in doubt.
  */
 static bool
-obey(Decider *decider)
+resolve_with(Decider *decider)
 {
 	Visit		visit = {.decider = decider};
 
@@ -320,7 +320,7 @@ ask_and_settle(void *arg)
 
 	if (decider->connection != NULL)
 		queue_decider_connect(decider, &visit->conn);
-	visit->is_more = settle(decider, visit->conn);
+	visit->is_more = resolve_branches(decider, visit->conn);
 }
 
 /* Note what went wrong with the deciding database. */
@@ -338,7 +338,7 @@ judge_visit(const ErrorData *error, void *arg)
 
 /* See the top of the file.  Returns true if anything is left in doubt. */
 static bool
-settle(Decider *decider, RemoteConnection *conn)
+resolve_branches(Decider *decider, RemoteConnection *conn)
 {
 	TimestampTz asked_at = GetCurrentTimestamp();
 	List	   *records = queue_decider_read_records(decider, conn);
@@ -361,7 +361,7 @@ settle(Decider *decider, RemoteConnection *conn)
 			decision = try_ask(decider, conn, branch->gid);
 		if (decision == NULL)
 			continue;
-		finish(decider, branch->gid, strcmp(decision, "commit") == 0);
+		finish_branch(decider, branch->gid, strcmp(decision, "commit") == 0);
 		if (record == NULL)
 		{
 			record = palloc0(sizeof(Record));
@@ -526,7 +526,7 @@ is_here(Decider *decider, List *names, const char *gid)
  * them.  If they take too long, the others have to be finished as well.
  */
 static void
-finish(Decider *decider, const char *gid, bool is_commit)
+finish_branch(Decider *decider, const char *gid, bool is_commit)
 {
 	Ending		ending = {
 		.owner = decider->owner,
@@ -534,7 +534,7 @@ finish(Decider *decider, const char *gid, bool is_commit)
 		.is_commit = is_commit
 	};
 
-	if (queue_process_run(FINISHING, false, end_branch, judge_ending, &ending))
+	if (queue_process_run(FINISHING, false, finish_prepared, judge_ending, &ending))
 	{
 		if (is_commit)
 			note_committed(decider, ending.branch);
@@ -549,7 +549,7 @@ finish(Decider *decider, const char *gid, bool is_commit)
 }
 
 static void
-end_branch(void *arg)
+finish_prepared(void *arg)
 {
 	Ending	   *ending = arg;
 	Oid			save_userid;
