@@ -283,7 +283,7 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 							call.items[i].attempts, delay, error);
 	queue_xact_pop_settled(call.nitems);
 	if (call.nitems > 0)
-		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
 	return call.nitems;
 }
 
@@ -300,7 +300,7 @@ release(FunctionCallInfo fcinfo, bool is_array)
 		queue_inflight_release(call.items[i].entry);
 	queue_xact_pop_settled(call.nitems);
 	if (call.nitems > 0)
-		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
 	return call.nitems;
 }
 
@@ -338,7 +338,7 @@ extend(SettleCall *call, int64 lease)
 	}
 	queue_xact_pop_settled(nheld);
 
-	queue_database_poke(MyDatabaseId, deadline);
+	queue_database_wake_by(MyDatabaseId, deadline);
 	return deadline;
 }
 
@@ -530,7 +530,7 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 	queue_xact_reserve();
 	while ((result = queue_inflight_settle(&receipt->key, receipt->epoch,
 										   receipt->number, &item->entry)) ==
-		   SETTLE_JUDGED && nlooks++ < MAX_LOOKS)
+		   SETTLE_EXAMINED && nlooks++ < MAX_LOOKS)
 	{
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(1000);
@@ -546,7 +546,7 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 			return "The lease has ended, and another lease or transaction holds the message.";
 		case SETTLE_GIVEN_BACK:
 			return "The message has been given back.";
-		case SETTLE_JUDGED:
+		case SETTLE_EXAMINED:
 			*is_busy = true;
 			return "Another session is looking at the message.";
 		case SETTLE_SELF:

@@ -94,8 +94,8 @@ static void look_and_take(Take *take, Relation rel, QueueDef *def,
 static Verdict take_from_window(Take *take, CandidateScan *look,
 								Snapshot snapshot);
 static void raise_full(void);
-static Verdict judge(Take *take, CandidateScan *look, Snapshot snapshot,
-					 MessageRow *row, Hold *hold);
+static Verdict examine(Take *take, CandidateScan *look, Snapshot snapshot,
+					   MessageRow *row, Hold *hold);
 static bool is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 						   MessageRow *row);
 static void leave_exhausted(CandidateScan *look, MessageRow *row, Hold *hold,
@@ -289,14 +289,14 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 			case CLAIM_OK:
 				hold = queue_xact_push(HOLD_CLAIM, &key, entry);
 				queue_look_narrow(look, row->id, take->max - take->ntaken);
-				verdict = judge(take, look, snapshot, row, hold);
+				verdict = examine(take, look, snapshot, row, hold);
 				MemoryContextReset(take->row_context);
 				break;
 			case CLAIM_HELD:
 			case CLAIM_NOT_DUE:
 				break;
-			case CLAIM_JUDGED:
-				queue_look_keep_judged(look, row->id);
+			case CLAIM_EXAMINED:
+				queue_look_keep_examined(look, row->id);
 				break;
 			case CLAIM_OTHER:
 				if (row->state == ROW_BUSY)
@@ -304,11 +304,11 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 				break;
 			case CLAIM_EXHAUSTED:
 				look->next->saw_exhausted = true;
-				queue_database_poke(MyDatabaseId, look->now);
+				queue_database_wake_by(MyDatabaseId, look->now);
 				break;
 			case CLAIM_FULL:
 				queue_quota_note_refused();
-				queue_database_poke(MyDatabaseId, look->now);
+				queue_database_wake_by(MyDatabaseId, look->now);
 
 				/* there is room again when the worker has moved some */
 				look->next->is_busy = look->next->saw_exhausted;
@@ -342,8 +342,8 @@ raise_full(void)
  * Whatever is thrown from here, the hold gives the claim back.
  */
 static Verdict
-judge(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
-	  Hold *hold)
+examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
+		Hold *hold)
 {
 	QueueDef   *def = look->def;
 	InflightEntry *entry = hold->entry;
@@ -438,7 +438,7 @@ leave_exhausted(CandidateScan *look, MessageRow *row, Hold *hold, int failures)
 	}
 	look->next->saw_exhausted = true;
 	queue_inflight_exhaust(hold->entry, row->attempts);
-	queue_database_poke(MyDatabaseId, look->now);
+	queue_database_wake_by(MyDatabaseId, look->now);
 	queue_xact_pop(hold);
 }
 
@@ -463,7 +463,7 @@ lease_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 											 attempt,
 											 queue_receipt_format(&values)));
 	MemoryContextSwitchTo(old);
-	queue_database_poke(MyDatabaseId, Min(deadline, write_time(look)));
+	queue_database_wake_by(MyDatabaseId, Min(deadline, write_time(look)));
 }
 
 /*
@@ -489,7 +489,7 @@ dequeue_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 		queue_inflight_dequeue(hold->entry, &look->def->retry, row->attempts,
 							   &row->tid);
 		hold->kind = HOLD_DEQUEUE;
-		queue_database_poke(MyDatabaseId, write_time(look));
+		queue_database_wake_by(MyDatabaseId, write_time(look));
 		tuplestore_puttuple(take->rsinfo->setResult, tuple);
 	}
 	MemoryContextSwitchTo(old);

@@ -261,7 +261,7 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 	if (status.is_claimed)
 	{
 		if (!entry.is_step)
-			queue_look_keep_judged(look, row->id);
+			queue_look_keep_examined(look, row->id);
 		return false;
 	}
 	switch (status.availability)

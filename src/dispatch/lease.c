@@ -229,7 +229,7 @@ load_log(void)
 	LWLockRelease(queue_database_lock());
 	pfree(rows);
 	if (nrows > 0)
-		queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
 	if (nlost > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -254,14 +254,14 @@ queue_look_keep_quietly(CandidateScan *look, int64 id)
 }
 
 /*
- * queue_look_keep_judged
+ * queue_look_keep_examined
  *		Another consumer is examining the message.
  *
  * It may give it up without announcing it, so keep it in the cover; but
  * quietly, or the two would wake each other for ever.
  */
 void
-queue_look_keep_judged(CandidateScan *look, int64 id)
+queue_look_keep_examined(CandidateScan *look, int64 id)
 {
 	queue_look_keep_quietly(look, id);
 	look->next->is_busy = true;

@@ -67,7 +67,7 @@ extern void queue_look_end(CandidateScan *look);
 extern void queue_look_keep(CandidateScan *look, int64 id);
 extern void queue_look_keep_from(CandidateScan *look, int64 id);
 extern void queue_look_keep_quietly(CandidateScan *look, int64 id);
-extern void queue_look_keep_judged(CandidateScan *look, int64 id);
+extern void queue_look_keep_examined(CandidateScan *look, int64 id);
 extern void queue_look_keep_busy(CandidateScan *look, int64 id);
 
 /* Is it known that the user may take messages here, and that there is none? */

@@ -217,7 +217,7 @@ detach_helper(int code, Datum arg)
 	LWLockRelease(queue_database_lock());
 	ConditionVariableBroadcast(queue_database_detached());
 	if (is_wanted)
-		queue_database_poke(dbid, GetCurrentTimestamp() + RETRY_DELAY);
+		queue_database_wake_by(dbid, GetCurrentTimestamp() + RETRY_DELAY);
 }
 
 /*
@@ -258,7 +258,7 @@ queue_database_want_resolver(Oid dbid)
 	if (slot->dbid == dbid)
 		slot->resolver_wanted = true;
 	LWLockRelease(queue_database_lock());
-	queue_database_poke(dbid, GetCurrentTimestamp());
+	queue_database_wake_by(dbid, GetCurrentTimestamp());
 }
 
 /*

@@ -129,7 +129,7 @@ queue_cover_request_repair(void)
 	if (!is_worker_wanted)
 		return;
 	is_worker_wanted = false;
-	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + REPAIR_DELAY);
+	queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp() + REPAIR_DELAY);
 }
 
 /* Add one id, to each priority if its own is unknown.  The state is locked. */
@@ -462,7 +462,7 @@ queue_cover_recheck_busy(Oid dbid)
 		queue_cover_compute_due(slot);
 		queue_cover_unlock(slot, &wakes);
 	}
-	queue_database_poke(dbid, GetCurrentTimestamp() + REPAIR_DELAY);
+	queue_database_wake_by(dbid, GetCurrentTimestamp() + REPAIR_DELAY);
 }
 
 /* ----------------------------------------------------------------

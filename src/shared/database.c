@@ -338,7 +338,7 @@ queue_database_wake_leader(void)
 }
 
 /*
- * queue_database_poke
+ * queue_database_wake_by
  *		Ask the worker of a database to wake not later than "due", a time of
  *		day.
  *
@@ -349,7 +349,7 @@ queue_database_wake_leader(void)
  * worker means to wake soon enough.
  */
 void
-queue_database_poke(Oid dbid, TimestampTz due)
+queue_database_wake_by(Oid dbid, TimestampTz due)
 {
 	DatabaseSlot *slot;
 	int			procno = NO_PROC;

@@ -70,7 +70,7 @@ extern DatabaseSlot *queue_database_slots(int *nslots);
 extern LWLock *queue_database_lock(void);
 
 /* Ask the worker to wake by "due", a time of day.  No allocation, no error */
-extern void queue_database_poke(Oid dbid, TimestampTz due);
+extern void queue_database_wake_by(Oid dbid, TimestampTz due);
 
 /* The extension was created or dropped here.  No allocation, no error */
 extern void queue_database_announce(Oid dbid);

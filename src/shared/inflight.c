@@ -246,7 +246,7 @@ queue_inflight_epoch(void)
  * CLAIM_OTHER, *other is when the row was sent that the entry is about.  The
  * caller has to find out which of both exists, because a scan may return a row
  * that has gone meanwhile.  If that other row is held, the end of that is not
- * announced for this one.  The result is then CLAIM_JUDGED, so that the caller
+ * announced for this one.  The result is then CLAIM_EXAMINED, so that the caller
  * looks again.
  */
 ClaimResult
@@ -344,7 +344,7 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 		if (!has_nothing_left(entry))
 		{
 			*other = entry->enqueued_at;
-			return is_held(entry) ? CLAIM_JUDGED : CLAIM_OTHER;
+			return is_held(entry) ? CLAIM_EXAMINED : CLAIM_OTHER;
 		}
 		entry->enqueued_at = enqueued_at;
 		entry->logged = LOG_NOTHING;
@@ -368,7 +368,7 @@ claim_nobodys(InflightEntry *entry, TimestampTz now, TimestampTz *due)
 
 	queue_entry_status(entry, now, &status);
 	if (status.is_claimed)
-		return entry->is_step ? CLAIM_HELD : CLAIM_JUDGED;
+		return entry->is_step ? CLAIM_HELD : CLAIM_EXAMINED;
 	switch (status.availability)
 	{
 		case MESSAGE_AVAILABLE:
@@ -578,7 +578,7 @@ queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
 		res = entry->state == INFLIGHT_DEQUEUED ? SETTLE_HELD :
 			SETTLE_GIVEN_BACK;
 	else if (entry->state == INFLIGHT_CLAIMED)
-		res = SETTLE_JUDGED;
+		res = SETTLE_EXAMINED;
 	else
 	{
 		if (entry->state == INFLIGHT_IDLE)

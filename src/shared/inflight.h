@@ -116,7 +116,7 @@ typedef enum ClaimResult
 	CLAIM_OK,
 	CLAIM_HELD,					/* held by another process or lease; waiters
 								 * are woken when that ends */
-	CLAIM_JUDGED,				/* another consumer is examining it, and may
+	CLAIM_EXAMINED,				/* another consumer is examining it, and may
 								 * give it back unannounced */
 	CLAIM_NOT_DUE,				/* leased or backing off: *due is lowered */
 	CLAIM_EXHAUSTED,			/* the worker is to move it */
@@ -132,7 +132,7 @@ typedef enum SettleResult
 	SETTLE_LOST,				/* no such lease any more */
 	SETTLE_HELD,				/* ... and another consumer has the message */
 	SETTLE_GIVEN_BACK,			/* ... since this one was given back */
-	SETTLE_JUDGED,				/* it ran out, and a consumer is examining the
+	SETTLE_EXAMINED,			/* it ran out, and a consumer is examining the
 								 * message: try again in a moment */
 	SETTLE_BUSY,				/* another open transaction has settled it */
 	SETTLE_SELF					/* this transaction has settled it before */

@@ -502,7 +502,7 @@ queue_slot_note_purge(Oid relid)
 	slot->care.is_purged = true;
 	queue_slot_set_active(slot, true);
 	LWLockRelease(slot->lock);
-	queue_database_poke(MyDatabaseId, GetCurrentTimestamp() + PURGE_DELAY);
+	queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp() + PURGE_DELAY);
 }
 
 /* Have many rows been deleted?  Unlocked. */

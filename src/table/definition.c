@@ -350,7 +350,7 @@ queue_def_slot(QueueDef *def)
 			!queue_slot_is_deaf(slot))
 		{
 			queue_slot_set_deaf(slot, MyDatabaseId, def->relid, true);
-			queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+			queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
 		}
 	}
 	return slot;

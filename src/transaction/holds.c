@@ -379,16 +379,16 @@ abort_hold(Hold *hold, bool counts)
 			break;
 		case HOLD_DEQUEUE:
 			queue_inflight_undo_dequeue(hold->entry, counts);
-			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_LEASE:
 			if (queue_inflight_undo_lease(&hold->key, hold->number, counts &&
 										  !is_of_failed_statement(hold)))
-				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_SETTLE:
 			queue_inflight_undo_settle(hold->entry);
-			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 	}
 }
@@ -401,7 +401,7 @@ queue_hold_keep(Hold *hold)
 	{
 		case HOLD_LEASE:
 			if (queue_inflight_keep_lease(&hold->key, hold->number))
-				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_CLAIM:
 			queue_inflight_unclaim(hold->entry);
@@ -409,8 +409,8 @@ queue_hold_keep(Hold *hold)
 		case HOLD_DEQUEUE:
 		case HOLD_SETTLE:
 			if (queue_inflight_done(hold->entry))
-				queue_database_poke(hold->key.dbid, GetCurrentTimestamp() +
-									(int64) queue_lease_write_delay * 1000);
+				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp() +
+									   (int64) queue_lease_write_delay * 1000);
 			break;
 		case HOLD_STEP:
 			queue_inflight_counted(hold->entry, hold->counted,
@@ -419,20 +419,20 @@ queue_hold_keep(Hold *hold)
 			break;
 		case HOLD_EXHAUST:
 			queue_inflight_exhaust(hold->entry, hold->counted);
-			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_DROP:
 			/* waiters are to find that out */
 			queue_cover_add_all(hold->key.dbid, hold->key.relid);
 			queue_inflight_drop(hold->key.dbid, hold->key.relid);
 			queue_slot_drop(hold->key.dbid, hold->key.relid);
-			queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+			queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_TRUNCATE:
 			if (is_truncated(hold))
 			{
 				queue_inflight_drop(hold->key.dbid, hold->key.relid);
-				queue_database_poke(hold->key.dbid, GetCurrentTimestamp());
+				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			}
 			break;
 	}

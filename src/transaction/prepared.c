@@ -282,7 +282,7 @@ queue_prepared_pass(void)
 	LWLockRelease(registry_lock);
 
 	/* the worker looks now and then whether it has ended */
-	queue_database_poke(MyDatabaseId, GetCurrentTimestamp());
+	queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
 	prepared_slot = -1;
 }
 
@@ -474,7 +474,7 @@ end_prepared(PreparedSlot *slot, bool committed)
 									 committed);
 	announce_prepared(slot);
 	slot->is_used = false;
-	queue_database_poke(slot->dbid, GetCurrentTimestamp());
+	queue_database_wake_by(slot->dbid, GetCurrentTimestamp());
 }
 
 /*

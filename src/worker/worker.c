@@ -48,7 +48,7 @@
  *	 that the announcement sets is cleared before the look, so it is still
  *	 there after it, and the next worker looks again.  CREATE EXTENSION
  *	 announces after its commit.  If the announcement was lost, the first use
- *	 of a queue repeats it (queue_database_poke).
+ *	 of a queue repeats it (queue_database_wake_by).
  * - The extension is dropped and created again: what is left of the first in
  *	 memory is cleared away under a lock that excludes CREATE EXTENSION, which
  *	 holds its own to the end of its transaction.  So it is cleared before the
