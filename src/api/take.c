@@ -355,7 +355,8 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		return VERDICT_NEXT;
 	}
 	Assert(entry->enqueued_at == row->enqueued_at);
-	queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
+	queue_message_status(def->retry.max_attempts, row->attempts,
+						 row->visible_at,
 						 entry, look->now, &status);
 	switch (status.availability)
 	{
@@ -406,7 +407,8 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
  * If not, what may become available stays in the cover.
  */
 static bool
-is_still_there(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row)
+is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
+			   MessageRow *row)
 {
 	RowState	state = queue_row_recheck(look->rel, row);
 
@@ -587,7 +589,8 @@ queue_browse(PG_FUNCTION_ARGS)
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
+		queue_message_status(def->retry.max_attempts, row->attempts,
+							 row->visible_at,
 							 has_entry ? &entry : NULL, now, &status);
 		old = MemoryContextSwitchTo(context);
 		tuplestore_puttuple(rsinfo->setResult,

@@ -256,7 +256,8 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
+	queue_message_status(def->retry.max_attempts, row->attempts,
+						 row->visible_at,
 						 has_entry ? &entry : NULL, look->now, &status);
 	if (status.is_claimed)
 	{

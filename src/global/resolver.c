@@ -534,7 +534,8 @@ finish_branch(Decider *decider, const char *gid, bool is_commit)
 		.is_commit = is_commit
 	};
 
-	if (queue_process_run(FINISHING, false, finish_prepared, judge_ending, &ending))
+	if (queue_process_run(FINISHING, false, finish_prepared, judge_ending,
+						  &ending))
 	{
 		if (is_commit)
 			note_committed(decider, ending.branch);

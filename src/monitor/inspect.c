@@ -124,7 +124,8 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
+		queue_message_status(def->retry.max_attempts, row->attempts,
+							 row->visible_at,
 							 has_entry ? &entry : NULL, now, &status);
 
 		/*
@@ -360,7 +361,7 @@ put_prepared(TransactionId xid, Oid dbid, Oid relid, PreparedHold kind, int64 n,
  * test_forget(queue): forget all hints about a queue
  *
  * Neither in the install script nor in ordinary builds; for a test of what
- * heals them.
+ * repairs that.
  */
 PG_FUNCTION_INFO_V1(queue_test_forget);
 

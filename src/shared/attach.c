@@ -310,7 +310,7 @@ queue_database_set_extension(DatabaseSlot *slot, bool exists)
  * queue_database_publish_due
  *		Note that the worker means to wake at "due", by clock.h.
  *
- * Returns when it has to wake, which is earlier if it was poked.
+ * Returns when it has to wake, which is earlier if somebody asked for that.
  * TIMESTAMP_INFINITY changes nothing, so that is how to read the time.
  */
 TimestampTz

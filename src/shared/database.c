@@ -20,10 +20,10 @@
  *
  * How a worker sleeps: before a round it sets worker_due_at to infinity.
  * After the round it sets it to the time when it has to wake, or leaves an
- * earlier time that was set meanwhile.  A poke stores its time if that is
+ * earlier time that was set meanwhile.  A wake-up stores its time if that is
  * earlier than the one it finds, and only then sets the latch.  The process
- * that pokes has made its change before, so either the round saw the change or
- * the poke is found after the round.  A latch that is set says no more than
+ * that asks for one has made its change before, so either the round saw the change or
+ * the request is found after the round.  A latch that is set says no more than
  * "read worker_due_at again".
  *
  * Nothing here outlives a crash of any process, because the server then makes

@@ -29,7 +29,7 @@
  * enqueued_at, as a restore brings it, is the same message, and what is
  * remembered of it holds.
  *
- *	 no entry / IDLE --claim--> CLAIMED --take---> TAKEN  --commit--> removed
+ *	 no entry / IDLE --claim--> CLAIMED -dequeue-> DEQUEUED -commit-> removed
  *			^					   |  |				 `----abort----> IDLE
  *			|<------ unclaim ------'  `--lease--> LEASED --ack+commit-> removed
  *			'<------------- nack, release, expiry ---'
@@ -56,7 +56,7 @@
  * there is.  A process that locks an entry to change it puts it there, and the
  * worker takes it off.
  *
- * An entry whose holder is a process (CLAIMED, TAKEN, settling) is moved to
+ * An entry whose holder is a process (CLAIMED, DEQUEUED, settling) is moved to
  * another state and removed by that process alone, so the holder may keep a
  * pointer; the worker only notes in it what queue.lease has.  All other
  * processes look entries up by key.  The texts of failures have a lock of
@@ -837,8 +837,8 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 	if (due <= entry->since)
 		offer(entry, true);
 	else
-		queue_cover_add_scheduled(entry->queue, &entry->key, entry->priority, due,
-								  false);
+		queue_cover_add_scheduled(entry->queue, &entry->key, entry->priority,
+								  due, false);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }

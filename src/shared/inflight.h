@@ -73,7 +73,7 @@ typedef struct InflightEntry
 	uint16		logged_failures;	/* of these, what the log says */
 	int			attempts;		/* counted in the row, as last read */
 	int			priority;		/* of the row, as last read; -1: unknown */
-	int			holder;			/* CLAIMED, TAKEN or settling: proc number */
+	int			holder;			/* CLAIMED, DEQUEUED or settling: proc number */
 	int			holder_pid;		/* for views */
 	int			receive_slot;	/* LEASED, or lapsed: 1 + registry slot of the
 								 * prepared transaction that received it, 0:
@@ -162,7 +162,8 @@ extern void queue_inflight_forget(const MessageKey *key,
 extern void queue_inflight_unclaim(InflightEntry *entry);
 extern void queue_inflight_unclaim_step(InflightEntry *entry);
 extern void queue_inflight_exhaust(InflightEntry *entry, int attempts);
-extern void queue_inflight_dequeue(InflightEntry *entry, const RetryPolicy *retry,
+extern void queue_inflight_dequeue(InflightEntry *entry,
+								   const RetryPolicy *retry,
 								   int attempts, ItemPointer tid);
 extern uint64 queue_inflight_lease(InflightEntry *entry,
 								   const RetryPolicy *retry,

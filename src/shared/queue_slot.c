@@ -400,7 +400,7 @@ queue_slot_set_active(QueueSlot *slot, bool is_active)
  *		The same for the worker, which has found whether there is another
  *		reason.
  *
- * The queue stays active if it is to be healed, deaf, purged, or has busy
+ * The queue stays active if it is to be repaired, deaf, purged, or has busy
  * rows.  Takes the lock of the state.
  */
 void

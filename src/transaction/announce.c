@@ -109,7 +109,8 @@ find_note(Oid relid)
 		int			n = max_notes == 0 ? FIRST_NOTES : 2 * max_notes;
 
 		if (notes == NULL)
-			notes = MemoryContextAlloc(TopMemoryContext, n * sizeof(PendingAnnounce));
+			notes = MemoryContextAlloc(TopMemoryContext,
+									   n * sizeof(PendingAnnounce));
 		else
 			notes = repalloc_huge(notes, (Size) n * sizeof(PendingAnnounce));
 		max_notes = n;

@@ -22,9 +22,8 @@
  * asked to leave, and the database whose last worker left the longest time ago
  * is next.
  *
- * All times are those of clock.h.
- *
- * worker.c lists what may happen at the same time.
+ * All times are those of clock.h.  worker.c lists what may happen at the same
+ * time.
  *
  *-------------------------------------------------------------------------
  */
@@ -566,8 +565,9 @@ may_start(LeaderPass *pass, int i)
 {
 	DatabaseSlot *slot = &pass->slots[i];
 
-	return wants_worker(slot) && slot->worker_pid == 0 && slot->exclusions == 0 &&
-		leader_slots[i].handle == NULL && slot->worker_retry_at <= pass->now;
+	return wants_worker(slot) && slot->worker_pid == 0 &&
+		slot->exclusions == 0 && slot->worker_retry_at <= pass->now &&
+		leader_slots[i].handle == NULL;
 }
 
 /*

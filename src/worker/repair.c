@@ -20,7 +20,7 @@
  * A queue is gone over when it has changed since the last pass began, and
  * otherwise every ten minutes.  A pass has a hundred thousand ids and is made
  * as often as once in a second, if that takes no more than a twentieth of the
- * time.  So up to that many messages heal within some seconds, and a queue
+ * time.  So up to that many messages are found within some seconds, and a queue
  * that is not used costs next to nothing.
  *
  * What the cover has is not hidden, so it is not read.  A deep queue is mostly
@@ -407,7 +407,8 @@ is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def->retry.max_attempts, row->attempts, row->visible_at,
+	queue_message_status(def->retry.max_attempts, row->attempts,
+						 row->visible_at,
 						 has_entry ? &entry : NULL, now, &status);
 	*is_certain = !is_out && !(has_entry && entry.deadline != 0);
 

@@ -66,7 +66,7 @@ static void end_expired(Round *round);
  * That is: end leases, write leases behind, count failures, move dead letters,
  * settle what prepared transactions held that have ended, and do the duties.
  * Called outside a transaction; runs its own.  Returns the time by which it is
- * to be called again (TIMESTAMP_INFINITY: only when poked).  Errors of one
+ * to be called again (TIMESTAMP_INFINITY: only when asked).  Errors of one
  * queue are reported and do not come out.
  */
 TimestampTz
