@@ -1047,7 +1047,8 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
  *
  * Expiry is computed, not performed: the first process that looks at a queue
  * ends what is due there.  An entry that has changed since its due time was
- * set is left to the process that changed it.
+ * set is left to the process that changed it.  Lower ids come first, because
+ * each of them wakes a waiter, which takes what it finds.
  */
 void
 queue_inflight_end_due(QueueSlot *queue, Oid relid, TimestampTz now)
@@ -1060,6 +1061,8 @@ queue_inflight_end_due(QueueSlot *queue, Oid relid, TimestampTz now)
 		int			i;
 
 		n = queue_deadline_pop(queue, relid, now, keys, DUE_BATCH);
+		if (n > 1)
+			qsort(keys, n, sizeof(MessageKey), queue_message_key_compare);
 		for (i = 0; i < n; i++)
 		{
 			LWLock	   *lock;
