@@ -63,6 +63,7 @@ static bool wakes_pending = false;
 
 static PendingAnnounce *find_note(Oid relid);
 static LookNote *find_look(Oid relid);
+static void *grow(void *array, int *max, Size size);
 static void register_transaction(void);
 
 /*
@@ -106,14 +107,7 @@ find_note(Oid relid)
 
 	if (nnotes == max_notes)
 	{
-		int			n = max_notes == 0 ? FIRST_NOTES : 2 * max_notes;
-
-		if (notes == NULL)
-			notes = MemoryContextAlloc(TopMemoryContext,
-									   n * sizeof(PendingAnnounce));
-		else
-			notes = repalloc_huge(notes, (Size) n * sizeof(PendingAnnounce));
-		max_notes = n;
+		notes = grow(notes, &max_notes, sizeof(PendingAnnounce));
 
 		/* they have moved */
 		for (i = 0; i < nnotes; i++)
@@ -145,14 +139,7 @@ find_look(Oid relid)
 
 	if (nlooks == max_looks)
 	{
-		int			n = max_looks == 0 ? FIRST_NOTES : 2 * max_looks;
-
-		if (looks == NULL)
-			looks = MemoryContextAlloc(TopMemoryContext,
-									   n * sizeof(LookNote));
-		else
-			looks = repalloc_huge(looks, (Size) n * sizeof(LookNote));
-		max_looks = n;
+		looks = grow(looks, &max_looks, sizeof(LookNote));
 		for (i = 0; i < nlooks; i++)
 			looks[i].ids.ranges = looks[i].ranges;
 	}
@@ -164,6 +151,20 @@ find_look(Oid relid)
 	queue_ranges_init(&look->ids, look->ranges, NOTE_ROOM);
 	nlooks++;
 	return look;
+}
+
+/* Make room for twice as many elements, or the first.  May throw. */
+static void *
+grow(void *array, int *max, Size size)
+{
+	int			n = *max == 0 ? FIRST_NOTES : 2 * *max;
+
+	if (array == NULL)
+		array = MemoryContextAlloc(TopMemoryContext, n * size);
+	else
+		array = repalloc_huge(array, n * size);
+	*max = n;
+	return array;
 }
 
 /*
