@@ -145,14 +145,13 @@ queue_process_try(ProcessBody body, ErrorJudge judge, void *arg)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		verdict = judge != NULL ? judge(error, arg) :
-			queue_process_judge(error, NULL);
+		verdict = judge(error, arg);
 		FreeErrorData(error);
-		RESUME_INTERRUPTS();
 		if (verdict == ERROR_RAISE)
+		{
+			RESUME_INTERRUPTS();
 			PG_RE_THROW();
-
-		HOLD_INTERRUPTS();
+		}
 		if (verdict == ERROR_REPORT)
 			EmitErrorReport();
 		AbortOutOfAnyTransaction();
@@ -196,14 +195,13 @@ run_body(void *arg)
 	queue_process_commit();
 }
 
-/* Ask the caller's judge, or give the usual verdict. */
+/* Judge of queue_process_run(): the caller's, with its own argument. */
 static ErrorVerdict
 run_judge(const ErrorData *error, void *arg)
 {
 	Run		   *run = arg;
 
-	return run->judge != NULL ? run->judge(error, run->arg) :
-		queue_process_judge(error, NULL);
+	return run->judge(error, run->arg);
 }
 
 /*

@@ -119,7 +119,7 @@ run_duty(Duty *duty, TimestampTz *next)
 	do
 	{
 		done = queue_process_run(duty->activity, !duty->lacks_snapshot,
-								 call_work, NULL, &work);
+								 call_work, queue_process_judge, &work);
 	} while (done && work.next == DUTY_AGAIN && !queue_process_must_leave());
 	*next = work.next;
 	return done;

@@ -51,6 +51,12 @@ queue_process_run(const char *activity, bool has_snapshot, ProcessBody body,
 	return false;
 }
 
+ErrorVerdict
+queue_process_judge(const ErrorData *error, void *arg)
+{
+	return ERROR_REPORT;
+}
+
 bool
 queue_process_must_leave(void)
 {
