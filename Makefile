@@ -12,7 +12,8 @@
 #							PG=17 or PG=18 on that release, which is downloaded)
 #	make stress				lets clients and faults loose on a server, and judges
 #							what happened (SECONDS=n, SEED=n, FAULTS=name,...,
-#							SHORT=1 with fewer clients)
+#							SHORT=1 with fewer clients), and random statements
+#							(FUZZ=n: only these, n of them)
 #	make stress-mutants		plants bugs and looks whether that notices them
 #							(MUTANTS="n ...")
 #	make bench				measures, beside what PostgreSQL itself takes and
@@ -114,9 +115,12 @@ check:
 
 stress:
 	test/deps.sh check
-	test/stress/run.sh stress.py $(if $(SECONDS),--seconds $(SECONDS)) \
+	$(if $(FUZZ),,test/stress/run.sh stress.py \
+		$(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) \
-		$(if $(SHORT),--short)
+		$(if $(SHORT),--short))
+	test/stress/run.sh fuzz.py $(if $(FUZZ),--statements $(FUZZ)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
 
 stress-mutants:
 	test/deps.sh check

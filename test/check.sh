@@ -20,7 +20,8 @@
 #	  clients	psycopg, node-postgres, PgJDBC, XA over two databases
 #	  docs		the examples and links of README.md and all pages of docs/ and src/
 #	  demo		the demonstration
-#	  stress	the checker of the stress test, and a short run of that
+#	  stress	the checker of the stress test, and short runs of that and of
+#				random statements
 #	  bench		the benchmark keeps its books and writes its page; how fast
 #				anything is does not matter here
 #	  releases	compile, regress, isolation and pgtap on the other releases of
@@ -42,7 +43,7 @@
 # they would take more than half an hour; some tests look at how promptly things
 # happen, so it should not be more than there are processors.
 #
-# Three suites run with assertions, the others with the build that users have,
+# Four suites run with assertions, the others with the build that users have,
 # which is also what remains installed.
 #
 set -u
@@ -527,7 +528,7 @@ suite_demo()
 }
 
 #
-# stress: installs nothing, the stress test has a PostgreSQL of its own.
+# stress: the stress test has a PostgreSQL of its own.
 #
 suite_stress()
 {
@@ -539,6 +540,11 @@ suite_stress()
 
 	TMPDIR=$scratch/tmp run_for 600 "$tree/test/stress/run.sh" stress.py \
 		--short 2>&1 | tee -a "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
+
+	install_build assert || return
+	TMPDIR=$scratch/tmp run_for 300 "$tree/test/stress/run.sh" fuzz.py \
+		--short --bindir "$bindir" 2>&1 | tee -a "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 }
 

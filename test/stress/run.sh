@@ -6,6 +6,7 @@
 # Usage:
 #	  test/stress/run.sh stress.py [OPTION...]
 #	  test/stress/run.sh mutants.py [OPTION...]
+#	  test/stress/run.sh fuzz.py [OPTION...]
 #
 # What it prepares, below TMPDIR (/tmp): a copy of the sources to build, and
 # a small file system in memory for the WAL, which fault injection can fill.

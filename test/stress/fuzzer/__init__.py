@@ -1,0 +1,1 @@
+"""The fuzzer: random statements in several sessions; see fuzz.py."""
