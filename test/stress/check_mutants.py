@@ -16,6 +16,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import checker
+from fuzzer import judge
 from installation import MUTANT_HEADER
 from planted import Mutant, PatchError, read_mutants
 
@@ -35,6 +36,7 @@ def compiler() -> list[str]:
 def complaint(mutant: Mutant, command: list[str]) -> str:
     """What is wrong with a bug; nothing if it is all right."""
     known = {function.__name__ for function in checker.PROPERTIES}
+    known |= judge.NAMES
     unknown = [name for name in mutant.properties if name not in known]
     if unknown:
         return "there is no property %s" % ", ".join(unknown)

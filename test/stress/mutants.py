@@ -4,12 +4,12 @@
 
 The patches of test/mutants are the bugs, and say which properties must catch
 them (planted.py tells how).  For each of them the extension is built with it,
-a short run of the stress test is made, and the properties that were violated
-are compared with those named there.  A bug that none of them caught gets a
-second, longer run with another seed, as a developer would do who is in doubt;
-the table says so.
+a short run of the stress test is made, or of the fuzzer if the properties are
+of that, and the properties that were violated are compared with those named
+there.  A bug that none of them caught gets a second, longer run with another
+seed, as a developer would do who is in doubt; the table says so.
 
-Before all that the same short run is made without a bug, which has to pass.
+Before all that the same short runs are made without a bug, and have to pass.
 """
 
 import argparse
@@ -22,14 +22,17 @@ import sys
 import time
 from typing import Any
 
+from fuzzer import judge
 from installation import BuildError, Installation
 from planted import Mutant, PatchError, read_mutants
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.join(HERE, "..", "..")
 
-# Length of the first and the second run, in seconds.
+# Length of the first and the second run, in seconds; and how many statements
+# of the fuzzer stand for a second.
 RUNS = (20, 60)
+STATEMENTS = 1000
 
 FIRST_SEED = 1
 
@@ -45,15 +48,18 @@ def interrupt(signum: int, _frame: Any) -> None:
     raise Interrupted("interrupted by signal %d" % signum)
 
 
-def stress(arguments: argparse.Namespace, bindir: str, seconds: int,
-           seed: int, log: str) -> dict | None:
+def stress(arguments: argparse.Namespace, bindir: str, is_fuzz: bool,
+           seconds: int, seed: int, log: str) -> dict | None:
     """Make a run; return its results, None if it could not be carried out."""
     directory = os.path.join(arguments.dir, "mutant")
     shutil.rmtree(directory, ignore_errors=True)
     os.mkdir(directory)
-    command = [sys.executable, os.path.join(HERE, "stress.py"), "--short",
+    options = (["fuzz.py", "--statements", str(seconds * STATEMENTS)]
+               if is_fuzz else
+               ["stress.py", "--short", "--prefixes", "0",
+                "--seconds", str(seconds)])
+    command = [sys.executable, os.path.join(HERE, options[0]), *options[1:],
                "--dir", directory, "--bindir", bindir, "--keep",
-               "--prefixes", "0", "--seconds", str(seconds),
                "--seed", str(seed)]
     if arguments.wal_dir is not None:
         # A tmpfs is empty for each server that is made.
@@ -78,6 +84,11 @@ def stress(arguments: argparse.Namespace, bindir: str, seconds: int,
         return None
 
 
+def is_of_fuzzer(mutant: Mutant) -> bool:
+    """Is it the fuzzer that has to catch this one?"""
+    return mutant.properties[0] in judge.NAMES
+
+
 def describe(violated: dict[str, int]) -> str:
     """Return what was violated, and how often, the most frequent first."""
     return ", ".join("%s %d" % (name, count) for name, count in
@@ -94,8 +105,8 @@ def try_mutant(arguments: argparse.Namespace, installation: Installation,
     for attempt, seconds in enumerate(RUNS, 1):
         log = os.path.join(arguments.dir, "mutant-%d.%d.log"
                            % (mutant.number, attempt))
-        results = stress(arguments, installation.bindir, seconds,
-                         FIRST_SEED + attempt - 1, log)
+        results = stress(arguments, installation.bindir, is_of_fuzzer(mutant),
+                         seconds, FIRST_SEED + attempt - 1, log)
         if results is None:
             seen = "the run could not be carried out, see " + log
             continue
@@ -134,13 +145,14 @@ def main() -> int:
         installation.make()
         installation.build()
         log = os.path.join(arguments.dir, "mutant-0.log")
-        results = stress(arguments, installation.bindir, RUNS[0], FIRST_SEED,
-                         log)
-        if results is None or results["violated"] or results["trouble"]:
-            print("without a bug the run does not pass: %s" % results)
-            with open(log, encoding="utf-8") as file:
-                print(file.read())
-            return 1
+        for is_fuzz in sorted(set(map(is_of_fuzzer, mutants))):
+            results = stress(arguments, installation.bindir, is_fuzz, RUNS[0],
+                             FIRST_SEED, log)
+            if results is None or results["violated"] or results["trouble"]:
+                print("without a bug the run does not pass: %s" % results)
+                with open(log, encoding="utf-8") as file:
+                    print(file.read())
+                return 1
         for mutant in mutants:
             if not try_mutant(arguments, installation, mutant):
                 missed.append(mutant.name)

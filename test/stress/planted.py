@@ -10,7 +10,8 @@ place where somebody might have made the mistake.  Two lines go before it:
 
 that is, what the bug does, and the properties that it violates, the most
 telling one first.  A bug must neither crash the server nor fail an assertion,
-because that tells nothing about the checker.
+because that tells nothing about the checker; unless the property is one of
+the fuzzer, fuzzer/judge.py, which looks for that.
 
 The patches have little context, and the numbers of lines in them mean
 nothing: a hunk belongs where its old lines are, wherever in the file that is
