@@ -11,13 +11,15 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-# 200,000 messages take some 30 MB.
+# 200,000 messages take some 30 MB.  What a crash takes back has not failed,
+# however long it was held.
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
 shared_preload_libraries = 'queue'
 queue.vacuum_threshold = -1
+queue.lease_write_delay = '1h'
 shared_buffers = '8MB'
 autovacuum = off
 log_statement = none
