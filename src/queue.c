@@ -243,8 +243,6 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 				ParamListInfo params, QueryEnvironment *queryEnv,
 				DestReceiver *dest, QueryCompletion *qc)
 {
-	ProcessUtility_hook_type next = prev_ProcessUtility_hook ?
-		prev_ProcessUtility_hook : standard_ProcessUtility;
 	PlannedStmt *planned = queue_restore_redirect(pstmt);
 
 	/*
@@ -271,8 +269,12 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	held = queue_worker_exclude(stmt);
 	PG_TRY();
 	{
-		next(planned, queryString, readOnlyTree, context, params, queryEnv,
-			 dest, qc);
+		if (prev_ProcessUtility_hook)
+			prev_ProcessUtility_hook(planned, queryString, readOnlyTree,
+									 context, params, queryEnv, dest, qc);
+		else
+			standard_ProcessUtility(planned, queryString, readOnlyTree,
+									context, params, queryEnv, dest, qc);
 	}
 	PG_FINALLY();
 	{

@@ -174,10 +174,10 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 			else if (((ReindexStmt *) stmt)->kind == REINDEX_OBJECT_INDEX)
 				refuse_index(((ReindexStmt *) stmt)->relation, ShareLock);
 			break;
-		case T_ClusterStmt:
-			if (((ClusterStmt *) stmt)->relation != NULL)
-				refuse_named(((ClusterStmt *) stmt)->relation,
-							 AccessExclusiveLock, false);
+		case T_RepackStmt:
+			if (queue_repacked_table(stmt) != NULL)
+				refuse_named(queue_repacked_table(stmt), AccessExclusiveLock,
+							 false);
 			break;
 		case T_VacuumStmt:
 			refuse_vacuum((VacuumStmt *) stmt);

@@ -5,7 +5,7 @@
  *
  * The code body shows the newest API; this file translates down, and says
  * which release changed what.  PostgreSQL 15, 17 and 18 are supported; 16 is
- * not tested.
+ * not tested, and 19 is not released.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +24,7 @@
 #endif
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "access/tupdesc.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
@@ -31,10 +32,14 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
 #include "commands/vacuum.h"
+#include "executor/executor.h"
+#include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "replication/message.h"
 #include "storage/proc.h"
+#include "storage/shmem.h"
 #include "utils/acl.h"
+#include "utils/jsonb.h"
 #include "utils/wait_event.h"
 
 /* 16: what is inside a varlena is no part of postgres.h any more */
@@ -108,11 +113,91 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 #endif
 #define NO_PROC				(-1)	/* no process has this number */
 
-/* 18: index_beginscan() takes a place for instrumentation */
+/* 18: index_beginscan() takes a place for instrumentation; 19: scans take
+ * flags */
 #if PG_VERSION_NUM < 180000
-#define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys) \
+#define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys, \
+						flags) \
 	index_beginscan(heap, index, snapshot, nkeys, norderbys)
+#elif PG_VERSION_NUM < 190000
+#define index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys, \
+						flags) \
+	index_beginscan(heap, index, snapshot, instrument, nkeys, norderbys)
 #endif
+#if PG_VERSION_NUM < 190000
+#define table_beginscan(rel, snapshot, nkeys, keys, flags) \
+	table_beginscan(rel, snapshot, nkeys, keys)
+#endif
+
+/* 19: so do changes of rows; that a row goes to another partition is a flag */
+#if PG_VERSION_NUM < 190000
+#define table_tuple_delete(rel, tid, cid, flags, snapshot, crosscheck, wait, \
+						   failure) \
+	table_tuple_delete(rel, tid, cid, snapshot, crosscheck, wait, failure, \
+					   false)
+#define table_tuple_update(rel, tid, slot, cid, flags, snapshot, crosscheck, \
+						   wait, failure, lockmode, indexes) \
+	table_tuple_update(rel, tid, slot, cid, snapshot, crosscheck, wait, \
+					   failure, lockmode, indexes)
+#endif
+
+/* 19: a hash table in shared memory has one size */
+#if PG_VERSION_NUM < 190000
+#define ShmemInitHash(name, nelems, info, flags) \
+	ShmemInitHash(name, nelems, nelems, info, flags)
+#endif
+
+/* 19: what builds a JSON value keeps the result, too */
+#if PG_VERSION_NUM < 190000
+typedef struct JsonbInState
+{
+	JsonbParseState *parseState;
+	JsonbValue *result;
+} JsonbInState;
+
+#define pushJsonbValue(state, token, value) \
+	((state)->result = pushJsonbValue(&(state)->parseState, token, value))
+#endif
+
+/* 19: signal handlers get more than the number */
+#if PG_VERSION_NUM < 190000
+#define PASS_SIGNAL_ARGS postgres_signal_arg
+#else
+#define PASS_SIGNAL_ARGS postgres_signal_arg, pg_siginfo
+#endif
+
+/* 19: an attribute says that a case goes on in the next one; clang before 10
+ * and gcc before 7 have none */
+#if PG_VERSION_NUM < 190000
+#if __has_attribute(fallthrough)
+#define pg_fallthrough __attribute__((fallthrough))
+#else
+#define pg_fallthrough ((void) 0)
+#endif
+#endif
+
+/* 19: vacuum and analyze are logged apart */
+#if PG_VERSION_NUM < 190000
+#define log_vacuum_min_duration log_min_duration
+#endif
+
+/* 19: CLUSTER is a kind of REPACK */
+#if PG_VERSION_NUM < 190000
+#define T_RepackStmt T_ClusterStmt
+#endif
+
+/* The table that it names, or NULL */
+static inline RangeVar *
+queue_repacked_table(Node *stmt)
+{
+#if PG_VERSION_NUM < 190000
+	return ((ClusterStmt *) stmt)->relation;
+#else
+	VacuumRelation *table = ((RepackStmt *) stmt)->relation;
+
+	return table != NULL ? table->relation : NULL;
+#endif
+}
 
 /* 18: the attribute is a word, and comes before the declaration */
 #if PG_VERSION_NUM < 180000
@@ -152,16 +237,41 @@ queue_column_may_have_nulls(TupleDesc desc, int i)
 }
 
 /* 16: an update may touch summarizing indexes only, so what was a bool became
- * an enum, and inserting index entries takes one argument more */
+ * an enum, and inserting index entries takes one argument more; 19: they are
+ * flags */
 #if PG_VERSION_NUM < 160000
 typedef bool TU_UpdateIndexes;
 #define TU_None false
-#define TU_Summarizing 2		/* never the case */
-#define ExecInsertIndexTuples(rri, slot, estate, update, noDupErr, \
-							  specConflict, arbiters, onlySummarizing) \
-	ExecInsertIndexTuples(rri, slot, estate, update, noDupErr, \
-						  specConflict, arbiters)
 #endif
+#if PG_VERSION_NUM < 190000
+#define EIIT_IS_UPDATE (1<<0)
+#define EIIT_ONLY_SUMMARIZING (1<<2)
+#endif
+#if PG_VERSION_NUM < 160000
+#define ExecInsertIndexTuples(rri, estate, flags, slot, arbiters, \
+							  specConflict) \
+	ExecInsertIndexTuples(rri, slot, estate, \
+						  ((flags) & EIIT_IS_UPDATE) != 0, false, \
+						  specConflict, arbiters)
+#elif PG_VERSION_NUM < 190000
+#define ExecInsertIndexTuples(rri, estate, flags, slot, arbiters, \
+							  specConflict) \
+	ExecInsertIndexTuples(rri, slot, estate, \
+						  ((flags) & EIIT_IS_UPDATE) != 0, false, \
+						  specConflict, arbiters, \
+						  ((flags) & EIIT_ONLY_SUMMARIZING) != 0)
+#endif
+
+/* What to tell ExecInsertIndexTuples() after an update */
+static inline uint32
+queue_update_flags(TU_UpdateIndexes indexes)
+{
+#if PG_VERSION_NUM >= 160000
+	if (indexes == TU_Summarizing)
+		return EIIT_IS_UPDATE | EIIT_ONLY_SUMMARIZING;
+#endif
+	return EIIT_IS_UPDATE;
+}
 
 /*
  * Declared in libpq/libpq.h, which cannot be included without the headers of

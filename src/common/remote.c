@@ -24,6 +24,8 @@
 #include "common/remote.h"
 
 static void check_password(const char *conninfo);
+static PGresult *run_statement(RemoteConnection *conn, const char *sql,
+							   int nparams, const char *const *params);
 static uint32 wait_event(void);
 
 /*
@@ -117,11 +119,9 @@ List *
 queue_remote_query(RemoteConnection *conn, const char *sql, int nparams,
 				   const char *const *params)
 {
-	PGresult   *result;
+	PGresult   *result = run_statement(conn, sql, nparams, params);
 	List	   *volatile rows = NIL;
 
-	result = libpqsrv_exec_params(conn, sql, nparams, NULL, params, NULL,
-								  NULL, 0, wait_event());
 	PG_TRY();
 	{
 		if (PQresultStatus(result) != PGRES_TUPLES_OK &&
@@ -153,6 +153,15 @@ queue_remote_query(RemoteConnection *conn, const char *sql, int nparams,
 	}
 	PG_END_TRY();
 	return rows;
+}
+
+/* Not part of the caller, because its variables would not outlive longjmp(). */
+static pg_noinline PGresult *
+run_statement(RemoteConnection *conn, const char *sql, int nparams,
+			  const char *const *params)
+{
+	return libpqsrv_exec_params(conn, sql, nparams, NULL, params, NULL, NULL,
+								0, wait_event());
 }
 
 /* The wait event that is shown while the other server is waited for */

@@ -279,7 +279,7 @@ static LogRow *
 read_log(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL, 0);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	int			nroom = 1024;
 	LogRow	   *rows = palloc(nroom * sizeof(LogRow));

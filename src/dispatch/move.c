@@ -36,10 +36,10 @@
 #include "table/settings.h"
 #include "transaction/announce.h"
 
-static void push_key(JsonbParseState **state, const char *key);
-static void push_string(JsonbParseState **state, const char *key,
+static void push_key(JsonbInState *state, const char *key);
+static void push_string(JsonbInState *state, const char *key,
 						const char *value);
-static void push_int(JsonbParseState **state, const char *key, int64 value);
+static void push_int(JsonbInState *state, const char *key, int64 value);
 static Datum dead_letter_headers(Relation rel, MessageRow *row,
 								 NullableDatum headers, const char *reason,
 								 int attempts, const char *last_error);
@@ -145,8 +145,7 @@ static Datum
 dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 					const char *reason, int attempts, const char *last_error)
 {
-	JsonbParseState *state = NULL;
-	JsonbValue *result;
+	JsonbInState state = {0};
 	Datum		added;
 	char		died_at[MAXDATELEN + 1];
 
@@ -168,8 +167,8 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 	push_string(&state, "last_error", last_error);
 	push_string(&state, "died_at", died_at);
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	added = JsonbPGetDatum(JsonbValueToJsonb(result));
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	added = JsonbPGetDatum(JsonbValueToJsonb(state.result));
 
 	return headers.isnull ? added :
 		DirectFunctionCall2(jsonb_concat, headers.value, added);
@@ -177,7 +176,7 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 
 /* Parts of a JSON object: a name, and whole members of two types. */
 static void
-push_key(JsonbParseState **state, const char *key)
+push_key(JsonbInState *state, const char *key)
 {
 	JsonbValue	v;
 
@@ -188,7 +187,7 @@ push_key(JsonbParseState **state, const char *key)
 }
 
 static void
-push_string(JsonbParseState **state, const char *key, const char *value)
+push_string(JsonbInState *state, const char *key, const char *value)
 {
 	JsonbValue	v;
 
@@ -205,7 +204,7 @@ push_string(JsonbParseState **state, const char *key, const char *value)
 }
 
 static void
-push_int(JsonbParseState **state, const char *key, int64 value)
+push_int(JsonbInState *state, const char *key, int64 value)
 {
 	JsonbValue	v;
 

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "common/compat.h"
 #include "shared/availability.h"
 
 /*
@@ -84,7 +85,7 @@ queue_message_status(int max_attempts, int attempts, TimestampTz visible_at,
 		{
 			case INFLIGHT_CLAIMED:
 				status->is_claimed = true;
-				/* FALLTHROUGH */
+				pg_fallthrough;
 			case INFLIGHT_IDLE:
 				status->due = Max(status->due, entry->deadline);
 				is_exhausted = entry->is_exhausted;

@@ -207,7 +207,7 @@ queue_inflight_shmem_init(void)
 	info.entrysize = sizeof(InflightEntry);
 	info.num_partitions = NUM_PARTITIONS;
 	table = ShmemInitHash("queue in-flight messages",
-						  queue_max_in_flight, queue_max_in_flight, &info,
+						  queue_max_in_flight, &info,
 						  HASH_ELEM | HASH_BLOBS | HASH_PARTITION |
 						  HASH_FIXED_SIZE);
 	locks = GetNamedLWLockTranche("queue_inflight");
@@ -379,7 +379,7 @@ claim_nobodys(InflightEntry *entry, TimestampTz now, TimestampTz *due)
 		case MESSAGE_HELD:
 			if (status.due == 0)
 				return CLAIM_HELD;
-			/* FALLTHROUGH */
+			pg_fallthrough;
 		case MESSAGE_NOT_DUE:
 			*due = Min(*due, status.due);
 			watch_deadline(entry);

@@ -144,8 +144,7 @@ queue_slot_shmem_init(void)
 		pg_atomic_init_u32(&active[i], 0);
 	info.keysize = sizeof(StateKey);
 	info.entrysize = sizeof(StateName);
-	directory = ShmemInitHash("queue state directory", queue_max_queues,
-							  queue_max_queues, &info,
+	directory = ShmemInitHash("queue state directory", queue_max_queues, &info,
 							  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 

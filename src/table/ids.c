@@ -519,7 +519,7 @@ static int64
 last_value(Oid sequence)
 {
 	Relation	rel = relation_open(sequence, AccessShareLock);
-	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
+	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL, 0);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	bool		isnull;
 	int64		result;

@@ -124,9 +124,8 @@ flush_insert(QueueInsert *insert)
 		else
 		{
 			ResetPerTupleExprContext(insert->estate);
-			ExecInsertIndexTuples(insert->info, insert->slots[i],
-								  insert->estate, false, false, NULL, NIL,
-								  false);
+			ExecInsertIndexTuples(insert->info, insert->estate, 0,
+								  insert->slots[i], NIL, NULL);
 		}
 	}
 	insert->nslots = 0;

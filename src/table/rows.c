@@ -233,7 +233,7 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 				Int16GetDatum(priority));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(row->id));
-	scan = index_beginscan(rel, index, &dirty, NULL, 2, 0);
+	scan = index_beginscan(rel, index, &dirty, NULL, 2, 0, 0);
 	index_rescan(scan, keys, 2, NULL, 0);
 	while (state == ROW_GONE &&
 		   index_getnext_slot(scan, ForwardScanDirection, row->slot))
@@ -277,7 +277,7 @@ queue_row_has_twin(Relation rel, QueueDef *def, int64 id, int priority)
 					Int16GetDatum(other));
 		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ,
 					Int64GetDatum(id));
-		scan = index_beginscan(rel, index, &dirty, NULL, 2, 0);
+		scan = index_beginscan(rel, index, &dirty, NULL, 2, 0, 0);
 		index_rescan(scan, keys, 2, NULL, 0);
 		found = index_getnext_slot(scan, ForwardScanDirection, slot);
 		index_endscan(scan);
@@ -347,10 +347,9 @@ queue_row_delete(Relation rel, MessageRow *row)
 	TM_Result	result;
 
 	CheckCmdReplicaIdentity(rel, CMD_DELETE);
-	result = table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true),
+	result = table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true), 0,
 								InvalidSnapshot, InvalidSnapshot,
-								false /* wait */ , &failure,
-								false /* changingPart */ );
+								false /* wait */ , &failure);
 
 	/*
 	 * a lock of this transaction counts as any, but there is nothing to wait
@@ -358,9 +357,8 @@ queue_row_delete(Relation rel, MessageRow *row)
 	 */
 	if (result == TM_BeingModified && is_own_lock(row))
 		result = table_tuple_delete(rel, &row->tid, GetCurrentCommandId(true),
-									InvalidSnapshot, InvalidSnapshot,
-									true /* wait */ , &failure,
-									false /* changingPart */ );
+									0, InvalidSnapshot, InvalidSnapshot,
+									true /* wait */ , &failure);
 	if (result == TM_Deleted || result == TM_SelfModified)
 		row->state = ROW_GONE;
 	else if (result == TM_Updated)
@@ -481,7 +479,7 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 	slot->tts_tableOid = RelationGetRelid(rel);
 
 	result = table_tuple_update(rel, &row->tid, slot,
-								GetCurrentCommandId(true),
+								GetCurrentCommandId(true), 0,
 								InvalidSnapshot, InvalidSnapshot,
 								false /* wait */ , &failure,
 								&lockmode, &update_indexes);
@@ -492,8 +490,8 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 
 		InitResultRelInfo(info, rel, 0, NULL, 0);
 		ExecOpenIndices(info, false);
-		ExecInsertIndexTuples(info, slot, estate, true, false, NULL, NIL,
-							  update_indexes == TU_Summarizing);
+		ExecInsertIndexTuples(info, estate, queue_update_flags(update_indexes),
+							  slot, NIL, NULL);
 		ExecCloseIndices(info);
 		FreeExecutorState(estate);
 	}

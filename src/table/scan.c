@@ -158,7 +158,7 @@ rescan(QueueScan *scan, ScanKey keys, int nkeys, bool wants_index_tuples)
 	if (scan->scan == NULL)
 		scan->scan = index_beginscan(scan->rel, scan->index,
 									 scan->snapshot ? scan->snapshot :
-									 &scan->dirty, NULL, nkeys, 0);
+									 &scan->dirty, NULL, nkeys, 0, 0);
 	scan->scan->xs_want_itup = wants_index_tuples;
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
@@ -248,7 +248,7 @@ queue_table_scan_begin(Relation rel, Snapshot snapshot)
 
 	pass->filter = IsolationIsSerializable() ? snapshot : NULL;
 	pass->scan = table_beginscan(rel, pass->filter ? SnapshotAny : snapshot,
-								 0, NULL);
+								 0, NULL, 0);
 	pass->row.slot = table_slot_create(rel, NULL);
 	return pass;
 }

@@ -22,6 +22,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "common/compat.h"
@@ -157,6 +158,6 @@ helper_terminate(SIGNAL_ARGS)
 		SetLatch(MyLatch);
 	}
 	else
-		die(postgres_signal_arg);
+		die(PASS_SIGNAL_ARGS);
 	errno = save_errno;
 }

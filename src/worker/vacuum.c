@@ -47,6 +47,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/tuplestore.h"
 
 #include "common/compat.h"
 #include "common/guc.h"

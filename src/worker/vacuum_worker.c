@@ -389,7 +389,7 @@ run_vacuum(Oid relid, MemoryContext context)
 	params.freeze_table_age = -1;
 	params.multixact_freeze_min_age = -1;
 	params.multixact_freeze_table_age = -1;
-	params.log_min_duration = -1;
+	params.log_vacuum_min_duration = -1;
 	params.index_cleanup = VACOPTVALUE_ENABLED;
 	params.truncate = VACOPTVALUE_DISABLED;
 	params.nworkers = -1;

@@ -223,7 +223,7 @@ worker_terminate(SIGNAL_ARGS)
 	if (finishes_round)
 		SetLatch(MyLatch);
 	else
-		die(postgres_signal_arg);
+		die(PASS_SIGNAL_ARGS);
 	errno = save_errno;
 }
 

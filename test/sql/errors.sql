@@ -506,7 +506,10 @@ SELECT queue.enqueue('typed', NULL);
 \echo :SQLSTATE
 SELECT queue.enqueue('typed', NULL::json);
 \echo :SQLSTATE
+-- the rest is worded otherwise from PostgreSQL 19 on
+\set VERBOSITY terse
 SELECT queue.enqueue('typed', 5);
+\set VERBOSITY default
 \echo :SQLSTATE
 SELECT queue.enqueue(1, '5');
 \echo :SQLSTATE
@@ -516,10 +519,14 @@ SELECT count(*) FROM queue.receive('typed', max => 9223372036854775807);
 SELECT count(*) FROM queue.dequeue('typed', 3000000000);
 SELECT * FROM queue.dequeue('typed', -5000000000);
 \echo :SQLSTATE
+\set VERBOSITY terse
 SELECT * FROM queue.dequeue('typed', 1.5);
+\set VERBOSITY default
 \echo :SQLSTATE
 -- an interval is a text or an interval, no number
+\set VERBOSITY terse
 SELECT * FROM queue.receive('typed', lease => 30);
+\set VERBOSITY default
 \echo :SQLSTATE
 SELECT count(*) FROM queue.receive('typed', lease => 30 * interval '1 s');
 SELECT queue.drop_queue('typed');
