@@ -9,7 +9,7 @@
 #	make demo-2pc			kills the coordinator of global transactions, and shows
 #							that they resolve by themselves
 #	make check				runs all tests, on servers of its own (SUITES="name ...",
-#							PG=17 or PG=18 on that release, which is downloaded)
+#							PG=17, 18 or 19 on that release, which is downloaded)
 #	make stress				lets clients and faults loose on a server, and judges
 #							what happened (SECONDS=n, SEED=n, FAULTS=name,...,
 #							SHORT=1 with fewer clients), and random statements

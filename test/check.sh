@@ -24,14 +24,17 @@
 #				random statements
 #	  bench		the benchmark keeps its books and writes its page; how fast
 #				anything is does not matter here
-#	  releases	compile, regress, isolation and pgtap on the other releases of
-#				PostgreSQL that are supported; skipped where they cannot be had
+#	  releases	compile, regress, isolation, server, pgtap and docs on the other
+#				releases of PostgreSQL that are supported; skipped where they
+#				cannot be had
 #
 # and by their names only:
 #	  compile	the compilers' part of build
+#	  server	the ten programs of tap that touch the server most
 #
 # With PG=17 or PG=18 in the environment everything but "releases" is run on that
-# release, out of test/pgroot.sh.  What it has unpacked once remains.
+# release, out of test/pgroot.sh.  What it has unpacked once remains.  PG=19 is a
+# release candidate: compile, regress and isolation, unless suites are named.
 #
 # Everything happens in a copy of the tree below TMPDIR (/tmp), so that the
 # user who owns the servers, "postgres" if this is run by root, can read and
@@ -52,17 +55,38 @@ set -u
 
 all_suites="lists style build unit regress isolation tap pgtap clients docs demo stress bench"
 other_releases="17 18"
+named_suites="compile server"
+
+#
+# The programs of "server": each goes where a release changes things under our
+# feet, by hooks, files, processes or tools of the server, and takes less than
+# half a minute.
+#
+server_programs=(
+	003_prepared_over_restart	# two-phase files, over restart and crash
+	005_standby					# redo, hot standby, promotion
+	007_plain_dml				# COPY, logical replication
+	010_worker_life_cycle		# background workers, signals, reload
+	011_database_ddl			# processes that statements wait for
+	022_upgrade					# pg_dump's and pg_upgrade's ways of creation
+	025_crash_under_load		# shared memory and WAL after crashes
+	026_lease_log				# a new file for a table, snapshots
+	038_vacuum					# vacuum and truncation by internal calls
+	049_versions				# library and script of different versions
+)
+
 if [ -n "${PG:-}" ]; then
 	PG_CONFIG=$("$top/test/pgroot.sh" "$PG") || exit 1
 	export PG_CONFIG
+	[ "$PG" != 19 ] || default_suites="compile regress isolation"
 else
 	all_suites+=" releases"
 fi
 pg_config=${PG_CONFIG:-pg_config}
 bindir=$("$server" bindir) || exit 1
-suites=${*:-$all_suites}
+suites=${*:-${default_suites:-$all_suites}}
 for suite in $suites; do
-	if [[ " $all_suites compile " != *" $suite "* ]]; then
+	if [[ " $all_suites $named_suites " != *" $suite "* ]]; then
 		echo "check.sh: there is no suite \"$suite\", only: $all_suites" >&2
 		exit 1
 	fi
@@ -80,6 +104,7 @@ total_passed=0
 total_failed=0
 total_skipped=0
 table=()
+details=()
 failed_suites=()
 
 trap cleanup EXIT
@@ -282,7 +307,7 @@ suite_style()
 }
 
 #
-# build
+# build: everything, or the targets among the arguments.
 #
 build()
 {
@@ -291,7 +316,7 @@ build()
 	shift
 	if [ ! -d "$scratch/build-$build" ]; then
 		copy_tree "$scratch/build-$build"
-		if build_make "$build" WERROR=1 "$@" all; then
+		if build_make "$build" WERROR=1 "$@"; then
 			touch "$scratch/build-$build/.is_built"
 			passed=$((passed + 1))
 		else
@@ -309,11 +334,20 @@ build_assert()
 	build assert ASSERT=1 with_llvm=no
 }
 
+# A release out of test/pgroot.sh has the newest gcc of its Debian, which does
+# not link.
 suite_compile()
 {
+	local newest
+
 	build plain
 	build_assert
 	build clang CC=clang with_llvm=no
+	newest=$("$pg_config" --bindir)/../../../../bin/gcc-newest
+	if [ -x "$newest" ]; then
+		# shellcheck disable=SC2046
+		build newest CC="$newest" with_llvm=no $(make_variable OBJS)
+	fi
 }
 
 suite_build()
@@ -442,22 +476,35 @@ suite_isolation()
 #
 # tap
 #
-suite_tap()
+tap_suite()
 {
-	local output=$scratch/tap.out pgxs
+	local output=$scratch/$1.out pgxs
 
+	shift
 	install_build assert || return
 	pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
 	# What "make installcheck" of PGXS sets, for PostgreSQL 15 and later.
-	# shellcheck disable=SC2046
 	run_in_tree 3600 env TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
 		TESTLOGDIR="$tree/tmp_check/log" PGPORT=65432 \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
 		perl -I "$pgxs/src/test/perl" test/tap.pl --jobs "${TAP_JOBS:-2}" \
-		--logs "$tree/tmp_check/log" $(make_variable PROVE_TESTS) 2>&1 |
+		--logs "$tree/tmp_check/log" "$@" 2>&1 |
 		tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 	look_for_crash "$tree"/tmp_check/log/*.log
+}
+
+suite_tap()
+{
+	# shellcheck disable=SC2046
+	tap_suite tap $(make_variable PROVE_TESTS)
+}
+
+suite_server()
+{
+	local -a programs=("${server_programs[@]/%/.pl}")
+
+	tap_suite server "${programs[@]/#/test/t/}"
 }
 
 #
@@ -570,7 +617,7 @@ suite_bench()
 #
 suite_releases()
 {
-	local output=$scratch/releases.out major
+	local output=$scratch/releases.out major suite counts
 
 	for major in $other_releases; do
 		if ! "$top/test/pgroot.sh" "$major" >/dev/null; then
@@ -579,11 +626,22 @@ suite_releases()
 			continue
 		fi
 		echo "PostgreSQL $major"
-		PG=$major CI=1 TMPDIR=$scratch/tmp run_for 900 "$tree/test/check.sh" \
-			compile regress isolation pgtap 2>&1 | tee "$output.$major"
+		PG=$major CI=1 TMPDIR=$scratch/tmp run_for 1800 "$tree/test/check.sh" \
+			compile regress isolation server pgtap docs 2>&1 |
+			tee "$output.$major"
 		count_summary "$output.$major" "${PIPESTATUS[0]}"
 		cat "$output.$major" >>"$output"
+		while read -r suite counts; do
+			# shellcheck disable=SC2086
+			details+=("$(table_line "  $major $suite" $counts)")
+		done < <(grep -E '^[a-z]+( +[0-9]+){4} s$' "$output.$major")
 	done
+}
+
+# A line of the table at the end: suite, passed, failed, skipped, seconds.
+table_line()
+{
+	printf '%-14s %7d %7d %7d %5d s' "${@:1:5}"
 }
 
 copy_tree "$tree"
@@ -595,14 +653,15 @@ for suite in $suites; do
 	passed=0
 	failed=0
 	skipped=0
+	details=()
 	began=$SECONDS
 	"suite_$suite"
 	if [ $((passed + failed + skipped)) -eq 0 ]; then
 		echo "$suite: no test was run"
 		failed=1
 	fi
-	table+=("$(printf '%-10s %7d %7d %7d %5d s' "$suite" \
-		"$passed" "$failed" "$skipped" $((SECONDS - began)))")
+	table+=("$(table_line "$suite" "$passed" "$failed" "$skipped" \
+		$((SECONDS - began)))" "${details[@]}")
 	total_passed=$((total_passed + passed))
 	total_failed=$((total_failed + failed))
 	total_skipped=$((total_skipped + skipped))
@@ -610,7 +669,7 @@ for suite in $suites; do
 done
 install_build plain || total_failed=$((total_failed + 1))
 
-printf '\n%-10s %7s %7s %7s %7s\n' suite passed failed skipped time
+printf '\n%-14s %7s %7s %7s %7s\n' suite passed failed skipped time
 printf '%s\n' "${table[@]}"
 echo
 for suite in "${failed_suites[@]}"; do

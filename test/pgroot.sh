@@ -14,20 +14,23 @@
 #
 # Nothing is installed, and nobody but root's servers needs root.  Programs of
 # the release are linked with libraries of the same directory, so they run
-# beside the system's like any others; compilers, perl, python and clients
-# remain the system's.
+# beside the system's like any others; make, perl, python and clients remain the
+# system's, and so does the compiler that builds extensions.  The newest gcc of
+# that Debian is there too, for its warnings: it compiles and does not link,
+# under the name gcc-newest beside its C library's programs (usr/bin).
 #
 # The packages come from the mirrors of the system's own apt, or from
 # DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR; signatures are checked.  Without
 # them, or without network, the exit status is 1 and the reason is on stderr.
 #
-# Needs apt-get, dpkg-deb, flock and gcc; half a minute, 50 MB of packages, 200
+# Needs apt-get, dpkg-deb, flock and gcc; half a minute, 100 MB of packages, 260
 # MB of disk.
 #
 set -eu -o pipefail
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 fetched="apt packages root"		# what begin_anew clears away
+contents="server, headers, pgTAP, gcc"	# a directory with less is made anew
 
 die()
 {
@@ -36,13 +39,15 @@ die()
 }
 
 # The first Debian that has the release; with the archive of its security
-# updates where it is a released one.
+# updates where it is a released one.  A beta or release candidate is in
+# experimental, which has little else, and that of no use.
 suites_of()
 {
 	case $1 in
 		17) echo "trixie trixie-security" ;;
 		18) echo "forky" ;;
-		*) die "there is no PostgreSQL \"$1\" to be had, only 17 and 18" ;;
+		19) echo "sid experimental" ;;
+		*) die "there is no PostgreSQL \"$1\" to be had, only 17, 18 and 19" ;;
 	esac
 }
 
@@ -90,13 +95,19 @@ sources()
 #
 # apt's lists, status and cache for this directory alone.  Its configuration is
 # read after the system's, whose hooks are of no use here.  Lists of a mirror
-# that stands still may be out of date, but are signed all the same.
+# that stands still may be out of date, but are signed all the same.  libpq is
+# that of the release, wherever there is more than one.
 #
 configure_apt()
 {
 	mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial"
 	: >"$dir/apt/status"
 	sources >"$dir/apt/sources.list"
+	cat >"$dir/apt/preferences" <<-PIN
+		Package: libpq5 libpq-dev
+		Pin: version $major*
+		Pin-Priority: 990
+	PIN
 	cat >"$dir/apt/apt.conf" <<-CONF
 		Dir::State "$dir/apt";
 		Dir::State::Lists "$dir/apt/lists";
@@ -104,7 +115,7 @@ configure_apt()
 		Dir::Cache "$dir/apt/cache";
 		Dir::Etc::SourceList "$dir/apt/sources.list";
 		Dir::Etc::SourceParts "/dev/null";
-		Dir::Etc::Preferences "/dev/null";
+		Dir::Etc::Preferences "$dir/apt/preferences";
 		Dir::Etc::PreferencesParts "/dev/null";
 		Acquire::Languages "none";
 		Acquire::Check-Valid-Until "false";
@@ -125,18 +136,24 @@ own_apt()
 	apt-get -c "$dir/apt/apt.conf" -qq -o APT::Update::Error-Mode=any "$@"
 }
 
+newest_gcc()
+{
+	apt-cache -c "$dir/apt/apt.conf" pkgnames gcc- | grep -E '^gcc-[0-9]+$' |
+		sort -V | tail -n 1
+}
+
 #
-# Server, clients, and the libraries that they and patchelf need, as apt
-# resolves them; neither LLVM, which is a third of it all, nor the languages,
-# nor what a running system needs.
+# Server, clients, compiler, and the libraries that they and patchelf need, as
+# apt resolves them; neither LLVM, which is a third of it all, nor the languages,
+# nor sanitizers, nor what a running system needs.
 #
 packages_of_server()
 {
 	own_apt install -y --print-uris "postgresql-$major" \
-		"postgresql-client-$major" tzdata patchelf |
+		"postgresql-client-$major" tzdata patchelf "$gcc" |
 		sed -n "s/^'[^']*' \([^_]*\)_.*/\1/p" |
-		grep -E "^(lib|zlib1g|patchelf\$|tzdata\$|postgresql-(client-)?$major\$)" |
-		grep -vE '^lib(llvm|z3|perl|python|tcl|db5|pam-(modules|runtime))|-perl$'
+		grep -E "^(lib|zlib1g|patchelf\$|tzdata\$|postgresql-(client-)?$major\$|(gcc|cpp)-${gcc#*-}(-.*-linux-gnu.*)?\$)" |
+		grep -vE '^lib(llvm|z3|perl|python|tcl|db5|pam-(modules|runtime)|[a-z]*san[0-9])|-perl$'
 }
 
 #
@@ -146,9 +163,10 @@ packages_of_server()
 #
 fetch()
 {
-	local packages
+	local packages gcc
 
 	own_apt update || die "cannot read the lists of $suites"
+	gcc=$(newest_gcc)
 	packages=$(packages_of_server) || die "apt finds no PostgreSQL $major"
 	mkdir -p "$dir/packages"
 	cd "$dir/packages"
@@ -181,15 +199,21 @@ unpack()
 
 	# Without LLVM a costly query would fail where it finds the provider.
 	rm -rf "$home/lib"/{llvmjit.so,llvmjit_types.bc,bitcode}
+
+	# gcc without what links
+	rm -f "$root"/usr/libexec/gcc/*/*/{lto1,lto-wrapper,liblto_plugin.so} \
+		"$root"/usr/bin/*lto-dump*
 }
 
 #
 # PGXS compiles with the headers and libraries of this directory, makes no
-# bitcode, and has no option that this compiler does not know.
+# bitcode, and has no option, and the headers no word, that the system's
+# compiler does not know.
 #
 adapt_pgxs()
 {
 	local makefile=$home/lib/pgxs/src/Makefile.global option
+	local config=$root/usr/include/postgresql/$major/server/pg_config.h
 
 	sed -i -e 's/^with_llvm[[:blank:]]*=.*/with_llvm = no/' \
 		-e 's/^CC = .*/CC = gcc/' "$makefile"
@@ -197,13 +221,16 @@ adapt_pgxs()
 		gcc -Wformat "$option" -E -x c /dev/null >/dev/null 2>&1 ||
 			sed -i "/^CFLAGS = /s/ $option\>//g" "$makefile"
 	done < <(sed -n 's/^CFLAGS = //p' "$makefile" | tr ' ' '\n' | grep '^-[fgWO]')
+	echo '__typeof_unqual__(int) i;' | gcc -fsyntax-only -x c - 2>/dev/null ||
+		sed -i '/^#define HAVE_TYPEOF_UNQUAL /d' "$config"
 	printf '\nCFLAGS += --sysroot=%s\nLDFLAGS += --sysroot=%s\n' \
 		"$root" "$root" >>"$makefile"
 }
 
 #
 # Programs and libraries find those of this directory.  By RPATH, because
-# RUNPATH does not hold for what their libraries need in turn.
+# RUNPATH does not hold for what their libraries need in turn.  The compiler
+# does not outlive patchelf, and gets scripts that name the loader.
 #
 relink()
 {
@@ -226,6 +253,23 @@ relink()
 	if "$loader" --list "$home/bin/postgres" | grep '=>' | grep -vF "$root/" >&2; then
 		die "the server would use these libraries of the system"
 	fi
+
+	file=$(ls -d "$root"/usr/libexec/gcc/*/*/cc1)
+	mv "$file" "$file.program"
+	wrap "$file" "$file.program"
+	wrap "$root/usr/bin/gcc-newest" "$(ls "$root"/usr/bin/*-linux-gnu*-gcc-[0-9]*)"
+}
+
+# Puts a script into the place of a program that runs it by the new loader.
+wrap()
+{
+	local script=$1 program=$2
+
+	cat >"$script" <<-SCRIPT
+		#!/bin/sh
+		exec "$loader" --library-path "$libraries" "$program" "\$@"
+	SCRIPT
+	chmod 755 "$script"
 }
 
 begin_anew()
@@ -248,7 +292,7 @@ home=$root/usr/lib/postgresql/$major
 mkdir -p "$dir" || die "cannot write to $dir; set QUEUE_PG_CACHE"
 exec 9>"$dir/lock"
 flock 9
-if [ ! -f "$dir/is_complete" ]; then
+if [ "$(cat "$dir/is_complete" 2>/dev/null)" != "$contents" ]; then
 	for program in apt-get dpkg-deb gcc; do
 		command -v "$program" >/dev/null || die "$program is missing"
 	done
@@ -261,6 +305,6 @@ if [ ! -f "$dir/is_complete" ]; then
 	relink
 	"$home/bin/pg_config" --version >&2
 	rm -rf "$dir/apt" "$dir/packages"
-	touch "$dir/is_complete"
+	echo "$contents" >"$dir/is_complete"
 fi
 echo "$home/bin/pg_config"
