@@ -6,6 +6,7 @@
 # Usage:
 #	  test/deps.sh demo		PostgreSQL, its headers, a compiler
 #	  test/deps.sh check	that, and the clients and tools of all tests
+#	  test/deps.sh source	that, and what test/pgsource.sh builds PostgreSQL with
 #	  test/deps.sh bench	PostgreSQL, its headers, a compiler, psycopg2; and if
 #							it can be had, gnuplot and what is measured for
 #							comparison
@@ -86,7 +87,7 @@ if [ "$what" != demo ]; then
 	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null ||
 		need "psycopg2" python3 python3-psycopg2
 fi
-if [ "$what" = check ]; then
+if [ "$what" = check ] || [ "$what" = source ]; then
 	have clang || need "clang" clang
 	perl -MIPC::Run -e 1 2>/dev/null || need "IPC::Run" libipc-run-perl
 	{ have prove && perl -MTAP::Harness -e 1 2>/dev/null; } || need "prove" perl
@@ -102,6 +103,13 @@ if [ "$what" = check ]; then
 	have cppcheck || need "cppcheck" cppcheck
 	have shellcheck || need "shellcheck" shellcheck
 	[ -x /usr/bin/pyflakes3 ] || need "pyflakes" pyflakes3
+fi
+if [ "$what" = source ]; then
+	{ have bison && have flex; } || need "bison and flex" bison flex
+	[ -f /usr/include/readline/readline.h ] || need "readline" libreadline-dev
+	[ -f /usr/include/zlib.h ] || need "zlib" zlib1g-dev
+	[ -f /usr/include/openssl/ssl.h ] || need "OpenSSL" libssl-dev
+	[ -f /usr/include/valgrind/memcheck.h ] || need "valgrind" valgrind
 fi
 
 #
