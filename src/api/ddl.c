@@ -51,7 +51,6 @@
 #include "api/ddl.h"
 #include "common/args.h"
 #include "common/compat.h"
-#include "shared/quota.h"
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/member.h"
@@ -376,15 +375,17 @@ queue_on_relation_alter(Oid relid)
  *		A table is about to be truncated.
  *
  * It is not locked yet, and the statement may fail, so all that is to be done
- * is noted for the commit.
+ * is noted for the commit.  Nor does it matter what is known of its messages
+ * now, because others use the queue until it is locked.
  */
 void
 queue_on_relation_truncate(Oid relid)
 {
-	if (queue_slot_find(relid) != NULL)
+	if (queue_slot_find(relid) != NULL || queue_settings_exist(relid, NULL))
+	{
 		queue_announce_all(relid);
-	if (!queue_quota_is_unused(MyDatabaseId, relid))
 		queue_xact_note_truncate(relid);
+	}
 }
 
 /*

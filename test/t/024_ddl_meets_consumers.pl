@@ -241,6 +241,23 @@ is(drain($queue), '', 'nothing is delivered');
 sql(qq{SELECT queue.enqueue('$queue', '3')});
 is(drain($queue), '3 1', 'and the queue works on');
 
+# So is who leased one while TRUNCATE waited for the table.
+$queue = make_queue();
+$session = $node->background_psql('postgres');
+sql(qq{SELECT queue.enqueue('$queue', '1')});
+$session->query_safe(qq{BEGIN; SELECT queue.enqueue('$queue', '2')});
+my $truncate =
+  start_session("TRUNCATE $queue", undef, q{wait_event_type = 'Lock'});
+$receipt = $session->query_safe(
+	qq{SELECT receipt FROM queue.receive('$queue', lease => '1 h'); COMMIT});
+$session->quit;
+is(result_of($truncate), '', 'TRUNCATE waits for a consumer');
+is( sql(qq{SELECT count(*) FROM queue.in_flight
+		WHERE queue = '$queue'::regclass AND state = 'leased'}),
+	'0', 'what that has leased meanwhile is forgotten');
+is(state_of(qq{SELECT queue.ack('$receipt')}),
+	'QU001', '... and its receipt void');
+
 # A queue that is dropped and made again is another one.
 $queue = make_queue();
 sql(qq{SELECT queue.enqueue('$queue', '1')});
