@@ -103,16 +103,25 @@ circles()
 
 #
 # Memory of a queue is made of one struct a file, which that file alone touches;
-# queue_slot.c makes them all, and is asked for the rest.
+# queue_slot.c makes them all, and is asked for the rest.  A slot is "slot" or
+# "queue" everywhere; a part that nobody touches by such a name is told, too.
 #
 strangers()
 {
-	local part
+	local part name touches
 
+	sed -n '/^typedef struct QueueSlot$/,/^}/s/^.*Part[[:blank:]]*\([a-z]*\);$/\1/p' \
+		src/shared/queue_slot.h |
+		while read -r name; do
+			[[ $parts == *"$name:"* ]] || echo "part \"$name\" is nobody's"
+		done
 	for part in $parts; do
-		grep -HnE "\<state->${part%%:*}\>" src/*.c src/*/*.c |
-			grep -v "^src/\(${part##*:}\|shared/state\.c\):" |
-			cut -d : -f 1,2 | sed "s/\$/ touches part \"${part%%:*}\"/"
+		name=${part%%:*}
+		touches=$(grep -HnE "\<(slot|queue)->$name\>" src/*.c src/*/*.c)
+		grep -q "^src/\(${part##*:}\):" <<<"$touches" ||
+			echo "${part##*:} does not touch its part \"$name\""
+		grep -v "^src/\(${part##*:}\|shared/queue_slot\.c\):" <<<"$touches" |
+			cut -d : -f 1,2 | sed "s/\$/ touches part \"$name\"/"
 	done
 }
 
