@@ -16,6 +16,9 @@
 #							(FUZZ=n: only these, n of them)
 #	make stress-mutants		plants bugs and looks whether that notices them
 #							(MUTANTS="n ...")
+#	make fuzz				lets libFuzzer loose on what reads bytes, without a
+#							server (SECONDS=n for each target, SEED=n,
+#							TARGET="name ...")
 #	make bench				measures, beside what PostgreSQL itself takes and
 #							beside other queues, and writes docs/performance.md
 #							(PART=name,..., SECONDS=n and REPETITIONS=n of each
@@ -83,7 +86,7 @@ PG_CONFIG ?= pg_config
 # These targets start make again where they need PGXS, for two reasons: PGXS
 # may not be there before "deps" has run, and it has a "check" of its own which
 # only says that there is none.
-own_targets = bench check demo demo-2pc deps indent stress stress-mutants style
+own_targets = bench check demo demo-2pc deps fuzz indent stress stress-mutants style
 
 ifneq (,$(filter $(own_targets),$(MAKECMDGOALS)))
 
@@ -126,6 +129,11 @@ stress-mutants:
 	test/deps.sh check
 	test/stress/run.sh mutants.py $(MUTANTS)
 
+fuzz:
+	test/deps.sh check
+	test/fuzz/run.sh $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(SEED),--seed $(SEED)) $(TARGET)
+
 bench:
 	test/deps.sh bench
 	test/bench/run.sh $(if $(PART),--parts $(PART)) \
@@ -141,7 +149,7 @@ style:
 
 indent:
 	test/deps.sh check
-	test/indent.pl src/*.[ch] src/*/*.[ch] test/unit/*.c
+	test/indent.pl src/*.[ch] src/*/*.[ch] test/unit/*.c test/fuzz/*.[ch]
 
 else
 

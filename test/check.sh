@@ -13,6 +13,7 @@
 #	  build		gcc, gcc with assertions, clang; warnings are errors; no file
 #				of src/ uses a higher one; all planted bugs can be built
 #	  unit		rules that need no server, for every combination
+#	  fuzz		some thousand inputs by libFuzzer for what reads bytes
 #	  regress	what the SQL functions return and how errors read
 #	  isolation	sessions that meet
 #	  tap		what needs a server to restart, crash or be reconfigured
@@ -53,7 +54,7 @@ set -u
 # shellcheck source=test/scratch.sh
 . "$(dirname "$0")/scratch.sh"
 
-all_suites="lists style build unit regress isolation tap pgtap clients docs demo stress bench"
+all_suites="lists style build unit fuzz regress isolation tap pgtap clients docs demo stress bench"
 other_releases="17 18"
 named_suites="compile server"
 
@@ -404,6 +405,17 @@ suite_unit()
 			failed=$((failed + 1))
 		fi
 	done
+}
+
+#
+# fuzz: the same inputs each time.
+#
+suite_fuzz()
+{
+	local output=$scratch/fuzz.out
+
+	run_in_tree 300 test/fuzz/run.sh --runs 2000 --seed 1 2>&1 | tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
 }
 
 # Installs a build unless it is the one installed already.  It is made on demand

@@ -76,6 +76,13 @@ server_fits()
 	esac
 }
 
+# It comes with the sanitizers.
+libfuzzer_is_there()
+{
+	have clang &&
+		ls "$(clang -print-resource-dir)"/lib/linux/libclang_rt.fuzzer-* >/dev/null 2>&1
+}
+
 server_fits ||
 	need "PostgreSQL 15.20 or later with headers of the same release" \
 		postgresql-15 postgresql-client-15 postgresql-server-dev-15
@@ -89,6 +96,7 @@ if [ "$what" != demo ]; then
 fi
 if [ "$what" = check ] || [ "$what" = source ]; then
 	have clang || need "clang" clang
+	libfuzzer_is_there || need "libFuzzer" libclang-rt-dev
 	perl -MIPC::Run -e 1 2>/dev/null || need "IPC::Run" libipc-run-perl
 	{ have prove && perl -MTAP::Harness -e 1 2>/dev/null; } || need "prove" perl
 	[ -f "$("${PG_CONFIG:-pg_config}" --sharedir 2>/dev/null)/extension/pgtap.control" ] ||
