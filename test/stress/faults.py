@@ -449,7 +449,7 @@ class Injector(Engine):
         operator = self.operator
         try:
             operator.begin(self.cluster, "READ COMMITTED")
-            operator.call("business", "LOCK TABLE " + table(queue))
+            operator.call("lock", "LOCK TABLE " + table(queue))
             gone = operator.call(
                 "business", "SELECT payload ->> 'v' FROM " + table(queue),
                 read=first_column)

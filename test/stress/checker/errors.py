@@ -16,7 +16,7 @@ PROMPT_SLACK = 1.0
 ALWAYS_EXPECTED = {
     "QU001": SETTLES,
     # Settled by another transaction; operators do not wait long for a lock.
-    "55P03": SETTLES + ("remove",),
+    "55P03": SETTLES + ("lock", "remove"),
     # The timeout that is being reset hits the statement that does it.
     "57014": ("remove", "settings"),
     "22012": ("error",),

@@ -70,6 +70,10 @@ class Errors(CheckerTest):
         self.fails("40001")
         self.violates("errors_expected")
 
+    def test_lock_not_had_for_no_reason(self) -> None:
+        self.fails("55P03")
+        self.violates("errors_expected")
+
     def test_fault_was_too_late(self) -> None:
         self.fails("lost", closed=1)
         self.play.wait(1)
@@ -81,6 +85,7 @@ class Errors(CheckerTest):
         self.fails("40001", isolation="SERIALIZABLE")
         self.fails("QU001", "ack")
         self.fails("55P03", "nack")
+        self.fails("55P03", "lock")
         for fault, state, closed in (
                 ("cancel_burst", "57014", 0), ("lock_timeout", "55P03", 0),
                 ("terminate_backend", "57P01", 1),
