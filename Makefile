@@ -19,6 +19,8 @@
 #	make fuzz				lets libFuzzer loose on what reads bytes, without a
 #							server (SECONDS=n for each target, SEED=n,
 #							TARGET="name ...")
+#	make races				stops processes where they seldom meet, on PostgreSQL 17
+#							and 18 built from source (PG=18, RACES="NN ...")
 #	make bench				measures, beside what PostgreSQL itself takes and
 #							beside other queues, and writes docs/performance.md
 #							(PART=name,..., SECONDS=n and REPETITIONS=n of each
@@ -86,7 +88,8 @@ PG_CONFIG ?= pg_config
 # These targets start make again where they need PGXS, for two reasons: PGXS
 # may not be there before "deps" has run, and it has a "check" of its own which
 # only says that there is none.
-own_targets = bench check demo demo-2pc deps fuzz indent stress stress-mutants style
+own_targets = bench check demo demo-2pc deps fuzz indent races stress \
+	stress-mutants style
 
 ifneq (,$(filter $(own_targets),$(MAKECMDGOALS)))
 
@@ -133,6 +136,10 @@ fuzz:
 	test/deps.sh check
 	test/fuzz/run.sh $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(SEED),--seed $(SEED)) $(TARGET)
+
+races:
+	test/deps.sh source
+	$(if $(PG),PG=$(PG)) test/races/run.sh $(RACES)
 
 bench:
 	test/deps.sh bench

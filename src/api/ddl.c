@@ -386,6 +386,7 @@ queue_on_relation_truncate(Oid relid)
 		queue_announce_all(relid);
 		queue_xact_note_truncate(relid);
 	}
+	INJECTION_POINT("queue-truncate-noted", NULL);
 }
 
 /*

@@ -289,6 +289,7 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 		{
 			case CLAIM_OK:
 				hold = queue_xact_push(HOLD_CLAIM, &key, entry);
+				INJECTION_POINT("queue-claimed", NULL);
 				queue_look_narrow(look, row->id, take->max - take->ntaken);
 				verdict = examine(take, look, snapshot, row, hold);
 				MemoryContextReset(take->row_context);
@@ -385,6 +386,7 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		return VERDICT_STOP;
 	}
 
+	INJECTION_POINT("queue-row-read", NULL);
 	if (take->is_lease)
 		lease_message(take, look, row, hold, status.failures + 1);
 	else if (!dequeue_message(take, look, row, hold, status.failures + 1))

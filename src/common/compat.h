@@ -274,6 +274,27 @@ queue_update_flags(TU_UpdateIndexes indexes)
 }
 
 /*
+ * 17: places where a test can stop a process, on a server that was built with
+ * injection points; nothing anywhere else.  18: they take an argument, and one
+ * where nothing may be allocated is loaded before
+ */
+#if PG_VERSION_NUM >= 170000
+#include "utils/injection_point.h"
+#endif
+#if PG_VERSION_NUM < 180000 || !defined(USE_INJECTION_POINTS)
+#undef INJECTION_POINT
+#undef INJECTION_POINT_LOAD
+#undef INJECTION_POINT_CACHED
+#ifdef USE_INJECTION_POINTS
+#define INJECTION_POINT(name, arg) InjectionPointRun(name)
+#else
+#define INJECTION_POINT(name, arg) ((void) 0)
+#endif
+#define INJECTION_POINT_LOAD(name) ((void) 0)
+#define INJECTION_POINT_CACHED(name, arg) ((void) 0)
+#endif
+
+/*
  * Declared in libpq/libpq.h, which cannot be included without the headers of
  * GSSAPI where the server is built with it, and those come with no package of
  * the server.

@@ -213,6 +213,7 @@ load_log(void)
 	rows = read_log(rel, &nrows, &last_seq, &is_ours);
 	table_close(rel, AccessShareLock);
 	nrows = drop_strangers(rows, nrows);
+	INJECTION_POINT("queue-log-read", NULL);
 
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
 	if (my_slot->dbid == MyDatabaseId && !my_slot->leases_loaded)

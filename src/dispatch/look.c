@@ -99,6 +99,7 @@ queue_look_window(CandidateScan *look)
 							queue_scan_probe(look->scan, &look->window));
 	}
 
+	INJECTION_POINT("queue-window-out", NULL);
 	if (look->is_writer)
 		queue_announce_undone(look->def->relid, &look->window);
 	queue_ranges_init(&look->kept, look->kept_ranges, COVER_ROOM);
@@ -169,6 +170,7 @@ is_announced(QueueScan *scan)
 void
 queue_look_give_back(CandidateScan *look, int64 want)
 {
+	INJECTION_POINT("queue-window-scanned", NULL);
 	look->cover.found_nothing = !look->has_rows;
 	queue_window_give_back(&look->cover, &look->kept, &look->busy,
 						   look->wakes);

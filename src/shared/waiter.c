@@ -217,6 +217,7 @@ queue_waiter_enter(const Oid *relids, int nrelids)
 	for (i = 0; i < nnodes; i++)
 		if (!link_node(my_nodes[i]) && !me->waits_for_any)
 			enter_any();
+	INJECTION_POINT("queue-waiter-listed", NULL);
 }
 
 /*
@@ -437,6 +438,7 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
 	long		ms;
 	int			i;
 
+	INJECTION_POINT("queue-waiter-looked", NULL);
 	for (i = 0; i < nnodes; i++)
 	{
 		if (my_nodes[i]->slot != NULL)

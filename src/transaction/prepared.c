@@ -219,6 +219,7 @@ queue_prepared_reserve(void)
 	slot->first_note = NO_NOTE;
 	prepared_slot = found;
 	LWLockRelease(registry_lock);
+	INJECTION_POINT("queue-prepare-begun", NULL);
 }
 
 /* Return a free slot, -1 if there is none.  The registry is locked. */

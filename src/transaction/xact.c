@@ -35,6 +35,7 @@
 static bool aborted_used_queue = false;
 
 static bool has_nothing(void);
+static void run_injection_points(XactEvent event);
 static void xact_callback(XactEvent event, void *arg);
 static void release_callback(ResourceReleasePhase phase, bool isCommit,
 							 bool isTopLevel, void *arg);
@@ -74,6 +75,23 @@ has_nothing(void)
 {
 	return queue_holds_count() == 0 && !queue_announce_has_notes() &&
 		!queue_announce_has_database();
+}
+
+/*
+ * run_injection_points
+ *		Let a test stop the transaction when others see how it has ended, and
+ *		its holds and notes are as they were.
+ */
+static void
+run_injection_points(XactEvent event)
+{
+	if (event == XACT_EVENT_COMMIT)
+		INJECTION_POINT("queue-committed", NULL);
+	else if (event == XACT_EVENT_PREPARE)
+		INJECTION_POINT("queue-prepared", NULL);
+
+	/* for where nothing may be allocated */
+	INJECTION_POINT_LOAD("queue-let-go");
 }
 
 /*
@@ -124,6 +142,8 @@ xact_callback(XactEvent event, void *arg)
 		return;
 	}
 
+	run_injection_points(event);
+
 #ifdef USE_ASSERT_CHECKING
 	/* an error becomes a PANIC here, and an allocation a crash */
 	CurrentMemoryContext = NULL;
@@ -135,11 +155,9 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
 			queue_holds_commit();
+			INJECTION_POINT_CACHED("queue-let-go", NULL);
 
-			/*
-			 * Not before what it has consumed is let go: it may have sent a
-			 * message again by its id, which a consumer would take for held.
-			 */
+			/* last: it may have sent again, by its id, what it held */
 			queue_announce_commit();
 			break;
 		case XACT_EVENT_PREPARE:

@@ -386,6 +386,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 	else
 		done = false;
 	ExecDropSingleTupleTableSlot(row->slot);
+	INJECTION_POINT("queue-row-counted", NULL);
 
 	/* another transaction is changing the row: come back later */
 	if (!done)

@@ -105,6 +105,7 @@ queue_truncate(Oid relid, bool final)
 			return nsteps > 0 ? TRUNCATE_DONE : TRUNCATE_NEEDLESS;
 		if (!holders_leave(relid, wait_event))
 			break;
+		INJECTION_POINT("queue-cut-off", NULL);
 		cut_off(relid, first);
 	}
 	return TRUNCATE_UNFINISHED;

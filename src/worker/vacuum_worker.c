@@ -306,6 +306,7 @@ visit_queue(void *arg)
 	if (visit->is_due)
 	{
 		visit->is_behind = set_cost_delay(visit->relid);
+		INJECTION_POINT("queue-vacuum", NULL);
 		run_vacuum(visit->relid, visit->context);
 	}
 }

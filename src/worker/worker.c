@@ -281,7 +281,10 @@ look_for_extension(DatabaseSlot *slot)
 			state = EXTENSION_BUSY;
 	}
 	else
+	{
+		INJECTION_POINT("queue-extension-absent", NULL);
 		state = clear_memory(slot);
+	}
 
 	queue_process_commit();
 	return state;
@@ -303,6 +306,7 @@ clear_memory(DatabaseSlot *slot)
 	if (!queue_member_lock_absence() ||
 		OidIsValid(get_extension_oid(QUEUE_EXTENSION, true)))
 		return EXTENSION_BUSY;
+	INJECTION_POINT("queue-clear-memory", NULL);
 	queue_inflight_drop(MyDatabaseId, InvalidOid);
 	queue_slot_drop(MyDatabaseId, InvalidOid);
 	queue_database_set_extension(slot, false);

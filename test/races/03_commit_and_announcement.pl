@@ -1,0 +1,60 @@
+# A transaction stands still when it has committed and not yet announced what it
+# has sent.  Others see its rows, and may take them; who has met them before the
+# commit, and waits, is told in the end.  What it has consumed it lets go of
+# before that, since it may have sent the same ids again.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use RaceTest;
+
+my $node = start_race_without_worker();
+sql(q{SELECT queue.create_queue('q'); SELECT FROM queue.dequeue('q')});
+
+# A waiter has looked, or has not come yet.
+foreach my $how ('before', 'after')
+{
+	my $waiter = start_waiter(
+		q{SELECT payload FROM queue.dequeue('q', wait => '30 s')})
+	  if $how eq 'before';
+	my $producer =
+	  stop_at('queue-committed', q{SELECT count(queue.enqueue('q', '1'))});
+	is(sql('SELECT count(*) FROM q'), '1', 'it has committed');
+	is(drain('q'), '', '... and announced nothing');
+	$waiter //= start_waiter(
+		q{SELECT payload FROM queue.dequeue('q', wait => '30 s')});
+	go_on('queue-committed');
+	is(result_of($producer), '1', '... which it does');
+	woken($waiter, '1', "for who began to wait $how");
+}
+
+# Somebody else finds the message by himself.
+my $producer =
+  stop_at('queue-committed', q{SELECT count(queue.enqueue('q', '2'))});
+sql(q{SELECT queue.alter_queue('q', lease => '1 h')});
+is(drain('q'), '2 1', 'who looks everywhere gets the message');
+go_on('queue-committed');
+is(result_of($producer), '1', '... before it is announced');
+is(drain('q'), '', 'it is delivered once');
+
+# A message is consumed and sent again by its id.
+SKIP:
+{
+	skip 'PostgreSQL 17 has no points where nothing may be allocated', 3
+	  if $node->pg_version < 18;
+	my $id = sql(q{SELECT queue.enqueue('q', '3')});
+	$producer = stop_at('queue-let-go',
+		qq{BEGIN; SELECT payload FROM queue.dequeue('q');
+			INSERT INTO q (id, payload) VALUES ($id, '"again"'); COMMIT});
+	is(drain('q'), '', 'consumed and sent again: not announced yet');
+	go_on('queue-let-go');
+	is(result_of($producer), '3', '... but with the commit');
+	is(drain('q'), 'again 1', '... to be had once');
+}
+
+end_race();

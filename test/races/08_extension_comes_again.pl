@@ -1,0 +1,54 @@
+# The extension was dropped, and the worker stands still before it clears away
+# what memory has of its queues: when it has seen that the extension is not
+# there, and when it has made sure of that.  The extension that is created
+# meanwhile loses nothing.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use RaceTest;
+
+my $node = start_race();
+wait_for_worker('postgres', 'there is a worker');
+my $drop = q{DROP EXTENSION IF EXISTS queue CASCADE;
+	DROP TABLE IF EXISTS q, q_dead};
+my $lease = q{SELECT queue.create_queue('q'); SELECT queue.enqueue('q', '1');
+	SELECT receipt FROM queue.receive('q', lease => '1 h')};
+
+# The lease is good: it is held, and settled.
+sub is_held
+{
+	my ($receipt) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until('SELECT count(*) = 1 FROM queue.lease',
+		'... the worker goes on and writes its lease');
+	is(held(), '1', '... which is held');
+	is(drain('q'), '', '... against others');
+	sql(qq{SELECT queue.ack('$receipt')});
+	is(sql('SELECT count(*) FROM q'), '0', '... and settled');
+	return;
+}
+
+sql($lease);
+stop_process_at('queue-extension-absent');
+sql($drop);
+wait_for_stop('queue-extension-absent', 'the worker sees no extension');
+my $receipt = (split /\n/, sql("CREATE EXTENSION queue; $lease"))[-1];
+go_on('queue-extension-absent');
+is_held($receipt);
+
+stop_process_at('queue-clear-memory');
+sql($drop);
+wait_for_stop('queue-clear-memory', 'the worker is sure of it');
+my $session =
+  start_session('CREATE EXTENSION queue', undef, q{wait_event_type = 'Lock'});
+go_on('queue-clear-memory');
+is(result_of($session), '', 'who creates it waits for the worker');
+is_held((split /\n/, sql($lease))[-1]);
+
+end_race();

@@ -1,0 +1,137 @@
+#!/bin/bash
+#
+# run.sh
+#	  The tests of races, whose processes stop where a test tells them to.
+#
+# Usage:
+#	  test/races/run.sh [NN...]		tests of these numbers; all without any
+#
+# On PostgreSQL 17 and 18, or the one that PG names, built with injection points
+# (test/pgsource.sh).  Installs the extension there, with assertions, and runs
+# the tests.  Then it takes out of the sources what they are about, one patch of
+# this folder at a time, and each time the test of the same number must fail.
+#
+# The last line is "N passed, N failed"; the exit status is true if none failed.
+#
+set -eu -o pipefail
+# shellcheck source=test/scratch.sh
+. "$(dirname "$0")/../scratch.sh"
+
+make_scratch queue-races "logs" 1
+tree=$scratch/tree
+wanted=$*
+passed=0
+failed=0
+skipped=0
+is_broken=
+
+# Nothing that is broken on purpose remains installed.
+undo()
+{
+	[ -z "$is_broken" ] || install_from "$tree"
+}
+
+# Uses this release, whose path root alone may be able to write to.
+use_release()
+{
+	PG_CONFIG=$("$top/test/pgsource.sh" "$1")
+	export PG_CONFIG
+	bindir=$("$PG_CONFIG" --bindir)
+	pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+	logs=$scratch/$1
+}
+
+install_from()
+{
+	make -s -C "$1" -j"$(nproc)" PG_CONFIG="$PG_CONFIG" WERROR=1 ASSERT=1 \
+		with_llvm=no install >/dev/null
+}
+
+# Runs programs, with what they leave in a directory, and so many seconds for
+# what has to come in the end.
+run_programs()
+{
+	local dir=$1 seconds=$2
+
+	shift 2
+	mkdir -p "$dir"
+	give_away "$dir"
+	(
+		cd "$tree"
+		"$server" as env TMPDIR="$dir" PATH="$bindir:$PATH" \
+			PG_CONFIG="$PG_CONFIG" PG_TEST_TIMEOUT_DEFAULT="$seconds" \
+			TESTDIR="$tree" TESTDATADIR="$dir" TESTLOGDIR="$dir" \
+			PGPORT=65432 PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+			perl -I "$pgxs/src/test/perl" test/tap.pl --logs "$dir" "$@" 2>&1
+	)
+}
+
+# Is this file, of the given suffix, of a test that was asked for?
+is_wanted()
+{
+	local number
+
+	number=$(basename "$1")
+	[[ -z $wanted || " $wanted " == *" ${number%%[-_]*} "* ]]
+}
+
+# The number before a word in the last line of an output
+in_summary()
+{
+	tail -n 1 "$1" | grep -oE "[0-9]+ $2" | grep -oE '[0-9]+' || echo 0
+}
+
+run_tests()
+{
+	local file output=$logs.out
+	local -a programs=()
+
+	for file in "$tree"/test/races/*.pl; do
+		! is_wanted "$file" || programs+=("${file#"$tree"/}")
+	done
+	run_programs "$logs" 180 "${programs[@]}" | tee "$output" || true
+	tail -n 1 "$output" | grep -qE '^[0-9]+ passed' || failed=$((failed + 1))
+	passed=$((passed + $(in_summary "$output" passed)))
+	failed=$((failed + $(in_summary "$output" failed)))
+	skipped=$((skipped + $(in_summary "$output" skipped)))
+}
+
+# The test must fail by itself, and not for the lack of a build.
+try_without()
+{
+	local patch=$1 name broken=$scratch/broken program output
+
+	name=$(basename "$patch" .patch)
+	program=$(cd "$tree" && echo test/races/"${name%%-*}"_*.pl)
+	output=$logs-$name.out
+	rm -rf "$broken"
+	cp -a "$tree" "$broken"
+	is_broken=1
+	if patch -s -d "$broken" -p1 <"$patch" && install_from "$broken" &&
+		! run_programs "$logs-$name" 30 "$program" >"$output" &&
+		[ "$(in_summary "$output" failed)" -gt 0 ]; then
+		echo "$name: $program fails"
+		passed=$((passed + 1))
+	else
+		echo "$name: $program does not fail: FAILED"
+		failed=$((failed + 1))
+	fi
+}
+
+for major in ${PG:-17 18}; do
+	echo "PostgreSQL $major"
+	rm -rf "$tree"
+	copy_tree "$tree"
+	give_away "$tree"
+	use_release "$major"
+	install_from "$tree"
+	run_tests
+	for file in "$tree"/test/races/*.patch; do
+		! is_wanted "$file" || try_without "$file"
+	done
+	install_from "$tree"
+	is_broken=
+done
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
