@@ -15,6 +15,7 @@
 #				but for those in test/sizes.txt
 #	  manual	no line of the manual beyond 120 columns but in tables, whose lines
 #				cannot be broken, and there no cell beyond 200 characters
+#	  events	the reference lists the wait events of the sources, and no others
 #	  shell		shellcheck
 #	  python	pyflakes
 #
@@ -26,7 +27,7 @@ shopt -s nullglob globstar
 
 cd "$(dirname "$0")/.." || exit 1
 
-all_checks="blanks indent lint sizes manual shell python"
+all_checks="blanks indent lint sizes manual events shell python"
 max_file=700
 max_function=80
 
@@ -147,6 +148,20 @@ check_manual()
 		if (eof) { close ARGV; $is_block = 0 }
 		sub complain { print "$ARGV:$.: @_\n"; $found = 1 }
 		END { exit $found }' "${pages[@]}"
+}
+
+#
+# events: those of waits, and those of locks, which src/queue.c has in a table.
+#
+check_events()
+{
+	# shellcheck disable=SC2016
+	diff <(grep -rhoE 'WaitEventExtensionNew\("\w+"' src | cut -d '"' -f 2 |
+		sort - <(sed -nE 's/^\t\{"(queue_\w+)", .*/\1/p' src/queue.c)) \
+		<(sed '1,/^## Wait events/d' docs/reference/monitoring.md |
+			sed -nE 's/^\| `(\w+)` \|.*/\1/p' | sort) |
+		sed -n 's/^</not in the reference:/p; s/^>/not in the sources:/p' |
+		if grep .; then return 1; fi
 }
 
 #
