@@ -62,10 +62,10 @@
 PG_FUNCTION_INFO_V1(queue_announce_database);
 
 static void refuse_part(List *names);
-static void refuse_index(RangeVar *name, LOCKMODE mode);
+static void refuse_index(RangeVar *name, LOCKMODE mode, AclMode privilege);
 static void refuse_vacuum(VacuumStmt *stmt);
-static void refuse_named(RangeVar *name, LOCKMODE mode, bool truncates);
-static void refuse_owned(Oid relid, LOCKMODE mode, bool truncates);
+static void refuse_named(RangeVar *name, LOCKMODE mode, AclMode privilege);
+static void refuse_owned(Oid relid, LOCKMODE mode, AclMode privilege);
 static void refuse_schema(const char *name);
 static void delete_settings(Relation settings, Oid relid);
 static void forget_dead_letter(Relation settings, Oid relid, List *sources);
@@ -110,11 +110,11 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 				{
 					case OBJECT_TABLE:
 						refuse_named(makeRangeVarFromNameList(lfirst(lc)),
-									 AccessExclusiveLock, false);
+									 AccessExclusiveLock, ACL_NO_RIGHTS);
 						break;
 					case OBJECT_INDEX:
 						refuse_index(makeRangeVarFromNameList(lfirst(lc)),
-									 AccessExclusiveLock);
+									 AccessExclusiveLock, ACL_NO_RIGHTS);
 						break;
 					case OBJECT_TRIGGER:
 					case OBJECT_RULE:
@@ -131,12 +131,12 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 			break;
 		case T_TruncateStmt:
 			foreach(lc, ((TruncateStmt *) stmt)->relations)
-				refuse_named(lfirst(lc), AccessExclusiveLock, true);
+				refuse_named(lfirst(lc), AccessExclusiveLock, ACL_TRUNCATE);
 			break;
 		case T_AlterTableStmt:
 			refuse_named(((AlterTableStmt *) stmt)->relation,
 						 AlterTableGetLockLevel(((AlterTableStmt *) stmt)->cmds),
-						 false);
+						 ACL_NO_RIGHTS);
 			break;
 		case T_RenameStmt:
 			switch (((RenameStmt *) stmt)->renameType)
@@ -148,7 +148,7 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 				case OBJECT_RULE:
 				case OBJECT_POLICY:
 					refuse_named(((RenameStmt *) stmt)->relation,
-								 AccessExclusiveLock, false);
+								 AccessExclusiveLock, ACL_NO_RIGHTS);
 					break;
 				default:
 					break;
@@ -156,7 +156,7 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 			break;
 		case T_CreateTrigStmt:
 			refuse_named(((CreateTrigStmt *) stmt)->relation,
-						 ShareRowExclusiveLock, false);
+						 ShareRowExclusiveLock, ACL_NO_RIGHTS);
 			break;
 		case T_IndexStmt:
 
@@ -164,19 +164,21 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 			 * CONCURRENTLY also waits for transactions that hold a lock that
 			 * conflicts with this one
 			 */
-			refuse_named(((IndexStmt *) stmt)->relation, ShareLock, false);
+			refuse_named(((IndexStmt *) stmt)->relation, ShareLock,
+						 ACL_NO_RIGHTS);
 			break;
 		case T_ReindexStmt:
 			if (((ReindexStmt *) stmt)->kind == REINDEX_OBJECT_TABLE)
 				refuse_named(((ReindexStmt *) stmt)->relation, ShareLock,
-							 false);
+							 ACL_MAINTAIN);
 			else if (((ReindexStmt *) stmt)->kind == REINDEX_OBJECT_INDEX)
-				refuse_index(((ReindexStmt *) stmt)->relation, ShareLock);
+				refuse_index(((ReindexStmt *) stmt)->relation, ShareLock,
+							 ACL_MAINTAIN);
 			break;
 		case T_RepackStmt:
 			if (queue_repacked_table(stmt) != NULL)
 				refuse_named(queue_repacked_table(stmt), AccessExclusiveLock,
-							 false);
+							 ACL_MAINTAIN);
 			break;
 		case T_VacuumStmt:
 			refuse_vacuum((VacuumStmt *) stmt);
@@ -184,7 +186,7 @@ queue_ddl_refuse_in_doubt(Node *stmt)
 		case T_AlterObjectSchemaStmt:
 			if (((AlterObjectSchemaStmt *) stmt)->objectType == OBJECT_TABLE)
 				refuse_named(((AlterObjectSchemaStmt *) stmt)->relation,
-							 AccessExclusiveLock, false);
+							 AccessExclusiveLock, ACL_NO_RIGHTS);
 			break;
 		default:
 			break;
@@ -197,17 +199,17 @@ refuse_part(List *names)
 {
 	refuse_named(makeRangeVarFromNameList(list_truncate(list_copy(names),
 														list_length(names) - 1)),
-				 AccessExclusiveLock, false);
+				 AccessExclusiveLock, ACL_NO_RIGHTS);
 }
 
 /* For an index: refuse by its table. */
 static void
-refuse_index(RangeVar *name, LOCKMODE mode)
+refuse_index(RangeVar *name, LOCKMODE mode, AclMode privilege)
 {
 	Oid			index = RangeVarGetRelid(name, NoLock, true);
 
 	if (OidIsValid(index) && get_rel_relkind(index) == RELKIND_INDEX)
-		refuse_owned(IndexGetRelation(index, true), mode, false);
+		refuse_owned(IndexGetRelation(index, true), mode, privilege);
 }
 
 /*
@@ -237,15 +239,15 @@ refuse_vacuum(VacuumStmt *stmt)
 		RangeVar   *name = lfirst_node(VacuumRelation, lc)->relation;
 
 		if (name != NULL)
-			refuse_named(name, mode, false);
+			refuse_named(name, mode, ACL_MAINTAIN);
 	}
 }
 
 /* For a table, by its name. */
 static void
-refuse_named(RangeVar *name, LOCKMODE mode, bool truncates)
+refuse_named(RangeVar *name, LOCKMODE mode, AclMode privilege)
 {
-	refuse_owned(RangeVarGetRelid(name, NoLock, true), mode, truncates);
+	refuse_owned(RangeVarGetRelid(name, NoLock, true), mode, privilege);
 }
 
 /*
@@ -253,15 +255,15 @@ refuse_named(RangeVar *name, LOCKMODE mode, bool truncates)
  *		For a table: refuse if it is a queue in doubt that the user may
  *		change.
  *
- * If "truncates", the privilege to truncate it is enough.
+ * The privilege on the table, if there is one, is as good as ownership.
  */
 static void
-refuse_owned(Oid relid, LOCKMODE mode, bool truncates)
+refuse_owned(Oid relid, LOCKMODE mode, AclMode privilege)
 {
 	if (OidIsValid(relid) &&
 		(object_ownercheck(RelationRelationId, relid, GetUserId()) ||
-		 (truncates && pg_class_aclcheck(relid, GetUserId(),
-										 ACL_TRUNCATE) == ACLCHECK_OK)) &&
+		 (privilege != ACL_NO_RIGHTS &&
+		  pg_class_aclcheck(relid, GetUserId(), privilege) == ACLCHECK_OK)) &&
 		queue_settings_exist(relid, NULL))
 		queue_in_doubt_refuse(relid, mode);
 }

@@ -204,6 +204,11 @@ queue_repacked_table(Node *stmt)
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
+/* 17: who may not change a table may have the privilege to maintain it */
+#if PG_VERSION_NUM < 170000
+#define ACL_MAINTAIN ACL_NO_RIGHTS
+#endif
+
 /* 17: intervals may be infinite, and infinite timestamps have a name */
 #if PG_VERSION_NUM < 170000
 #define INTERVAL_NOT_FINITE(i) false
