@@ -173,6 +173,12 @@ $(script): $(parts) $(srcdir)/sql/parts
 	@$(MKDIR_P) $(@D)
 	(echo "/* $@ */"; cat $(parts)) >$@
 
+# A build beside the sources begins without their folders.  As targets of a rule
+# they would be found there, by VPATH, and not made.
+ifdef VPATH
+$(shell $(MKDIR_P) $(sort $(dir $(OBJS))))
+endif
+
 # PGXS does not track headers unless PostgreSQL was built to do so.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)
 
