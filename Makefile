@@ -27,6 +27,9 @@
 #							run, HOLD=n seconds for which an old snapshot is
 #							held, MESSAGES=n that wait in a deep queue,
 #							QUEUES=n, SHORT=1 to try it)
+#	make deb				makes Debian packages, in dist/ (PG="n ..." for these
+#							releases of PostgreSQL)
+#	make dist				archives of the last commit, in dist/, for PGXN and others
 #	make deps				installs what demo and check need (Debian)
 #	make style				what programs can say of the sources without running them
 #							(CHECKS="name ...")
@@ -90,6 +93,7 @@ PG_CONFIG ?= pg_config
 # only says that there is none.
 own_targets = bench check demo demo-2pc deps fuzz indent races stress \
 	stress-mutants style
+own_targets += deb dist
 
 ifneq (,$(filter $(own_targets),$(MAKECMDGOALS)))
 
@@ -106,6 +110,13 @@ endif
 
 deps:
 	test/deps.sh check
+
+dist:
+	.package/dist.sh
+
+deb:
+	test/deps.sh deb
+	.package/deb.sh $(PG)
 
 demo:
 	test/deps.sh demo

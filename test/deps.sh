@@ -7,6 +7,9 @@
 #	  test/deps.sh demo		PostgreSQL, its headers, a compiler
 #	  test/deps.sh check	that, and the clients and tools of all tests
 #	  test/deps.sh source	that, and what test/pgsource.sh builds PostgreSQL with
+#	  test/deps.sh deb		PostgreSQL, its headers, a compiler, and what builds a
+#							Debian package with them
+#	  test/deps.sh packages	that, and what such a package is tried with
 #	  test/deps.sh bench	PostgreSQL, its headers, a compiler, psycopg2; and if
 #							it can be had, gnuplot and what is measured for
 #							comparison
@@ -90,7 +93,7 @@ server_fits ||
 { have gcc && have make && [ -f /usr/include/stdio.h ]; } ||
 	need "a C compiler" build-essential
 
-if [ "$what" != demo ]; then
+if [[ "demo deb packages" != *"$what"* ]]; then
 	/usr/bin/python3 -c 'import psycopg2' 2>/dev/null ||
 		need "psycopg2" python3 python3-psycopg2
 fi
@@ -111,6 +114,17 @@ if [ "$what" = check ] || [ "$what" = source ]; then
 	have cppcheck || need "cppcheck" cppcheck
 	have shellcheck || need "shellcheck" shellcheck
 	[ -x /usr/bin/pyflakes3 ] || need "pyflakes" pyflakes3
+fi
+if [ "$what" = deb ] || [ "$what" = packages ]; then
+	have git || need "git" git
+	have dh || need "debhelper" debhelper
+	have pg_buildext || need "pg_buildext" postgresql-server-dev-all
+fi
+if [ "$what" = packages ]; then
+	have lintian || need "lintian" lintian
+	have sudo || need "sudo" sudo
+	have unzip || need "unzip" unzip
+	have ip || need "ip" iproute2
 fi
 if [ "$what" = source ]; then
 	{ have bison && have flex; } || need "bison and flex" bison flex

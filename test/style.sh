@@ -32,7 +32,7 @@ max_file=700
 max_function=80
 
 c=(src/**/*.[ch] test/**/*.[ch])
-shell=(.ci/run test/**/*.sh)
+shell=(.ci/run .package/*.sh test/**/*.sh)
 python=(test/**/*.py)
 text=(Makefile README.md queue.control "${c[@]}" "${shell[@]}" "${python[@]}"
 	docs/**/*.md src/**/*.md sql/*/*.sql test/**/*.{pl,pm,sql,spec,txt,conf}
