@@ -128,6 +128,7 @@ demo-2pc:
 
 check:
 	test/deps.sh check
+	$(if $(filter packages,$(SUITES)),test/deps.sh packages)
 	$(if $(PG),PG=$(PG)) test/check.sh $(SUITES)
 
 stress:

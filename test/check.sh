@@ -32,6 +32,9 @@
 # and by their names only:
 #	  compile	the compilers' part of build
 #	  server	the ten programs of tap that touch the server most
+#	  packages	Debian packages and archives are built, installed and removed,
+#				and README's ways to install, on a throw-away copy of this
+#				machine; skipped where there can be none
 #
 # With PG=17 or PG=18 in the environment everything but "releases" is run on that
 # release, out of test/pgroot.sh.  What it has unpacked once remains.  PG=19 is a
@@ -53,28 +56,11 @@
 set -u
 # shellcheck source=test/scratch.sh
 . "$(dirname "$0")/scratch.sh"
+# shellcheck source=test/releases.sh
+. "$(dirname "$0")/releases.sh"
 
 all_suites="lists style build unit fuzz regress isolation tap pgtap clients docs demo stress bench"
-other_releases="17 18"
-named_suites="compile server"
-
-#
-# The programs of "server": each goes where a release changes things under our
-# feet, by hooks, files, processes or tools of the server, and takes less than
-# half a minute.
-#
-server_programs=(
-	003_prepared_over_restart	# two-phase files, over restart and crash
-	005_standby					# redo, hot standby, promotion
-	007_plain_dml				# COPY, logical replication
-	010_worker_life_cycle		# background workers, signals, reload
-	011_database_ddl			# processes that statements wait for
-	022_upgrade					# pg_dump's and pg_upgrade's ways of creation
-	025_crash_under_load		# shared memory and WAL after crashes
-	026_lease_log				# a new file for a table, snapshots
-	038_vacuum					# vacuum and truncation by internal calls
-	049_versions				# library and script of different versions
-)
+named_suites="compile server packages"
 
 if [ -n "${PG:-}" ]; then
 	PG_CONFIG=$("$top/test/pgroot.sh" "$PG") || exit 1
@@ -512,13 +498,6 @@ suite_tap()
 	tap_suite tap $(make_variable PROVE_TESTS)
 }
 
-suite_server()
-{
-	local -a programs=("${server_programs[@]/%/.pl}")
-
-	tap_suite server "${programs[@]/#/test/t/}"
-}
-
 #
 # pgtap
 #
@@ -622,32 +601,6 @@ suite_bench()
 		echo "the page was not written: FAILED"
 		failed=$((failed + 1))
 	fi
-}
-
-#
-# releases: this script again, for each of them.
-#
-suite_releases()
-{
-	local output=$scratch/releases.out major suite counts
-
-	for major in $other_releases; do
-		if ! "$top/test/pgroot.sh" "$major" >/dev/null; then
-			echo "PostgreSQL $major cannot be had here: skipped"
-			skipped=$((skipped + 1))
-			continue
-		fi
-		echo "PostgreSQL $major"
-		PG=$major CI=1 TMPDIR=$scratch/tmp run_for 1800 "$tree/test/check.sh" \
-			compile regress isolation server pgtap docs 2>&1 |
-			tee "$output.$major"
-		count_summary "$output.$major" "${PIPESTATUS[0]}"
-		cat "$output.$major" >>"$output"
-		while read -r suite counts; do
-			# shellcheck disable=SC2086
-			details+=("$(table_line "  $major $suite" $counts)")
-		done < <(grep -E '^[a-z]+( +[0-9]+){4} s$' "$output.$major")
-	done
 }
 
 # A line of the table at the end: suite, passed, failed, skipped, seconds.
