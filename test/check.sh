@@ -26,12 +26,14 @@
 #	  bench		the benchmark keeps its books and writes its page; how fast
 #				anything is does not matter here
 #	  releases	compile, regress, isolation, server, pgtap and docs on the other
-#				releases of PostgreSQL that are supported; skipped where they
-#				cannot be had
+#				releases of PostgreSQL that are supported, and upgrade; skipped
+#				where they cannot be had
 #
 # and by their names only:
 #	  compile	the compilers' part of build
 #	  server	the ten programs of tap that touch the server most
+#	  upgrade	from one release of PostgreSQL to the next: those that the
+#				variable QUEUE_RELEASES names, which "releases" sets
 #	  packages	Debian packages and archives are built, installed and removed,
 #				and README's ways to install, on a throw-away copy of this
 #				machine; skipped where there can be none
@@ -60,7 +62,7 @@ set -u
 . "$(dirname "$0")/releases.sh"
 
 all_suites="lists style build unit fuzz regress isolation tap pgtap clients docs demo stress bench"
-named_suites="compile server packages"
+named_suites="compile server upgrade packages"
 
 if [ -n "${PG:-}" ]; then
 	PG_CONFIG=$("$top/test/pgroot.sh" "$PG") || exit 1

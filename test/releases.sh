@@ -31,6 +31,11 @@ suite_server()
 	tap_suite server "${programs[@]/#/test/t/}"
 }
 
+suite_upgrade()
+{
+	tap_suite upgrade test/t/055_next_release.pl
+}
+
 #
 # packages: PostgreSQL is the one that Debian has installed, or PG.
 #
@@ -59,17 +64,27 @@ suite_packages()
 #
 suite_releases()
 {
-	local output=$scratch/releases.out major suite counts
+	local output=$scratch/releases.out major last root installed_in suite counts
+	local -a available=() names=(compile regress isolation server pgtap docs)
 
+	# The oldest of those that the last one is upgraded from.
+	install_build plain || return
+	installed_in=${bindir%/bin}
 	for major in $other_releases; do
-		if ! "$top/test/pgroot.sh" "$major" >/dev/null; then
+		if root=$("$top/test/pgroot.sh" "$major"); then
+			available+=("$major")
+			last=$major
+			installed_in+=:${root%/bin/pg_config}
+		else
 			echo "PostgreSQL $major cannot be had here: skipped"
 			skipped=$((skipped + 1))
-			continue
 		fi
+	done
+	for major in "${available[@]}"; do
 		echo "PostgreSQL $major"
-		PG=$major CI=1 TMPDIR=$scratch/tmp run_for 1800 "$tree/test/check.sh" \
-			compile regress isolation server pgtap docs 2>&1 |
+		[ "$major" != "$last" ] || names+=(upgrade)
+		PG=$major CI=1 TMPDIR=$scratch/tmp QUEUE_RELEASES=$installed_in \
+			run_for 1800 "$tree/test/check.sh" "${names[@]}" 2>&1 |
 			tee "$output.$major"
 		count_summary "$output.$major" "${PIPESTATUS[0]}"
 		cat "$output.$major" >>"$output"
