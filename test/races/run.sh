@@ -18,6 +18,8 @@ set -eu -o pipefail
 . "$(dirname "$0")/../scratch.sh"
 
 make_scratch queue-races "logs" 1
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 tree=$scratch/tree
 wanted=$*
 passed=0
