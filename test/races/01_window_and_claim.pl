@@ -26,7 +26,8 @@ is(drain('q'), '3 1', 'a window is out: others get what is beyond');
 my $waiter = start_waiter(
 	q{SELECT payload, attempt FROM queue.dequeue('q', wait => '30 s')});
 is(cancel($slow), '57014', 'who has it out is cancelled');
-woken($waiter, '1|1', 'a waiter gets the first in it');
+is(waiters('q'), '0', '... which wakes the waiter');
+woken($waiter, '1|1', '... who gets the first in it');
 is(drain('q'), '2 1', 'whoever comes next the other');
 
 # The cover has an id whose row is not committed: nobody announced that another

@@ -25,7 +25,9 @@ sub is_held
 {
 	my ($receipt) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	wait_until('SELECT count(*) = 1 FROM queue.lease',
+	wait_until(
+		q{SELECT EXISTS (SELECT FROM queue.lease)
+			OR NOT EXISTS (SELECT FROM queue.in_flight)},
 		'... the worker goes on and writes its lease');
 	is(held(), '1', '... which is held');
 	is(drain('q'), '', '... against others');
@@ -45,10 +47,13 @@ is_held($receipt);
 stop_process_at('queue-clear-memory');
 sql($drop);
 wait_for_stop('queue-clear-memory', 'the worker is sure of it');
-my $session =
-  start_session('CREATE EXTENSION queue', undef, q{wait_event_type = 'Lock'});
+my $session = start_session('CREATE EXTENSION queue', undef,
+	q{wait_event_type = 'Lock' OR (state = 'idle' AND query ~ 'CREATE')});
+is( sql(qq{SELECT wait_event_type FROM pg_stat_activity
+		WHERE pid = $session->{pid}}),
+	'Lock', 'who creates it waits for the worker');
 go_on('queue-clear-memory');
-is(result_of($session), '', 'who creates it waits for the worker');
+is(result_of($session), '', '... and creates it');
 is_held((split /\n/, sql($lease))[-1]);
 
 end_race();

@@ -44,10 +44,12 @@ our @EXPORT = (
 	  start_race
 	  start_race_without_worker
 	  stop_at
+	  start_for
 	  stop_process_at
 	  wait_for_stop
 	  go_on
 	  cancel
+	  waiters
 	  held
 	  end_race
 	));
@@ -102,7 +104,7 @@ max_logical_replication_workers = 0
 
 =pod
 
-=item stop_at(point, statement, where)
+=item stop_at(point, statement)
 
 Starts statements in a session of its own, and returns when one of them stands
 at this point; B<result_of> has what they return.
@@ -111,13 +113,28 @@ at this point; B<result_of> has what they return.
 
 sub stop_at
 {
-	my ($point, $statement, $where) = @_;
+	my ($point, $statement) = @_;
+	return start_for($point, $statement, qq{wait_event = '$point'});
+}
+
+=pod
+
+=item start_for(point, statement, condition)
+
+The same for statements that do not come there at once: returns when the row of
+the session in C<pg_stat_activity> fulfils a condition.
+
+=cut
+
+sub start_for
+{
+	my ($point, $statement, $condition) = @_;
 	return start_session(
 		qq{DO \$\$ BEGIN
 	PERFORM injection_points_set_local();
 	PERFORM injection_points_attach('$point', 'wait');
 END \$\$;
-$statement}, $where, qq{wait_event = '$point'});
+$statement}, undef, $condition);
 }
 
 =pod
@@ -186,6 +203,22 @@ sub cancel
 	my ($session) = @_;
 	sql(qq{SELECT pg_cancel_backend($session->{pid})});
 	return result_of($session);
+}
+
+=pod
+
+=item waiters(queue)
+
+How many sessions are on the list of a queue.  Who is woken is not, from that
+moment on, while a timer of the server's may wake others too.
+
+=cut
+
+sub waiters
+{
+	my ($queue) = @_;
+	return sql(
+		qq{SELECT waiting FROM queue.cover WHERE queue = '$queue'::regclass});
 }
 
 =pod
