@@ -30,6 +30,11 @@ cd "$scratch/queue-$version"
 cp -r .package/debian debian
 [ $# -eq 0 ] || export PG_SUPPORTED_VERSIONS="$*"
 pg_buildext updatecontrol
+# A library wants a server as new as the headers that it is built with.
+for major in $(pg_buildext supported-versions); do
+	"/usr/lib/postgresql/$major/bin/pg_config" --version |
+		sed "s/^PostgreSQL \([^ ]*\).*/$major \1/"
+done >debian/minor_versions
 dpkg-buildpackage -us -uc -j"$(nproc)"
 
 cd "$scratch"
