@@ -51,13 +51,15 @@ lock_directory()
 }
 
 # The first Debian that has the release; with the archive of its security
-# updates where it is a released one.
+# updates where it is a released one.  A beta or release candidate is in
+# experimental, which has little else, and that of no use.
 suites_of()
 {
 	case $1 in
 		15) echo "bookworm bookworm-security" ;;
 		17) echo "trixie trixie-security" ;;
 		18) echo "forky" ;;
+		19) echo "sid experimental" ;;
 	esac
 }
 
@@ -91,13 +93,19 @@ sources()
 #	  apt's lists, status and cache for this directory alone, of programs (KIND
 #	  is "deb") or sources ("deb-src").  Its configuration is read after the
 #	  system's, whose hooks are of no use here.  Lists of a mirror that stands
-#	  still may be out of date, but are signed all the same.
+#	  still may be out of date, but are signed all the same.  libpq is that of the
+#	  release, wherever there is more than one.
 #
 configure_apt()
 {
 	mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial"
 	: >"$dir/apt/status"
 	sources "$1" "$2" >"$dir/apt/sources.list"
+	cat >"$dir/apt/preferences" <<-PIN
+		Package: libpq5 libpq-dev
+		Pin: version $2*
+		Pin-Priority: 990
+	PIN
 	cat >"$dir/apt/apt.conf" <<-CONF
 		Dir::State "$dir/apt";
 		Dir::State::Lists "$dir/apt/lists";
@@ -105,7 +113,7 @@ configure_apt()
 		Dir::Cache "$dir/apt/cache";
 		Dir::Etc::SourceList "$dir/apt/sources.list";
 		Dir::Etc::SourceParts "/dev/null";
-		Dir::Etc::Preferences "/dev/null";
+		Dir::Etc::Preferences "$dir/apt/preferences";
 		Dir::Etc::PreferencesParts "/dev/null";
 		Acquire::Languages "none";
 		Acquire::Check-Valid-Until "false";

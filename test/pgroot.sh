@@ -28,113 +28,10 @@
 #
 set -eu -o pipefail
 
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-fetched="apt packages root"		# what begin_anew clears away
+# shellcheck source=test/apt.sh
+. "$(dirname "$0")/apt.sh"
+
 contents="server, headers, pgTAP, gcc"	# a directory with less is made anew
-
-die()
-{
-	echo "pgroot.sh: $*" >&2
-	exit 1
-}
-
-# The first Debian that has the release; with the archive of its security
-# updates where it is a released one.  A beta or release candidate is in
-# experimental, which has little else, and that of no use.
-suites_of()
-{
-	case $1 in
-		17) echo "trixie trixie-security" ;;
-		18) echo "forky" ;;
-		19) echo "sid experimental" ;;
-		*) die "there is no PostgreSQL \"$1\" to be had, only 17, 18 and 19" ;;
-	esac
-}
-
-cache_directory()
-{
-	if [ -n "${QUEUE_PG_CACHE:-}" ]; then
-		echo "$QUEUE_PG_CACHE"
-	elif [ "$(id -u)" -eq 0 ]; then
-		# the servers of root belong to "postgres", who cannot read /root
-		echo /var/cache/queue-postgresql
-	else
-		echo "${XDG_CACHE_HOME:-$HOME/.cache}/queue-postgresql"
-	fi
-}
-
-#
-# apt
-#
-
-# The mirror of the system's apt for suites of security updates, or for others.
-mirror_of()
-{
-	# shellcheck disable=SC2016
-	apt-get indextargets --format '$(RELEASE) $(REPO_URI)' \
-		'Created-By: Packages' 'Origin: Debian' |
-		awk -v is_security="$1" '
-			($1 ~ /-security$/) == is_security && !found { print $2; found = 1 }'
-}
-
-sources()
-{
-	local suite mirror
-
-	for suite in $suites; do
-		if [[ $suite == *-security ]]; then
-			mirror=${DEBIAN_SECURITY_MIRROR:-$(mirror_of 1)}
-		else
-			mirror=${DEBIAN_MIRROR:-$(mirror_of 0)}
-		fi
-		[ -n "$mirror" ] || die "no mirror of Debian is known; set DEBIAN_MIRROR"
-		echo "deb [signed-by=$keyring] $mirror $suite main"
-	done
-}
-
-#
-# apt's lists, status and cache for this directory alone.  Its configuration is
-# read after the system's, whose hooks are of no use here.  Lists of a mirror
-# that stands still may be out of date, but are signed all the same.  libpq is
-# that of the release, wherever there is more than one.
-#
-configure_apt()
-{
-	mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial"
-	: >"$dir/apt/status"
-	sources >"$dir/apt/sources.list"
-	cat >"$dir/apt/preferences" <<-PIN
-		Package: libpq5 libpq-dev
-		Pin: version $major*
-		Pin-Priority: 990
-	PIN
-	cat >"$dir/apt/apt.conf" <<-CONF
-		Dir::State "$dir/apt";
-		Dir::State::Lists "$dir/apt/lists";
-		Dir::State::status "$dir/apt/status";
-		Dir::Cache "$dir/apt/cache";
-		Dir::Etc::SourceList "$dir/apt/sources.list";
-		Dir::Etc::SourceParts "/dev/null";
-		Dir::Etc::Preferences "$dir/apt/preferences";
-		Dir::Etc::PreferencesParts "/dev/null";
-		Acquire::Languages "none";
-		Acquire::Check-Valid-Until "false";
-		Acquire::Retries "1";
-		APT::Install-Recommends "false";
-		APT::Sandbox::User "root";
-		#clear APT::Update::Pre-Invoke;
-		#clear APT::Update::Post-Invoke;
-		#clear APT::Update::Post-Invoke-Success;
-		#clear DPkg::Pre-Invoke;
-		#clear DPkg::Post-Invoke;
-		#clear DPkg::Pre-Install-Pkgs;
-	CONF
-}
-
-own_apt()
-{
-	apt-get -c "$dir/apt/apt.conf" -qq -o APT::Update::Error-Mode=any "$@"
-}
 
 newest_gcc()
 {
@@ -165,14 +62,14 @@ fetch()
 {
 	local packages gcc
 
-	own_apt update || die "cannot read the lists of $suites"
+	own_apt update || die "cannot read the lists of $(suites_of "$major")"
 	gcc=$(newest_gcc)
 	packages=$(packages_of_server) || die "apt finds no PostgreSQL $major"
 	mkdir -p "$dir/packages"
 	cd "$dir/packages"
 	# shellcheck disable=SC2086
 	own_apt download $packages "postgresql-server-dev-$major" libpq-dev \
-		libc6-dev linux-libc-dev || die "cannot download packages of $suites"
+		libc6-dev linux-libc-dev || die "cannot download packages of $(suites_of "$major")"
 	own_apt download "postgresql-$major-pgtap" 2>/dev/null ||
 		echo "pgroot.sh: there is no pgTAP for PostgreSQL $major" >&2
 	cd /
@@ -272,33 +169,21 @@ wrap()
 	chmod 755 "$script"
 }
 
-begin_anew()
-{
-	local name
-
-	for name in $fetched; do
-		rm -rf "${dir:?}/$name"
-	done
-	mkdir -p "$dir"
-}
-
 [ $# -eq 1 ] || die "usage: pgroot.sh MAJOR"
 major=$1
-suites=$(suites_of "$major")
-dir=$(cache_directory)/$major
+case $major in
+	17 | 18 | 19) ;;
+	*) die "there is no PostgreSQL \"$major\" to be had, only 17, 18 and 19" ;;
+esac
+lock_directory "$major"
 root=$dir/root
 home=$root/usr/lib/postgresql/$major
 
-mkdir -p "$dir" || die "cannot write to $dir; set QUEUE_PG_CACHE"
-exec 9>"$dir/lock"
-flock 9
 if [ "$(cat "$dir/is_complete" 2>/dev/null)" != "$contents" ]; then
-	for program in apt-get dpkg-deb gcc; do
-		command -v "$program" >/dev/null || die "$program is missing"
-	done
+	need_programs apt-get dpkg-deb gcc
 	echo "pgroot.sh: unpacking PostgreSQL $major in $dir" >&2
-	begin_anew
-	configure_apt
+	rm -rf "${dir:?}"/{apt,packages,root}
+	configure_apt deb "$major"
 	fetch
 	unpack
 	adapt_pgxs
