@@ -10,6 +10,10 @@
 #							that they resolve by themselves
 #	make check				runs all tests, on servers of its own (SUITES="name ...",
 #							PG=17, 18 or 19 on that release, which is downloaded)
+#	make check-assert		runs those that tell most on servers with assertions,
+#							which are built from source (PG=18 on that release alone)
+#	make check-sanitize		the same with gcc's sanitizers
+#	make check-valgrind		the same under valgrind, which takes hours
 #	make stress				lets clients and faults loose on a server, and judges
 #							what happened (SECONDS=n, SEED=n, FAULTS=name,...,
 #							SHORT=1 with fewer clients), and random statements
@@ -91,7 +95,8 @@ PG_CONFIG ?= pg_config
 # These targets start make again where they need PGXS, for two reasons: PGXS
 # may not be there before "deps" has run, and it has a "check" of its own which
 # only says that there is none.
-own_targets = bench check demo demo-2pc deps fuzz indent races stress \
+watched = check-assert check-sanitize check-valgrind
+own_targets = bench check $(watched) demo demo-2pc deps fuzz indent races stress \
 	stress-mutants style
 own_targets += deb dist
 
@@ -130,6 +135,10 @@ check:
 	test/deps.sh check
 	$(if $(filter packages,$(SUITES)),test/deps.sh packages)
 	$(if $(PG),PG=$(PG)) test/check.sh $(SUITES)
+
+$(watched):
+	test/deps.sh source
+	$(if $(SUITES),SUITES="$(SUITES)") test/check_built.sh $(@:check-%=%) $(PG)
 
 stress:
 	test/deps.sh check

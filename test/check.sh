@@ -37,6 +37,7 @@
 #	  packages	Debian packages and archives are built, installed and removed,
 #				and README's ways to install, on a throw-away copy of this
 #				machine; skipped where there can be none
+#	  discard	the life of a message, for a server with assertions to discard caches
 #
 # With PG=17 or PG=18 in the environment everything but "releases" is run on that
 # release, out of test/pgroot.sh.  What it has unpacked once remains.  PG=19 is a
@@ -48,9 +49,9 @@
 # kind is left over.  Only "make install" touches the system.  The last line is
 # "N passed, N failed"; the exit status is true if none failed.
 #
-# TAP_JOBS says how many TAP programs run side by side.  Two is the default, or
-# they would take more than half an hour; some tests look at how promptly things
-# happen, so it should not be more than there are processors.
+# TAP_JOBS says how many TAP programs run side by side, two if it does not.  Some
+# tests look at how promptly things happen, so it should not be more than there
+# are processors.  PATIENCE=n gives everything n times the time.
 #
 # Four suites run with assertions, the others with the build that users have,
 # which is also what remains installed.
@@ -62,7 +63,7 @@ set -u
 . "$(dirname "$0")/releases.sh"
 
 all_suites="lists style build unit fuzz regress isolation tap pgtap clients docs demo stress bench"
-named_suites="compile server upgrade packages"
+named_suites="compile server upgrade packages discard"
 
 if [ -n "${PG:-}" ]; then
 	PG_CONFIG=$("$top/test/pgroot.sh" "$PG") || exit 1
@@ -86,12 +87,8 @@ tree=$scratch/tree
 installed=
 
 # What a suite counts.
-passed=0
-failed=0
-skipped=0
-total_passed=0
-total_failed=0
-total_skipped=0
+passed=0 failed=0 skipped=0
+total_passed=0 total_failed=0 total_skipped=0
 table=()
 details=()
 failed_suites=()
@@ -135,7 +132,7 @@ as()
 # passed on to it, and the command may take a while to clean up.
 run_for()
 {
-	local seconds=$1
+	local seconds=$(($1 * ${PATIENCE:-1}))
 
 	shift
 	(
@@ -168,7 +165,7 @@ start_server()
 {
 	local settings
 
-	settings=$("$server" start "$scratch/$1") || return 1
+	settings=$("$server" start "$scratch/$1" "${2:-}") || return 1
 	eval "$settings"
 }
 
@@ -182,7 +179,7 @@ stop_server()
 
 look_for_crash()
 {
-	local traces='TRAP:|PANIC:|was terminated by signal (4|6|7|8|11)'
+	local traces='TRAP:|PANIC:|was terminated by signal (4|6|7|8|11)|Sanitizer|runtime error:'
 
 	if grep -E "$traces" "$@" /dev/null; then
 		echo "a server crashed"
@@ -441,7 +438,7 @@ pg_regress_suite()
 	local output=$scratch/$name.out
 
 	shift 3
-	start_server "$name" || return
+	start_server "$name" "${conf:-}" || return
 	run_in_tree "$seconds" make -s PG_CONFIG="$pg_config" TAP_TESTS= "$@" \
 		installcheck 2>&1 | tee "$output" | grep --line-buffered -E '^(test | +|(not )?ok |#)'
 	status=${PIPESTATUS[0]}
@@ -471,6 +468,16 @@ suite_isolation()
 {
 	install_build assert || return
 	pg_regress_suite isolation 900 "$(make_variable ISOLATION)" REGRESS=
+}
+
+# discard: in sessions and worker.
+suite_discard()
+{
+	local conf=$scratch/discard.conf
+
+	echo "debug_discard_caches = 1" >"$conf"
+	install_build assert &&
+		pg_regress_suite discard 900 message_life ISOLATION= REGRESS=message_life
 }
 
 #
@@ -617,9 +624,7 @@ give_away "$tree" "$scratch/tmp"
 
 for suite in $suites; do
 	echo "== $suite"
-	passed=0
-	failed=0
-	skipped=0
+	passed=0 failed=0 skipped=0
 	details=()
 	began=$SECONDS
 	"suite_$suite"

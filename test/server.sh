@@ -20,7 +20,8 @@
 #			cluster is UTF8 with locale C.UTF-8 and trusts everybody; its
 #			superuser is "postgres"; its settings are test/queue.conf and then
 #			EXTRA.conf.  The extension must be installed; CREATE EXTENSION is
-#			left to the caller.
+#			left to the caller.  QUEUE_POSTGRES names a program that runs
+#			postgres, to be started in its place.
 # restart	stops and starts it on the same port.
 # stop		stops it (fast mode); no error if it does not run.
 # crash		stops it as a crash would (immediate mode): no checkpoint, open
@@ -198,7 +199,8 @@ start()
 			listen_addresses = '127.0.0.1'
 			unix_socket_directories = '$dir'
 		CONF
-		if as "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 120 start \
+		if as "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 120 \
+			${QUEUE_POSTGRES:+-p "$QUEUE_POSTGRES"} start \
 			>"$dir/pg_ctl.log" 2>&1; then
 			print_env "$dir"
 			return 0
