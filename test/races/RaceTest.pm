@@ -75,7 +75,7 @@ sub start_race
 	$node = PostgreSQL::Test::Cluster->new('main');
 	$node->init;
 	$node->append_conf('postgresql.conf', q{
-shared_preload_libraries = 'queue'
+shared_preload_libraries = 'queue, injection_points'
 max_prepared_transactions = 2
 } . ($conf // ''));
 	$node->start;
