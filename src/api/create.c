@@ -152,6 +152,7 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	settings.own_dead_letter = PG_ARGISNULL(5);
 	queue_check_settings(&settings);
 
+	table_close(queue_settings_open(RowExclusiveLock), NoLock); /* it stays */
 	schema = creation_schema(PG_GETARG_TEXT_PP(0), &relname);
 	lock_name(schema, relname);
 	if (PG_GETARG_BOOL(7))

@@ -328,12 +328,11 @@ refuse_schema(const char *name)
 void
 queue_on_relation_drop(Oid relid)
 {
-	Oid			settings_oid = queue_settings_relid();
 	Relation	settings;
 	bool		is_queue;
 	List	   *sources;
 
-	if (!OidIsValid(settings_oid) || relid == settings_oid)
+	if (relid == queue_settings_relid())
 		return;
 	if (get_rel_relkind(relid) != RELKIND_RELATION ||
 		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
@@ -345,7 +344,9 @@ queue_on_relation_drop(Oid relid)
 	if (!is_queue && sources == NIL)
 		return;
 
-	settings = table_open(settings_oid, RowExclusiveLock);
+	settings = queue_settings_try_open(RowExclusiveLock);
+	if (settings == NULL)
+		return;					/* dropped meanwhile, with all settings */
 	if (sources != NIL)
 		forget_dead_letter(settings, relid, sources);
 	if (is_queue)

@@ -43,6 +43,8 @@
  */
 static Oid	known_settings_relid = InvalidOid;
 
+static Relation open_to_look(void);
+
 
 /*
  * queue_settings_relid
@@ -84,6 +86,20 @@ queue_settings_is_table(Oid relid)
 }
 
 /*
+ * queue_settings_try_open
+ *		Open table queue.queue, or return NULL if the extension is not here.
+ *
+ * It may be dropped while this waits for the lock.
+ */
+Relation
+queue_settings_try_open(LOCKMODE lockmode)
+{
+	Oid			relid = queue_settings_relid();
+
+	return OidIsValid(relid) ? try_table_open(relid, lockmode) : NULL;
+}
+
+/*
  * queue_settings_open
  *		Open table queue.queue.
  *
@@ -92,15 +108,31 @@ queue_settings_is_table(Oid relid)
 Relation
 queue_settings_open(LOCKMODE lockmode)
 {
-	Oid			relid = queue_settings_relid();
-	Relation	settings;
+	Relation	settings = queue_settings_try_open(lockmode);
 
-	if (!OidIsValid(relid))
+	if (settings == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" does not exist", QUEUE_EXTENSION)));
-	settings = table_open(relid, lockmode);
 	queue_member_check(settings, MEMBER_QUEUE);
+	return settings;
+}
+
+/*
+ * open_to_look
+ *		Open it to see whether it has something, or return NULL if the table
+ *		is not here or not as it should be.
+ */
+static Relation
+open_to_look(void)
+{
+	Relation	settings = queue_settings_try_open(AccessShareLock);
+
+	if (settings != NULL && !queue_member_resembles(settings, MEMBER_QUEUE))
+	{
+		table_close(settings, AccessShareLock);
+		settings = NULL;
+	}
 	return settings;
 }
 
@@ -155,8 +187,7 @@ queue_settings_next(SysScanDesc scan, Snapshot snapshot)
 bool
 queue_settings_exist(Oid relid, Oid *dead_letter)
 {
-	Oid			settings_oid = queue_settings_relid();
-	Relation	settings;
+	Relation	settings = open_to_look();
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -164,15 +195,9 @@ queue_settings_exist(Oid relid, Oid *dead_letter)
 
 	if (dead_letter != NULL)
 		*dead_letter = InvalidOid;
-	if (!OidIsValid(settings_oid))
+	if (settings == NULL)
 		return false;
 
-	settings = table_open(settings_oid, AccessShareLock);
-	if (!queue_member_resembles(settings, MEMBER_QUEUE))
-	{
-		table_close(settings, AccessShareLock);
-		return false;
-	}
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = queue_settings_scan(settings, relid);
 	tuple = queue_settings_next(scan, snapshot);
@@ -268,23 +293,17 @@ queue_settings_lock(Relation settings, Oid relid)
 List *
 queue_dead_letter_sources(Oid relid)
 {
-	Oid			settings_oid = queue_settings_relid();
-	Relation	settings;
-	Oid			index = queue_catalog_relid("queue_dead_letter_idx");
+	Relation	settings = open_to_look();
+	Oid			index;
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
 	List	   *sources = NIL;
 
-	if (!OidIsValid(settings_oid))
+	if (settings == NULL)
 		return NIL;
-	settings = table_open(settings_oid, AccessShareLock);
-	if (!queue_member_resembles(settings, MEMBER_QUEUE))
-	{
-		table_close(settings, AccessShareLock);
-		return NIL;
-	}
+	index = queue_catalog_relid("queue_dead_letter_idx");
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	ScanKeyInit(&key, Anum_settings_dead_letter, BTEqualStrategyNumber,

@@ -40,6 +40,9 @@ extern Oid	queue_settings_relid(void);
 /* Table queue.queue, opened; error if the extension is not here */
 extern Relation queue_settings_open(LOCKMODE lockmode);
 
+/* The same, or NULL if the extension is not here */
+extern Relation queue_settings_try_open(LOCKMODE lockmode);
+
 /* Is it the one that was found last?  For callbacks */
 extern bool queue_settings_is_table(Oid relid);
 

@@ -67,7 +67,15 @@ my $max_id  = sql('SELECT max(id) FROM orders');
 is(state_of('DROP EXTENSION queue'),
 	'2BP01', 'DROP EXTENSION does not drop queues by accident');
 is(messages('orders'), $waiting, 'they are as they were');
-sql('DROP EXTENSION queue CASCADE');
+my $dropper = $node->background_psql('postgres');
+$dropper->query_safe(
+	q{SET client_min_messages = warning; BEGIN; DROP EXTENSION queue CASCADE});
+my $late = start_session(
+	q{SELECT queue.create_queue('late', if_not_exists => true)},
+	undef, q{wait_event_type = 'Lock'});
+$dropper->query_safe('COMMIT');
+$dropper->quit;
+is(result_of($late), '42704', 'who waited for DROP EXTENSION is told so');
 is( sql(q{SELECT count(*) FROM pg_proc
 		WHERE pronamespace = 'queue'::regnamespace}),
 	'0', 'DROP EXTENSION CASCADE drops the extension');
