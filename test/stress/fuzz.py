@@ -82,7 +82,7 @@ CREATE ROLE fuzz_nobody; CREATE ROLE near; CREATE ROLE hub;
 
 # A statement is cancelled after so many seconds, and hangs after so many more.
 CANCEL_AFTER = 3.0
-HANGS_AFTER = 60.0
+HANGS_AFTER = 120.0
 
 TABLES = ("SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n"
           " ON n.oid = c.relnamespace"
@@ -241,7 +241,7 @@ class Run:
             names = (RUINED, FUZZED) if is_ruining else (FUZZED, RUINED)
             self.sessions.append(Session(
                 "fuzz %d" % here, names[0], self.server.port,
-                Script(self.seed, number, self.catalog, is_ruining,
+                Script(self.seed, number, self.catalog, is_ruining, here == 0,
                        (ruining if is_ruining else count - ruining) - 1),
                 self.arguments.statements // count
                 + (number < self.arguments.statements % count),
@@ -258,18 +258,9 @@ class Run:
         for session in self.sessions:
             session.start()
         self.young: dict[int, int | None] = {}
-        watch = self.server.connect()
         try:
-            while any(session.is_alive() for session in self.sessions):
-                time.sleep(0.1)
-                self.watch(watch)
-                if self.hanging or self.server.postmaster_pid() is None:
-                    break
-        except psycopg2.Error:
-            # The judge knows better what has happened.
-            wait_until(lambda: self.server.postmaster_pid() is None, 10)
+            self.watch_all()
         finally:
-            watch.close()
             for session in self.sessions:
                 session.must_stop.set()
             if self.hanging:
@@ -277,6 +268,26 @@ class Run:
             for session in self.sessions:
                 session.join(HANGS_AFTER)
             self.bystander.end(PATIENCE if not self.hanging else 1)
+
+    def watch_all(self) -> None:
+        """Watch until all have ended, or something is wrong.
+
+        On a busy machine it may take long to connect.
+        """
+        connection = None
+        well = time.monotonic()
+        while (any(session.is_alive() for session in self.sessions)
+               and not self.hanging
+               and self.server.postmaster_pid() is not None):
+            time.sleep(0.1)
+            try:
+                if connection is None or connection.closed:
+                    connection = self.server.connect()
+                self.watch(connection)
+                well = time.monotonic()
+            except psycopg2.Error as error:
+                if time.monotonic() - well > HANGS_AFTER:
+                    self.hanging.append("the server: %s" % error)
 
     def watch(self, connection) -> None:
         """Cancel what takes long, and notice what hangs."""

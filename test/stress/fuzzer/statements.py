@@ -36,6 +36,7 @@ SETTINGS = {
     "statement_timeout": ("1ms", "5ms", "50ms", "500ms"),
     "idle_in_transaction_session_timeout": ("0", "0", "30ms"),
 }
+ENDS_SESSION = "idle_in_transaction_session_timeout"
 EXTENSION_SETTINGS = ("queue.max_wait", "queue.max_queues", "queue.none",
                       "queue.lease_write_delay")
 
@@ -62,17 +63,19 @@ class Script:
     """The statements of one session.
 
     In a session that may ruin things they change what belongs to the
-    extension, too, drop it and create it.
+    extension, too, drop it and create it.  One that stays keeps its connection
+    for all its life, and nobody ends it.
     """
 
     def __init__(self, seed: int, session: int, catalog: Catalog,
-                 may_ruin: bool, others: int):
+                 may_ruin: bool, stays: bool, others: int):
         self.rng = random.Random("%d/%d" % (seed, session))
         self.values = Values(self.rng)
         self.session = session
         self.others = max(1, others)
         self.catalog = catalog
         self.may_ruin = may_ruin
+        self.stays = stays
         # Statements to the end of the block; None if there is none.
         self.left: int | None = None
         self.savepoints = 0
@@ -281,6 +284,8 @@ class Script:
             return
         if end.endswith("CHAIN"):
             self.left = self.values.number(3) + 1
+        if end == DISCONNECT and self.stays:
+            end = "ROLLBACK"
         yield Statement(end, "block" if end != DISCONNECT else end)
 
     # Sessions
@@ -300,7 +305,8 @@ class Script:
             return Statement("SET %s = '%d'" % (
                 self.rng.choice(EXTENSION_SETTINGS),
                 self.rng.choice((-1, 0, 1, 10, 2 ** 31))), "setting")
-        name = self.rng.choice(list(SETTINGS))
+        name = self.rng.choice([name for name in SETTINGS if not self.stays
+                                or name != ENDS_SESSION])
         return Statement("SET %s%s = %s" % (
             "LOCAL " if self.values.chance(0.5) else "", name,
             self.rng.choice(SETTINGS[name])
@@ -335,7 +341,7 @@ class Script:
     def signal(self) -> Statement:
         """Cancel what another session does, or end it or a process of ours.
 
-        Session 0 of each database lives to the end.
+        Session 0 of each database is the one that stays.
         """
         sessions = "application_name = 'fuzz %d'" % (
             self.values.number(self.others) + 1)
