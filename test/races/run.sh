@@ -33,10 +33,10 @@ undo()
 	[ -z "$is_broken" ] || install_from "$tree"
 }
 
-# Uses this release, whose path root alone may be able to write to.
+# Uses this release; its sources may be out of reach.
 use_release()
 {
-	PG_CONFIG=$("$top/test/pgsource.sh" "$1")
+	PG_CONFIG=$("$top/test/pgsource.sh" "$1") || return 1
 	export PG_CONFIG
 	bindir=$("$PG_CONFIG" --bindir)
 	pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
@@ -122,10 +122,14 @@ try_without()
 
 for major in ${PG:-17 18}; do
 	echo "PostgreSQL $major"
+	if ! use_release "$major"; then
+		echo "PostgreSQL $major cannot be had here: skipped"
+		skipped=$((skipped + 1))
+		continue
+	fi
 	rm -rf "$tree"
 	copy_tree "$tree"
 	give_away "$tree"
-	use_release "$major"
 	install_from "$tree"
 	run_tests
 	for file in "$tree"/test/races/*.patch; do
@@ -136,4 +140,4 @@ for major in ${PG:-17 18}; do
 done
 
 echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
