@@ -12,6 +12,7 @@ other_releases="17 18"
 # half a minute.
 #
 server_programs=(
+	002_crash_restart			# what a crash leaves of the log and of leases
 	003_prepared_over_restart	# two-phase files, over restart and crash
 	005_standby					# redo, hot standby, promotion
 	007_plain_dml				# COPY, logical replication
@@ -20,8 +21,7 @@ server_programs=(
 	022_upgrade					# pg_dump's and pg_upgrade's ways of creation
 	025_crash_under_load		# shared memory and WAL after crashes
 	026_lease_log				# a new file for a table, snapshots
-	038_vacuum					# vacuum and truncation by internal calls
-	049_versions				# library and script of different versions
+	054_since_17				# what these releases brought
 )
 
 suite_server()
