@@ -194,7 +194,12 @@ class Session(threading.Thread):
         names = [column.name for column in cursor.description]
         if "receipt" in names:
             at = names.index("receipt")
-            self.own.receipts.extend(row[at] for row in cursor.fetchmany(200)
+            try:
+                rows = cursor.fetchmany(200)
+            except (ValueError, OverflowError):
+                # There is a time that Python cannot tell.
+                return
+            self.own.receipts.extend(row[at] for row in rows
                                      if isinstance(row[at], str))
 
     def note(self, sql: str, error: psycopg2.Error) -> None:
