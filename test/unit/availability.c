@@ -250,7 +250,7 @@ play_entries(Play *play)
 				play->entry.state == INFLIGHT_LEASED;
 			play->entry.is_exhausted = (flags & 2) != 0;
 			play->entry.is_lapse_counted = (flags & 4) != 0;
-			play->entry.failures = (flags & 8) != 0 ? 2 : 0;
+			play->entry.failures = (flags & 8) ? 2 : 0;
 			play_rows(play);
 		}
 }
