@@ -328,11 +328,12 @@ refuse_schema(const char *name)
 void
 queue_on_relation_drop(Oid relid)
 {
+	Oid			settings_oid = queue_settings_relid();
 	Relation	settings;
 	bool		is_queue;
 	List	   *sources;
 
-	if (relid == queue_settings_relid())
+	if (!OidIsValid(settings_oid) || relid == settings_oid)
 		return;
 	if (get_rel_relkind(relid) != RELKIND_RELATION ||
 		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)

@@ -486,15 +486,11 @@ file_of(Oid relid)
 static bool
 read_settings(QueueDef *def)
 {
-	Oid			settings_oid = queue_settings_relid();
-	Relation	settings;
+	Relation	settings = queue_settings_try_open(AccessShareLock);
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	if (!OidIsValid(settings_oid))
-		return false;
-	settings = try_table_open(settings_oid, AccessShareLock);
 	if (settings == NULL)
 		return false;
 	queue_member_check(settings, MEMBER_QUEUE);
