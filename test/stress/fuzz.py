@@ -18,25 +18,20 @@ The exit status is that of stress.py.  See docs/testing.md.
 """
 
 import argparse
-import json
 import os
-import random
-import shutil
-import signal
 import sys
 import time
-from typing import Any
 
 import psycopg2
 
+import program
 from checker import table
 from fuzzer import judge
 from fuzzer.bystander import Bystander
 from fuzzer.catalog import Catalog, read_catalog
 from fuzzer.session import Pool, Session
 from fuzzer.statements import Script
-from installation import BuildError, Installation
-from instance import DATABASE, PATIENCE, Server, ServerError, wait_until
+from instance import DATABASE, PATIENCE, Server, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -127,17 +122,6 @@ LIFE = (
     ("DROP SCHEMA after CASCADE", None))
 
 
-class Interrupted(Exception):
-    """Somebody wants the run to end."""
-
-
-def interrupt(signum: int, _frame: Any) -> None:
-    """End the run, once: cleaning up is not to be interrupted."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise Interrupted("interrupted by signal %d" % signum)
-
-
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -147,17 +131,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--wal-dir", help=argparse.SUPPRESS)
     parser.add_argument("--statements", type=int,
                         help="how many all sessions send together")
-    parser.add_argument("--seed", type=int, help="repeat the run of this seed")
     parser.add_argument("--sessions", type=int, help="how many at a time")
     parser.add_argument("--short", action="store_true",
                         help="a run of some seconds")
-    parser.add_argument("--bindir", help="an installation that is there")
-    parser.add_argument("--keep", action="store_true",
-                        help="keep the run directory in any case")
-    arguments = parser.parse_args()
+    arguments = program.parse_options(parser)
     short = arguments.short
-    if arguments.seed is None:
-        arguments.seed = random.SystemRandom().randrange(1, 1000000)
     if arguments.statements is None:
         arguments.statements = SHORT_STATEMENTS if short else STATEMENTS
     if arguments.sessions is None:
@@ -437,58 +415,16 @@ class Run:
             "%s %d MB" % (name, old) for name, _, old in self.memory) + "\n")
         results = judge.judge(self)
         print(table(results))
-        with open(os.path.join(self.directory, "results.json"), "w",
-                  encoding="utf-8") as file:
-            json.dump({"seed": self.seed,
-                       "violated": {result.name: result.count
-                                    for result in results if result.count},
-                       "trouble": []}, file)
+        program.write_results(self.directory, self.seed, results, [])
         seconds = time.monotonic() - self.started
         print("\n{:,} statements, {:,} errors, {:,} s".format(
             self.sent(), self.errors(), int(seconds)))
         print("Repeat it with: make stress FUZZ=%d SEED=%d%s" % (
             self.arguments.statements, self.seed,
             " SHORT=1" if self.arguments.short else ""))
-        failed = sum(1 for result in results if result.count)
-        unchecked = sum(1 for result in results
-                        if not result.checked and not result.count)
-        print("%d passed, %d failed%s" % (
-            len(results) - failed - unchecked, failed,
-            ", %d skipped" % unchecked if unchecked else ""))
+        failed, unchecked = program.count(results)
         return failed == 0 and unchecked == 0
 
 
-def main() -> int:
-    """Carry out a run; return the exit status."""
-    arguments = options()
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
-    print("seed %d" % arguments.seed)
-    try:
-        bindir = arguments.bindir
-        if bindir is None:
-            installation = Installation(arguments.dir,
-                                        os.path.join(HERE, "..", ".."))
-            installation.make()
-            installation.build()
-            bindir = installation.bindir
-        run = Run(arguments, bindir)
-        run.carry_out()
-    except BuildError as error:
-        print(error)
-        return 3
-    except Interrupted as error:
-        print(error)
-        return 130
-    except (ServerError, psycopg2.Error) as error:
-        print("the run could not be carried out: %s" % error)
-        return 2
-    if run.report():
-        if not arguments.keep:
-            shutil.rmtree(run.directory)
-        return 0
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.carry_out(options(), Run))

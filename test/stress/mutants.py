@@ -16,18 +16,16 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from typing import Any
 
 from fuzzer import judge
 from installation import BuildError, Installation
 from planted import Mutant, PatchError, read_mutants
+from program import TREE, Interrupted, end_when_told
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TREE = os.path.join(HERE, "..", "..")
 
 # Length of the first and the second run, in seconds; and how many statements
 # of the fuzzer stand for a second.
@@ -35,17 +33,6 @@ RUNS = (20, 60)
 STATEMENTS = 1000
 
 FIRST_SEED = 1
-
-
-class Interrupted(Exception):
-    """Somebody wants it to end."""
-
-
-def interrupt(signum: int, _frame: Any) -> None:
-    """End it, once."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise Interrupted("interrupted by signal %d" % signum)
 
 
 def stress(arguments: argparse.Namespace, bindir: str, is_fuzz: bool,
@@ -137,8 +124,7 @@ def main() -> int:
     arguments = parser.parse_args()
     mutants = [mutant for mutant in read_mutants(TREE)
                if not arguments.number or mutant.number in arguments.number]
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
+    end_when_told()
     installation = Installation(arguments.dir, TREE)
     missed = []
     try:

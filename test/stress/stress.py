@@ -23,9 +23,6 @@ See docs/testing.md for what is checked and how to read a failure.
 import argparse
 import json
 import os
-import random
-import shutil
-import signal
 import sys
 import time
 import traceback
@@ -39,12 +36,12 @@ import clients
 import coordinator
 import faults
 import probes
+import program
 import recovery
 import schedule
 import server
 import state
 from global_evidence import NEAR
-from installation import BuildError, Installation
 from instance import DATABASE, HOST, ServerError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -86,14 +83,6 @@ BACKLOG = "SELECT count(*) FROM stress.%s"
 PREPARED = "SELECT count(*) FROM pg_prepared_xacts"
 
 
-class UsageError(Exception):
-    """What was asked for does not exist."""
-
-
-class Interrupted(Exception):
-    """Somebody wants the run to end."""
-
-
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -104,20 +93,14 @@ def options() -> argparse.Namespace:
                         help="directory for the WAL on a small file system")
     parser.add_argument("--seconds", type=int,
                         help="how long traffic and faults last")
-    parser.add_argument("--seed", type=int, help="repeat the run of this seed")
     parser.add_argument("--short", action="store_true",
                         help="a run of less than a minute and a half")
     parser.add_argument("--faults", metavar="NAME,...",
                         help="only these faults; \"none\" for none")
     parser.add_argument("--prefixes", type=int,
                         help="how many recoveries to a point in time")
-    parser.add_argument("--bindir", help="an installation that is there")
-    parser.add_argument("--keep", action="store_true",
-                        help="keep the run directory in any case")
-    arguments = parser.parse_args()
+    arguments = program.parse_options(parser)
     short = arguments.short
-    if arguments.seed is None:
-        arguments.seed = random.SystemRandom().randrange(1, 1000000)
     if arguments.seconds is None:
         arguments.seconds = SHORT_SECONDS if short else SECONDS
     if arguments.seconds < 1:
@@ -136,8 +119,8 @@ def fault_kinds(names: str | None) -> list[str] | None:
     known = {*schedule.LIGHT, *schedule.HEAVY, schedule.PROMOTION}
     for kind in kinds:
         if kind not in known:
-            raise UsageError("there is no fault \"%s\", only: %s"
-                             % (kind, ", ".join(sorted(known))))
+            raise program.UsageError("there is no fault \"%s\", only: %s"
+                                     % (kind, ", ".join(sorted(known))))
     return kinds
 
 
@@ -159,6 +142,7 @@ class Run:
         self.seed = arguments.seed
         self.directory = os.path.join(arguments.dir, "run")
         self.started = time.monotonic()
+        self.results: list[checker.Result] = []
         self.trouble: list[str] = []
         self.facts: dict[str, Any] = {
             "seed": self.seed,
@@ -186,8 +170,8 @@ class Run:
 
     # The parts of a run
 
-    def carry_out(self) -> list[checker.Result]:
-        """Go through all parts; return what the checker says."""
+    def carry_out(self) -> None:
+        """Go through all parts, and ask the checker."""
         try:
             self.set_up()
             self.traffic()
@@ -207,7 +191,7 @@ class Run:
             self.tear_down()
         self.write_facts()
         self.say("judgement")
-        return checker.check(self.directory)
+        self.results = checker.check(self.directory)
 
     def set_up(self) -> None:
         """Start the server and makes the queues."""
@@ -361,22 +345,15 @@ class Run:
                     print("%s: %s %d (%s)" % (what, name, counts[name][what],
                                               reason[0]))
 
-    def report(self, results: list[checker.Result]) -> bool:
+    def report(self) -> bool:
         """Print what happened and the table; return whether all is well."""
         self.report_faults()
-        violated = sum(1 for result in results if result.count)
         print()
-        print(checker.table(results))
+        print(checker.table(self.results))
         for text in self.trouble:
             print("TROUBLE: " + text)
-        unchecked = sum(1 for result in results
-                        if not result.checked and not result.count)
-        with open(os.path.join(self.directory, "results.json"), "w",
-                  encoding="utf-8") as file:
-            json.dump({"seed": self.seed,
-                       "violated": {result.name: result.count
-                                    for result in results if result.count},
-                       "trouble": self.trouble}, file)
+        program.write_results(self.directory, self.seed, self.results,
+                              self.trouble)
         totals = self.shared.totals()
         print("\n{:,} messages, {:,} calls, {:,} connections lost, {:,} s"
               .format(totals["enqueued"], totals["calls"],
@@ -387,51 +364,9 @@ class Run:
               % (" SHORT=1" if arguments.short else "", arguments.seconds,
                  self.seed, "" if arguments.faults is None
                  else " FAULTS=" + arguments.faults))
-        failed = violated + len(self.trouble)
-        print("%d passed, %d failed%s"
-              % (len(results) - violated - unchecked, failed,
-                 ", %d skipped" % unchecked if unchecked else ""))
+        failed, _ = program.count(self.results, len(self.trouble))
         return failed == 0
 
 
-def interrupt(signum: int, _frame: Any) -> None:
-    """End the run, once: cleaning up is not to be interrupted."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise Interrupted("interrupted by signal %d" % signum)
-
-
-def main() -> int:
-    """Carry out a run; return the exit status."""
-    arguments = options()
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
-    print("seed %d" % arguments.seed)
-    try:
-        bindir = arguments.bindir
-        if bindir is None:
-            installation = Installation(arguments.dir,
-                                        os.path.join(HERE, "..", ".."))
-            installation.make()
-            installation.build()
-            bindir = installation.bindir
-        run = Run(arguments, bindir)
-        results = run.carry_out()
-    except (UsageError, BuildError) as error:
-        print(error)
-        return 3
-    except Interrupted as error:
-        print(error)
-        return 130
-    except (ServerError, psycopg2.Error) as error:
-        print("the run could not be carried out: %s" % error)
-        return 2
-    if run.report(results):
-        if not arguments.keep:
-            shutil.rmtree(run.directory)
-        return 0
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.carry_out(options(), Run))
