@@ -2,20 +2,8 @@
 -- Dead letters: a message that reached its limit of attempts, or was
 -- rejected, goes to another queue, whole, and is never dropped.
 --
-CREATE PROCEDURE wait_until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-    is_true boolean;
-BEGIN
-    FOR i IN 1..6000 LOOP
-        EXECUTE 'SELECT ' || condition INTO is_true;
-        IF is_true THEN
-            RETURN;
-        END IF;
-        COMMIT;
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-    RAISE EXCEPTION 'still not true: %', condition;
-END $$;
+\getenv inputdir PG_ABS_SRCDIR
+\i :inputdir/sql/include/wait_until.sql
 
 CREATE SCHEMA shop;
 SET search_path = shop, public;

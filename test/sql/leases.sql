@@ -4,20 +4,8 @@
 -- are in the test of errors.
 --
 \set VERBOSITY sqlstate
-CREATE PROCEDURE wait_until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-    is_true boolean;
-BEGIN
-    FOR i IN 1..6000 LOOP
-        EXECUTE 'SELECT ' || condition INTO is_true;
-        IF is_true THEN
-            RETURN;
-        END IF;
-        COMMIT;
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-    RAISE EXCEPTION 'still not true: %', condition;
-END $$;
+\getenv inputdir PG_ABS_SRCDIR
+\i :inputdir/sql/include/wait_until.sql
 
 SELECT queue.create_queue('jobs', lease => '1 hour', max_attempts => 0,
                           retry_delay => '1 ms', retry_max_delay => '2 ms');

@@ -2,20 +2,8 @@
 -- The life of a message, each way that it can go, once: short enough to run
 -- again where everything takes a thousand times as long (suite "discard").
 --
-CREATE PROCEDURE wait_until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-    is_true boolean;
-BEGIN
-    FOR i IN 1..6000 LOOP
-        EXECUTE 'SELECT ' || condition INTO is_true;
-        IF is_true THEN
-            RETURN;
-        END IF;
-        COMMIT;
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-    RAISE EXCEPTION 'still not true: %', condition;
-END $$;
+\getenv inputdir PG_ABS_SRCDIR
+\i :inputdir/sql/include/wait_until.sql
 
 CREATE SCHEMA life;
 SET search_path = life, public;
