@@ -202,25 +202,6 @@ make_variable()
 }
 
 #
-# Adds up the last "N passed, N failed" of an output.  A program that fails
-# without having counted a failure has failed once.
-#
-count_summary()
-{
-	local output=$1 status=$2 line
-
-	line=$(grep -E '^([A-Za-z]+: )?[0-9]+ passed, [0-9]+ failed' "$output" |
-		tail -n 1 | grep -oE '[0-9]+ (passed|failed|skipped)')
-	passed=$((passed + $(awk '$2 == "passed" { n = $1 } END { print n + 0 }' <<<"$line")))
-	failed=$((failed + $(awk '$2 == "failed" { n = $1 } END { print n + 0 }' <<<"$line")))
-	skipped=$((skipped + $(awk '$2 == "skipped" { n = $1 } END { print n + 0 }' <<<"$line")))
-	if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
-		failed=1
-		[ "$status" -ne 124 ] || echo "it did not come to an end"
-	fi
-}
-
-#
 # The lines of a failed suite's output that say what failed, for the end of all
 # output: that is where whoever finds a failure looks first.
 #
@@ -485,17 +466,13 @@ suite_discard()
 #
 tap_suite()
 {
-	local output=$scratch/$1.out pgxs
+	local output=$scratch/$1.out
+	local -a tap
 
 	shift
 	install_build assert || return
-	pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
-	# What "make installcheck" of PGXS sets, for PostgreSQL 15 and later.
-	run_in_tree 3600 env TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
-		TESTLOGDIR="$tree/tmp_check/log" PGPORT=65432 \
-		PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-		perl -I "$pgxs/src/test/perl" test/tap.pl --jobs "${TAP_JOBS:-2}" \
-		--logs "$tree/tmp_check/log" "$@" 2>&1 |
+	find_tap "$tree" "$tree/tmp_check" "$tree/tmp_check/log"
+	run_in_tree 3600 "${tap[@]}" --jobs "${TAP_JOBS:-2}" "$@" 2>&1 |
 		tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 	look_for_crash "$tree"/tmp_check/log/*.log

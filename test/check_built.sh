@@ -21,6 +21,8 @@
 #
 set -eu -o pipefail
 unset PG			# would have check.sh take a packaged server
+# shellcheck source=test/scratch.sh
+. "$(dirname "$0")/scratch.sh"
 
 cd "$(dirname "$0")/.."
 
@@ -30,23 +32,9 @@ die()
 	exit 1
 }
 
-total_passed=0
-total_failed=0
-total_skipped=0
-
-# Adds the counts of the last line of an output.
-count()
-{
-	local number what
-
-	while read -r number what; do
-		case $what in
-			passed) total_passed=$((total_passed + number)) ;;
-			failed) total_failed=$((total_failed + number)) ;;
-			skipped) total_skipped=$((total_skipped + number)) ;;
-		esac
-	done < <(tail -n 1 "$1" | grep -oE '[0-9]+ (passed|failed|skipped)')
-}
+passed=0
+failed=0
+skipped=0
 
 #
 # Puts a program into the place of postgres that runs it under valgrind.  Each
@@ -86,9 +74,9 @@ judge_valgrind()
 		[ "$found" -eq 0 ] && echo ok || echo FAILED)"
 	rm -f "$scratch"/valgrind.*
 	if [ "$files" -eq 0 ] || [ "$found" -gt 0 ]; then
-		total_failed=$((total_failed + 1))
+		failed=$((failed + 1))
 	else
-		total_passed=$((total_passed + 1))
+		passed=$((passed + 1))
 	fi
 }
 
@@ -124,19 +112,20 @@ trap 'rm -rf "$scratch"' EXIT
 for major; do
 	if ! PG_CONFIG=$(test/pgsource.sh "$major" "$flavour"); then
 		echo "PostgreSQL $major cannot be built here: skipped"
-		total_skipped=$((total_skipped + 1))
+		skipped=$((skipped + 1))
 		continue
 	fi
 	export PG_CONFIG
 	echo "=== $how: $("$PG_CONFIG" --version)"
 	[ "$how" != valgrind ] || use_valgrind
+	status=0
 	# shellcheck disable=SC2086
-	test/check.sh ${SUITES:-$suites} 2>&1 | tee "$scratch/out" || true
-	count "$scratch/out"
+	test/check.sh ${SUITES:-$suites} 2>&1 | tee "$scratch/out" || status=$?
+	count_summary "$scratch/out" "$status"
 	[ "$how" != valgrind ] || judge_valgrind
 done
 
-summary="$total_passed passed, $total_failed failed"
-[ "$total_skipped" -eq 0 ] || summary+=", $total_skipped skipped"
+summary="$passed passed, $failed failed"
+[ "$skipped" -eq 0 ] || summary+=", $skipped skipped"
 echo "$summary"
-[ "$total_failed" -eq 0 ] && [ "$total_passed" -gt 0 ]
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

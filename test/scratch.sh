@@ -96,3 +96,41 @@ run_program()
 	done
 	return "$status"
 }
+
+#
+# find_tap TREE DATA LOGS
+#	  Sets "tap" to the command that runs the TAP programs named after it, in
+#	  this tree, with all that "make installcheck" of PGXS sets for PostgreSQL
+#	  15 and later.
+#
+find_tap()
+{
+	local pgxs
+
+	pgxs=$(dirname "$("${PG_CONFIG:-pg_config}" --pgxs)")/../..
+	# shellcheck disable=SC2034
+	tap=(env TESTDIR="$1" TESTDATADIR="$2" TESTLOGDIR="$3" PGPORT=65432
+		PG_REGRESS="$pgxs/src/test/regress/pg_regress"
+		perl -I "$pgxs/src/test/perl" test/tap.pl --logs "$3")
+}
+
+#
+# count_summary OUTPUT STATUS
+#	  Adds up the last "N passed, N failed" of an output in "passed", "failed"
+#	  and "skipped".  A program that fails without having counted a failure has
+#	  failed once.
+#
+count_summary()
+{
+	local output=$1 status=$2 line
+
+	line=$(grep -E '^([A-Za-z]+: )?[0-9]+ passed, [0-9]+ failed' "$output" |
+		tail -n 1 | grep -oE '[0-9]+ (passed|failed|skipped)') || true
+	passed=$((passed + $(awk '$2 == "passed" { n = $1 } END { print n + 0 }' <<<"$line")))
+	failed=$((failed + $(awk '$2 == "failed" { n = $1 } END { print n + 0 }' <<<"$line")))
+	skipped=$((skipped + $(awk '$2 == "skipped" { n = $1 } END { print n + 0 }' <<<"$line")))
+	if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+		failed=1
+		[ "$status" -ne 124 ] || echo "it did not come to an end"
+	fi
+}

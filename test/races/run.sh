@@ -39,7 +39,6 @@ use_release()
 	PG_CONFIG=$("$top/test/pgsource.sh" "$1") || return 1
 	export PG_CONFIG
 	bindir=$("$PG_CONFIG" --bindir)
-	pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
 	logs=$scratch/$1
 }
 
@@ -54,17 +53,17 @@ install_from()
 run_programs()
 {
 	local dir=$1 seconds=$2
+	local -a tap
 
 	shift 2
 	mkdir -p "$dir"
 	give_away "$dir"
+	find_tap "$tree" "$dir" "$dir"
 	(
 		cd "$tree"
 		"$server" as env TMPDIR="$dir" PATH="$bindir:$PATH" \
 			PG_CONFIG="$PG_CONFIG" PG_TEST_TIMEOUT_DEFAULT="$seconds" \
-			TESTDIR="$tree" TESTDATADIR="$dir" TESTLOGDIR="$dir" \
-			PGPORT=65432 PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-			perl -I "$pgxs/src/test/perl" test/tap.pl --logs "$dir" "$@" 2>&1
+			"${tap[@]}" "$@" 2>&1
 	)
 }
 
@@ -77,25 +76,16 @@ is_wanted()
 	[[ -z $wanted || " $wanted " == *" ${number%%[-_]*} "* ]]
 }
 
-# The number before a word in the last line of an output
-in_summary()
-{
-	tail -n 1 "$1" | grep -oE "[0-9]+ $2" | grep -oE '[0-9]+' || echo 0
-}
-
 run_tests()
 {
-	local file output=$logs.out
+	local file output=$logs.out status=0
 	local -a programs=()
 
 	for file in "$tree"/test/races/*.pl; do
 		! is_wanted "$file" || programs+=("${file#"$tree"/}")
 	done
-	run_programs "$logs" 180 "${programs[@]}" | tee "$output" || true
-	tail -n 1 "$output" | grep -qE '^[0-9]+ passed' || failed=$((failed + 1))
-	passed=$((passed + $(in_summary "$output" passed)))
-	failed=$((failed + $(in_summary "$output" failed)))
-	skipped=$((skipped + $(in_summary "$output" skipped)))
+	run_programs "$logs" 180 "${programs[@]}" | tee "$output" || status=$?
+	count_summary "$output" "$status"
 }
 
 # The test must fail by itself, and not for the lack of a build.
@@ -111,7 +101,7 @@ try_without()
 	is_broken=1
 	if patch -s -d "$broken" -p1 <"$patch" && install_from "$broken" &&
 		! run_programs "$logs-$name" 30 "$program" >"$output" &&
-		[ "$(in_summary "$output" failed)" -gt 0 ]; then
+		grep -qE '^[0-9]+ passed, [1-9][0-9]* failed' "$output"; then
 		echo "$name: $program fails"
 		passed=$((passed + 1))
 	else
