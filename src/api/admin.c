@@ -168,7 +168,7 @@ note_exhausted(Relation rel, QueueDef *def)
 		TimestampTz due = TIMESTAMP_INFINITY;
 		Hold	   *hold;
 
-		if (!queue_is_at_limit(def->retry.max_attempts, row->attempts))
+		if (!queue_is_at_limit(def->retry.max_attempts, row->failures))
 			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		queue_xact_reserve();
@@ -176,7 +176,7 @@ note_exhausted(Relation rel, QueueDef *def)
 							&entry, &due) != CLAIM_OK)
 			continue;			/* held, or noted already */
 		hold = queue_xact_push(HOLD_EXHAUST, &key, entry);
-		hold->counted = row->attempts;
+		hold->counted = row->failures;
 	}
 	queue_scan_end(scan);
 }

@@ -37,11 +37,8 @@
 #include "catalog/pg_namespace.h"
 #include "commands/defrem.h"
 #include "commands/sequence.h"
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "parser/scansup.h"
-#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -50,11 +47,10 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "api/admin.h"
+#include "api/name.h"
 #include "common/args.h"
-#include "common/blocker.h"
 #include "common/compat.h"
 #include "common/extension.h"
 #include "table/definition.h"
@@ -71,9 +67,6 @@
  * and a transaction that sends one message draws as many for those after it.
  */
 #define ID_BLOCK		256
-
-/* What a name made up from a long name keeps of it at least, in bytes */
-#define NAME_STEM		(NAMEDATALEN - 12)
 
 PG_FUNCTION_INFO_V1(queue_create_queue);
 
@@ -95,9 +88,6 @@ PG_FUNCTION_INFO_V1(queue_create_queue);
 	"toast.autovacuum_vacuum_cost_delay = 0, " \
 	"toast.vacuum_truncate = false"
 
-static Oid	creation_schema(text *name, char **relname);
-static void check_name_length(const char *name);
-static void lock_name(Oid schema, const char *relname);
 static Oid	existing_queue(Oid schema, const char *relname);
 static Oid	make_table(Oid schema, const char *relname, const char *source,
 					   bool is_unlogged);
@@ -111,6 +101,7 @@ pg_noreturn static void report_name_taken(const char *relname, const char *sourc
 static void adopt_table(Oid relid, Oid schema, const char *relname);
 static char *look_at_shape(Oid relid, QueueShape *shape, Oid *owner);
 static void create_table(Oid schema, const char *relname, bool is_unlogged);
+static void create_indexes(const char *table, const QueueShape *shape);
 static void create_sequence(Oid schema, const char *relname, Oid owner);
 static void create_trigger(const char *table, const char *trigger,
 						   const char *event, const char *function);
@@ -153,8 +144,8 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	queue_check_settings(&settings);
 
 	table_close(queue_settings_open(RowExclusiveLock), NoLock); /* it stays */
-	schema = creation_schema(PG_GETARG_TEXT_PP(0), &relname);
-	lock_name(schema, relname);
+	schema = queue_name_schema(PG_GETARG_TEXT_PP(0), &relname);
+	queue_name_lock(schema, relname);
 	if (PG_GETARG_BOOL(7))
 	{
 		relid = existing_queue(schema, relname);
@@ -170,109 +161,6 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	make_settings(relid, &settings);
 
 	PG_RETURN_OID(relid);
-}
-
-/*
- * creation_schema
- *		Split a name as CREATE TABLE would, and return the schema that the
- *		queue goes to, by the caller's search_path.
- *
- * Throws if the caller may not create there, or if it is a temporary schema.
- */
-static Oid
-creation_schema(text *name, char **relname)
-{
-	RangeVar   *rv = makeRangeVarFromNameList(textToQualifiedNameList(name));
-	Oid			schema = InvalidOid;
-
-	check_name_length(text_to_cstring(name));
-
-	/* the server would create this schema */
-	if (rv->schemaname == NULL || strcmp(rv->schemaname, "pg_temp") != 0)
-		schema = RangeVarGetCreationNamespace(rv);
-	if (!OidIsValid(schema) || isAnyTempNamespace(schema))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("queue \"%s\" cannot be created in a temporary schema",
-						rv->relname),
-				 errdetail("Messages are for other sessions.")));
-
-	*relname = rv->relname;
-	return RangeVarGetAndCheckCreationNamespace(rv, NoLock, NULL);
-}
-
-/*
- * check_name_length
- *		Raise an error if a part of the name is too long.
- *
- * The function that split the name has cut such a part silently, and two names
- * may be one then.  The name is a valid one otherwise.
- */
-static void
-check_name_length(const char *name)
-{
-	const char *p = name;
-
-	while (*p != '\0')
-	{
-		const char *start = p;
-		int			len = 0;
-
-		if (*p == '"')
-		{
-			/* to the quote that has no twin */
-			for (p++; *p != '"' || *++p == '"'; p++)
-				len++;
-		}
-		else
-		{
-			for (; *p != '\0' && *p != '.' && !scanner_isspace(*p); p++)
-				len++;
-		}
-		if (len >= NAMEDATALEN)
-			ereport(ERROR,
-					(errcode(ERRCODE_NAME_TOO_LONG),
-					 errmsg("name of a queue is too long"),
-					 errdetail("\"%.*s\" has %d bytes; no identifier has more than %d.",
-							   (int) (p - start), start, len, NAMEDATALEN - 1)));
-
-		/* blanks are allowed on both sides of the dot */
-		while (*p == '.' || scanner_isspace(*p))
-			p++;
-	}
-}
-
-/*
- * lock_name
- *		Lock a name to the end of the transaction, so that only one
- *		transaction at a time makes a queue of it, or finds out that there is
- *		one.
- *
- * The lock is on the schema, with a hash of the name for "subobject"; names
- * with the same hash wait for each other.  So do names whose beginnings are
- * alike for so long that what is made up from them (index, sequence,
- * dead-letter queue) may have the same name.
- */
-static void
-lock_name(Oid schema, const char *relname)
-{
-	uint32		hash = hash_bytes((const unsigned char *) relname,
-								  Min(strlen(relname), NAME_STEM));
-	LOCKTAG		tag;
-
-	/* "subobject" 0 is the schema itself */
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, NamespaceRelationId, schema,
-					   1 + hash % PG_UINT16_MAX);
-	if (LockAcquire(&tag, ExclusiveLock, false, true /* do not wait */ ) ==
-		LOCKACQUIRE_NOT_AVAIL)
-	{
-		queue_blocker_refuse_lock(&tag, ExclusiveLock,
-								  quote_qualified_identifier(get_namespace_name(schema),
-															 relname));
-		(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	}
-	/* see what was made while we waited */
-	AcceptInvalidationMessages();
 }
 
 /*
@@ -390,7 +278,7 @@ make_dead_letter_queue(Oid schema, const char *source,
 	Oid			relid;
 	QueueSettings settings = *source_settings;
 
-	lock_name(schema, relname);
+	queue_name_lock(schema, relname);
 	relid = find_dead_letter_queue(schema, relname);
 	if (OidIsValid(relid))
 		return relid;
@@ -532,7 +420,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 	char	   *problem = look_at_shape(relid, &shape, &owner);
 
 	/* pg_restore -t leaves it out */
-	if (problem != NULL && shape.lacks_pkey_only)
+	if (problem != NULL && shape.indexes.lacks_pkey_only)
 	{
 		queue_ddl_run(psprintf("ALTER TABLE %s ADD PRIMARY KEY (priority, id)",
 							   table));
@@ -553,6 +441,7 @@ adopt_table(Oid relid, Oid schema, const char *relname)
 		enable_trigger(table, shape.deaf_trigger);
 		(void) look_at_shape(relid, &shape, &owner);
 	}
+	create_indexes(table, &shape);
 	if (!OidIsValid(shape.sequence))
 	{
 		create_sequence(schema, relname, owner);
@@ -587,14 +476,29 @@ create_table(Oid schema, const char *relname, bool is_unlogged)
 	appendStringInfo(&statement, "CREATE %sTABLE %s (",
 					 is_unlogged ? "UNLOGGED " : "", table);
 	for (int attnum = 1; attnum <= Natts_message; attnum++)
-		appendStringInfo(&statement, "%s, ", queue_shape_column_ddl(attnum));
+		appendStringInfo(&statement, "%s, ", queue_column_ddl(attnum));
 	appendStringInfoString(&statement, "PRIMARY KEY (priority, id)) USING heap"
 						   " WITH (" STORAGE_PARAMETERS ")");
 	queue_ddl_run(statement.data);
 
+	create_indexes(table, NULL);
 	create_sequence(schema, relname, GetUserId());
 	create_trigger(table, "queue_insert", "INSERT", "before_insert");
 	create_trigger(table, "queue_update", "UPDATE", "before_update");
+}
+
+/*
+ * Create the indexes beside the primary key, but those that are there.  "shape"
+ * is NULL for a new table.
+ */
+static void
+create_indexes(const char *table, const QueueShape *shape)
+{
+	for (int i = 0; i < NUM_OWN_INDEXES; i++)
+	{
+		if (shape == NULL || !OidIsValid(shape->indexes.own[i]))
+			queue_ddl_run(queue_index_ddl(i, table));
+	}
 }
 
 /*

@@ -69,6 +69,8 @@ queue_enqueue(PG_FUNCTION_ARGS)
 
 	check_enqueue(fcinfo, "queue.enqueue()", "payload");
 	if (!PG_ARGISNULL(ARG_GROUP_KEY))
+		queue_check_group_key(PG_GETARG_DATUM(ARG_GROUP_KEY));
+	if (!PG_ARGISNULL(ARG_GROUP_KEY))
 		queue_not_supported("group_key");
 	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
 		queue_not_supported("dedup_key");
@@ -84,7 +86,7 @@ queue_enqueue(PG_FUNCTION_ARGS)
 
 	queue_announce_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY, id,
 						id);
-	insert = queue_insert_begin(rel);
+	insert = queue_insert_begin(rel, def);
 	queue_insert_row(insert, &draft);
 	queue_insert_end(insert);
 	table_close(rel, NoLock);
@@ -150,6 +152,9 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", npayloads,
 			   &correlation_ids);
 	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", npayloads, &later);
+	for (i = 0; later.values && i < npayloads; i++)
+		if (!later.nulls[i])
+			queue_check_group_key(later.values[i]);
 	require_nulls(&later, npayloads, "group_keys");
 	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", npayloads, &later);
 	require_nulls(&later, npayloads, "dedup_keys");
@@ -167,7 +172,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	ids = palloc(npayloads * sizeof(int64));
 	queue_next_ids(def, npayloads, ids);
 	note_sent(rel, ids, npayloads);
-	insert = queue_insert_begin(rel);
+	insert = queue_insert_begin(rel, def);
 	for (i = 0; i < npayloads; i++)
 	{
 		MessageDraft draft;

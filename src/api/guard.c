@@ -56,6 +56,8 @@
 #include "api/guard.h"
 #include "common/compat.h"
 #include "common/extension.h"
+#include "table/column.h"
+#include "table/index.h"
 #include "table/settings.h"
 #include "table/shape.h"
 
@@ -68,7 +70,7 @@ static void refuse(Oid relid, const char *detail);
 static void check_alter_table(AlterTableStmt *stmt);
 static char *command_problem(Oid relid, AlterTableCmd *cmd);
 static char *column_problem(Oid relid, AlterTableCmd *cmd);
-static char *type_problem(const char *name, ColumnDef *def);
+static char *type_problem(const QueueColumn *column, ColumnDef *def);
 static char *constraint_problem(Constraint *constraint);
 static bool has_pkey_form(Constraint *constraint);
 static void check_kin(AlterTableCmd *cmd);
@@ -115,7 +117,7 @@ queue_guard_check(Node *stmt)
 
 				/* a wrong name may be corrected */
 				if (rename->renameType == OBJECT_COLUMN &&
-					queue_shape_column(rename->subname, NULL, NULL) &&
+					queue_column_named(rename->subname) != NULL &&
 					OidIsValid(relid = queue_of(rename->relation, OWNER_ONLY)))
 					refuse(relid, psprintf("Column \"%s\" belongs to a queue.",
 										   rename->subname));
@@ -370,8 +372,7 @@ column_problem(Oid relid, AlterTableCmd *cmd)
 {
 	char	   *name = cmd->subtype == AT_AddColumn ?
 		((ColumnDef *) cmd->def)->colname : cmd->name;
-	bool		is_not_null;
-	bool		is_ours = queue_shape_column(name, NULL, &is_not_null);
+	const QueueColumn *column = queue_column_named(name);
 
 	if (cmd->subtype == AT_AddColumn)
 	{
@@ -382,43 +383,41 @@ column_problem(Oid relid, AlterTableCmd *cmd)
 	}
 
 	/* what is done to another column does not matter */
-	if (!is_ours)
+	if (column == NULL)
 		return NULL;
 	switch (cmd->subtype)
 	{
 		case AT_DropColumn:
 			return psprintf("Column \"%s\" belongs to a queue.", name);
 		case AT_AlterColumnType:
-			return type_problem(name, (ColumnDef *) cmd->def);
+			return type_problem(column, (ColumnDef *) cmd->def);
 		case AT_ColumnDefault:
 			return cmd->def == NULL ? NULL :
 				psprintf("Column \"%s\" of a queue has no default.", name);
 		case AT_DropNotNull:
-			return !is_not_null ? NULL :
+			return !column->is_not_null ? NULL :
 				psprintf("Column \"%s\" of a queue is NOT NULL.", name);
 		default:
-			return is_not_null ? NULL :
+			return column->is_not_null ? NULL :
 				psprintf("Column \"%s\" of a queue may be NULL.", name);
 	}
 }
 
 /* The same for a new type; a wrong one may be corrected. */
 static char *
-type_problem(const char *name, ColumnDef *def)
+type_problem(const QueueColumn *column, ColumnDef *def)
 {
-	Oid			type;
 	Oid			new_type;
 	int32		typmod;
 
-	(void) queue_shape_column(name, &type, NULL);
 	typenameTypeIdAndMod(NULL, def->typeName, &new_type, &typmod);
-	if (new_type == type && typmod == -1 &&
+	if (new_type == column->type && typmod == -1 &&
 		(def->collClause == NULL ||
 		 get_collation_oid(def->collClause->collname,
 						   false) == DEFAULT_COLLATION_OID))
 		return NULL;
 	return psprintf("Column \"%s\" of a queue is of type %s, without a collation of its own.",
-					name, format_type_be(type));
+					column->name, format_type_be(column->type));
 }
 
 static char *
@@ -587,7 +586,7 @@ index_problem(Oid relid, IndexStmt *stmt)
 		return NULL;
 	if (stmt->unique)
 		return pstrdup("An index on a queue is not unique.");
-	if (stmt->whereClause != NULL)
+	if (stmt->whereClause != NULL && !queue_index_is_own(stmt))
 		return pstrdup("An index on a queue is not partial.");
 	foreach(lc, stmt->indexParams)
 	{

@@ -53,7 +53,7 @@ typedef struct Settling
 	Receipt		receipt;
 	InflightEntry *entry;
 	QueueDef   *def;
-	int			attempts;		/* counted in the row */
+	int			counted;		/* failures in the row */
 } Settling;
 
 /* The receipts of a call, sorted by queue and id, each once */
@@ -249,7 +249,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 							queue_qualified_name(RelationGetRelid(call.rel))),
 					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
 		if (!queue_message_dead_letter(call.rel, call.def, call.row, reason,
-									   item->attempts + item->entry->failures,
+									   item->counted + item->entry->failures,
 									   queue_failure_text(&item->entry->error)))
 			report_busy(&item->receipt,
 						"Another transaction has locked or changed the message.");
@@ -280,7 +280,7 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_nack(call.items[i].entry,
 							&call.items[i].def->retry,
-							call.items[i].attempts, delay, error);
+							call.items[i].counted, delay, error);
 	queue_xact_pop_settled(call.nitems);
 	if (call.nitems > 0)
 		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
@@ -572,7 +572,7 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 			"The message has been deleted.";
 	}
 	Assert(call->row->enqueued_at == item->entry->enqueued_at);
-	item->attempts = call->row->attempts;
+	item->counted = call->row->failures;
 	return NULL;
 }
 

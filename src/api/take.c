@@ -357,7 +357,7 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		return VERDICT_NEXT;
 	}
 	Assert(entry->enqueued_at == row->enqueued_at);
-	queue_message_status(def->retry.max_attempts, row->attempts,
+	queue_message_status(def->retry.max_attempts, row->failures,
 						 row->visible_at,
 						 entry, look->now, &status);
 	switch (status.availability)
@@ -436,13 +436,13 @@ is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 static void
 leave_exhausted(CandidateScan *look, MessageRow *row, Hold *hold, int failures)
 {
-	if (!OidIsValid(look->def->dead_letter) && failures == row->attempts)
+	if (!OidIsValid(look->def->dead_letter) && failures == row->failures)
 	{
 		give_back(hold);
 		return;
 	}
 	look->next->saw_exhausted = true;
-	queue_inflight_exhaust(hold->entry, row->attempts);
+	queue_inflight_exhaust(hold->entry, row->failures);
 	queue_database_wake_by(MyDatabaseId, look->now);
 	queue_xact_pop(hold);
 }
@@ -460,7 +460,7 @@ lease_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 	values.key = hold->key;
 	values.epoch = queue_inflight_epoch();
 	values.number = queue_inflight_lease(hold->entry, &look->def->retry,
-										 row->attempts, &row->tid, deadline);
+										 row->failures, &row->tid, deadline);
 	hold->kind = HOLD_LEASE;
 	hold->number = values.number;
 	tuplestore_puttuple(take->rsinfo->setResult,
@@ -491,7 +491,7 @@ dequeue_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 	is_deleted = queue_row_delete(look->rel, row);
 	if (is_deleted)
 	{
-		queue_inflight_dequeue(hold->entry, &look->def->retry, row->attempts,
+		queue_inflight_dequeue(hold->entry, &look->def->retry, row->failures,
 							   &row->tid);
 		hold->kind = HOLD_DEQUEUE;
 		queue_database_wake_by(MyDatabaseId, write_time(look));
@@ -592,7 +592,7 @@ queue_browse(PG_FUNCTION_ARGS)
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def->retry.max_attempts, row->attempts,
+		queue_message_status(def->retry.max_attempts, row->failures,
 							 row->visible_at,
 							 has_entry ? &entry : NULL, now, &status);
 		old = MemoryContextSwitchTo(context);

@@ -114,7 +114,7 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 
 	for (attnum = 1; attnum <= Natts_message; attnum++)
 		if (!nulls[attnum - 1] &&
-			queue_shape_column_setter(attnum) == COLUMN_OF_SERVER &&
+			queue_column(attnum)->setter == COLUMN_OF_SERVER &&
 			!object_ownercheck(RelationRelationId, RelationGetRelid(rel),
 							   GetUserId()))
 			refuse_column(rel, attnum);
@@ -128,6 +128,10 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 		queue_not_supported("expires_at");
 	if (!draft->group_key.isnull)
 		queue_not_supported("group_key");
+	if (!draft->dedup_key.isnull)
+		queue_not_supported("dedup_key");
+	if (!draft->body.isnull)
+		queue_not_supported("body");
 	queue_check_not_paused(rel, def, QUEUE_ENQUEUE);
 }
 
@@ -179,7 +183,7 @@ check_update(Relation rel, const Datum *old_values, const bool *old_nulls,
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (queue_shape_column_setter(i + 1) == COLUMN_OF_ANYBODY ||
+		if (queue_column(i + 1)->setter == COLUMN_OF_ANYBODY ||
 			(old_nulls[i] && new_nulls[i]))
 			continue;
 		if (old_nulls[i] != new_nulls[i] ||

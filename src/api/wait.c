@@ -256,7 +256,7 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def->retry.max_attempts, row->attempts,
+	queue_message_status(def->retry.max_attempts, row->failures,
 						 row->visible_at,
 						 has_entry ? &entry : NULL, look->now, &status);
 	if (status.is_claimed)
@@ -274,7 +274,7 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 
 			/* that may not have been noted yet: let a consumer do it */
 			if (has_entry && !entry.is_exhausted &&
-				status.failures > row->attempts)
+				status.failures > row->failures)
 				queue_look_keep_quietly(look, row->id);
 			break;
 		case MESSAGE_HELD:

@@ -31,6 +31,7 @@
 #include "common/compat.h"
 #include "dispatch/move.h"
 #include "table/definition.h"
+#include "table/failure_log.h"
 #include "table/ids.h"
 #include "table/insert.h"
 #include "table/settings.h"
@@ -40,6 +41,7 @@ static void push_key(JsonbInState *state, const char *key);
 static void push_string(JsonbInState *state, const char *key,
 						const char *value);
 static void push_int(JsonbInState *state, const char *key, int64 value);
+static void push_jsonb(JsonbInState *state, Jsonb *value);
 static Datum dead_letter_headers(Relation rel, MessageRow *row,
 								 NullableDatum headers, const char *reason,
 								 int attempts, const char *last_error);
@@ -86,7 +88,7 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 		return false;
 	}
 	queue_announce_sent(target, row->priority, id, id);
-	insert = queue_insert_begin(dead);
+	insert = queue_insert_begin(dead, dead_def);
 	queue_insert_row(insert, &draft);
 	queue_insert_end(insert);
 	table_close(dead, NoLock);
@@ -147,14 +149,20 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 {
 	JsonbInState state = {0};
 	Datum		added;
+	NullableDatum log = queue_row_failure_log(row);
+	Datum		failures;
+	TimestampTz now = GetCurrentTimestamp();
 	char		died_at[MAXDATELEN + 1];
 
-	if (last_error == NULL &&
-		!row->slot->tts_isnull[Anum_message_last_error - 1])
-		last_error =
-			TextDatumGetCString(row->slot->tts_values[Anum_message_last_error - 1]);
-	JsonEncodeDateTime(died_at, TimestampTzGetDatum(GetCurrentTimestamp()),
-					   TIMESTAMPTZOID, NULL);
+	if (last_error != NULL || attempts > row->failures)
+		failures = queue_failure_log_add(log, now, last_error,
+										 attempts > row->failures);
+	else
+		failures = queue_failure_log_normal(log);
+	if (last_error == NULL)
+		last_error = queue_failure_log_message(log);
+	JsonEncodeDateTime(died_at, TimestampTzGetDatum(now), TIMESTAMPTZOID,
+					   NULL);
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push_key(&state, "dead_letter");
@@ -166,6 +174,8 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 	push_int(&state, "attempts", attempts);
 	push_string(&state, "last_error", last_error);
 	push_string(&state, "died_at", died_at);
+	push_key(&state, "failures");
+	push_jsonb(&state, DatumGetJsonbP(failures));
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	added = JsonbPGetDatum(JsonbValueToJsonb(state.result));
@@ -211,5 +221,17 @@ push_int(JsonbInState *state, const char *key, int64 value)
 	push_key(state, key);
 	v.type = jbvNumeric;
 	v.val.numeric = int64_to_numeric(value);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/* A whole value, which is an array or an object */
+static void
+push_jsonb(JsonbInState *state, Jsonb *value)
+{
+	JsonbValue	v;
+
+	v.type = jbvBinary;
+	v.val.binary.data = &value->root;
+	v.val.binary.len = VARSIZE(value) - VARHDRSZ;
 	pushJsonbValue(state, WJB_VALUE, &v);
 }

@@ -125,7 +125,7 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def->retry.max_attempts, row->attempts,
+		queue_message_status(def->retry.max_attempts, row->failures,
 							 row->visible_at,
 							 has_entry ? &entry : NULL, now, &status);
 

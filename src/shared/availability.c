@@ -68,7 +68,7 @@ queue_entry_status(const InflightEntry *entry, TimestampTz now,
  * already.
  */
 void
-queue_message_status(int max_attempts, int attempts, TimestampTz visible_at,
+queue_message_status(int max_attempts, int counted, TimestampTz visible_at,
 					 const InflightEntry *entry, TimestampTz now,
 					 MessageStatus *status)
 {
@@ -76,7 +76,7 @@ queue_message_status(int max_attempts, int attempts, TimestampTz visible_at,
 	bool		is_exhausted = false;
 
 	status->is_claimed = false;
-	status->failures = attempts;
+	status->failures = counted;
 	status->due = visible_at;
 	if (entry != NULL)
 	{

@@ -41,7 +41,7 @@ extern bool queue_is_at_limit(int max_attempts, int failures);
 /* By the in-flight table alone; and together with the row */
 extern void queue_entry_status(const InflightEntry *entry, TimestampTz now,
 							   MessageStatus *status);
-extern void queue_message_status(int max_attempts, int attempts,
+extern void queue_message_status(int max_attempts, int counted,
 								 TimestampTz visible_at,
 								 const InflightEntry *entry, TimestampTz now,
 								 MessageStatus *status);

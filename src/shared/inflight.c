@@ -349,7 +349,7 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 		entry->enqueued_at = enqueued_at;
 		entry->logged = LOG_NOTHING;
 		entry->logged_failures = 0;
-		entry->attempts = 0;
+		entry->counted = 0;
 		ItemPointerSetInvalid(&entry->tid);
 	}
 	if (queue_lease_has_run_out(entry, now))
@@ -478,11 +478,11 @@ queue_inflight_unclaim_step(InflightEntry *entry)
  * The worker moves it, or marks its row.
  */
 void
-queue_inflight_exhaust(InflightEntry *entry, int attempts)
+queue_inflight_exhaust(InflightEntry *entry, int counted)
 {
 	LWLock	   *lock = lock_entry(entry);
 
-	entry->attempts = attempts;
+	entry->counted = counted;
 	entry->is_exhausted = true;
 	set_idle(entry, 0);
 	offer(entry, true);
@@ -496,14 +496,14 @@ queue_inflight_exhaust(InflightEntry *entry, int attempts)
  */
 void
 queue_inflight_dequeue(InflightEntry *entry, const RetryPolicy *retry,
-					   int attempts, ItemPointer tid)
+					   int counted, ItemPointer tid)
 {
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->state = INFLIGHT_DEQUEUED;
 	move_fence(entry);
 	entry->is_delayed = false;
-	entry->attempts = attempts;
+	entry->counted = counted;
 	entry->tid = *tid;
 	entry->retry = *retry;
 	entry->since = GetCurrentTimestamp();
@@ -517,7 +517,7 @@ queue_inflight_dequeue(InflightEntry *entry, const RetryPolicy *retry,
  */
 uint64
 queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
-					 int attempts, ItemPointer tid, TimestampTz deadline)
+					 int counted, ItemPointer tid, TimestampTz deadline)
 {
 	uint64		number = pg_atomic_fetch_add_u64(&shared->next_number, 1);
 	LWLock	   *lock = lock_entry(entry);
@@ -529,7 +529,7 @@ queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
 	entry->is_open = true;
 	entry->is_passed_over = false;
 	entry->is_delayed = false;
-	entry->attempts = attempts;
+	entry->counted = counted;
 	entry->tid = *tid;
 	entry->retry = *retry;
 	entry->epoch = shared->epoch;
@@ -617,24 +617,24 @@ queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
  *		End the lease, because its consumer failed.
  *
  * Counts a failure.  The message is due again after "delay", or after the
- * back-off of the queue if delay is negative.  "attempts" is the count in the
- * row.
+ * back-off of the queue if delay is negative.  "counted" is how many the
+ * row has.
  */
 void
 queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
-					int attempts, int64 delay, FailureText error)
+					int counted, int64 delay, FailureText error)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock = lock_entry(entry);
 
 	if (error.slot != FAILURE_NO_TEXT)
 		entry->error = error;
-	entry->attempts = attempts;
+	entry->counted = counted;
 	entry->retry = *retry;
 	if (!entry->is_lapse_counted)
 		count_failure(entry, now);
 	if (delay < 0)
-		delay = queue_failure_delay(&entry->retry, attempts + entry->failures);
+		delay = queue_failure_delay(&entry->retry, counted + entry->failures);
 	set_idle(entry, delay > 0 ? now + delay : 0);
 	entry->is_lapse_counted = false;
 	if (is_at_limit(entry))
@@ -1498,7 +1498,7 @@ static bool
 is_at_limit(const InflightEntry *entry)
 {
 	return queue_is_at_limit(entry->retry.max_attempts,
-							 entry->attempts + entry->failures);
+							 entry->counted + entry->failures);
 }
 
 /* Does a process or a prepared transaction hold it? */
@@ -1746,7 +1746,7 @@ fail_entry(InflightEntry *entry, TimestampTz now)
 	}
 	entry->error.slot = FAILURE_ROLLED_BACK;
 	count_failure(entry, now);
-	total = entry->attempts + entry->failures;
+	total = entry->counted + entry->failures;
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;
 	else if (total > 1)

@@ -71,7 +71,7 @@ typedef struct InflightEntry
 	bool		is_delayed;		/* IDLE: the due time is to go to the row */
 	uint16		failures;		/* not yet counted in the row */
 	uint16		logged_failures;	/* of these, what the log says */
-	int			attempts;		/* counted in the row, as last read */
+	int			counted;		/* failures in the row, as last read */
 	int			priority;		/* of the row, as last read; -1: unknown */
 	int			holder;			/* CLAIMED, DEQUEUED or settling: proc number */
 	int			holder_pid;		/* for views */
@@ -161,13 +161,13 @@ extern void queue_inflight_forget(const MessageKey *key,
 								  TimestampTz enqueued_at);
 extern void queue_inflight_unclaim(InflightEntry *entry);
 extern void queue_inflight_unclaim_step(InflightEntry *entry);
-extern void queue_inflight_exhaust(InflightEntry *entry, int attempts);
+extern void queue_inflight_exhaust(InflightEntry *entry, int counted);
 extern void queue_inflight_dequeue(InflightEntry *entry,
 								   const RetryPolicy *retry,
-								   int attempts, ItemPointer tid);
+								   int counted, ItemPointer tid);
 extern uint64 queue_inflight_lease(InflightEntry *entry,
 								   const RetryPolicy *retry,
-								   int attempts, ItemPointer tid,
+								   int counted, ItemPointer tid,
 								   TimestampTz deadline);
 
 /* Settling a lease */
@@ -178,7 +178,7 @@ extern SettleResult queue_inflight_settle_any(const MessageKey *key,
 											  TimestampTz enqueued_at,
 											  InflightEntry **entry);
 extern void queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
-								int attempts, int64 delay, FailureText error);
+								int counted, int64 delay, FailureText error);
 extern void queue_inflight_release(InflightEntry *entry);
 extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 

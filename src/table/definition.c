@@ -416,7 +416,10 @@ build_def(Relation rel, QueueDef *def)
 	if (shape.deaf_trigger != NULL)
 		fresh.deaf_trigger = MemoryContextStrdup(queue_defs_context,
 												 shape.deaf_trigger);
-	fresh.pkey = shape.pkey;
+	fresh.pkey = shape.indexes.pkey;
+	fresh.due_index = shape.indexes.own[DUE_INDEX];
+	fresh.expiry_index = shape.indexes.own[EXPIRY_INDEX];
+	fresh.group_index = shape.indexes.own[GROUP_INDEX];
 	fresh.sequence = shape.sequence;
 	fresh.table_file = rel->rd_rel->relfilenode;
 	fresh.sequence_file = file_of(shape.sequence);

@@ -28,6 +28,9 @@ typedef struct QueueDef
 	char	   *deaf_trigger;	/* one of its own that does not fire in
 								 * replica role, or NULL */
 	Oid			pkey;			/* the primary key index */
+	Oid			due_index;		/* messages with visible_at */
+	Oid			expiry_index;	/* ... with expires_at */
+	Oid			group_index;	/* ... with group_key */
 	Oid			sequence;		/* id allocator */
 	Oid			table_file;		/* what both are stored in: TRUNCATE changes */
 	Oid			sequence_file;	/* the one, a restart of the ids the other */

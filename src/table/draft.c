@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -33,15 +34,19 @@ queue_draft_init(MessageDraft *draft, int64 id)
 
 	draft->id = id;
 	draft->priority = QUEUE_DEFAULT_PRIORITY;
-	draft->attempts = 0;
+	draft->failures = 0;
 	draft->enqueued_at = GetCurrentTimestamp();
 	draft->visible_at = none;
 	draft->expires_at = none;
 	draft->group_key = none;
 	draft->correlation_id = none;
+	draft->dedup_key = none;
+	draft->sender = none;
+	draft->content_type = none;
 	draft->headers = none;
 	draft->payload = none;
-	draft->last_error = none;
+	draft->body = none;
+	draft->failure_log = none;
 }
 
 /*
@@ -58,8 +63,8 @@ queue_draft_read(MessageDraft *draft, const Datum *values, const bool *nulls)
 		draft->id = DatumGetInt64(values[Anum_message_id - 1]);
 	if (!nulls[Anum_message_priority - 1])
 		draft->priority = DatumGetInt16(values[Anum_message_priority - 1]);
-	if (!nulls[Anum_message_attempts - 1])
-		draft->attempts = DatumGetInt16(values[Anum_message_attempts - 1]);
+	if (!nulls[Anum_message_failures - 1])
+		draft->failures = DatumGetInt16(values[Anum_message_failures - 1]);
 	if (!nulls[Anum_message_enqueued_at - 1])
 		draft->enqueued_at =
 			DatumGetTimestampTz(values[Anum_message_enqueued_at - 1]);
@@ -67,9 +72,13 @@ queue_draft_read(MessageDraft *draft, const Datum *values, const bool *nulls)
 	draft->expires_at = get(values, nulls, Anum_message_expires_at);
 	draft->group_key = get(values, nulls, Anum_message_group_key);
 	draft->correlation_id = get(values, nulls, Anum_message_correlation_id);
+	draft->dedup_key = get(values, nulls, Anum_message_dedup_key);
+	draft->sender = get(values, nulls, Anum_message_sender);
+	draft->content_type = get(values, nulls, Anum_message_content_type);
 	draft->headers = get(values, nulls, Anum_message_headers);
 	draft->payload = get(values, nulls, Anum_message_payload);
-	draft->last_error = get(values, nulls, Anum_message_last_error);
+	draft->body = get(values, nulls, Anum_message_body);
+	draft->failure_log = get(values, nulls, Anum_message_failure_log);
 }
 
 /*
@@ -86,8 +95,11 @@ queue_draft_copy(MessageDraft *draft, TupleTableSlot *row)
 		DatumGetInt16(row->tts_values[Anum_message_priority - 1]);
 	draft->group_key = get_copy(row, Anum_message_group_key);
 	draft->correlation_id = get_copy(row, Anum_message_correlation_id);
+	draft->sender = get_copy(row, Anum_message_sender);
+	draft->content_type = get_copy(row, Anum_message_content_type);
 	draft->headers = get_copy(row, Anum_message_headers);
 	draft->payload = get_copy(row, Anum_message_payload);
+	draft->body = get_copy(row, Anum_message_body);
 }
 
 /*
@@ -99,7 +111,7 @@ queue_draft_columns(const MessageDraft *draft, Datum *values, bool *nulls)
 {
 	set(values, nulls, Anum_message_id, Int64GetDatum(draft->id));
 	set(values, nulls, Anum_message_priority, Int16GetDatum(draft->priority));
-	set(values, nulls, Anum_message_attempts, Int16GetDatum(draft->attempts));
+	set(values, nulls, Anum_message_failures, Int16GetDatum(draft->failures));
 	set(values, nulls, Anum_message_enqueued_at,
 		TimestampTzGetDatum(draft->enqueued_at));
 	set_nullable(values, nulls, Anum_message_visible_at, draft->visible_at);
@@ -107,9 +119,15 @@ queue_draft_columns(const MessageDraft *draft, Datum *values, bool *nulls)
 	set_nullable(values, nulls, Anum_message_group_key, draft->group_key);
 	set_nullable(values, nulls, Anum_message_correlation_id,
 				 draft->correlation_id);
+	set_nullable(values, nulls, Anum_message_dedup_key, draft->dedup_key);
+	set_nullable(values, nulls, Anum_message_sender, draft->sender);
+	set_nullable(values, nulls, Anum_message_content_type,
+				 draft->content_type);
 	set_nullable(values, nulls, Anum_message_headers, draft->headers);
 	set_nullable(values, nulls, Anum_message_payload, draft->payload);
-	set_nullable(values, nulls, Anum_message_last_error, draft->last_error);
+	set_nullable(values, nulls, Anum_message_body, draft->body);
+	set_nullable(values, nulls, Anum_message_failure_log,
+				 draft->failure_log);
 }
 
 static void
@@ -152,16 +170,28 @@ get_copy(TupleTableSlot *row, int attnum)
 
 /*
  * queue_draft_check
- *		Raise 22023 for what no message may have.
+ *		Raise 22023 for what no message may have, 22004 for what it may not
+ *		lack.
  */
 void
 queue_draft_check(const MessageDraft *draft)
 {
-	queue_check_priority(draft->priority);
-	if (draft->attempts < 0)
+	if (draft->payload.isnull && draft->body.isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("payload must not be null"),
+				 errdetail("A message has a payload or a body."),
+				 errhint("A JSON null is written as 'null'::jsonb.")));
+	if (!draft->payload.isnull && !draft->body.isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("attempts must not be negative")));
+				 errmsg("a message cannot have both a payload and a body"),
+				 errhint("Leave one of them out.")));
+	queue_check_priority(draft->priority);
+	if (draft->failures < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("failures must not be negative")));
 	if (!draft->visible_at.isnull &&
 		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(draft->visible_at.value)))
 		ereport(ERROR,
@@ -169,8 +199,25 @@ queue_draft_check(const MessageDraft *draft)
 				 errmsg("visible_at must be finite"),
 				 errdetail("It is the time from which on a message is delivered."),
 				 errhint("Leave it out to have the message delivered at once.")));
+	if (!draft->group_key.isnull)
+		queue_check_group_key(draft->group_key.value);
 	if (!draft->headers.isnull)
 		queue_check_headers(draft->headers.value);
+}
+
+/* Raise 22023 if this is too long for a group key. */
+void
+queue_check_group_key(Datum group_key)
+{
+	Size		length = toast_raw_datum_size(group_key) - VARHDRSZ;
+
+	if (length > QUEUE_MAX_GROUP_KEY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("group_key is too long"),
+				 errdetail("It has %zu bytes; the longest may have %d.",
+						   length, QUEUE_MAX_GROUP_KEY),
+				 errhint("Take a hash of it, such as md5(), if it cannot be shorter.")));
 }
 
 /* Raise 22023 unless this is a priority. */

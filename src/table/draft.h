@@ -11,19 +11,10 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 
-/* Columns of a queue table, in order */
-#define Natts_message					11
-#define Anum_message_id					1
-#define Anum_message_priority			2
-#define Anum_message_attempts			3
-#define Anum_message_enqueued_at		4
-#define Anum_message_visible_at			5
-#define Anum_message_expires_at			6
-#define Anum_message_group_key			7
-#define Anum_message_correlation_id		8
-#define Anum_message_headers			9
-#define Anum_message_payload			10
-#define Anum_message_last_error			11
+#include "table/column.h"
+
+/* The longest group key in bytes: it has to fit into an index entry */
+#define QUEUE_MAX_GROUP_KEY				1024
 
 /*
  * Everything that a row of a queue table consists of, in the order of its
@@ -34,15 +25,19 @@ typedef struct MessageDraft
 {
 	int64		id;
 	int			priority;
-	int			attempts;
+	int			failures;
 	TimestampTz enqueued_at;
 	NullableDatum visible_at;
 	NullableDatum expires_at;
 	NullableDatum group_key;
 	NullableDatum correlation_id;
+	NullableDatum dedup_key;
+	NullableDatum sender;
+	NullableDatum content_type;
 	NullableDatum headers;
 	NullableDatum payload;
-	NullableDatum last_error;
+	NullableDatum body;
+	NullableDatum failure_log;
 } MessageDraft;
 
 /* A new message, sent now, without anything in it */
@@ -63,5 +58,6 @@ extern void queue_draft_columns(const MessageDraft *draft, Datum *values,
 extern void queue_draft_check(const MessageDraft *draft);
 extern void queue_check_priority(int priority);
 extern void queue_check_headers(Datum headers);
+extern void queue_check_group_key(Datum group_key);
 
 #endif							/* QUEUE_DRAFT_H */

@@ -4,8 +4,7 @@
  *		New rows of a queue table, one or many at a time.
  *
  * Rows gather until there are enough for one multi-insert; their index entries
- * go with them.  A queue table mostly has its primary key alone, which needs
- * no executor state.  rows.c says what this does without.
+ * go with them (entries.c).  rows.c says what this does without.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,11 +13,11 @@
 #include "access/detoast.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "executor/executor.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/rel.h"
 
-#include "common/compat.h"
+#include "table/entries.h"
 #include "table/insert.h"
 
 /* Rows and bytes that one multi-insert takes */
@@ -28,9 +27,7 @@
 struct QueueInsert
 {
 	Relation	rel;
-	Relation	pkey;			/* the only index; NULL if there are more */
-	EState	   *estate;			/* ... then these */
-	ResultRelInfo *info;
+	QueueEntries entries;
 	TupleTableSlot **slots;
 	int			room;			/* places in "slots" */
 	int			nslots;			/* filled */
@@ -39,32 +36,15 @@ struct QueueInsert
 };
 
 static void flush_insert(QueueInsert *insert);
-static void insert_key(QueueInsert *insert, TupleTableSlot *slot);
 
-/*
- * queue_insert_begin
- *		Begin to insert rows into a queue, which is open.
- *
- * With no index but the primary key, which is the usual case, its entries are
- * inserted directly, because the executor's machinery costs more than they do.
- */
+/* Begin to insert rows into a queue, which is open. */
 QueueInsert *
-queue_insert_begin(Relation rel)
+queue_insert_begin(Relation rel, const QueueDef *def)
 {
 	QueueInsert *insert = palloc0(sizeof(QueueInsert));
-	List	   *indexes = RelationGetIndexList(rel);
 
 	insert->rel = rel;
-	if (list_length(indexes) == 1)
-		insert->pkey = index_open(linitial_oid(indexes), RowExclusiveLock);
-	else
-	{
-		insert->estate = CreateExecutorState();
-		insert->info = makeNode(ResultRelInfo);
-		InitResultRelInfo(insert->info, rel, 0, NULL, 0);
-		ExecOpenIndices(insert->info, false);
-	}
-	list_free(indexes);
+	queue_entries_begin(&insert->entries, rel, def);
 	insert->room = 1;
 	insert->slots = palloc(sizeof(TupleTableSlot *));
 	return insert;
@@ -99,7 +79,10 @@ queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
 	}
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(insert->rel);
-	insert->nbytes += toast_raw_datum_size(draft->payload.value);
+	if (!draft->payload.isnull)
+		insert->nbytes += toast_raw_datum_size(draft->payload.value);
+	if (!draft->body.isnull)
+		insert->nbytes += toast_raw_datum_size(draft->body.value);
 	if (insert->nslots == INSERT_ROWS || insert->nbytes >= INSERT_BYTES)
 		flush_insert(insert);
 }
@@ -118,33 +101,9 @@ flush_insert(QueueInsert *insert)
 		table_multi_insert(insert->rel, insert->slots, insert->nslots, cid, 0,
 						   NULL);
 	for (i = 0; i < insert->nslots; i++)
-	{
-		if (insert->pkey)
-			insert_key(insert, insert->slots[i]);
-		else
-		{
-			ResetPerTupleExprContext(insert->estate);
-			ExecInsertIndexTuples(insert->info, insert->estate, 0,
-								  insert->slots[i], NIL, NULL);
-		}
-	}
+		queue_entries_insert(&insert->entries, insert->slots[i]);
 	insert->nslots = 0;
 	insert->nbytes = 0;
-}
-
-/* Insert the entry of the primary key, (priority, id). */
-static void
-insert_key(QueueInsert *insert, TupleTableSlot *slot)
-{
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
-
-	slot_getsomeattrs(slot, Anum_message_priority);
-	values[0] = slot->tts_values[Anum_message_priority - 1];
-	values[1] = slot->tts_values[Anum_message_id - 1];
-	(void) index_insert(insert->pkey, values, nulls, &slot->tts_tid,
-						insert->rel, UNIQUE_CHECK_YES,
-						false /* indexUnchanged */ , NULL);
 }
 
 /* Insert what has gathered, and free everything. */
@@ -156,13 +115,7 @@ queue_insert_end(QueueInsert *insert)
 	flush_insert(insert);
 	for (i = 0; i < insert->nmade; i++)
 		ExecDropSingleTupleTableSlot(insert->slots[i]);
-	if (insert->pkey)
-		index_close(insert->pkey, NoLock);
-	else
-	{
-		ExecCloseIndices(insert->info);
-		FreeExecutorState(insert->estate);
-	}
+	queue_entries_end(&insert->entries);
 	pfree(insert->slots);
 	pfree(insert);
 }

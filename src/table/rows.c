@@ -53,6 +53,8 @@
 
 #include "common/compat.h"
 #include "table/definition.h"
+#include "table/entries.h"
+#include "table/failure_log.h"
 #include "table/rows.h"
 
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
@@ -86,11 +88,21 @@ queue_row_read(MessageRow *row)
 	row->tid = slot->tts_tid;
 	row->id = DatumGetInt64(slot->tts_values[Anum_message_id - 1]);
 	row->priority = DatumGetInt16(slot->tts_values[Anum_message_priority - 1]);
-	row->attempts = DatumGetInt16(slot->tts_values[Anum_message_attempts - 1]);
+	row->failures = DatumGetInt16(slot->tts_values[Anum_message_failures - 1]);
 	row->enqueued_at =
 		DatumGetTimestampTz(slot->tts_values[Anum_message_enqueued_at - 1]);
 	row->visible_at = slot->tts_isnull[Anum_message_visible_at - 1] ? 0 :
 		DatumGetTimestampTz(slot->tts_values[Anum_message_visible_at - 1]);
+}
+
+/* Return the failures that the row in the slot has noted. */
+NullableDatum
+queue_row_failure_log(MessageRow *row)
+{
+	NullableDatum log;
+
+	log.value = slot_getattr(row->slot, Anum_message_failure_log, &log.isnull);
+	return log;
 }
 
 /* Return the state of a row that "dirty" has just let pass into the slot. */
@@ -430,15 +442,15 @@ queue_row_wait(Relation rel, MessageRow *row, int procno)
 
 /*
  * queue_row_rewrite
- *		Rewrite a row with another count of attempts, and if given due time
- *		and error.
+ *		Rewrite a row with another count of failures, and if given due time
+ *		and the text of the last of them.
  *
  * Returns false if another transaction is in the way.
  */
 bool
-queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
+queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row, int failures,
 				  bool set_visible_at, TimestampTz visible_at,
-				  const char *last_error)
+				  const char *error)
 {
 	int			natts = RelationGetNumberOfAttributes(rel);
 	Datum	   *values = palloc0(natts * sizeof(Datum));
@@ -456,18 +468,21 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 
 	/* the counter saturates */
-	values[Anum_message_attempts - 1] = Int16GetDatum(Min(attempts, PG_INT16_MAX));
-	replaces[Anum_message_attempts - 1] = true;
+	values[Anum_message_failures - 1] = Int16GetDatum(Min(failures, PG_INT16_MAX));
+	replaces[Anum_message_failures - 1] = true;
 	if (set_visible_at)
 	{
 		values[Anum_message_visible_at - 1] = TimestampTzGetDatum(visible_at);
 		nulls[Anum_message_visible_at - 1] = visible_at == 0;
 		replaces[Anum_message_visible_at - 1] = true;
 	}
-	if (last_error)
+	if (error != NULL || failures > row->failures)
 	{
-		values[Anum_message_last_error - 1] = CStringGetTextDatum(last_error);
-		replaces[Anum_message_last_error - 1] = true;
+		values[Anum_message_failure_log - 1] =
+			queue_failure_log_add(queue_row_failure_log(row),
+								  GetCurrentTimestamp(), error,
+								  failures > row->failures);
+		replaces[Anum_message_failure_log - 1] = true;
 	}
 
 	old = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
@@ -485,15 +500,11 @@ queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
 								&lockmode, &update_indexes);
 	if (result == TM_Ok && update_indexes != TU_None)
 	{
-		EState	   *estate = CreateExecutorState();
-		ResultRelInfo *info = makeNode(ResultRelInfo);
+		QueueEntries entries;
 
-		InitResultRelInfo(info, rel, 0, NULL, 0);
-		ExecOpenIndices(info, false);
-		ExecInsertIndexTuples(info, estate, queue_update_flags(update_indexes),
-							  slot, NIL, NULL);
-		ExecCloseIndices(info);
-		FreeExecutorState(estate);
+		queue_entries_begin(&entries, rel, def);
+		queue_entries_update(&entries, slot, update_indexes);
+		queue_entries_end(&entries);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	return result == TM_Ok;

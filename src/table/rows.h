@@ -38,7 +38,7 @@ typedef struct MessageRow
 	ItemPointerData tid;
 	int64		id;
 	int			priority;
-	int			attempts;
+	int			failures;
 	TimestampTz enqueued_at;
 	TimestampTz visible_at;		/* 0: at once */
 	RowState	state;			/* as a scan found it */
@@ -77,16 +77,19 @@ extern bool queue_row_delete(Relation rel, MessageRow *row);
 /* Wait for the transaction of this process to end, if it changes the row */
 extern void queue_row_wait(Relation rel, MessageRow *row, int procno);
 
-/* Rewrite the row with another count of attempts, due time and error */
-extern bool queue_row_rewrite(Relation rel, MessageRow *row, int attempts,
-							  bool set_visible_at, TimestampTz visible_at,
-							  const char *last_error);
+/* Rewrite the row with another count of failures, due time and error */
+extern bool queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row,
+							  int failures, bool set_visible_at,
+							  TimestampTz visible_at, const char *error);
 
 /* A row to be found or fetched: an empty slot, which the caller drops */
 extern MessageRow *queue_row_make(Relation rel);
 
 /* Fill in the columns from the slot */
 extern void queue_row_read(MessageRow *row);
+
+/* The failures that the row in the slot has noted */
+extern NullableDatum queue_row_failure_log(MessageRow *row);
 
 /* The state of a row that "dirty" has just let pass into the slot */
 extern RowState queue_row_state(MessageRow *row, SnapshotData *dirty);

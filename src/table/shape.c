@@ -10,8 +10,8 @@
  * function must never run there.  So a queue table is exactly what
  * create_queue() made of it, plus things that need neither: comments, grants,
  * storage parameters, statistics targets, REPLICA IDENTITY FULL, and plain
- * non-unique indexes on plain columns with built-in operator classes.
- * Everything that is not known to be harmless is refused.
+ * non-unique indexes on plain columns with built-in operator classes
+ * (index.c).  Everything that is not known to be harmless is refused.
  *
  * The caller holds a lock on the table, at least AccessShareLock, which keeps
  * columns, rules and the like as they are.  Triggers and indexes may come and
@@ -52,46 +52,19 @@
 
 #include "common/compat.h"
 #include "common/extension.h"
+#include "table/column.h"
 #include "table/shape.h"
-
-typedef struct ColumnShape
-{
-	const char *name;
-	Oid			type;
-	const char *type_name;		/* for CREATE TABLE */
-	bool		is_not_null;
-	ColumnSetter setter;
-} ColumnShape;
-
-/* In order of Anum_message_xxx */
-static const ColumnShape columns[Natts_message] = {
-	{"id", INT8OID, "pg_catalog.int8", true, COLUMN_OF_SERVER},
-	{"priority", INT2OID, "pg_catalog.int2", true, COLUMN_OF_ANYBODY},
-	{"attempts", INT2OID, "pg_catalog.int2", true, COLUMN_OF_SERVER},
-	{"enqueued_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", true, COLUMN_OF_SERVER},
-	{"visible_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", false, COLUMN_OF_SENDER},
-	{"expires_at", TIMESTAMPTZOID, "pg_catalog.timestamptz", false, COLUMN_OF_SENDER},
-	{"group_key", TEXTOID, "pg_catalog.text", false, COLUMN_OF_SENDER},
-	{"correlation_id", TEXTOID, "pg_catalog.text", false, COLUMN_OF_ANYBODY},
-	{"headers", JSONBOID, "pg_catalog.jsonb", false, COLUMN_OF_ANYBODY},
-	{"payload", JSONBOID, "pg_catalog.jsonb", true, COLUMN_OF_ANYBODY},
-	{"last_error", TEXTOID, "pg_catalog.text", false, COLUMN_OF_SERVER},
-};
 
 static char *table_violation(Relation rel);
 static char *first_rule(Oid relid);
 static bool has_policy(Oid relid);
 static bool has_expression_statistics(Relation rel);
 static char *columns_violation(Relation rel);
-static char *column_violation(Form_pg_attribute att, const ColumnShape *column);
+static char *column_violation(Form_pg_attribute att, const QueueColumn *column);
 static char *trigger_violation(Relation rel, QueueShape *shape);
-static char *index_violation(Relation rel, QueueShape *shape);
 static char *constraint_violation(Oid relid);
 static char *constraint_problem(Oid oid);
 static char *sequence_violation(Relation rel, QueueShape *shape);
-static bool has_pkey_columns(Form_pg_index index, Oid access_method);
-static bool has_user_opclass(HeapTuple index_tuple);
-static bool is_left_by_reindex(const char *name);
 
 
 /*
@@ -115,7 +88,7 @@ queue_shape_violation(Relation rel, QueueShape *shape)
 	if (problem == NULL)
 		problem = trigger_violation(rel, shape);
 	if (problem == NULL)
-		problem = index_violation(rel, shape);
+		problem = queue_index_violation(rel, &shape->indexes);
 	if (problem == NULL)
 		problem = constraint_violation(RelationGetRelid(rel));
 	if (problem == NULL)
@@ -126,7 +99,7 @@ queue_shape_violation(Relation rel, QueueShape *shape)
 
 /*
  * Return what is missing that create_queue() can add: the triggers, the
- * sequence.
+ * indexes but the primary key, the sequence.
  */
 char *
 queue_shape_missing(const QueueShape *shape)
@@ -135,6 +108,12 @@ queue_shape_missing(const QueueShape *shape)
 		return pstrdup("The trigger that calls queue.before_insert() is missing.");
 	if (!shape->has_update_trigger)
 		return pstrdup("The trigger that calls queue.before_update() is missing.");
+	for (int i = 0; i < NUM_OWN_INDEXES; i++)
+	{
+		if (!OidIsValid(shape->indexes.own[i]))
+			return psprintf("The partial index on %s is missing.",
+							queue_index_columns(i));
+	}
 	if (!OidIsValid(shape->sequence))
 		return pstrdup("The sequence owned by column \"id\" is missing.");
 	return NULL;
@@ -148,47 +127,10 @@ queue_shape_resembles(Oid relid)
 {
 	for (int i = 0; i < Natts_message; i++)
 	{
-		if (get_attnum(relid, columns[i].name) == InvalidAttrNumber)
+		if (get_attnum(relid, queue_column(i + 1)->name) == InvalidAttrNumber)
 			return false;
 	}
 	return true;
-}
-
-/*
- * Returns true if this is a column of a queue, and says of which type it is.
- */
-bool
-queue_shape_column(const char *name, Oid *type, bool *is_not_null)
-{
-	for (int i = 0; i < Natts_message; i++)
-	{
-		if (strcmp(columns[i].name, name) != 0)
-			continue;
-		if (type != NULL)
-			*type = columns[i].type;
-		if (is_not_null != NULL)
-			*is_not_null = columns[i].is_not_null;
-		return true;
-	}
-	return false;
-}
-
-/* Return what gives this column its value. */
-ColumnSetter
-queue_shape_column_setter(int attnum)
-{
-	return columns[attnum - 1].setter;
-}
-
-/* Return a column for CREATE TABLE, as "id pg_catalog.int8 NOT NULL". */
-char *
-queue_shape_column_ddl(int attnum)
-{
-	const ColumnShape *column = &columns[attnum - 1];
-
-	return psprintf("%s %s%s", quote_identifier(column->name),
-					column->type_name,
-					column->is_not_null ? " NOT NULL" : "");
 }
 
 /* Properties of the table as a whole */
@@ -317,6 +259,7 @@ columns_violation(Relation rel)
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
+		const QueueColumn *column;
 		char	   *problem;
 
 		/* it was added by mistake, and does no harm */
@@ -327,19 +270,20 @@ columns_violation(Relation rel)
 		if (i >= Natts_message)
 			return psprintf("Column \"%s\" does not belong to a queue.",
 							NameStr(att->attname));
-		if (strcmp(NameStr(att->attname), columns[i].name) != 0)
+		column = queue_column(i + 1);
+		if (strcmp(NameStr(att->attname), column->name) != 0)
 			return psprintf("Its column number %d is \"%s\" instead of \"%s\".",
-							i + 1, NameStr(att->attname), columns[i].name);
+							i + 1, NameStr(att->attname), column->name);
 
-		problem = column_violation(att, &columns[i]);
+		problem = column_violation(att, column);
 		if (problem != NULL)
 			return problem;
-		if (columns[i].is_not_null && queue_column_may_have_nulls(desc, i))
+		if (column->is_not_null && queue_column_may_have_nulls(desc, i))
 			return psprintf("The NOT NULL constraint of column \"%s\" is not valid.",
-							columns[i].name);
+							column->name);
 	}
 	if (desc->natts < Natts_message)
-		return psprintf("Column \"%s\" is missing.", columns[desc->natts].name);
+		return psprintf("Column \"%s\" is missing.", queue_column(desc->natts + 1)->name);
 
 	return NULL;
 }
@@ -348,7 +292,7 @@ columns_violation(Relation rel)
  * One column, whose name is as it should be.
  */
 static char *
-column_violation(Form_pg_attribute att, const ColumnShape *column)
+column_violation(Form_pg_attribute att, const QueueColumn *column)
 {
 	if (att->atttypid != column->type)
 		return psprintf("Column \"%s\" is of type %s instead of %s.",
@@ -440,111 +384,6 @@ trigger_violation(Relation rel, QueueShape *shape)
 	}
 
 	return NULL;
-}
-
-/*
- * The primary key must be that of a queue.  Other indexes must be such that no
- * code of a user runs when an entry is made, and that making it cannot fail.
- */
-static char *
-index_violation(Relation rel, QueueShape *shape)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		Oid			index_oid = lfirst_oid(lc);
-		char	   *name = get_rel_name(index_oid);
-		HeapTuple	class_tuple;
-		HeapTuple	tuple;
-		Form_pg_index index;
-		Oid			access_method;
-		const char *problem = NULL;
-
-		class_tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(index_oid));
-		if (!HeapTupleIsValid(class_tuple))
-			elog(ERROR, "cache lookup failed for relation %u", index_oid);
-		access_method = ((Form_pg_class) GETSTRUCT(class_tuple))->relam;
-		ReleaseSysCache(class_tuple);
-
-		tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index_oid));
-		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for index %u", index_oid);
-		index = (Form_pg_index) GETSTRUCT(tuple);
-
-		if (!heap_attisnull(tuple, Anum_pg_index_indexprs, NULL))
-			problem = "Its index \"%s\" has expressions.";
-		else if (!heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
-			problem = "Its index \"%s\" is partial.";
-		else if (index->indisexclusion)
-			problem = "Its index \"%s\" enforces an exclusion constraint.";
-		else if (has_user_opclass(tuple))
-			problem = "Its index \"%s\" uses an operator class that is not built in.";
-		else if (index->indisprimary)
-		{
-			shape->pkey = index_oid;
-			if (!index->indimmediate)
-				problem = "Its primary key \"%s\" is deferrable.";
-			else if (!index->indisvalid || !has_pkey_columns(index, access_method))
-				problem = "Its primary key \"%s\" is not on (priority, id) alone.";
-		}
-		else if (index->indisunique &&
-				 (!has_pkey_columns(index, access_method) ||
-				  (index->indisvalid && !is_left_by_reindex(name))))
-			problem = "Its index \"%s\" is unique.";
-
-		ReleaseSysCache(tuple);
-		if (problem != NULL)
-			return psprintf(problem, name);
-	}
-	list_free(indexes);
-
-	if (!OidIsValid(shape->pkey))
-	{
-		shape->lacks_pkey_only = true;
-		return pstrdup("It has no primary key.");
-	}
-
-	return NULL;
-}
-
-/*
- * Beside the primary key itself, REINDEX CONCURRENTLY has a twin of it for a
- * while, which is unique and not valid, and must not stop the traffic.
- */
-static bool
-has_pkey_columns(Form_pg_index index, Oid access_method)
-{
-	return access_method == BTREE_AM_OID &&
-		index->indnatts == 2 &&
-		index->indnkeyatts == 2 &&
-		index->indkey.values[0] == Anum_message_priority &&
-		index->indkey.values[1] == Anum_message_id;
-}
-
-/*
- * Operator classes that come with the server run no code of a user.
- */
-static bool
-has_user_opclass(HeapTuple index_tuple)
-{
-	Form_pg_index index = (Form_pg_index) GETSTRUCT(index_tuple);
-	Datum		datum;
-	bool		isnull;
-	oidvector  *opclasses;
-
-	datum = SysCacheGetAttr(INDEXRELID, index_tuple, Anum_pg_index_indclass,
-							&isnull);
-	Assert(!isnull);
-	opclasses = (oidvector *) DatumGetPointer(datum);
-
-	for (int i = 0; i < index->indnkeyatts; i++)
-	{
-		if (opclasses->values[i] >= FirstNormalObjectId)
-			return true;
-	}
-	return false;
 }
 
 /*
@@ -657,23 +496,6 @@ sequence_violation(Relation rel, QueueShape *shape)
 	list_free(sequences);
 
 	return NULL;
-}
-
-/*
- * Is this the name of an index that REINDEX CONCURRENTLY makes in passing?  If
- * it is interrupted, an invalid copy of the primary key stays behind, and a
- * command that rebuilds all indexes of the table (REINDEX, VACUUM FULL) makes
- * it valid.  It does no harm, so the queue must not be lost because of it.
- */
-static bool
-is_left_by_reindex(const char *name)
-{
-	const char *suffix = strrchr(name, '_');
-
-	if (suffix == NULL || (strncmp(suffix, "_ccnew", 6) != 0 &&
-						   strncmp(suffix, "_ccold", 6) != 0))
-		return false;
-	return strspn(suffix + 6, "0123456789") == strlen(suffix + 6);
 }
 
 /*

@@ -354,7 +354,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 	state = queue_row_find(rel, def, row);
 	if (state == ROW_LIVE)
 	{
-		int			failed = row->attempts + entry->failures;
+		int			failed = row->failures + entry->failures;
 		char	   *error = queue_failure_text(&entry->error);
 		bool		is_at_limit = queue_is_at_limit(def->retry.max_attempts,
 													failed);
@@ -371,7 +371,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 			hold->is_gone = done;
 		}
 		else if (entry->failures > 0 || is_delayed || error != NULL)
-			done = queue_row_rewrite(rel, row, failed,
+			done = queue_row_rewrite(rel, def, row, failed,
 									 is_delayed, entry->deadline, error);
 
 		/* where there is no dead-letter queue there is nothing to try again */

@@ -407,7 +407,7 @@ is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def->retry.max_attempts, row->attempts,
+	queue_message_status(def->retry.max_attempts, row->failures,
 						 row->visible_at,
 						 has_entry ? &entry : NULL, now, &status);
 	*is_certain = !is_out && !(has_entry && entry.deadline != 0);

@@ -177,8 +177,8 @@ SELECT hasnt_table('public', 'named', 'a dropped queue is no table any more');
 --
 -- Queue tables
 --
-SELECT columns_are('public', 'defaults', ARRAY['id', 'priority', 'attempts', 'enqueued_at', 'visible_at', 'expires_at',
-    'group_key', 'correlation_id', 'headers', 'payload', 'last_error']);
+SELECT columns_are('public', 'defaults', ARRAY['id', 'priority', 'failures', 'enqueued_at', 'visible_at', 'expires_at',
+    'group_key', 'correlation_id', 'dedup_key', 'sender', 'content_type', 'headers', 'payload', 'body', 'failure_log']);
 SELECT col_is_pk('public', 'defaults', ARRAY['priority', 'id'], 'primary key of a queue table');
 SELECT is(pg_get_serial_sequence('defaults', 'id'), 'public.defaults_id_seq', 'the sequence of ids is owned by the table');
 SELECT is_empty($$ SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = 'defaults'::regclass AND deptype = 'e' $$,

@@ -27,7 +27,7 @@ foreach my $point ('queue-row-counted', 'queue-committed')
 			"$point: a lease is written");
 		stop_process_at($point);
 		wait_for_stop($point, '... and when it has run out, counted');
-		is(sql('SELECT attempts FROM q'), $point eq 'queue-committed' ? 1 : 0,
+		is(sql('SELECT failures FROM q'), $point eq 'queue-committed' ? 1 : 0,
 			'... in its row');
 		is(drain('q'), '', '... and the message is not to be had');
 		if ($crashes)
@@ -41,7 +41,7 @@ foreach my $point ('queue-row-counted', 'queue-committed')
 		}
 		wait_until('SELECT count(*) = 0 FROM queue.lease',
 			'... the lease is over' . ($crashes ? ' after a crash' : ''));
-		wait_until('SELECT attempts > 0 FROM q', '... and counted');
+		wait_until('SELECT failures > 0 FROM q', '... and counted');
 		is(drain('q'), "$point 2", '... once');
 	}
 }

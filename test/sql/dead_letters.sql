@@ -14,10 +14,11 @@ SELECT queue, dead_letter, own_dead_letter, max_attempts FROM queue.queue ORDER 
 -- what a dead letter tells; its id is new and its time the present
 CREATE VIEW dead AS
 SELECT payload, correlation_id, headers - 'dead_letter' AS headers,
-       headers->'dead_letter' #- '{source_id}' #- '{died_at}' AS dead_letter,
+       headers->'dead_letter' #- '{source_id}' #- '{died_at}' #- '{failures}' AS dead_letter,
+       headers #> '{dead_letter,failures,-1,message}' AS newest,
        (headers->'dead_letter'->>'source_id')::bigint > 0 AS source_id,
        (headers->'dead_letter'->>'died_at')::timestamptz BETWEEN now() - interval '1 hour' AND now() AS died_at,
-       attempts, visible_at
+       failures, visible_at
 FROM parcels_dead;
 
 --
@@ -45,6 +46,31 @@ CALL wait_until('3000 = (SELECT count(*) FROM bulk_dead)');
 SELECT headers->'dead_letter'->>'last_error' AS last_error, count(*) FROM bulk_dead GROUP BY 1;
 SELECT queue.purge('bulk_dead');
 SELECT queue.drop_queue('bulk');
+
+-- the row notes the last five failures, and so does the dead letter
+SELECT queue.create_queue('noted', max_attempts => 7);
+INSERT INTO noted (id, payload, failures, failure_log)
+SELECT 1, '1', 4, jsonb_agg(jsonb_build_object('at', now(), 'message', 'failure ' || n) ORDER BY n) FROM generate_series(1, 4) n;
+SELECT queue.nack(receipt, '0', 'failure 5') FROM queue.receive('noted');
+CALL wait_until('5 = (SELECT failures FROM noted)');
+SELECT queue.nack(receipt, '0') FROM queue.receive('noted');
+CALL wait_until('6 = (SELECT failures FROM noted)');
+SELECT failures, jsonb_path_query_array(failure_log, '$[*].message') AS messages FROM noted;
+SELECT bool_and((failure->>'at')::timestamptz BETWEEN now() - interval '1 hour' AND now()) AS at,
+       bool_and((failure->>'at')::timestamptz >= before) AS in_order
+FROM (SELECT failure, lag((failure->>'at')::timestamptz) OVER (ORDER BY n) AS before
+      FROM noted, jsonb_array_elements(failure_log) WITH ORDINALITY f (failure, n)) f;
+SELECT queue.nack(receipt, error => 'the last') FROM queue.receive('noted');
+CALL wait_until('1 = (SELECT count(*) FROM shop.noted_dead)');
+SELECT jsonb_path_query_array(headers, '$.dead_letter.failures[*].message') AS messages, failure_log FROM noted_dead;
+-- what is no such log counts as none
+INSERT INTO noted (id, payload, failure_log) SELECT 1000 + n, to_jsonb(n), log
+FROM unnest(ARRAY['{"a": 1}', '"text"', '[1, 2]', '[{"message": 3}]', '[{"message": null}]', '[]', 'null']::jsonb[]) WITH ORDINALITY l (log, n);
+SELECT queue.reject(array_agg(receipt), 'odd') FROM queue.receive('noted', 100);
+SELECT payload, headers->'dead_letter'->'last_error' AS last_error, headers->'dead_letter'->'failures' AS failures
+FROM noted_dead WHERE headers->'dead_letter'->>'reason' = 'odd' ORDER BY payload;
+SELECT queue.purge('noted_dead');
+SELECT queue.drop_queue('noted');
 
 -- by rollback
 SELECT count(queue.enqueue('parcels', '"rolled back"')) AS sent;
@@ -208,8 +234,8 @@ CALL wait_until($$ 1 = (SELECT exhausted FROM queue.queues WHERE name = 'shop.pa
 SELECT ready, leased, delayed, exhausted FROM queue.queues WHERE name = 'parcels'::regclass;
 SELECT count(*) FROM queue.receive('parcels');
 SELECT count(*) FROM queue.dequeue('parcels');
-CALL wait_until('2 = (SELECT attempts FROM shop.parcels)');
-SELECT payload, last_error FROM parcels;
+CALL wait_until('2 = (SELECT failures FROM shop.parcels)');
+SELECT payload, failure_log->-1->>'message' AS message FROM parcels;
 -- until there is a place, and somebody looks
 SELECT queue.alter_queue('parcels', dead_letter => 'morgue');
 SELECT count(*) FROM queue.receive('parcels');
@@ -236,7 +262,7 @@ SELECT queue.enqueue('lost', '"nowhere"') IS NOT NULL AS sent;
 BEGIN;
 SELECT payload FROM queue.dequeue('lost');
 ROLLBACK;
-CALL wait_until($$ 1 = (SELECT attempts FROM lost) AND 0 = (SELECT count(*) FROM queue.in_flight WHERE queue = 'lost'::regclass) $$);
+CALL wait_until($$ 1 = (SELECT failures FROM lost) AND 0 = (SELECT count(*) FROM queue.in_flight WHERE queue = 'lost'::regclass) $$);
 SELECT queue.create_queue('found', max_attempts => 0);
 BEGIN;
 SELECT queue.alter_queue('lost', dead_letter => 'found');

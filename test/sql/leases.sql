@@ -178,34 +178,34 @@ SELECT attempt FROM queue.browse('jobs');
 SELECT queue.ack(:'receipt');
 -- though the row tells the failure
 SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
-CALL wait_until($$ (SELECT attempts FROM jobs) = 2 $$);
+CALL wait_until($$ (SELECT failures FROM jobs) = 2 $$);
 SELECT state, failures FROM queue.in_flight;
 SELECT queue.nack(ARRAY[:'receipt'], delay => '0');
 SELECT attempt FROM queue.browse('jobs');
 SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
-CALL wait_until($$ (SELECT attempts FROM jobs) = 3 $$);
+CALL wait_until($$ (SELECT failures FROM jobs) = 3 $$);
 SELECT queue.ack(:'receipt');
 SELECT count(*) FROM jobs;
 SELECT * FROM queue.in_flight;
 -- what it says of that failure goes to the row, too, and its delay
 SELECT count(queue.enqueue('jobs', '"after all"')) AS sent;
 SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
-CALL wait_until($$ (SELECT attempts FROM jobs) = 1 $$);
+CALL wait_until($$ (SELECT failures FROM jobs) = 1 $$);
 SELECT queue.nack(:'receipt', delay => '1 hour', error => 'in vain');
-CALL wait_until($$ (SELECT last_error FROM jobs) = 'in vain' $$);
-SELECT attempts, visible_at > now() + interval '50 min' AS is_delayed FROM jobs;
+CALL wait_until($$ (SELECT failure_log->-1->>'message' FROM jobs) = 'in vain' $$);
+SELECT failures, visible_at > now() + interval '50 min' AS is_delayed FROM jobs;
 CALL wait_until($$ NOT EXISTS (SELECT FROM queue.in_flight) $$);
 SELECT count(*) FROM queue.dequeue('jobs');
 DELETE FROM jobs;
 -- also if the lease was extended meanwhile, and is on disk
 SELECT count(queue.enqueue('jobs', '"long after"')) AS sent;
 SELECT receipt FROM queue.receive('jobs', lease => '1 ms') \gset
-CALL wait_until($$ (SELECT attempts FROM jobs) = 1 $$);
+CALL wait_until($$ (SELECT failures FROM jobs) = 1 $$);
 SELECT queue.extend(:'receipt', '1 hour') > now() AS extended;
 CALL wait_until($$ EXISTS (SELECT FROM queue.lease WHERE queue = 'jobs'::regclass) $$);
 SELECT queue.nack(:'receipt', delay => '1 hour');
 CALL wait_until($$ NOT EXISTS (SELECT FROM queue.lease WHERE queue = 'jobs'::regclass) $$);
-SELECT attempts, visible_at > now() + interval '50 min' AS is_delayed FROM jobs;
+SELECT failures, visible_at > now() + interval '50 min' AS is_delayed FROM jobs;
 SELECT count(*) FROM queue.dequeue('jobs');
 DELETE FROM jobs;
 -- who has taken the message has moved the fence, though it is back
@@ -291,15 +291,15 @@ SELECT receipt, attempt FROM queue.receive('jobs') \gset
 \echo :attempt
 -- the text of the failure can be seen in the row, in time
 SELECT queue.nack(:'receipt', error => E'no lamp, really\nsecond line');
-CALL wait_until($$ EXISTS (SELECT FROM jobs WHERE attempts = 2) $$);
-SELECT attempts, last_error FROM jobs;
+CALL wait_until($$ EXISTS (SELECT FROM jobs WHERE failures = 2) $$);
+SELECT failures, failure_log->-1->>'message' AS message FROM jobs;
 -- waiting brings it as soon as it is due
 SELECT receipt, attempt FROM queue.receive('jobs', wait => '1 min') \gset
 \echo :attempt
 SELECT queue.nack(:'receipt', delay => '1 hour');
 SELECT count(*) FROM queue.receive('jobs');
 SELECT count(*) FROM queue.dequeue('jobs');
-CALL wait_until($$ EXISTS (SELECT FROM jobs WHERE attempts = 3) $$);
+CALL wait_until($$ EXISTS (SELECT FROM jobs WHERE failures = 3) $$);
 SELECT visible_at - now() BETWEEN interval '55 min' AND interval '61 min' AS an_hour FROM jobs;
 SELECT ready, leased, delayed, exhausted FROM queue.queues WHERE name = 'jobs'::regclass;
 SELECT queue.purge('jobs');

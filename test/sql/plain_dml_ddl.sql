@@ -14,7 +14,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON mail TO regress_queue_clerk;
 -- INSERT
 --
 INSERT INTO mail (payload) VALUES ('{"n": 1}')
-RETURNING id, priority, attempts, enqueued_at IS NOT NULL AS has_time, visible_at, expires_at, headers, payload;
+RETURNING id, priority, failures, enqueued_at IS NOT NULL AS has_time, visible_at, expires_at, headers, payload;
 INSERT INTO mail (payload, headers, correlation_id)
 SELECT to_jsonb(n), '{"from": "insert"}', 'c' || n FROM generate_series(2, 4) n;
 WITH sent AS (INSERT INTO mail (payload) VALUES ('5') RETURNING id)
@@ -22,7 +22,7 @@ SELECT count(*) FROM sent;
 -- one order of ids for all ways in
 SELECT queue.enqueue('mail', '6');
 INSERT INTO mail (payload) VALUES ('7') RETURNING id;
-SELECT id, priority, attempts, headers, correlation_id, payload FROM mail ORDER BY id;
+SELECT id, priority, failures, headers, correlation_id, payload FROM mail ORDER BY id;
 SELECT id, attempt, priority, correlation_id, headers, payload FROM queue.dequeue('mail', 10);
 
 -- not seen by the transaction that sends, as with enqueue
@@ -47,7 +47,7 @@ INSERT INTO mail (payload, priority) VALUES ('1', 10);
 \echo :SQLSTATE
 INSERT INTO mail (payload, priority) VALUES ('1', -1);
 \echo :SQLSTATE
-INSERT INTO mail (payload, attempts) VALUES ('1', -1);
+INSERT INTO mail (payload, failures) VALUES ('1', -1);
 \echo :SQLSTATE
 INSERT INTO mail (payload, visible_at) VALUES ('1', 'infinity');
 \echo :SQLSTATE
@@ -64,16 +64,16 @@ INSERT INTO mail (payload, expires_at) VALUES ('1', now() + interval '1 hour');
 SET ROLE regress_queue_clerk;
 INSERT INTO mail (id, payload) VALUES (1000, '1');
 \echo :SQLSTATE
-INSERT INTO mail (attempts, payload) VALUES (1, '1');
+INSERT INTO mail (failures, payload) VALUES (1, '1');
 \echo :SQLSTATE
 INSERT INTO mail (enqueued_at, payload) VALUES (now(), '1');
 \echo :SQLSTATE
-INSERT INTO mail (last_error, payload) VALUES ('none', '1');
+INSERT INTO mail (failure_log, payload) VALUES ('[]', '1');
 \echo :SQLSTATE
-INSERT INTO mail (payload) VALUES ('"from the clerk"') RETURNING priority, attempts;
+INSERT INTO mail (payload) VALUES ('"from the clerk"') RETURNING priority, failures;
 RESET ROLE;
-INSERT INTO mail (id, attempts, enqueued_at, payload) VALUES (1000, 2, '2001-02-03 UTC', '"explicit"')
-RETURNING id, attempts, enqueued_at AT TIME ZONE 'UTC' AS enqueued_at;
+INSERT INTO mail (id, failures, enqueued_at, payload) VALUES (1000, 2, '2001-02-03 UTC', '"explicit"')
+RETURNING id, failures, enqueued_at AT TIME ZONE 'UTC' AS enqueued_at;
 -- the ids go on beyond it
 SELECT queue.enqueue('mail', '"next"') > 1000 AS goes_on;
 INSERT INTO mail (payload) VALUES ('"and the next"') RETURNING id > 1001 AS goes_on;
@@ -132,9 +132,9 @@ SELECT payload FROM queue.dequeue('mail', 10);
 
 -- in replica role nothing is refused and what is given is kept
 SET session_replication_role = replica;
-INSERT INTO mail (id, priority, attempts, enqueued_at, payload) VALUES (3000, 4, 0, now(), '"replicated"');
-INSERT INTO mail (payload) VALUES ('"filled"') RETURNING id > 3000 AS goes_on, priority, attempts;
-UPDATE mail SET attempts = 0 WHERE id = 3000;
+INSERT INTO mail (id, priority, failures, enqueued_at, payload) VALUES (3000, 4, 0, now(), '"replicated"');
+INSERT INTO mail (payload) VALUES ('"filled"') RETURNING id > 3000 AS goes_on, priority, failures;
+UPDATE mail SET failures = 0 WHERE id = 3000;
 RESET session_replication_role;
 SELECT payload FROM queue.dequeue('mail', 10);
 
@@ -178,17 +178,17 @@ UPDATE mail SET payload = NULL;
 -- the server's columns, whoever asks
 UPDATE mail SET id = id + 1;
 \echo :SQLSTATE
-UPDATE mail SET attempts = 0, payload = '1' WHERE attempts = 1;
-UPDATE mail SET attempts = 1;
+UPDATE mail SET failures = 0, payload = '1' WHERE failures = 1;
+UPDATE mail SET failures = 1;
 \echo :SQLSTATE
 UPDATE mail SET enqueued_at = now();
 \echo :SQLSTATE
 UPDATE mail SET visible_at = now();
 \echo :SQLSTATE
-UPDATE mail SET last_error = 'x';
+UPDATE mail SET failure_log = '[]';
 \echo :SQLSTATE
 -- set to what they are they do no harm
-UPDATE mail SET id = id, attempts = attempts, last_error = last_error;
+UPDATE mail SET id = id, failures = failures, failure_log = failure_log;
 SELECT payload FROM queue.dequeue('mail', 10);
 -- ON CONFLICT and MERGE are statements as others
 INSERT INTO mail (id, priority, payload) VALUES (5000, 4, '"one"');

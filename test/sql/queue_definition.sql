@@ -282,15 +282,19 @@ SELECT queue.drop_queue('claims_dead');
 CREATE TABLE handmade (
     id bigint NOT NULL,
     priority smallint NOT NULL,
-    attempts smallint NOT NULL,
+    failures smallint NOT NULL,
     enqueued_at timestamptz NOT NULL,
     visible_at timestamptz,
     expires_at timestamptz,
     group_key text,
     correlation_id text,
+    dedup_key text,
+    sender text,
+    content_type text,
     headers jsonb,
-    payload jsonb NOT NULL,
-    last_error text,
+    payload jsonb,
+    body bytea,
+    failure_log jsonb,
     PRIMARY KEY (id)
 );
 SELECT queue.create_queue('handmade');

@@ -9,7 +9,7 @@ SELECT payload FROM queue.dequeue('quiet', 10);
 SELECT last_value AS near, last_value + 1000 AS far FROM quiet_id_seq \gset
 ALTER TABLE quiet DISABLE TRIGGER ALL;
 SELECT payload FROM queue.dequeue('quiet', 10);
-INSERT INTO quiet (id, priority, attempts, enqueued_at, payload)
+INSERT INTO quiet (id, priority, failures, enqueued_at, payload)
 VALUES (:near + 3, 4, 0, now(), '"near"'), (:far, 4, 0, now(), '"far"');
 ALTER TABLE quiet ENABLE TRIGGER ALL;
 SELECT payload FROM queue.dequeue('quiet', 10);
@@ -18,7 +18,7 @@ SELECT healed FROM queue.cover WHERE queue = 'quiet'::regclass;
 -- in one transaction
 BEGIN;
 ALTER TABLE quiet DISABLE TRIGGER ALL;
-INSERT INTO quiet (id, priority, attempts, enqueued_at, payload)
+INSERT INTO quiet (id, priority, failures, enqueued_at, payload)
 VALUES (:near + 3, 4, 0, now(), '"near"'), (:far, 9, 0, now(), '"far"');
 ALTER TABLE quiet ENABLE TRIGGER ALL;
 COMMIT;

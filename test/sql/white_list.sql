@@ -112,7 +112,7 @@ ALTER TABLE q ALTER payload SET STATISTICS 0;
 ALTER TABLE q ALTER payload SET (n_distinct = 10);
 ALTER TABLE q ALTER payload SET STORAGE EXTERNAL;
 ALTER TABLE q REPLICA IDENTITY FULL;
-CREATE STATISTICS q_stats ON priority, attempts FROM q;
+CREATE STATISTICS q_stats ON priority, failures FROM q;
 CREATE INDEX q_correlation_id ON q (correlation_id);
 CREATE INDEX q_two ON q (group_key DESC NULLS LAST, id) INCLUDE (enqueued_at);
 CREATE INDEX q_pattern ON q (correlation_id text_pattern_ops);
@@ -157,12 +157,12 @@ SELECT * FROM after('ALTER TABLE q ADD COLUMN note text');
 SELECT * FROM after('ALTER TABLE q ADD COLUMN note text; ALTER TABLE q DROP COLUMN note');
 SELECT * FROM after('ALTER TABLE q ADD COLUMN IF NOT EXISTS payload jsonb');
 SELECT * FROM after('ALTER TABLE q ALTER payload TYPE jsonb, ALTER headers DROP DEFAULT, ALTER headers DROP NOT NULL');
-SELECT * FROM after('ALTER TABLE q DROP COLUMN last_error');
+SELECT * FROM after('ALTER TABLE q DROP COLUMN failure_log');
 SELECT * FROM after('ALTER TABLE q DROP COLUMN headers');
-SELECT * FROM after('ALTER TABLE q RENAME COLUMN payload TO body');
+SELECT * FROM after('ALTER TABLE q RENAME COLUMN payload TO content');
 SELECT * FROM after('ALTER TABLE q RENAME COLUMN headers TO h; ALTER TABLE q RENAME COLUMN payload TO headers;
                      ALTER TABLE q RENAME COLUMN h TO payload');
-SELECT * FROM after('ALTER TABLE q ALTER attempts TYPE int');
+SELECT * FROM after('ALTER TABLE q ALTER failures TYPE int');
 SELECT * FROM after('ALTER TABLE q ALTER payload TYPE json');
 SELECT * FROM after('ALTER TABLE q ALTER enqueued_at TYPE timestamptz(3)');
 SELECT * FROM after('ALTER TABLE q ALTER group_key TYPE varchar(20)');
@@ -170,24 +170,28 @@ SELECT * FROM after('CREATE DOMAIN d AS text CHECK (value <> ''x''); ALTER TABLE
 SELECT * FROM after('ALTER TABLE q ALTER group_key TYPE text COLLATE "C"');
 SELECT * FROM after('ALTER TABLE q ALTER headers SET DEFAULT ''{}''');
 SELECT * FROM after('ALTER TABLE q ALTER headers SET NOT NULL');
-SELECT * FROM after('ALTER TABLE q ALTER attempts DROP NOT NULL');
-SELECT * FROM after('ALTER TABLE q ALTER payload DROP NOT NULL');
-SELECT * FROM after('ALTER TABLE q ALTER attempts ADD GENERATED ALWAYS AS IDENTITY');
+SELECT * FROM after('ALTER TABLE q ALTER failures DROP NOT NULL');
+SELECT * FROM after('ALTER TABLE q ALTER enqueued_at DROP NOT NULL');
+SELECT * FROM after('ALTER TABLE q ALTER failures ADD GENERATED ALWAYS AS IDENTITY');
 -- a column can be generated only from the start
-SELECT * FROM after('ALTER TABLE q DROP COLUMN last_error;
-                     ALTER TABLE q ADD COLUMN last_error text GENERATED ALWAYS AS (group_key) STORED');
+SELECT * FROM after('ALTER TABLE q DROP COLUMN failure_log;
+                     ALTER TABLE q ADD COLUMN failure_log jsonb GENERATED ALWAYS AS (headers) STORED');
 CREATE TABLE generated (
     id bigint NOT NULL,
     priority smallint NOT NULL,
-    attempts smallint NOT NULL,
+    failures smallint NOT NULL,
     enqueued_at timestamptz NOT NULL,
     visible_at timestamptz,
     expires_at timestamptz,
     group_key text,
     correlation_id text,
+    dedup_key text,
+    sender text,
+    content_type text,
     headers jsonb,
-    payload jsonb NOT NULL,
-    last_error text GENERATED ALWAYS AS ('none') STORED,
+    payload jsonb,
+    body bytea,
+    failure_log jsonb GENERATED ALWAYS AS ('[]') STORED,
     PRIMARY KEY (priority, id)
 );
 SELECT queue.create_queue('generated');
@@ -204,7 +208,7 @@ SELECT * FROM after('ALTER TABLE q ADD EXCLUDE USING btree (correlation_id WITH 
 SELECT * FROM after('ALTER TABLE q DROP CONSTRAINT q_pkey');
 SELECT * FROM after('ALTER TABLE q DROP CONSTRAINT q_pkey, ADD PRIMARY KEY (id)');
 SELECT * FROM after('ALTER TABLE q DROP CONSTRAINT q_pkey, ADD PRIMARY KEY (id, priority)');
-SELECT * FROM after('ALTER TABLE q DROP CONSTRAINT q_pkey, ADD PRIMARY KEY (priority, id) INCLUDE (attempts)');
+SELECT * FROM after('ALTER TABLE q DROP CONSTRAINT q_pkey, ADD PRIMARY KEY (priority, id) INCLUDE (failures)');
 SELECT * FROM after('ALTER TABLE q DROP CONSTRAINT q_pkey, ADD PRIMARY KEY (priority, id) DEFERRABLE');
 SELECT * FROM after('CREATE TABLE customer (name text PRIMARY KEY); ALTER TABLE q ADD FOREIGN KEY (group_key) REFERENCES customer');
 SELECT * FROM after('CREATE TABLE line (p smallint, i bigint, FOREIGN KEY (p, i) REFERENCES q)');
@@ -215,6 +219,23 @@ SELECT * FROM after('CREATE TABLE line (p smallint, i bigint, FOREIGN KEY (p, i)
 SELECT * FROM after('CREATE UNIQUE INDEX q_unique ON q (correlation_id)');
 SELECT * FROM after('CREATE INDEX q_partial ON q (correlation_id) WHERE correlation_id IS NOT NULL');
 SELECT * FROM after('CREATE INDEX q_expression ON q (lower(correlation_id))');
+-- those of its own, whatever their names
+SELECT indexdef FROM pg_indexes WHERE schemaname = 'listed' AND tablename = 'q' ORDER BY indexname;
+SELECT * FROM after('DROP INDEX q_priority_visible_at_id_idx');
+SELECT * FROM after('DROP INDEX q_expires_at_idx');
+SELECT * FROM after('DROP INDEX q_group_key_id_idx');
+SELECT * FROM after('ALTER INDEX q_expires_at_idx RENAME TO ends; REINDEX INDEX ends');
+SELECT * FROM after('DROP INDEX q_expires_at_idx; CREATE INDEX ends ON q (expires_at) WHERE expires_at IS NOT NULL');
+SELECT * FROM after('CREATE INDEX one_more ON q USING btree (group_key, id) WHERE (group_key IS NOT NULL)');
+SELECT * FROM after('CREATE INDEX q_upside_down ON q (expires_at DESC) WHERE expires_at IS NOT NULL');
+SELECT * FROM after('CREATE INDEX q_hash ON q USING hash (expires_at) WHERE expires_at IS NOT NULL');
+SELECT * FROM after('CREATE INDEX q_some ON q (expires_at) WHERE expires_at IS NOT NULL AND id > 1');
+SELECT * FROM after('CREATE INDEX q_other ON q (expires_at) WHERE visible_at IS NOT NULL');
+SELECT * FROM after('CREATE INDEX q_nulls ON q (expires_at) WHERE expires_at IS NULL');
+SELECT * FROM after('CREATE INDEX q_more ON q (expires_at) INCLUDE (id) WHERE expires_at IS NOT NULL');
+SELECT * FROM after('CREATE INDEX q_pattern ON q (group_key text_pattern_ops, id) WHERE group_key IS NOT NULL');
+SELECT * FROM after('CREATE INDEX q_collate ON q (group_key COLLATE "C", id) WHERE group_key IS NOT NULL');
+SELECT * FROM after('CREATE UNIQUE INDEX q_twice ON q (group_key, id) WHERE group_key IS NOT NULL');
 SELECT * FROM after('CREATE INDEX q_mixed ON q (correlation_id, (payload->>''a''))');
 CREATE FUNCTION listed.compare(text, text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0';
 CREATE OPERATOR CLASS listed.own_ops FOR TYPE text USING btree AS
@@ -262,7 +283,7 @@ SELECT * FROM after('CREATE POLICY p ON q USING (true)');
 --
 -- Statistics: of columns, but not of expressions, which ANALYZE evaluates
 --
-SELECT * FROM after('CREATE STATISTICS plain ON priority, attempts FROM q');
+SELECT * FROM after('CREATE STATISTICS plain ON priority, failures FROM q');
 SELECT * FROM after('CREATE STATISTICS computed ON (id + 1) FROM q');
 
 --
@@ -272,9 +293,10 @@ SELECT * FROM after('CREATE TABLE child () INHERITS (q)');
 SELECT * FROM after('CREATE TABLE parent (payload jsonb); ALTER TABLE q INHERIT parent');
 SELECT * FROM after('CREATE TABLE whole (LIKE q) PARTITION BY RANGE (id);
                      ALTER TABLE whole ATTACH PARTITION q FOR VALUES FROM (1) TO (1000)');
-SELECT * FROM after('CREATE TYPE message AS (id bigint, priority smallint, attempts smallint, enqueued_at timestamptz,
+SELECT * FROM after('CREATE TYPE message AS (id bigint, priority smallint, failures smallint, enqueued_at timestamptz,
                      visible_at timestamptz, expires_at timestamptz, group_key text, correlation_id text,
-                     headers jsonb, payload jsonb, last_error text); ALTER TABLE q OF message');
+                     dedup_key text, sender text, content_type text, headers jsonb, payload jsonb, body bytea,
+                     failure_log jsonb); ALTER TABLE q OF message');
 SELECT * FROM after('CREATE TABLE child (LIKE q); ALTER TABLE child INHERIT q');
 SELECT * FROM after('CREATE TABLE line (p smallint, i bigint); ALTER TABLE line ADD FOREIGN KEY (p, i) REFERENCES q');
 -- a child that has gone, and one that was let go, leave the queue as it was

@@ -36,17 +36,17 @@ $$;
 SELECT queue.create_queue('q');
 
 --
--- A NOT NULL constraint that is NOT VALID: a message without payload crashed
--- the server on its way to the dead letters
+-- A NOT NULL constraint that is NOT VALID: a message that lacked the value
+-- crashed the server on its way to the dead letters
 --
 CREATE TABLE settings AS SELECT * FROM queue.queue WHERE queue = 'q'::regclass;
 DELETE FROM queue.queue WHERE queue = 'q'::regclass;
-ALTER TABLE q ALTER payload DROP NOT NULL, DISABLE TRIGGER USER;
-INSERT INTO q (id, priority, attempts, enqueued_at) VALUES (1, 4, 0, now());
-ALTER TABLE q ADD CONSTRAINT q_payload_given NOT NULL payload NOT VALID;
+ALTER TABLE q ALTER enqueued_at DROP NOT NULL, DISABLE TRIGGER USER;
+INSERT INTO q (id, priority, failures, payload) VALUES (1, 4, 0, '1');
+ALTER TABLE q ADD CONSTRAINT q_time_given NOT NULL enqueued_at NOT VALID;
 ALTER TABLE q ENABLE ALWAYS TRIGGER queue_insert, ENABLE ALWAYS TRIGGER queue_update;
 INSERT INTO queue.queue SELECT * FROM settings;
-SELECT queue.reject(receipt, 'empty') FROM queue.receive('q');
+SELECT queue.reject(receipt, 'timeless') FROM queue.receive('q');
 \echo :SQLSTATE
 SELECT queue.enqueue('q', '1');
 \echo :SQLSTATE
@@ -55,7 +55,7 @@ SELECT * FROM queue.browse('q');
 SELECT problem FROM queue.queues WHERE name = 'q'::regclass;
 -- the way back
 DELETE FROM q;
-ALTER TABLE q VALIDATE CONSTRAINT q_payload_given;
+ALTER TABLE q VALIDATE CONSTRAINT q_time_given;
 SELECT queue.enqueue('q', '"valid"') IS NOT NULL AS sent;
 SELECT payload FROM queue.dequeue('q');
 -- while it is a queue no such constraint comes in
@@ -80,13 +80,13 @@ CREATE TABLE line (p smallint, i bigint, FOREIGN KEY (p, i) REFERENCES q NOT ENF
 -- Columns that are computed when they are read
 --
 SELECT after('ALTER TABLE q ADD COLUMN size int GENERATED ALWAYS AS (priority + 1) VIRTUAL');
-SELECT after('ALTER TABLE q DROP COLUMN last_error; ALTER TABLE q ADD COLUMN last_error text GENERATED ALWAYS AS (group_key)');
+SELECT after('ALTER TABLE q DROP COLUMN failure_log; ALTER TABLE q ADD COLUMN failure_log jsonb GENERATED ALWAYS AS (headers)');
 
 --
 -- Names of constraints, and whether they are inherited, do not matter
 --
 SELECT after('ALTER TABLE q RENAME CONSTRAINT q_id_not_null TO q_id_given');
 SELECT after('ALTER TABLE q ALTER CONSTRAINT q_id_not_null NO INHERIT');
-SELECT after('ALTER TABLE q DROP CONSTRAINT q_payload_given');
+SELECT after('ALTER TABLE q DROP CONSTRAINT q_time_given');
 SELECT queue.drop_queue('q');
 DROP SCHEMA newer CASCADE;

@@ -129,7 +129,7 @@ def write_left(cursor, queues: list[list], path: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for _, name, _, table, _ in queues:
             literal = cursor.mogrify("%s", (name,)).decode()
-            copy_out(cursor, "SELECT %s, id, payload ->> 'v', attempts"
+            copy_out(cursor, "SELECT %s, id, payload ->> 'v', failures"
                      " FROM %s ORDER BY id" % (literal, table), file)
 
 

@@ -197,7 +197,7 @@ is(state_of(qq{SELECT queue.ack('$short')}),
 set_delay('100ms');
 make_queue('failed', 2);
 sql(q{BEGIN; SELECT * FROM queue.dequeue('failed'); ROLLBACK});
-wait_until(q{SELECT attempts = 1 FROM failed WHERE payload = '1'},
+wait_until(q{SELECT failures = 1 FROM failed WHERE payload = '1'},
 	'the worker counts a rolled-back dequeue in the row');
 $node->stop('immediate');
 $node->start;
@@ -207,7 +207,7 @@ make_queue('nacked', 1);
 (undef, my $nacked) = receive('nacked', 1, '1 h');
 sql(qq{SELECT queue.nack('$nacked', delay => '1 h', error => 'no stock')});
 wait_until(
-	q{SELECT attempts = 1 AND last_error ~ 'no stock'
+	q{SELECT failures = 1 AND failure_log->-1->>'message' ~ 'no stock'
 			AND visible_at > clock_timestamp() + interval '50 min'
 		FROM nacked},
 	'a nack is written to the row');
@@ -219,7 +219,7 @@ is(sql(q{SELECT count(*) FROM nacked}), '1', 'and is not lost');
 # So it does after a clean restart.
 make_queue('clean_failed', 1);
 sql(q{BEGIN; SELECT * FROM queue.dequeue('clean_failed'); ROLLBACK});
-wait_until(q{SELECT attempts = 1 FROM clean_failed},
+wait_until(q{SELECT failures = 1 FROM clean_failed},
 	'the worker counts this one too');
 $node->restart;
 is(drain('clean_failed'), '1 2', 'and a clean restart keeps it');
@@ -239,7 +239,7 @@ foreach my $mode ('fast', 'smart')
 			error => 'e$round'); COMMIT});
 		$node->stop($mode);
 		$node->start;
-		is( sql(qq{SELECT attempts || ' ' || last_error FROM $queue
+		is( sql(qq{SELECT failures || ' ' || (failure_log->-1->>'message') FROM $queue
 				WHERE payload = '1'}),
 			"$round e$round", "$mode shutdown: nack $round is in the row");
 	}
@@ -254,7 +254,8 @@ foreach my $mode ('fast', 'smart')
 	wait_until(
 		qq{SELECT headers -> 'dead_letter' ->> 'last_error' = 'the last'
 			FROM ${queue}_dead}, "$mode shutdown: it is a dead letter");
-	is( sql(qq{SELECT concat_ws(' ', payload, attempts, last_error,
+	is( sql(qq{SELECT concat_ws(' ', payload, failures,
+				failure_log->-1->>'message',
 				visible_at > now() + interval '50 min')
 			FROM $queue ORDER BY id}),
 		"2 1 later t\n3 1 rolled back",
@@ -267,7 +268,7 @@ $node->stop('fast');
 $node->start;
 is( sql(q{SELECT count(*) FROM noted_many m LEFT JOIN queue.in_flight f
 			ON f.queue = 'noted_many'::regclass AND f.id = m.id
-		WHERE m.attempts + coalesce(f.failures, 0) = 1}),
+		WHERE m.failures + coalesce(f.failures, 0) = 1}),
 	'5000', 'thousands of failures that were noted survive a clean stop');
 set_delay('100ms');
 
@@ -281,14 +282,14 @@ foreach my $attempt (1 .. 5)
 			lease => '300 ms') WHERE attempt = $attempt},
 		"attempt $attempt of a message that nobody finishes");
 }
-is(sql(q{SELECT attempts FROM poison}), '0', 'the row tells none');
+is(sql(q{SELECT failures FROM poison}), '0', 'the row tells none');
 wait_until(
 	q{SELECT failures >= 4 FROM (SELECT failures FROM queue.lease_log
 		WHERE queue = 'poison'::regclass ORDER BY seq DESC LIMIT 1) l},
 	'the log tells of four');
 $node->stop('immediate');
 $node->start;
-wait_until(q{SELECT attempts = 5 FROM poison}, 'all of them survive a crash');
+wait_until(q{SELECT failures = 5 FROM poison}, 'all of them survive a crash');
 
 # What a transaction held when the server crashed is there again.
 make_queue('held', 3);

@@ -95,7 +95,7 @@ sql_as('shop_owner', 'shop', q{
 	SELECT queue.nack(receipt, '1 h', 'no stock')
 		FROM queue.receive('shop.orders')});
 ok( $node->poll_query_until(
-		'shop', q{SELECT attempts = 1 FROM shop.orders WHERE payload = '2'}),
+		'shop', q{SELECT failures = 1 FROM shop.orders WHERE payload = '2'}),
 	'a failed attempt is in its row');
 
 my %want = map { $_ => messages($_, 'shop') }

@@ -59,7 +59,7 @@ $primary->safe_psql(
 	PREPARE TRANSACTION 'rollback';
 	BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK});
 ok( $primary->poll_query_until(
-		'postgres', q{SELECT attempts = 1 FROM orders WHERE payload = '5'}),
+		'postgres', q{SELECT failures = 1 FROM orders WHERE payload = '5'}),
 	'a failed attempt is written');
 my $max_id = $primary->safe_psql('postgres', 'SELECT max(id) FROM orders');
 $primary->wait_for_catchup($standby);

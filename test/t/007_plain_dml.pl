@@ -78,7 +78,7 @@ sql(q{COMMIT PREPARED 'insert'});
 is(drain_payloads('orders'), 'prepared', 'COMMIT PREPARED delivers it');
 
 is(state_of(q{INSERT INTO orders (payload) VALUES (NULL)}),
-	'23502', 'a message has a payload');
+	'22004', 'a message has a payload');
 is(state_of(q{INSERT INTO orders (payload, priority) VALUES ('1', 10)}),
 	'22023', 'and a priority that exists');
 is(drain_payloads('orders'), '', 'or it is none');
@@ -111,7 +111,7 @@ is( sql(q{SELECT count(*), min(n), max(n), bool_and(n = row_number)
 
 # With explicit ids, by who may: they are kept, and the allocator goes beyond.
 my $next = sql(q{SELECT queue.enqueue('orders', '"before"')}) + 1000;
-sql(qq{COPY orders (id, priority, attempts, enqueued_at, payload) FROM stdin;
+sql(qq{COPY orders (id, priority, failures, enqueued_at, payload) FROM stdin;
 $next	4	2	2020-01-01 00:00:00+00	"explicit"
 \\.
 });
@@ -125,7 +125,7 @@ is( sql(qq{SELECT attempt, enqueued_at = '2020-01-01 00:00:00+00'
 	'3|t', 'what the owner says is kept');
 is(drain_payloads('orders'), 'before, explicit, after, plain',
 	'all is delivered');
-is(state_of(qq{INSERT INTO orders (id, priority, attempts, enqueued_at, payload)
+is(state_of(qq{INSERT INTO orders (id, priority, failures, enqueued_at, payload)
 		VALUES ($next, 4, 0, now(), '1'), ($next, 4, 0, now(), '2')}),
 	'23505', 'an id is there once');
 
@@ -298,7 +298,7 @@ is( on_subscriber(
 # What replication does by hand: in replica role nothing is refused.
 is( on_subscriber(
 		q{SET session_replication_role = replica;
-		INSERT INTO mirror (id, priority, attempts, enqueued_at, payload)
+		INSERT INTO mirror (id, priority, failures, enqueued_at, payload)
 			VALUES (100000, 4, 1, now(), '"replica"');
 		RESET session_replication_role;
 		SELECT payload, attempt FROM queue.dequeue('mirror')}),

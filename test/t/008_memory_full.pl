@@ -162,7 +162,7 @@ sql(q{ROLLBACK PREPARED 'full'});
 # row, and nothing is lost.
 ok( $node->poll_query_until(
 		'postgres', qq{SELECT count(*) = $prepared FROM orders
-			WHERE attempts = 1}),
+			WHERE failures = 1}),
 	'failed attempts of a full memory are counted');
 
 # The rest is delivered, once each.

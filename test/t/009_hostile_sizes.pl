@@ -77,7 +77,7 @@ sql(qq{BEGIN; SELECT count(*) FROM queue.dequeue('many', $n); ROLLBACK});
 is(sql(q{SELECT payload, attempt FROM queue.dequeue('many', 10)}),
 	'1|2', 'a rolled-back batch comes back, message by message');
 wait_until(
-	qq{SELECT count(*) = $n - 1 FROM many WHERE attempts = 1},
+	qq{SELECT count(*) = $n - 1 FROM many WHERE failures = 1},
 	'failed attempts of a whole batch are counted');
 is(sql(q{SELECT payload, attempt FROM queue.dequeue('many', 10)}),
 	'2|2', 'and the next is delivered');
@@ -191,7 +191,7 @@ is( sql(qq{SELECT payload, length(headers ->> 'h'), queue.ack(ARRAY[receipt])
 sql(q{SELECT queue.enqueue('large', b) FROM body});
 sql(q{SELECT queue.nack(receipt, '0 s', repeat('why ', 100000))
 	FROM queue.receive('large')});
-wait_until(q{SELECT attempts = 1 FROM large},
+wait_until(q{SELECT failures = 1 FROM large},
 	'a failed attempt of 100 MB is counted');
 is( sql(qq{SELECT attempt, length(payload #>> '{}'),
 			md5(payload::text) = '$sum'

@@ -105,7 +105,7 @@ wait_until(
 	qq{SELECT $written >= $before + 5 FROM pg_stat_database
 		WHERE datname = 'shop'},
 	'leases that ran out are ended by the worker alone');
-is( sql(q{SELECT attempts FROM retried;
+is( sql(q{SELECT failures FROM retried;
 		SELECT count(*) FROM limited;
 		SELECT headers #>> '{dead_letter,reason}' FROM limited_dead;
 		SELECT count(*) FROM queue.lease}, 'shop'),

@@ -56,7 +56,7 @@ sql(q{
 	SELECT queue.reject(receipt, 'spoilt') FROM queue.receive('orders');
 	BEGIN; SELECT * FROM queue.dequeue('orders'); ROLLBACK});
 ok($node->poll_query_until('postgres',
-		q{SELECT attempts = 1 FROM orders WHERE payload = '2'}),
+		q{SELECT failures = 1 FROM orders WHERE payload = '2'}),
 	'a failed attempt is written');
 my $receipt =
   sql(q{SELECT receipt FROM queue.receive('orders', lease => '5 s')});
@@ -151,7 +151,7 @@ sql(q{
 		FROM queue.receive('shop."Odd name"');
 	BEGIN; SELECT * FROM queue.dequeue('shop."Odd name"'); ROLLBACK});
 ok( $node->poll_query_until(
-		'postgres', q{SELECT attempts = 1 FROM shop."Odd name"
+		'postgres', q{SELECT failures = 1 FROM shop."Odd name"
 			WHERE payload = '2'}),
 	'a failed attempt is written');
 $receipt =

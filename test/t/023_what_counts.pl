@@ -437,11 +437,11 @@ UPDATE t_$queue SET v = v + 1 WHERE id = 2;
 # A lower limit makes many messages exhausted at once.  The worker, which knows
 # the queue by its old settings, moves every one of them, with no consumer about.
 sql(q{SELECT queue.create_queue('limits', max_attempts => 0);
-	INSERT INTO limits (attempts, payload)
+	INSERT INTO limits (failures, payload)
 		SELECT 5, to_jsonb(i) FROM generate_series(1, 20000) i;
 	BEGIN; SELECT * FROM queue.dequeue('limits'); ROLLBACK});
 ok( $node->poll_query_until(
-		'postgres', q{SELECT max(attempts) = 6 FROM limits}),
+		'postgres', q{SELECT max(failures) = 6 FROM limits}),
 	'the worker has used the queue');
 sql(q{SELECT queue.alter_queue('limits', max_attempts => 3)});
 ok( $node->poll_query_until(

@@ -172,18 +172,18 @@ sql(q{SELECT queue.create_queue('once', lease => '200 ms', max_attempts => 0,
 	SELECT count(*) FROM queue.receive('once', 300)});
 wait_until(q{SELECT count(*) = 300 FROM queue.in_flight
 	WHERE queue = 'once'::regclass AND failures = 1
-	UNION ALL SELECT true FROM once WHERE attempts > 0 LIMIT 1},
+	UNION ALL SELECT true FROM once WHERE failures > 0 LIMIT 1},
 	'300 leases run out');
 my $dequeues = join(' ', map { q{PERFORM queue.dequeue('once');} } 1 .. 300);
 sql(qq{DO \$\$ BEGIN $dequeues RAISE EXCEPTION 'no';
 	EXCEPTION WHEN raise_exception THEN NULL; END \$\$});
-wait_until(q{SELECT count(*) > 0 FROM once WHERE attempts = 2},
+wait_until(q{SELECT count(*) > 0 FROM once WHERE failures = 2},
 	'the worker counts them');
 kill 'KILL', worker();
 $node->poll_query_until('postgres', 'SELECT true');
-wait_until(q{SELECT count(*) = 300 FROM once WHERE attempts >= 2},
+wait_until(q{SELECT count(*) = 300 FROM once WHERE failures >= 2},
 	'all are counted after the restart');
-is(sql('SELECT max(attempts) FROM once'), '2', 'and each failure once');
+is(sql('SELECT max(failures) FROM once'), '2', 'and each failure once');
 
 $node->stop;
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP/, 'no assertion failed');

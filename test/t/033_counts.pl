@@ -45,7 +45,7 @@ my $wrong = $node->safe_psql('postgres', q{
 	END $$;
 	SELECT * FROM wrong});
 is($wrong, '', 'one message, counted once at all times');
-is( $node->safe_psql('postgres', 'SELECT attempts > 1000 FROM q'),
+is( $node->safe_psql('postgres', 'SELECT failures > 1000 FROM q'),
 	't', 'the worker has rewritten it meanwhile');
 $consumer->quit;
 

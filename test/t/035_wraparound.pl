@@ -142,7 +142,7 @@ ok( $node->poll_query_until(
 		'postgres', q{SELECT count(*) = 2 FROM queue.lease}),
 	'leases are written again');
 ok( $node->poll_query_until(
-		'postgres', q{SELECT sum(attempts) = 1 FROM old WHERE payload = '3'}),
+		'postgres', q{SELECT sum(failures) = 1 FROM old WHERE payload = '3'}),
 	'and failures counted');
 is( sql(q{SELECT payload FROM queue.dequeue('old');
 		SELECT payload FROM queue.dequeue('old', 2)}),

@@ -77,7 +77,7 @@ sub wait_for_rounds
 	{
 		sql(q{SELECT queue.enqueue('failing', '1');
 			BEGIN; SELECT * FROM queue.dequeue('failing'); ROLLBACK});
-		wait_until('SELECT attempts = 1 FROM failing',
+		wait_until('SELECT failures = 1 FROM failing',
 			'a round of the worker');
 		sql(q{SELECT queue.purge('failing')});
 	}

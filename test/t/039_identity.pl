@@ -129,7 +129,7 @@ my %ways = (
 		by_hand => 1,
 		go   => q{DELETE FROM %1$s;},
 		come => q{SET session_replication_role = replica;
-COPY %1$s (id, priority, attempts, enqueued_at, payload) FROM STDIN;
+COPY %1$s (id, priority, failures, enqueued_at, payload) FROM STDIN;
 1	4	0	2020-01-01 00:00:00+00	"new"
 \.
 RESET session_replication_role;}

@@ -74,7 +74,7 @@ sql("SET ROLE boss;$_", 'src') foreach map {
 wait_until(
 	'SELECT '
 	  . join(' AND ',
-		map { qq{(SELECT attempts = 1 FROM $_.jobs WHERE payload = '2')} }
+		map { qq{(SELECT failures = 1 FROM $_.jobs WHERE payload = '2')} }
 		  @schemas),
 	'failures are in the rows', 'src');
 

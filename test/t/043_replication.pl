@@ -31,7 +31,7 @@ sub insert_as_replica
 {
 	my ($queue, $id, $payload, $where) = @_;
 	sql(qq{SET session_replication_role = replica;
-		INSERT INTO $queue (id, priority, attempts, enqueued_at, payload)
+		INSERT INTO $queue (id, priority, failures, enqueued_at, payload)
 			VALUES ($id, 4, 0, now(), '"$payload"')}, $where);
 	return;
 }
@@ -87,7 +87,7 @@ $subscriber->safe_psql('postgres', q{CREATE TABLE kept AS TABLE queue.queue});
 sql(q{DELETE FROM queue.queue WHERE queue = 'orders'::regclass}, $subscriber);
 my $session = $subscriber->background_psql('postgres');
 $session->query_safe(q{BEGIN;
-	INSERT INTO orders (id, priority, attempts, enqueued_at, payload)
+	INSERT INTO orders (id, priority, failures, enqueued_at, payload)
 		VALUES (5000, 4, 0, now(), '"between"')});
 sql(q{INSERT INTO queue.queue SELECT k.* FROM kept k
 		WHERE k.queue = 'orders'::regclass}, $subscriber);
@@ -179,10 +179,10 @@ sql('CREATE PUBLICATION filtered FOR TABLE filtered (id, payload)');
 my $log = -s $node->logfile;
 sql(qq{SELECT queue.nack('$failing', '1 ms', 'no luck')});
 $node->wait_for_log(qr/cannot update table "filtered"/, $log);
-is( sql(q{SELECT count(*), max(attempts) FROM filtered}),
+is( sql(q{SELECT count(*), max(failures) FROM filtered}),
 	'5|0', 'nothing was changed');
 sql('DROP PUBLICATION filtered');
-wait_until(q{SELECT max(attempts) = 1 FROM filtered},
+wait_until(q{SELECT max(failures) = 1 FROM filtered},
 	'the failure is counted in the end');
 sql("SELECT queue.ack('$receipt')");
 is(drain('filtered'), '2 2, 3 1, more 1, more 1',

@@ -179,15 +179,19 @@ END
 my $columns = <<'END';
 id             | OWN    | ok    | NOBODY | 1000001
 priority       | INSERT | ok    | UPDATE | 7
-attempts       | OWN    | ok    | NOBODY | 3
+failures       | OWN    | ok    | NOBODY | 3
 enqueued_at    | OWN    | ok    | NOBODY | '2020-02-02'
 visible_at     | INSERT | ok    | NOBODY | '2020-02-02'
 expires_at     | INSERT | 0A000 | NOBODY | '2020-02-02'
 group_key      | INSERT | 0A000 | NOBODY | 'k'
 correlation_id | INSERT | ok    | UPDATE | 'k'
+dedup_key      | INSERT | 0A000 | NOBODY | 'k'
+sender         | OWN    | ok    | NOBODY | 'k'
+content_type   | INSERT | ok    | UPDATE | 'k'
 headers        | INSERT | ok    | UPDATE | '{}'
 payload        | INSERT | ok    | UPDATE | '{}'
-last_error     | OWN    | ok    | NOBODY | 'k'
+body           | INSERT | ok    | UPDATE | NULL
+failure_log    | OWN    | ok    | NOBODY | '[]'
 END
 
 #
@@ -241,7 +245,7 @@ OWN      | ok    |       | ALTER TABLE shop.desk SET UNLOGGED
 OWN      | 42809 |       | ALTER TABLE shop.desk ADD COLUMN extra int
 OWN      | 42809 |       | ALTER TABLE shop.desk DROP COLUMN headers
 OWN      | 42809 |       | ALTER TABLE shop.desk RENAME COLUMN headers TO h
-OWN      | 42809 |       | ALTER TABLE shop.desk ALTER COLUMN payload DROP NOT NULL
+OWN      | 42809 |       | ALTER TABLE shop.desk ALTER COLUMN enqueued_at DROP NOT NULL
 OWN      | 42809 |       | ALTER TABLE shop.desk ALTER COLUMN headers SET DEFAULT '{}'
 OWN      | 42809 |       | ALTER TABLE shop.desk ADD CHECK (id > 0)
 OWN      | ok    |       | ALTER TABLE shop.desk DROP CONSTRAINT desk_pkey
@@ -256,7 +260,7 @@ OWN      | 42809 |       | CREATE POLICY p ON shop.desk USING (true)
 OWN      | 42809 |       | CREATE TABLE attic.refers (p int2, i int8, FOREIGN KEY (p, i) REFERENCES shop.desk)
 OWN      | 42809 |       | CREATE UNIQUE INDEX ON shop.desk (correlation_id)
 OWN      | ok    |       | CREATE INDEX ON shop.desk (correlation_id)
-OWN      | ok    |       | CREATE STATISTICS attic.s ON priority, attempts FROM shop.desk
+OWN      | ok    |       | CREATE STATISTICS attic.s ON priority, failures FROM shop.desk
 SUPER    | ok    |       | CREATE PUBLICATION p FOR ALL TABLES
 OWN      | ok    |       | COMMENT ON TABLE shop.desk IS 'x'
 OWN      | ok    |       | COMMENT ON COLUMN shop.desk.payload IS 'x'
@@ -363,7 +367,7 @@ sql(q{SELECT queue.reject(receipt, 'dead-secret') FROM queue.receive('shop.desk'
 sql(q{SELECT queue.enqueue('shop.desk', '"desk-secret"',
 			headers => '{"h": "desk-secret"}', correlation_id => 'desk-secret')});
 sql(q{SELECT queue.nack(receipt, '1 ms', 'desk-secret') FROM queue.receive('shop.desk')});
-wait_until(q{SELECT last_error IS NOT NULL FROM shop.desk},
+wait_until(q{SELECT failure_log IS NOT NULL FROM shop.desk},
 	'the error text is in the row');
 sql(q{SELECT queue.enqueue_batch('shop.jobs',
 		array_agg('{"p": "jobs-secret"}'::jsonb),

@@ -42,7 +42,7 @@ sub fail_all
 		SELECT queue.nack(array_agg(receipt))
 		FROM queue.receive('$queue', $n)});
 	wait_until(
-		qq{SELECT count(*) = $n FROM $queue WHERE attempts = 1},
+		qq{SELECT count(*) = $n FROM $queue WHERE failures = 1},
 		"$queue: the rows tell the failures");
 	is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.queues
 			WHERE name = '$queue'::regclass}),

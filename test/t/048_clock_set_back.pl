@@ -138,7 +138,7 @@ wait_until(q{SELECT count(*) = 1 FROM queue.lease},
 sql(q{SELECT * FROM queue.receive('p')});
 wait_until(q{SELECT ready = 1 FROM queue.queues WHERE name = 'p'::regclass},
 	'... another runs out');
-wait_until(q{SELECT attempts = 1 FROM p}, '... and is counted');
+wait_until(q{SELECT failures = 1 FROM p}, '... and is counted');
 
 # The leader: a worker that was terminated, and one for another database
 set_clock(-3600 - 600);
@@ -181,7 +181,7 @@ sub fail_another
 	my ($name) = @_;
 	sql(q{SELECT queue.enqueue('stuck', '1');
 		SELECT queue.nack(receipt) FROM queue.receive('stuck')});
-	wait_until(q{SELECT bool_and(attempts = 1) FROM stuck},
+	wait_until(q{SELECT bool_and(failures = 1) FROM stuck},
 		"$name: the failure is counted");
 	return;
 }

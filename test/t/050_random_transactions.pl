@@ -856,7 +856,7 @@ sub check_end
 		# A failure is in memory or in the row.
 		await(
 			"content of $queue",
-			"SELECT payload::int, attempts + coalesce(failures, 0) FROM $queue q
+			"SELECT payload::int, q.failures + coalesce(f.failures, 0) FROM $queue q
 			 LEFT JOIN queue.in_flight f ON f.queue = '$queue'::regclass AND f.id = q.id
 			 ORDER BY 1" =~ s/\s+/ /gr,
 			join("\n", map { "$_->{n}|$_->{attempts}" } @here));

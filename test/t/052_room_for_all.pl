@@ -114,7 +114,7 @@ sql(q{SELECT queue.create_queue('late', dead_letter => 'dead');
 	SELECT queue.enqueue('late', '1');
 	SELECT * FROM queue.receive('late', lease => '10 ms')});
 wait_until(
-	q{SELECT attempts = 1 FROM late},
+	q{SELECT failures = 1 FROM late},
 	'that the lease ran out is in the row');
 is( sql(q{SELECT state FROM queue.in_flight WHERE queue = 'late'::regclass}),
 	'lapsed', '... and the lease is remembered');

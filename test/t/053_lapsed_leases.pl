@@ -50,7 +50,7 @@ sub lapsed
 	  qq{SELECT receipt FROM queue.receive('$queue', lease => '1 ms')};
 	my $receipt =
 	  defined $session ? $session->query_safe($receive) : sql($receive);
-	wait_until(qq{SELECT attempts = 1 FROM $queue},
+	wait_until(qq{SELECT failures = 1 FROM $queue},
 		"$queue: the lease has run out, and the row tells");
 	return $receipt;
 }
@@ -98,7 +98,7 @@ foreach my $when ('before', 'after')
 		$receipt = $session->query_safe(
 			qq{SELECT receipt FROM queue.receive('$queue', lease => '1 s')});
 		$session->query_safe(qq{PREPARE TRANSACTION '$queue'});
-		wait_until(qq{SELECT attempts = 1 FROM $queue},
+		wait_until(qq{SELECT failures = 1 FROM $queue},
 			'the lease of a prepared transaction has run out');
 	}
 	$session->quit;

@@ -184,7 +184,7 @@ sql(q{
 sql(q{
 	SELECT queue.reject(receipt, 'spoilt') FROM queue.receive('shop.orders');
 	BEGIN; SELECT * FROM queue.dequeue('shop.orders'); ROLLBACK}, $shop);
-wait_until(q{SELECT attempts = 1 FROM shop.orders WHERE payload = '2'},
+wait_until(q{SELECT failures = 1 FROM shop.orders WHERE payload = '2'},
 	'a failure is in its row', $shop);
 my $second =
   sql(q{SELECT receipt FROM queue.receive('shop.orders')}, $shop);
@@ -192,7 +192,7 @@ sql(qq{SELECT queue.nack(receipt, '1 day', 'no stock')
 		FROM queue.receive('shop.orders');
 	SELECT queue.release('$second')}, $shop);
 wait_until(
-	q{SELECT attempts = 1 AND visible_at IS NOT NULL
+	q{SELECT failures = 1 AND visible_at IS NOT NULL
 		FROM shop.orders WHERE payload = '3'},
 	'another is, with its delay', $shop);
 
@@ -312,7 +312,7 @@ foreach my $step (1 .. @releases)
 	{
 		sql(qq{SELECT queue.nack('$receipt{2}', '1 day', 'later')}, $shop);
 		wait_until(
-			q{SELECT attempts = 1 AND last_error = 'later'
+			q{SELECT failures = 1 AND failure_log->-1->>'message' = 'later'
 				FROM shop.held WHERE payload = '2'},
 			"$name: and for a nack", $shop);
 		is( sql(qq{SELECT queue.extend('$receipt{3}', '12 hours')

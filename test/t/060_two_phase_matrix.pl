@@ -679,7 +679,7 @@ sub prepare
 	# leases that have ended.
 	my $nlasting = $nleases - $nlate;
 	my $nacks    = join(' AND ',
-		map { qq{(SELECT attempts = 1 FROM $_->{queue} WHERE payload = '"t2"')} }
+		map { qq{(SELECT failures = 1 FROM $_->{queue} WHERE payload = '"t2"')} }
 		grep { $_->{operation} eq 'nack' } map { @{ $_->{parts} } } @used);
 	my $is_done = $main->poll_query_until(
 		'postgres', qq{SELECT $nacks
@@ -744,7 +744,7 @@ sub look_for_rest
 {
 	my ($where, @used) = @_;
 	sql(join('',
-		map { "DELETE FROM $_->{queue} WHERE payload = '\"t2\"' AND attempts = 1;" }
+		map { "DELETE FROM $_->{queue} WHERE payload = '\"t2\"' AND failures = 1;" }
 		grep { $_->{operation} eq 'nack' } map { @{ $_->{parts} } } @used), $where);
 	look('in the end', $where, @used);
 	return;

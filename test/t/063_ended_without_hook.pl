@@ -45,7 +45,7 @@ foreach my $db (@databases)
 	  if $db ne 'postgres';
 	$source->safe_psql(
 		$db, qq{
-		CREATE TABLE $table (id bigint, priority smallint, attempts smallint,
+		CREATE TABLE $table (id bigint, priority smallint, failures smallint,
 			enqueued_at timestamptz, payload jsonb);
 		CREATE PUBLICATION $db FOR TABLE $table});
 	sql("CREATE DATABASE $db") if $db ne 'postgres';

@@ -104,7 +104,7 @@ sub check_nobody_waits
 	enqueue('parcels', 'expires');
 	sql(q{SELECT count(*) FROM queue.receive('parcels', lease => '10 ms')});
 	wait_until(
-		q{SELECT attempts = 1 FROM parcels WHERE payload = '"expires"'},
+		q{SELECT failures = 1 FROM parcels WHERE payload = '"expires"'},
 		"$fate: the worker counts a lease that ran out");
 	is(drain('parcels'), 'expires 2', "$fate: and it is delivered");
 	enqueue('parcels', 'bad');

@@ -83,7 +83,7 @@ typedef struct Play
 	InflightEntry entry;
 	bool		has_entry;
 	int			max_attempts;
-	int			attempts;
+	int			counted;
 	TimestampTz visible_at;
 	MessageStatus status;
 } Play;
@@ -122,7 +122,7 @@ check(bool is_right, const char *what, const Play *play)
 		   play->has_entry ? play->entry.state : NONE,
 		   play->entry.is_settling, play->entry.is_exhausted,
 		   play->entry.is_lapse_counted, play->entry.failures,
-		   (int) play->entry.deadline, play->attempts, play->max_attempts,
+		   (int) play->entry.deadline, play->counted, play->max_attempts,
 		   (int) play->visible_at, play->status.availability,
 		   play->status.is_claimed, play->status.failures,
 		   (int) play->status.due);
@@ -141,8 +141,8 @@ all_failures(const Play *play)
 	const InflightEntry *entry = &play->entry;
 
 	if (!play->has_entry)
-		return play->attempts;
-	return play->attempts + entry->failures +
+		return play->counted;
+	return play->counted + entry->failures +
 		(entry->state == INFLIGHT_LEASED && !entry->is_settling &&
 		 !IS_LATER(entry->deadline) && !entry->is_lapse_counted ? 1 : 0);
 }
@@ -204,7 +204,7 @@ play_out(Play *play)
 	current = find_line(play);
 	line = &lines[current];
 	nplayed[current]++;
-	queue_message_status(play->max_attempts, play->attempts, play->visible_at,
+	queue_message_status(play->max_attempts, play->counted, play->visible_at,
 						 play->has_entry ? &play->entry : NULL, NOW,
 						 &play->status);
 	check(play->status.availability == line->availability, "availability",
@@ -228,7 +228,7 @@ play_rows(Play *play)
 	for (i = 0; i < lengthof(times); i++)
 		for (play->max_attempts = 0; play->max_attempts < 5;
 			 play->max_attempts++)
-			for (play->attempts = 0; play->attempts < 4; play->attempts++)
+			for (play->counted = 0; play->counted < 4; play->counted++)
 			{
 				play->visible_at = times[i];
 				play_out(play);

@@ -3,8 +3,8 @@
 from fuzzer.catalog import Catalog
 from fuzzer.values import Values, quote
 
-COLUMNS = ("id", "payload", "headers", "attempts", "enqueued_at", "priority",
-           "visible_at", "error", "correlation_id", "xmin", "none")
+COLUMNS = ("id", "payload", "headers", "failures", "enqueued_at", "priority",
+           "visible_at", "failure_log", "correlation_id", "xmin", "none")
 
 ALTERATIONS = (
     "RENAME TO {name}", "SET SCHEMA other", "SET SCHEMA fuzz",
@@ -117,7 +117,7 @@ ROWS = (
     "UPDATE {queue} SET payload = {json}",
     "UPDATE {queue} SET {column} = NULL WHERE id % 2 = 0",
     "UPDATE {queue} SET id = id + {number}",
-    "UPDATE {queue} SET attempts = {few}",
+    "UPDATE {queue} SET failures = {few}",
     "UPDATE {queue} SET {column} = {column}",
     "DELETE FROM {queue}", "DELETE FROM {queue} WHERE id % {few} = 0",
     "DELETE FROM {queue} USING {other} o WHERE o.id = {queue}.id",

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
- * shape.c
+ * index.c
  *		Any name as that of an index which REINDEX has left.
  *
  *-------------------------------------------------------------------------
  */
-#include "table/shape.c"
+#include "table/index.c"
 
 #include <regex.h>
 

@@ -1,0 +1,171 @@
+/*-------------------------------------------------------------------------
+ *
+ * entries.c
+ *		Index entries of the rows of a queue table.
+ *
+ * A queue table mostly has its own indexes alone, the primary key and those of
+ * index.c.  Their entries are made directly, because the executor's machinery
+ * costs more than they do.  Of those of index.c a row that has no entry there
+ * touches neither index nor lock.  If there is any other index, or a second one
+ * of a kind, the executor makes them all.
+ *
+ * Locks: the caller's on the table, RowExclusiveLock at least, to the end of
+ * the transaction; so does each index that is opened keep its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "utils/rel.h"
+
+#include "table/draft.h"
+#include "table/entries.h"
+
+static bool has_own_indexes_only(Relation rel, const QueueDef *def);
+static void insert_pkey(QueueEntries *entries, TupleTableSlot *slot,
+						bool is_update);
+static void insert_own(QueueEntries *entries, TupleTableSlot *slot);
+
+
+/*
+ * queue_entries_begin
+ *		Begin to insert index entries of a queue, which is open.
+ */
+void
+queue_entries_begin(QueueEntries *entries, Relation rel, const QueueDef *def)
+{
+	memset(entries, 0, sizeof(*entries));
+	entries->rel = rel;
+	if (has_own_indexes_only(rel, def))
+	{
+		entries->pkey = index_open(def->pkey, RowExclusiveLock);
+		entries->oids[DUE_INDEX] = def->due_index;
+		entries->oids[EXPIRY_INDEX] = def->expiry_index;
+		entries->oids[GROUP_INDEX] = def->group_index;
+	}
+	else
+	{
+		entries->estate = CreateExecutorState();
+		entries->info = makeNode(ResultRelInfo);
+		InitResultRelInfo(entries->info, rel, 0, NULL, 0);
+		ExecOpenIndices(entries->info, false);
+	}
+}
+
+/*
+ * Are those that the definition knows all the indexes of the table?  Others may
+ * have come since.
+ */
+static bool
+has_own_indexes_only(Relation rel, const QueueDef *def)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	bool		result = list_length(indexes) == 1 + NUM_OWN_INDEXES;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Oid			oid = lfirst_oid(lc);
+
+		result = result && (oid == def->pkey || oid == def->due_index ||
+							oid == def->expiry_index ||
+							oid == def->group_index);
+	}
+	list_free(indexes);
+	return result;
+}
+
+/* Insert the entries of a row that was inserted into the table. */
+void
+queue_entries_insert(QueueEntries *entries, TupleTableSlot *slot)
+{
+	if (entries->pkey != NULL)
+	{
+		insert_pkey(entries, slot, false);
+		insert_own(entries, slot);
+		return;
+	}
+	ResetPerTupleExprContext(entries->estate);
+	ExecInsertIndexTuples(entries->info, entries->estate, 0, slot, NIL, NULL);
+}
+
+/* Insert the entries that a new version of a row needs. */
+void
+queue_entries_update(QueueEntries *entries, TupleTableSlot *slot,
+					 TU_UpdateIndexes update_indexes)
+{
+	if (update_indexes == TU_None)
+		return;
+	if (entries->pkey != NULL)
+	{
+		/* no index of a queue's own only summarizes */
+		insert_pkey(entries, slot, true);
+		insert_own(entries, slot);
+		return;
+	}
+	ResetPerTupleExprContext(entries->estate);
+	ExecInsertIndexTuples(entries->info, entries->estate,
+						  queue_update_flags(update_indexes), slot, NIL, NULL);
+}
+
+/*
+ * Insert the entry of the primary key, (priority, id).  A new version of a row
+ * has the key of the one before, which the index is told, because it can then
+ * remove what is dead before it splits a page.
+ */
+static void
+insert_pkey(QueueEntries *entries, TupleTableSlot *slot, bool is_update)
+{
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	slot_getsomeattrs(slot, Anum_message_priority);
+	values[0] = slot->tts_values[Anum_message_priority - 1];
+	values[1] = slot->tts_values[Anum_message_id - 1];
+	(void) index_insert(entries->pkey, values, nulls, &slot->tts_tid,
+						entries->rel, UNIQUE_CHECK_YES, is_update, NULL);
+}
+
+/* Insert the entries that the row has in the other indexes. */
+static void
+insert_own(QueueEntries *entries, TupleTableSlot *slot)
+{
+	slot_getsomeattrs(slot, Anum_message_group_key);
+	for (int i = 0; i < NUM_OWN_INDEXES; i++)
+	{
+		const OwnIndexForm *form = &queue_own_indexes[i];
+		Datum		values[MAX_INDEX_COLUMNS];
+		bool		nulls[MAX_INDEX_COLUMNS] = {false};
+
+		if (slot->tts_isnull[form->wanted - 1])
+			continue;
+		if (entries->own[i] == NULL)
+			entries->own[i] = index_open(entries->oids[i], RowExclusiveLock);
+		for (int column = 0; column < form->ncolumns; column++)
+			values[column] = slot->tts_values[form->columns[column] - 1];
+		(void) index_insert(entries->own[i], values, nulls, &slot->tts_tid,
+							entries->rel, UNIQUE_CHECK_NO,
+							false /* indexUnchanged */ , NULL);
+	}
+}
+
+/* Close the indexes; their locks stay. */
+void
+queue_entries_end(QueueEntries *entries)
+{
+	if (entries->pkey == NULL)
+	{
+		ExecCloseIndices(entries->info);
+		FreeExecutorState(entries->estate);
+		return;
+	}
+	for (int i = 0; i < NUM_OWN_INDEXES; i++)
+	{
+		if (entries->own[i] != NULL)
+			index_close(entries->own[i], NoLock);
+	}
+	index_close(entries->pkey, NoLock);
+}

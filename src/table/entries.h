@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * entries.h
+ *		Index entries of the rows of a queue table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_ENTRIES_H
+#define QUEUE_ENTRIES_H
+
+#include "access/tableam.h"
+#include "nodes/execnodes.h"
+#include "utils/relcache.h"
+
+#include "common/compat.h"
+#include "table/definition.h"
+#include "table/index.h"
+
+/* Where entries go; private to entries.c */
+typedef struct QueueEntries
+{
+	Relation	rel;
+	Relation	pkey;			/* NULL if there are indexes of a user */
+	Oid			oids[NUM_OWN_INDEXES];
+	Relation	own[NUM_OWN_INDEXES];	/* NULL: no row has needed it */
+	EState	   *estate;			/* without "pkey": all indexes */
+	ResultRelInfo *info;
+} QueueEntries;
+
+extern void queue_entries_begin(QueueEntries *entries, Relation rel,
+								const QueueDef *def);
+
+/* Those of a new row */
+extern void queue_entries_insert(QueueEntries *entries, TupleTableSlot *slot);
+
+/* Those that a new version of a row needs */
+extern void queue_entries_update(QueueEntries *entries, TupleTableSlot *slot,
+								 TU_UpdateIndexes update_indexes);
+
+extern void queue_entries_end(QueueEntries *entries);
+
+#endif							/* QUEUE_ENTRIES_H */
