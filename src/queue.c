@@ -56,6 +56,7 @@
 #include "global/resolver.h"
 #include "shared/cover.h"
 #include "shared/database.h"
+#include "shared/group.h"
 #include "shared/inflight.h"
 #include "shared/quota.h"
 #include "shared/waiter.h"
@@ -89,6 +90,8 @@ static const SharedPart parts[] = {
 	queue_inflight_shmem_size, queue_inflight_shmem_init},
 	{"queue_slot", queue_slot_nlocks,
 	queue_slot_shmem_size, queue_slot_shmem_init},
+	{"queue_group", queue_group_nlocks,
+	queue_group_shmem_size, queue_group_shmem_init},
 	{NULL, NULL, queue_quota_shmem_size, queue_quota_shmem_init},
 	{"queue_failure", one_lock,
 	queue_failure_shmem_size, queue_failure_shmem_init},
@@ -300,6 +303,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	{
 		(void) queue_xact_resolve_prepared(NULL);
 		queue_cover_recheck_busy(MyDatabaseId);
+		queue_group_recheck(MyDatabaseId);
 	}
 }
 

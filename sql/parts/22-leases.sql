@@ -9,7 +9,8 @@ CREATE TABLE queue.lease_log (
     epoch bigint,
     number bigint,
     deadline timestamptz,
-    failures int
+    failures int,
+    group_hash bigint
 ) WITH (autovacuum_enabled = false);
 
 -- without a key, and possibly in a publication of all tables
@@ -24,6 +25,8 @@ COMMENT ON COLUMN queue.lease_log.enqueued_at IS
 COMMENT ON COLUMN queue.lease_log.number IS 'NULL: no lease; 0: dequeued, or received by an open transaction';
 COMMENT ON COLUMN queue.lease_log.failures IS
 'that the row of the message does not tell; NULL: there is nothing to say any more';
+COMMENT ON COLUMN queue.lease_log.group_hash IS
+'by which memory knows the group of the message; NULL: it has none that keeps an order';
 
 CREATE VIEW queue.lease WITH (security_invoker) AS
 SELECT l.queue, l.id, l.enqueued_at, l.epoch, l.number, l.deadline

@@ -70,8 +70,6 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	check_enqueue(fcinfo, "queue.enqueue()", "payload");
 	if (!PG_ARGISNULL(ARG_GROUP_KEY))
 		queue_check_group_key(PG_GETARG_DATUM(ARG_GROUP_KEY));
-	if (!PG_ARGISNULL(ARG_GROUP_KEY))
-		queue_not_supported("group_key");
 	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
 		queue_not_supported("dedup_key");
 	if (!PG_ARGISNULL(ARG_HEADERS))
@@ -82,6 +80,7 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	queue_draft_init(&draft, id);
 	draft.payload = fcinfo->args[ARG_PAYLOAD];
 	draft.headers = fcinfo->args[ARG_HEADERS];
+	draft.group_key = fcinfo->args[ARG_GROUP_KEY];
 	draft.correlation_id = fcinfo->args[ARG_CORRELATION_ID];
 
 	queue_announce_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY, id,
@@ -128,6 +127,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	int			npayloads;
 	OptionalArray headers;
 	OptionalArray correlation_ids;
+	OptionalArray group_keys;
 	OptionalArray later;
 	int64	   *ids;
 	Datum	   *results;
@@ -151,11 +151,10 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	read_array(fcinfo, ARG_HEADERS, "headers", npayloads, &headers);
 	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", npayloads,
 			   &correlation_ids);
-	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", npayloads, &later);
-	for (i = 0; later.values && i < npayloads; i++)
-		if (!later.nulls[i])
-			queue_check_group_key(later.values[i]);
-	require_nulls(&later, npayloads, "group_keys");
+	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", npayloads, &group_keys);
+	for (i = 0; group_keys.values && i < npayloads; i++)
+		if (!group_keys.nulls[i])
+			queue_check_group_key(group_keys.values[i]);
 	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", npayloads, &later);
 	require_nulls(&later, npayloads, "dedup_keys");
 	for (i = 0; headers.values && i < npayloads; i++)
@@ -181,6 +180,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 		draft.payload.value = payload_values[i];
 		draft.payload.isnull = false;
 		draft.headers = element(&headers, i);
+		draft.group_key = element(&group_keys, i);
 		draft.correlation_id = element(&correlation_ids, i);
 		queue_insert_row(insert, &draft);
 	}

@@ -13,6 +13,10 @@
  * join in the same statement finds what was committed with it.  Only a call
  * that waits, and found nothing else, looks again with newer snapshots.
  *
+ * A message of a group that keeps an order is taken only in its turn (turn.c).
+ * A call that has come to a group takes as many of it as it may, one after the
+ * other.
+ *
  * A queue whose cover is empty, with nothing due, is empty.  If the caller's
  * rights and the settings are known too, the table is not even opened.
  *
@@ -45,41 +49,22 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
+#include "api/taking.h"
 #include "common/args.h"
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
-#include "dispatch/receipt.h"
+#include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/database.h"
-#include "shared/quota.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
-
-/* One call of dequeue() or receive() */
-typedef struct Take
-{
-	Oid			relid;
-	bool		is_lease;
-	int64		lease;			/* usec; -1: the queue's */
-	int			max;
-	ReturnSetInfo *rsinfo;
-	int			ntaken;
-	MemoryContext row_context;	/* reset for each message */
-} Take;
-
-/* What to do after a candidate */
-typedef enum Verdict
-{
-	VERDICT_NEXT,
-	VERDICT_STOP
-} Verdict;
 
 PG_FUNCTION_INFO_V1(queue_dequeue);
 PG_FUNCTION_INFO_V1(queue_receive);
@@ -94,19 +79,10 @@ static void look_and_take(Take *take, Relation rel, QueueDef *def,
 						  Snapshot snapshot, RetryHint *next);
 static Verdict take_from_window(Take *take, CandidateScan *look,
 								Snapshot snapshot);
-static void raise_full(void);
 static Verdict examine(Take *take, CandidateScan *look, Snapshot snapshot,
 					   MessageRow *row, Hold *hold);
 static bool is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 						   MessageRow *row);
-static void leave_exhausted(CandidateScan *look, MessageRow *row, Hold *hold,
-							int failures);
-static void lease_message(Take *take, CandidateScan *look, MessageRow *row,
-						  Hold *hold, int attempt);
-static bool dequeue_message(Take *take, CandidateScan *look, MessageRow *row,
-							Hold *hold, int attempt);
-static TimestampTz write_time(const CandidateScan *look);
-static void give_back(Hold *hold);
 static void wait_and_take(Take *take, TimestampTz end);
 
 /* dequeue(queue, max, wait, selector) */
@@ -255,11 +231,27 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	Verdict		verdict = VERDICT_NEXT;
 
 	queue_check_lease(def, take->lease);
+	queue_turn_look_at_own();
 	queue_look_begin(&look, rel, def, take->max, next);
-	while (verdict == VERDICT_NEXT && queue_look_window(&look))
+	if (look.is_ordered)
+	{
+		if (take->is_lease && take->group_call == 0)
+			take->group_call = queue_group_new_call();
+		look.call = take->group_call;
+		queue_turn_prepare(&look);
+	}
+	while (verdict == VERDICT_NEXT)
 	{
 		int			before = take->ntaken;
 
+		if (queue_turn_begin(&look))
+		{
+			verdict = queue_take_from_group(take, &look, snapshot);
+			queue_look_want(&look, take->max - take->ntaken);
+			continue;
+		}
+		if (!queue_look_window(&look))
+			break;
 		verdict = take_from_window(take, &look, snapshot);
 		queue_look_give_back(&look, take->ntaken > before ?
 							 take->max - take->ntaken : 0);
@@ -282,6 +274,12 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 		InflightEntry *entry;
 		Hold	   *hold;
 
+		if (queue_turn_is_grouped(look, row) &&
+			!(row->visible_at > look->now && row->failures == 0))
+		{
+			verdict = queue_take_grouped(take, look, snapshot, row);
+			continue;
+		}
 		queue_message_key(&key, take->relid, row->id);
 		queue_xact_reserve();
 		switch (queue_row_claim(look->rel, row, &key, look->slot, look->now,
@@ -309,31 +307,13 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 				queue_database_wake_by(MyDatabaseId, look->now);
 				break;
 			case CLAIM_FULL:
-				queue_quota_note_refused();
-				queue_database_wake_by(MyDatabaseId, look->now);
-
-				/* there is room again when the worker has moved some */
-				look->next->is_busy = look->next->saw_exhausted;
-				if (take->ntaken == 0 && !look->next->saw_exhausted)
-					raise_full();
+				queue_take_note_full(take, look);
 				queue_look_keep_from(look, row->id);
 				verdict = VERDICT_STOP;
 				break;
 		}
 	}
 	return verdict;
-}
-
-/* Raise 53400, because the in-flight table is full. */
-static void
-raise_full(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("too many messages in flight"),
-			 errdetail("Shared memory has room for %d messages that are leased or being dequeued, and the queue or the database has its share of it.",
-					   queue_max_in_flight),
-			 errhint("You might need to increase queue.max_in_flight.")));
 }
 
 /*
@@ -353,7 +333,7 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 
 	if (!is_still_there(take, look, snapshot, row))
 	{
-		give_back(hold);
+		queue_give_back(hold);
 		return VERDICT_NEXT;
 	}
 	Assert(entry->enqueued_at == row->enqueued_at);
@@ -365,37 +345,33 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		case MESSAGE_AVAILABLE:
 			break;
 		case MESSAGE_EXHAUSTED:
-			leave_exhausted(look, row, hold, status.failures);
+			queue_leave_exhausted(look, row, hold, status.failures);
 			return VERDICT_NEXT;
 		case MESSAGE_NOT_DUE:
 			look->next->due = Min(look->next->due, status.due);
 			queue_cover_add_scheduled(look->slot, &hold->key, row->priority,
 									  status.due, true);
-			give_back(hold);
+			queue_give_back(hold);
 			return VERDICT_NEXT;
 		case MESSAGE_HELD:
 			Assert(false);		/* this call holds it */
-			give_back(hold);
+			queue_give_back(hold);
 			return VERDICT_NEXT;
 	}
 	if (status.failures > 0 && take->ntaken > 0)
 	{
 		/* one that has failed is delivered alone */
 		queue_look_keep_from(look, row->id);
-		give_back(hold);
+		queue_give_back(hold);
 		return VERDICT_STOP;
 	}
 
-	INJECTION_POINT("queue-row-read", NULL);
-	if (take->is_lease)
-		lease_message(take, look, row, hold, status.failures + 1);
-	else if (!dequeue_message(take, look, row, hold, status.failures + 1))
+	if (!queue_take_message(take, look, row, hold, status.failures + 1))
 	{
 		queue_look_keep_busy(look, row->id);
-		give_back(hold);
+		queue_give_back(hold);
 		return VERDICT_NEXT;
 	}
-	take->ntaken++;
 	if (status.failures == 0 && take->ntaken < take->max)
 		return VERDICT_NEXT;
 	queue_look_keep_from(look, row->id + 1);
@@ -423,97 +399,6 @@ is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 		return true;
 	queue_look_keep(look, row->id);
 	return false;
-}
-
-/*
- * leave_exhausted
- *		Leave a message that is at its limit of attempts to the worker, which
- *		moves it.
- *
- * With nowhere to move it to, it stays as it is.  The worker is then needed
- * only if there is a failure that the row does not count.
- */
-static void
-leave_exhausted(CandidateScan *look, MessageRow *row, Hold *hold, int failures)
-{
-	if (!OidIsValid(look->def->dead_letter) && failures == row->failures)
-	{
-		give_back(hold);
-		return;
-	}
-	look->next->saw_exhausted = true;
-	queue_inflight_exhaust(hold->entry, row->failures);
-	queue_database_wake_by(MyDatabaseId, look->now);
-	queue_xact_pop(hold);
-}
-
-/* receive(): from a claim to a lease */
-static void
-lease_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
-			  int attempt)
-{
-	TimestampTz deadline = look->now +
-		(take->lease < 0 ? look->def->lease : take->lease);
-	MemoryContext old = MemoryContextSwitchTo(take->row_context);
-	Receipt		values;
-
-	values.key = hold->key;
-	values.epoch = queue_inflight_epoch();
-	values.number = queue_inflight_lease(hold->entry, &look->def->retry,
-										 row->failures, &row->tid, deadline);
-	hold->kind = HOLD_LEASE;
-	hold->number = values.number;
-	tuplestore_puttuple(take->rsinfo->setResult,
-						queue_message_result(take->rsinfo->setDesc, row,
-											 attempt,
-											 queue_receipt_format(&values)));
-	MemoryContextSwitchTo(old);
-	queue_database_wake_by(MyDatabaseId, Min(deadline, write_time(look)));
-}
-
-/*
- * dequeue_message
- *		dequeue(): delete the row, and hold the message until the transaction
- *		ends.
- *
- * Returns false, with nothing done, if another transaction was quicker.
- */
-static bool
-dequeue_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
-				int attempt)
-{
-	MemoryContext old = MemoryContextSwitchTo(take->row_context);
-	HeapTuple	tuple;
-	bool		is_deleted;
-
-	/* first the values: the row's pages may be pruned after it is gone */
-	tuple = queue_message_result(take->rsinfo->setDesc, row, attempt, NULL);
-	is_deleted = queue_row_delete(look->rel, row);
-	if (is_deleted)
-	{
-		queue_inflight_dequeue(hold->entry, &look->def->retry, row->failures,
-							   &row->tid);
-		hold->kind = HOLD_DEQUEUE;
-		queue_database_wake_by(MyDatabaseId, write_time(look));
-		tuplestore_puttuple(take->rsinfo->setResult, tuple);
-	}
-	MemoryContextSwitchTo(old);
-	return is_deleted;
-}
-
-/* Return when the log of leases is to know of what is taken now. */
-static TimestampTz
-write_time(const CandidateScan *look)
-{
-	return look->now + (int64) queue_lease_write_delay * 1000;
-}
-
-/* Give the claim back that was pushed last. */
-static void
-give_back(Hold *hold)
-{
-	queue_inflight_unclaim(hold->entry);
-	queue_xact_pop(hold);
 }
 
 /* Nothing was there: wait until there is, or until "end". */

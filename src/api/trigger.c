@@ -126,8 +126,6 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 	}
 	if (!draft->expires_at.isnull)
 		queue_not_supported("expires_at");
-	if (!draft->group_key.isnull)
-		queue_not_supported("group_key");
 	if (!draft->dedup_key.isnull)
 		queue_not_supported("dedup_key");
 	if (!draft->body.isnull)

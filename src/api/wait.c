@@ -37,6 +37,7 @@
 #include "common/compat.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
+#include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
@@ -235,6 +236,10 @@ may_have_message(Oid relid, RetryHint *next, bool *is_paused)
 		queue_look_give_back(&look, 0);
 	}
 	queue_look_end(&look);
+
+	/* of a group that is ready, a message mostly is */
+	if (look.slot != NULL && queue_slot_has_ready_group(look.slot))
+		found = true;
 	table_close(rel, queue_lockmode(QUEUE_SETTLE));
 	return found;
 }
@@ -254,6 +259,13 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 	MessageStatus status;
 	bool		has_entry;
 
+	if (queue_turn_is_grouped(look, row) && look->slot != NULL &&
+		!(row->visible_at > look->now && row->failures == 0))
+	{
+		if (!queue_turn_note(look, row))
+			queue_look_keep_busy(look, row->id);
+		return false;
+	}
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
 	queue_message_status(def->retry.max_attempts, row->failures,

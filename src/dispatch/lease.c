@@ -82,7 +82,7 @@
 
 #define LEASE_LOG			"lease_log"
 
-#define Natts_log				8
+#define Natts_log				9
 #define Anum_log_seq			1
 #define Anum_log_queue			2
 #define Anum_log_id				3
@@ -91,9 +91,10 @@
 #define Anum_log_number			6	/* NULL: failures only; 0: taken */
 #define Anum_log_deadline		7	/* taken: -infinity */
 #define Anum_log_failures		8	/* that the row does not count */
+#define Anum_log_group_hash		9	/* NULL: of no group that keeps an order */
 
 /* A row with its header and line pointer, in bytes */
-#define LOG_ROW_SIZE			92
+#define LOG_ROW_SIZE			100
 
 /*
  * The log is long when it has LOG_SLACK pages more than twice those of the
@@ -355,6 +356,8 @@ read_slot(TupleTableSlot *slot, LeaseRecord *lease)
 
 	lease->enqueued_at = DatumGetTimestampTz(values[Anum_log_enqueued_at - 1]);
 	lease->failures = DatumGetInt32(values[Anum_log_failures - 1]);
+	lease->group_hash = isnull[Anum_log_group_hash - 1] ? 0 :
+		(uint64) DatumGetInt64(values[Anum_log_group_hash - 1]);
 	lease->epoch = 0;
 	lease->number = 0;
 	lease->deadline = isnull[Anum_log_deadline - 1] ? 0 :
@@ -619,6 +622,9 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 		set_value(slot, Anum_log_enqueued_at,
 				  TimestampTzGetDatum(lease->enqueued_at));
 		set_value(slot, Anum_log_failures, Int32GetDatum(lease->failures));
+		if (lease->group_hash != 0)
+			set_value(slot, Anum_log_group_hash,
+					  Int64GetDatum((int64) lease->group_hash));
 		switch (lease->kind)
 		{
 			case LOG_LEASE:

@@ -39,6 +39,9 @@
 /* Ids in one window, at most */
 #define MAX_WINDOW			65536
 
+/* Looks of this process so far */
+static uint32 nlooks = 0;
+
 static bool is_announced(QueueScan *scan);
 static int64 width_of(const QueueRange *window);
 
@@ -61,12 +64,24 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 	look->want = look->wanted = Min(want, MAX_WINDOW);
 	look->is_writer = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	look->scan = NULL;
+	look->is_ordered = queue_def_keeps_order(def);
+	look->number = ((uint64) MyProcPid << 32) + ++nlooks;
+	look->call = 0;
+	look->group = NULL;
+	look->turn_row = NULL;
+	look->turn_key = PointerGetDatum(NULL);
+	look->turn_scan = NULL;
+	look->below_scan = NULL;
 
 	next->due = TIMESTAMP_INFINITY;
 	next->is_busy = false;
 	next->saw_exhausted = false;
 	if (look->slot != NULL && queue_slot_first_due(look->slot) <= look->now)
+	{
 		queue_inflight_end_due(look->slot, def->relid, look->now);
+		queue_group_end_due(look->slot, def->relid, look->now);
+	}
+	queue_group_return();
 	queue_window_begin(&look->cover, look->slot, def->relid, look->now);
 }
 
@@ -114,9 +129,9 @@ queue_look_window(CandidateScan *look)
  * queue_look_row
  *		Return the next row of the window, or NULL.
  *
- * Only rows that are ROW_LIVE or ROW_OWN are returned.  Rows that another
- * transaction inserts or changes are left to that transaction, or kept as
- * busy.
+ * Only rows that are ROW_LIVE or ROW_OWN are returned, or are ROW_BUSY and of a
+ * group that waits for them.  Other rows that another transaction inserts or
+ * changes are left to that transaction, or kept as busy.
  */
 MessageRow *
 queue_look_row(CandidateScan *look)
@@ -132,6 +147,8 @@ queue_look_row(CandidateScan *look)
 			return NULL;		/* already given back */
 		look->has_rows = true;
 		if (row->state == ROW_LIVE || row->state == ROW_OWN)
+			return row;
+		if (row->state == ROW_BUSY && look->is_ordered && row->has_group)
 			return row;
 		queue_look_keep_busy(look, row->id);
 	}
@@ -177,9 +194,16 @@ queue_look_give_back(CandidateScan *look, int64 want)
 	if (look->slot == NULL && look->busy.nranges > 0)
 		look->next->is_busy = true;
 	if (want > 0)
-		look->want = look->wanted = Min(want, MAX_WINDOW);
+		queue_look_want(look, want);
 	else
 		look->want = Max(width_of(&look->window) * 2, look->wanted);
+}
+
+/* So many messages are wanted from here on. */
+void
+queue_look_want(CandidateScan *look, int64 want)
+{
+	look->want = look->wanted = Min(want, MAX_WINDOW);
 }
 
 /* Return the number of ids in a window, MAX_WINDOW / 2 at most. */
@@ -214,6 +238,11 @@ queue_look_end(CandidateScan *look)
 {
 	if (look->scan != NULL)
 		queue_scan_end(look->scan);
+	if (look->turn_scan != NULL)
+		queue_scan_end(look->turn_scan);
+	if (look->below_scan != NULL)
+		queue_scan_end(look->below_scan);
+	queue_group_return();
 	if (look->slot != NULL)
 		look->next->due = Min(look->next->due,
 							  queue_slot_first_due(look->slot));
@@ -296,7 +325,7 @@ queue_is_known_empty(Oid relid, RetryHint *next)
 
 	queue_is_used = true;
 	if (def == NULL || def->dequeue_paused || !queue_lease_is_loaded() ||
-		!queue_may_take(relid))
+		!queue_may_take(relid) || queue_group_has_news())
 		return false;
 	if (!queue_cover_is_empty(queue_def_slot(def), relid,
 							  GetCurrentTimestamp(), &next->due))

@@ -9,6 +9,7 @@
 #define QUEUE_LOOK_H
 
 #include "shared/cover.h"
+#include "shared/group.h"
 #include "shared/window.h"
 #include "table/scan.h"
 
@@ -45,6 +46,22 @@ typedef struct CandidateScan
 	bool		wakes;			/* what is kept may be taken by waiters now */
 	QueueRange	kept_ranges[RANGE_PLACES(COVER_ROOM)];
 	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
+
+	/* groups that keep an order: turn.c */
+	bool		is_ordered;		/* they do, in this queue */
+	uint64		number;			/* that no other look has */
+	uint64		call;			/* who may take more of a group that is held:
+								 * see GroupEntry */
+	GroupEntry *group;			/* the one that is out, or NULL */
+	GroupWait	left;			/* what of it is to be put back */
+	int			turn_rank;		/* of the message whose turn it is */
+	MessageRow *turn_row;		/* the only one, or NULL: they are scanned */
+	Datum		turn_key;		/* the key of the group; NULL: none is scanned */
+	int64		turn_others;	/* to be scanned then, from this id on */
+	bool		is_first;		/* no row has been judged yet */
+	bool		is_second_scan;
+	QueueScan  *turn_scan;
+	QueueScan  *below_scan;
 } CandidateScan;
 
 /*
@@ -55,6 +72,7 @@ extern void queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def,
 							 int64 want, RetryHint *next);
 extern bool queue_look_window(CandidateScan *look);
 extern MessageRow *queue_look_row(CandidateScan *look);
+extern void queue_look_want(CandidateScan *look, int64 want);
 extern void queue_look_narrow(CandidateScan *look, int64 id, int64 want);
 extern void queue_look_give_back(CandidateScan *look, int64 want);
 extern void queue_look_end(CandidateScan *look);

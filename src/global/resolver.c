@@ -78,6 +78,7 @@
 #include "global/resolver.h"
 #include "shared/attach.h"
 #include "shared/cover.h"
+#include "shared/group.h"
 #include "transaction/prepared.h"
 #include "worker/helper.h"
 
@@ -567,6 +568,7 @@ finish_prepared(void *arg)
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	(void) queue_xact_resolve_prepared(NULL);
 	queue_cover_recheck_busy(MyDatabaseId);
+	queue_group_recheck(MyDatabaseId);
 }
 
 static ErrorVerdict

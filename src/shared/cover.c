@@ -381,6 +381,7 @@ queue_cover_compute_due(QueueSlot *slot)
 		first = Min(first, slot->cover.scheduled[0].due);
 	if (slot->cover.busy.nranges > 0)
 		first = Min(first, slot->cover.busy_due);
+	first = Min(first, queue_slot_group_due(slot));
 	slot->cover.first_due = first;
 }
 
@@ -567,7 +568,7 @@ queue_cover_is_empty(QueueSlot *hint, Oid relid, TimestampTz now,
 	*due = TIMESTAMP_INFINITY;
 	if (slot == NULL)
 		return false;
-	is_empty = slot->cover.set.nranges == 0 && slot->cover.first_due > now;
+	is_empty = !queue_slot_has_cover(slot) && slot->cover.first_due > now;
 	*due = slot->cover.first_due;
 	LWLockRelease(slot->lock);
 	return is_empty;
@@ -595,6 +596,27 @@ queue_cover_has(QueueSlot *slot, int rank, int64 id, bool *is_window_out)
 	*is_window_out = queue_slot_has_window(slot);
 	LWLockRelease(slot->lock);
 	return has;
+}
+
+/*
+ * queue_cover_add_below
+ *		Add to a set, as ids of rank 0, what is covered or busy of all
+ *		priorities, and comes before this id.
+ *
+ * The state is locked.
+ */
+void
+queue_cover_add_below(const QueueSlot *slot, int64 id, RangeSet *set)
+{
+	const RangeSet *parts[] = {&slot->cover.set, &slot->cover.busy};
+	int			i;
+	int			j;
+
+	for (i = 0; i < lengthof(parts); i++)
+		for (j = 0; j < parts[i]->nranges; j++)
+			if (parts[i]->ranges[j].low < id)
+				queue_ranges_add(set, 0, parts[i]->ranges[j].low,
+								 Min(parts[i]->ranges[j].high, id - 1));
 }
 
 /*

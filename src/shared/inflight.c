@@ -40,6 +40,11 @@
  * An entry that is there for that alone goes when there is no room for a
  * claim.
  *
+ * A message of a group that keeps an order holds the group (group.c) from the
+ * moment that a consumer takes it until it is gone, or may be taken again: also
+ * while it backs off, or waits for the worker to move it.  If a lease fails,
+ * leases on messages of the group behind it end as well.
+ *
  * A process that lets go of a message tells the cover (offer), because the
  * message may be available now or at a later time: the entry goes into its
  * heap of due times, or the id is added.  Only a consumer that gives back a
@@ -141,6 +146,9 @@ static void set_idle(InflightEntry *entry, TimestampTz due);
 static void set_lapsed(InflightEntry *entry);
 static void offer(InflightEntry *entry, bool wakes);
 static void watch_deadline(InflightEntry *entry);
+static int	rank_of(const InflightEntry *entry);
+static void end_uncounted(InflightEntry *entry);
+static void end_leases_behind(const MessageKey *key, uint64 group_hash);
 static void remove_if_nothing_left(InflightEntry *entry);
 static void forget_entry(InflightEntry *entry);
 static void count_failure(InflightEntry *entry, TimestampTz now);
@@ -353,7 +361,11 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 		ItemPointerSetInvalid(&entry->tid);
 	}
 	if (queue_lease_has_run_out(entry, now))
+	{
 		expire_entry(entry);
+		if (entry->member.group != NULL)
+			offer(entry, false);
+	}
 	return claim_nobodys(entry, now, due);
 }
 
@@ -393,7 +405,7 @@ claim_nobodys(InflightEntry *entry, TimestampTz now, TimestampTz *due)
  *		Claim a message that has an entry, for a step of the worker.
  *
  * It need not be due, and may be exhausted.  Returns false if it has no entry,
- * is held, or is leased.
+ * is held, or is leased, or a consumer is looking at its group.
  */
 bool
 queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
@@ -405,7 +417,10 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 
 	if (entry != NULL && queue_lease_has_run_out(entry, now))
 		expire_entry(entry);
-	is_ours = entry != NULL && entry->state == INFLIGHT_IDLE;
+	is_ours = entry != NULL && entry->state == INFLIGHT_IDLE &&
+		(entry->group_hash == 0 || entry->member.group != NULL ||
+		 queue_group_join_step(&entry->member, &entry->key, entry->group_hash,
+							   entry->queue));
 	if (is_ours)
 		set_claimed(entry, true);
 	LWLockRelease(lock);
@@ -448,7 +463,27 @@ queue_inflight_unclaim(InflightEntry *entry)
 	Assert(entry->state == INFLIGHT_CLAIMED && entry->holder == MyProcNumber);
 	entry->state = INFLIGHT_IDLE;
 	entry->is_step = false;
+	if (entry->member.group != NULL)
+		offer(entry, false);
 	remove_if_nothing_left(entry);
+	LWLockRelease(lock);
+}
+
+/*
+ * queue_inflight_hold_group
+ *		A message that is claimed holds its group, which the caller has out.
+ *
+ * "call" tells who may take more of the group; see queue_group_join().
+ */
+void
+queue_inflight_hold_group(InflightEntry *entry, GroupEntry *group, uint64 call)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(entry->state == INFLIGHT_CLAIMED && entry->holder == MyProcNumber);
+	entry->group_hash = (uint64) group->key.id;
+	entry->member.key = &entry->key;
+	queue_group_join(&entry->member, group, call);
 	LWLockRelease(lock);
 }
 
@@ -625,6 +660,8 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 					int counted, int64 delay, FailureText error)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	MessageKey	key;
+	uint64		group_hash;
 	LWLock	   *lock = lock_entry(entry);
 
 	if (error.slot != FAILURE_NO_TEXT)
@@ -644,26 +681,33 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 	}
 	else if (delay > 0)
 		entry->is_delayed = true;
+	key = entry->key;
+	group_hash = entry->group_hash;
 	offer(entry, true);
 	LWLockRelease(lock);
+	end_leases_behind(&key, group_hash);
 }
 
 /*
  * queue_inflight_release
  *		End the lease as if it had not been given.
  *
- * What the row counts of that lease already stays.
+ * What the row counts of that lease already stays.  Leases on messages of its
+ * group behind it end, too, or those would be settled before it.
  */
 void
 queue_inflight_release(InflightEntry *entry)
 {
 	LWLock	   *lock = lock_entry(entry);
+	MessageKey	key = entry->key;
+	uint64		group_hash = entry->group_hash;
 
 	entry->is_lapse_counted = false;
 	set_idle(entry, 0);
 	offer(entry, true);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
+	end_leases_behind(&key, group_hash);
 }
 
 /*
@@ -678,6 +722,12 @@ queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
 	entry->deadline = deadline;
 	entry->is_written = false;
 	entry->is_settling = false;
+	if (entry->is_behind_failed)
+	{
+		end_uncounted(entry);
+		LWLockRelease(lock);
+		return;
+	}
 	queue_deadline_set(entry->queue, &entry->key, &entry->due,
 					   entry->deadline);
 	LWLockRelease(lock);
@@ -738,17 +788,23 @@ void
 queue_inflight_undo_settle(InflightEntry *entry)
 {
 	LWLock	   *lock = lock_entry(entry);
+	MessageKey	key = entry->key;
+	uint64		group_hash = 0;
 
 	entry->is_settling = false;
 	entry->is_prepared = false;
-	if (entry->deadline > GetCurrentTimestamp())
+	if (entry->is_behind_failed)
+		end_uncounted(entry);
+	else if (entry->deadline > GetCurrentTimestamp())
 		watch_deadline(entry);
 	else
 	{
+		group_hash = entry->group_hash;
 		expire_entry(entry);
 		offer(entry, true);
 	}
 	LWLockRelease(lock);
+	end_leases_behind(&key, group_hash);
 }
 
 /*
@@ -834,7 +890,9 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 		set_lapsed(entry);
 	else
 		set_idle(entry, 0);
-	if (due <= entry->since)
+	if (entry->member.group != NULL && !entry->is_exhausted)
+		queue_group_leave(&entry->member, !is_gone, rank_of(entry), due, true);
+	else if (due <= entry->since)
 		offer(entry, true);
 	else
 		queue_cover_add_scheduled(entry->queue, &entry->key, entry->priority,
@@ -860,6 +918,7 @@ queue_inflight_drop(Oid dbid, Oid relid)
 	 */
 	if (!OidIsValid(relid) || !queue_quota_is_unused(dbid, relid))
 		walk(dbid, drop_entry, &relid);
+	queue_group_drop(dbid, relid);
 }
 
 /* Visitor: forget an entry of a dropped queue, unless it is held. */
@@ -893,6 +952,7 @@ queue_inflight_set_prepared(InflightEntry *entry, int slot,
 	entry->holder_pid = 0;
 	entry->next_prepared = *list;
 	*list = entry;
+	queue_group_disown(&entry->member);
 	LWLockRelease(lock);
 }
 
@@ -1029,15 +1089,18 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
+	uint64		group_hash = 0;
 	bool		expired;
 
 	expired = entry != NULL && queue_lease_has_run_out(entry, now);
 	if (expired)
 	{
+		group_hash = entry->group_hash;
 		expire_entry(entry);
 		offer(entry, true);
 	}
 	LWLockRelease(lock);
+	end_leases_behind(key, group_hash);
 	return expired;
 }
 
@@ -1067,9 +1130,11 @@ queue_inflight_end_due(QueueSlot *queue, Oid relid, TimestampTz now)
 		{
 			LWLock	   *lock;
 			InflightEntry *entry = find_locked(&keys[i], &lock);
+			uint64		group_hash = 0;
 
 			if (entry != NULL && queue_lease_has_run_out(entry, now))
 			{
+				group_hash = entry->group_hash;
 				expire_entry(entry);
 				offer(entry, true);
 			}
@@ -1078,6 +1143,7 @@ queue_inflight_end_due(QueueSlot *queue, Oid relid, TimestampTz now)
 			else if (entry != NULL && entry->state == INFLIGHT_IDLE)
 				offer(entry, true);
 			LWLockRelease(lock);
+			end_leases_behind(&keys[i], group_hash);
 		}
 	} while (n == DUE_BATCH);
 }
@@ -1130,6 +1196,10 @@ queue_inflight_restore(const LeaseRecord *record)
 		entry->logged = record->kind;
 		entry->failures = record->failures;
 		entry->logged_failures = record->failures;
+		entry->group_hash = record->group_hash;
+		if (entry->group_hash != 0)
+			queue_group_join_hash(&entry->member, &entry->key,
+								  entry->group_hash, entry->queue);
 		if (record->kind == LOG_LEASE)
 		{
 			entry->state = INFLIGHT_LEASED;
@@ -1143,12 +1213,16 @@ queue_inflight_restore(const LeaseRecord *record)
 			{
 				entry->number = 0;
 				expire_entry(entry);
+				if (entry->member.group != NULL)
+					offer(entry, false);
 			}
 		}
 		else if (record->kind == LOG_DEQUEUED)
 		{
 			count_failure(entry, now);
 			entry->error.slot = FAILURE_ROLLED_BACK;
+			if (entry->member.group != NULL)
+				offer(entry, false);
 		}
 		else if (record->deadline > now)
 		{
@@ -1156,6 +1230,8 @@ queue_inflight_restore(const LeaseRecord *record)
 			entry->is_delayed = true;
 			offer(entry, false);
 		}
+		else if (entry->member.group != NULL)
+			offer(entry, false);
 	}
 	LWLockRelease(lock);
 	return entry != NULL;
@@ -1529,6 +1605,7 @@ set_idle(InflightEntry *entry, TimestampTz due)
 	entry->is_written = false;
 	entry->is_open = false;
 	entry->receive_slot = 0;
+	entry->is_behind_failed = false;
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = due;
 }
@@ -1563,13 +1640,68 @@ offer(InflightEntry *entry, bool wakes)
 {
 	if (!entry->is_exhausted && entry->deadline > GetCurrentTimestamp())
 	{
+		/* until then none may take more of its group, not even its holder */
+		queue_group_disown(&entry->member);
 		queue_deadline_set(entry->queue, &entry->key, &entry->due,
 						   entry->deadline);
 		return;
 	}
 	queue_deadline_clear(&entry->due);
-	if (!entry->is_exhausted)
+	if (entry->is_exhausted)
+		queue_group_disown(&entry->member);
+	else if (entry->member.group != NULL)
+		queue_group_leave(&entry->member, true, rank_of(entry), 0, wakes);
+	else
 		queue_cover_add(entry->queue, &entry->key, entry->priority, wakes);
+}
+
+/* The rank of its priority; if that is not known, a guess, which will do */
+static int
+rank_of(const InflightEntry *entry)
+{
+	return queue_rank(entry->priority >= 0 ? entry->priority :
+					  QUEUE_DEFAULT_PRIORITY);
+}
+
+/* End a lease as if it had not been given; its receipt is not good any more. */
+static void
+end_uncounted(InflightEntry *entry)
+{
+	set_idle(entry, 0);
+	entry->number = 0;
+	offer(entry, true);
+	remove_if_nothing_left(entry);
+}
+
+/*
+ * end_leases_behind
+ *		A lease has failed: end those on messages of the group behind it.
+ *
+ * That is no failure of theirs.  One that a transaction is settling ends if
+ * that is undone.  No partition is locked: the messages are in others.
+ */
+static void
+end_leases_behind(const MessageKey *key, uint64 group_hash)
+{
+	MessageKey	next = *key;
+
+	if (group_hash == 0)
+		return;
+	while (queue_group_next_member(&next, group_hash, &next))
+	{
+		LWLock	   *lock;
+		InflightEntry *entry = find_locked(&next, &lock);
+
+		if (entry != NULL && entry->state == INFLIGHT_LEASED &&
+			entry->group_hash == group_hash)
+		{
+			if (entry->is_settling)
+				entry->is_behind_failed = true;
+			else
+				end_uncounted(entry);
+		}
+		LWLockRelease(lock);
+	}
 }
 
 /* See to it that the deadline is noticed.  The partition is locked. */
@@ -1643,6 +1775,9 @@ revive_lease(InflightEntry *entry)
 {
 	entry->state = INFLIGHT_LEASED;
 	entry->is_lapsed = false;
+	if (entry->group_hash != 0 && entry->member.group == NULL)
+		queue_group_join_hash(&entry->member, &entry->key, entry->group_hash,
+							  entry->queue);
 	entry->deadline = entry->since;
 	if (!entry->is_lapse_counted && entry->failures > 0)
 		entry->failures--;
@@ -1667,6 +1802,7 @@ forget_entry(InflightEntry *entry)
 	entry->error.slot = FAILURE_NO_TEXT;
 	set_idle(entry, 0);
 	queue_deadline_clear(&entry->due);
+	queue_group_leave(&entry->member, false, 0, 0, true);
 	remove_if_nothing_left(entry);
 }
 

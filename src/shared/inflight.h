@@ -14,6 +14,7 @@
 
 #include "shared/cover.h"
 #include "shared/failure.h"
+#include "shared/group.h"
 
 /*
  * A message without an entry is held by none, and has no failure that its row
@@ -69,6 +70,9 @@ typedef struct InflightEntry
 								 * written */
 	bool		is_passed_over; /* LEASED, is_open: ... when its time came */
 	bool		is_delayed;		/* IDLE: the due time is to go to the row */
+	bool		is_behind_failed;	/* LEASED, is_settling: one before it in
+									 * its group has failed meanwhile, so if
+									 * it is not settled, the lease ends */
 	uint16		failures;		/* not yet counted in the row */
 	uint16		logged_failures;	/* of these, what the log says */
 	int			counted;		/* failures in the row, as last read */
@@ -94,6 +98,9 @@ typedef struct InflightEntry
 	dlist_node	changed;		/* in the list of those that the worker is to
 								 * look at, if ... */
 	bool		is_changed;
+	uint64		group_hash;		/* of the group of the message; 0: none that
+								 * keeps an order */
+	GroupMember member;			/* the group that it holds, if it does */
 	struct InflightEntry *next_prepared;	/* held by one registry slot */
 } InflightEntry;
 
@@ -104,6 +111,7 @@ typedef struct LeaseRecord
 	TimestampTz enqueued_at;	/* of the row that all of this is about */
 	LogKind		kind;			/* not LOG_NOTHING */
 	int			failures;
+	uint64		group_hash;		/* 0: none */
 	uint64		epoch;			/* LOG_LEASE */
 	uint64		number;			/* LOG_LEASE */
 	TimestampTz deadline;		/* LOG_LEASE: its end; LOG_FAILURES: not due
@@ -160,6 +168,8 @@ extern bool queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 extern void queue_inflight_forget(const MessageKey *key,
 								  TimestampTz enqueued_at);
 extern void queue_inflight_unclaim(InflightEntry *entry);
+extern void queue_inflight_hold_group(InflightEntry *entry, GroupEntry *group,
+									  uint64 call);
 extern void queue_inflight_unclaim_step(InflightEntry *entry);
 extern void queue_inflight_exhaust(InflightEntry *entry, int counted);
 extern void queue_inflight_dequeue(InflightEntry *entry,

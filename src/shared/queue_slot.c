@@ -82,6 +82,7 @@ static bool is_full(void);
 static int	take_free_place(void);
 static void init_state(QueueSlot *slot, const StateKey *key);
 static void init_cover(CoverPart *cover, DuePart *due);
+static void init_groups(GroupPart *groups);
 static void free_state(QueueSlot *slot);
 static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
 static int	next_bit(pg_atomic_uint32 *map, int place);
@@ -235,6 +236,9 @@ init_state(QueueSlot *slot, const StateKey *key)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	init_cover(&slot->cover, &slot->due);
+	init_groups(&slot->groups);
+	slot->cover.first_due = Min(slot->cover.first_due,
+								slot->groups.first_due);
 	if (slot->wait.list.head.next == NULL)
 		dlist_init(&slot->wait.list);	/* else waiters of an earlier queue */
 	slot->wait.guardian = NO_PROC;
@@ -275,6 +279,21 @@ init_cover(CoverPart *cover, DuePart *due)
 	queue_due_init(due);
 	node = queue_due_first(due);
 	cover->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
+}
+
+/*
+ * init_groups
+ *		Groups of an earlier queue may still be linked; who finds them so
+ *		forgets them.
+ */
+static void
+init_groups(GroupPart *groups)
+{
+	DueNode    *node;
+
+	queue_due_init(&groups->waiting);
+	node = queue_due_first(&groups->waiting);
+	groups->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
 }
 
 /*

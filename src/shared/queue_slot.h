@@ -20,6 +20,7 @@
 #define COVER_ROOM		32
 #define BUSY_ROOM		12
 #define MAX_SCHEDULED		16
+#define OUT_ROOM			16
 
 /* How long to leave alone rows that others are changing; the delay doubles */
 #define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
@@ -50,12 +51,32 @@ typedef struct CoverPart
 	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
 } CoverPart;
 
+/* Ids that a consumer has taken out of the cover */
+typedef struct OutWindow
+{
+	bool		is_used;
+	int64		low;
+	int64		high;
+} OutWindow;
+
 /* window.c: what consumers have taken out of the cover */
 typedef struct WindowPart
 {
 	uint64		nremoved;		/* windows that were ever taken out */
 	int			nwindows;		/* that are out at the moment */
+	OutWindow	out[OUT_ROOM];
+	int			nothers;		/* that have no place in it; their ids ... */
+	int64		others_low;
+	int64		others_high;
 } WindowPart;
+
+/* group.c: groups whose first waiting message may be taken */
+typedef struct GroupPart
+{
+	pairingheap ready;
+	DuePart		waiting;		/* not before a time */
+	TimestampTz first_due;		/* of these */
+} GroupPart;
 
 /* waiter.c: the sessions that sleep */
 typedef struct WaitPart
@@ -127,6 +148,7 @@ typedef struct QueueSlot
 	CoverPart	cover;
 	WindowPart	window;
 	DuePart		due;
+	GroupPart	groups;
 	WaitPart	wait;
 	IdPart		ids;
 	VacuumPart	vacuum;
@@ -200,11 +222,25 @@ queue_slot_first_due(const QueueSlot *slot)
 	return slot->cover.first_due;
 }
 
+/* Is there a group whose first waiting message may be taken? */
+static inline bool
+queue_slot_has_ready_group(const QueueSlot *slot)
+{
+	return !pairingheap_is_empty(&slot->groups.ready);
+}
+
+/* When may there be one, unless something happens? */
+static inline TimestampTz
+queue_slot_group_due(const QueueSlot *slot)
+{
+	return slot->groups.first_due;
+}
+
 /* May there be a message to take? */
 static inline bool
 queue_slot_has_cover(const QueueSlot *slot)
 {
-	return slot->cover.set.nranges > 0;
+	return slot->cover.set.nranges > 0 || queue_slot_has_ready_group(slot);
 }
 
 /* Are there rows to be looked at again, because others are changing them? */

@@ -26,12 +26,18 @@
 /* Ranges wider than this are probed for their first row, unless it is near */
 #define PROBE_WIDTH			1024
 
+#define NO_PLACE			(-1)
+
 /* The window that this process has out */
 static bool is_out = false;
 static QueueSlot *out_state = NULL;
 static Oid	out_relid = InvalidOid;
 static QueueRange out;
 static uint64 out_number;
+static int	out_place;			/* in the slot, or NO_PLACE */
+
+static void note_out(QueueSlot *slot);
+static void forget_out(QueueSlot *slot);
 
 /*
  * queue_window_begin
@@ -135,10 +141,113 @@ queue_window_take(CoverCursor *look, int64 want, int64 first,
 	out_state = slot;
 	out_relid = look->relid;
 	out_number = ++slot->window.nremoved;
+	note_out(slot);
 	LWLockRelease(slot->lock);
 
 	*window = range;
 	return true;
+}
+
+/*
+ * queue_window_peek
+ *		Tell where the next window would begin; returns false if there is none.
+ *
+ * No window is out.
+ */
+bool
+queue_window_peek(CoverCursor *look, int *rank, int64 *id)
+{
+	QueueSlot  *slot = queue_slot_lock(look->slot, MyDatabaseId, look->relid);
+	QueueRange	range;
+	bool		found;
+
+	if (slot == NULL)
+		return false;
+	found = queue_cover_find(slot, look->rank, look->id, look->now,
+							 &range) >= 0;
+	LWLockRelease(slot->lock);
+	if (!found)
+		return false;
+	*rank = range.rank;
+	*id = range.low;
+	if (range.rank == look->rank && look->id != PG_INT64_MIN)
+		*id = Max(range.low, look->id + 1);
+	return true;
+}
+
+/*
+ * note_out
+ *		Let others know which ids are out.  The slot is locked, here and below.
+ *
+ * Without a place the window is one of those of which only the least and the
+ * greatest id are known, for as long as there are any.
+ */
+static void
+note_out(QueueSlot *slot)
+{
+	for (out_place = 0; out_place < OUT_ROOM; out_place++)
+	{
+		OutWindow  *place = &slot->window.out[out_place];
+
+		if (place->is_used)
+			continue;
+		place->is_used = true;
+		place->low = out.low;
+		place->high = out.high;
+		return;
+	}
+	out_place = NO_PLACE;
+	if (slot->window.nothers++ == 0)
+	{
+		slot->window.others_low = out.low;
+		slot->window.others_high = out.high;
+	}
+	slot->window.others_low = Min(slot->window.others_low, out.low);
+	slot->window.others_high = Max(slot->window.others_high, out.high);
+}
+
+/* It is not out any more. */
+static void
+forget_out(QueueSlot *slot)
+{
+	slot->window.nwindows = Max(slot->window.nwindows - 1, 0);
+	if (out_place != NO_PLACE)
+		slot->window.out[out_place].is_used = false;
+	else
+		slot->window.nothers = Max(slot->window.nothers - 1, 0);
+}
+
+/*
+ * queue_window_below
+ *		Return in "set", as ids of rank 0, where messages may be that are not
+ *		known to be taken, gone, or passed over, and come before this id.
+ *
+ * That is in the cover, among busy rows, and in windows of other processes.
+ */
+void
+queue_window_below(QueueSlot *hint, Oid relid, int64 id, RangeSet *set)
+{
+	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
+	int			i;
+
+	if (slot == NULL)
+	{
+		queue_ranges_add(set, 0, PG_INT64_MIN, id - 1);
+		return;
+	}
+	queue_cover_add_below(slot, id, set);
+	for (i = 0; i < OUT_ROOM; i++)
+	{
+		const OutWindow *place = &slot->window.out[i];
+
+		if (place->is_used && place->low < id &&
+			!(is_out && out_state == slot && out_place == i))
+			queue_ranges_add(set, 0, place->low, Min(place->high, id - 1));
+	}
+	if (slot->window.nothers > 0 && slot->window.others_low < id)
+		queue_ranges_add(set, 0, slot->window.others_low,
+						 Min(slot->window.others_high, id - 1));
+	LWLockRelease(slot->lock);
 }
 
 /*
@@ -177,6 +286,8 @@ queue_window_narrow(int64 high)
 		width = (uint64) out.high - (uint64) high;
 		queue_waiter_start_wakes(&wakes, MyDatabaseId);
 		queue_cover_put_range_back(slot, out.rank, high + 1, out.high);
+		if (out_place != NO_PLACE)
+			slot->window.out[out_place].high = high;
 		(void) queue_waiter_pick(slot, (int) Min(width, MAX_WAKES),
 								 out_number, &wakes);
 		queue_cover_unlock(slot, &wakes);
@@ -210,7 +321,7 @@ queue_window_give_back(CoverCursor *look, const RangeSet *kept,
 	if (slot == NULL)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
-	slot->window.nwindows = Max(slot->window.nwindows - 1, 0);
+	forget_out(slot);
 	queue_cover_put_back(slot, kept);
 	if (busy->nranges > 0)
 	{
@@ -244,7 +355,7 @@ queue_window_return(void)
 	if (slot == NULL)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
-	slot->window.nwindows = Max(slot->window.nwindows - 1, 0);
+	forget_out(slot);
 	queue_cover_put_range_back(slot, out.rank, out.low, out.high);
 	(void) queue_waiter_pick(slot, MAX_WAKES, out_number, &list);
 	queue_cover_unlock(slot, &list);

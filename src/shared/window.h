@@ -33,6 +33,9 @@ extern void queue_window_begin(CoverCursor *look, QueueSlot *slot, Oid relid,
 extern bool queue_window_take(CoverCursor *look, int64 want, int64 first,
 							  QueueRange *window, bool *needs_probe);
 
+/* Where the next window begins; false: there is none */
+extern bool queue_window_peek(CoverCursor *look, int *rank, int64 *id);
+
 /* Where the rows of a wide range begin */
 extern void queue_window_probed(CoverCursor *look, const QueueRange *window,
 								int64 first);
@@ -43,6 +46,10 @@ extern bool queue_window_narrow(int64 high);
 /* End the scan of a window; kept and busy ids return to the cover */
 extern void queue_window_give_back(CoverCursor *look, const RangeSet *kept,
 								   const RangeSet *busy, bool wakes);
+
+/* Ids below this one of which others, or none, may have messages in hand */
+extern void queue_window_below(QueueSlot *slot, Oid relid, int64 id,
+							   RangeSet *set);
 
 /* Give the whole window back, after an error */
 extern void queue_window_return(void);

@@ -602,3 +602,10 @@ queue_def_invalidate(Oid relid)
 		ReleaseSysCache(tuple);
 	}
 }
+
+/* Are the messages of a group delivered in order? */
+bool
+queue_def_keeps_order(const QueueDef *def)
+{
+	return OidIsValid(def->dead_letter);
+}

@@ -83,6 +83,9 @@ extern bool queue_may_watch(Oid relid);
 /* What shared memory knows of the queue, made if need be; or NULL */
 extern QueueSlot *queue_def_slot(QueueDef *def);
 
+/* Are the messages of a group delivered in order? */
+extern bool queue_def_keeps_order(const QueueDef *def);
+
 /* 42809 if rel is no queue, or one beyond the white list */
 extern void queue_check_shape(Relation rel, QueueDef *def);
 

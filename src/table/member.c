@@ -89,6 +89,7 @@ static const MemberColumn lease_log_columns[] = {
 	{"number", INT8OID},
 	{"deadline", TIMESTAMPTZOID},
 	{"failures", INT4OID},
+	{"group_hash", INT8OID},
 };
 
 /* ... of Anum_deciding_xxx (branch.c) */

@@ -84,7 +84,7 @@ queue_row_read(MessageRow *row)
 {
 	TupleTableSlot *slot = row->slot;
 
-	slot_getsomeattrs(slot, Anum_message_visible_at);
+	slot_getsomeattrs(slot, Anum_message_group_key);
 	row->tid = slot->tts_tid;
 	row->id = DatumGetInt64(slot->tts_values[Anum_message_id - 1]);
 	row->priority = DatumGetInt16(slot->tts_values[Anum_message_priority - 1]);
@@ -93,6 +93,8 @@ queue_row_read(MessageRow *row)
 		DatumGetTimestampTz(slot->tts_values[Anum_message_enqueued_at - 1]);
 	row->visible_at = slot->tts_isnull[Anum_message_visible_at - 1] ? 0 :
 		DatumGetTimestampTz(slot->tts_values[Anum_message_visible_at - 1]);
+	row->has_group = !slot->tts_isnull[Anum_message_group_key - 1];
+	row->group_key = slot->tts_values[Anum_message_group_key - 1];
 }
 
 /* Return the failures that the row in the slot has noted. */
@@ -128,6 +130,20 @@ queue_row_is_own(MessageRow *row)
 	if (should_free)
 		heap_freetuple(tuple);
 	return is_own;
+}
+
+/* Returns true if the row that was read is a new version of another. */
+bool
+queue_row_is_version(MessageRow *row)
+{
+	bool		should_free;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
+	bool		is_version;
+
+	is_version = (tuple->t_data->t_infomask & HEAP_UPDATED) != 0;
+	if (should_free)
+		heap_freetuple(tuple);
+	return is_version;
 }
 
 /*

@@ -41,6 +41,8 @@ typedef struct MessageRow
 	int			failures;
 	TimestampTz enqueued_at;
 	TimestampTz visible_at;		/* 0: at once */
+	bool		has_group;
+	Datum		group_key;
 	RowState	state;			/* as a scan found it */
 	BlockNumber nblocks;		/* of the table, when that was asked last */
 } MessageRow;
@@ -93,6 +95,9 @@ extern NullableDatum queue_row_failure_log(MessageRow *row);
 
 /* The state of a row that "dirty" has just let pass into the slot */
 extern RowState queue_row_state(MessageRow *row, SnapshotData *dirty);
+
+/* Is the row that was read a new version of another? */
+extern bool queue_row_is_version(MessageRow *row);
 
 /* Has this transaction written the row that was read? */
 extern bool queue_row_is_own(MessageRow *row);

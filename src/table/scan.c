@@ -22,6 +22,7 @@
 #include "table/definition.h"
 #include "table/scan.h"
 
+static QueueScan *begin_scan(Relation rel, Oid index);
 static void start_priority(QueueScan *scan);
 static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
 				   bool wants_index_tuples);
@@ -35,10 +36,17 @@ static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
 QueueScan *
 queue_scan_begin(Relation rel, QueueDef *def)
 {
+	return begin_scan(rel, def->pkey);
+}
+
+/* The same with one of the indexes */
+static QueueScan *
+begin_scan(Relation rel, Oid index)
+{
 	QueueScan  *scan = palloc0(sizeof(QueueScan));
 
 	scan->rel = rel;
-	scan->index = index_open(def->pkey, AccessShareLock);
+	scan->index = index_open(index, AccessShareLock);
 	InitDirtySnapshot(scan->dirty);
 	scan->row.slot = table_slot_create(rel, NULL);
 	scan->priority = QUEUE_MAX_PRIORITY + 1;
@@ -61,6 +69,46 @@ queue_scan_begin_snapshot(Relation rel, QueueDef *def, Snapshot snapshot)
 	scan->filter = IsolationIsSerializable() ? snapshot : NULL;
 	scan->snapshot = scan->filter ? SnapshotAny : snapshot;
 	return scan;
+}
+
+/*
+ * queue_scan_begin_group
+ *		Begin a scan of messages of groups.
+ *
+ * It goes over those that queue_scan_group() names.  Rows that another
+ * transaction changes are returned, too, and if the scan comes upon the new
+ * version first, as that.
+ */
+QueueScan *
+queue_scan_begin_group(Relation rel, QueueDef *def)
+{
+	QueueScan  *scan = begin_scan(rel, def->group_index);
+
+	scan->wants_busy = true;
+	scan->wants_versions = true;
+	return scan;
+}
+
+/*
+ * queue_scan_group
+ *		Go over the messages of one group with ids from "low" to "high".
+ *
+ * The key must live as long as they are fetched.
+ */
+void
+queue_scan_group(QueueScan *scan, Datum key, int64 low, int64 high)
+{
+	ScanKeyData keys[3];
+
+	scan->is_range = true;
+	scan->priority = 0;
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   scan->index->rd_indcollation[0], F_TEXTEQ, key);
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(low));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(high));
+	rescan(scan, keys, 3, false);
 }
 
 /* Go over these messages only, from now on. */
@@ -212,6 +260,9 @@ queue_scan_next(QueueScan *scan)
 			return &scan->row;
 		}
 		scan->row.state = queue_row_state(&scan->row, &scan->dirty);
+		if (scan->row.state == ROW_COMING && scan->wants_versions &&
+			queue_row_is_version(&scan->row))
+			scan->row.state = ROW_BUSY;
 		if (scan->row.state == ROW_LIVE ||
 			(scan->row.state == ROW_BUSY && scan->wants_busy) ||
 			(scan->row.state == ROW_COMING && scan->wants_coming))

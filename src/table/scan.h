@@ -24,6 +24,7 @@ typedef struct QueueScan
 	bool		is_range;		/* one range, not all priorities */
 	bool		wants_busy;		/* return ROW_BUSY rows too */
 	bool		wants_coming;	/* ... and those that are ROW_COMING */
+	bool		wants_versions; /* new versions of rows are ROW_BUSY */
 	MessageRow	row;
 } QueueScan;
 
@@ -41,6 +42,11 @@ extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
 /* The same over the rows that a snapshot sees, whatever became of them */
 extern QueueScan *queue_scan_begin_snapshot(Relation rel, QueueDef *def,
 											Snapshot snapshot);
+
+/* Messages of groups, live, coming or busy: those of one, in order */
+extern QueueScan *queue_scan_begin_group(Relation rel, QueueDef *def);
+extern void queue_scan_group(QueueScan *scan, Datum key, int64 low,
+							 int64 high);
 
 /* Go over these messages only, from now on */
 extern void queue_scan_range(QueueScan *scan, const QueueRange *range);

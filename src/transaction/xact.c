@@ -22,6 +22,7 @@
 
 #include "common/compat.h"
 #include "shared/cover.h"
+#include "shared/group.h"
 #include "shared/waiter.h"
 #include "shared/window.h"
 #include "table/definition.h"
@@ -35,6 +36,7 @@
 static bool aborted_used_queue = false;
 
 static bool has_nothing(void);
+static void return_looks(void);
 static void run_injection_points(XactEvent event);
 static void xact_callback(XactEvent event, void *arg);
 static void release_callback(ResourceReleasePhase phase, bool isCommit,
@@ -75,6 +77,14 @@ has_nothing(void)
 {
 	return queue_holds_count() == 0 && !queue_announce_has_notes() &&
 		!queue_announce_has_database();
+}
+
+/* Others may see now what this process was looking at. */
+static void
+return_looks(void)
+{
+	queue_window_return();
+	queue_group_return();
 }
 
 /*
@@ -137,7 +147,7 @@ xact_callback(XactEvent event, void *arg)
 		if (event == XACT_EVENT_ABORT)
 		{
 			queue_waiter_leave();
-			queue_window_return();
+			return_looks();
 		}
 		return;
 	}
@@ -166,7 +176,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		default:
 			queue_waiter_leave();
-			queue_window_return();
+			return_looks();
 			counts = queue_fault_counts();
 			queue_announce_abort(InvalidSubTransactionId);
 			queue_announce_reset();
@@ -226,7 +236,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			queue_waiter_leave();
-			queue_window_return();
+			return_looks();
 			counts = queue_fault_counts();
 			queue_announce_abort(mySubid);
 			queue_announce_pass_on(mySubid, parentSubid);

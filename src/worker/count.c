@@ -342,7 +342,10 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 	bool		done = true;
 
 	if (!claim_step(steps, key, &hold))
+	{
+		round_comes_again(steps->round, steps->round->now + ROUND_LOCKED_DELAY);
 		return;
+	}
 	entry = hold->entry;
 	hold->counted = entry->failures;
 

@@ -47,6 +47,7 @@
 #include "utils/rel.h"
 
 #include "common/compat.h"
+#include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/inflight.h"
 #include "table/definition.h"
@@ -403,7 +404,8 @@ is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 	bool		has_entry;
 	bool		is_out;
 
-	if (queue_cover_has(slot, queue_rank(row->priority), row->id, &is_out))
+	if (queue_cover_has(slot, queue_rank(row->priority), row->id, &is_out) ||
+		(row->has_group && queue_turn_is_known(def, row)))
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);

@@ -34,6 +34,7 @@
 #include "dispatch/lease.h"
 #include "shared/cover.h"
 #include "shared/deadline.h"
+#include "shared/group.h"
 #include "shared/queue_slot.h"
 #include "transaction/prepared.h"
 #include "worker/count.h"
@@ -173,7 +174,10 @@ follow_clock(TimestampTz now)
 		 * day, too, and no time of a message.
 		 */
 		if (change < -MAX_BUSY_DELAY)
+		{
 			queue_cover_recheck_busy(MyDatabaseId);
+			queue_group_recheck(MyDatabaseId);
+		}
 	}
 	offset += change;
 }

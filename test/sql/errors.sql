@@ -262,8 +262,6 @@ SELECT queue.enqueue('q', '1', deliver_at => '2100-01-01');
 \echo :SQLSTATE
 SELECT queue.enqueue('q', '1', expires_in => '1 s');
 \echo :SQLSTATE
-SELECT queue.enqueue('q', '1', group_key => 'g');
-\echo :SQLSTATE
 SELECT queue.enqueue('q', '1', dedup_key => 'd');
 \echo :SQLSTATE
 SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], priority => 3);
@@ -273,8 +271,6 @@ SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], delay => '1 s');
 SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], deliver_at => '2100-01-01');
 \echo :SQLSTATE
 SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], expires_in => '1 s');
-\echo :SQLSTATE
-SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], group_keys => ARRAY['g']);
 \echo :SQLSTATE
 SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], dedup_keys => ARRAY['d']);
 \echo :SQLSTATE

@@ -55,8 +55,6 @@ INSERT INTO mail (payload, visible_at) VALUES ('1', '-infinity');
 \echo :SQLSTATE
 INSERT INTO mail (payload, headers) VALUES ('1', '[]');
 \echo :SQLSTATE
-INSERT INTO mail (payload, group_key) VALUES ('1', 'g');
-\echo :SQLSTATE
 INSERT INTO mail (payload, expires_at) VALUES ('1', now() + interval '1 hour');
 \echo :SQLSTATE
 

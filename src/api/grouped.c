@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * grouped.c
+ *		Taking messages of groups that keep an order.
+ *
+ * A row with such a group, met in a window, goes to its group (turn.c).  When
+ * a group is out, in its turn, its rows are claimed, judged and taken here one
+ * after the other, as take.c does with those of a window, with one difference.
+ * What cannot be taken now, and is not gone, keeps those behind it waiting.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "api/taking.h"
+#include "common/compat.h"
+#include "dispatch/turn.h"
+#include "shared/availability.h"
+#include "shared/database.h"
+#include "table/definition.h"
+
+/* What has become of the message of a group whose turn it was */
+typedef enum Turn
+{
+	TURN_TAKEN,
+	TURN_NOTHING,				/* it is gone, or keeps none waiting */
+	TURN_HELD,					/* the worker is to move it: the group is held */
+	TURN_WAITS,					/* until some time */
+	TURN_UNSEEN					/* the statement's snapshot does not see it */
+} Turn;
+
+static Turn take_turn(Take *take, CandidateScan *look, Snapshot snapshot,
+					  MessageRow *row, TimestampTz *until, Verdict *verdict);
+static Turn judge_turn(Take *take, CandidateScan *look, Snapshot snapshot,
+					   MessageRow *row, Hold *hold, TimestampTz *until,
+					   Verdict *verdict);
+
+/*
+ * queue_take_grouped
+ *		Take a message that is in the window, if it is its turn.
+ */
+Verdict
+queue_take_grouped(Take *take, CandidateScan *look, Snapshot snapshot,
+				   MessageRow *row)
+{
+	Verdict		verdict = VERDICT_NEXT;
+
+	switch (queue_turn_enter(look, row))
+	{
+		case GROUP_OURS:
+			queue_look_narrow(look, row->id, take->max - take->ntaken);
+			verdict = queue_take_from_group(take, look, snapshot);
+			if (verdict == VERDICT_STOP)
+				queue_look_keep_from(look, row->id + 1);
+			break;
+		case GROUP_BEHIND:
+			break;
+		case GROUP_OTHER:
+			queue_look_keep_busy(look, row->id);
+			break;
+		case GROUP_FULL:
+			/* those that are known already make room */
+			queue_look_keep_quietly(look, row->id);
+			if (look->slot == NULL || !queue_slot_has_ready_group(look->slot))
+				queue_take_note_full(take, look);
+			look->next->is_busy = true;
+			break;
+	}
+	return verdict;
+}
+
+/*
+ * queue_take_from_group
+ *		Take messages of the group that is out, in order, until there are no
+ *		more or enough.
+ *
+ * Those of a lower priority than the first wait, as other groups may come
+ * before them.
+ */
+Verdict
+queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
+{
+	MessageRow *row;
+	TimestampTz until = 0;
+	Turn		turn = TURN_NOTHING;
+	Verdict		verdict = VERDICT_NEXT;
+
+	while ((row = queue_turn_row(look)) != NULL)
+	{
+		if (verdict == VERDICT_STOP || turn == TURN_HELD ||
+			queue_turn_is_late(look, row))
+		{
+			queue_turn_leave(look, row);
+			break;
+		}
+		turn = take_turn(take, look, snapshot, row, &until, &verdict);
+		MemoryContextReset(take->row_context);
+		if (turn == TURN_WAITS || turn == TURN_UNSEEN)
+		{
+			queue_turn_leave(look, row);
+			break;
+		}
+	}
+	if (turn == TURN_UNSEEN)
+		queue_turn_end_unseen(look);
+	else
+		queue_turn_end(look, turn == TURN_WAITS ? until : 0);
+	return verdict;
+}
+
+/*
+ * take_turn
+ *		Claim, judge and take the message whose turn it is.
+ *
+ * On TURN_WAITS, *until is when to try again.  *verdict is set if the call
+ * ends here.
+ */
+static Turn
+take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
+		  TimestampTz *until, Verdict *verdict)
+{
+	TimestampTz due = TIMESTAMP_INFINITY;
+	MessageKey	key;
+	InflightEntry *entry;
+	Hold	   *hold;
+
+	*until = TURN_BUSY;
+	if (queue_turn_has_earlier(look, row))
+	{
+		*until = 0;
+		return TURN_WAITS;
+	}
+	if (row->state == ROW_BUSY)
+		return TURN_WAITS;
+
+	queue_message_key(&key, take->relid, row->id);
+	queue_xact_reserve();
+	switch (queue_row_claim(look->rel, row, &key, look->slot, look->now,
+							&entry, &due))
+	{
+		case CLAIM_OK:
+			break;
+		case CLAIM_NOT_DUE:
+			*until = due;
+			pg_fallthrough;
+		case CLAIM_HELD:
+		case CLAIM_EXAMINED:
+			return queue_turn_is_taken(look, row) ? TURN_NOTHING : TURN_WAITS;
+		case CLAIM_OTHER:
+			return row->state == ROW_BUSY ? TURN_WAITS : TURN_NOTHING;
+		case CLAIM_EXHAUSTED:
+			look->next->saw_exhausted = true;
+			queue_database_wake_by(MyDatabaseId, look->now);
+			return TURN_WAITS;
+		case CLAIM_FULL:
+			queue_take_note_full(take, look);
+			*verdict = VERDICT_STOP;
+			return TURN_WAITS;
+	}
+	hold = queue_xact_push(HOLD_CLAIM, &key, entry);
+	INJECTION_POINT("queue-claimed", NULL);
+	return judge_turn(take, look, snapshot, row, hold, until, verdict);
+}
+
+/*
+ * judge_turn
+ *		The same for a message that has been claimed.
+ *
+ * What has failed, and backs off or is to be moved, keeps the group waiting.
+ * What is not due for the first time does not.
+ */
+static Turn
+judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
+		   Hold *hold, TimestampTz *until, Verdict *verdict)
+{
+	InflightEntry *entry = hold->entry;
+	RowState	state = queue_row_recheck(look->rel, row);
+	MessageStatus status;
+
+	if (state != ROW_LIVE)
+	{
+		queue_give_back(hold);
+		return state == ROW_BUSY ? TURN_WAITS : TURN_NOTHING;
+	}
+	if (!queue_row_is_visible(look->rel, row, snapshot))
+	{
+		queue_give_back(hold);
+		return TURN_UNSEEN;
+	}
+	queue_message_status(look->def->retry.max_attempts, row->failures,
+						 row->visible_at, entry, look->now, &status);
+	switch (status.availability)
+	{
+		case MESSAGE_AVAILABLE:
+			break;
+		case MESSAGE_EXHAUSTED:
+			if (queue_stays_exhausted(look, row, status.failures))
+			{
+				queue_give_back(hold);
+				return TURN_WAITS;
+			}
+			queue_inflight_hold_group(entry, look->group, QUEUE_NO_CALL);
+			queue_leave_exhausted(look, row, hold, status.failures);
+			return TURN_HELD;
+		case MESSAGE_NOT_DUE:
+			look->next->due = Min(look->next->due, status.due);
+			if (status.failures == 0)
+				queue_cover_add_scheduled(look->slot, &hold->key,
+										  row->priority, status.due, true);
+			queue_give_back(hold);
+			*until = status.due;
+			return status.failures == 0 ? TURN_NOTHING : TURN_WAITS;
+		case MESSAGE_HELD:
+			Assert(false);		/* this call holds it */
+			queue_give_back(hold);
+			return TURN_WAITS;
+	}
+	if (status.failures > 0 && take->ntaken > 0)
+	{
+		/* one that has failed is delivered alone */
+		queue_give_back(hold);
+		*until = 0;
+		*verdict = VERDICT_STOP;
+		return TURN_WAITS;
+	}
+
+	queue_inflight_hold_group(entry, look->group, look->call);
+	if (!queue_take_message(take, look, row, hold, status.failures + 1))
+	{
+		queue_give_back(hold);
+		return TURN_WAITS;
+	}
+	if (status.failures > 0 || take->ntaken == take->max)
+		*verdict = VERDICT_STOP;
+	return TURN_TAKEN;
+}

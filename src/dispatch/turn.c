@@ -1,0 +1,568 @@
+/*-------------------------------------------------------------------------
+ *
+ * turn.c
+ *		Whose turn is it?  A look at the messages of a group.
+ *
+ * What of a look (look.c) is about groups that keep an order.  A consumer that
+ * meets a row with a group, in a window of the cover, does not judge it but
+ * hands it to the group (group.c).  If nothing was known of the group, it has
+ * the group out then, and judges the row at once.  Otherwise the row waits.
+ * Of groups whose turn has come, and windows, a look takes in the order of
+ * priority and id.
+ *
+ * A group that is out is scanned by the index of groups, from the first id
+ * that waits on.  Whatever became of that message, the scan comes to the next.
+ *
+ * The first message that is found is the group's next only if there is none
+ * before it.  Those that wait are known.  Others may be in the cover, because
+ * nobody has met them yet: theirs is a lower priority, say.  Or they are in
+ * the window of another consumer, that will meet them in a moment.  So the
+ * index of groups is asked for the ids below that are covered or in a window.
+ * What has a lower id and is in neither is gone, in flight, not committed, or
+ * not due for the first time, and nobody waits for those last two.  So the
+ * index entries of messages that were consumed are not gone over, however long
+ * an old snapshot keeps them.
+ *
+ * Locks: none of its own.  An error puts the groups back
+ * (queue_group_return).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "dispatch/turn.h"
+#include "shared/inflight.h"
+#include "table/definition.h"
+#include "transaction/announce.h"
+#include "transaction/holds.h"
+
+/* What waits is scanned at one go if there are no more ids between */
+#define NEAR_OTHERS			16
+
+/* A queue of which the cover begins with ids that were never there */
+static Oid	untrimmed = InvalidOid;
+
+static void start_scan(CandidateScan *look, Datum key);
+static void scan_out(CandidateScan *look);
+static void scan_ids(CandidateScan *look, int64 low, int64 high);
+static bool find_key(CandidateScan *look, Datum *key);
+static Datum copy_key(Datum key);
+static void forget_turn(CandidateScan *look);
+static void dissolve(CandidateScan *look);
+static void name_of(const MessageRow *row, GroupName *name);
+static bool is_before(CandidateScan *look, MessageRow *row);
+
+/* Does this message wait for others of its group? */
+bool
+queue_turn_is_grouped(const CandidateScan *look, const MessageRow *row)
+{
+	return look->is_ordered && row->has_group;
+}
+
+/*
+ * queue_turn_prepare
+ *		Before the first window of a look: cover nothing below the first row of
+ *		each priority.
+ *
+ * After a start the cover is everything, and stays so for priorities that no
+ * look comes to.  Nothing is found there, but each message of a group would
+ * have to be looked for among ids that were consumed long ago.
+ */
+void
+queue_turn_prepare(CandidateScan *look)
+{
+	CoverCursor cursor;
+	QueueRange	window;
+	QueueRange	ranges[RANGE_PLACES(COVER_ROOM)];
+	QueueRange	no_ranges[RANGE_PLACES(BUSY_ROOM)];
+	RangeSet	kept;
+	RangeSet	busy;
+	QueueScan  *scan;
+	bool		needs_probe;
+
+	if (untrimmed != look->def->relid)
+		return;
+	untrimmed = InvalidOid;
+	if (look->slot == NULL)
+		return;
+	scan = queue_scan_begin(look->rel, look->def);
+	queue_window_begin(&cursor, look->slot, look->def->relid, look->now);
+	queue_ranges_init(&busy, no_ranges, BUSY_ROOM);
+	while (queue_window_take(&cursor, PG_INT64_MAX, PG_INT64_MAX, &window,
+							 &needs_probe))
+	{
+		int64		first = queue_scan_probe(scan, &window);
+
+		queue_ranges_init(&kept, ranges, COVER_ROOM);
+		if (first <= window.high)
+			queue_ranges_add(&kept, window.rank, first, window.high);
+		queue_window_give_back(&cursor, &kept, &busy, true);
+	}
+	queue_scan_end(scan);
+	queue_window_begin(&look->cover, look->slot, look->def->relid, look->now);
+}
+
+/*
+ * queue_turn_begin
+ *		Take out the first ready group, if it comes before the next window.
+ *
+ * Returns false if there is none.  The caller fetches rows and ends the turn.
+ */
+bool
+queue_turn_begin(CandidateScan *look)
+{
+	int			rank;
+	int64		id;
+	Datum		key;
+
+	while (look->slot != NULL && queue_slot_has_ready_group(look->slot))
+	{
+		if (!queue_window_peek(&look->cover, &rank, &id))
+		{
+			rank = NUM_RANKS;
+			id = PG_INT64_MAX;
+		}
+		look->group = queue_group_pop(look->slot, look->def->relid, rank, id);
+		if (look->group == NULL)
+			return false;
+		queue_group_wait_init(&look->left);
+		if (!look->is_ordered || !find_key(look, &key))
+		{
+			dissolve(look);
+			continue;
+		}
+		start_scan(look, key);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * queue_turn_enter
+ *		Hand a row that is in the window to its group.
+ *
+ * On GROUP_OURS its turn has begun: the caller fetches rows, of which this may
+ * be the first, and ends the turn.
+ */
+GroupTurn
+queue_turn_enter(CandidateScan *look, MessageRow *row)
+{
+	GroupName	name;
+	GroupTurn	turn;
+	GroupEntry *group;
+
+	name_of(row, &name);
+	turn = queue_group_enter(look->slot, look->def->relid, &name,
+							 queue_rank(row->priority), row->id, look->call,
+							 &group);
+	if (turn != GROUP_OURS)
+		return turn;
+	look->group = group;
+	queue_group_wait_init(&look->left);
+	if (group->out.id == row->id && group->out.others == PG_INT64_MAX)
+		look->turn_row = row;
+	else
+		start_scan(look, copy_key(row->group_key));
+	look->is_first = true;
+	look->turn_rank = group->out.rank;
+	return turn;
+}
+
+/*
+ * queue_turn_note
+ *		Hand a row to its group, without judging it.
+ */
+bool
+queue_turn_note(CandidateScan *look, MessageRow *row)
+{
+	GroupName	name;
+
+	name_of(row, &name);
+	return queue_group_note(look->slot, look->def->relid, &name,
+							queue_rank(row->priority), row->id);
+}
+
+/*
+ * queue_turn_is_known
+ *		Returns true if it is known that this message waits for others of its
+ *		group, or somebody is looking at these.
+ */
+bool
+queue_turn_is_known(const QueueDef *def, const MessageRow *row)
+{
+	GroupName	name;
+
+	if (!queue_def_keeps_order(def))
+		return false;
+	name_of(row, &name);
+	return queue_group_has(def->relid, name.hash, row->id);
+}
+
+/*
+ * queue_turn_look_at_own
+ *		Cover what waits of groups that this transaction holds.
+ *
+ * It may take more of them, but what others have met waits, and is not in the
+ * cover.  Of all queues, because one flag tells that there is something.
+ */
+void
+queue_turn_look_at_own(void)
+{
+	int			i;
+
+	if (!queue_group_has_news())
+		return;
+	queue_group_clear_news();
+	for (i = 0; i < queue_holds_count(); i++)
+	{
+		const Hold *hold = queue_hold_at(i);
+		GroupWait	wait;
+		MessageKey	key;
+
+		if (hold->kind != HOLD_DEQUEUE ||
+			hold->entry->member.group == NULL ||
+			!queue_group_owned_wait(hold->key.relid, hold->entry->group_hash,
+									&wait))
+			continue;
+		queue_message_key(&key, hold->key.relid, wait.id);
+		queue_cover_add(NULL, &key, -1, false);
+	}
+}
+
+/* ----------------------------------------------------------------
+ *		The rows of the group that is out
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * start_scan
+ *		Begin to scan what waits of the group.
+ *
+ * What this transaction has deleted it does not see; if that is rolled back,
+ * all there may be of the group is looked at again.
+ */
+static void
+start_scan(CandidateScan *look, Datum key)
+{
+	const GroupWait *out = &look->group->out;
+	int			rank;
+
+	look->turn_row = NULL;
+	look->turn_rank = out->rank;
+	look->turn_key = key;
+	look->is_first = true;
+	for (rank = 0; look->is_writer && rank < NUM_RANKS; rank++)
+	{
+		QueueRange	range = {rank, out->id, PG_INT64_MAX};
+
+		queue_announce_undone(look->def->relid, &range);
+	}
+	if (look->turn_scan == NULL)
+		look->turn_scan = queue_scan_begin_group(look->rel, look->def);
+	look->is_second_scan = false;
+	scan_out(look);
+}
+
+/* Go over all that waits. */
+static void
+scan_out(CandidateScan *look)
+{
+	const GroupWait *out = &look->group->out;
+
+	look->turn_others = PG_INT64_MAX;
+	if (out->others == PG_INT64_MAX)
+		scan_ids(look, out->id, out->id);
+	else if (out->others - out->id <= NEAR_OTHERS)
+		scan_ids(look, out->id, PG_INT64_MAX);
+	else
+	{
+		look->turn_others = out->others;
+		scan_ids(look, out->id, out->id);
+	}
+}
+
+/* Go over the messages of the group with these ids. */
+static void
+scan_ids(CandidateScan *look, int64 low, int64 high)
+{
+	queue_scan_group(look->turn_scan, look->turn_key, low, high);
+}
+
+/*
+ * queue_turn_row
+ *		Return the next row of the group that is out, or NULL.
+ *
+ * It is ROW_LIVE, or ROW_BUSY.  What another transaction inserts is left to
+ * its commit.
+ */
+MessageRow *
+queue_turn_row(CandidateScan *look)
+{
+	MessageRow *row = look->turn_row;
+
+	if (DatumGetPointer(look->turn_key) == NULL)
+	{
+		/* the row in the window is all there is */
+		look->turn_row = NULL;
+		return row;
+	}
+	for (;;)
+	{
+		row = queue_scan_next(look->turn_scan);
+
+		/* if it is not the one expected, an update may have hidden that */
+		if (look->is_first && !look->is_second_scan &&
+			(row == NULL ? look->turn_others == PG_INT64_MAX :
+			 row->id != look->group->out.id))
+		{
+			look->is_second_scan = true;
+			scan_out(look);
+			continue;
+		}
+		if (row != NULL)
+			return row;
+		if (look->turn_others == PG_INT64_MAX)
+			return NULL;
+		scan_ids(look, look->turn_others, PG_INT64_MAX);
+		look->turn_others = PG_INT64_MAX;
+	}
+}
+
+/*
+ * queue_turn_has_earlier
+ *		Returns true if another message of the group comes before this one,
+ *		the first that the turn has come to.
+ *
+ * Both wait then.  What this look has found out of the group before is not
+ * asked again: what has been committed since, its snapshot does not see, nor
+ * what was sent after that.
+ */
+bool
+queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
+{
+	GroupEntry *group = look->group;
+	QueueRange	ranges[RANGE_PLACES(COVER_ROOM)];
+	RangeSet	below;
+	int64		checked = PG_INT64_MIN;
+	int			i;
+
+	if (group->checked_by == look->number)
+		checked = group->checked;
+	group->checked_by = look->number;
+	group->checked = row->id;
+	if (!look->is_first)
+		return false;
+	look->is_first = false;
+	if (row->id == PG_INT64_MIN)
+		return false;
+	queue_ranges_init(&below, ranges, COVER_ROOM);
+	queue_window_below(look->slot, look->def->relid, row->id, &below);
+	if (below.nranges > 0 && below.ranges[0].low == PG_INT64_MIN)
+		untrimmed = look->def->relid;
+	for (i = 0; i < below.nranges; i++)
+	{
+		MessageRow *earlier;
+
+		if (below.ranges[i].high < checked)
+			continue;
+		if (look->below_scan == NULL)
+			look->below_scan = queue_scan_begin_group(look->rel, look->def);
+		queue_scan_group(look->below_scan, row->group_key,
+						 Max(below.ranges[i].low, checked),
+						 below.ranges[i].high);
+		while ((earlier = queue_scan_next(look->below_scan)) != NULL)
+			if (is_before(look, earlier))
+			{
+				queue_turn_leave(look, earlier);
+				return true;
+			}
+	}
+	return false;
+}
+
+/*
+ * is_before
+ *		Does a message with a lower id keep others of its group waiting?
+ *
+ * Not if it is not due yet and has not failed, or if it is one of those that
+ * this process has just taken.
+ */
+static bool
+is_before(CandidateScan *look, MessageRow *row)
+{
+	if (row->visible_at > look->now && row->failures == 0)
+		return false;
+	return !queue_turn_is_taken(look, row);
+}
+
+/*
+ * queue_turn_is_taken
+ *		Is this one of the messages that hold the group that is out?
+ */
+bool
+queue_turn_is_taken(const CandidateScan *look, const MessageRow *row)
+{
+	MessageKey	key;
+	InflightEntry entry;
+
+	queue_message_key(&key, look->def->relid, row->id);
+	return queue_inflight_peek(&key, row->enqueued_at, &entry) &&
+		entry.member.group == look->group;
+}
+
+/*
+ * queue_turn_is_late
+ *		Returns true if this message is of a lower priority than the turn is
+ *		for.
+ *
+ * It waits then for messages of other groups.
+ */
+bool
+queue_turn_is_late(const CandidateScan *look, const MessageRow *row)
+{
+	return queue_rank(row->priority) > look->turn_rank;
+}
+
+/* This message waits, and so may others with higher ids. */
+void
+queue_turn_leave(CandidateScan *look, const MessageRow *row)
+{
+	queue_group_wait_add(&look->left, queue_rank(row->priority), row->id,
+						 DatumGetPointer(look->turn_key) == NULL ?
+						 PG_INT64_MAX : row->id + 1);
+}
+
+/*
+ * queue_turn_end
+ *		End the turn: what is left waits, until then at least.
+ */
+void
+queue_turn_end(CandidateScan *look, TimestampTz until)
+{
+	TimestampTz now = until != 0 ? GetCurrentTimestamp() : 0;
+
+	if (until == TURN_BUSY)
+		until = now + queue_group_delay(look->group);
+	if (until > 0 && look->slot == NULL)
+	{
+		look->next->is_busy = true;
+		look->next->due = Min(look->next->due, until);
+	}
+
+	/* this look would not find that the time has come */
+	if (until != 0 && until <= now)
+		queue_group_keep_out(look->group, &look->left);
+	else
+		queue_group_put_back(look->group, &look->left, until, true);
+	forget_turn(look);
+}
+
+/*
+ * queue_turn_end_unseen
+ *		End it, because the statement's snapshot does not see the message
+ *		whose turn it is.
+ *
+ * The group stays out until the end of the look.
+ */
+void
+queue_turn_end_unseen(CandidateScan *look)
+{
+	queue_group_keep_out(look->group, &look->left);
+	forget_turn(look);
+}
+
+/* Forget the turn, whose group is not out any more, or stays out. */
+static void
+forget_turn(CandidateScan *look)
+{
+	look->group = NULL;
+	look->turn_row = NULL;
+	if (DatumGetPointer(look->turn_key) != NULL)
+		pfree(DatumGetPointer(look->turn_key));
+	look->turn_key = PointerGetDatum(NULL);
+}
+
+/*
+ * dissolve
+ *		Cover what waits of the group that is out, and begin to look anew.
+ *
+ * Its key is not known, or groups of this queue keep no order any more.
+ */
+static void
+dissolve(CandidateScan *look)
+{
+	QueueRange	ranges[RANGE_PLACES(NUM_RANKS + 1)];
+	RangeSet	set;
+	int			rank;
+
+	queue_ranges_init(&set, ranges, NUM_RANKS + 1);
+	for (rank = 0; rank < NUM_RANKS; rank++)
+		queue_ranges_add(&set, rank, look->group->out.id, PG_INT64_MAX);
+	queue_cover_add_set(look->slot, MyDatabaseId, look->def->relid, &set, 0);
+	queue_group_put_back(look->group, &look->left, 0, false);
+	queue_window_begin(&look->cover, look->slot, look->def->relid, look->now);
+	forget_turn(look);
+}
+
+/* ----------------------------------------------------------------
+ *		Names
+ * ----------------------------------------------------------------
+ */
+
+/* By what memory knows the group of a row.  Good as long as the row is. */
+static void
+name_of(const MessageRow *row, GroupName *name)
+{
+	text	   *key = DatumGetTextPP(row->group_key);
+
+	queue_group_name(name, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+}
+
+/* Return a copy of the key of a group. */
+static Datum
+copy_key(Datum key)
+{
+	return PointerGetDatum(PG_DETOAST_DATUM_COPY(key));
+}
+
+/*
+ * find_key
+ *		Find the key of the group that is out.
+ *
+ * A long one is read from the message whose turn it is.  Returns false if that
+ * is gone.
+ */
+static bool
+find_key(CandidateScan *look, Datum *key)
+{
+	GroupEntry *group = look->group;
+	MessageRow *row;
+	GroupName	name;
+	bool		found = false;
+
+	if (group->length >= 0)
+	{
+		*key = PointerGetDatum(cstring_to_text_with_len(group->text,
+														group->length));
+		return true;
+	}
+	row = queue_row_make(look->rel);
+	row->id = group->out.id;
+	row->enqueued_at = QUEUE_ANY_ROW;
+	row->priority = queue_rank_priority(group->out.rank);
+	if (queue_row_find(look->rel, look->def, row) != ROW_GONE &&
+		row->has_group)
+	{
+		name_of(row, &name);
+		found = name.hash == (uint64) group->key.id &&
+			(group->check == 0 || name.check == group->check);
+		if (found)
+			*key = copy_key(row->group_key);
+	}
+	ExecDropSingleTupleTableSlot(row->slot);
+	return found;
+}

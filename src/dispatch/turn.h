@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * turn.h
+ *		Whose turn is it?  A look at the messages of a group.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_TURN_H
+#define QUEUE_TURN_H
+
+#include "dispatch/look.h"
+
+/* Does the message wait for others of its group? */
+extern bool queue_turn_is_grouped(const CandidateScan *look,
+								  const MessageRow *row);
+
+/* Before the first window of a look */
+extern void queue_turn_prepare(CandidateScan *look);
+
+/*
+ * Groups are taken out one after the other, the first ready one that comes
+ * before the next window, or that of a row in a window; rows are fetched in
+ * order until there are no more, or the caller has enough
+ */
+extern bool queue_turn_begin(CandidateScan *look);
+extern GroupTurn queue_turn_enter(CandidateScan *look, MessageRow *row);
+extern MessageRow *queue_turn_row(CandidateScan *look);
+extern bool queue_turn_has_earlier(CandidateScan *look, MessageRow *row);
+extern bool queue_turn_is_taken(const CandidateScan *look,
+								const MessageRow *row);
+extern bool queue_turn_is_late(const CandidateScan *look,
+							   const MessageRow *row);
+
+/* When to try again, if the end of what is in the way may not be told */
+#define TURN_BUSY	(-1)
+
+extern void queue_turn_leave(CandidateScan *look, const MessageRow *row);
+extern void queue_turn_end(CandidateScan *look, TimestampTz until);
+extern void queue_turn_end_unseen(CandidateScan *look);
+
+/* A process that takes nothing has met a row; false: no room to note it */
+extern bool queue_turn_note(CandidateScan *look, MessageRow *row);
+
+/* Is this message known to wait for others of its group? */
+extern bool queue_turn_is_known(const QueueDef *def, const MessageRow *row);
+
+/* What others have noted of groups that this transaction owns is looked at */
+extern void queue_turn_look_at_own(void);
+
+#endif							/* QUEUE_TURN_H */

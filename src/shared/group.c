@@ -1,0 +1,699 @@
+/*-------------------------------------------------------------------------
+ *
+ * group.c
+ *		Groups of messages that are delivered in order: whose turn is it?
+ *
+ * One transaction or lease at a time has messages of a group.  What else there
+ * is of the group waits, and is not in the cover: a consumer that meets such a
+ * message notes its id here and passes it over, once.  So a million messages
+ * behind one that backs off cost one entry, and no look.
+ *
+ * A group has an entry while
+ *
+ * - it has members: entries of the in-flight table (inflight.c) of messages
+ *	 that are dequeued, leased, back off in memory or are to be moved to the
+ *	 dead letters.  They hold the group;
+ *
+ * - a process has it out: it examines what waits;
+ *
+ * - messages wait.  Of these the first is known, and from which id on there
+ *	 may be others (GroupWait).  Two numbers, so that a message that commits
+ *	 late or fails, with a low id, makes nobody go over the dead rows between
+ *	 itself and the others.
+ *
+ * A group with waiting messages and neither members nor a looker is ready.
+ * Ready groups are in a heap, a part of the queue's slot, in the order of
+ * priority and id of the first that waits.  Consumers take what is first, the
+ * top of the heap or the first range of the cover.  If it is known that it is
+ * of no use to try before some time, the group is not in the heap but linked
+ * by that time, as leases are (deadline.c).
+ *
+ * A process that looks takes the group out (group_out.c).  What was noted may
+ * be gone when it is looked at, because a plain DELETE tells nobody; the looker
+ * then goes on with the next row of the index of groups.  So each message that
+ * waits is found, whatever became of those before it.
+ *
+ * Locks: the table is partitioned, and an entry guarded by its partition's
+ * LWLock.  That comes after a partition of the in-flight table and before the
+ * lock of a queue's slot, which guards heap and list.  Nothing below
+ * allocates or throws.
+ *
+ * A queue without a slot has no heap.  An entry then only tells that the group
+ * is held, and nothing is noted, because every look goes over all rows.
+ *
+ * What if the process dies?  By an error or exit, the abort callback puts back
+ * what it has out, and its members leave with their entries; by kill -9,
+ * memory is new, the cover is everything, and leases come back from their log.
+ * What if memory is full?  The message stays in the cover.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "common/guc.h"
+#include "shared/cover.h"
+#include "shared/group.h"
+#include "shared/waiter.h"
+
+#define NUM_PARTITIONS		32
+
+/* Seeds of the two hashes; the log of leases has the first */
+#define HASH_SEED			0
+#define CHECK_SEED			UINT64CONST(0x9e3779b97f4a7c15)
+
+typedef struct GroupShared
+{
+	pg_atomic_uint64 next_call;
+	dlist_head	entries[NUM_PARTITIONS];
+
+	/* by proc number: something was noted of a group that it owns */
+	bool		has_news[FLEXIBLE_ARRAY_MEMBER];
+} GroupShared;
+
+static GroupShared *shared = NULL;
+static HTAB *table = NULL;
+static LWLockPadded *locks = NULL;	/* one a partition */
+
+static LWLock *partition_lock(uint32 hashcode);
+static void add_member(GroupEntry *group, GroupMember *member);
+static void link_ready(QueueSlot *slot, GroupEntry *group);
+static int	compare_ready(const pairingheap_node *a, const pairingheap_node *b,
+						  void *arg);
+static void link_waiting(QueueSlot *slot, GroupEntry *group);
+
+/* ----------------------------------------------------------------
+ *		Shared memory
+ * ----------------------------------------------------------------
+ */
+
+/* Shared memory needed: as many groups as messages may be in flight */
+Size
+queue_group_shmem_size(void)
+{
+	return add_size(offsetof(GroupShared, has_news) + MaxBackends,
+					hash_estimate_size(queue_max_in_flight,
+									   sizeof(GroupEntry)));
+}
+
+/* Number of LWLocks needed */
+int
+queue_group_nlocks(void)
+{
+	return NUM_PARTITIONS;
+}
+
+/* Create or attach to the table.  The caller holds AddinShmemInitLock. */
+void
+queue_group_shmem_init(void)
+{
+	HASHCTL		info;
+	bool		found;
+	Size		size = offsetof(GroupShared, has_news) + MaxBackends;
+	int			i;
+
+	shared = ShmemInitStruct("queue groups", size, &found);
+	if (!found)
+	{
+		memset(shared, 0, size);
+		pg_atomic_init_u64(&shared->next_call, 1);
+		for (i = 0; i < NUM_PARTITIONS; i++)
+			dlist_init(&shared->entries[i]);
+	}
+	info.keysize = sizeof(MessageKey);
+	info.entrysize = sizeof(GroupEntry);
+	info.num_partitions = NUM_PARTITIONS;
+	table = ShmemInitHash("queue groups of messages",
+						  queue_max_in_flight, &info,
+						  HASH_ELEM | HASH_BLOBS | HASH_PARTITION |
+						  HASH_FIXED_SIZE);
+	locks = GetNamedLWLockTranche("queue_group");
+}
+
+/* ----------------------------------------------------------------
+ *		Names
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * queue_group_name
+ *		Fill in by what memory knows the group with this key.
+ *
+ * "text" must live as long as the name does.
+ */
+void
+queue_group_name(GroupName *name, const char *text, int length)
+{
+	const unsigned char *bytes = (const unsigned char *) text;
+
+	name->hash = hash_bytes_extended(bytes, length, HASH_SEED);
+	name->check = hash_bytes_extended(bytes, length, CHECK_SEED);
+	if (name->hash == 0)
+		name->hash = 1;
+	if (name->check == 0)
+		name->check = 1;
+	name->text = text;
+
+	name->length = length;
+}
+
+/* Return a number that no other call of receive() has. */
+uint64
+queue_group_new_call(void)
+{
+	return pg_atomic_fetch_add_u64(&shared->next_call, 1);
+}
+
+/* ----------------------------------------------------------------
+ *		Members
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * queue_group_join
+ *		A message that this process has claimed holds the group, which it has
+ *		out.
+ */
+void
+queue_group_join(GroupMember *member, GroupEntry *group, uint64 call)
+{
+	LWLock	   *lock = queue_group_lock(group);
+
+	Assert(group->looker == MyProcNumber && member->group == NULL);
+	add_member(group, member);
+	group->owner = MyProcNumber;
+	group->owner_call = call;
+	group->delay = 0;
+	LWLockRelease(lock);
+}
+
+/*
+ * queue_group_join_hash
+ *		A message holds its group again, of which only the hash is known.
+ *
+ * Without room it does not.
+ */
+void
+queue_group_join_hash(GroupMember *member, const MessageKey *key, uint64 hash,
+					  QueueSlot *slot)
+{
+	MessageKey	name;
+	LWLock	   *lock;
+	GroupEntry *group;
+
+	queue_group_key(&name, key->dbid, key->relid, hash);
+	group = queue_group_make(&name, slot, &lock);
+	if (group != NULL)
+	{
+		queue_group_unlink(group);
+		member->key = key;
+		add_member(group, member);
+	}
+	LWLockRelease(lock);
+}
+
+/*
+ * queue_group_join_step
+ *		The same for a step of the worker on a message that nobody holds.
+ *
+ * Returns false if a process has the group out: that may be about to judge the
+ * message, or those behind it.
+ */
+bool
+queue_group_join_step(GroupMember *member, const MessageKey *key, uint64 hash,
+					  QueueSlot *slot)
+{
+	MessageKey	name;
+	LWLock	   *lock;
+	GroupEntry *group;
+	bool		is_free;
+
+	queue_group_key(&name, key->dbid, key->relid, hash);
+	group = queue_group_make(&name, slot, &lock);
+	is_free = group == NULL || group->looker == NO_PROC;
+	if (group != NULL && is_free)
+	{
+		queue_group_unlink(group);
+		member->key = key;
+		add_member(group, member);
+	}
+	LWLockRelease(lock);
+	return is_free;
+}
+
+/*
+ * queue_group_leave
+ *		A message does not hold its group any more.
+ *
+ * If "gives_back", it waits, as others of the group may do, and is not to be
+ * tried before "until".  No allocation, no error, so this may be called from
+ * callbacks, with the partition of the message's entry locked.
+ */
+void
+queue_group_leave(GroupMember *member, bool gives_back, int rank,
+				  TimestampTz until, bool wakes)
+{
+	GroupEntry *group = member->group;
+	LWLock	   *lock;
+
+	if (group == NULL)
+		return;
+	lock = queue_group_lock(group);
+	dlist_delete(&member->link);
+	member->group = NULL;
+	group->nmembers--;
+	if (gives_back)
+		queue_group_add(group, rank, member->key->id, PG_INT64_MAX);
+	group->until = Max(group->until, until);
+	if (group->nmembers == 0)
+		group->owner = NO_PROC;
+	queue_group_rest(group, wakes);
+	LWLockRelease(lock);
+}
+
+/* PREPARE: the session may not take more of the group. */
+void
+queue_group_disown(GroupMember *member)
+{
+	GroupEntry *group = member->group;
+	LWLock	   *lock;
+
+	if (group == NULL)
+		return;
+	lock = queue_group_lock(group);
+	group->owner = NO_PROC;
+	LWLockRelease(lock);
+}
+
+/*
+ * queue_group_next_member
+ *		Find the next message, by id, that holds the same group as this one.
+ *
+ * *next is its key.  Returns false if there is none.
+ */
+bool
+queue_group_next_member(const MessageKey *key, uint64 hash, MessageKey *next)
+{
+	MessageKey	name;
+	LWLock	   *lock;
+	GroupEntry *group;
+	dlist_iter	iter;
+	bool		found = false;
+	int64		after = key->id;
+
+	queue_group_key(&name, key->dbid, key->relid, hash);
+	group = queue_group_find(&name, &lock);
+	if (group != NULL)
+		dlist_foreach(iter, &group->members)
+	{
+		GroupMember *member = dlist_container(GroupMember, link, iter.cur);
+
+		if (member->key->id <= after)
+			continue;
+		*next = *member->key;
+		found = true;
+		break;
+	}
+	LWLockRelease(lock);
+	return found;
+}
+
+/* ----------------------------------------------------------------
+ *		Time, and ends
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * queue_group_recheck
+ *		A transaction has ended in this database that announces nothing: look
+ *		again at groups that may have waited for it.
+ */
+void
+queue_group_recheck(Oid dbid)
+{
+	int			i;
+
+	for (i = 0; i < NUM_PARTITIONS; i++)
+	{
+		dlist_mutable_iter iter;
+
+		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		dlist_foreach_modify(iter, &shared->entries[i])
+		{
+			GroupEntry *group = dlist_container(GroupEntry, node, iter.cur);
+
+			if (group->key.dbid != dbid || group->delay == 0)
+				continue;
+			group->until = 0;
+			queue_group_rest(group, true);
+		}
+		LWLockRelease(&locks[i].lock);
+	}
+}
+
+/*
+ * queue_group_drop
+ *		Nothing of a queue that is dropped or truncated waits any more.
+ *
+ * InvalidOid: of none of the database.
+ */
+void
+queue_group_drop(Oid dbid, Oid relid)
+{
+	int			i;
+
+	if (hash_get_num_entries(table) == 0)
+		return;
+	for (i = 0; i < NUM_PARTITIONS; i++)
+	{
+		dlist_mutable_iter iter;
+
+		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		dlist_foreach_modify(iter, &shared->entries[i])
+		{
+			GroupEntry *group = dlist_container(GroupEntry, node, iter.cur);
+
+			if (group->key.dbid != dbid ||
+				(OidIsValid(relid) && group->key.relid != relid))
+				continue;
+			queue_group_wait_init(&group->wait);
+			queue_group_rest(group, false);
+		}
+		LWLockRelease(&locks[i].lock);
+	}
+}
+
+/* ----------------------------------------------------------------
+ *		Questions
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * queue_group_has
+ *		Returns true if this message is known to wait, or is being examined.
+ */
+bool
+queue_group_has(Oid relid, uint64 hash, int64 id)
+{
+	MessageKey	key;
+	LWLock	   *lock;
+	GroupEntry *group;
+	bool		has;
+
+	queue_group_key(&key, MyDatabaseId, relid, hash);
+	group = queue_group_find(&key, &lock);
+	has = group != NULL &&
+		(group->looker != NO_PROC ||
+		 (!group->wait.is_empty && (group->wait.id == id ||
+									group->wait.others <= id)));
+	LWLockRelease(lock);
+	return has;
+}
+
+/*
+ * queue_group_has_news
+ *		Returns true if a message was noted of a group that this session's
+ *		transaction owns, since queue_group_clear_news().
+ */
+bool
+queue_group_has_news(void)
+{
+	return shared->has_news[MyProcNumber];
+}
+
+/* It is about to be looked for: whoever notes another one sets it again. */
+void
+queue_group_clear_news(void)
+{
+	shared->has_news[MyProcNumber] = false;
+	pg_memory_barrier();
+}
+
+/*
+ * queue_group_owned_wait
+ *		Copy what waits of a group; returns false if this session's
+ *		transaction does not own it, or nothing does.
+ */
+bool
+queue_group_owned_wait(Oid relid, uint64 hash, GroupWait *wait)
+{
+	MessageKey	key;
+	LWLock	   *lock;
+	GroupEntry *group;
+	bool		found;
+
+	queue_group_key(&key, MyDatabaseId, relid, hash);
+	group = queue_group_find(&key, &lock);
+	found = group != NULL && queue_group_is_owned(group, 0) && !group->wait.is_empty;
+	if (found)
+		*wait = group->wait;
+	LWLockRelease(lock);
+	return found;
+}
+
+/* ----------------------------------------------------------------
+ *		Helpers
+ * ----------------------------------------------------------------
+ */
+
+/* The lock of the partition that a key with this hash is in */
+static LWLock *
+partition_lock(uint32 hashcode)
+{
+	return &locks[hashcode % NUM_PARTITIONS].lock;
+}
+
+/* Lock the partition of an entry that cannot go meanwhile. */
+LWLock *
+queue_group_lock(GroupEntry *group)
+{
+	LWLock	   *lock = partition_lock(get_hash_value(table, &group->key));
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	return lock;
+}
+
+/* Look a group up.  The partition is locked whether there is one or not. */
+GroupEntry *
+queue_group_find(const MessageKey *key, LWLock **lock)
+{
+	uint32		hashcode = get_hash_value(table, key);
+
+	*lock = partition_lock(hashcode);
+	LWLockAcquire(*lock, LW_EXCLUSIVE);
+	return hash_search_with_hash_value(table, key, hashcode, HASH_FIND, NULL);
+}
+
+/* The same, made if need be; NULL: no room */
+GroupEntry *
+queue_group_make(const MessageKey *key, QueueSlot *slot, LWLock **lock)
+{
+	uint32		hashcode = get_hash_value(table, key);
+	GroupEntry *group;
+	bool		found;
+
+	*lock = partition_lock(hashcode);
+	LWLockAcquire(*lock, LW_EXCLUSIVE);
+	group = hash_search_with_hash_value(table, key, hashcode, HASH_ENTER_NULL,
+										&found);
+	if (group == NULL)
+		return NULL;
+	if (!found)
+	{
+		memset((char *) group + sizeof(MessageKey), 0,
+			   sizeof(GroupEntry) - sizeof(MessageKey));
+		dlist_init(&group->members);
+		queue_group_wait_init(&group->wait);
+		queue_group_wait_init(&group->out);
+		group->owner = NO_PROC;
+		group->looker = NO_PROC;
+		group->length = -1;
+		dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
+						&group->node);
+	}
+	if (slot != NULL)
+		group->slot = slot;
+	return group;
+}
+
+/* A group is known as a message is, with the hash in place of the id. */
+void
+queue_group_key(MessageKey *key, Oid dbid, Oid relid, uint64 hash)
+{
+	queue_message_key(key, relid, (int64) hash);
+	key->dbid = dbid;
+}
+
+/* May this session take more of the group, although it is held? */
+bool
+queue_group_is_owned(const GroupEntry *group, uint64 call)
+{
+	return group->nmembers > 0 && group->looker == NO_PROC &&
+		group->owner == MyProcNumber && group->owner_call == call;
+}
+
+/* Add a member; they are in the order of their ids. */
+static void
+add_member(GroupEntry *group, GroupMember *member)
+{
+	dlist_iter	iter;
+
+	member->group = group;
+	group->nmembers++;
+	dlist_reverse_foreach(iter, &group->members)
+	{
+		const GroupMember *last = dlist_container(GroupMember, link, iter.cur);
+
+		if (last->key->id <= member->key->id)
+		{
+			dlist_insert_after(iter.cur, &member->link);
+			return;
+		}
+	}
+	dlist_push_head(&group->members, &member->link);
+}
+
+/* Add to what waits, and tell the owner, if there is one. */
+void
+queue_group_add(GroupEntry *group, int rank, int64 id, int64 others)
+{
+	/* its place in the heap may change */
+	if (group->is_ready)
+		queue_group_unlink(group);
+	queue_group_wait_add(&group->wait, rank, id, others);
+	if (group->owner != NO_PROC && group->owner_call == 0)
+	{
+		shared->has_news[group->owner] = true;
+		pg_memory_barrier();
+	}
+}
+
+/*
+ * queue_group_rest
+ *		Put a group where it belongs: into the heap, among those that wait for
+ *		a time, or nowhere.
+ *
+ * A group of which nothing is left to remember is removed.  If it becomes
+ * ready and "wakes", one waiter is woken.
+ */
+void
+queue_group_rest(GroupEntry *group, bool wakes)
+{
+	QueueSlot  *slot;
+	WakeList	list;
+
+	if (group->looker != NO_PROC || group->is_ready)
+		return;
+	if (group->nmembers > 0)
+		return;
+	queue_group_unlink(group);
+	slot = group->wait.is_empty ? NULL :
+		queue_cover_lock(group->slot, group->key.dbid, group->key.relid);
+	if (slot == NULL)
+	{
+		if (!group->wait.is_empty && wakes)
+		{
+			queue_waiter_start_wakes(&list, group->key.dbid);
+			queue_waiter_wake_anyone(&list);
+		}
+		dlist_delete(&group->node);
+		hash_search(table, &group->key, HASH_REMOVE, NULL);
+		return;
+	}
+	group->slot = slot;
+	queue_waiter_start_wakes(&list, group->key.dbid);
+	if (group->until > GetCurrentTimestamp())
+	{
+		link_waiting(slot, group);
+		queue_waiter_pick_guardian(slot, &list);
+	}
+	else
+	{
+		link_ready(slot, group);
+		(void) queue_waiter_pick(slot, wakes ? 1 : 0, 0, &list);
+	}
+	queue_cover_unlock(slot, &list);
+}
+
+/* Link it into the heap.  The slot is locked, here and below. */
+static void
+link_ready(QueueSlot *slot, GroupEntry *group)
+{
+	slot->groups.ready.ph_compare = compare_ready;
+	pairingheap_add(&slot->groups.ready, &group->ready);
+	group->ready_slot = slot;
+	group->is_ready = true;
+}
+
+/* A pairing heap has the largest on top, so the comparison is reversed. */
+static int
+compare_ready(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const GroupWait *left =
+		&pairingheap_const_container(GroupEntry, ready, a)->wait;
+	const GroupWait *right =
+		&pairingheap_const_container(GroupEntry, ready, b)->wait;
+
+	if (left->rank != right->rank)
+		return left->rank < right->rank ? 1 : -1;
+	return left->id < right->id ? 1 : left->id > right->id ? -1 : 0;
+}
+
+/* Link it by its time. */
+static void
+link_waiting(QueueSlot *slot, GroupEntry *group)
+{
+	group->waiting.key = &group->key;
+	group->waiting.slot = slot;
+	group->waiting.due = group->until;
+	queue_due_link(&slot->groups.waiting, &group->waiting);
+	slot->groups.first_due = Min(slot->groups.first_due, group->until);
+	(void) queue_cover_is_due_first(slot, group->until);
+}
+
+/*
+ * queue_group_unlink
+ *		Unlink it from wherever it is.
+ *
+ * Its partition is locked, so nobody links it meanwhile.  Somebody may unlink
+ * it, so that is checked again under the lock of the slot.
+ */
+void
+queue_group_unlink(GroupEntry *group)
+{
+	QueueSlot  *slot = group->waiting.slot;
+
+	if (slot != NULL)
+	{
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		if (group->waiting.slot != NULL)
+		{
+			DueNode    *node;
+
+			queue_due_unlink(&slot->groups.waiting, &group->waiting);
+			group->waiting.slot = NULL;
+			node = queue_due_first(&slot->groups.waiting);
+			slot->groups.first_due = node != NULL ? node->due :
+				TIMESTAMP_INFINITY;
+			queue_cover_compute_due(slot);
+		}
+		LWLockRelease(slot->lock);
+	}
+	if (group->is_ready)
+	{
+		slot = group->ready_slot;
+		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+		if (group->is_ready)
+			pairingheap_remove(&slot->groups.ready, &group->ready);
+		group->is_ready = false;
+		LWLockRelease(slot->lock);
+	}
+}

@@ -1,0 +1,170 @@
+/*-------------------------------------------------------------------------
+ *
+ * group.h
+ *		Groups of messages that are delivered in order: whose turn is it?
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_GROUP_H
+#define QUEUE_GROUP_H
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+
+#include "shared/due.h"
+#include "shared/queue_slot.h"
+
+/* Keys of up to this many bytes are kept in memory */
+#define GROUP_TEXT		48
+
+/* What a message says of its group, by which memory knows it */
+typedef struct GroupName
+{
+	uint64		hash;			/* never 0 */
+	uint64		check;			/* another one, never 0 */
+	int			length;
+	const char *text;			/* not terminated */
+} GroupName;
+
+/*
+ * Messages of a group that wait: "id", and perhaps others, all of which have
+ * ids from "others" on.
+ */
+typedef struct GroupWait
+{
+	bool		is_empty;
+	int			rank;			/* of the message "id", as far as is known */
+	int64		id;
+	int64		others;			/* beyond id; PG_INT64_MAX: there are none */
+} GroupWait;
+
+/*
+ * What is known of a group that has messages in flight, or that wait for
+ * others.  Guarded by the lock of its partition, the nodes of the slot by the
+ * lock of the slot.
+ */
+typedef struct GroupEntry
+{
+	MessageKey	key;			/* must be first; its id is the hash */
+	uint64		check;			/* 0: not known */
+	QueueSlot  *slot;			/* hint: where the slot of the queue is */
+	int			nmembers;
+	dlist_head	members;		/* entries of the in-flight table that hold it */
+	int			owner;			/* proc number of the session that may take
+								 * more of it while it is held, or NO_PROC */
+	uint64		owner_call;		/* ... in this call of receive() only; 0: in
+								 * this transaction */
+	int			looker;			/* proc number of who has it out, or NO_PROC */
+	GroupWait	wait;			/* what waits, but for what is out */
+	GroupWait	out;			/* what the looker has out */
+	struct GroupEntry *next_out;	/* of the looker */
+	uint64		checked_by;		/* the look that found no message that comes
+								 * before ... */
+	int64		checked;		/* ... this one */
+	TimestampTz until;			/* nothing is to be tried before */
+	int64		delay;			/* the last one, if that was a guess */
+	bool		is_ready;		/* in the heap of ready groups of ... */
+	QueueSlot  *ready_slot;
+	pairingheap_node ready;
+	DueNode		waiting;		/* linked until "until" */
+	dlist_node	node;			/* in the list of its partition */
+	int			length;			/* of the key, GROUP_TEXT at most; -1: not
+								 * known */
+	char text[	GROUP_TEXT];
+} GroupEntry;
+
+/* A part of an entry of the in-flight table: the group that it holds */
+typedef struct GroupMember
+{
+	GroupEntry *group;			/* NULL: none */
+	dlist_node	link;
+	const MessageKey *key;		/* of the message */
+} GroupMember;
+
+/* What is to become of a message */
+typedef enum GroupTurn
+{
+	GROUP_OURS,					/* this process has the group out, and judges */
+	GROUP_BEHIND,				/* noted: it waits for others of its group */
+	GROUP_OTHER,				/* another group has the same hash */
+	GROUP_FULL					/* no room in shared memory */
+} GroupTurn;
+
+extern Size queue_group_shmem_size(void);
+extern void queue_group_shmem_init(void);
+extern int	queue_group_nlocks(void);
+
+/* How memory knows a group */
+extern void queue_group_name(GroupName *name, const char *text, int length);
+
+/* A number for a call of receive(); one that no call has */
+#define QUEUE_NO_CALL	PG_UINT64_MAX
+
+extern uint64 queue_group_new_call(void);
+
+/*
+ * Groups are taken out and put back one after the other, as windows are.
+ * "call" is 0 for a dequeue
+ */
+extern GroupTurn queue_group_enter(QueueSlot *slot, Oid relid,
+								   const GroupName *name, int rank, int64 id,
+								   uint64 call, GroupEntry **group);
+extern bool queue_group_note(QueueSlot *slot, Oid relid,
+							 const GroupName *name, int rank, int64 id);
+extern GroupEntry *queue_group_pop(QueueSlot *slot, Oid relid, int rank,
+								   int64 id);
+extern void queue_group_put_back(GroupEntry *group, const GroupWait *left,
+								 TimestampTz until, bool wakes);
+extern int64 queue_group_delay(GroupEntry *group);
+extern void queue_group_keep_out(GroupEntry *group, const GroupWait *left);
+extern void queue_group_return(void);
+
+/* Sets of waiting messages */
+extern void queue_group_wait_init(GroupWait *wait);
+extern void queue_group_wait_add(GroupWait *wait, int rank, int64 id,
+								 int64 others);
+
+/* An entry of the in-flight table holds its group, or does no longer */
+extern void queue_group_join(GroupMember *member, GroupEntry *group,
+							 uint64 call);
+extern void queue_group_join_hash(GroupMember *member, const MessageKey *key,
+								  uint64 hash, QueueSlot *slot);
+extern bool queue_group_join_step(GroupMember *member, const MessageKey *key,
+								  uint64 hash, QueueSlot *slot);
+extern void queue_group_leave(GroupMember *member, bool gives_back, int rank,
+							  TimestampTz until, bool wakes);
+extern void queue_group_disown(GroupMember *member);
+extern bool queue_group_next_member(const MessageKey *key, uint64 hash,
+									MessageKey *next);
+
+/* Groups whose time has come; all that may be, at once; all, forgotten */
+extern void queue_group_end_due(QueueSlot *slot, Oid relid, TimestampTz now);
+extern void queue_group_recheck(Oid dbid);
+extern void queue_group_drop(Oid dbid, Oid relid);
+
+/* Is it known that this message waits for others? */
+extern bool queue_group_has(Oid relid, uint64 hash, int64 id);
+
+/* Did others note messages of groups that this session's transaction owns? */
+extern bool queue_group_has_news(void);
+extern void queue_group_clear_news(void);
+extern bool queue_group_owned_wait(Oid relid, uint64 hash, GroupWait *wait);
+
+/*
+ * For group_out.c and group_due.c: look an entry up, or make it (NULL: no
+ * room), which locks its partition; add to what waits; put the group where it
+ * belongs, which may remove it; unlink it from there
+ */
+extern void queue_group_key(MessageKey *key, Oid dbid, Oid relid,
+							uint64 hash);
+extern LWLock *queue_group_lock(GroupEntry *group);
+extern GroupEntry *queue_group_find(const MessageKey *key, LWLock **lock);
+extern GroupEntry *queue_group_make(const MessageKey *key, QueueSlot *slot,
+									LWLock **lock);
+extern bool queue_group_is_owned(const GroupEntry *group, uint64 call);
+extern void queue_group_add(GroupEntry *group, int rank, int64 id,
+							int64 others);
+extern void queue_group_rest(GroupEntry *group, bool wakes);
+extern void queue_group_unlink(GroupEntry *group);
+
+#endif							/* QUEUE_GROUP_H */

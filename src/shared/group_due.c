@@ -1,0 +1,82 @@
+/*-------------------------------------------------------------------------
+ *
+ * group_due.c
+ *		Groups of which nothing is to be tried before some time.
+ *
+ * They are linked by that time, as leases are (deadline.c).  Whoever looks at
+ * the queue after it, or the guardian of its waiters, makes them ready.
+ *
+ * Locks: that of the slot for the list, then those of groups one by one,
+ * because a partition cannot be locked under the slot's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "common/compat.h"
+#include "shared/cover.h"
+#include "shared/group.h"
+
+/* Groups that are made ready at one go */
+#define DUE_BATCH			32
+
+static int	pop_due(QueueSlot *hint, Oid relid, TimestampTz now,
+					MessageKey *keys, int max);
+
+/*
+ * queue_group_end_due
+ *		Make those groups ready whose time has come.
+ *
+ * For each process that looks at the queue.
+ */
+void
+queue_group_end_due(QueueSlot *slot, Oid relid, TimestampTz now)
+{
+	MessageKey	keys[DUE_BATCH];
+	int			n;
+
+	do
+	{
+		int			i;
+
+		n = pop_due(slot, relid, now, keys, DUE_BATCH);
+		for (i = 0; i < n; i++)
+		{
+			LWLock	   *lock;
+			GroupEntry *group = queue_group_find(&keys[i], &lock);
+
+			if (group != NULL && group->until <= now)
+				group->until = 0;
+			if (group != NULL)
+				queue_group_rest(group, true);
+			LWLockRelease(lock);
+		}
+	} while (n == DUE_BATCH);
+}
+
+/* Unlink up to "max" groups that are due by "now", and return their keys. */
+static int
+pop_due(QueueSlot *hint, Oid relid, TimestampTz now, MessageKey *keys, int max)
+{
+	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
+	DueNode    *node;
+	int			n = 0;
+
+	if (slot == NULL)
+		return 0;
+	while (n < max &&
+		   (node = queue_due_first(&slot->groups.waiting)) != NULL &&
+		   node->due <= now)
+	{
+		keys[n++] = *node->key;
+		queue_due_unlink(&slot->groups.waiting, node);
+		node->slot = NULL;
+	}
+	node = queue_due_first(&slot->groups.waiting);
+	slot->groups.first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
+	queue_cover_compute_due(slot);
+	LWLockRelease(slot->lock);
+	return n;
+}
