@@ -67,6 +67,7 @@
 #include "transaction/prepared.h"
 #include "transaction/xact.h"
 #include "worker/duties.h"
+#include "worker/expire.h"
 #include "worker/gone.h"
 #include "worker/repair.h"
 #include "worker/vacuum.h"
@@ -121,6 +122,12 @@ static Duty duties[] = {
 		.work = queue_repair,
 		.is_wanted = queue_repair_is_needed,
 		.failed = queue_repair_failed
+	},
+	{
+		.activity = "looking for expired messages",
+		.work = queue_expire,
+		.is_urgent = queue_expire_is_urgent,
+		.failed = queue_expire_failed
 	},
 	{
 		.activity = "looking after leases",

@@ -76,3 +76,24 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION queue.enqueue_batch(regclass, jsonb[], jsonb[], int, interval, timestamptz, interval, text[], text[], text[]) IS
 'sends messages when the transaction commits, and returns their ids in order';
 
+CREATE FUNCTION queue.reschedule(
+    queue regclass,
+    id bigint,
+    deliver_at timestamptz)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'queue_reschedule'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.reschedule(regclass, bigint, timestamptz) IS
+'lets a message that nobody holds be due at another time; false: it is not there, or held';
+
+CREATE FUNCTION queue.cancel(
+    queue regclass,
+    id bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'queue_cancel'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.cancel(regclass, bigint) IS
+'deletes a message that nobody holds; false: it is not there, or held';
+

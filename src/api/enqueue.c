@@ -37,6 +37,15 @@ enum
 	ARG_CORRELATION_ID
 };
 
+/* What a call says of all its messages */
+typedef struct Terms
+{
+	int			priority;
+	TimestampTz sent_at;
+	TimestampTz due;			/* 0: at once */
+	TimestampTz expires_at;		/* 0: never */
+} Terms;
+
 /* An optional array argument of enqueue_batch() */
 typedef struct OptionalArray
 {
@@ -48,9 +57,14 @@ PG_FUNCTION_INFO_V1(queue_enqueue);
 PG_FUNCTION_INFO_V1(queue_enqueue_text);
 PG_FUNCTION_INFO_V1(queue_enqueue_batch);
 
-static void note_sent(Relation rel, const int64 *ids, int n);
+static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
+					  int n);
 static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
-						  const char *payload_name);
+						  const char *payload_name, Terms *terms);
+static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
+static TimestampTz expiry_argument(FunctionCallInfo fcinfo,
+								   const Terms *terms);
+static void apply_terms(MessageDraft *draft, const Terms *terms);
 static void require_nulls(const OptionalArray *array, int n,
 						  const char *name);
 static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
@@ -65,9 +79,10 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	QueueDef   *def;
 	QueueInsert *insert;
 	MessageDraft draft;
+	Terms		terms;
 	int64		id;
 
-	check_enqueue(fcinfo, "queue.enqueue()", "payload");
+	check_enqueue(fcinfo, "queue.enqueue()", "payload", &terms);
 	if (!PG_ARGISNULL(ARG_GROUP_KEY))
 		queue_check_group_key(PG_GETARG_DATUM(ARG_GROUP_KEY));
 	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
@@ -82,9 +97,9 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	draft.headers = fcinfo->args[ARG_HEADERS];
 	draft.group_key = fcinfo->args[ARG_GROUP_KEY];
 	draft.correlation_id = fcinfo->args[ARG_CORRELATION_ID];
+	apply_terms(&draft, &terms);
 
-	queue_announce_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY, id,
-						id);
+	note_sent(rel, &terms, &id, 1);
 	insert = queue_insert_begin(rel, def);
 	queue_insert_row(insert, &draft);
 	queue_insert_end(insert);
@@ -129,11 +144,12 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	OptionalArray correlation_ids;
 	OptionalArray group_keys;
 	OptionalArray later;
+	Terms		terms;
 	int64	   *ids;
 	Datum	   *results;
 	int			i;
 
-	check_enqueue(fcinfo, "queue.enqueue_batch()", "payloads");
+	check_enqueue(fcinfo, "queue.enqueue_batch()", "payloads", &terms);
 	payloads = PG_GETARG_ARRAYTYPE_P(ARG_PAYLOAD);
 	if (ARR_NDIM(payloads) > 1)
 		ereport(ERROR,
@@ -170,7 +186,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 
 	ids = palloc(npayloads * sizeof(int64));
 	queue_next_ids(def, npayloads, ids);
-	note_sent(rel, ids, npayloads);
+	note_sent(rel, &terms, ids, npayloads);
 	insert = queue_insert_begin(rel, def);
 	for (i = 0; i < npayloads; i++)
 	{
@@ -182,6 +198,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 		draft.headers = element(&headers, i);
 		draft.group_key = element(&group_keys, i);
 		draft.correlation_id = element(&correlation_ids, i);
+		apply_terms(&draft, &terms);
 		queue_insert_row(insert, &draft);
 	}
 	queue_insert_end(insert);
@@ -196,30 +213,39 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 
 /*
  * Note ids to be announced at the commit, one range of consecutive ids at a
- * time.
+ * time; of those that are not due then, the due time is enough.
  */
 static void
-note_sent(Relation rel, const int64 *ids, int n)
+note_sent(Relation rel, const Terms *terms, const int64 *ids, int n)
 {
 	int			first;
 	int			next;
 
+	if (terms->expires_at != 0)
+		queue_announce_expiry(RelationGetRelid(rel), terms->expires_at);
+	if (terms->due != 0)
+	{
+		queue_announce_delayed(RelationGetRelid(rel), terms->priority,
+							   terms->due);
+		return;
+	}
 	for (first = 0; first < n; first = next)
 	{
 		for (next = first + 1; next < n && ids[next] == ids[next - 1] + 1;)
 			next++;
-		queue_announce_sent(RelationGetRelid(rel), QUEUE_DEFAULT_PRIORITY,
+		queue_announce_sent(RelationGetRelid(rel), terms->priority,
 							ids[first], ids[next - 1]);
 	}
 }
 
-/* Check what both functions have in common, before the queue is opened. */
+/*
+ * Check what both functions have in common, before the queue is opened, and
+ * read the terms.
+ */
 static void
 check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
-			  const char *payload_name)
+			  const char *payload_name, Terms *terms)
 {
-	int			priority;
-
 	queue_require_preload();
 	PreventCommandIfReadOnly(funcname);
 	PreventCommandIfParallelMode(funcname);
@@ -227,21 +253,66 @@ check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 	queue_require_arg(fcinfo, ARG_PAYLOAD, payload_name);
 	queue_require_arg(fcinfo, ARG_PRIORITY, "priority");
 
-	priority = PG_GETARG_INT32(ARG_PRIORITY);
-	queue_check_priority(priority);
+	terms->priority = PG_GETARG_INT32(ARG_PRIORITY);
+	queue_check_priority(terms->priority);
+	terms->sent_at = GetCurrentTimestamp();
+	terms->due = due_argument(fcinfo, terms->sent_at);
+	terms->expires_at = expiry_argument(fcinfo, terms);
+}
+
+/*
+ * due_argument
+ *		Read when the messages are due, by delay or deliver_at; 0 if that is at
+ *		once.
+ */
+static TimestampTz
+due_argument(FunctionCallInfo fcinfo, TimestampTz now)
+{
+	TimestampTz due;
+
+	if (!PG_ARGISNULL(ARG_DELAY) && !PG_ARGISNULL(ARG_DELIVER_AT))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delay and deliver_at exclude each other"),
+				 errhint("Give the one or the other.")));
 	if (!PG_ARGISNULL(ARG_DELAY))
-		(void) queue_interval_usec(PG_GETARG_INTERVAL_P(ARG_DELAY), "delay");
-	if (!PG_ARGISNULL(ARG_EXPIRES_IN))
-		(void) queue_interval_usec(PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN),
-								   "expires_in");
-	if (priority != QUEUE_DEFAULT_PRIORITY)
-		queue_not_supported("priority");
-	if (!PG_ARGISNULL(ARG_DELAY))
-		queue_not_supported("delay");
-	if (!PG_ARGISNULL(ARG_DELIVER_AT))
-		queue_not_supported("deliver_at");
-	if (!PG_ARGISNULL(ARG_EXPIRES_IN))
-		queue_not_supported("expires_in");
+		due = now + queue_interval_usec(PG_GETARG_INTERVAL_P(ARG_DELAY),
+										"delay");
+	else if (!PG_ARGISNULL(ARG_DELIVER_AT))
+		due = queue_due_time(PG_GETARG_TIMESTAMPTZ(ARG_DELIVER_AT),
+							 "deliver_at");
+	else
+		return 0;
+	return due > now ? due : 0;
+}
+
+/*
+ * expiry_argument
+ *		Read when the messages expire, counted from when they are due; 0 if
+ *		never.
+ */
+static TimestampTz
+expiry_argument(FunctionCallInfo fcinfo, const Terms *terms)
+{
+	int64		usec;
+
+	if (PG_ARGISNULL(ARG_EXPIRES_IN))
+		return 0;
+	usec = queue_expiry_usec(PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN),
+							 "expires_in");
+	return (terms->due != 0 ? terms->due : terms->sent_at) + usec;
+}
+
+/* Let a message have what the call says of all. */
+static void
+apply_terms(MessageDraft *draft, const Terms *terms)
+{
+	draft->priority = terms->priority;
+	draft->enqueued_at = terms->sent_at;
+	draft->visible_at.isnull = terms->due == 0;
+	draft->visible_at.value = TimestampTzGetDatum(terms->due);
+	draft->expires_at.isnull = terms->expires_at == 0;
+	draft->expires_at.value = TimestampTzGetDatum(terms->expires_at);
 }
 
 /*

@@ -20,6 +20,7 @@
 #include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/database.h"
+#include "shared/expiry.h"
 #include "table/definition.h"
 
 /* What has become of the message of a group whose turn it was */
@@ -190,8 +191,7 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		queue_give_back(hold);
 		return TURN_UNSEEN;
 	}
-	queue_message_status(look->def->retry.max_attempts, row->failures,
-						 row->visible_at, entry, look->now, &status);
+	queue_row_status(look->def, row, entry, look->now, &status);
 	switch (status.availability)
 	{
 		case MESSAGE_AVAILABLE:
@@ -205,11 +205,16 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 			queue_inflight_hold_group(entry, look->group, QUEUE_NO_CALL);
 			queue_leave_exhausted(look, row, hold, status.failures);
 			return TURN_HELD;
+		case MESSAGE_EXPIRED:
+			queue_expiry_note(look->slot, MyDatabaseId, take->relid,
+							  row->expires_at);
+			queue_give_back(hold);
+			return TURN_NOTHING;
 		case MESSAGE_NOT_DUE:
 			look->next->due = Min(look->next->due, status.due);
 			if (status.failures == 0)
-				queue_cover_add_scheduled(look->slot, &hold->key,
-										  row->priority, status.due, true);
+				queue_cover_add_delayed(look->slot, &hold->key,
+										row->priority, status.due, true);
 			queue_give_back(hold);
 			*until = status.due;
 			return status.failures == 0 ? TURN_NOTHING : TURN_WAITS;

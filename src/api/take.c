@@ -274,8 +274,7 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 		InflightEntry *entry;
 		Hold	   *hold;
 
-		if (queue_turn_is_grouped(look, row) &&
-			!(row->visible_at > look->now && row->failures == 0))
+		if (queue_turn_is_grouped(look, row))
 		{
 			verdict = queue_take_grouped(take, look, snapshot, row);
 			continue;
@@ -317,7 +316,7 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 }
 
 /*
- * judge
+ * examine
  *		Examine a message that has been claimed, and take it if it is
  *		available.
  *
@@ -337,9 +336,7 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		return VERDICT_NEXT;
 	}
 	Assert(entry->enqueued_at == row->enqueued_at);
-	queue_message_status(def->retry.max_attempts, row->failures,
-						 row->visible_at,
-						 entry, look->now, &status);
+	queue_row_status(def, row, entry, look->now, &status);
 	switch (status.availability)
 	{
 		case MESSAGE_AVAILABLE:
@@ -347,14 +344,11 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		case MESSAGE_EXHAUSTED:
 			queue_leave_exhausted(look, row, hold, status.failures);
 			return VERDICT_NEXT;
+		case MESSAGE_EXPIRED:
 		case MESSAGE_NOT_DUE:
-			look->next->due = Min(look->next->due, status.due);
-			queue_cover_add_scheduled(look->slot, &hold->key, row->priority,
-									  status.due, true);
-			queue_give_back(hold);
-			return VERDICT_NEXT;
 		case MESSAGE_HELD:
-			Assert(false);		/* this call holds it */
+			Assert(false);		/* the look and the claim have seen to that */
+			queue_look_keep_quietly(look, row->id);
 			queue_give_back(hold);
 			return VERDICT_NEXT;
 	}
@@ -477,9 +471,7 @@ queue_browse(PG_FUNCTION_ARGS)
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def->retry.max_attempts, row->failures,
-							 row->visible_at,
-							 has_entry ? &entry : NULL, now, &status);
+		queue_row_status(def, row, has_entry ? &entry : NULL, now, &status);
 		old = MemoryContextSwitchTo(context);
 		tuplestore_puttuple(rsinfo->setResult,
 							queue_message_result(rsinfo->setDesc, row,

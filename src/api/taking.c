@@ -171,10 +171,5 @@ queue_take_note_full(Take *take, CandidateScan *look)
 	queue_database_wake_by(MyDatabaseId, look->now);
 	look->next->is_busy = look->next->saw_exhausted;
 	if (take->ntaken == 0 && !look->next->saw_exhausted)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many messages in flight"),
-				 errdetail("Shared memory has room for %d messages that are leased or being dequeued, and the queue or the database has its share of it.",
-						   queue_max_in_flight),
-				 errhint("You might need to increase queue.max_in_flight.")));
+		queue_quota_raise_full();
 }

@@ -94,8 +94,7 @@ queue_before_insert(PG_FUNCTION_ARGS)
 		queue_advance_id(def, draft.id);
 	else
 		queue_next_ids(def, 1, &draft.id);
-	queue_announce_sent(RelationGetRelid(rel), draft.priority, draft.id,
-						draft.id);
+	queue_announce_row(RelationGetRelid(rel), &draft);
 	queue_draft_columns(&draft, values, nulls);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),
 										   values, nulls));
@@ -124,8 +123,6 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 		check_twin(rel, def, draft);
 		return;
 	}
-	if (!draft->expires_at.isnull)
-		queue_not_supported("expires_at");
 	if (!draft->dedup_key.isnull)
 		queue_not_supported("dedup_key");
 	if (!draft->body.isnull)
@@ -224,8 +221,7 @@ note_new_version(Relation rel, QueueDef *def, const MessageDraft *old,
 	if (old->priority != new->priority)
 		queue_cover_priorities_vary(queue_def_slot(def),
 									RelationGetRelid(rel));
-	queue_announce_sent(RelationGetRelid(rel), new->priority, new->id,
-						new->id);
+	queue_announce_row(RelationGetRelid(rel), new);
 }
 
 /*

@@ -259,8 +259,7 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 	MessageStatus status;
 	bool		has_entry;
 
-	if (queue_turn_is_grouped(look, row) && look->slot != NULL &&
-		!(row->visible_at > look->now && row->failures == 0))
+	if (queue_turn_is_grouped(look, row) && look->slot != NULL)
 	{
 		if (!queue_turn_note(look, row))
 			queue_look_keep_busy(look, row->id);
@@ -268,9 +267,7 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 	}
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def->retry.max_attempts, row->failures,
-						 row->visible_at,
-						 has_entry ? &entry : NULL, look->now, &status);
+	queue_row_status(def, row, has_entry ? &entry : NULL, look->now, &status);
 	if (status.is_claimed)
 	{
 		if (!entry.is_step)
@@ -289,15 +286,14 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 				status.failures > row->failures)
 				queue_look_keep_quietly(look, row->id);
 			break;
+		case MESSAGE_EXPIRED:
+			break;				/* the look has noted it */
 		case MESSAGE_HELD:
 		case MESSAGE_NOT_DUE:
 			if (status.due == 0)
 				break;			/* its holder announces the end of that */
 			look->next->due = Min(look->next->due, status.due);
-			if (!has_entry || entry.deadline <= look->now)
-				queue_cover_add_scheduled(look->slot, &key, row->priority,
-										  row->visible_at, true);
-			else if (entry.due.slot == NULL)
+			if (entry.due.slot == NULL)
 				queue_look_keep_quietly(look, row->id);
 			break;
 	}

@@ -84,6 +84,42 @@ queue_interval_usec(const Interval *span, const char *argname)
 }
 
 /*
+ * queue_expiry_usec
+ *		The same for the time in which a message expires: zero would mean that
+ *		it is never delivered.
+ */
+int64
+queue_expiry_usec(const Interval *span, const char *argname)
+{
+	int64		usec = queue_interval_usec(span, argname);
+
+	if (usec == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be longer than zero", argname),
+				 errdetail("A message that expires when it is due would never be delivered.")));
+	return usec;
+}
+
+/*
+ * queue_due_time
+ *		Return a time at which a message is due.
+ *
+ * Raises 22023 if it is infinite, or so late that an expiry cannot follow.
+ */
+TimestampTz
+queue_due_time(TimestampTz due, const char *argname)
+{
+	if (TIMESTAMP_NOT_FINITE(due) || due > END_TIMESTAMP - MAX_SPAN_USEC)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range", argname),
+				 errdetail("It must be a finite time, a hundred years before the last timestamp at the latest."),
+				 errhint("Leave it out to have the message delivered at once.")));
+	return due;
+}
+
+/*
  * queue_lease_usec
  *		The same for the length of a lease, which must not be zero either.
  */

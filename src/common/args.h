@@ -25,6 +25,12 @@ extern int64 queue_interval_usec(const Interval *span, const char *argname);
 /* The same for the length of a lease, which must not be zero either */
 extern int64 queue_lease_usec(const Interval *lease, const char *argname);
 
+/* The same for the time in which a message expires */
+extern int64 queue_expiry_usec(const Interval *span, const char *argname);
+
+/* A time at which a message is due; 22023 if it is out of range */
+extern TimestampTz queue_due_time(TimestampTz due, const char *argname);
+
 /* 22004 if this argument is null */
 extern void queue_require_arg(FunctionCallInfo fcinfo, int argno,
 							  const char *argname);

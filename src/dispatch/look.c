@@ -8,7 +8,7 @@
  * and gives back what its caller has not taken; the rules are in cover.c.
  *
  * It begins with what is due: leases that have run out, back-offs that are
- * over.  The first consumer that looks ends them.
+ * over, delayed messages.  The first consumer that looks deals with them.
  *
  * Windows are as wide as messages are wanted, because mostly each id in the
  * cover is one.  If a window had nothing to take, the next one of the same
@@ -31,6 +31,8 @@
 #include "common/compat.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
+#include "dispatch/schedule.h"
+#include "shared/expiry.h"
 #include "shared/inflight.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
@@ -42,6 +44,7 @@
 /* Looks of this process so far */
 static uint32 nlooks = 0;
 
+static bool is_passed_over(CandidateScan *look, const MessageRow *row);
 static bool is_announced(QueueScan *scan);
 static int64 width_of(const QueueRange *window);
 
@@ -80,6 +83,7 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 	{
 		queue_inflight_end_due(look->slot, def->relid, look->now);
 		queue_group_end_due(look->slot, def->relid, look->now);
+		queue_schedule_add_due(rel, def, look->slot, look->now);
 	}
 	queue_group_return();
 	queue_window_begin(&look->cover, look->slot, def->relid, look->now);
@@ -117,6 +121,8 @@ queue_look_window(CandidateScan *look)
 	INJECTION_POINT("queue-window-out", NULL);
 	if (look->is_writer)
 		queue_announce_undone(look->def->relid, &look->window);
+	look->delayed = TIMESTAMP_INFINITY;
+	look->expired = TIMESTAMP_INFINITY;
 	queue_ranges_init(&look->kept, look->kept_ranges, COVER_ROOM);
 	queue_ranges_init(&look->busy, look->busy_ranges, BUSY_ROOM);
 	look->has_rows = false;
@@ -132,6 +138,12 @@ queue_look_window(CandidateScan *look)
  * Only rows that are ROW_LIVE or ROW_OWN are returned, or are ROW_BUSY and of a
  * group that waits for them.  Other rows that another transaction inserts or
  * changes are left to that transaction, or kept as busy.
+ *
+ * Rows that are not due, or have expired, are noted and passed over without a
+ * claim, because a start or a change of settings makes consumers meet any
+ * number of them.  What their entries say does not matter, and who changes such
+ * a row announces it after the window was taken out.  But one that backs off
+ * keeps its group waiting.
  */
 MessageRow *
 queue_look_row(CandidateScan *look)
@@ -146,6 +158,9 @@ queue_look_row(CandidateScan *look)
 		if (row->id > look->window.high)
 			return NULL;		/* already given back */
 		look->has_rows = true;
+		if (row->state != ROW_BUSY && row->state != ROW_COMING &&
+			is_passed_over(look, row))
+			continue;
 		if (row->state == ROW_LIVE || row->state == ROW_OWN)
 			return row;
 		if (row->state == ROW_BUSY && look->is_ordered && row->has_group)
@@ -153,6 +168,23 @@ queue_look_row(CandidateScan *look)
 		queue_look_keep_busy(look, row->id);
 	}
 	return NULL;
+}
+
+/*
+ * is_passed_over
+ *		Returns true if by its row alone a message is not to be taken now.
+ */
+static bool
+is_passed_over(CandidateScan *look, const MessageRow *row)
+{
+	if (row->expires_at != 0 && row->expires_at <= look->now)
+		look->expired = Min(look->expired, row->expires_at);
+	else if (row->visible_at > look->now &&
+			 !(look->is_ordered && row->has_group && row->failures > 0))
+		look->delayed = Min(look->delayed, row->visible_at);
+	else
+		return false;
+	return true;
 }
 
 /*
@@ -189,6 +221,17 @@ queue_look_give_back(CandidateScan *look, int64 want)
 {
 	INJECTION_POINT("queue-window-scanned", NULL);
 	look->cover.found_nothing = !look->has_rows;
+	if (look->delayed != TIMESTAMP_INFINITY)
+	{
+		look->next->due = Min(look->next->due, look->delayed);
+		if (look->slot != NULL)
+			queue_cover_add_delayed_set(look->slot, MyDatabaseId,
+										look->def->relid,
+										1 << look->window.rank, look->delayed);
+	}
+	if (look->expired != TIMESTAMP_INFINITY)
+		queue_expiry_note(look->slot, MyDatabaseId, look->def->relid,
+						  look->expired);
 	queue_window_give_back(&look->cover, &look->kept, &look->busy,
 						   look->wakes);
 	if (look->slot == NULL && look->busy.nranges > 0)

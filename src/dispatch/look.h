@@ -40,6 +40,8 @@ typedef struct CandidateScan
 
 	/* the present window, and what is to go back of it */
 	QueueRange	window;
+	TimestampTz delayed;		/* the first due time of rows that are not due */
+	TimestampTz expired;		/* ... and time of those that have expired */
 	RangeSet	kept;
 	RangeSet	busy;
 	bool		has_rows;

@@ -42,6 +42,8 @@ static void push_string(JsonbInState *state, const char *key,
 						const char *value);
 static void push_int(JsonbInState *state, const char *key, int64 value);
 static void push_jsonb(JsonbInState *state, Jsonb *value);
+static void push_time(JsonbInState *state, const char *key,
+					  TimestampTz value);
 static Datum dead_letter_headers(Relation rel, MessageRow *row,
 								 NullableDatum headers, const char *reason,
 								 int attempts, const char *last_error);
@@ -152,7 +154,6 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 	NullableDatum log = queue_row_failure_log(row);
 	Datum		failures;
 	TimestampTz now = GetCurrentTimestamp();
-	char		died_at[MAXDATELEN + 1];
 
 	if (last_error != NULL || attempts > row->failures)
 		failures = queue_failure_log_add(log, now, last_error,
@@ -161,8 +162,6 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 		failures = queue_failure_log_normal(log);
 	if (last_error == NULL)
 		last_error = queue_failure_log_message(log);
-	JsonEncodeDateTime(died_at, TimestampTzGetDatum(now), TIMESTAMPTZOID,
-					   NULL);
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push_key(&state, "dead_letter");
@@ -173,7 +172,11 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 	push_string(&state, "reason", reason);
 	push_int(&state, "attempts", attempts);
 	push_string(&state, "last_error", last_error);
-	push_string(&state, "died_at", died_at);
+	push_time(&state, "died_at", now);
+	if (row->expires_at != 0)
+		push_time(&state, "expires_at", row->expires_at);
+	if (row->visible_at != 0 && row->failures == 0)
+		push_time(&state, "deliver_at", row->visible_at);
 	push_key(&state, "failures");
 	push_jsonb(&state, DatumGetJsonbP(failures));
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
@@ -184,7 +187,7 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 		DirectFunctionCall2(jsonb_concat, headers.value, added);
 }
 
-/* Parts of a JSON object: a name, and whole members of two types. */
+/* Parts of a JSON object: a name, and whole members of three types. */
 static void
 push_key(JsonbInState *state, const char *key)
 {
@@ -222,6 +225,16 @@ push_int(JsonbInState *state, const char *key, int64 value)
 	v.type = jbvNumeric;
 	v.val.numeric = int64_to_numeric(value);
 	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/* A time, as JSON writes it */
+static void
+push_time(JsonbInState *state, const char *key, TimestampTz value)
+{
+	char		buffer[MAXDATELEN + 1];
+
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(value), TIMESTAMPTZOID, NULL);
+	push_string(state, key, pstrdup(buffer));
 }
 
 /* A whole value, which is an array or an object */

@@ -388,13 +388,14 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
  * is_before
  *		Does a message with a lower id keep others of its group waiting?
  *
- * Not if it is not due yet and has not failed, or if it is one of those that
- * this process has just taken.
+ * Not if it is not due yet and has not failed, if it has expired, or if it is
+ * one of those that this process has just taken.
  */
 static bool
 is_before(CandidateScan *look, MessageRow *row)
 {
-	if (row->visible_at > look->now && row->failures == 0)
+	if ((row->visible_at > look->now && row->failures == 0) ||
+		(row->expires_at != 0 && row->expires_at <= look->now))
 		return false;
 	return !queue_turn_is_taken(look, row);
 }

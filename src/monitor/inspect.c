@@ -125,9 +125,7 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_message_status(def->retry.max_attempts, row->failures,
-							 row->visible_at,
-							 has_entry ? &entry : NULL, now, &status);
+		queue_row_status(def, row, has_entry ? &entry : NULL, now, &status);
 
 		/*
 		 * the transaction that changes the row holds it, unless it is the
@@ -145,6 +143,7 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 				last_count = leased;
 				break;
 			case MESSAGE_EXHAUSTED:
+			case MESSAGE_EXPIRED:
 				last_count = exhausted;
 				break;
 			case MESSAGE_NOT_DUE:
@@ -305,7 +304,7 @@ queue_cover(PG_FUNCTION_ARGS)
 		queue_cover_count(slot, &counts);
 		values[0] = ObjectIdGetDatum(relid);
 		values[1] = Int32GetDatum(counts.nranges);
-		values[2] = Int32GetDatum(counts.nscheduled);
+		values[2] = Int32GetDatum(counts.ndelayed);
 		values[3] = Int32GetDatum(counts.nbusy);
 		values[4] = Int32GetDatum(counts.nwindows);
 		values[5] = Int32GetDatum(nwaiters);

@@ -56,21 +56,22 @@ void
 queue_entry_status(const InflightEntry *entry, TimestampTz now,
 				   MessageStatus *status)
 {
-	queue_message_status(0, 0, 0, entry, now, status);
+	queue_message_status(0, 0, 0, 0, entry, now, status);
 }
 
 /*
  * queue_message_status
  *		Judge a message by its row and its in-flight entry.
  *
- * "entry" may be a copy, and is NULL if the message has none.  A lease that
+ * "visible_at" and "expires_at" are 0 if the row does not say.  "entry" may be
+ * a copy, and is NULL if the message has none.  A lease that
  * has run out counts as one more failure, unless the row counts that one
  * already.
  */
 void
 queue_message_status(int max_attempts, int counted, TimestampTz visible_at,
-					 const InflightEntry *entry, TimestampTz now,
-					 MessageStatus *status)
+					 TimestampTz expires_at, const InflightEntry *entry,
+					 TimestampTz now, MessageStatus *status)
 {
 	bool		is_held = false;
 	bool		is_exhausted = false;
@@ -108,6 +109,8 @@ queue_message_status(int max_attempts, int counted, TimestampTz visible_at,
 		status->availability = MESSAGE_HELD;
 	else if (is_exhausted || queue_is_at_limit(max_attempts, status->failures))
 		status->availability = MESSAGE_EXHAUSTED;
+	else if (expires_at != 0 && expires_at <= now)
+		status->availability = MESSAGE_EXPIRED;
 	else if (status->due > now)
 		status->availability = MESSAGE_NOT_DUE;
 	else

@@ -18,6 +18,7 @@ typedef enum Availability
 	MESSAGE_AVAILABLE,
 	MESSAGE_HELD,				/* dequeued, leased, or being settled */
 	MESSAGE_EXHAUSTED,			/* at the limit of attempts */
+	MESSAGE_EXPIRED,			/* beyond its time */
 	MESSAGE_NOT_DUE				/* delayed, or backing off */
 } Availability;
 
@@ -43,6 +44,7 @@ extern void queue_entry_status(const InflightEntry *entry, TimestampTz now,
 							   MessageStatus *status);
 extern void queue_message_status(int max_attempts, int counted,
 								 TimestampTz visible_at,
+								 TimestampTz expires_at,
 								 const InflightEntry *entry, TimestampTz now,
 								 MessageStatus *status);
 

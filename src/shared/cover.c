@@ -32,7 +32,7 @@
  *	 a step of the worker	the end of that step
  *	 exhausted				the worker's step; or the change of a setting,
  *							which adds everything
- *	 not due, says the row	"later", with its due time
+ *	 not due, says the row	delayed_from, see below
  *	 being changed by an	"busy": looked at again after 10 ms, doubling to a
  *	 unknown transaction	second, because its end may go unannounced
  *	 deleted by the same	if the scanning transaction has written, its end
@@ -47,8 +47,11 @@
  *
  * What is due in the future needs no announcement: it becomes part of the
  * cover with the first look after that time.  Entries of the in-flight table
- * are linked by due time (deadline.c); rows that say it themselves are in a
- * small array.
+ * are linked by due time (deadline.c).  Rows that say it themselves are in the
+ * index by due time, however many.  Memory has one time a priority: no such
+ * row that is not covered is due before it.  Whoever commits such a row, or
+ * leaves one that a look has met, lowers it; who looks when it has come takes
+ * it out, adds what that index has (overdue.c), and puts back the next one.
  *
  * Wake-ups: a process that adds messages wakes as many waiters.  One that
  * gives ids back wakes only waiters that have looked since its window was
@@ -72,6 +75,7 @@
 #include "common/compat.h"
 #include "shared/cover.h"
 #include "shared/database.h"
+#include "shared/expiry.h"
 #include "shared/waiter.h"
 
 /* How soon the worker checks a queue that has changed */
@@ -81,9 +85,7 @@
 static bool is_worker_wanted = false;
 
 static void add_key(QueueSlot *slot, int priority, int64 id);
-static void add_scheduled(QueueSlot *slot, const QueueRange *range,
-						  TimestampTz due);
-static void move_due(QueueSlot *slot, TimestampTz now);
+static void move_busy(QueueSlot *slot, TimestampTz now);
 
 /* ----------------------------------------------------------------
  *		Adding
@@ -215,8 +217,8 @@ queue_cover_add_set(QueueSlot *hint, Oid dbid, Oid relid, const RangeSet *set,
 
 /*
  * queue_cover_add_all
- *		Any message of the queue may be available: cover all ids, and wake all
- *		of its waiters.
+ *		Any message of the queue may be available, or have expired: cover all
+ *		ids, and wake all of its waiters.
  */
 void
 queue_cover_add_all(Oid dbid, Oid relid)
@@ -227,6 +229,7 @@ queue_cover_add_all(Oid dbid, Oid relid)
 	queue_ranges_init(&set, ranges, NUM_RANKS + 1);
 	queue_ranges_add_all(&set);
 	queue_cover_add_set(NULL, dbid, relid, &set, INT_MAX);
+	queue_expiry_note(NULL, dbid, relid, QUEUE_EXPIRY_UNKNOWN);
 }
 
 /*
@@ -267,7 +270,7 @@ queue_cover_priorities_vary(QueueSlot *hint, Oid relid)
 }
 
 /*
- * queue_cover_add_scheduled
+ * queue_cover_add_delayed
  *		Note a message whose row says that it is not due before "due".
  *
  * "is_read" tells that the priority has just been read from the row.
@@ -275,12 +278,11 @@ queue_cover_priorities_vary(QueueSlot *hint, Oid relid)
  * cover instead, so that a consumer reads the row.
  */
 void
-queue_cover_add_scheduled(QueueSlot *hint, const MessageKey *key, int priority,
-						  TimestampTz due, bool is_read)
+queue_cover_add_delayed(QueueSlot *hint, const MessageKey *key, int priority,
+						TimestampTz due, bool is_read)
 {
 	QueueSlot  *slot = queue_cover_lock(hint, key->dbid, key->relid);
 	WakeList	wakes;
-	QueueRange	range;
 
 	queue_waiter_start_wakes(&wakes, key->dbid);
 	if (slot == NULL)
@@ -296,68 +298,92 @@ queue_cover_add_scheduled(QueueSlot *hint, const MessageKey *key, int priority,
 	}
 	else
 	{
-		range.rank = queue_rank(priority);
-		range.low = range.high = key->id;
-		add_scheduled(slot, &range, due);
-		queue_cover_compute_due(slot);
+		queue_cover_delay(slot, 1 << queue_rank(priority), due);
 		queue_waiter_pick_guardian(slot, &wakes);
 	}
 	queue_cover_unlock(slot, &wakes);
 }
 
 /*
- * add_scheduled
- *		Insert into the array of messages that are due later, by due time.
+ * queue_cover_add_delayed_set
+ *		Note messages of some priorities, none of which is due before "due".
  *
- * If there is no room, the two neighbours of one priority that are closest in
- * time become one range.  It is due with the first of them; the consumer that
- * scans it then finds out more.  The state is locked.
+ * "ranks" has a bit for each rank.  The guardian is woken if it would sleep
+ * beyond that.  No allocation, no error.
  */
-static void
-add_scheduled(QueueSlot *slot, const QueueRange *range, TimestampTz due)
+void
+queue_cover_add_delayed_set(QueueSlot *hint, Oid dbid, Oid relid, int ranks,
+							TimestampTz due)
 {
-	ScheduledRange *scheduled = slot->cover.scheduled;
-	int64		smallest = PG_INT64_MAX;
-	int			place;
-	int			first = -1;
-	int			second = -1;
-	int			i;
-	int			j;
+	QueueSlot  *slot = queue_cover_lock(hint, dbid, relid);
+	WakeList	wakes;
 
-	if (slot->cover.nscheduled < MAX_SCHEDULED)
+	queue_waiter_start_wakes(&wakes, dbid);
+	if (slot == NULL)
 	{
-		/* in order of due time */
-		for (place = slot->cover.nscheduled;
-			 place > 0 && scheduled[place - 1].due > due; place--)
-			scheduled[place] = scheduled[place - 1];
-		scheduled[place].range = *range;
-		scheduled[place].due = due;
-		slot->cover.nscheduled++;
+		queue_waiter_wake_anyone(&wakes);
 		return;
 	}
+	queue_cover_delay(slot, ranks, due);
+	queue_waiter_pick_guardian(slot, &wakes);
+	queue_cover_unlock(slot, &wakes);
+}
 
-	/* more than there are priorities, so two of them have the same */
-	for (i = 0; i < MAX_SCHEDULED; i++)
-		for (j = i + 1; j < MAX_SCHEDULED; j++)
-			if (scheduled[i].range.rank == scheduled[j].range.rank)
-			{
-				if (scheduled[j].due - scheduled[i].due < smallest)
-				{
-					smallest = scheduled[j].due - scheduled[i].due;
-					first = i;
-					second = j;
-				}
-				break;
-			}
-	Assert(first >= 0);
-	scheduled[first].range.low = Min(scheduled[first].range.low,
-									 scheduled[second].range.low);
-	scheduled[first].range.high = Max(scheduled[first].range.high,
-									  scheduled[second].range.high);
-	memmove(&scheduled[second], &scheduled[second + 1],
-			(MAX_SCHEDULED - second - 1) * sizeof(ScheduledRange));
-	slot->cover.nscheduled--;
-	add_scheduled(slot, range, due);
+/*
+ * queue_cover_delay
+ *		The same, with the slot locked; wakes nobody.
+ */
+void
+queue_cover_delay(QueueSlot *slot, int ranks, TimestampTz due)
+{
+	for (int rank = 0; rank < NUM_RANKS; rank++)
+		if ((ranks & (1 << rank)) != 0)
+			slot->cover.delayed_from[rank] =
+				Min(slot->cover.delayed_from[rank], due);
+	(void) queue_cover_is_due_first(slot, due);
+}
+
+/*
+ * queue_cover_take_overdue
+ *		Take the times out that have come, because the caller adds the
+ *		messages from there on.
+ *
+ * Each element of "from" is such a time, or TIMESTAMP_INFINITY.  Returns false
+ * if there is none.  Until queue_cover_end_overdue() the messages are known to
+ * nobody else.  The slot is locked, there as well.
+ */
+bool
+queue_cover_take_overdue(QueueSlot *slot, TimestampTz now, TimestampTz *from)
+{
+	bool		found = false;
+
+	for (int rank = 0; rank < NUM_RANKS; rank++)
+	{
+		from[rank] = TIMESTAMP_INFINITY;
+		if (slot->cover.delayed_from[rank] > now)
+			continue;
+		from[rank] = slot->cover.delayed_from[rank];
+		slot->cover.delayed_from[rank] = TIMESTAMP_INFINITY;
+		found = true;
+	}
+	if (found)
+	{
+		slot->cover.noverdue++;
+		queue_cover_compute_due(slot);
+	}
+	return found;
+}
+
+/*
+ * queue_cover_end_overdue
+ *		The caller cares for them no longer: nothing from these times on.
+ */
+void
+queue_cover_end_overdue(QueueSlot *slot, const TimestampTz *from)
+{
+	slot->cover.noverdue = Max(slot->cover.noverdue - 1, 0);
+	for (int rank = 0; rank < NUM_RANKS; rank++)
+		queue_cover_delay(slot, 1 << rank, from[rank]);
 }
 
 /* ----------------------------------------------------------------
@@ -377,8 +403,8 @@ queue_cover_compute_due(QueueSlot *slot)
 	DueNode    *node = queue_due_first(&slot->due);
 	TimestampTz first = node != NULL ? node->due : TIMESTAMP_INFINITY;
 
-	if (slot->cover.nscheduled > 0)
-		first = Min(first, slot->cover.scheduled[0].due);
+	for (int rank = 0; rank < NUM_RANKS; rank++)
+		first = Min(first, slot->cover.delayed_from[rank]);
 	if (slot->cover.busy.nranges > 0)
 		first = Min(first, slot->cover.busy_due);
 	first = Min(first, queue_slot_group_due(slot));
@@ -399,34 +425,20 @@ queue_cover_is_due_first(QueueSlot *slot, TimestampTz due)
 }
 
 /*
- * move_due
- *		What is due by now becomes part of the cover.
+ * move_busy
+ *		Busy rows become part of the cover when it is time.
  *
  * No waiter is woken.  The guardian of the queue has a timer, and when it
  * leaves it wakes the next one if there is more than it takes.  The state is
  * locked.
  */
 static void
-move_due(QueueSlot *slot, TimestampTz now)
+move_busy(QueueSlot *slot, TimestampTz now)
 {
-	int			n = 0;
-
-	while (n < slot->cover.nscheduled && slot->cover.scheduled[n].due <= now)
-	{
-		const QueueRange *range = &slot->cover.scheduled[n++].range;
-
-		queue_ranges_add(&slot->cover.set, range->rank, range->low,
-						 range->high);
-	}
-	slot->cover.nscheduled -= n;
-	memmove(&slot->cover.scheduled[0], &slot->cover.scheduled[n],
-			slot->cover.nscheduled * sizeof(ScheduledRange));
-
-	if (slot->cover.busy.nranges > 0 && slot->cover.busy_due <= now)
-	{
-		queue_ranges_add_set(&slot->cover.set, &slot->cover.busy);
-		slot->cover.busy.nranges = 0;
-	}
+	if (slot->cover.busy.nranges == 0 || slot->cover.busy_due > now)
+		return;
+	queue_ranges_add_set(&slot->cover.set, &slot->cover.busy);
+	slot->cover.busy.nranges = 0;
 	queue_cover_compute_due(slot);
 }
 
@@ -475,8 +487,8 @@ queue_cover_recheck_busy(Oid dbid)
  * queue_cover_find
  *		Find the first range that has something beyond (rank, id).
  *
- * What is due by "now" becomes part of the cover first.  Returns its number,
- * good until the cover is changed, or -1 if there is none.
+ * Busy rows whose time has come become part of the cover first.  Returns its
+ * number, good until the cover is changed, or -1 if there is none.
  */
 int
 queue_cover_find(QueueSlot *slot, int rank, int64 id, TimestampTz now,
@@ -484,8 +496,7 @@ queue_cover_find(QueueSlot *slot, int rank, int64 id, TimestampTz now,
 {
 	int			i;
 
-	if (slot->cover.first_due <= now)
-		move_due(slot, now);
+	move_busy(slot, now);
 	i = queue_ranges_find(&slot->cover.set, rank, id);
 	if (i >= 0)
 		*range = slot->cover.set.ranges[i];
@@ -576,24 +587,23 @@ queue_cover_is_empty(QueueSlot *hint, Oid relid, TimestampTz now,
 
 /*
  * queue_cover_has
- *		Returns true if the message is covered, busy, or noted as due later.
+ *		Returns true if the message is covered, busy, or will be found by the
+ *		due time in its row (0: none).
  *
- * *is_window_out is set if a window of the queue is out, which may include it.
+ * *is_window_out is set if a window of the queue is out, or somebody is adding
+ * what is overdue, which may include it.
  */
 bool
-queue_cover_has(QueueSlot *slot, int rank, int64 id, bool *is_window_out)
+queue_cover_has(QueueSlot *slot, int rank, int64 id, TimestampTz visible_at,
+				bool *is_window_out)
 {
 	bool		has;
-	int			i;
 
 	LWLockAcquire(slot->lock, LW_SHARED);
 	has = queue_ranges_contain(&slot->cover.set, rank, id) ||
-		queue_ranges_contain(&slot->cover.busy, rank, id);
-	for (i = 0; i < slot->cover.nscheduled && !has; i++)
-		has = slot->cover.scheduled[i].range.rank == rank &&
-			slot->cover.scheduled[i].range.low <= id &&
-			slot->cover.scheduled[i].range.high >= id;
-	*is_window_out = queue_slot_has_window(slot);
+		queue_ranges_contain(&slot->cover.busy, rank, id) ||
+		(visible_at != 0 && slot->cover.delayed_from[rank] <= visible_at);
+	*is_window_out = queue_slot_has_window(slot) || slot->cover.noverdue > 0;
 	LWLockRelease(slot->lock);
 	return has;
 }
@@ -617,6 +627,10 @@ queue_cover_add_below(const QueueSlot *slot, int64 id, RangeSet *set)
 			if (parts[i]->ranges[j].low < id)
 				queue_ranges_add(set, 0, parts[i]->ranges[j].low,
 								 Min(parts[i]->ranges[j].high, id - 1));
+
+	/* somebody is adding messages of which only the index knows which */
+	if (slot->cover.noverdue > 0)
+		queue_ranges_add(set, 0, PG_INT64_MIN, id - 1);
 }
 
 /*
@@ -650,7 +664,10 @@ void
 queue_cover_count(const QueueSlot *slot, CoverCounts *counts)
 {
 	counts->nranges = slot->cover.set.nranges;
-	counts->nscheduled = slot->cover.nscheduled;
+	counts->ndelayed = 0;
+	for (int rank = 0; rank < NUM_RANKS; rank++)
+		if (slot->cover.delayed_from[rank] != TIMESTAMP_INFINITY)
+			counts->ndelayed++;
 	counts->nbusy = slot->cover.busy.nranges;
 	counts->nwindows = queue_slot_nwindows(slot);
 	counts->due = slot->cover.first_due;
@@ -666,6 +683,7 @@ queue_cover_clear(QueueSlot *slot)
 {
 	slot->cover.set.nranges = 0;
 	slot->cover.busy.nranges = 0;
-	slot->cover.nscheduled = 0;
+	for (int rank = 0; rank < NUM_RANKS; rank++)
+		slot->cover.delayed_from[rank] = TIMESTAMP_INFINITY;
 }
 #endif

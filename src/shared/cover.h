@@ -15,7 +15,7 @@
 typedef struct CoverCounts
 {
 	int			nranges;
-	int			nscheduled;
+	int			ndelayed;		/* priorities with messages not due */
 	int			nbusy;
 	int			nwindows;
 	TimestampTz due;
@@ -37,10 +37,18 @@ extern void queue_cover_request_repair(void);
 /* The priority noted for a message may be wrong from now on */
 extern void queue_cover_priorities_vary(QueueSlot *hint, Oid relid);
 
-/* The row says that it is not due before "due" */
-extern void queue_cover_add_scheduled(QueueSlot *hint, const MessageKey *key,
-									  int priority, TimestampTz due,
-									  bool is_read);
+/* The row says that it is not due before "due"; rows of some priorities do */
+extern void queue_cover_add_delayed(QueueSlot *hint, const MessageKey *key,
+									int priority, TimestampTz due,
+									bool is_read);
+extern void queue_cover_add_delayed_set(QueueSlot *hint, Oid dbid, Oid relid,
+										int ranks, TimestampTz due);
+extern void queue_cover_delay(QueueSlot *slot, int ranks, TimestampTz due);
+
+/* overdue.c: what is due by now is added by this process */
+extern bool queue_cover_take_overdue(QueueSlot *slot, TimestampTz now,
+									 TimestampTz *from);
+extern void queue_cover_end_overdue(QueueSlot *slot, const TimestampTz *from);
 
 /* Look again at once at busy rows, of all queues of a database */
 extern void queue_cover_recheck_busy(Oid dbid);
@@ -65,7 +73,7 @@ extern bool queue_cover_is_empty(QueueSlot *hint, Oid relid, TimestampTz now,
 
 /* repair.c: is this message covered; may it be in a window? */
 extern bool queue_cover_has(QueueSlot *slot, int rank, int64 id,
-							bool *is_window_out);
+							TimestampTz visible_at, bool *is_window_out);
 
 /* repair.c: first id from this one on that is not covered */
 extern int64 queue_cover_gap(QueueSlot *slot, int rank, int64 id);

@@ -388,6 +388,9 @@ claim_nobodys(InflightEntry *entry, TimestampTz now, TimestampTz *due)
 		case MESSAGE_EXHAUSTED:
 			/* put off: the worker could not move it */
 			return entry->since > now ? CLAIM_HELD : CLAIM_EXHAUSTED;
+		case MESSAGE_EXPIRED:
+			Assert(false);		/* the entry does not tell */
+			break;
 		case MESSAGE_HELD:
 			if (status.due == 0)
 				return CLAIM_HELD;
@@ -503,6 +506,22 @@ queue_inflight_unclaim_step(InflightEntry *entry)
 	entry->is_step = false;
 	offer(entry, true);
 	remove_if_nothing_left(entry);
+	LWLockRelease(lock);
+}
+
+/*
+ * queue_inflight_end_delay
+ *		A back-off that the row does not tell yet is over; the caller holds a
+ *		claim.
+ */
+void
+queue_inflight_end_delay(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	entry->is_delayed = false;
+	entry->deadline = 0;
+	queue_deadline_clear(&entry->due);
 	LWLockRelease(lock);
 }
 
@@ -895,8 +914,8 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 	else if (due <= entry->since)
 		offer(entry, true);
 	else
-		queue_cover_add_scheduled(entry->queue, &entry->key, entry->priority,
-								  due, false);
+		queue_cover_add_delayed(entry->queue, &entry->key, entry->priority,
+								due, false);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }

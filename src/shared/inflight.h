@@ -171,6 +171,7 @@ extern void queue_inflight_unclaim(InflightEntry *entry);
 extern void queue_inflight_hold_group(InflightEntry *entry, GroupEntry *group,
 									  uint64 call);
 extern void queue_inflight_unclaim_step(InflightEntry *entry);
+extern void queue_inflight_end_delay(InflightEntry *entry);
 extern void queue_inflight_exhaust(InflightEntry *entry, int counted);
 extern void queue_inflight_dequeue(InflightEntry *entry,
 								   const RetryPolicy *retry,

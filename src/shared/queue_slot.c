@@ -68,13 +68,15 @@ typedef struct StateArray
 /* How soon the worker looks at a queue that was purged */
 #define PURGE_DELAY			USECS_PER_SEC
 
-/* Of the maps of active and timed places */
+/* Of the maps of active, timed and expiring places */
+#define NUM_MAPS			3
 #define WORD_BITS			32
 #define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
 
 static StateArray *shared = NULL;
 static pg_atomic_uint32 *active = NULL;
 static pg_atomic_uint32 *timed = NULL;
+static pg_atomic_uint32 *expiring = NULL;
 static HTAB *directory = NULL;
 static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
 
@@ -97,7 +99,7 @@ queue_slot_shmem_size(void)
 	Size		size = add_size(offsetof(StateArray, states),
 								mul_size(queue_max_queues, sizeof(QueueSlot)));
 
-	size = add_size(size, mul_size(2 * NUM_WORDS, sizeof(pg_atomic_uint32)));
+	size = add_size(size, mul_size(NUM_MAPS * NUM_WORDS, sizeof(pg_atomic_uint32)));
 	return add_size(size, hash_estimate_size(queue_max_queues,
 											 sizeof(StateName)));
 }
@@ -138,10 +140,11 @@ queue_slot_shmem_init(void)
 			shared->states[i].lock = &locks[1 + i].lock;
 	}
 	active = ShmemInitStruct("queue states that are active",
-							 2 * NUM_WORDS * sizeof(pg_atomic_uint32),
+							 NUM_MAPS * NUM_WORDS * sizeof(pg_atomic_uint32),
 							 &found);
 	timed = &active[NUM_WORDS];
-	for (i = 0; i < 2 * NUM_WORDS && !found; i++)
+	expiring = &active[2 * NUM_WORDS];
+	for (i = 0; i < NUM_MAPS * NUM_WORDS && !found; i++)
 		pg_atomic_init_u32(&active[i], 0);
 	info.keysize = sizeof(StateKey);
 	info.entrysize = sizeof(StateName);
@@ -247,12 +250,14 @@ init_state(QueueSlot *slot, const StateKey *key)
 	slot->ids.last = -1;
 	memset(&slot->vacuum, 0, sizeof(slot->vacuum));
 	slot->vacuum.mark = InvalidFullTransactionId;
+	slot->expiry.from = slot->expiry.look_at = DT_NOBEGIN;
 	memset(&slot->care, 0, sizeof(slot->care));
 	slot->care.is_repaired = true;	/* a cover of everything cannot be wrong */
 	slot->care.repaired_at = GetCurrentTimestamp();
 	slot->dbid = key->dbid;
 	slot->relid = key->relid;
 	queue_slot_set_active(slot, true);
+	queue_slot_set_expiring(slot, true);
 	LWLockRelease(slot->lock);
 }
 
@@ -271,7 +276,8 @@ init_cover(CoverPart *cover, DuePart *due)
 	queue_ranges_init(&cover->set, cover->ranges, COVER_ROOM);
 	queue_ranges_init(&cover->busy, cover->busy_ranges, BUSY_ROOM);
 	queue_ranges_add_all(&cover->set);
-	cover->nscheduled = 0;
+	for (int rank = 0; rank < NUM_RANKS; rank++)
+		cover->delayed_from[rank] = TIMESTAMP_INFINITY;
 	cover->busy_due = TIMESTAMP_INFINITY;
 	cover->busy_delay = FIRST_BUSY_DELAY;
 	cover->priorities_vary = false;
@@ -603,6 +609,25 @@ int
 queue_slot_next_timed(int i)
 {
 	return next_bit(timed, i);
+}
+
+/*
+ * queue_slot_set_expiring
+ *		Note whether the queue may have messages that expire.
+ *
+ * The caller holds the lock of the state.
+ */
+void
+queue_slot_set_expiring(QueueSlot *slot, bool is_expiring)
+{
+	set_bit(expiring, queue_slot_place(slot), is_expiring);
+}
+
+/* The same as queue_slot_next_active() for these. */
+int
+queue_slot_next_expiring(int i)
+{
+	return next_bit(expiring, i);
 }
 
 /* Set or clear the bit of a place. */

@@ -19,19 +19,11 @@
 
 #define COVER_ROOM		32
 #define BUSY_ROOM		12
-#define MAX_SCHEDULED		16
 #define OUT_ROOM			16
 
 /* How long to leave alone rows that others are changing; the delay doubles */
 #define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
 #define MAX_BUSY_DELAY		USECS_PER_SEC
-
-/* Messages whose row says that they are not due yet */
-typedef struct ScheduledRange
-{
-	QueueRange	range;
-	TimestampTz due;			/* of the first of them */
-} ScheduledRange;
 
 /* cover.c: where to look */
 typedef struct CoverPart
@@ -40,8 +32,10 @@ typedef struct CoverPart
 	RangeSet	busy;			/* to be looked at again at busy_due */
 	TimestampTz busy_due;
 	int64		busy_delay;
-	int			nscheduled;
-	ScheduledRange scheduled[MAX_SCHEDULED];
+	TimestampTz delayed_from[NUM_RANKS];	/* messages whose row says that
+											 * they are not due: none that
+											 * nobody cares for is due before */
+	int			noverdue;		/* processes that are adding those */
 	volatile TimestampTz first_due; /* of all of these, and of the entries of
 									 * the in-flight table; may be read
 									 * unlocked */
@@ -120,6 +114,15 @@ typedef struct VacuumPart
 	TimestampTz vacuumed_at;	/* 0: never */
 } VacuumPart;
 
+/* expiry.c: messages that the worker is to move or to delete */
+typedef struct ExpiryPart
+{
+	TimestampTz from;			/* none expires before that it has not dealt
+								 * with */
+	volatile TimestampTz look_at;	/* when it is to look; may be read
+									 * unlocked */
+} ExpiryPart;
+
 /* queue_slot.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
@@ -149,6 +152,7 @@ typedef struct QueueSlot
 	WindowPart	window;
 	DuePart		due;
 	GroupPart	groups;
+	ExpiryPart	expiry;
 	WaitPart	wait;
 	IdPart		ids;
 	VacuumPart	vacuum;
@@ -209,6 +213,10 @@ extern int	queue_slot_next_active(int i);
 /* The same map for places with due times of entries; set by cover.c */
 extern void queue_slot_set_timed(QueueSlot *slot, bool is_timed);
 extern int	queue_slot_next_timed(int i);
+
+/* ... with messages that expire; set by expiry.c */
+extern void queue_slot_set_expiring(QueueSlot *slot, bool is_expiring);
+extern int	queue_slot_next_expiring(int i);
 
 /* ----------------------------------------------------------------
  *		What others ask of the cover.  Unlocked, a hint.

@@ -31,6 +31,7 @@
 #include "port/atomics.h"
 #include "storage/shmem.h"
 
+#include "common/compat.h"
 #include "common/guc.h"
 #include "shared/quota.h"
 
@@ -185,4 +186,16 @@ static pg_atomic_uint32 *
 database_counter(Oid dbid)
 {
 	return &shared->databases[murmurhash32(dbid) % DATABASE_COUNTERS];
+}
+
+/* Raise 53400, because the in-flight table is full. */
+void
+queue_quota_raise_full(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many messages in flight"),
+			 errdetail("Shared memory has room for %d messages that are leased or being dequeued, and the queue or the database has its share of it.",
+					   queue_max_in_flight),
+			 errhint("You might need to increase queue.max_in_flight.")));
 }

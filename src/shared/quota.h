@@ -22,4 +22,7 @@ extern uint32 queue_quota_refused(void);
 /* True: certainly no entry; false: perhaps */
 extern bool queue_quota_is_unused(Oid dbid, Oid relid);
 
+/* 53400: the in-flight table is full */
+pg_noreturn extern void queue_quota_raise_full(void);
+
 #endif							/* QUEUE_QUOTA_H */

@@ -67,6 +67,9 @@
 /* Longest sleep at one go, so that the timeout fits an int */
 #define MAX_SLEEP_MS		(3600L * 1000L)
 
+/* ... if it ends when something is due, because the clock may be set forward */
+#define MAX_GUARD_MS		(10L * 1000L)
+
 /* One process in the list of one queue */
 typedef struct WaitNode
 {
@@ -452,6 +455,8 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
 		first = Min(first, due);
 	ms = TimestampDifferenceMilliseconds(queue_clock(),
 										 Min(until, queue_clock_at(first)));
+	if (first != TIMESTAMP_INFINITY)
+		ms = Min(ms, MAX_GUARD_MS);
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("QueueWait");

@@ -44,6 +44,7 @@ typedef struct QueueDef
 	Oid			dead_letter;	/* InvalidOid: none */
 	bool		enqueue_paused;
 	bool		dequeue_paused;
+	bool		discards_expired;	/* instead of moving them */
 } QueueDef;
 
 /* What an open needs to have checked */

@@ -201,6 +201,13 @@ queue_draft_check(const MessageDraft *draft)
 				 errhint("Leave it out to have the message delivered at once.")));
 	if (!draft->group_key.isnull)
 		queue_check_group_key(draft->group_key.value);
+	if (!draft->expires_at.isnull &&
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(draft->expires_at.value)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expires_at must be finite"),
+				 errdetail("It is the time from which on a message is not delivered any more."),
+				 errhint("Leave it out to have the message never expire.")));
 	if (!draft->headers.isnull)
 		queue_check_headers(draft->headers.value);
 }

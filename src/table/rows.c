@@ -57,9 +57,22 @@
 #include "table/failure_log.h"
 #include "table/rows.h"
 
+/* Columns of a row that is rewritten, as heap_modify_tuple() wants them */
+typedef struct RowChange
+{
+	Datum	   *values;
+	bool	   *nulls;
+	bool	   *replaces;
+} RowChange;
+
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
 							  int priority);
 static bool is_own_lock(MessageRow *row);
+static void change_begin(RowChange *change, Relation rel);
+static void change_column(RowChange *change, AttrNumber column, Datum value,
+						  bool isnull);
+static bool change_row(RowChange *change, Relation rel, QueueDef *def,
+					   MessageRow *row);
 
 /* ----------------------------------------------------------------
  *		Reading
@@ -93,6 +106,8 @@ queue_row_read(MessageRow *row)
 		DatumGetTimestampTz(slot->tts_values[Anum_message_enqueued_at - 1]);
 	row->visible_at = slot->tts_isnull[Anum_message_visible_at - 1] ? 0 :
 		DatumGetTimestampTz(slot->tts_values[Anum_message_visible_at - 1]);
+	row->expires_at = slot->tts_isnull[Anum_message_expires_at - 1] ? 0 :
+		DatumGetTimestampTz(slot->tts_values[Anum_message_expires_at - 1]);
 	row->has_group = !slot->tts_isnull[Anum_message_group_key - 1];
 	row->group_key = slot->tts_values[Anum_message_group_key - 1];
 }
@@ -315,6 +330,16 @@ queue_row_has_twin(Relation rel, QueueDef *def, int64 id, int priority)
 	return found;
 }
 
+/* Judge a message by its row and its in-flight entry. */
+void
+queue_row_status(QueueDef *def, const MessageRow *row,
+				 const InflightEntry *entry, TimestampTz now,
+				 MessageStatus *status)
+{
+	queue_message_status(def->retry.max_attempts, row->failures,
+						 row->visible_at, row->expires_at, entry, now, status);
+}
+
 /*
  * queue_row_claim
  *		Claim the message whose row is in the slot; see
@@ -468,10 +493,73 @@ queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row, int failures,
 				  bool set_visible_at, TimestampTz visible_at,
 				  const char *error)
 {
+	RowChange	change;
+
+	change_begin(&change, rel);
+
+	/* the counter saturates */
+	change_column(&change, Anum_message_failures,
+				  Int16GetDatum(Min(failures, PG_INT16_MAX)), false);
+	if (set_visible_at)
+		change_column(&change, Anum_message_visible_at,
+					  TimestampTzGetDatum(visible_at), visible_at == 0);
+	if (error != NULL || failures > row->failures)
+		change_column(&change, Anum_message_failure_log,
+					  queue_failure_log_add(queue_row_failure_log(row),
+											GetCurrentTimestamp(), error,
+											failures > row->failures), false);
+	return change_row(&change, rel, def, row);
+}
+
+/*
+ * queue_row_reschedule
+ *		Rewrite a row with another due time and end; 0: none.
+ *
+ * Returns false if another transaction is in the way.
+ */
+bool
+queue_row_reschedule(Relation rel, QueueDef *def, MessageRow *row,
+					 TimestampTz visible_at, TimestampTz expires_at)
+{
+	RowChange	change;
+
+	change_begin(&change, rel);
+	change_column(&change, Anum_message_visible_at,
+				  TimestampTzGetDatum(visible_at), visible_at == 0);
+	change_column(&change, Anum_message_expires_at,
+				  TimestampTzGetDatum(expires_at), expires_at == 0);
+	return change_row(&change, rel, def, row);
+}
+
+/* Begin with a row as it is. */
+static void
+change_begin(RowChange *change, Relation rel)
+{
 	int			natts = RelationGetNumberOfAttributes(rel);
-	Datum	   *values = palloc0(natts * sizeof(Datum));
-	bool	   *nulls = palloc0(natts * sizeof(bool));
-	bool	   *replaces = palloc0(natts * sizeof(bool));
+
+	change->values = palloc0(natts * sizeof(Datum));
+	change->nulls = palloc0(natts * sizeof(bool));
+	change->replaces = palloc0(natts * sizeof(bool));
+}
+
+/* Give a column another value. */
+static void
+change_column(RowChange *change, AttrNumber column, Datum value, bool isnull)
+{
+	change->values[column - 1] = value;
+	change->nulls[column - 1] = isnull;
+	change->replaces[column - 1] = true;
+}
+
+/*
+ * change_row
+ *		Write a new version of the row, and its index entries.
+ *
+ * Returns false if another transaction is in the way.
+ */
+static bool
+change_row(RowChange *change, Relation rel, QueueDef *def, MessageRow *row)
+{
 	bool		should_free;
 	HeapTuple	old;
 	HeapTuple	new;
@@ -482,27 +570,9 @@ queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row, int failures,
 	TM_Result	result;
 
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
-
-	/* the counter saturates */
-	values[Anum_message_failures - 1] = Int16GetDatum(Min(failures, PG_INT16_MAX));
-	replaces[Anum_message_failures - 1] = true;
-	if (set_visible_at)
-	{
-		values[Anum_message_visible_at - 1] = TimestampTzGetDatum(visible_at);
-		nulls[Anum_message_visible_at - 1] = visible_at == 0;
-		replaces[Anum_message_visible_at - 1] = true;
-	}
-	if (error != NULL || failures > row->failures)
-	{
-		values[Anum_message_failure_log - 1] =
-			queue_failure_log_add(queue_row_failure_log(row),
-								  GetCurrentTimestamp(), error,
-								  failures > row->failures);
-		replaces[Anum_message_failure_log - 1] = true;
-	}
-
 	old = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
-	new = heap_modify_tuple(old, RelationGetDescr(rel), values, nulls, replaces);
+	new = heap_modify_tuple(old, RelationGetDescr(rel), change->values,
+							change->nulls, change->replaces);
 	if (should_free)
 		heap_freetuple(old);
 	slot = table_slot_create(rel, NULL);

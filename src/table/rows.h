@@ -15,6 +15,7 @@
 #include "utils/snapshot.h"
 
 #include "common/ranges.h"
+#include "shared/availability.h"
 #include "shared/inflight.h"
 #include "table/definition.h"
 #include "table/draft.h"
@@ -41,6 +42,7 @@ typedef struct MessageRow
 	int			failures;
 	TimestampTz enqueued_at;
 	TimestampTz visible_at;		/* 0: at once */
+	TimestampTz expires_at;		/* 0: never */
 	bool		has_group;
 	Datum		group_key;
 	RowState	state;			/* as a scan found it */
@@ -63,6 +65,11 @@ extern bool queue_row_has_twin(Relation rel, QueueDef *def, int64 id,
 /* Find a message by its id and when it was sent */
 extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
 
+/* Judge it by the row and its in-flight entry, NULL: none */
+extern void queue_row_status(QueueDef *def, const MessageRow *row,
+							 const InflightEntry *entry, TimestampTz now,
+							 MessageStatus *status);
+
 /* Claim the message whose row is in the slot (inflight.h) */
 extern ClaimResult queue_row_claim(Relation rel, MessageRow *row,
 								   const MessageKey *key, QueueSlot *queue,
@@ -83,6 +90,11 @@ extern void queue_row_wait(Relation rel, MessageRow *row, int procno);
 extern bool queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row,
 							  int failures, bool set_visible_at,
 							  TimestampTz visible_at, const char *error);
+
+/* Rewrite it with another due time and end; 0: none */
+extern bool queue_row_reschedule(Relation rel, QueueDef *def, MessageRow *row,
+								 TimestampTz visible_at,
+								 TimestampTz expires_at);
 
 /* A row to be found or fetched: an empty slot, which the caller drops */
 extern MessageRow *queue_row_make(Relation rel);

@@ -286,6 +286,104 @@ queue_scan_end(QueueScan *scan)
 }
 
 /*
+ * queue_due_scan_begin
+ *		Begin to go over the index by due time: (priority, visible_at, id).
+ *
+ * Its entries tell all that is asked for, and no row is read.
+ */
+QueueDueScan *
+queue_due_scan_begin(Relation rel, QueueDef *def)
+{
+	QueueDueScan *scan = palloc(sizeof(QueueDueScan));
+
+	scan->index = index_open(def->due_index, AccessShareLock);
+	scan->scan = index_beginscan(rel, scan->index, SnapshotAny, NULL, 2, 0, 0);
+	scan->scan->xs_want_itup = true;
+	return scan;
+}
+
+/* Go over the entries of this priority from this time on. */
+void
+queue_due_scan_from(QueueDueScan *scan, int priority, TimestampTz from)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(priority));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+}
+
+/* Return the next one, or false. */
+bool
+queue_due_scan_next(QueueDueScan *scan, TimestampTz *due, int64 *id)
+{
+	IndexTuple	entry;
+	TupleDesc	desc = scan->scan->xs_itupdesc;
+	bool		isnull;
+
+	CHECK_FOR_INTERRUPTS();
+	if (index_getnext_tid(scan->scan, ForwardScanDirection) == NULL)
+		return false;
+	entry = scan->scan->xs_itup;
+	*due = DatumGetTimestampTz(index_getattr(entry, 2, desc, &isnull));
+	*id = DatumGetInt64(index_getattr(entry, 3, desc, &isnull));
+	return true;
+}
+
+/* End that, and give back the lock on the index. */
+void
+queue_due_scan_end(QueueDueScan *scan)
+{
+	index_endscan(scan->scan);
+	index_close(scan->index, AccessShareLock);
+	pfree(scan);
+}
+
+/*
+ * queue_expiry_scan_begin
+ *		Begin to go over the rows that expire from this time on.
+ */
+QueueExpiryScan *
+queue_expiry_scan_begin(Relation rel, QueueDef *def, TimestampTz from)
+{
+	QueueExpiryScan *scan = palloc0(sizeof(QueueExpiryScan));
+	ScanKeyData key;
+
+	InitDirtySnapshot(scan->dirty);
+	scan->index = index_open(def->expiry_index, AccessShareLock);
+	scan->row.slot = table_slot_create(rel, NULL);
+	scan->scan = index_beginscan(rel, scan->index, &scan->dirty, NULL, 1, 0, 0);
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	index_rescan(scan->scan, &key, 1, NULL, 0);
+	return scan;
+}
+
+/* Return the next one, or NULL; row->state says whether others change it. */
+MessageRow *
+queue_expiry_scan_next(QueueExpiryScan *scan)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->row.slot))
+		return NULL;
+	scan->row.state = queue_row_state(&scan->row, &scan->dirty);
+	queue_row_read(&scan->row);
+	return &scan->row;
+}
+
+/* End that, and give back the lock on the index. */
+void
+queue_expiry_scan_end(QueueExpiryScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->row.slot);
+	index_close(scan->index, AccessShareLock);
+	pfree(scan);
+}
+
+/*
  * queue_table_scan_begin
  *		Begin a pass over the rows that a snapshot sees, in the order of the
  *		table.

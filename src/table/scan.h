@@ -36,6 +36,22 @@ typedef struct QueueTableScan
 	MessageRow	row;
 } QueueTableScan;
 
+/* A scan of the index by due time */
+typedef struct QueueDueScan
+{
+	Relation	index;
+	IndexScanDesc scan;
+} QueueDueScan;
+
+/* A scan of the rows that expire, by the index of that */
+typedef struct QueueExpiryScan
+{
+	Relation	index;
+	IndexScanDesc scan;
+	SnapshotData dirty;
+	MessageRow	row;
+} QueueExpiryScan;
+
 /* Scan live rows; all, unless a range is set */
 extern QueueScan *queue_scan_begin(Relation rel, QueueDef *def);
 
@@ -60,6 +76,23 @@ extern int64 queue_scan_last_id(QueueScan *scan);
 /* The next row, or NULL */
 extern MessageRow *queue_scan_next(QueueScan *scan);
 extern void queue_scan_end(QueueScan *scan);
+
+/*
+ * Entries of the index by due time, dead or alive: those of one priority from
+ * a time on, one after the other
+ */
+extern QueueDueScan *queue_due_scan_begin(Relation rel, QueueDef *def);
+extern void queue_due_scan_from(QueueDueScan *scan, int priority,
+								TimestampTz from);
+extern bool queue_due_scan_next(QueueDueScan *scan, TimestampTz *due,
+								int64 *id);
+extern void queue_due_scan_end(QueueDueScan *scan);
+
+/* Rows that expire from a time on, in that order, whatever their state */
+extern QueueExpiryScan *queue_expiry_scan_begin(Relation rel, QueueDef *def,
+												TimestampTz from);
+extern MessageRow *queue_expiry_scan_next(QueueExpiryScan *scan);
+extern void queue_expiry_scan_end(QueueExpiryScan *scan);
 
 /* A pass over the rows that a snapshot sees */
 extern QueueTableScan *queue_table_scan_begin(Relation rel, Snapshot snapshot);

@@ -326,6 +326,41 @@ queue_dead_letter_sources(Oid relid)
 }
 
 /*
+ * queue_settings_all
+ *		Return all queues of this database, a List of Oid.
+ *
+ * Rows are left whose tables were dropped by a prepared transaction, so the
+ * caller looks whether there is a table.
+ */
+List *
+queue_settings_all(void)
+{
+	Relation	settings = open_to_look();
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *queues = NIL;
+
+	if (settings == NULL)
+		return NIL;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = systable_beginscan(settings, InvalidOid, false, SnapshotAny, 0, NULL);
+	while (HeapTupleIsValid(tuple = queue_settings_next(scan, snapshot)))
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_settings_queue,
+										 RelationGetDescr(settings), &isnull);
+
+		queues = lappend_oid(queues, DatumGetObjectId(datum));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(settings, AccessShareLock);
+
+	return queues;
+}
+
+/*
  * queue_qualified_name
  *		Return the qualified, quoted name of a relation, as "shop.orders", or
  *		its OID if it is gone.

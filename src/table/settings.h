@@ -53,6 +53,9 @@ extern HeapTuple queue_settings_next(SysScanDesc scan, Snapshot snapshot);
 /* Has this relation a row in queue.queue, and which dead-letter queue? */
 extern bool queue_settings_exist(Oid relid, Oid *dead_letter);
 
+/* All queues of this database */
+extern List *queue_settings_all(void);
+
 /* A copy of the settings row, locked for an update; NULL: none */
 extern HeapTuple queue_settings_lock(Relation settings, Oid relid);
 

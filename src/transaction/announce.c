@@ -36,6 +36,7 @@
 #include "common/compat.h"
 #include "shared/cover.h"
 #include "shared/database.h"
+#include "shared/expiry.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
@@ -118,6 +119,8 @@ find_note(Oid relid)
 	note->queue = queue_slot_find(relid);
 	note->is_all = false;
 	note->nmessages = 0;
+	note->later.ranks = 0;
+	note->later.due = note->later.expires_at = TIMESTAMP_INFINITY;
 	queue_ranges_init(&note->sent, note->ranges, NOTE_ROOM);
 	nnotes++;
 	return note;
@@ -198,6 +201,54 @@ queue_announce_sent(Oid relid, int priority, int64 low, int64 high)
 	register_transaction();
 	note->nmessages += (int) Min(high - low + 1, INT_MAX / 2 - note->nmessages);
 	queue_ranges_add(&note->sent, queue_rank(priority), low, high);
+}
+
+/*
+ * queue_announce_delayed
+ *		Note that a message which is not due before "due" is to be announced
+ *		when this transaction commits.
+ *
+ * As queue_announce_sent().  The index by due time tells which message it is.
+ */
+void
+queue_announce_delayed(Oid relid, int priority, TimestampTz due)
+{
+	PendingAnnounce *note;
+
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		return;
+	note = find_note(relid);
+	register_transaction();
+	note->later.ranks |= 1 << queue_rank(priority);
+	note->later.due = Min(note->later.due, due);
+}
+
+/* Note a message that is to be announced, now or when it is due. */
+void
+queue_announce_row(Oid relid, const MessageDraft *draft)
+{
+	TimestampTz due = draft->visible_at.isnull ? 0 :
+		DatumGetTimestampTz(draft->visible_at.value);
+
+	if (due != 0 && due > GetCurrentTimestamp())
+		queue_announce_delayed(relid, draft->priority, due);
+	else
+		queue_announce_sent(relid, draft->priority, draft->id, draft->id);
+	if (!draft->expires_at.isnull)
+		queue_announce_expiry(relid,
+							  DatumGetTimestampTz(draft->expires_at.value));
+}
+
+/*
+ * queue_announce_expiry
+ *		Note when messages expire that this transaction sends.  May throw.
+ */
+void
+queue_announce_expiry(Oid relid, TimestampTz expires_at)
+{
+	PendingAnnounce *note = find_note(relid);
+
+	note->later.expires_at = Min(note->later.expires_at, expires_at);
 }
 
 /*
@@ -336,9 +387,28 @@ queue_announce_commit(void)
 	int			i;
 
 	for (i = 0; i < nnotes; i++)
+	{
 		queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
 							&notes[i].sent, 0);
+		queue_announce_later(MyDatabaseId, notes[i].relid, notes[i].queue,
+							 &notes[i].later);
+	}
 	wakes_pending = true;
+}
+
+/*
+ * queue_announce_later
+ *		The same for what is due later, or expires.  No allocation, no error.
+ */
+void
+queue_announce_later(Oid dbid, Oid relid, QueueSlot *hint,
+					 const LaterNote *later)
+{
+	if (later->ranks != 0)
+		queue_cover_add_delayed_set(hint, dbid, relid, later->ranks,
+									later->due);
+	if (later->expires_at != TIMESTAMP_INFINITY)
+		queue_expiry_note(hint, dbid, relid, later->expires_at);
 }
 
 /*

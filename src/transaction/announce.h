@@ -9,8 +9,17 @@
 #define QUEUE_ANNOUNCE_H
 
 #include "shared/queue_slot.h"
+#include "table/draft.h"
 
 #define NOTE_ROOM			16
+
+/* Messages of one queue that are due later, or expire */
+typedef struct LaterNote
+{
+	int			ranks;			/* delayed: a bit for each rank */
+	TimestampTz due;			/* ... none of them before */
+	TimestampTz expires_at;		/* none expires before */
+} LaterNote;
 
 /* What a transaction has done to one queue, for its end to announce */
 typedef struct PendingAnnounce
@@ -19,6 +28,7 @@ typedef struct PendingAnnounce
 	QueueSlot  *queue;			/* hint */
 	bool		is_all;			/* any message, and all waiters */
 	int			nmessages;		/* sent: waiters to wake */
+	LaterNote	later;
 	RangeSet	sent;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } PendingAnnounce;
@@ -44,6 +54,13 @@ typedef struct LookNote
 extern void queue_announce_sent(Oid relid, int priority, int64 low,
 								int64 high);
 
+/* The same for one that is not due before "due", and by what its row says */
+extern void queue_announce_delayed(Oid relid, int priority, TimestampTz due);
+extern void queue_announce_row(Oid relid, const MessageDraft *draft);
+
+/* Messages that were announced in either way expire then */
+extern void queue_announce_expiry(Oid relid, TimestampTz expires_at);
+
 /* Announce any message, and the settings, of this queue at the commit */
 extern void queue_announce_all(Oid relid);
 
@@ -65,6 +82,8 @@ extern bool queue_announce_is_under_way(void);
  * ----------------------------------------------------------------
  */
 
+extern void queue_announce_later(Oid dbid, Oid relid, QueueSlot *hint,
+								 const LaterNote *later);
 extern bool queue_announce_has_notes(void);
 extern bool queue_announce_has_database(void);
 extern const PendingAnnounce *queue_announce_notes(int *n);

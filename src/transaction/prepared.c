@@ -65,6 +65,7 @@ typedef struct PreparedNote
 	Oid			relid;
 	bool		is_all;
 	int			nmessages;
+	LaterNote	later;
 	RangeSet	ids;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } PreparedNote;
@@ -319,6 +320,7 @@ note_prepared(PreparedSlot *slot)
 			continue;
 		note->is_all = notes[i].is_all;
 		note->nmessages = notes[i].nmessages;
+		note->later = notes[i].later;
 		queue_ranges_add_set(&note->ids, &notes[i].sent);
 	}
 	looks = queue_announce_looks(&n);
@@ -361,6 +363,8 @@ make_prepared_note(PreparedSlot *slot, Oid relid)
 	note->relid = relid;
 	note->is_all = false;
 	note->nmessages = 0;
+	note->later.ranks = 0;
+	note->later.expires_at = TIMESTAMP_INFINITY;
 	queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
 	return note;
 }
@@ -418,6 +422,7 @@ announce_prepared(PreparedSlot *slot)
 								Max(note->nmessages,
 									queue_ranges_count(&note->ids,
 													   MAX_WAKES)));
+		queue_announce_later(slot->dbid, note->relid, NULL, &note->later);
 		slot->first_note = note->next;
 		note->next = registry->first_free_note;
 		registry->first_free_note = place;

@@ -23,6 +23,7 @@
 #include "common/compat.h"
 #include "shared/cover.h"
 #include "shared/group.h"
+#include "shared/overdue.h"
 #include "shared/waiter.h"
 #include "shared/window.h"
 #include "table/definition.h"
@@ -36,9 +37,9 @@
 static bool aborted_used_queue = false;
 
 static bool has_nothing(void);
-static void return_looks(void);
 static void run_injection_points(XactEvent event);
 static void xact_callback(XactEvent event, void *arg);
+static void end_look(void);
 static void release_callback(ResourceReleasePhase phase, bool isCommit,
 							 bool isTopLevel, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId mySubid,
@@ -77,14 +78,6 @@ has_nothing(void)
 {
 	return queue_holds_count() == 0 && !queue_announce_has_notes() &&
 		!queue_announce_has_database();
-}
-
-/* Others may see now what this process was looking at. */
-static void
-return_looks(void)
-{
-	queue_window_return();
-	queue_group_return();
 }
 
 /*
@@ -146,8 +139,7 @@ xact_callback(XactEvent event, void *arg)
 		queue_xact_end_take();
 		if (event == XACT_EVENT_ABORT)
 		{
-			queue_waiter_leave();
-			return_looks();
+			end_look();
 		}
 		return;
 	}
@@ -175,8 +167,7 @@ xact_callback(XactEvent event, void *arg)
 			queue_announce_reset();
 			break;
 		default:
-			queue_waiter_leave();
-			return_looks();
+			end_look();
 			counts = queue_fault_counts();
 			queue_announce_abort(InvalidSubTransactionId);
 			queue_announce_reset();
@@ -192,6 +183,16 @@ xact_callback(XactEvent event, void *arg)
 	if (event == XACT_EVENT_PREPARE || queue_holds_count() == 0)
 		queue_holds_reset();
 	queue_announce_unregister();
+}
+
+/* A look that the (sub)transaction was in has come to nothing. */
+static void
+end_look(void)
+{
+	queue_waiter_leave();
+	queue_window_return();
+	queue_overdue_return();
+	queue_group_return();
 }
 
 /*
@@ -235,8 +236,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 			queue_announce_pass_on(mySubid, parentSubid);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
-			queue_waiter_leave();
-			return_looks();
+			end_look();
 			counts = queue_fault_counts();
 			queue_announce_abort(mySubid);
 			queue_announce_pass_on(mySubid, parentSubid);

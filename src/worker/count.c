@@ -363,14 +363,20 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 													failed);
 		bool		is_delayed = entry->is_delayed &&
 			entry->deadline > steps->round->now;
-		bool		is_stuck = is_at_limit &&
-			(steps->marks_only || find_stuck_reason(steps, rel, def) != NULL);
+		bool		is_expired = !is_at_limit && row->expires_at != 0 &&
+			row->expires_at <= steps->round->now;
+		bool		is_discarded = is_expired && def->discards_expired;
+		bool		is_stuck = (is_at_limit || is_expired) && !is_discarded &&
+			(steps->marks_only || find_stuck_reason(steps, rel, def) != NULL ||
+			 !OidIsValid(def->dead_letter));
 
-		if (is_at_limit && !is_stuck)
+		if (is_discarded)
+			hold->is_gone = done = queue_row_delete(rel, row);
+		else if ((is_at_limit || is_expired) && !is_stuck)
 		{
-			done = queue_message_dead_letter(rel, def, row,
-											 "max_attempts reached", failed,
-											 error);
+			done = queue_message_dead_letter(rel, def, row, is_expired ?
+											 "expired" : "max_attempts reached",
+											 failed, error);
 			hold->is_gone = done;
 		}
 		else if (entry->failures > 0 || is_delayed || error != NULL)

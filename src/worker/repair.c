@@ -404,14 +404,13 @@ is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 	bool		has_entry;
 	bool		is_out;
 
-	if (queue_cover_has(slot, queue_rank(row->priority), row->id, &is_out) ||
+	if (queue_cover_has(slot, queue_rank(row->priority), row->id,
+						row->visible_at, &is_out) ||
 		(row->has_group && queue_turn_is_known(def, row)))
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-	queue_message_status(def->retry.max_attempts, row->failures,
-						 row->visible_at,
-						 has_entry ? &entry : NULL, now, &status);
+	queue_row_status(def, row, has_entry ? &entry : NULL, now, &status);
 	*is_certain = !is_out && !(has_entry && entry.deadline != 0);
 
 	/* what its entry makes wait is added when that is due */

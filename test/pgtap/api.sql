@@ -27,6 +27,8 @@ INSERT INTO declared VALUES
     ('browse', 'f', 'queue regclass, max bigint, selector jsonpath', 'messages'),
     ('ack', 'f', 'receipt text', 'void'),
     ('ack', 'f', 'receipts text[]', 'integer'),
+    ('reschedule', 'f', 'queue regclass, id bigint, deliver_at timestamp with time zone', 'boolean'),
+    ('cancel', 'f', 'queue regclass, id bigint', 'boolean'),
     ('nack', 'f', 'receipt text, delay interval, error text', 'void'),
     ('nack', 'f', 'receipts text[], delay interval, error text', 'integer'),
     ('release', 'f', 'receipt text', 'void'),

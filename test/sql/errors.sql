@@ -254,23 +254,27 @@ BEGIN;
 SELECT cardinality(queue.enqueue_batch('q', ARRAY['1', '2']::jsonb[],
     group_keys => ARRAY[NULL, NULL]::text[], dedup_keys => ARRAY[NULL, NULL]::text[]));
 ROLLBACK;
-SELECT queue.enqueue('q', '1', priority => 5);
+SELECT queue.enqueue('q', '1', priority => 10);
 \echo :SQLSTATE
-SELECT queue.enqueue('q', '1', delay => '1 s');
+SELECT queue.enqueue('q', '1', delay => '-1 s');
 \echo :SQLSTATE
-SELECT queue.enqueue('q', '1', deliver_at => '2100-01-01');
+SELECT queue.enqueue('q', '1', deliver_at => 'infinity');
 \echo :SQLSTATE
-SELECT queue.enqueue('q', '1', expires_in => '1 s');
+SELECT queue.enqueue('q', '1', expires_in => '0');
+\echo :SQLSTATE
+SELECT queue.enqueue('q', '1', delay => '1 s', deliver_at => '2100-01-01');
 \echo :SQLSTATE
 SELECT queue.enqueue('q', '1', dedup_key => 'd');
 \echo :SQLSTATE
-SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], priority => 3);
+SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], priority => 10);
 \echo :SQLSTATE
-SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], delay => '1 s');
+SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], delay => '-1 s');
 \echo :SQLSTATE
-SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], deliver_at => '2100-01-01');
+SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], deliver_at => 'infinity');
 \echo :SQLSTATE
-SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], expires_in => '1 s');
+SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], expires_in => '0');
+\echo :SQLSTATE
+SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], delay => '1 s', deliver_at => '2100-01-01');
 \echo :SQLSTATE
 SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], dedup_keys => ARRAY['d']);
 \echo :SQLSTATE

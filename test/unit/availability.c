@@ -46,6 +46,7 @@ typedef struct Line
 	int			is_settling;
 	int			is_exhausted;
 	int			is_at_limit;	/* by all failures */
+	int			is_expired;		/* by the row */
 	int			deadline;
 	int			visible_at;
 	/* what follows */
@@ -55,26 +56,29 @@ typedef struct Line
 
 static const Line lines[] = {
 	/* dequeued: until the transaction ends, and nobody knows when */
-	{INFLIGHT_DEQUEUED, ANY, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
+	{INFLIGHT_DEQUEUED, ANY, ANY, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
 
 	/* leased: while it is being settled, or until its deadline */
-	{INFLIGHT_LEASED, YES, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
-	{INFLIGHT_LEASED, NO, ANY, ANY, LATER, ANY, MESSAGE_HELD, DUE_DEADLINE},
+	{INFLIGHT_LEASED, YES, ANY, ANY, ANY, ANY, ANY, MESSAGE_HELD, DUE_UNKNOWN},
+	{INFLIGHT_LEASED, NO, ANY, ANY, ANY, LATER, ANY, MESSAGE_HELD, DUE_DEADLINE},
 
 	/* a lease that ran out: its row says when it is due */
-	{INFLIGHT_LEASED, NO, ANY, YES, NO, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
-	{INFLIGHT_LEASED, NO, ANY, NO, NO, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
-	{INFLIGHT_LEASED, NO, ANY, NO, NO, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
+	{INFLIGHT_LEASED, NO, ANY, YES, ANY, NO, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
+	{INFLIGHT_LEASED, NO, ANY, NO, YES, NO, ANY, MESSAGE_EXPIRED, DUE_WHATEVER},
+	{INFLIGHT_LEASED, NO, ANY, NO, NO, NO, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
+	{INFLIGHT_LEASED, NO, ANY, NO, NO, NO, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
 
 	/* nobody's, or just being judged */
-	{INFLIGHT_IDLE, ANY, YES, ANY, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
-	{INFLIGHT_CLAIMED, ANY, YES, ANY, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
-	{ANY, ANY, ANY, YES, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
-	{NONE, ANY, ANY, NO, ANY, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
-	{NONE, ANY, ANY, NO, ANY, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
-	{ANY, ANY, ANY, NO, LATER, ANY, MESSAGE_NOT_DUE, DUE_LATEST},
-	{ANY, ANY, ANY, NO, NO, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
-	{ANY, ANY, ANY, NO, NO, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
+	{INFLIGHT_IDLE, ANY, YES, ANY, ANY, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
+	{INFLIGHT_CLAIMED, ANY, YES, ANY, ANY, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
+	{ANY, ANY, ANY, YES, ANY, ANY, ANY, MESSAGE_EXHAUSTED, DUE_WHATEVER},
+	{NONE, ANY, ANY, NO, YES, ANY, ANY, MESSAGE_EXPIRED, DUE_WHATEVER},
+	{ANY, ANY, ANY, NO, YES, ANY, ANY, MESSAGE_EXPIRED, DUE_WHATEVER},
+	{NONE, ANY, ANY, NO, NO, ANY, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
+	{NONE, ANY, ANY, NO, NO, ANY, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
+	{ANY, ANY, ANY, NO, NO, LATER, ANY, MESSAGE_NOT_DUE, DUE_LATEST},
+	{ANY, ANY, ANY, NO, NO, NO, LATER, MESSAGE_NOT_DUE, DUE_LATEST},
+	{ANY, ANY, ANY, NO, NO, NO, NO, MESSAGE_AVAILABLE, DUE_WHATEVER},
 };
 
 /* One combination, and what the rule says of it */
@@ -85,6 +89,7 @@ typedef struct Play
 	int			max_attempts;
 	int			counted;
 	TimestampTz visible_at;
+	TimestampTz expires_at;
 	MessageStatus status;
 } Play;
 
@@ -117,13 +122,15 @@ check(bool is_right, const char *what, const Play *play)
 		return;
 	nwrong[current]++;
 	printf("%s: state %d settling %d exhausted %d lapse counted %d"
-		   " failures %d deadline %d, row attempts %d of %d visible_at %d:"
+		   " failures %d deadline %d, row attempts %d of %d visible_at %d"
+		   " expires_at %d:"
 		   " availability %d claimed %d failures %d due %d\n", what,
 		   play->has_entry ? play->entry.state : NONE,
 		   play->entry.is_settling, play->entry.is_exhausted,
 		   play->entry.is_lapse_counted, play->entry.failures,
 		   (int) play->entry.deadline, play->counted, play->max_attempts,
-		   (int) play->visible_at, play->status.availability,
+		   (int) play->visible_at, (int) play->expires_at,
+		   play->status.availability,
 		   play->status.is_claimed, play->status.failures,
 		   (int) play->status.due);
 }
@@ -158,6 +165,8 @@ find_line(const Play *play)
 			 holds(line->is_settling, play->entry.is_settling) &&
 			 holds(line->is_exhausted, play->entry.is_exhausted) &&
 			 holds(line->is_at_limit, is_at_limit) &&
+			 holds(line->is_expired, play->expires_at != 0 &&
+				   play->expires_at <= NOW) &&
 			 holds(line->deadline, IS_LATER(play->entry.deadline)) &&
 			 holds(line->visible_at, IS_LATER(play->visible_at))))
 		line++;
@@ -205,8 +214,8 @@ play_out(Play *play)
 	line = &lines[current];
 	nplayed[current]++;
 	queue_message_status(play->max_attempts, play->counted, play->visible_at,
-						 play->has_entry ? &play->entry : NULL, NOW,
-						 &play->status);
+						 play->expires_at, play->has_entry ? &play->entry : NULL,
+						 NOW, &play->status);
 	check(play->status.availability == line->availability, "availability",
 		  play);
 	check(play->status.failures == all_failures(play), "failures", play);
@@ -223,14 +232,15 @@ static void
 play_rows(Play *play)
 {
 	static const TimestampTz times[] = {0, NOW - 1, NOW, NOW + 1, NOW + 3};
-	int			i;
+	static const TimestampTz ends[] = {0, NOW - 1, NOW, NOW + 1};
 
-	for (i = 0; i < lengthof(times); i++)
+	for (int i = 0; i < lengthof(times) * lengthof(ends); i++)
 		for (play->max_attempts = 0; play->max_attempts < 5;
 			 play->max_attempts++)
 			for (play->counted = 0; play->counted < 4; play->counted++)
 			{
-				play->visible_at = times[i];
+				play->visible_at = times[i % lengthof(times)];
+				play->expires_at = ends[i / lengthof(times)];
 				play_out(play);
 			}
 }

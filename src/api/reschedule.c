@@ -1,0 +1,231 @@
+/*-------------------------------------------------------------------------
+ *
+ * reschedule.c
+ *		Changing a message that waits: reschedule(), cancel().
+ *
+ * In the caller's transaction: other sessions find the row busy until that
+ * ends, as with a plain UPDATE or DELETE, and neither holds an entry of the
+ * in-flight table, so a rollback has nothing to undo.  The message is claimed
+ * for the moment of the change, so nobody else holds or examines it then.
+ *
+ * Both look at the present state of the message, whatever the statement's
+ * snapshot sees.  Neither waits: a message that somebody holds, or is just
+ * changing, is left alone, and the result says so.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/args.h"
+#include "common/compat.h"
+#include "dispatch/lease.h"
+#include "shared/quota.h"
+#include "table/definition.h"
+#include "table/member.h"
+#include "table/rows.h"
+#include "transaction/announce.h"
+#include "transaction/holds.h"
+
+/*
+ * A consumer that examines a message decides within less than as many
+ * milliseconds
+ */
+#define MAX_LOOKS		1000
+
+/* A message that is claimed, to be changed */
+typedef struct Change
+{
+	Relation	rel;
+	QueueDef   *def;
+	MessageRow *row;
+	TimestampTz now;
+	Hold	   *hold;
+} Change;
+
+PG_FUNCTION_INFO_V1(queue_reschedule);
+PG_FUNCTION_INFO_V1(queue_cancel);
+
+static bool begin_change(FunctionCallInfo fcinfo, const char *funcname,
+						 Change *change);
+static bool claim(Change *change);
+static bool is_changeable(Change *change);
+static void end_change(Change *change);
+static bool reschedule(Change *change, TimestampTz due);
+
+/* reschedule(queue, id, deliver_at) */
+Datum
+queue_reschedule(PG_FUNCTION_ARGS)
+{
+	Change		change = {0};
+	TimestampTz due;
+	bool		done = false;
+
+	queue_require_preload();
+	queue_require_arg(fcinfo, 2, "deliver_at");
+	due = queue_due_time(PG_GETARG_TIMESTAMPTZ(2), "deliver_at");
+	if (begin_change(fcinfo, "queue.reschedule()", &change))
+		done = reschedule(&change, due);
+	end_change(&change);
+	PG_RETURN_BOOL(done);
+}
+
+/* cancel(queue, id) */
+Datum
+queue_cancel(PG_FUNCTION_ARGS)
+{
+	Change		change = {0};
+	bool		done = false;
+
+	queue_require_preload();
+	if (begin_change(fcinfo, "queue.cancel()", &change))
+		done = queue_row_delete(change.rel, change.row);
+	end_change(&change);
+	PG_RETURN_BOOL(done);
+}
+
+/*
+ * begin_change
+ *		Find and claim the message.
+ *
+ * Returns false if it is not there, or not to be changed now.
+ */
+static bool
+begin_change(FunctionCallInfo fcinfo, const char *funcname, Change *change)
+{
+	PreventCommandIfReadOnly(funcname);
+	PreventCommandIfParallelMode(funcname);
+	queue_require_arg(fcinfo, 0, "queue");
+	queue_require_arg(fcinfo, 1, "id");
+
+	change->rel = queue_open(PG_GETARG_OID(0), QUEUE_SETTLE, &change->def);
+	queue_lease_load();
+	change->row = queue_row_make(change->rel);
+	change->row->id = PG_GETARG_INT64(1);
+	change->row->enqueued_at = QUEUE_ANY_ROW;
+	change->row->state = queue_row_find(change->rel, change->def, change->row);
+	if (change->row->state != ROW_LIVE && change->row->state != ROW_OWN)
+		return false;
+	queue_row_read(change->row);
+	return claim(change) && is_changeable(change);
+}
+
+/*
+ * claim
+ *		Claim it, though it may not be due; returns false if it is held.
+ *
+ * What memory knows of a back-off ends: the caller says when the message is
+ * due.  (If the transaction is rolled back, it may come back a little early.)
+ */
+static bool
+claim(Change *change)
+{
+	MessageKey	key;
+
+	queue_message_key(&key, RelationGetRelid(change->rel), change->row->id);
+	for (int looks = 0; looks < MAX_LOOKS; looks++)
+	{
+		InflightEntry *entry;
+		TimestampTz due = TIMESTAMP_INFINITY;
+
+		change->now = GetCurrentTimestamp();
+		queue_xact_reserve();
+		switch (queue_row_claim(change->rel, change->row, &key,
+								queue_def_slot(change->def), change->now,
+								&entry, &due))
+		{
+			case CLAIM_OK:
+				change->hold = queue_xact_push(HOLD_CLAIM, &key, entry);
+				return true;
+			case CLAIM_NOT_DUE:
+				if (!queue_inflight_claim_step(&key, change->now, &entry))
+					return false;
+				change->hold = queue_xact_push(HOLD_STEP, &key, entry);
+				queue_inflight_end_delay(entry);
+				return true;
+			case CLAIM_EXAMINED:
+				CHECK_FOR_INTERRUPTS();
+				pg_usleep(1000L);
+				break;
+			case CLAIM_FULL:
+				queue_quota_raise_full();
+				break;
+			case CLAIM_HELD:
+			case CLAIM_EXHAUSTED:
+			case CLAIM_OTHER:
+				return false;
+		}
+	}
+	return false;
+}
+
+/*
+ * is_changeable
+ *		Returns true if the row is still there, now that it is claimed, and
+ *		has not expired.
+ *
+ * What the same statement has sent cannot be changed by it.
+ */
+static bool
+is_changeable(Change *change)
+{
+	MessageRow *row = change->row;
+
+	if (queue_row_recheck(change->rel, row) != row->state)
+		return false;
+	if (row->state == ROW_OWN &&
+		!queue_row_is_visible(change->rel, row, GetActiveSnapshot()))
+		return false;
+	return row->expires_at == 0 || row->expires_at > change->now;
+}
+
+/* Give the claim back, and close what was opened. */
+static void
+end_change(Change *change)
+{
+	if (change->hold != NULL)
+	{
+		if (change->hold->kind == HOLD_CLAIM)
+			queue_inflight_unclaim(change->hold->entry);
+		else
+			queue_inflight_unclaim_step(change->hold->entry);
+		queue_xact_pop(change->hold);
+	}
+	ExecDropSingleTupleTableSlot(change->row->slot);
+	table_close(change->rel, NoLock);
+}
+
+/*
+ * reschedule
+ *		Write a new due time into the row, and announce it.
+ *
+ * The time in which it expires is counted from when it is due, so it moves
+ * along.
+ */
+static bool
+reschedule(Change *change, TimestampTz due)
+{
+	MessageRow *row = change->row;
+	Oid			relid = RelationGetRelid(change->rel);
+	TimestampTz was_due = row->visible_at != 0 ? row->visible_at :
+		row->enqueued_at;
+	TimestampTz is_due = Max(due, change->now);
+	TimestampTz expires_at = row->expires_at == 0 ? 0 :
+		row->expires_at + (is_due - was_due);
+
+	if (due > change->now)
+		queue_announce_delayed(relid, row->priority, due);
+	else
+		queue_announce_sent(relid, row->priority, row->id, row->id);
+	if (expires_at != 0)
+		queue_announce_expiry(relid, expires_at);
+	return queue_row_reschedule(change->rel, change->def, row,
+								due > change->now ? due : 0, expires_at);
+}

@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * expiry.h
+ *		When the worker looks for expired messages of a queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_EXPIRY_H
+#define QUEUE_EXPIRY_H
+
+#include "shared/queue_slot.h"
+
+/* expires_at: any message may have expired */
+#define QUEUE_EXPIRY_UNKNOWN	DT_NOBEGIN
+
+/* A message expires then.  Wakes the worker.  No allocation, no error */
+extern void queue_expiry_note(QueueSlot *hint, Oid dbid, Oid relid,
+							  TimestampTz expires_at);
+
+/* The worker: when to look; from when on; what is left, to be looked at then */
+extern TimestampTz queue_expiry_look_at(const QueueSlot *slot);
+extern bool queue_expiry_take(QueueSlot *slot, Oid relid, TimestampTz now,
+							  TimestampTz *from);
+extern void queue_expiry_put_back(QueueSlot *slot, Oid relid,
+								  TimestampTz from, TimestampTz look_at);
+
+#endif							/* QUEUE_EXPIRY_H */
