@@ -40,21 +40,21 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION queue.nack(text[], interval, text) IS
 'gives received messages back, counting a failure of each, and returns their number';
 
-CREATE FUNCTION queue.release(receipt text)
+CREATE FUNCTION queue.release(receipt text, delay interval DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'queue_release'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION queue.release(text) IS
-'gives a received message back at once, counting no failure';
+COMMENT ON FUNCTION queue.release(text, interval) IS
+'gives a received message back, counting no failure';
 
-CREATE FUNCTION queue.release(receipts text[])
+CREATE FUNCTION queue.release(receipts text[], delay interval DEFAULT NULL)
 RETURNS int
 AS 'MODULE_PATHNAME', 'queue_release_many'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION queue.release(text[]) IS
-'gives received messages back at once, counting no failure, and returns their number';
+COMMENT ON FUNCTION queue.release(text[], interval) IS
+'gives received messages back, counting no failure, and returns their number';
 
 CREATE FUNCTION queue.reject(receipt text, reason text)
 RETURNS void
@@ -87,4 +87,23 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION queue.extend(text[], interval) IS
 'lets those leases that are still held end that long from now, and returns when, null for the others';
+
+CREATE FUNCTION queue.fail(error text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'queue_fail'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.fail(text) IS
+'says why the transaction, which is about to roll back, failed what it has dequeued';
+
+CREATE FUNCTION queue.release_group(
+    queue regclass,
+    group_key text,
+    skip boolean DEFAULT false)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'queue_release_group'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.release_group(regclass, text, boolean) IS
+'lets a group go on that a failed message holds, and returns whether there was one';
 

@@ -6,11 +6,13 @@ CREATE FUNCTION queue.redrive(
     dead_queue regclass,
     max bigint DEFAULT NULL,
     selector jsonpath DEFAULT NULL,
-    to_queue regclass DEFAULT NULL)
+    to_queue regclass DEFAULT NULL,
+    id bigint DEFAULT NULL,
+    per_second int DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'queue_redrive'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION queue.redrive(regclass, bigint, jsonpath, regclass) IS
+COMMENT ON FUNCTION queue.redrive(regclass, bigint, jsonpath, regclass, bigint, int) IS
 'sends dead letters back to where they came from, and returns their number';
 

@@ -40,7 +40,16 @@ CREATE VIEW queue.queues AS
            n.delayed,
            n.exhausted,
            queue.problem(q.queue) AS problem,
-           q.max_lease
+           q.max_lease,
+           q.expires_in,
+           q.on_expiry,
+           q.group_mode,
+           q.group_failure,
+           q.dedup_window,
+           q.max_messages,
+           q.max_bytes,
+           q.on_full,
+           q.max_in_flight
       FROM queue.queue q
       LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.queue
       LEFT JOIN LATERAL (SELECT pg_catalog.max(m.ready) AS ready,

@@ -40,6 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "api/admin.h"
+#include "api/setting_args.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -71,10 +72,7 @@ static bool has_any_row(Relation rel);
 static void drop_table(Oid relid);
 
 
-/*
- * alter_queue(queue, lease, max_attempts, retry_delay, retry_max_delay,
- *			   dead_letter, max_lease)
- */
+/* alter_queue(queue, ...), with settings as setting_args.c has them */
 Datum
 queue_alter_queue(PG_FUNCTION_ARGS)
 {
@@ -86,6 +84,7 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	HeapTuple	new_tuple;
 	Datum		values[Natts_settings];
 	bool		nulls[Natts_settings];
+	bool		gives_dead_letter;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.alter_queue()");
@@ -94,7 +93,9 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	relid = PG_GETARG_OID(0);
 
 	rel = queue_open(relid, QUEUE_OWN, &def);
-	if (!PG_ARGISNULL(5))
+	gives_dead_letter = queue_setting_args_given(fcinfo,
+												 Anum_settings_dead_letter);
+	if (gives_dead_letter)
 	{
 		LockRelationOid(queue_catalog_relid("queue"), ShareUpdateExclusiveLock);
 		queue_check_dead_letter(PG_GETARG_OID(5), relid);
@@ -106,35 +107,14 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 		elog(ERROR, "settings of queue %u have disappeared", relid);
 	queue_member_deform(catalog, MEMBER_QUEUE, tuple, values, nulls);
 
-	if (!PG_ARGISNULL(1))
-		values[Anum_settings_lease - 1] = PG_GETARG_DATUM(1);
-	if (!PG_ARGISNULL(2))
-		values[Anum_settings_max_attempts - 1] = PG_GETARG_DATUM(2);
-	if (!PG_ARGISNULL(3))
-		values[Anum_settings_retry_delay - 1] = PG_GETARG_DATUM(3);
-	if (!PG_ARGISNULL(4))
-		values[Anum_settings_retry_max_delay - 1] = PG_GETARG_DATUM(4);
-	if (!PG_ARGISNULL(5))
-	{
-		/* if it is given the one that it has, that stays its own */
-		if (nulls[Anum_settings_dead_letter - 1] ||
-			DatumGetObjectId(values[Anum_settings_dead_letter - 1]) !=
-			PG_GETARG_OID(5))
-			values[Anum_settings_own_dead_letter - 1] = BoolGetDatum(false);
-		values[Anum_settings_dead_letter - 1] = PG_GETARG_DATUM(5);
-		nulls[Anum_settings_dead_letter - 1] = false;
-	}
-	if (!PG_ARGISNULL(6))
-		values[Anum_settings_max_lease - 1] = PG_GETARG_DATUM(6);
-
-	queue_check_settings_row(values);
-
+	queue_setting_args_alter(fcinfo, values, nulls);
 	new_tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
 	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
 	queue_announce_all(relid);	/* there may be more to deliver now */
-	if (!PG_ARGISNULL(2) || !PG_ARGISNULL(5))
+	if (gives_dead_letter ||
+		queue_setting_args_given(fcinfo, Anum_settings_max_attempts))
 		note_exhausted(rel, queue_def(rel));
 	table_close(catalog, NoLock);
 	table_close(rel, NoLock);
@@ -309,50 +289,6 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 						QUEUE_SCHEMA),
 				 errhint("Drop the schema, or change its owner, before you create the extension.")));
 	PG_RETURN_VOID();
-}
-
-/*
- * queue_check_settings
- *		Raise 22023 unless these settings are valid.
- *
- * The dead-letter queue is not looked at.
- */
-void
-queue_check_settings(const QueueSettings *settings)
-{
-	int64		lease = queue_lease_usec(settings->lease, "lease");
-
-	if (lease > queue_lease_usec(settings->max_lease, "max_lease"))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lease must not be longer than max_lease"),
-				 errhint("Give both to the call.")));
-	if (settings->max_attempts < 0 || settings->max_attempts > PG_INT16_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_attempts must be between 0 and %d", PG_INT16_MAX),
-				 errdetail("The value given is %d.", settings->max_attempts),
-				 errhint("Zero means that there is no limit.")));
-	(void) queue_interval_usec(settings->retry_delay, "retry_delay");
-	(void) queue_interval_usec(settings->retry_max_delay, "retry_max_delay");
-}
-
-/* The same for a row of queue.queue, by Anum_settings_xxx. */
-void
-queue_check_settings_row(const Datum *values)
-{
-	QueueSettings settings;
-
-	settings.lease = DatumGetIntervalP(values[Anum_settings_lease - 1]);
-	settings.max_lease =
-		DatumGetIntervalP(values[Anum_settings_max_lease - 1]);
-	settings.max_attempts =
-		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
-	settings.retry_delay =
-		DatumGetIntervalP(values[Anum_settings_retry_delay - 1]);
-	settings.retry_max_delay =
-		DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]);
-	queue_check_settings(&settings);
 }
 
 /*

@@ -50,6 +50,7 @@
 
 #include "api/admin.h"
 #include "api/name.h"
+#include "api/setting_args.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -93,8 +94,9 @@ static Oid	make_table(Oid schema, const char *relname, const char *source,
 					   bool is_unlogged);
 static Oid	find_dead_letter_queue(Oid schema, const char *relname);
 static Oid	make_dead_letter_queue(Oid schema, const char *source,
-								   const QueueSettings *source_settings);
-static void make_settings(Oid relid, const QueueSettings *settings);
+								   const Datum *source_values,
+								   const bool *source_nulls);
+static void make_settings(Oid relid, Datum *values, bool *nulls);
 static Oid	find_adoptable(Oid schema, const char *relname,
 						   const char *source);
 pg_noreturn static void report_name_taken(const char *relname, const char *source);
@@ -110,14 +112,13 @@ static int64 highest_id(Oid relid);
 static void revoke_default_privileges(Oid relid, const char *object);
 
 
-/*
- * create_queue(name, lease, max_attempts, retry_delay, retry_max_delay,
- *				dead_letter, unlogged, if_not_exists, max_lease) returns regclass
- */
+/* create_queue(name, ...), with settings as setting_args.c has them */
 Datum
 queue_create_queue(PG_FUNCTION_ARGS)
 {
-	QueueSettings settings;
+	Datum		values[Natts_settings];
+	bool		nulls[Natts_settings];
+	const int	column = Anum_settings_dead_letter - 1;
 	char	   *relname;
 	Oid			schema;
 	Oid			relid;
@@ -126,22 +127,9 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("queue.create_queue()");
 	PreventCommandIfParallelMode("queue.create_queue()");
 	queue_require_arg(fcinfo, 0, "name");
-	queue_require_arg(fcinfo, 1, "lease");
-	queue_require_arg(fcinfo, 2, "max_attempts");
-	queue_require_arg(fcinfo, 3, "retry_delay");
-	queue_require_arg(fcinfo, 4, "retry_max_delay");
 	queue_require_arg(fcinfo, 6, "unlogged");
 	queue_require_arg(fcinfo, 7, "if_not_exists");
-	queue_require_arg(fcinfo, 8, "max_lease");
-
-	settings.lease = PG_GETARG_INTERVAL_P(1);
-	settings.max_lease = PG_GETARG_INTERVAL_P(8);
-	settings.max_attempts = PG_GETARG_INT32(2);
-	settings.retry_delay = PG_GETARG_INTERVAL_P(3);
-	settings.retry_max_delay = PG_GETARG_INTERVAL_P(4);
-	settings.dead_letter = PG_ARGISNULL(5) ? InvalidOid : PG_GETARG_OID(5);
-	settings.own_dead_letter = PG_ARGISNULL(5);
-	queue_check_settings(&settings);
+	queue_setting_args_create(fcinfo, values, nulls);
 
 	table_close(queue_settings_open(RowExclusiveLock), NoLock); /* it stays */
 	schema = queue_name_schema(PG_GETARG_TEXT_PP(0), &relname);
@@ -153,12 +141,16 @@ queue_create_queue(PG_FUNCTION_ARGS)
 			PG_RETURN_OID(relid);
 	}
 	relid = make_table(schema, relname, NULL, PG_GETARG_BOOL(6));
-	if (settings.own_dead_letter)
-		settings.dead_letter = make_dead_letter_queue(schema, relname,
-													  &settings);
+	if (nulls[column])
+	{
+		values[column] =
+			ObjectIdGetDatum(make_dead_letter_queue(schema, relname, values,
+													nulls));
+		nulls[column] = false;
+	}
 	else
-		queue_check_dead_letter(settings.dead_letter, relid);
-	make_settings(relid, &settings);
+		queue_check_dead_letter(DatumGetObjectId(values[column]), relid);
+	make_settings(relid, values, nulls);
 
 	PG_RETURN_OID(relid);
 }
@@ -266,17 +258,17 @@ find_dead_letter_queue(Oid schema, const char *relname)
  *		Make the dead-letter queue that comes with a queue, or find one left
  *		from before.
  *
- * It has no limit of attempts, because there is nowhere to move its messages
- * to.  It is logged even if the other is not, because it is the record of what
- * went wrong.
+ * It is logged even if the other is not, because it is the record of what went
+ * wrong.
  */
 static Oid
 make_dead_letter_queue(Oid schema, const char *source,
-					   const QueueSettings *source_settings)
+					   const Datum *source_values, const bool *source_nulls)
 {
 	char	   *relname = makeObjectName(source, NULL, "dead");
 	Oid			relid;
-	QueueSettings settings = *source_settings;
+	Datum		values[Natts_settings];
+	bool		nulls[Natts_settings];
 
 	queue_name_lock(schema, relname);
 	relid = find_dead_letter_queue(schema, relname);
@@ -284,10 +276,10 @@ make_dead_letter_queue(Oid schema, const char *source,
 		return relid;
 
 	relid = make_table(schema, relname, source, false /* logged */ );
-	settings.max_attempts = 0;
-	settings.dead_letter = InvalidOid;
-	settings.own_dead_letter = false;
-	make_settings(relid, &settings);
+	memcpy(values, source_values, sizeof(values));
+	memcpy(nulls, source_nulls, sizeof(nulls));
+	queue_setting_args_dead(values, nulls);
+	make_settings(relid, values, nulls);
 
 	return relid;
 }
@@ -299,32 +291,14 @@ make_dead_letter_queue(Oid schema, const char *source,
  * Throws if the table is beyond the white list by now.
  */
 static void
-make_settings(Oid relid, const QueueSettings *settings)
+make_settings(Oid relid, Datum *values, bool *nulls)
 {
 	Relation	catalog = queue_settings_open(RowExclusiveLock);
 	Relation	rel;
-	Datum		values[Natts_settings];
-	bool		nulls[Natts_settings] = {false};
 	HeapTuple	tuple;
 
 	values[Anum_settings_queue - 1] = ObjectIdGetDatum(relid);
-	values[Anum_settings_lease - 1] = IntervalPGetDatum(settings->lease);
-	values[Anum_settings_max_attempts - 1] =
-		Int32GetDatum(settings->max_attempts);
-	values[Anum_settings_retry_delay - 1] =
-		IntervalPGetDatum(settings->retry_delay);
-	values[Anum_settings_retry_max_delay - 1] =
-		IntervalPGetDatum(settings->retry_max_delay);
-	values[Anum_settings_dead_letter - 1] =
-		ObjectIdGetDatum(settings->dead_letter);
-	nulls[Anum_settings_dead_letter - 1] = !OidIsValid(settings->dead_letter);
-	values[Anum_settings_own_dead_letter - 1] =
-		BoolGetDatum(settings->own_dead_letter);
-	values[Anum_settings_enqueue_paused - 1] = BoolGetDatum(false);
-	values[Anum_settings_dequeue_paused - 1] = BoolGetDatum(false);
-	values[Anum_settings_max_lease - 1] =
-		IntervalPGetDatum(settings->max_lease);
-
+	nulls[Anum_settings_queue - 1] = false;
 	tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
 	CatalogTupleInsert(catalog, tuple);
 	heap_freetuple(tuple);

@@ -64,6 +64,7 @@ static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
 static TimestampTz expiry_argument(FunctionCallInfo fcinfo,
 								   const Terms *terms);
+static void default_expiry(Terms *terms, const QueueDef *def);
 static void apply_terms(MessageDraft *draft, const Terms *terms);
 static void require_nulls(const OptionalArray *array, int n,
 						  const char *name);
@@ -91,6 +92,7 @@ queue_enqueue(PG_FUNCTION_ARGS)
 		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
 
 	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
+	default_expiry(&terms, def);
 	queue_next_ids(def, 1, &id);
 	queue_draft_init(&draft, id);
 	draft.payload = fcinfo->args[ARG_PAYLOAD];
@@ -184,6 +186,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
 	}
 
+	default_expiry(&terms, def);
 	ids = palloc(npayloads * sizeof(int64));
 	queue_next_ids(def, npayloads, ids);
 	note_sent(rel, &terms, ids, npayloads);
@@ -301,6 +304,15 @@ expiry_argument(FunctionCallInfo fcinfo, const Terms *terms)
 	usec = queue_expiry_usec(PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN),
 							 "expires_in");
 	return (terms->due != 0 ? terms->due : terms->sent_at) + usec;
+}
+
+/* Let the queue say when messages expire, unless the call does. */
+static void
+default_expiry(Terms *terms, const QueueDef *def)
+{
+	if (terms->expires_at == 0 && def->expires_in > 0)
+		terms->expires_at = (terms->due != 0 ? terms->due : terms->sent_at) +
+			def->expires_in;
 }
 
 /* Let a message have what the call says of all. */

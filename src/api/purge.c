@@ -35,7 +35,6 @@
 #define MAX_TRIES			3
 
 PG_FUNCTION_INFO_V1(queue_purge);
-PG_FUNCTION_INFO_V1(queue_redrive);
 
 typedef enum PurgeResult
 {
@@ -47,7 +46,7 @@ typedef enum PurgeResult
 static PurgeResult purge_row(Relation rel, QueueDef *def, MessageRow *row);
 static bool delete_row(Relation rel, MessageRow *row, const MessageKey *key);
 
-/* purge(queue) */
+/* purge(queue, selector) */
 Datum
 queue_purge(PG_FUNCTION_ARGS)
 {
@@ -63,6 +62,8 @@ queue_purge(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("queue.purge()");
 	PreventCommandIfParallelMode("queue.purge()");
 	queue_require_arg(fcinfo, 0, "queue");
+	if (!PG_ARGISNULL(1))
+		queue_not_supported("selector");
 
 	rel = queue_open(PG_GETARG_OID(0), QUEUE_OWN, &def);
 	queue_lease_load();
@@ -170,15 +171,4 @@ delete_row(Relation rel, MessageRow *row, const MessageKey *key)
 	queue_inflight_undo_settle(entry);
 	queue_xact_pop(hold);
 	return false;
-}
-
-/* redrive(dead_queue, max, selector, to_queue) */
-Datum
-queue_redrive(PG_FUNCTION_ARGS)
-{
-	queue_require_preload();
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("queue.redrive() is not supported in this version")));
-	PG_RETURN_NULL();
 }

@@ -48,6 +48,7 @@
 
 #include "api/admin.h"
 #include "api/restore.h"
+#include "api/setting_args.h"
 #include "common/compat.h"
 #include "common/extension.h"
 #include "table/definition.h"
@@ -146,7 +147,7 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 		int			column = Anum_settings_dead_letter - 1;
 
 		/* 22023 for what alter_queue() would not take, and no dump has */
-		queue_check_settings_row(values);
+		queue_setting_args_check(values, nulls);
 		values[Anum_settings_queue - 1] = ObjectIdGetDatum(relid);
 		if (!nulls[column])
 		{

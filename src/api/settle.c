@@ -131,7 +131,7 @@ queue_nack_many(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(nack(fcinfo, true));
 }
 
-/* release(receipt) */
+/* release(receipt, delay) */
 Datum
 queue_release(PG_FUNCTION_ARGS)
 {
@@ -139,7 +139,7 @@ queue_release(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* release(receipts) */
+/* release(receipts, delay) */
 Datum
 queue_release_many(PG_FUNCTION_ARGS)
 {
@@ -295,6 +295,9 @@ release(FunctionCallInfo fcinfo, bool is_array)
 	int			i;
 
 	read_receipts(fcinfo, "queue.release()", is_array, &call);
+	if (!PG_ARGISNULL(1) &&
+		queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay") > 0)
+		queue_not_supported("delay");
 	mark_all(&call);
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_release(call.items[i].entry);

@@ -71,6 +71,7 @@ PG_FUNCTION_INFO_V1(queue_receive);
 PG_FUNCTION_INFO_V1(queue_browse);
 
 static Datum take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait);
+static void check_filters(FunctionCallInfo fcinfo, int argno);
 static int64 wait_argument(FunctionCallInfo fcinfo, int argno);
 static int	max_argument(FunctionCallInfo fcinfo, int argno);
 static bool is_lease_too_long(const Take *take);
@@ -85,7 +86,7 @@ static bool is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 						   MessageRow *row);
 static void wait_and_take(Take *take, TimestampTz end);
 
-/* dequeue(queue, max, wait, selector) */
+/* dequeue(queue, max, wait, selector, id, correlation_id) */
 Datum
 queue_dequeue(PG_FUNCTION_ARGS)
 {
@@ -97,12 +98,11 @@ queue_dequeue(PG_FUNCTION_ARGS)
 	queue_require_arg(fcinfo, 0, "queue");
 	take.relid = PG_GETARG_OID(0);
 	take.max = max_argument(fcinfo, 1);
-	if (!PG_ARGISNULL(3))
-		queue_not_supported("selector");
+	check_filters(fcinfo, 3);
 	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
 }
 
-/* receive(queue, max, wait, lease, selector) */
+/* receive(queue, max, wait, lease, selector, id, correlation_id) */
 Datum
 queue_receive(PG_FUNCTION_ARGS)
 {
@@ -117,9 +117,20 @@ queue_receive(PG_FUNCTION_ARGS)
 	take.is_lease = true;
 	take.lease = PG_ARGISNULL(3) ? -1 :
 		queue_lease_usec(PG_GETARG_INTERVAL_P(3), "lease");
-	if (!PG_ARGISNULL(4))
-		queue_not_supported("selector");
+	check_filters(fcinfo, 4);
 	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
+}
+
+/* Refuse arguments that say which messages are meant; the first is given. */
+static void
+check_filters(FunctionCallInfo fcinfo, int argno)
+{
+	if (!PG_ARGISNULL(argno))
+		queue_not_supported("selector");
+	if (!PG_ARGISNULL(argno + 1))
+		queue_not_supported("id");
+	if (!PG_ARGISNULL(argno + 2))
+		queue_not_supported("correlation_id");
 }
 
 /*

@@ -94,6 +94,8 @@ queue_before_insert(PG_FUNCTION_ARGS)
 		queue_advance_id(def, draft.id);
 	else
 		queue_next_ids(def, 1, &draft.id);
+	if (!has_id && draft.expires_at.isnull && def->expires_in > 0)
+		queue_draft_expire(&draft, def->expires_in);
 	queue_announce_row(RelationGetRelid(rel), &draft);
 	queue_draft_columns(&draft, values, nulls);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),

@@ -31,6 +31,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -69,6 +70,9 @@ static void build_def(Relation rel, QueueDef *def);
 static int64 block_length(Oid sequence);
 static Oid	file_of(Oid relid);
 static bool read_settings(QueueDef *def);
+static void read_delivery(QueueDef *def, const Datum *values,
+						  const bool *nulls);
+static int	read_choice(int attnum, const Datum *values);
 static void forget_defs(Datum arg, Oid relid);
 static void check_privileges(Relation rel, QueueAccess access);
 
@@ -529,12 +533,57 @@ read_settings(QueueDef *def)
 			DatumGetBool(values[Anum_settings_enqueue_paused - 1]);
 		def->dequeue_paused =
 			DatumGetBool(values[Anum_settings_dequeue_paused - 1]);
+		read_delivery(def, values, nulls);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(settings, AccessShareLock);
 
 	return true;
+}
+
+/* Read the settings of delivery control. */
+static void
+read_delivery(QueueDef *def, const Datum *values, const bool *nulls)
+{
+	def->dedup_window = -1;
+	if (!nulls[Anum_settings_dedup_window - 1])
+	{
+		Interval   *window =
+			DatumGetIntervalP(values[Anum_settings_dedup_window - 1]);
+
+		def->dedup_window = INTERVAL_NOT_FINITE(window) ? PG_INT64_MAX :
+			queue_interval_usec(window, "dedup_window");
+	}
+	if (!nulls[Anum_settings_expires_in - 1])
+		def->expires_in =
+			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_expires_in - 1]),
+								"expires_in");
+	if (!nulls[Anum_settings_max_messages - 1])
+		def->max_messages =
+			DatumGetInt64(values[Anum_settings_max_messages - 1]);
+	if (!nulls[Anum_settings_max_bytes - 1])
+		def->max_bytes = DatumGetInt64(values[Anum_settings_max_bytes - 1]);
+	if (!nulls[Anum_settings_max_in_flight - 1])
+		def->max_in_flight =
+			DatumGetInt32(values[Anum_settings_max_in_flight - 1]);
+	def->on_expiry = read_choice(Anum_settings_on_expiry, values);
+	def->group_mode = read_choice(Anum_settings_group_mode, values);
+	def->group_failure = read_choice(Anum_settings_group_failure, values);
+	def->on_full = read_choice(Anum_settings_on_full, values);
+}
+
+/* Read a setting that is one of a few words, as its enum. */
+static int
+read_choice(int attnum, const Datum *values)
+{
+	char	   *word = TextDatumGetCString(values[attnum - 1]);
+	int			choice = queue_choice_find(attnum, word);
+
+	/* the table's constraint lets no other pass */
+	if (choice < 0)
+		elog(ERROR, "unexpected word \"%s\" in table queue.queue", word);
+	return choice;
 }
 
 /*
@@ -607,5 +656,5 @@ queue_def_invalidate(Oid relid)
 bool
 queue_def_keeps_order(const QueueDef *def)
 {
-	return OidIsValid(def->dead_letter);
+	return def->group_mode == GROUP_ORDERED;
 }

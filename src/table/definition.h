@@ -13,6 +13,7 @@
 
 #include "shared/failure.h"
 #include "shared/queue_slot.h"
+#include "table/choice.h"
 
 /*
  * One queue as this backend knows it.  Entries live as long as the backend; an
@@ -44,7 +45,15 @@ typedef struct QueueDef
 	Oid			dead_letter;	/* InvalidOid: none */
 	bool		enqueue_paused;
 	bool		dequeue_paused;
-	bool		discards_expired;	/* instead of moving them */
+	int64		expires_in;		/* usec; 0: a message never does */
+	ExpiryAction on_expiry;
+	GroupMode	group_mode;
+	GroupFailure group_failure;
+	int64		dedup_window;	/* usec; -1: none; PG_INT64_MAX: for ever */
+	int64		max_messages;	/* 0: no limit, here and below */
+	int64		max_bytes;
+	FullAction	on_full;
+	int			max_in_flight;
 } QueueDef;
 
 /* What an open needs to have checked */

@@ -81,6 +81,18 @@ queue_draft_read(MessageDraft *draft, const Datum *values, const bool *nulls)
 	draft->failure_log = get(values, nulls, Anum_message_failure_log);
 }
 
+/* Let a message expire so long after it is due. */
+void
+queue_draft_expire(MessageDraft *draft, int64 usec)
+{
+	TimestampTz due = draft->enqueued_at;
+
+	if (!draft->visible_at.isnull)
+		due = Max(due, DatumGetTimestampTz(draft->visible_at.value));
+	draft->expires_at.value = TimestampTzGetDatum(due + usec);
+	draft->expires_at.isnull = false;
+}
+
 /*
  * queue_draft_copy
  *		Let a draft have what a message takes with it into another queue.

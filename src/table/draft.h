@@ -47,6 +47,9 @@ extern void queue_draft_init(MessageDraft *draft, int64 id);
 extern void queue_draft_read(MessageDraft *draft, const Datum *values,
 							 const bool *nulls);
 
+/* It expires so many usec after it is due */
+extern void queue_draft_expire(MessageDraft *draft, int64 usec);
+
 /* What a message takes with it into another queue */
 extern void queue_draft_copy(MessageDraft *draft, TupleTableSlot *row);
 

@@ -77,6 +77,15 @@ static const MemberColumn queue_columns[] = {
 	{"enqueue_paused", BOOLOID},
 	{"dequeue_paused", BOOLOID},
 	{"max_lease", INTERVALOID},
+	{"expires_in", INTERVALOID},
+	{"on_expiry", TEXTOID},
+	{"group_mode", TEXTOID},
+	{"group_failure", TEXTOID},
+	{"dedup_window", INTERVALOID},
+	{"max_messages", INT8OID},
+	{"max_bytes", INT8OID},
+	{"on_full", TEXTOID},
+	{"max_in_flight", INT4OID},
 };
 
 /* ... of Anum_log_xxx (lease.c) */
@@ -126,6 +135,15 @@ static const MemberColumn restored_settings_columns[] = {
 	{"enqueue_paused", BOOLOID},
 	{"dequeue_paused", BOOLOID},
 	{"max_lease", INTERVALOID},
+	{"expires_in", INTERVALOID},
+	{"on_expiry", TEXTOID},
+	{"group_mode", TEXTOID},
+	{"group_failure", TEXTOID},
+	{"dedup_window", INTERVALOID},
+	{"max_messages", INT8OID},
+	{"max_bytes", INT8OID},
+	{"on_full", TEXTOID},
+	{"max_in_flight", INT4OID},
 };
 
 static const MemberColumn committed_branch_columns[] = {

@@ -27,7 +27,8 @@ queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
 {
 	static const int columns[] = {
 		Anum_message_group_key, Anum_message_correlation_id,
-		Anum_message_headers, Anum_message_payload
+		Anum_message_headers, Anum_message_payload, Anum_message_body,
+		Anum_message_content_type
 	};
 	Datum		values[Natts_result] = {0};
 	bool		nulls[Natts_result] = {0};
@@ -50,5 +51,7 @@ queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
 			values[5 + i] =
 				PointerGetDatum(PG_DETOAST_DATUM(row->slot->tts_values[att]));
 	}
+	nulls[11] = true;			/* partition */
+	nulls[12] = true;			/* routing_key */
 	return heap_form_tuple(desc, values, nulls);
 }

@@ -11,7 +11,7 @@
 #include "table/rows.h"
 
 /* The columns that messages are returned in */
-#define Natts_result		9
+#define Natts_result		13
 
 /* One row of a result, with its values fetched from TOAST */
 extern HeapTuple queue_message_result(TupleDesc desc, MessageRow *row,

@@ -16,7 +16,7 @@
 #include "utils/snapshot.h"
 
 /* Columns of queue.queue */
-#define Natts_settings					10
+#define Natts_settings					19
 #define Anum_settings_queue				1
 #define Anum_settings_lease				2
 #define Anum_settings_max_attempts		3
@@ -27,6 +27,15 @@
 #define Anum_settings_enqueue_paused	8
 #define Anum_settings_dequeue_paused	9
 #define Anum_settings_max_lease			10
+#define Anum_settings_expires_in		11
+#define Anum_settings_on_expiry			12
+#define Anum_settings_group_mode		13
+#define Anum_settings_group_failure		14
+#define Anum_settings_dedup_window		15
+#define Anum_settings_max_messages		16
+#define Anum_settings_max_bytes			17
+#define Anum_settings_on_full			18
+#define Anum_settings_max_in_flight		19
 
 /* Qualified, quoted name, as "shop.orders" */
 extern char *queue_qualified_name(Oid relid);

@@ -365,7 +365,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 			entry->deadline > steps->round->now;
 		bool		is_expired = !is_at_limit && row->expires_at != 0 &&
 			row->expires_at <= steps->round->now;
-		bool		is_discarded = is_expired && def->discards_expired;
+		bool		is_discarded = is_expired && def->on_expiry == EXPIRY_DISCARD;
 		bool		is_stuck = (is_at_limit || is_expired) && !is_discarded &&
 			(steps->marks_only || find_stuck_reason(steps, rel, def) != NULL ||
 			 !OidIsValid(def->dead_letter));

@@ -12,32 +12,41 @@ SET LOCAL search_path = public, pg_catalog;
 
 CREATE TEMP TABLE declared (name text, kind text, arguments text, result text);
 INSERT INTO declared VALUES
-    ('create_queue', 'f', 'name text, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, unlogged boolean, if_not_exists boolean, max_lease interval', 'regclass'),
-    ('alter_queue', 'f', 'queue regclass, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, max_lease interval', 'void'),
+    ('create_queue', 'f', 'name text, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, unlogged boolean, if_not_exists boolean, max_lease interval, expires_in interval, on_expiry text, group_mode text, group_failure text, dedup_window interval, max_messages bigint, max_bytes bigint, on_full text, max_in_flight integer', 'regclass'),
+    ('alter_queue', 'f', 'queue regclass, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, max_lease interval, expires_in interval, on_expiry text, group_mode text, group_failure text, dedup_window interval, max_messages bigint, max_bytes bigint, on_full text, max_in_flight integer', 'void'),
     ('drop_queue', 'f', 'queue regclass', 'void'),
-    ('purge', 'f', 'queue regclass', 'bigint'),
+    ('purge', 'f', 'queue regclass, selector jsonpath', 'bigint'),
     ('pause', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),
     ('resume', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),
     ('enqueue', 'f', 'queue regclass, payload jsonb, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
     ('enqueue', 'f', 'queue regclass, payload json, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
     ('enqueue', 'f', 'queue regclass, payload text, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
     ('enqueue_batch', 'f', 'queue regclass, payloads jsonb[], headers jsonb[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_keys text[], dedup_keys text[], correlation_ids text[]', 'bigint[]'),
-    ('dequeue', 'f', 'queue regclass, max bigint, wait interval, selector jsonpath', 'messages'),
-    ('receive', 'f', 'queue regclass, max bigint, wait interval, lease interval, selector jsonpath', 'messages'),
+    ('enqueue_once', 'f', 'queue regclass, payload jsonb, dedup_key text, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, correlation_id text, OUT id bigint, OUT is_new boolean', 'record'),
+    ('enqueue_bytes', 'f', 'queue regclass, body bytea, content_type text, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
+    ('enqueue_bytes_batch', 'f', 'queue regclass, bodies bytea[], content_type text, headers jsonb[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_keys text[], dedup_keys text[], correlation_ids text[]', 'bigint[]'),
+    ('reschedule', 'f', 'queue regclass, id bigint, deliver_at timestamp with time zone', 'boolean'),
+    ('cancel', 'f', 'queue regclass, id bigint', 'boolean'),
+    ('wait_for_room', 'p', 'IN queue regclass, IN timeout interval', NULL),
+    ('dequeue', 'f', 'queue regclass, max bigint, wait interval, selector jsonpath, id bigint, correlation_id text', 'messages'),
+    ('receive', 'f', 'queue regclass, max bigint, wait interval, lease interval, selector jsonpath, id bigint, correlation_id text', 'messages'),
     ('browse', 'f', 'queue regclass, max bigint, selector jsonpath', 'messages'),
+    ('get', 'f', 'queue regclass, id bigint', 'messages'),
     ('ack', 'f', 'receipt text', 'void'),
     ('ack', 'f', 'receipts text[]', 'integer'),
     ('reschedule', 'f', 'queue regclass, id bigint, deliver_at timestamp with time zone', 'boolean'),
     ('cancel', 'f', 'queue regclass, id bigint', 'boolean'),
     ('nack', 'f', 'receipt text, delay interval, error text', 'void'),
     ('nack', 'f', 'receipts text[], delay interval, error text', 'integer'),
-    ('release', 'f', 'receipt text', 'void'),
-    ('release', 'f', 'receipts text[]', 'integer'),
+    ('release', 'f', 'receipt text, delay interval', 'void'),
+    ('release', 'f', 'receipts text[], delay interval', 'integer'),
+    ('fail', 'f', 'error text', 'void'),
+    ('release_group', 'f', 'queue regclass, group_key text, skip boolean', 'boolean'),
     ('reject', 'f', 'receipt text, reason text', 'void'),
     ('reject', 'f', 'receipts text[], reason text', 'integer'),
     ('extend', 'f', 'receipt text, lease interval', 'timestamp with time zone'),
     ('extend', 'f', 'receipts text[], lease interval', 'timestamp with time zone[]'),
-    ('redrive', 'f', 'dead_queue regclass, max bigint, selector jsonpath, to_queue regclass', 'bigint'),
+    ('redrive', 'f', 'dead_queue regclass, max bigint, selector jsonpath, to_queue regclass, id bigint, per_second integer', 'bigint'),
     ('wait', 'p', 'IN queue regclass, IN timeout interval', NULL),
     ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL),
     ('begin_global', 'p', 'IN gid text, IN timeout interval, IN participants name[]', NULL),
@@ -63,7 +72,8 @@ SELECT p.oid, proname AS name, prokind AS kind,
                  'TABLE(id bigint, receipt text, attempt integer,'
                  ' enqueued_at timestamp with time zone, priority integer,'
                  ' group_key text, correlation_id text, headers jsonb,'
-                 ' payload jsonb)'
+                 ' payload jsonb, body bytea, content_type text, partition smallint,'
+                 ' routing_key text)'
             THEN 'messages' ELSE pg_get_function_result(p.oid) END AS result,
        pronargs, pronargdefaults, provolatile, proisstrict, proparallel, prosecdef, proacl
 FROM pg_proc p
@@ -112,32 +122,38 @@ SELECT set_eq(
     $$ SELECT name::text, arguments NOT LIKE '%receipts%', (pronargs - pronargdefaults)::int
        FROM defined WHERE pronargdefaults > 0 $$,
     $$ VALUES ('alter_queue', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
-              ('enqueue', true, 2), ('enqueue_batch', true, 2),
+              ('enqueue', true, 2), ('enqueue_batch', true, 2), ('enqueue_once', true, 3),
+              ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
-              ('receive', true, 1), ('redrive', true, 1), ('report_finished', true, 2),
+              ('receive', true, 1), ('redrive', true, 1), ('release', true, 1), ('release', false, 1), ('release_group', true, 2), ('report_finished', true, 2),
               ('resume', true, 1) $$,
     'arguments that have to be given');
 
 -- what the planner knows of those that return messages
 SELECT set_eq($$ SELECT name::text, procost, prorows, prosupport::text FROM defined d JOIN pg_proc p USING (oid) WHERE result = 'messages' $$,
-              $$ SELECT n, 1000::real AS cost, 1::real AS nrows, 'queue.messages_support' FROM unnest(ARRAY['dequeue', 'receive', 'browse']) n $$,
+              $$ SELECT n, 1000::real AS cost, 1::real AS nrows, 'queue.messages_support' FROM unnest(ARRAY['dequeue', 'receive', 'browse']) n
+                 UNION ALL VALUES ('get', 1000, 1, '-') $$,
               'functions that return messages support the planner');
 
 -- defaults that a queue gets
 SELECT is(queue.create_queue('defaults')::text, 'defaults', 'create_queue');
 SELECT results_eq(
     $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter, own_dead_letter,
-              enqueue_paused, dequeue_paused, max_lease
+              enqueue_paused, dequeue_paused, max_lease, expires_in, on_expiry, group_mode, group_failure, dedup_window,
+              max_messages, max_bytes, on_full, max_in_flight
        FROM queue.queue WHERE queue = 'defaults'::regclass $$,
-    $$ VALUES (interval '30 s', 10, interval '1 s', interval '5 min', 'defaults_dead'::regclass, true, false, false, interval '1 day') $$,
+    $$ VALUES (interval '30 s', 10, interval '1 s', interval '5 min', 'defaults_dead'::regclass, true, false, false, interval '1 day', NULL::interval, 'dead_letter',
+              'ordered', 'dead_letter', NULL::interval, NULL::bigint, NULL::bigint, 'error', NULL::int) $$,
     'default settings');
 SELECT results_eq(
-    $$ SELECT max_attempts, dead_letter FROM queue.queue WHERE queue = 'defaults_dead'::regclass $$,
-    $$ VALUES (0, NULL::regclass) $$, 'settings of its dead-letter queue');
+    $$ SELECT max_attempts, dead_letter, group_mode FROM queue.queue WHERE queue = 'defaults_dead'::regclass $$,
+    $$ VALUES (0, NULL::regclass, 'none') $$, 'settings of its dead-letter queue');
 
 -- by name and in any order
 SELECT lives_ok($$ SELECT queue.create_queue(name => 'named', unlogged => true, dead_letter => 'defaults_dead',
-                   retry_max_delay => '1 min', retry_delay => '2 s', max_attempts => 3, lease => '1 min', max_lease => '1 h') $$,
+                   retry_max_delay => '1 min', retry_delay => '2 s', max_attempts => 3, lease => '1 min', max_lease => '1 h',
+                   expires_in => NULL, on_expiry => 'dead_letter', group_mode => 'none', group_failure => 'dead_letter', dedup_window => NULL,
+                   max_messages => NULL, max_bytes => NULL, on_full => 'error', max_in_flight => NULL) $$,
                 'create_queue by name');
 SELECT is(relpersistence, 'u', 'unlogged') FROM pg_class WHERE oid = 'named'::regclass;
 SELECT is(array_agg(o ORDER BY o),
@@ -147,10 +163,12 @@ SELECT is(array_agg(o ORDER BY o),
           SELECT reltoastrelid, 1 FROM pg_class WHERE oid = 'defaults'::regclass) t (c, n)
     JOIN pg_class ON oid = t.c, unnest(reloptions) o GROUP BY n, c ORDER BY n;
 SELECT lives_ok($$ SELECT queue.alter_queue(queue => 'named', lease => NULL, max_attempts => 5, retry_delay => NULL,
-                   retry_max_delay => NULL, dead_letter => NULL, max_lease => NULL) $$, 'alter_queue by name');
+                   retry_max_delay => NULL, dead_letter => NULL, max_lease => NULL, expires_in => NULL, on_expiry => NULL,
+                   group_mode => NULL, group_failure => NULL, dedup_window => NULL, max_messages => NULL, max_bytes => NULL,
+                   on_full => NULL, max_in_flight => NULL) $$, 'alter_queue by name');
 SELECT results_eq(
-    $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter FROM queue.queue WHERE queue = 'named'::regclass $$,
-    $$ VALUES (interval '1 min', 5, interval '2 s', interval '1 min', 'defaults_dead'::regclass) $$,
+    $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter, group_mode FROM queue.queue WHERE queue = 'named'::regclass $$,
+    $$ VALUES (interval '1 min', 5, interval '2 s', interval '1 min', 'defaults_dead'::regclass, 'none') $$,
     'NULL leaves a setting as it is');
 SELECT lives_ok($$ SELECT queue.enqueue(payload => '1', queue => 'named', headers => NULL, priority => 4, delay => NULL,
                    deliver_at => NULL, expires_in => NULL, group_key => NULL, dedup_key => NULL, correlation_id => 'c') $$,
@@ -160,15 +178,15 @@ SELECT lives_ok($$ SELECT queue.enqueue_batch(queue => 'named', payloads => ARRA
                    correlation_ids => NULL) $$, 'enqueue_batch by name');
 SELECT lives_ok($$ SELECT queue.enqueue_batch('named', ARRAY['1']::jsonb[], headers => ARRAY[NULL]::jsonb[], correlation_ids => ARRAY[NULL]) $$,
                 'NULL elements of the optional arrays mean none');
-SELECT lives_ok($$ SELECT * FROM queue.dequeue(queue => 'named', max => 1, wait => '0', selector => NULL) $$, 'dequeue by name');
-SELECT lives_ok($$ SELECT * FROM queue.receive(queue => 'named', max => 1, wait => '0', lease => NULL, selector => NULL) $$, 'receive by name');
+SELECT lives_ok($$ SELECT * FROM queue.dequeue(queue => 'named', max => 1, wait => '0', selector => NULL, id => NULL, correlation_id => NULL) $$, 'dequeue by name');
+SELECT lives_ok($$ SELECT * FROM queue.receive(queue => 'named', max => 1, wait => '0', lease => NULL, selector => NULL, id => NULL, correlation_id => NULL) $$, 'receive by name');
 SELECT lives_ok($$ SELECT * FROM queue.browse(queue => 'named', max => 1, selector => NULL) $$, 'browse by name');
 SELECT lives_ok($$ SELECT queue.pause(queue => 'named', enqueue => true, dequeue => false) $$, 'pause by name');
 SELECT lives_ok($$ SELECT queue.resume(queue => 'named', enqueue => true, dequeue => true) $$, 'resume by name');
-SELECT lives_ok($$ SELECT queue.purge(queue => 'named') $$, 'purge by name');
+SELECT lives_ok($$ SELECT queue.purge(queue => 'named', selector => NULL) $$, 'purge by name');
 SELECT lives_ok($$ SELECT queue.ack(receipts => '{}') $$, 'ack by name');
 SELECT lives_ok($$ SELECT queue.nack(receipts => '{}', delay => NULL, error => NULL) $$, 'nack by name');
-SELECT lives_ok($$ SELECT queue.release(receipts => '{}') $$, 'release by name');
+SELECT lives_ok($$ SELECT queue.release(receipts => '{}', delay => NULL) $$, 'release by name');
 SELECT lives_ok($$ SELECT queue.reject(receipts => '{}', reason => 'r') $$, 'reject by name');
 SELECT lives_ok($$ SELECT queue.extend(receipts => '{}', lease => '1 s') $$, 'extend by name');
 SELECT lives_ok($$ CALL queue.wait(queue => 'named'::regclass, timeout => '0') $$, 'wait by name');
@@ -190,7 +208,8 @@ SELECT is_empty($$ SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AN
 -- Views and tables
 --
 SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay',
-    'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem', 'max_lease']);
+    'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem', 'max_lease',
+    'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight']);
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed']);
 SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'transaction', 'prepared_at', 'age', 'queues',
@@ -198,7 +217,8 @@ SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'trans
 SELECT columns_are('queue', 'storage', ARRAY['queue', 'table_size', 'index_size', 'toast_size', 'live_rows', 'dead_rows', 'vacuums',
     'vacuumed_at', 'held_back', 'horizon_kind', 'horizon_pid', 'horizon_name', 'horizon_since', 'horizon_xmin', 'horizon_age']);
 SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter',
-    'own_dead_letter', 'enqueue_paused', 'dequeue_paused', 'max_lease']);
+    'own_dead_letter', 'enqueue_paused', 'dequeue_paused', 'max_lease',
+    'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight']);
 CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
 SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'cover', 'in_doubt', 'storage']) t;

@@ -89,7 +89,8 @@ SELECT count(*) FROM batch;
 SELECT count(*), min(payload::int), max(payload::int),
        bool_and(payload::int = n) AS in_order
 FROM queue.dequeue('batch', 30000) WITH ORDINALITY
-     AS m(id, receipt, attempt, enqueued_at, priority, group_key, correlation_id, headers, payload, n);
+     AS m(id, receipt, attempt, enqueued_at, priority, group_key, correlation_id, headers, payload,
+          body, content_type, partition, routing_key, n);
 -- given back, then the rest of it under leases, settled in one call
 BEGIN;
 SELECT count(*) FROM queue.dequeue('batch', 5000);

@@ -286,6 +286,56 @@ SELECT * FROM queue.browse('q', selector => '$.a');
 \echo :SQLSTATE
 SELECT queue.redrive('q_dead');
 \echo :SQLSTATE
+SELECT * FROM queue.dequeue('q', id => 1);
+\echo :SQLSTATE
+SELECT * FROM queue.dequeue('q', correlation_id => 'c');
+\echo :SQLSTATE
+SELECT * FROM queue.receive('q', id => 1);
+\echo :SQLSTATE
+SELECT * FROM queue.receive('q', correlation_id => 'c');
+\echo :SQLSTATE
+SELECT queue.purge('q', '$.a');
+\echo :SQLSTATE
+SELECT queue.redrive(NULL);
+\echo :SQLSTATE
+SELECT queue.enqueue_once('q', '1', 'k');
+\echo :SQLSTATE
+SELECT queue.enqueue_once('q', '1', NULL);
+\echo :SQLSTATE
+SELECT queue.enqueue_bytes('q', 'x');
+\echo :SQLSTATE
+SELECT queue.enqueue_bytes('q', NULL);
+\echo :SQLSTATE
+SELECT queue.enqueue_bytes_batch('q', ARRAY['x']::bytea[]);
+\echo :SQLSTATE
+SELECT queue.enqueue_bytes_batch('q', NULL);
+\echo :SQLSTATE
+SELECT queue.reschedule('q', 1, now());
+\echo :SQLSTATE
+SELECT queue.reschedule('q', 1, NULL);
+\echo :SQLSTATE
+SELECT queue.cancel('q', 1);
+\echo :SQLSTATE
+SELECT queue.cancel('q', NULL);
+\echo :SQLSTATE
+CALL queue.wait_for_room('q', '0');
+\echo :SQLSTATE
+CALL queue.wait_for_room('q', NULL);
+\echo :SQLSTATE
+SELECT * FROM queue.get('q', 1);
+\echo :SQLSTATE
+SELECT * FROM queue.get(NULL, 1);
+\echo :SQLSTATE
+SELECT queue.fail('spoilt');
+\echo :SQLSTATE
+SELECT queue.fail(NULL);
+\echo :SQLSTATE
+SELECT queue.release_group('q', 'g');
+\echo :SQLSTATE
+SELECT queue.release_group('q', 'g', NULL);
+\echo :SQLSTATE
+SELECT * FROM queue.get('pg_class', 1);
+\echo :SQLSTATE
 -- nothing of all this has touched the message
 SELECT attempt, payload FROM queue.browse('q');
 
@@ -579,7 +629,8 @@ SELECT count(queue.enqueue(name::regclass, '1')) FROM odd;
 SELECT count(queue.reject(receipt, name)) FROM odd, LATERAL queue.receive(name::regclass);
 SELECT name, payload, headers->'dead_letter'->>'source' = queue::text OR
        headers->'dead_letter'->>'source' = 'public.' || queue::text AS source
-FROM odd JOIN queue.queue ON name::regclass = queue, LATERAL queue.dequeue(dead_letter)
+FROM (SELECT name, queue, dead_letter FROM odd JOIN queue.queue ON name::regclass = queue OFFSET 0) o,
+     LATERAL queue.dequeue(dead_letter)
 ORDER BY name COLLATE "C";
 SELECT count(queue.drop_queue(name::regclass)) FROM odd;
 DROP TABLE odd;

@@ -274,12 +274,12 @@ SELECT queue.ack(:'receipt');
 
 -- without the privilege to execute, or to use the schema, there is no queue
 RESET ROLE;
-REVOKE EXECUTE ON FUNCTION queue.purge(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION queue.purge(regclass, jsonpath) FROM PUBLIC;
 SET ROLE regress_queue_owner;
 SELECT queue.purge('mail');
 \echo :SQLSTATE
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION queue.purge(regclass) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION queue.purge(regclass, jsonpath) TO PUBLIC;
 REVOKE USAGE ON SCHEMA queue FROM PUBLIC;
 SET ROLE regress_queue_owner;
 SELECT queue.enqueue('mail', '1');

@@ -46,7 +46,9 @@ sub settings
 	my ($db) = @_;
 	return sql(
 		q{SELECT queue, lease, max_attempts, retry_delay, retry_max_delay,
-			dead_letter, own_dead_letter, enqueue_paused, dequeue_paused
+			dead_letter, own_dead_letter, enqueue_paused, dequeue_paused,
+			expires_in, on_expiry, group_mode, group_failure, dedup_window,
+			max_messages, max_bytes, on_full, max_in_flight
 		FROM queue.queue ORDER BY queue::text COLLATE "C"}, $db);
 }
 
@@ -88,6 +90,13 @@ sql_as(
 			headers => '{"tenant": "ä\\\\t"}', correlation_id => 'order ' || i)
 		FROM generate_series(1, 20) i;
 	SELECT queue.enqueue('$weird', '{"text": "line\\nline"}')});
+
+# Every setting is another than by default, somewhere.
+sql(q{UPDATE queue.queue SET expires_in = '1 h', on_expiry = 'discard',
+		group_mode = 'fair', group_failure = 'hold', dedup_window = '0',
+		max_messages = 10000000000, max_bytes = 20000000000, on_full = 'wait',
+		max_in_flight = 5
+	WHERE queue = 'shop.returns'::regclass}, 'shop');
 
 # A dead letter, and a message with a failed attempt that backs off.
 sql_as('shop_owner', 'shop', q{

@@ -64,19 +64,28 @@ is(used(), 3, 'who is used has a place');
 my %calls = (
 	'alter_queue'   => q{SELECT queue.alter_queue(%s, lease => '1 s')},
 	'browse'        => q{SELECT count(*) FROM queue.browse(%s)},
+	'cancel'        => q{SELECT queue.cancel(%s, 1)},
 	'counts'        => q{SELECT queue.counts(%s)},
 	'create_queue'  => q{SELECT queue.create_queue('fresh', dead_letter => %s)},
 	'dequeue'       => q{SELECT count(*) FROM queue.dequeue(%s)},
 	'drop_queue'    => q{SELECT queue.drop_queue(%s)},
 	'enqueue'       => q{SELECT queue.enqueue(%s, '1')},
 	'enqueue_batch' => q{SELECT queue.enqueue_batch(%s, ARRAY['1']::jsonb[])},
+	'enqueue_bytes' => q{SELECT queue.enqueue_bytes(%s, 'x')},
+	'enqueue_bytes_batch' =>
+	  q{SELECT queue.enqueue_bytes_batch(%s, ARRAY['x']::bytea[])},
+	'enqueue_once' => q{SELECT queue.enqueue_once(%s, '1', 'k')},
+	'get'          => q{SELECT count(*) FROM queue.get(%s, 1)},
 	'problem'       => q{SELECT queue.problem(%s)},
 	'pause'         => q{SELECT queue.pause(%s)},
 	'purge'         => q{SELECT queue.purge(%s)},
 	'receive'       => q{SELECT count(*) FROM queue.receive(%s)},
 	'redrive'       => q{SELECT queue.redrive(%s)},
+	'release_group' => q{SELECT queue.release_group(%s, 'g')},
+	'reschedule'    => q{SELECT queue.reschedule(%s, 1, now())},
 	'resume'        => q{SELECT queue.resume(%s)},
-	'wait'          => q{CALL queue.wait(%s, '0')});
+	'wait'          => q{CALL queue.wait(%s, '0')},
+	'wait_for_room' => q{CALL queue.wait_for_room(%s, '0')});
 
 is( sql(
 		q{

@@ -71,6 +71,11 @@ sql("SET ROLE boss;$_", 'src') foreach map {
 	INSERT INTO $_.jobs (payload, priority, visible_at) VALUES
 		('"high"', 9, NULL), ('"later"', 9, '2100-01-01')}
 } @schemas;
+sql(qq{UPDATE queue.queue SET expires_in = '10 years', on_expiry = 'discard',
+		group_mode = 'fair', group_failure = 'hold', dedup_window = '2 days',
+		max_messages = 10000000000, max_bytes = 20000000000, on_full = 'wait',
+		max_in_flight = 500
+	WHERE queue = '$_.shut'::regclass}, 'src') foreach @schemas;
 wait_until(
 	'SELECT '
 	  . join(' AND ',
@@ -106,7 +111,9 @@ my $functions = q{
 	LANGUAGE sql AS $$
 		SELECT coalesce((SELECT concat_ws(' ', lease, max_lease, max_attempts, retry_delay,
 				retry_max_delay, own_dead_letter, enqueue_paused,
-				dequeue_paused, 'to ' || dead_letter::text)
+				dequeue_paused, expires_in, on_expiry, group_mode, group_failure,
+				dedup_window, max_messages, max_bytes, on_full, max_in_flight,
+				'to ' || dead_letter::text)
 			FROM queue.queue WHERE queue = to_regclass(t)), 'no settings')
 	$$;
 
@@ -254,7 +261,7 @@ sub way
 	{
 		my $want = $settings->{$cell};
 		$want = 'no settings' if $fate{$cell} eq 'adopt';
-		$want =~ s/ [tf]( [tf] [tf]) to .*/ f$1/ if $fate{$cell} eq 'orphan';
+		$want =~ s{ [tf]( [tf] [tf] .*) to .*}{ f$1} if $fate{$cell} eq 'orphan';
 		push @wrong, "$cell: settings $got->{$cell} instead of $want"
 		  if $got->{$cell} ne $want;
 	}

@@ -88,6 +88,12 @@ enqueue(regclass,text)                    | INSERT  | ok    | SELECT queue.enque
 enqueue(regclass,text)                    | WRITE_ALL| ok   | SELECT queue.enqueue('shop.jobs_dead', '{}'::text)
 enqueue_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.enqueue_batch('shop.jobs', ARRAY['1', '2']::jsonb[])
 enqueue_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.enqueue_batch('shop.jobs', '{}')
+enqueue_once(regclass,jsonb,text)         | INSERT  | 0A000 | SELECT queue.enqueue_once('shop.jobs', '{}', 'k')
+enqueue_bytes(regclass,bytea)             | INSERT  | 0A000 | SELECT queue.enqueue_bytes('shop.jobs', 'x')
+enqueue_bytes_batch(regclass,bytea[])     | INSERT  | 0A000 | SELECT queue.enqueue_bytes_batch('shop.jobs', ARRAY['x']::bytea[])
+reschedule(regclass,bigint,timestamp with time zone) | TAKE | 0A000 | SELECT queue.reschedule('shop.jobs', 1, now())
+cancel(regclass,bigint)                   | TAKE    | 0A000 | SELECT queue.cancel('shop.jobs', 1)
+wait_for_room(regclass,interval)          | INSERT  | 0A000 | CALL queue.wait_for_room('shop.jobs', '0')
 dequeue(regclass)                         | TAKE    | ok    | SELECT * FROM queue.dequeue('shop.jobs')
 dequeue(regclass)                         | OWN     | ok    | SELECT * FROM queue.dequeue('shop.jobs_dead')
 dequeue(regclass)                         | TAKE    | ok    | SELECT * FROM queue.dequeue('shop.empty')
@@ -97,6 +103,7 @@ receive(regclass)                         | OWN     | ok    | SELECT * FROM queu
 receive(regclass)                         | TAKE    | ok    | SELECT * FROM queue.receive('shop.empty')
 browse(regclass)                          | SELECT  | ok    | SELECT * FROM queue.browse('shop.jobs')
 browse(regclass)                          | READ_ALL| ok    | SELECT * FROM queue.browse('shop.jobs_dead')
+get(regclass,bigint)                      | SELECT  | 0A000 | SELECT * FROM queue.get('shop.jobs', 1)
 wait(regclass,interval)                   | TAKE    | ok    | CALL queue.wait('shop.jobs'::regclass, '0')
 wait(regclass,interval)                   | TAKE    | ok    | CALL queue.wait('shop.empty'::regclass, '0')
 wait(text,interval)                       | TAKE    | ok    | CALL queue.wait('shop.jobs', '0')
@@ -116,7 +123,9 @@ reject(text,text)                         | TAKE    | ok    | SELECT queue.rejec
 reject(text[],text)                       | TAKE    | ok    | SELECT queue.reject(ARRAY[:'receipt'], 'seen')
 extend(text,interval)                     | TAKE    | ok    | SELECT queue.extend(:'receipt', '1 h')
 extend(text[],interval)                   | TAKE    | ok    | SELECT queue.extend(ARRAY[:'receipt'], '1 h')
-redrive(regclass)                         | ANYBODY | 0A000 | SELECT queue.redrive('shop.jobs_dead')
+fail(text)                                | ANYBODY | 0A000 | SELECT queue.fail('seen')
+release_group(regclass,text)              | TAKE    | 0A000 | SELECT queue.release_group('shop.jobs', 'g')
+redrive(regclass)                         | OWN     | 0A000 | SELECT queue.redrive('shop.jobs_dead')
 counts(regclass)                          | ANYBODY | ok    | SELECT queue.counts('shop.jobs')
 problem(regclass)                         | ANYBODY | ok    | SELECT queue.problem('shop.jobs')
 messages_support(internal)                | ANYBODY | 42883 | SELECT queue.messages_support(NULL)
@@ -152,8 +161,8 @@ END
 # statement fails, or changes no row.
 #
 my $relations = <<'END';
-queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease
-queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem max_lease
+queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
+queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
 in_flight           | ANYBODY   | queue id state pid lease_until failures due_at
 cover               | ANYBODY   | queue ranges later busy looking waiting next_due healed
 storage             | ANYBODY   | queue table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
@@ -162,7 +171,7 @@ global_transactions | ANYBODY   | coordinator gid decision deadline is_over part
 branches            | ANYBODY   | branch deciding_database participant gid owner prepared status
 forced_outcomes     | ANYBODY   | branch outcome finished_by finished_at decision
 lease               | READ_ONLY | queue id enqueued_at epoch number deadline
-restored_settings   | READ_ONLY | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease
+restored_settings   | READ_ONLY | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures
 global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
 participant_database| READ_ONLY | participant database

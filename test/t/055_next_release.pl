@@ -110,7 +110,7 @@ my %same = (
 		FROM pg_class WHERE relnamespace = 'shop'::regnamespace
 		ORDER BY oid::regclass::text COLLATE "C";
 		SELECT oid::regprocedure, proacl FROM pg_proc
-		WHERE oid = 'queue.purge(regclass)'::regprocedure},
+		WHERE oid = 'queue.purge(regclass,jsonpath)'::regprocedure},
 	'comments' => q{
 		SELECT objoid::regclass, objsubid, description FROM pg_description
 		WHERE classoid = 'pg_class'::regclass
