@@ -60,7 +60,7 @@ OBJS = $(patsubst %.c,%.o,$(call files,src/*.c src/*/*.c))
 # the one before.
 version = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/queue.control)
 script = sql/queue--$(version).sql
-DATA = $(call files,sql/released/*.sql sql/queue--*--*.sql)
+DATA = $(call files,sql/released/*.sql sql/queue--*--*.sql sql/move-from-*.sql)
 DATA_built = $(if $(filter %/$(notdir $(script)),$(DATA)),,$(script))
 
 # Inputs lie in test/, the expected output of both kinds in expected/.  They

@@ -57,6 +57,23 @@ INSERT INTO mail (payload, headers) VALUES ('1', '[]');
 \echo :SQLSTATE
 INSERT INTO mail (payload, expires_at) VALUES ('1', 'infinity');
 \echo :SQLSTATE
+INSERT INTO mail (payload, dedup_key) VALUES ('1', 'k');
+\echo :SQLSTATE
+INSERT INTO mail (body) VALUES ('x');
+\echo :SQLSTATE
+INSERT INTO mail (payload, body) VALUES ('1', 'x');
+\echo :SQLSTATE
+-- a row with its id may have come out of a later release
+INSERT INTO mail (id, body, content_type, sender, dedup_key) VALUES (1, '\x00ff', 'application/x-test', 's', 'k'), (2, 'y', NULL, NULL, NULL);
+SELECT id, payload, body, content_type, partition, routing_key FROM queue.browse('mail');
+SELECT queue.reject(receipt, 'bytes') FROM queue.receive('mail') WHERE content_type IS NOT NULL;
+SELECT payload, body, content_type, sender, dedup_key FROM mail_dead;
+UPDATE mail SET payload = '1';
+\echo :SQLSTATE
+UPDATE mail SET body = NULL;
+\echo :SQLSTATE
+SELECT payload, body, content_type FROM queue.dequeue('mail');
+SELECT queue.purge('mail_dead');
 
 -- the server's columns: from the owner, not from others
 SET ROLE regress_queue_clerk;
