@@ -238,6 +238,7 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		queue_give_back(hold);
 		return TURN_WAITS;
 	}
+	take->ntaken++;
 	if (status.failures > 0 || take->ntaken == take->max)
 		*verdict = VERDICT_STOP;
 	return TURN_TAKEN;

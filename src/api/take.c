@@ -285,13 +285,13 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 		InflightEntry *entry;
 		Hold	   *hold;
 
+		queue_message_key(&key, take->relid, row->id);
+		queue_xact_reserve();
 		if (queue_turn_is_grouped(look, row))
 		{
 			verdict = queue_take_grouped(take, look, snapshot, row);
 			continue;
 		}
-		queue_message_key(&key, take->relid, row->id);
-		queue_xact_reserve();
 		switch (queue_row_claim(look->rel, row, &key, look->slot, look->now,
 								&entry, &look->next->due))
 		{
@@ -377,6 +377,7 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		queue_give_back(hold);
 		return VERDICT_NEXT;
 	}
+	take->ntaken++;
 	if (status.failures == 0 && take->ntaken < take->max)
 		return VERDICT_NEXT;
 	queue_look_keep_from(look, row->id + 1);

@@ -47,9 +47,8 @@ queue_take_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 	INJECTION_POINT("queue-row-read", NULL);
 	if (take->is_lease)
 		lease_message(take, look, row, hold, attempt);
-	else if (!dequeue_message(take, look, row, hold, attempt))
-		return false;
-	take->ntaken++;
+	else
+		return dequeue_message(take, look, row, hold, attempt);
 	return true;
 }
 

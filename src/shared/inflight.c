@@ -361,11 +361,10 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 		ItemPointerSetInvalid(&entry->tid);
 	}
 	if (queue_lease_has_run_out(entry, now))
-	{
 		expire_entry(entry);
-		if (entry->member.group != NULL)
-			offer(entry, false);
-	}
+	if (entry->state == INFLIGHT_IDLE && entry->member.group != NULL &&
+		entry->deadline <= now)
+		offer(entry, false);
 	return claim_nobodys(entry, now, due);
 }
 
@@ -679,8 +678,8 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 					int counted, int64 delay, FailureText error)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	MessageKey	key;
-	uint64		group_hash;
+	MessageKey	key = entry->key;
+	uint64		group_hash = entry->group_hash;
 	LWLock	   *lock = lock_entry(entry);
 
 	if (error.slot != FAILURE_NO_TEXT)
@@ -700,8 +699,6 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 	}
 	else if (delay > 0)
 		entry->is_delayed = true;
-	key = entry->key;
-	group_hash = entry->group_hash;
 	offer(entry, true);
 	LWLockRelease(lock);
 	end_leases_behind(&key, group_hash);
@@ -717,9 +714,9 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 void
 queue_inflight_release(InflightEntry *entry)
 {
-	LWLock	   *lock = lock_entry(entry);
 	MessageKey	key = entry->key;
 	uint64		group_hash = entry->group_hash;
+	LWLock	   *lock = lock_entry(entry);
 
 	entry->is_lapse_counted = false;
 	set_idle(entry, 0);
@@ -810,11 +807,15 @@ queue_inflight_undo_settle(InflightEntry *entry)
 	MessageKey	key = entry->key;
 	uint64		group_hash = 0;
 
+	if (entry->is_behind_failed)
+	{
+		end_uncounted(entry);
+		LWLockRelease(lock);
+		return;
+	}
 	entry->is_settling = false;
 	entry->is_prepared = false;
-	if (entry->is_behind_failed)
-		end_uncounted(entry);
-	else if (entry->deadline > GetCurrentTimestamp())
+	if (entry->deadline > GetCurrentTimestamp())
 		watch_deadline(entry);
 	else
 	{

@@ -260,13 +260,17 @@ queue_scan_next(QueueScan *scan)
 			return &scan->row;
 		}
 		scan->row.state = queue_row_state(&scan->row, &scan->dirty);
-		if (scan->row.state == ROW_COMING && scan->wants_versions &&
-			queue_row_is_version(&scan->row))
-			scan->row.state = ROW_BUSY;
 		if (scan->row.state == ROW_LIVE ||
 			(scan->row.state == ROW_BUSY && scan->wants_busy) ||
 			(scan->row.state == ROW_COMING && scan->wants_coming))
 		{
+			queue_row_read(&scan->row);
+			return &scan->row;
+		}
+		if (scan->row.state == ROW_COMING && scan->wants_versions &&
+			queue_row_is_version(&scan->row))
+		{
+			scan->row.state = ROW_BUSY;
 			queue_row_read(&scan->row);
 			return &scan->row;
 		}

@@ -101,7 +101,6 @@ INSERT INTO refused (call, state, message) VALUES
     ('SELECT queue.enqueue(''q'', ''1'', expires_in => ''0'')', '22023', 'expires_in must be longer than zero'),
     ('SELECT queue.enqueue(''q'', ''1'', delay => ''1 s'', deliver_at => now())', '22023', 'delay and deliver_at exclude each other'),
     -- not in this version
-    ('SELECT queue.enqueue(''q'', ''1'', group_key => ''g'')', '0A000', 'group_key is not supported in this version'),
     ('SELECT queue.enqueue(''q'', ''1'', dedup_key => ''d'')', '0A000', 'dedup_key is not supported in this version'),
     ('SELECT * FROM queue.dequeue(''q'', selector => ''$'')', '0A000', 'selector is not supported in this version'),
     ('SELECT * FROM queue.receive(''q'', selector => ''$'')', '0A000', 'selector is not supported in this version'),
