@@ -9,8 +9,9 @@
  * for the moment of the change, so nobody else holds or examines it then.
  *
  * Both look at the present state of the message, whatever the statement's
- * snapshot sees.  Neither waits: a message that somebody holds, or is just
- * changing, is left alone, and the result says so.
+ * snapshot sees.  Neither waits, but for a step of the worker on the message: one
+ * that somebody holds, or is just changing, is left alone, and the result says
+ * so.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,6 +46,7 @@ typedef struct Change
 {
 	Relation	rel;
 	QueueDef   *def;
+	MessageKey	key;
 	MessageRow *row;
 	TimestampTz now;
 	Hold	   *hold;
@@ -55,6 +57,7 @@ PG_FUNCTION_INFO_V1(queue_cancel);
 
 static bool begin_change(FunctionCallInfo fcinfo, const char *funcname,
 						 Change *change);
+static bool wait_for_step(Change *change);
 static bool claim(Change *change);
 static bool is_changeable(Change *change);
 static void end_change(Change *change);
@@ -95,11 +98,14 @@ queue_cancel(PG_FUNCTION_ARGS)
  * begin_change
  *		Find and claim the message.
  *
- * Returns false if it is not there, or not to be changed now.
+ * Returns false if it is not there, or not to be changed now.  A step of the
+ * worker on this very message is a small transaction, and is waited for.
  */
 static bool
 begin_change(FunctionCallInfo fcinfo, const char *funcname, Change *change)
 {
+	bool		has_met_none = false;
+
 	PreventCommandIfReadOnly(funcname);
 	PreventCommandIfParallelMode(funcname);
 	queue_require_arg(fcinfo, 0, "queue");
@@ -109,12 +115,49 @@ begin_change(FunctionCallInfo fcinfo, const char *funcname, Change *change)
 	queue_lease_load();
 	change->row = queue_row_make(change->rel);
 	change->row->id = PG_GETARG_INT64(1);
-	change->row->enqueued_at = QUEUE_ANY_ROW;
-	change->row->state = queue_row_find(change->rel, change->def, change->row);
-	if (change->row->state != ROW_LIVE && change->row->state != ROW_OWN)
+	queue_message_key(&change->key, RelationGetRelid(change->rel),
+					  change->row->id);
+	for (int looks = 0; looks < MAX_LOOKS; looks++)
+	{
+		change->row->enqueued_at = QUEUE_ANY_ROW;
+		change->row->state = queue_row_find(change->rel, change->def,
+											change->row);
+		if (change->row->state == ROW_LIVE || change->row->state == ROW_OWN)
+		{
+			queue_row_read(change->row);
+			if (claim(change))
+				return is_changeable(change);
+		}
+		if (!wait_for_step(change))
+		{
+			/* it may have ended since, so one more look */
+			if (has_met_none)
+				return false;
+			has_met_none = true;
+		}
+	}
+	return false;
+}
+
+/*
+ * wait_for_step
+ *		Wait a moment if the worker is rewriting or moving this row; returns
+ *		false if it is not.
+ *
+ * A lock on its transaction is not waited for: the step may as well be that of
+ * another call that changes the message, whose transaction goes on.
+ */
+static bool
+wait_for_step(Change *change)
+{
+	int			holder;
+
+	if (!queue_inflight_is_step(&change->key, change->row->enqueued_at,
+								&holder))
 		return false;
-	queue_row_read(change->row);
-	return claim(change) && is_changeable(change);
+	CHECK_FOR_INTERRUPTS();
+	pg_usleep(1000L);
+	return true;
 }
 
 /*
@@ -127,9 +170,8 @@ begin_change(FunctionCallInfo fcinfo, const char *funcname, Change *change)
 static bool
 claim(Change *change)
 {
-	MessageKey	key;
+	const MessageKey *key = &change->key;
 
-	queue_message_key(&key, RelationGetRelid(change->rel), change->row->id);
 	for (int looks = 0; looks < MAX_LOOKS; looks++)
 	{
 		InflightEntry *entry;
@@ -137,17 +179,17 @@ claim(Change *change)
 
 		change->now = GetCurrentTimestamp();
 		queue_xact_reserve();
-		switch (queue_row_claim(change->rel, change->row, &key,
+		switch (queue_row_claim(change->rel, change->row, key,
 								queue_def_slot(change->def), change->now,
 								&entry, &due))
 		{
 			case CLAIM_OK:
-				change->hold = queue_xact_push(HOLD_CLAIM, &key, entry);
+				change->hold = queue_xact_push(HOLD_CLAIM, key, entry);
 				return true;
 			case CLAIM_NOT_DUE:
-				if (!queue_inflight_claim_step(&key, change->now, &entry))
+				if (!queue_inflight_claim_step(key, change->now, &entry))
 					return false;
-				change->hold = queue_xact_push(HOLD_STEP, &key, entry);
+				change->hold = queue_xact_push(HOLD_STEP, key, entry);
 				queue_inflight_end_delay(entry);
 				return true;
 			case CLAIM_EXAMINED:

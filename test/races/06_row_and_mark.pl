@@ -1,7 +1,8 @@
 # The worker stands still between writing to a row how often its message has
 # failed and marking in memory, and in the log of leases, that it has: before
 # the commit, and after it.  Nobody gets the message meanwhile, and each failure
-# counts once, also if the server crashes just then.
+# counts once, also if the server crashes just then.  Who reschedules the message
+# waits for the worker, since nobody holds it.
 
 use strict;
 use warnings;
@@ -30,6 +31,7 @@ foreach my $point ('queue-row-counted', 'queue-committed')
 		is(sql('SELECT failures FROM q'), $point eq 'queue-committed' ? 1 : 0,
 			'... in its row');
 		is(drain('q'), '', '... and the message is not to be had');
+		my $change;
 		if ($crashes)
 		{
 			$node->stop('immediate');
@@ -37,7 +39,13 @@ foreach my $point ('queue-row-counted', 'queue-committed')
 		}
 		else
 		{
+			$change = start_session(
+				q{SELECT queue.reschedule('q', id, clock_timestamp()) FROM q});
+			wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity
+				WHERE state = 'active' AND query ~ '^SELECT queue.reschedule'},
+				'... somebody reschedules it');
 			go_on($point);
+			is(result_of($change), 't', '... and can, in the end');
 		}
 		wait_until('SELECT count(*) = 0 FROM queue.lease',
 			'... the lease is over' . ($crashes ? ' after a crash' : ''));
