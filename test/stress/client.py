@@ -18,7 +18,7 @@ from psycopg2 import extensions
 import history
 from session import PATIENCE, Failed, Session, Stopped
 
-QUEUES = ("orders", "parts", "stream")
+QUEUES = ("orders", "parts", "stream", "tickets", "reminders", "offers")
 
 MAX_CLIENTS = 64
 

@@ -21,7 +21,12 @@ from typing import Any, NamedTuple, Optional
 from psycopg2 import extensions
 
 from client import Client, Shared
-from session import Failed, Message, Session, interval, read_column
+from session import Failed, Message, Session, read_column
+from wish import NOTHING, interval, random_wish
+
+# Queues of many consumers, the busiest twice, and those of a single one.
+SHARED = ("orders", "orders", "parts", "reminders", "reminders", "offers")
+SINGLE = ("stream", "tickets")
 
 # Producers hold back while a queue is longer than this.  There are tides: in
 # every third of these periods, in seconds, the queues are so short that
@@ -41,6 +46,8 @@ BAG_SIZE = 300
 class Producer(Client):
     """Sends to orders and parts, in any way there is."""
 
+    queues: tuple[str, ...] = ("orders", "parts")
+
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         # When the transaction that is open on the side is to be finished.
@@ -56,7 +63,7 @@ class Producer(Client):
             return
         is_ebb = int(time.monotonic() / TIDE_PERIOD) % 3 == 0
         limit = EBB_DEPTH_LIMIT if is_ebb else DEPTH_LIMIT
-        queues = [queue for queue in ("orders", "parts")
+        queues = [queue for queue in self.queues
                   if self.shared.depth(queue) < limit]
         if not queues or self.is_ahead():
             self.pause(0.02)
@@ -112,7 +119,7 @@ class Producer(Client):
 
 
 class Steady(Client):
-    """Sends to the stream, one transaction after the other.
+    """Sends to stream and tickets, one transaction after the other.
 
     No transaction of it commits after a younger one, so that the order of
     its commits is the order of its ids.
@@ -120,7 +127,8 @@ class Steady(Client):
 
     def step(self) -> None:
         """One transaction."""
-        if self.is_draining or self.shared.depth("stream") > DEPTH_LIMIT:
+        if self.is_draining or any(self.shared.depth(queue) > DEPTH_LIMIT
+                                   for queue in SINGLE):
             self.pause(0.05)
             return
         if self.chance(0.2):
@@ -136,16 +144,19 @@ class Steady(Client):
         """Send a few messages."""
         how = self.choose(enqueue=60, batch=25, insert=15)
         count = 1 if how == "enqueue" else self.rng.randint(1, 4)
-        self.main.enqueue("stream",
-                          [self.new_value() for _ in range(count)], how)
+        queue = self.rng.choice(SINGLE)
+        wish = NOTHING if queue == "stream" else random_wish(self.rng, how)
+        self.main.enqueue(queue, [self.new_value() for _ in range(count)],
+                          how, wish=wish._replace(expires_in=None,
+                                                  expires_at=None))
 
 
 class Consumer(Client):
-    """Dequeues from orders and parts, inside of transactions."""
+    """Dequeues from queues of many consumers, inside of transactions."""
 
     def step(self) -> None:
         """One transaction."""
-        queue = self.rng.choice(("orders", "orders", "parts"))
+        queue = self.rng.choice(SHARED)
         if self.is_draining:
             if not self.main.consume(queue, 50):
                 self.pause(0.02)
@@ -161,7 +172,7 @@ class Consumer(Client):
             self.hold()
         self.finish(self.main)
         if not got and self.chance(0.3):
-            self.main.wait(["orders", "parts"], self.rng.uniform(0, 0.5))
+            self.main.wait(list(set(SHARED)), self.rng.uniform(0, 0.5))
         elif not got:
             self.pause(self.rng.uniform(0, 0.04))
 
@@ -199,7 +210,7 @@ class Consumer(Client):
     def take_some(self, wait: float) -> int:
         """Take messages, and do what they ask for."""
         session = self.main
-        queue = self.rng.choice(("orders", "orders", "parts"))
+        queue = self.rng.choice(SHARED)
         if self.chance(0.1):
             return len(session.consume(queue, self.most(), wait))
         messages = session.take("dequeue", queue, self.most(), wait)
@@ -218,19 +229,20 @@ def move(session: Session, messages: list[Message]) -> None:
 
 
 class Single(Client):
-    """The one consumer of the stream."""
+    """The one consumer of stream and tickets."""
 
     def step(self) -> None:
         """One transaction."""
+        queue = self.rng.choice(SINGLE)
         if self.is_draining:
-            if not self.main.consume("stream", 20):
+            if not self.main.consume(queue, 20):
                 self.pause(0.02)
             return
         self.main.begin()
         got = 0
         for _ in range(self.rng.choice((1, 1, 2))):
             most = self.rng.choice((1, 1, 5, 10))
-            messages = self.main.take("dequeue", "stream", most,
+            messages = self.main.take("dequeue", queue, most,
                                       self.rng.choice((0, 0.3, 1)))
             if messages:
                 self.main.effect(messages, "consumed")
@@ -249,7 +261,7 @@ class Held(NamedTuple):
 
 
 class Leaser(Client):
-    """Receives from orders and parts, and settles by receipt."""
+    """Receives from queues of many consumers, and settles by receipt."""
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
@@ -311,7 +323,7 @@ class Leaser(Client):
         if self.held:
             self.main.ack_at_once(self.held.pop().messages)
             return
-        queue = self.rng.choice(("orders", "parts"))
+        queue = self.rng.choice(SHARED)
         messages = self.main.take("receive", queue, 20)
         if messages:
             self.main.ack_at_once(messages)
@@ -322,7 +334,7 @@ class Leaser(Client):
 
     def receive(self) -> None:
         """Take messages under a lease, mostly in autocommit mode."""
-        queue = self.rng.choice(("orders", "orders", "parts"))
+        queue = self.rng.choice(SHARED)
         most = self.rng.randint(1, self.rng.choice((1, 5, 20, 20)))
         kind = self.choose(default=50, short=20, medium=25, long=5)
         lease = {"default": None,
@@ -532,7 +544,7 @@ class Resolver(Client):
         self.pause(0.2)
 
 
-# coordinator.py adds its own.
+# coordinator.py adds its own, and stress.py that of planner.py.
 ROLES: dict[str, type[Client]] = {
     "producer": Producer,
     "steady": Steady,
@@ -544,7 +556,8 @@ ROLES: dict[str, type[Client]] = {
 
 def plan(quick: bool = False) -> list[tuple[str, str]]:
     """Name and role of each client."""
-    counts = {"producer": 2 if quick else 3, "steady": 1,
+    counts = {"producer": 2 if quick else 3,
+              "planner": 1 if quick else 2, "steady": 1,
               "consumer": 2 if quick else 4, "single": 1,
               "leaser": 2 if quick else 4, "resolver": 1,
               "coordinator": 2}

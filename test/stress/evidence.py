@@ -35,9 +35,9 @@ from reader import ClientReader
 from records import (ABORTED, BACK, BACK_COUNTED, COMMITTED,
                      HARMLESS_TO_WORKER, LOST_REMOVAL_SLACK, MILLISECOND,
                      NEVER, PREPARED, SLACK, UNKNOWN, UNSEEN_END, WITH_TXN,
-                     WORKER_RECOVERY, WRITE_SLACK, Deadline, Delivery, Effect,
-                     FailedCall, Fault, MessageRecord, Put, Removal, Settle,
-                     Txn)
+                     WORKER_RECOVERY, WRITE_SLACK, Change, Deadline, Delivery,
+                     Effect, FailedCall, Fault, MessageRecord, Put, Removal,
+                     Settle, Txn)
 
 
 class Evidence:
@@ -66,6 +66,7 @@ class Evidence:
         self.deliveries: list[Delivery] = []
         self.settles: list[Settle] = []
         self.removals: list[Removal] = []
+        self.changes: list[Change] = []
         self.failed_calls: list[FailedCall] = []
         self.globals = GlobalEvidence(self.directory, self.start)
         # Takes with an answer, and those that got more than they asked for:
@@ -99,6 +100,7 @@ class Evidence:
         for deliveries in self.by_id:
             for at, delivery in enumerate(deliveries):
                 delivery.sure_end = self._sure_end(delivery, at == 0)
+        self._end_behind()
 
     # Files
 
@@ -166,11 +168,12 @@ class Evidence:
         for queue, id, value, attempts in self._rows("left.tsv", 4):
             self.message(queue, value).left += (
                 (int(id), int(attempts)),)
-        for queue, value, id, reason, attempts, intact in self._rows(
-                "dead.tsv", 6):
+        for queue, value, id, reason, attempts, died_at, intact in \
+                self._rows("dead.tsv", 7):
             # What is missing in the headers of a dead letter is NULL.
             self.message(queue, value).dead += (
-                (number(id), reason, number(attempts), intact == "t"),)
+                (number(id), reason, number(attempts), intact == "t",
+                 -1.0 if died_at == "\\N" else float(died_at)),)
 
     def name(self, txn: str) -> str:
         """The name of a transaction, as the one string that is kept."""
@@ -277,6 +280,11 @@ class Evidence:
         self.deliveries.sort(key=attrgetter("after"))
 
     @property
+    def end(self) -> float:
+        """When the queues were drained; of a run that was not, never."""
+        return self.info.get("drained_at") or NEVER
+
+    @property
     def is_steady(self) -> bool:
         """Did the two clocks run alike, as far as the takes show?"""
         low, high = self._offset_low, self._offset_high
@@ -286,6 +294,16 @@ class Evidence:
     def offsets(self) -> tuple[float, float]:
         """Server time minus client time, at least and at most."""
         return self._offset_low, self._offset_high
+
+    def from_server(self, time: float) -> tuple[float, float]:
+        """A time of the server's clock by that of the clients.
+
+        At least and at most; anything if the clocks did not run alike.
+        """
+        if not self.is_steady:
+            return -NEVER, NEVER
+        low, high = sorted((self._offset_low, self._offset_high))
+        return time - high, time - low
 
     def forgot(self, start: float, end: float) -> Fault | None:
         """The first loss of shared memory that overlaps these times."""
@@ -471,6 +489,30 @@ class Evidence:
         if delivery.fate != WITH_TXN or delivery.txn.state != COMMITTED:
             end = min(end, delivery.low)
         return max(end, delivery.after)
+
+    def _end_behind(self) -> None:
+        """Shorten leases of what stands behind others of its group.
+
+        When one of a take fails, the leases of those behind it end as well.
+        """
+        takes: dict[tuple[str, int, str], list[Delivery]] = {}
+        for delivery in self.deliveries:
+            group = delivery.message.group
+            if group is not None and delivery.of > 1:
+                takes.setdefault((delivery.client, delivery.call, group),
+                                 []).append(delivery)
+        for members in takes.values():
+            end = NEVER
+            members.sort(key=attrgetter("position"))
+            for number, delivery in enumerate(members):
+                delivery.ahead = tuple(members[:number])
+                if delivery.leased:
+                    delivery.sure_end = max(delivery.after,
+                                            min(delivery.sure_end, end))
+                    if not any(settle.kept and settle.accepted and
+                               settle.op in ("ack", "reject")
+                               for settle in delivery.settles):
+                        end = min(end, delivery.sure_end)
 
     def _lease_events(self, delivery: Delivery, end: float
                       ) -> list[tuple[float, Any]]:

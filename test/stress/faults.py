@@ -40,7 +40,7 @@ SELECT id, xmin::text FROM {0}
 MANY_FREE = 100
 
 # The queues that faults act on; the others have their peace.
-QUEUES = ("orders", "parts", "stream")
+QUEUES = ("orders", "parts", "stream", "tickets", "reminders", "offers")
 
 
 def between(low: float, high: float, fraction: float) -> float:
@@ -287,7 +287,7 @@ class Injector(Engine):
                  tables: tuple[str, ...] = ()) -> dict:
         """Run a command on a queue, its dead letters or the leases."""
         if not tables:
-            tables = QUEUES + ("orders_dead", "parts_dead", "lease_log")
+            tables = QUEUES + ("orders_dead", "reminders_dead", "lease_log")
         name = table(pick(tables, which))
         self.execute(command.format(table=name))
         return {"table": name}

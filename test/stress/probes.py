@@ -12,6 +12,8 @@ epoch   Leases are taken right after a start of the server, the server
 durable A lease that has been written to disk holds over a crash.
 limit   A message fails until it is a dead letter, in every way to fail.
 stale   Receipts of leases that are over are used.
+change  Messages that are free, held or gone are rescheduled and cancelled.
+urgent  One consumer takes what has priorities and is due at several times.
 
 Probes are clients like the others: they write their history, and the checker
 judges it.  What would be a failure is noted and passed over, so that the end
@@ -26,6 +28,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from client import Client, Shared
 from session import Failed, Message, Session
+from wish import NOTHING, Wish
 
 QUEUE = "calm"
 
@@ -241,7 +244,7 @@ class WakeProbe:
         """Measure each way so many times."""
         ways = [self.commit, self.commit_prepared, self.roll_back,
                 self.roll_back_prepared, self.nack, self.release,
-                self.let_expire]
+                self.let_expire, self.fall_due, self.reschedule]
         # Twice as many as are needed, since stalls make some of them void,
         # and all beforehand, since most must hold a message before there are
         # waiters who would take it.
@@ -370,6 +373,32 @@ class WakeProbe:
         def give() -> float:
             deadline = session.settle("extend", messages, lease=0.1)
             return deadline - (time.time() - time.monotonic())
+
+        return Giver(value, give)
+
+    def fall_due(self) -> Giver:
+        """It was sent with a delay."""
+        value = self.probe.new_value()
+
+        def give() -> float:
+            due = round(time.time() + 0.1, 6)
+            self.probe.main.enqueue(QUEUE, [value], "enqueue",
+                                    wish=Wish(deliver_at=due))
+            return due - (time.time() - time.monotonic())
+
+        return Giver(value, give)
+
+    def reschedule(self) -> Giver:
+        """It was for later, and is to come soon."""
+        value = self.probe.new_value()
+        session = self.probe.main
+        id, = session.enqueue(QUEUE, [value], "enqueue",
+                              wish=Wish(delay=HOLD))
+
+        def give() -> float:
+            due = round(time.time() + 0.05, 6)
+            session.reschedule(QUEUE, id, value, due, True)
+            return due - (time.time() - time.monotonic())
 
         return Giver(value, give)
 
@@ -561,6 +590,53 @@ def probe_purge(probe: Probe) -> None:
     probe.ack(held)
 
 
+def try_changes(probe: Probe, id: int, value: str, can: bool) -> None:
+    """Reschedule and cancel a message, in a transaction that is undone."""
+    session = probe.side
+    session.begin()
+    session.reschedule(QUEUE, id, value, time.time() + HOLD, can)
+    session.cancel(QUEUE, id, value, can)
+    session.rollback()
+
+
+def probe_change(probe: Probe) -> None:
+    """Change messages that are free, and try to change others."""
+    session = probe.main
+    for wish in (NOTHING, Wish(priority=7, delay=HOLD),
+                 Wish(expires_in=HOLD), Wish(delay=0.01)):
+        value = probe.new_value()
+        id, = session.enqueue(QUEUE, [value], "enqueue", wish=wish)
+        try_changes(probe, id, value, True)
+        # Held, in both ways, and free again.
+        session.reschedule(QUEUE, id, value, time.time(), True)
+        session.begin()
+        if session.take("dequeue", QUEUE, 1):
+            try_changes(probe, id, value, False)
+        session.rollback()
+        messages = session.take("receive", QUEUE, 1, 1, HOLD)
+        if messages:
+            try_changes(probe, id, value, False)
+            session.settle("nack", messages, delay=HOLD)
+        try_changes(probe, id, value, True)
+        session.cancel(QUEUE, id, value, True)
+        try_changes(probe, id, value, False)
+
+
+def probe_urgent(probe: Probe) -> None:
+    """Take one after the other what has priorities, as a single consumer."""
+    session = probe.main
+    for _ in range(20):
+        session.enqueue("tickets", [probe.new_value()], "enqueue",
+                        wish=Wish(probe.rng.randrange(10),
+                                  probe.rng.choice((None, 0.1, 0.3))))
+    for pause in (0, 0.15, 0.2):
+        time.sleep(pause)
+        for _ in range(7):
+            session.consume("tickets", 1)
+    while session.consume("tickets", 1):
+        pass
+
+
 def clear(probe: Probe, cluster: Any) -> None:
     """Consume what is left, and let the dead go where they belong."""
     deadline = time.monotonic() + 10
@@ -587,6 +663,8 @@ def run(run_dir: str, cluster: Any, seed: int, quick: bool = False) -> None:
     probe = Probe(run_dir, seed, shared, "probe")
     clear(probe, cluster)
     probe.attempt(probe_stale, probe)
+    probe.attempt(probe_urgent, probe)
+    probe.attempt(probe_change, probe)
     if quick:
         probe_limit(probe, list(FAILURES))
     else:

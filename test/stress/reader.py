@@ -7,15 +7,19 @@ import sys
 from typing import TYPE_CHECKING, Iterable
 
 import history
-from records import (ABORTED, BACK, BACK_COUNTED, BACK_UNCOUNTED, COMMITTED,
-                     LOST_CALL_SLACK, NEVER, NOTHING_TAKEN, NOT_COUNTED,
-                     PREPARED, READ_COMMITTED, SERIALIZABLE, SERIAL_FAILURES,
-                     SERVER_FAILURES, SETTLES, TAKES, UNKNOWN, UNSEEN_END,
-                     Delivery, Effect, FailedCall, Item, Put, Removal, Settle,
-                     Txn)
+from records import (ABORTED, BACK, BACK_COUNTED, BACK_UNCOUNTED, CHANGES,
+                     COMMITTED, DEFAULT_PRIORITY, LOST_CALL_SLACK, NEVER,
+                     NOTHING_TAKEN, NOT_COUNTED, PREPARED, READ_COMMITTED,
+                     SERIALIZABLE, SERIAL_FAILURES, SERVER_FAILURES, SETTLES,
+                     TAKES, UNKNOWN, UNSEEN_END, Change, Delivery, Effect,
+                     FailedCall, Item, Put, Removal, Settle, Terms, Txn)
 
 if TYPE_CHECKING:
     from evidence import Evidence
+
+
+# What a sender may say beside the payload.
+TERMS = ("priority", "delay", "deliver_at", "expires_in", "expires_at")
 
 
 class ClientReader:
@@ -265,6 +269,8 @@ class ClientReader:
                 self.run.message(queue, value).effects += (item,)
         elif op == "remove":
             self.remove(txn, call, answer, items)
+        elif op in CHANGES:
+            self.change(txn, call, answer, items)
 
     def put(self, txn: Txn, call: history.Before, answer: history.After,
             items: list[Item]) -> None:
@@ -272,13 +278,24 @@ class ClientReader:
         arg = call.arg
         ids = answer.result if answer.state == history.OK else None
         group = arg.get("group")
+        terms = self.terms(call, answer)
         for at, value in enumerate(arg["values"]):
             message = self.run.message(call.queue, value)
-            item = Put(txn, message, ids[at] if ids else None,
+            item = Put(txn, message, call.time, ids[at] if ids else None,
                        group[at] if isinstance(group, list) else group,
-                       arg.get("how") == "by_hand")
+                       arg.get("how") == "by_hand", terms)
             message.puts += (item,)
             items.append(item)
+
+    def terms(self, call: history.Before,
+              answer: history.After) -> Terms | None:
+        """What a call says of priority and time, by itself or by the queue."""
+        said = {name: call.arg[name] for name in TERMS
+                if call.arg.get(name) is not None}
+        usual = self.run.queues.get(call.queue, {}).get("expires_in")
+        if usual is not None and "expires_at" not in said:
+            said.setdefault("expires_in", usual)
+        return Terms(call.time, answer.time, **said) if said else None
 
     def take(self, txn: Txn, call: history.Before, answer: history.After,
              items: list[Item]) -> None:
@@ -297,7 +314,8 @@ class ClientReader:
         if len(got) > arg.get("max", len(got)):
             run.overfull.append((self.client, call, len(got)))
         leased = call.op == "receive"
-        for position, (id, value, attempt, receipt, flags) in enumerate(got):
+        for position, (id, value, attempt, receipt, flags,
+                       *priority) in enumerate(got):
             message = run.message(call.queue, value or "")
             item = Delivery(txn, message, id)
             item.client = self.client
@@ -312,6 +330,7 @@ class ClientReader:
             item.attempt = attempt
             item.receipt = receipt
             item.flags = flags
+            item.priority = priority[0] if priority else DEFAULT_PRIORITY
             item.waited = bool(arg.get("wait"))
             item.lease = arg.get("lease")
             items.append(item)
@@ -388,3 +407,36 @@ class ClientReader:
             txn.unseen = True
         items.append(item)
         self.run.removals.append(item)
+
+    def change(self, txn: Txn, call: history.Before, answer: history.After,
+               items: list[Item]) -> None:
+        """A message rescheduled or cancelled.
+
+        The row tells which message it was: an id may have come again.
+        """
+        arg = call.arg
+        value, expires_at = arg["value"], None
+        item = Change(txn)
+        item.told = None
+        if answer.state == history.OK:
+            item.told = answer.result is not None
+            if item.told:
+                value, expires_at = answer.result
+        message = self.run.message(call.queue, value)
+        item.op = sys.intern(call.op)
+        item.message = message
+        item.client = self.client
+        item.call = call.n
+        item.before = call.time
+        item.after = answer.time
+        item.must = arg.get("must")
+        item.at = arg.get("at")
+        item.expires_at = expires_at
+        items.append(item)
+        if item.told is not False:
+            message.changes += (item,)
+        if item.told and item.op == "cancel":
+            message.effects += (item,)
+        elif item.told is None:
+            txn.unseen = True
+        self.run.changes.append(item)

@@ -39,7 +39,10 @@ WITH_TXN, BACK, BACK_COUNTED, BACK_UNCOUNTED = range(4)
 READ_COMMITTED = "read committed"
 SERIALIZABLE = "serializable"
 
+DEFAULT_PRIORITY = 4
+
 TAKES = ("dequeue", "receive")
+CHANGES = ("reschedule", "cancel")
 SETTLES = ("ack", "nack", "release", "reject", "extend")
 
 # Faults that do not keep the worker from writing leases; any other may.
@@ -147,7 +150,7 @@ class MessageRecord:
     """One value in one queue, and where it was found in the end."""
 
     __slots__ = ("queue", "value", "puts", "sent", "ledger", "left", "dead",
-                 "effects")
+                 "effects", "changes")
 
     def __init__(self, queue: str, value: str):
         self.queue = queue
@@ -160,28 +163,67 @@ class MessageRecord:
         self.ledger: tuple[tuple[str, str], ...] = ()
         # (id, attempts)
         self.left: tuple[tuple[int, int], ...] = ()
-        # (source id, reason, attempts, is intact)
-        self.dead: tuple[tuple[int, str, int, bool], ...] = ()
+        # (source id, reason, attempts, is intact, time of the server)
+        self.dead: tuple[tuple[int, str, int, bool, float], ...] = ()
         # What consumed it, or was to write the ledger for it.
         self.effects: tuple[Item, ...] = ()
+        # Calls that rescheduled or cancelled it, or may have.
+        self.changes: tuple[Change, ...] = ()
+
+    @property
+    def group(self) -> str | None:
+        """The group that it was sent with."""
+        return next((put.group for put in self.puts if put.kept), None)
 
     def __str__(self) -> str:
         return "%s %s" % (self.queue, self.value)
 
 
+class Terms(NamedTuple):
+    """What a sender says of priority and time.
+
+    Times of day are the server's, in seconds; None stands for nothing said.
+    """
+
+    # When the call was made, and answered.
+    before: float
+    after: float
+    priority: int = 4
+    delay: float | None = None
+    deliver_at: float | None = None
+    expires_in: float | None = None
+    expires_at: float | None = None
+
+
 class Put(Item):
     """A message that somebody asked to enqueue."""
 
-    __slots__ = ("message", "id", "group", "by_hand")
+    __slots__ = ("message", "before", "id", "group", "by_hand", "terms")
 
-    def __init__(self, txn: Txn, message: MessageRecord, id: int | None,
-                 group: str | None, by_hand: bool):
+    def __init__(self, txn: Txn, message: MessageRecord, before: float,
+                 id: int | None, group: str | None, by_hand: bool,
+                 terms: Terms | None):
         super().__init__(txn)
         self.message = message
+        # When the call was made.
+        self.before = before
         self.id = id
         self.group = group
         # Under an id that another message had before?
         self.by_hand = by_hand
+        # None of an ordinary message.
+        self.terms = terms
+
+    @property
+    def priority(self) -> int:
+        """Its priority."""
+        return DEFAULT_PRIORITY if self.terms is None else self.terms.priority
+
+    @property
+    def is_due_at_once(self) -> bool:
+        """Did the sender say nothing else?"""
+        return self.terms is None or (self.terms.delay is None and
+                                      self.terms.deliver_at is None)
 
 
 class Delivery(Item):
@@ -189,7 +231,8 @@ class Delivery(Item):
 
     __slots__ = ("message", "id", "client", "call", "position", "of",
                  "leased", "before", "after", "attempt", "receipt", "flags",
-                 "waited", "lease", "settles", "stored", "sure_end", "gap")
+                 "priority", "waited", "lease", "settles", "stored",
+                 "sure_end", "gap", "ahead")
 
     def __init__(self, txn: Txn, message: MessageRecord, id: int):
         super().__init__(txn)
@@ -200,6 +243,8 @@ class Delivery(Item):
         self.stored = NEVER
         # A time before the sure end at which the hold is not sure.
         self.gap: tuple[float, float] | None = None
+        # What the same take got of its group before it.
+        self.ahead: tuple[Delivery, ...] = ()
 
     def holds(self, start: float, end: float) -> bool:
         """Is the message surely held then?"""
@@ -228,6 +273,22 @@ class Removal(Item):
     """A purge, a plain DELETE or a TRUNCATE, after which ids start over."""
 
     __slots__ = ("queue", "before", "messages", "restarts")
+
+
+class Change(Item):
+    """A call of reschedule or cancel.
+
+    "told" is whether it said that it was done, None if it said nothing; "must"
+    is what it must say, if its caller knew.
+    """
+
+    __slots__ = ("op", "message", "client", "call", "before", "after", "told",
+                 "must", "at", "expires_at")
+
+    @property
+    def may_be_kept(self) -> bool:
+        """May it have been done, for good?"""
+        return self.told is not False and not self.undone
 
 
 class Effect(Item):

@@ -33,6 +33,17 @@ SELECT queue.create_queue('parts', lease => '1 s', max_attempts => 3,
 SELECT queue.create_queue('stream', lease => '2 s', max_attempts => 0,
                           retry_delay => '50 ms', retry_max_delay => '400 ms');
 
+-- The same, with priorities and delays.
+SELECT queue.create_queue('tickets', lease => '2 s', max_attempts => 0,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+
+-- Messages that are due later, urgent or not, and may expire.
+SELECT queue.create_queue('reminders', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+SELECT queue.create_queue('offers', lease => '1 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms',
+                          expires_in => '3 s', on_expiry => 'discard');
+
 -- For the probes, after all else has come to rest.
 SELECT queue.create_queue('calm', lease => '2 s', max_attempts => 5,
                           retry_delay => '50 ms', retry_max_delay => '400 ms');
@@ -42,6 +53,31 @@ CREATE TABLE ledger (queue text, value text, txn text, effect text);
 
 -- Consumers look for the row of each message that they get.
 CREATE INDEX sent_value ON sent (value);
+
+-- Change a message, and return what its row says then.  An id may come again,
+-- so the row tells which message it was.
+CREATE FUNCTION reschedule(queue regclass, message_id bigint, due timestamptz)
+RETURNS TABLE (value text, expires_at float8)
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF queue.reschedule(queue, message_id, due) THEN
+        RETURN QUERY EXECUTE format(
+            'SELECT payload ->> ''v'', extract(epoch FROM expires_at)::float8'
+            '  FROM %s WHERE id = $1', queue)
+            USING message_id;
+    END IF;
+END $$;
+
+CREATE FUNCTION cancel(queue regclass, message_id bigint)
+RETURNS TABLE (value text, expires_at float8)
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('SELECT payload ->> ''v'' FROM %s WHERE id = $1', queue)
+        INTO value USING message_id;
+    IF queue.cancel(queue, message_id) THEN
+        RETURN NEXT;
+    END IF;
+END $$;
 
 RESET search_path;
 RESET SESSION AUTHORIZATION;

@@ -15,6 +15,7 @@ import psycopg2
 from psycopg2 import extensions
 
 import history
+from wish import NOTHING, Wish, interval
 
 if TYPE_CHECKING:
     from client import Client
@@ -265,23 +266,33 @@ class Session:
     # Sending
 
     def enqueue(self, queue: str, values: list[str], how: str,
-                together: bool = True) -> list[int]:
+                together: bool = True, wish: Wish = NOTHING,
+                groups: Optional[list[Optional[str]]] = None) -> list[int]:
         """Send messages and write their business rows; return the ids.
 
         "how" is enqueue (of one value), batch or insert; "together" is in
-        one statement, as there must be outside of a transaction.
+        one statement, as there must be outside of a transaction; "groups"
+        are those of the messages, if they have any.
         """
         txn = self.txn or self.client.next_txn()
         payloads = [history.encode(history.payload(value))
                     for value in values]
+        said, more = wish.arguments()
+        names, columns, fields = wish.columns()
+        if groups is not None and how == "enqueue":
+            said, more = said + ", group_key => %s", more + groups
+        elif groups is not None:
+            said, more = said + ", group_keys => %s::text[]", more + [groups]
+            names, fields = names + ", group_key", fields + [groups]
+            columns += ", unnest(%s::text[])"
         sql, parameters = {
-            "enqueue": ("SELECT ARRAY[queue.enqueue(%s, %s)]",
-                        [queue, payloads[0]]),
-            "batch": ("SELECT queue.enqueue_batch(%s, %s::jsonb[])",
-                      [queue, payloads]),
-            "insert": ("INSERT INTO " + queue + " (payload)"
-                       " SELECT unnest(%s::jsonb[]) RETURNING id",
-                       [payloads])}[how]
+            "enqueue": ("SELECT ARRAY[queue.enqueue(%s, %s" + said + ")]",
+                        [queue, payloads[0], *more]),
+            "batch": ("SELECT queue.enqueue_batch(%s, %s::jsonb[]" + said
+                      + ")", [queue, payloads, *more]),
+            "insert": ("INSERT INTO " + queue + " (payload" + names + ")"
+                       " SELECT unnest(%s::jsonb[])" + columns
+                       + " RETURNING id", [payloads, *fields])}[how]
         rows = ("INSERT INTO sent SELECT %s, unnest(%s::text[]), %s",
                 [queue, values, txn])
         if together or self.txn is None:
@@ -292,8 +303,40 @@ class Session:
         self._tally.append((queue, len(values), 0))
         return self.call("enqueue", sql, parameters,
                          read_column if how == "insert" else read_value,
-                         queue, {"values": values, "how": how, "group": None},
-                         txn)
+                         queue, {"values": values, "how": how, "group": groups,
+                                 **wish.said()}, txn)
+
+    # Changing what waits
+
+    def reschedule(self, queue: str, id: int, value: str, at: float,
+                   must: Optional[bool] = None) -> bool:
+        """Have a message due at another time of day; true if that is done.
+
+        "must" is what the caller knows of it.
+        """
+        done = self.call("reschedule",
+                         "SELECT * FROM reschedule(%s, %s, to_timestamp(%s))",
+                         [queue, id, at], read_change, queue,
+                         {"id": id, "value": value, "at": at, "must": must})
+        return done is not None
+
+    def cancel(self, queue: str, id: int, value: str,
+               must: Optional[bool] = None) -> bool:
+        """Cancel a message, with its row in the ledger; true if it is gone."""
+        txn = self.txn or self.client.next_txn()
+        done = self.call("cancel",
+                         "WITH c AS MATERIALIZED (SELECT * FROM cancel(%s,"
+                         " %s)), row AS (INSERT INTO ledger SELECT %s, value,"
+                         " %s, 'cancelled' FROM c) SELECT * FROM c",
+                         [queue, id, queue, txn], read_change, queue,
+                         {"id": id, "value": value, "must": must}, txn)
+        if done is None:
+            return False
+        if self.txn is None:
+            self.client.count(queue, 0, 1)
+        else:
+            self._tally.append((queue, 0, 1))
+        return True
 
     # Taking
 
@@ -322,7 +365,7 @@ class Session:
         result = self.call(op, sql, parameters, read_messages, queue,
                            {"max": most, "wait": wait, "lease": lease}, txn)
         return [Message(queue, id, value, receipt)
-                for id, value, attempt, receipt, flags in result["got"]]
+                for id, value, attempt, receipt, _, _ in result["got"]]
 
     def effect(self, messages: list[Message], effect: str) -> None:
         """Write the ledger."""
@@ -400,11 +443,6 @@ class Session:
             self.client.count(message.queue, 0, 1)
 
 
-def interval(seconds: Optional[float]) -> Optional[str]:
-    """A length of time as the server reads it."""
-    return None if seconds is None else "%.3f s" % seconds
-
-
 def take_sql(op: str, queue: str, most: int, wait: float,
              lease: Optional[float]) -> tuple[str, list[Any]]:
     """The query that takes messages, and all the checker asks about them.
@@ -414,7 +452,7 @@ def take_sql(op: str, queue: str, most: int, wait: float,
     before the first row is made, so any reading of the clock in the target
     list comes after the messages were taken.
     """
-    sql = ("SELECT m.id, m.payload, m.attempt, m.receipt,"
+    sql = ("SELECT m.id, m.payload, m.attempt, m.receipt, m.priority,"
            " extract(epoch FROM statement_timestamp())::float8 AS before,"
            " extract(epoch FROM clock_timestamp())::float8 AS after,"
            " (SELECT count(*) > 0 FROM sent s"
@@ -431,14 +469,21 @@ def read_messages(cursor) -> dict[str, Any]:
     """The result of a take, as the history has it."""
     got = []
     before = after = None
-    for id, payload, attempt, receipt, before, clock, is_sent in cursor:
+    for (id, payload, attempt, receipt, priority, before, clock,
+         is_sent) in cursor:
         value = payload.get("v") if isinstance(payload, dict) else None
         intact = (isinstance(value, str) and
                   history.is_intact(payload, value))
         after = clock if after is None else min(after, clock)
         got.append([id, value, attempt, receipt,
-                    (1 if is_sent else 0) + (2 if intact else 0)])
+                    (1 if is_sent else 0) + (2 if intact else 0), priority])
     return {"at": [before, after], "got": got}
+
+
+def read_change(cursor) -> Optional[list[Any]]:
+    """Value and expiry of the message that was changed; None if none was."""
+    row = cursor.fetchone()
+    return None if row is None else list(row)
 
 
 def read_value(cursor) -> Any:

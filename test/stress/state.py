@@ -72,6 +72,7 @@ SELECT regexp_replace(headers -> 'dead_letter' ->> 'source', '^.*\\.', ''),
        headers -> 'dead_letter' ->> 'source_id',
        headers -> 'dead_letter' ->> 'reason',
        headers -> 'dead_letter' ->> 'attempts',
+       extract(epoch FROM (headers -> 'dead_letter' ->> 'died_at')::timestamptz),
        payload
   FROM %s
 """

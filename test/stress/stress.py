@@ -35,6 +35,7 @@ import client
 import clients
 import coordinator
 import faults
+import planner
 import probes
 import program
 import recovery
@@ -55,13 +56,21 @@ SHORT_PREFIXES = 1
 # Recovery to a point takes some seconds, so a long run has more of them.
 SECONDS_A_PREFIX = 240
 
-# The queues as test/stress/schema.sql makes them, and the shortest lease that
-# fault injection gives them.
+# The queues as test/stress/schema.sql makes them: lease and limit, and what
+# else some of them have.
 LEASES = {"orders": (2.0, 5), "parts": (1.0, 3), "stream": (2.0, 0),
+          "tickets": (2.0, 0), "reminders": (2.0, 5), "offers": (1.0, 5),
           "calm": (2.0, 5)}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "stream": {"single_consumer": True},
+    "tickets": {"single_consumer": True},
+    "offers": {"expires_in": 3.0, "on_expiry": "discard"}}
 RETRY_DELAY = 0.05
 RETRY_MAX_DELAY = 0.4
 WRITE_DELAY = 1.0
+
+# A role of a file of its own.
+clients.ROLES["planner"] = planner.Planner
 
 # With the faults off nothing may be left after the longest lease, the
 # back-off and some seconds for a busy machine.
@@ -151,7 +160,7 @@ class Run:
                 name: {"lease": lease, "lease_min": lease / 2,
                        "max_attempts": limit, "retry_delay": RETRY_DELAY,
                        "retry_max_delay": RETRY_MAX_DELAY,
-                       "single_consumer": name == "stream"}
+                       **SETTINGS.get(name, {})}
                 for name, (lease, limit) in LEASES.items()},
             "write_delay": WRITE_DELAY,
             "started_at": self.started,

@@ -3,6 +3,7 @@
 from typing import Any, Iterable
 
 import history
+import terms
 from checker.property import Result, promise, some, where
 from evidence import Evidence
 from records import (COMMITTED, NEVER, SLACK, UNKNOWN, Delivery, Item,
@@ -34,12 +35,14 @@ def no_loss(run: Evidence, result: Result) -> None:
     """Every message committed is consumed, dead or still there.
 
     Whether an enqueue was committed is not guessed: it was if its business
-    row is in table "sent".  There is no excuse.
+    row is in table "sent".  The only excuse is that it has expired, in a queue
+    that discards what does.
     """
     for message in run.messages.values():
         if message.sent:
             result.checked += 1
-            if not (message.ledger or message.left or message.dead):
+            if not (message.ledger or message.left or message.dead or
+                    terms.may_be_discarded(run, message)):
                 result.add("%s, sent by %s (id %s, commit at %s), is gone",
                            message, message.sent[0], known_id(message),
                            run.time(commit_time(run, message)))
@@ -120,7 +123,7 @@ def all_or_none(run: Evidence, result: Result) -> None:
                     undone.append(message)
                 elif where(message) or message in delivered:
                     done.append(message)
-                else:
+                elif not terms.may_be_discarded(run, message):
                     undone.append(message)
             elif isinstance(item, Delivery) and not item.leased:
                 place = done if is_consumed(item.message) else undone
@@ -178,7 +181,7 @@ def ids_unique(run: Evidence, result: Result) -> None:
 def content_intact(run: Evidence, result: Result) -> None:
     """Payloads arrive as they were sent, under the id they were given.
 
-    In the dead letters too.
+    With the priority, too; and the payload in the dead letters.
     """
     for delivery in run.deliveries:
         result.checked += 1
@@ -188,8 +191,14 @@ def content_intact(run: Evidence, result: Result) -> None:
         if ids and None not in ids and delivery.id not in ids:
             result.add("enqueued under id %s: %s", some(ids),
                        run.describe(delivery))
+        priorities = {put.priority for put in delivery.message.puts
+                      if put.kept}
+        if priorities and delivery.priority not in priorities:
+            result.add("enqueued with priority %s, not %d: %s",
+                       some(priorities), delivery.priority,
+                       run.describe(delivery))
     for message in run.messages.values():
-        for source_id, reason, attempts, intact in message.dead:
+        for source_id, reason, attempts, intact, died_at in message.dead:
             result.checked += 1
             if not intact:
                 result.add("payload damaged in the dead letters: %s id %d",

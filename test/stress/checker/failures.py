@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Callable
 
 from checker.property import Result, promise, where
+from checker.times import EXPIRED_REASON
 from evidence import Evidence
 from records import (BACK_COUNTED, BACK_UNCOUNTED, NEVER, SLACK, Delivery,
                      Settle)
@@ -114,6 +115,9 @@ def certain_failures(run: Evidence, deliveries: list[Delivery]
                  if settle.op == "nack" and settle.accepted]
         if nacks:
             failures.append((nacks[0].before, nacks[0].after))
+        elif delivery.ahead:
+            # The failure of another one may have ended it, uncounted.
+            continue
         elif delivery.fate == BACK_COUNTED and not delivery.settles:
             # The rollback counted, or the end of the lease before it.
             failures.append((delivery.after, delivery.high))
@@ -158,7 +162,7 @@ def failed_alone(run: Evidence, result: Result) -> None:
 def delay_kept(run: Evidence, result: Result) -> None:
     """After a nack with a delay a message does not come before its time.
 
-    A loss of shared memory may bring it back early.
+    A loss of shared memory may bring it back early, or who reschedules it.
     """
     for deliveries in run.by_id:
         for settle in {settle for delivery in deliveries
@@ -170,6 +174,7 @@ def delay_kept(run: Evidence, result: Result) -> None:
             due = settle.before + settle.delay - SLACK
             for delivery in deliveries:
                 if settle.after < delivery.after < due and \
+                        not is_changed(delivery, settle.before) and \
                         not run.forgot(settle.before, delivery.after):
                     result.add("%s came before %s, in spite of: %s",
                                run.describe(delivery), run.time(due),
@@ -182,7 +187,8 @@ def back_off_kept(run: Evidence, result: Result) -> None:
 
     After a nack that names no delay, and after a take that failed unless
     it was the first failure.  The back-off is the shortest that operators may
-    have set.  A loss of shared memory may bring the message back early.
+    have set.  A loss of shared memory may bring the message back early, or who
+    reschedules it.
     """
     for deliveries in run.by_id:
         for delivery, following in itertools.pairwise(deliveries):
@@ -193,10 +199,20 @@ def back_off_kept(run: Evidence, result: Result) -> None:
             due = failed_at + run.back_off_least(delivery.message.queue,
                                                  delivery.attempt) - SLACK
             if following.after < due and \
+                    not is_changed(following, delivery.before) and \
                     not run.forgot(delivery.after, following.after):
                 result.add("%s came before %s, in spite of: %s",
                            run.describe(following), run.time(due),
                            run.describe(delivery))
+
+
+def is_changed(delivery: Delivery, since: float) -> bool:
+    """May somebody have changed the message since then?
+
+    That ends its back-off, even if the transaction is rolled back.
+    """
+    return any(change.after > since and change.before < delivery.after
+               for change in delivery.message.changes)
 
 
 def backs_off_from(run: Evidence, delivery: Delivery) -> float:
@@ -239,7 +255,8 @@ def dead_or_alive(run: Evidence, result: Result) -> None:
     """A message is in the dead letters once, for a reason, or not at all.
 
     What is dead is neither left nor consumed.  It was rejected, or as many
-    failures as max_attempts allows were possible.  What was rejected by a
+    failures as max_attempts allows were possible, or it had expired, which is
+    the business of expired_for_a_reason.  What was rejected by a
     transaction that committed is dead.
     """
     by_id = {}
@@ -263,7 +280,9 @@ def dead_or_alive(run: Evidence, result: Result) -> None:
         result.checked += 1
         if len(message.dead) > 1 or message.left or message.ledger:
             result.add("%s is in %s", message, where(message))
-        source_id, reason, attempts, intact = message.dead[0]
+        source_id, reason, attempts, intact, died_at = message.dead[0]
+        if reason == EXPIRED_REASON:
+            continue
         if reason == LIMIT_REASON:
             limit = max_attempts(run, message.queue)
             deliveries = by_id.get((message, source_id), [])

@@ -2,6 +2,7 @@
 
 from typing import Iterator, NamedTuple
 
+import terms
 from checker.property import Result, promise
 from evidence import Evidence
 from records import ABORTED, SLACK, Delivery, Settle
@@ -38,8 +39,9 @@ def prepared_not_redelivered(run: Evidence, result: Result) -> None:
 def rolled_back_prepared_returns(run: Evidence, result: Result) -> None:
     """What a prepared transaction had consumed is back if it is rolled back.
 
-    It is delivered again, or in the ledger by somebody else, or dead.  If it
-    is left in the queue after the drain, nobody could get it.
+    It is delivered again, or in the ledger by somebody else, or dead, unless it
+    has expired.  If it is left in the queue after the drain, nobody could get
+    it.
     """
     last = {(deliveries[0].message, deliveries[0].id): deliveries[-1].after
             for deliveries in run.by_id}
@@ -57,7 +59,8 @@ def rolled_back_prepared_returns(run: Evidence, result: Result) -> None:
                 result.checked += 1
                 message = delivery.message
                 again = last[message, delivery.id] > txn.finish_sent
-                if message.ledger or message.dead or again:
+                if message.ledger or message.dead or again or \
+                        terms.may_be_discarded(run, message):
                     continue
                 result.add("%s id %d has not come back since %s was rolled "
                            "back at %s; it is %s", message, delivery.id,

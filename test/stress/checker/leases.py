@@ -157,6 +157,12 @@ def ended_by(run: Evidence, deliveries: list[Delivery], at: int,
         if other.op in ("ack", "reject") and other.kept and \
                 other.txn.commit_done < settle.before:
             return run.describe_settle(other), None
+    for other in delivery.ahead:
+        for failed in other.settles:
+            if failed.op == "nack" and failed.accepted and \
+                    failed.after < settle.before:
+                return "%s, which was ahead in its group" \
+                    % run.describe_settle(failed), failed.after
     if delivery.undone and delivery.high < settle.before:
         how = "%s rolled back at %s" % (delivery.txn.name,
                                         run.time(delivery.high))

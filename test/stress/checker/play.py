@@ -27,6 +27,13 @@ QUEUES = {
     "parts": {"lease": 1.0, "lease_min": 0.5, "max_attempts": 3, **DELAYS},
     "stream": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 0,
                "single_consumer": True, **DELAYS},
+    "tickets": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 0,
+                "single_consumer": True, **DELAYS},
+    "reminders": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5, **DELAYS},
+    "offers": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5,
+               "expires_in": 3.0, "on_expiry": "discard", **DELAYS},
+    "devices": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5,
+                "grouped": True, **DELAYS},
     "calm": {"lease": 2.0, "max_attempts": 5, **DELAYS}}
 
 # What the server's clock shows when that of the clients shows 0.
@@ -61,6 +68,7 @@ class Play:
             "branches": [], "records": [], "in_flight": [], "errors": [],
             "forced": [], "strange": []}
         self.ids: dict[tuple[str, str], int] = {}
+        self.priorities: dict[tuple[str, str], int] = {}
         self.receipts = 0
         self.drain_time: float | None = 1.0
         # Rows of prepared transactions.
@@ -121,9 +129,9 @@ class Play:
 
     def dead(self, queue: str, value: str, reason: str, attempts: int,
              intact: str = "t") -> None:
-        """A dead letter in the end."""
+        """A dead letter, from now on."""
         self.rows["dead"].append([queue, value, self.id(queue, value),
-                                  reason, attempts, intact])
+                                  reason, attempts, self.clock(), intact])
 
     def remain(self, queue: str, value: str, attempts: int = 0) -> None:
         """A message in a queue in the end."""
@@ -303,11 +311,15 @@ class Actor:
 
     def send(self, queue: str, *values: str, state: str = "ok",
              closed: int = 0, group: str | None = None,
-             answered: bool = True, happens: bool | None = None) -> str:
+             answered: bool = True, happens: bool | None = None,
+             **terms: Any) -> str:
         """Enqueue messages, with their rows."""
         ids = [self.play.id(queue, value) for value in values]
+        for value in values:
+            self.play.priorities[queue, value] = terms.get("priority", 4)
         txn = self.call("enqueue", queue,
-                        {"values": values, "how": "batch", "group": group},
+                        {"values": values, "how": "batch", "group": group,
+                         **terms},
                         state, ids, closed, answered=answered)
         if happens is None:
             happens = state == "ok"
@@ -332,7 +344,8 @@ class Actor:
                 token = receipt or "receipt%d" % play.receipts
                 receipts.append(token)
             messages.append([id or play.id(queue, value), value, attempt,
-                             token, flags])
+                             token, flags,
+                             play.priorities.get((queue, value), 4)])
         began = play.clock()
         at = [began + 0.0001, began + took - 0.0001]
         txn = self.call(op, queue, {"max": 10, "wait": wait, "lease": lease},
@@ -373,6 +386,29 @@ class Actor:
             result = self.play.clock() + lease
         return self.call(op, queue, {"receipts": receipts, "lease": lease,
                                      "delay": delay}, state, result, closed)
+
+    def reschedule(self, queue: str, value: str, at: float,
+                   done: bool = True, expires_at: float | None = None,
+                   state: str = "ok", closed: int = 0,
+                   must: bool | None = None) -> str:
+        """Have a message due at another time of the server's clock."""
+        return self.call("reschedule", queue,
+                         {"id": self.play.id(queue, value), "value": value,
+                          "at": at, "must": must}, state,
+                         [value, expires_at] if done else None, closed)
+
+    def cancel(self, queue: str, value: str, done: bool = True,
+               state: str = "ok", closed: int = 0,
+               must: bool | None = None) -> str:
+        """Cancel a message, with its row in the ledger."""
+        txn = self.call("cancel", queue,
+                        {"id": self.play.id(queue, value), "value": value,
+                         "must": must}, state,
+                        [value, None] if done else None, closed)
+        if done:
+            self.add(txn, [("ledger", [queue, value, txn, "cancelled"])],
+                     state)
+        return txn
 
     # Whole transactions
 

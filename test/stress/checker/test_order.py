@@ -18,6 +18,95 @@ class Batches(CheckerTest):
         self.violates("batch_in_order")
 
 
+    def test_batch_by_priority(self) -> None:
+        self.one.send("orders", "a.1", "a.2")
+        self.one.send("orders", "a.3", priority=7)
+        self.one.consume("orders", "a.3", "a.1", "a.2")
+        self.clean()
+
+    def test_batch_against_priority(self) -> None:
+        self.one.send("orders", "a.1")
+        self.one.send("orders", "a.2", priority=7)
+        self.one.consume("orders", "a.1", "a.2")
+        self.violates("batch_in_order")
+
+
+class Priority(CheckerTest):
+    """What is more urgent comes first."""
+
+    def send_two(self, **terms) -> None:
+        """A message, and one of a higher priority."""
+        self.producer.send("tickets", "a.1", priority=2)
+        self.producer.send("tickets", "a.2", priority=7, **terms)
+
+    def test_kept(self) -> None:
+        self.send_two()
+        self.one.consume("tickets", "a.2")
+        self.one.consume("tickets", "a.1")
+        results = self.clean()
+        self.assertEqual(results["priority_kept"].checked, 2)
+
+    def test_ignored(self) -> None:
+        self.send_two()
+        self.one.consume("tickets", "a.1")
+        self.one.consume("tickets", "a.2")
+        self.violates("priority_kept")
+
+    def test_not_committed(self) -> None:
+        self.producer.begin()
+        self.producer.send("tickets", "a.1", priority=7)
+        self.two.send("tickets", "b.1")
+        self.one.consume("tickets", "b.1")
+        self.producer.commit()
+        self.one.consume("tickets", "a.1")
+        self.clean()
+
+    def test_not_due(self) -> None:
+        self.send_two(delay=1.0)
+        self.one.consume("tickets", "a.1")
+        self.play.wait(1)
+        self.one.consume("tickets", "a.2")
+        self.clean()
+
+    def test_ignored_though_due(self) -> None:
+        self.send_two(delay=1.0)
+        self.play.wait(1.1)
+        self.one.consume("tickets", "a.1")
+        self.one.consume("tickets", "a.2")
+        self.violates("priority_kept")
+
+    def test_hidden_by_a_lost_take(self) -> None:
+        self.send_two()
+        self.play.fault("terminate_backend")
+        self.one.lose_take("dequeue", "tickets")
+        self.one.consume("tickets", "a.1")
+        self.one.consume("tickets", ("a.2", 2))
+        self.clean()
+
+    def test_many_consumers(self) -> None:
+        """Another one may be looking at it."""
+        self.producer.send("orders", "a.1", priority=2)
+        self.producer.send("orders", "a.2", priority=7)
+        self.one.consume("orders", "a.1")
+        self.one.consume("orders", "a.2")
+        self.clean()
+
+    def test_changed_on_the_way(self) -> None:
+        self.producer.send("tickets", "a.1", priority=2)
+        self.play.priorities["tickets", "a.1"] = 4
+        self.one.consume("tickets", "a.1")
+        self.violates("content_intact")
+
+    def test_priorities_are_no_order_of_one_producer(self) -> None:
+        self.producer.send("tickets", "a.1", priority=2)
+        self.producer.send("tickets", "a.2", priority=7)
+        self.producer.send("tickets", "a.3", priority=2)
+        self.one.consume("tickets", "a.2")
+        self.one.consume("tickets", "a.3")
+        self.one.consume("tickets", "a.1")
+        self.violates("order_per_producer")
+
+
 class Order(CheckerTest):
     """Who comes first."""
 
@@ -75,20 +164,6 @@ class Order(CheckerTest):
         self.one.consume("stream", ("a.1", 3))
         self.clean()
 
-    def test_group_overtaken(self) -> None:
-        self.producer.send("orders", "a.1", group="g")
-        self.producer.send("orders", "a.2", group="g")
-        self.one.consume("orders", "a.2")
-        self.one.consume("orders", "a.1")
-        self.violates("order_in_group")
-
-    def test_other_groups_flow(self) -> None:
-        self.producer.send("orders", "a.1", group="g")
-        self.producer.send("orders", "a.2", group="h")
-        self.one.consume("orders", "a.2")
-        self.one.consume("orders", "a.1")
-        self.clean()
-
 
 class PassedOver(CheckerTest):
     """Messages that wait while later ones are delivered."""
@@ -112,6 +187,17 @@ class PassedOver(CheckerTest):
         self.others_pass(8)
         self.one.consume("orders", "a.1")
         self.violates("passed_over")
+
+    def test_passed_by_what_is_more_urgent(self) -> None:
+        until = self.play.now + 8
+        while self.play.now < until:
+            self.values += 1
+            value = "a.%d" % self.values
+            self.producer.send("orders", value, priority=7)
+            self.two.consume("orders", value)
+            self.play.wait(0.1)
+        self.one.consume("orders", "a.1")
+        self.clean()
 
     def test_passed_over_for_a_moment(self) -> None:
         self.others_pass(4)
