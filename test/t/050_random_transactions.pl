@@ -1,7 +1,9 @@
 # Random scripts of savepoints, errors and prepared transactions against a
-# model.  Two sessions send, take and settle messages of two queues, one
+# model.  Two sessions send, take, settle and change messages of two queues, one
 # statement after the other; the model says what each call has to return, and
 # after each script what has to be in the tables and in shared memory.
+# Messages have priorities; some are due in an hour, which none of the scripts
+# lasts, unless they are rescheduled.
 #
 # Each script starts with empty queues and has a seed of its own, so that one
 # which fails can be run alone:
@@ -11,7 +13,8 @@
 # The one thing the model does not know is when the worker rewrites the row of
 # a failed message.  A statement whose snapshot is older does not get such a
 # message, so one with a failure that the row does not tell may be missing
-# from a result; this is counted, and has to be rare.
+# from a result; this is counted, and has to be rare.  So may one whose change
+# was rolled back, for a moment.
 
 use strict;
 use warnings;
@@ -112,13 +115,17 @@ my $admin = new_session('admin');
 # A message: n, id, queue, attempts, and its state:
 #	pending		sent by a transaction that is not over
 #	free		anybody may take it
+#	later		not due
+#	changing	being rescheduled or cancelled by a transaction that is not over
+#	withdrawn	cancelled by the transaction that has sent it
 #	taken		dequeued by a transaction that is not over
 #	leased		has a receipt
 #	settling	an ack or reject of its receipt is not over
 #	dead		at its limit, or rejected
 #	gone		consumed
-# with stale set when its row may be rewritten any time, and committed, the
-# time of the commit that made it.
+# with delayed, stale set when its row may be rewritten any time, busy when a
+# look may have met it while it was being changed, and committed, the time of
+# the commit that made it.
 #
 # A session has levels, one for the transaction and one for each savepoint;
 # each notes what was done in it.
@@ -139,7 +146,8 @@ sub new_level
 		sent => [],
 		taken => [],
 		received => [],
-		settled => []
+		settled => [],
+		changed => []
 	};
 }
 
@@ -147,7 +155,7 @@ sub move_up
 {
 	my ($from, $to) = @_;
 	push @{ $to->{$_} }, @{ $from->{$_} }
-	  for qw(sent taken received settled);
+	  for qw(sent taken received settled changed);
 }
 
 # A message has failed once more.
@@ -167,10 +175,24 @@ sub fail_message
 	return;
 }
 
+# It is there for everybody.
+sub release_message
+{
+	my ($m) = @_;
+	$m->{state} = $m->{delayed} ? 'later' : 'free';
+	return;
+}
+
 sub abort_level
 {
 	my ($level) = @_;
 
+	for my $c (reverse @{ $level->{changed} })
+	{
+		my $m = $c->{message};
+		@$m{qw(state delayed)} = @$c{qw(state delayed)};
+		$m->{busy} = 1;
+	}
 	for my $s (reverse @{ $level->{settled} })
 	{
 		$s->{message}{state} = 'leased' if $s->{message}{state} eq 'settling';
@@ -200,7 +222,14 @@ sub commit_level
 	$clock++;
 	for my $m (@{ $level->{sent} })
 	{
-		$m->{state}     = 'free';
+		release_message($m) if $m->{state} ne 'withdrawn';
+		$m->{committed} = $clock;
+	}
+	for my $c (@{ $level->{changed} })
+	{
+		my $m = $c->{message};
+		if ($c->{kind} eq 'cancel') { $m->{state} = 'gone' }
+		elsif ($m->{state} eq 'changing') { release_message($m) }
 		$m->{committed} = $clock;
 	}
 	$_->{state} = 'gone' for @{ $level->{taken} };
@@ -222,7 +251,8 @@ sub commit_level
 sub available
 {
 	my ($session, $queue) = @_;
-	my @found = sort { $a->{id} <=> $b->{id} }
+	my @found =
+	  sort { $b->{priority} <=> $a->{priority} || $a->{id} <=> $b->{id} }
 	  grep { $_->{queue} eq $queue && $_->{state} eq 'free' }
 	  values %messages;
 
@@ -272,13 +302,15 @@ sub check_take
 	my $list      = join(' ', map { $_->[0]{n} } @got);
 	if ($list ne join(' ', map { $_->{n} } @expected))
 	{
-		my @lenient =
-		  batch($max, grep { !$_->{stale} || $got{ $_->{n} } } @available);
+		my @lenient = batch($max,
+			grep { !($_->{stale} || $_->{busy}) || $got{ $_->{n} } }
+			  @available);
 		mismatch("got messages ($list), expected ("
 			  . join(' ', map { $_->{n} } @expected) . ')')
 		  if $list ne join(' ', map { $_->{n} } @lenient);
-		$lenient++;
+		$lenient++ if grep { $_->{stale} && !$got{ $_->{n} } } @available;
 	}
+	$_->[0]{busy} = 0 for @got;
 	return @got;
 }
 
@@ -325,6 +357,37 @@ sub do_begin
 	return;
 }
 
+# What a call says of its messages beside the payload: arguments, columns,
+# values, and what the model has to know
+sub random_terms
+{
+	my $priority = pick(4, 4, 4, 0, 3, 9);
+	my $delayed  = rand() < 0.25 ? 1 : 0;
+	my ($arguments, $columns, $values) = ('', '', '');
+
+	if ($priority != 4 || rand() < 0.5)
+	{
+		$arguments .= ", priority => $priority";
+		$columns   .= ', priority';
+		$values    .= ", $priority";
+	}
+	if ($delayed)
+	{
+		my $due = "clock_timestamp() + '1 hour'";
+		$arguments .= pick(", delay => '1 hour'", ", deliver_at => $due");
+		$columns   .= ', visible_at';
+		$values    .= ", $due";
+	}
+	if (rand() < 0.3)
+	{
+		$arguments .= ", expires_in => '2 hours'";
+		$columns   .= ', expires_at';
+		$values    .= ", clock_timestamp() + '3 hours'";
+	}
+	return ($arguments, $columns, $values,
+		{ priority => $priority, delayed => $delayed });
+}
+
 sub do_enqueue
 {
 	my ($session) = @_;
@@ -333,24 +396,26 @@ sub do_enqueue
 	my $count = $kind eq 'call' ? 1 : 1 + int(rand(3));
 	my @n     = map { $next_n++ } 1 .. $count;
 	my @rows;
+	my ($arguments, $columns, $values, $terms) = random_terms();
 
 	note_snapshot($session);
 	if ($kind eq 'call')
 	{
-		(undef, @rows) = expect($session, "SELECT queue.enqueue('$queue', '$n[0]')");
+		(undef, @rows) = expect($session,
+			"SELECT queue.enqueue('$queue', '$n[0]'$arguments)");
 	}
 	elsif ($kind eq 'batch')
 	{
 		(undef, @rows) = expect($session,
 				"SELECT unnest(queue.enqueue_batch('$queue', ARRAY["
 			  . join(', ', map { "'$_'" } @n)
-			  . ']::jsonb[]))');
+			  . "]::jsonb[]$arguments))");
 	}
 	else
 	{
 		(undef, @rows) = expect($session,
-			"INSERT INTO $queue (payload) VALUES "
-			  . join(', ', map { "('$_')" } @n)
+			"INSERT INTO $queue (payload$columns) VALUES "
+			  . join(', ', map { "('$_'$values)" } @n)
 			  . ' RETURNING id');
 	}
 	mismatch('not one id for each message') unless @rows == $count;
@@ -369,12 +434,66 @@ sub do_enqueue
 			id => $rows[$i],
 			queue => $queue,
 			attempts => 0,
-			state => 'pending'
+			state => 'pending',
+			sender => $session,
+			%$terms
 		};
 		$messages{ $n[$i] } = $m;
 		push @new, $m;
 	}
 	effect($session, 'sent', @new);
+	return;
+}
+
+# Has the transaction changed a message of this queue?  It may take what it has
+# changed, or not, by who has looked at it meanwhile.
+sub has_changed
+{
+	my ($session, $queue) = @_;
+	return grep { $_->{message}{queue} eq $queue }
+	  map { @{ $_->{changed} } } @{ $session->{levels} };
+}
+
+# Reschedule a message, or cancel it
+sub do_change
+{
+	my ($session) = @_;
+	my @all = sort { $a->{n} <=> $b->{n} }
+	  grep { $_->{state} ne 'withdrawn' } values %messages;
+	return do_enqueue($session) unless @all;
+	my $m       = pick(@all);
+	my $is_mine = $m->{state} eq 'pending' && $m->{sender} == $session;
+	my $can     = $is_mine || $m->{state} =~ /^(free|later)$/;
+	my $kind    = pick('cancel', 'now', 'now', 'later');
+
+	# of a message that it is changing already it has another version
+	return do_business($session)
+	  if grep { $_->{message} == $m }
+	  map { @{ $_->{changed} } } @{ $session->{levels} };
+	note_snapshot($session);
+	my (undef, $done) = expect($session,
+		$kind eq 'cancel'
+		? "SELECT queue.cancel('$m->{queue}', $m->{id})"
+		: "SELECT queue.reschedule('$m->{queue}', $m->{id}, clock_timestamp()"
+		  . ($kind eq 'now' ? ')' : " + '1 hour')"));
+	if ($done ne ($can ? 't' : 'f'))
+	{
+		# the worker may just be rewriting its row
+		mismatch("$kind of message $m->{n}, which is $m->{state}: $done")
+		  unless $can && $m->{stale};
+		$lenient++;
+		return;
+	}
+	return if !$can;
+	my %change = (
+		message => $m,
+		kind    => $kind,
+		state   => $m->{state},
+		delayed => $m->{delayed});
+	$m->{delayed} = $kind eq 'later' if $kind ne 'cancel';
+	if (!$is_mine) { $m->{state} = 'changing' }
+	elsif ($kind eq 'cancel') { $m->{state} = 'withdrawn' }
+	effect($session, 'changed', \%change);
 	return;
 }
 
@@ -384,6 +503,7 @@ sub do_dequeue
 	my $queue = pick(@queue_names);
 	my $max   = pick(1, 1, 2, 10);
 
+	return do_business($session) if has_changed($session, $queue);
 	note_snapshot($session);
 	my (undef, @rows) = expect($session,
 		"SELECT payload, attempt, id FROM queue.dequeue('$queue', $max)");
@@ -399,6 +519,7 @@ sub do_receive
 	my $queue = pick(@queue_names);
 	my $max   = pick(1, 1, 2, 10);
 
+	return do_business($session) if has_changed($session, $queue);
 	note_snapshot($session);
 	my (undef, @rows) = expect($session,
 		"SELECT payload, attempt, id, receipt FROM queue.receive('$queue', $max)"
@@ -571,7 +692,9 @@ sub do_error
 		my $queue = pick(@queue_names);
 		my $max   = pick(1, 1, 2, 10);
 		my @available = batch($max, available($session, $queue));
-		if (!@available || grep { $_->{stale} } available($session, $queue))
+		if (   !@available
+			|| has_changed($session, $queue)
+			|| grep { $_->{stale} || $_->{busy} } available($session, $queue))
 		{
 			expect($session, 'SELECT 1 / 0', '22012');
 		}
@@ -736,6 +859,7 @@ sub do_prepare
 		$m->{holder} = $level if $m->{receipt} eq $r->{receipt};
 	}
 	$_->{message}{settler} = $level for @{ $level->{settled} };
+	$_->{sender} = $level for @{ $level->{sent} };
 	$prepared{$gid} = $level;
 	over($session);
 	return;
@@ -782,7 +906,7 @@ sub step
 	my @steps = (
 		(\&do_enqueue) x 4, (\&do_dequeue) x 7, (\&do_receive) x 4,
 		(\&do_ack) x 3, \&do_nack, \&do_release, \&do_extend, \&do_reject,
-		(\&do_error) x 2, \&do_business);
+		(\&do_change) x 4, (\&do_error) x 2, \&do_business);
 	if (@$levels)
 	{
 		push @steps, (\&do_savepoint) x 8 if @$levels < 6;
@@ -832,7 +956,7 @@ sub check_middle
 		# has moved dead ones is found out in the end
 		my $n = grep {
 				 $_->{queue} eq $queue
-			  && $_->{state} =~ /^(free|taken|leased|settling)$/
+			  && $_->{state} =~ /^(free|later|changing|taken|leased|settling)$/
 		} values %messages;
 		my $dead = grep { $_->{queue} eq $queue && $_->{state} eq 'dead' && !$_->{reason} }
 		  values %messages;
@@ -849,7 +973,7 @@ sub check_end
 	{
 		my @mine = grep { $_->{queue} eq $queue } values %messages;
 		my @here = sort { $a->{n} <=> $b->{n} }
-		  grep { $_->{state} eq 'free' || $_->{state} eq 'leased' } @mine;
+		  grep { $_->{state} =~ /^(free|later|leased)$/ } @mine;
 		my @dead = sort { $a->{n} <=> $b->{n} }
 		  grep { $_->{state} eq 'dead' } @mine;
 
@@ -900,6 +1024,15 @@ sub drain
 			$m->{state} = 'free';
 		}
 	}
+	for my $m (sort { $a->{n} <=> $b->{n} }
+		grep { $_->{state} eq 'later' } values %messages)
+	{
+		my (undef, $done) = expect($admin,
+			"SELECT queue.reschedule('$m->{queue}', $m->{id}, clock_timestamp())"
+		);
+		mismatch("message $m->{n} cannot be rescheduled") if $done ne 't';
+		@$m{qw(state delayed)} = ('free', 0);
+	}
 	for my $queue (@queue_names)
 	{
 		while (my @available = available($admin, $queue))
@@ -940,10 +1073,11 @@ sub script
 		step(pick(@sessions));
 		check_middle() if rand() < 0.05;
 
-		# now and then the worker gets the second after which it counts
+		# now and then the worker gets the second after which it counts; it
+		# leaves a row that somebody is changing
 		await('failures not counted',
 			"SELECT count(*) FROM queue.in_flight WHERE state = 'failed'", 0)
-		  if rand() < 0.001;
+		  if rand() < 0.001 && !grep { $_->{state} eq 'changing' } values %messages;
 	}
 	for my $session (@sessions)
 	{

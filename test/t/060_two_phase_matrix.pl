@@ -3,8 +3,10 @@
 #
 # A cell is one prepared transaction:
 #
-#	operation	sends, takes and settles, and one that does all of that in
-#				several queues; "late" is an ack whose lease runs out in doubt
+#	operation	sends, takes, settles and changes, and one that does most of that
+#				in several queues.  "late" is an ack whose lease runs out in
+#				doubt, "soon" sends what falls due in doubt, "stale" what expires
+#				in doubt, and "overdue" dequeues such a message
 #	savepoints	none; or a part of it in a savepoint that is released, and a
 #				part two levels below that: the one on top is released, the one
 #				in between rolled back
@@ -55,8 +57,32 @@ my @operations = (
 		q{SELECT queue.enqueue_batch('%q', ARRAY['"%m"', '"%m+"']::jsonb[])}
 	],
 	[ 'insert', 'send', q{INSERT INTO %q (payload) VALUES ('"%m"')} ],
+	[ 'later', 'send', q{SELECT queue.enqueue('%q', '"%m"', delay => '1 h')} ],
+	[
+		'soon', 'send',
+		q{INSERT INTO %q (payload, priority, visible_at)
+			VALUES ('"%m"', 9, clock_timestamp() + '1 s')}
+	],
+	[
+		'stale', 'send', q{SELECT queue.enqueue('%q', '"%m"', expires_in => '1 s')}
+	],
 	[ 'dequeue', 'take', q{SELECT count(*) FROM queue.dequeue('%q')} ],
 	[ 'delete', 'take', q{DELETE FROM %q WHERE payload = '"%m"'} ],
+	[ 'overdue', 'take', q{SELECT count(*) FROM queue.dequeue('%q')} ],
+	[
+		'cancel', 'take',
+		q{SELECT queue.cancel('%q', id) FROM %q WHERE payload = '"%m"'}
+	],
+	[
+		'hasten', 'change',
+		q{SELECT queue.reschedule('%q', id, clock_timestamp())
+			FROM %q WHERE payload = '"%m"'}
+	],
+	[
+		'postpone', 'change',
+		q{SELECT queue.reschedule('%q', id, clock_timestamp() + '1 h')
+			FROM %q WHERE payload = '"%m"'}
+	],
 	[
 		'receive', 'receive',
 		q{SELECT 'receipt', '%q', payload #>> '{}', receipt
@@ -72,7 +98,8 @@ my %text_of = map { $_->[0] => $_->[2] } @operations;
 
 # More queues than the registry of prepared transactions has notes for
 my %parts_of = map { $_->[0] => [ $_->[0] ] } @operations;
-$parts_of{several} = [qw(enqueue insert batch dequeue receive ack reject)];
+$parts_of{several} = [
+	qw(enqueue insert batch soon dequeue cancel postpone receive ack reject)];
 my @names = ((map { $_->[0] } @operations), 'several');
 
 my @ends     = qw(commit rollback);
@@ -84,15 +111,20 @@ my @sessions = qw(same another pooled);
 #
 #	unseen		sent by the transaction in doubt
 #	ready		to be delivered
-#	held		taken or settled by the transaction in doubt
+#	held		taken, settled or changed by the transaction in doubt
 #	leased, delayed
 #	gone
 #
 
 sub new_message
 {
-	my ($name, $state) = @_;
-	return { name => $name, state => $state, attempt => 1 };
+	my ($name, $state, $priority) = @_;
+	return {
+		name     => $name,
+		state    => $state,
+		attempt  => 1,
+		priority => $priority // 4
+	};
 }
 
 # The cell, before anything has happened.
@@ -107,6 +139,7 @@ sub new_cell
 		end        => $end,
 		session    => $session,
 		is_late    => $name eq 'late',
+		in_haste   => $name =~ /late|overdue/ ? 1 : 0,
 		wrong      => []);
 	foreach my $operation (@{ $parts_of{$name} })
 	{
@@ -136,13 +169,24 @@ sub reset_model
 		my $kind = $kind_of{ $part->{operation} };
 		$part->{messages} = [];
 		$part->{dead}     = '';
-		push @{ $part->{messages} },
-		  map { new_message($_, $kind =~ /settle|give back/ ? 'leased' : 'ready') }
-		  targets($cell)
+		my $state =
+			$kind =~ /settle|give back/       ? 'leased'
+		  : $part->{operation} eq 'hasten' ? 'delayed'
+		  :                                     'ready';
+		push @{ $part->{messages} }, map { new_message($_, $state) } targets($cell)
 		  if $kind ne 'send';
 		push @{ $part->{messages} }, new_message('a', 'ready');
 	}
 	$cell->{ledger} = '';
+	return;
+}
+
+# It is too old; the worker has found that out.
+sub expire
+{
+	my ($part, $message) = @_;
+	$message->{state} = 'gone';
+	$part->{dead} .= ($part->{dead} ? ', ' : '') . "$message->{name} expired";
 	return;
 }
 
@@ -156,7 +200,8 @@ sub model_prepare
 		if ($kind eq 'send')
 		{
 			my @sent = $part->{operation} eq 'batch' ? qw(t1 t1+ t2 t2+) : qw(t1 t2);
-			push @$messages, map { new_message($_, 'unseen') } @sent;
+			my $priority = $part->{operation} eq 'soon' ? 9 : 4;
+			push @$messages, map { new_message($_, 'unseen', $priority) } @sent;
 			next;
 		}
 		foreach my $message (@$messages)
@@ -168,6 +213,12 @@ sub model_prepare
 				$message->{state} = $given_up ? 'ready' : 'held';
 				$message->{attempt}++
 				  if $given_up && $part->{operation} eq 'dequeue';
+				expire($part, $message)
+				  if $given_up && $part->{operation} eq 'overdue';
+			}
+			elsif ($kind eq 'change')
+			{
+				$message->{state} = 'held' if !$given_up;
 			}
 			elsif ($kind eq 'receive')
 			{
@@ -211,6 +262,23 @@ sub model_lost
 	return;
 }
 
+# What was held is as it was before, but for its lease.
+sub undo
+{
+	my ($part, $message) = @_;
+	$message->{state} = $part->{operation} eq 'hasten' ? 'delayed' : 'ready';
+	expire($part, $message) if $part->{operation} eq 'overdue';
+	return;
+}
+
+# Dead letters in the order in which look() shows them
+sub sort_dead
+{
+	my ($part) = @_;
+	$part->{dead} = join(', ', sort split(/, /, $part->{dead}));
+	return;
+}
+
 # A dump has neither what is in doubt nor leases.
 sub model_dumped
 {
@@ -219,9 +287,14 @@ sub model_dumped
 	{
 		foreach my $message (@{ $part->{messages} })
 		{
-			$message->{state} =~ s/^(leased|held)$/ready/;
+			if ($message->{state} eq 'held')
+			{
+				undo($part, $message);
+			}
+			$message->{state} =~ s/^leased$/ready/;
 			$message->{state} =~ s/^unseen$/gone/;
 		}
+		sort_dead($part);
 	}
 	return;
 }
@@ -238,14 +311,30 @@ sub model_end
 		{
 			if ($message->{state} eq 'unseen')
 			{
-				$message->{state} = $commits ? 'ready' : 'gone';
+				$message->{state} =
+					!$commits                       ? 'gone'
+				  : $part->{operation} eq 'later' ? 'delayed'
+				  :                                    'ready';
+				expire($part, $message)
+				  if $commits && $part->{operation} eq 'stale';
 			}
 			elsif ($message->{state} eq 'held')
 			{
-				$message->{state} =
-					$commits                               ? 'gone'
-				  : $kind eq 'take' || $cell->{is_late} ? 'ready'
-				  :                                          'leased';
+				if ($commits)
+				{
+					$message->{state} =
+						$part->{operation} eq 'hasten'   ? 'ready'
+					  : $part->{operation} eq 'postpone' ? 'delayed'
+					  :                                       'gone';
+				}
+				elsif ($kind eq 'settle' && !$cell->{is_late})
+				{
+					$message->{state} = 'leased';
+				}
+				else
+				{
+					undo($part, $message);
+				}
 
 				# ROLLBACK PREPARED counts, except after a restart; a lease
 				# that ran out does
@@ -262,6 +351,7 @@ sub model_end
 		}
 		$part->{dead} = 't1 bad t1, t2 bad t2'
 		  if $part->{operation} eq 'reject' && $commits;
+		sort_dead($part);
 	}
 	return;
 }
@@ -287,7 +377,9 @@ sub expected_look
 sub expected_drain
 {
 	my ($part) = @_;
-	my @ready = grep { $_->{state} eq 'ready' } @{ $part->{messages} };
+	my @ready =
+	  sort { $b->{priority} <=> $a->{priority} }
+	  grep { $_->{state} eq 'ready' } @{ $part->{messages} };
 	$_->{state} = 'gone' foreach @ready;
 	return join(', ', map { "$_->{name} $_->{attempt}" } @ready);
 }
@@ -300,8 +392,8 @@ $main->init(allows_streaming => 1);
 $main->append_conf(
 	'postgresql.conf', q{
 shared_preload_libraries = 'queue'
-max_connections = 100
-max_prepared_transactions = 200
+max_connections = 150
+max_prepared_transactions = 300
 max_locks_per_transaction = 256
 shared_buffers = 32MB
 restart_after_crash = on
@@ -473,14 +565,14 @@ sub end_of
 	return uc($cell->{end}) . " PREPARED '$cell->{id}';\n";
 }
 
-# The messages that cells begin with; the leases that soon run out come last.
+# The messages that cells begin with; what soon runs out comes last.
 sub set_up
 {
 	my (@used) = @_;
 	my $text = '';
 	my ($nleases, $nlate) = (0, 0);
 	foreach
-	  my $cell (sort { $a->{is_late} <=> $b->{is_late} } @used)
+	  my $cell (sort { $a->{in_haste} <=> $b->{in_haste} } @used)
 	{
 		foreach my $part (@{ $cell->{parts} })
 		{
@@ -491,8 +583,12 @@ sub set_up
 			if ($kind ne 'send')
 			{
 				my $payloads = join(', ', map { qq{'"$_"'} } @targets);
-				$text .=
-				  qq{SELECT queue.enqueue_batch('$queue', ARRAY[$payloads]::jsonb[]);\n};
+				my $terms =
+					$part->{operation} eq 'overdue' ? ", expires_in => '$LATE s'"
+				  : $part->{operation} eq 'hasten'  ? ", delay => '1 h'"
+				  :                                      '';
+				$text .= qq{SELECT queue.enqueue_batch('$queue',
+					ARRAY[$payloads]::jsonb[]$terms);\n};
 			}
 			if ($kind =~ /settle|give back/)
 			{
@@ -632,6 +728,20 @@ sub verdict
 # From here on, in the order of a cell's life
 #
 
+# The worker has moved what has expired.
+sub await_expired
+{
+	my ($where, @used) = @_;
+	my @parts =
+	  grep { $_->{dead} =~ /expired/ } map { @{ $_->{parts} } } @used;
+	my $ids = join(', ', map { "('$_->{queue}'::regclass, '$_->{dead}')" } @parts);
+	my ($node, $database) = ref $where ? ($where, 'postgres') : ($main, $where);
+	$node->poll_query_until($database, qq{SELECT bool_and(dead_letters(dead_letter) = dead)
+		FROM (VALUES $ids) v (queue, dead) JOIN queue.queue USING (queue)})
+	  if @parts;
+	return;
+}
+
 # Sessions that stay: one of each cell's own, by its id, and the pooled one
 my %session_of;
 my $pool;
@@ -654,12 +764,10 @@ sub prepare
 		"SELECT count(*) = $nleases $written")
 	  or die 'leases are not written';
 
-	# those with a short lease first
-	my @ordered = sort { $b->{is_late} <=> $a->{is_late} } @used;
-	my %late    = ();
-	foreach my $late (1, 0)
+	# those with a short time first
+	foreach my $in_haste (1, 0)
 	{
-		my @now = grep { $_->{is_late} == $late } @ordered;
+		my @now = grep { $_->{in_haste} == $in_haste } @used;
 		$output .= sql(
 			join('',
 				map { "\\c -\n$LIMITS" . transaction($_) }
@@ -688,6 +796,7 @@ sub prepare
 		AND NOT EXISTS (SELECT FROM queue.lease
 			WHERE queue::regclass::text ~ 'dequeue')});
 
+	await_expired($main, @used);
 	look('in doubt', $main, @used);
 	drain_and_compare('in doubt', $main, @used);
 	if (!$is_done)
@@ -718,6 +827,7 @@ sub finish
 	  foreach grep { $_->{session} eq 'same' } @used;
 	model_end($_) foreach @used;
 
+	await_expired($where, @used);
 	look('after the end', $where, @used);
 	drain_and_compare('after the end', $where, @used);
 	settle_and_compare('after the end', $where, @used);
@@ -744,8 +854,9 @@ sub look_for_rest
 {
 	my ($where, @used) = @_;
 	sql(join('',
-		map { "DELETE FROM $_->{queue} WHERE payload = '\"t2\"' AND failures = 1;" }
-		grep { $_->{operation} eq 'nack' } map { @{ $_->{parts} } } @used), $where);
+		map { "DELETE FROM $_->{queue} WHERE visible_at > clock_timestamp();" }
+		grep { $_->{operation} =~ /nack|later|hasten|postpone/ }
+		map { @{ $_->{parts} } } @used), $where);
 	look('in the end', $where, @used);
 	return;
 }
@@ -816,6 +927,11 @@ foreach my $fate ('nothing', 'end of the worker', 'dump')
 		# what is in doubt is not in it, and stays elsewhere
 		my $copies = dclone(\@cells);
 		model_dumped($_) foreach @$copies;
+
+		# the worker looks at a queue that somebody uses
+		sql(q{BEGIN; SELECT count(queue.enqueue(queue, '1')) FROM part; ROLLBACK},
+			'copy');
+		await_expired('copy', @$copies);
 		look('in the copy', 'copy', @$copies);
 		drain_and_compare('in the copy', 'copy', @$copies);
 		is(state_of("COMMIT PREPARED '$cells[0]{id}'", 'copy'),
