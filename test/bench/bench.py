@@ -30,6 +30,7 @@ sys.path.append(os.path.join(HERE, "..", "stress"))
 
 import backlog  # noqa: E402
 import cluster  # noqa: E402
+import delivery  # noqa: E402
 import held  # noqa: E402
 import idle  # noqa: E402
 import machine  # noqa: E402
@@ -44,7 +45,7 @@ import workloads  # noqa: E402
 from installation import BuildError, Installation  # noqa: E402
 
 PARTS = list(parts.GRIDS) + ["held-snapshot", "soak", "backlog",
-                             "many-queues", "wakeup", "idle"]
+                             "many-queues", "delivery", "wakeup", "idle"]
 
 # Of the file of results: one that was written otherwise is not read.
 VERSION = 3
@@ -82,7 +83,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--hold", type=int,
                         help="seconds for which dead rows are held")
     parser.add_argument("--messages", type=int,
-                        help="how many wait in the deep queue")
+                        help="how many wait in the deep queue, or are due"
+                             " next week")
     parser.add_argument("--queues", type=int, help="how many there are")
     parser.add_argument("--revision", default="",
                         help="what is measured, for the page")
@@ -184,6 +186,7 @@ class Benchmark:
                 "soak": (soak.carry_out, self.arguments.seconds),
                 "backlog": (backlog.carry_out, self.arguments.messages),
                 "many-queues": (many.carry_out, self.arguments.queues),
+                "delivery": (delivery.carry_out, self.arguments.messages),
                 "wakeup": (wakeup.carry_out,),
                 "idle": (idle.carry_out,)}[name]
             found = carry_out(server, self.extent, *settings, self.say)
@@ -204,9 +207,9 @@ class Benchmark:
                 words.append("%s=%d" % (option, value))
         for option, value, where in (
                 ("HOLD", self.arguments.hold, "held-snapshot"),
-                ("MESSAGES", self.arguments.messages, "backlog"),
+                ("MESSAGES", self.arguments.messages, "backlog delivery"),
                 ("QUEUES", self.arguments.queues, "many-queues")):
-            if value is not None and name == where:
+            if value is not None and name in where.split():
                 words.append("%s=%d" % (option, value))
         if self.extent.is_short:
             words.append("SHORT=1")

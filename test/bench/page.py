@@ -13,6 +13,7 @@ import statistics
 from typing import Any, Callable
 
 import backlog
+import delivery
 import held
 import horizon
 import many
@@ -22,9 +23,8 @@ import plots
 import soak
 import watch
 from comparison import BATCH, PAYLOAD, PAYLOAD_100_KB, SINGLE, Comparison
+from tables import NOT_REACHED, marked, ratio, spread, table
 from workloads import ALL
-
-NOT_REACHED = " ✗"
 
 # What each of them is held against when 256 clients are.
 FLOORS = {"dequeue": "pair", "pop": "pair", "lease": "lease_floor",
@@ -51,24 +51,6 @@ class Runs:
     def with_payload(self, payload: str) -> "Runs":
         """Return those with one payload."""
         return Runs([r for r in self.runs if r["payload"] == payload])
-
-
-def spread(values: list[float], show: Callable[[float], str]) -> str:
-    """Return the median, and what it lies between."""
-    middle = show(statistics.median(values))
-    if len(values) == 1:
-        return middle
-    return "%s <small>(%s … %s)</small>" % (middle, show(min(values)),
-                                            show(max(values)))
-
-
-def table(rows: list[list[str]]) -> str:
-    """Return a table; numbers are to the right."""
-    head = rows[0]
-    lines = ["| " + " | ".join(head) + " |",
-             "|---" + "|---:" * (len(head) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows[1:]]
-    return "\n".join(lines) + "\n"
 
 
 def title(name: str) -> str:
@@ -199,16 +181,6 @@ def payload(part: dict[str, Any]) -> str:
 def megabytes(size: float) -> str:
     """Return a size."""
     return "%.1f MB" % (size / 1e6)
-
-
-def marked(text: str, is_reached: bool) -> str:
-    """Return a figure, with a mark if it is not what it must be."""
-    return text if is_reached else text + NOT_REACHED
-
-
-def ratio(value: float, to: float) -> float:
-    """Return a ratio as it is shown, 0 if there is nothing to compare."""
-    return round(value / to, 2) if to else 0.0
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -581,6 +553,7 @@ SECTIONS = {
     "soak": ("Full speed for long", soak_section),
     "backlog": ("A deep queue", backlog_section),
     "many-queues": ("Many queues", many_section),
+    "delivery": ("When and in what order", delivery.section),
     "wakeup": ("Wake-up", wakeup),
     "idle": ("Nothing to do", idle),
 }
