@@ -45,6 +45,7 @@
 static uint32 nlooks = 0;
 
 static bool is_passed_over(CandidateScan *look, const MessageRow *row);
+static void note_gap(CandidateScan *look, int64 id);
 static bool is_announced(QueueScan *scan);
 static int64 width_of(const QueueRange *window);
 
@@ -127,6 +128,9 @@ queue_look_window(CandidateScan *look)
 	queue_ranges_init(&look->busy, look->busy_ranges, BUSY_ROOM);
 	look->has_rows = false;
 	look->wakes = false;
+	look->last_seen = look->window.low - (look->window.low > PG_INT64_MIN);
+	look->gaps.low = PG_INT64_MAX;
+	look->gaps.high = PG_INT64_MIN;
 	queue_scan_range(look->scan, &look->window);
 	return true;
 }
@@ -152,6 +156,8 @@ queue_look_row(CandidateScan *look)
 
 	while ((row = queue_scan_next(look->scan)) != NULL)
 	{
+		if (look->is_ordered)
+			note_gap(look, row->id);
 		if ((row->state == ROW_BUSY || row->state == ROW_COMING) &&
 			is_announced(look->scan))
 			continue;
@@ -185,6 +191,24 @@ is_passed_over(CandidateScan *look, const MessageRow *row)
 	else
 		return false;
 	return true;
+}
+
+/*
+ * note_gap
+ *		Note ids that the scan has not met.
+ *
+ * Mostly they do not exist.  But an update may have hidden the row from the
+ * scan, and messages of its group must not overtake it.
+ */
+static void
+note_gap(CandidateScan *look, int64 id)
+{
+	if (look->last_seen < id - 1)
+	{
+		look->gaps.low = Min(look->gaps.low, look->last_seen + 1);
+		look->gaps.high = id - 1;
+	}
+	look->last_seen = id;
 }
 
 /*

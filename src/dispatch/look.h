@@ -57,12 +57,17 @@ typedef struct CandidateScan
 	GroupEntry *group;			/* the one that is out, or NULL */
 	GroupWait	left;			/* what of it is to be put back */
 	int			turn_rank;		/* of the message whose turn it is */
+	bool		turn_is_in_window;	/* it began with a row of the window */
 	MessageRow *turn_row;		/* the only one, or NULL: they are scanned */
 	Datum		turn_key;		/* the key of the group; NULL: none is scanned */
 	int64		turn_others;	/* to be scanned then, from this id on */
 	bool		is_first;		/* no row has been judged yet */
+	int64		turn_last;		/* else the last one that was */
 	bool		is_second_scan;
 	QueueScan  *turn_scan;
+	int64		last_seen;		/* the last id that was met in the window */
+	QueueRange	gaps;			/* ids of it that were not, from the first to
+								 * the last */
 	QueueScan  *below_scan;
 } CandidateScan;
 

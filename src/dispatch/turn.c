@@ -54,6 +54,8 @@ static Datum copy_key(Datum key);
 static void forget_turn(CandidateScan *look);
 static void dissolve(CandidateScan *look);
 static void name_of(const MessageRow *row, GroupName *name);
+static bool find_earlier(CandidateScan *look, const MessageRow *row,
+						 int64 low, int64 high);
 static bool is_before(CandidateScan *look, MessageRow *row);
 
 /* Does this message wait for others of its group? */
@@ -135,6 +137,7 @@ queue_turn_begin(CandidateScan *look)
 			dissolve(look);
 			continue;
 		}
+		look->turn_is_in_window = false;
 		start_scan(look, key);
 		return true;
 	}
@@ -163,6 +166,7 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 		return turn;
 	look->group = group;
 	queue_group_wait_init(&look->left);
+	look->turn_is_in_window = true;
 	if (group->out.id == row->id && group->out.others == PG_INT64_MAX)
 		look->turn_row = row;
 	else
@@ -334,12 +338,15 @@ queue_turn_row(CandidateScan *look)
 
 /*
  * queue_turn_has_earlier
- *		Returns true if another message of the group comes before this one,
- *		the first that the turn has come to.
+ *		Returns true if another message of the group comes before this one.
  *
- * Both wait then.  What this look has found out of the group before is not
- * asked again: what has been committed since, its snapshot does not see, nor
- * what was sent after that.
+ * Both wait then.  For the first row that the turn has come to, that is asked
+ * of all ids below that are covered or in a window; for the others, of those
+ * that the scan has not met, because an update may have hidden a row from it.
+ *
+ * What this look has found out of the group before is not asked again.  What
+ * has been committed since, its snapshot does not see, nor what was sent after
+ * that.
  */
 bool
 queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
@@ -348,39 +355,55 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 	QueueRange	ranges[RANGE_PLACES(COVER_ROOM)];
 	RangeSet	below;
 	int64		checked = PG_INT64_MIN;
+	bool		found = false;
 	int			i;
 
-	if (group->checked_by == look->number)
-		checked = group->checked;
-	group->checked_by = look->number;
-	group->checked = row->id;
-	if (!look->is_first)
-		return false;
-	look->is_first = false;
 	if (row->id == PG_INT64_MIN)
 		return false;
 	queue_ranges_init(&below, ranges, COVER_ROOM);
-	queue_window_below(look->slot, look->def->relid, row->id, &below);
-	if (below.nranges > 0 && below.ranges[0].low == PG_INT64_MIN)
-		untrimmed = look->def->relid;
-	for (i = 0; i < below.nranges; i++)
+	if (!look->is_first)
 	{
-		MessageRow *earlier;
-
-		if (below.ranges[i].high < checked)
-			continue;
-		if (look->below_scan == NULL)
-			look->below_scan = queue_scan_begin_group(look->rel, look->def);
-		queue_scan_group(look->below_scan, row->group_key,
-						 Max(below.ranges[i].low, checked),
-						 below.ranges[i].high);
-		while ((earlier = queue_scan_next(look->below_scan)) != NULL)
-			if (is_before(look, earlier))
-			{
-				queue_turn_leave(look, earlier);
-				return true;
-			}
+		if (look->turn_last < row->id - 1)
+			queue_ranges_add(&below, 0, look->turn_last + 1, row->id - 1);
 	}
+	else
+	{
+		if (group->checked_by == look->number)
+			checked = group->checked;
+		queue_window_below(look->slot, look->def->relid, row->id, &below);
+		if (below.nranges > 0 && below.ranges[0].low == PG_INT64_MIN)
+			untrimmed = look->def->relid;
+		if (look->turn_is_in_window && look->gaps.low < row->id)
+			queue_ranges_add(&below, 0, look->gaps.low,
+							 Min(look->gaps.high, row->id - 1));
+	}
+	group->checked_by = look->number;
+	group->checked = row->id;
+	look->is_first = false;
+	look->turn_last = row->id;
+	for (i = 0; i < below.nranges && !found; i++)
+		if (below.ranges[i].high >= checked)
+			found = find_earlier(look, row,
+								 Max(below.ranges[i].low, checked),
+								 below.ranges[i].high);
+	return found;
+}
+
+/* Is there one with these ids?  If so, it waits. */
+static bool
+find_earlier(CandidateScan *look, const MessageRow *row, int64 low, int64 high)
+{
+	MessageRow *earlier;
+
+	if (look->below_scan == NULL)
+		look->below_scan = queue_scan_begin_group(look->rel, look->def);
+	queue_scan_group(look->below_scan, row->group_key, low, high);
+	while ((earlier = queue_scan_next(look->below_scan)) != NULL)
+		if (is_before(look, earlier))
+		{
+			queue_turn_leave(look, earlier);
+			return true;
+		}
 	return false;
 }
 

@@ -34,8 +34,6 @@ INSERT INTO declared VALUES
     ('get', 'f', 'queue regclass, id bigint', 'messages'),
     ('ack', 'f', 'receipt text', 'void'),
     ('ack', 'f', 'receipts text[]', 'integer'),
-    ('reschedule', 'f', 'queue regclass, id bigint, deliver_at timestamp with time zone', 'boolean'),
-    ('cancel', 'f', 'queue regclass, id bigint', 'boolean'),
     ('nack', 'f', 'receipt text, delay interval, error text', 'void'),
     ('nack', 'f', 'receipts text[], delay interval, error text', 'integer'),
     ('release', 'f', 'receipt text, delay interval', 'void'),

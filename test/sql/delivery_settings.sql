@@ -49,8 +49,6 @@ SELECT queue.create_queue('q_no', on_full => NULL);
 \echo :SQLSTATE
 -- what is not built yet
 \set VERBOSITY terse
-SELECT queue.create_queue('q_no', expires_in => '1 s');
-SELECT queue.create_queue('q_no', on_expiry => 'discard');
 SELECT queue.create_queue('q_no', group_mode => 'fair');
 SELECT queue.create_queue('q_no', group_failure => 'hold');
 SELECT queue.create_queue('q_no', dedup_window => '0');
@@ -58,11 +56,18 @@ SELECT queue.create_queue('q_no', max_messages => 1);
 SELECT queue.create_queue('q_no', max_bytes => 1);
 SELECT queue.create_queue('q_no', on_full => 'wait');
 SELECT queue.create_queue('q_no', max_in_flight => 1);
-SELECT queue.alter_queue('q', expires_in => '1 s');
+SELECT queue.alter_queue('q', group_mode => 'fair');
 SELECT queue.alter_queue('q', max_in_flight => 1);
 \echo :SQLSTATE
 \set VERBOSITY default
+-- what is
+SELECT queue.create_queue('q_ends', dead_letter => 'q_dead', expires_in => '1 h', on_expiry => 'discard');
 SELECT * FROM told;
+SELECT queue.alter_queue('q_ends', expires_in => '2 h');
+SELECT queue.alter_queue('q_ends', on_expiry => 'dead_letter');
+SELECT expires_in, on_expiry FROM told WHERE name = 'q_ends'::regclass;
+SELECT queue.alter_queue('q_ends', expires_in => '0');
+SELECT expires_in, on_expiry FROM told WHERE name = 'q_ends'::regclass;
 -- A superuser may write them directly, within the same bounds; alter_queue
 -- leaves those alone that it is not given.
 BEGIN;
@@ -93,8 +98,21 @@ UPDATE queue.queue SET max_in_flight = 0;
 UPDATE queue.queue SET on_full = 'drop';
 \echo :SQLSTATE
 \set VERBOSITY default
+-- group_mode: with "none" a key is a label
+SELECT cardinality(queue.enqueue_batch('q', ARRAY['1', '2']::jsonb[], group_keys => ARRAY['g', 'g'])),
+    cardinality(queue.enqueue_batch('q_label', ARRAY['1', '2']::jsonb[], group_keys => ARRAY['g', 'g'])),
+    cardinality(queue.enqueue_batch('q_dead', ARRAY['1', '2']::jsonb[], group_keys => ARRAY['g', 'g']));
+SELECT payload FROM queue.receive('q');
+SELECT payload FROM queue.receive('q');
+SELECT payload FROM queue.receive('q_label');
+SELECT payload FROM queue.receive('q_label');
+SELECT payload FROM queue.receive('q_dead');
+SELECT payload FROM queue.receive('q_dead');
+SELECT queue.alter_queue('q', group_mode => 'none');
+SELECT payload FROM queue.receive('q');
+SELECT queue.purge('q'), queue.purge('q_label'), queue.purge('q_dead');
 -- a dead-letter queue that comes along has none of its queue's
-SELECT queue.create_queue('q_more', lease => '7 s', max_attempts => 2);
+SELECT queue.create_queue('q_more', lease => '7 s', max_attempts => 2, expires_in => '1 h', on_expiry => 'discard');
 SELECT lease, max_attempts, t.* FROM queue.queue s JOIN told t ON t.name = s.queue WHERE t.name = 'q_more_dead'::regclass;
-SELECT queue.drop_queue(name) FROM unnest(ARRAY['q_same', 'q_label', 'q_more', 'q']::regclass[]) name;
+SELECT queue.drop_queue(name) FROM unnest(ARRAY['q_same', 'q_label', 'q_ends', 'q_more', 'q']::regclass[]) name;
 DROP SCHEMA settled CASCADE;

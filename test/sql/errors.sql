@@ -310,11 +310,7 @@ SELECT queue.enqueue_bytes_batch('q', ARRAY['x']::bytea[]);
 \echo :SQLSTATE
 SELECT queue.enqueue_bytes_batch('q', NULL);
 \echo :SQLSTATE
-SELECT queue.reschedule('q', 1, now());
-\echo :SQLSTATE
 SELECT queue.reschedule('q', 1, NULL);
-\echo :SQLSTATE
-SELECT queue.cancel('q', 1);
 \echo :SQLSTATE
 SELECT queue.cancel('q', NULL);
 \echo :SQLSTATE

@@ -91,8 +91,8 @@ enqueue_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.enque
 enqueue_once(regclass,jsonb,text)         | INSERT  | 0A000 | SELECT queue.enqueue_once('shop.jobs', '{}', 'k')
 enqueue_bytes(regclass,bytea)             | INSERT  | 0A000 | SELECT queue.enqueue_bytes('shop.jobs', 'x')
 enqueue_bytes_batch(regclass,bytea[])     | INSERT  | 0A000 | SELECT queue.enqueue_bytes_batch('shop.jobs', ARRAY['x']::bytea[])
-reschedule(regclass,bigint,timestamp with time zone) | TAKE | 0A000 | SELECT queue.reschedule('shop.jobs', 1, now())
-cancel(regclass,bigint)                   | TAKE    | 0A000 | SELECT queue.cancel('shop.jobs', 1)
+reschedule(regclass,bigint,timestamp with time zone) | TAKE | ok    | SELECT queue.reschedule('shop.jobs', 1, now())
+cancel(regclass,bigint)                   | TAKE    | ok    | SELECT queue.cancel('shop.jobs', 1)
 wait_for_room(regclass,interval)          | INSERT  | 0A000 | CALL queue.wait_for_room('shop.jobs', '0')
 dequeue(regclass)                         | TAKE    | ok    | SELECT * FROM queue.dequeue('shop.jobs')
 dequeue(regclass)                         | OWN     | ok    | SELECT * FROM queue.dequeue('shop.jobs_dead')
@@ -172,7 +172,7 @@ branches            | ANYBODY   | branch deciding_database participant gid owner
 forced_outcomes     | ANYBODY   | branch outcome finished_by finished_at decision
 lease               | READ_ONLY | queue id enqueued_at epoch number deadline
 restored_settings   | READ_ONLY | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
-lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures
+lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
 global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
 participant_database| READ_ONLY | participant database
 deciding_database   | READ_ONLY | name participant coordinator owner connection password_required registered_in identity last_error
@@ -191,8 +191,8 @@ priority       | INSERT | ok    | UPDATE | 7
 failures       | OWN    | ok    | NOBODY | 3
 enqueued_at    | OWN    | ok    | NOBODY | '2020-02-02'
 visible_at     | INSERT | ok    | NOBODY | '2020-02-02'
-expires_at     | INSERT | 0A000 | NOBODY | '2020-02-02'
-group_key      | INSERT | 0A000 | NOBODY | 'k'
+expires_at     | INSERT | ok    | NOBODY | '2020-02-02'
+group_key      | INSERT | ok    | NOBODY | 'k'
 correlation_id | INSERT | ok    | UPDATE | 'k'
 dedup_key      | INSERT | 0A000 | NOBODY | 'k'
 sender         | OWN    | ok    | NOBODY | 'k'
