@@ -83,6 +83,38 @@ CREATE VIEW queue.in_flight AS
 COMMENT ON VIEW queue.in_flight IS
 'messages that shared memory knows something of: held, leased, failed, or due later';
 
+CREATE FUNCTION queue.stopped_groups(queue regclass)
+RETURNS TABLE (
+    group_key text,
+    id bigint,
+    failures int,
+    waiting bigint,
+    failure_log jsonb)
+AS 'MODULE_PATHNAME', 'queue_stopped_groups'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue.stopped_groups(regclass) IS
+'internal: what view queue.held_groups shows of one queue';
+
+CREATE VIEW queue.held_groups AS
+    SELECT q.queue,
+           n.nspname AS schemaname,
+           c.relname AS queuename,
+           g.group_key,
+           g.id,
+           g.failures,
+           g.waiting,
+           (g.failure_log OPERATOR(pg_catalog.->) -1 OPERATOR(pg_catalog.->>) 'at')::timestamptz AS failed_at,
+           g.failure_log OPERATOR(pg_catalog.->) -1 OPERATOR(pg_catalog.->>) 'message' AS last_error
+      FROM queue.queue q
+      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.queue
+      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+     CROSS JOIN LATERAL queue.stopped_groups(q.queue) g
+     WHERE q.group_failure OPERATOR(pg_catalog.=) 'hold';
+
+COMMENT ON VIEW queue.held_groups IS
+'groups that a message stops which has failed max_attempts times; queue.release_group lets one go on';
+
 CREATE FUNCTION queue.cover()
 RETURNS TABLE (
     queue regclass,

@@ -6,7 +6,7 @@ GRANT USAGE ON SCHEMA queue TO PUBLIC;
 
 -- pg_dump reads the settings with the privileges of who calls it
 GRANT SELECT ON queue.queue, queue.queues, queue.in_flight, queue.cover,
-    queue.in_doubt, queue.storage TO PUBLIC;
+    queue.in_doubt, queue.storage, queue.held_groups TO PUBLIC;
 
 -- and whoever restores a queue need not be a superuser; a trigger checks
 GRANT INSERT ON queue.restored_settings TO PUBLIC;

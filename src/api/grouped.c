@@ -23,6 +23,12 @@
 #include "shared/expiry.h"
 #include "table/definition.h"
 
+/*
+ * How soon to look again at a group that a message at its limit of attempts
+ * stops: plain SQL may have deleted that
+ */
+#define STOPPED_DELAY			(10 * USECS_PER_SEC)
+
 /* What has become of the message of a group whose turn it was */
 typedef enum Turn
 {
@@ -200,6 +206,7 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 			if (queue_stays_exhausted(look, row, status.failures))
 			{
 				queue_give_back(hold);
+				*until = look->now + STOPPED_DELAY;
 				return TURN_WAITS;
 			}
 			queue_inflight_hold_group(entry, look->group, QUEUE_NO_CALL);

@@ -118,13 +118,16 @@ write_time(const CandidateScan *look)
  *		Returns true if the worker has nothing to do for a message that is at
  *		its limit of attempts.
  *
- * With nowhere to move it to, it stays as it is.  The worker is then needed
- * only if there is a failure that the row does not count.
+ * With nowhere to move it to, or if it is to stop its group, it stays as it
+ * is.  The worker is then needed only if there is a failure that the row does
+ * not count.
  */
 bool
 queue_stays_exhausted(const CandidateScan *look, const MessageRow *row, int failures)
 {
-	return !OidIsValid(look->def->dead_letter) && failures == row->failures;
+	return failures == row->failures &&
+		(!OidIsValid(look->def->dead_letter) ||
+		 (row->has_group && queue_def_stops_groups(look->def)));
 }
 
 /*

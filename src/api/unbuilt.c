@@ -25,7 +25,6 @@ PG_FUNCTION_INFO_V1(queue_enqueue_bytes_batch);
 PG_FUNCTION_INFO_V1(queue_wait_for_room);
 PG_FUNCTION_INFO_V1(queue_get);
 PG_FUNCTION_INFO_V1(queue_fail);
-PG_FUNCTION_INFO_V1(queue_release_group);
 PG_FUNCTION_INFO_V1(queue_redrive);
 
 pg_noreturn static void refuse(FunctionCallInfo fcinfo, const char *funcname,
@@ -86,15 +85,6 @@ queue_fail(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("queue.fail()");
 	queue_require_arg(fcinfo, 0, "error");
 	report("queue.fail()");
-}
-
-/* release_group(queue, group_key, skip) */
-Datum
-queue_release_group(PG_FUNCTION_ARGS)
-{
-	static const char *const required[] = {"queue", "group_key", "skip", NULL};
-
-	refuse(fcinfo, "queue.release_group()", QUEUE_SETTLE, required);
 }
 
 /* redrive(dead_queue, max, selector, to_queue, id, per_second) */

@@ -140,6 +140,7 @@ extern bool queue_group_next_member(const MessageKey *key, uint64 hash,
 /* Groups whose time has come; all that may be, at once; all, forgotten */
 extern void queue_group_end_due(QueueSlot *slot, Oid relid, TimestampTz now);
 extern void queue_group_recheck(Oid dbid);
+extern void queue_group_try(const MessageKey *key);
 extern void queue_group_drop(Oid dbid, Oid relid);
 
 /* Is it known that this message waits for others? */

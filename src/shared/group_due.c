@@ -56,6 +56,26 @@ queue_group_end_due(QueueSlot *slot, Oid relid, TimestampTz now)
 	} while (n == DUE_BATCH);
 }
 
+/*
+ * queue_group_try
+ *		Something has changed: whatever the group waited for, look at it now.
+ *
+ * No allocation, no error, so this may be called from callbacks.
+ */
+void
+queue_group_try(const MessageKey *key)
+{
+	LWLock	   *lock;
+	GroupEntry *group = queue_group_find(key, &lock);
+
+	if (group != NULL)
+	{
+		group->until = 0;
+		queue_group_rest(group, true);
+	}
+	LWLockRelease(lock);
+}
+
 /* Unlink up to "max" groups that are due by "now", and return their keys. */
 static int
 pop_due(QueueSlot *hint, Oid relid, TimestampTz now, MessageKey *keys, int max)

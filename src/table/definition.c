@@ -658,3 +658,11 @@ queue_def_keeps_order(const QueueDef *def)
 {
 	return def->group_mode == GROUP_ORDERED;
 }
+
+/* Does a message stop its group when it has failed max_attempts times? */
+bool
+queue_def_stops_groups(const QueueDef *def)
+{
+	return def->group_mode == GROUP_ORDERED &&
+		def->group_failure == GROUP_FAILURE_HOLD;
+}

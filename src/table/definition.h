@@ -96,6 +96,9 @@ extern QueueSlot *queue_def_slot(QueueDef *def);
 /* Are the messages of a group delivered in order? */
 extern bool queue_def_keeps_order(const QueueDef *def);
 
+/* ... and does one that has failed max_attempts times stop its group? */
+extern bool queue_def_stops_groups(const QueueDef *def);
+
 /* 42809 if rel is no queue, or one beyond the white list */
 extern void queue_check_shape(Relation rel, QueueDef *def);
 

@@ -111,6 +111,15 @@ queue_scan_group(QueueScan *scan, Datum key, int64 low, int64 high)
 	rescan(scan, keys, 3, false);
 }
 
+/* Go over the messages of all groups, one group after the other. */
+void
+queue_scan_groups(QueueScan *scan)
+{
+	scan->is_range = true;
+	scan->priority = 0;
+	rescan(scan, NULL, 0, false);
+}
+
 /* Go over these messages only, from now on. */
 void
 queue_scan_range(QueueScan *scan, const QueueRange *range)

@@ -64,6 +64,9 @@ extern QueueScan *queue_scan_begin_group(Relation rel, QueueDef *def);
 extern void queue_scan_group(QueueScan *scan, Datum key, int64 low,
 							 int64 high);
 
+/* Those of all groups, one group after the other */
+extern void queue_scan_groups(QueueScan *scan);
+
 /* Go over these messages only, from now on */
 extern void queue_scan_range(QueueScan *scan, const QueueRange *range);
 

@@ -12,6 +12,7 @@
  *	reserve -> push (EXHAUST): a claim until the commit tells the worker
  *	reserve -> push (DROP, TRUNCATE), which holds nothing: a commit forgets the
  *		messages
+ *	reserve -> push (GROUP), which holds nothing: a commit looks at the group
  *
  *	event				CLAIM		TAKE		LEASE	  SETTLE	 STEP
  *	subcommit			(becomes the parent's, all alike)
@@ -227,6 +228,20 @@ queue_xact_note_truncate(Oid relid)
 	note_end_of(relid, HOLD_TRUNCATE);
 }
 
+/*
+ * queue_xact_note_group
+ *		Look anew at what waits of this group when this transaction commits.
+ */
+void
+queue_xact_note_group(Oid relid, uint64 hash)
+{
+	MessageKey	key;
+
+	queue_message_key(&key, relid, (int64) hash);
+	queue_xact_reserve();
+	(void) queue_xact_push(HOLD_GROUP, &key, NULL);
+}
+
 /* Push a hold about a whole queue.  May throw. */
 static void
 note_end_of(Oid relid, HoldKind kind)
@@ -369,6 +384,7 @@ abort_hold(Hold *hold, bool counts)
 	{
 		case HOLD_DROP:
 		case HOLD_TRUNCATE:
+		case HOLD_GROUP:
 			break;
 		case HOLD_CLAIM:
 			queue_inflight_unclaim(hold->entry);
@@ -434,6 +450,9 @@ queue_hold_keep(Hold *hold)
 				queue_inflight_drop(hold->key.dbid, hold->key.relid);
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			}
+			break;
+		case HOLD_GROUP:
+			queue_group_try(&hold->key);
 			break;
 	}
 }

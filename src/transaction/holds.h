@@ -21,7 +21,9 @@ typedef enum HoldKind
 	HOLD_STEP,					/* of the worker: row rewritten or moved */
 	HOLD_EXHAUST,				/* claimed: to be moved after the commit */
 	HOLD_DROP,					/* no message: the queue is dropped */
-	HOLD_TRUNCATE				/* no message: all rows of the queue go */
+	HOLD_TRUNCATE,				/* no message: all rows of the queue go */
+	HOLD_GROUP					/* no message, but a group, by its hash: it
+								 * may go on */
 } HoldKind;
 
 typedef struct Hold
@@ -29,7 +31,7 @@ typedef struct Hold
 	HoldKind	kind;
 	SubTransactionId subid;
 	InflightEntry *entry;		/* not for HOLD_LEASE, HOLD_DROP,
-								 * HOLD_TRUNCATE */
+								 * HOLD_TRUNCATE, HOLD_GROUP */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
 	uint64		statement;		/* number of the statement that took it; 0: a
@@ -64,6 +66,9 @@ extern void queue_xact_end_take(void);
 /* Forget the messages of this queue when this transaction commits */
 extern void queue_xact_note_drop(Oid relid);
 extern void queue_xact_note_truncate(Oid relid);
+
+/* Look at this group anew when this transaction commits */
+extern void queue_xact_note_group(Oid relid, uint64 hash);
 
 /* ----------------------------------------------------------------
  *		xact.c and prepared.c: ends of transactions

@@ -363,16 +363,20 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 													failed);
 		bool		is_delayed = entry->is_delayed &&
 			entry->deadline > steps->round->now;
-		bool		is_expired = !is_at_limit && row->expires_at != 0 &&
+		bool		has_expired = row->expires_at != 0 &&
 			row->expires_at <= steps->round->now;
+		bool		stops_group = is_at_limit && !has_expired &&
+			row->has_group && queue_def_stops_groups(def);
+		bool		is_expired = !is_at_limit && has_expired;
 		bool		is_discarded = is_expired && def->on_expiry == EXPIRY_DISCARD;
 		bool		is_stuck = (is_at_limit || is_expired) && !is_discarded &&
+			!stops_group &&
 			(steps->marks_only || find_stuck_reason(steps, rel, def) != NULL ||
 			 !OidIsValid(def->dead_letter));
 
 		if (is_discarded)
 			hold->is_gone = done = queue_row_delete(rel, row);
-		else if ((is_at_limit || is_expired) && !is_stuck)
+		else if ((is_at_limit || is_expired) && !is_stuck && !stops_group)
 		{
 			done = queue_message_dead_letter(rel, def, row, is_expired ?
 											 "expired" : "max_attempts reached",

@@ -59,7 +59,7 @@ INSERT INTO declared VALUES
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
     ('before_insert'), ('before_update'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
-    ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('vacuums'),
+    ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
     ('write_missing');
 
@@ -77,7 +77,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(60 + (SELECT count(*) FROM declared)::int);
+SELECT plan(62 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -209,6 +209,7 @@ SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attem
     'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem', 'max_lease',
     'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight']);
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
+SELECT columns_are('queue', 'held_groups', ARRAY['queue', 'schemaname', 'queuename', 'group_key', 'id', 'failures', 'waiting', 'failed_at', 'last_error']);
 SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed']);
 SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'transaction', 'prepared_at', 'age', 'queues',
     'horizon_age', 'blocked', 'transaction_manager', 'format_id', 'gtrid', 'bqual', 'deciding_database', 'decision', 'commit_command', 'rollback_command']);
@@ -219,7 +220,7 @@ SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 're
     'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight']);
 CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
-SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'cover', 'in_doubt', 'storage']) t;
+SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'cover', 'in_doubt', 'storage']) t;
 SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
 SELECT table_privs_are('queue', 'restored_settings', 'regress_queue_nobody', ARRAY['INSERT']);
 SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid],

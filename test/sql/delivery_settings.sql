@@ -50,7 +50,6 @@ SELECT queue.create_queue('q_no', on_full => NULL);
 -- what is not built yet
 \set VERBOSITY terse
 SELECT queue.create_queue('q_no', group_mode => 'fair');
-SELECT queue.create_queue('q_no', group_failure => 'hold');
 SELECT queue.create_queue('q_no', dedup_window => '0');
 SELECT queue.create_queue('q_no', max_messages => 1);
 SELECT queue.create_queue('q_no', max_bytes => 1);

@@ -326,8 +326,6 @@ SELECT queue.fail('spoilt');
 \echo :SQLSTATE
 SELECT queue.fail(NULL);
 \echo :SQLSTATE
-SELECT queue.release_group('q', 'g');
-\echo :SQLSTATE
 SELECT queue.release_group('q', 'g', NULL);
 \echo :SQLSTATE
 SELECT * FROM queue.get('pg_class', 1);

@@ -124,12 +124,13 @@ reject(text[],text)                       | TAKE    | ok    | SELECT queue.rejec
 extend(text,interval)                     | TAKE    | ok    | SELECT queue.extend(:'receipt', '1 h')
 extend(text[],interval)                   | TAKE    | ok    | SELECT queue.extend(ARRAY[:'receipt'], '1 h')
 fail(text)                                | ANYBODY | 0A000 | SELECT queue.fail('seen')
-release_group(regclass,text)              | TAKE    | 0A000 | SELECT queue.release_group('shop.jobs', 'g')
+release_group(regclass,text)              | TAKE    | ok    | SELECT queue.release_group('shop.jobs', 'g')
 redrive(regclass)                         | OWN     | 0A000 | SELECT queue.redrive('shop.jobs_dead')
 counts(regclass)                          | ANYBODY | ok    | SELECT queue.counts('shop.jobs')
 problem(regclass)                         | ANYBODY | ok    | SELECT queue.problem('shop.jobs')
 messages_support(internal)                | ANYBODY | 42883 | SELECT queue.messages_support(NULL)
 in_flight()                               | ANYBODY | ok    | SELECT * FROM queue.in_flight()
+stopped_groups(regclass)                  | ANYBODY | ok    | SELECT * FROM queue.stopped_groups('shop.jobs')
 cover()                                   | ANYBODY | ok    | SELECT * FROM queue.cover()
 prepared()                                | ANYBODY | ok    | SELECT * FROM queue.prepared()
 vacuums()                                 | ANYBODY | ok    | SELECT * FROM queue.vacuums()
@@ -164,6 +165,7 @@ my $relations = <<'END';
 queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
 queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
 in_flight           | ANYBODY   | queue id state pid lease_until failures due_at
+held_groups         | ANYBODY   | queue schemaname queuename group_key id failures waiting failed_at last_error
 cover               | ANYBODY   | queue ranges later busy looking waiting next_due healed
 storage             | ANYBODY   | queue table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
 in_doubt            | ANYBODY   | gid owner database transaction prepared_at age queues horizon_age blocked transaction_manager format_id gtrid bqual deciding_database decision commit_command rollback_command
