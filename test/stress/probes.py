@@ -255,6 +255,9 @@ class WakeProbe:
         self.watch.start()
         for waiter in self.waiters:
             waiter.start()
+        # One for each, which connects all of them and fills their caches.
+        for value in self.probe.send(len(self.waiters)):
+            self.arrivals.wait(value, FORGOTTEN)
         for _ in range(rounds):
             for way in givers:
                 while way and not self.measure(way.pop()):
