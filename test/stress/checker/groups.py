@@ -6,7 +6,7 @@ from typing import NamedTuple
 import terms
 from checker.property import Result, promise
 from evidence import Evidence
-from records import NEVER, SLACK, Delivery, MessageRecord, Put, Txn
+from records import NEVER, SLACK, Delivery, MessageRecord, Put
 
 Groups = dict[tuple[str, str], list]
 
@@ -35,7 +35,7 @@ def order_in_group(run: Evidence, result: Result) -> None:
                 not message.changes:
             members.setdefault((message.queue, kept[0].group), []).append(
                 Member(kept[0], gone_from(run, message)))
-    firsts = first_deliveries(run)
+    takes = takes_of(run)
     for key, deliveries in by_group(run).items():
         waiting = sorted(members.get(key, ()),
                          key=lambda member: member.put.txn.commit_done)
@@ -55,7 +55,7 @@ def order_in_group(run: Evidence, result: Result) -> None:
             for member in there:
                 if member.put.message is not delivery.message and \
                         member.put.txn.commit_done < kept[0].before and \
-                        must_wait(run, delivery, member.put.message, firsts):
+                        must_wait(run, delivery, member.put.message, takes):
                     result.add("%s, while %s of its group was still there, "
                                "committed by %s", run.describe(delivery),
                                member.put.message,
@@ -64,24 +64,17 @@ def order_in_group(run: Evidence, result: Result) -> None:
 
 
 def must_wait(run: Evidence, delivery: Delivery, earlier: MessageRecord,
-              firsts: dict[MessageRecord, Delivery]) -> bool:
+              takes: dict[MessageRecord, list[Delivery]]) -> bool:
     """Does nothing allow this delivery while the earlier one is there?"""
-    if has_used(delivery.txn, earlier):
+    others = takes.get(earlier, [])
+    if any(item.txn is delivery.txn for item in (*others, *earlier.effects)):
         return False
     if terms.is_plain(earlier):
         return True
     if terms.may_have_expired(run, earlier, delivery.after):
         return False
-    first = firsts.get(earlier)
     return (terms.due_at_last(run, earlier) < delivery.before or
-            first is not None and first.after < delivery.before)
-
-
-def has_used(txn: Txn, message: MessageRecord) -> bool:
-    """Has this transaction taken a message, or acked it?"""
-    return any(effect.txn is txn for effect in message.effects) or any(
-        isinstance(item, Delivery) and item.message is message
-        for item in txn.items)
+            any(other.after < delivery.before for other in others))
 
 
 def gone_from(run: Evidence, message: MessageRecord) -> float:
@@ -138,9 +131,10 @@ def by_group(run: Evidence) -> Groups:
     return groups
 
 
-def first_deliveries(run: Evidence) -> dict[MessageRecord, Delivery]:
-    """The first delivery of each message."""
-    firsts: dict[MessageRecord, Delivery] = {}
-    for delivery in run.deliveries:
-        firsts.setdefault(delivery.message, delivery)
-    return firsts
+def takes_of(run: Evidence) -> dict[MessageRecord, list[Delivery]]:
+    """The deliveries of each message of a group."""
+    takes: dict[MessageRecord, list[Delivery]] = {}
+    for deliveries in by_group(run).values():
+        for delivery in deliveries:
+            takes.setdefault(delivery.message, []).append(delivery)
+    return takes

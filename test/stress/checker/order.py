@@ -67,7 +67,8 @@ def passed_over(run: Evidence, result: Result) -> None:
     next.  Takes that begin in that time and get higher ids of its priority, or
     lower priorities, do so for a few seconds at the most.  It may be hidden at
     times, by takes whose result nobody saw, or removals; and takes that use an
-    old snapshot may not see it.  What has a group may wait for others.
+    old snapshot may not see it.  What has a group waits for others, and comes
+    with them; it is not looked at here.
     """
     last = last_ranks(run)
     hidden = {queue: Spans(run.hidden(queue)) for queue in last}
@@ -119,12 +120,14 @@ def changed_until(delivery: Delivery) -> float:
 def last_ranks(run: Evidence) -> dict[str, dict[int, Rank]]:
     """Of each queue, the last in order that takes got in each length of time.
 
-    Takes count where they begin, if they are short and see what is new.
+    Takes count where they begin, if they are short and see what is new, and
+    nothing of a group, which may have come with others.
     """
     last: dict[str, dict[int, Rank]] = {}
     for delivery in run.deliveries:
         ranks = last.setdefault(delivery.message.queue, {})
         if delivery.txn.isolation == READ_COMMITTED and \
+                delivery.message.group is None and \
                 delivery.after - delivery.before < PASSING_STEP:
             step = int(delivery.before / PASSING_STEP)
             rank = rank_of(delivery)

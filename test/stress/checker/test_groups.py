@@ -51,6 +51,15 @@ class Groups(CheckerTest):
         self.one.commit()
         self.clean()
 
+    def test_in_one_take_that_is_undone(self) -> None:
+        self.send_two()
+        self.one.begin()
+        self.one.receive("devices", "a.1", "a.2")
+        self.one.rollback()
+        self.one.consume("devices", ("a.1", 2))
+        self.one.consume("devices", ("a.2", 2))
+        self.clean()
+
     def test_in_two_transactions(self) -> None:
         self.send_two()
         self.one.begin()
