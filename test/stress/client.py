@@ -18,7 +18,8 @@ from psycopg2 import extensions
 import history
 from session import PATIENCE, Failed, Session, Stopped
 
-QUEUES = ("orders", "parts", "stream", "tickets", "reminders", "offers")
+QUEUES = ("orders", "parts", "stream", "tickets", "reminders", "offers",
+          "devices")
 
 MAX_CLIENTS = 64
 

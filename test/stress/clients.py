@@ -25,7 +25,8 @@ from session import Failed, Message, Session, read_column
 from wish import NOTHING, interval, random_wish
 
 # Queues of many consumers, the busiest twice, and those of a single one.
-SHARED = ("orders", "orders", "parts", "reminders", "reminders", "offers")
+SHARED = ("orders", "orders", "parts", "reminders", "reminders", "offers",
+          "devices", "devices")
 SINGLE = ("stream", "tickets")
 
 # Producers hold back while a queue is longer than this.  There are tides: in

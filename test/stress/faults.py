@@ -40,7 +40,8 @@ SELECT id, xmin::text FROM {0}
 MANY_FREE = 100
 
 # The queues that faults act on; the others have their peace.
-QUEUES = ("orders", "parts", "stream", "tickets", "reminders", "offers")
+QUEUES = ("orders", "parts", "stream", "tickets", "reminders", "offers",
+          "devices")
 
 
 def between(low: float, high: float, fraction: float) -> float:

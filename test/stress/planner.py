@@ -1,8 +1,8 @@
-"""A client that sends for later, or by urgency, and changes its mind.
+"""A client that sends for later, in order or by urgency, and changes its mind.
 """
 
 import time
-from typing import Any
+from typing import Any, Optional
 
 from client import REPEATABLE_READ
 from clients import Producer
@@ -12,11 +12,17 @@ from wish import random_wish
 # How many messages one remembers, to change them.
 MOST_WAITING = 100
 
+# Keys of groups.
+DEVICES = tuple("device%d" % number for number in range(12))
+
 
 class Planner(Producer):
-    """Sends what is due later, urgent or not, and changes its mind."""
+    """Sends what is due later, urgent or not, and changes its mind.
 
-    queues = ("reminders", "offers")
+    What is for a device comes to it in order.
+    """
+
+    queues = ("reminders", "offers", "devices")
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
@@ -36,12 +42,21 @@ class Planner(Producer):
         count = 1 if how == "enqueue" else self.rng.randint(1, 10)
         queue = self.rng.choice(queues)
         values = [self.new_value() for _ in range(count)]
+        groups = None
+        if queue == "devices":
+            groups = self.random_groups(count)
         ids = session.enqueue(queue, values, how, self.chance(0.5),
-                              random_wish(self.rng, how))
+                              random_wish(self.rng, how), groups)
         for id, value in zip(ids[:3], values):
             if len(self.waiting) == MOST_WAITING:
                 self.waiting.pop(self.rng.randrange(MOST_WAITING))
             self.waiting.append((queue, id, value))
+
+    def random_groups(self, count: int) -> list[Optional[str]]:
+        """For one device, or for several; some are for none."""
+        if self.chance(0.5):
+            return [self.rng.choice(DEVICES)] * count
+        return [self.rng.choice(DEVICES + (None,)) for _ in range(count)]
 
     def change_some(self) -> None:
         """Change some messages, mostly in a transaction."""

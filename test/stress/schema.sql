@@ -44,6 +44,10 @@ SELECT queue.create_queue('offers', lease => '1 s', max_attempts => 5,
                           retry_delay => '50 ms', retry_max_delay => '400 ms',
                           expires_in => '3 s', on_expiry => 'discard');
 
+-- Messages in groups, one at a time.
+SELECT queue.create_queue('devices', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+
 -- For the probes, after all else has come to rest.
 SELECT queue.create_queue('calm', lease => '2 s', max_attempts => 5,
                           retry_delay => '50 ms', retry_max_delay => '400 ms');

@@ -60,10 +60,11 @@ SECONDS_A_PREFIX = 240
 # else some of them have.
 LEASES = {"orders": (2.0, 5), "parts": (1.0, 3), "stream": (2.0, 0),
           "tickets": (2.0, 0), "reminders": (2.0, 5), "offers": (1.0, 5),
-          "calm": (2.0, 5)}
+          "devices": (2.0, 5), "calm": (2.0, 5)}
 SETTINGS: dict[str, dict[str, Any]] = {
     "stream": {"single_consumer": True},
     "tickets": {"single_consumer": True},
+    "devices": {"grouped": True},
     "offers": {"expires_in": 3.0, "on_expiry": "discard"}}
 RETRY_DELAY = 0.05
 RETRY_MAX_DELAY = 0.4
