@@ -28,7 +28,7 @@
 #include "shared/database.h"
 #include "shared/expiry.h"
 
-static bool lower(QueueSlot *slot, TimestampTz from, TimestampTz look_at);
+static bool set_earlier(QueueSlot *slot, TimestampTz from, TimestampTz look_at);
 
 /*
  * queue_expiry_note
@@ -44,7 +44,7 @@ queue_expiry_note(QueueSlot *hint, Oid dbid, Oid relid, TimestampTz expires_at)
 
 	if (slot == NULL)
 		return;
-	is_news = lower(slot, expires_at, expires_at);
+	is_news = set_earlier(slot, expires_at, expires_at);
 	LWLockRelease(slot->lock);
 	if (is_news)
 		queue_database_wake_by(dbid, Max(expires_at, GetCurrentTimestamp()));
@@ -52,7 +52,7 @@ queue_expiry_note(QueueSlot *hint, Oid dbid, Oid relid, TimestampTz expires_at)
 
 /* Lower both times; returns true if the worker is to come earlier. */
 static bool
-lower(QueueSlot *slot, TimestampTz from, TimestampTz look_at)
+set_earlier(QueueSlot *slot, TimestampTz from, TimestampTz look_at)
 {
 	bool		is_news = look_at < slot->expiry.look_at;
 
@@ -112,6 +112,6 @@ queue_expiry_put_back(QueueSlot *hint, Oid relid, TimestampTz from,
 
 	if (slot == NULL)
 		return;
-	(void) lower(slot, from, look_at);
+	(void) set_earlier(slot, from, look_at);
 	LWLockRelease(slot->lock);
 }
