@@ -391,7 +391,9 @@ class Leaser(Client):
     def settle(self, held: Held) -> None:
         """Bring some messages to an end."""
         messages = held.messages
-        if len(messages) > 1 and self.chance(0.15):
+        # Of a group, those behind others depend on what becomes of these.
+        apart = 0.5 if messages[0].queue == "devices" else 0.15
+        if len(messages) > 1 and self.chance(apart):
             cut = self.rng.randrange(1, len(messages))
             self.hold(messages[cut:], held.lease, 0.2)
             messages = self.at_work = messages[:cut]
