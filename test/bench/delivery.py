@@ -1,9 +1,10 @@
 """When and in what order: what that costs, and what it costs the others.
 
 Each case is a queue with the load of an ordinary one: on top of messages that
-are due next week, or of many that are less urgent than some of what comes.  In
-each round it is measured in turn with the ordinary queue, and the ratio of the
-two is what counts.
+are due next week, or of many that are less urgent than some of what comes; or
+with groups, few or many, or with a million that wait behind one of their
+group.  In each round it is measured in turn with the ordinary queue, and the
+ratio of the two is what counts.
 
 What waits is put there when the load has been verified, with each id noted, on
 the queue while it is short.  From then on the books are counts.
@@ -42,6 +43,9 @@ FROM (SELECT array_agg('{2}'::jsonb) AS payloads
       FROM generate_series(1, {3})) AS batch, generate_series(1, {4})
 """
 
+BLOCKED = ", group_keys => array_fill('blocked'::text, ARRAY[%d])" % FILL_BATCH
+LEASE = "SELECT count(*) FROM queue.receive('{0}', lease => '1 day')"
+
 DELAYED = "SELECT count(*) FROM {0} WHERE visible_at > now() + '1 day'"
 
 
@@ -60,6 +64,10 @@ class Case:
     factor: int = 0
     # Is a tenth of what comes urgent, and all else as low as what waits?
     is_mixed: bool = False
+    # How many groups there are of what comes; 0: none.
+    groups: int = 0
+    # Done when what waits is there.
+    then: str = ""
     clients: int = CLIENTS
     must: float = 0.9
 
@@ -74,6 +82,9 @@ class Case:
             sends = ONE_OF_TEN.format(*(
                 self.send(", priority => %d" % priority)
                 for priority in (HIGH, LOW)))
+        elif self.groups:
+            sends = ("\\set g random(1, %d)\n" % self.groups
+                     + self.send(self.keys()))
         else:
             sends = self.send()
         take = "queue.dequeue('%s', %d)" % (self.relation, self.size)
@@ -86,6 +97,14 @@ class Case:
                       + "WITH taken AS (SELECT id FROM %s) INSERT INTO"
                         " bench.taken SELECT id FROM taken;\n" % take)
         return queue(self.name, self.title, self.size, sends + takes, verify)
+
+    def keys(self) -> str:
+        """Return the argument for groups, of one message or of a batch."""
+        if self.size == 1:
+            return ", group_key => 'g' || :g::int"
+        return (", group_keys => (SELECT array_agg('g' || n %% %d) FROM"
+                " generate_series(:g::int, :g::int + %d) n)"
+                % (self.groups, self.size - 1))
 
     def send(self, more: str = "") -> str:
         """Return what sends one message, or a batch."""
@@ -106,9 +125,20 @@ def cases() -> list[Case]:
             Case(base, "ordinary queue", None, size),
             Case("later_" + name, "{} due next week", base, size,
                  ", delay => '7 days'", 1),
+            Case("one_group_" + name, "one group",
+                 "plain_client" if size == 1 else base, size, groups=1,
+                 must=0.8 if size == 1 else 0.6),
+            *(Case("groups_%d_%s" % (groups, name),
+                   "{:,} groups".format(groups), base, size, groups=groups,
+                   must=0.6) for groups in (100, 100000)),
             Case("urgent_" + name, "{} of low priority; of what comes nine"
                  " are low, one is high", base, size,
                  ", priority => %d" % LOW, LOW_FACTOR, True)]
+    # A group is held by one at a time.
+    found.append(Case("plain_client", "ordinary queue", None, 1, clients=1))
+    found.append(Case("blocked_one", "100,000 groups; {} of another one behind"
+                      " a message that is leased", "plain_one", 1, BLOCKED, 1,
+                      groups=100000, then=LEASE, must=0.6))
     return found
 
 
@@ -132,6 +162,8 @@ class Measured:
             server.execute(FILL.format(
                 case.relation, case.waits,
                 runs.payload(runs.PAYLOADS["100 B"]), FILL_BATCH, batches))
+            if case.then:
+                server.execute(case.then.format(case.relation))
 
     def _run(self, repetition: int) -> runs.Run:
         return runs.Run(self.case.name, self.case.clients, "100 B",
@@ -214,6 +246,8 @@ def section(part: dict[str, Any]) -> str:
                    round(statistics.median(ratios), 2) >= row["must"]),
             spread(cpu, "{:.2f}".format), "≥ %g" % row["must"]])
     return ("Each transaction sends one message, or a hundred, and the next one"
-            " takes as many, on top of what waits in the queue. The ordinary"
-            " queue had the same load in the same round, and nothing else in"
+            " takes up to as many, on top of what waits in the queue. The"
+            " ordinary queue had the same load in the same round, without"
+            " groups, and nothing else in it. One group is compared with one"
+            " client, since one transaction at a time has messages of"
             " it.\n\n" + table(lines))
