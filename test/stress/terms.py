@@ -73,6 +73,18 @@ def first_period(run: "Evidence", put: Put) -> Period:
     return Period(since, due, expiry)
 
 
+def written_due(run: "Evidence", message: MessageRecord) -> float:
+    """The earliest due time that its row may have had at first.
+
+    A plain INSERT may write one that is past.
+    """
+    put, = (put for put in message.puts if put.kept)
+    due = first_period(run, put).due[0]
+    if put.terms is not None and put.terms.deliver_at is not None:
+        due = min(due, run.from_server(put.terms.deliver_at)[0])
+    return due
+
+
 def changed_period(run: "Evidence", change: Change) -> Period:
     """What a call of reschedule said, if it was done."""
     due = changed_due(run, change)

@@ -301,6 +301,16 @@ class Rescheduled(ClockTest):
         results = self.clean()
         self.assertEqual(results["expiry_moves_along"].checked, 1)
 
+    def test_expiry_of_one_that_was_overdue(self) -> None:
+        """By a plain INSERT, whose row says so."""
+        now = self.play.clock()
+        self.producer.send("reminders", "a.1", deliver_at=now - 3,
+                           expires_at=now + 2)
+        self.reschedule(2, expires_at=self.play.clock() + 7)
+        self.play.wait(2.5)
+        self.one.consume("reminders", "a.1")
+        self.clean()
+
     def test_expiry_stays_behind(self) -> None:
         self.producer.send("reminders", "a.1", expires_in=3.0)
         self.reschedule(2, expires_at=self.play.clock() + 3)

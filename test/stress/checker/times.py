@@ -143,7 +143,7 @@ def expiry_moves_along(run: Evidence, result: Result) -> None:
         told = terms.told_expiry(run, change)
         due = terms.changed_due(run, change)
         expected = (due[0] + first.expiry[0] - first.due[1],
-                    due[1] + first.expiry[1] - first.due[0])
+                    due[1] + first.expiry[1] - terms.written_due(run, message))
         if first.expiry == terms.NONE:
             expected = terms.NONE
         if told[1] < expected[0] - SLACK or told[0] > expected[1] + SLACK:
