@@ -16,11 +16,12 @@
  * The first message that is found is the group's next only if there is none
  * before it.  Those that wait are known.  Others may be in the cover, because
  * nobody has met them yet: theirs is a lower priority, say.  Or they are in
- * the window of another consumer, that will meet them in a moment.  So the
- * index of groups is asked for the ids below that are covered or in a window.
- * What has a lower id and is in neither is gone, in flight, not committed, or
- * not due for the first time, and nobody waits for those last two.  So the
- * index entries of messages that were consumed are not gone over, however long
+ * the window of another consumer, that will meet them in a moment.  Or their
+ * transaction has committed, and has not come to announce them.  So the index
+ * of groups is asked for the ids below that are covered, in a window, or to be
+ * announced.  What has a lower id and is in none of these is gone, in flight,
+ * not committed, or not due for the first time, and nobody waits for those
+ * last two.  So the index entries of messages that were consumed are not gone over, however long
  * an old snapshot keeps them.
  *
  * Locks: none of its own.  An error puts the groups back
@@ -39,6 +40,7 @@
 #include "table/definition.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
+#include "transaction/prepared.h"
 
 /* What waits is scanned at one go if there are no more ids between */
 #define NEAR_OTHERS			16
@@ -370,6 +372,9 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 	{
 		if (group->checked_by == look->number)
 			checked = group->checked;
+		queue_announce_add_below(look->def->relid, row->id, &below);
+		if (queue_prepared_is_ending())
+			queue_ranges_add(&below, 0, PG_INT64_MIN, row->id - 1);
 		queue_window_below(look->slot, look->def->relid, row->id, &below);
 		if (below.nranges > 0 && below.ranges[0].low == PG_INT64_MIN)
 			untrimmed = look->def->relid;

@@ -29,6 +29,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
@@ -45,6 +46,24 @@
 
 /* By proc number: transaction that will announce what it sends, or Invalid */
 static volatile TransactionId *announcing = NULL;
+
+/* Queues of which others can ask what a transaction has sent */
+#define SENT_QUEUES			4
+
+/*
+ * The ids that a registered transaction has sent to some queues, from the
+ * first to the last.  Written by its owner alone, without a lock.
+ */
+typedef struct SentIds
+{
+	volatile int nqueues;		/* more than SENT_QUEUES: any ids of any */
+	volatile Oid relids[SENT_QUEUES];
+	pg_atomic_uint64 low[SENT_QUEUES];
+	pg_atomic_uint64 high[SENT_QUEUES];
+} SentIds;
+
+/* By proc number, too */
+static SentIds *sent_ids = NULL;
 
 /* What this transaction has to announce */
 static PendingAnnounce *notes = NULL;
@@ -66,6 +85,7 @@ static PendingAnnounce *find_note(Oid relid);
 static LookNote *find_look(Oid relid);
 static void *grow(void *array, int *max, Size size);
 static void register_transaction(void);
+static void publish_sent(Oid relid, int64 low, int64 high);
 
 /*
  * queue_announce_shmem_size
@@ -74,7 +94,8 @@ static void register_transaction(void);
 Size
 queue_announce_shmem_size(void)
 {
-	return mul_size(MaxBackends, sizeof(TransactionId));
+	return add_size(MAXALIGN(mul_size(MaxBackends, sizeof(TransactionId))),
+					mul_size(MaxBackends, sizeof(SentIds)));
 }
 
 /*
@@ -92,6 +113,14 @@ queue_announce_shmem_init(void)
 								 queue_announce_shmem_size(), &found);
 	if (!found)
 		memset((void *) announcing, 0, queue_announce_shmem_size());
+	sent_ids = (SentIds *) ((char *) announcing +
+							MAXALIGN(MaxBackends * sizeof(TransactionId)));
+	for (int i = 0; i < MaxBackends && !found; i++)
+		for (int j = 0; j < SENT_QUEUES; j++)
+		{
+			pg_atomic_init_u64(&sent_ids[i].low[j], 0);
+			pg_atomic_init_u64(&sent_ids[i].high[j], 0);
+		}
 }
 
 /* Return the note about a queue, made if need be.  May throw. */
@@ -198,6 +227,7 @@ queue_announce_sent(Oid relid, int priority, int64 low, int64 high)
 	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
 		return;
 	note = find_note(relid);
+	publish_sent(relid, low, high);
 	register_transaction();
 	note->nmessages += (int) Min(high - low + 1, INT_MAX / 2 - note->nmessages);
 	queue_ranges_add(&note->sent, queue_rank(priority), low, high);
@@ -282,11 +312,85 @@ register_transaction(void)
 		announcing[MyProcNumber] = GetTopTransactionId();
 }
 
+/*
+ * publish_sent
+ *		Let others know the ids that this transaction is about to send.
+ *
+ * Before it registers, so that who sees it registered sees them.
+ */
+static void
+publish_sent(Oid relid, int64 low, int64 high)
+{
+	SentIds    *sent = &sent_ids[MyProcNumber];
+	int			i;
+
+	for (i = 0; i < Min(sent->nqueues, SENT_QUEUES); i++)
+		if (sent->relids[i] == relid)
+		{
+			if (low < (int64) pg_atomic_read_u64(&sent->low[i]))
+				pg_atomic_write_u64(&sent->low[i], (uint64) low);
+			if (high > (int64) pg_atomic_read_u64(&sent->high[i]))
+				pg_atomic_write_u64(&sent->high[i], (uint64) high);
+			return;
+		}
+	if (i < SENT_QUEUES)
+	{
+		sent->relids[i] = relid;
+		pg_atomic_write_u64(&sent->low[i], (uint64) low);
+		pg_atomic_write_u64(&sent->high[i], (uint64) high);
+		pg_write_barrier();
+	}
+	sent->nqueues = i + 1;
+	pg_write_barrier();
+}
+
+/*
+ * queue_announce_add_below
+ *		Add to a set, as ids of rank 0, what registered transactions have sent
+ *		to this queue and not announced yet, and comes before this id.
+ *
+ * Such a transaction may have committed, so that others see its messages, and
+ * not have come to its callbacks.  To be called before the cover is asked, as
+ * what is announced meanwhile is there.
+ */
+void
+queue_announce_add_below(Oid relid, int64 id, RangeSet *set)
+{
+	int			i;
+
+	for (i = 0; i < MaxBackends; i++)
+	{
+		const SentIds *sent = &sent_ids[i];
+		int			j;
+
+		if (announcing[i] == InvalidTransactionId || i == MyProcNumber)
+			continue;
+		pg_read_barrier();
+		if (sent->nqueues > SENT_QUEUES)
+			queue_ranges_add(set, 0, PG_INT64_MIN, id - 1);
+		for (j = 0; j < Min(sent->nqueues, SENT_QUEUES); j++)
+		{
+			int64		low;
+			int64		high;
+
+			if (sent->relids[j] != relid)
+				continue;
+			low = (int64) pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &sent->low[j]));
+			high = (int64) pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &sent->high[j]));
+			if (low < id && low <= high)
+				queue_ranges_add(set, 0, low, Min(high, id - 1));
+		}
+	}
+	pg_read_barrier();
+}
+
 /* Strike this transaction off. */
 void
 queue_announce_unregister(void)
 {
 	announcing[MyProcNumber] = InvalidTransactionId;
+	pg_write_barrier();
+	sent_ids[MyProcNumber].nqueues = 0;
 }
 
 /*

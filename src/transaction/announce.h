@@ -77,6 +77,9 @@ extern void queue_announce_shmem_init(void);
 extern bool queue_announce_is_registered(TransactionId xid);
 extern bool queue_announce_is_under_way(void);
 
+/* Add to a set what is sent to this queue, and not announced yet */
+extern void queue_announce_add_below(Oid relid, int64 id, RangeSet *set);
+
 /* ----------------------------------------------------------------
  *		xact.c and prepared.c: ends of transactions
  * ----------------------------------------------------------------

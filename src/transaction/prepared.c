@@ -514,10 +514,15 @@ queue_xact_will_announce(TransactionId xid)
 bool
 queue_xact_is_announcing(void)
 {
+	return queue_announce_is_under_way() || queue_prepared_is_ending();
+}
+
+/* The same for a transaction that was prepared */
+bool
+queue_prepared_is_ending(void)
+{
 	int			i;
 
-	if (queue_announce_is_under_way())
-		return true;
 	for (i = 0; i < registry->nslots; i++)
 	{
 		TransactionId xid = registry->slots[i].xid;

@@ -26,6 +26,7 @@ extern void queue_prepared_shmem_init(void);
 
 /* Is there one that has ended, and may still have to announce? */
 extern bool queue_xact_is_announcing(void);
+extern bool queue_prepared_is_ending(void);
 
 /* Will this transaction, which is in progress, announce what it sends? */
 extern bool queue_xact_will_announce(TransactionId xid);

@@ -1,7 +1,8 @@
 # A transaction stands still when it has committed and not yet announced what it
 # has sent.  Others see its rows, and may take them; who has met them before the
 # commit, and waits, is told in the end.  What it has consumed it lets go of
-# before that, since it may have sent the same ids again.
+# before that, since it may have sent the same ids again.  What is sent to a
+# group after its commit does not overtake it.
 
 use strict;
 use warnings;
@@ -56,5 +57,17 @@ SKIP:
 	is(result_of($producer), '3', '... but with the commit');
 	is(drain('q'), '3 1', '... to be had once');
 }
+
+# A message of a group that is sent after the commit of another comes after it.
+sql(q{SELECT queue.create_queue('g');
+	SELECT queue.enqueue('g', '0', group_key => 'x')});
+is(drain('g'), '0 1', 'a group');
+$producer = stop_at('queue-committed',
+	q{SELECT count(queue.enqueue('g', '1', group_key => 'x'))});
+sql(q{SELECT queue.enqueue('g', '2', group_key => 'x')});
+is(drain('g'), '1 1, 2 1', 'a message does not overtake one that is committed');
+go_on('queue-committed');
+is(result_of($producer), '1', '... and not announced yet');
+is(drain('g'), '', 'each is delivered once');
 
 end_race();
