@@ -387,7 +387,8 @@ class WakeProbe:
             due = round(time.time() + 0.1, 6)
             self.probe.main.enqueue(QUEUE, [value], "enqueue",
                                     wish=Wish(deliver_at=due))
-            return due - (time.time() - time.monotonic())
+            return max(due - (time.time() - time.monotonic()),
+                       time.monotonic())
 
         return Giver(value, give)
 
@@ -401,7 +402,9 @@ class WakeProbe:
         def give() -> float:
             due = round(time.time() + 0.05, 6)
             session.reschedule(QUEUE, id, value, due, True)
-            return due - (time.time() - time.monotonic())
+            # If the call took longer, that is when it can be taken.
+            return max(due - (time.time() - time.monotonic()),
+                       time.monotonic())
 
         return Giver(value, give)
 
