@@ -126,7 +126,7 @@ static Duty duties[] = {
 	{
 		.activity = "looking for expired messages",
 		.work = queue_expire,
-		.is_urgent = queue_expire_is_urgent,
+		.due = queue_expire_due,
 		.failed = queue_expire_failed
 	},
 	{

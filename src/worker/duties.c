@@ -78,6 +78,8 @@ do_duty(Duty *duty, TimestampTz now)
 
 	if (duty->is_wanted != NULL && !duty->is_wanted())
 		return TIMESTAMP_INFINITY;
+	if (duty->due != NULL)
+		duty->at = Min(duty->at, duty->due());
 	if (!is_due(duty, now))
 		return duty->at;
 

@@ -79,24 +79,26 @@ static bool mark(MessageRow *row, const MessageKey *key, QueueSlot *slot,
 				 Relation rel, TimestampTz now, Left *left);
 
 /*
- * queue_expire_is_urgent
- *		Returns true if it is time to look at a queue of this database.
+ * queue_expire_due
+ *		Return when to look at a queue of this database, by what commits and
+ *		consumers have noted since.
  */
-bool
-queue_expire_is_urgent(void)
+TimestampTz
+queue_expire_due(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due = TIMESTAMP_INFINITY;
 
+	if (!has_walked)
+		return QUEUE_EXPIRY_UNKNOWN;
 	for (int i = queue_slot_next_expiring(0); i < queue_slot_count();
 		 i = queue_slot_next_expiring(i + 1))
 	{
 		QueueSlot  *slot = queue_slot_at(i);
 
-		if (slot != NULL && slot->dbid == MyDatabaseId &&
-			queue_expiry_look_at(slot) <= now)
-			return true;
+		if (slot != NULL && slot->dbid == MyDatabaseId)
+			due = Min(due, queue_expiry_look_at(slot));
 	}
-	return !has_walked;
+	return due;
 }
 
 /*

@@ -10,9 +10,9 @@
 
 #include "datatype/timestamp.h"
 
-/* A duty of the worker: is it urgent; what follows an error of it */
+/* A duty of the worker: when is it due; what follows an error of it */
 extern TimestampTz queue_expire(void);
-extern bool queue_expire_is_urgent(void);
+extern TimestampTz queue_expire_due(void);
 extern void queue_expire_failed(void);
 
 #endif							/* QUEUE_EXPIRE_H */
