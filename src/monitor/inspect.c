@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "common/compat.h"
@@ -99,18 +100,23 @@ queue_counts(PG_FUNCTION_ARGS)
 													  values, nulls)));
 }
 
-/* Count the messages by state, as this moment sees them. */
+/*
+ * count_messages
+ *		Count the messages by state, as this moment sees them.
+ *
+ * A snapshot finds each of them once, also those that are being rewritten,
+ * whose new version is somewhere else in the index.  What this transaction has
+ * sent is not counted.
+ */
 static void
 count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 			   int64 *delayed, int64 *exhausted)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	QueueScan  *scan = queue_scan_begin(rel, def);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	QueueScan  *scan = queue_scan_begin_snapshot(rel, def, snapshot);
 	MessageRow *row;
-	int64		last_id = 0;
-	int64	   *last_count = NULL;
 
-	scan->wants_busy = true;
 	*ready = *leased = *delayed = *exhausted = 0;
 	while ((row = queue_scan_next(scan)) != NULL)
 	{
@@ -119,10 +125,8 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 		MessageStatus status;
 		bool		has_entry;
 
-		/* rewritten since it was counted: the newer version counts */
-		if (last_count != NULL && row->id == last_id)
-			(*last_count)--;
-
+		if (queue_row_is_own(row))
+			continue;
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
 		queue_row_status(def, row, has_entry ? &entry : NULL, now, &status);
@@ -131,29 +135,28 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 		 * the transaction that changes the row holds it, unless it is the
 		 * worker
 		 */
-		if (row->state == ROW_BUSY &&
+		if (queue_row_recheck(rel, row) == ROW_BUSY &&
 			!(status.is_claimed && entry.is_step))
 			status.availability = MESSAGE_HELD;
 		switch (status.availability)
 		{
 			case MESSAGE_AVAILABLE:
-				last_count = ready;
+				(*ready)++;
 				break;
 			case MESSAGE_HELD:
-				last_count = leased;
+				(*leased)++;
 				break;
 			case MESSAGE_EXHAUSTED:
 			case MESSAGE_EXPIRED:
-				last_count = exhausted;
+				(*exhausted)++;
 				break;
 			case MESSAGE_NOT_DUE:
-				last_count = delayed;
+				(*delayed)++;
 				break;
 		}
-		(*last_count)++;
-		last_id = row->id;
 	}
 	queue_scan_end(scan);
+	UnregisterSnapshot(snapshot);
 }
 
 /*

@@ -185,7 +185,8 @@ foreach my $ddl (
 	is(sql(qq{SELECT problem IS NULL, ready, leased FROM queue.queues
 			WHERE name = '$new'::regclass}),
 		't|2|2', "$name: the queue is as it was");
-	is(drain($new), '3 2, 4 1', "$name: free messages are delivered");
+	is(join(', ', sort split /, /, drain($new)),
+		'3 2, 4 1', "$name: free messages are delivered");
 	is(sql(qq{SELECT queue.ack(ARRAY['$written', '$young'])}),
 		'2', "$name: receipts are good");
 	is(sql("SELECT count(*) FROM $new"), '0', "$name: all is consumed");
@@ -207,7 +208,7 @@ foreach my $ddl (
 	is(drain($old), 'later 1', "$name: and finds the message");
 }
 
-# REINDEX CONCURRENTLY that fails leaves an index behind, and the queue works.
+# REINDEX CONCURRENTLY that fails leaves indexes behind, and the queue works.
 $queue = make_queue();
 my $session = $node->background_psql('postgres');
 $session->query_safe(qq{BEGIN; LOCK TABLE $queue IN ROW EXCLUSIVE MODE});
@@ -215,9 +216,9 @@ is( state_of("SET lock_timeout = '100ms'; REINDEX TABLE CONCURRENTLY $queue"),
 	'55P03', 'REINDEX CONCURRENTLY fails');
 $session->query_safe('COMMIT');
 $session->quit;
-is( sql(qq{SELECT count(*) FROM pg_index
+is( sql(qq{SELECT count(*) > 0 FROM pg_index
 		WHERE indrelid = '$queue'::regclass AND NOT indisvalid}),
-	'1', 'and leaves an index behind');
+	't', 'and leaves indexes behind');
 sql(qq{SELECT queue.enqueue('$queue', '1')});
 is(drain($queue), '1 1', 'the queue works as before');
 

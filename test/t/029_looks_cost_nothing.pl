@@ -90,6 +90,7 @@ is( pages_of(
 # A dead prefix
 #
 sql(q{SELECT queue.create_queue('old')});
+$session->query_safe('SELECT * FROM queue.dequeue(\'old\')');    # fills its caches
 my $holder = $node->background_psql('postgres');
 $holder->query_safe(
 	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM old');
