@@ -84,6 +84,7 @@ my %calls = (
 	'release_group' => q{SELECT queue.release_group(%s, 'g')},
 	'reschedule'    => q{SELECT queue.reschedule(%s, 1, now())},
 	'resume'        => q{SELECT queue.resume(%s)},
+	'stopped_groups' => q{SELECT count(*) FROM queue.stopped_groups(%s)},
 	'wait'          => q{CALL queue.wait(%s, '0')},
 	'wait_for_room' => q{CALL queue.wait_for_room(%s, '0')});
 
