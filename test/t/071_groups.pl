@@ -500,7 +500,15 @@ cmp_ok(scalar @$receipts, '>', 10, 'as many as there is room for');
 is(sql(q{SELECT count(*) FROM crowded}), 400, 'nothing is lost');
 sql(q{SELECT queue.ack(} . array(@$receipts) . ')');
 my $count = 0;
-$count += sql(q{SELECT count(*) FROM queue.dequeue('crowded', 10)}) for 1 .. 100;
+
+# There is room again when the worker has ended those leases in the log, too.
+foreach (1 .. 1000)
+{
+	my ($ret, $stdout) = $node->psql('postgres',
+		q{SELECT count(*) FROM queue.dequeue('crowded', 10)});
+	$count += $stdout || 0;
+	last if $count >= 400 - @$receipts;
+}
 is($count, 400 - @$receipts, 'and all of it comes');
 
 $node->stop;
