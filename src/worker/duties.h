@@ -33,8 +33,8 @@ typedef struct Duty
 	bool		lacks_snapshot;
 	bool		(*is_wanted) (void);	/* NULL: always */
 	bool		(*is_urgent) (void);	/* due whatever its time?  NULL: no */
-	TimestampTz (*due) (void);	/* when others have made it due; NULL: they
-								 * do not */
+	TimestampTz (*due) (void);	/* when others have made it due; NULL: they do
+								 * not */
 	void		(*failed) (void);	/* called after an error, or NULL */
 
 	TimestampTz at;				/* when it is due; by the time of day */
