@@ -44,6 +44,7 @@
 static Oid	known_settings_relid = InvalidOid;
 
 static Relation open_to_look(void);
+static List *list_queues(const char *index_name, int nkeys, ScanKey keys);
 
 
 /*
@@ -293,36 +294,11 @@ queue_settings_lock(Relation settings, Oid relid)
 List *
 queue_dead_letter_sources(Oid relid)
 {
-	Relation	settings = open_to_look();
-	Oid			index;
-	Snapshot	snapshot;
-	SysScanDesc scan;
 	ScanKeyData key;
-	HeapTuple	tuple;
-	List	   *sources = NIL;
-
-	if (settings == NULL)
-		return NIL;
-	index = queue_catalog_relid("queue_dead_letter_idx");
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	ScanKeyInit(&key, Anum_settings_dead_letter, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
-	scan = systable_beginscan(settings, index, OidIsValid(index), SnapshotAny,
-							  1, &key);
-	while (HeapTupleIsValid(tuple = queue_settings_next(scan, snapshot)))
-	{
-		bool		isnull;
-		Datum		datum = heap_getattr(tuple, Anum_settings_queue,
-										 RelationGetDescr(settings), &isnull);
-
-		sources = lappend_oid(sources, DatumGetObjectId(datum));
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(settings, AccessShareLock);
-
-	return sources;
+	return list_queues("queue_dead_letter_idx", 1, &key);
 }
 
 /*
@@ -335,7 +311,15 @@ queue_dead_letter_sources(Oid relid)
 List *
 queue_settings_all(void)
 {
+	return list_queues(NULL, 0, NULL);
+}
+
+/* Return the queues whose rows have these keys, by an index if it is there. */
+static List *
+list_queues(const char *index_name, int nkeys, ScanKey keys)
+{
 	Relation	settings = open_to_look();
+	Oid			index;
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -343,8 +327,10 @@ queue_settings_all(void)
 
 	if (settings == NULL)
 		return NIL;
+	index = index_name != NULL ? queue_catalog_relid(index_name) : InvalidOid;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan(settings, InvalidOid, false, SnapshotAny, 0, NULL);
+	scan = systable_beginscan(settings, index, OidIsValid(index), SnapshotAny,
+							  nkeys, keys);
 	while (HeapTupleIsValid(tuple = queue_settings_next(scan, snapshot)))
 	{
 		bool		isnull;
