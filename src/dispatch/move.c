@@ -17,7 +17,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -29,6 +28,7 @@
 #include "utils/rel.h"
 
 #include "common/compat.h"
+#include "common/relation.h"
 #include "dispatch/move.h"
 #include "table/definition.h"
 #include "table/failure_log.h"
@@ -112,6 +112,7 @@ queue_dead_letter_problem(const QueueDef *def, Oid owner)
 	Oid			target = def->dead_letter;
 	Relation	dead;
 	QueueDef   *dead_def;
+	bool		is_locked;
 	char	   *problem = NULL;
 
 	/* a dead-letter queue has neither */
@@ -120,14 +121,10 @@ queue_dead_letter_problem(const QueueDef *def, Oid owner)
 			pstrdup("It has no dead-letter queue; messages that have used up max_attempts stay where they are.");
 	if (get_rel_relkind(target) != RELKIND_RELATION)
 		return pstrdup("Its dead-letter queue does not exist.");
-	if (!ConditionalLockRelationOid(target, AccessShareLock))
-		return NULL;
-	dead = try_table_open(target, NoLock);
+	dead = queue_open_unless_locked(target, AccessShareLock, &is_locked);
 	if (dead == NULL)
-	{
-		UnlockRelationOid(target, AccessShareLock);
-		return pstrdup("Its dead-letter queue does not exist.");
-	}
+		return is_locked ? NULL :
+			pstrdup("Its dead-letter queue does not exist.");
 
 	dead_def = queue_def(dead);
 	if (dead_def->problem != NULL)

@@ -53,7 +53,6 @@
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -62,6 +61,7 @@
 
 #include "common/compat.h"
 #include "common/extension.h"
+#include "common/relation.h"
 #include "common/standby.h"
 #include "global/branch.h"
 #include "shared/attach.h"
@@ -133,7 +133,7 @@ open_member(const char *name, LOCKMODE lockmode, bool is_patient)
 {
 	Oid			relid = queue_catalog_relid(name);
 	Oid			extension = get_extension_oid(QUEUE_EXTENSION, true);
-	Relation	rel;
+	bool		is_locked;
 
 	Assert(ActiveSnapshotSet());
 	if (!OidIsValid(relid) || !OidIsValid(extension) ||
@@ -141,12 +141,7 @@ open_member(const char *name, LOCKMODE lockmode, bool is_patient)
 		return NULL;
 	if (is_patient)
 		return try_table_open(relid, lockmode);
-	if (!ConditionalLockRelationOid(relid, lockmode))
-		return NULL;
-	rel = try_table_open(relid, NoLock);
-	if (rel == NULL)
-		UnlockRelationOid(relid, lockmode);
-	return rel;
+	return queue_open_unless_locked(relid, lockmode, &is_locked);
 }
 
 /*

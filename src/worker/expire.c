@@ -29,13 +29,13 @@
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
+#include "common/relation.h"
 #include "shared/expiry.h"
 #include "table/definition.h"
 #include "table/scan.h"
@@ -243,17 +243,9 @@ open_queue(Oid relid, QueueDef **def, bool *is_locked)
 	*is_locked = false;
 	if (get_rel_relkind(relid) != RELKIND_RELATION)
 		return NULL;
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-	{
-		*is_locked = true;
-		return NULL;
-	}
-	rel = try_table_open(relid, NoLock);
+	rel = queue_open_unless_locked(relid, AccessShareLock, is_locked);
 	if (rel == NULL)
-	{
-		UnlockRelationOid(relid, AccessShareLock);
 		return NULL;
-	}
 	*def = queue_def(rel);
 	if (!(*def)->is_queue || (*def)->problem != NULL)
 	{

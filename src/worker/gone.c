@@ -30,13 +30,13 @@
 
 #include "access/table.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
+#include "common/relation.h"
 #include "shared/inflight.h"
 #include "shared/quota.h"
 #include "table/definition.h"
@@ -182,6 +182,7 @@ look_up(const LeaseCopy *leases, int n)
 {
 	Oid			relid = leases[0].key.relid;
 	Relation	rel;
+	bool		is_locked;
 	QueueDef   *def;
 	int			i;
 
@@ -190,13 +191,11 @@ look_up(const LeaseCopy *leases, int n)
 		forget(leases, n);
 		return;
 	}
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return;
-	rel = try_table_open(relid, NoLock);
+	rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
 	if (rel == NULL)
 	{
-		UnlockRelationOid(relid, AccessShareLock);
-		forget(leases, n);
+		if (!is_locked)
+			forget(leases, n);
 		return;
 	}
 	def = queue_def(rel);

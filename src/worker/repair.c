@@ -41,12 +41,12 @@
 
 #include "access/table.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "common/compat.h"
+#include "common/relation.h"
 #include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/inflight.h"
@@ -259,6 +259,7 @@ repair_part(void)
 	Oid			relid;
 	Relation	rel;
 	QueueDef   *def;
+	bool		is_locked;
 	bool		is_done = true;
 
 	if (slot == NULL)
@@ -272,7 +273,8 @@ repair_part(void)
 		forget_place(relid);
 		return true;
 	}
-	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+	rel = queue_open_unless_locked(relid, RowExclusiveLock, &is_locked);
+	if (is_locked)
 	{
 		/* another one first, and this one in the next round */
 		if (part_relid == relid)
@@ -280,10 +282,8 @@ repair_part(void)
 		skip_queue();
 		return false;
 	}
-	rel = try_table_open(relid, NoLock);
 	if (rel == NULL)
 	{
-		UnlockRelationOid(relid, RowExclusiveLock);
 		forget_place(relid);
 		return true;
 	}

@@ -42,7 +42,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -50,6 +49,7 @@
 #include "utils/tuplestore.h"
 
 #include "common/compat.h"
+#include "common/relation.h"
 #include "common/guc.h"
 #include "table/definition.h"
 #include "table/member.h"
@@ -88,7 +88,6 @@ PG_FUNCTION_INFO_V1(queue_vacuums);
 
 static TimestampTz look_at_state(QueueSlot *slot, TimestampTz now);
 static bool has_dead_in(Oid relid, int factor);
-static Relation open_unless_locked(Oid relid);
 
 /*
  * queue_vacuum_check
@@ -267,11 +266,12 @@ queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
 	TransactionId mark_xid = XidFromFullTransactionId(mark);
 	TransactionId horizon = InvalidTransactionId;
 	Relation	rel;
+	bool		is_locked;
 
 	if (TransactionIdIsValid(*latest) &&
 		TransactionIdPrecedes(*latest, mark_xid))
 		return false;
-	rel = open_unless_locked(relid);
+	rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
 	if (rel == NULL)
 		return false;
 	if (rel->rd_rel->relkind == RELKIND_RELATION)
@@ -293,24 +293,6 @@ queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
 	return TransactionIdIsValid(horizon) &&
 		TransactionIdPrecedesOrEquals(mark_xid, horizon);
 }
-
-/*
- * open_unless_locked
- *		Open the table, to look at; NULL if it is locked or gone.
- */
-static Relation
-open_unless_locked(Oid relid)
-{
-	Relation	rel;
-
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return NULL;
-	rel = try_table_open(relid, NoLock);
-	if (rel == NULL)
-		UnlockRelationOid(relid, AccessShareLock);
-	return rel;
-}
-
 
 /* ----------------------------------------------------------------
  *		What people look at
