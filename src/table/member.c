@@ -49,6 +49,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
+#include "common/relation.h"
 #include "table/member.h"
 #include "table/settings.h"
 
@@ -65,28 +66,31 @@ typedef struct MemberForm
 	const MemberColumn *columns;
 } MemberForm;
 
-/* In order of Anum_settings_xxx */
-static const MemberColumn queue_columns[] = {
-	{"queue", REGCLASSOID},
-	{"lease", INTERVALOID},
-	{"max_attempts", INT4OID},
-	{"retry_delay", INTERVALOID},
-	{"retry_max_delay", INTERVALOID},
-	{"dead_letter", REGCLASSOID},
-	{"own_dead_letter", BOOLOID},
-	{"enqueue_paused", BOOLOID},
-	{"dequeue_paused", BOOLOID},
-	{"max_lease", INTERVALOID},
-	{"expires_in", INTERVALOID},
-	{"on_expiry", TEXTOID},
-	{"group_mode", TEXTOID},
-	{"group_failure", TEXTOID},
-	{"dedup_window", INTERVALOID},
-	{"max_messages", INT8OID},
-	{"max_bytes", INT8OID},
-	{"on_full", TEXTOID},
-	{"max_in_flight", INT4OID},
-};
+/* In order of Anum_settings_xxx; "name_type" is that of what names a queue */
+#define SETTINGS_COLUMNS(name_type) \
+	{"queue", name_type}, \
+	{"lease", INTERVALOID}, \
+	{"max_attempts", INT4OID}, \
+	{"retry_delay", INTERVALOID}, \
+	{"retry_max_delay", INTERVALOID}, \
+	{"dead_letter", name_type}, \
+	{"own_dead_letter", BOOLOID}, \
+	{"enqueue_paused", BOOLOID}, \
+	{"dequeue_paused", BOOLOID}, \
+	{"max_lease", INTERVALOID}, \
+	{"expires_in", INTERVALOID}, \
+	{"on_expiry", TEXTOID}, \
+	{"group_mode", TEXTOID}, \
+	{"group_failure", TEXTOID}, \
+	{"dedup_window", INTERVALOID}, \
+	{"max_messages", INT8OID}, \
+	{"max_bytes", INT8OID}, \
+	{"on_full", TEXTOID}, \
+	{"max_in_flight", INT4OID}
+
+static const MemberColumn queue_columns[] = {SETTINGS_COLUMNS(REGCLASSOID)};
+
+static const MemberColumn restored_settings_columns[] = {SETTINGS_COLUMNS(TEXTOID)};
 
 /* ... of Anum_log_xxx (lease.c) */
 static const MemberColumn lease_log_columns[] = {
@@ -121,29 +125,6 @@ static const MemberColumn outcome_columns[] = {
 	{"by_owner", BOOLOID},
 	{"finished_at", TIMESTAMPTZOID},
 	{"decision", TEXTOID},
-};
-
-/* Those of queue.queue, with names as text */
-static const MemberColumn restored_settings_columns[] = {
-	{"queue", TEXTOID},
-	{"lease", INTERVALOID},
-	{"max_attempts", INT4OID},
-	{"retry_delay", INTERVALOID},
-	{"retry_max_delay", INTERVALOID},
-	{"dead_letter", TEXTOID},
-	{"own_dead_letter", BOOLOID},
-	{"enqueue_paused", BOOLOID},
-	{"dequeue_paused", BOOLOID},
-	{"max_lease", INTERVALOID},
-	{"expires_in", INTERVALOID},
-	{"on_expiry", TEXTOID},
-	{"group_mode", TEXTOID},
-	{"group_failure", TEXTOID},
-	{"dedup_window", INTERVALOID},
-	{"max_messages", INT8OID},
-	{"max_bytes", INT8OID},
-	{"on_full", TEXTOID},
-	{"max_in_flight", INT4OID},
 };
 
 static const MemberColumn committed_branch_columns[] = {
@@ -372,15 +353,11 @@ queue_member_problem(void)
 	{
 		Oid			relid = checked_relids[i];
 		Relation	rel = NULL;
+		bool		is_locked;
 
 		/* a DROP, or a lock on it, will be met elsewhere */
-		if (OidIsValid(relid) &&
-			ConditionalLockRelationOid(relid, AccessShareLock))
-		{
-			rel = try_table_open(relid, NoLock);
-			if (rel == NULL)
-				UnlockRelationOid(relid, AccessShareLock);
-		}
+		if (OidIsValid(relid))
+			rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
 		if (rel == NULL)
 		{
 			tables_are_checked = false;
