@@ -43,7 +43,7 @@ typedef struct Terms
 	int			priority;
 	TimestampTz sent_at;
 	TimestampTz due;			/* 0: at once */
-	TimestampTz expires_at;		/* 0: never */
+	int64		expires_in;		/* usec after it is due; 0: never */
 } Terms;
 
 /* An optional array argument of enqueue_batch() */
@@ -62,9 +62,7 @@ static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
 static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 						  const char *payload_name, Terms *terms);
 static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
-static TimestampTz expiry_argument(FunctionCallInfo fcinfo,
-								   const Terms *terms);
-static void default_expiry(Terms *terms, const QueueDef *def);
+static TimestampTz expiry_of(const Terms *terms);
 static void apply_terms(MessageDraft *draft, const Terms *terms);
 static void require_nulls(const OptionalArray *array, int n,
 						  const char *name);
@@ -92,9 +90,10 @@ queue_enqueue(PG_FUNCTION_ARGS)
 		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
 
 	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
-	default_expiry(&terms, def);
+	if (terms.expires_in == 0)
+		terms.expires_in = def->expires_in;
 	queue_next_ids(def, 1, &id);
-	queue_draft_init(&draft, id);
+	queue_draft_init(&draft, id, terms.sent_at);
 	draft.payload = fcinfo->args[ARG_PAYLOAD];
 	draft.headers = fcinfo->args[ARG_HEADERS];
 	draft.group_key = fcinfo->args[ARG_GROUP_KEY];
@@ -186,7 +185,8 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
 	}
 
-	default_expiry(&terms, def);
+	if (terms.expires_in == 0)
+		terms.expires_in = def->expires_in;
 	ids = palloc(npayloads * sizeof(int64));
 	queue_next_ids(def, npayloads, ids);
 	note_sent(rel, &terms, ids, npayloads);
@@ -195,7 +195,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	{
 		MessageDraft draft;
 
-		queue_draft_init(&draft, ids[i]);
+		queue_draft_init(&draft, ids[i], terms.sent_at);
 		draft.payload.value = payload_values[i];
 		draft.payload.isnull = false;
 		draft.headers = element(&headers, i);
@@ -224,8 +224,8 @@ note_sent(Relation rel, const Terms *terms, const int64 *ids, int n)
 	int			first;
 	int			next;
 
-	if (terms->expires_at != 0)
-		queue_announce_expiry(RelationGetRelid(rel), terms->expires_at);
+	if (terms->expires_in != 0)
+		queue_announce_expiry(RelationGetRelid(rel), expiry_of(terms));
 	if (terms->due != 0)
 	{
 		queue_announce_delayed(RelationGetRelid(rel), terms->priority,
@@ -260,7 +260,8 @@ check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
 	queue_check_priority(terms->priority);
 	terms->sent_at = GetCurrentTimestamp();
 	terms->due = due_argument(fcinfo, terms->sent_at);
-	terms->expires_at = expiry_argument(fcinfo, terms);
+	terms->expires_in = PG_ARGISNULL(ARG_EXPIRES_IN) ? 0 :
+		queue_expiry_usec(PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN), "expires_in");
 }
 
 /*
@@ -289,30 +290,11 @@ due_argument(FunctionCallInfo fcinfo, TimestampTz now)
 	return due > now ? due : 0;
 }
 
-/*
- * expiry_argument
- *		Read when the messages expire, counted from when they are due; 0 if
- *		never.
- */
+/* Return when the messages expire, which is counted from when they are due. */
 static TimestampTz
-expiry_argument(FunctionCallInfo fcinfo, const Terms *terms)
+expiry_of(const Terms *terms)
 {
-	int64		usec;
-
-	if (PG_ARGISNULL(ARG_EXPIRES_IN))
-		return 0;
-	usec = queue_expiry_usec(PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN),
-							 "expires_in");
-	return (terms->due != 0 ? terms->due : terms->sent_at) + usec;
-}
-
-/* Let the queue say when messages expire, unless the call does. */
-static void
-default_expiry(Terms *terms, const QueueDef *def)
-{
-	if (terms->expires_at == 0 && def->expires_in > 0)
-		terms->expires_at = (terms->due != 0 ? terms->due : terms->sent_at) +
-			def->expires_in;
+	return (terms->due != 0 ? terms->due : terms->sent_at) + terms->expires_in;
 }
 
 /* Let a message have what the call says of all. */
@@ -320,11 +302,10 @@ static void
 apply_terms(MessageDraft *draft, const Terms *terms)
 {
 	draft->priority = terms->priority;
-	draft->enqueued_at = terms->sent_at;
 	draft->visible_at.isnull = terms->due == 0;
 	draft->visible_at.value = TimestampTzGetDatum(terms->due);
-	draft->expires_at.isnull = terms->expires_at == 0;
-	draft->expires_at.value = TimestampTzGetDatum(terms->expires_at);
+	draft->expires_at.isnull = terms->expires_in == 0;
+	draft->expires_at.value = TimestampTzGetDatum(expiry_of(terms));
 }
 
 /*

@@ -78,7 +78,7 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 					   RelationGetRelationName(dead));
 
 	queue_next_ids(dead_def, 1, &id);
-	queue_draft_init(&draft, id);
+	queue_draft_init(&draft, id, GetCurrentTimestamp());
 	queue_draft_copy(&draft, row->slot);
 	draft.headers.value = dead_letter_headers(rel, row, draft.headers, reason,
 											  attempts, last_error);

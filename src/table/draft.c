@@ -26,16 +26,16 @@ static void set_nullable(Datum *values, bool *nulls, int attnum,
 static NullableDatum get(const Datum *values, const bool *nulls, int attnum);
 static NullableDatum get_copy(TupleTableSlot *row, int attnum);
 
-/* Make the draft of a new message, sent now, without anything in it. */
+/* Make the draft of a new message without anything in it. */
 void
-queue_draft_init(MessageDraft *draft, int64 id)
+queue_draft_init(MessageDraft *draft, int64 id, TimestampTz enqueued_at)
 {
 	static const NullableDatum none = {0, true};
 
 	draft->id = id;
 	draft->priority = QUEUE_DEFAULT_PRIORITY;
 	draft->failures = 0;
-	draft->enqueued_at = GetCurrentTimestamp();
+	draft->enqueued_at = enqueued_at;
 	draft->visible_at = none;
 	draft->expires_at = none;
 	draft->group_key = none;
@@ -58,16 +58,15 @@ queue_draft_init(MessageDraft *draft, int64 id)
 void
 queue_draft_read(MessageDraft *draft, const Datum *values, const bool *nulls)
 {
-	queue_draft_init(draft, 0);
+	queue_draft_init(draft, 0, nulls[Anum_message_enqueued_at - 1] ?
+					 GetCurrentTimestamp() :
+					 DatumGetTimestampTz(values[Anum_message_enqueued_at - 1]));
 	if (!nulls[Anum_message_id - 1])
 		draft->id = DatumGetInt64(values[Anum_message_id - 1]);
 	if (!nulls[Anum_message_priority - 1])
 		draft->priority = DatumGetInt16(values[Anum_message_priority - 1]);
 	if (!nulls[Anum_message_failures - 1])
 		draft->failures = DatumGetInt16(values[Anum_message_failures - 1]);
-	if (!nulls[Anum_message_enqueued_at - 1])
-		draft->enqueued_at =
-			DatumGetTimestampTz(values[Anum_message_enqueued_at - 1]);
 	draft->visible_at = get(values, nulls, Anum_message_visible_at);
 	draft->expires_at = get(values, nulls, Anum_message_expires_at);
 	draft->group_key = get(values, nulls, Anum_message_group_key);

@@ -40,8 +40,9 @@ typedef struct MessageDraft
 	NullableDatum failure_log;
 } MessageDraft;
 
-/* A new message, sent now, without anything in it */
-extern void queue_draft_init(MessageDraft *draft, int64 id);
+/* A new message, sent at that time, without anything in it */
+extern void queue_draft_init(MessageDraft *draft, int64 id,
+							 TimestampTz enqueued_at);
 
 /* From a row that is inserted or was updated */
 extern void queue_draft_read(MessageDraft *draft, const Datum *values,
