@@ -220,8 +220,10 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		case MESSAGE_NOT_DUE:
 			look->next->due = Min(look->next->due, status.due);
 			if (status.failures == 0)
-				queue_cover_add_delayed(look->slot, &hold->key,
-										row->priority, status.due, true);
+				queue_cover_add_delayed_set(look->slot, MyDatabaseId,
+											take->relid,
+											1 << queue_rank(row->priority),
+											status.due);
 			queue_give_back(hold);
 			*until = status.due;
 			return status.failures == 0 ? TURN_NOTHING : TURN_WAITS;

@@ -273,13 +273,12 @@ queue_cover_priorities_vary(QueueSlot *hint, Oid relid)
  * queue_cover_add_delayed
  *		Note a message whose row says that it is not due before "due".
  *
- * "is_read" tells that the priority has just been read from the row.
- * Otherwise it was noted earlier and may be wrong; if so, the id goes into the
+ * Its priority was noted earlier and may be wrong; if so, the id goes into the
  * cover instead, so that a consumer reads the row.
  */
 void
 queue_cover_add_delayed(QueueSlot *hint, const MessageKey *key, int priority,
-						TimestampTz due, bool is_read)
+						TimestampTz due)
 {
 	QueueSlot  *slot = queue_cover_lock(hint, key->dbid, key->relid);
 	WakeList	wakes;
@@ -290,7 +289,7 @@ queue_cover_add_delayed(QueueSlot *hint, const MessageKey *key, int priority,
 		queue_waiter_wake_anyone(&wakes);
 		return;
 	}
-	if (!is_read && (priority < 0 || slot->cover.priorities_vary))
+	if (priority < 0 || slot->cover.priorities_vary)
 	{
 		/* a consumer is to find out where it is */
 		add_key(slot, priority, key->id);

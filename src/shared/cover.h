@@ -39,8 +39,7 @@ extern void queue_cover_priorities_vary(QueueSlot *hint, Oid relid);
 
 /* The row says that it is not due before "due"; rows of some priorities do */
 extern void queue_cover_add_delayed(QueueSlot *hint, const MessageKey *key,
-									int priority, TimestampTz due,
-									bool is_read);
+									int priority, TimestampTz due);
 extern void queue_cover_add_delayed_set(QueueSlot *hint, Oid dbid, Oid relid,
 										int ranks, TimestampTz due);
 extern void queue_cover_delay(QueueSlot *slot, int ranks, TimestampTz due);

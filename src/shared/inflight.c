@@ -916,7 +916,7 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 		offer(entry, true);
 	else
 		queue_cover_add_delayed(entry->queue, &entry->key, entry->priority,
-								due, false);
+								due);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
 }
