@@ -655,7 +655,6 @@ link_waiting(QueueSlot *slot, GroupEntry *group)
 	group->waiting.slot = slot;
 	group->waiting.due = group->until;
 	queue_due_link(&slot->groups.waiting, &group->waiting);
-	slot->groups.first_due = Min(slot->groups.first_due, group->until);
 	(void) queue_cover_is_due_first(slot, group->until);
 }
 
@@ -676,13 +675,8 @@ queue_group_unlink(GroupEntry *group)
 		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 		if (group->waiting.slot != NULL)
 		{
-			DueNode    *node;
-
 			queue_due_unlink(&slot->groups.waiting, &group->waiting);
 			group->waiting.slot = NULL;
-			node = queue_due_first(&slot->groups.waiting);
-			slot->groups.first_due = node != NULL ? node->due :
-				TIMESTAMP_INFINITY;
 			queue_cover_compute_due(slot);
 		}
 		LWLockRelease(slot->lock);

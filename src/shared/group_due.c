@@ -94,8 +94,6 @@ pop_due(QueueSlot *hint, Oid relid, TimestampTz now, MessageKey *keys, int max)
 		queue_due_unlink(&slot->groups.waiting, node);
 		node->slot = NULL;
 	}
-	node = queue_due_first(&slot->groups.waiting);
-	slot->groups.first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
 	queue_cover_compute_due(slot);
 	LWLockRelease(slot->lock);
 	return n;

@@ -241,7 +241,7 @@ init_state(QueueSlot *slot, const StateKey *key)
 	init_cover(&slot->cover, &slot->due);
 	init_groups(&slot->groups);
 	slot->cover.first_due = Min(slot->cover.first_due,
-								slot->groups.first_due);
+								queue_slot_group_due(slot));
 	if (slot->wait.list.head.next == NULL)
 		dlist_init(&slot->wait.list);	/* else waiters of an earlier queue */
 	slot->wait.guardian = NO_PROC;
@@ -295,11 +295,7 @@ init_cover(CoverPart *cover, DuePart *due)
 static void
 init_groups(GroupPart *groups)
 {
-	DueNode    *node;
-
 	queue_due_init(&groups->waiting);
-	node = queue_due_first(&groups->waiting);
-	groups->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
 }
 
 /*

@@ -69,7 +69,6 @@ typedef struct GroupPart
 {
 	pairingheap ready;
 	DuePart		waiting;		/* not before a time */
-	TimestampTz first_due;		/* of these */
 } GroupPart;
 
 /* waiter.c: the sessions that sleep */
@@ -237,11 +236,13 @@ queue_slot_has_ready_group(const QueueSlot *slot)
 	return !pairingheap_is_empty(&slot->groups.ready);
 }
 
-/* When may there be one, unless something happens? */
+/* When may there be one, unless something happens?  The slot is locked */
 static inline TimestampTz
-queue_slot_group_due(const QueueSlot *slot)
+queue_slot_group_due(QueueSlot *slot)
 {
-	return slot->groups.first_due;
+	DueNode    *node = queue_due_first(&slot->groups.waiting);
+
+	return node != NULL ? node->due : DT_NOEND;
 }
 
 /* May there be a message to take? */
