@@ -285,13 +285,13 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 		InflightEntry *entry;
 		Hold	   *hold;
 
-		queue_message_key(&key, take->relid, row->id);
-		queue_xact_reserve();
 		if (queue_turn_is_grouped(look, row))
 		{
 			verdict = queue_take_grouped(take, look, snapshot, row);
 			continue;
 		}
+		queue_message_key(&key, take->relid, row->id);
+		queue_xact_reserve();
 		switch (queue_row_claim(look->rel, row, &key, look->slot, look->now,
 								&entry, &look->next->due))
 		{
