@@ -67,7 +67,6 @@ static const struct
 	int			attnum;
 	const char *word;			/* NULL: whatever the value */
 }			unbuilt[] = {
-	{Anum_settings_group_mode, "fair"},
 	{Anum_settings_dedup_window, NULL},
 	{Anum_settings_max_messages, NULL},
 	{Anum_settings_max_bytes, NULL},

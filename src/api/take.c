@@ -54,6 +54,7 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
+#include "dispatch/fair.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
 #include "dispatch/turn.h"
@@ -255,6 +256,15 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	{
 		int			before = take->ntaken;
 
+		if (look.is_fair)
+		{
+			if (!queue_fair_window(&look, snapshot, take->max - before))
+				break;
+			verdict = take_from_window(take, &look, snapshot);
+			queue_fair_give_back(&look, take->ntaken - before,
+								 take->max - take->ntaken);
+			continue;
+		}
 		if (queue_turn_begin(&look))
 		{
 			verdict = queue_take_from_group(take, &look, snapshot);

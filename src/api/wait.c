@@ -238,7 +238,8 @@ may_have_message(Oid relid, RetryHint *next, bool *is_paused)
 	queue_look_end(&look);
 
 	/* of a group that is ready, a message mostly is */
-	if (look.slot != NULL && queue_slot_has_ready_group(look.slot))
+	if (look.slot != NULL && (queue_slot_has_ready_group(look.slot) ||
+							  queue_slot_is_sorting(look.slot)))
 		found = true;
 	table_close(rel, queue_lockmode(QUEUE_SETTLE));
 	return found;

@@ -34,6 +34,7 @@
 #include "dispatch/schedule.h"
 #include "shared/expiry.h"
 #include "shared/inflight.h"
+#include "shared/sort.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
 #include "transaction/prepared.h"
@@ -46,7 +47,8 @@ static uint32 nlooks = 0;
 
 static bool is_passed_over(CandidateScan *look, const MessageRow *row);
 static void note_gap(CandidateScan *look, int64 id);
-static bool is_announced(QueueScan *scan);
+static bool is_announced(const QueueScan *scan);
+static MessageRow *next_row(CandidateScan *look);
 static int64 width_of(const QueueRange *window);
 
 /*
@@ -76,6 +78,12 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 	look->turn_key = PointerGetDatum(NULL);
 	look->turn_scan = NULL;
 	look->below_scan = NULL;
+	look->is_fair = queue_def_is_fair(def) && look->slot != NULL;
+	look->is_crowded = false;
+	look->nsorted = 0;
+	look->key_scan = NULL;
+	look->keyless_scan = NULL;
+	look->is_of_group = false;
 
 	next->due = TIMESTAMP_INFINITY;
 	next->is_busy = false;
@@ -87,6 +95,9 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 		queue_schedule_add_due(rel, def, look->slot, look->now);
 	}
 	queue_group_return();
+	if (look->slot != NULL && queue_slot_is_sorting(look->slot) &&
+		!look->is_fair)
+		queue_sort_forget(look->slot, def->relid);
 	queue_window_begin(&look->cover, look->slot, def->relid, look->now);
 }
 
@@ -120,10 +131,24 @@ queue_look_window(CandidateScan *look)
 	}
 
 	INJECTION_POINT("queue-window-out", NULL);
+	queue_scan_range(look->scan, &look->window);
+	queue_look_start_passing(look);
+	queue_look_start(look, look->scan, NULL);
+	return true;
+}
+
+/*
+ * queue_look_start
+ *		Begin with the rows of a window that is out; of those fetched before,
+ *		"first_row" is the first, or NULL.
+ */
+void
+queue_look_start(CandidateScan *look, QueueScan *rows, MessageRow *first_row)
+{
+	look->rows = rows;
+	look->first_row = first_row;
 	if (look->is_writer)
 		queue_announce_undone(look->def->relid, &look->window);
-	look->delayed = TIMESTAMP_INFINITY;
-	look->expired = TIMESTAMP_INFINITY;
 	queue_ranges_init(&look->kept, look->kept_ranges, COVER_ROOM);
 	queue_ranges_init(&look->busy, look->busy_ranges, BUSY_ROOM);
 	look->has_rows = false;
@@ -131,8 +156,14 @@ queue_look_window(CandidateScan *look)
 	look->last_seen = look->window.low - (look->window.low > PG_INT64_MIN);
 	look->gaps.low = PG_INT64_MAX;
 	look->gaps.high = PG_INT64_MIN;
-	queue_scan_range(look->scan, &look->window);
-	return true;
+}
+
+/* No row has been passed over yet. */
+void
+queue_look_start_passing(CandidateScan *look)
+{
+	look->delayed = TIMESTAMP_INFINITY;
+	look->expired = TIMESTAMP_INFINITY;
 }
 
 /*
@@ -154,12 +185,12 @@ queue_look_row(CandidateScan *look)
 {
 	MessageRow *row;
 
-	while ((row = queue_scan_next(look->scan)) != NULL)
+	while ((row = next_row(look)) != NULL)
 	{
 		if (look->is_ordered)
 			note_gap(look, row->id);
 		if ((row->state == ROW_BUSY || row->state == ROW_COMING) &&
-			is_announced(look->scan))
+			is_announced(look->rows))
 			continue;
 		if (row->id > look->window.high)
 			return NULL;		/* already given back */
@@ -174,6 +205,50 @@ queue_look_row(CandidateScan *look)
 		queue_look_keep_busy(look, row->id);
 	}
 	return NULL;
+}
+
+/*
+ * next_row
+ *		Return the next row of the scan, or the one that was fetched before.
+ *
+ * A window of a group that takes turns has the messages of one rank; the index
+ * of groups knows no rank, nor the primary key groups.
+ */
+static MessageRow *
+next_row(CandidateScan *look)
+{
+	MessageRow *row = look->first_row;
+
+	look->first_row = NULL;
+	if (row != NULL)
+		return row;
+	while ((row = queue_scan_next(look->rows)) != NULL)
+		if (!look->is_of_group || queue_look_is_of_group(look, row))
+			break;
+	return row;
+}
+
+/* Is this row of the group that has its turn, and of that rank? */
+bool
+queue_look_is_of_group(const CandidateScan *look, const MessageRow *row)
+{
+	return queue_rank(row->priority) == look->group_rank &&
+		row->has_group == look->has_key;
+}
+
+/*
+ * queue_look_passes_over
+ *		Returns true if the present row of a scan is nothing for consumers,
+ *		and others, or its time, will tell when it is.
+ */
+bool
+queue_look_passes_over(CandidateScan *look, const QueueScan *rows)
+{
+	const MessageRow *row = &rows->row;
+
+	if (row->state == ROW_BUSY || row->state == ROW_COMING)
+		return is_announced(rows);
+	return is_passed_over(look, row);
 }
 
 /*
@@ -221,7 +296,7 @@ note_gap(CandidateScan *look, int64 id)
  * because plain DML on old rows announces nothing.
  */
 static bool
-is_announced(QueueScan *scan)
+is_announced(const QueueScan *scan)
 {
 	MessageKey	key;
 	InflightEntry entry;
@@ -245,17 +320,7 @@ queue_look_give_back(CandidateScan *look, int64 want)
 {
 	INJECTION_POINT("queue-window-scanned", NULL);
 	look->cover.found_nothing = !look->has_rows;
-	if (look->delayed != TIMESTAMP_INFINITY)
-	{
-		look->next->due = Min(look->next->due, look->delayed);
-		if (look->slot != NULL)
-			queue_cover_add_delayed_set(look->slot, MyDatabaseId,
-										look->def->relid,
-										1 << look->window.rank, look->delayed);
-	}
-	if (look->expired != TIMESTAMP_INFINITY)
-		queue_expiry_note(look->slot, MyDatabaseId, look->def->relid,
-						  look->expired);
+	queue_look_note_passed(look, look->window.rank);
 	queue_window_give_back(&look->cover, &look->kept, &look->busy,
 						   look->wakes);
 	if (look->slot == NULL && look->busy.nranges > 0)
@@ -264,6 +329,23 @@ queue_look_give_back(CandidateScan *look, int64 want)
 		queue_look_want(look, want);
 	else
 		look->want = Max(width_of(&look->window) * 2, look->wanted);
+}
+
+/* Note the first times of rows of a rank that were passed over. */
+void
+queue_look_note_passed(CandidateScan *look, int rank)
+{
+	if (look->delayed != TIMESTAMP_INFINITY)
+	{
+		look->next->due = Min(look->next->due, look->delayed);
+		if (look->slot != NULL)
+			queue_cover_add_delayed_set(look->slot, MyDatabaseId,
+										look->def->relid,
+										1 << rank, look->delayed);
+	}
+	if (look->expired != TIMESTAMP_INFINITY)
+		queue_expiry_note(look->slot, MyDatabaseId, look->def->relid,
+						  look->expired);
 }
 
 /* So many messages are wanted from here on. */
@@ -309,6 +391,10 @@ queue_look_end(CandidateScan *look)
 		queue_scan_end(look->turn_scan);
 	if (look->below_scan != NULL)
 		queue_scan_end(look->below_scan);
+	if (look->key_scan != NULL)
+		queue_scan_end(look->key_scan);
+	if (look->keyless_scan != NULL)
+		queue_scan_end(look->keyless_scan);
 	queue_group_return();
 	if (look->slot != NULL)
 		look->next->due = Min(look->next->due,

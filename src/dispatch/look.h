@@ -36,6 +36,7 @@ typedef struct CandidateScan
 	int64		want;			/* width of the next window */
 	bool		is_writer;		/* by a transaction that has written */
 	QueueScan  *scan;
+	QueueScan  *rows;			/* the scan of the window */
 	CoverCursor cover;
 
 	/* the present window, and what is to go back of it */
@@ -69,6 +70,19 @@ typedef struct CandidateScan
 	QueueRange	gaps;			/* ids of it that were not, from the first to
 								 * the last */
 	QueueScan  *below_scan;
+
+	/* groups that take turns: fair.c */
+	bool		is_fair;		/* they do, in this queue */
+	bool		is_crowded;		/* there is no room for more groups */
+	int			nsorted;		/* rows that this call has sorted */
+	QueueScan  *key_scan;
+	QueueScan  *keyless_scan;
+	MessageRow *first_row;		/* already fetched */
+	bool		is_of_group;	/* the window is of this group, and rank */
+	uint64		group_hash;
+	int			group_rank;
+	bool		has_key;		/* no: messages without a group */
+	CoverCursor before;			/* where the look was in the cover */
 } CandidateScan;
 
 /*
@@ -83,6 +97,19 @@ extern void queue_look_want(CandidateScan *look, int64 want);
 extern void queue_look_narrow(CandidateScan *look, int64 id, int64 want);
 extern void queue_look_give_back(CandidateScan *look, int64 want);
 extern void queue_look_end(CandidateScan *look);
+
+/*
+ * For windows that are not of the cover: begin with one that is out, of which
+ * the first row has been fetched; would this row be passed over, in it?  Note
+ * those that were
+ */
+extern void queue_look_start(CandidateScan *look, QueueScan *rows,
+							 MessageRow *first_row);
+extern void queue_look_start_passing(CandidateScan *look);
+extern bool queue_look_is_of_group(const CandidateScan *look,
+								   const MessageRow *row);
+extern bool queue_look_passes_over(CandidateScan *look, const QueueScan *rows);
+extern void queue_look_note_passed(CandidateScan *look, int rank);
 
 /*
  * What becomes of a row that the caller does not take: it stays in the cover,

@@ -51,11 +51,8 @@ static Oid	untrimmed = InvalidOid;
 static void start_scan(CandidateScan *look, Datum key);
 static void scan_out(CandidateScan *look);
 static void scan_ids(CandidateScan *look, int64 low, int64 high);
-static bool find_key(CandidateScan *look, Datum *key);
 static Datum copy_key(Datum key);
 static void forget_turn(CandidateScan *look);
-static void dissolve(CandidateScan *look);
-static void name_of(const MessageRow *row, GroupName *name);
 static bool find_earlier(CandidateScan *look, const MessageRow *row,
 						 int64 low, int64 high);
 static bool is_before(CandidateScan *look, MessageRow *row);
@@ -119,24 +116,25 @@ queue_turn_prepare(CandidateScan *look)
 bool
 queue_turn_begin(CandidateScan *look)
 {
-	int			rank;
-	int64		id;
+	QueueRange	next;
 	Datum		key;
 
 	while (look->slot != NULL && queue_slot_has_ready_group(look->slot))
 	{
-		if (!queue_window_peek(&look->cover, &rank, &id))
+		if (!queue_window_peek(&look->cover, &next))
 		{
-			rank = NUM_RANKS;
-			id = PG_INT64_MAX;
+			next.rank = NUM_RANKS;
+			next.low = PG_INT64_MAX;
 		}
-		look->group = queue_group_pop(look->slot, look->def->relid, rank, id);
+		look->group = queue_group_pop(look->slot, look->def->relid, next.rank,
+									  next.low);
 		if (look->group == NULL)
 			return false;
 		queue_group_wait_init(&look->left);
-		if (!look->is_ordered || !find_key(look, &key))
+		if (!look->is_ordered || look->group->is_fair ||
+			!queue_turn_find_key(look, &key))
 		{
-			dissolve(look);
+			queue_turn_dissolve(look);
 			continue;
 		}
 		look->turn_is_in_window = false;
@@ -160,7 +158,7 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 	GroupTurn	turn;
 	GroupEntry *group;
 
-	name_of(row, &name);
+	queue_turn_name(look->def, row, &name);
 	turn = queue_group_enter(look->slot, look->def->relid, &name,
 							 queue_rank(row->priority), row->id, look->call,
 							 &group);
@@ -187,7 +185,7 @@ queue_turn_note(CandidateScan *look, MessageRow *row)
 {
 	GroupName	name;
 
-	name_of(row, &name);
+	queue_turn_name(look->def, row, &name);
 	return queue_group_note(look->slot, look->def->relid, &name,
 							queue_rank(row->priority), row->id);
 }
@@ -202,9 +200,10 @@ queue_turn_is_known(const QueueDef *def, const MessageRow *row)
 {
 	GroupName	name;
 
-	if (!queue_def_keeps_order(def))
+	if (!queue_def_is_fair(def) &&
+		!(queue_def_keeps_order(def) && row->has_group))
 		return false;
-	name_of(row, &name);
+	queue_turn_name(def, row, &name);
 	return queue_group_has(def->relid, name.hash, row->id);
 }
 
@@ -516,13 +515,13 @@ forget_turn(CandidateScan *look)
 }
 
 /*
- * dissolve
+ * queue_turn_dissolve
  *		Cover what waits of the group that is out, and begin to look anew.
  *
- * Its key is not known, or groups of this queue keep no order any more.
+ * Its key is not known, or groups of this queue are of another mode now.
  */
-static void
-dissolve(CandidateScan *look)
+void
+queue_turn_dissolve(CandidateScan *look)
 {
 	QueueRange	ranges[RANGE_PLACES(NUM_RANKS + 1)];
 	RangeSet	set;
@@ -543,12 +542,23 @@ dissolve(CandidateScan *look)
  */
 
 /* By what memory knows the group of a row.  Good as long as the row is. */
-static void
-name_of(const MessageRow *row, GroupName *name)
+void
+queue_turn_name(const QueueDef *def, const MessageRow *row, GroupName *name)
 {
-	text	   *key = DatumGetTextPP(row->group_key);
+	const char *bytes = NULL;
+	int			length = 0;
 
-	queue_group_name(name, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+	if (row->has_group)
+	{
+		text	   *key = DatumGetTextPP(row->group_key);
+
+		bytes = VARDATA_ANY(key);
+		length = VARSIZE_ANY_EXHDR(key);
+	}
+	if (queue_def_is_fair(def))
+		queue_fair_name(name, bytes, length, queue_rank(row->priority));
+	else
+		queue_group_name(name, bytes, length);
 }
 
 /* Return a copy of the key of a group. */
@@ -559,14 +569,14 @@ copy_key(Datum key)
 }
 
 /*
- * find_key
+ * queue_turn_find_key
  *		Find the key of the group that is out.
  *
  * A long one is read from the message whose turn it is.  Returns false if that
  * is gone.
  */
-static bool
-find_key(CandidateScan *look, Datum *key)
+bool
+queue_turn_find_key(CandidateScan *look, Datum *key)
 {
 	GroupEntry *group = look->group;
 	MessageRow *row;
@@ -586,7 +596,7 @@ find_key(CandidateScan *look, Datum *key)
 	if (queue_row_find(look->rel, look->def, row) != ROW_GONE &&
 		row->has_group)
 	{
-		name_of(row, &name);
+		queue_turn_name(look->def, row, &name);
 		found = name.hash == (uint64) group->key.id &&
 			(group->check == 0 || name.check == group->check);
 		if (found)

@@ -41,8 +41,16 @@ extern void queue_turn_end_unseen(CandidateScan *look);
 /* A process that takes nothing has met a row; false: no room to note it */
 extern bool queue_turn_note(CandidateScan *look, MessageRow *row);
 
-/* Is this message known to wait for others of its group? */
+/* Is it known that this message waits for its turn? */
 extern bool queue_turn_is_known(const QueueDef *def, const MessageRow *row);
+
+/* By what memory knows the group of a row, and the key of one that is out */
+extern void queue_turn_name(const QueueDef *def, const MessageRow *row,
+							GroupName *name);
+extern bool queue_turn_find_key(CandidateScan *look, Datum *key);
+
+/* Cover what waits of the group that is out: it is of no use as a group */
+extern void queue_turn_dissolve(CandidateScan *look);
 
 /* What others have noted of groups that this transaction owns is looked at */
 extern void queue_turn_look_at_own(void);

@@ -600,6 +600,7 @@ queue_cover_has(QueueSlot *slot, int rank, int64 id, TimestampTz visible_at,
 
 	LWLockAcquire(slot->lock, LW_SHARED);
 	has = queue_ranges_contain(&slot->cover.set, rank, id) ||
+		queue_slot_is_sorting_id(slot, rank, id) ||
 		queue_ranges_contain(&slot->cover.busy, rank, id) ||
 		(visible_at != 0 && slot->cover.delayed_from[rank] <= visible_at);
 	*is_window_out = queue_slot_has_window(slot) || slot->cover.noverdue > 0;

@@ -85,9 +85,6 @@ static LWLockPadded *locks = NULL;	/* one a partition */
 
 static LWLock *partition_lock(uint32 hashcode);
 static void add_member(GroupEntry *group, GroupMember *member);
-static void link_ready(QueueSlot *slot, GroupEntry *group);
-static int	compare_ready(const pairingheap_node *a, const pairingheap_node *b,
-						  void *arg);
 static void link_waiting(QueueSlot *slot, GroupEntry *group);
 
 /* ----------------------------------------------------------------
@@ -163,6 +160,7 @@ queue_group_name(GroupName *name, const char *text, int length)
 	name->text = text;
 
 	name->length = length;
+	name->is_fair = false;
 }
 
 /* Return a number that no other call of receive() has. */
@@ -524,6 +522,16 @@ queue_group_make(const MessageKey *key, QueueSlot *slot, LWLock **lock)
 	return group;
 }
 
+/*
+ * Are there so many groups that those which can do without an entry are to
+ * have none?
+ */
+bool
+queue_group_is_crowded(void)
+{
+	return hash_get_num_entries(table) >= queue_max_in_flight / 2;
+}
+
 /* A group is known as a message is, with the hash in place of the id. */
 void
 queue_group_key(MessageKey *key, Oid dbid, Oid relid, uint64 hash)
@@ -566,7 +574,7 @@ void
 queue_group_add(GroupEntry *group, int rank, int64 id, int64 others)
 {
 	/* its place in the heap may change */
-	if (group->is_ready)
+	if (group->is_ready && id <= group->wait.id)
 		queue_group_unlink(group);
 	queue_group_wait_add(&group->wait, rank, id, others);
 	if (group->owner != NO_PROC && group->owner_call == 0)
@@ -617,37 +625,13 @@ queue_group_rest(GroupEntry *group, bool wakes)
 	}
 	else
 	{
-		link_ready(slot, group);
+		queue_group_link_ready(slot, group);
 		(void) queue_waiter_pick(slot, wakes ? 1 : 0, 0, &list);
 	}
 	queue_cover_unlock(slot, &list);
 }
 
-/* Link it into the heap.  The slot is locked, here and below. */
-static void
-link_ready(QueueSlot *slot, GroupEntry *group)
-{
-	slot->groups.ready.ph_compare = compare_ready;
-	pairingheap_add(&slot->groups.ready, &group->ready);
-	group->ready_slot = slot;
-	group->is_ready = true;
-}
-
-/* A pairing heap has the largest on top, so the comparison is reversed. */
-static int
-compare_ready(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	const GroupWait *left =
-		&pairingheap_const_container(GroupEntry, ready, a)->wait;
-	const GroupWait *right =
-		&pairingheap_const_container(GroupEntry, ready, b)->wait;
-
-	if (left->rank != right->rank)
-		return left->rank < right->rank ? 1 : -1;
-	return left->id < right->id ? 1 : left->id > right->id ? -1 : 0;
-}
-
-/* Link it by its time. */
+/* Link it by its time.  The slot is locked. */
 static void
 link_waiting(QueueSlot *slot, GroupEntry *group)
 {
@@ -686,8 +670,7 @@ queue_group_unlink(GroupEntry *group)
 		slot = group->ready_slot;
 		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 		if (group->is_ready)
-			pairingheap_remove(&slot->groups.ready, &group->ready);
-		group->is_ready = false;
+			queue_group_unlink_ready(slot, group);
 		LWLockRelease(slot->lock);
 	}
 }

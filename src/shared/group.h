@@ -14,16 +14,14 @@
 #include "shared/due.h"
 #include "shared/queue_slot.h"
 
-/* Keys of up to this many bytes are kept in memory */
-#define GROUP_TEXT		48
-
 /* What a message says of its group, by which memory knows it */
 typedef struct GroupName
 {
 	uint64		hash;			/* never 0 */
 	uint64		check;			/* another one, never 0 */
 	int			length;
-	const char *text;			/* not terminated */
+	const char *text;			/* not terminated; NULL: messages without key */
+	bool		is_fair;		/* a group that takes turns with others */
 } GroupName;
 
 /*
@@ -63,6 +61,12 @@ typedef struct GroupEntry
 	int64		checked;		/* ... this one */
 	TimestampTz until;			/* nothing is to be tried before */
 	int64		delay;			/* the last one, if that was a guess */
+	bool		is_fair;		/* it takes turns with others; else it is
+								 * delivered in order */
+	bool		is_keyless;		/* fair: the messages that have no key */
+	int64		turn;			/* fair: who comes next has the least */
+	int64		number;			/* ... and of those the least of this, which
+								 * counts how groups became ready */
 	bool		is_ready;		/* in the heap of ready groups of ... */
 	QueueSlot  *ready_slot;
 	pairingheap_node ready;
@@ -102,6 +106,10 @@ extern void queue_group_name(GroupName *name, const char *text, int length);
 
 extern uint64 queue_group_new_call(void);
 
+/* The same for messages of one rank in a queue whose groups take turns */
+extern void queue_fair_name(GroupName *name, const char *text, int length,
+							int rank);
+
 /*
  * Groups are taken out and put back one after the other, as windows are.
  * "call" is 0 for a dequeue
@@ -118,6 +126,12 @@ extern void queue_group_put_back(GroupEntry *group, const GroupWait *left,
 extern int64 queue_group_delay(GroupEntry *group);
 extern void queue_group_keep_out(GroupEntry *group, const GroupWait *left);
 extern void queue_group_return(void);
+
+/* group_fair.c: note a message, and perhaps others from "others" on */
+extern GroupTurn queue_fair_note(QueueSlot *slot, Oid relid,
+								 const GroupName *name, int rank, int64 id,
+								 int64 others);
+extern void queue_fair_charge(Oid relid, uint64 hash, int n);
 
 /* Sets of waiting messages */
 extern void queue_group_wait_init(GroupWait *wait);
@@ -163,9 +177,16 @@ extern GroupEntry *queue_group_find(const MessageKey *key, LWLock **lock);
 extern GroupEntry *queue_group_make(const MessageKey *key, QueueSlot *slot,
 									LWLock **lock);
 extern bool queue_group_is_owned(const GroupEntry *group, uint64 call);
+extern bool queue_group_is_crowded(void);
+extern void queue_group_set_name(GroupEntry *group, const GroupName *name);
 extern void queue_group_add(GroupEntry *group, int rank, int64 id,
 							int64 others);
 extern void queue_group_rest(GroupEntry *group, bool wakes);
 extern void queue_group_unlink(GroupEntry *group);
+
+/* group_ready.c: the heap of those that are ready.  The slot is locked */
+extern void queue_group_link_ready(QueueSlot *slot, GroupEntry *group);
+extern void queue_group_unlink_ready(QueueSlot *slot, GroupEntry *group);
+extern GroupEntry *queue_group_first_ready(QueueSlot *slot);
 
 #endif							/* QUEUE_GROUP_H */

@@ -26,7 +26,6 @@
 /* What this process has out, linked by next_out */
 static GroupEntry *out_list = NULL;
 
-static void set_name(GroupEntry *group, const GroupName *name);
 static void take_out(GroupEntry *group);
 static void forget_out(GroupEntry *group);
 
@@ -59,7 +58,7 @@ queue_group_enter(QueueSlot *slot, Oid relid, const GroupName *name,
 		bool		is_new = entry->nmembers == 0 && entry->wait.is_empty &&
 			entry->looker == NO_PROC;
 
-		set_name(entry, name);
+		queue_group_set_name(entry, name);
 		if (is_new || queue_group_is_owned(entry, call))
 		{
 			queue_group_add(entry, rank, id, PG_INT64_MAX);
@@ -125,23 +124,21 @@ queue_group_pop(QueueSlot *hint, Oid relid, int rank, int64 id)
 	for (;;)
 	{
 		QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
-		GroupEntry *top = NULL;
+		GroupEntry *top;
 		MessageKey	key;
 		LWLock	   *lock;
 
 		if (slot == NULL)
 			return NULL;
-		if (!pairingheap_is_empty(&slot->groups.ready))
-			top = pairingheap_container(GroupEntry, ready,
-										pairingheap_first(&slot->groups.ready));
+		top = queue_group_first_ready(slot);
 		if (top == NULL || top->wait.rank > rank ||
 			(top->wait.rank == rank && top->wait.id > id))
 		{
 			LWLockRelease(slot->lock);
 			return NULL;
 		}
-		pairingheap_remove(&slot->groups.ready, &top->ready);
-		top->is_ready = false;
+		queue_group_unlink_ready(slot, top);
+		slot->groups.turn = Max(slot->groups.turn, top->turn);
 		key = top->key;
 		LWLockRelease(slot->lock);
 
@@ -235,12 +232,14 @@ queue_group_return(void)
 }
 
 /* Note the key of the group, unless it is known or long. */
-static void
-set_name(GroupEntry *group, const GroupName *name)
+void
+queue_group_set_name(GroupEntry *group, const GroupName *name)
 {
 	if (group->check != 0)
 		return;
 	group->check = name->check;
+	group->is_fair = name->is_fair;
+	group->is_keyless = name->text == NULL;
 	if (name->length > GROUP_TEXT)
 		return;
 	group->length = name->length;

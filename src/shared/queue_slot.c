@@ -240,6 +240,7 @@ init_state(QueueSlot *slot, const StateKey *key)
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	init_cover(&slot->cover, &slot->due);
 	init_groups(&slot->groups);
+	slot->sort.is_used = false;
 	slot->cover.first_due = Min(slot->cover.first_due,
 								queue_slot_group_due(slot));
 	if (slot->wait.list.head.next == NULL)

@@ -21,6 +21,9 @@
 #define BUSY_ROOM		12
 #define OUT_ROOM			16
 
+/* Keys of groups of up to this many bytes are kept in memory */
+#define GROUP_TEXT		48
+
 /* How long to leave alone rows that others are changing; the delay doubles */
 #define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
 #define MAX_BUSY_DELAY		USECS_PER_SEC
@@ -68,8 +71,20 @@ typedef struct WindowPart
 typedef struct GroupPart
 {
 	pairingheap ready;
+	int			nready;			/* groups in it */
+	int64		nlinked;		/* ... that were ever in it */
+	int64		turn;			/* of the fair group that was served last */
 	DuePart		waiting;		/* not before a time */
 } GroupPart;
+
+/* sort.c: a part of the cover that is on its way into groups */
+typedef struct SortPart
+{
+	bool		is_used;
+	QueueRange	range;
+	int			length;			/* of the key of the group ... */
+	char text[	GROUP_TEXT];	/* up to which it has been gone over */
+} SortPart;
 
 /* waiter.c: the sessions that sleep */
 typedef struct WaitPart
@@ -151,6 +166,7 @@ typedef struct QueueSlot
 	WindowPart	window;
 	DuePart		due;
 	GroupPart	groups;
+	SortPart	sort;
 	ExpiryPart	expiry;
 	WaitPart	wait;
 	IdPart		ids;
@@ -245,11 +261,41 @@ queue_slot_group_due(QueueSlot *slot)
 	return node != NULL ? node->due : DT_NOEND;
 }
 
+/* How many of them? */
+static inline int
+queue_slot_nready_groups(const QueueSlot *slot)
+{
+	return slot->groups.nready;
+}
+
+/* Is a part of the cover on its way into groups? */
+static inline bool
+queue_slot_is_sorting(const QueueSlot *slot)
+{
+	return slot->sort.is_used;
+}
+
+/* ... and is this id in it?  The slot is locked */
+static inline bool
+queue_slot_is_sorting_id(const QueueSlot *slot, int rank, int64 id)
+{
+	return slot->sort.is_used && slot->sort.range.rank == rank &&
+		slot->sort.range.low <= id && id <= slot->sort.range.high;
+}
+
 /* May there be a message to take? */
 static inline bool
 queue_slot_has_cover(const QueueSlot *slot)
 {
-	return slot->cover.set.nranges > 0 || queue_slot_has_ready_group(slot);
+	return slot->cover.set.nranges > 0 || queue_slot_has_ready_group(slot) ||
+		queue_slot_is_sorting(slot);
+}
+
+/* Is the cover one range? */
+static inline bool
+queue_slot_is_one_range(const QueueSlot *slot)
+{
+	return slot->cover.set.nranges == 1 && !queue_slot_is_sorting(slot);
 }
 
 /* Are there rows to be looked at again, because others are changing them? */

@@ -36,6 +36,7 @@ static QueueRange out;
 static uint64 out_number;
 static int	out_place;			/* in the slot, or NO_PLACE */
 
+static void take_out(QueueSlot *slot, const QueueRange *range);
 static void note_out(QueueSlot *slot);
 static void forget_out(QueueSlot *slot);
 
@@ -135,13 +136,7 @@ queue_window_take(CoverCursor *look, int64 want, int64 first,
 			range.high = begin + want - 1;
 	}
 	queue_cover_cut(slot, i, &range);
-	slot->window.nwindows++;
-	is_out = true;
-	out = range;
-	out_state = slot;
-	out_relid = look->relid;
-	out_number = ++slot->window.nremoved;
-	note_out(slot);
+	take_out(slot, &range);
 	LWLockRelease(slot->lock);
 
 	*window = range;
@@ -149,30 +144,59 @@ queue_window_take(CoverCursor *look, int64 want, int64 first,
 }
 
 /*
+ * queue_window_open
+ *		Make these ids the window of this process, which has just taken them
+ *		out of another part of the slot.
+ *
+ * No window is out.  Returns false if the queue has no slot any more.
+ */
+bool
+queue_window_open(QueueSlot *hint, Oid relid, const QueueRange *range)
+{
+	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
+
+	Assert(!is_out);
+	if (slot == NULL)
+		return false;
+	take_out(slot, range);
+	LWLockRelease(slot->lock);
+	return true;
+}
+
+/* Note that this process has a window out.  The slot is locked. */
+static void
+take_out(QueueSlot *slot, const QueueRange *range)
+{
+	slot->window.nwindows++;
+	is_out = true;
+	out = *range;
+	out_state = slot;
+	out_relid = slot->relid;
+	out_number = ++slot->window.nremoved;
+	note_out(slot);
+}
+
+/*
  * queue_window_peek
- *		Tell where the next window would begin; returns false if there is none.
+ *		Tell of what the next window would be a part; returns false if there is
+ *		none.
  *
  * No window is out.
  */
 bool
-queue_window_peek(CoverCursor *look, int *rank, int64 *id)
+queue_window_peek(CoverCursor *look, QueueRange *range)
 {
 	QueueSlot  *slot = queue_slot_lock(look->slot, MyDatabaseId, look->relid);
-	QueueRange	range;
 	bool		found;
 
 	if (slot == NULL)
 		return false;
 	found = queue_cover_find(slot, look->rank, look->id, look->now,
-							 &range) >= 0;
+							 range) >= 0;
 	LWLockRelease(slot->lock);
-	if (!found)
-		return false;
-	*rank = range.rank;
-	*id = range.low;
-	if (range.rank == look->rank && look->id != PG_INT64_MIN)
-		*id = Max(range.low, look->id + 1);
-	return true;
+	if (found && range->rank == look->rank && look->id != PG_INT64_MIN)
+		range->low = Max(range->low, look->id + 1);
+	return found;
 }
 
 /*

@@ -33,8 +33,15 @@ extern void queue_window_begin(CoverCursor *look, QueueSlot *slot, Oid relid,
 extern bool queue_window_take(CoverCursor *look, int64 want, int64 first,
 							  QueueRange *window, bool *needs_probe);
 
-/* Where the next window begins; false: there is none */
-extern bool queue_window_peek(CoverCursor *look, int *rank, int64 *id);
+/* What the next window would be a part of; false: there is none */
+extern bool queue_window_peek(CoverCursor *look, QueueRange *range);
+
+/*
+ * Make ids the window of this process that are not in the cover, because it
+ * has just taken them out of another part of the slot; false: no slot
+ */
+extern bool queue_window_open(QueueSlot *hint, Oid relid,
+							  const QueueRange *range);
 
 /* Where the rows of a wide range begin */
 extern void queue_window_probed(CoverCursor *look, const QueueRange *window,

@@ -659,6 +659,13 @@ queue_def_keeps_order(const QueueDef *def)
 	return def->group_mode == GROUP_ORDERED;
 }
 
+/* Do groups take turns? */
+bool
+queue_def_is_fair(const QueueDef *def)
+{
+	return def->group_mode == GROUP_FAIR;
+}
+
 /* Does a message stop its group when it has failed max_attempts times? */
 bool
 queue_def_stops_groups(const QueueDef *def)

@@ -95,6 +95,7 @@ extern QueueSlot *queue_def_slot(QueueDef *def);
 
 /* Are the messages of a group delivered in order? */
 extern bool queue_def_keeps_order(const QueueDef *def);
+extern bool queue_def_is_fair(const QueueDef *def);
 
 /* ... and does one that has failed max_attempts times stop its group? */
 extern bool queue_def_stops_groups(const QueueDef *def);

@@ -111,6 +111,38 @@ queue_scan_group(QueueScan *scan, Datum key, int64 low, int64 high)
 	rescan(scan, keys, 3, false);
 }
 
+/*
+ * queue_scan_next_group
+ *		Find the first group beyond this key, or of all if that is NULL.
+ *
+ * Returns a copy of its key, or false if there is none.  No row is read, so it
+ * may be one of which only dead rows are left.
+ */
+bool
+queue_scan_next_group(QueueScan *scan, Datum after, Datum *key)
+{
+	ScanKeyData beyond;
+	bool		isnull;
+	Datum		found;
+
+	if (DatumGetPointer(after) == NULL)
+		rescan(scan, NULL, 0, true);
+	else
+	{
+		ScanKeyEntryInitialize(&beyond, 0, 1, BTGreaterStrategyNumber,
+							   InvalidOid, scan->index->rd_indcollation[0],
+							   F_TEXT_GT, after);
+		rescan(scan, &beyond, 1, true);
+	}
+	CHECK_FOR_INTERRUPTS();
+	if (index_getnext_tid(scan->scan, ForwardScanDirection) == NULL)
+		return false;
+	found = index_getattr(scan->scan->xs_itup, 1, scan->scan->xs_itupdesc,
+						  &isnull);
+	*key = PointerGetDatum(PG_DETOAST_DATUM_COPY(found));
+	return true;
+}
+
 /* Go over the messages of all groups, one group after the other. */
 void
 queue_scan_groups(QueueScan *scan)

@@ -64,6 +64,12 @@ extern QueueScan *queue_scan_begin_group(Relation rel, QueueDef *def);
 extern void queue_scan_group(QueueScan *scan, Datum key, int64 low,
 							 int64 high);
 
+/*
+ * The key of the next group beyond this one (NULL: the first), of which the
+ * index has an entry, dead or alive; copied
+ */
+extern bool queue_scan_next_group(QueueScan *scan, Datum after, Datum *key);
+
 /* Those of all groups, one group after the other */
 extern void queue_scan_groups(QueueScan *scan);
 

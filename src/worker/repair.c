@@ -406,7 +406,7 @@ is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 
 	if (queue_cover_has(slot, queue_rank(row->priority), row->id,
 						row->visible_at, &is_out) ||
-		(row->has_group && queue_turn_is_known(def, row)))
+		queue_turn_is_known(def, row))
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);

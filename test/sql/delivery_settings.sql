@@ -49,13 +49,11 @@ SELECT queue.create_queue('q_no', on_full => NULL);
 \echo :SQLSTATE
 -- what is not built yet
 \set VERBOSITY terse
-SELECT queue.create_queue('q_no', group_mode => 'fair');
 SELECT queue.create_queue('q_no', dedup_window => '0');
 SELECT queue.create_queue('q_no', max_messages => 1);
 SELECT queue.create_queue('q_no', max_bytes => 1);
 SELECT queue.create_queue('q_no', on_full => 'wait');
 SELECT queue.create_queue('q_no', max_in_flight => 1);
-SELECT queue.alter_queue('q', group_mode => 'fair');
 SELECT queue.alter_queue('q', max_in_flight => 1);
 \echo :SQLSTATE
 \set VERBOSITY default
@@ -109,6 +107,16 @@ SELECT payload FROM queue.receive('q_dead');
 SELECT payload FROM queue.receive('q_dead');
 SELECT queue.alter_queue('q', group_mode => 'none');
 SELECT payload FROM queue.receive('q');
+-- with "fair" groups take turns
+SELECT queue.create_queue('q_fair', dead_letter => 'q_dead', group_mode => 'fair');
+SELECT cardinality(queue.enqueue_batch('q_fair', ARRAY['1', '2', '3', '4', '5']::jsonb[], group_keys => ARRAY['g', 'g', 'g', 'h', NULL]));
+SELECT payload, group_key FROM queue.receive('q_fair');
+SELECT payload, group_key FROM queue.receive('q_fair');
+SELECT payload, group_key FROM queue.receive('q_fair');
+SELECT payload, group_key FROM queue.receive('q_fair');
+SELECT payload, group_key FROM queue.receive('q_fair');
+SELECT payload, group_key FROM queue.receive('q_fair');
+SELECT queue.drop_queue('q_fair');
 SELECT queue.purge('q'), queue.purge('q_label'), queue.purge('q_dead');
 -- a dead-letter queue that comes along has none of its queue's
 SELECT queue.create_queue('q_more', lease => '7 s', max_attempts => 2, expires_in => '1 h', on_expiry => 'discard');

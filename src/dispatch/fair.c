@@ -1,0 +1,561 @@
+/*-------------------------------------------------------------------------
+ *
+ * fair.c
+ *		A look at a queue whose groups take turns.
+ *
+ * What is covered is *sorted*: each row is noted with its group
+ * (group_fair.c), and is not in the cover any more.  Then the group whose turn
+ * it is is out for the moment in which its next message is looked for.  That,
+ * with some ids behind it, becomes the window of the look, and what else waits
+ * of the group goes back at once.  From there on all is as in any other queue:
+ * the rows of the window are claimed, judged and taken, and what is left of it
+ * is covered again.
+ *
+ * A call sorts some rows and no more.  If one tenant sends a million messages,
+ * or after a start, when everything is covered, that would take too long to
+ * come to those of another.  So a wide range is gone over group by group: the
+ * index of groups has the first message of each in it, and from there on the
+ * rest waits with it.  A call does that for some groups and leaves the rest to
+ * the next one (sort.c).  But among what is due priority comes first, whatever
+ * it takes: nothing is taken while something of a higher one is not sorted.
+ *
+ * Messages without a group are one more tenant.  They are not in the index of
+ * groups, so they are looked for by the primary key.
+ *
+ * If one range is all there is, and all of it is wanted, nothing is sorted.
+ * Nor is it if there is no room for another group.
+ *
+ * Locks: none of its own.  An error gives back the window, and the group.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "common/compat.h"
+#include "dispatch/fair.h"
+#include "dispatch/turn.h"
+#include "shared/sort.h"
+#include "table/definition.h"
+#include "transaction/announce.h"
+
+/* What one call sorts: rows, of which a group of a wide range counts as many */
+#define SORT_BUDGET			512
+#define SORT_GROUP_COST		4
+
+/* Rows of a window after which it is gone over by group, if it is wide */
+#define SORT_ROWS			128
+
+/* Ids of a window that is sorted; wider ranges are gone over by group */
+#define SORT_WIDTH			64
+#define SORT_WIDE			1024
+
+/* Rows that a group may go over in a turn without finding its next message */
+#define WALK_ROWS			256
+
+/* ... and that the statement's snapshot does not see */
+#define MAX_UNSEEN			64
+
+static int	unsorted_rank(CandidateScan *look, QueueRange *range);
+static bool begin_plain(CandidateScan *look, int64 want);
+static void sort(CandidateScan *look, const QueueRange *range);
+static void sort_rows(CandidateScan *look);
+static bool sort_groups(CandidateScan *look, SortPlace *place);
+static bool note_row(CandidateScan *look, const MessageRow *row, int64 others);
+static bool note_first(CandidateScan *look, Datum key,
+					   const QueueRange *range);
+static bool begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
+					   Snapshot snapshot);
+static MessageRow *find_row(CandidateScan *look, const GroupWait *out,
+							Snapshot snapshot, bool *has_unseen);
+static void scan_ids(CandidateScan *look, int64 low, int64 high);
+static void leave_rest(CandidateScan *look, GroupEntry *group, int64 from);
+static void end_turn(CandidateScan *look);
+
+/*
+ * queue_fair_window
+ *		Begin with the window of those whose turn it is.
+ *
+ * Returns false if there is nothing.  The caller fetches rows and calls
+ * queue_fair_give_back().
+ */
+bool
+queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
+{
+	for (;;)
+	{
+		QueueRange	range;
+		int			rank = unsorted_rank(look, &range);
+		bool		has_ready = queue_slot_has_ready_group(look->slot);
+		GroupEntry *group;
+
+		if (rank < NUM_RANKS && !has_ready &&
+			(look->is_crowded ||
+			 (queue_slot_is_one_range(look->slot) &&
+			  (uint64) range.high - (uint64) range.low < (uint64) want)))
+		{
+			if (begin_plain(look, want))
+				return true;
+			continue;
+		}
+		if (rank < NUM_RANKS && !look->is_crowded && look->nsorted < SORT_BUDGET)
+		{
+			sort(look, &range);
+			continue;
+		}
+		group = queue_group_pop(look->slot, look->def->relid, rank,
+								PG_INT64_MAX);
+		if (group != NULL)
+		{
+			if (begin_turn(look, group, want, snapshot))
+				return true;
+		}
+		else if (rank == NUM_RANKS)
+			return false;
+		else if (look->is_crowded)
+		{
+			if (begin_plain(look, want))
+				return true;
+		}
+		else
+			look->nsorted = 0;
+	}
+}
+
+/*
+ * queue_fair_give_back
+ *		Give the window back, of which the caller has taken "ntaken".
+ *
+ * "want" messages are wanted from here on.
+ */
+void
+queue_fair_give_back(CandidateScan *look, int ntaken, int64 want)
+{
+	if (!look->is_of_group)
+	{
+		queue_look_give_back(look, ntaken > 0 ? want : 0);
+		return;
+	}
+	queue_look_give_back(look, want);
+	look->cover = look->before;
+	if (ntaken > 1)
+		queue_fair_charge(look->def->relid, look->group_hash, ntaken - 1);
+	end_turn(look);
+}
+
+/*
+ * unsorted_rank
+ *		Return the rank of what is to be sorted next, NUM_RANKS if nothing is.
+ *
+ * *range is what of the cover is, unless something that has been put off comes
+ * before.  That is not known to be narrow.
+ */
+static int
+unsorted_rank(CandidateScan *look, QueueRange *range)
+{
+	int			rank = queue_sort_rank(look->slot, look->def->relid);
+
+	if (queue_window_peek(&look->cover, range) && range->rank <= rank)
+		return range->rank;
+	range->rank = rank;
+	range->low = PG_INT64_MIN;
+	range->high = PG_INT64_MAX;
+	return rank;
+}
+
+/*
+ * begin_plain
+ *		Begin with a window of the cover, which is not sorted.
+ *
+ * Nor is what has been put off.
+ */
+static bool
+begin_plain(CandidateScan *look, int64 want)
+{
+	if (queue_slot_is_sorting(look->slot))
+	{
+		queue_sort_forget(look->slot, look->def->relid);
+		queue_window_begin(&look->cover, look->slot, look->def->relid,
+						   look->now);
+	}
+	queue_look_want(look, want);
+	return queue_look_window(look);
+}
+
+/* ----------------------------------------------------------------
+ *		Sorting
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * sort
+ *		Sort what has been put off, if it comes first, or a part of this range.
+ */
+static void
+sort(CandidateScan *look, const QueueRange *range)
+{
+	SortPlace	place;
+
+	if (queue_sort_rank(look->slot, look->def->relid) <= range->rank)
+	{
+		CoverCursor before = look->cover;
+
+		if (!queue_sort_resume(look->slot, look->def->relid, &place))
+			return;
+		look->window = place.range;
+		queue_look_start_passing(look);
+		queue_look_start(look, NULL, NULL);
+		if (!sort_groups(look, &place))
+			queue_look_keep_from(look, place.range.low);
+		queue_look_give_back(look, 1);
+		look->cover = before;
+		return;
+	}
+	look->want = look->wanted =
+		(uint64) range->high - (uint64) range->low >= SORT_WIDE ?
+		PG_INT64_MAX : SORT_WIDTH;
+	if (!queue_look_window(look))
+		return;
+	sort_rows(look);
+	queue_look_give_back(look, 1);
+}
+
+/*
+ * sort_rows
+ *		Sort the rows of the window.
+ *
+ * If there are many, group by group.
+ */
+static void
+sort_rows(CandidateScan *look)
+{
+	MessageRow *row;
+	int			n = 0;
+
+	while ((row = queue_look_row(look)) != NULL)
+	{
+		if (n++ >= SORT_ROWS &&
+			(uint64) look->window.high - (uint64) row->id >= SORT_WIDE)
+		{
+			SortPlace	place;
+
+			place.range = look->window;
+			place.range.low = row->id;
+			place.length = -1;
+			if (!sort_groups(look, &place))
+				queue_look_keep_from(look, place.range.low);
+			return;
+		}
+		look->nsorted++;
+		if (!note_row(look, row, PG_INT64_MAX))
+		{
+			queue_look_keep_from(look, row->id);
+			return;
+		}
+	}
+}
+
+/*
+ * sort_groups
+ *		Note the first message in the range of each group, from that place on.
+ *
+ * Returns false if there is no room, and the range is to be covered again.
+ */
+static bool
+sort_groups(CandidateScan *look, SortPlace *place)
+{
+	Datum		key = PointerGetDatum(NULL);
+	Datum		next;
+	bool		is_done = true;
+
+	if (look->key_scan == NULL)
+		look->key_scan = queue_scan_begin_group(look->rel, look->def);
+	if (place->length < 0)
+	{
+		/* of those that have none it is not known whether there are any */
+		MessageRow	none = {0};
+
+		none.id = place->range.low;
+		none.priority = queue_rank_priority(place->range.rank);
+		if (!note_row(look, &none, none.id))
+			return false;
+	}
+	else
+		key = PointerGetDatum(cstring_to_text_with_len(place->text,
+													   place->length));
+	while (queue_scan_next_group(look->key_scan, key, &next))
+	{
+		if (DatumGetPointer(key) != NULL)
+			pfree(DatumGetPointer(key));
+		key = next;
+		if (!note_first(look, key, &place->range))
+		{
+			is_done = false;
+			break;
+		}
+		look->nsorted += SORT_GROUP_COST;
+
+		/* a key that is not known in full would be come to again and again */
+		if (look->nsorted < SORT_BUDGET || VARSIZE_ANY_EXHDR(key) > GROUP_TEXT)
+			continue;
+		place->length = VARSIZE_ANY_EXHDR(key);
+		memcpy(place->text, VARDATA_ANY(key), place->length);
+		if (queue_sort_put_off(look->slot, look->def->relid, place))
+			break;
+	}
+	if (DatumGetPointer(key) != NULL)
+		pfree(DatumGetPointer(key));
+	return is_done;
+}
+
+/*
+ * note_first
+ *		Note the first message of a group in the range, if there is one.
+ *
+ * Others may wait behind it.  Returns false if there is no room.
+ */
+static bool
+note_first(CandidateScan *look, Datum key, const QueueRange *range)
+{
+	MessageRow *row;
+	int			n = 0;
+
+	if (look->below_scan == NULL)
+		look->below_scan = queue_scan_begin_group(look->rel, look->def);
+	queue_scan_group(look->below_scan, key, range->low, range->high);
+	while ((row = queue_scan_next(look->below_scan)) != NULL)
+	{
+		if (queue_rank(row->priority) == range->rank)
+			return note_row(look, row, row->id + (row->id < PG_INT64_MAX));
+		if (n++ >= WALK_ROWS)
+		{
+			/* its turns go on from here */
+			row->priority = queue_rank_priority(range->rank);
+			return note_row(look, row, row->id);
+		}
+	}
+	return true;
+}
+
+/*
+ * note_row
+ *		Note a row with its group.  Returns false if there is no room.
+ */
+static bool
+note_row(CandidateScan *look, const MessageRow *row, int64 others)
+{
+	GroupName	name;
+
+	queue_turn_name(look->def, row, &name);
+	switch (queue_fair_note(look->slot, look->def->relid, &name,
+							queue_rank(row->priority), row->id, others))
+	{
+		case GROUP_OTHER:
+			queue_look_keep_busy(look, row->id);
+			break;
+		case GROUP_FULL:
+			look->is_crowded = true;
+			return false;
+		default:
+			break;
+	}
+	return true;
+}
+
+/* ----------------------------------------------------------------
+ *		Turns
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * begin_turn
+ *		Make what is wanted of the group that is out the window of the look.
+ *
+ * Returns false if it has nothing now.
+ */
+static bool
+begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
+		   Snapshot snapshot)
+{
+	GroupWait	out = group->out;
+	int64		quantum = Max(want / (queue_slot_nready_groups(look->slot) + 1), 1);
+	bool		has_unseen;
+	MessageRow *row;
+	int64		high;
+
+	look->group = group;
+	queue_group_wait_init(&look->left);
+	if (!group->is_fair ||
+		(!group->is_keyless && !queue_turn_find_key(look, &look->turn_key)))
+	{
+		queue_turn_dissolve(look);
+		return false;
+	}
+	look->group_hash = (uint64) group->key.id;
+	look->group_rank = out.rank;
+	look->has_key = !group->is_keyless;
+	if (look->is_writer)
+	{
+		QueueRange	range = {out.rank, out.id, PG_INT64_MAX};
+
+		queue_announce_undone(look->def->relid, &range);
+	}
+	queue_look_start_passing(look);
+	row = find_row(look, &out, snapshot, &has_unseen);
+	if (row != NULL)
+	{
+		/* ids behind it, if all that there may be of the group is known */
+		high = row->id;
+		if (out.others <= high ||
+			(uint64) out.others - (uint64) high <= (uint64) quantum)
+			high = row->id <= PG_INT64_MAX - quantum ?
+				row->id + quantum - 1 : PG_INT64_MAX;
+		if (out.others < PG_INT64_MAX && high < PG_INT64_MAX)
+			leave_rest(look, group, Max(out.others, high + 1));
+		look->window.rank = out.rank;
+		look->window.low = row->id;
+		look->window.high = high;
+		look->before = look->cover;
+		if (!queue_window_open(look->slot, look->def->relid, &look->window))
+			row = NULL;
+	}
+	if (has_unseen)
+		queue_group_keep_out(group, &look->left);
+	else
+		queue_group_put_back(group, &look->left, 0, true);
+	look->group = NULL;
+	if (row == NULL)
+	{
+		queue_look_note_passed(look, out.rank);
+		end_turn(look);
+		return false;
+	}
+	look->is_of_group = true;
+	queue_look_start(look, look->has_key ? look->turn_scan : look->keyless_scan,
+					 row);
+	return true;
+}
+
+/*
+ * find_row
+ *		Find the next message of the group that is out.
+ *
+ * What the statement's snapshot does not see is left; *has_unseen tells that
+ * there is some, so that this look does not come to the group again.  So is
+ * the rest, if the turn has gone over many rows: then it is the turn of other
+ * groups.
+ */
+static MessageRow *
+find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
+		 bool *has_unseen)
+{
+	int64		others = out->others;
+	int			nwalked = 0;
+	int			nunseen = 0;
+
+	*has_unseen = false;
+	if (others > out->id && (uint64) others - (uint64) out->id > 1)
+		scan_ids(look, out->id, out->id);
+	else
+	{
+		others = PG_INT64_MAX;
+		scan_ids(look, out->id, PG_INT64_MAX);
+	}
+	for (;;)
+	{
+		QueueScan  *scan = look->has_key ? look->turn_scan : look->keyless_scan;
+		MessageRow *row = queue_scan_next(scan);
+
+		if (row == NULL)
+		{
+			if (others == PG_INT64_MAX)
+				return NULL;
+			scan_ids(look, others, PG_INT64_MAX);
+			others = PG_INT64_MAX;
+			continue;
+		}
+		if (queue_look_is_of_group(look, row) &&
+			!queue_look_passes_over(look, scan))
+		{
+			if (row->state != ROW_LIVE ||
+				queue_row_is_visible(look->rel, row, snapshot))
+				return row;
+			*has_unseen = true;
+			nunseen++;
+			queue_group_wait_add(&look->left, out->rank, row->id,
+								 PG_INT64_MAX);
+		}
+		if (nunseen >= MAX_UNSEEN || ++nwalked >= WALK_ROWS)
+		{
+			leave_rest(look, look->group,
+					   others < PG_INT64_MAX ? others :
+					   row->id + (row->id < PG_INT64_MAX));
+			return NULL;
+		}
+	}
+}
+
+/* Scan the messages of the group with these ids. */
+static void
+scan_ids(CandidateScan *look, int64 low, int64 high)
+{
+	QueueRange	range = {look->group_rank, low, high};
+
+	if (look->has_key)
+	{
+		if (look->turn_scan == NULL)
+		{
+			look->turn_scan = queue_scan_begin_group(look->rel, look->def);
+			look->turn_scan->wants_coming = true;
+			look->turn_scan->wants_versions = false;
+		}
+		queue_scan_group(look->turn_scan, look->turn_key, low, high);
+		return;
+	}
+	if (look->keyless_scan == NULL)
+	{
+		look->keyless_scan = queue_scan_begin(look->rel, look->def);
+		look->keyless_scan->wants_busy = true;
+		look->keyless_scan->wants_coming = true;
+	}
+	queue_scan_range(look->keyless_scan, &range);
+}
+
+/*
+ * leave_rest
+ *		What there may be of the group from this id on waits.
+ *
+ * A long key is read from a message when its turn comes, so one must be known.
+ */
+static void
+leave_rest(CandidateScan *look, GroupEntry *group, int64 from)
+{
+	MessageRow *row;
+
+	if (group->length < 0)
+	{
+		if (look->below_scan == NULL)
+			look->below_scan = queue_scan_begin_group(look->rel, look->def);
+		queue_scan_group(look->below_scan, look->turn_key, from, PG_INT64_MAX);
+		while ((row = queue_scan_next(look->below_scan)) != NULL &&
+			   !queue_look_is_of_group(look, row))
+			;
+		if (row == NULL)
+			return;
+		from = row->id;
+	}
+	queue_group_wait_add(&look->left, look->group_rank, from, from);
+}
+
+/* The turn of a group is over. */
+static void
+end_turn(CandidateScan *look)
+{
+	look->is_of_group = false;
+	if (DatumGetPointer(look->turn_key) != NULL)
+		pfree(DatumGetPointer(look->turn_key));
+	look->turn_key = PointerGetDatum(NULL);
+}
