@@ -91,14 +91,16 @@ def group_held_by_one(run: Evidence, result: Result) -> None:
     """One transaction or lease at a time has messages of a group.
 
     A transaction that acks or rejects what a lease has may go on in its
-    place.
+    place.  Whoever purges or deletes the message of a lease ends that.
     """
     for deliveries in by_group(run).values():
         holders: list[Delivery] = []
         for delivery in sorted(deliveries, key=attrgetter("after")):
             result.checked += 1
             holders = [holder for holder in holders
-                       if holder.sure_end > delivery.after + SLACK]
+                       if min(holder.sure_end,
+                              gone_from(run, holder.message)) >
+                       delivery.after + SLACK]
             for holder in holders:
                 if holder.message is not delivery.message and \
                         holder.holds(delivery.before,

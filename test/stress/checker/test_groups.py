@@ -93,6 +93,16 @@ class Groups(CheckerTest):
         self.one.ack("devices", "a.2", receipt)
         self.violates("group_held_by_one")
 
+    def test_purged_under_its_lease(self) -> None:
+        self.send_two()
+        self.one.receive("devices", "a.1")
+        self.two.begin()
+        self.two.call("remove", "devices", "purge", result=["a.1"])
+        self.two.effect("devices", "a.1", effect="purged")
+        self.two.commit()
+        self.two.consume("devices", "a.2")
+        self.clean()
+
     def test_failed_and_overtaken(self) -> None:
         self.send_two()
         receipt, = self.one.receive("devices", "a.1")
