@@ -135,6 +135,8 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	Hold	   *hold;
 
 	*until = TURN_BUSY;
+	if (queue_turn_is_held_by_old(look, row))
+		return TURN_WAITS;
 	if (queue_turn_has_earlier(look, row))
 	{
 		*until = 0;

@@ -21,8 +21,12 @@
  * of groups is asked for the ids below that are covered, in a window, or to be
  * announced.  What has a lower id and is in none of these is gone, in flight,
  * not committed, or not due for the first time, and nobody waits for those
- * last two.  So the index entries of messages that were consumed are not gone over, however long
- * an old snapshot keeps them.
+ * last two.  So the index entries of messages that were consumed are not gone
+ * over, however long an old snapshot keeps them.
+ *
+ * A transaction that was prepared before the server started may hold the group
+ * by a message with a higher id, and memory does not know that.  As long as
+ * there is such a one that has used the queue, all rows of the group are asked.
  *
  * Locks: none of its own.  An error puts the groups back
  * (queue_group_return).
@@ -425,6 +429,32 @@ is_before(CandidateScan *look, MessageRow *row)
 		(row->expires_at != 0 && row->expires_at <= look->now))
 		return false;
 	return !queue_turn_is_taken(look, row);
+}
+
+/*
+ * queue_turn_is_held_by_old
+ *		Returns true if a transaction that was prepared before the server
+ *		started changes this message or one that comes after it.
+ *
+ * Memory does not know that it holds the group.
+ */
+bool
+queue_turn_is_held_by_old(CandidateScan *look, const MessageRow *row)
+{
+	MessageRow *later;
+
+	if (!look->is_first || look->group->nmembers > 0 ||
+		!queue_prepared_is_unknown(look->def->relid))
+		return false;
+	if (look->below_scan == NULL)
+		look->below_scan = queue_scan_begin_group(look->rel, look->def);
+	queue_scan_group(look->below_scan, row->group_key, row->id, PG_INT64_MAX);
+	while ((later = queue_scan_next(look->below_scan)) != NULL)
+		if (later->state == ROW_BUSY &&
+			TransactionIdIsValid(look->below_scan->dirty.xmax) &&
+			queue_prepared_is_old(look->below_scan->dirty.xmax))
+			return true;
+	return false;
 }
 
 /*

@@ -408,6 +408,25 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 	}
 }
 
+# Also by a message behind others, which memory does not know after a restart.
+foreach my $fate ('restart', 'crash')
+{
+	my $q = "prepared_behind_$fate";
+	queue_of($q, '');
+	sql(qq{SELECT queue.enqueue('$q', '"a1"', group_key => 'a', delay => '1 h')});
+	send_to($q, 'a2 b1');
+	sql('BEGIN;' . dequeue($q) . qq{; PREPARE TRANSACTION '$q'});
+	$node->stop($fate eq 'crash' ? 'immediate' : 'fast');
+	$node->start;
+	sql(qq{SELECT queue.reschedule('$q', id, now()) FROM $q WHERE payload = '"a1"'});
+	is(taken($q, 10), 'b1', "a prepared transaction holds the group after a $fate");
+	$waiter = start_waiter(
+		qq{SELECT payload FROM queue.dequeue('$q', wait => '50 s')});
+	sql("ROLLBACK PREPARED '$q'");
+	woken($waiter, '"a1"', '... until it ends');
+	is(taken($q), 'a2', '... as it ends');
+}
+
 # Leases and failures outlive a restart and hold their groups.
 queue_of('lasting', 'a1 a2 b1 b2 c1 c2');
 %receipt = receive('lasting', 1);
