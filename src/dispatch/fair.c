@@ -70,7 +70,8 @@ static bool note_first(CandidateScan *look, Datum key,
 static bool begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 					   Snapshot snapshot);
 static MessageRow *find_row(CandidateScan *look, const GroupWait *out,
-							Snapshot snapshot, bool *has_unseen);
+							Snapshot snapshot, int64 *others,
+							bool *has_unseen);
 static void scan_ids(CandidateScan *look, int64 low, int64 high);
 static void leave_rest(CandidateScan *look, GroupEntry *group, int64 from);
 static void end_turn(CandidateScan *look);
@@ -382,6 +383,7 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 {
 	GroupWait	out = group->out;
 	int64		quantum = Max(want / (queue_slot_nready_groups(look->slot) + 1), 1);
+	int64		others;
 	bool		has_unseen;
 	MessageRow *row;
 	int64		high;
@@ -404,17 +406,19 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 		queue_announce_undone(look->def->relid, &range);
 	}
 	queue_look_start_passing(look);
-	row = find_row(look, &out, snapshot, &has_unseen);
+	row = find_row(look, &out, snapshot, &others, &has_unseen);
 	if (row != NULL)
 	{
-		/* ids behind it, if all that there may be of the group is known */
+		/* ids behind it, if those are being scanned */
 		high = row->id;
-		if (out.others <= high ||
-			(uint64) out.others - (uint64) high <= (uint64) quantum)
+		if (others <= row->id)
+		{
 			high = row->id <= PG_INT64_MAX - quantum ?
 				row->id + quantum - 1 : PG_INT64_MAX;
-		if (out.others < PG_INT64_MAX && high < PG_INT64_MAX)
-			leave_rest(look, group, Max(out.others, high + 1));
+			others = high < PG_INT64_MAX ? high + 1 : PG_INT64_MAX;
+		}
+		if (others < PG_INT64_MAX)
+			leave_rest(look, group, others);
 		look->window.rank = out.rank;
 		look->window.low = row->id;
 		look->window.high = high;
@@ -443,6 +447,9 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
  * find_row
  *		Find the next message of the group that is out.
  *
+ * *others is from where on there may be more, which is not beyond the message
+ * if these are scanned already.
+ *
  * What the statement's snapshot does not see is left; *has_unseen tells that
  * there is some, so that this look does not come to the group again.  So is
  * the rest, if the turn has gone over many rows: then it is the turn of other
@@ -450,20 +457,16 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
  */
 static MessageRow *
 find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
-		 bool *has_unseen)
+		 int64 *others, bool *has_unseen)
 {
-	int64		others = out->others;
+	bool		is_open = out->others <= out->id ||
+		(uint64) out->others - (uint64) out->id == 1;
 	int			nwalked = 0;
 	int			nunseen = 0;
 
+	*others = is_open ? out->id : out->others;
 	*has_unseen = false;
-	if (others > out->id && (uint64) others - (uint64) out->id > 1)
-		scan_ids(look, out->id, out->id);
-	else
-	{
-		others = PG_INT64_MAX;
-		scan_ids(look, out->id, PG_INT64_MAX);
-	}
+	scan_ids(look, out->id, is_open ? PG_INT64_MAX : out->id);
 	for (;;)
 	{
 		QueueScan  *scan = look->has_key ? look->turn_scan : look->keyless_scan;
@@ -471,10 +474,10 @@ find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
 
 		if (row == NULL)
 		{
-			if (others == PG_INT64_MAX)
+			if (is_open || *others == PG_INT64_MAX)
 				return NULL;
-			scan_ids(look, others, PG_INT64_MAX);
-			others = PG_INT64_MAX;
+			scan_ids(look, *others, PG_INT64_MAX);
+			is_open = true;
 			continue;
 		}
 		if (queue_look_is_of_group(look, row) &&
@@ -490,8 +493,7 @@ find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
 		}
 		if (nunseen >= MAX_UNSEEN || ++nwalked >= WALK_ROWS)
 		{
-			leave_rest(look, look->group,
-					   others < PG_INT64_MAX ? others :
+			leave_rest(look, look->group, !is_open ? *others :
 					   row->id + (row->id < PG_INT64_MAX));
 			return NULL;
 		}

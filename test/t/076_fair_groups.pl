@@ -124,6 +124,9 @@ is(deliveries('turns', 6), 'a1 -1 a2 -2 a3 none',
 send_to('turns', 'a1 a2 a3 a4 a5 a6 b1 b2 c1');
 is(join(' ', sort split / /, taken('turns', 6)), 'a1 a2 a3 b1 b2 c1', 'a batch is shared');
 is(taken('turns', 10), 'a4 a5 a6', 'and takes what is there');
+send_to('turns', 'a1 b1 a2 b2 a3 b3 a4 b4 a5 b5');
+is(join(' ', sort map { split / / } taken('turns', 4), taken('turns', 10)),
+	'a1 a2 a3 a4 a5 b1 b2 b3 b4 b5', 'of tenants who send by turns, too');
 
 # A flood
 sub is_flooded
