@@ -490,6 +490,11 @@ class Evidence:
             end = min(end, delivery.low)
         return max(end, delivery.after)
 
+    def keeps_order(self, queue: str) -> bool:
+        """Do the messages of a group come in order in this queue?"""
+        return self.queues.get(queue, {}).get("group_mode",
+                                              "ordered") == "ordered"
+
     def _end_behind(self) -> None:
         """Shorten leases of what stands behind others of its group.
 
@@ -498,7 +503,8 @@ class Evidence:
         takes: dict[tuple[str, int, str], list[Delivery]] = {}
         for delivery in self.deliveries:
             group = delivery.message.group
-            if group is not None and delivery.of > 1:
+            if group is not None and delivery.of > 1 and \
+                    self.keeps_order(delivery.message.queue):
                 takes.setdefault((delivery.client, delivery.call, group),
                                  []).append(delivery)
         for members in takes.values():

@@ -12,14 +12,15 @@ from wish import random_wish
 # How many messages one remembers, to change them.
 MOST_WAITING = 100
 
-# Keys of groups.
+# Keys of groups, and the queues that have some.
+GROUPED = ("devices", "reminders")
 DEVICES = tuple("device%d" % number for number in range(12))
 
 
 class Planner(Producer):
     """Sends what is due later, urgent or not, and changes its mind.
 
-    What is for a device comes to it in order.
+    What is for a device comes to it in order; who is reminded takes turns.
     """
 
     queues = ("reminders", "offers", "devices")
@@ -43,7 +44,7 @@ class Planner(Producer):
         queue = self.rng.choice(queues)
         values = [self.new_value() for _ in range(count)]
         groups = None
-        if queue == "devices":
+        if queue in GROUPED:
             groups = self.random_groups(count)
         ids = session.enqueue(queue, values, how, self.chance(0.5),
                               random_wish(self.rng, how), groups)

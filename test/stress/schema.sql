@@ -37,9 +37,11 @@ SELECT queue.create_queue('stream', lease => '2 s', max_attempts => 0,
 SELECT queue.create_queue('tickets', lease => '2 s', max_attempts => 0,
                           retry_delay => '50 ms', retry_max_delay => '400 ms');
 
--- Messages that are due later, urgent or not, and may expire.
+-- Messages that are due later, urgent or not, and may expire; in the first of
+-- the two, of tenants who take turns.
 SELECT queue.create_queue('reminders', lease => '2 s', max_attempts => 5,
-                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+                          retry_delay => '50 ms', retry_max_delay => '400 ms',
+                          group_mode => 'fair');
 SELECT queue.create_queue('offers', lease => '1 s', max_attempts => 5,
                           retry_delay => '50 ms', retry_max_delay => '400 ms',
                           expires_in => '3 s', on_expiry => 'discard');

@@ -64,6 +64,7 @@ LEASES = {"orders": (2.0, 5), "parts": (1.0, 3), "stream": (2.0, 0),
 SETTINGS: dict[str, dict[str, Any]] = {
     "stream": {"single_consumer": True},
     "tickets": {"single_consumer": True},
+    "reminders": {"grouped": True, "group_mode": "fair"},
     "devices": {"grouped": True},
     "offers": {"expires_in": 3.0, "on_expiry": "discard"}}
 RETRY_DELAY = 0.05

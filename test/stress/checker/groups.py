@@ -127,8 +127,7 @@ def by_group(run: Evidence) -> Groups:
     for delivery in run.deliveries:
         message = delivery.message
         group = message.group
-        if group is not None and run.queues.get(message.queue, {}).get(
-                "group_mode", "ordered") == "ordered":
+        if group is not None and run.keeps_order(message.queue):
             groups.setdefault((message.queue, group), []).append(delivery)
     return groups
 
