@@ -31,6 +31,7 @@ sys.path.append(os.path.join(HERE, "..", "stress"))
 import backlog  # noqa: E402
 import cluster  # noqa: E402
 import delivery  # noqa: E402
+import fairness  # noqa: E402
 import held  # noqa: E402
 import idle  # noqa: E402
 import machine  # noqa: E402
@@ -45,7 +46,8 @@ import workloads  # noqa: E402
 from installation import BuildError, Installation  # noqa: E402
 
 PARTS = list(parts.GRIDS) + ["held-snapshot", "soak", "backlog",
-                             "many-queues", "delivery", "wakeup", "idle"]
+                             "many-queues", "delivery", "fairness",
+                             "wakeup", "idle"]
 
 # Of the file of results: one that was written otherwise is not read.
 VERSION = 3
@@ -187,6 +189,7 @@ class Benchmark:
                 "backlog": (backlog.carry_out, self.arguments.messages),
                 "many-queues": (many.carry_out, self.arguments.queues),
                 "delivery": (delivery.carry_out, self.arguments.messages),
+                "fairness": (fairness.carry_out,),
                 "wakeup": (wakeup.carry_out,),
                 "idle": (idle.carry_out,)}[name]
             found = carry_out(server, self.extent, *settings, self.say)

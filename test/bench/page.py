@@ -14,6 +14,7 @@ from typing import Any, Callable
 
 import backlog
 import delivery
+import fairness
 import held
 import horizon
 import many
@@ -554,6 +555,7 @@ SECTIONS = {
     "backlog": ("A deep queue", backlog_section),
     "many-queues": ("Many queues", many_section),
     "delivery": ("When and in what order", delivery.section),
+    "fairness": ("A tenant who floods", fairness.section),
     "wakeup": ("Wake-up", wakeup),
     "idle": ("Nothing to do", idle),
 }

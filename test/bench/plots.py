@@ -9,6 +9,7 @@ import statistics
 import subprocess
 from typing import Any, Callable
 
+import fairness
 import watch
 from workloads import ALL, BATCH
 
@@ -218,9 +219,18 @@ def latency(part: dict[str, Any]) -> list[Plot]:
     return [plot]
 
 
+def waits(part: dict[str, Any]) -> list[Plot]:
+    """How long tenants waited, over time."""
+    plot = over_time("ms until served", "set logscale y", "set yrange [*:*]")
+    for row in part["rows"]:
+        plot.add(row["name"], row["kind"], fairness.curve(row), "dots")
+    return [plot]
+
+
 PLOTS = {"single": throughput, "batch": throughput, "clients": throughput,
          "held-snapshot": held_snapshot, "soak": soak, "backlog": backlog,
-         "many-queues": many_queues, "wakeup": latency}
+         "many-queues": many_queues, "wakeup": latency,
+         "fairness": waits}
 
 
 MISSING = "plots (gnuplot is not installed)"
