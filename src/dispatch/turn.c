@@ -460,6 +460,8 @@ queue_turn_is_held_by_old(CandidateScan *look, const MessageRow *row)
 /*
  * queue_turn_is_taken
  *		Is this one of the messages that hold the group that is out?
+ *
+ * Not if the worker is counting a failure of it, which holds the group too.
  */
 bool
 queue_turn_is_taken(const CandidateScan *look, const MessageRow *row)
@@ -469,7 +471,7 @@ queue_turn_is_taken(const CandidateScan *look, const MessageRow *row)
 
 	queue_message_key(&key, look->def->relid, row->id);
 	return queue_inflight_peek(&key, row->enqueued_at, &entry) &&
-		entry.member.group == look->group;
+		entry.member.group == look->group && !entry.is_step;
 }
 
 /*
