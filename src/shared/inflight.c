@@ -292,11 +292,14 @@ try_claim(const MessageKey *key, TimestampTz enqueued_at,
 	LWLock	   *lock = partition_lock(hashcode);
 	InflightEntry *entry;
 	ClaimResult why = CLAIM_FULL;
+	uint64		group_hash = 0;
 	bool		found;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = hash_search_with_hash_value(table, key, hashcode,
 										HASH_ENTER_NULL, &found);
+	if (entry != NULL && found && queue_lease_has_run_out(entry, now))
+		group_hash = entry->group_hash;
 	if (entry != NULL)
 		why = found ?
 			claim_existing(entry, enqueued_at, queue, now, due, other) :
@@ -308,6 +311,7 @@ try_claim(const MessageKey *key, TimestampTz enqueued_at,
 		*result = entry;
 	}
 	LWLockRelease(lock);
+	end_leases_behind(key, group_hash);
 	return why;
 }
 
@@ -415,10 +419,14 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
+	uint64		group_hash = 0;
 	bool		is_ours;
 
 	if (entry != NULL && queue_lease_has_run_out(entry, now))
+	{
+		group_hash = entry->group_hash;
 		expire_entry(entry);
+	}
 	is_ours = entry != NULL && entry->state == INFLIGHT_IDLE &&
 		(entry->group_hash == 0 || entry->member.group != NULL ||
 		 queue_group_join_step(&entry->member, &entry->key, entry->group_hash,
@@ -426,6 +434,7 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 	if (is_ours)
 		set_claimed(entry, true);
 	LWLockRelease(lock);
+	end_leases_behind(key, group_hash);
 	*result = entry;
 	return is_ours;
 }

@@ -275,6 +275,21 @@ $waiter = start_waiter_unless_done(
 	q{SELECT payload FROM queue.dequeue('revived', wait => '50 s')});
 is(result_of($waiter), '"a2"', 'then it goes on');
 
+# Whoever finds that a lease ran out ends those behind it.
+stop_processes(worker_pids());
+queue_of('found', 'a1 a2');
+%receipt = receive('found', 2);
+my $until = sql(qq{SELECT queue.extend('$receipt{a1}', '1 ms')});
+wait_until(qq{SELECT clock_timestamp() > '$until'}, 'a lease runs out');
+is( sql(q{SELECT queue.reschedule('found', id, clock_timestamp())
+		FROM found WHERE payload = '"a1"'}),
+	't', 'its message is rescheduled');
+is(state_of(qq{SELECT queue.ack('$receipt{a2}')}),
+	'QU001', '... and the lease behind it has ended');
+is(taken('found', 10), 'a1', '... all comes in order');
+is(taken('found', 10), 'a2', '... after what failed');
+continue_all();
+
 # A receive that is rolled back
 queue_of('unreceived', 'a1 a2 a3');
 $session = begin();
