@@ -84,7 +84,6 @@ static HTAB *table = NULL;
 static LWLockPadded *locks = NULL;	/* one a partition */
 
 static LWLock *partition_lock(uint32 hashcode);
-static void add_member(GroupEntry *group, GroupMember *member);
 static void link_waiting(QueueSlot *slot, GroupEntry *group);
 
 /* ----------------------------------------------------------------
@@ -186,7 +185,7 @@ queue_group_join(GroupMember *member, GroupEntry *group, uint64 call)
 	LWLock	   *lock = queue_group_lock(group);
 
 	Assert(group->looker == MyProcNumber && member->group == NULL);
-	add_member(group, member);
+	queue_group_add_member(group, member);
 	group->owner = MyProcNumber;
 	group->owner_call = call;
 	group->delay = 0;
@@ -213,7 +212,7 @@ queue_group_join_hash(GroupMember *member, const MessageKey *key, uint64 hash,
 	{
 		queue_group_unlink(group);
 		member->key = key;
-		add_member(group, member);
+		queue_group_add_member(group, member);
 	}
 	LWLockRelease(lock);
 }
@@ -241,7 +240,7 @@ queue_group_join_step(GroupMember *member, const MessageKey *key, uint64 hash,
 	{
 		queue_group_unlink(group);
 		member->key = key;
-		add_member(group, member);
+		queue_group_add_member(group, member);
 	}
 	LWLockRelease(lock);
 	return is_free;
@@ -549,8 +548,8 @@ queue_group_is_owned(const GroupEntry *group, uint64 call)
 }
 
 /* Add a member; they are in the order of their ids. */
-static void
-add_member(GroupEntry *group, GroupMember *member)
+void
+queue_group_add_member(GroupEntry *group, GroupMember *member)
 {
 	dlist_iter	iter;
 

@@ -59,6 +59,8 @@ typedef struct GroupEntry
 	uint64		checked_by;		/* the look that found no message that comes
 								 * before ... */
 	int64		checked;		/* ... this one */
+	uint64		fence;			/* changes when one of its messages is taken,
+								 * or fails */
 	TimestampTz until;			/* nothing is to be tried before */
 	int64		delay;			/* the last one, if that was a guess */
 	bool		is_fair;		/* it takes turns with others; else it is
@@ -83,6 +85,7 @@ typedef struct GroupMember
 	GroupEntry *group;			/* NULL: none */
 	dlist_node	link;
 	const MessageKey *key;		/* of the message */
+	uint64		fence;			/* of the group, when it failed last */
 } GroupMember;
 
 /* What is to become of a message */
@@ -151,6 +154,11 @@ extern void queue_group_disown(GroupMember *member);
 extern bool queue_group_next_member(const MessageKey *key, uint64 hash,
 									MessageKey *next);
 
+/* Leases on messages of groups that run out */
+extern bool queue_group_rejoin(GroupMember *member, const MessageKey *key,
+							   uint64 hash, bool *is_out);
+extern void queue_group_move_fence(GroupMember *member);
+
 /* Groups whose time has come; all that may be, at once; all, forgotten */
 extern void queue_group_end_due(QueueSlot *slot, Oid relid, TimestampTz now);
 extern void queue_group_recheck(Oid dbid);
@@ -166,9 +174,9 @@ extern void queue_group_clear_news(void);
 extern bool queue_group_owned_wait(Oid relid, uint64 hash, GroupWait *wait);
 
 /*
- * For group_out.c and group_due.c: look an entry up, or make it (NULL: no
- * room), which locks its partition; add to what waits; put the group where it
- * belongs, which may remove it; unlink it from there
+ * For group_out.c, group_due.c and group_fence.c: look an entry up, or make it
+ * (NULL: no room), which locks its partition; add a member, or to what waits;
+ * put the group where it belongs, which may remove it; unlink it from there
  */
 extern void queue_group_key(MessageKey *key, Oid dbid, Oid relid,
 							uint64 hash);
@@ -179,6 +187,7 @@ extern GroupEntry *queue_group_make(const MessageKey *key, QueueSlot *slot,
 extern bool queue_group_is_owned(const GroupEntry *group, uint64 call);
 extern bool queue_group_is_crowded(void);
 extern void queue_group_set_name(GroupEntry *group, const GroupName *name);
+extern void queue_group_add_member(GroupEntry *group, GroupMember *member);
 extern void queue_group_add(GroupEntry *group, int rank, int64 id,
 							int64 others);
 extern void queue_group_rest(GroupEntry *group, bool wakes);

@@ -43,7 +43,9 @@
  * A message of a group that keeps an order holds the group (group.c) from the
  * moment that a consumer takes it until it is gone, or may be taken again: also
  * while it backs off, or waits for the worker to move it.  If a lease fails,
- * leases on messages of the group behind it end as well.
+ * leases on messages of the group behind it end as well.  A lease that runs out
+ * frees the group, so its fence moves when any message of the group is taken,
+ * or fails.
  *
  * A process that lets go of a message tells the cover (offer), because the
  * message may be available now or at a later time: the entry goes into its
@@ -157,7 +159,7 @@ static void end_log(InflightEntry *entry);
 static void end_fence(InflightEntry *entry);
 static void move_fence(InflightEntry *entry);
 static void forget_lapse(InflightEntry *entry);
-static void revive_lease(InflightEntry *entry);
+static SettleResult revive_lease(InflightEntry *entry);
 static void expire_entry(InflightEntry *entry);
 static void fail_entry(InflightEntry *entry, TimestampTz now);
 
@@ -616,9 +618,9 @@ queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
  * the caller, or its transaction, has finished.
  *
  * The fence decides, not the clock: a lease that ran out is good until a
- * consumer takes the message, whether its end was noticed or not.  If it was,
- * the lease is revived, and its failure is taken back, unless the row counts
- * it already.
+ * consumer takes the message, or another one of its group, whether its end was
+ * noticed or not.  If it was, the lease is revived, and its failure is taken
+ * back, unless the row counts it already.
  */
 SettleResult
 queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
@@ -642,15 +644,14 @@ queue_inflight_settle(const MessageKey *key, uint64 epoch, uint64 number,
 	else if (entry->state == INFLIGHT_CLAIMED)
 		res = SETTLE_EXAMINED;
 	else
+		res = entry->state == INFLIGHT_IDLE ? revive_lease(entry) : SETTLE_OK;
+	if (res == SETTLE_OK)
 	{
-		if (entry->state == INFLIGHT_IDLE)
-			revive_lease(entry);
 		entry->is_settling = true;
 		entry->is_prepared = false;
 		entry->holder = MyProcNumber;
 		entry->holder_pid = MyProcPid;
 		*result = entry;
-		res = SETTLE_OK;
 	}
 	LWLockRelease(lock);
 	return res;
@@ -708,6 +709,7 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 	}
 	else if (delay > 0)
 		entry->is_delayed = true;
+	queue_group_move_fence(&entry->member);
 	offer(entry, true);
 	LWLockRelease(lock);
 	end_leases_behind(&key, group_hash);
@@ -729,6 +731,7 @@ queue_inflight_release(InflightEntry *entry)
 
 	entry->is_lapse_counted = false;
 	set_idle(entry, 0);
+	queue_group_move_fence(&entry->member);
 	offer(entry, true);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
@@ -1780,12 +1783,16 @@ end_fence(InflightEntry *entry)
 		remove_if_nothing_left(entry);
 }
 
-/* A consumer takes the message: no earlier receipt is good for it. */
+/*
+ * A consumer takes the message: no earlier receipt is good for it, nor of its
+ * group.
+ */
 static void
 move_fence(InflightEntry *entry)
 {
 	forget_lapse(entry);
 	entry->number = 0;
+	queue_group_move_fence(&entry->member);
 }
 
 /* Forget what is remembered of a lease that ran out, and its transaction. */
@@ -1798,15 +1805,23 @@ forget_lapse(InflightEntry *entry)
 	entry->receive_slot = 0;
 }
 
-/* A lease that ran out is settled all the same: it is as if it had not. */
-static void
+/*
+ * revive_lease
+ *		A lease that ran out is settled all the same: it is as if it had not.
+ *
+ * Unless its group was taken since, or somebody is about to.
+ */
+static SettleResult
 revive_lease(InflightEntry *entry)
 {
+	bool		is_out;
+
+	if (entry->group_hash != 0 &&
+		!queue_group_rejoin(&entry->member, &entry->key, entry->group_hash,
+							&is_out))
+		return is_out ? SETTLE_EXAMINED : SETTLE_LOST;
 	entry->state = INFLIGHT_LEASED;
 	entry->is_lapsed = false;
-	if (entry->group_hash != 0 && entry->member.group == NULL)
-		queue_group_join_hash(&entry->member, &entry->key, entry->group_hash,
-							  entry->queue);
 	entry->deadline = entry->since;
 	if (!entry->is_lapse_counted && entry->failures > 0)
 		entry->failures--;
@@ -1816,6 +1831,7 @@ revive_lease(InflightEntry *entry)
 		entry->error.slot = FAILURE_NO_TEXT;
 		entry->failed_at = 0;
 	}
+	return SETTLE_OK;
 }
 
 /* The message is gone; the worker removes what queue.lease has of it. */
@@ -1879,6 +1895,7 @@ expire_entry(InflightEntry *entry)
 {
 	bool		is_written = entry->is_written;
 
+	queue_group_move_fence(&entry->member);
 	set_lapsed(entry);
 	entry->is_written = is_written;
 	entry->is_lapsed = entry->number != 0;

@@ -88,6 +88,19 @@ sub attempt_of
 		WHERE payload = '"$payload"'});
 }
 
+# Waits until the lease on a message has run out, and somebody has seen it.
+sub wait_for_lapse
+{
+	my ($queue, $payload) = @_;
+	wait_until(qq{SELECT coalesce(bool_and(state <> 'leased'
+			OR lease_until < clock_timestamp()), true)
+		FROM queue.in_flight f JOIN $queue q USING (id)
+		WHERE f.queue = '$queue'::regclass AND payload = '"$payload"'},
+		"the lease on $payload runs out");
+	sql(qq{CALL queue.wait('$queue', '1 ms')});
+	return;
+}
+
 # A session with a transaction block
 sub begin
 {
@@ -274,6 +287,47 @@ end($session, 'COMMIT');
 $waiter = start_waiter_unless_done(
 	q{SELECT payload FROM queue.dequeue('revived', wait => '50 s')});
 is(result_of($waiter), '"a2"', 'then it goes on');
+
+# It is not when another consumer has the group since,
+queue_of('overtaken', '');
+$session = begin();
+$session->query_safe(enqueue('overtaken', 'a1'));
+send_to('overtaken', 'a2');
+%receipt = receive('overtaken', 1, '1 ms');
+wait_for_lapse('overtaken', 'a2');
+end($session, 'COMMIT');
+$other = begin();
+is($other->query_safe(dequeue('overtaken')),
+	'a1', 'a lease runs out, and one that comes late is taken');
+foreach my $settle (
+	q{queue.ack('R')}, q{queue.extend('R', '1 h')},
+	q{queue.nack('R')}, q{queue.release('R')})
+{
+	is(state_of('SELECT ' . $settle =~ s/\bR\b/$receipt{a2}/r),
+		'QU001', "... so the receipt is not good: $settle");
+}
+is(taken('overtaken', 10), 'none', 'one at a time holds the group');
+end($other, 'COMMIT');
+is(taken('overtaken', 10), 'a2', '... and then the next one');
+
+# nor when one before it has failed.
+foreach my $settle (q{queue.ack('R')}, q{queue.nack('R', '1 h')},
+	q{queue.extend('R', '1 ms')}, q{queue.release('R')})
+{
+	my $is_failure = $settle !~ /ack\('R'\)/;
+
+	queue_of('passed', 'a1 a2');
+	%receipt = receive('passed', 2);
+	sql(qq{SELECT queue.extend('$receipt{a2}', '1 ms')});
+	wait_for_lapse('passed', 'a2');
+	sql('SELECT ' . $settle =~ s/\bR\b/$receipt{a1}/r);
+	wait_for_lapse('passed', 'a1') if $settle =~ /extend/;
+	is( state_of(qq{SELECT queue.ack('$receipt{a2}')}),
+		$is_failure ? 'QU001' : 'none: ',
+		"a lease ran out, then the one before it ends: $settle");
+	is(attempt_of('passed', 'a2'), $is_failure ? 2 : '', '... counted');
+	sql(q{SELECT queue.drop_queue('passed')});
+}
 
 # Whoever finds that a lease ran out ends those behind it.
 stop_processes(worker_pids());
