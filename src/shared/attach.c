@@ -281,6 +281,47 @@ queue_database_is_resolver_wanted(bool take)
 }
 
 /*
+ * queue_database_want_walk
+ *		A queue of which memory knows nothing has changed: its messages may
+ *		have expired.
+ *
+ * Without a worker nothing is noted, because a worker that begins goes over
+ * all queues.  No allocation, no error.
+ */
+void
+queue_database_want_walk(Oid dbid)
+{
+	DatabaseSlot *slot = queue_database_slot(dbid, false);
+
+	if (slot == NULL)
+		return;
+	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
+	if (slot->dbid == dbid)
+		slot->walk_wanted = true;
+	LWLockRelease(queue_database_lock());
+	queue_database_wake_by(dbid, GetCurrentTimestamp());
+}
+
+/*
+ * queue_database_is_walk_wanted
+ *		Returns true if there was one; if "take", takes the request.
+ *
+ * Called by the worker.
+ */
+bool
+queue_database_is_walk_wanted(bool take)
+{
+	bool		is_wanted;
+
+	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
+	is_wanted = attached_slot->walk_wanted;
+	if (take)
+		attached_slot->walk_wanted = false;
+	LWLockRelease(queue_database_lock());
+	return is_wanted;
+}
+
+/*
  * queue_database_begin_round
  *		A look at the extension and a round follow.
  *

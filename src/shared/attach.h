@@ -25,6 +25,10 @@ extern bool queue_database_wake_helper(DatabaseHelper helper);
 extern void queue_database_want_resolver(Oid dbid);
 extern bool queue_database_is_resolver_wanted(bool take);
 
+/* The same for the worker's walk over queues without a slot (expire.c) */
+extern void queue_database_want_walk(Oid dbid);
+extern bool queue_database_is_walk_wanted(bool take);
+
 extern bool queue_database_is_excluded(DatabaseSlot *slot);
 
 /* Signal a worker to leave, if it is still this one */

@@ -73,6 +73,7 @@
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
+#include "shared/attach.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/expiry.h"
@@ -219,6 +220,8 @@ queue_cover_add_set(QueueSlot *hint, Oid dbid, Oid relid, const RangeSet *set,
  * queue_cover_add_all
  *		Any message of the queue may be available, or have expired: cover all
  *		ids, and wake all of its waiters.
+ *
+ * If it has no slot, the worker is to see whether its messages expire.
  */
 void
 queue_cover_add_all(Oid dbid, Oid relid)
@@ -229,7 +232,8 @@ queue_cover_add_all(Oid dbid, Oid relid)
 	queue_ranges_init(&set, ranges, NUM_RANKS + 1);
 	queue_ranges_add_all(&set);
 	queue_cover_add_set(NULL, dbid, relid, &set, INT_MAX);
-	queue_expiry_note(NULL, dbid, relid, QUEUE_EXPIRY_UNKNOWN);
+	if (!queue_expiry_note(NULL, dbid, relid, QUEUE_EXPIRY_UNKNOWN))
+		queue_database_want_walk(dbid);
 }
 
 /*

@@ -43,6 +43,7 @@ typedef struct DatabaseSlot
 	pid_t		helper_pid[NUM_HELPERS];	/* 0: no such helper attached */
 	int			helper_procno[NUM_HELPERS]; /* valid with helper_pid */
 	bool		resolver_wanted;	/* a branch was prepared or finished */
+	bool		walk_wanted;	/* a queue without a slot has changed */
 	int			worker_failures;	/* ends in an error, one after another */
 
 	/* by clock.h, as all times here */

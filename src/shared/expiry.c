@@ -34,20 +34,22 @@ static bool set_earlier(QueueSlot *slot, TimestampTz from, TimestampTz look_at);
  * queue_expiry_note
  *		Note that a message of this queue expires at this time.
  *
- * The worker is to look by then.  No lock is held.
+ * The worker is to look by then.  Returns false if the queue has no slot.  No
+ * lock is held.
  */
-void
+bool
 queue_expiry_note(QueueSlot *hint, Oid dbid, Oid relid, TimestampTz expires_at)
 {
 	QueueSlot  *slot = queue_slot_lock(hint, dbid, relid);
 	bool		is_news;
 
 	if (slot == NULL)
-		return;
+		return false;
 	is_news = set_earlier(slot, expires_at, expires_at);
 	LWLockRelease(slot->lock);
 	if (is_news)
 		queue_database_wake_by(dbid, Max(expires_at, GetCurrentTimestamp()));
+	return true;
 }
 
 /* Lower both times; returns true if the worker is to come earlier. */

@@ -13,8 +13,11 @@
 /* expires_at: any message may have expired */
 #define QUEUE_EXPIRY_UNKNOWN	DT_NOBEGIN
 
-/* A message expires then.  Wakes the worker.  No allocation, no error */
-extern void queue_expiry_note(QueueSlot *hint, Oid dbid, Oid relid,
+/*
+ * A message expires then.  Wakes the worker.  No allocation, no error.  False:
+ * there is no place to note it
+ */
+extern bool queue_expiry_note(QueueSlot *hint, Oid dbid, Oid relid,
 							  TimestampTz expires_at);
 
 /* The worker: when to look; from when on; what is left, to be looked at then */

@@ -17,8 +17,12 @@
  * prefix of the index is not passed over again.
  *
  * Memory knows the queues that somebody has used since the server started.  So
- * a worker that begins goes over all queues once, and makes a place for those
- * that have messages which expire.
+ * a worker that begins goes over all queues, and makes a place for those that
+ * have messages which expire.  It does so again when a queue without a place
+ * has changed, as a restore makes one from its table, and every ten minutes;
+ * but not for more than a twentieth of the time, which matters with ten
+ * thousand queues.  A restore makes indexes and triggers last: what cannot be
+ * opened yet is tried again, after a second at first, then less often.
  *
  * Nothing here waits: a queue that is locked is left for later.
  *
@@ -36,6 +40,7 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "shared/attach.h"
 #include "shared/expiry.h"
 #include "table/definition.h"
 #include "table/scan.h"
@@ -49,8 +54,16 @@
 #define MIN_HELD_DELAY		USECS_PER_SEC
 #define MAX_HELD_DELAY		(60 * USECS_PER_SEC)
 
-/* Queues that are looked at in one transaction when the worker begins */
+/* Queues that a round goes over, if memory does not know them */
 #define WALK_BATCH			100
+
+/* How often to go over all of them, and how much of the time that may take */
+#define WALK_INTERVAL		(10 * 60 * USECS_PER_SEC)
+#define WALK_SHARE			20
+
+/* When to try again those that could not be opened; doubles */
+#define MIN_LEFT_DELAY		USECS_PER_SEC
+#define MAX_LEFT_DELAY		(60 * USECS_PER_SEC)
 
 /* What is left of a queue */
 typedef struct Left
@@ -64,11 +77,20 @@ static Oid	present = InvalidOid;
 static QueueSlot *present_slot;
 static TimestampTz present_from;
 
-/* The walk over all queues, when the worker begins */
-static bool has_walked = false;
+/* The walk: queues to be gone over, and those that could not be opened */
 static List *to_walk = NIL;
+static List *left_over = NIL;
+static int64 left_delay = MIN_LEFT_DELAY;
 
-static bool walk(void);
+/* When to begin the next over all, over those left, and over any */
+static TimestampTz walk_at = DT_NOBEGIN;
+static TimestampTz left_at = TIMESTAMP_INFINITY;
+static TimestampTz rested_at = DT_NOBEGIN;
+static int64 time_spent;
+
+static TimestampTz walk_due(TimestampTz now);
+static void walk(TimestampTz now);
+static void begin_walk(TimestampTz now);
 static void look_at_queue(Oid relid);
 static void expire_queue(QueueSlot *slot, TimestampTz now, int *nmarked);
 static Relation open_queue(Oid relid, QueueDef **def, bool *is_locked);
@@ -86,10 +108,8 @@ static bool mark(MessageRow *row, const MessageKey *key, QueueSlot *slot,
 TimestampTz
 queue_expire_due(void)
 {
-	TimestampTz due = TIMESTAMP_INFINITY;
+	TimestampTz due = walk_due(GetCurrentTimestamp());
 
-	if (!has_walked)
-		return QUEUE_EXPIRY_UNKNOWN;
 	for (int i = queue_slot_next_expiring(0); i < queue_slot_count();
 		 i = queue_slot_next_expiring(i + 1))
 	{
@@ -111,14 +131,14 @@ TimestampTz
 queue_expire(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = TIMESTAMP_INFINITY;
+	TimestampTz next;
 	int			nmarked = 0;
 
-	if (!has_walked)
-	{
-		has_walked = !walk();
-		return DUTY_AGAIN;
-	}
+	if (walk_due(now) <= now)
+		walk(now);
+
+	/* others have a round before it goes on */
+	next = Max(walk_due(now), now);
 	for (int i = queue_slot_next_expiring(0); i < queue_slot_count();
 		 i = queue_slot_next_expiring(i + 1))
 	{
@@ -136,22 +156,37 @@ queue_expire(void)
 }
 
 /*
- * walk
- *		Go on with the walk over all queues; returns false when it is done.
+ * walk_due
+ *		Return when to go on with the walk, or begin another.
+ *
+ * The clock may have been set back.
  */
-static bool
-walk(void)
+static TimestampTz
+walk_due(TimestampTz now)
+{
+	TimestampTz due;
+
+	if (to_walk != NIL)
+		return DT_NOBEGIN;
+	due = queue_database_is_walk_wanted(false) ? DT_NOBEGIN :
+		Min(walk_at, left_at);
+	due = Max(due, rested_at);
+	return due > now + WALK_INTERVAL ? DT_NOBEGIN : due;
+}
+
+/*
+ * walk
+ *		Go over some queues.
+ *
+ * One that raises an error is left to the next walk.
+ */
+static void
+walk(TimestampTz now)
 {
 	int			n = 0;
 
 	if (to_walk == NIL)
-	{
-		List	   *all = queue_settings_all();
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		to_walk = list_copy(all);
-		MemoryContextSwitchTo(old);
-	}
+		begin_walk(now);
 	while (to_walk != NIL && n++ < WALK_BATCH)
 	{
 		Oid			relid = llast_oid(to_walk);
@@ -159,15 +194,41 @@ walk(void)
 		to_walk = list_delete_last(to_walk);
 		look_at_queue(relid);
 	}
-	return to_walk != NIL;
+	time_spent += GetCurrentTimestamp() - now;
+	if (to_walk != NIL)
+		return;
+	rested_at = now + Min(time_spent * WALK_SHARE, WALK_INTERVAL);
+	left_at = left_over == NIL ? TIMESTAMP_INFINITY : now + left_delay;
+}
+
+/* Begin to go over those that could not be opened, or if it is time, all. */
+static void
+begin_walk(TimestampTz now)
+{
+	/* what changes from here on wants another one */
+	if (queue_database_is_walk_wanted(true) || walk_at <= now ||
+		walk_at > now + WALK_INTERVAL)
+	{
+		List	   *all = queue_settings_all();
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		list_free(left_over);
+		left_over = list_copy(all);
+		MemoryContextSwitchTo(old);
+		walk_at = now + WALK_INTERVAL;
+		left_delay = MIN_LEFT_DELAY;
+	}
+	else
+		left_delay = Min(left_delay * 2, MAX_LEFT_DELAY);
+	to_walk = left_over;
+	left_over = NIL;
+	time_spent = 0;
 }
 
 /*
  * look_at_queue
  *		Make a place for a queue that nobody has used yet, if messages of it
  *		expire.
- *
- * One that is locked is being used.
  */
 static void
 look_at_queue(Oid relid)
@@ -181,7 +242,14 @@ look_at_queue(Oid relid)
 		return;
 	rel = open_queue(relid, &def, &is_locked);
 	if (rel == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		if (get_rel_relkind(relid) == RELKIND_RELATION)
+			left_over = lappend_oid(left_over, relid);
+		MemoryContextSwitchTo(old);
 		return;
+	}
 	scan = queue_expiry_scan_begin(rel, def, DT_NOBEGIN);
 	if (queue_expiry_scan_next(scan) != NULL)
 		(void) queue_def_slot(def);

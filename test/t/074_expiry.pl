@@ -216,6 +216,38 @@ $node->start;
 wait_until(qq{SELECT count(*) = 1 FROM ${queue}_dead},
 	'a message expires though nobody has used the queue since a restart');
 
+# One that is restored after the worker has begun, its indexes and triggers
+# last, and that nobody uses
+stop_processes(worker_pids());
+$queue = make_queue();
+sql(qq{SELECT queue.enqueue('$queue', '1', expires_in => '1 s')});
+my $dump = $node->basedir . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ],
+	'pg_dump');
+continue_all();
+sql('CREATE DATABASE restored');
+foreach my $section ('pre-data', 'data', 'post-data')
+{
+	$node->command_ok(
+		[
+			'pg_restore', '-d', $node->connstr('restored'), "--section=$section",
+			$dump
+		],
+		"pg_restore: $section");
+	wait_until(
+		q{SELECT count(*) = 1 FROM pg_stat_activity
+			WHERE backend_type = 'queue worker' AND datname = 'restored'
+				AND state = 'idle'},
+		'... and a worker has seen it');
+}
+$node->poll_query_until('restored', qq{SELECT count(*) = 0 FROM $queue})
+  or fail('nobody uses a queue since it was restored');
+is( $node->safe_psql(
+		'restored',
+		qq{SELECT headers #>> '{dead_letter,reason}' FROM ${queue}_dead}),
+	'expired',
+	'a message expires though nobody has used the queue since it was restored');
+
 #
 # Where it goes
 #
