@@ -114,6 +114,13 @@ typedef struct PreparedEnd
 	bool		committed;
 } PreparedEnd;
 
+/* Leases on messages of a group that end because one before them has failed */
+typedef struct LeasesBehind
+{
+	uint64		group_hash;		/* 0: none */
+	uint64		before;			/* those with a number less than this */
+} LeasesBehind;
+
 static LWLock *partition_lock(uint32 hashcode);
 static void walk(Oid dbid, InflightVisitor visitor, void *arg);
 static ClaimResult try_claim(const MessageKey *key, TimestampTz enqueued_at,
@@ -150,7 +157,9 @@ static void offer(InflightEntry *entry, bool wakes);
 static void watch_deadline(InflightEntry *entry);
 static int	rank_of(const InflightEntry *entry);
 static void end_uncounted(InflightEntry *entry);
-static void end_leases_behind(const MessageKey *key, uint64 group_hash);
+static LeasesBehind behind(const InflightEntry *entry);
+static void end_leases_behind(const MessageKey *key,
+							  const LeasesBehind *leases);
 static void remove_if_nothing_left(InflightEntry *entry);
 static void forget_entry(InflightEntry *entry);
 static void count_failure(InflightEntry *entry, TimestampTz now);
@@ -294,14 +303,14 @@ try_claim(const MessageKey *key, TimestampTz enqueued_at,
 	LWLock	   *lock = partition_lock(hashcode);
 	InflightEntry *entry;
 	ClaimResult why = CLAIM_FULL;
-	uint64		group_hash = 0;
+	LeasesBehind leases = {0};
 	bool		found;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = hash_search_with_hash_value(table, key, hashcode,
 										HASH_ENTER_NULL, &found);
 	if (entry != NULL && found && queue_lease_has_run_out(entry, now))
-		group_hash = entry->group_hash;
+		leases = behind(entry);
 	if (entry != NULL)
 		why = found ?
 			claim_existing(entry, enqueued_at, queue, now, due, other) :
@@ -313,7 +322,7 @@ try_claim(const MessageKey *key, TimestampTz enqueued_at,
 		*result = entry;
 	}
 	LWLockRelease(lock);
-	end_leases_behind(key, group_hash);
+	end_leases_behind(key, &leases);
 	return why;
 }
 
@@ -421,12 +430,12 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
-	uint64		group_hash = 0;
+	LeasesBehind leases = {0};
 	bool		is_ours;
 
 	if (entry != NULL && queue_lease_has_run_out(entry, now))
 	{
-		group_hash = entry->group_hash;
+		leases = behind(entry);
 		expire_entry(entry);
 	}
 	is_ours = entry != NULL && entry->state == INFLIGHT_IDLE &&
@@ -436,7 +445,7 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 	if (is_ours)
 		set_claimed(entry, true);
 	LWLockRelease(lock);
-	end_leases_behind(key, group_hash);
+	end_leases_behind(key, &leases);
 	*result = entry;
 	return is_ours;
 }
@@ -689,7 +698,7 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 {
 	TimestampTz now = GetCurrentTimestamp();
 	MessageKey	key = entry->key;
-	uint64		group_hash = entry->group_hash;
+	LeasesBehind leases = behind(entry);
 	LWLock	   *lock = lock_entry(entry);
 
 	if (error.slot != FAILURE_NO_TEXT)
@@ -712,7 +721,7 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 	queue_group_move_fence(&entry->member);
 	offer(entry, true);
 	LWLockRelease(lock);
-	end_leases_behind(&key, group_hash);
+	end_leases_behind(&key, &leases);
 }
 
 /*
@@ -726,7 +735,7 @@ void
 queue_inflight_release(InflightEntry *entry)
 {
 	MessageKey	key = entry->key;
-	uint64		group_hash = entry->group_hash;
+	LeasesBehind leases = behind(entry);
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->is_lapse_counted = false;
@@ -735,7 +744,7 @@ queue_inflight_release(InflightEntry *entry)
 	offer(entry, true);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
-	end_leases_behind(&key, group_hash);
+	end_leases_behind(&key, &leases);
 }
 
 /*
@@ -817,7 +826,7 @@ queue_inflight_undo_settle(InflightEntry *entry)
 {
 	LWLock	   *lock = lock_entry(entry);
 	MessageKey	key = entry->key;
-	uint64		group_hash = 0;
+	LeasesBehind leases = {0};
 
 	if (entry->is_behind_failed)
 	{
@@ -831,12 +840,12 @@ queue_inflight_undo_settle(InflightEntry *entry)
 		watch_deadline(entry);
 	else
 	{
-		group_hash = entry->group_hash;
+		leases = behind(entry);
 		expire_entry(entry);
 		offer(entry, true);
 	}
 	LWLockRelease(lock);
-	end_leases_behind(&key, group_hash);
+	end_leases_behind(&key, &leases);
 }
 
 /*
@@ -1121,18 +1130,18 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
-	uint64		group_hash = 0;
+	LeasesBehind leases = {0};
 	bool		expired;
 
 	expired = entry != NULL && queue_lease_has_run_out(entry, now);
 	if (expired)
 	{
-		group_hash = entry->group_hash;
+		leases = behind(entry);
 		expire_entry(entry);
 		offer(entry, true);
 	}
 	LWLockRelease(lock);
-	end_leases_behind(key, group_hash);
+	end_leases_behind(key, &leases);
 	return expired;
 }
 
@@ -1162,11 +1171,11 @@ queue_inflight_end_due(QueueSlot *queue, Oid relid, TimestampTz now)
 		{
 			LWLock	   *lock;
 			InflightEntry *entry = find_locked(&keys[i], &lock);
-			uint64		group_hash = 0;
+			LeasesBehind leases = {0};
 
 			if (entry != NULL && queue_lease_has_run_out(entry, now))
 			{
-				group_hash = entry->group_hash;
+				leases = behind(entry);
 				expire_entry(entry);
 				offer(entry, true);
 			}
@@ -1175,7 +1184,7 @@ queue_inflight_end_due(QueueSlot *queue, Oid relid, TimestampTz now)
 			else if (entry != NULL && entry->state == INFLIGHT_IDLE)
 				offer(entry, true);
 			LWLockRelease(lock);
-			end_leases_behind(&keys[i], group_hash);
+			end_leases_behind(&keys[i], &leases);
 		}
 	} while (n == DUE_BATCH);
 }
@@ -1705,27 +1714,40 @@ end_uncounted(InflightEntry *entry)
 	remove_if_nothing_left(entry);
 }
 
+/* Those that are behind this message, if it fails now */
+static LeasesBehind
+behind(const InflightEntry *entry)
+{
+	LeasesBehind leases;
+
+	leases.group_hash = entry->group_hash;
+	leases.before = pg_atomic_read_u64(&shared->next_number);
+	return leases;
+}
+
 /*
  * end_leases_behind
  *		A lease has failed: end those on messages of the group behind it.
  *
  * That is no failure of theirs.  One that a transaction is settling ends if
- * that is undone.  No partition is locked: the messages are in others.
+ * that is rolled back.  When this message has let go of the group somebody else
+ * may have it, whose leases have later numbers.
  */
 static void
-end_leases_behind(const MessageKey *key, uint64 group_hash)
+end_leases_behind(const MessageKey *key, const LeasesBehind *leases)
 {
 	MessageKey	next = *key;
 
-	if (group_hash == 0)
+	if (leases->group_hash == 0)
 		return;
-	while (queue_group_next_member(&next, group_hash, &next))
+	while (queue_group_next_member(&next, leases->group_hash, &next))
 	{
 		LWLock	   *lock;
 		InflightEntry *entry = find_locked(&next, &lock);
 
 		if (entry != NULL && entry->state == INFLIGHT_LEASED &&
-			entry->group_hash == group_hash)
+			entry->group_hash == leases->group_hash &&
+			(entry->number < leases->before || entry->epoch != shared->epoch))
 		{
 			if (entry->is_settling)
 				entry->is_behind_failed = true;
