@@ -28,6 +28,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "dispatch/lease.h"
+#include "dispatch/turn.h"
 #include "shared/quota.h"
 #include "table/definition.h"
 #include "table/member.h"
@@ -50,6 +51,7 @@ typedef struct Change
 	MessageRow *row;
 	TimestampTz now;
 	Hold	   *hold;
+	bool		is_gone;		/* it is deleted */
 } Change;
 
 PG_FUNCTION_INFO_V1(queue_reschedule);
@@ -89,7 +91,7 @@ queue_cancel(PG_FUNCTION_ARGS)
 
 	queue_require_preload();
 	if (begin_change(fcinfo, "queue.cancel()", &change))
-		done = queue_row_delete(change.rel, change.row);
+		done = change.is_gone = queue_row_delete(change.rel, change.row);
 	end_change(&change);
 	PG_RETURN_BOOL(done);
 }
@@ -240,6 +242,8 @@ end_change(Change *change)
 			queue_inflight_unclaim_step(change->hold->entry);
 		queue_xact_pop(change->hold);
 	}
+	if (change->is_gone)
+		queue_turn_note_end(change->def, change->row);
 	ExecDropSingleTupleTableSlot(change->row->slot);
 	table_close(change->rel, NoLock);
 }

@@ -212,6 +212,23 @@ queue_turn_is_known(const QueueDef *def, const MessageRow *row)
 }
 
 /*
+ * queue_turn_note_end
+ *		This transaction has deleted a message that backed off: its group need
+ *		not wait for that time.
+ */
+void
+queue_turn_note_end(const QueueDef *def, const MessageRow *row)
+{
+	GroupName	name;
+
+	if (!queue_def_keeps_order(def) || !row->has_group ||
+		row->visible_at == 0 || row->failures == 0)
+		return;
+	queue_turn_name(def, row, &name);
+	queue_xact_note_group(def->relid, name.hash);
+}
+
+/*
  * queue_turn_look_at_own
  *		Cover what waits of groups that this transaction holds.
  *

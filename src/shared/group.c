@@ -66,6 +66,9 @@
 
 #define NUM_PARTITIONS		32
 
+/* A group that waits for a time is looked at after this at the latest */
+#define MAX_WAIT			(30 * USECS_PER_SEC)
+
 /* Seeds of the two hashes; the log of leases has the first */
 #define HASH_SEED			0
 #define CHECK_SEED			UINT64CONST(0x9e3779b97f4a7c15)
@@ -157,7 +160,6 @@ queue_group_name(GroupName *name, const char *text, int length)
 	if (name->check == 0)
 		name->check = 1;
 	name->text = text;
-
 	name->length = length;
 	name->is_fair = false;
 }
@@ -269,7 +271,7 @@ queue_group_leave(GroupMember *member, bool gives_back, int rank,
 	group->nmembers--;
 	if (gives_back)
 		queue_group_add(group, rank, member->key->id, PG_INT64_MAX);
-	group->until = Max(group->until, until);
+	group->until = gives_back ? Max(group->until, until) : 0;
 	if (group->nmembers == 0)
 		group->owner = NO_PROC;
 	queue_group_rest(group, wakes);
@@ -596,6 +598,7 @@ queue_group_rest(GroupEntry *group, bool wakes)
 {
 	QueueSlot  *slot;
 	WakeList	list;
+	TimestampTz now;
 
 	if (group->looker != NO_PROC || group->is_ready)
 		return;
@@ -617,8 +620,11 @@ queue_group_rest(GroupEntry *group, bool wakes)
 	}
 	group->slot = slot;
 	queue_waiter_start_wakes(&list, group->key.dbid);
-	if (group->until > GetCurrentTimestamp())
+	now = GetCurrentTimestamp();
+	if (group->until > now)
 	{
+		/* a plain DELETE of what it waits for tells nobody */
+		group->until = Min(group->until, now + MAX_WAIT);
 		link_waiting(slot, group);
 		queue_waiter_pick_guardian(slot, &list);
 	}

@@ -344,6 +344,23 @@ is(taken('found', 10), 'a1', '... all comes in order');
 is(taken('found', 10), 'a2', '... after what failed');
 continue_all();
 
+# What backs off keeps the group waiting as long as it is there.
+foreach my $end (q{SELECT queue.cancel('gone', id) FROM gone WHERE payload = '"a1"'},
+	q{DELETE FROM gone WHERE payload = '"a1"' RETURNING true})
+{
+	queue_of('gone', 'a1 a2');
+	%receipt = receive('gone', 1);
+	sql(qq{SELECT queue.nack('$receipt{a1}', '1 h')});
+	wait_until(q{SELECT count(*) = 1 FROM gone WHERE failures = 1},
+		'a back-off is in the row');
+	is(taken('gone'), 'none', '... and the group waits');
+	is(sql($end), 't', '... until the message goes:' . $end);
+	is(taken('gone'), 'a2', '... then it goes on at once') if $end =~ /cancel/;
+	wait_until(q{SELECT count(*) = 1 FROM queue.dequeue('gone')},
+		'... then it goes on') if $end !~ /cancel/;
+	sql(q{SELECT queue.drop_queue('gone')});
+}
+
 # A receive that is rolled back
 queue_of('unreceived', 'a1 a2 a3');
 $session = begin();
