@@ -41,6 +41,7 @@ typedef enum Turn
 
 static Turn take_turn(Take *take, CandidateScan *look, Snapshot snapshot,
 					  MessageRow *row, TimestampTz *until, Verdict *verdict);
+static bool has_expired(const CandidateScan *look, const MessageRow *row);
 static Turn judge_turn(Take *take, CandidateScan *look, Snapshot snapshot,
 					   MessageRow *row, Hold *hold, TimestampTz *until,
 					   Verdict *verdict);
@@ -152,10 +153,14 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	{
 		case CLAIM_OK:
 			break;
+		case CLAIM_HELD:
+			/* whoever took it would hold the group: the worker has it */
+			if (has_expired(look, row))
+				return TURN_NOTHING;
+			return queue_turn_is_taken(look, row) ? TURN_NOTHING : TURN_WAITS;
 		case CLAIM_NOT_DUE:
 			*until = due;
 			pg_fallthrough;
-		case CLAIM_HELD:
 		case CLAIM_EXAMINED:
 			return queue_turn_is_taken(look, row) ? TURN_NOTHING : TURN_WAITS;
 		case CLAIM_OTHER:
@@ -163,7 +168,7 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		case CLAIM_EXHAUSTED:
 			look->next->saw_exhausted = true;
 			queue_database_wake_by(MyDatabaseId, look->now);
-			return TURN_WAITS;
+			return has_expired(look, row) ? TURN_NOTHING : TURN_WAITS;
 		case CLAIM_FULL:
 			queue_take_note_full(take, look);
 			*verdict = VERDICT_STOP;
@@ -172,6 +177,13 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	hold = queue_xact_push(HOLD_CLAIM, &key, entry);
 	INJECTION_POINT("queue-claimed", NULL);
 	return judge_turn(take, look, snapshot, row, hold, until, verdict);
+}
+
+/* Is it beyond its time, so that it holds up nobody? */
+static bool
+has_expired(const CandidateScan *look, const MessageRow *row)
+{
+	return row->expires_at != 0 && row->expires_at <= look->now;
 }
 
 /*
@@ -227,7 +239,8 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 											1 << queue_rank(row->priority),
 											status.due);
 			queue_give_back(hold);
-			*until = status.due;
+			*until = row->expires_at == 0 ? status.due :
+				Min(status.due, row->expires_at);
 			return status.failures == 0 ? TURN_NOTHING : TURN_WAITS;
 		case MESSAGE_HELD:
 			Assert(false);		/* this call holds it */

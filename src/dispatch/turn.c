@@ -229,6 +229,23 @@ queue_turn_note_end(const QueueDef *def, const MessageRow *row)
 }
 
 /*
+ * queue_turn_try
+ *		A message has expired: its group need not wait for it.
+ */
+void
+queue_turn_try(const QueueDef *def, const MessageRow *row)
+{
+	GroupName	name;
+	MessageKey	key;
+
+	if (!queue_def_keeps_order(def) || !row->has_group)
+		return;
+	queue_turn_name(def, row, &name);
+	queue_message_key(&key, def->relid, (int64) name.hash);
+	queue_group_try(&key);
+}
+
+/*
  * queue_turn_look_at_own
  *		Cover what waits of groups that this transaction holds.
  *

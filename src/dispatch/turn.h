@@ -54,8 +54,9 @@ extern bool queue_turn_find_key(CandidateScan *look, Datum *key);
 /* Cover what waits of the group that is out: it is of no use as a group */
 extern void queue_turn_dissolve(CandidateScan *look);
 
-/* A message is deleted */
+/* A message is deleted; has expired */
 extern void queue_turn_note_end(const QueueDef *def, const MessageRow *row);
+extern void queue_turn_try(const QueueDef *def, const MessageRow *row);
 
 /* What others have noted of groups that this transaction owns is looked at */
 extern void queue_turn_look_at_own(void);

@@ -563,6 +563,21 @@ queue_inflight_exhaust(InflightEntry *entry, int counted)
 }
 
 /*
+ * queue_inflight_leave_group
+ *		A message that is claimed does not hold its group, because it has
+ *		expired.
+ */
+void
+queue_inflight_leave_group(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(entry->state == INFLIGHT_CLAIMED && entry->holder == MyProcNumber);
+	queue_group_leave(&entry->member, false, 0, 0, true);
+	LWLockRelease(lock);
+}
+
+/*
  * queue_inflight_dequeue
  *		From a claim to a take: this transaction has deleted the row, and
  *		holds the message until it ends.

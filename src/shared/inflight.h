@@ -173,6 +173,7 @@ extern void queue_inflight_hold_group(InflightEntry *entry, GroupEntry *group,
 extern void queue_inflight_unclaim_step(InflightEntry *entry);
 extern void queue_inflight_end_delay(InflightEntry *entry);
 extern void queue_inflight_exhaust(InflightEntry *entry, int counted);
+extern void queue_inflight_leave_group(InflightEntry *entry);
 extern void queue_inflight_dequeue(InflightEntry *entry,
 								   const RetryPolicy *retry,
 								   int counted, ItemPointer tid);

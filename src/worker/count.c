@@ -391,6 +391,8 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		if (is_stuck && done && OidIsValid(def->dead_letter))
 		{
 			hold->is_exhausted = true;
+			if (is_expired)
+				queue_inflight_leave_group(entry);
 			steps->stuck[steps->nstuck++] = *key;
 		}
 	}

@@ -40,6 +40,7 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "dispatch/turn.h"
 #include "shared/attach.h"
 #include "shared/expiry.h"
 #include "table/definition.h"
@@ -99,6 +100,7 @@ static Left mark_expired(Relation rel, QueueDef *def, QueueSlot *slot,
 static void leave(Left *left, TimestampTz from, TimestampTz look_at);
 static bool mark(MessageRow *row, const MessageKey *key, QueueSlot *slot,
 				 Relation rel, TimestampTz now, Left *left);
+static void mark_claimed(InflightEntry *entry, int counted);
 
 /*
  * queue_expire_due
@@ -352,7 +354,10 @@ mark_expired(Relation rel, QueueDef *def, QueueSlot *slot, TimestampTz from,
 			leave(&left, row->expires_at, now + MIN_HELD_DELAY);
 		else if (row->state == ROW_LIVE &&
 				 mark(row, &key, slot, rel, now, &left))
+		{
+			queue_turn_try(def, row);
 			(*nmarked)++;
+		}
 	}
 	queue_expiry_scan_end(scan);
 	return left;
@@ -383,14 +388,14 @@ mark(MessageRow *row, const MessageKey *key, QueueSlot *slot, Relation rel,
 	switch (queue_row_claim(rel, row, key, slot, now, &entry, &due))
 	{
 		case CLAIM_OK:
-			queue_inflight_exhaust(entry, row->failures);
+			mark_claimed(entry, row->failures);
 			return true;
 		case CLAIM_NOT_DUE:
 
 			/* it backs off, or is leased */
 			if (queue_inflight_claim_step(key, now, &entry))
 			{
-				queue_inflight_exhaust(entry, row->failures);
+				mark_claimed(entry, row->failures);
 				return true;
 			}
 			break;
@@ -405,4 +410,18 @@ mark(MessageRow *row, const MessageKey *key, QueueSlot *slot, Relation rel,
 	leave(left, row->expires_at,
 		  Max(now + MIN_HELD_DELAY, Min(due, now + MAX_HELD_DELAY)));
 	return false;
+}
+
+/*
+ * mark_claimed
+ *		The same for one that is claimed.
+ *
+ * There is no hold of the claim, because from its start to its end here nothing
+ * throws.  What has expired does not hold its group.
+ */
+static void
+mark_claimed(InflightEntry *entry, int counted)
+{
+	queue_inflight_leave_group(entry);
+	queue_inflight_exhaust(entry, counted);
 }

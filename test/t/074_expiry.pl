@@ -72,6 +72,17 @@ sub wait_for_expiry
 	return;
 }
 
+# One of them is.
+sub wait_for_expiry_of
+{
+	my ($queue, $payload) = @_;
+	$node->poll_query_until('postgres',
+		qq{SELECT coalesce(bool_and(expires_at < clock_timestamp()), true)
+			FROM $queue WHERE payload = '$payload'})
+	  or die "$payload does not expire";
+	return;
+}
+
 #
 # Each way to say it
 #
@@ -273,8 +284,42 @@ sql(qq{DROP TABLE ${queue}_dead;
 	SELECT queue.enqueue('$queue', '1', expires_in => '100 ms')});
 $node->wait_for_log(qr/WARNING: .*$queue.* cannot be moved/);
 is(drain($queue), '', 'with no dead-letter queue it is not delivered');
+my $nowhere = $queue;
+
+# It holds up nobody, whether it goes, has nowhere to go, or is not let in, and
+# whether it has failed or waited for others of its group.
+sql(q{CREATE ROLE clerk; GRANT CREATE ON SCHEMA public TO clerk});
+foreach my $how ('', 'DROP TABLE %s_dead', 'ALTER TABLE %s_dead OWNER TO current_user')
+{
+	foreach my $has_failed (1, 0)
+	{
+		my $name = ($how || 'moved') . ($has_failed ? ', has failed' : ', waited');
+		$queue = 'g' . ++$n;
+		sql(qq{SET ROLE clerk;
+			SELECT queue.create_queue('$queue', max_attempts => 5);
+			RESET ROLE;
+			SELECT queue.enqueue('$queue', '0', group_key => 'g'),
+				queue.enqueue('$queue', '1', group_key => 'g', expires_in => '2 s'),
+				queue.enqueue('$queue', '2', group_key => 'g')});
+		sql(sprintf $how, $queue) if $how;
+		my $session = $node->background_psql('postgres');
+		$session->query_safe('BEGIN');
+		is($session->query_safe(qq{SELECT payload FROM queue.dequeue('$queue')}),
+			'0', "$name: the first of a group");
+		$session->query_safe('COMMIT') if $has_failed;
+		is( sql(qq{SELECT count(queue.nack(receipt, '1 h'))
+				FROM queue.receive('$queue')}),
+			$has_failed, '... the second');
+		wait_for_expiry_of($queue, 1);
+		$node->wait_for_log(qr/WARNING: .*\b$queue\b.* cannot be moved/) if $how;
+		$session->query_safe('COMMIT') if !$has_failed;
+		$session->quit;
+		is( sql(qq{SELECT payload FROM queue.dequeue('$queue', wait => '9 s')}),
+			'2', '... the third, when the second has expired');
+	}
+}
 sql(qq{SELECT queue.create_queue('rescue');
-	SELECT queue.alter_queue('$queue', dead_letter => 'rescue')});
+	SELECT queue.alter_queue('$nowhere', dead_letter => 'rescue')});
 wait_until(q{SELECT count(*) = 1 FROM rescue}, '... and goes when there is one');
 
 #
