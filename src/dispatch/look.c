@@ -177,7 +177,7 @@ queue_look_start_passing(CandidateScan *look)
  * Rows that are not due, or have expired, are noted and passed over without a
  * claim, because a start or a change of settings makes consumers meet any
  * number of them.  What their entries say does not matter, and who changes such
- * a row announces it after the window was taken out.  But one that backs off
+ * a row announces it after the window was taken out.  But one that has failed
  * keeps its group waiting.
  */
 MessageRow *
@@ -261,7 +261,8 @@ is_passed_over(CandidateScan *look, const MessageRow *row)
 	if (row->expires_at != 0 && row->expires_at <= look->now)
 		look->expired = Min(look->expired, row->expires_at);
 	else if (row->visible_at > look->now &&
-			 !(look->is_ordered && row->has_group && row->failures > 0))
+			 !(look->is_ordered && row->has_group &&
+			   queue_row_has_failed(look->rel, row)))
 		look->delayed = Min(look->delayed, row->visible_at);
 	else
 		return false;

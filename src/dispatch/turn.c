@@ -459,7 +459,8 @@ find_earlier(CandidateScan *look, const MessageRow *row, int64 low, int64 high)
 static bool
 is_before(CandidateScan *look, MessageRow *row)
 {
-	if ((row->visible_at > look->now && row->failures == 0) ||
+	if ((row->visible_at > look->now &&
+		 !queue_row_has_failed(look->rel, row)) ||
 		(row->expires_at != 0 && row->expires_at <= look->now))
 		return false;
 	return !queue_turn_is_taken(look, row);

@@ -341,6 +341,24 @@ queue_row_status(QueueDef *def, const MessageRow *row,
 }
 
 /*
+ * queue_row_has_failed
+ *		Returns true if the message has failed, whether its row tells yet or
+ *		not.
+ */
+bool
+queue_row_has_failed(Relation rel, const MessageRow *row)
+{
+	MessageKey	key;
+	InflightEntry entry;
+
+	if (row->failures > 0)
+		return true;
+	queue_message_key(&key, RelationGetRelid(rel), row->id);
+	return queue_inflight_peek(&key, row->enqueued_at, &entry) &&
+		entry.failures > 0;
+}
+
+/*
  * queue_row_claim
  *		Claim the message whose row is in the slot; see
  *		queue_inflight_claim().

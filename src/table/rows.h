@@ -65,7 +65,8 @@ extern bool queue_row_has_twin(Relation rel, QueueDef *def, int64 id,
 /* Find a message by its id and when it was sent */
 extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
 
-/* Judge it by the row and its in-flight entry, NULL: none */
+/* Has it failed?  Judge it by the row and its in-flight entry, NULL: none */
+extern bool queue_row_has_failed(Relation rel, const MessageRow *row);
 extern void queue_row_status(QueueDef *def, const MessageRow *row,
 							 const InflightEntry *entry, TimestampTz now,
 							 MessageStatus *status);

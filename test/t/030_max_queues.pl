@@ -101,6 +101,26 @@ is( sql(q{
 	"t\n3",
 	'wait() sees what is there');
 
+# What has failed holds its group, though it is rescheduled before the worker
+# has told the row of the failure.
+for my $q (qw(q3 q18))
+{
+	stop_processes(worker_pids());
+	sql(qq{SELECT queue.enqueue('$q', '"$_"', group_key => 'g')}) for 1, 2;
+	sql(qq{BEGIN; SELECT * FROM queue.dequeue('$q'); ROLLBACK});
+	is( sql(qq{SELECT queue.reschedule('$q', id, clock_timestamp() + '1 h')
+			FROM $q WHERE payload = '"1"'}),
+		't', "$q: what has failed is rescheduled");
+	is(sql(qq{SELECT count(*) FROM queue.dequeue('$q')}),
+		'0', '... and holds its group');
+	continue_all();
+	wait_until(qq{SELECT failures = 1 FROM $q WHERE payload = '"1"'},
+		'... the row tells the failure');
+	is(sql(qq{SELECT count(*) FROM queue.dequeue('$q')}),
+		'0', '... and it holds its group');
+	sql(qq{SELECT queue.purge('$q')});
+}
+
 # A DROP frees places, and the next queues that are used get them.
 sql(qq{SELECT queue.drop_queue('q$_')}) for 1 .. 10;
 sql(qq{SELECT queue.enqueue('q$_', '1')}) for 11 .. 20;
