@@ -253,7 +253,8 @@ end_change(Change *change)
  *		Write a new due time into the row, and announce it.
  *
  * The time in which it expires is counted from when it is due, so it moves
- * along.
+ * along.  A back-off has moved the due time alone, so then what is left of that
+ * time is counted from now.
  */
 static bool
 reschedule(Change *change, TimestampTz due)
@@ -263,7 +264,11 @@ reschedule(Change *change, TimestampTz due)
 	TimestampTz was_due = row->visible_at != 0 ? row->visible_at :
 		row->enqueued_at;
 	TimestampTz is_due = Max(due, change->now);
-	TimestampTz expires_at = row->expires_at == 0 ? 0 :
+	TimestampTz expires_at;
+
+	if (row->failures > 0)
+		was_due = Min(was_due, change->now);
+	expires_at = row->expires_at == 0 ? 0 :
 		row->expires_at + (is_due - was_due);
 
 	if (due > change->now)

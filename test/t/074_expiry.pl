@@ -133,6 +133,14 @@ is(sql(qq{SELECT queue.reschedule('$queue', id, clock_timestamp() + '3 s')
 	't', 'a message is rescheduled');
 is(sql(qq{SELECT expires_at - visible_at FROM $queue WHERE payload = '1'}),
 	'01:00:00', '... and the expiry with it');
+my $failed = make_queue();
+sql(qq{SELECT queue.enqueue('$failed', '1', expires_in => '1 h');
+	SELECT queue.nack(receipt, '30 min') FROM queue.receive('$failed')});
+wait_until(qq{SELECT failures = 1 FROM $failed}, 'a back-off is in the row');
+is( sql(qq{SELECT queue.reschedule('$failed', id, clock_timestamp() + '1 day')
+			FROM $failed;
+		SELECT expires_at - visible_at > '50 min' FROM $failed}),
+	"t\nt", '... and does not shorten its time when it is rescheduled');
 wait_until(qq{SELECT count(*) = 1 FROM ${queue}_dead}, 'the other expires');
 is( sql(qq{SELECT (headers #>> '{dead_letter,expires_at}')::timestamptz
 		> (headers #>> '{dead_letter,deliver_at}')::timestamptz FROM ${queue}_dead}),
