@@ -160,6 +160,7 @@ queue_group_name(GroupName *name, const char *text, int length)
 	if (name->check == 0)
 		name->check = 1;
 	name->text = text;
+
 	name->length = length;
 	name->is_fair = false;
 }
