@@ -65,6 +65,7 @@
 #include "transaction/announce.h"
 #include "transaction/in_doubt.h"
 #include "transaction/prepared.h"
+#include "transaction/recovered.h"
 #include "transaction/xact.h"
 #include "worker/duties.h"
 #include "worker/expire.h"
@@ -100,6 +101,7 @@ static const SharedPart parts[] = {
 	queue_waiter_shmem_size, queue_waiter_shmem_init},
 	{"queue_prepared", one_lock,
 	queue_prepared_shmem_size, queue_prepared_shmem_init},
+	{NULL, NULL, queue_recovered_shmem_size, queue_recovered_shmem_init},
 	{NULL, NULL, queue_announce_shmem_size, queue_announce_shmem_init},
 	{"queue_database", one_lock,
 	queue_database_shmem_size, queue_database_shmem_init},

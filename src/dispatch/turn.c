@@ -45,6 +45,7 @@
 #include "transaction/announce.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
+#include "transaction/recovered.h"
 
 /* What waits is scanned at one go if there are no more ids between */
 #define NEAR_OTHERS			16
@@ -479,7 +480,7 @@ queue_turn_is_held_by_old(CandidateScan *look, const MessageRow *row)
 	MessageRow *later;
 
 	if (!look->is_first || look->group->nmembers > 0 ||
-		!queue_prepared_is_unknown(look->def->relid))
+		!queue_recovered_holds(look->def->relid))
 		return false;
 	if (look->below_scan == NULL)
 		look->below_scan = queue_scan_begin_group(look->rel, look->def);
@@ -487,7 +488,7 @@ queue_turn_is_held_by_old(CandidateScan *look, const MessageRow *row)
 	while ((later = queue_scan_next(look->below_scan)) != NULL)
 		if (later->state == ROW_BUSY &&
 			TransactionIdIsValid(look->below_scan->dirty.xmax) &&
-			queue_prepared_is_old(look->below_scan->dirty.xmax))
+			queue_recovered_is_old(look->below_scan->dirty.xmax))
 			return true;
 	return false;
 }

@@ -22,9 +22,7 @@
  *
  * If the server crashes the registry is lost.  The rows are protected by their
  * xmax as before, and consumers look at them again and again (cover.c); only
- * the count of a later ROLLBACK PREPARED is missed.  Of a group that keeps an
- * order a transaction that was prepared before holds not only its rows; so as
- * long as there is one with a lock on the queue, the rows are asked (turn.c).
+ * the count of a later ROLLBACK PREPARED is missed.  For groups see recovered.c.
  *
  * Locks: the registry lock, then partitions of the in-flight table, then the
  * state of a queue.
@@ -38,12 +36,9 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
-#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "utils/snapmgr.h"
 
 #include "common/compat.h"
 #include "common/guc.h"
@@ -115,8 +110,6 @@ typedef struct PreparedShared
 {
 	int			nslots;
 	int			first_free_note;	/* or NO_NOTE */
-	pg_atomic_uint32 first_xid; /* older ones may be of before the start; 0:
-								 * nobody has asked yet */
 	PreparedSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } PreparedShared;
 
@@ -172,7 +165,6 @@ queue_prepared_shmem_init(void)
 		return;
 
 	memset(registry, 0, queue_prepared_shmem_size());
-	pg_atomic_init_u32(&registry->first_xid, InvalidTransactionId);
 	registry->nslots = nslots;
 	registry->first_free_note = NO_NOTE;
 	for (i = nnotes_shared - 1; i >= 0; i--)
@@ -489,45 +481,6 @@ end_prepared(PreparedSlot *slot, bool committed)
 	announce_prepared(slot);
 	slot->is_used = false;
 	queue_database_wake_by(slot->dbid, GetCurrentTimestamp());
-}
-
-/*
- * queue_prepared_is_unknown
- *		Returns true if a transaction that was prepared before the server
- *		started may hold messages of this queue.
- *
- * Mostly no transaction is as old as that, and that is all there is to ask.
- */
-bool
-queue_prepared_is_unknown(Oid relid)
-{
-	VirtualTransactionId *holders;
-	LOCKTAG		tag;
-
-	if (max_prepared_xacts == 0 || !queue_prepared_is_old(RecentXmin))
-		return false;
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	for (holders = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
-		 VirtualTransactionIdIsValid(*holders); holders++)
-		if (VirtualTransactionIdIsRecoveredPreparedXact(*holders))
-			return true;
-	return false;
-}
-
-/* Did this transaction begin before anybody asked, after the start? */
-bool
-queue_prepared_is_old(TransactionId xid)
-{
-	uint32		first = pg_atomic_read_u32(&registry->first_xid);
-
-	if (first == InvalidTransactionId)
-	{
-		TransactionId next = ReadNextTransactionId();
-
-		if (pg_atomic_compare_exchange_u32(&registry->first_xid, &first, next))
-			first = next;
-	}
-	return TransactionIdPrecedes(xid, first);
 }
 
 /*

@@ -28,13 +28,6 @@ extern void queue_prepared_shmem_init(void);
 extern bool queue_xact_is_announcing(void);
 extern bool queue_prepared_is_ending(void);
 
-/*
- * May one that was prepared before the server started hold messages of this
- * queue?  Memory does not know which.  Did this one begin before that?
- */
-extern bool queue_prepared_is_unknown(Oid relid);
-extern bool queue_prepared_is_old(TransactionId xid);
-
 /* Will this transaction, which is in progress, announce what it sends? */
 extern bool queue_xact_will_announce(TransactionId xid);
 

@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * recovered.c
+ *		Transactions that were prepared before the server started.
+ *
+ * The registry (prepared.c) does not know them.  Their rows are protected by
+ * their xmax, and that is enough but for one thing: of a group that keeps an
+ * order they hold more than their rows.  So as long as there is one with a lock
+ * on the queue, consumers ask the rows of the group (turn.c).
+ *
+ * Mostly there is none, and that is known without a look at any lock, because
+ * no transaction that runs is as old as the server's start.
+ *
+ * Locks: those of the lock table, for the time of one look.  What if memory is
+ * new?  So is what it says of the start.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/lock.h"
+#include "storage/shmem.h"
+#include "utils/snapmgr.h"
+
+#include "common/compat.h"
+#include "transaction/recovered.h"
+
+typedef struct RecoveredShared
+{
+	/* Older ones may be of before the start; Invalid: nobody has asked yet */
+	pg_atomic_uint32 first_xid;
+} RecoveredShared;
+
+static RecoveredShared *shared = NULL;
+
+/* Shared memory needed */
+Size
+queue_recovered_shmem_size(void)
+{
+	return sizeof(RecoveredShared);
+}
+
+/* Create or attach to it.  The caller holds AddinShmemInitLock. */
+void
+queue_recovered_shmem_init(void)
+{
+	bool		found;
+
+	shared = ShmemInitStruct("queue recovered transactions",
+							 sizeof(RecoveredShared), &found);
+	if (!found)
+		pg_atomic_init_u32(&shared->first_xid, InvalidTransactionId);
+}
+
+/*
+ * queue_recovered_holds
+ *		Returns true if one may hold messages of this queue.
+ */
+bool
+queue_recovered_holds(Oid relid)
+{
+	VirtualTransactionId *holders;
+	LOCKTAG		tag;
+
+	if (max_prepared_xacts == 0 || !queue_recovered_is_old(RecentXmin))
+		return false;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	for (holders = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
+		 VirtualTransactionIdIsValid(*holders); holders++)
+		if (VirtualTransactionIdIsRecoveredPreparedXact(*holders))
+			return true;
+	return false;
+}
+
+/*
+ * queue_recovered_is_old
+ *		Returns true if this transaction began before anybody asked that, after
+ *		the start.
+ */
+bool
+queue_recovered_is_old(TransactionId xid)
+{
+	uint32		first = pg_atomic_read_u32(&shared->first_xid);
+
+	if (first == InvalidTransactionId)
+	{
+		TransactionId next = ReadNextTransactionId();
+
+		if (pg_atomic_compare_exchange_u32(&shared->first_xid, &first, next))
+			first = next;
+	}
+	return TransactionIdPrecedes(xid, first);
+}
