@@ -14,12 +14,13 @@
  * that waits on.  Whatever became of that message, the scan comes to the next.
  *
  * The first message that is found is the group's next only if there is none
- * before it.  Those that wait are known.  Others may be in the cover, because
+ * before it.  Those that waited are known.  Others may be in the cover, because
  * nobody has met them yet: theirs is a lower priority, say.  Or they are in
- * the window of another consumer, that will meet them in a moment.  Or their
- * transaction has committed, and has not come to announce them.  So the index
- * of groups is asked for the ids below that are covered, in a window, or to be
- * announced.  What has a lower id and is in none of these is gone, in flight,
+ * the window of another consumer, that will meet them in a moment, or has, and
+ * has noted them since the group is out.  Or their transaction has committed,
+ * and has not come to announce them.  So the index of groups is asked for the
+ * ids below that are covered, in a window, noted, or to be announced.  In this
+ * order, which is the one in which they come along.  What has a lower id and is in none of these is gone, in flight,
  * not committed, or not due for the first time, and nobody waits for those
  * last two.  So the index entries of messages that were consumed are not gone
  * over, however long an old snapshot keeps them.
@@ -416,6 +417,9 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 		queue_window_below(look->slot, look->def->relid, row->id, &below);
 		if (below.nranges > 0 && below.ranges[0].low == PG_INT64_MIN)
 			untrimmed = look->def->relid;
+
+		/* those that left a window meanwhile */
+		queue_group_add_below(group, row->id, &below);
 		if (look->turn_is_in_window && look->gaps.low < row->id)
 			queue_ranges_add(&below, 0, look->gaps.low,
 							 Min(look->gaps.high, row->id - 1));
@@ -470,23 +474,25 @@ is_before(CandidateScan *look, MessageRow *row)
 /*
  * queue_turn_is_held_by_old
  *		Returns true if a transaction that was prepared before the server
- *		started changes this message or one that comes after it.
+ *		started changes a message of the group.
  *
- * Memory does not know that it holds the group.
+ * Memory does not know that it holds the group.  What it has may have expired
+ * since, or come after this message.
  */
 bool
 queue_turn_is_held_by_old(CandidateScan *look, const MessageRow *row)
 {
-	MessageRow *later;
+	MessageRow *other;
 
 	if (!look->is_first || look->group->nmembers > 0 ||
 		!queue_recovered_holds(look->def->relid))
 		return false;
 	if (look->below_scan == NULL)
 		look->below_scan = queue_scan_begin_group(look->rel, look->def);
-	queue_scan_group(look->below_scan, row->group_key, row->id, PG_INT64_MAX);
-	while ((later = queue_scan_next(look->below_scan)) != NULL)
-		if (later->state == ROW_BUSY &&
+	queue_scan_group(look->below_scan, row->group_key, PG_INT64_MIN,
+					 PG_INT64_MAX);
+	while ((other = queue_scan_next(look->below_scan)) != NULL)
+		if (other->state == ROW_BUSY &&
 			TransactionIdIsValid(look->below_scan->dirty.xmax) &&
 			queue_recovered_is_old(look->below_scan->dirty.xmax))
 			return true;

@@ -127,6 +127,7 @@ extern GroupEntry *queue_group_pop(QueueSlot *slot, Oid relid, int rank,
 extern void queue_group_put_back(GroupEntry *group, const GroupWait *left,
 								 TimestampTz until, bool wakes);
 extern int64 queue_group_delay(GroupEntry *group);
+extern void queue_group_add_below(GroupEntry *group, int64 id, RangeSet *set);
 extern void queue_group_keep_out(GroupEntry *group, const GroupWait *left);
 extern void queue_group_return(void);
 

@@ -203,6 +203,22 @@ queue_group_delay(GroupEntry *group)
 }
 
 /*
+ * queue_group_add_below
+ *		Add to a set, as ids of rank 0, what was noted of a group since this
+ *		process has it out, and may come before this id.
+ */
+void
+queue_group_add_below(GroupEntry *group, int64 id, RangeSet *set)
+{
+	LWLock	   *lock = queue_group_lock(group);
+
+	Assert(group->looker == MyProcNumber);
+	if (!group->wait.is_empty && group->wait.id < id)
+		queue_ranges_add(set, 0, group->wait.id, id - 1);
+	LWLockRelease(lock);
+}
+
+/*
  * queue_group_keep_out
  *		This look takes nothing of the group: it stays out until the end of
  *		the look, so that the look does not come upon it again.

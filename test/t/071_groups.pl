@@ -513,6 +513,20 @@ foreach my $fate ('restart', 'crash')
 	is(taken($q), 'a2', '... as it ends');
 }
 
+# ... or by one that has expired since.
+queue_of('prepared_expired', '');
+sql(q{SELECT queue.enqueue('prepared_expired', '"a1"', group_key => 'a', expires_in => '1 s')});
+send_to('prepared_expired', 'a2 b1');
+is(sql('BEGIN;' . dequeue('prepared_expired') . q{; PREPARE TRANSACTION 'expired'}),
+	'a1', 'a message that expires is taken in time');
+$node->restart;
+$node->poll_query_until('postgres',
+	q{SELECT expires_at < clock_timestamp() FROM prepared_expired
+		WHERE payload = '"a1"'}) or die 'it does not expire';
+is(taken('prepared_expired', 10), 'b1', 'it holds its group when it has expired');
+sql(q{COMMIT PREPARED 'expired'});
+is(taken('prepared_expired', 10), 'a2', '... until that transaction ends');
+
 # Leases and failures outlive a restart and hold their groups.
 queue_of('lasting', 'a1 a2 b1 b2 c1 c2');
 %receipt = receive('lasting', 1);
