@@ -19,15 +19,15 @@
  * the window of another consumer, that will meet them in a moment, or has, and
  * has noted them since the group is out.  Or their transaction has committed,
  * and has not come to announce them.  So the index of groups is asked for the
- * ids below that are covered, in a window, noted, or to be announced.  In this
- * order, which is the one in which they come along.  What has a lower id and is in none of these is gone, in flight,
- * not committed, or not due for the first time, and nobody waits for those
- * last two.  So the index entries of messages that were consumed are not gone
- * over, however long an old snapshot keeps them.
+ * ids below that are to be announced, covered, in a window, or noted; in this
+ * order, because that is their way.  What has a lower id and is in none of these
+ * is gone, in flight, not committed, or not due for the first time, and nobody
+ * waits for those last two.  So the index entries of messages that were
+ * consumed are not gone over, however long an old snapshot keeps them.
  *
- * A transaction that was prepared before the server started may hold the group
- * by a message with a higher id, and memory does not know that.  As long as
- * there is such a one that has used the queue, all rows of the group are asked.
+ * A transaction that was prepared before the server started may hold the group,
+ * and memory does not know that.  As long as there is such a one that has used
+ * the queue, all rows of the group are asked.
  *
  * Locks: none of its own.  An error puts the groups back
  * (queue_group_return).
