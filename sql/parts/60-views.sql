@@ -119,12 +119,14 @@ CREATE FUNCTION queue.cover()
 RETURNS TABLE (
     queue regclass,
     ranges int,
+    ready_groups int,
     later int,
     busy int,
     looking int,
     waiting int,
     next_due timestamptz,
-    healed bigint)
+    healed bigint,
+    expired bigint)
 AS 'MODULE_PATHNAME', 'queue_cover'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
@@ -132,7 +134,8 @@ COMMENT ON FUNCTION queue.cover() IS
 'internal: what view queue.cover shows';
 
 CREATE VIEW queue.cover AS
-    SELECT queue, ranges, later, busy, looking, waiting, next_due, healed
+    SELECT queue, ranges, ready_groups, later, busy, looking, waiting, next_due,
+           healed, expired
       FROM queue.cover();
 
 COMMENT ON VIEW queue.cover IS

@@ -24,6 +24,7 @@
 #include "dispatch/move.h"
 #include "shared/availability.h"
 #include "shared/deadline.h"
+#include "shared/expiry.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
@@ -35,7 +36,7 @@
 
 #define Natts_counts		4
 #define Natts_in_flight		7
-#define Natts_cover			8
+#define Natts_cover			10
 #define Natts_prepared		(3 + NPREPARED_HOLDS)
 
 PG_FUNCTION_INFO_V1(queue_counts);
@@ -307,13 +308,15 @@ queue_cover(PG_FUNCTION_ARGS)
 		queue_cover_count(slot, &counts);
 		values[0] = ObjectIdGetDatum(relid);
 		values[1] = Int32GetDatum(counts.nranges);
-		values[2] = Int32GetDatum(counts.ndelayed);
-		values[3] = Int32GetDatum(counts.nbusy);
-		values[4] = Int32GetDatum(counts.nwindows);
-		values[5] = Int32GetDatum(nwaiters);
-		values[6] = TimestampTzGetDatum(counts.due);
-		nulls[6] = counts.due == TIMESTAMP_INFINITY;
-		values[7] = Int64GetDatum(queue_slot_nrepaired(slot));
+		values[2] = Int32GetDatum(queue_slot_nready_groups(slot));
+		values[3] = Int32GetDatum(counts.ndelayed);
+		values[4] = Int32GetDatum(counts.nbusy);
+		values[5] = Int32GetDatum(counts.nwindows);
+		values[6] = Int32GetDatum(nwaiters);
+		values[7] = TimestampTzGetDatum(counts.due);
+		nulls[7] = counts.due == TIMESTAMP_INFINITY;
+		values[8] = Int64GetDatum(queue_slot_nrepaired(slot));
+		values[9] = Int64GetDatum(queue_expiry_count(slot));
 		LWLockRelease(slot->lock);
 
 		if (!OidIsValid(relid) || !queue_may_watch(relid))

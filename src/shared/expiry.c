@@ -117,3 +117,22 @@ queue_expiry_put_back(QueueSlot *hint, Oid relid, TimestampTz from,
 	(void) set_earlier(slot, from, look_at);
 	LWLockRelease(slot->lock);
 }
+
+/* Note that so many messages that had expired are gone. */
+void
+queue_expiry_note_done(Oid relid, int n)
+{
+	QueueSlot  *slot = queue_slot_lock(NULL, MyDatabaseId, relid);
+
+	if (slot == NULL)
+		return;
+	slot->expiry.nexpired += n;
+	LWLockRelease(slot->lock);
+}
+
+/* Return how many there were; the slot is locked. */
+uint64
+queue_expiry_count(const QueueSlot *slot)
+{
+	return slot->expiry.nexpired;
+}

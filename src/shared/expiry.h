@@ -24,6 +24,10 @@ extern bool queue_expiry_note(QueueSlot *hint, Oid dbid, Oid relid,
 extern TimestampTz queue_expiry_look_at(const QueueSlot *slot);
 extern bool queue_expiry_take(QueueSlot *slot, Oid relid, TimestampTz now,
 							  TimestampTz *from);
+
+/* It has moved or deleted so many; how many it has, with the slot locked */
+extern void queue_expiry_note_done(Oid relid, int n);
+extern uint64 queue_expiry_count(const QueueSlot *slot);
 extern void queue_expiry_put_back(QueueSlot *slot, Oid relid,
 								  TimestampTz from, TimestampTz look_at);
 

@@ -252,6 +252,7 @@ init_state(QueueSlot *slot, const StateKey *key)
 	memset(&slot->vacuum, 0, sizeof(slot->vacuum));
 	slot->vacuum.mark = InvalidFullTransactionId;
 	slot->expiry.from = slot->expiry.look_at = DT_NOBEGIN;
+	slot->expiry.nexpired = 0;
 	memset(&slot->care, 0, sizeof(slot->care));
 	slot->care.is_repaired = true;	/* a cover of everything cannot be wrong */
 	slot->care.repaired_at = GetCurrentTimestamp();

@@ -135,6 +135,7 @@ typedef struct ExpiryPart
 								 * with */
 	volatile TimestampTz look_at;	/* when it is to look; may be read
 									 * unlocked */
+	uint64		nexpired;		/* messages that it has dealt with */
 } ExpiryPart;
 
 /* queue_slot.c: why the worker may have to look at the queue */

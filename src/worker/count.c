@@ -35,6 +35,7 @@
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "shared/availability.h"
+#include "shared/expiry.h"
 #include "table/definition.h"
 #include "table/rows.h"
 #include "table/settings.h"
@@ -70,6 +71,7 @@ typedef struct Steps
 	char	   *stuck_reason;	/* why its dead letters have nowhere to go */
 	int			nstuck;			/* messages that stay for that reason */
 	MessageKey	stuck[STEP_BATCH];
+	int			nexpired;		/* that have expired, and are gone now */
 	int			nended;			/* what the log is told not to say any more */
 	MessageKey	ended[STEP_BATCH];
 } Steps;
@@ -91,6 +93,7 @@ static void postpone_all(Steps *steps, const MessageKey *keys, int nkeys,
 static void step_queue(Steps *steps, const MessageKey *keys, int nkeys);
 static void step_message(Steps *steps, Relation rel, QueueDef *def,
 						 const MessageKey *key);
+static void note_stuck(Steps *steps, Hold *hold, bool is_expired);
 static void end_in_log(Steps *steps, Hold *hold);
 static char *find_stuck_reason(Steps *steps, Relation rel, QueueDef *def);
 static void add_step_context(void *arg);
@@ -210,6 +213,7 @@ step_batch(Steps *steps, const MessageKey *keys, int nkeys)
 	steps->queue_name[0] = '\0';
 	steps->knows_reason = false;
 	steps->nstuck = 0;
+	steps->nexpired = 0;
 	steps->nended = 0;
 
 	/* around the commit, too */
@@ -227,6 +231,8 @@ step_batch(Steps *steps, const MessageKey *keys, int nkeys)
 		return steps->delay > 0;
 	}
 	postpone_all(steps, steps->stuck, steps->nstuck, ROUND_RETRY_DELAY);
+	if (steps->nexpired > 0)
+		queue_expiry_note_done(keys[0].relid, steps->nexpired);
 	return true;
 }
 
@@ -387,14 +393,12 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 			done = queue_row_rewrite(rel, def, row, failed,
 									 is_delayed, entry->deadline, error);
 
+		if (is_expired && hold->is_gone)
+			steps->nexpired++;
+
 		/* where there is no dead-letter queue there is nothing to try again */
 		if (is_stuck && done && OidIsValid(def->dead_letter))
-		{
-			hold->is_exhausted = true;
-			if (is_expired)
-				queue_inflight_leave_group(entry);
-			steps->stuck[steps->nstuck++] = *key;
-		}
+			note_stuck(steps, hold, is_expired);
 	}
 	else if (state == ROW_GONE)
 		hold->is_gone = true;
@@ -413,6 +417,16 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 	}
 	else
 		end_in_log(steps, hold);
+}
+
+/* It is to be moved, and cannot be; what has expired holds up nobody. */
+static void
+note_stuck(Steps *steps, Hold *hold, bool is_expired)
+{
+	hold->is_exhausted = true;
+	if (is_expired)
+		queue_inflight_leave_group(hold->entry);
+	steps->stuck[steps->nstuck++] = hold->key;
 }
 
 /*

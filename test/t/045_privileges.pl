@@ -166,7 +166,7 @@ queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max
 queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
 in_flight           | ANYBODY   | queue id state pid lease_until failures due_at
 held_groups         | ANYBODY   | queue schemaname queuename group_key id failures waiting failed_at last_error
-cover               | ANYBODY   | queue ranges later busy looking waiting next_due healed
+cover               | ANYBODY   | queue ranges ready_groups later busy looking waiting next_due healed expired
 storage             | ANYBODY   | queue table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
 in_doubt            | ANYBODY   | gid owner database transaction prepared_at age queues horizon_age blocked transaction_manager format_id gtrid bqual deciding_database decision commit_command rollback_command
 global_transactions | ANYBODY   | coordinator gid decision deadline is_over participants unfinished begun_at decided_at decided_by

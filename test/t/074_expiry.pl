@@ -278,6 +278,8 @@ wait_until(qq{SELECT count(*) = 0 FROM $queue}, '... and discards what expires')
 is(sql(qq{SELECT count(*) FROM ${queue}_dead}), '0', '... for good');
 sql(qq{INSERT INTO $queue (payload) VALUES ('1')});
 wait_until(qq{SELECT count(*) = 0 FROM $queue}, '... by a plain INSERT, too');
+wait_until(qq{SELECT expired = 2 FROM queue.cover WHERE queue = '$queue'::regclass},
+	'... and counts that');
 sql(qq{SELECT queue.enqueue('$queue', '1', expires_in => '1 h')});
 is(sql(qq{SELECT expires_at - enqueued_at FROM $queue}), '01:00:00',
 	'... unless the message has its own');
