@@ -53,10 +53,13 @@
 #define SORT_WIDTH			64
 #define SORT_WIDE			1024
 
-/* Rows that a group may go over in a turn without finding its next message */
-#define WALK_ROWS			256
+/* Rows that a group may go over in a call without finding its next message */
+#define WALK_ROWS			512
 
-/* ... and that the statement's snapshot does not see */
+/*
+ * Messages of a group that the statement's snapshot does not see, and groups
+ * with such ones, that a call looks at
+ */
 #define MAX_UNSEEN			64
 
 static int	unsorted_rank(CandidateScan *look, QueueRange *range);
@@ -71,7 +74,8 @@ static bool begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 					   Snapshot snapshot);
 static MessageRow *find_row(CandidateScan *look, const GroupWait *out,
 							Snapshot snapshot, int64 *others,
-							bool *has_unseen);
+							bool *stays_out);
+static void begin_scan(CandidateScan *look, QueueScan **scan);
 static void scan_ids(CandidateScan *look, int64 low, int64 high);
 static void leave_rest(CandidateScan *look, GroupEntry *group, int64 from);
 static void end_turn(CandidateScan *look);
@@ -107,12 +111,20 @@ queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
 			sort(look, &range);
 			continue;
 		}
-		group = queue_group_pop(look->slot, look->def->relid, rank,
-								PG_INT64_MAX);
+		group = look->nunseen >= MAX_UNSEEN ? NULL :
+			queue_group_pop(look->slot, look->def->relid, rank, PG_INT64_MAX);
 		if (group != NULL)
 		{
 			if (begin_turn(look, group, want, snapshot))
 				return true;
+		}
+		else if (look->nunseen >= MAX_UNSEEN)
+			return false;
+		else if (look->nwalking > 0)
+		{
+			/* nobody else has anything: go on with these */
+			look->nwalking = 0;
+			queue_group_return();
 		}
 		else if (rank == NUM_RANKS)
 			return false;
@@ -213,15 +225,22 @@ sort(CandidateScan *look, const QueueRange *range)
 			queue_look_keep_from(look, place.range.low);
 		queue_look_give_back(look, 1);
 		look->cover = before;
-		return;
 	}
-	look->want = look->wanted =
-		(uint64) range->high - (uint64) range->low >= SORT_WIDE ?
-		PG_INT64_MAX : SORT_WIDTH;
-	if (!queue_look_window(look))
-		return;
-	sort_rows(look);
-	queue_look_give_back(look, 1);
+	else
+	{
+		look->want = look->wanted =
+			(uint64) range->high - (uint64) range->low >= SORT_WIDE ?
+			PG_INT64_MAX : SORT_WIDTH;
+		if (!queue_look_window(look))
+			return;
+		sort_rows(look);
+		queue_look_give_back(look, 1);
+	}
+
+	/* what is not sorted is taken as it comes, from the beginning */
+	if (look->is_crowded)
+		queue_window_begin(&look->cover, look->slot, look->def->relid,
+						   look->now);
 }
 
 /*
@@ -263,7 +282,8 @@ sort_rows(CandidateScan *look)
  * sort_groups
  *		Note the first message in the range of each group, from that place on.
  *
- * Returns false if there is no room, and the range is to be covered again.
+ * Returns false if there is no room, for a group or to put the rest off, and
+ * the range is to be covered again.
  */
 static bool
 sort_groups(CandidateScan *look, SortPlace *place)
@@ -304,8 +324,8 @@ sort_groups(CandidateScan *look, SortPlace *place)
 			continue;
 		place->length = VARSIZE_ANY_EXHDR(key);
 		memcpy(place->text, VARDATA_ANY(key), place->length);
-		if (queue_sort_put_off(look->slot, look->def->relid, place))
-			break;
+		is_done = queue_sort_put_off(look->slot, look->def->relid, place);
+		break;
 	}
 	if (DatumGetPointer(key) != NULL)
 		pfree(DatumGetPointer(key));
@@ -324,8 +344,7 @@ note_first(CandidateScan *look, Datum key, const QueueRange *range)
 	MessageRow *row;
 	int			n = 0;
 
-	if (look->below_scan == NULL)
-		look->below_scan = queue_scan_begin_group(look->rel, look->def);
+	begin_scan(look, &look->below_scan);
 	queue_scan_group(look->below_scan, key, range->low, range->high);
 	while ((row = queue_scan_next(look->below_scan)) != NULL)
 	{
@@ -355,7 +374,8 @@ note_row(CandidateScan *look, const MessageRow *row, int64 others)
 							queue_rank(row->priority), row->id, others))
 	{
 		case GROUP_OTHER:
-			queue_look_keep_busy(look, row->id);
+			queue_ranges_add(&look->busy, look->window.rank, row->id,
+							 others < PG_INT64_MAX ? look->window.high : row->id);
 			break;
 		case GROUP_FULL:
 			look->is_crowded = true;
@@ -384,16 +404,24 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 	GroupWait	out = group->out;
 	int64		quantum = Max(want / (queue_slot_nready_groups(look->slot) + 1), 1);
 	int64		others;
-	bool		has_unseen;
+	bool		stays_out;
 	MessageRow *row;
 	int64		high;
 
+	if (group->checked_by == look->number)
+	{
+		/* as it was before, because others were gone on with */
+		queue_group_keep_out(group, &out);
+		return false;
+	}
 	look->group = group;
 	queue_group_wait_init(&look->left);
 	if (!group->is_fair ||
 		(!group->is_keyless && !queue_turn_find_key(look, &look->turn_key)))
 	{
+		/* what there is of it is sorted with others, in the end */
 		queue_turn_dissolve(look);
+		look->nsorted = SORT_BUDGET;
 		return false;
 	}
 	look->group_hash = (uint64) group->key.id;
@@ -406,7 +434,7 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 		queue_announce_undone(look->def->relid, &range);
 	}
 	queue_look_start_passing(look);
-	row = find_row(look, &out, snapshot, &others, &has_unseen);
+	row = find_row(look, &out, snapshot, &others, &stays_out);
 	if (row != NULL)
 	{
 		/* ids behind it, if those are being scanned */
@@ -426,7 +454,7 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 		if (!queue_window_open(look->slot, look->def->relid, &look->window))
 			row = NULL;
 	}
-	if (has_unseen)
+	if (stays_out)
 		queue_group_keep_out(group, &look->left);
 	else
 		queue_group_put_back(group, &look->left, 0, true);
@@ -450,14 +478,13 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
  * *others is from where on there may be more, which is not beyond the message
  * if these are scanned already.
  *
- * What the statement's snapshot does not see is left; *has_unseen tells that
- * there is some, so that this look does not come to the group again.  So is
- * the rest, if the turn has gone over many rows: then it is the turn of other
- * groups.
+ * What the statement's snapshot does not see is left, and the rest, if there
+ * are many rows to go over.  Then *stays_out is set: this look does not come to
+ * the group again, or not before others, and it keeps its turn.
  */
 static MessageRow *
 find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
-		 int64 *others, bool *has_unseen)
+		 int64 *others, bool *stays_out)
 {
 	bool		is_open = out->others <= out->id ||
 		(uint64) out->others - (uint64) out->id == 1;
@@ -465,7 +492,7 @@ find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
 	int			nunseen = 0;
 
 	*others = is_open ? out->id : out->others;
-	*has_unseen = false;
+	*stays_out = false;
 	scan_ids(look, out->id, is_open ? PG_INT64_MAX : out->id);
 	for (;;)
 	{
@@ -486,18 +513,36 @@ find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
 			if (row->state != ROW_LIVE ||
 				queue_row_is_visible(look->rel, row, snapshot))
 				return row;
-			*has_unseen = true;
-			nunseen++;
+			*stays_out = true;
+			if (nunseen++ == 0)
+			{
+				look->nunseen++;
+				look->group->checked_by = look->number;
+			}
 			queue_group_wait_add(&look->left, out->rank, row->id,
 								 PG_INT64_MAX);
 		}
 		if (nunseen >= MAX_UNSEEN || ++nwalked >= WALK_ROWS)
 		{
+			*stays_out = true;
+			if (nunseen == 0)
+				look->nwalking++;
 			leave_rest(look, look->group, !is_open ? *others :
 					   row->id + (row->id < PG_INT64_MAX));
 			return NULL;
 		}
 	}
+}
+
+/* Begin a scan of messages of groups, unless it is there. */
+static void
+begin_scan(CandidateScan *look, QueueScan **scan)
+{
+	if (*scan != NULL)
+		return;
+	*scan = queue_scan_begin_group(look->rel, look->def);
+	(*scan)->wants_coming = true;
+	(*scan)->wants_versions = false;
 }
 
 /* Scan the messages of the group with these ids. */
@@ -508,12 +553,7 @@ scan_ids(CandidateScan *look, int64 low, int64 high)
 
 	if (look->has_key)
 	{
-		if (look->turn_scan == NULL)
-		{
-			look->turn_scan = queue_scan_begin_group(look->rel, look->def);
-			look->turn_scan->wants_coming = true;
-			look->turn_scan->wants_versions = false;
-		}
+		begin_scan(look, &look->turn_scan);
 		queue_scan_group(look->turn_scan, look->turn_key, low, high);
 		return;
 	}
@@ -539,8 +579,7 @@ leave_rest(CandidateScan *look, GroupEntry *group, int64 from)
 
 	if (group->length < 0)
 	{
-		if (look->below_scan == NULL)
-			look->below_scan = queue_scan_begin_group(look->rel, look->def);
+		begin_scan(look, &look->below_scan);
 		queue_scan_group(look->below_scan, look->turn_key, from, PG_INT64_MAX);
 		while ((row = queue_scan_next(look->below_scan)) != NULL &&
 			   !queue_look_is_of_group(look, row))

@@ -81,6 +81,8 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 	look->is_fair = queue_def_is_fair(def) && look->slot != NULL;
 	look->is_crowded = false;
 	look->nsorted = 0;
+	look->nwalking = 0;
+	look->nunseen = 0;
 	look->key_scan = NULL;
 	look->keyless_scan = NULL;
 	look->is_of_group = false;
@@ -223,7 +225,8 @@ next_row(CandidateScan *look)
 	if (row != NULL)
 		return row;
 	while ((row = queue_scan_next(look->rows)) != NULL)
-		if (!look->is_of_group || queue_look_is_of_group(look, row))
+		if (!look->is_of_group || row->id > look->window.high ||
+			queue_look_is_of_group(look, row))
 			break;
 	return row;
 }

@@ -75,6 +75,9 @@ typedef struct CandidateScan
 	bool		is_fair;		/* they do, in this queue */
 	bool		is_crowded;		/* there is no room for more groups */
 	int			nsorted;		/* rows that this call has sorted */
+	int			nwalking;		/* groups that stay out because it takes long
+								 * to find their next message */
+	int			nunseen;		/* ... because that is not seen */
 	QueueScan  *key_scan;
 	QueueScan  *keyless_scan;
 	MessageRow *first_row;		/* already fetched */

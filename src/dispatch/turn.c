@@ -210,7 +210,7 @@ queue_turn_is_known(const QueueDef *def, const MessageRow *row)
 		!(queue_def_keeps_order(def) && row->has_group))
 		return false;
 	queue_turn_name(def, row, &name);
-	return queue_group_has(def->relid, name.hash, row->id);
+	return queue_group_has(def->relid, &name, row->id);
 }
 
 /*
@@ -603,8 +603,9 @@ queue_turn_dissolve(CandidateScan *look)
 
 	queue_ranges_init(&set, ranges, NUM_RANKS + 1);
 	for (rank = 0; rank < NUM_RANKS; rank++)
-		queue_ranges_add(&set, rank, look->group->out.id, PG_INT64_MAX);
-	queue_cover_add_set(look->slot, MyDatabaseId, look->def->relid, &set, 0);
+		if (!look->group->is_fair || rank == look->group->out.rank)
+			queue_ranges_add(&set, rank, look->group->out.id, PG_INT64_MAX);
+	queue_cover_add_set(look->slot, MyDatabaseId, look->def->relid, &set, 1);
 	queue_group_put_back(look->group, &look->left, 0, false);
 	queue_window_begin(&look->cover, look->slot, look->def->relid, look->now);
 	forget_turn(look);

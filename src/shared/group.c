@@ -384,6 +384,7 @@ queue_group_drop(Oid dbid, Oid relid)
 			if (group->key.dbid != dbid ||
 				(OidIsValid(relid) && group->key.relid != relid))
 				continue;
+			queue_group_unlink(group);
 			queue_group_wait_init(&group->wait);
 			queue_group_rest(group, false);
 		}
@@ -401,16 +402,17 @@ queue_group_drop(Oid dbid, Oid relid)
  *		Returns true if this message is known to wait, or is being examined.
  */
 bool
-queue_group_has(Oid relid, uint64 hash, int64 id)
+queue_group_has(Oid relid, const GroupName *name, int64 id)
 {
 	MessageKey	key;
 	LWLock	   *lock;
 	GroupEntry *group;
 	bool		has;
 
-	queue_group_key(&key, MyDatabaseId, relid, hash);
+	queue_group_key(&key, MyDatabaseId, relid, name->hash);
 	group = queue_group_find(&key, &lock);
 	has = group != NULL &&
+		(group->check == 0 || group->check == name->check) &&
 		(group->looker != NO_PROC ||
 		 (!group->wait.is_empty && (group->wait.id == id ||
 									group->wait.others <= id)));
@@ -576,7 +578,7 @@ void
 queue_group_add(GroupEntry *group, int rank, int64 id, int64 others)
 {
 	/* its place in the heap may change */
-	if (group->is_ready && id <= group->wait.id)
+	if (group->is_ready && !group->is_fair && id <= group->wait.id)
 		queue_group_unlink(group);
 	queue_group_wait_add(&group->wait, rank, id, others);
 	if (group->owner != NO_PROC && group->owner_call == 0)

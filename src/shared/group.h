@@ -57,7 +57,7 @@ typedef struct GroupEntry
 	GroupWait	out;			/* what the looker has out */
 	struct GroupEntry *next_out;	/* of the looker */
 	uint64		checked_by;		/* the look that found no message that comes
-								 * before ... */
+								 * before ...; fair: that it sees */
 	int64		checked;		/* ... this one */
 	uint64		fence;			/* changes when one of its messages is taken,
 								 * or fails */
@@ -69,6 +69,7 @@ typedef struct GroupEntry
 	int64		turn;			/* fair: who comes next has the least */
 	int64		number;			/* ... and of those the least of this, which
 								 * counts how groups became ready */
+	bool		keeps_place;	/* ... as it was not served in its turn */
 	bool		is_ready;		/* in the heap of ready groups of ... */
 	QueueSlot  *ready_slot;
 	pairingheap_node ready;
@@ -167,7 +168,7 @@ extern void queue_group_try(const MessageKey *key);
 extern void queue_group_drop(Oid dbid, Oid relid);
 
 /* Is it known that this message waits for others? */
-extern bool queue_group_has(Oid relid, uint64 hash, int64 id);
+extern bool queue_group_has(Oid relid, const GroupName *name, int64 id);
 
 /* Did others note messages of groups that this session's transaction owns? */
 extern bool queue_group_has_news(void);

@@ -158,6 +158,8 @@ queue_group_pop(QueueSlot *hint, Oid relid, int rank, int64 id)
 				LWLockRelease(lock);
 				return top;
 			}
+			else if (top->wait.is_empty)
+				queue_group_rest(top, false);
 		}
 		LWLockRelease(lock);
 	}
@@ -222,12 +224,15 @@ queue_group_add_below(GroupEntry *group, int64 id, RangeSet *set)
  * queue_group_keep_out
  *		This look takes nothing of the group: it stays out until the end of
  *		the look, so that the look does not come upon it again.
+ *
+ * It is then where it was in the order of turns.
  */
 void
 queue_group_keep_out(GroupEntry *group, const GroupWait *left)
 {
 	Assert(group->looker == MyProcNumber);
 	group->out = *left;
+	group->keeps_place = true;
 }
 
 /*
@@ -269,6 +274,7 @@ take_out(GroupEntry *group)
 	queue_group_unlink(group);
 	group->looker = MyProcNumber;
 	group->until = 0;
+	group->keeps_place = false;
 	group->out = group->wait;
 	queue_group_wait_init(&group->wait);
 	group->next_out = out_list;

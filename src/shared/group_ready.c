@@ -19,13 +19,22 @@
 static int	compare(const pairingheap_node *a, const pairingheap_node *b,
 					void *arg);
 
-/* Link a group into the heap. */
+/*
+ * queue_group_link_ready
+ *		Link a group into the heap.
+ *
+ * It is the last of those with its turn, unless it keeps its place.
+ */
 void
 queue_group_link_ready(QueueSlot *slot, GroupEntry *group)
 {
-	if (group->is_fair)
-		group->turn = Max(group->turn, slot->groups.turn + 1);
-	group->number = ++slot->groups.nlinked;
+	if (!group->keeps_place)
+	{
+		if (group->is_fair)
+			group->turn = Max(group->turn, slot->groups.turn + 1);
+		group->number = ++slot->groups.nlinked;
+	}
+	group->keeps_place = false;
 	slot->groups.ready.ph_compare = compare;
 	pairingheap_add(&slot->groups.ready, &group->ready);
 	slot->groups.nready++;

@@ -65,15 +65,17 @@ queue_recovered_holds(Oid relid)
 {
 	VirtualTransactionId *holders;
 	LOCKTAG		tag;
+	bool		found = false;
+	int			i;
 
 	if (max_prepared_xacts == 0 || !queue_recovered_is_old(RecentXmin))
 		return false;
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	for (holders = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
-		 VirtualTransactionIdIsValid(*holders); holders++)
-		if (VirtualTransactionIdIsRecoveredPreparedXact(*holders))
-			return true;
-	return false;
+	holders = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
+	for (i = 0; VirtualTransactionIdIsValid(holders[i]) && !found; i++)
+		found = VirtualTransactionIdIsRecoveredPreparedXact(holders[i]);
+	pfree(holders);
+	return found;
 }
 
 /*

@@ -296,6 +296,41 @@ is(join(' ', map { result_of($_) } @waiters), 't t t t', 'each of four gets some
 is(sql(q{SELECT count(*), count(DISTINCT id) FROM shares}), '4000|4000',
 	'together they get each message once');
 
+# Nobody loses his turn: not who is served nothing because his messages are not
+# seen yet, nor whose first message is changed, nor those that have no key.
+queue_of('turn', '');
+$session = begin();
+$session->query_safe(q{SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM pg_class});
+send_to('turn', 'a1 a2 a3 a4 b1 b2');
+$got = '';
+for (1 .. 4)
+{
+	$got .= taken('turn') . ' ';
+	is($session->query_safe(dequeue('turn')), 'none', 'a snapshot sees nothing');
+}
+is($got, 'a1 b1 a2 b2 ', 'and does not change whose turn it is');
+end($session, 'COMMIT');
+queue_of('renewed', 'a1 a2 a3 b1');
+is(join(' ', map {
+		sql(q{UPDATE renewed SET payload = payload WHERE group_key = 'b'});
+		taken('renewed') } 1 .. 2), 'a1 b1', 'nor does a change of a message');
+queue_of('walked', '');
+flood('walked', 'a', 5000);
+send_to('walked', '-1 -2 b1 b2');
+sql(q{SELECT queue.alter_queue('walked', max_attempts => 7)});
+like(deliveries('walked', 40), qr/b1.*-1/,
+	'messages without key that are far away come within some calls');
+
+# What a transaction has sent that was prepared before a start
+queue_of('unknown', '');
+flood('unknown', 'a', 2000);
+sql('BEGIN;' . enqueue('unknown', 'z1') . q{; PREPARE TRANSACTION 'unknown'});
+flood('unknown', 'a', 2000);
+$node->restart;
+is(taken('unknown'), 'a1', 'what is prepared is not there');
+sql(q{COMMIT PREPARED 'unknown'});
+like(deliveries('unknown', 4), qr/z1/, 'and comes in its turn at the end');
+
 # Others who look at the queue
 queue_of('looked', '');
 flood('looked', 'a', 3000);
@@ -345,6 +380,18 @@ while ((my $n = sql(q{SELECT count(*) FROM queue.dequeue('crowded', 10)})) > 0)
 	$count += $n;
 }
 is($count, 2000, 'without room for its groups a queue works on');
+sql(q{INSERT INTO crowded (group_key, payload)
+	SELECT i, to_jsonb(i) FROM generate_series(1, 200) i});
+is(taken('crowded') ne 'none', 1, 'many groups wait');
+queue_of('other', 'a1 b1 c1 a2 b2 c2');
+is(length(deliveries('other', 7)), 6 * 3 + 4, 'another queue finds no room, and works, too');
+sql(q{TRUNCATE crowded});
+is(taken('crowded'), 'none', 'TRUNCATE leaves nothing');
+sql(q{SELECT queue.create_queue('ordered', max_attempts => 0)});
+sql(q{INSERT INTO ordered (group_key, payload)
+	SELECT i, to_jsonb(i) FROM generate_series(1, 90) i});
+cmp_ok(sql(q{SELECT count(*) FROM queue.receive('ordered', 90)}), '>', 60,
+	'... not even in memory');
 is(sql(q{SELECT sum(healed) FROM queue.cover}), 0, 'nothing was hidden then');
 
 $node->stop;
