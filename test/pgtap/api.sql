@@ -210,7 +210,7 @@ SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attem
     'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight']);
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'held_groups', ARRAY['queue', 'schemaname', 'queuename', 'group_key', 'id', 'failures', 'waiting', 'failed_at', 'last_error']);
-SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed']);
+SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'ready_groups', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed', 'expired']);
 SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'transaction', 'prepared_at', 'age', 'queues',
     'horizon_age', 'blocked', 'transaction_manager', 'format_id', 'gtrid', 'bqual', 'deciding_database', 'decision', 'commit_command', 'rollback_command']);
 SELECT columns_are('queue', 'storage', ARRAY['queue', 'table_size', 'index_size', 'toast_size', 'live_rows', 'dead_rows', 'vacuums',
