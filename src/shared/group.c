@@ -573,10 +573,19 @@ queue_group_add_member(GroupEntry *group, GroupMember *member)
 	dlist_push_head(&group->members, &member->link);
 }
 
-/* Add to what waits, and tell the owner, if there is one. */
+/*
+ * queue_group_add
+ *		Add to what waits, and tell the owner, if there is one.
+ *
+ * If this is the first that waits now, it is looked at anew: the time was that
+ * of another one, or is out of date.
+ */
 void
 queue_group_add(GroupEntry *group, int rank, int64 id, int64 others)
 {
+	if (id <= group->wait.id)
+		group->until = 0;
+
 	/* its place in the heap may change */
 	if (group->is_ready && !group->is_fair && id <= group->wait.id)
 		queue_group_unlink(group);

@@ -67,9 +67,6 @@ queue_group_enter(QueueSlot *slot, Oid relid, const GroupName *name,
 		}
 		else
 		{
-			/* whatever made it wait is looked at anew if its first one comes */
-			if (!entry->wait.is_empty && entry->wait.id == id)
-				entry->until = 0;
 			queue_group_add(entry, rank, id, PG_INT64_MAX);
 			if (entry->looker == NO_PROC)
 				queue_group_rest(entry, false);
@@ -169,8 +166,8 @@ queue_group_pop(QueueSlot *hint, Oid relid, int rank, int64 id)
  * queue_group_put_back
  *		End the look at a group that this process has out.
  *
- * What is left waits again, and is not to be tried before "until".  If
- * "wakes", a waiter is woken if the group is ready.
+ * What is left waits again, and its first message is not to be tried before
+ * "until".  If "wakes", a waiter is woken if the group is ready.
  */
 void
 queue_group_put_back(GroupEntry *group, const GroupWait *left,
@@ -182,7 +179,8 @@ queue_group_put_back(GroupEntry *group, const GroupWait *left,
 	group->looker = NO_PROC;
 	if (!left->is_empty)
 		queue_group_add(group, left->rank, left->id, left->others);
-	group->until = Max(group->until, until);
+	if (left->id == group->wait.id)
+		group->until = Max(group->until, until);
 	queue_group_rest(group, wakes);
 	LWLockRelease(lock);
 }

@@ -208,6 +208,23 @@ end($other, 'COMMIT');
 is(taken('late'), 'a1', 'it is next when it comes');
 is(taken('late'), 'a4', 'then the others');
 
+# For whatever time a group waits, one that comes before does not.
+queue_of('before', '');
+sql(q{SELECT queue.enqueue('before', '"a1"', group_key => 'a', delay => '1 h')});
+send_to('before', 'a2 a3');
+sql('BEGIN;' . dequeue('before') . '; ROLLBACK');
+wait_until(q{SELECT failures = 1 FROM before WHERE payload = '"a2"'},
+	'a failure is counted');
+sql(q{SELECT queue.reschedule('before', id, now() + '1 h')
+	FROM before WHERE payload = '"a2"'});
+is(taken('before', 10), 'none', 'a group waits for one that has failed');
+sql(q{SELECT queue.reschedule('before', id, now())
+	FROM before WHERE payload = '"a1"'});
+is(taken('before', 10), 'a1', 'one that comes before it is next');
+sql(q{SELECT queue.reschedule('before', id, now())
+	FROM before WHERE payload = '"a2"'});
+is(join(' ', map { taken('before') } 1 .. 2), 'a2 a3', 'then it, and the rest');
+
 # Not due for the first time: nobody waits for it.
 queue_of('delayed', '');
 sql(q{INSERT INTO delayed (payload, group_key, visible_at)
