@@ -156,6 +156,9 @@ queue_turn_begin(CandidateScan *look)
  *
  * On GROUP_OURS its turn has begun: the caller fetches rows, of which this may
  * be the first, and ends the turn.
+ *
+ * A group that this transaction holds may wait with a message of a lower
+ * priority: then it is not its turn yet.
  */
 GroupTurn
 queue_turn_enter(CandidateScan *look, MessageRow *row)
@@ -170,6 +173,13 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 							 &group);
 	if (turn != GROUP_OURS)
 		return turn;
+	if (group->out.rank > queue_rank(row->priority))
+	{
+		GroupWait	left = group->out;
+
+		queue_group_put_back(group, &left, 0, false);
+		return GROUP_BEHIND;
+	}
 	look->group = group;
 	queue_group_wait_init(&look->left);
 	look->turn_is_in_window = true;

@@ -248,6 +248,13 @@ sql(q{UPDATE ranks2 SET priority = 2 WHERE payload = '"a2"'});
 is(taken('ranks2', 2), 'a1 b1', 'a batch minds the priority of the next one');
 is(taken('ranks2', 2), 'a2', 'which comes then');
 
+# So it is when a call comes upon the group again,
+queue_of('ranks3', '');
+sql(q{INSERT INTO ranks3 (payload, group_key, priority) VALUES
+	('"a1"', 'a', 4), ('"a2"', 'a', 0), ('"a3"', 'a', 4), ('"a4"', 'a', 4),
+	('"b1"', 'b', 2)});
+like(taken('ranks3', 10), qr/^a1 b1/, 'a batch goes on with what comes first');
+
 #
 # Leases
 #
