@@ -101,6 +101,8 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 		if (verdict == VERDICT_STOP || turn == TURN_HELD ||
 			queue_turn_is_late(look, row))
 		{
+			if (queue_turn_keeps_none(look, row))
+				continue;
 			queue_turn_leave(look, row);
 			break;
 		}

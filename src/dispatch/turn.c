@@ -474,11 +474,22 @@ find_earlier(CandidateScan *look, const MessageRow *row, int64 low, int64 high)
 static bool
 is_before(CandidateScan *look, MessageRow *row)
 {
-	if ((row->visible_at > look->now &&
-		 !queue_row_has_failed(look->rel, row)) ||
-		(row->expires_at != 0 && row->expires_at <= look->now))
-		return false;
-	return !queue_turn_is_taken(look, row);
+	return !queue_turn_keeps_none(look, row) && !queue_turn_is_taken(look, row);
+}
+
+/*
+ * queue_turn_keeps_none
+ *		Returns true if by its row alone a message keeps none of its group
+ *		waiting: it is not due for the first time, or has expired.
+ *
+ * So a group must not be known by it: it would compete with its priority.
+ */
+bool
+queue_turn_keeps_none(const CandidateScan *look, const MessageRow *row)
+{
+	return (row->visible_at > look->now &&
+			!queue_row_has_failed(look->rel, row)) ||
+		(row->expires_at != 0 && row->expires_at <= look->now);
 }
 
 /*

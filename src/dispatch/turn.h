@@ -30,6 +30,8 @@ extern bool queue_turn_is_held_by_old(CandidateScan *look,
 									  const MessageRow *row);
 extern bool queue_turn_is_taken(const CandidateScan *look,
 								const MessageRow *row);
+extern bool queue_turn_keeps_none(const CandidateScan *look,
+								  const MessageRow *row);
 extern bool queue_turn_is_late(const CandidateScan *look,
 							   const MessageRow *row);
 

@@ -255,6 +255,14 @@ sql(q{INSERT INTO ranks3 (payload, group_key, priority) VALUES
 	('"b1"', 'b', 2)});
 like(taken('ranks3', 10), qr/^a1 b1/, 'a batch goes on with what comes first');
 
+# when the next one is behind one that is not due,
+queue_of('ranks4', '');
+sql(q{INSERT INTO ranks4 (payload, group_key, priority, visible_at) VALUES
+	('"a1"', 'a', 3, NULL), ('"a2"', 'a', 0, now() + '1 h'), ('"a3"', 'a', 4, NULL),
+	('"b1"', 'b', 2, NULL)});
+is(join(' ', map { taken('ranks4') } 1 .. 3),
+	'a1 a3 b1', 'a group does not compete with what is not due');
+
 #
 # Leases
 #
