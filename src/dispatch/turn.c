@@ -159,13 +159,23 @@ queue_turn_begin(CandidateScan *look)
  *
  * A group that this transaction holds may wait with a message of a lower
  * priority: then it is not its turn yet.
+ *
+ * A message that holds its group is not noted as waiting.  It comes back by
+ * itself, or it is gone, and then the group would compete with its priority.
  */
 GroupTurn
 queue_turn_enter(CandidateScan *look, MessageRow *row)
 {
+	MessageKey	key;
+	InflightEntry entry;
 	GroupName	name;
 	GroupTurn	turn;
 	GroupEntry *group;
+
+	queue_message_key(&key, look->def->relid, row->id);
+	if (queue_inflight_peek(&key, row->enqueued_at, &entry) &&
+		entry.member.group != NULL)
+		return GROUP_BEHIND;
 
 	queue_turn_name(look->def, row, &name);
 	turn = queue_group_enter(look->slot, look->def->relid, &name,

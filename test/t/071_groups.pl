@@ -263,6 +263,17 @@ sql(q{INSERT INTO ranks4 (payload, group_key, priority, visible_at) VALUES
 is(join(' ', map { taken('ranks4') } 1 .. 3),
 	'a1 a3 b1', 'a group does not compete with what is not due');
 
+# and when others have met one that was held and is gone.
+queue_of('ranks5', '');
+sql(q{INSERT INTO ranks5 (payload, group_key, priority) VALUES
+	('"n1"', NULL, 0), ('"a1"', 'a', 0), ('"a2"', 'a', 4)});
+is(taken('ranks5'), 'n1', 'a group is known');
+%receipt = receive('ranks5', 2);
+is(taken('ranks5'), 'none', 'its messages are held');
+sql(qq{SELECT queue.ack('$receipt{a1}'); SELECT queue.release('$receipt{a2}');
+	SELECT queue.enqueue('ranks5', '"b1"', group_key => 'b', priority => 2)});
+is(taken('ranks5'), 'a2', 'a group does not compete with what is gone');
+
 #
 # Leases
 #
