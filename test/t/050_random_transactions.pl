@@ -387,6 +387,9 @@ sub chain_of
 		  && ($is_receive || $m->{taker} != $session);
 		$why = 'to be moved'
 		  if $m->{state} eq 'dead' && !$m->{reason} && !$m->{is_moved};
+
+		# whether it keeps only those behind it waiting is not said
+		$why = 'backs off' if $m->{state} eq 'later' && $m->{attempts} > 0;
 	}
 	for my $m (@members)
 	{
@@ -510,7 +513,7 @@ sub check_take
 		my %why = map { $_->{why} => 1 } grep { !$got{ $_->{message}{n} } }
 		  map { @{ $_->{entries} } } @chains;
 		$lenient++ if $why{stale};
-		$waited++ if $why{'waited for'} || $why{'to be moved'} || $why{changing};
+		$waited++ if grep { !/^(stale|busy|)$/ } keys %why;
 	}
 	for my $m (@list)
 	{
@@ -838,12 +841,14 @@ sub do_nack
 	my ($some, $argument) = pick_leased($session) or return do_receive($session);
 
 	note_snapshot($session);
-	expect($session,
-		"SELECT queue.nack($argument" . pick('', ", '0'", ", '0', 'why'") . ')');
+	my $delay = pick('', ", '0'", ", '0', 'why'", ", '1 hour'");
+	expect($session, "SELECT queue.nack($argument$delay)");
 	for my $m (@$some)
 	{
 		push @old_receipts, $m->{receipt};
 		fail_message($m);
+		@$m{qw(state delayed)} = ('later', 1)
+		  if $delay =~ /hour/ && $m->{state} eq 'free';
 	}
 	end_leases_behind($_) for @$some;
 	return;
