@@ -49,8 +49,11 @@ def between(low: float, high: float, fraction: float) -> float:
 
 
 def pick(choices, fraction: float):
-    """Return the element of a sequence that a fraction below 1 is for."""
-    return choices[int(fraction * len(choices))]
+    """Return the element of a sequence that a fraction is for.
+
+    The schedule rounds fractions, so it may be 1.
+    """
+    return choices[min(int(fraction * len(choices)), len(choices) - 1)]
 
 
 class Injector(Engine):
