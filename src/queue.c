@@ -54,7 +54,6 @@
 #include "dispatch/lease.h"
 #include "global/branch.h"
 #include "global/resolver.h"
-#include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/group.h"
 #include "shared/inflight.h"
@@ -267,6 +266,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	bool		ends_prepared = IsA(stmt, TransactionStmt) &&
 		(((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT_PREPARED ||
 		 ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+	bool		had_recovered = ends_prepared && queue_recovered_are_there();
 	bool		alters_extension = IsA(stmt, AlterExtensionStmt) &&
 		strcmp(((AlterExtensionStmt *) stmt)->extname, QUEUE_EXTENSION) == 0;
 	int			prepare_error = queue_branch_prepare_error(stmt);
@@ -303,16 +303,11 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	if (alters_extension)
 		queue_member_version_changed();
 
-	/*
-	 * The prepared transaction has ended.  One that was prepared before a
-	 * restart is in no registry, but consumers that met its rows have noted
-	 * them as busy.
-	 */
+	/* it may be in the registry, or have been prepared before a restart */
 	if (ends_prepared)
 	{
 		(void) queue_xact_resolve_prepared(NULL);
-		queue_cover_recheck_busy(MyDatabaseId);
-		queue_group_recheck(MyDatabaseId);
+		queue_recovered_note_end(had_recovered);
 	}
 }
 

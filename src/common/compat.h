@@ -299,6 +299,13 @@ queue_update_flags(TU_UpdateIndexes indexes)
 #define INJECTION_POINT_CACHED(name, arg) ((void) 0)
 #endif
 
+/* 19: of which transactions */
+#if PG_VERSION_NUM >= 190000
+#define queue_oldest_active_xid()	GetOldestActiveTransactionId(false, true)
+#else
+#define queue_oldest_active_xid()	GetOldestActiveTransactionId()
+#endif
+
 /*
  * Declared in libpq/libpq.h, which cannot be included without the headers of
  * GSSAPI where the server is built with it, and those come with no package of

@@ -37,7 +37,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/rel.h"
 
 #include "dispatch/turn.h"
@@ -57,7 +56,6 @@ static Oid	untrimmed = InvalidOid;
 static void start_scan(CandidateScan *look, Datum key);
 static void scan_out(CandidateScan *look);
 static void scan_ids(CandidateScan *look, int64 low, int64 high);
-static Datum copy_key(Datum key);
 static void forget_turn(CandidateScan *look);
 static bool find_earlier(CandidateScan *look, const MessageRow *row,
 						 int64 low, int64 high);
@@ -196,75 +194,10 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 	if (group->out.id == row->id && group->out.others == PG_INT64_MAX)
 		look->turn_row = row;
 	else
-		start_scan(look, copy_key(row->group_key));
+		start_scan(look, queue_turn_copy_key(row->group_key));
 	look->is_first = true;
 	look->turn_rank = group->out.rank;
 	return turn;
-}
-
-/*
- * queue_turn_note
- *		Hand a row to its group, without judging it.
- */
-bool
-queue_turn_note(CandidateScan *look, MessageRow *row)
-{
-	GroupName	name;
-
-	queue_turn_name(look->def, row, &name);
-	return queue_group_note(look->slot, look->def->relid, &name,
-							queue_rank(row->priority), row->id);
-}
-
-/*
- * queue_turn_is_known
- *		Returns true if it is known that this message waits for others of its
- *		group, or somebody is looking at these.
- */
-bool
-queue_turn_is_known(const QueueDef *def, const MessageRow *row)
-{
-	GroupName	name;
-
-	if (!queue_def_is_fair(def) &&
-		!(queue_def_keeps_order(def) && row->has_group))
-		return false;
-	queue_turn_name(def, row, &name);
-	return queue_group_has(def->relid, &name, row->id);
-}
-
-/*
- * queue_turn_note_end
- *		This transaction has deleted a message that backed off: its group need
- *		not wait for that time.
- */
-void
-queue_turn_note_end(const QueueDef *def, const MessageRow *row)
-{
-	GroupName	name;
-
-	if (!queue_def_keeps_order(def) || !row->has_group ||
-		row->visible_at == 0 || row->failures == 0)
-		return;
-	queue_turn_name(def, row, &name);
-	queue_xact_note_group(def->relid, name.hash);
-}
-
-/*
- * queue_turn_try
- *		A message has expired: its group need not wait for it.
- */
-void
-queue_turn_try(const QueueDef *def, const MessageRow *row)
-{
-	GroupName	name;
-	MessageKey	key;
-
-	if (!queue_def_keeps_order(def) || !row->has_group)
-		return;
-	queue_turn_name(def, row, &name);
-	queue_message_key(&key, def->relid, (int64) name.hash);
-	queue_group_try(&key);
 }
 
 /*
@@ -640,74 +573,4 @@ queue_turn_dissolve(CandidateScan *look)
 	queue_group_put_back(look->group, &look->left, 0, false);
 	queue_window_begin(&look->cover, look->slot, look->def->relid, look->now);
 	forget_turn(look);
-}
-
-/* ----------------------------------------------------------------
- *		Names
- * ----------------------------------------------------------------
- */
-
-/* By what memory knows the group of a row.  Good as long as the row is. */
-void
-queue_turn_name(const QueueDef *def, const MessageRow *row, GroupName *name)
-{
-	const char *bytes = NULL;
-	int			length = 0;
-
-	if (row->has_group)
-	{
-		text	   *key = DatumGetTextPP(row->group_key);
-
-		bytes = VARDATA_ANY(key);
-		length = VARSIZE_ANY_EXHDR(key);
-	}
-	if (queue_def_is_fair(def))
-		queue_fair_name(name, bytes, length, queue_rank(row->priority));
-	else
-		queue_group_name(name, bytes, length);
-}
-
-/* Return a copy of the key of a group. */
-static Datum
-copy_key(Datum key)
-{
-	return PointerGetDatum(PG_DETOAST_DATUM_COPY(key));
-}
-
-/*
- * queue_turn_find_key
- *		Find the key of the group that is out.
- *
- * A long one is read from the message whose turn it is.  Returns false if that
- * is gone.
- */
-bool
-queue_turn_find_key(CandidateScan *look, Datum *key)
-{
-	GroupEntry *group = look->group;
-	MessageRow *row;
-	GroupName	name;
-	bool		found = false;
-
-	if (group->length >= 0)
-	{
-		*key = PointerGetDatum(cstring_to_text_with_len(group->text,
-														group->length));
-		return true;
-	}
-	row = queue_row_make(look->rel);
-	row->id = group->out.id;
-	row->enqueued_at = QUEUE_ANY_ROW;
-	row->priority = queue_rank_priority(group->out.rank);
-	if (queue_row_find(look->rel, look->def, row) != ROW_GONE &&
-		row->has_group)
-	{
-		queue_turn_name(look->def, row, &name);
-		found = name.hash == (uint64) group->key.id &&
-			(group->check == 0 || name.check == group->check);
-		if (found)
-			*key = copy_key(row->group_key);
-	}
-	ExecDropSingleTupleTableSlot(row->slot);
-	return found;
 }

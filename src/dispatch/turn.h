@@ -42,7 +42,10 @@ extern void queue_turn_leave(CandidateScan *look, const MessageRow *row);
 extern void queue_turn_end(CandidateScan *look, TimestampTz until);
 extern void queue_turn_end_unseen(CandidateScan *look);
 
-/* A process that takes nothing has met a row; false: no room to note it */
+/*
+ * turn_name.c: a process that takes nothing has met a row; false: no room to
+ * note it
+ */
 extern bool queue_turn_note(CandidateScan *look, MessageRow *row);
 
 /* Is it known that this message waits for its turn? */
@@ -52,6 +55,7 @@ extern bool queue_turn_is_known(const QueueDef *def, const MessageRow *row);
 extern void queue_turn_name(const QueueDef *def, const MessageRow *row,
 							GroupName *name);
 extern bool queue_turn_find_key(CandidateScan *look, Datum *key);
+extern Datum queue_turn_copy_key(Datum key);
 
 /* Cover what waits of the group that is out: it is of no use as a group */
 extern void queue_turn_dissolve(CandidateScan *look);

@@ -77,9 +77,8 @@
 #include "global/query.h"
 #include "global/resolver.h"
 #include "shared/attach.h"
-#include "shared/cover.h"
-#include "shared/group.h"
 #include "transaction/prepared.h"
+#include "transaction/recovered.h"
 #include "worker/helper.h"
 
 /* When the worker tries again to start the process */
@@ -554,6 +553,7 @@ static void
 finish_prepared(void *arg)
 {
 	Ending	   *ending = arg;
+	bool		had_recovered;
 	Oid			save_userid;
 	int			save_sec_context;
 
@@ -562,13 +562,13 @@ finish_prepared(void *arg)
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	queue_standby_wait();
+	had_recovered = queue_recovered_are_there();
 	queue_query_begin_wait(FINISHING);
 	FinishPreparedTransaction(ending->branch, ending->is_commit);
 	queue_query_end_wait();
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	(void) queue_xact_resolve_prepared(NULL);
-	queue_cover_recheck_busy(MyDatabaseId);
-	queue_group_recheck(MyDatabaseId);
+	queue_recovered_note_end(had_recovered);
 }
 
 static ErrorVerdict

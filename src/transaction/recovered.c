@@ -8,6 +8,10 @@
  * order they hold more than their rows.  So as long as there is one with a lock
  * on the queue, consumers ask the rows of the group (turn.c).
  *
+ * Nor does memory know what such a one has settled.  The leases come back from
+ * their log, and hold their groups when the messages are gone.  So when one has
+ * ended the worker looks for leases of messages that are gone (gone.c).
+ *
  * Mostly there is none, and that is known without a look at any lock, because
  * no transaction that runs is as old as the server's start.
  *
@@ -20,19 +24,28 @@
 
 #include "access/transam.h"
 #include "access/twophase.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/lock.h"
+#include "storage/procarray.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
+#include "shared/cover.h"
+#include "shared/database.h"
+#include "shared/group.h"
 #include "transaction/recovered.h"
 
 typedef struct RecoveredShared
 {
 	/* Older ones may be of before the start; Invalid: nobody has asked yet */
 	pg_atomic_uint32 first_xid;
+
+	/* How often one may have ended */
+	pg_atomic_uint32 nends;
 } RecoveredShared;
 
 static RecoveredShared *shared = NULL;
@@ -53,7 +66,10 @@ queue_recovered_shmem_init(void)
 	shared = ShmemInitStruct("queue recovered transactions",
 							 sizeof(RecoveredShared), &found);
 	if (!found)
+	{
 		pg_atomic_init_u32(&shared->first_xid, InvalidTransactionId);
+		pg_atomic_init_u32(&shared->nends, 0);
+	}
 }
 
 /*
@@ -96,4 +112,40 @@ queue_recovered_is_old(TransactionId xid)
 			first = next;
 	}
 	return TransactionIdPrecedes(xid, first);
+}
+
+/*
+ * queue_recovered_are_there
+ *		Returns true if there may be any, in whatever database.
+ */
+bool
+queue_recovered_are_there(void)
+{
+	return max_prepared_xacts > 0 && !RecoveryInProgress() &&
+		queue_recovered_is_old(queue_oldest_active_xid());
+}
+
+/*
+ * queue_recovered_note_end
+ *		A prepared transaction of this database has ended, which may have been
+ *		one of these.
+ *
+ * Consumers that met its rows have noted them as busy.
+ */
+void
+queue_recovered_note_end(bool were_there)
+{
+	queue_cover_recheck_busy(MyDatabaseId);
+	queue_group_recheck(MyDatabaseId);
+	if (!were_there)
+		return;
+	pg_atomic_fetch_add_u32(&shared->nends, 1);
+	queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
+}
+
+/* Return how often that was noted. */
+uint32
+queue_recovered_ends(void)
+{
+	return pg_atomic_read_u32(&shared->nends);
 }

@@ -17,4 +17,11 @@ extern bool queue_recovered_holds(Oid relid);
 /* Did this transaction begin before anybody asked, after the start? */
 extern bool queue_recovered_is_old(TransactionId xid);
 
+/* Around the end of a prepared transaction: are there any?  It has ended */
+extern bool queue_recovered_are_there(void);
+extern void queue_recovered_note_end(bool were_there);
+
+/* How often one may have ended: messages that it has acked may be gone */
+extern uint32 queue_recovered_ends(void);
+
 #endif							/* QUEUE_RECOVERED_H */

@@ -12,7 +12,9 @@
  * none.  It does so now and then, and soon when a claim was refused for lack
  * of room (quota.c).
  *
- * It also does so soon after a start, if leases were loaded of queues that
+ * It also does so when a transaction may have ended that was prepared before
+ * the start: what that has acked is leased in memory, and holds its group.  And
+ * soon after a start, if leases were loaded of queues that
  * have not been used yet: the others are linked by their due times then
  * (cover.c).
  *
@@ -41,6 +43,7 @@
 #include "shared/quota.h"
 #include "table/definition.h"
 #include "table/rows.h"
+#include "transaction/recovered.h"
 #include "worker/gone.h"
 
 /* How often to look, and how often if a claim was refused */
@@ -74,6 +77,9 @@ static int	at = 0;
 static TimestampTz begun_at = 0;
 static uint32 refused = 0;
 
+/* ... and transactions prepared before the start had ended */
+static uint32 ends = 0;
+
 static void begin_pass(void);
 static bool copy_lease(InflightEntry *entry, void *arg);
 static void look_up(const LeaseCopy *leases, int n);
@@ -93,6 +99,7 @@ queue_gone_is_needed(void)
 	if (pass.leases != NULL)
 		return true;
 	return begun_at > now || begun_at + LOOK_INTERVAL <= now ||
+		ends != queue_recovered_ends() ||
 		(refused != queue_quota_refused() && begun_at + HURRY_INTERVAL <= now);
 }
 
@@ -141,6 +148,7 @@ begin_pass(void)
 {
 	begun_at = GetCurrentTimestamp();
 	refused = queue_quota_refused();
+	ends = queue_recovered_ends();
 	pass.max = queue_inflight_size() + 100;
 	pass.n = at = 0;
 	pass.leases = MemoryContextAllocExtended(TopMemoryContext, pass.max *

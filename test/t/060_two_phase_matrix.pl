@@ -180,7 +180,6 @@ sub reset_model
 		my $kind = $kind_of{ $part->{operation} };
 		$part->{messages} = [];
 		$part->{dead}     = '';
-		$part->{is_stuck} = 0;
 		my $state =
 			$kind =~ /settle|give back/       ? 'leased'
 		  : $part->{operation} eq 'hasten' ? 'delayed'
@@ -205,7 +204,6 @@ sub is_grouped
 sub is_blocked
 {
 	my ($part) = @_;
-	return 1 if $part->{is_stuck};
 	return $part->{mode} eq 'ordered'
 	  && grep {
 		$_->{is_grouped}
@@ -402,14 +400,6 @@ sub model_end
 			}
 		}
 
-		# XXX: memory has the leases from their log, and does not know that they
-		# were settled, so they hold the group until they run out.  Until that is
-		# mended.
-		$part->{is_stuck} = 1
-		  if $part->{mode} eq 'ordered'
-		  && $kind eq 'settle'
-		  && $commits
-		  && $cell->{is_lost};
 		$part->{dead} = 't1 bad t1, t2 bad t2'
 		  if $part->{operation} eq 'reject' && $commits;
 		sort_dead($part);
@@ -1004,8 +994,7 @@ sub finish
 	# what backs off for long, and dead letters
 	foreach my $part (map { @{ $_->{parts} } } @used)
 	{
-		my $rest = $part->{is_stuck} ? qr/^ready$/ : qr/^delayed$/;
-		$_->{state} =~ s/$rest/gone/ foreach @{ $part->{messages} };
+		$_->{state} =~ s/^delayed$/gone/ foreach @{ $part->{messages} };
 	}
 	look_for_rest($where, @used);
 	sql('CALL empty_all()', $where);
@@ -1025,10 +1014,9 @@ sub look_for_rest
 	my ($where, @used) = @_;
 	sql(join('',
 		map {
-			"DELETE FROM $_->{queue}"
-			  . ($_->{is_stuck} ? ';' : ' WHERE visible_at > clock_timestamp();')
+			"DELETE FROM $_->{queue} WHERE visible_at > clock_timestamp();"
 		}
-		grep { $_->{is_stuck} || $_->{operation} =~ /nack|later|hasten|postpone/ }
+		grep { $_->{operation} =~ /nack|later|hasten|postpone/ }
 		map { @{ $_->{parts} } } @used), $where);
 	look('in the end', $where, @used);
 	return;
