@@ -336,8 +336,11 @@ catch_up(QueueDef *def, QueueSlot *slot)
 
 /*
  * keep_block
- *		Let all sessions use what is left of a block, unless there is another
- *		already.
+ *		Let all sessions use what is left of a block, unless there is a higher
+ *		one already.
+ *
+ * What is left of a lower one is lost: its ids would come after that of this
+ * session.
  *
  * A block of a file that only this transaction can see is kept to itself.
  */
@@ -364,7 +367,7 @@ keep_block(QueueDef *def, const IdBlock *block)
 	}
 	slot->ids.table_file = def->table_file;
 	slot->ids.highest = Max(slot->ids.highest, block->last);
-	if (block->next <= block->last && slot->ids.next > slot->ids.last)
+	if (slot->ids.next > slot->ids.last || slot->ids.last < block->last)
 	{
 		slot->ids.next = block->next;
 		slot->ids.last = block->last;
