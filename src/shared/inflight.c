@@ -1401,13 +1401,18 @@ bool
 queue_inflight_is_step(const MessageKey *key, TimestampTz enqueued_at,
 					   int *holder)
 {
-	InflightEntry copy;
+	LWLock	   *lock;
+	InflightEntry *entry = find_to_read(key, &lock);
+	bool		is_step;
 
-	if (!queue_inflight_peek(key, enqueued_at, &copy) ||
-		copy.state != INFLIGHT_CLAIMED || !copy.is_step)
-		return false;
-	*holder = copy.holder;
-	return true;
+	/* a row that the step is rewriting may not have been read */
+	is_step = entry != NULL && entry->state == INFLIGHT_CLAIMED &&
+		entry->is_step && (enqueued_at == DT_NOBEGIN ||
+						   entry->enqueued_at == enqueued_at);
+	if (is_step)
+		*holder = entry->holder;
+	LWLockRelease(lock);
+	return is_step;
 }
 
 /*
