@@ -41,7 +41,6 @@ typedef enum Turn
 
 static Turn take_turn(Take *take, CandidateScan *look, Snapshot snapshot,
 					  MessageRow *row, TimestampTz *until, Verdict *verdict);
-static bool has_expired(const CandidateScan *look, const MessageRow *row);
 static Turn judge_turn(Take *take, CandidateScan *look, Snapshot snapshot,
 					   MessageRow *row, Hold *hold, TimestampTz *until,
 					   Verdict *verdict);
@@ -157,7 +156,7 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 			break;
 		case CLAIM_HELD:
 			/* whoever took it would hold the group: the worker has it */
-			if (has_expired(look, row))
+			if (queue_has_expired(row->expires_at, look->now))
 				return TURN_NOTHING;
 			return queue_turn_is_taken(look, row) ? TURN_NOTHING : TURN_WAITS;
 		case CLAIM_NOT_DUE:
@@ -170,7 +169,8 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		case CLAIM_EXHAUSTED:
 			look->next->saw_exhausted = true;
 			queue_database_wake_by(MyDatabaseId, look->now);
-			return has_expired(look, row) ? TURN_NOTHING : TURN_WAITS;
+			return queue_has_expired(row->expires_at, look->now) ?
+				TURN_NOTHING : TURN_WAITS;
 		case CLAIM_FULL:
 			queue_take_note_full(take, look);
 			*verdict = VERDICT_STOP;
@@ -179,13 +179,6 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	hold = queue_xact_push(HOLD_CLAIM, &key, entry);
 	INJECTION_POINT("queue-claimed", NULL);
 	return judge_turn(take, look, snapshot, row, hold, until, verdict);
-}
-
-/* Is it beyond its time, so that it holds up nobody? */
-static bool
-has_expired(const CandidateScan *look, const MessageRow *row)
-{
-	return row->expires_at != 0 && row->expires_at <= look->now;
 }
 
 /*

@@ -29,6 +29,7 @@
 #include "common/compat.h"
 #include "dispatch/lease.h"
 #include "dispatch/turn.h"
+#include "shared/availability.h"
 #include "shared/quota.h"
 #include "table/definition.h"
 #include "table/member.h"
@@ -227,7 +228,7 @@ is_changeable(Change *change)
 	if (row->state == ROW_OWN &&
 		!queue_row_is_visible(change->rel, row, GetActiveSnapshot()))
 		return false;
-	return row->expires_at == 0 || row->expires_at > change->now;
+	return !queue_has_expired(row->expires_at, change->now);
 }
 
 /* Give the claim back, and close what was opened. */

@@ -32,6 +32,7 @@
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
 #include "dispatch/schedule.h"
+#include "shared/availability.h"
 #include "shared/expiry.h"
 #include "shared/inflight.h"
 #include "shared/sort.h"
@@ -261,7 +262,7 @@ queue_look_passes_over(CandidateScan *look, const QueueScan *rows)
 static bool
 is_passed_over(CandidateScan *look, const MessageRow *row)
 {
-	if (row->expires_at != 0 && row->expires_at <= look->now)
+	if (queue_has_expired(row->expires_at, look->now))
 		look->expired = Min(look->expired, row->expires_at);
 	else if (row->visible_at > look->now &&
 			 !(look->is_ordered && row->has_group &&

@@ -40,6 +40,7 @@
 #include "utils/rel.h"
 
 #include "dispatch/turn.h"
+#include "shared/availability.h"
 #include "shared/inflight.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
@@ -432,7 +433,7 @@ queue_turn_keeps_none(const CandidateScan *look, const MessageRow *row)
 {
 	return (row->visible_at > look->now &&
 			!queue_row_has_failed(look->rel, row)) ||
-		(row->expires_at != 0 && row->expires_at <= look->now);
+		queue_has_expired(row->expires_at, look->now);
 }
 
 /*

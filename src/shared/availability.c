@@ -46,6 +46,13 @@ queue_is_at_limit(int max_attempts, int failures)
 	return max_attempts > 0 && failures >= max_attempts;
 }
 
+/* Returns true if a message is beyond its time; 0: it has none. */
+bool
+queue_has_expired(TimestampTz expires_at, TimestampTz now)
+{
+	return expires_at != 0 && expires_at <= now;
+}
+
 /*
  * queue_entry_status
  *		Judge a message by its entry in the in-flight table alone.
@@ -109,7 +116,7 @@ queue_message_status(int max_attempts, int counted, TimestampTz visible_at,
 		status->availability = MESSAGE_HELD;
 	else if (is_exhausted || queue_is_at_limit(max_attempts, status->failures))
 		status->availability = MESSAGE_EXHAUSTED;
-	else if (expires_at != 0 && expires_at <= now)
+	else if (queue_has_expired(expires_at, now))
 		status->availability = MESSAGE_EXPIRED;
 	else if (status->due > now)
 		status->availability = MESSAGE_NOT_DUE;

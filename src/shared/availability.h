@@ -38,6 +38,7 @@ typedef struct MessageStatus
 extern bool queue_lease_has_run_out(const InflightEntry *entry,
 									TimestampTz now);
 extern bool queue_is_at_limit(int max_attempts, int failures);
+extern bool queue_has_expired(TimestampTz expires_at, TimestampTz now);
 
 /* By the in-flight table alone; and together with the row */
 extern void queue_entry_status(const InflightEntry *entry, TimestampTz now,

@@ -369,8 +369,8 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 													failed);
 		bool		is_delayed = entry->is_delayed &&
 			entry->deadline > steps->round->now;
-		bool		has_expired = row->expires_at != 0 &&
-			row->expires_at <= steps->round->now;
+		bool		has_expired = queue_has_expired(row->expires_at,
+													steps->round->now);
 		bool		stops_group = is_at_limit && !has_expired &&
 			row->has_group && queue_def_stops_groups(def);
 		bool		is_expired = !is_at_limit && has_expired;
