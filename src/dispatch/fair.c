@@ -62,7 +62,7 @@
  */
 #define MAX_UNSEEN			64
 
-static int	unsorted_rank(CandidateScan *look, QueueRange *range);
+static void find_unsorted(CandidateScan *look, QueueRange *range);
 static bool begin_plain(CandidateScan *look, int64 want);
 static void sort(CandidateScan *look, const QueueRange *range);
 static void sort_rows(CandidateScan *look);
@@ -78,7 +78,6 @@ static MessageRow *find_row(CandidateScan *look, const GroupWait *out,
 static void begin_scan(CandidateScan *look, QueueScan **scan);
 static void scan_ids(CandidateScan *look, int64 low, int64 high);
 static void leave_rest(CandidateScan *look, GroupEntry *group, int64 from);
-static void end_turn(CandidateScan *look);
 
 /*
  * queue_fair_window
@@ -93,11 +92,11 @@ queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
 	for (;;)
 	{
 		QueueRange	range;
-		int			rank = unsorted_rank(look, &range);
-		bool		has_ready = queue_slot_has_ready_group(look->slot);
 		GroupEntry *group;
 
-		if (rank < NUM_RANKS && !has_ready &&
+		find_unsorted(look, &range);
+		if (range.rank < NUM_RANKS &&
+			!queue_slot_has_ready_group(look->slot) &&
 			(look->is_crowded ||
 			 (queue_slot_is_one_range(look->slot) &&
 			  (uint64) range.high - (uint64) range.low < (uint64) want)))
@@ -106,13 +105,15 @@ queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
 				return true;
 			continue;
 		}
-		if (rank < NUM_RANKS && !look->is_crowded && look->nsorted < SORT_BUDGET)
+		if (range.rank < NUM_RANKS && !look->is_crowded &&
+			look->nsorted < SORT_BUDGET)
 		{
 			sort(look, &range);
 			continue;
 		}
 		group = look->nunseen >= MAX_UNSEEN ? NULL :
-			queue_group_pop(look->slot, look->def->relid, rank, PG_INT64_MAX);
+			queue_group_pop(look->slot, look->def->relid, range.rank,
+							PG_INT64_MAX);
 		if (group != NULL)
 		{
 			if (begin_turn(look, group, want, snapshot))
@@ -126,7 +127,7 @@ queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
 			look->nwalking = 0;
 			queue_group_return();
 		}
-		else if (rank == NUM_RANKS)
+		else if (range.rank == NUM_RANKS)
 			return false;
 		else if (look->is_crowded)
 		{
@@ -156,27 +157,27 @@ queue_fair_give_back(CandidateScan *look, int ntaken, int64 want)
 	look->cover = look->before;
 	if (ntaken > 1)
 		queue_fair_charge(look->def->relid, look->group_hash, ntaken - 1);
-	end_turn(look);
+	look->is_of_group = false;
+	queue_turn_forget(look);
 }
 
 /*
- * unsorted_rank
- *		Return the rank of what is to be sorted next, NUM_RANKS if nothing is.
+ * find_unsorted
+ *		Find what is to be sorted next; its rank is NUM_RANKS if nothing is.
  *
- * *range is what of the cover is, unless something that has been put off comes
+ * It is a range of the cover, unless something that has been put off comes
  * before.  That is not known to be narrow.
  */
-static int
-unsorted_rank(CandidateScan *look, QueueRange *range)
+static void
+find_unsorted(CandidateScan *look, QueueRange *range)
 {
 	int			rank = queue_sort_rank(look->slot, look->def->relid);
 
 	if (queue_window_peek(&look->cover, range) && range->rank <= rank)
-		return range->rank;
+		return;
 	range->rank = rank;
 	range->low = PG_INT64_MIN;
 	range->high = PG_INT64_MAX;
-	return rank;
 }
 
 /*
@@ -462,7 +463,7 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 	if (row == NULL)
 	{
 		queue_look_note_passed(look, out.rank);
-		end_turn(look);
+		queue_turn_forget(look);
 		return false;
 	}
 	look->is_of_group = true;
@@ -589,14 +590,4 @@ leave_rest(CandidateScan *look, GroupEntry *group, int64 from)
 		from = row->id;
 	}
 	queue_group_wait_add(&look->left, look->group_rank, from, from);
-}
-
-/* The turn of a group is over. */
-static void
-end_turn(CandidateScan *look)
-{
-	look->is_of_group = false;
-	if (DatumGetPointer(look->turn_key) != NULL)
-		pfree(DatumGetPointer(look->turn_key));
-	look->turn_key = PointerGetDatum(NULL);
 }

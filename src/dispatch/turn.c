@@ -57,7 +57,6 @@ static Oid	untrimmed = InvalidOid;
 static void start_scan(CandidateScan *look, Datum key);
 static void scan_out(CandidateScan *look);
 static void scan_ids(CandidateScan *look, int64 low, int64 high);
-static void forget_turn(CandidateScan *look);
 static bool find_earlier(CandidateScan *look, const MessageRow *row,
 						 int64 low, int64 high);
 static bool is_before(CandidateScan *look, MessageRow *row);
@@ -525,7 +524,7 @@ queue_turn_end(CandidateScan *look, TimestampTz until)
 		queue_group_keep_out(look->group, &look->left);
 	else
 		queue_group_put_back(look->group, &look->left, until, true);
-	forget_turn(look);
+	queue_turn_forget(look);
 }
 
 /*
@@ -539,12 +538,12 @@ void
 queue_turn_end_unseen(CandidateScan *look)
 {
 	queue_group_keep_out(look->group, &look->left);
-	forget_turn(look);
+	queue_turn_forget(look);
 }
 
 /* Forget the turn, whose group is not out any more, or stays out. */
-static void
-forget_turn(CandidateScan *look)
+void
+queue_turn_forget(CandidateScan *look)
 {
 	look->group = NULL;
 	look->turn_row = NULL;
@@ -573,5 +572,5 @@ queue_turn_dissolve(CandidateScan *look)
 	queue_cover_add_set(look->slot, MyDatabaseId, look->def->relid, &set, 1);
 	queue_group_put_back(look->group, &look->left, 0, false);
 	queue_window_begin(&look->cover, look->slot, look->def->relid, look->now);
-	forget_turn(look);
+	queue_turn_forget(look);
 }

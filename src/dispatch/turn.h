@@ -41,6 +41,7 @@ extern bool queue_turn_is_late(const CandidateScan *look,
 extern void queue_turn_leave(CandidateScan *look, const MessageRow *row);
 extern void queue_turn_end(CandidateScan *look, TimestampTz until);
 extern void queue_turn_end_unseen(CandidateScan *look);
+extern void queue_turn_forget(CandidateScan *look);
 
 /*
  * turn_name.c: a process that takes nothing has met a row; false: no room to

@@ -77,13 +77,19 @@ typedef struct GroupPart
 	DuePart		waiting;		/* not before a time */
 } GroupPart;
 
+/* How far a range has been gone over, group by group */
+typedef struct SortPlace
+{
+	QueueRange	range;
+	int			length;			/* of the key of the last group */
+	char text[	GROUP_TEXT];
+} SortPlace;
+
 /* sort.c: a part of the cover that is on its way into groups */
 typedef struct SortPart
 {
 	bool		is_used;
-	QueueRange	range;
-	int			length;			/* of the key of the group ... */
-	char text[	GROUP_TEXT];	/* up to which it has been gone over */
+	SortPlace	place;
 } SortPart;
 
 /* waiter.c: the sessions that sleep */
@@ -280,8 +286,10 @@ queue_slot_is_sorting(const QueueSlot *slot)
 static inline bool
 queue_slot_is_sorting_id(const QueueSlot *slot, int rank, int64 id)
 {
-	return slot->sort.is_used && slot->sort.range.rank == rank &&
-		slot->sort.range.low <= id && id <= slot->sort.range.high;
+	const QueueRange *range = &slot->sort.place.range;
+
+	return slot->sort.is_used && range->rank == rank &&
+		range->low <= id && id <= range->high;
 }
 
 /* May there be a message to take? */

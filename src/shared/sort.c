@@ -38,7 +38,7 @@ queue_sort_rank(QueueSlot *hint, Oid relid)
 	if (slot == NULL)
 		return NUM_RANKS;
 	if (slot->sort.is_used)
-		rank = slot->sort.range.rank;
+		rank = slot->sort.place.range.rank;
 	LWLockRelease(slot->lock);
 	return rank;
 }
@@ -61,9 +61,7 @@ queue_sort_put_off(QueueSlot *hint, Oid relid, const SortPlace *place)
 	if (is_free)
 	{
 		slot->sort.is_used = true;
-		slot->sort.range = place->range;
-		slot->sort.length = place->length;
-		memcpy(slot->sort.text, place->text, place->length);
+		slot->sort.place = *place;
 	}
 	LWLockRelease(slot->lock);
 	return is_free;
@@ -87,9 +85,7 @@ queue_sort_resume(QueueSlot *hint, Oid relid, SortPlace *place)
 	is_there = slot->sort.is_used;
 	if (is_there)
 	{
-		place->range = slot->sort.range;
-		place->length = slot->sort.length;
-		memcpy(place->text, slot->sort.text, place->length);
+		*place = slot->sort.place;
 		slot->sort.is_used = false;
 	}
 	LWLockRelease(slot->lock);
@@ -109,9 +105,11 @@ queue_sort_forget(QueueSlot *hint, Oid relid)
 	if (slot == NULL)
 		return;
 	if (slot->sort.is_used)
-		queue_cover_put_range_back(slot, slot->sort.range.rank,
-								   slot->sort.range.low,
-								   slot->sort.range.high);
+	{
+		const QueueRange *range = &slot->sort.place.range;
+
+		queue_cover_put_range_back(slot, range->rank, range->low, range->high);
+	}
 	slot->sort.is_used = false;
 	LWLockRelease(slot->lock);
 }

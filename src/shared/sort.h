@@ -10,14 +10,6 @@
 
 #include "shared/queue_slot.h"
 
-/* Where it is: the range, and the key of the last group that was looked for */
-typedef struct SortPlace
-{
-	QueueRange	range;
-	int			length;			/* GROUP_TEXT at most */
-	char text[	GROUP_TEXT];
-} SortPlace;
-
 /* The rank of what has been put off; NUM_RANKS: nothing */
 extern int	queue_sort_rank(QueueSlot *hint, Oid relid);
 
