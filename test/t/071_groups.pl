@@ -14,7 +14,7 @@ use Test::More;
 use FindBin;
 use lib $FindBin::RealBin;
 
-use QueueTest;
+use QueueTest qw(:DEFAULT dequeue taken begin end);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 use_node($node, "SET statement_timeout = '60s';");
@@ -56,21 +56,6 @@ sub enqueue
 	  join(',', map { q{'} . substr($_, 0, 1) . q{'} } @payloads);
 }
 
-sub dequeue
-{
-	my ($queue, $max) = @_;
-	$max //= 1;
-	return qq{SELECT coalesce(string_agg(payload #>> '{}', ' '), 'none')
-		FROM queue.dequeue('$queue', $max)};
-}
-
-# What one transaction gets that commits
-sub taken
-{
-	my ($queue, $max) = @_;
-	return sql(dequeue($queue, $max));
-}
-
 # Receive; the receipts by payload
 sub receive
 {
@@ -98,22 +83,6 @@ sub wait_for_lapse
 		WHERE f.queue = '$queue'::regclass AND payload = '"$payload"'},
 		"the lease on $payload runs out");
 	sql(qq{CALL queue.wait('$queue', '1 ms')});
-	return;
-}
-
-# A session with a transaction block
-sub begin
-{
-	my $session = $node->background_psql('postgres');
-	$session->query_safe('BEGIN');
-	return $session;
-}
-
-sub end
-{
-	my ($session, $how) = @_;
-	$session->query_safe($how);
-	$session->quit;
 	return;
 }
 

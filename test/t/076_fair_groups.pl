@@ -15,7 +15,7 @@ use Test::More;
 use FindBin;
 use lib $FindBin::RealBin;
 
-use QueueTest;
+use QueueTest qw(:DEFAULT dequeue taken begin end);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 use_node($node, "SET statement_timeout = '60s';");
@@ -67,41 +67,12 @@ sub flood
 	return;
 }
 
-sub dequeue
-{
-	my ($queue, $max) = @_;
-	$max //= 1;
-	return qq{SELECT coalesce(string_agg(payload #>> '{}', ' '), 'none')
-		FROM queue.dequeue('$queue', $max)};
-}
-
-sub taken
-{
-	my ($queue, $max) = @_;
-	return sql(dequeue($queue, $max));
-}
-
 # What so many calls get, a transaction each
 sub deliveries
 {
 	my ($queue, $n) = @_;
 	my $call = dequeue($queue) . ';';
 	return join ' ', split /\n/, sql($call x $n);
-}
-
-sub begin
-{
-	my $session = $node->background_psql('postgres');
-	$session->query_safe('BEGIN');
-	return $session;
-}
-
-sub end
-{
-	my ($session, $how) = @_;
-	$session->query_safe($how);
-	$session->quit;
-	return;
 }
 
 my ($session, $waiter, $got);

@@ -62,6 +62,14 @@ our @EXPORT = qw(
   continue_all
 );
 
+# Names that some tests have for something else
+our @EXPORT_OK = qw(
+  dequeue
+  taken
+  begin
+  end
+);
+
 my ($node, $settings);
 my @stopped;
 
@@ -326,6 +334,58 @@ sub dequeue_all
 =head1 WAITERS
 
 =over
+
+=pod
+
+=item dequeue(queue, max)
+
+=item taken(queue, max)
+
+The statement that dequeues so many messages, one by default, and returns their
+payloads, or "none"; and what that returns to a transaction that commits.  Only
+for tests that import these.
+
+=cut
+
+sub dequeue
+{
+	my ($queue, $max) = @_;
+	$max //= 1;
+	return qq{SELECT coalesce(string_agg(payload #>> '{}', ' '), 'none')
+		FROM queue.dequeue('$queue', $max)};
+}
+
+sub taken
+{
+	my ($queue, $max) = @_;
+	return sql(dequeue($queue, $max));
+}
+
+=pod
+
+=item begin()
+
+=item end(session, how)
+
+A session in a transaction block; ends the block so, and the session.  Only for
+tests that import these.
+
+=cut
+
+sub begin
+{
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN');
+	return $session;
+}
+
+sub end
+{
+	my ($session, $how) = @_;
+	$session->query_safe($how);
+	$session->quit;
+	return;
+}
 
 =item start_waiter(statement, where)
 
