@@ -20,6 +20,7 @@
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
+#include "api/room.h"
 #include "common/args.h"
 #include "common/ranges.h"
 #include "table/definition.h"
@@ -79,6 +80,7 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	QueueInsert *insert;
 	MessageDraft draft;
 	Terms		terms;
+	Amount		amount;
 	int64		id;
 
 	check_enqueue(fcinfo, "queue.enqueue()", "payload", &terms);
@@ -89,7 +91,10 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(ARG_HEADERS))
 		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
 
-	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
+	amount.messages = 1;
+	amount.bytes = queue_value_bytes(fcinfo->args[ARG_PAYLOAD]) +
+		queue_value_bytes(fcinfo->args[ARG_HEADERS]);
+	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), &amount, &def);
 	if (terms.expires_in == 0)
 		terms.expires_in = def->expires_in;
 	queue_next_ids(def, 1, &id);
@@ -146,6 +151,7 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	OptionalArray group_keys;
 	OptionalArray later;
 	Terms		terms;
+	Amount		amount;
 	int64	   *ids;
 	Datum	   *results;
 	int			i;
@@ -178,7 +184,16 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 		if (!headers.nulls[i])
 			queue_check_headers(headers.values[i]);
 
-	rel = queue_open(PG_GETARG_OID(ARG_QUEUE), QUEUE_ENQUEUE, &def);
+	amount.messages = npayloads;
+	amount.bytes = 0;
+	for (i = 0; i < npayloads; i++)
+	{
+		NullableDatum payload = {payload_values[i], false};
+
+		amount.bytes += queue_value_bytes(payload) +
+			queue_value_bytes(element(&headers, i));
+	}
+	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), &amount, &def);
 	if (npayloads == 0)
 	{
 		table_close(rel, NoLock);

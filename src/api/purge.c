@@ -29,6 +29,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/scan.h"
+#include "transaction/charge.h"
 #include "transaction/holds.h"
 
 /* How often one message may be rewritten meanwhile */
@@ -44,7 +45,8 @@ typedef enum PurgeResult
 } PurgeResult;
 
 static PurgeResult purge_row(Relation rel, QueueDef *def, MessageRow *row);
-static bool delete_row(Relation rel, MessageRow *row, const MessageKey *key);
+static bool delete_row(Relation rel, QueueDef *def, MessageRow *row,
+					   const MessageKey *key);
 
 /* purge(queue, selector) */
 Datum
@@ -128,7 +130,7 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row)
 	{
 		int			holder;
 
-		if (row->state != ROW_BUSY && delete_row(rel, row, &key))
+		if (row->state != ROW_BUSY && delete_row(rel, def, row, &key))
 			return PURGE_DONE;
 		if (row->state == ROW_GONE)
 			return PURGE_GONE;
@@ -156,7 +158,8 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row)
  * Returns false, with nothing done, if another transaction is in the way.
  */
 static bool
-delete_row(Relation rel, MessageRow *row, const MessageKey *key)
+delete_row(Relation rel, QueueDef *def, MessageRow *row,
+		   const MessageKey *key)
 {
 	InflightEntry *entry;
 	Hold	   *hold;
@@ -164,9 +167,9 @@ delete_row(Relation rel, MessageRow *row, const MessageKey *key)
 	queue_xact_reserve();
 	if (queue_inflight_settle_any(key, row->enqueued_at, &entry) !=
 		SETTLE_OK)
-		return queue_row_delete(rel, row);
+		return queue_charge_delete(rel, def, row);
 	hold = queue_xact_push(HOLD_SETTLE, key, entry);
-	if (queue_row_delete(rel, row))
+	if (queue_charge_delete(rel, def, row))
 		return true;
 	queue_inflight_undo_settle(entry);
 	queue_xact_pop(hold);

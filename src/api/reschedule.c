@@ -35,6 +35,7 @@
 #include "table/member.h"
 #include "table/rows.h"
 #include "transaction/announce.h"
+#include "transaction/charge.h"
 #include "transaction/holds.h"
 
 /*
@@ -92,7 +93,8 @@ queue_cancel(PG_FUNCTION_ARGS)
 
 	queue_require_preload();
 	if (begin_change(fcinfo, "queue.cancel()", &change))
-		done = change.is_gone = queue_row_delete(change.rel, change.row);
+		done = change.is_gone = queue_charge_delete(change.rel, change.def,
+													 change.row);
 	end_change(&change);
 	PG_RETURN_BOOL(done);
 }

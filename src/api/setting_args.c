@@ -68,9 +68,6 @@ static const struct
 	const char *word;			/* NULL: whatever the value */
 }			unbuilt[] = {
 	{Anum_settings_dedup_window, NULL},
-	{Anum_settings_max_messages, NULL},
-	{Anum_settings_max_bytes, NULL},
-	{Anum_settings_on_full, "wait"},
 	{Anum_settings_max_in_flight, NULL},
 };
 

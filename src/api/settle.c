@@ -39,6 +39,7 @@
 #include "table/member.h"
 #include "table/message.h"
 #include "table/settings.h"
+#include "transaction/charge.h"
 #include "transaction/holds.h"
 
 /*
@@ -218,7 +219,7 @@ ack(FunctionCallInfo fcinfo, bool is_array)
 	for (i = 0; i < call.nitems; i++)
 	{
 		begin_settling(&call, &call.items[i]);
-		if (!queue_row_delete(call.rel, call.row))
+		if (!queue_charge_delete(call.rel, call.def, call.row))
 			report_busy(&call.items[i].receipt,
 						"Another transaction has locked or changed the message.");
 	}

@@ -27,6 +27,7 @@
 #include "shared/quota.h"
 #include "table/definition.h"
 #include "table/message.h"
+#include "transaction/charge.h"
 
 static void lease_message(Take *take, CandidateScan *look, MessageRow *row,
 						  Hold *hold, int attempt);
@@ -93,7 +94,7 @@ dequeue_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 
 	/* first the values: the row's pages may be pruned after it is gone */
 	tuple = queue_message_result(take->rsinfo->setDesc, row, attempt, NULL);
-	is_deleted = queue_row_delete(look->rel, row);
+	is_deleted = queue_charge_delete(look->rel, look->def, row);
 	if (is_deleted)
 	{
 		queue_inflight_dequeue(hold->entry, &look->def->retry, row->failures,

@@ -31,6 +31,7 @@
 #include "utils/datum.h"
 #include "utils/rel.h"
 
+#include "api/room.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/ranges.h"
@@ -42,6 +43,7 @@
 #include "table/settings.h"
 #include "table/shape.h"
 #include "transaction/announce.h"
+#include "transaction/charge.h"
 
 PG_FUNCTION_INFO_V1(queue_before_insert);
 PG_FUNCTION_INFO_V1(queue_before_update);
@@ -54,6 +56,8 @@ static void note_new_version(Relation rel, QueueDef *def,
 							 const MessageDraft *new);
 static bool is_replica_role(void);
 pg_noreturn static void refuse_column(Relation rel, int attnum);
+static void charge(Relation rel, QueueDef *def, const MessageDraft *draft,
+				   bool is_exempt);
 static void check_insert(Relation rel, QueueDef *def,
 						 const MessageDraft *draft, const bool *nulls);
 static void check_update(Relation rel, const Datum *old_values,
@@ -90,6 +94,7 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	queue_draft_read(&draft, values, nulls);
 	if (!is_replica)
 		check_insert(rel, def, &draft, nulls);
+	charge(rel, def, &draft, is_replica || has_id);
 	if (has_id)
 		queue_advance_id(def, draft.id);
 	else
@@ -100,6 +105,28 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	queue_draft_columns(&draft, values, nulls);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),
 										   values, nulls));
+}
+
+/*
+ * charge
+ *		Count the message, and raise QU003 if there is no room for it.
+ *
+ * A row that comes with an id, or from another server, is let in all the same.
+ * Nothing waits here, because the statement holds a lock on the table.
+ */
+static void
+charge(Relation rel, QueueDef *def, const MessageDraft *draft, bool is_exempt)
+{
+	Amount		amount;
+
+	if (!queue_def_is_limited(def))
+		return;
+	amount.messages = 1;
+	amount.bytes = queue_draft_bytes(draft);
+	if (is_exempt)
+		queue_charge_exempt(def, &amount);
+	else if (!queue_charge_send(rel, def, &amount))
+		queue_raise_full(def, &amount, ROOM_OF_STATEMENT);
 }
 
 /*
@@ -157,6 +184,8 @@ queue_before_update(PG_FUNCTION_ARGS)
 	queue_draft_read(&old, old_values, old_nulls);
 	queue_draft_read(&new, new_values, new_nulls);
 	note_new_version(rel, def, &old, &new);
+	queue_charge_version(def, queue_draft_bytes(&old),
+						 queue_draft_bytes(&new));
 	if (!is_replica)
 	{
 		check_update(rel, old_values, old_nulls, new_values, new_nulls);

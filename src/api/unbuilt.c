@@ -22,7 +22,6 @@
 PG_FUNCTION_INFO_V1(queue_enqueue_once);
 PG_FUNCTION_INFO_V1(queue_enqueue_bytes);
 PG_FUNCTION_INFO_V1(queue_enqueue_bytes_batch);
-PG_FUNCTION_INFO_V1(queue_wait_for_room);
 PG_FUNCTION_INFO_V1(queue_get);
 PG_FUNCTION_INFO_V1(queue_fail);
 PG_FUNCTION_INFO_V1(queue_redrive);
@@ -56,15 +55,6 @@ queue_enqueue_bytes_batch(PG_FUNCTION_ARGS)
 	static const char *const required[] = {"queue", "bodies", NULL};
 
 	refuse(fcinfo, "queue.enqueue_bytes_batch()", QUEUE_ENQUEUE, required);
-}
-
-/* wait_for_room(queue, timeout) */
-Datum
-queue_wait_for_room(PG_FUNCTION_ARGS)
-{
-	static const char *const required[] = {"queue", "timeout", NULL};
-
-	refuse(fcinfo, "queue.wait_for_room()", QUEUE_ENQUEUE, required);
 }
 
 /* get(queue, id) */

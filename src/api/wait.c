@@ -32,6 +32,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "api/wait.h"
 #include "common/args.h"
 #include "common/clock.h"
 #include "common/compat.h"
@@ -52,7 +53,6 @@ static void wait_for_queues(Oid *relids, int nrelids, int64 timeout);
 static void check_queue(Oid relid);
 static bool may_have_message(Oid relid, RetryHint *next, bool *is_paused);
 static bool may_be_taken(CandidateScan *look, MessageRow *row);
-static void drop_portal_snapshot(void);
 
 /* CALL wait(queue, timeout) */
 Datum
@@ -171,7 +171,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 		PopActiveSnapshot();
 		if (found || queue_clock() >= end)
 			break;
-		drop_portal_snapshot();
+		queue_drop_portal_snapshot();
 		queue_waiter_sleep(queue_look_again_at(&next, &busy_delay, end),
 						   next.due);
 	}
@@ -302,7 +302,7 @@ may_be_taken(CandidateScan *look, MessageRow *row)
 }
 
 /*
- * drop_portal_snapshot
+ * queue_drop_portal_snapshot
  *		Give back the snapshot that the portal which runs CALL holds, because
  *		it would hold back vacuum while this session sleeps.
  *
@@ -310,8 +310,8 @@ may_be_taken(CandidateScan *look, MessageRow *row)
  * so this does what a procedure that commits does.  Below another query there
  * are snapshots that are not this call's to drop.
  */
-static void
-drop_portal_snapshot(void)
+void
+queue_drop_portal_snapshot(void)
 {
 	if (ActivePortal && ActivePortal->portalSnapshot &&
 		ActiveSnapshotSet() &&

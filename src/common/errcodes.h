@@ -10,6 +10,7 @@
 
 #define ERRCODE_QUEUE_LEASE_LOST		MAKE_SQLSTATE('Q', 'U', '0', '0', '1')
 #define ERRCODE_QUEUE_PAUSED			MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
+#define ERRCODE_QUEUE_FULL				MAKE_SQLSTATE('Q', 'U', '0', '0', '3')
 #define ERRCODE_QUEUE_INVALID_RECEIPT	MAKE_SQLSTATE('Q', 'U', '0', '0', '4')
 
 #endif							/* QUEUE_ERRCODES_H */

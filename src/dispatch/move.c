@@ -36,6 +36,7 @@
 #include "table/insert.h"
 #include "table/settings.h"
 #include "transaction/announce.h"
+#include "transaction/charge.h"
 
 static void push_key(JsonbInState *state, const char *key);
 static void push_string(JsonbInState *state, const char *key,
@@ -62,6 +63,7 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 						  const char *reason, int attempts, const char *last_error)
 {
 	MessageDraft draft;
+	Amount		amount;
 	Oid			target = def->dead_letter;
 	Oid			owner = rel->rd_rel->relowner;
 	Relation	dead;
@@ -84,11 +86,14 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 											  attempts, last_error);
 	draft.headers.isnull = false;
 
-	if (!queue_row_delete(rel, row))
+	if (!queue_charge_delete(rel, def, row))
 	{
 		table_close(dead, NoLock);
 		return false;
 	}
+	amount.messages = 1;
+	amount.bytes = queue_draft_bytes(&draft);
+	queue_charge_exempt(dead_def, &amount);
 	queue_announce_sent(target, row->priority, id, id);
 	insert = queue_insert_begin(dead, dead_def);
 	queue_insert_row(insert, &draft);

@@ -85,6 +85,8 @@ static int	take_free_place(void);
 static void init_state(QueueSlot *slot, const StateKey *key);
 static void init_cover(CoverPart *cover, DuePart *due);
 static void init_groups(GroupPart *groups);
+static void init_usage(UsagePart *usage);
+static void reset_usage(UsagePart *usage);
 static void free_state(QueueSlot *slot);
 static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
 static int	next_bit(pg_atomic_uint32 *map, int place);
@@ -137,7 +139,10 @@ queue_slot_shmem_init(void)
 			   queue_max_queues * sizeof(QueueSlot));
 		shared->first_free = -1;
 		for (i = 0; i < queue_max_queues; i++)
+		{
 			shared->states[i].lock = &locks[1 + i].lock;
+			init_usage(&shared->states[i].usage);
+		}
 	}
 	active = ShmemInitStruct("queue states that are active",
 							 NUM_MAPS * NUM_WORDS * sizeof(pg_atomic_uint32),
@@ -253,6 +258,7 @@ init_state(QueueSlot *slot, const StateKey *key)
 	slot->vacuum.mark = InvalidFullTransactionId;
 	slot->expiry.from = slot->expiry.look_at = DT_NOBEGIN;
 	slot->expiry.nexpired = 0;
+	reset_usage(&slot->usage);
 	memset(&slot->care, 0, sizeof(slot->care));
 	slot->care.is_repaired = true;	/* a cover of everything cannot be wrong */
 	slot->care.repaired_at = GetCurrentTimestamp();
@@ -298,6 +304,34 @@ static void
 init_groups(GroupPart *groups)
 {
 	queue_due_init(&groups->waiting);
+}
+
+/* Make the numbers of a place. */
+static void
+init_usage(UsagePart *usage)
+{
+	pg_atomic_init_u64(&usage->messages, 0);
+	pg_atomic_init_u64(&usage->bytes, 0);
+	pg_atomic_init_u64(&usage->coming, 0);
+	pg_atomic_init_u64(&usage->coming_bytes, 0);
+	ConditionVariableInit(&usage->room);
+}
+
+/*
+ * reset_usage
+ *		Nothing is counted yet.  Who waited for room in an earlier queue finds
+ *		that it is gone.
+ */
+static void
+reset_usage(UsagePart *usage)
+{
+	pg_atomic_write_u64(&usage->messages, 0);
+	pg_atomic_write_u64(&usage->bytes, 0);
+	pg_atomic_write_u64(&usage->coming, 0);
+	pg_atomic_write_u64(&usage->coming_bytes, 0);
+	usage->counted_at = 0;
+	usage->cost = 0;
+	usage->unsettled = InvalidTransactionId;
 }
 
 /*

@@ -11,6 +11,8 @@
 #include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
 #include "common/ranges.h"
@@ -144,6 +146,20 @@ typedef struct ExpiryPart
 	uint64		nexpired;		/* messages that it has dealt with */
 } ExpiryPart;
 
+/* usage.c: how many messages and bytes there are, if that is limited */
+typedef struct UsagePart
+{
+	pg_atomic_uint64 messages;	/* committed, as a signed number */
+	pg_atomic_uint64 bytes;
+	pg_atomic_uint64 coming;	/* sent by transactions in progress */
+	pg_atomic_uint64 coming_bytes;
+	volatile TimestampTz counted_at;	/* by clock.h; 0: not known */
+	int64		cost;			/* how long that took, in microseconds */
+	TransactionId unsettled;	/* older ones may have sent, and not counted;
+								 * Invalid: none */
+	ConditionVariable room;		/* who waits for it */
+} UsagePart;
+
 /* queue_slot.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
@@ -175,6 +191,7 @@ typedef struct QueueSlot
 	GroupPart	groups;
 	SortPart	sort;
 	ExpiryPart	expiry;
+	UsagePart	usage;
 	WaitPart	wait;
 	IdPart		ids;
 	VacuumPart	vacuum;

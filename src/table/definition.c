@@ -189,6 +189,7 @@ check_privileges(Relation rel, QueueAccess access)
 	switch (access)
 	{
 		case QUEUE_ENQUEUE:
+		case QUEUE_ASK_FOR_ROOM:
 			needed = ACL_INSERT;
 			break;
 		case QUEUE_TAKE:
@@ -650,6 +651,13 @@ queue_def_invalidate(Oid relid)
 		CacheInvalidateRelcacheByTuple(tuple);
 		ReleaseSysCache(tuple);
 	}
+}
+
+/* Is the number of its messages limited, or of their bytes? */
+bool
+queue_def_is_limited(const QueueDef *def)
+{
+	return def->max_messages > 0 || def->max_bytes > 0;
 }
 
 /* Are the messages of a group delivered in order? */

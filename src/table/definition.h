@@ -60,6 +60,7 @@ typedef struct QueueDef
 typedef enum QueueAccess
 {
 	QUEUE_ENQUEUE,				/* INSERT; refused while enqueue is paused */
+	QUEUE_ASK_FOR_ROOM,			/* INSERT */
 	QUEUE_TAKE,					/* SELECT + DELETE; refused while paused */
 	QUEUE_SETTLE,				/* SELECT + DELETE */
 	QUEUE_BROWSE,				/* SELECT */
@@ -92,6 +93,9 @@ extern bool queue_may_watch(Oid relid);
 
 /* What shared memory knows of the queue, made if need be; or NULL */
 extern QueueSlot *queue_def_slot(QueueDef *def);
+
+/* Is the number of its messages limited, or of their bytes? */
+extern bool queue_def_is_limited(const QueueDef *def);
 
 /* Are the messages of a group delivered in order? */
 extern bool queue_def_keeps_order(const QueueDef *def);

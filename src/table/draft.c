@@ -174,6 +174,28 @@ get_copy(TupleTableSlot *row, int attnum)
 	return result;
 }
 
+/*
+ * queue_value_bytes
+ *		Return the bytes of a value of variable length, as they are before it
+ *		is compressed.
+ *
+ * The same for a value that is being sent and for one in a row.
+ */
+int64
+queue_value_bytes(NullableDatum value)
+{
+	return value.isnull ? 0 :
+		(int64) toast_raw_datum_size(value.value) - VARHDRSZ;
+}
+
+/* Return the bytes of payload, body and headers. */
+int64
+queue_draft_bytes(const MessageDraft *draft)
+{
+	return queue_value_bytes(draft->payload) + queue_value_bytes(draft->body) +
+		queue_value_bytes(draft->headers);
+}
+
 /* ----------------------------------------------------------------
  *		What no message may have
  * ----------------------------------------------------------------

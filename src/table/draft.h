@@ -58,6 +58,10 @@ extern void queue_draft_copy(MessageDraft *draft, TupleTableSlot *row);
 extern void queue_draft_columns(const MessageDraft *draft, Datum *values,
 								bool *nulls);
 
+/* Bytes of payload, body and headers, as they are before they are compressed */
+extern int64 queue_value_bytes(NullableDatum value);
+extern int64 queue_draft_bytes(const MessageDraft *draft);
+
 /* 22023 for what no message may have */
 extern void queue_draft_check(const MessageDraft *draft);
 extern void queue_check_priority(int priority);

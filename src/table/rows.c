@@ -122,6 +122,27 @@ queue_row_failure_log(MessageRow *row)
 	return log;
 }
 
+/* Return the bytes of payload, body and headers of the row in the slot. */
+int64
+queue_row_bytes(MessageRow *row)
+{
+	TupleTableSlot *slot = row->slot;
+	const AttrNumber columns[] = {
+		Anum_message_headers, Anum_message_payload, Anum_message_body
+	};
+	int64		bytes = 0;
+
+	slot_getsomeattrs(slot, Anum_message_body);
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		NullableDatum value = {slot->tts_values[columns[i] - 1],
+		slot->tts_isnull[columns[i] - 1]};
+
+		bytes += queue_value_bytes(value);
+	}
+	return bytes;
+}
+
 /* Return the state of a row that "dirty" has just let pass into the slot. */
 RowState
 queue_row_state(MessageRow *row, SnapshotData *dirty)

@@ -103,6 +103,9 @@ extern MessageRow *queue_row_make(Relation rel);
 /* Fill in the columns from the slot */
 extern void queue_row_read(MessageRow *row);
 
+/* Bytes of payload, body and headers of the row in the slot */
+extern int64 queue_row_bytes(MessageRow *row);
+
 /* The failures that the row in the slot has noted */
 extern NullableDatum queue_row_failure_log(MessageRow *row);
 

@@ -38,6 +38,7 @@
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/expiry.h"
+#include "shared/usage.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
@@ -592,7 +593,10 @@ queue_announce_wake(void)
 		RangeSet	none = {0};
 
 		if (notes[i].is_all)
+		{
 			queue_cover_add_all(MyDatabaseId, notes[i].relid);
+			queue_usage_forget(notes[i].queue, MyDatabaseId, notes[i].relid);
+		}
 		else if (notes[i].nmessages > 0)
 			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
 								&none, notes[i].nmessages);

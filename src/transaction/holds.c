@@ -46,6 +46,7 @@
 #include "common/guc.h"
 #include "shared/cover.h"
 #include "shared/database.h"
+#include "shared/usage.h"
 #include "table/definition.h"
 #include "transaction/fault.h"
 #include "transaction/holds.h"
@@ -448,6 +449,7 @@ queue_hold_keep(Hold *hold)
 			if (is_truncated(hold))
 			{
 				queue_inflight_drop(hold->key.dbid, hold->key.relid);
+				queue_usage_forget(NULL, hold->key.dbid, hold->key.relid);
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			}
 			break;

@@ -46,6 +46,7 @@
 #include "shared/database.h"
 #include "shared/waiter.h"
 #include "transaction/announce.h"
+#include "transaction/charge.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
 
@@ -64,8 +65,10 @@ typedef struct PreparedNote
 	int			next;			/* of this slot, or of the free ones */
 	Oid			relid;
 	bool		is_all;
+	bool		is_charged;		/* change is set */
 	int			nmessages;
 	LaterNote	later;
+	UsageChange change;			/* of a queue with limits */
 	RangeSet	ids;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } PreparedNote;
@@ -126,7 +129,9 @@ static void note_prepared(PreparedSlot *slot);
 static PreparedNote *make_prepared_note(PreparedSlot *slot, Oid relid);
 static void note_place(PreparedSlot *slot, Oid relid);
 static uint32 *places_of(PreparedSlot *slot);
-static void announce_prepared(PreparedSlot *slot);
+static PreparedNote *find_prepared_note(PreparedSlot *slot, Oid relid);
+static void note_charges(PreparedSlot *slot);
+static void announce_prepared(PreparedSlot *slot, bool committed);
 static void announce_places(PreparedSlot *slot);
 static void end_prepared(PreparedSlot *slot, bool committed);
 static bool resolve_prepared(Oid dbid, int *remaining);
@@ -251,7 +256,8 @@ queue_prepared_pass(void)
 
 	if (prepared_slot < 0)
 	{
-		Assert(queue_holds_count() == 0 && !queue_announce_has_notes());
+		Assert(queue_holds_count() == 0 && !queue_announce_has_notes() &&
+			   !queue_charge_has_any());
 		return;
 	}
 	slot = &registry->slots[prepared_slot];
@@ -278,7 +284,7 @@ queue_prepared_pass(void)
 	slot->xid = GetTopTransactionIdIfAny();
 	if (!TransactionIdIsValid(slot->xid))
 	{
-		announce_prepared(slot);
+		announce_prepared(slot, true);
 		slot->is_used = false;
 	}
 	LWLockRelease(registry_lock);
@@ -326,19 +332,59 @@ note_prepared(PreparedSlot *slot)
 	looks = queue_announce_looks(&n);
 	for (i = 0; i < n; i++)
 	{
-		PreparedNote *note = NULL;
-		int			place = slot->first_note;
+		PreparedNote *note = find_prepared_note(slot, looks[i].relid);
 
-		while (place != NO_NOTE && note == NULL)
-		{
-			if (prepared_notes[place].relid == looks[i].relid)
-				note = &prepared_notes[place];
-			place = prepared_notes[place].next;
-		}
-		if (note == NULL)
-			note = make_prepared_note(slot, looks[i].relid);
 		if (note != NULL)
 			queue_ranges_add_set(&note->ids, &looks[i].ids);
+	}
+	note_charges(slot);
+}
+
+/* Return the note about a queue, made if need be; NULL: there is no room. */
+static PreparedNote *
+find_prepared_note(PreparedSlot *slot, Oid relid)
+{
+	int			place;
+
+	for (place = slot->first_note; place != NO_NOTE;
+		 place = prepared_notes[place].next)
+	{
+		if (prepared_notes[place].relid == relid)
+			return &prepared_notes[place];
+	}
+	return make_prepared_note(slot, relid);
+}
+
+/*
+ * note_charges
+ *		Note what is counted of queues with limits.
+ *
+ * Without room for that the rows are to be counted again when it has ended; a
+ * bit for the place of the queue sees to it.
+ */
+static void
+note_charges(PreparedSlot *slot)
+{
+	const Charge *charges;
+	int			n;
+
+	charges = queue_charges(&n);
+	for (int i = 0; i < n; i++)
+	{
+		const UsageChange *change = &charges[i].change;
+		PreparedNote *note = find_prepared_note(slot, charges[i].relid);
+
+		if (note == NULL)
+		{
+			queue_usage_end(charges[i].queue, MyDatabaseId, charges[i].relid,
+							change, false);
+			continue;
+		}
+		note->change.sent.messages += change->sent.messages;
+		note->change.sent.bytes += change->sent.bytes;
+		note->change.gone.messages += change->gone.messages;
+		note->change.gone.bytes += change->gone.bytes;
+		note->is_charged = true;
 	}
 }
 
@@ -363,6 +409,8 @@ make_prepared_note(PreparedSlot *slot, Oid relid)
 	note->relid = relid;
 	note->is_all = false;
 	note->nmessages = 0;
+	note->is_charged = false;
+	memset(&note->change, 0, sizeof(note->change));
 	note->later.ranks = 0;
 	note->later.expires_at = TIMESTAMP_INFINITY;
 	queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
@@ -404,7 +452,7 @@ places_of(PreparedSlot *slot)
 
 /* It has ended: announce what it noted, and free the notes. */
 static void
-announce_prepared(PreparedSlot *slot)
+announce_prepared(PreparedSlot *slot, bool committed)
 {
 	if (slot->is_all)
 		queue_cover_add_everything(slot->dbid);
@@ -415,8 +463,14 @@ announce_prepared(PreparedSlot *slot)
 		int			place = slot->first_note;
 		PreparedNote *note = &prepared_notes[place];
 
+		if (note->is_charged)
+			queue_usage_end(NULL, slot->dbid, note->relid, &note->change,
+							committed);
 		if (note->is_all)
+		{
 			queue_cover_add_all(slot->dbid, note->relid);
+			queue_usage_forget(NULL, slot->dbid, note->relid);
+		}
 		else
 			queue_cover_add_set(NULL, slot->dbid, note->relid, &note->ids,
 								Max(note->nmessages,
@@ -449,7 +503,10 @@ announce_places(PreparedSlot *slot)
 		 * everything
 		 */
 		if (queue != NULL && queue->dbid == slot->dbid)
+		{
 			queue_cover_add_all(slot->dbid, queue->relid);
+			queue_usage_forget(queue, slot->dbid, queue->relid);
+		}
 	}
 }
 
@@ -478,7 +535,7 @@ end_prepared(PreparedSlot *slot, bool committed)
 	if (slot->has_received)
 		queue_inflight_receive_ended((int) (slot - registry->slots),
 									 committed);
-	announce_prepared(slot);
+	announce_prepared(slot, committed);
 	slot->is_used = false;
 	queue_database_wake_by(slot->dbid, GetCurrentTimestamp());
 }

@@ -9,8 +9,9 @@
  * the entries.  What was sent becomes part of the cover then; waiters are
  * woken a little later, when locks are released.
  *
- * What is held is in holds.c, what is to be announced in announce.c, and both
- * of prepared transactions in prepared.c.
+ * What is held is in holds.c, what is to be announced in announce.c, what is
+ * counted of queues with limits in charge.c, and all of prepared transactions
+ * in prepared.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,6 +29,7 @@
 #include "shared/window.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
+#include "transaction/charge.h"
 #include "transaction/fault.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
@@ -77,7 +79,7 @@ static bool
 has_nothing(void)
 {
 	return queue_holds_count() == 0 && !queue_announce_has_notes() &&
-		!queue_announce_has_database();
+		!queue_announce_has_database() && !queue_charge_has_any();
 }
 
 /*
@@ -116,7 +118,8 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_PREPARE:
 			/* the last moment when an error is allowed */
-			if (queue_holds_count() > 0 || queue_announce_has_notes())
+			if (queue_holds_count() > 0 || queue_announce_has_notes() ||
+				queue_charge_has_any())
 				queue_prepared_reserve();
 			return;
 		case XACT_EVENT_PRE_COMMIT:
@@ -161,6 +164,7 @@ xact_callback(XactEvent event, void *arg)
 
 			/* last: it may have sent again, by its id, what it held */
 			queue_announce_commit();
+			queue_charge_commit();
 			break;
 		case XACT_EVENT_PREPARE:
 			queue_prepared_pass();
@@ -172,6 +176,7 @@ xact_callback(XactEvent event, void *arg)
 			queue_announce_abort(InvalidSubTransactionId);
 			queue_announce_reset();
 			queue_holds_abort(counts);
+			queue_charge_abort(InvalidSubTransactionId);
 			queue_prepared_give_up();
 			break;
 	}
@@ -180,6 +185,7 @@ xact_callback(XactEvent event, void *arg)
 	END_CRIT_SECTION();
 	CurrentMemoryContext = saved_context;
 #endif
+	queue_charge_reset();
 	if (event == XACT_EVENT_PREPARE || queue_holds_count() == 0)
 		queue_holds_reset();
 	queue_announce_unregister();
@@ -234,6 +240,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		case SUBXACT_EVENT_COMMIT_SUB:
 			queue_holds_pass_on(mySubid, parentSubid);
 			queue_announce_pass_on(mySubid, parentSubid);
+			queue_charge_pass_on(mySubid, parentSubid);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			end_look();
@@ -241,6 +248,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 			queue_announce_abort(mySubid);
 			queue_announce_pass_on(mySubid, parentSubid);
 			queue_holds_abort_sub(mySubid, counts);
+			queue_charge_abort(mySubid);
 			break;
 		case SUBXACT_EVENT_START_SUB:
 			/* the transaction goes on after an error, or had none */

@@ -39,6 +39,7 @@
 #include "table/definition.h"
 #include "table/rows.h"
 #include "table/settings.h"
+#include "transaction/charge.h"
 #include "transaction/holds.h"
 #include "worker/count.h"
 #include "worker/lease_writer.h"
@@ -381,7 +382,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 			 !OidIsValid(def->dead_letter));
 
 		if (is_discarded)
-			hold->is_gone = done = queue_row_delete(rel, row);
+			hold->is_gone = done = queue_charge_delete(rel, def, row);
 		else if ((is_at_limit || is_expired) && !is_stuck && !stops_group)
 		{
 			done = queue_message_dead_letter(rel, def, row, is_expired ?

@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * charge.h
+ *		What a transaction adds to queues with limits, and takes from them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_CHARGE_H
+#define QUEUE_CHARGE_H
+
+#include "shared/usage.h"
+#include "table/rows.h"
+
+/* What a subtransaction has done to one queue */
+typedef struct Charge
+{
+	Oid			relid;
+	SubTransactionId subid;
+	QueueSlot  *queue;			/* hint */
+	UsageChange change;
+} Charge;
+
+/* Is there room for messages that are about to be sent?  Then count them */
+extern bool queue_charge_send(Relation rel, QueueDef *def,
+							  const Amount *amount);
+
+/* Would there be?  Counts nothing */
+extern bool queue_charge_has_room(Relation rel, QueueDef *def,
+								  const Amount *amount);
+
+/* Count what no limit keeps out; take back what is not sent after all */
+extern void queue_charge_exempt(QueueDef *def, const Amount *amount);
+extern void queue_charge_undo(QueueDef *def, const Amount *amount);
+
+/* Another version of a row has so many bytes instead */
+extern void queue_charge_version(QueueDef *def, int64 old_bytes,
+								 int64 new_bytes);
+
+/* Delete a row, as queue_row_delete() does, and count it as gone */
+extern bool queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row);
+
+/* ----------------------------------------------------------------
+ *		xact.c and prepared.c: ends of transactions
+ * ----------------------------------------------------------------
+ */
+
+extern bool queue_charge_has_any(void);
+extern const Charge *queue_charges(int *n);
+extern void queue_charge_commit(void);
+
+/* A subtransaction is rolled back, or all (InvalidSubTransactionId) is */
+extern void queue_charge_abort(SubTransactionId subid);
+extern void queue_charge_pass_on(SubTransactionId subid,
+								 SubTransactionId parent);
+
+/* They are done, or were passed to the registry of prepared transactions */
+extern void queue_charge_reset(void);
+
+#endif							/* QUEUE_CHARGE_H */
