@@ -94,7 +94,7 @@ queue_cancel(PG_FUNCTION_ARGS)
 	queue_require_preload();
 	if (begin_change(fcinfo, "queue.cancel()", &change))
 		done = change.is_gone = queue_charge_delete(change.rel, change.def,
-													 change.row);
+													change.row);
 	end_change(&change);
 	PG_RETURN_BOOL(done);
 }

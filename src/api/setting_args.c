@@ -68,7 +68,6 @@ static const struct
 	const char *word;			/* NULL: whatever the value */
 }			unbuilt[] = {
 	{Anum_settings_dedup_window, NULL},
-	{Anum_settings_max_in_flight, NULL},
 };
 
 static void set_value(const SettingArg *arg, Datum value, Datum *values,

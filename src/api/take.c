@@ -60,6 +60,7 @@
 #include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/database.h"
+#include "shared/held.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "table/member.h"
@@ -241,10 +242,20 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 {
 	CandidateScan look;
 	Verdict		verdict = VERDICT_NEXT;
+	int			max = take->max;
 
 	queue_check_lease(def, take->lease);
 	queue_turn_look_at_own();
 	queue_look_begin(&look, rel, def, take->max, next);
+	if (def->max_in_flight > 0 && look.slot != NULL)
+	{
+		if (!queue_held_is_complete(look.slot))
+			queue_inflight_count_held(look.slot, def->relid);
+		take->max = queue_held_reserve(look.slot, max, def->max_in_flight);
+		queue_look_want(&look, take->max);
+		if (take->max == 0)
+			verdict = VERDICT_STOP;
+	}
 	if (look.is_ordered)
 	{
 		if (take->is_lease && take->group_call == 0)
@@ -278,6 +289,8 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 							 take->max - take->ntaken : 0);
 	}
 	queue_look_end(&look);
+	queue_held_unreserve();
+	take->max = max;
 }
 
 /*

@@ -40,6 +40,7 @@
 #include "dispatch/look.h"
 #include "dispatch/turn.h"
 #include "shared/availability.h"
+#include "shared/held.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
@@ -217,6 +218,7 @@ may_have_message(Oid relid, RetryHint *next, bool *is_paused)
 	Relation	rel = queue_open(relid, QUEUE_SETTLE, &def);
 	CandidateScan look;
 	MessageRow *row;
+	bool		is_at_limit;
 	bool		found = false;
 
 	*is_paused = def->dequeue_paused;
@@ -229,7 +231,9 @@ may_have_message(Oid relid, RetryHint *next, bool *is_paused)
 	}
 	queue_lease_load();
 	queue_look_begin(&look, rel, def, 1, next);
-	while (!found && queue_look_window(&look))
+	is_at_limit = def->max_in_flight > 0 && look.slot != NULL &&
+		queue_held_is_at_limit(look.slot, def->max_in_flight);
+	while (!found && !is_at_limit && queue_look_window(&look))
 	{
 		while (!found && (row = queue_look_row(&look)) != NULL)
 			found = may_be_taken(&look, row);
@@ -238,8 +242,9 @@ may_have_message(Oid relid, RetryHint *next, bool *is_paused)
 	queue_look_end(&look);
 
 	/* of a group that is ready, a message mostly is */
-	if (look.slot != NULL && (queue_slot_has_ready_group(look.slot) ||
-							  queue_slot_is_sorting(look.slot)))
+	if (look.slot != NULL && !is_at_limit &&
+		(queue_slot_has_ready_group(look.slot) ||
+		 queue_slot_is_sorting(look.slot)))
 		found = true;
 	table_close(rel, queue_lockmode(QUEUE_SETTLE));
 	return found;

@@ -86,6 +86,7 @@
 #include "common/guc.h"
 #include "shared/availability.h"
 #include "shared/deadline.h"
+#include "shared/held.h"
 #include "shared/inflight.h"
 #include "shared/quota.h"
 
@@ -114,6 +115,13 @@ typedef struct PreparedEnd
 	bool		committed;
 } PreparedEnd;
 
+/* What count_held() is told */
+typedef struct HeldCount
+{
+	QueueSlot  *slot;
+	Oid			relid;
+} HeldCount;
+
 /* Leases on messages of a group that end because one before them has failed */
 typedef struct LeasesBehind
 {
@@ -137,6 +145,7 @@ static ClaimResult claim_nobodys(InflightEntry *entry, TimestampTz now,
 								 TimestampTz *due);
 static bool forget_fence(InflightEntry *entry, void *arg);
 static bool drop_entry(InflightEntry *entry, void *arg);
+static bool count_held(InflightEntry *entry, void *arg);
 static bool end_received(InflightEntry *entry, void *arg);
 static LWLock *lock_entry(InflightEntry *entry);
 static InflightEntry *find_locked(const MessageKey *key, LWLock **lock);
@@ -589,6 +598,7 @@ queue_inflight_dequeue(InflightEntry *entry, const RetryPolicy *retry,
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->state = INFLIGHT_DEQUEUED;
+	entry->is_counted = queue_held_add(entry->queue);
 	move_fence(entry);
 	entry->is_delayed = false;
 	entry->counted = counted;
@@ -611,6 +621,7 @@ queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->state = INFLIGHT_LEASED;
+	entry->is_counted = queue_held_add(entry->queue);
 	move_fence(entry);
 	entry->is_settling = false;
 	entry->is_written = false;
@@ -1137,6 +1148,35 @@ queue_inflight_watch(const MessageKey *key)
 }
 
 /*
+ * queue_inflight_count_held
+ *		Let a queue count leases that were loaded before it had a slot.
+ */
+void
+queue_inflight_count_held(QueueSlot *slot, Oid relid)
+{
+	HeldCount	count = {slot, relid};
+
+	if (!queue_quota_is_unused(MyDatabaseId, relid))
+		walk(MyDatabaseId, count_held, &count);
+	queue_held_set_complete(slot);
+}
+
+/* Visitor: count one. */
+static bool
+count_held(InflightEntry *entry, void *arg)
+{
+	HeldCount  *count = arg;
+
+	if (entry->key.relid == count->relid &&
+		entry->state == INFLIGHT_LEASED && !entry->is_counted)
+	{
+		entry->queue = count->slot;
+		entry->is_counted = queue_held_add(count->slot);
+	}
+	return true;
+}
+
+/*
  * queue_inflight_expire
  *		End a lease that is past its deadline; returns true if it was.
  */
@@ -1259,6 +1299,7 @@ queue_inflight_restore(const LeaseRecord *record)
 		if (record->kind == LOG_LEASE)
 		{
 			entry->state = INFLIGHT_LEASED;
+			entry->is_counted = queue_held_add(entry->queue);
 			entry->is_written = true;
 			entry->epoch = record->epoch;
 			entry->number = record->number;
@@ -1659,6 +1700,9 @@ static void
 set_idle(InflightEntry *entry, TimestampTz due)
 {
 	note_change(entry, get_hash_value(table, &entry->key));
+	if (entry->is_counted)
+		queue_held_remove(entry->queue, entry->key.relid);
+	entry->is_counted = false;
 	entry->state = INFLIGHT_IDLE;
 	entry->is_settling = false;
 	entry->is_step = false;
@@ -1863,6 +1907,7 @@ revive_lease(InflightEntry *entry)
 							&is_out))
 		return is_out ? SETTLE_EXAMINED : SETTLE_LOST;
 	entry->state = INFLIGHT_LEASED;
+	entry->is_counted = queue_held_add(entry->queue);
 	entry->is_lapsed = false;
 	entry->deadline = entry->since;
 	if (!entry->is_lapse_counted && entry->failures > 0)

@@ -69,6 +69,8 @@ typedef struct InflightEntry
 								 * does, there was no lease, so none is
 								 * written */
 	bool		is_passed_over; /* LEASED, is_open: ... when its time came */
+	bool		is_counted;		/* DEQUEUED, LEASED: its queue counts it as
+								 * held */
 	bool		is_delayed;		/* IDLE: the due time is to go to the row */
 	bool		is_behind_failed;	/* LEASED, is_settling: one before it in
 									 * its group has failed meanwhile, so if
@@ -217,6 +219,7 @@ typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
 extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
 extern void queue_inflight_visit_changed(InflightVisitor visitor, void *arg);
 extern void queue_inflight_watch(const MessageKey *key);
+extern void queue_inflight_count_held(QueueSlot *slot, Oid relid);
 extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
 
 /* End what is due in a queue; for each process that looks at it */

@@ -85,8 +85,8 @@ static int	take_free_place(void);
 static void init_state(QueueSlot *slot, const StateKey *key);
 static void init_cover(CoverPart *cover, DuePart *due);
 static void init_groups(GroupPart *groups);
-static void init_usage(UsagePart *usage);
-static void reset_usage(UsagePart *usage);
+static void init_numbers(QueueSlot *slot);
+static void reset_numbers(QueueSlot *slot);
 static void free_state(QueueSlot *slot);
 static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
 static int	next_bit(pg_atomic_uint32 *map, int place);
@@ -141,7 +141,7 @@ queue_slot_shmem_init(void)
 		for (i = 0; i < queue_max_queues; i++)
 		{
 			shared->states[i].lock = &locks[1 + i].lock;
-			init_usage(&shared->states[i].usage);
+			init_numbers(&shared->states[i]);
 		}
 	}
 	active = ShmemInitStruct("queue states that are active",
@@ -258,7 +258,7 @@ init_state(QueueSlot *slot, const StateKey *key)
 	slot->vacuum.mark = InvalidFullTransactionId;
 	slot->expiry.from = slot->expiry.look_at = DT_NOBEGIN;
 	slot->expiry.nexpired = 0;
-	reset_usage(&slot->usage);
+	reset_numbers(slot);
 	memset(&slot->care, 0, sizeof(slot->care));
 	slot->care.is_repaired = true;	/* a cover of everything cannot be wrong */
 	slot->care.repaired_at = GetCurrentTimestamp();
@@ -308,30 +308,29 @@ init_groups(GroupPart *groups)
 
 /* Make the numbers of a place. */
 static void
-init_usage(UsagePart *usage)
+init_numbers(QueueSlot *slot)
 {
-	pg_atomic_init_u64(&usage->messages, 0);
-	pg_atomic_init_u64(&usage->bytes, 0);
-	pg_atomic_init_u64(&usage->coming, 0);
-	pg_atomic_init_u64(&usage->coming_bytes, 0);
-	ConditionVariableInit(&usage->room);
+	pg_atomic_init_u64(&slot->usage.messages, 0);
+	pg_atomic_init_u64(&slot->usage.bytes, 0);
+	pg_atomic_init_u64(&slot->usage.coming, 0);
+	pg_atomic_init_u64(&slot->usage.coming_bytes, 0);
+	pg_atomic_init_u32(&slot->held.n, 0);
+	ConditionVariableInit(&slot->usage.room);
 }
 
-/*
- * reset_usage
- *		Nothing is counted yet.  Who waited for room in an earlier queue finds
- *		that it is gone.
- */
+/* Nothing is counted yet.  Who waited for an earlier queue finds it gone. */
 static void
-reset_usage(UsagePart *usage)
+reset_numbers(QueueSlot *slot)
 {
-	pg_atomic_write_u64(&usage->messages, 0);
-	pg_atomic_write_u64(&usage->bytes, 0);
-	pg_atomic_write_u64(&usage->coming, 0);
-	pg_atomic_write_u64(&usage->coming_bytes, 0);
-	usage->counted_at = 0;
-	usage->cost = 0;
-	usage->unsettled = InvalidTransactionId;
+	pg_atomic_write_u64(&slot->usage.messages, 0);
+	pg_atomic_write_u64(&slot->usage.bytes, 0);
+	pg_atomic_write_u64(&slot->usage.coming, 0);
+	pg_atomic_write_u64(&slot->usage.coming_bytes, 0);
+	pg_atomic_write_u32(&slot->held.n, 0);
+	slot->usage.counted_at = slot->usage.cost = 0;
+	slot->usage.unsettled = InvalidTransactionId;
+	slot->held.limit = 0;
+	slot->held.is_complete = false;
 }
 
 /*

@@ -160,6 +160,15 @@ typedef struct UsagePart
 	ConditionVariable room;		/* who waits for it */
 } UsagePart;
 
+/* held.c: how many messages are dequeued or leased */
+typedef struct HeldPart
+{
+	pg_atomic_uint32 n;			/* and places reserved for more */
+	volatile int limit;			/* as last seen; 0: none */
+	volatile bool is_complete;	/* leases loaded before it had a slot are
+								 * counted */
+} HeldPart;
+
 /* queue_slot.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
@@ -192,6 +201,7 @@ typedef struct QueueSlot
 	SortPart	sort;
 	ExpiryPart	expiry;
 	UsagePart	usage;
+	HeldPart	held;
 	WaitPart	wait;
 	IdPart		ids;
 	VacuumPart	vacuum;

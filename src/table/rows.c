@@ -136,7 +136,7 @@ queue_row_bytes(MessageRow *row)
 	for (int i = 0; i < lengthof(columns); i++)
 	{
 		NullableDatum value = {slot->tts_values[columns[i] - 1],
-		slot->tts_isnull[columns[i] - 1]};
+			slot->tts_isnull[columns[i] - 1]};
 
 		bytes += queue_value_bytes(value);
 	}

@@ -24,6 +24,7 @@
 #include "common/compat.h"
 #include "shared/cover.h"
 #include "shared/group.h"
+#include "shared/held.h"
 #include "shared/overdue.h"
 #include "shared/waiter.h"
 #include "shared/window.h"
@@ -199,6 +200,7 @@ end_look(void)
 	queue_window_return();
 	queue_overdue_return();
 	queue_group_return();
+	queue_held_unreserve();
 }
 
 /*

@@ -50,11 +50,6 @@ SELECT queue.create_queue('q_no', on_full => NULL);
 -- what is not built yet
 \set VERBOSITY terse
 SELECT queue.create_queue('q_no', dedup_window => '0');
-SELECT queue.create_queue('q_no', max_messages => 1);
-SELECT queue.create_queue('q_no', max_bytes => 1);
-SELECT queue.create_queue('q_no', on_full => 'wait');
-SELECT queue.create_queue('q_no', max_in_flight => 1);
-SELECT queue.alter_queue('q', max_in_flight => 1);
 \echo :SQLSTATE
 \set VERBOSITY default
 -- what is
