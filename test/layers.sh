@@ -18,7 +18,8 @@ layers="common shared table transaction dispatch api monitor worker global ."
 # Parts of a queue's slot (shared/queue_slot.h), and who may touch them: a pattern.
 parts="care:shared/queue_slot.c cover:shared/cover.c window:shared/window.c
 	due:shared/\(cover\|deadline\).c groups:shared/group\(_out\|_due\|_ready\)\?.c sort:shared/sort.c
-	expiry:shared/expiry.c wait:shared/waiter.c
+	expiry:shared/expiry.c usage:shared/usage.c held:shared/held.c
+	wait:shared/waiter.c
 	ids:table/ids.c vacuum:worker/vacuum\(_worker\)\?.c"
 
 passed=0

@@ -7,11 +7,7 @@
  * by the transaction id, with room for twice as many prepared transactions as
  * the server allows.
  *
- * The notes of all of them are in a pool, so one may have many.  When the pool
- * is used up, a bit for each slot of a queue (queue_slot.c) says that any message
- * of that queue may be available at its end; there is one for every queue that
- * memory knows.  Only if the queue has no place either, any message of the
- * database may be.
+ * What they announce is in prepared_note.c.
  *
  * No callback runs at COMMIT PREPARED.  The ProcessUtility hook looks after
  * every such statement whether a registered transaction has ended.  So does
@@ -49,29 +45,7 @@
 #include "transaction/charge.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
-
-/* Notes in the pool, for each slot */
-#define PREPARED_NOTES		16
-
-#define NO_NOTE				(-1)
-
-/* Bits for the places of queues */
-#define WORD_BITS			32
-#define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
-
-/* What a prepared transaction announces at its end, whichever way it ends */
-typedef struct PreparedNote
-{
-	int			next;			/* of this slot, or of the free ones */
-	Oid			relid;
-	bool		is_all;
-	bool		is_charged;		/* change is set */
-	int			nmessages;
-	LaterNote	later;
-	UsageChange change;			/* of a queue with limits */
-	RangeSet	ids;
-	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
-} PreparedNote;
+#include "transaction/prepared_note.h"
 
 /* What prepared transactions hold, copied while the table is locked */
 typedef struct Held
@@ -104,35 +78,22 @@ typedef struct PreparedSlot
 	Oid			dbid;
 	InflightEntry *entries;		/* linked by next_prepared */
 	bool		has_received;	/* entries say so with receive_slot */
-	bool		is_all;			/* it may have sent to any queue */
-	bool		has_places;		/* ... or to those whose bits are set */
-	int			first_note;		/* or NO_NOTE */
+	PreparedNotes notes;
 } PreparedSlot;
 
 typedef struct PreparedShared
 {
 	int			nslots;
-	int			first_free_note;	/* or NO_NOTE */
 	PreparedSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } PreparedShared;
 
 static PreparedShared *registry = NULL;
-static PreparedNote *prepared_notes = NULL;
-static uint32 *prepared_places = NULL;	/* NUM_WORDS for each slot */
 static LWLock *registry_lock = NULL;
 
 /* Registry slot reserved by a PREPARE under way, or -1 */
 static int	prepared_slot = -1;
 
 static int	find_free_slot(void);
-static void note_prepared(PreparedSlot *slot);
-static PreparedNote *make_prepared_note(PreparedSlot *slot, Oid relid);
-static void note_place(PreparedSlot *slot, Oid relid);
-static uint32 *places_of(PreparedSlot *slot);
-static PreparedNote *find_prepared_note(PreparedSlot *slot, Oid relid);
-static void note_charges(PreparedSlot *slot);
-static void announce_prepared(PreparedSlot *slot, bool committed);
-static void announce_places(PreparedSlot *slot);
 static void end_prepared(PreparedSlot *slot, bool committed);
 static bool resolve_prepared(Oid dbid, int *remaining);
 static bool copy_held(InflightEntry *entry, void *arg);
@@ -145,10 +106,7 @@ queue_prepared_shmem_size(void)
 	Size		size = mul_size(nslots, sizeof(PreparedSlot));
 
 	size = add_size(size, offsetof(PreparedShared, slots));
-	size = add_size(size, mul_size(mul_size(nslots, PREPARED_NOTES),
-								   sizeof(PreparedNote)));
-	return add_size(size, mul_size(mul_size(nslots, NUM_WORDS),
-								   sizeof(uint32)));
+	return add_size(size, queue_prepared_note_shmem_size((int) nslots));
 }
 
 /* Create or attach to the registry.  The caller holds AddinShmemInitLock. */
@@ -157,26 +115,19 @@ queue_prepared_shmem_init(void)
 {
 	/* twice, because some have ended and that was not noticed yet */
 	int			nslots = 2 * max_prepared_xacts;
-	int			nnotes_shared = nslots * PREPARED_NOTES;
 	bool		found;
-	int			i;
 
+	queue_prepared_note_shmem_init(nslots);
 	registry = ShmemInitStruct("queue prepared transactions",
-							   queue_prepared_shmem_size(), &found);
-	prepared_notes = (PreparedNote *) &registry->slots[nslots];
-	prepared_places = (uint32 *) &prepared_notes[nnotes_shared];
+							   offsetof(PreparedShared, slots) +
+							   nslots * sizeof(PreparedSlot), &found);
 	registry_lock = &GetNamedLWLockTranche("queue_prepared")->lock;
 	if (found)
 		return;
 
-	memset(registry, 0, queue_prepared_shmem_size());
+	memset(registry, 0, offsetof(PreparedShared, slots) +
+		   nslots * sizeof(PreparedSlot));
 	registry->nslots = nslots;
-	registry->first_free_note = NO_NOTE;
-	for (i = nnotes_shared - 1; i >= 0; i--)
-	{
-		prepared_notes[i].next = registry->first_free_note;
-		registry->first_free_note = i;
-	}
 }
 
 /*
@@ -220,9 +171,7 @@ queue_prepared_reserve(void)
 	slot->dbid = MyDatabaseId;
 	slot->entries = NULL;
 	slot->has_received = false;
-	slot->is_all = false;
-	slot->has_places = false;
-	slot->first_note = NO_NOTE;
+	queue_prepared_notes_init(&slot->notes, found);
 	prepared_slot = found;
 	LWLockRelease(registry_lock);
 	INJECTION_POINT("queue-prepare-begun", NULL);
@@ -280,11 +229,11 @@ queue_prepared_pass(void)
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
 										&slot->entries);
 	}
-	note_prepared(slot);
+	queue_prepared_notes_make(&slot->notes);
 	slot->xid = GetTopTransactionIdIfAny();
 	if (!TransactionIdIsValid(slot->xid))
 	{
-		announce_prepared(slot, true);
+		queue_prepared_notes_announce(&slot->notes, slot->dbid, true);
 		slot->is_used = false;
 	}
 	LWLockRelease(registry_lock);
@@ -301,213 +250,6 @@ queue_prepared_give_up(void)
 	if (prepared_slot >= 0)
 		registry->slots[prepared_slot].is_used = false;
 	prepared_slot = -1;
-}
-
-/*
- * note_prepared
- *		Note what is to be announced when it ends, whichever way.
- *
- * The registry is locked, as in the functions that follow.
- */
-static void
-note_prepared(PreparedSlot *slot)
-{
-	const PendingAnnounce *notes;
-	const LookNote *looks;
-	int			n;
-	int			i;
-
-	notes = queue_announce_notes(&n);
-	for (i = 0; i < n; i++)
-	{
-		PreparedNote *note = make_prepared_note(slot, notes[i].relid);
-
-		if (note == NULL)
-			continue;
-		note->is_all = notes[i].is_all;
-		note->nmessages = notes[i].nmessages;
-		note->later = notes[i].later;
-		queue_ranges_add_set(&note->ids, &notes[i].sent);
-	}
-	looks = queue_announce_looks(&n);
-	for (i = 0; i < n; i++)
-	{
-		PreparedNote *note = find_prepared_note(slot, looks[i].relid);
-
-		if (note != NULL)
-			queue_ranges_add_set(&note->ids, &looks[i].ids);
-	}
-	note_charges(slot);
-}
-
-/* Return the note about a queue, made if need be; NULL: there is no room. */
-static PreparedNote *
-find_prepared_note(PreparedSlot *slot, Oid relid)
-{
-	int			place;
-
-	for (place = slot->first_note; place != NO_NOTE;
-		 place = prepared_notes[place].next)
-	{
-		if (prepared_notes[place].relid == relid)
-			return &prepared_notes[place];
-	}
-	return make_prepared_note(slot, relid);
-}
-
-/*
- * note_charges
- *		Note what is counted of queues with limits.
- *
- * Without room for that the rows are to be counted again when it has ended; a
- * bit for the place of the queue sees to it.
- */
-static void
-note_charges(PreparedSlot *slot)
-{
-	const Charge *charges;
-	int			n;
-
-	charges = queue_charges(&n);
-	for (int i = 0; i < n; i++)
-	{
-		const UsageChange *change = &charges[i].change;
-		PreparedNote *note = find_prepared_note(slot, charges[i].relid);
-
-		if (note == NULL)
-		{
-			queue_usage_end(charges[i].queue, MyDatabaseId, charges[i].relid,
-							change, false);
-			continue;
-		}
-		note->change.sent.messages += change->sent.messages;
-		note->change.sent.bytes += change->sent.bytes;
-		note->change.gone.messages += change->gone.messages;
-		note->change.gone.bytes += change->gone.bytes;
-		note->is_charged = true;
-	}
-}
-
-/*
- * Take a note from the pool; without one set a bit instead, and return NULL.
- */
-static PreparedNote *
-make_prepared_note(PreparedSlot *slot, Oid relid)
-{
-	int			place = registry->first_free_note;
-	PreparedNote *note;
-
-	if (place == NO_NOTE)
-	{
-		note_place(slot, relid);
-		return NULL;
-	}
-	note = &prepared_notes[place];
-	registry->first_free_note = note->next;
-	note->next = slot->first_note;
-	slot->first_note = place;
-	note->relid = relid;
-	note->is_all = false;
-	note->nmessages = 0;
-	note->is_charged = false;
-	memset(&note->change, 0, sizeof(note->change));
-	note->later.ranks = 0;
-	note->later.expires_at = TIMESTAMP_INFINITY;
-	queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
-	return note;
-}
-
-/*
- * note_place
- *		There is no room for a note: set a bit for the queue's place.
- *
- * If the place is another queue's when the transaction ends, that one is
- * looked at once more.  The queue then has a new place, with everything in its
- * cover, or none.
- */
-static void
-note_place(PreparedSlot *slot, Oid relid)
-{
-	QueueSlot  *queue = queue_slot_find(relid);
-	int			place;
-
-	if (queue == NULL)
-	{
-		slot->is_all = true;
-		return;
-	}
-	if (!slot->has_places)
-		memset(places_of(slot), 0, NUM_WORDS * sizeof(uint32));
-	slot->has_places = true;
-	place = queue_slot_place(queue);
-	places_of(slot)[place / WORD_BITS] |= (uint32) 1 << (place % WORD_BITS);
-}
-
-/* The bits of a slot */
-static uint32 *
-places_of(PreparedSlot *slot)
-{
-	return &prepared_places[(slot - registry->slots) * (Size) NUM_WORDS];
-}
-
-/* It has ended: announce what it noted, and free the notes. */
-static void
-announce_prepared(PreparedSlot *slot, bool committed)
-{
-	if (slot->is_all)
-		queue_cover_add_everything(slot->dbid);
-	if (slot->has_places)
-		announce_places(slot);
-	while (slot->first_note != NO_NOTE)
-	{
-		int			place = slot->first_note;
-		PreparedNote *note = &prepared_notes[place];
-
-		if (note->is_charged)
-			queue_usage_end(NULL, slot->dbid, note->relid, &note->change,
-							committed);
-		if (note->is_all)
-		{
-			queue_cover_add_all(slot->dbid, note->relid);
-			queue_usage_forget(NULL, slot->dbid, note->relid);
-		}
-		else
-			queue_cover_add_set(NULL, slot->dbid, note->relid, &note->ids,
-								Max(note->nmessages,
-									queue_ranges_count(&note->ids,
-													   MAX_WAKES)));
-		queue_announce_later(slot->dbid, note->relid, NULL, &note->later);
-		slot->first_note = note->next;
-		note->next = registry->first_free_note;
-		registry->first_free_note = place;
-	}
-}
-
-/* ... and the queues whose bits are set */
-static void
-announce_places(PreparedSlot *slot)
-{
-	const uint32 *words = places_of(slot);
-	int			i;
-
-	for (i = 0; i < queue_slot_count(); i++)
-	{
-		QueueSlot  *queue;
-
-		if ((words[i / WORD_BITS] & (uint32) 1 << (i % WORD_BITS)) == 0)
-			continue;
-		queue = queue_slot_at(i);
-
-		/*
-		 * an unlocked look; a queue that gets the place later begins with
-		 * everything
-		 */
-		if (queue != NULL && queue->dbid == slot->dbid)
-		{
-			queue_cover_add_all(slot->dbid, queue->relid);
-			queue_usage_forget(queue, slot->dbid, queue->relid);
-		}
-	}
 }
 
 /*
@@ -535,7 +277,7 @@ end_prepared(PreparedSlot *slot, bool committed)
 	if (slot->has_received)
 		queue_inflight_receive_ended((int) (slot - registry->slots),
 									 committed);
-	announce_prepared(slot, committed);
+	queue_prepared_notes_announce(&slot->notes, slot->dbid, committed);
 	slot->is_used = false;
 	queue_database_wake_by(slot->dbid, GetCurrentTimestamp());
 }
@@ -670,14 +412,16 @@ queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 	memcpy(slots, registry->slots, nslots * sizeof(PreparedSlot));
 	for (i = 0; i < nslots; i++)
 	{
-		slots[i].is_all |= slots[i].has_places;
-		for (j = slots[i].is_used ? slots[i].first_note : NO_NOTE;
-			 j != NO_NOTE; j = prepared_notes[j].next)
+		slots[i].notes.is_all |= slots[i].notes.has_places;
+		for (j = slots[i].is_used ? slots[i].notes.first : NO_NOTE;
+			 j != NO_NOTE; j = queue_prepared_note(j)->next)
 		{
+			const PreparedNote *note = queue_prepared_note(j);
+
 			sent[nsent].slot = i;
-			sent[nsent].relid = prepared_notes[j].relid;
-			sent[nsent++].nmessages = prepared_notes[j].nmessages;
-			slots[i].is_all |= prepared_notes[j].is_all;
+			sent[nsent].relid = note->relid;
+			sent[nsent++].nmessages = note->nmessages;
+			slots[i].notes.is_all |= note->is_all;
 		}
 	}
 	LWLockRelease(registry_lock);
@@ -703,13 +447,13 @@ queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 			slot->is_used = false;
 		else
 			visitor(slot->xid, slot->dbid, InvalidOid, PREPARED_SENT,
-					slot->is_all ? 1 : 0, arg);
+					slot->notes.is_all ? 1 : 0, arg);
 	}
 	for (i = 0; i < nsent; i++)
 	{
 		PreparedSlot *slot = &slots[sent[i].slot];
 
-		if (slot->is_used && !slot->is_all)
+		if (slot->is_used && !slot->notes.is_all)
 			visitor(slot->xid, slot->dbid, sent[i].relid, PREPARED_SENT,
 					sent[i].nmessages, arg);
 	}

@@ -142,9 +142,7 @@ xact_callback(XactEvent event, void *arg)
 		queue_fault_forget();
 		queue_xact_end_take();
 		if (event == XACT_EVENT_ABORT)
-		{
 			end_look();
-		}
 		return;
 	}
 

@@ -1,0 +1,305 @@
+/*-------------------------------------------------------------------------
+ *
+ * prepared_note.c
+ *		What prepared transactions announce at their end.
+ *
+ * The notes of all of them are in a pool, so one may have many.  When the pool
+ * is used up, a bit for each slot of a queue (queue_slot.c) says that any message
+ * of that queue may be available at its end; there is one for every queue that
+ * memory knows.  Only if the queue has no place either, any message of the
+ * database may be.
+ *
+ * Locks: the caller's on the registry (prepared.c), then the state of a queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/shmem.h"
+
+#include "common/compat.h"
+#include "common/guc.h"
+#include "shared/cover.h"
+#include "shared/usage.h"
+#include "shared/waiter.h"
+#include "transaction/announce.h"
+#include "transaction/charge.h"
+#include "transaction/prepared_note.h"
+
+/* Bits for the places of queues */
+#define WORD_BITS			32
+#define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
+
+typedef struct NotePool
+{
+	int			first_free;		/* or NO_NOTE */
+	PreparedNote notes[FLEXIBLE_ARRAY_MEMBER];
+} NotePool;
+
+static NotePool *pool = NULL;
+static uint32 *places = NULL;	/* NUM_WORDS for each slot of the registry */
+
+static PreparedNote *find_note(PreparedNotes *notes, Oid relid);
+static PreparedNote *make_note(PreparedNotes *notes, Oid relid);
+static void note_charges(PreparedNotes *notes);
+static void note_place(PreparedNotes *notes, Oid relid);
+static uint32 *places_of(const PreparedNotes *notes);
+static void announce_places(const PreparedNotes *notes, Oid dbid);
+
+/* Shared memory needed for the pool, and the bits, of so many slots */
+Size
+queue_prepared_note_shmem_size(int nslots)
+{
+	Size		size = add_size(offsetof(NotePool, notes),
+								mul_size(mul_size(nslots, PREPARED_NOTES),
+										 sizeof(PreparedNote)));
+
+	return add_size(MAXALIGN(size), mul_size(mul_size(nslots, NUM_WORDS),
+											 sizeof(uint32)));
+}
+
+/* Create or attach to them.  The caller holds AddinShmemInitLock. */
+void
+queue_prepared_note_shmem_init(int nslots)
+{
+	int			nnotes = nslots * PREPARED_NOTES;
+	bool		found;
+
+	pool = ShmemInitStruct("queue notes of prepared transactions",
+						   queue_prepared_note_shmem_size(nslots), &found);
+	places = (uint32 *) ((char *) pool +
+						 MAXALIGN(offsetof(NotePool, notes) +
+								  nnotes * sizeof(PreparedNote)));
+	if (found)
+		return;
+	pool->first_free = NO_NOTE;
+	for (int i = nnotes - 1; i >= 0; i--)
+	{
+		pool->notes[i].next = pool->first_free;
+		pool->first_free = i;
+	}
+}
+
+/* The prepared transaction of this slot has no notes yet. */
+void
+queue_prepared_notes_init(PreparedNotes *notes, int slot)
+{
+	notes->slot = slot;
+	notes->is_all = false;
+	notes->has_places = false;
+	notes->first = NO_NOTE;
+}
+
+/* Return a note, by its place. */
+const PreparedNote *
+queue_prepared_note(int place)
+{
+	return &pool->notes[place];
+}
+
+/*
+ * queue_prepared_notes_make
+ *		Note what this transaction, which is being prepared, has to announce
+ *		when it ends, whichever way.
+ */
+void
+queue_prepared_notes_make(PreparedNotes *notes)
+{
+	const PendingAnnounce *announces;
+	const LookNote *looks;
+	int			n;
+	int			i;
+
+	announces = queue_announce_notes(&n);
+	for (i = 0; i < n; i++)
+	{
+		PreparedNote *note = make_note(notes, announces[i].relid);
+
+		if (note == NULL)
+			continue;
+		note->is_all = announces[i].is_all;
+		note->nmessages = announces[i].nmessages;
+		note->later = announces[i].later;
+		queue_ranges_add_set(&note->ids, &announces[i].sent);
+	}
+	looks = queue_announce_looks(&n);
+	for (i = 0; i < n; i++)
+	{
+		PreparedNote *note = find_note(notes, looks[i].relid);
+
+		if (note != NULL)
+			queue_ranges_add_set(&note->ids, &looks[i].ids);
+	}
+	note_charges(notes);
+}
+
+/* Return the note about a queue, made if need be; NULL: there is no room. */
+static PreparedNote *
+find_note(PreparedNotes *notes, Oid relid)
+{
+	int			place;
+
+	for (place = notes->first; place != NO_NOTE;
+		 place = pool->notes[place].next)
+	{
+		if (pool->notes[place].relid == relid)
+			return &pool->notes[place];
+	}
+	return make_note(notes, relid);
+}
+
+/*
+ * note_charges
+ *		Note what is counted of queues with limits.
+ *
+ * Without room for that the rows are to be counted again when it has ended; a
+ * bit for the place of the queue sees to it.
+ */
+static void
+note_charges(PreparedNotes *notes)
+{
+	const Charge *charges;
+	int			n;
+
+	charges = queue_charges(&n);
+	for (int i = 0; i < n; i++)
+	{
+		const UsageChange *change = &charges[i].change;
+		PreparedNote *note = find_note(notes, charges[i].relid);
+
+		if (note == NULL)
+		{
+			queue_usage_end(charges[i].queue, MyDatabaseId, charges[i].relid,
+							change, false);
+			continue;
+		}
+		note->change.sent.messages += change->sent.messages;
+		note->change.sent.bytes += change->sent.bytes;
+		note->change.gone.messages += change->gone.messages;
+		note->change.gone.bytes += change->gone.bytes;
+		note->is_charged = true;
+	}
+}
+
+/*
+ * Take a note from the pool; without one set a bit instead, and return NULL.
+ */
+static PreparedNote *
+make_note(PreparedNotes *notes, Oid relid)
+{
+	int			place = pool->first_free;
+	PreparedNote *note;
+
+	if (place == NO_NOTE)
+	{
+		note_place(notes, relid);
+		return NULL;
+	}
+	note = &pool->notes[place];
+	pool->first_free = note->next;
+	note->next = notes->first;
+	notes->first = place;
+	note->relid = relid;
+	note->is_all = false;
+	note->nmessages = 0;
+	note->is_charged = false;
+	memset(&note->change, 0, sizeof(note->change));
+	note->later.ranks = 0;
+	note->later.expires_at = TIMESTAMP_INFINITY;
+	queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
+	return note;
+}
+
+/*
+ * note_place
+ *		There is no room for a note: set a bit for the queue's place.
+ *
+ * If the place is another queue's when the transaction ends, that one is
+ * looked at once more.  The queue then has a new place, with everything in its
+ * cover, or none.
+ */
+static void
+note_place(PreparedNotes *notes, Oid relid)
+{
+	QueueSlot  *queue = queue_slot_find(relid);
+	int			place;
+
+	if (queue == NULL)
+	{
+		notes->is_all = true;
+		return;
+	}
+	if (!notes->has_places)
+		memset(places_of(notes), 0, NUM_WORDS * sizeof(uint32));
+	notes->has_places = true;
+	place = queue_slot_place(queue);
+	places_of(notes)[place / WORD_BITS] |= (uint32) 1 << (place % WORD_BITS);
+}
+
+/* The bits of a slot */
+static uint32 *
+places_of(const PreparedNotes *notes)
+{
+	return &places[notes->slot * (Size) NUM_WORDS];
+}
+
+/* It has ended: announce what it noted, and free the notes. */
+void
+queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
+{
+	if (notes->is_all)
+		queue_cover_add_everything(dbid);
+	if (notes->has_places)
+		announce_places(notes, dbid);
+	while (notes->first != NO_NOTE)
+	{
+		int			place = notes->first;
+		PreparedNote *note = &pool->notes[place];
+
+		if (note->is_charged)
+			queue_usage_end(NULL, dbid, note->relid, &note->change,
+							committed);
+		if (note->is_all)
+		{
+			queue_cover_add_all(dbid, note->relid);
+			queue_usage_forget(NULL, dbid, note->relid);
+		}
+		else
+			queue_cover_add_set(NULL, dbid, note->relid, &note->ids,
+								Max(note->nmessages,
+									queue_ranges_count(&note->ids,
+													   MAX_WAKES)));
+		queue_announce_later(dbid, note->relid, NULL, &note->later);
+		notes->first = note->next;
+		note->next = pool->first_free;
+		pool->first_free = place;
+	}
+}
+
+/* ... and the queues whose bits are set */
+static void
+announce_places(const PreparedNotes *notes, Oid dbid)
+{
+	const uint32 *words = places_of(notes);
+	int			i;
+
+	for (i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *queue;
+
+		if ((words[i / WORD_BITS] & (uint32) 1 << (i % WORD_BITS)) == 0)
+			continue;
+		queue = queue_slot_at(i);
+
+		/*
+		 * an unlocked look; a queue that gets the place later begins with
+		 * everything
+		 */
+		if (queue != NULL && queue->dbid == dbid)
+		{
+			queue_cover_add_all(dbid, queue->relid);
+			queue_usage_forget(queue, dbid, queue->relid);
+		}
+	}
+}
