@@ -65,6 +65,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
+#include "table/selector.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
 
@@ -476,6 +477,7 @@ queue_browse(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Relation	rel;
 	QueueDef   *def;
+	QueueSelector *selector = NULL;
 	QueueScan  *scan;
 	MessageRow *row;
 	MemoryContext context;
@@ -489,7 +491,7 @@ queue_browse(PG_FUNCTION_ARGS)
 	queue_require_arg(fcinfo, 0, "queue");
 	max = max_argument(fcinfo, 1);
 	if (!PG_ARGISNULL(2))
-		queue_not_supported("selector");
+		selector = queue_selector_make(PG_GETARG_DATUM(2), true);
 
 	InitMaterializedSRF(fcinfo, 0);
 	context = AllocSetContextCreate(CurrentMemoryContext, "queue message",
@@ -507,6 +509,8 @@ queue_browse(PG_FUNCTION_ARGS)
 		queue_message_key(&key, RelationGetRelid(rel), row->id);
 		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
 		queue_row_status(def, row, has_entry ? &entry : NULL, now, &status);
+		if (!queue_selector_matches(selector, row, status.failures + 1))
+			continue;
 		old = MemoryContextSwitchTo(context);
 		tuplestore_puttuple(rsinfo->setResult,
 							queue_message_result(rsinfo->setDesc, row,

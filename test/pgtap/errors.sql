@@ -104,8 +104,9 @@ INSERT INTO refused (call, state, message) VALUES
     ('SELECT queue.enqueue(''q'', ''1'', dedup_key => ''d'')', '0A000', 'dedup_key is not supported in this version'),
     ('SELECT * FROM queue.dequeue(''q'', selector => ''$'')', '0A000', 'selector is not supported in this version'),
     ('SELECT * FROM queue.receive(''q'', selector => ''$'')', '0A000', 'selector is not supported in this version'),
-    ('SELECT * FROM queue.browse(''q'', selector => ''$'')', '0A000', 'selector is not supported in this version'),
     ('SELECT queue.redrive(''q_dead'')', '0A000', 'queue.redrive() is not supported in this version'),
+    -- selectors
+    ('SELECT * FROM queue.browse(''q'', selector => ''$x'')', '42704', 'a selector cannot have variables'),
     -- receipts
     ('SELECT queue.ack('''')', 'QU004', 'invalid receipt'),
     ('SELECT queue.ack(''garbage'')', 'QU004', 'invalid receipt'),

@@ -282,7 +282,9 @@ SELECT * FROM queue.dequeue('q', selector => '$.a');
 \echo :SQLSTATE
 SELECT * FROM queue.receive('q', selector => '$.a');
 \echo :SQLSTATE
-SELECT * FROM queue.browse('q', selector => '$.a');
+SELECT * FROM queue.browse('q', selector => 'strict $.a');
+\echo :SQLSTATE
+SELECT * FROM queue.browse('q', selector => '$.payload > $least');
 \echo :SQLSTATE
 SELECT queue.redrive('q_dead');
 \echo :SQLSTATE
