@@ -86,6 +86,8 @@ queue_enqueue(PG_FUNCTION_ARGS)
 	check_enqueue(fcinfo, "queue.enqueue()", "payload", &terms);
 	if (!PG_ARGISNULL(ARG_GROUP_KEY))
 		queue_check_group_key(PG_GETARG_DATUM(ARG_GROUP_KEY));
+	if (!PG_ARGISNULL(ARG_CORRELATION_ID))
+		queue_check_correlation_id(PG_GETARG_DATUM(ARG_CORRELATION_ID));
 	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
 		queue_not_supported("dedup_key");
 	if (!PG_ARGISNULL(ARG_HEADERS))
@@ -174,6 +176,9 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	read_array(fcinfo, ARG_HEADERS, "headers", npayloads, &headers);
 	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", npayloads,
 			   &correlation_ids);
+	for (i = 0; correlation_ids.values && i < npayloads; i++)
+		if (!correlation_ids.nulls[i])
+			queue_check_correlation_id(correlation_ids.values[i]);
 	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", npayloads, &group_keys);
 	for (i = 0; group_keys.values && i < npayloads; i++)
 		if (!group_keys.nulls[i])

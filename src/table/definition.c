@@ -425,6 +425,7 @@ build_def(Relation rel, QueueDef *def)
 	fresh.due_index = shape.indexes.own[DUE_INDEX];
 	fresh.expiry_index = shape.indexes.own[EXPIRY_INDEX];
 	fresh.group_index = shape.indexes.own[GROUP_INDEX];
+	fresh.correlation_index = shape.indexes.own[CORRELATION_INDEX];
 	fresh.sequence = shape.sequence;
 	fresh.table_file = rel->rd_rel->relfilenode;
 	fresh.sequence_file = file_of(shape.sequence);

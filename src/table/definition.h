@@ -32,6 +32,7 @@ typedef struct QueueDef
 	Oid			due_index;		/* messages with visible_at */
 	Oid			expiry_index;	/* ... with expires_at */
 	Oid			group_index;	/* ... with group_key */
+	Oid			correlation_index;	/* ... with correlation_id */
 	Oid			sequence;		/* id allocator */
 	Oid			table_file;		/* what both are stored in: TRUNCATE changes */
 	Oid			sequence_file;	/* the one, a restart of the ids the other */

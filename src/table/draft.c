@@ -20,6 +20,7 @@
 #include "common/ranges.h"
 #include "table/draft.h"
 
+static void check_key(Datum key, const char *name);
 static void set(Datum *values, bool *nulls, int attnum, Datum value);
 static void set_nullable(Datum *values, bool *nulls, int attnum,
 						 NullableDatum value);
@@ -234,6 +235,8 @@ queue_draft_check(const MessageDraft *draft)
 				 errhint("Leave it out to have the message delivered at once.")));
 	if (!draft->group_key.isnull)
 		queue_check_group_key(draft->group_key.value);
+	if (!draft->correlation_id.isnull)
+		queue_check_correlation_id(draft->correlation_id.value);
 	if (!draft->expires_at.isnull &&
 		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(draft->expires_at.value)))
 		ereport(ERROR,
@@ -245,16 +248,28 @@ queue_draft_check(const MessageDraft *draft)
 		queue_check_headers(draft->headers.value);
 }
 
-/* Raise 22023 if this is too long for a group key. */
+/* Raise 22023 if this is too long for a group key, or a correlation_id. */
 void
 queue_check_group_key(Datum group_key)
 {
-	Size		length = toast_raw_datum_size(group_key) - VARHDRSZ;
+	check_key(group_key, "group_key");
+}
+
+void
+queue_check_correlation_id(Datum correlation_id)
+{
+	check_key(correlation_id, "correlation_id");
+}
+
+static void
+check_key(Datum key, const char *name)
+{
+	Size		length = toast_raw_datum_size(key) - VARHDRSZ;
 
 	if (length > QUEUE_MAX_GROUP_KEY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("group_key is too long"),
+				 errmsg("%s is too long", name),
 				 errdetail("It has %zu bytes; the longest may have %d.",
 						   length, QUEUE_MAX_GROUP_KEY),
 				 errhint("Take a hash of it, such as md5(), if it cannot be shorter.")));

@@ -13,7 +13,10 @@
 
 #include "table/column.h"
 
-/* The longest group key in bytes: it has to fit into an index entry */
+/*
+ * The longest group key, or correlation_id, in bytes: it has to fit into an
+ * index entry
+ */
 #define QUEUE_MAX_GROUP_KEY				1024
 
 /*
@@ -67,5 +70,6 @@ extern void queue_draft_check(const MessageDraft *draft);
 extern void queue_check_priority(int priority);
 extern void queue_check_headers(Datum headers);
 extern void queue_check_group_key(Datum group_key);
+extern void queue_check_correlation_id(Datum correlation_id);
 
 #endif							/* QUEUE_DRAFT_H */

@@ -45,6 +45,7 @@ queue_entries_begin(QueueEntries *entries, Relation rel, const QueueDef *def)
 		entries->oids[DUE_INDEX] = def->due_index;
 		entries->oids[EXPIRY_INDEX] = def->expiry_index;
 		entries->oids[GROUP_INDEX] = def->group_index;
+		entries->oids[CORRELATION_INDEX] = def->correlation_index;
 	}
 	else
 	{
@@ -72,7 +73,8 @@ has_own_indexes_only(Relation rel, const QueueDef *def)
 
 		result = result && (oid == def->pkey || oid == def->due_index ||
 							oid == def->expiry_index ||
-							oid == def->group_index);
+							oid == def->group_index ||
+							oid == def->correlation_index);
 	}
 	list_free(indexes);
 	return result;
@@ -133,7 +135,7 @@ insert_pkey(QueueEntries *entries, TupleTableSlot *slot, bool is_update)
 static void
 insert_own(QueueEntries *entries, TupleTableSlot *slot)
 {
-	slot_getsomeattrs(slot, Anum_message_group_key);
+	slot_getsomeattrs(slot, Anum_message_correlation_id);
 	for (int i = 0; i < NUM_OWN_INDEXES; i++)
 	{
 		const OwnIndexForm *form = &queue_own_indexes[i];

@@ -3,8 +3,8 @@
  * index.c
  *		The indexes of a queue table: what they may be, and which are its own.
  *
- * Beside its primary key a queue has three indexes of its own, each over the
- * messages that have a due time, an end or a group.  A message without any of
+ * Beside its primary key a queue has four indexes of its own, each over the
+ * messages that have a due time, an end, a group or a correlation_id.  A message without any of
  * these has no entry there, and whoever sends or takes it does not even open
  * them (entries.c).  They are known by what they are, whatever their names, so
  * that a dump, REINDEX or a copy of the table may name them anew.  A second one
@@ -39,6 +39,8 @@ const OwnIndexForm queue_own_indexes[NUM_OWN_INDEXES] = {
 	Anum_message_visible_at},
 	{1, {Anum_message_expires_at}, Anum_message_expires_at},
 	{2, {Anum_message_group_key, Anum_message_id}, Anum_message_group_key},
+	{2, {Anum_message_correlation_id, Anum_message_id},
+	Anum_message_correlation_id},
 };
 
 static int	own_index(HeapTuple index_tuple, Oid access_method);

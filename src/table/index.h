@@ -16,10 +16,11 @@ typedef enum OwnIndex
 {
 	DUE_INDEX,					/* messages with a due time */
 	EXPIRY_INDEX,				/* ... with an end */
-	GROUP_INDEX					/* ... of a group */
+	GROUP_INDEX,				/* ... of a group */
+	CORRELATION_INDEX			/* ... that belong together, by correlation_id */
 } OwnIndex;
 
-#define NUM_OWN_INDEXES		3
+#define NUM_OWN_INDEXES		4
 #define MAX_INDEX_COLUMNS	3
 
 /* One of them, by columns of the table (draft.h) */
