@@ -1,10 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * enqueue.c
- *		Sending messages: enqueue(), enqueue_batch().
+ *		Sending messages: enqueue(), enqueue_bytes(), and both for batches.
  *
  * An enqueue is an insert in the caller's transaction; the queue is noted, so
  * that its waiters are woken when that transaction commits.
+ *
+ * A message has a payload, which is jsonb, or a body, which is bytea.  What
+ * sends the one and what sends the other go the same way; the functions for
+ * bodies have content_type between the body and the headers.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,13 +34,25 @@
 #include "table/message.h"
 #include "transaction/announce.h"
 
-/* Arguments of both functions, by place */
+/* Arguments of functions for payloads, by place */
 enum
 {
 	ARG_QUEUE, ARG_PAYLOAD, ARG_HEADERS, ARG_PRIORITY, ARG_DELAY,
 	ARG_DELIVER_AT, ARG_EXPIRES_IN, ARG_GROUP_KEY, ARG_DEDUP_KEY,
-	ARG_CORRELATION_ID
+	ARG_CORRELATION_ID, NARGS
 };
+
+/* An argument of functions for bodies, which shifts the others from there on */
+#define ARG_CONTENT_TYPE	2
+
+/* What a call sends */
+typedef struct Content
+{
+	const char *funcname;
+	const char *argname;		/* "payload", "payloads" ... */
+	bool		is_body;
+	NullableDatum type;			/* content_type */
+} Content;
 
 /* What a call says of all its messages */
 typedef struct Terms
@@ -57,62 +73,41 @@ typedef struct OptionalArray
 PG_FUNCTION_INFO_V1(queue_enqueue);
 PG_FUNCTION_INFO_V1(queue_enqueue_text);
 PG_FUNCTION_INFO_V1(queue_enqueue_batch);
+PG_FUNCTION_INFO_V1(queue_enqueue_bytes);
+PG_FUNCTION_INFO_V1(queue_enqueue_bytes_batch);
 
+static NullableDatum split_content_type(FunctionCallInfo fcinfo,
+										FunctionCallInfo call);
+static int64 send_one(FunctionCallInfo fcinfo, const Content *content);
+static ArrayType *send_batch(FunctionCallInfo fcinfo, const Content *content);
+static Datum *read_contents(FunctionCallInfo fcinfo, const Content *content,
+							int *n);
+static Amount measure(const Datum *contents, const OptionalArray *headers,
+					  int n);
+static ArrayType *make_result(const int64 *ids, int n);
+static void set_content(MessageDraft *draft, const Content *content,
+						Datum value);
 static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
 					  int n);
-static void check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
-						  const char *payload_name, Terms *terms);
+static void check_enqueue(FunctionCallInfo fcinfo, const Content *content,
+						  Terms *terms);
 static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
 static TimestampTz expiry_of(const Terms *terms);
 static void apply_terms(MessageDraft *draft, const Terms *terms);
 static void require_nulls(const OptionalArray *array, int n,
 						  const char *name);
 static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
-					   int expected, OptionalArray *array);
+					   const Content *content, int expected,
+					   OptionalArray *array);
 static NullableDatum element(const OptionalArray *array, int i);
 
 /* enqueue(), with arguments as in the list above */
 Datum
 queue_enqueue(PG_FUNCTION_ARGS)
 {
-	Relation	rel;
-	QueueDef   *def;
-	QueueInsert *insert;
-	MessageDraft draft;
-	Terms		terms;
-	Amount		amount;
-	int64		id;
+	Content		content = {"queue.enqueue()", "payload", false, {0, true}};
 
-	check_enqueue(fcinfo, "queue.enqueue()", "payload", &terms);
-	if (!PG_ARGISNULL(ARG_GROUP_KEY))
-		queue_check_group_key(PG_GETARG_DATUM(ARG_GROUP_KEY));
-	if (!PG_ARGISNULL(ARG_CORRELATION_ID))
-		queue_check_correlation_id(PG_GETARG_DATUM(ARG_CORRELATION_ID));
-	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
-		queue_not_supported("dedup_key");
-	if (!PG_ARGISNULL(ARG_HEADERS))
-		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
-
-	amount.messages = 1;
-	amount.bytes = queue_value_bytes(fcinfo->args[ARG_PAYLOAD]) +
-		queue_value_bytes(fcinfo->args[ARG_HEADERS]);
-	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), &amount, &def);
-	if (terms.expires_in == 0)
-		terms.expires_in = def->expires_in;
-	queue_next_ids(def, 1, &id);
-	queue_draft_init(&draft, id, terms.sent_at);
-	draft.payload = fcinfo->args[ARG_PAYLOAD];
-	draft.headers = fcinfo->args[ARG_HEADERS];
-	draft.group_key = fcinfo->args[ARG_GROUP_KEY];
-	draft.correlation_id = fcinfo->args[ARG_CORRELATION_ID];
-	apply_terms(&draft, &terms);
-
-	note_sent(rel, &terms, &id, 1);
-	insert = queue_insert_begin(rel, def);
-	queue_insert_row(insert, &draft);
-	queue_insert_end(insert);
-	table_close(rel, NoLock);
-	PG_RETURN_INT64(id);
+	PG_RETURN_INT64(send_one(fcinfo, &content));
 }
 
 /*
@@ -124,9 +119,9 @@ queue_enqueue(PG_FUNCTION_ARGS)
 Datum
 queue_enqueue_text(PG_FUNCTION_ARGS)
 {
-	LOCAL_FCINFO(call, ARG_CORRELATION_ID + 1);
+	LOCAL_FCINFO(call, NARGS);
 
-	memcpy(call, fcinfo, SizeForFunctionCallInfo(ARG_CORRELATION_ID + 1));
+	memcpy(call, fcinfo, SizeForFunctionCallInfo(NARGS));
 	if (!PG_ARGISNULL(ARG_PAYLOAD))
 	{
 		char	   *payload = text_to_cstring(PG_GETARG_TEXT_PP(ARG_PAYLOAD));
@@ -141,13 +136,100 @@ queue_enqueue_text(PG_FUNCTION_ARGS)
 Datum
 queue_enqueue_batch(PG_FUNCTION_ARGS)
 {
+	Content		content = {"queue.enqueue_batch()", "payloads", false, {0, true}};
+
+	PG_RETURN_ARRAYTYPE_P(send_batch(fcinfo, &content));
+}
+
+/* enqueue_bytes(queue, body, content_type, ... as enqueue) */
+Datum
+queue_enqueue_bytes(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, NARGS);
+	Content		content = {"queue.enqueue_bytes()", "body", true, {0, true}};
+
+	content.type = split_content_type(fcinfo, call);
+	PG_RETURN_INT64(send_one(call, &content));
+}
+
+/* enqueue_bytes_batch(queue, bodies, content_type, ... as enqueue_batch) */
+Datum
+queue_enqueue_bytes_batch(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, NARGS);
+	Content		content = {"queue.enqueue_bytes_batch()", "bodies", true, {0, true}};
+
+	content.type = split_content_type(fcinfo, call);
+	PG_RETURN_ARRAYTYPE_P(send_batch(call, &content));
+}
+
+/*
+ * split_content_type
+ *		Return the content type, and make the call that there would be without
+ *		it.
+ */
+static NullableDatum
+split_content_type(FunctionCallInfo fcinfo, FunctionCallInfo call)
+{
+	memcpy(call, fcinfo, SizeForFunctionCallInfo(ARG_CONTENT_TYPE));
+	memcpy(&call->args[ARG_CONTENT_TYPE], &fcinfo->args[ARG_CONTENT_TYPE + 1],
+		   (NARGS - ARG_CONTENT_TYPE) * sizeof(NullableDatum));
+	call->nargs = NARGS;
+	return fcinfo->args[ARG_CONTENT_TYPE];
+}
+
+/* Send one message, and return its id. */
+static int64
+send_one(FunctionCallInfo fcinfo, const Content *content)
+{
 	Relation	rel;
 	QueueDef   *def;
 	QueueInsert *insert;
-	ArrayType  *payloads;
-	Datum	   *payload_values;
-	bool	   *payload_nulls;
-	int			npayloads;
+	MessageDraft draft;
+	Terms		terms;
+	Amount		amount;
+	int64		id;
+
+	check_enqueue(fcinfo, content, &terms);
+	if (!PG_ARGISNULL(ARG_GROUP_KEY))
+		queue_check_group_key(PG_GETARG_DATUM(ARG_GROUP_KEY));
+	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
+		queue_not_supported("dedup_key");
+	if (!PG_ARGISNULL(ARG_HEADERS))
+		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
+
+	amount.messages = 1;
+	amount.bytes = queue_value_bytes(fcinfo->args[ARG_PAYLOAD]) +
+		queue_value_bytes(fcinfo->args[ARG_HEADERS]);
+	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), &amount, &def);
+	if (terms.expires_in == 0)
+		terms.expires_in = def->expires_in;
+	queue_next_ids(def, 1, &id);
+	queue_draft_init(&draft, id, terms.sent_at);
+	set_content(&draft, content, PG_GETARG_DATUM(ARG_PAYLOAD));
+	draft.headers = fcinfo->args[ARG_HEADERS];
+	draft.group_key = fcinfo->args[ARG_GROUP_KEY];
+	draft.correlation_id = fcinfo->args[ARG_CORRELATION_ID];
+	apply_terms(&draft, &terms);
+	queue_draft_check_size(&draft);
+
+	note_sent(rel, &terms, &id, 1);
+	insert = queue_insert_begin(rel, def);
+	queue_insert_row(insert, &draft);
+	queue_insert_end(insert);
+	table_close(rel, NoLock);
+	return id;
+}
+
+/* Send many messages, and return their ids. */
+static ArrayType *
+send_batch(FunctionCallInfo fcinfo, const Content *content)
+{
+	Relation	rel;
+	QueueDef   *def;
+	QueueInsert *insert;
+	Datum	   *contents;
+	int			n;
 	OptionalArray headers;
 	OptionalArray correlation_ids;
 	OptionalArray group_keys;
@@ -155,83 +237,125 @@ queue_enqueue_batch(PG_FUNCTION_ARGS)
 	Terms		terms;
 	Amount		amount;
 	int64	   *ids;
-	Datum	   *results;
 	int			i;
 
-	check_enqueue(fcinfo, "queue.enqueue_batch()", "payloads", &terms);
-	payloads = PG_GETARG_ARRAYTYPE_P(ARG_PAYLOAD);
-	if (ARR_NDIM(payloads) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("payloads must be a one-dimensional array")));
-	deconstruct_array(payloads, JSONBOID, -1, false, TYPALIGN_INT,
-					  &payload_values, &payload_nulls, &npayloads);
-	for (i = 0; i < npayloads; i++)
-		if (payload_nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("payload must not be null"),
-					 errdetail("Element %d of payloads is null.", i + 1),
-					 errhint("A JSON null is written as 'null'::jsonb.")));
-	read_array(fcinfo, ARG_HEADERS, "headers", npayloads, &headers);
-	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", npayloads,
+	check_enqueue(fcinfo, content, &terms);
+	contents = read_contents(fcinfo, content, &n);
+	read_array(fcinfo, ARG_HEADERS, "headers", content, n, &headers);
+	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", content, n,
 			   &correlation_ids);
-	for (i = 0; correlation_ids.values && i < npayloads; i++)
-		if (!correlation_ids.nulls[i])
-			queue_check_correlation_id(correlation_ids.values[i]);
-	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", npayloads, &group_keys);
-	for (i = 0; group_keys.values && i < npayloads; i++)
+	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", content, n, &group_keys);
+	for (i = 0; group_keys.values && i < n; i++)
 		if (!group_keys.nulls[i])
 			queue_check_group_key(group_keys.values[i]);
-	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", npayloads, &later);
-	require_nulls(&later, npayloads, "dedup_keys");
-	for (i = 0; headers.values && i < npayloads; i++)
+	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", content, n, &later);
+	require_nulls(&later, n, "dedup_keys");
+	for (i = 0; headers.values && i < n; i++)
 		if (!headers.nulls[i])
 			queue_check_headers(headers.values[i]);
 
-	amount.messages = npayloads;
-	amount.bytes = 0;
-	for (i = 0; i < npayloads; i++)
-	{
-		NullableDatum payload = {payload_values[i], false};
-
-		amount.bytes += queue_value_bytes(payload) +
-			queue_value_bytes(element(&headers, i));
-	}
+	amount = measure(contents, &headers, n);
 	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), &amount, &def);
-	if (npayloads == 0)
+	if (n == 0)
 	{
 		table_close(rel, NoLock);
-		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
+		return construct_empty_array(INT8OID);
 	}
 
 	if (terms.expires_in == 0)
 		terms.expires_in = def->expires_in;
-	ids = palloc(npayloads * sizeof(int64));
-	queue_next_ids(def, npayloads, ids);
-	note_sent(rel, &terms, ids, npayloads);
+	ids = palloc(n * sizeof(int64));
+	queue_next_ids(def, n, ids);
+	note_sent(rel, &terms, ids, n);
 	insert = queue_insert_begin(rel, def);
-	for (i = 0; i < npayloads; i++)
+	for (i = 0; i < n; i++)
 	{
 		MessageDraft draft;
 
 		queue_draft_init(&draft, ids[i], terms.sent_at);
-		draft.payload.value = payload_values[i];
-		draft.payload.isnull = false;
+		set_content(&draft, content, contents[i]);
 		draft.headers = element(&headers, i);
 		draft.group_key = element(&group_keys, i);
 		draft.correlation_id = element(&correlation_ids, i);
 		apply_terms(&draft, &terms);
+		queue_draft_check_size(&draft);
 		queue_insert_row(insert, &draft);
 	}
 	queue_insert_end(insert);
 	table_close(rel, NoLock);
-	results = palloc(npayloads * sizeof(Datum));
-	for (i = 0; i < npayloads; i++)
+	return make_result(ids, n);
+}
+
+/*
+ * read_contents
+ *		Read the payloads or bodies of a batch, of which none may be null.
+ */
+static Datum *
+read_contents(FunctionCallInfo fcinfo, const Content *content, int *n)
+{
+	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(ARG_PAYLOAD);
+	Datum	   *values;
+	bool	   *nulls;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a one-dimensional array",
+						content->argname)));
+	/* jsonb and bytea are laid out alike */
+	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_INT,
+					  &values, &nulls, n);
+	for (int i = 0; i < *n; i++)
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not be null",
+							content->is_body ? "body" : "payload"),
+					 errdetail("Element %d of %s is null.", i + 1,
+							   content->argname),
+					 content->is_body ?
+					 errhint("An empty body is written as ''::bytea.") :
+					 errhint("A JSON null is written as 'null'::jsonb.")));
+	return values;
+}
+
+/* Return how much a batch is. */
+static Amount
+measure(const Datum *contents, const OptionalArray *headers, int n)
+{
+	Amount		amount = {n, 0};
+
+	for (int i = 0; i < n; i++)
+	{
+		NullableDatum content = {contents[i], false};
+
+		amount.bytes += queue_value_bytes(content) +
+			queue_value_bytes(element(headers, i));
+	}
+	return amount;
+}
+
+/* Return the ids of a batch as an array. */
+static ArrayType *
+make_result(const int64 *ids, int n)
+{
+	Datum	   *results = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
 		results[i] = Int64GetDatum(ids[i]);
-	PG_RETURN_ARRAYTYPE_P(construct_array(results, npayloads, INT8OID,
-										  sizeof(int64), FLOAT8PASSBYVAL,
-										  TYPALIGN_DOUBLE));
+	return construct_array(results, n, INT8OID, sizeof(int64),
+						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+/* Let a message have this payload, or this body. */
+static void
+set_content(MessageDraft *draft, const Content *content, Datum value)
+{
+	NullableDatum *place = content->is_body ? &draft->body : &draft->payload;
+
+	place->value = value;
+	place->isnull = false;
+	draft->content_type = content->type;
 }
 
 /*
@@ -262,18 +386,17 @@ note_sent(Relation rel, const Terms *terms, const int64 *ids, int n)
 }
 
 /*
- * Check what both functions have in common, before the queue is opened, and
+ * Check what all functions have in common, before the queue is opened, and
  * read the terms.
  */
 static void
-check_enqueue(FunctionCallInfo fcinfo, const char *funcname,
-			  const char *payload_name, Terms *terms)
+check_enqueue(FunctionCallInfo fcinfo, const Content *content, Terms *terms)
 {
 	queue_require_preload();
-	PreventCommandIfReadOnly(funcname);
-	PreventCommandIfParallelMode(funcname);
+	PreventCommandIfReadOnly(content->funcname);
+	PreventCommandIfParallelMode(content->funcname);
 	queue_require_arg(fcinfo, ARG_QUEUE, "queue");
-	queue_require_arg(fcinfo, ARG_PAYLOAD, payload_name);
+	queue_require_arg(fcinfo, ARG_PAYLOAD, content->argname);
 	queue_require_arg(fcinfo, ARG_PRIORITY, "priority");
 
 	terms->priority = PG_GETARG_INT32(ARG_PRIORITY);
@@ -346,8 +469,8 @@ require_nulls(const OptionalArray *array, int n, const char *name)
  *		Read an optional array, which must have one element a message.
  */
 static void
-read_array(FunctionCallInfo fcinfo, int argno, const char *name, int expected,
-		   OptionalArray *array)
+read_array(FunctionCallInfo fcinfo, int argno, const char *name,
+		   const Content *content, int expected, OptionalArray *array)
 {
 	ArrayType  *arg;
 	int			nvalues;
@@ -368,8 +491,8 @@ read_array(FunctionCallInfo fcinfo, int argno, const char *name, int expected,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("arrays must have the same length"),
-				 errdetail("There are %d payloads, but %d %s.",
-						   expected, nvalues, name),
+				 errdetail("There are %d %s, but %d %s.",
+						   expected, content->argname, nvalues, name),
 				 errhint("Put NULL where a message has none.")));
 }
 

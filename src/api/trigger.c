@@ -154,8 +154,6 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 	}
 	if (!draft->dedup_key.isnull)
 		queue_not_supported("dedup_key");
-	if (!draft->body.isnull)
-		queue_not_supported("body");
 	queue_check_not_paused(rel, def, QUEUE_ENQUEUE);
 }
 

@@ -20,8 +20,6 @@
 #include "table/member.h"
 
 PG_FUNCTION_INFO_V1(queue_enqueue_once);
-PG_FUNCTION_INFO_V1(queue_enqueue_bytes);
-PG_FUNCTION_INFO_V1(queue_enqueue_bytes_batch);
 PG_FUNCTION_INFO_V1(queue_get);
 PG_FUNCTION_INFO_V1(queue_fail);
 PG_FUNCTION_INFO_V1(queue_redrive);
@@ -37,24 +35,6 @@ queue_enqueue_once(PG_FUNCTION_ARGS)
 	static const char *const required[] = {"queue", "payload", "dedup_key", NULL};
 
 	refuse(fcinfo, "queue.enqueue_once()", QUEUE_ENQUEUE, required);
-}
-
-/* enqueue_bytes(queue, body, content_type, ... as enqueue) */
-Datum
-queue_enqueue_bytes(PG_FUNCTION_ARGS)
-{
-	static const char *const required[] = {"queue", "body", NULL};
-
-	refuse(fcinfo, "queue.enqueue_bytes()", QUEUE_ENQUEUE, required);
-}
-
-/* enqueue_bytes_batch(queue, bodies, content_type, ... as enqueue_batch) */
-Datum
-queue_enqueue_bytes_batch(PG_FUNCTION_ARGS)
-{
-	static const char *const required[] = {"queue", "bodies", NULL};
-
-	refuse(fcinfo, "queue.enqueue_bytes_batch()", QUEUE_ENQUEUE, required);
 }
 
 /* get(queue, id) */

@@ -215,7 +215,7 @@ queue_draft_check(const MessageDraft *draft)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("payload must not be null"),
 				 errdetail("A message has a payload or a body."),
-				 errhint("A JSON null is written as 'null'::jsonb.")));
+				 errhint("A JSON null is written as 'null'::jsonb, an empty body as ''::bytea.")));
 	if (!draft->payload.isnull && !draft->body.isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -246,6 +246,35 @@ queue_draft_check(const MessageDraft *draft)
 				 errhint("Leave it out to have the message never expire.")));
 	if (!draft->headers.isnull)
 		queue_check_headers(draft->headers.value);
+	queue_draft_check_size(draft);
+}
+
+/*
+ * queue_draft_check_size
+ *		Raise 54000 if the message could be stored, but not be received.
+ *
+ * Each value may have 1 GB, but so may the row in which they are returned
+ * together.  What the server adds to a dead letter has room beside.
+ */
+void
+queue_draft_check_size(const MessageDraft *draft)
+{
+	const NullableDatum *values[] = {
+		&draft->payload, &draft->body, &draft->headers, &draft->correlation_id,
+		&draft->content_type
+	};
+	Size		size = 0;
+
+	for (int i = 0; i < lengthof(values); i++)
+		if (!values[i]->isnull)
+			size += toast_raw_datum_size(values[i]->value) - VARHDRSZ;
+	if (size > QUEUE_MAX_MESSAGE_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("message is too large"),
+				 errdetail("It has %zu bytes; the largest may have %zu.",
+						   size, QUEUE_MAX_MESSAGE_SIZE),
+				 errhint("Store the data in a table or a file, and send where it is.")));
 }
 
 /* Raise 22023 if this is too long for a group key, or a correlation_id. */

@@ -19,6 +19,9 @@
  */
 #define QUEUE_MAX_GROUP_KEY				1024
 
+/* The largest message in bytes: it has to fit into a row of a result */
+#define QUEUE_MAX_MESSAGE_SIZE			((Size) 1023 * 1024 * 1024)
+
 /*
  * Everything that a row of a queue table consists of, in the order of its
  * columns.  What a message may lack is a NullableDatum, which points at memory
@@ -67,6 +70,9 @@ extern int64 queue_draft_bytes(const MessageDraft *draft);
 
 /* 22023 for what no message may have */
 extern void queue_draft_check(const MessageDraft *draft);
+
+/* 54000 for one that could not be received */
+extern void queue_draft_check_size(const MessageDraft *draft);
 extern void queue_check_priority(int priority);
 extern void queue_check_headers(Datum headers);
 extern void queue_check_group_key(Datum group_key);

@@ -304,11 +304,11 @@ SELECT queue.enqueue_once('q', '1', 'k');
 \echo :SQLSTATE
 SELECT queue.enqueue_once('q', '1', NULL);
 \echo :SQLSTATE
-SELECT queue.enqueue_bytes('q', 'x');
+SELECT queue.enqueue_bytes('q', 'x', priority => 10);
 \echo :SQLSTATE
 SELECT queue.enqueue_bytes('q', NULL);
 \echo :SQLSTATE
-SELECT queue.enqueue_bytes_batch('q', ARRAY['x']::bytea[]);
+SELECT queue.enqueue_bytes_batch('q', ARRAY['x', NULL]::bytea[]);
 \echo :SQLSTATE
 SELECT queue.enqueue_bytes_batch('q', NULL);
 \echo :SQLSTATE

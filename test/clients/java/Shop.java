@@ -609,6 +609,52 @@ public class Shop {
                     "messages");
         });
 
+        check("byte[] as a body, one and many, without a cast", shop -> {
+            Connection conn = shop.conn;
+            byte[] all = new byte[256];
+            for (int i = 0; i < all.length; i++) {
+                all[i] = (byte) i;
+            }
+            byte[][] bodies = {all, {}, {0}, "\\x41 'quoted'".getBytes()};
+            try (PreparedStatement one = conn.prepareStatement(
+                         "SELECT queue.enqueue_bytes(?, ?, ?)");
+                 PreparedStatement many = conn.prepareStatement(
+                         "SELECT queue.enqueue_bytes_batch(?, ?, ?)")) {
+                one.setString(1, QUEUE);
+                one.setBytes(2, bodies[0]);
+                one.setString(3, "application/x-test");
+                one.execute();
+                many.setString(1, QUEUE);
+                many.setArray(2, conn.createArrayOf("bytea",
+                        Arrays.copyOfRange(bodies, 1, 4)));
+                many.setString(3, "text/plain");
+                many.execute();
+            }
+            try (PreparedStatement insert = conn.prepareStatement(
+                    "INSERT INTO shop.order_placed (body) VALUES (?)")) {
+                insert.setBytes(1, all);
+                insert.execute();
+            }
+            List<byte[]> found = new ArrayList<>();
+            List<String> types = new ArrayList<>();
+            try (PreparedStatement take = conn.prepareStatement(
+                    "SELECT * FROM queue.dequeue(?, max => ?)")) {
+                take.setString(1, QUEUE);
+                take.setLong(2, 10);
+                try (ResultSet row = take.executeQuery()) {
+                    while (row.next()) {
+                        found.add(row.getBytes("body"));
+                        types.add(row.getString("content_type"));
+                        expect(row.getString("payload"), null, "payload");
+                    }
+                }
+            }
+            expect(found.toArray(), new byte[][] {all, bodies[1], bodies[2],
+                bodies[3], all}, "bodies");
+            expect(types, Arrays.asList("application/x-test", "text/plain",
+                    "text/plain", "text/plain", null), "content types");
+        });
+
         check("stringtype=unspecified: no cast but of an array", shop -> {
             PGSimpleDataSource source = simple();
             source.setStringType("unspecified");

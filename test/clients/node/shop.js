@@ -308,6 +308,26 @@ check('enqueue with headers and correlation id by name', async (pool) => {
         [id, { trace: 't' }, 'c-1']);
 });
 
+check('a Buffer as a body, one and many, without a cast', async (pool) => {
+    const bodies = [Buffer.from([...Array(256).keys()]), Buffer.from(''),
+        Buffer.from([0]), Buffer.from("\\x41 'quoted', {\"a\"}")];
+    await pool.query('SELECT queue.enqueue_bytes($1, $2, $3)',
+        [QUEUE, bodies[0], 'application/x-test']);
+    await pool.query(`SELECT queue.enqueue_bytes_batch($1, $2, $3,
+            correlation_ids => $4)`,
+    [QUEUE, bodies.slice(1), 'text/plain', ['a', null, 'c']]);
+    await pool.query(`INSERT INTO shop.order_placed (body, content_type)
+        VALUES ($1, $2)`, [bodies[0], 'application/x-test']);
+    const messages = await dequeue(pool, 10);
+    assert.deepEqual(messages.map((found) => found.body),
+        [...bodies, bodies[0]]);
+    assert.deepEqual(messages.map((found) => found.content_type),
+        ['application/x-test', 'text/plain', 'text/plain', 'text/plain',
+            'application/x-test']);
+    assert.deepEqual(messages.map((found) => found.payload),
+        Array(5).fill(null));
+});
+
 check('enqueue rolls back with the business row', async (pool) => {
     await placeOrder(pool, { id: 1, item: 'tea' });
     await fails('23505', placeOrder(pool, { id: 1, item: 'coffee' }));

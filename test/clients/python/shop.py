@@ -141,6 +141,10 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
+import psycopg2
+import psycopg2.extras
+from psycopg.types.json import Json
+
 # A consumer waits LONG at most and must be woken long before; SHORT is for
 # what has to run out.
 
@@ -274,6 +278,62 @@ def _(connect):
     expect((message.id, message.payload, message.correlation_id,
             message.headers), (number, [1, 2], "c-1", {"trace": "t"}),
            "message")
+
+
+@check("bytes as bodies, one and many; json and text as payloads: no cast")
+def _(connect):
+    conn = connect()
+    bodies = [bytes(range(256)), b"", b"\0", b"\\x41 'quoted'"]
+    conn.execute("SELECT queue.enqueue_bytes(%s, %s, %s)",
+                 [QUEUE, bodies[0], "application/x-test"])
+    conn.execute("SELECT queue.enqueue_bytes_batch(%s, %s, %s,"
+                 " correlation_ids => %s)",
+                 [QUEUE, bodies[1:], "text/plain", ["a", None, "c"]])
+    conn.execute("INSERT INTO shop.order_placed (body, content_type)"
+                 " VALUES (%s, %s)", [bodies[0], "application/x-test"])
+    for binary in False, True:
+        with conn.cursor(binary=binary, row_factory=namedtuple_row) as cur:
+            cur.execute("SELECT * FROM queue.browse(%s)", [QUEUE])
+            messages = cur.fetchall()
+        expect([message.body for message in messages], bodies + bodies[:1],
+               "bodies")
+        expect([message.content_type for message in messages],
+               ["application/x-test"] + ["text/plain"] * 3
+               + ["application/x-test"], "content types")
+        expect({message.payload for message in messages}, {None}, "payloads")
+    expect(len(dequeue(conn, 10)), 5, "messages")
+    for payload in (Jsonb({"id": 1}), Json({"id": 2}), '{"id": 3}'):
+        conn.execute("SELECT queue.enqueue(%s, %s)", [QUEUE, payload])
+    expect(order_ids(dequeue(conn, 10)), [1, 2, 3], "messages")
+
+
+@check("psycopg 2: bytes, json and text, no cast but of a list of json")
+def _(connect):
+    body = bytes(range(256))
+    with contextlib.closing(psycopg2.connect("")) as conn, \
+            conn.cursor() as cur:
+        cur.execute("SELECT queue.enqueue_bytes(%s, %s, %s)",
+                    [QUEUE, body, "application/x-test"])
+        cur.execute("SELECT queue.enqueue_bytes_batch(%s, %s)",
+                    [QUEUE, [b"", b"\0"]])
+        cur.execute("SELECT queue.enqueue(%s, %s, headers => %s)",
+                    [QUEUE, psycopg2.extras.Json({"id": 1}),
+                     psycopg2.extras.Json({"trace": "t"})])
+        cur.execute("SELECT queue.enqueue(%s, %s)", [QUEUE, '{"id": 2}'])
+        cur.execute("SELECT queue.enqueue_batch(%s, %s::jsonb[])",
+                    [QUEUE, [psycopg2.extras.Json({"id": 3})]])
+        conn.commit()
+        cur.execute("SELECT body, content_type, payload, headers"
+                    " FROM queue.dequeue(%s, max => %s, wait => %s)",
+                    [QUEUE, 10, timedelta(seconds=1)])
+        rows = cur.fetchall()
+        conn.commit()
+    expect([row[0] and row[0].tobytes() for row in rows],
+           [body, b"", b"\0", None, None, None], "bodies")
+    expect([row[1:] for row in rows],
+           [("application/x-test", None, None), (None, None, None),
+            (None, None, None), (None, {"id": 1}, {"trace": "t"}),
+            (None, {"id": 2}, None), (None, {"id": 3}, None)], "messages")
 
 
 @check("enqueue rolls back with the business row")
