@@ -35,6 +35,7 @@
 static QueueSlot *reserved_slot = NULL;
 static int	nreserved = 0;
 
+static void note_limit(HeldPart *held, int limit);
 static void wake_one(QueueSlot *slot);
 
 /*
@@ -46,10 +47,11 @@ int
 queue_held_reserve(QueueSlot *slot, int want, int limit)
 {
 	HeldPart   *held = &slot->held;
-	uint32		n = pg_atomic_read_u32(&held->n);
+	uint32		n;
 	int			granted;
 
-	held->limit = limit;
+	note_limit(held, limit);
+	n = pg_atomic_read_u32(&held->n);
 	do
 	{
 		granted = n < (uint32) limit ? Min(want, (int) (limit - n)) : 0;
@@ -58,6 +60,14 @@ queue_held_reserve(QueueSlot *slot, int want, int limit)
 	reserved_slot = slot;
 	nreserved = granted;
 	return granted;
+}
+
+/* From here on who lets go of a message knows that it makes a place. */
+static void
+note_limit(HeldPart *held, int limit)
+{
+	held->limit = limit;
+	pg_memory_barrier();
 }
 
 /*
@@ -84,8 +94,7 @@ queue_held_unreserve(void)
 bool
 queue_held_is_at_limit(QueueSlot *slot, int limit)
 {
-	slot->held.limit = limit;
-	pg_memory_barrier();
+	note_limit(&slot->held, limit);
 	return pg_atomic_read_u32(&slot->held.n) >= (uint32) limit;
 }
 

@@ -1,10 +1,12 @@
-"""When and in what order: what that costs, and what it costs the others.
+"""When, in what order, how often and which: what that costs, and the others.
 
 Each case is a queue with the load of an ordinary one: on top of messages that
 are due next week, or of many that are less urgent than some of what comes; or
 with groups, few or many, or with a million that wait behind one of their
-group.  In each round it is measured in turn with the ordinary queue, and the
-ratio of the two is what counts.
+group.  Or each message has a key that keeps others away, or is of bytes, or only one in
+two is for who takes some, or the queue has limits.  In each round it is
+measured in turn with the ordinary queue, and the ratio of the two is what
+counts.
 
 What waits is put there when the load has been verified, with each id noted, on
 the queue while it is short.  From then on the books are counts.
@@ -43,6 +45,23 @@ FROM (SELECT array_agg('{2}'::jsonb) AS payloads
       FROM generate_series(1, {3})) AS batch, generate_series(1, {4})
 """
 
+# What is asked for, one in two.
+HALF = "\\set h random(0, 1)\n"
+HALF_IS = "CASE :h::int WHEN 0 THEN '%s'::%s ELSE '%s'::%s END"
+SELECTOR = ", selector => " + HALF_IS % (
+    "$.headers.half == 0", "jsonpath", "$.headers.half == 1", "jsonpath")
+HEADERS = ['{"half": %d}' % half for half in (0, 1)]
+HEADER = ", headers => " + HALF_IS % (HEADERS[0], "jsonb", HEADERS[1], "jsonb")
+HEADERS_MANY = ", headers => ARRAY['%s']::jsonb[]" % "', '".join(
+    HEADERS * (BATCH // 2))
+
+LIMITS = ", max_messages => 1000000000, max_bytes => 1000000000000"
+
+# A key that no other message has.
+KEY = ", dedup_key => gen_random_uuid()::text"
+KEYS = (", dedup_keys => array(SELECT gen_random_uuid()::text"
+        " FROM generate_series(1, %d))" % BATCH)
+
 BLOCKED = ", group_keys => array_fill('blocked'::text, ARRAY[%d])" % FILL_BATCH
 LEASE = "SELECT count(*) FROM queue.receive('{0}', lease => '1 day')"
 
@@ -68,6 +87,11 @@ class Case:
     groups: int = 0
     # Done when what waits is there.
     then: str = ""
+    # Of the queue; what is said when messages are sent, and when some are taken.
+    settings: str = ""
+    says: str = ""
+    asks: str = ""
+    is_bytes: bool = False
     clients: int = CLIENTS
     must: float = 0.9
 
@@ -86,9 +110,13 @@ class Case:
             sends = ("\\set g random(1, %d)\n" % self.groups
                      + self.send(self.keys()))
         else:
-            sends = self.send()
-        take = "queue.dequeue('%s', %d)" % (self.relation, self.size)
-        takes = "\\set id 0\nSELECT id, payload FROM %s \\aset\n" % take
+            sends = self.send(self.says)
+        if ":h" in self.says + self.asks:
+            sends = HALF + sends
+        take = "queue.dequeue('%s', %d%s)" % (self.relation, self.size,
+                                              self.asks)
+        takes = "\\set id 0\nSELECT id, %s FROM %s \\aset\n" % (
+            "body" if self.is_bytes else "payload", take)
         if self.size == 1:
             verify = (sends + LOG_SENT + takes + "\\if :id > 0\n" + LOG_TAKEN
                       + "\\endif\n")
@@ -96,7 +124,8 @@ class Case:
             verify = (sends + LOG_SENT_MANY
                       + "WITH taken AS (SELECT id FROM %s) INSERT INTO"
                         " bench.taken SELECT id FROM taken;\n" % take)
-        return queue(self.name, self.title, self.size, sends + takes, verify)
+        return queue(self.name, self.title, self.size, sends + takes, verify,
+                     self.settings)
 
     def keys(self) -> str:
         """Return the argument for groups, of one message or of a batch."""
@@ -108,7 +137,11 @@ class Case:
 
     def send(self, more: str = "") -> str:
         """Return what sends one message, or a batch."""
-        if self.size == 1:
+        if self.is_bytes and self.size == 1:
+            call = "enqueue_bytes('%s', :payload::bytea%s)"
+        elif self.is_bytes:
+            call = "enqueue_bytes_batch('%s', :payloads::bytea[]%s)"
+        elif self.size == 1:
             call = "enqueue('%s', :payload%s)"
         else:
             call = "enqueue_batch('%s', :payloads::jsonb[]%s)"
@@ -133,7 +166,17 @@ def cases() -> list[Case]:
                    must=0.6) for groups in (100, 100000)),
             Case("urgent_" + name, "{} of low priority; of what comes nine"
                  " are low, one is high", base, size,
-                 ", priority => %d" % LOW, LOW_FACTOR, True)]
+                 ", priority => %d" % LOW, LOW_FACTOR, True),
+            Case("keys_" + name, "keys that keep duplicates away for an hour",
+                 base, size, settings=", dedup_window => '1 hour'",
+                 says=KEY if size == 1 else KEYS, must=0.7),
+            Case("half_" + name, "a selector that matches one in two", base,
+                 size, says=HEADER if size == 1 else HEADERS_MANY,
+                 asks=SELECTOR, must=0.5),
+            Case("bytes_" + name, "bytes in place of a JSON payload", base,
+                 size, is_bytes=True, must=1.0),
+            Case("limits_" + name, "limits that are far away", base, size,
+                 settings=LIMITS, must=0.95)]
     # A group is held by one at a time.
     found.append(Case("plain_client", "ordinary queue", None, 1, clients=1))
     found.append(Case("blocked_one", "100,000 groups; {} of another one behind"

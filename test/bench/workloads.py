@@ -75,10 +75,11 @@ def table(name: str, kind: str, title: str, size: int, script: str,
 
 
 def queue(name: str, title: str, size: int, script: str,
-          verify: str) -> Workload:
+          verify: str, settings: str = "") -> Workload:
     """Return a workload on a queue of its own."""
     return Workload(name, "ours", title, size, script, verify,
-                    "SELECT queue.create_queue('bench.%s')" % name,
+                    "SELECT queue.create_queue('bench.%s'%s)" % (name,
+                                                                 settings),
                     "DROP TABLE IF EXISTS bench.{0}, bench.{0}_dead"
                     .format(name), "bench." + name)
 
