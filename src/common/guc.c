@@ -82,7 +82,7 @@ queue_guc_init(void)
 							0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.max_wait",
-							"Longest time that queue.dequeue() and queue.receive() wait for a message.",
+							"Longest time that a call waits for a message, or for room.",
 							"They hold a snapshot meanwhile.",
 							&queue_max_wait,
 							60 * 1000,
