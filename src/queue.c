@@ -57,6 +57,7 @@
 #include "shared/database.h"
 #include "shared/group.h"
 #include "shared/inflight.h"
+#include "shared/news.h"
 #include "shared/quota.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
@@ -91,6 +92,7 @@ static const SharedPart parts[] = {
 	queue_inflight_shmem_size, queue_inflight_shmem_init},
 	{"queue_slot", queue_slot_nlocks,
 	queue_slot_shmem_size, queue_slot_shmem_init},
+	{NULL, NULL, queue_news_shmem_size, queue_news_shmem_init},
 	{"queue_group", queue_group_nlocks,
 	queue_group_shmem_size, queue_group_shmem_init},
 	{NULL, NULL, queue_quota_shmem_size, queue_quota_shmem_init},

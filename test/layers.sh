@@ -16,10 +16,10 @@ cd "${1:-$(dirname "$0")/..}" || exit 1
 layers="common shared table transaction dispatch api monitor worker global ."
 
 # Parts of a queue's slot (shared/queue_slot.h), and who may touch them: a pattern.
-parts="care:shared/queue_slot.c cover:shared/cover.c window:shared/window.c
+parts="care:shared/queue_slot.c cover:shared/cover\(_ask\)\?.c window:shared/window.c
 	due:shared/\(cover\|deadline\).c groups:shared/group\(_out\|_due\|_ready\)\?.c sort:shared/sort.c
 	expiry:shared/expiry.c usage:shared/usage.c held:shared/held.c
-	wait:shared/waiter.c
+	wait:shared/\(waiter\|wake\).c
 	ids:table/ids.c vacuum:worker/vacuum\(_worker\)\?.c"
 
 passed=0

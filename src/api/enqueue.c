@@ -88,7 +88,9 @@ static ArrayType *make_result(const int64 *ids, int n);
 static void set_content(MessageDraft *draft, const Content *content,
 						Datum value);
 static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
-					  int n);
+					  int n, const OptionalArray *correlation_ids);
+static void check_keys(const OptionalArray *array, int n,
+					   void (*check) (Datum));
 static void check_enqueue(FunctionCallInfo fcinfo, const Content *content,
 						  Terms *terms);
 static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
@@ -186,6 +188,7 @@ send_one(FunctionCallInfo fcinfo, const Content *content)
 	QueueDef   *def;
 	QueueInsert *insert;
 	MessageDraft draft;
+	OptionalArray correlation_ids;
 	Terms		terms;
 	Amount		amount;
 	int64		id;
@@ -193,6 +196,8 @@ send_one(FunctionCallInfo fcinfo, const Content *content)
 	check_enqueue(fcinfo, content, &terms);
 	if (!PG_ARGISNULL(ARG_GROUP_KEY))
 		queue_check_group_key(PG_GETARG_DATUM(ARG_GROUP_KEY));
+	if (!PG_ARGISNULL(ARG_CORRELATION_ID))
+		queue_check_correlation_id(PG_GETARG_DATUM(ARG_CORRELATION_ID));
 	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
 		queue_not_supported("dedup_key");
 	if (!PG_ARGISNULL(ARG_HEADERS))
@@ -213,7 +218,9 @@ send_one(FunctionCallInfo fcinfo, const Content *content)
 	apply_terms(&draft, &terms);
 	queue_draft_check_size(&draft);
 
-	note_sent(rel, &terms, &id, 1);
+	correlation_ids.values = &draft.correlation_id.value;
+	correlation_ids.nulls = &draft.correlation_id.isnull;
+	note_sent(rel, &terms, &id, 1, &correlation_ids);
 	insert = queue_insert_begin(rel, def);
 	queue_insert_row(insert, &draft);
 	queue_insert_end(insert);
@@ -245,9 +252,8 @@ send_batch(FunctionCallInfo fcinfo, const Content *content)
 	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", content, n,
 			   &correlation_ids);
 	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", content, n, &group_keys);
-	for (i = 0; group_keys.values && i < n; i++)
-		if (!group_keys.nulls[i])
-			queue_check_group_key(group_keys.values[i]);
+	check_keys(&correlation_ids, n, queue_check_correlation_id);
+	check_keys(&group_keys, n, queue_check_group_key);
 	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", content, n, &later);
 	require_nulls(&later, n, "dedup_keys");
 	for (i = 0; headers.values && i < n; i++)
@@ -266,7 +272,7 @@ send_batch(FunctionCallInfo fcinfo, const Content *content)
 		terms.expires_in = def->expires_in;
 	ids = palloc(n * sizeof(int64));
 	queue_next_ids(def, n, ids);
-	note_sent(rel, &terms, ids, n);
+	note_sent(rel, &terms, ids, n, &correlation_ids);
 	insert = queue_insert_begin(rel, def);
 	for (i = 0; i < n; i++)
 	{
@@ -358,12 +364,22 @@ set_content(MessageDraft *draft, const Content *content, Datum value)
 	draft->content_type = content->type;
 }
 
+/* Check each element of an optional array. */
+static void
+check_keys(const OptionalArray *array, int n, void (*check) (Datum))
+{
+	for (int i = 0; array->values && i < n; i++)
+		if (!array->nulls[i])
+			check(array->values[i]);
+}
+
 /*
  * Note ids to be announced at the commit, one range of consecutive ids at a
  * time; of those that are not due then, the due time is enough.
  */
 static void
-note_sent(Relation rel, const Terms *terms, const int64 *ids, int n)
+note_sent(Relation rel, const Terms *terms, const int64 *ids, int n,
+		  const OptionalArray *correlation_ids)
 {
 	int			first;
 	int			next;
@@ -380,9 +396,13 @@ note_sent(Relation rel, const Terms *terms, const int64 *ids, int n)
 	{
 		for (next = first + 1; next < n && ids[next] == ids[next - 1] + 1;)
 			next++;
-		queue_announce_sent(RelationGetRelid(rel), terms->priority,
-							ids[first], ids[next - 1]);
+		queue_announce_keyed(RelationGetRelid(rel), terms->priority,
+							 ids[first], ids[next - 1]);
 	}
+	for (int i = 0; correlation_ids->values && i < n; i++)
+		if (!correlation_ids->nulls[i])
+			queue_announce_key(RelationGetRelid(rel),
+							   correlation_ids->values[i]);
 }
 
 /*

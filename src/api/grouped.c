@@ -17,6 +17,7 @@
 
 #include "api/taking.h"
 #include "common/compat.h"
+#include "dispatch/selection.h"
 #include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/database.h"
@@ -39,6 +40,8 @@ typedef enum Turn
 	TURN_UNSEEN					/* the statement's snapshot does not see it */
 } Turn;
 
+static Verdict take_picked(Take *take, CandidateScan *look, Snapshot snapshot,
+						   MessageRow *row);
 static Turn take_turn(Take *take, CandidateScan *look, Snapshot snapshot,
 					  MessageRow *row, TimestampTz *until, Verdict *verdict);
 static Turn judge_turn(Take *take, CandidateScan *look, Snapshot snapshot,
@@ -58,12 +61,22 @@ queue_take_grouped(Take *take, CandidateScan *look, Snapshot snapshot,
 	switch (queue_turn_enter(look, row))
 	{
 		case GROUP_OURS:
+			if (look->selection != NULL)
+				return take_picked(take, look, snapshot, row);
 			queue_look_narrow(look, row->id, take->max - take->ntaken);
 			verdict = queue_take_from_group(take, look, snapshot);
 			if (verdict == VERDICT_STOP)
 				queue_look_keep_from(look, row->id + 1);
 			break;
+		case GROUP_OUT:
+			queue_look_keep_examined(look, row->id);
+			break;
 		case GROUP_BEHIND:
+			if (look->selection != NULL)
+			{
+				queue_selection_block(look, row);
+				queue_look_keep_quietly(look, row->id);
+			}
 			break;
 		case GROUP_OTHER:
 			queue_look_keep_busy(look, row->id);
@@ -80,8 +93,34 @@ queue_take_grouped(Take *take, CandidateScan *look, Snapshot snapshot,
 }
 
 /*
+ * take_picked
+ *		The same in a look for certain messages, which has taken the group out
+ *		because it wants this one.
+ *
+ * Whether it was taken or waits, the look comes to it again.
+ */
+static Verdict
+take_picked(Take *take, CandidateScan *look, Snapshot snapshot,
+			MessageRow *row)
+{
+	int64		id = row->id;
+	int			before = take->ntaken;
+	Verdict		verdict = queue_take_from_group(take, look, snapshot);
+
+	if (verdict == VERDICT_STOP)
+		queue_look_keep_from(look, id);
+	else
+	{
+		queue_look_keep_quietly(look, id);
+		if (take->ntaken == before)
+			queue_selection_block(look, row);
+	}
+	return verdict;
+}
+
+/*
  * queue_take_from_group
- *		Take messages of the group that is out, in order, until there are no
+ * *		Take messages of the group that is out, in order, until there are no
  *		more or enough.
  *
  * Those of a lower priority than the first wait, as other groups may come
@@ -101,6 +140,14 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 			queue_turn_is_late(look, row))
 		{
 			if (queue_turn_keeps_none(look, row))
+				continue;
+			queue_turn_leave(look, row);
+			break;
+		}
+		if (look->selection != NULL && !queue_selection_wants(look, row))
+		{
+			if (queue_turn_keeps_none(look, row) ||
+				queue_turn_is_taken(look, row))
 				continue;
 			queue_turn_leave(look, row);
 			break;
@@ -241,6 +288,12 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 			Assert(false);		/* this call holds it */
 			queue_give_back(hold);
 			return TURN_WAITS;
+	}
+	if (!queue_selection_wants_attempt(look, row, status.failures + 1))
+	{
+		queue_give_back(hold);
+		*until = 0;
+		return TURN_WAITS;
 	}
 	if (status.failures > 0 && take->ntaken > 0)
 	{

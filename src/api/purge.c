@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * purge.c
- *		Deleting all messages of a queue.
+ *		Deleting all messages of a queue, or those that a selector matches.
  *
  * In the caller's transaction.  What another open transaction holds, prepared
  * ones included, is skipped.  The exception is a row that the worker is just
@@ -29,6 +29,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/scan.h"
+#include "table/selector.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"
 
@@ -44,7 +45,10 @@ typedef enum PurgeResult
 	PURGE_HELD
 } PurgeResult;
 
-static PurgeResult purge_row(Relation rel, QueueDef *def, MessageRow *row);
+static bool is_meant(Relation rel, QueueDef *def, MessageRow *row,
+					 QueueSelector *selector);
+static PurgeResult purge_row(Relation rel, QueueDef *def, MessageRow *row,
+							 QueueSelector *selector);
 static bool delete_row(Relation rel, QueueDef *def, MessageRow *row,
 					   const MessageKey *key);
 
@@ -57,6 +61,7 @@ queue_purge(PG_FUNCTION_ARGS)
 	Snapshot	snapshot;
 	QueueTableScan *pass;
 	MessageRow *row;
+	QueueSelector *selector = NULL;
 	int64		count = 0;
 	int64		nheld = 0;
 
@@ -65,7 +70,7 @@ queue_purge(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("queue.purge()");
 	queue_require_arg(fcinfo, 0, "queue");
 	if (!PG_ARGISNULL(1))
-		queue_not_supported("selector");
+		selector = queue_selector_make(PG_GETARG_DATUM(1), false /* raises */ );
 
 	rel = queue_open(PG_GETARG_OID(0), QUEUE_OWN, &def);
 	queue_lease_load();
@@ -85,7 +90,9 @@ queue_purge(PG_FUNCTION_ARGS)
 		/* of what it wrote, a statement deletes what it sees */
 		if (row->state == ROW_OWN && !queue_row_is_visible(rel, row, snapshot))
 			continue;
-		switch (purge_row(rel, def, row))
+		if (!is_meant(rel, def, row, selector))
+			continue;
+		switch (purge_row(rel, def, row, selector))
 		{
 			case PURGE_DONE:
 				count++;
@@ -110,6 +117,24 @@ queue_purge(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(count);
 }
 
+/* Is this message to be deleted? */
+static bool
+is_meant(Relation rel, QueueDef *def, MessageRow *row, QueueSelector *selector)
+{
+	MessageKey	key;
+	InflightEntry entry;
+	MessageStatus status;
+	bool		has_entry;
+
+	if (!queue_selector_wants_attempt(selector))
+		return queue_selector_matches(selector, row, row->failures + 1);
+	queue_message_key(&key, RelationGetRelid(rel), row->id);
+	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+	queue_row_status(def, row, has_entry ? &entry : NULL,
+					 GetCurrentTimestamp(), &status);
+	return queue_selector_matches(selector, row, status.failures + 1);
+}
+
 /*
  * purge_row
  *		Delete one message.
@@ -119,7 +144,8 @@ queue_purge(PG_FUNCTION_ARGS)
  * unless the worker's version is all that it misses.
  */
 static PurgeResult
-purge_row(Relation rel, QueueDef *def, MessageRow *row)
+purge_row(Relation rel, QueueDef *def, MessageRow *row,
+		  QueueSelector *selector)
 {
 	MessageKey	key;
 	bool		has_waited = false;
@@ -146,6 +172,8 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row)
 			return PURGE_GONE;
 		if (IsolationUsesXactSnapshot() && !has_waited &&
 			!queue_row_is_visible(rel, row, GetActiveSnapshot()))
+			return PURGE_GONE;
+		if (row->state == ROW_LIVE && !is_meant(rel, def, row, selector))
 			return PURGE_GONE;
 	}
 	return PURGE_HELD;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * take.c
- *		Getting messages: dequeue(), receive(), browse().
+ *		Getting messages: dequeue(), receive().
  *
  * A take goes over the cover of the queue, window by window, and over the rows
  * of each, in order (look.c).  For each row it claims the message, reads the
@@ -16,6 +16,9 @@
  * A message of a group that keeps an order is taken only in its turn (turn.c).
  * A call that has come to a group takes as many of it as it may, one after the
  * other.
+ *
+ * A call may ask for certain messages only (selection.c).  Its look goes over
+ * rows in the same way, but takes nothing out of the cover.
  *
  * A queue whose cover is empty, with nothing due, is empty.  If the caller's
  * rights and the settings are known too, the table is not even opened.
@@ -57,6 +60,7 @@
 #include "dispatch/fair.h"
 #include "dispatch/lease.h"
 #include "dispatch/look.h"
+#include "dispatch/selection.h"
 #include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/database.h"
@@ -65,18 +69,17 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
-#include "table/selector.h"
+#include "transaction/announce.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
 
 PG_FUNCTION_INFO_V1(queue_dequeue);
 PG_FUNCTION_INFO_V1(queue_receive);
-PG_FUNCTION_INFO_V1(queue_browse);
 
 static Datum take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait);
-static void check_filters(FunctionCallInfo fcinfo, int argno);
+static void read_selection(FunctionCallInfo fcinfo, int argno, Take *take,
+						   Selection *selection);
 static int64 wait_argument(FunctionCallInfo fcinfo, int argno);
-static int	max_argument(FunctionCallInfo fcinfo, int argno);
 static bool is_lease_too_long(const Take *take);
 static bool is_top_level(const ReturnSetInfo *rsinfo);
 static void look_and_take(Take *take, Relation rel, QueueDef *def,
@@ -85,6 +88,7 @@ static Verdict take_from_window(Take *take, CandidateScan *look,
 								Snapshot snapshot);
 static Verdict examine(Take *take, CandidateScan *look, Snapshot snapshot,
 					   MessageRow *row, Hold *hold);
+static bool is_wanted(CandidateScan *look, MessageRow *row);
 static bool is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 						   MessageRow *row);
 static void wait_and_take(Take *take, TimestampTz end);
@@ -94,14 +98,15 @@ Datum
 queue_dequeue(PG_FUNCTION_ARGS)
 {
 	Take		take = {0};
+	Selection	selection;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.dequeue()");
 	PreventCommandIfParallelMode("queue.dequeue()");
 	queue_require_arg(fcinfo, 0, "queue");
 	take.relid = PG_GETARG_OID(0);
-	take.max = max_argument(fcinfo, 1);
-	check_filters(fcinfo, 3);
+	take.max = queue_max_argument(fcinfo, 1);
+	read_selection(fcinfo, 3, &take, &selection);
 	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
 }
 
@@ -110,49 +115,48 @@ Datum
 queue_receive(PG_FUNCTION_ARGS)
 {
 	Take		take = {0};
+	Selection	selection;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.receive()");
 	PreventCommandIfParallelMode("queue.receive()");
 	queue_require_arg(fcinfo, 0, "queue");
 	take.relid = PG_GETARG_OID(0);
-	take.max = max_argument(fcinfo, 1);
+	take.max = queue_max_argument(fcinfo, 1);
 	take.is_lease = true;
 	take.lease = PG_ARGISNULL(3) ? -1 :
 		queue_lease_usec(PG_GETARG_INTERVAL_P(3), "lease");
-	check_filters(fcinfo, 4);
+	read_selection(fcinfo, 4, &take, &selection);
 	return take_messages(fcinfo, &take, wait_argument(fcinfo, 2));
 }
 
-/* Refuse arguments that say which messages are meant; the first is given. */
-static void
-check_filters(FunctionCallInfo fcinfo, int argno)
-{
-	if (!PG_ARGISNULL(argno))
-		queue_not_supported("selector");
-	if (!PG_ARGISNULL(argno + 1))
-		queue_not_supported("id");
-	if (!PG_ARGISNULL(argno + 2))
-		queue_not_supported("correlation_id");
-}
-
 /*
- * Read argument "max", how many messages at most; more than fit an int are not
- * to be had
+ * Read the arguments that say which messages are wanted, of which the first is
+ * given
  */
-static int
-max_argument(FunctionCallInfo fcinfo, int argno)
+static void
+read_selection(FunctionCallInfo fcinfo, int argno, Take *take,
+			   Selection *selection)
 {
-	int64		max;
-
-	queue_require_arg(fcinfo, argno, "max");
-	max = PG_GETARG_INT64(argno);
-	if (max < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max must be at least 1"),
-				 errdetail("The value given is " INT64_FORMAT ".", max)));
-	return (int) Min(max, PG_INT32_MAX);
+	memset(selection, 0, sizeof(Selection));
+	if (!PG_ARGISNULL(argno))
+	{
+		selection->path = PG_GETARG_DATUM(argno);
+		selection->selector = queue_selector_make(selection->path,
+												  false /* raises */ );
+	}
+	if (!PG_ARGISNULL(argno + 1))
+	{
+		selection->has_id = true;
+		selection->id = PG_GETARG_INT64(argno + 1);
+	}
+	if (!PG_ARGISNULL(argno + 2))
+	{
+		selection->correlation_id = PG_GETARG_TEXT_PP(argno + 2);
+		selection->key = queue_announce_hash(PG_GETARG_DATUM(argno + 2));
+	}
+	if (!queue_selection_is_any(selection))
+		take->selection = selection;
 }
 
 /* Read argument "wait", in microseconds, cut to what is allowed */
@@ -185,7 +189,7 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 
 	queue_xact_begin_take(is_top_level(take->rsinfo));
 	if (is_lease_too_long(take) ||
-		!queue_is_known_empty(take->relid, &next))
+		!queue_is_known_empty(take->relid, take->selection != NULL, &next))
 	{
 		rel = queue_open(take->relid, QUEUE_TAKE, &def);
 		queue_lease_load();
@@ -264,9 +268,20 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		look.call = take->group_call;
 		queue_turn_prepare(&look);
 	}
+	if (take->selection != NULL)
+		queue_selection_begin(&look, take->selection);
 	while (verdict == VERDICT_NEXT)
 	{
 		int			before = take->ntaken;
+
+		if (look.selection != NULL)
+		{
+			if (!queue_selection_window(&look))
+				break;
+			verdict = take_from_window(take, &look, snapshot);
+			queue_selection_give_back(&look);
+			continue;
+		}
 
 		if (look.is_fair)
 		{
@@ -309,6 +324,8 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 		InflightEntry *entry;
 		Hold	   *hold;
 
+		if (look->selection != NULL && !is_wanted(look, row))
+			continue;
 		if (queue_turn_is_grouped(look, row))
 		{
 			verdict = queue_take_grouped(take, look, snapshot, row);
@@ -351,6 +368,28 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 }
 
 /*
+ * is_wanted
+ *		Returns true if a look for certain messages is to claim this one.
+ *
+ * What is not, need not be looked at again.  Others stay as they are, if they
+ * cannot be had.
+ */
+static bool
+is_wanted(CandidateScan *look, MessageRow *row)
+{
+	if (row->state == ROW_OWN)
+		return false;			/* its commit announces it */
+	if (queue_turn_is_grouped(look, row) &&
+		queue_selection_is_blocked(look, row))
+		queue_look_keep_quietly(look, row->id);
+	else if (row->state == ROW_BUSY)
+		queue_look_keep_busy(look, row->id);
+	else
+		return queue_selection_wants(look, row);
+	return false;
+}
+
+/*
  * examine
  *		Examine a message that has been claimed, and take it if it is
  *		available.
@@ -386,6 +425,11 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 			queue_look_keep_quietly(look, row->id);
 			queue_give_back(hold);
 			return VERDICT_NEXT;
+	}
+	if (!queue_selection_wants_attempt(look, row, status.failures + 1))
+	{
+		queue_give_back(hold);
+		return VERDICT_NEXT;
 	}
 	if (status.failures > 0 && take->ntaken > 0)
 	{
@@ -441,8 +485,12 @@ wait_and_take(Take *take, TimestampTz end)
 	{
 		RetryHint	next;
 
-		queue_waiter_enter(&take->relid, 1);
-		if (!queue_is_known_empty(take->relid, &next))
+		if (take->selection != NULL)
+			queue_waiter_enter_selecting(take->relid, take->selection->key);
+		else
+			queue_waiter_enter(&take->relid, 1);
+		if (!queue_is_known_empty(take->relid, take->selection != NULL,
+								  &next))
 		{
 			QueueDef   *def;
 			Relation	rel = queue_open(take->relid, QUEUE_TAKE, &def);
@@ -463,64 +511,4 @@ wait_and_take(Take *take, TimestampTz end)
 						   next.due);
 	}
 	queue_waiter_leave();
-}
-
-/* ----------------------------------------------------------------
- *		browse()
- * ----------------------------------------------------------------
- */
-
-/* browse(queue, max, selector): what the statement's snapshot sees */
-Datum
-queue_browse(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Relation	rel;
-	QueueDef   *def;
-	QueueSelector *selector = NULL;
-	QueueScan  *scan;
-	MessageRow *row;
-	MemoryContext context;
-	MemoryContext old;
-	TimestampTz now = GetCurrentTimestamp();
-	int			max;
-	int			n = 0;
-
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue.browse()");
-	queue_require_arg(fcinfo, 0, "queue");
-	max = max_argument(fcinfo, 1);
-	if (!PG_ARGISNULL(2))
-		selector = queue_selector_make(PG_GETARG_DATUM(2), true);
-
-	InitMaterializedSRF(fcinfo, 0);
-	context = AllocSetContextCreate(CurrentMemoryContext, "queue message",
-									ALLOCSET_DEFAULT_SIZES);
-	rel = queue_open(PG_GETARG_OID(0), QUEUE_BROWSE, &def);
-	queue_lease_load_to_look();
-	scan = queue_scan_begin_snapshot(rel, def, GetActiveSnapshot());
-	while (n < max && (row = queue_scan_next(scan)) != NULL)
-	{
-		MessageKey	key;
-		InflightEntry entry;
-		MessageStatus status;
-		bool		has_entry;
-
-		queue_message_key(&key, RelationGetRelid(rel), row->id);
-		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
-		queue_row_status(def, row, has_entry ? &entry : NULL, now, &status);
-		if (!queue_selector_matches(selector, row, status.failures + 1))
-			continue;
-		old = MemoryContextSwitchTo(context);
-		tuplestore_puttuple(rsinfo->setResult,
-							queue_message_result(rsinfo->setDesc, row,
-												 status.failures + 1, NULL));
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(context);
-		n++;
-	}
-	queue_scan_end(scan);
-	table_close(rel, NoLock);
-	MemoryContextDelete(context);
-	return (Datum) 0;
 }

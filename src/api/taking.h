@@ -23,6 +23,7 @@ typedef struct Take
 	int			max;
 	ReturnSetInfo *rsinfo;
 	int			ntaken;
+	Selection  *selection;		/* what is wanted; NULL: any message */
 	uint64		group_call;		/* receive(): who may take more of a group */
 	MemoryContext row_context;	/* reset for each message */
 } Take;

@@ -20,7 +20,6 @@
 #include "table/member.h"
 
 PG_FUNCTION_INFO_V1(queue_enqueue_once);
-PG_FUNCTION_INFO_V1(queue_get);
 PG_FUNCTION_INFO_V1(queue_fail);
 PG_FUNCTION_INFO_V1(queue_redrive);
 
@@ -35,15 +34,6 @@ queue_enqueue_once(PG_FUNCTION_ARGS)
 	static const char *const required[] = {"queue", "payload", "dedup_key", NULL};
 
 	refuse(fcinfo, "queue.enqueue_once()", QUEUE_ENQUEUE, required);
-}
-
-/* get(queue, id) */
-Datum
-queue_get(PG_FUNCTION_ARGS)
-{
-	static const char *const required[] = {"queue", "id", NULL};
-
-	refuse(fcinfo, "queue.get()", QUEUE_BROWSE, required);
 }
 
 /* fail(error): no queue is named, what the transaction has dequeued is meant */
@@ -80,9 +70,7 @@ refuse(FunctionCallInfo fcinfo, const char *funcname, QueueAccess access,
 
 	queue_require_preload();
 
-	/* a look is for standbys, too */
-	if (access != QUEUE_BROWSE)
-		PreventCommandIfReadOnly(funcname);
+	PreventCommandIfReadOnly(funcname);
 	PreventCommandIfParallelMode(funcname);
 	for (int i = 0; required[i] != NULL; i++)
 		queue_require_arg(fcinfo, i, required[i]);

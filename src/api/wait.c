@@ -163,7 +163,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 			RetryHint	one;
 			bool		is_paused = false;
 
-			if (!queue_is_known_empty(relids[i], &one))
+			if (!queue_is_known_empty(relids[i], false, &one))
 				found = may_have_message(relids[i], &one, &is_paused);
 			queue_waiter_set_paused(i, is_paused);
 			next.due = Min(next.due, one.due);

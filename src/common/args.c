@@ -136,3 +136,24 @@ queue_lease_usec(const Interval *lease, const char *argname)
 				 errhint("To give a message back use queue.release().")));
 	return usec;
 }
+
+/*
+ * queue_max_argument
+ *		Return argument "max", how many messages at most.
+ *
+ * More than fit an int are not to be had.
+ */
+int
+queue_max_argument(FunctionCallInfo fcinfo, int argno)
+{
+	int64		max;
+
+	queue_require_arg(fcinfo, argno, "max");
+	max = PG_GETARG_INT64(argno);
+	if (max < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max must be at least 1"),
+				 errdetail("The value given is " INT64_FORMAT ".", max)));
+	return (int) Min(max, PG_INT32_MAX);
+}

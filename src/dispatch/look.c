@@ -68,6 +68,7 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 	look->slot = queue_def_slot(def);
 	look->now = GetCurrentTimestamp();
 	look->next = next;
+	look->selection = NULL;
 	look->want = look->wanted = Min(want, MAX_WINDOW);
 	look->is_writer = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	look->scan = NULL;
@@ -215,7 +216,8 @@ queue_look_row(CandidateScan *look)
  *		Return the next row of the scan, or the one that was fetched before.
  *
  * A window of a group that takes turns has the messages of one rank; the index
- * of groups knows no rank, nor the primary key groups.
+ * of groups knows no rank, nor the primary key groups.  Nor does that of
+ * correlation_ids.
  */
 static MessageRow *
 next_row(CandidateScan *look)
@@ -226,9 +228,14 @@ next_row(CandidateScan *look)
 	if (row != NULL)
 		return row;
 	while ((row = queue_scan_next(look->rows)) != NULL)
+	{
+		if (look->selection != NULL &&
+			queue_rank(row->priority) != look->window.rank)
+			continue;
 		if (!look->is_of_group || row->id > look->window.high ||
 			queue_look_is_of_group(look, row))
 			break;
+	}
 	return row;
 }
 
@@ -474,10 +481,12 @@ queue_look_keep_busy(CandidateScan *look, int64 id)
  *		none.
  *
  * Otherwise the caller takes the long way, with all errors that there may be.
- * If true, *next tells when to look again.
+ * If true, *next tells when to look again.  If "also_out", other consumers have
+ * no window out that might come back with messages, of which only waiters for
+ * any message are told.
  */
 bool
-queue_is_known_empty(Oid relid, RetryHint *next)
+queue_is_known_empty(Oid relid, bool also_out, RetryHint *next)
 {
 	QueueDef   *def = queue_def_known(relid);
 
@@ -485,7 +494,7 @@ queue_is_known_empty(Oid relid, RetryHint *next)
 	if (def == NULL || def->dequeue_paused || !queue_lease_is_loaded() ||
 		!queue_may_take(relid) || queue_group_has_news())
 		return false;
-	if (!queue_cover_is_empty(queue_def_slot(def), relid,
+	if (!queue_cover_is_empty(queue_def_slot(def), relid, also_out,
 							  GetCurrentTimestamp(), &next->due))
 		return false;
 	next->is_busy = false;

@@ -21,6 +21,9 @@ typedef struct RetryHint
 	bool		saw_exhausted;	/* the worker is to move a message */
 } RetryHint;
 
+/* What is wanted in particular (selection.h) */
+typedef struct Selection Selection;
+
 /*
  * A look.  Its window is a part of the cover that no other consumer has
  * meanwhile
@@ -32,6 +35,7 @@ typedef struct CandidateScan
 	QueueSlot  *slot;			/* NULL: the queue has none */
 	TimestampTz now;
 	RetryHint  *next;
+	Selection  *selection;		/* NULL: any message, by windows of the cover */
 	int64		wanted;			/* messages */
 	int64		want;			/* width of the next window */
 	bool		is_writer;		/* by a transaction that has written */
@@ -125,8 +129,11 @@ extern void queue_look_keep_quietly(CandidateScan *look, int64 id);
 extern void queue_look_keep_examined(CandidateScan *look, int64 id);
 extern void queue_look_keep_busy(CandidateScan *look, int64 id);
 
-/* Is it known that the user may take messages here, and that there is none? */
-extern bool queue_is_known_empty(Oid relid, RetryHint *next);
+/*
+ * Is it known that the user may take messages here, and that there is none;
+ * if "also_out", in no window of others either?
+ */
+extern bool queue_is_known_empty(Oid relid, bool also_out, RetryHint *next);
 
 /* When to look again unless woken, by clock.h; *delay is 0 at first */
 extern TimestampTz queue_look_again_at(const RetryHint *next, int64 *delay,

@@ -116,7 +116,7 @@ flush_batch(DueBatch *batch)
 {
 	if (batch->n > 0)
 		queue_cover_add_set(batch->slot, MyDatabaseId, batch->relid,
-							&batch->set, batch->n);
+							&batch->set, batch->n, NULL);
 	batch->n = 0;
 	batch->set.nranges = 0;
 }

@@ -42,6 +42,7 @@
 #include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/inflight.h"
+#include "shared/waiter.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
@@ -168,7 +169,7 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 	InflightEntry entry;
 	GroupName	name;
 	GroupTurn	turn;
-	GroupEntry *group;
+	GroupEntry *group = NULL;
 
 	queue_message_key(&key, look->def->relid, row->id);
 	if (queue_inflight_peek(&key, row->enqueued_at, &entry) &&
@@ -176,9 +177,9 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 		return GROUP_BEHIND;
 
 	queue_turn_name(look->def, row, &name);
-	turn = queue_group_enter(look->slot, look->def->relid, &name,
-							 queue_rank(row->priority), row->id, look->call,
-							 &group);
+	turn = (look->selection != NULL ? queue_group_pick : queue_group_enter)
+		(look->slot, look->def->relid, &name, queue_rank(row->priority),
+		 row->id, look->call, &group);
 	if (turn != GROUP_OURS)
 		return turn;
 	if (group->out.rank > queue_rank(row->priority))
@@ -505,6 +506,9 @@ queue_turn_leave(CandidateScan *look, const MessageRow *row)
 /*
  * queue_turn_end
  *		End the turn: what is left waits, until then at least.
+ *
+ * A look for certain messages wakes none that looks for others, or the two
+ * would wake each other for ever.
  */
 void
 queue_turn_end(CandidateScan *look, TimestampTz until)
@@ -523,7 +527,10 @@ queue_turn_end(CandidateScan *look, TimestampTz until)
 	if (until != 0 && until <= now)
 		queue_group_keep_out(look->group, &look->left);
 	else
-		queue_group_put_back(look->group, &look->left, until, true);
+		queue_group_put_back(look->group, &look->left, until,
+							 look->selection == NULL);
+	if (look->selection != NULL && look->slot != NULL && !look->left.is_empty)
+		queue_waiter_wake_taker(look->slot, look->def->relid);
 	queue_turn_forget(look);
 }
 
@@ -569,7 +576,8 @@ queue_turn_dissolve(CandidateScan *look)
 	for (rank = 0; rank < NUM_RANKS; rank++)
 		if (!look->group->is_fair || rank == look->group->out.rank)
 			queue_ranges_add(&set, rank, look->group->out.id, PG_INT64_MAX);
-	queue_cover_add_set(look->slot, MyDatabaseId, look->def->relid, &set, 1);
+	queue_cover_add_set(look->slot, MyDatabaseId, look->def->relid, &set, 1,
+						NULL);
 	queue_group_put_back(look->group, &look->left, 0, false);
 	queue_window_begin(&look->cover, look->slot, look->def->relid, look->now);
 	queue_turn_forget(look);

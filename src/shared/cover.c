@@ -140,13 +140,19 @@ static void
 add_key(QueueSlot *slot, int priority, int64 id)
 {
 	if (priority >= 0 && !slot->cover.priorities_vary)
+	{
 		queue_ranges_add(&slot->cover.set, queue_rank(priority), id, id);
+		queue_news_add(slot->cover.news, queue_rank(priority), id, id);
+	}
 	else
 	{
 		int			rank;
 
 		for (rank = 0; rank < NUM_RANKS; rank++)
+		{
 			queue_ranges_add(&slot->cover.set, rank, id, id);
+			queue_news_add(slot->cover.news, rank, id, id);
+		}
 	}
 }
 
@@ -175,19 +181,22 @@ queue_cover_add(QueueSlot *hint, const MessageKey *key, int priority,
 	}
 	add_key(slot, priority, key->id);
 	queue_waiter_pick(slot, wakes ? 1 : 0, 0, &list);
-	queue_cover_unlock(slot, &list);
+	queue_waiter_unlock_added(slot, NULL, &list);
 }
 
 /*
  * queue_cover_add_set
  *		Add ranges that may have available messages to a queue's cover.
  *
- * Wakes up to "nwakes" of the queue's waiters.  No allocation, no error.
+ * Wakes up to "nwakes" of the queue's waiters, and if there are any to wake,
+ * those that want certain messages, with these keys.  No allocation, no error.
  */
 void
 queue_cover_add_set(QueueSlot *hint, Oid dbid, Oid relid, const RangeSet *set,
-					int nwakes)
+					int nwakes, const WakeKeys *keys)
 {
+	bool		wakes_selecting = nwakes > 0;
+
 	QueueSlot  *slot = queue_cover_lock(hint, dbid, relid);
 	WakeList	wakes;
 
@@ -199,6 +208,7 @@ queue_cover_add_set(QueueSlot *hint, Oid dbid, Oid relid, const RangeSet *set,
 		return;
 	}
 	queue_ranges_add_set(&slot->cover.set, set);
+	queue_news_add_set(slot->cover.news, set);
 
 	/*
 	 * a few at a time, because the list is on the stack and latches take a
@@ -213,7 +223,10 @@ queue_cover_add_set(QueueSlot *hint, Oid dbid, Oid relid, const RangeSet *set,
 		if (slot == NULL)
 			return;
 	}
-	queue_cover_unlock(slot, &wakes);
+	if (wakes_selecting)
+		queue_waiter_unlock_added(slot, keys, &wakes);
+	else
+		queue_cover_unlock(slot, &wakes);
 }
 
 /*
@@ -231,7 +244,7 @@ queue_cover_add_all(Oid dbid, Oid relid)
 
 	queue_ranges_init(&set, ranges, NUM_RANKS + 1);
 	queue_ranges_add_all(&set);
-	queue_cover_add_set(NULL, dbid, relid, &set, INT_MAX);
+	queue_cover_add_set(NULL, dbid, relid, &set, INT_MAX, NULL);
 	if (!queue_expiry_note(NULL, dbid, relid, QUEUE_EXPIRY_UNKNOWN))
 		queue_database_want_walk(dbid);
 }
@@ -298,12 +311,11 @@ queue_cover_add_delayed(QueueSlot *hint, const MessageKey *key, int priority,
 		/* a consumer is to find out where it is */
 		add_key(slot, priority, key->id);
 		(void) queue_waiter_pick(slot, 1, 0, &wakes);
+		queue_waiter_unlock_added(slot, NULL, &wakes);
+		return;
 	}
-	else
-	{
-		queue_cover_delay(slot, 1 << queue_rank(priority), due);
-		queue_waiter_pick_guardian(slot, &wakes);
-	}
+	queue_cover_delay(slot, 1 << queue_rank(priority), due);
+	queue_waiter_pick_guardian(slot, &wakes);
 	queue_cover_unlock(slot, &wakes);
 }
 
@@ -476,7 +488,7 @@ queue_cover_recheck_busy(Oid dbid)
 		slot->cover.busy.nranges = 0;
 		slot->cover.busy_due = TIMESTAMP_INFINITY;
 		queue_cover_compute_due(slot);
-		queue_cover_unlock(slot, &wakes);
+		queue_waiter_unlock_added(slot, NULL, &wakes);
 	}
 	queue_database_wake_by(dbid, GetCurrentTimestamp() + REPAIR_DELAY);
 }
@@ -559,135 +571,3 @@ queue_cover_add_busy(QueueSlot *slot, const RangeSet *busy, TimestampTz now)
 	queue_ranges_add_set(&slot->cover.busy, busy);
 	queue_cover_compute_due(slot);
 }
-
-/* ----------------------------------------------------------------
- *		Questions
- * ----------------------------------------------------------------
- */
-
-/*
- * queue_cover_is_empty
- *		Returns true if the cover has nothing to scan now.
- *
- * *due is set to the time when something will be due, TIMESTAMP_INFINITY if
- * nothing is.  A queue without a slot is never known to be empty.
- */
-bool
-queue_cover_is_empty(QueueSlot *hint, Oid relid, TimestampTz now,
-					 TimestampTz *due)
-{
-	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
-	bool		is_empty;
-
-	*due = TIMESTAMP_INFINITY;
-	if (slot == NULL)
-		return false;
-	is_empty = !queue_slot_has_cover(slot) && slot->cover.first_due > now;
-	*due = slot->cover.first_due;
-	LWLockRelease(slot->lock);
-	return is_empty;
-}
-
-/*
- * queue_cover_has
- *		Returns true if the message is covered, busy, or will be found by the
- *		due time in its row (0: none).
- *
- * *is_window_out is set if a window of the queue is out, or somebody is adding
- * what is overdue, which may include it.
- */
-bool
-queue_cover_has(QueueSlot *slot, int rank, int64 id, TimestampTz visible_at,
-				bool *is_window_out)
-{
-	bool		has;
-
-	LWLockAcquire(slot->lock, LW_SHARED);
-	has = queue_ranges_contain(&slot->cover.set, rank, id) ||
-		queue_slot_is_sorting_id(slot, rank, id) ||
-		queue_ranges_contain(&slot->cover.busy, rank, id) ||
-		(visible_at != 0 && slot->cover.delayed_from[rank] <= visible_at);
-	*is_window_out = queue_slot_has_window(slot) || slot->cover.noverdue > 0;
-	LWLockRelease(slot->lock);
-	return has;
-}
-
-/*
- * queue_cover_add_below
- *		Add to a set, as ids of rank 0, what is covered or busy of all
- *		priorities, and comes before this id.
- *
- * The state is locked.
- */
-void
-queue_cover_add_below(const QueueSlot *slot, int64 id, RangeSet *set)
-{
-	const RangeSet *parts[] = {&slot->cover.set, &slot->cover.busy};
-	int			i;
-	int			j;
-
-	for (i = 0; i < lengthof(parts); i++)
-		for (j = 0; j < parts[i]->nranges; j++)
-			if (parts[i]->ranges[j].low < id)
-				queue_ranges_add(set, 0, parts[i]->ranges[j].low,
-								 Min(parts[i]->ranges[j].high, id - 1));
-
-	/* somebody is adding messages of which only the index knows which */
-	if (slot->cover.noverdue > 0)
-		queue_ranges_add(set, 0, PG_INT64_MIN, id - 1);
-}
-
-/*
- * queue_cover_gap
- *		Return the first id, from this one on, that the cover does not have,
- *		or PG_INT64_MAX.
- */
-int64
-queue_cover_gap(QueueSlot *slot, int rank, int64 id)
-{
-	int64		gap = id;
-	int			i;
-
-	LWLockAcquire(slot->lock, LW_SHARED);
-	for (i = 0; i < slot->cover.set.nranges; i++)
-	{
-		const QueueRange *range = &slot->cover.set.ranges[i];
-
-		if (range->rank == rank && range->low <= id && range->high >= id)
-			gap = range->high < PG_INT64_MAX ? range->high + 1 : PG_INT64_MAX;
-	}
-	LWLockRelease(slot->lock);
-	return gap;
-}
-
-/*
- * queue_cover_count
- *		Counts for view queue.cover.  The state is locked.
- */
-void
-queue_cover_count(const QueueSlot *slot, CoverCounts *counts)
-{
-	counts->nranges = slot->cover.set.nranges;
-	counts->ndelayed = 0;
-	for (int rank = 0; rank < NUM_RANKS; rank++)
-		if (slot->cover.delayed_from[rank] != TIMESTAMP_INFINITY)
-			counts->ndelayed++;
-	counts->nbusy = slot->cover.busy.nranges;
-	counts->nwindows = queue_slot_nwindows(slot);
-	counts->due = slot->cover.first_due;
-}
-
-#ifdef USE_ASSERT_CHECKING
-/*
- * queue_cover_clear
- *		For tests: cover nothing.  The state is locked.
- */
-void
-queue_cover_clear(QueueSlot *slot)
-{
-	slot->cover.set.nranges = 0;
-	slot->cover.busy.nranges = 0;
-	for (int rank = 0; rank < NUM_RANKS; rank++)
-		slot->cover.delayed_from[rank] = TIMESTAMP_INFINITY;
-}
-#endif

@@ -25,7 +25,8 @@ typedef struct CoverCounts
 extern void queue_cover_add(QueueSlot *hint, const MessageKey *key,
 							int priority, bool wakes);
 extern void queue_cover_add_set(QueueSlot *hint, Oid dbid, Oid relid,
-								const RangeSet *set, int nwakes);
+								const RangeSet *set, int nwakes,
+								const WakeKeys *keys);
 
 /* Any message may be: of a queue, of all queues of a database */
 extern void queue_cover_add_all(Oid dbid, Oid relid);
@@ -66,9 +67,25 @@ extern void queue_cover_put_range_back(QueueSlot *slot, int rank, int64 low,
 extern void queue_cover_add_busy(QueueSlot *slot, const RangeSet *busy,
 								 TimestampTz now);
 
-/* Returns true if there is nothing to scan before *due */
-extern bool queue_cover_is_empty(QueueSlot *hint, Oid relid, TimestampTz now,
-								 TimestampTz *due);
+/*
+ * Returns true if there is nothing to scan before *due, by others neither if
+ * "also_out"
+ */
+extern bool queue_cover_is_empty(QueueSlot *hint, Oid relid, bool also_out,
+								 TimestampTz now, TimestampTz *due);
+
+/*
+ * Looks by a selector: where messages may be (window.c), and what has been
+ * added since an addition of this number
+ */
+extern bool queue_cover_survey(QueueSlot *slot, RangeSet *set,
+							   uint64 *number);
+extern bool queue_cover_read_news(QueueSlot *hint, Oid relid, uint64 *number,
+								  RangeSet *set);
+
+/* ... a message that waits with its group */
+extern void queue_cover_note_news(QueueSlot *hint, const MessageKey *key,
+								  int rank);
 
 /* repair.c: is this message covered; may it be in a window? */
 extern bool queue_cover_has(QueueSlot *slot, int rank, int64 id,

@@ -271,7 +271,10 @@ queue_group_leave(GroupMember *member, bool gives_back, int rank,
 	member->group = NULL;
 	group->nmembers--;
 	if (gives_back)
+	{
 		queue_group_add(group, rank, member->key->id, PG_INT64_MAX);
+		queue_cover_note_news(group->slot, member->key, rank);
+	}
 	group->until = gives_back ? Max(group->until, until) : 0;
 	if (group->nmembers == 0)
 		group->owner = NO_PROC;
@@ -339,9 +342,7 @@ queue_group_next_member(const MessageKey *key, uint64 hash, MessageKey *next)
 void
 queue_group_recheck(Oid dbid)
 {
-	int			i;
-
-	for (i = 0; i < NUM_PARTITIONS; i++)
+	for (int i = 0; i < NUM_PARTITIONS; i++)
 	{
 		dlist_mutable_iter iter;
 
@@ -368,11 +369,9 @@ queue_group_recheck(Oid dbid)
 void
 queue_group_drop(Oid dbid, Oid relid)
 {
-	int			i;
-
 	if (hash_get_num_entries(table) == 0)
 		return;
-	for (i = 0; i < NUM_PARTITIONS; i++)
+	for (int i = 0; i < NUM_PARTITIONS; i++)
 	{
 		dlist_mutable_iter iter;
 
@@ -585,6 +584,8 @@ queue_group_add(GroupEntry *group, int rank, int64 id, int64 others)
 {
 	if (id <= group->wait.id)
 		group->until = 0;
+	if (group->slot != NULL)
+		group->slot->groups.has_waited = true;
 
 	/* its place in the heap may change */
 	if (group->is_ready && !group->is_fair && id <= group->wait.id)
@@ -643,7 +644,12 @@ queue_group_rest(GroupEntry *group, bool wakes)
 	else
 	{
 		queue_group_link_ready(slot, group);
-		(void) queue_waiter_pick(slot, wakes ? 1 : 0, 0, &list);
+		if (wakes)
+		{
+			(void) queue_waiter_pick(slot, 1, 0, &list);
+			queue_waiter_unlock_added(slot, NULL, &list);
+			return;
+		}
 	}
 	queue_cover_unlock(slot, &list);
 }

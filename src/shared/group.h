@@ -94,6 +94,7 @@ typedef enum GroupTurn
 {
 	GROUP_OURS,					/* this process has the group out, and judges */
 	GROUP_BEHIND,				/* noted: it waits for others of its group */
+	GROUP_OUT,					/* another process has it out */
 	GROUP_OTHER,				/* another group has the same hash */
 	GROUP_FULL					/* no room in shared memory */
 } GroupTurn;
@@ -121,6 +122,9 @@ extern void queue_fair_name(GroupName *name, const char *text, int length,
 extern GroupTurn queue_group_enter(QueueSlot *slot, Oid relid,
 								   const GroupName *name, int rank, int64 id,
 								   uint64 call, GroupEntry **group);
+extern GroupTurn queue_group_pick(QueueSlot *slot, Oid relid,
+								  const GroupName *name, int rank, int64 id,
+								  uint64 call, GroupEntry **group);
 extern bool queue_group_note(QueueSlot *slot, Oid relid,
 							 const GroupName *name, int rank, int64 id);
 extern GroupEntry *queue_group_pop(QueueSlot *slot, Oid relid, int rank,

@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/timestamp.h"
 
 #include "common/compat.h"
 #include "shared/group.h"
@@ -78,8 +79,52 @@ queue_group_enter(QueueSlot *slot, Oid relid, const GroupName *name,
 }
 
 /*
+ * queue_group_pick
+ *		Take out the group of this message, because the message is wanted.
+ *
+ * As queue_group_enter(), but a group that is ready is taken out, too; if
+ * another process has it out, nothing has happened (GROUP_OUT).
+ */
+GroupTurn
+queue_group_pick(QueueSlot *slot, Oid relid, const GroupName *name, int rank,
+				 int64 id, uint64 call, GroupEntry **group)
+{
+	MessageKey	key;
+	LWLock	   *lock;
+	GroupEntry *entry;
+	GroupTurn	turn = GROUP_BEHIND;
+
+	queue_group_key(&key, MyDatabaseId, relid, name->hash);
+	entry = queue_group_make(&key, slot, &lock);
+	if (entry == NULL)
+		turn = GROUP_FULL;
+	else if (entry->check != 0 && entry->check != name->check)
+		turn = GROUP_OTHER;
+	else if (entry->looker != NO_PROC)
+		turn = GROUP_OUT;
+	else if ((entry->nmembers == 0 &&
+			  (entry->wait.is_empty ||
+			   entry->until <= GetCurrentTimestamp())) ||
+			 queue_group_is_owned(entry, call))
+	{
+		queue_group_set_name(entry, name);
+		queue_group_add(entry, rank, id, PG_INT64_MAX);
+		take_out(entry);
+		turn = GROUP_OURS;
+	}
+	else
+	{
+		queue_group_add(entry, rank, id, PG_INT64_MAX);
+		queue_group_rest(entry, false);
+	}
+	LWLockRelease(lock);
+	*group = entry;
+	return turn;
+}
+
+/*
  * queue_group_note
- *		Note a message for consumers, by a process that takes none.
+ * *		Note a message for consumers, by a process that takes none.
  *
  * Returns false if there is no room, and nothing has happened.
  */
@@ -100,6 +145,7 @@ queue_group_note(QueueSlot *slot, Oid relid, const GroupName *name, int rank,
 			return true;
 		case GROUP_BEHIND:
 			return true;
+		case GROUP_OUT:
 		case GROUP_OTHER:
 		case GROUP_FULL:
 			break;

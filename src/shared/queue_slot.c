@@ -249,7 +249,11 @@ init_state(QueueSlot *slot, const StateKey *key)
 	slot->cover.first_due = Min(slot->cover.first_due,
 								queue_slot_group_due(slot));
 	if (slot->wait.list.head.next == NULL)
-		dlist_init(&slot->wait.list);	/* else waiters of an earlier queue */
+	{
+		/* else waiters of an earlier queue */
+		dlist_init(&slot->wait.list);
+		dlist_init(&slot->wait.selecting);
+	}
 	slot->wait.guardian = NO_PROC;
 	slot->wait.guarded_until = TIMESTAMP_INFINITY;
 	memset(&slot->ids, 0, sizeof(slot->ids));
@@ -290,6 +294,8 @@ init_cover(CoverPart *cover, DuePart *due)
 	cover->busy_delay = FIRST_BUSY_DELAY;
 	cover->priorities_vary = false;
 
+	queue_news_restart(cover->news);
+
 	queue_due_init(due);
 	node = queue_due_first(due);
 	cover->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
@@ -304,6 +310,7 @@ static void
 init_groups(GroupPart *groups)
 {
 	queue_due_init(&groups->waiting);
+	groups->has_waited = false;
 }
 
 /* Make the numbers of a place. */

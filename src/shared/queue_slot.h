@@ -18,6 +18,7 @@
 #include "common/ranges.h"
 #include "shared/due.h"
 #include "shared/key.h"
+#include "shared/news.h"
 
 #define COVER_ROOM		32
 #define BUSY_ROOM		12
@@ -46,6 +47,7 @@ typedef struct CoverPart
 									 * unlocked */
 	bool		priorities_vary;	/* a message may have another priority
 									 * than was noted when it was taken */
+	NewsLog    *news;			/* NULL: nobody has looked by a selector */
 	QueueRange	ranges[RANGE_PLACES(COVER_ROOM)];
 	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
 } CoverPart;
@@ -54,6 +56,7 @@ typedef struct CoverPart
 typedef struct OutWindow
 {
 	bool		is_used;
+	int			rank;
 	int64		low;
 	int64		high;
 } OutWindow;
@@ -75,6 +78,8 @@ typedef struct GroupPart
 	pairingheap ready;
 	int			nready;			/* groups in it */
 	int64		nlinked;		/* ... that were ever in it */
+	volatile bool has_waited;	/* a message may wait for others of its group,
+								 * and not be in the cover */
 	int64		turn;			/* of the fair group that was served last */
 	DuePart		waiting;		/* not before a time */
 } GroupPart;
@@ -98,6 +103,7 @@ typedef struct SortPart
 typedef struct WaitPart
 {
 	dlist_head	list;
+	dlist_head	selecting;		/* those that want certain messages only */
 	int			guardian;		/* proc number of the waiter that wakes at
 								 * guarded_until */
 	TimestampTz guarded_until;
@@ -295,7 +301,14 @@ queue_slot_group_due(QueueSlot *slot)
 	return node != NULL ? node->due : DT_NOEND;
 }
 
-/* How many of them? */
+/* May messages wait there that are not in the cover? */
+static inline bool
+queue_slot_has_waited(const QueueSlot *slot)
+{
+	return slot->groups.has_waited;
+}
+
+/* How many of them are ready? */
 static inline int
 queue_slot_nready_groups(const QueueSlot *slot)
 {

@@ -28,11 +28,19 @@
  * - The latch alone would not do: a look may wait for a lock or for I/O, which
  *	 resets the latch.  So a flag in the place remembers the wake-up.
  *
+ * Who wants certain messages only, by a selector, say, is in a list of its own.
+ * All of these are woken whenever something is added, beside the others, and
+ * look for themselves; so a message is never lost on one that does not want it.
+ * Who waits for a key, such as a correlation_id, is woken only for messages of
+ * which the hash of the key is the same, or is not known.
+ *
  * What becomes available by the passing of time (the end of a lease, a delay)
  * needs a session that wakes at that time.  One waiter a queue, its guardian,
  * sleeps no longer than until then; the others rely on it.  When something is
  * due earlier than the guardian knows of, it is woken to compute its time
- * anew.  When it leaves, another waiter is woken and takes its place.
+ * anew.  When it leaves, another waiter is woken and takes its place.  Any
+ * waiter may be it; one that wants certain messages wakes another one for those
+ * that it has found to be due, and does not want.
  *
  * If a waiting process dies, its exit takes it off the lists; if it is killed,
  * shared memory starts anew with everything else.
@@ -47,22 +55,17 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "common/clock.h"
 #include "common/compat.h"
+#include "shared/wait_node.h"
 #include "shared/waiter.h"
-
-/* Nodes that each backend has, and nodes in the pool for each backend */
-#define OWN_NODES			8
-#define POOL_NODES			32
 
 /* Longest sleep at one go, so that the timeout fits an int */
 #define MAX_SLEEP_MS		(3600L * 1000L)
@@ -70,41 +73,6 @@
 /* ... if it ends when something is due, because the clock may be set forward */
 #define MAX_GUARD_MS		(10L * 1000L)
 
-/* One process in the list of one queue */
-typedef struct WaitNode
-{
-	dlist_node	link;			/* in the list of a queue, or a free one */
-	int			procno;
-	Oid			relid;
-	QueueSlot  *slot;			/* whose list it is, or was, in */
-	bool		is_linked;
-	bool		was_woken;		/* taken off the list, and has not looked
-								 * since */
-	bool		is_paused;		/* the queue was, when last looked at: to be
-								 * woken by its settings only */
-	uint64		number;			/* windows taken out before it fell asleep;
-								 * during a look: any number */
-} WaitNode;
-
-typedef struct Waiter
-{
-	dlist_node	any_link;
-	Oid			dbid;
-	bool		waits_for_any;
-	volatile bool is_woken;		/* since the last sleep */
-	WaitNode	nodes[OWN_NODES];
-} Waiter;
-
-typedef struct WaiterShared
-{
-	pg_atomic_uint32 nany;
-	dlist_head	any;			/* waiters for any queue */
-	dlist_head	pool;			/* free nodes */
-	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER]; /* by proc number */
-} WaiterShared;
-
-static WaiterShared *shared = NULL;
-static LWLock *any_lock = NULL;
 static Waiter *me = NULL;		/* NULL: not waiting */
 
 /* Nodes of this process: first its own, then those of the pool */
@@ -114,53 +82,15 @@ static int	nnodes = 0;
 static bool exit_registered = false;
 static uint32 wait_event = 0;
 
-static void take_nodes(const Oid *relids, int nrelids);
+static void enter(const Oid *relids, int nrelids, bool selects, uint32 key);
+static void take_nodes(const Oid *relids, int nrelids, bool selects,
+					   uint32 key);
 static void return_nodes(void);
 static void enter_any(void);
 static bool link_node(WaitNode *node);
 static void leave_node(WaitNode *node);
 static TimestampTz watch(WaitNode *node);
 static void leave_at_exit(int code, Datum arg);
-
-/*
- * queue_waiter_shmem_size
- *		Shared memory needed for the waiters and the pool of nodes.
- */
-Size
-queue_waiter_shmem_size(void)
-{
-	return add_size(add_size(offsetof(WaiterShared, waiters),
-							 mul_size(MaxBackends, sizeof(Waiter))),
-					mul_size(mul_size(MaxBackends, POOL_NODES),
-							 sizeof(WaitNode)));
-}
-
-/*
- * queue_waiter_shmem_init
- *		Create or attach to the waiters and the pool of nodes.
- *
- * The caller holds AddinShmemInitLock.
- */
-void
-queue_waiter_shmem_init(void)
-{
-	WaitNode   *pool;
-	bool		found;
-	int			i;
-
-	shared = ShmemInitStruct("queue waiters", queue_waiter_shmem_size(), &found);
-	if (!found)
-	{
-		memset(shared, 0, queue_waiter_shmem_size());
-		pg_atomic_init_u32(&shared->nany, 0);
-		dlist_init(&shared->any);
-		dlist_init(&shared->pool);
-		pool = (WaitNode *) &shared->waiters[MaxBackends];
-		for (i = 0; i < MaxBackends * POOL_NODES; i++)
-			dlist_push_tail(&shared->pool, &pool[i].link);
-	}
-	any_lock = &GetNamedLWLockTranche("queue_waiter")->lock;
-}
 
 /* ----------------------------------------------------------------
  *		The sleeper
@@ -195,6 +125,24 @@ queue_waiter_check_isolation(void)
 void
 queue_waiter_enter(const Oid *relids, int nrelids)
 {
+	enter(relids, nrelids, false, 0);
+}
+
+/*
+ * queue_waiter_enter_selecting
+ *		The same for a session that wants certain messages of one queue.
+ *
+ * If "key" is not 0, those of which the hash of the key is this.
+ */
+void
+queue_waiter_enter_selecting(Oid relid, uint32 key)
+{
+	enter(&relid, 1, true, key);
+}
+
+static void
+enter(const Oid *relids, int nrelids, bool selects, uint32 key)
+{
 	int			i;
 
 	if (!exit_registered)
@@ -215,7 +163,7 @@ queue_waiter_enter(const Oid *relids, int nrelids)
 										  sizeof(WaitNode *));
 			max_nodes = nrelids;
 		}
-		take_nodes(relids, nrelids);
+		take_nodes(relids, nrelids, selects, key);
 	}
 	for (i = 0; i < nnodes; i++)
 		if (!link_node(my_nodes[i]) && !me->waits_for_any)
@@ -230,11 +178,11 @@ queue_waiter_enter(const Oid *relids, int nrelids)
  * Without nodes the process waits for any queue.
  */
 static void
-take_nodes(const Oid *relids, int nrelids)
+take_nodes(const Oid *relids, int nrelids, bool selects, uint32 key)
 {
 	int			i;
 
-	me = &shared->waiters[MyProcNumber];
+	me = &queue_waiters->waiters[MyProcNumber];
 	me->dbid = MyDatabaseId;
 	me->is_woken = false;
 	me->waits_for_any = false;
@@ -242,12 +190,12 @@ take_nodes(const Oid *relids, int nrelids)
 		my_nodes[nnodes] = &me->nodes[nnodes];
 	if (nnodes < nrelids)
 	{
-		LWLockAcquire(any_lock, LW_EXCLUSIVE);
-		while (nnodes < nrelids && !dlist_is_empty(&shared->pool))
+		LWLockAcquire(queue_waiters_lock, LW_EXCLUSIVE);
+		while (nnodes < nrelids && !dlist_is_empty(&queue_waiters->pool))
 			my_nodes[nnodes++] =
 				dlist_container(WaitNode, link,
-								dlist_pop_head_node(&shared->pool));
-		LWLockRelease(any_lock);
+								dlist_pop_head_node(&queue_waiters->pool));
+		LWLockRelease(queue_waiters_lock);
 	}
 	if (nnodes < nrelids)
 		return_nodes();
@@ -259,6 +207,8 @@ take_nodes(const Oid *relids, int nrelids)
 		node->relid = relids[i];
 		node->slot = queue_slot_find(relids[i]);
 		node->is_linked = false;
+		node->selects = selects;
+		node->key = key;
 		node->was_woken = false;
 		node->is_paused = false;
 	}
@@ -272,10 +222,10 @@ return_nodes(void)
 {
 	if (nnodes > OWN_NODES)
 	{
-		LWLockAcquire(any_lock, LW_EXCLUSIVE);
+		LWLockAcquire(queue_waiters_lock, LW_EXCLUSIVE);
 		while (nnodes > OWN_NODES)
-			dlist_push_head(&shared->pool, &my_nodes[--nnodes]->link);
-		LWLockRelease(any_lock);
+			dlist_push_head(&queue_waiters->pool, &my_nodes[--nnodes]->link);
+		LWLockRelease(queue_waiters_lock);
 	}
 	nnodes = 0;
 }
@@ -284,11 +234,11 @@ return_nodes(void)
 static void
 enter_any(void)
 {
-	LWLockAcquire(any_lock, LW_EXCLUSIVE);
-	dlist_push_tail(&shared->any, &me->any_link);
+	LWLockAcquire(queue_waiters_lock, LW_EXCLUSIVE);
+	dlist_push_tail(&queue_waiters->any, &me->any_link);
 	me->waits_for_any = true;
-	pg_atomic_fetch_add_u32(&shared->nany, 1);
-	LWLockRelease(any_lock);
+	pg_atomic_fetch_add_u32(&queue_waiters->nany, 1);
+	LWLockRelease(queue_waiters_lock);
 }
 
 /*
@@ -308,7 +258,8 @@ link_node(WaitNode *node)
 		return false;
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (!node->is_linked)
-		dlist_push_tail(&slot->wait.list, &node->link);
+		dlist_push_tail(node->selects ? &slot->wait.selecting :
+						&slot->wait.list, &node->link);
 	node->is_linked = true;
 	node->was_woken = false;
 	node->number = PG_UINT64_MAX;
@@ -336,11 +287,11 @@ queue_waiter_leave(void)
 	return_nodes();
 	if (me->waits_for_any)
 	{
-		LWLockAcquire(any_lock, LW_EXCLUSIVE);
+		LWLockAcquire(queue_waiters_lock, LW_EXCLUSIVE);
 		dlist_delete(&me->any_link);
 		me->waits_for_any = false;
-		pg_atomic_fetch_sub_u32(&shared->nany, 1);
-		LWLockRelease(any_lock);
+		pg_atomic_fetch_sub_u32(&queue_waiters->nany, 1);
+		LWLockRelease(queue_waiters_lock);
 	}
 	me = NULL;
 }
@@ -350,7 +301,8 @@ queue_waiter_leave(void)
  *		Leave the list of a queue.
  *
  * Another waiter is woken if it may rely on this one: if this one was woken
- * and has not looked, if the cover has more, or if it was the guardian.
+ * and has not looked, if the cover has more, or if it was the guardian.  On one
+ * that wants certain messages nobody relies but for the last.
  */
 static void
 leave_node(WaitNode *node)
@@ -363,15 +315,18 @@ leave_node(WaitNode *node)
 	queue_waiter_start_wakes(&wakes, slot->dbid);
 	if (node->is_linked)
 		dlist_delete(&node->link);
-	passes_on = node->was_woken || queue_slot_has_cover(slot);
+	passes_on = !node->selects && node->was_woken;
+	passes_on |= queue_slot_has_cover(slot) &&
+		(!node->selects || slot->wait.guardian == MyProcNumber);
 	node->is_linked = false;
 	if (slot->wait.guardian == MyProcNumber)
 	{
 		slot->wait.guardian = NO_PROC;
 		slot->wait.guarded_until = TIMESTAMP_INFINITY;
 	}
-	passes_on |= queue_slot_first_due(slot) < slot->wait.guarded_until;
-	if (passes_on)
+	if (queue_slot_first_due(slot) < slot->wait.guarded_until)
+		queue_waiter_pick_any(slot, &wakes);
+	else if (passes_on)
 		(void) queue_waiter_pick(slot, 1, 0, &wakes);
 	LWLockRelease(slot->lock);
 	queue_waiter_set_latches(&wakes);
@@ -486,15 +441,20 @@ queue_waiter_sleep(TimestampTz until, TimestampTz due)
  *
  * Returns when this process has to wake for the queue, TIMESTAMP_INFINITY if
  * another one does.  A look has found nothing, and the process is about to
- * sleep.
+ * sleep.  What was due, and it does not want, is another one's.
  */
 static TimestampTz
 watch(WaitNode *node)
 {
 	QueueSlot  *slot = node->slot;
 	TimestampTz due;
+	WakeList	wakes;
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	queue_waiter_start_wakes(&wakes, slot->dbid);
+	if (node->selects && slot->wait.guardian == MyProcNumber &&
+		queue_slot_has_cover(slot))
+		(void) queue_waiter_pick(slot, 1, 0, &wakes);
 	node->number = queue_slot_nwindows_taken(slot);
 	due = node->is_paused ? TIMESTAMP_INFINITY : queue_slot_first_due(slot);
 	if (slot->wait.guardian == MyProcNumber || due < slot->wait.guarded_until)
@@ -505,141 +465,6 @@ watch(WaitNode *node)
 	else
 		due = TIMESTAMP_INFINITY;
 	LWLockRelease(slot->lock);
+	queue_waiter_set_latches(&wakes);
 	return due;
-}
-
-/* ----------------------------------------------------------------
- *		The waker
- * ----------------------------------------------------------------
- */
-
-/*
- * queue_waiter_start_wakes
- *		Start a list of waiters to wake in this database.
- */
-void
-queue_waiter_start_wakes(WakeList *wakes, Oid dbid)
-{
-	wakes->dbid = dbid;
-	wakes->wakes_anyone = false;
-	wakes->n = 0;
-}
-
-/*
- * queue_waiter_pick
- *		Take up to "n" waiters off the list of a queue, to be woken.
- *
- * Only waiters that have looked since the window with this number was taken
- * out, or all (0).  Returns true if the list of wakes is full and there may be
- * more to pick.  The caller holds the lock of the state, releases it and calls
- * queue_waiter_set_latches().  No allocation, no error.
- */
-bool
-queue_waiter_pick(QueueSlot *slot, int n, uint64 number, WakeList *wakes)
-{
-	dlist_mutable_iter iter;
-
-	if (n <= 0)
-		return false;
-	wakes->wakes_anyone = true;
-	dlist_foreach_modify(iter, &slot->wait.list)
-	{
-		WaitNode   *node = dlist_container(WaitNode, link, iter.cur);
-
-		if (node->number < number)
-			continue;
-		if (n <= 0)
-			return false;
-		if (wakes->n == MAX_WAKES)
-			return true;
-		dlist_delete(&node->link);
-		node->is_linked = false;
-		node->was_woken = true;
-		shared->waiters[node->procno].is_woken = true;
-		wakes->procnos[wakes->n++] = node->procno;
-		n--;
-	}
-	return false;
-}
-
-/*
- * queue_waiter_pick_guardian
- *		Something may be due earlier: wake the guardian if it would sleep too
- *		long.
- *
- * If there is none, wake any waiter of the queue, which then becomes it.  The
- * state is locked.
- */
-void
-queue_waiter_pick_guardian(QueueSlot *slot, WakeList *wakes)
-{
-	if (queue_slot_first_due(slot) >= slot->wait.guarded_until ||
-		wakes->n == MAX_WAKES)
-		return;
-	if (slot->wait.guardian == NO_PROC)
-		(void) queue_waiter_pick(slot, 1, 0, wakes);
-	else
-	{
-		shared->waiters[slot->wait.guardian].is_woken = true;
-		wakes->procnos[wakes->n++] = slot->wait.guardian;
-	}
-	wakes->wakes_anyone = true;
-}
-
-/* Wake all sessions of the database that wait for any queue. */
-void
-queue_waiter_wake_anyone(WakeList *wakes)
-{
-	wakes->wakes_anyone = true;
-	queue_waiter_set_latches(wakes);
-}
-
-/*
- * queue_waiter_set_latches
- *		Wake the waiters picked, and all that wait for any queue if one was to
- *		be woken.
- *
- * The state's lock has been released.  No allocation, no error.
- */
-void
-queue_waiter_set_latches(WakeList *wakes)
-{
-	dlist_iter	iter;
-	int			i;
-
-	for (i = 0; i < wakes->n; i++)
-		SetLatch(&GetPGProcByNumber(wakes->procnos[i])->procLatch);
-
-	/* pairs with the fetch_add in enter_any() */
-	pg_memory_barrier();
-	if (!wakes->wakes_anyone || pg_atomic_read_u32(&shared->nany) == 0)
-		return;
-	LWLockAcquire(any_lock, LW_SHARED);
-	dlist_foreach(iter, &shared->any)
-	{
-		Waiter	   *waiter = dlist_container(Waiter, any_link, iter.cur);
-
-		if (waiter->dbid != wakes->dbid)
-			continue;
-		waiter->is_woken = true;
-		SetLatch(&GetPGProcByNumber(waiter - shared->waiters)->procLatch);
-	}
-	LWLockRelease(any_lock);
-}
-
-/*
- * queue_waiter_count
- *		Return the number of sessions in the list of a queue, for its view.
- */
-int
-queue_waiter_count(QueueSlot *slot)
-{
-	dlist_iter	iter;
-	int			n = 0;
-
-	LWLockAcquire(slot->lock, LW_SHARED);
-	dlist_foreach(iter, &slot->wait.list)
-		n++;
-	LWLockRelease(slot->lock);
-	return n;
 }

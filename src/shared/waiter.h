@@ -13,6 +13,19 @@
 /* at one go; more are woken in several */
 #define MAX_WAKES	64
 
+/*
+ * Hashes of the keys of messages that are added, by which those wait who want
+ * one of these.  No such set: any message may have been added
+ */
+#define MAX_WAKE_KEYS	8
+
+typedef struct WakeKeys
+{
+	bool		is_any;
+	int			n;
+	uint32		hashes[MAX_WAKE_KEYS];
+} WakeKeys;
+
 /* Whose latches to set when all locks are released */
 typedef struct WakeList
 {
@@ -30,6 +43,7 @@ extern void queue_waiter_check_isolation(void);
 
 /* Enter the lists, then look, then sleep, then enter again */
 extern void queue_waiter_enter(const Oid *relids, int nrelids);
+extern void queue_waiter_enter_selecting(Oid relid, uint32 key);
 extern void queue_waiter_leave(void);	/* also from callbacks */
 
 /* The i-th of these queues is paused, so what is due there does not count */
@@ -48,6 +62,19 @@ extern void queue_waiter_sleep(TimestampTz until, TimestampTz due);
 extern void queue_waiter_start_wakes(WakeList *wakes, Oid dbid);
 extern bool queue_waiter_pick(QueueSlot *slot, int n, uint64 number,
 							  WakeList *wakes);
+
+/*
+ * Release the state, to which messages with these keys were added: wake those
+ * that were picked, and whoever waits for such messages
+ */
+extern void queue_waiter_unlock_added(QueueSlot *slot, const WakeKeys *keys,
+									  WakeList *wakes);
+
+/* Wake a waiter that takes any message: one was looked at, and left */
+extern void queue_waiter_wake_taker(QueueSlot *hint, Oid relid);
+
+/* Pick one waiter, whatever it wants; the state is locked */
+extern void queue_waiter_pick_any(QueueSlot *slot, WakeList *wakes);
 extern void queue_waiter_wake_anyone(WakeList *wakes);
 extern void queue_waiter_set_latches(WakeList *wakes);
 

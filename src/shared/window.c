@@ -216,6 +216,7 @@ note_out(QueueSlot *slot)
 		if (place->is_used)
 			continue;
 		place->is_used = true;
+		place->rank = out.rank;
 		place->low = out.low;
 		place->high = out.high;
 		return;
@@ -272,6 +273,41 @@ queue_window_below(QueueSlot *hint, Oid relid, int64 id, RangeSet *set)
 		queue_ranges_add(set, 0, slot->window.others_low,
 						 Min(slot->window.others_high, id - 1));
 	LWLockRelease(slot->lock);
+}
+
+/*
+ * queue_window_survey
+ *		Make a set of where messages may be, for a look that takes no window
+ *		out.
+ *
+ * That is what is covered, and what consumers have out of it; without a slot,
+ * everything.  *number and the result are as in queue_cover_survey().
+ */
+bool
+queue_window_survey(QueueSlot *hint, Oid relid, RangeSet *set, uint64 *number)
+{
+	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
+	bool		is_known;
+
+	set->nranges = 0;
+	if (slot == NULL)
+	{
+		queue_ranges_add_all(set);
+		return false;
+	}
+	is_known = queue_cover_survey(slot, set, number);
+	for (int i = 0; i < OUT_ROOM; i++)
+	{
+		const OutWindow *place = &slot->window.out[i];
+
+		if (place->is_used)
+			queue_ranges_add(set, place->rank, place->low, place->high);
+	}
+	for (int rank = 0; rank < NUM_RANKS && slot->window.nothers > 0; rank++)
+		queue_ranges_add(set, rank, slot->window.others_low,
+						 slot->window.others_high);
+	LWLockRelease(slot->lock);
+	return is_known;
 }
 
 /*

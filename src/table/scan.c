@@ -152,6 +152,29 @@ queue_scan_groups(QueueScan *scan)
 	rescan(scan, NULL, 0, false);
 }
 
+/* Begin a scan of messages with correlation_ids. */
+QueueScan *
+queue_scan_begin_correlated(Relation rel, QueueDef *def)
+{
+	return begin_scan(rel, def->correlation_index);
+}
+
+/*
+ * Go over those with this one, which must live as long as they are fetched.
+ */
+void
+queue_scan_correlated(QueueScan *scan, Datum correlation_id)
+{
+	ScanKeyData key;
+
+	scan->is_range = true;
+	scan->priority = 0;
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   scan->index->rd_indcollation[0], F_TEXTEQ,
+						   correlation_id);
+	rescan(scan, &key, 1, false);
+}
+
 /* Go over these messages only, from now on. */
 void
 queue_scan_range(QueueScan *scan, const QueueRange *range)

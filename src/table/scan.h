@@ -73,6 +73,10 @@ extern bool queue_scan_next_group(QueueScan *scan, Datum after, Datum *key);
 /* Those of all groups, one group after the other */
 extern void queue_scan_groups(QueueScan *scan);
 
+/* Messages with a correlation_id, in the order of their ids */
+extern QueueScan *queue_scan_begin_correlated(Relation rel, QueueDef *def);
+extern void queue_scan_correlated(QueueScan *scan, Datum correlation_id);
+
 /* Go over these messages only, from now on */
 extern void queue_scan_range(QueueScan *scan, const QueueRange *range);
 

@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/procarray.h"
@@ -149,6 +150,8 @@ find_note(Oid relid)
 	note->queue = queue_slot_find(relid);
 	note->is_all = false;
 	note->nmessages = 0;
+	note->keys.is_any = false;
+	note->keys.n = 0;
 	note->later.ranks = 0;
 	note->later.due = note->later.expires_at = TIMESTAMP_INFINITY;
 	queue_ranges_init(&note->sent, note->ranges, NOTE_ROOM);
@@ -222,6 +225,14 @@ queue_announce_all(Oid relid)
 void
 queue_announce_sent(Oid relid, int priority, int64 low, int64 high)
 {
+	find_note(relid)->keys.is_any = true;
+	queue_announce_keyed(relid, priority, low, high);
+}
+
+/* The same, if the caller tells the correlation_ids of these messages. */
+void
+queue_announce_keyed(Oid relid, int priority, int64 low, int64 high)
+{
 	PendingAnnounce *note;
 
 	/* no scan can ever find it: replica role is not checked */
@@ -232,6 +243,38 @@ queue_announce_sent(Oid relid, int priority, int64 low, int64 high)
 	register_transaction();
 	note->nmessages += (int) Min(high - low + 1, INT_MAX / 2 - note->nmessages);
 	queue_ranges_add(&note->sent, queue_rank(priority), low, high);
+}
+
+/*
+ * queue_announce_key
+ *		Tell the correlation_id of a message that is to be announced.
+ *
+ * If there are too many, everybody is woken.
+ */
+void
+queue_announce_key(Oid relid, Datum correlation_id)
+{
+	WakeKeys   *keys = &find_note(relid)->keys;
+	uint32		hash = queue_announce_hash(correlation_id);
+
+	for (int i = 0; i < keys->n; i++)
+		if (keys->hashes[i] == hash)
+			return;
+	if (keys->n < MAX_WAKE_KEYS)
+		keys->hashes[keys->n++] = hash;
+	else
+		keys->is_any = true;
+}
+
+/* Return the hash of a correlation_id, by which others wait for it; not 0. */
+uint32
+queue_announce_hash(Datum correlation_id)
+{
+	text	   *key = DatumGetTextPP(correlation_id);
+	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(key),
+								  VARSIZE_ANY_EXHDR(key));
+
+	return hash != 0 ? hash : 1;
 }
 
 /*
@@ -264,7 +307,11 @@ queue_announce_row(Oid relid, const MessageDraft *draft)
 	if (due != 0 && due > GetCurrentTimestamp())
 		queue_announce_delayed(relid, draft->priority, due);
 	else
-		queue_announce_sent(relid, draft->priority, draft->id, draft->id);
+	{
+		queue_announce_keyed(relid, draft->priority, draft->id, draft->id);
+		if (!draft->correlation_id.isnull)
+			queue_announce_key(relid, draft->correlation_id.value);
+	}
 	if (!draft->expires_at.isnull)
 		queue_announce_expiry(relid,
 							  DatumGetTimestampTz(draft->expires_at.value));
@@ -494,7 +541,7 @@ queue_announce_commit(void)
 	for (i = 0; i < nnotes; i++)
 	{
 		queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
-							&notes[i].sent, 0);
+							&notes[i].sent, 0, NULL);
 		queue_announce_later(MyDatabaseId, notes[i].relid, notes[i].queue,
 							 &notes[i].later);
 	}
@@ -540,7 +587,8 @@ queue_announce_abort(SubTransactionId subid)
 		}
 		queue_cover_add_set(looks[i].queue, MyDatabaseId, looks[i].relid,
 							&looks[i].ids,
-							queue_ranges_count(&looks[i].ids, MAX_WAKES));
+							queue_ranges_count(&looks[i].ids, MAX_WAKES),
+							NULL);
 	}
 }
 
@@ -599,7 +647,7 @@ queue_announce_wake(void)
 		}
 		else if (notes[i].nmessages > 0)
 			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,
-								&none, notes[i].nmessages);
+								&none, notes[i].nmessages, &notes[i].keys);
 	}
 	if (noted_database)
 		queue_database_announce(MyDatabaseId);

@@ -9,6 +9,7 @@
 #define QUEUE_ANNOUNCE_H
 
 #include "shared/queue_slot.h"
+#include "shared/waiter.h"
 #include "table/draft.h"
 
 #define NOTE_ROOM			16
@@ -29,6 +30,7 @@ typedef struct PendingAnnounce
 	bool		is_all;			/* any message, and all waiters */
 	int			nmessages;		/* sent: waiters to wake */
 	LaterNote	later;
+	WakeKeys	keys;			/* of those sent: correlation_ids */
 	RangeSet	sent;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } PendingAnnounce;
@@ -53,6 +55,15 @@ typedef struct LookNote
  */
 extern void queue_announce_sent(Oid relid, int priority, int64 low,
 								int64 high);
+
+/*
+ * The same if queue_announce_key() is called for each correlation_id among
+ * them, so that those who wait for others need not be woken
+ */
+extern void queue_announce_keyed(Oid relid, int priority, int64 low,
+								 int64 high);
+extern void queue_announce_key(Oid relid, Datum correlation_id);
+extern uint32 queue_announce_hash(Datum correlation_id);
 
 /* The same for one that is not due before "due", and by what its row says */
 extern void queue_announce_delayed(Oid relid, int priority, TimestampTz due);

@@ -269,7 +269,8 @@ queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
 			queue_cover_add_set(NULL, dbid, note->relid, &note->ids,
 								Max(note->nmessages,
 									queue_ranges_count(&note->ids,
-													   MAX_WAKES)));
+													   MAX_WAKES)),
+								NULL);
 		queue_announce_later(dbid, note->relid, NULL, &note->later);
 		notes->first = note->next;
 		note->next = pool->first_free;

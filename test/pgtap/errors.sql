@@ -102,11 +102,14 @@ INSERT INTO refused (call, state, message) VALUES
     ('SELECT queue.enqueue(''q'', ''1'', delay => ''1 s'', deliver_at => now())', '22023', 'delay and deliver_at exclude each other'),
     -- not in this version
     ('SELECT queue.enqueue(''q'', ''1'', dedup_key => ''d'')', '0A000', 'dedup_key is not supported in this version'),
-    ('SELECT * FROM queue.dequeue(''q'', selector => ''$'')', '0A000', 'selector is not supported in this version'),
-    ('SELECT * FROM queue.receive(''q'', selector => ''$'')', '0A000', 'selector is not supported in this version'),
     ('SELECT queue.redrive(''q_dead'')', '0A000', 'queue.redrive() is not supported in this version'),
     -- selectors
+    ('SELECT * FROM queue.dequeue(''q'', selector => ''$x'')', '42704', 'a selector cannot have variables'),
+    ('SELECT * FROM queue.receive(''q'', selector => ''$x'')', '42704', 'a selector cannot have variables'),
     ('SELECT * FROM queue.browse(''q'', selector => ''$x'')', '42704', 'a selector cannot have variables'),
+    ('SELECT queue.purge(''q'', selector => ''$x'')', '42704', 'a selector cannot have variables'),
+    ('SELECT * FROM queue.get(''q'', NULL)', '22004', 'id must not be null'),
+    ('SELECT queue.enqueue(''q'', ''1'', correlation_id => repeat(''c'', 1025))', '22023', 'correlation_id is too long'),
     -- receipts
     ('SELECT queue.ack('''')', 'QU004', 'invalid receipt'),
     ('SELECT queue.ack(''garbage'')', 'QU004', 'invalid receipt'),

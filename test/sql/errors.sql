@@ -278,25 +278,20 @@ SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], delay => '1 s', deliver_at 
 \echo :SQLSTATE
 SELECT queue.enqueue_batch('q', ARRAY['1']::jsonb[], dedup_keys => ARRAY['d']);
 \echo :SQLSTATE
-SELECT * FROM queue.dequeue('q', selector => '$.a');
+SELECT * FROM queue.dequeue('q', selector => '$.payload > $least');
 \echo :SQLSTATE
-SELECT * FROM queue.receive('q', selector => '$.a');
+SELECT * FROM queue.receive('q', selector => '$x');
 \echo :SQLSTATE
+-- errors in a message are none: it does not match
+SELECT * FROM queue.dequeue('q', selector => 'strict $.a');
+SELECT * FROM queue.receive('q', selector => 'strict $.payload.a.b == 1');
 SELECT * FROM queue.browse('q', selector => 'strict $.a');
 \echo :SQLSTATE
 SELECT * FROM queue.browse('q', selector => '$.payload > $least');
 \echo :SQLSTATE
 SELECT queue.redrive('q_dead');
 \echo :SQLSTATE
-SELECT * FROM queue.dequeue('q', id => 1);
-\echo :SQLSTATE
-SELECT * FROM queue.dequeue('q', correlation_id => 'c');
-\echo :SQLSTATE
-SELECT * FROM queue.receive('q', id => 1);
-\echo :SQLSTATE
-SELECT * FROM queue.receive('q', correlation_id => 'c');
-\echo :SQLSTATE
-SELECT queue.purge('q', '$.a');
+SELECT queue.purge('q', '$.payload > $least');
 \echo :SQLSTATE
 SELECT queue.redrive(NULL);
 \echo :SQLSTATE
@@ -320,7 +315,7 @@ CALL queue.wait_for_room('q', '0');
 \echo :SQLSTATE
 CALL queue.wait_for_room('q', NULL);
 \echo :SQLSTATE
-SELECT * FROM queue.get('q', 1);
+SELECT * FROM queue.get('q', NULL);
 \echo :SQLSTATE
 SELECT * FROM queue.get(NULL, 1);
 \echo :SQLSTATE

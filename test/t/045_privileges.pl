@@ -103,7 +103,7 @@ receive(regclass)                         | OWN     | ok    | SELECT * FROM queu
 receive(regclass)                         | TAKE    | ok    | SELECT * FROM queue.receive('shop.empty')
 browse(regclass)                          | SELECT  | ok    | SELECT * FROM queue.browse('shop.jobs')
 browse(regclass)                          | READ_ALL| ok    | SELECT * FROM queue.browse('shop.jobs_dead')
-get(regclass,bigint)                      | SELECT  | 0A000 | SELECT * FROM queue.get('shop.jobs', 1)
+get(regclass,bigint)                      | SELECT  | ok    | SELECT * FROM queue.get('shop.jobs', 1)
 wait(regclass,interval)                   | TAKE    | ok    | CALL queue.wait('shop.jobs'::regclass, '0')
 wait(regclass,interval)                   | TAKE    | ok    | CALL queue.wait('shop.empty'::regclass, '0')
 wait(text,interval)                       | TAKE    | ok    | CALL queue.wait('shop.jobs', '0')

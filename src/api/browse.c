@@ -1,0 +1,153 @@
+/*-------------------------------------------------------------------------
+ *
+ * browse.c
+ *		Looking at messages: browse(), get().
+ *
+ * They take nothing, and show what the statement's snapshot sees, whoever holds
+ * it.  So they work in read-only transactions and on a standby, where memory
+ * knows of no failure that the row does not tell.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#include "common/args.h"
+#include "dispatch/lease.h"
+#include "shared/availability.h"
+#include "table/definition.h"
+#include "table/member.h"
+#include "table/message.h"
+#include "table/scan.h"
+#include "table/selector.h"
+
+PG_FUNCTION_INFO_V1(queue_browse);
+PG_FUNCTION_INFO_V1(queue_get);
+
+/* A look at a queue, for its result */
+typedef struct Browse
+{
+	ReturnSetInfo *rsinfo;
+	Relation	rel;
+	QueueDef   *def;
+	QueueScan  *scan;
+	TimestampTz now;
+	QueueSelector *selector;	/* NULL: all match */
+	MemoryContext context;		/* reset for each message */
+} Browse;
+
+static void begin(FunctionCallInfo fcinfo, Browse *browse);
+static bool show(Browse *browse, MessageRow *row);
+static void end(Browse *browse);
+
+/* browse(queue, max, selector) */
+Datum
+queue_browse(PG_FUNCTION_ARGS)
+{
+	Browse		browse = {0};
+	MessageRow *row;
+	int			max;
+	int			n = 0;
+
+	queue_require_preload();
+	PreventCommandIfParallelMode("queue.browse()");
+	queue_require_arg(fcinfo, 0, "queue");
+	max = queue_max_argument(fcinfo, 1);
+	if (!PG_ARGISNULL(2))
+		browse.selector = queue_selector_make(PG_GETARG_DATUM(2),
+											  true /* raises */ );
+
+	begin(fcinfo, &browse);
+	while (n < max && (row = queue_scan_next(browse.scan)) != NULL)
+		if (show(&browse, row))
+			n++;
+	end(&browse);
+	return (Datum) 0;
+}
+
+/* get(queue, id): one message, or none */
+Datum
+queue_get(PG_FUNCTION_ARGS)
+{
+	Browse		browse = {0};
+	QueueRange	range;
+
+	queue_require_preload();
+	PreventCommandIfParallelMode("queue.get()");
+	queue_require_arg(fcinfo, 0, "queue");
+	queue_require_arg(fcinfo, 1, "id");
+	range.low = range.high = PG_GETARG_INT64(1);
+
+	begin(fcinfo, &browse);
+	for (range.rank = 0; range.rank < NUM_RANKS; range.rank++)
+	{
+		MessageRow *row;
+
+		queue_scan_range(browse.scan, &range);
+		row = queue_scan_next(browse.scan);
+		if (row != NULL && show(&browse, row))
+			break;
+	}
+	end(&browse);
+	return (Datum) 0;
+}
+
+/* Begin to look at the queue that is the first argument. */
+static void
+begin(FunctionCallInfo fcinfo, Browse *browse)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	browse->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	browse->now = GetCurrentTimestamp();
+	browse->context = AllocSetContextCreate(CurrentMemoryContext,
+											"queue message",
+											ALLOCSET_DEFAULT_SIZES);
+	browse->rel = queue_open(PG_GETARG_OID(0), QUEUE_BROWSE, &browse->def);
+	queue_lease_load_to_look();
+	browse->scan = queue_scan_begin_snapshot(browse->rel, browse->def,
+											 GetActiveSnapshot());
+}
+
+/* Add a message to the result, if it matches. */
+static bool
+show(Browse *browse, MessageRow *row)
+{
+	MessageKey	key;
+	InflightEntry entry;
+	MessageStatus status;
+	MemoryContext old;
+	bool		has_entry;
+
+	queue_message_key(&key, RelationGetRelid(browse->rel), row->id);
+	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+	queue_row_status(browse->def, row, has_entry ? &entry : NULL, browse->now,
+					 &status);
+	if (!queue_selector_matches(browse->selector, row, status.failures + 1))
+		return false;
+	old = MemoryContextSwitchTo(browse->context);
+	tuplestore_puttuple(browse->rsinfo->setResult,
+						queue_message_result(browse->rsinfo->setDesc, row,
+											 status.failures + 1, NULL));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(browse->context);
+	return true;
+}
+
+/* End that; the lock on the queue stays. */
+static void
+end(Browse *browse)
+{
+	queue_scan_end(browse->scan);
+	table_close(browse->rel, NoLock);
+	MemoryContextDelete(browse->context);
+	if (browse->selector != NULL)
+		queue_selector_free(browse->selector);
+}
