@@ -259,7 +259,11 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		take->max = queue_held_reserve(look.slot, max, def->max_in_flight);
 		queue_look_want(&look, take->max);
 		if (take->max == 0)
+		{
+			/* who lets go of one wakes only those that take any */
+			look.next->is_busy = take->selection != NULL;
 			verdict = VERDICT_STOP;
+		}
 	}
 	if (look.is_ordered)
 	{
@@ -282,7 +286,6 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 			queue_selection_give_back(&look);
 			continue;
 		}
-
 		if (look.is_fair)
 		{
 			if (!queue_fair_window(&look, snapshot, take->max - before))
