@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "api/change.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "dispatch/lease.h"
@@ -44,26 +45,12 @@
  */
 #define MAX_LOOKS		1000
 
-/* A message that is claimed, to be changed */
-typedef struct Change
-{
-	Relation	rel;
-	QueueDef   *def;
-	MessageKey	key;
-	MessageRow *row;
-	TimestampTz now;
-	Hold	   *hold;
-	bool		is_gone;		/* it is deleted */
-} Change;
-
 PG_FUNCTION_INFO_V1(queue_reschedule);
 PG_FUNCTION_INFO_V1(queue_cancel);
 
 static bool begin_change(FunctionCallInfo fcinfo, const char *funcname,
 						 Change *change);
 static bool wait_for_step(Change *change);
-static bool claim(Change *change);
-static bool is_changeable(Change *change);
 static void end_change(Change *change);
 static bool reschedule(Change *change, TimestampTz due);
 
@@ -130,8 +117,8 @@ begin_change(FunctionCallInfo fcinfo, const char *funcname, Change *change)
 		if (change->row->state == ROW_LIVE || change->row->state == ROW_OWN)
 		{
 			queue_row_read(change->row);
-			if (claim(change))
-				return is_changeable(change);
+			if (queue_change_claim(change))
+				return queue_change_is_possible(change);
 		}
 		if (!wait_for_step(change))
 		{
@@ -166,14 +153,14 @@ wait_for_step(Change *change)
 }
 
 /*
- * claim
+ * queue_change_claim
  *		Claim it, though it may not be due; returns false if it is held.
  *
  * What memory knows of a back-off ends: the caller says when the message is
  * due.  (If the transaction is rolled back, it may come back a little early.)
  */
-static bool
-claim(Change *change)
+bool
+queue_change_claim(Change *change)
 {
 	const MessageKey *key = &change->key;
 
@@ -214,14 +201,14 @@ claim(Change *change)
 }
 
 /*
- * is_changeable
+ * queue_change_is_possible
  *		Returns true if the row is still there, now that it is claimed, and
  *		has not expired.
  *
  * What the same statement has sent cannot be changed by it.
  */
-static bool
-is_changeable(Change *change)
+bool
+queue_change_is_possible(Change *change)
 {
 	MessageRow *row = change->row;
 
@@ -233,18 +220,25 @@ is_changeable(Change *change)
 	return !queue_has_expired(row->expires_at, change->now);
 }
 
-/* Give the claim back, and close what was opened. */
+/* Give the claim back, if there is one. */
+void
+queue_change_unclaim(Change *change)
+{
+	if (change->hold == NULL)
+		return;
+	if (change->hold->kind == HOLD_CLAIM)
+		queue_inflight_unclaim(change->hold->entry);
+	else
+		queue_inflight_unclaim_step(change->hold->entry);
+	queue_xact_pop(change->hold);
+	change->hold = NULL;
+}
+
+/* The same, and close what was opened. */
 static void
 end_change(Change *change)
 {
-	if (change->hold != NULL)
-	{
-		if (change->hold->kind == HOLD_CLAIM)
-			queue_inflight_unclaim(change->hold->entry);
-		else
-			queue_inflight_unclaim_step(change->hold->entry);
-		queue_xact_pop(change->hold);
-	}
+	queue_change_unclaim(change);
 	if (change->is_gone)
 		queue_turn_note_end(change->def, change->row);
 	ExecDropSingleTupleTableSlot(change->row->slot);

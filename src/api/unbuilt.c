@@ -21,7 +21,6 @@
 
 PG_FUNCTION_INFO_V1(queue_enqueue_once);
 PG_FUNCTION_INFO_V1(queue_fail);
-PG_FUNCTION_INFO_V1(queue_redrive);
 
 pg_noreturn static void refuse(FunctionCallInfo fcinfo, const char *funcname,
 							   QueueAccess access, const char *const *required);
@@ -45,15 +44,6 @@ queue_fail(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("queue.fail()");
 	queue_require_arg(fcinfo, 0, "error");
 	report("queue.fail()");
-}
-
-/* redrive(dead_queue, max, selector, to_queue, id, per_second) */
-Datum
-queue_redrive(PG_FUNCTION_ARGS)
-{
-	static const char *const required[] = {"dead_queue", NULL};
-
-	refuse(fcinfo, "queue.redrive()", QUEUE_OWN, required);
 }
 
 /*

@@ -3,8 +3,9 @@
  * move.c
  *		Messages that go from one queue to another.
  *
- * To the dead letters, so far.  The row is deleted here and a new one inserted
- * there, in one transaction, so that no crash loses or doubles a message.
+ * To the dead letters; redrive.c brings them back.  The row is deleted here and
+ * a new one inserted there, in one transaction, so that no crash loses or
+ * doubles a message.  The new row says where it comes from (origin.c).
  *
  * Locks: the target is opened like any queue.  The caller holds a claim on the
  * message, so no other process moves or takes it.
@@ -34,6 +35,7 @@
 #include "table/failure_log.h"
 #include "table/ids.h"
 #include "table/insert.h"
+#include "table/origin.h"
 #include "table/settings.h"
 #include "transaction/announce.h"
 #include "transaction/charge.h"
@@ -85,6 +87,8 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 	draft.headers.value = dead_letter_headers(rel, row, draft.headers, reason,
 											  attempts, last_error);
 	draft.headers.isnull = false;
+	draft.failure_log.value = queue_origin_make(rel, row);
+	draft.failure_log.isnull = false;
 
 	if (!queue_charge_delete(rel, def, row))
 	{
@@ -153,7 +157,7 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 {
 	JsonbInState state = {0};
 	Datum		added;
-	NullableDatum log = queue_row_failure_log(row);
+	NullableDatum log = queue_origin_strip(queue_row_failure_log(row));
 	Datum		failures;
 	TimestampTz now = GetCurrentTimestamp();
 

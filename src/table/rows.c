@@ -55,6 +55,7 @@
 #include "table/definition.h"
 #include "table/entries.h"
 #include "table/failure_log.h"
+#include "table/origin.h"
 #include "table/rows.h"
 
 /* Columns of a row that is rewritten, as heap_modify_tuple() wants them */
@@ -543,10 +544,15 @@ queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row, int failures,
 		change_column(&change, Anum_message_visible_at,
 					  TimestampTzGetDatum(visible_at), visible_at == 0);
 	if (error != NULL || failures > row->failures)
+	{
+		NullableDatum log = queue_row_failure_log(row);
+		Datum		new_log = queue_failure_log_add(log, GetCurrentTimestamp(),
+													error,
+													failures > row->failures);
+
 		change_column(&change, Anum_message_failure_log,
-					  queue_failure_log_add(queue_row_failure_log(row),
-											GetCurrentTimestamp(), error,
-											failures > row->failures), false);
+					  queue_origin_keep(log, new_log), false);
+	}
 	return change_row(&change, rel, def, row);
 }
 

@@ -45,6 +45,7 @@ INSERT INTO declared VALUES
     ('extend', 'f', 'receipt text, lease interval', 'timestamp with time zone'),
     ('extend', 'f', 'receipts text[], lease interval', 'timestamp with time zone[]'),
     ('redrive', 'f', 'dead_queue regclass, max bigint, selector jsonpath, to_queue regclass, id bigint, per_second integer', 'bigint'),
+    ('redrive_all', 'p', 'IN dead_queue regclass, IN batch integer, IN selector jsonpath, IN to_queue regclass, IN per_second integer', NULL),
     ('wait', 'p', 'IN queue regclass, IN timeout interval', NULL),
     ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL),
     ('begin_global', 'p', 'IN gid text, IN timeout interval, IN participants name[]', NULL),
@@ -123,7 +124,7 @@ SELECT set_eq(
               ('enqueue', true, 2), ('enqueue_batch', true, 2), ('enqueue_once', true, 3),
               ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
-              ('receive', true, 1), ('redrive', true, 1), ('release', true, 1), ('release', false, 1), ('release_group', true, 2), ('report_finished', true, 2),
+              ('receive', true, 1), ('redrive', true, 1), ('redrive_all', true, 1), ('release', true, 1), ('release', false, 1), ('release_group', true, 2), ('report_finished', true, 2),
               ('resume', true, 1) $$,
     'arguments that have to be given');
 

@@ -102,7 +102,11 @@ INSERT INTO refused (call, state, message) VALUES
     ('SELECT queue.enqueue(''q'', ''1'', delay => ''1 s'', deliver_at => now())', '22023', 'delay and deliver_at exclude each other'),
     -- not in this version
     ('SELECT queue.enqueue(''q'', ''1'', dedup_key => ''d'')', '0A000', 'dedup_key is not supported in this version'),
-    ('SELECT queue.redrive(''q_dead'')', '0A000', 'queue.redrive() is not supported in this version'),
+    -- dead letters
+    ('SELECT queue.redrive(''q_dead'', max => 0)', '22023', 'max must be at least 1'),
+    ('SELECT queue.redrive(''q_dead'', per_second => -1)', '22023', 'per_second must be at least 1'),
+    ('SELECT queue.redrive(''q_dead'', to_queue => ''q_dead'')', '22023', 'to_queue is the queue of the dead letters itself'),
+    ('CALL queue.redrive_all(''q_dead'')', '2D000', 'queue.redrive_all() cannot run inside a transaction block'),
     -- selectors
     ('SELECT * FROM queue.dequeue(''q'', selector => ''$x'')', '42704', 'a selector cannot have variables'),
     ('SELECT * FROM queue.receive(''q'', selector => ''$x'')', '42704', 'a selector cannot have variables'),

@@ -62,7 +62,8 @@ FROM (SELECT failure, lag((failure->>'at')::timestamptz) OVER (ORDER BY n) AS be
       FROM noted, jsonb_array_elements(failure_log) WITH ORDINALITY f (failure, n)) f;
 SELECT queue.nack(receipt, error => 'the last') FROM queue.receive('noted');
 CALL wait_until('1 = (SELECT count(*) FROM shop.noted_dead)');
-SELECT jsonb_path_query_array(headers, '$.dead_letter.failures[*].message') AS messages, failure_log FROM noted_dead;
+SELECT jsonb_path_query_array(headers, '$.dead_letter.failures[*].message') AS messages,
+       jsonb_array_length(failure_log) AS length, failure_log->0->>'source' AS source FROM noted_dead;
 -- what is no such log counts as none
 INSERT INTO noted (id, payload, failure_log) SELECT 1000 + n, to_jsonb(n), log
 FROM unnest(ARRAY['{"a": 1}', '"text"', '[1, 2]', '[{"message": 3}]', '[{"message": null}]', '[]', 'null']::jsonb[]) WITH ORDINALITY l (log, n);

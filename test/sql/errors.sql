@@ -289,8 +289,22 @@ SELECT * FROM queue.browse('q', selector => 'strict $.a');
 \echo :SQLSTATE
 SELECT * FROM queue.browse('q', selector => '$.payload > $least');
 \echo :SQLSTATE
-SELECT queue.redrive('q_dead');
+SELECT queue.redrive('q_dead', max => 0);
 \echo :SQLSTATE
+SELECT queue.redrive('q_dead', per_second => 0);
+\echo :SQLSTATE
+SELECT queue.redrive('q_dead', to_queue => 'q_dead');
+\echo :SQLSTATE
+SELECT queue.redrive('q_dead', selector => '$x');
+\echo :SQLSTATE
+CALL queue.redrive_all('q_dead', 0);
+\echo :SQLSTATE
+CALL queue.redrive_all('q_dead', NULL);
+\echo :SQLSTATE
+BEGIN;
+CALL queue.redrive_all('q_dead');
+\echo :SQLSTATE
+ROLLBACK;
 SELECT queue.purge('q', '$.payload > $least');
 \echo :SQLSTATE
 SELECT queue.redrive(NULL);

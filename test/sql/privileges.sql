@@ -227,7 +227,7 @@ RESET ROLE;
 SELECT queue.drop_queue('split_dead');
 
 --
--- Redrive: the owner of the dead letters; it is not built yet
+-- Redrive: the owner of the dead letters, who may send where they go
 --
 SET ROLE regress_queue_owner;
 SELECT queue.redrive('mail_dead');

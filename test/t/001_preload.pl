@@ -59,6 +59,7 @@ sub calls
 		q{CALL queue.wait(ARRAY['orders']::regclass[], '1 s')},
 		q{SELECT * FROM queue.browse('orders')},
 		q{SELECT queue.redrive('orders_dead')},
+		q{CALL queue.redrive_all('orders_dead')},
 		q{SELECT queue.pause('orders')},
 		q{SELECT queue.resume('orders')},
 		q{INSERT INTO orders (payload) VALUES ('1')});

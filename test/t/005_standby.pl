@@ -83,6 +83,7 @@ foreach my $call (
 	q{SELECT queue.fail('spoilt')},
 	q{SELECT queue.release_group('orders', 'g')},
 	q{SELECT queue.redrive('orders_dead')},
+	q{CALL queue.redrive_all('orders_dead')},
 	q{SELECT * FROM queue.dequeue('orders')},
 	q{SELECT * FROM queue.dequeue('orders', wait => '1 s')},
 	q{SELECT * FROM queue.receive('orders')},

@@ -81,6 +81,7 @@ my %calls = (
 	'purge'         => q{SELECT queue.purge(%s)},
 	'receive'       => q{SELECT count(*) FROM queue.receive(%s)},
 	'redrive'       => q{SELECT queue.redrive(%s)},
+	'redrive_all'   => q{CALL queue.redrive_all(%s)},
 	'release_group' => q{SELECT queue.release_group(%s, 'g')},
 	'reschedule'    => q{SELECT queue.reschedule(%s, 1, now())},
 	'resume'        => q{SELECT queue.resume(%s)},
