@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #include "api/change.h"
+#include "api/room.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "dispatch/lease.h"
@@ -56,6 +57,7 @@
 #include "table/selector.h"
 #include "table/settings.h"
 #include "transaction/announce.h"
+#include "transaction/charge.h"
 
 /* Messages and bytes that wait for one multi-insert */
 #define CHUNK_MESSAGES		1000
@@ -127,6 +129,7 @@ static MessageRow *next_letter(LetterScan *letters);
 static void end_letters(LetterScan *letters);
 static bool is_wanted(Redrive *redrive, MessageRow *row);
 static void send_back(Redrive *redrive, MessageRow *row);
+static void take_room(Target *target, const MessageDraft *draft);
 static void note_deleted(Redrive *redrive, MessageRow *row);
 static Target *find_target(Redrive *redrive, MessageRow *row, Origin *origin);
 static Target *open_target(Redrive *redrive, Oid relid);
@@ -176,6 +179,7 @@ Datum
 queue_redrive_all(PG_FUNCTION_ARGS)
 {
 	Redrive    *redrive;
+	QueueDef   *def;
 	bool		is_done = false;
 
 	queue_require_preload();
@@ -183,6 +187,7 @@ queue_redrive_all(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("queue.redrive_all()");
 	queue_require_arg(fcinfo, 0, "dead_queue");
 	queue_require_arg(fcinfo, 1, "batch");
+	table_close(queue_open(PG_GETARG_OID(0), QUEUE_OWN, &def), NoLock);
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		((CallContext *) fcinfo->context)->atomic)
 		ereport(ERROR,
@@ -432,13 +437,14 @@ send_back(Redrive *redrive, MessageRow *row)
 	if (queue_change_is_possible(&change))
 	{
 		make_draft(redrive, target, row, &origin, &draft);
-		change.is_gone = queue_row_delete(redrive->rel, row);
+		change.is_gone = queue_charge_delete(redrive->rel, redrive->def, row);
 	}
 	queue_change_unclaim(&change);
 	if (!change.is_gone)
 		return;
 
 	note_deleted(redrive, row);
+	take_room(target, &draft);
 	draft.id = choose_id(redrive, target, &origin);
 	queue_announce_row(target->relid, &draft);
 	if (target->insert == NULL)
@@ -469,6 +475,27 @@ note_deleted(Redrive *redrive, MessageRow *row)
 	range.low = range.high = row->id;
 	queue_announce_undone(redrive->relid, &range);
 	queue_turn_note_end(redrive->def, row);
+}
+
+/*
+ * take_room
+ *		Count the message, and raise QU003 if its queue has no room for it.
+ *
+ * It cannot wait for room: this transaction has written.
+ */
+static void
+take_room(Target *target, const MessageDraft *draft)
+{
+	Amount		amount;
+
+	if (!queue_def_is_limited(target->def))
+		return;
+	amount.messages = 1;
+	amount.bytes = queue_draft_bytes(draft);
+	if (!queue_charge_send(target->rel, target->def, &amount))
+		queue_raise_full(target->def, &amount,
+						 target->def->on_full == FULL_ERROR ?
+						 ROOM_OF_SETTINGS : ROOM_OF_TRANSACTION);
 }
 
 /*

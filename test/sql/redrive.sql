@@ -104,6 +104,22 @@ SELECT queue.create_queue('labels', dead_letter => 'orders_dead');
 SELECT queue.redrive('orders_dead');
 SELECT payload FROM queue.dequeue('labels');
 
+-- full: none goes, or as many as there is room for
+SELECT count(queue.enqueue('labels', to_jsonb(n))) FROM generate_series(1, 5) n;
+SELECT count(queue.reject(receipt, 'x')) FROM queue.receive('labels', 10);
+SELECT queue.alter_queue('labels', max_messages => 3);
+SELECT queue.redrive('orders_dead');
+\echo :SQLSTATE
+SELECT count(*) FROM labels;
+CALL queue.redrive_all('orders_dead', batch => 1);
+\echo :SQLSTATE
+SELECT count(*) FROM labels;
+SELECT count(*) FROM orders_dead;
+SELECT count(*) FROM queue.dequeue('labels', 10);
+CALL queue.redrive_all('orders_dead', batch => 1);
+SELECT count(*) FROM queue.dequeue('labels', 10);
+SELECT queue.alter_queue('labels', max_messages => 1000);
+
 -- within the transaction, like any send and any take
 BEGIN;
 SELECT queue.enqueue('orders', '"back"') > 0 AS sent;
