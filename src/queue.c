@@ -18,7 +18,8 @@
  *	(branch.c).  DDL that would make a queue something else (guard.c), or
  *	would wait for a prepared transaction (ddl.c), is refused before it
  *	begins.  After ALTER TABLE ... SET UNLOGGED a queue's sequence is made
- *	logged again (ddl.c).  ALTER EXTENSION makes all sessions look at its
+ *	logged again (ddl.c); what changes the place of a queue, or truncates it,
+ *	does so with its key table (key_ddl.c).  ALTER EXTENSION makes all sessions look at its
  *	version (member.c).
  *
  *	object access: when a relation is dropped, its settings go (ddl.c); when
@@ -46,6 +47,7 @@
 
 #include "api/ddl.h"
 #include "api/guard.h"
+#include "api/key_ddl.h"
 #include "api/restore.h"
 #include "common/args.h"
 #include "common/compat.h"
@@ -60,6 +62,7 @@
 #include "shared/news.h"
 #include "shared/quota.h"
 #include "shared/waiter.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "transaction/announce.h"
@@ -69,6 +72,7 @@
 #include "transaction/xact.h"
 #include "worker/duties.h"
 #include "worker/expire.h"
+#include "worker/forget.h"
 #include "worker/gone.h"
 #include "worker/repair.h"
 #include "worker/vacuum.h"
@@ -104,6 +108,8 @@ static const SharedPart parts[] = {
 	queue_prepared_shmem_size, queue_prepared_shmem_init},
 	{NULL, NULL, queue_recovered_shmem_size, queue_recovered_shmem_init},
 	{NULL, NULL, queue_announce_shmem_size, queue_announce_shmem_init},
+	{"queue_dedup", queue_dedup_nlocks,
+	queue_dedup_shmem_size, queue_dedup_shmem_init},
 	{"queue_database", one_lock,
 	queue_database_shmem_size, queue_database_shmem_init},
 };
@@ -131,6 +137,12 @@ static Duty duties[] = {
 		.work = queue_expire,
 		.due = queue_expire_due,
 		.failed = queue_expire_failed
+	},
+	{
+		.activity = "forgetting dedup keys",
+		.work = queue_forget,
+		.due = queue_forget_due,
+		.failed = queue_forget_failed
 	},
 	{
 		.activity = "looking after leases",
@@ -273,9 +285,11 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		strcmp(((AlterExtensionStmt *) stmt)->extname, QUEUE_EXTENSION) == 0;
 	int			prepare_error = queue_branch_prepare_error(stmt);
 	RangeVar   *unlogged = queue_ddl_find_unlogged(stmt);
+	List	   *leaders = queue_key_table_leaders(stmt);
 	Oid			held;
 
 	queue_guard_check(stmt);
+	queue_key_table_guard(stmt);
 	queue_ddl_refuse_in_doubt(stmt);
 	queue_branch_note_outcome(stmt);
 	if (prepare_error == 0)
@@ -302,6 +316,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	queue_branch_wake_resolver(stmt);
 	if (unlogged != NULL)
 		queue_ddl_keep_sequence_logged(unlogged);
+	queue_key_table_follow(stmt, leaders);
 	if (alters_extension)
 		queue_member_version_changed();
 

@@ -24,6 +24,7 @@ CREATE TABLE queue.queue (
     max_bytes bigint,
     on_full text NOT NULL DEFAULT 'error',
     max_in_flight int,
+    key_table regclass,
     CONSTRAINT queue_pkey PRIMARY KEY (queue),
     CONSTRAINT queue_lease_check
         CHECK (lease > interval '0' AND lease <= max_lease
@@ -79,5 +80,9 @@ COMMENT ON COLUMN queue.queue.on_full IS
 COMMENT ON COLUMN queue.queue.max_in_flight IS
 'how many of its messages are held at a time; null: no limit';
 
+COMMENT ON COLUMN queue.queue.key_table IS
+'where the keys of its messages are, if it has a dedup_window';
+
 CREATE INDEX queue_dead_letter_idx ON queue.queue (dead_letter);
+CREATE INDEX queue_key_table_idx ON queue.queue (key_table);
 

@@ -7,6 +7,7 @@ CREATE TABLE queue.restored_settings (LIKE queue.queue INCLUDING DEFAULTS);
 ALTER TABLE queue.restored_settings
     ALTER COLUMN queue TYPE text,
     ALTER COLUMN dead_letter TYPE text,
+    ALTER COLUMN key_table TYPE text,
     REPLICA IDENTITY NOTHING;
 
 COMMENT ON TABLE queue.restored_settings IS

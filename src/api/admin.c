@@ -27,12 +27,10 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -40,7 +38,9 @@
 #include "utils/timestamp.h"
 
 #include "api/admin.h"
+#include "api/key_ddl.h"
 #include "api/setting_args.h"
+#include "api/statement.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -61,6 +61,7 @@ PG_FUNCTION_INFO_V1(queue_resume);
 PG_FUNCTION_INFO_V1(queue_invalidate_definition);
 PG_FUNCTION_INFO_V1(queue_require_preloaded);
 
+static Oid	follow_window(Oid relid, Datum *values, bool *nulls);
 static void note_exhausted(Relation rel, QueueDef *def);
 static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
 					   const char *call);
@@ -85,6 +86,7 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	Datum		values[Natts_settings];
 	bool		nulls[Natts_settings];
 	bool		gives_dead_letter;
+	Oid			old_keys;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.alter_queue()");
@@ -108,11 +110,14 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	queue_member_deform(catalog, MEMBER_QUEUE, tuple, values, nulls);
 
 	queue_setting_args_alter(fcinfo, values, nulls);
+	old_keys = follow_window(relid, values, nulls);
 	new_tuple = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
 	CatalogTupleUpdate(catalog, &tuple->t_self, new_tuple);
 	queue_def_invalidate(relid);
 	CommandCounterIncrement();
 	queue_announce_all(relid);	/* there may be more to deliver now */
+	if (OidIsValid(old_keys))
+		queue_key_table_drop(old_keys);
 	if (gives_dead_letter ||
 		queue_setting_args_given(fcinfo, Anum_settings_max_attempts))
 		note_exhausted(rel, queue_def(rel));
@@ -120,6 +125,33 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	table_close(rel, NoLock);
 
 	PG_RETURN_VOID();
+}
+
+/*
+ * follow_window
+ *		Give the queue a key table if it has a dedup_window now.
+ *
+ * Returns the one that it had and is to have no more, or InvalidOid.  That is
+ * dropped when the settings do not name it any longer.
+ */
+static Oid
+follow_window(Oid relid, Datum *values, bool *nulls)
+{
+	const int	column = Anum_settings_key_table - 1;
+	Oid			keys = nulls[column] ? InvalidOid :
+		DatumGetObjectId(values[column]);
+
+	if (nulls[Anum_settings_dedup_window - 1])
+	{
+		nulls[column] = true;
+		return keys;
+	}
+	if (!OidIsValid(keys))
+	{
+		values[column] = ObjectIdGetDatum(queue_key_table_make(relid, true));
+		nulls[column] = false;
+	}
+	return InvalidOid;
 }
 
 /*
@@ -543,44 +575,4 @@ drop_table(Oid relid)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("queue \"%s\" was renamed while it was being dropped",
 						name)));
-}
-
-/*
- * queue_ddl_begin
- *		Begin to run statements through SPI, as the caller.
- *
- * search_path is pinned, so that no object of another role is found by an
- * unqualified name.  Returns what queue_ddl_end() needs.  An error ends both
- * the SPI connection and the setting by ending the (sub)transaction.
- */
-int
-queue_ddl_begin(void)
-{
-	int			guc_level = NewGUCNestLevel();
-
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	return guc_level;
-}
-
-/* Leave SPI, and restore search_path. */
-void
-queue_ddl_end(int guc_level)
-{
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
-	AtEOXact_GUC(true, guc_level);
-}
-
-/* Run one statement of DDL. */
-void
-queue_ddl_run(const char *statement)
-{
-	int			result = SPI_execute(statement, false, 0);
-
-	if (result != SPI_OK_UTILITY)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 }

@@ -49,8 +49,10 @@
 #include "utils/timestamp.h"
 
 #include "api/admin.h"
+#include "api/key_ddl.h"
 #include "api/name.h"
 #include "api/setting_args.h"
+#include "api/statement.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -70,24 +72,6 @@
 #define ID_BLOCK		256
 
 PG_FUNCTION_INFO_V1(queue_create_queue);
-
-/*
- * Autovacuum is the safety net under the vacuum of queues (vacuum.c).  So it
- * is to come only when that does not, and then for about as many dead rows as
- * that would wait for, not for a fifth of all.  When it comes it keeps the
- * other out while rows die at full speed, so it is to be quick.  It also
- * leaves making the file smaller to the other, because it would try that for
- * five seconds.
- */
-#define STORAGE_PARAMETERS \
-	"autovacuum_vacuum_scale_factor = 0.1, " \
-	"autovacuum_vacuum_threshold = 50000, " \
-	"autovacuum_vacuum_cost_delay = 0, " \
-	"vacuum_truncate = false, " \
-	"toast.autovacuum_vacuum_scale_factor = 0.1, " \
-	"toast.autovacuum_vacuum_threshold = 50000, " \
-	"toast.autovacuum_vacuum_cost_delay = 0, " \
-	"toast.vacuum_truncate = false"
 
 static Oid	existing_queue(Oid schema, const char *relname);
 static Oid	make_table(Oid schema, const char *relname, const char *source,
@@ -109,7 +93,6 @@ static void create_trigger(const char *table, const char *trigger,
 						   const char *event, const char *function);
 static void enable_trigger(const char *table, const char *trigger);
 static int64 highest_id(Oid relid);
-static void revoke_default_privileges(Oid relid, const char *object);
 
 
 /* create_queue(name, ...), with settings as setting_args.c has them */
@@ -122,6 +105,7 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	char	   *relname;
 	Oid			schema;
 	Oid			relid;
+	bool		is_adopted;
 
 	queue_require_preload();
 	PreventCommandIfReadOnly("queue.create_queue()");
@@ -140,6 +124,7 @@ queue_create_queue(PG_FUNCTION_ARGS)
 		if (OidIsValid(relid))
 			PG_RETURN_OID(relid);
 	}
+	is_adopted = OidIsValid(get_relname_relid(relname, schema));
 	relid = make_table(schema, relname, NULL, PG_GETARG_BOOL(6));
 	if (nulls[column])
 	{
@@ -150,6 +135,12 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	}
 	else
 		queue_check_dead_letter(DatumGetObjectId(values[column]), relid);
+	if (!nulls[Anum_settings_dedup_window - 1])
+	{
+		values[Anum_settings_key_table - 1] =
+			ObjectIdGetDatum(queue_key_table_make(relid, is_adopted));
+		nulls[Anum_settings_key_table - 1] = false;
+	}
 	make_settings(relid, values, nulls);
 
 	PG_RETURN_OID(relid);
@@ -215,9 +206,9 @@ make_table(Oid schema, const char *relname, const char *source,
 			ListCell   *lc;
 
 			CommandCounterIncrement();
-			revoke_default_privileges(relid, "TABLE");
+			queue_ddl_revoke_defaults(relid, "TABLE");
 			foreach(lc, getOwnedSequences(relid))
-				revoke_default_privileges(lfirst_oid(lc), "SEQUENCE");
+				queue_ddl_revoke_defaults(lfirst_oid(lc), "SEQUENCE");
 		}
 	}
 	queue_ddl_end(guc_level);
@@ -452,7 +443,7 @@ create_table(Oid schema, const char *relname, bool is_unlogged)
 	for (int attnum = 1; attnum <= Natts_message; attnum++)
 		appendStringInfo(&statement, "%s, ", queue_column_ddl(attnum));
 	appendStringInfoString(&statement, "PRIMARY KEY (priority, id)) USING heap"
-						   " WITH (" STORAGE_PARAMETERS ")");
+						   " WITH (" QUEUE_STORAGE_PARAMETERS ")");
 	queue_ddl_run(statement.data);
 
 	create_indexes(table, NULL);
@@ -538,41 +529,4 @@ highest_id(Oid relid)
 	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 	return highest;
-}
-
-/*
- * revoke_default_privileges
- *		Revoke what default privileges have granted on a dead-letter queue.
- *
- * Its letters may come from queues that fewer roles can read than tables made
- * in this schema as a rule, and a role that could write them could forge them.
- * So only the owner has privileges until it grants them on this very queue.
- */
-static void
-revoke_default_privileges(Oid relid, const char *object)
-{
-	char	   *name = queue_qualified_name(relid);
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-	Datum		datum;
-	bool		isnull;
-	Acl		   *acl;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	datum = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
-	acl = isnull ? NULL : DatumGetAclPCopy(datum);
-	ReleaseSysCache(tuple);
-
-	for (int i = 0; acl != NULL && i < ACL_NUM(acl); i++)
-	{
-		Oid			grantee = ACL_DAT(acl)[i].ai_grantee;
-
-		if (grantee != owner)
-			queue_ddl_run(psprintf("REVOKE ALL ON %s %s FROM %s", object, name,
-								   grantee == ACL_ID_PUBLIC ? "PUBLIC" :
-								   quote_identifier(GetUserNameFromId(grantee,
-																	  false))));
-	}
 }

@@ -69,6 +69,7 @@ static void refuse_owned(Oid relid, LOCKMODE mode, AclMode privilege);
 static void refuse_schema(const char *name);
 static void delete_settings(Relation settings, Oid relid);
 static void forget_dead_letter(Relation settings, Oid relid, List *sources);
+static void forget_key_table(Relation settings, Oid relid, Oid queue);
 
 /* The install script calls this: the database needs a worker now. */
 Datum
@@ -332,6 +333,7 @@ queue_on_relation_drop(Oid relid)
 	Relation	settings;
 	bool		is_queue;
 	List	   *sources;
+	Oid			keys_of;
 
 	if (!OidIsValid(settings_oid) || relid == settings_oid)
 		return;
@@ -342,7 +344,8 @@ queue_on_relation_drop(Oid relid)
 	/* it is locked, so it is not being made a queue at this moment */
 	is_queue = queue_settings_exist(relid, NULL);
 	sources = queue_dead_letter_sources(relid);
-	if (!is_queue && sources == NIL)
+	keys_of = queue_key_table_owner(relid);
+	if (!is_queue && sources == NIL && !OidIsValid(keys_of))
 		return;
 
 	settings = queue_settings_try_open(RowExclusiveLock);
@@ -350,6 +353,8 @@ queue_on_relation_drop(Oid relid)
 		return;					/* dropped meanwhile, with all settings */
 	if (sources != NIL)
 		forget_dead_letter(settings, relid, sources);
+	if (OidIsValid(keys_of))
+		forget_key_table(settings, relid, keys_of);
 	if (is_queue)
 	{
 		delete_settings(settings, relid);
@@ -488,7 +493,8 @@ queue_ddl_forget_gone(void)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		static const int names[] = {
-			Anum_settings_queue, Anum_settings_dead_letter
+			Anum_settings_queue, Anum_settings_dead_letter,
+			Anum_settings_key_table
 		};
 
 		for (int i = 0; i < lengthof(names); i++)
@@ -510,6 +516,7 @@ queue_ddl_forget_gone(void)
 		Oid			relid = lfirst_oid(lc);
 
 		forget_dead_letter(settings, relid, queue_dead_letter_sources(relid));
+		forget_key_table(settings, relid, queue_key_table_owner(relid));
 		delete_settings(settings, relid);
 		CommandCounterIncrement();
 	}
@@ -572,4 +579,40 @@ forget_dead_letter(Relation settings, Oid relid, List *sources)
 
 	/* if the queue is its own, its row is about to be deleted */
 	CommandCounterIncrement();
+}
+
+/*
+ * forget_key_table
+ *		This queue had the table for its keys, and has none now.
+ *
+ * It goes on without, and takes no message with a key (dedup.c).
+ */
+static void
+forget_key_table(Relation settings, Oid relid, Oid queue)
+{
+	HeapTuple	tuple = OidIsValid(queue) ?
+		queue_settings_lock(settings, queue) : NULL;
+	HeapTuple	new_tuple;
+	Datum		values[Natts_settings] = {0};
+	bool		nulls[Natts_settings] = {false};
+	bool		replaces[Natts_settings] = {false};
+	Datum		keys;
+	bool		isnull;
+
+	if (tuple == NULL)
+		return;
+	keys = heap_getattr(tuple, Anum_settings_key_table,
+						RelationGetDescr(settings), &isnull);
+	if (!isnull && DatumGetObjectId(keys) == relid)
+	{
+		replaces[Anum_settings_key_table - 1] = true;
+		nulls[Anum_settings_key_table - 1] = true;
+		new_tuple = queue_member_modify(settings, MEMBER_QUEUE, tuple,
+										values, nulls, replaces);
+		CatalogTupleUpdate(settings, &tuple->t_self, new_tuple);
+		heap_freetuple(new_tuple);
+		queue_def_invalidate(queue);
+		CommandCounterIncrement();
+	}
+	heap_freetuple(tuple);
 }

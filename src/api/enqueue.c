@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * enqueue.c
- *		Sending messages: enqueue(), enqueue_bytes(), and both for batches.
+ *		Sending messages: enqueue(), enqueue_bytes(), both for batches, and
+ *		enqueue_once().
  *
  * An enqueue is an insert in the caller's transaction; the queue is noted, so
  * that its waiters are woken when that transaction commits.
@@ -10,13 +11,18 @@
  * sends the one and what sends the other go the same way; the functions for
  * bodies have content_type between the body and the headers.
  *
+ * A message whose dedup key another one has is not sent, and nothing is noted
+ * for it; its id, which was drawn before, is never used.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -27,12 +33,14 @@
 #include "api/room.h"
 #include "common/args.h"
 #include "common/ranges.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/insert.h"
 #include "table/member.h"
 #include "table/message.h"
 #include "transaction/announce.h"
+#include "transaction/charge.h"
 
 /* Arguments of functions for payloads, by place */
 enum
@@ -70,34 +78,50 @@ typedef struct OptionalArray
 	bool	   *nulls;
 } OptionalArray;
 
+/* What differs by message in a batch */
+typedef struct Batch
+{
+	int			n;
+	Datum	   *contents;
+	OptionalArray headers;
+	OptionalArray group_keys;
+	OptionalArray dedup_keys;
+	OptionalArray correlation_ids;
+} Batch;
+
 PG_FUNCTION_INFO_V1(queue_enqueue);
 PG_FUNCTION_INFO_V1(queue_enqueue_text);
 PG_FUNCTION_INFO_V1(queue_enqueue_batch);
+PG_FUNCTION_INFO_V1(queue_enqueue_once);
 PG_FUNCTION_INFO_V1(queue_enqueue_bytes);
 PG_FUNCTION_INFO_V1(queue_enqueue_bytes_batch);
 
 static NullableDatum split_content_type(FunctionCallInfo fcinfo,
 										FunctionCallInfo call);
-static int64 send_one(FunctionCallInfo fcinfo, const Content *content);
+static int64 send_one(FunctionCallInfo fcinfo, const Content *content,
+					  bool *is_new);
 static ArrayType *send_batch(FunctionCallInfo fcinfo, const Content *content);
+static void read_batch(FunctionCallInfo fcinfo, const Content *content,
+					   Batch *batch);
+static void insert_batch(Relation rel, QueueDef *def, const Content *content,
+						 const Terms *terms, const Batch *batch, int64 *ids);
 static Datum *read_contents(FunctionCallInfo fcinfo, const Content *content,
 							int *n);
-static Amount measure(const Datum *contents, const OptionalArray *headers,
-					  int n);
+static Amount measure(const Batch *batch);
+static Amount measure_one(const Batch *batch, int i);
 static ArrayType *make_result(const int64 *ids, int n);
 static void set_content(MessageDraft *draft, const Content *content,
 						Datum value);
 static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
 					  int n, const OptionalArray *correlation_ids);
-static void check_keys(const OptionalArray *array, int n,
-					   void (*check) (Datum));
 static void check_enqueue(FunctionCallInfo fcinfo, const Content *content,
 						  Terms *terms);
 static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
 static TimestampTz expiry_of(const Terms *terms);
 static void apply_terms(MessageDraft *draft, const Terms *terms);
-static void require_nulls(const OptionalArray *array, int n,
-						  const char *name);
+static void check_elements(const OptionalArray *array, int n,
+						   void (*check) (Datum));
+static bool has_values(const OptionalArray *array, int n);
 static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
 					   const Content *content, int expected,
 					   OptionalArray *array);
@@ -108,8 +132,44 @@ Datum
 queue_enqueue(PG_FUNCTION_ARGS)
 {
 	Content		content = {"queue.enqueue()", "payload", false, {0, true}};
+	bool		is_new;
 
-	PG_RETURN_INT64(send_one(fcinfo, &content));
+	PG_RETURN_INT64(send_one(fcinfo, &content, &is_new));
+}
+
+/*
+ * enqueue_once(queue, payload, dedup_key, headers, priority, delay, deliver_at,
+ * expires_in, group_key, correlation_id)
+ */
+Datum
+queue_enqueue_once(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, NARGS);
+	Content		content = {"queue.enqueue_once()", "payload", false, {0, true}};
+	static const int places[NARGS] = {
+		ARG_QUEUE, ARG_PAYLOAD, ARG_DEDUP_KEY, ARG_HEADERS, ARG_PRIORITY,
+		ARG_DELAY, ARG_DELIVER_AT, ARG_EXPIRES_IN, ARG_GROUP_KEY,
+		ARG_CORRELATION_ID
+	};
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+	bool		is_new;
+
+	queue_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	InitFunctionCallInfoData(*call, fcinfo->flinfo, NARGS, fcinfo->fncollation,
+							 NULL, NULL);
+	for (int i = 0; i < NARGS; i++)
+		call->args[places[i]] = fcinfo->args[i];
+	queue_require_arg(call, ARG_QUEUE, "queue");
+	queue_require_arg(call, ARG_PAYLOAD, "payload");
+	queue_require_arg(call, ARG_DEDUP_KEY, "dedup_key");
+	values[0] = Int64GetDatum(send_one(call, &content, &is_new));
+	values[1] = BoolGetDatum(is_new);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
 }
 
 /*
@@ -149,9 +209,10 @@ queue_enqueue_bytes(PG_FUNCTION_ARGS)
 {
 	LOCAL_FCINFO(call, NARGS);
 	Content		content = {"queue.enqueue_bytes()", "body", true, {0, true}};
+	bool		is_new;
 
 	content.type = split_content_type(fcinfo, call);
-	PG_RETURN_INT64(send_one(call, &content));
+	PG_RETURN_INT64(send_one(call, &content, &is_new));
 }
 
 /* enqueue_bytes_batch(queue, bodies, content_type, ... as enqueue_batch) */
@@ -180,18 +241,21 @@ split_content_type(FunctionCallInfo fcinfo, FunctionCallInfo call)
 	return fcinfo->args[ARG_CONTENT_TYPE];
 }
 
-/* Send one message, and return its id. */
+/*
+ * Send one message, and return its id; or if it is a duplicate, that of the
+ * first one.
+ */
 static int64
-send_one(FunctionCallInfo fcinfo, const Content *content)
+send_one(FunctionCallInfo fcinfo, const Content *content, bool *is_new)
 {
 	Relation	rel;
 	QueueDef   *def;
 	QueueInsert *insert;
 	MessageDraft draft;
-	OptionalArray correlation_ids;
 	Terms		terms;
 	Amount		amount;
 	int64		id;
+	int64		first = 0;
 
 	check_enqueue(fcinfo, content, &terms);
 	if (!PG_ARGISNULL(ARG_GROUP_KEY))
@@ -199,7 +263,7 @@ send_one(FunctionCallInfo fcinfo, const Content *content)
 	if (!PG_ARGISNULL(ARG_CORRELATION_ID))
 		queue_check_correlation_id(PG_GETARG_DATUM(ARG_CORRELATION_ID));
 	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
-		queue_not_supported("dedup_key");
+		queue_check_dedup_key(PG_GETARG_DATUM(ARG_DEDUP_KEY));
 	if (!PG_ARGISNULL(ARG_HEADERS))
 		queue_check_headers(PG_GETARG_DATUM(ARG_HEADERS));
 
@@ -214,18 +278,29 @@ send_one(FunctionCallInfo fcinfo, const Content *content)
 	set_content(&draft, content, PG_GETARG_DATUM(ARG_PAYLOAD));
 	draft.headers = fcinfo->args[ARG_HEADERS];
 	draft.group_key = fcinfo->args[ARG_GROUP_KEY];
+	draft.dedup_key = fcinfo->args[ARG_DEDUP_KEY];
 	draft.correlation_id = fcinfo->args[ARG_CORRELATION_ID];
 	apply_terms(&draft, &terms);
 	queue_draft_check_size(&draft);
 
-	correlation_ids.values = &draft.correlation_id.value;
-	correlation_ids.nulls = &draft.correlation_id.isnull;
-	note_sent(rel, &terms, &id, 1, &correlation_ids);
-	insert = queue_insert_begin(rel, def);
-	queue_insert_row(insert, &draft);
-	queue_insert_end(insert);
+	if (!draft.dedup_key.isnull)
+		first = queue_dedup_one(rel, def, &draft);
+	*is_new = first == 0;
+	if (*is_new)
+	{
+		OptionalArray correlation_ids = {
+			&draft.correlation_id.value, &draft.correlation_id.isnull
+		};
+
+		note_sent(rel, &terms, &id, 1, &correlation_ids);
+		insert = queue_insert_begin(rel, def);
+		queue_insert_row(insert, &draft);
+		queue_insert_end(insert);
+	}
+	else
+		queue_charge_undo(def, &amount);
 	table_close(rel, NoLock);
-	return id;
+	return *is_new ? id : first;
 }
 
 /* Send many messages, and return their ids. */
@@ -234,35 +309,16 @@ send_batch(FunctionCallInfo fcinfo, const Content *content)
 {
 	Relation	rel;
 	QueueDef   *def;
-	QueueInsert *insert;
-	Datum	   *contents;
-	int			n;
-	OptionalArray headers;
-	OptionalArray correlation_ids;
-	OptionalArray group_keys;
-	OptionalArray later;
+	Batch		batch;
 	Terms		terms;
 	Amount		amount;
 	int64	   *ids;
-	int			i;
 
 	check_enqueue(fcinfo, content, &terms);
-	contents = read_contents(fcinfo, content, &n);
-	read_array(fcinfo, ARG_HEADERS, "headers", content, n, &headers);
-	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", content, n,
-			   &correlation_ids);
-	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", content, n, &group_keys);
-	check_keys(&correlation_ids, n, queue_check_correlation_id);
-	check_keys(&group_keys, n, queue_check_group_key);
-	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", content, n, &later);
-	require_nulls(&later, n, "dedup_keys");
-	for (i = 0; headers.values && i < n; i++)
-		if (!headers.nulls[i])
-			queue_check_headers(headers.values[i]);
-
-	amount = measure(contents, &headers, n);
+	read_batch(fcinfo, content, &batch);
+	amount = measure(&batch);
 	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), &amount, &def);
-	if (n == 0)
+	if (batch.n == 0)
 	{
 		table_close(rel, NoLock);
 		return construct_empty_array(INT8OID);
@@ -270,26 +326,91 @@ send_batch(FunctionCallInfo fcinfo, const Content *content)
 
 	if (terms.expires_in == 0)
 		terms.expires_in = def->expires_in;
-	ids = palloc(n * sizeof(int64));
-	queue_next_ids(def, n, ids);
-	note_sent(rel, &terms, ids, n, &correlation_ids);
+	ids = palloc(batch.n * sizeof(int64));
+	queue_next_ids(def, batch.n, ids);
+	insert_batch(rel, def, content, &terms, &batch, ids);
+	table_close(rel, NoLock);
+	return make_result(ids, batch.n);
+}
+
+/* Read the arrays of a batch, and check what is in them. */
+static void
+read_batch(FunctionCallInfo fcinfo, const Content *content, Batch *batch)
+{
+	batch->contents = read_contents(fcinfo, content, &batch->n);
+	read_array(fcinfo, ARG_HEADERS, "headers", content, batch->n,
+			   &batch->headers);
+	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", content,
+			   batch->n, &batch->correlation_ids);
+	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", content, batch->n,
+			   &batch->group_keys);
+	check_elements(&batch->correlation_ids, batch->n,
+				   queue_check_correlation_id);
+	check_elements(&batch->group_keys, batch->n, queue_check_group_key);
+	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", content, batch->n,
+			   &batch->dedup_keys);
+	check_elements(&batch->dedup_keys, batch->n, queue_check_dedup_key);
+	check_elements(&batch->headers, batch->n, queue_check_headers);
+}
+
+/*
+ * insert_batch
+ *		Send messages with these ids; in place of a duplicate's there is that
+ *		of the first one afterwards.
+ */
+static void
+insert_batch(Relation rel, QueueDef *def, const Content *content,
+			 const Terms *terms, const Batch *batch, int64 *ids)
+{
+	QueueDedup *dedup = NULL;
+	QueueInsert *insert;
+	int64	   *drawn = ids;
+
+	if (has_values(&batch->dedup_keys, batch->n))
+	{
+		dedup = queue_dedup_begin(rel, def);
+		drawn = memcpy(palloc(batch->n * sizeof(int64)), ids,
+					   batch->n * sizeof(int64));
+	}
+	else
+		note_sent(rel, terms, ids, batch->n, &batch->correlation_ids);
 	insert = queue_insert_begin(rel, def);
-	for (i = 0; i < n; i++)
+	for (int i = 0; i < batch->n; i++)
 	{
 		MessageDraft draft;
+		int64		first = 0;
 
-		queue_draft_init(&draft, ids[i], terms.sent_at);
-		set_content(&draft, content, contents[i]);
-		draft.headers = element(&headers, i);
-		draft.group_key = element(&group_keys, i);
-		draft.correlation_id = element(&correlation_ids, i);
-		apply_terms(&draft, &terms);
+		queue_draft_init(&draft, drawn[i], terms->sent_at);
+		set_content(&draft, content, batch->contents[i]);
+		draft.headers = element(&batch->headers, i);
+		draft.group_key = element(&batch->group_keys, i);
+		draft.dedup_key = element(&batch->dedup_keys, i);
+		draft.correlation_id = element(&batch->correlation_ids, i);
+		apply_terms(&draft, terms);
 		queue_draft_check_size(&draft);
+		if (!draft.dedup_key.isnull)
+			first = queue_dedup_remember(dedup, &draft, drawn, i);
+		if (first != 0)
+		{
+			Amount		amount = measure_one(batch, i);
+
+			queue_charge_undo(def, &amount);
+			ids[i] = first;
+			continue;
+		}
+		if (dedup != NULL)
+		{
+			OptionalArray correlation_ids = {
+				&draft.correlation_id.value, &draft.correlation_id.isnull
+			};
+
+			note_sent(rel, terms, &drawn[i], 1, &correlation_ids);
+		}
 		queue_insert_row(insert, &draft);
 	}
 	queue_insert_end(insert);
-	table_close(rel, NoLock);
-	return make_result(ids, n);
+	if (dedup != NULL)
+		queue_dedup_end(dedup);
 }
 
 /*
@@ -327,17 +448,28 @@ read_contents(FunctionCallInfo fcinfo, const Content *content, int *n)
 
 /* Return how much a batch is. */
 static Amount
-measure(const Datum *contents, const OptionalArray *headers, int n)
+measure(const Batch *batch)
 {
-	Amount		amount = {n, 0};
+	Amount		amount = {0, 0};
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < batch->n; i++)
 	{
-		NullableDatum content = {contents[i], false};
+		Amount		one = measure_one(batch, i);
 
-		amount.bytes += queue_value_bytes(content) +
-			queue_value_bytes(element(headers, i));
+		amount.messages += one.messages;
+		amount.bytes += one.bytes;
 	}
+	return amount;
+}
+
+/* The same for one of its messages */
+static Amount
+measure_one(const Batch *batch, int i)
+{
+	NullableDatum content = {batch->contents[i], false};
+	Amount		amount = {1, queue_value_bytes(content) +
+		queue_value_bytes(element(&batch->headers, i))};
+
 	return amount;
 }
 
@@ -362,15 +494,6 @@ set_content(MessageDraft *draft, const Content *content, Datum value)
 	place->value = value;
 	place->isnull = false;
 	draft->content_type = content->type;
-}
-
-/* Check each element of an optional array. */
-static void
-check_keys(const OptionalArray *array, int n, void (*check) (Datum))
-{
-	for (int i = 0; array->values && i < n; i++)
-		if (!array->nulls[i])
-			check(array->values[i]);
 }
 
 /*
@@ -471,17 +594,27 @@ apply_terms(MessageDraft *draft, const Terms *terms)
 	draft->expires_at.value = TimestampTzGetDatum(expiry_of(terms));
 }
 
-/*
- * Raise an error unless all elements are null, for what is not supported yet.
- */
+/* Check each element that is not null. */
 static void
-require_nulls(const OptionalArray *array, int n, const char *name)
+check_elements(const OptionalArray *array, int n, void (*check) (Datum))
 {
-	int			i;
-
-	for (i = 0; array->values && i < n; i++)
+	for (int i = 0; array->values != NULL && i < n; i++)
+	{
 		if (!array->nulls[i])
-			queue_not_supported(name);
+			check(array->values[i]);
+	}
+}
+
+/* Is there an element that is not null? */
+static bool
+has_values(const OptionalArray *array, int n)
+{
+	for (int i = 0; array->values != NULL && i < n; i++)
+	{
+		if (!array->nulls[i])
+			return true;
+	}
+	return false;
 }
 
 /*

@@ -227,6 +227,7 @@ queue_of_sequence(Oid sequence)
 	int32		attnum;
 
 	if (!OidIsValid(sequence) ||
+		get_rel_relkind(sequence) != RELKIND_SEQUENCE ||
 		!sequenceIsOwned(sequence, DEPENDENCY_AUTO, &relid, &attnum) ||
 		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
 		!queue_settings_exist(relid, NULL))

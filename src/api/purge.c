@@ -26,6 +26,7 @@
 #include "common/args.h"
 #include "dispatch/lease.h"
 #include "shared/queue_slot.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/scan.h"
@@ -157,7 +158,10 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row,
 		int			holder;
 
 		if (row->state != ROW_BUSY && delete_row(rel, def, row, &key))
+		{
+			queue_dedup_forget(def, row);
 			return PURGE_DONE;
+		}
 		if (row->state == ROW_GONE)
 			return PURGE_GONE;
 		if (queue_inflight_is_step(&key, row->enqueued_at, &holder))

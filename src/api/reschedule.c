@@ -32,6 +32,7 @@
 #include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/quota.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/rows.h"
@@ -82,6 +83,8 @@ queue_cancel(PG_FUNCTION_ARGS)
 	if (begin_change(fcinfo, "queue.cancel()", &change))
 		done = change.is_gone = queue_charge_delete(change.rel, change.def,
 													change.row);
+	if (done)
+		queue_dedup_forget(change.def, change.row);
 	end_change(&change);
 	PG_RETURN_BOOL(done);
 }

@@ -47,6 +47,7 @@
 #include "utils/varlena.h"
 
 #include "api/admin.h"
+#include "api/key_ddl.h"
 #include "api/restore.h"
 #include "api/setting_args.h"
 #include "common/compat.h"
@@ -64,6 +65,8 @@ PG_FUNCTION_INFO_V1(queue_restore_settings);
 
 static void restore_row(Oid relid, Relation catalog, Datum *values,
 						bool *nulls);
+static void restore_key_table(Oid relid, const char *name, Datum *values,
+							  bool *nulls);
 static Oid	find_table(const char *name);
 static bool may_have_settings(Oid relid, const char *name);
 static bool may_have_dead_letter(Oid relid, const char *name,
@@ -162,10 +165,44 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 					BoolGetDatum(false);
 			}
 		}
+		restore_key_table(relid, name, values, nulls);
 		restore_row(relid, catalog, values, nulls);
 	}
 	table_close(catalog, NoLock);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * restore_key_table
+ *		Find the key table by its name, and bind it to the queue.
+ *
+ * Without it the queue takes no keys, so that is worth a warning.
+ */
+static void
+restore_key_table(Oid relid, const char *name, Datum *values, bool *nulls)
+{
+	const int	column = Anum_settings_key_table - 1;
+	char	   *keys_name;
+	Oid			keys;
+	bool		has_window = !nulls[Anum_settings_dedup_window - 1];
+
+	if (nulls[column])
+		return;
+	keys_name = TextDatumGetCString(values[column]);
+	keys = find_table(keys_name);
+	if (has_window && queue_key_table_may_serve(keys, relid))
+	{
+		queue_key_table_bind(keys, relid);
+		values[column] = ObjectIdGetDatum(keys);
+		return;
+	}
+	nulls[column] = true;
+	if (has_window)
+		ereport(WARNING,
+				(errmsg("queue \"%s\" has lost the table of its keys", name),
+				 errdetail("It was \"%s\".  There is no such table, or it is another's, or not like one.",
+						   keys_name),
+				 errhint("Use queue.alter_queue(), argument dedup_window, to give it a new one.")));
 }
 
 /* Insert these settings, or replace those that there are. */
@@ -187,6 +224,12 @@ restore_row(Oid relid, Relation catalog, Datum *values, bool *nulls)
 									  RelationGetDescr(catalog), &isnull)))
 			values[pauses[i] - 1] = BoolGetDatum(true);
 	}
+	if (old != NULL && nulls[Anum_settings_key_table - 1] &&
+		!nulls[Anum_settings_dedup_window - 1])
+		values[Anum_settings_key_table - 1] =
+			heap_getattr(old, Anum_settings_key_table,
+						 RelationGetDescr(catalog),
+						 &nulls[Anum_settings_key_table - 1]);
 	new = queue_member_form(catalog, MEMBER_QUEUE, values, nulls);
 	if (old != NULL)
 	{

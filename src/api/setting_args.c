@@ -61,19 +61,9 @@ static const SettingArg setting_args[] = {
 	{Anum_settings_max_in_flight, "max_in_flight", 17, 15, SETTING_SMALL_LIMIT},
 };
 
-/* What is not built yet: a setting, or one of its words */
-static const struct
-{
-	int			attnum;
-	const char *word;			/* NULL: whatever the value */
-}			unbuilt[] = {
-	{Anum_settings_dedup_window, NULL},
-};
-
 static void set_value(const SettingArg *arg, Datum value, Datum *values,
 					  bool *nulls);
 static bool means_none(const SettingArg *arg, Datum value);
-static void check_built(const SettingArg *arg, Datum value);
 static void check_base(const Datum *values);
 static void check_value(const SettingArg *arg, Datum value);
 static bool is_negative(const Interval *span);
@@ -151,6 +141,7 @@ queue_setting_args_dead(Datum *values, bool *nulls)
 {
 	values[Anum_settings_max_attempts - 1] = Int32GetDatum(0);
 	values[Anum_settings_own_dead_letter - 1] = BoolGetDatum(false);
+	nulls[Anum_settings_key_table - 1] = true;
 	for (int i = 0; i < lengthof(setting_args); i++)
 	{
 		const SettingArg *arg = &setting_args[i];
@@ -185,8 +176,6 @@ set_value(const SettingArg *arg, Datum value, Datum *values, bool *nulls)
 	check_value(arg, value);
 	nulls[arg->attnum - 1] = means_none(arg, value);
 	values[arg->attnum - 1] = nulls[arg->attnum - 1] ? (Datum) 0 : value;
-	if (!nulls[arg->attnum - 1])
-		check_built(arg, value);
 }
 
 /* Returns true if the value says that the queue has none. */
@@ -217,19 +206,6 @@ is_negative(const Interval *span)
 	return DatumGetBool(DirectFunctionCall2(interval_lt,
 											IntervalPGetDatum(span),
 											IntervalPGetDatum(&zero)));
-}
-
-/* Raise 0A000 for what is not built yet. */
-static void
-check_built(const SettingArg *arg, Datum value)
-{
-	for (int i = 0; i < lengthof(unbuilt); i++)
-	{
-		if (unbuilt[i].attnum == arg->attnum &&
-			(unbuilt[i].word == NULL ||
-			 strcmp(unbuilt[i].word, TextDatumGetCString(value)) == 0))
-			queue_not_supported(arg->name);
-	}
 }
 
 /* Raise 22023 unless a value is valid, for those that stand alone. */

@@ -35,6 +35,7 @@
 #include "dispatch/move.h"
 #include "dispatch/receipt.h"
 #include "shared/database.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
@@ -222,6 +223,7 @@ ack(FunctionCallInfo fcinfo, bool is_array)
 		if (!queue_charge_delete(call.rel, call.def, call.row))
 			report_busy(&call.items[i].receipt,
 						"Another transaction has locked or changed the message.");
+		queue_dedup_left(call.def, call.row);
 	}
 	end_call(&call);
 	return call.nitems;

@@ -25,6 +25,7 @@
 #include "dispatch/receipt.h"
 #include "shared/database.h"
 #include "shared/quota.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/message.h"
 #include "transaction/charge.h"
@@ -97,6 +98,7 @@ dequeue_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 	is_deleted = queue_charge_delete(look->rel, look->def, row);
 	if (is_deleted)
 	{
+		queue_dedup_left(look->def, row);
 		queue_inflight_dequeue(hold->entry, &look->def->retry, row->failures,
 							   &row->tid);
 		hold->kind = HOLD_DEQUEUE;

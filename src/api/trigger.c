@@ -35,6 +35,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/ranges.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/member.h"
@@ -56,6 +57,7 @@ static void note_new_version(Relation rel, QueueDef *def,
 							 const MessageDraft *new);
 static bool is_replica_role(void);
 pg_noreturn static void refuse_column(Relation rel, int attnum);
+static void charge_nothing(QueueDef *def, const MessageDraft *draft);
 static void charge(Relation rel, QueueDef *def, const MessageDraft *draft,
 				   bool is_exempt);
 static void check_insert(Relation rel, QueueDef *def,
@@ -99,12 +101,31 @@ queue_before_insert(PG_FUNCTION_ARGS)
 		queue_advance_id(def, draft.id);
 	else
 		queue_next_ids(def, 1, &draft.id);
+	if (!has_id && !is_replica && !draft.dedup_key.isnull &&
+		queue_dedup_one(rel, def, &draft) != 0)
+	{
+		charge_nothing(def, &draft);
+		return PointerGetDatum(NULL);	/* a duplicate: not inserted */
+	}
 	if (!has_id && draft.expires_at.isnull && def->expires_in > 0)
 		queue_draft_expire(&draft, def->expires_in);
 	queue_announce_row(RelationGetRelid(rel), &draft);
 	queue_draft_columns(&draft, values, nulls);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),
 										   values, nulls));
+}
+
+/* The message is not sent after all: take back what charge() has counted. */
+static void
+charge_nothing(QueueDef *def, const MessageDraft *draft)
+{
+	Amount		amount;
+
+	if (!queue_def_is_limited(def))
+		return;
+	amount.messages = 1;
+	amount.bytes = queue_draft_bytes(draft);
+	queue_charge_undo(def, &amount);
 }
 
 /*
@@ -152,8 +173,6 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 		check_twin(rel, def, draft);
 		return;
 	}
-	if (!draft->dedup_key.isnull)
-		queue_not_supported("dedup_key");
 	queue_check_not_paused(rel, def, QUEUE_ENQUEUE);
 }
 

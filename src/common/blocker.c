@@ -33,6 +33,7 @@
 #include "common/compat.h"
 
 static TransactionId prepared_xid(VirtualTransactionId vxid);
+static char *find_prepared(TransactionId xid, char **owner);
 
 /*
  * queue_blocker_refuse_lock
@@ -81,14 +82,47 @@ prepared_xid(VirtualTransactionId vxid)
 void
 queue_blocker_refuse_xid(const char *name, TransactionId xid)
 {
-	Oid			argtypes[] = {XIDOID};
-	Datum		args[1];
-	char	   *gid = NULL;
-	char	   *owner = NULL;
+	char	   *owner;
+	char	   *gid = find_prepared(xid, &owner);
 	char	   *command;
 
-	if (max_prepared_xacts == 0 || !TransactionIdIsInProgress(xid))
+	if (gid == NULL)
 		return;
+	command = quote_literal_cstr(gid);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("queue \"%s\" is in use by prepared transaction \"%s\"",
+					name, gid),
+			 errdetail("Role \"%s\" has prepared it, and nobody has ended it.",
+					   owner),
+			 errhint("Run COMMIT PREPARED %s or ROLLBACK PREPARED %s, as its transaction manager decided, and try again; see view queue.in_doubt.",
+					 command, command)));
+}
+
+/*
+ * queue_blocker_gid
+ *		Return the name of this transaction, or the one that it is a part of,
+ *		if it is prepared; NULL otherwise.
+ */
+char *
+queue_blocker_gid(TransactionId xid)
+{
+	char	   *owner;
+
+	return find_prepared(xid, &owner);
+}
+
+/* The same, and the name of who has prepared it; both palloc'd */
+static char *
+find_prepared(TransactionId xid, char **owner)
+{
+	Oid			argtypes[] = {XIDOID};
+	Datum		args[1];
+	MemoryContext context = CurrentMemoryContext;
+	char	   *gid = NULL;
+
+	if (max_prepared_xacts == 0 || !TransactionIdIsInProgress(xid))
+		return NULL;
 	args[0] = TransactionIdGetDatum(SubTransGetTopmostTransaction(xid));
 
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -101,19 +135,13 @@ queue_blocker_refuse_xid(const char *name, TransactionId xid)
 		elog(ERROR, "could not look for a prepared transaction");
 	if (SPI_processed > 0)
 	{
-		/* SPI gives its memory back with the error */
-		gid = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		owner = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-		command = quote_literal_cstr(gid);
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("queue \"%s\" is in use by prepared transaction \"%s\"",
-						name, gid),
-				 errdetail("Role \"%s\" has prepared it, and nobody has ended it.",
-						   owner),
-				 errhint("Run COMMIT PREPARED %s or ROLLBACK PREPARED %s, as its transaction manager decided, and try again; see view queue.in_doubt.",
-						 command, command)));
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		gid = MemoryContextStrdup(context, SPI_getvalue(tuple, desc, 1));
+		*owner = MemoryContextStrdup(context, SPI_getvalue(tuple, desc, 2));
 	}
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
+	return gid;
 }

@@ -17,4 +17,7 @@ extern void queue_blocker_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
 /* ... if this transaction, or the one that it is a part of, is prepared */
 extern void queue_blocker_refuse_xid(const char *name, TransactionId xid);
 
+/* Its gid if it is prepared, or NULL */
+extern char *queue_blocker_gid(TransactionId xid);
+
 #endif							/* QUEUE_BLOCKER_H */

@@ -76,6 +76,12 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	RelationSetNewRelfilenode(rel, persistence)
 #endif
 
+/* 16: TRUNCATE may be done as the owner */
+#if PG_VERSION_NUM < 160000
+#define ExecuteTruncateGuts(rels, relids, logged, behavior, restart, as_owner) \
+	ExecuteTruncateGuts(rels, relids, logged, behavior, restart)
+#endif
+
 /* 16: counts of tuples in statistics lost their prefix; vacuum() lets its
  * caller own the memory context, and has options for what it did always */
 #if PG_VERSION_NUM < 160000

@@ -12,5 +12,6 @@
 #define ERRCODE_QUEUE_PAUSED			MAKE_SQLSTATE('Q', 'U', '0', '0', '2')
 #define ERRCODE_QUEUE_FULL				MAKE_SQLSTATE('Q', 'U', '0', '0', '3')
 #define ERRCODE_QUEUE_INVALID_RECEIPT	MAKE_SQLSTATE('Q', 'U', '0', '0', '4')
+#define ERRCODE_QUEUE_DUPLICATE_IN_PROGRESS	MAKE_SQLSTATE('Q', 'U', '0', '0', '5')
 
 #endif							/* QUEUE_ERRCODES_H */

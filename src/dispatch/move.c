@@ -31,6 +31,7 @@
 #include "common/compat.h"
 #include "common/relation.h"
 #include "dispatch/move.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/failure_log.h"
 #include "table/ids.h"
@@ -95,6 +96,7 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 		table_close(dead, NoLock);
 		return false;
 	}
+	queue_dedup_left(def, row);
 	amount.messages = 1;
 	amount.bytes = queue_draft_bytes(&draft);
 	queue_charge_exempt(dead_def, &amount);

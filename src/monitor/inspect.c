@@ -28,6 +28,7 @@
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
+#include "table/key_table.h"
 #include "table/member.h"
 #include "table/message.h"
 #include "table/scan.h"
@@ -186,6 +187,8 @@ queue_problem(PG_FUNCTION_ARGS)
 		problem = pstrdup(problem);
 	else if (def->is_queue)
 		problem = queue_dead_letter_problem(def, rel->rd_rel->relowner);
+	if (problem == NULL && def->is_queue)
+		problem = queue_key_table_problem(def);
 	if (problem == NULL && def->is_queue && def->deaf_trigger != NULL)
 		problem = psprintf("Its trigger \"%s\" is not enabled ALWAYS, so what is replicated is found late: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s.",
 						   def->deaf_trigger,

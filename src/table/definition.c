@@ -51,22 +51,23 @@
 bool		queue_is_used = false;
 
 /*
- * The queue that a sequence belongs to, so that the loss of the sequence is
- * noticed
+ * The queue that a sequence or a key table belongs to, so that a change or the
+ * loss of either is noticed
  */
-typedef struct SequenceOwner
+typedef struct PartOwner
 {
-	Oid			sequence;		/* hash key */
+	Oid			part;			/* hash key */
 	Oid			relid;
-} SequenceOwner;
+} PartOwner;
 
-/* QueueDef by relid, SequenceOwner by sequence; made on first use */
+/* QueueDef by relid, PartOwner by part; made on first use */
 static HTAB *queue_defs = NULL;
-static HTAB *sequence_owners = NULL;
+static HTAB *part_owners = NULL;
 static MemoryContext queue_defs_context = NULL;
 
 static void make_cache(void);
 static void build_def(Relation rel, QueueDef *def);
+static void note_owner(Oid part, Oid relid);
 static int64 block_length(Oid sequence);
 static Oid	file_of(Oid relid);
 static bool read_settings(QueueDef *def);
@@ -377,11 +378,11 @@ make_cache(void)
 	ctl.hcxt = queue_defs_context;
 	ctl.keysize = sizeof(Oid);
 
-	if (sequence_owners == NULL)
+	if (part_owners == NULL)
 	{
-		ctl.entrysize = sizeof(SequenceOwner);
-		sequence_owners = hash_create("sequences of queues", 32, &ctl,
-									  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		ctl.entrysize = sizeof(PartOwner);
+		part_owners = hash_create("parts of queues", 32, &ctl,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 
 	ctl.entrysize = sizeof(QueueDef);
@@ -435,14 +436,8 @@ build_def(Relation rel, QueueDef *def)
 	if (fresh.is_queue && fresh.deaf_trigger == NULL)
 		fresh.slot = def->slot;
 
-	if (OidIsValid(fresh.sequence))
-	{
-		SequenceOwner *owner;
-
-		owner = hash_search(sequence_owners, &fresh.sequence, HASH_ENTER, NULL);
-		owner->relid = fresh.relid;
-	}
-
+	note_owner(fresh.sequence, fresh.relid);
+	note_owner(fresh.key_table, fresh.relid);
 	fresh.is_stale = def->is_stale;
 	fresh.is_valid = is_known && problem == NULL && !fresh.is_stale;
 	if (def->problem != NULL)
@@ -450,6 +445,18 @@ build_def(Relation rel, QueueDef *def)
 	if (def->deaf_trigger != NULL)
 		pfree(def->deaf_trigger);
 	*def = fresh;
+}
+
+/* Note that a change of this relation is one of the queue. */
+static void
+note_owner(Oid part, Oid relid)
+{
+	PartOwner  *owner;
+
+	if (!OidIsValid(part))
+		return;
+	owner = hash_search(part_owners, &part, HASH_ENTER, NULL);
+	owner->relid = relid;
 }
 
 /*
@@ -557,6 +564,9 @@ read_delivery(QueueDef *def, const Datum *values, const bool *nulls)
 		def->dedup_window = INTERVAL_NOT_FINITE(window) ? PG_INT64_MAX :
 			queue_interval_usec(window, "dedup_window");
 	}
+	if (!nulls[Anum_settings_key_table - 1])
+		def->key_table =
+			DatumGetObjectId(values[Anum_settings_key_table - 1]);
 	if (!nulls[Anum_settings_expires_in - 1])
 		def->expires_in =
 			queue_interval_usec(DatumGetIntervalP(values[Anum_settings_expires_in - 1]),
@@ -599,7 +609,7 @@ static void
 forget_defs(Datum arg, Oid relid)
 {
 	QueueDef   *def;
-	SequenceOwner *owner;
+	PartOwner  *owner;
 
 	if (queue_defs == NULL)
 		return;
@@ -617,7 +627,7 @@ forget_defs(Datum arg, Oid relid)
 		return;
 	}
 
-	owner = hash_search(sequence_owners, &relid, HASH_FIND, NULL);
+	owner = hash_search(part_owners, &relid, HASH_FIND, NULL);
 	if (owner != NULL)
 		relid = owner->relid;
 

@@ -51,6 +51,8 @@ typedef struct QueueDef
 	GroupMode	group_mode;
 	GroupFailure group_failure;
 	int64		dedup_window;	/* usec; -1: none; PG_INT64_MAX: for ever */
+	Oid			key_table;		/* its keys; InvalidOid: none */
+	Oid			key_index;		/* ... by key; InvalidOid: not looked at yet */
 	int64		max_messages;	/* 0: no limit, here and below */
 	int64		max_bytes;
 	FullAction	on_full;

@@ -26,6 +26,7 @@ static void set_nullable(Datum *values, bool *nulls, int attnum,
 						 NullableDatum value);
 static NullableDatum get(const Datum *values, const bool *nulls, int attnum);
 static NullableDatum get_copy(TupleTableSlot *row, int attnum);
+static void check_key(Datum key, const char *name);
 
 /* Make the draft of a new message without anything in it. */
 void
@@ -237,6 +238,8 @@ queue_draft_check(const MessageDraft *draft)
 		queue_check_group_key(draft->group_key.value);
 	if (!draft->correlation_id.isnull)
 		queue_check_correlation_id(draft->correlation_id.value);
+	if (!draft->dedup_key.isnull)
+		queue_check_dedup_key(draft->dedup_key.value);
 	if (!draft->expires_at.isnull &&
 		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(draft->expires_at.value)))
 		ereport(ERROR,
@@ -290,17 +293,24 @@ queue_check_correlation_id(Datum correlation_id)
 	check_key(correlation_id, "correlation_id");
 }
 
+/* The same for a dedup key */
+void
+queue_check_dedup_key(Datum dedup_key)
+{
+	check_key(dedup_key, "dedup_key");
+}
+
 static void
 check_key(Datum key, const char *name)
 {
 	Size		length = toast_raw_datum_size(key) - VARHDRSZ;
 
-	if (length > QUEUE_MAX_GROUP_KEY)
+	if (length > QUEUE_MAX_KEY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is too long", name),
 				 errdetail("It has %zu bytes; the longest may have %d.",
-						   length, QUEUE_MAX_GROUP_KEY),
+						   length, QUEUE_MAX_KEY),
 				 errhint("Take a hash of it, such as md5(), if it cannot be shorter.")));
 }
 

@@ -13,11 +13,8 @@
 
 #include "table/column.h"
 
-/*
- * The longest group key, or correlation_id, in bytes: it has to fit into an
- * index entry
- */
-#define QUEUE_MAX_GROUP_KEY				1024
+/* The longest key in bytes: it has to fit into an index entry */
+#define QUEUE_MAX_KEY					1024
 
 /* The largest message in bytes: it has to fit into a row of a result */
 #define QUEUE_MAX_MESSAGE_SIZE			((Size) 1023 * 1024 * 1024)
@@ -77,5 +74,6 @@ extern void queue_check_priority(int priority);
 extern void queue_check_headers(Datum headers);
 extern void queue_check_group_key(Datum group_key);
 extern void queue_check_correlation_id(Datum correlation_id);
+extern void queue_check_dedup_key(Datum dedup_key);
 
 #endif							/* QUEUE_DRAFT_H */

@@ -86,7 +86,8 @@ typedef struct MemberForm
 	{"max_messages", INT8OID}, \
 	{"max_bytes", INT8OID}, \
 	{"on_full", TEXTOID}, \
-	{"max_in_flight", INT4OID}
+	{"max_in_flight", INT4OID}, \
+	{"key_table", name_type}
 
 static const MemberColumn queue_columns[] = {SETTINGS_COLUMNS(REGCLASSOID)};
 

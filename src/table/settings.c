@@ -44,6 +44,7 @@
 static Oid	known_settings_relid = InvalidOid;
 
 static Relation open_to_look(void);
+static bool find_named(Oid relid, int attnum, Oid *named);
 static List *list_queues(const char *index_name, int nkeys, ScanKey keys);
 
 
@@ -188,14 +189,34 @@ queue_settings_next(SysScanDesc scan, Snapshot snapshot)
 bool
 queue_settings_exist(Oid relid, Oid *dead_letter)
 {
+	return find_named(relid, Anum_settings_dead_letter, dead_letter);
+}
+
+/*
+ * queue_settings_key_table
+ *		Return the key table of a queue, InvalidOid if it has none.
+ */
+Oid
+queue_settings_key_table(Oid relid)
+{
+	Oid			keys;
+
+	(void) find_named(relid, Anum_settings_key_table, &keys);
+	return keys;
+}
+
+/* Find the row of a relation, and what table a column of it names. */
+static bool
+find_named(Oid relid, int attnum, Oid *named)
+{
 	Relation	settings = open_to_look();
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	bool		found;
 
-	if (dead_letter != NULL)
-		*dead_letter = InvalidOid;
+	if (named != NULL)
+		*named = InvalidOid;
 	if (settings == NULL)
 		return false;
 
@@ -203,14 +224,14 @@ queue_settings_exist(Oid relid, Oid *dead_letter)
 	scan = queue_settings_scan(settings, relid);
 	tuple = queue_settings_next(scan, snapshot);
 	found = HeapTupleIsValid(tuple);
-	if (found && dead_letter != NULL)
+	if (found && named != NULL)
 	{
 		bool		isnull;
-		Datum		datum = heap_getattr(tuple, Anum_settings_dead_letter,
+		Datum		datum = heap_getattr(tuple, attnum,
 										 RelationGetDescr(settings), &isnull);
 
 		if (!isnull)
-			*dead_letter = DatumGetObjectId(datum);
+			*named = DatumGetObjectId(datum);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -302,6 +323,22 @@ queue_dead_letter_sources(Oid relid)
 }
 
 /*
+ * queue_key_table_owner
+ *		Return the queue that has this table for its keys, or InvalidOid.
+ */
+Oid
+queue_key_table_owner(Oid relid)
+{
+	ScanKeyData key;
+	List	   *queues;
+
+	ScanKeyInit(&key, Anum_settings_key_table, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	queues = list_queues("queue_key_table_idx", 1, &key);
+	return queues == NIL ? InvalidOid : linitial_oid(queues);
+}
+
+/*
  * queue_settings_all
  *		Return all queues of this database, a List of Oid.
  *
@@ -312,6 +349,22 @@ List *
 queue_settings_all(void)
 {
 	return list_queues(NULL, 0, NULL);
+}
+
+/*
+ * queue_settings_with_keys
+ *		Return the queues that have key tables, a List of Oid.
+ */
+List *
+queue_settings_with_keys(void)
+{
+	ScanKeyData key;
+
+	/* IS NOT NULL, which only an index knows */
+	ScanKeyEntryInitialize(&key, SK_ISNULL | SK_SEARCHNOTNULL,
+						   Anum_settings_key_table, InvalidStrategy,
+						   InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+	return list_queues("queue_key_table_idx", 1, &key);
 }
 
 /* Return the queues whose rows have these keys, by an index if it is there. */

@@ -16,7 +16,7 @@
 #include "utils/snapshot.h"
 
 /* Columns of queue.queue */
-#define Natts_settings					19
+#define Natts_settings					20
 #define Anum_settings_queue				1
 #define Anum_settings_lease				2
 #define Anum_settings_max_attempts		3
@@ -36,12 +36,19 @@
 #define Anum_settings_max_bytes			17
 #define Anum_settings_on_full			18
 #define Anum_settings_max_in_flight		19
+#define Anum_settings_key_table			20
 
 /* Qualified, quoted name, as "shop.orders" */
 extern char *queue_qualified_name(Oid relid);
 
 /* The queues that have this one as their dead-letter queue */
 extern List *queue_dead_letter_sources(Oid relid);
+
+/* The key table of a queue, InvalidOid if it has none */
+extern Oid	queue_settings_key_table(Oid relid);
+
+/* The queue that has this table for its keys, or InvalidOid */
+extern Oid	queue_key_table_owner(Oid relid);
 
 /* OID of queue.queue, or InvalidOid */
 extern Oid	queue_settings_relid(void);
@@ -61,6 +68,9 @@ extern HeapTuple queue_settings_next(SysScanDesc scan, Snapshot snapshot);
 
 /* Has this relation a row in queue.queue, and which dead-letter queue? */
 extern bool queue_settings_exist(Oid relid, Oid *dead_letter);
+
+/* Queues that have key tables */
+extern List *queue_settings_with_keys(void);
 
 /* All queues of this database */
 extern List *queue_settings_all(void);

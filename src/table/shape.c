@@ -55,14 +55,12 @@
 #include "table/column.h"
 #include "table/shape.h"
 
-static char *table_violation(Relation rel);
 static char *first_rule(Oid relid);
 static bool has_policy(Oid relid);
 static bool has_expression_statistics(Relation rel);
 static char *columns_violation(Relation rel);
 static char *column_violation(Form_pg_attribute att, const QueueColumn *column);
 static char *trigger_violation(Relation rel, QueueShape *shape);
-static char *constraint_violation(Oid relid);
 static char *constraint_problem(Oid oid);
 static char *sequence_violation(Relation rel, QueueShape *shape);
 
@@ -82,7 +80,7 @@ queue_shape_violation(Relation rel, QueueShape *shape)
 
 	memset(shape, 0, sizeof(*shape));
 
-	problem = table_violation(rel);
+	problem = queue_shape_table_violation(rel);
 	if (problem == NULL)
 		problem = columns_violation(rel);
 	if (problem == NULL)
@@ -90,7 +88,7 @@ queue_shape_violation(Relation rel, QueueShape *shape)
 	if (problem == NULL)
 		problem = queue_index_violation(rel, &shape->indexes);
 	if (problem == NULL)
-		problem = constraint_violation(RelationGetRelid(rel));
+		problem = queue_shape_constraint_violation(RelationGetRelid(rel));
 	if (problem == NULL)
 		problem = sequence_violation(rel, shape);
 
@@ -134,8 +132,8 @@ queue_shape_resembles(Oid relid)
 }
 
 /* Properties of the table as a whole */
-static char *
-table_violation(Relation rel)
+char *
+queue_shape_table_violation(Relation rel)
 {
 	Form_pg_class form = rel->rd_rel;
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
@@ -391,8 +389,8 @@ trigger_violation(Relation rel, QueueShape *shape)
  * of this table or to it that is NOT ENFORCED, which has no triggers, and what
  * later releases invent.
  */
-static char *
-constraint_violation(Oid relid)
+char *
+queue_shape_constraint_violation(Oid relid)
 {
 	Relation	catalog = table_open(DependRelationId, AccessShareLock);
 	ScanKeyData keys[2];

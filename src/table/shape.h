@@ -26,6 +26,10 @@ typedef struct QueueShape
 /* What a table has that no queue may have, or lacks; NULL: nothing */
 extern char *queue_shape_violation(Relation rel, QueueShape *shape);
 
+/* Parts of that, which hold for the key table of a queue, too */
+extern char *queue_shape_table_violation(Relation rel);
+extern char *queue_shape_constraint_violation(Oid relid);
+
 /* What it lacks that create_queue() can add: triggers, indexes, the sequence */
 extern char *queue_shape_missing(const QueueShape *shape);
 

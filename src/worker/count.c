@@ -36,6 +36,7 @@
 #include "dispatch/move.h"
 #include "shared/availability.h"
 #include "shared/expiry.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/rows.h"
 #include "table/settings.h"
@@ -92,6 +93,7 @@ static ErrorVerdict judge_steps(const ErrorData *error, void *arg);
 static void postpone_all(Steps *steps, const MessageKey *keys, int nkeys,
 						 int64 delay);
 static void step_queue(Steps *steps, const MessageKey *keys, int nkeys);
+static bool discard(Relation rel, QueueDef *def, MessageRow *row);
 static void step_message(Steps *steps, Relation rel, QueueDef *def,
 						 const MessageKey *key);
 static void note_stuck(Steps *steps, Hold *hold, bool is_expired);
@@ -332,6 +334,16 @@ step_queue(Steps *steps, const MessageKey *keys, int nkeys)
 	table_close(rel, NoLock);
 }
 
+/* Delete an expired message; false if another transaction is in the way. */
+static bool
+discard(Relation rel, QueueDef *def, MessageRow *row)
+{
+	if (!queue_charge_delete(rel, def, row))
+		return false;
+	queue_dedup_left(def, row);
+	return true;
+}
+
 /*
  * step_message
  *		Count the failures of one message, or move it.
@@ -382,7 +394,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 			 !OidIsValid(def->dead_letter));
 
 		if (is_discarded)
-			hold->is_gone = done = queue_charge_delete(rel, def, row);
+			hold->is_gone = done = discard(rel, def, row);
 		else if ((is_at_limit || is_expired) && !is_stuck && !stops_group)
 		{
 			done = queue_message_dead_letter(rel, def, row, is_expired ?

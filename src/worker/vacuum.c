@@ -53,6 +53,7 @@
 #include "common/guc.h"
 #include "table/definition.h"
 #include "table/member.h"
+#include "table/settings.h"
 #include "worker/helper.h"
 #include "worker/vacuum.h"
 
@@ -207,17 +208,45 @@ look_at_state(QueueSlot *slot, TimestampTz now)
 /*
  * queue_vacuum_has_dead_rows
  *		Returns true if there are "factor" times enough dead rows for a
- *		vacuum, in the table or in its TOAST table.
+ *		vacuum, in the table, in its TOAST table or in its key table.
  */
 bool
 queue_vacuum_has_dead_rows(Oid relid, int factor)
 {
-	Oid			toast_relid;
+	Oid			other;
 
 	if (has_dead_in(relid, factor))
 		return true;
-	toast_relid = queue_vacuum_toast_of(relid);
-	return OidIsValid(toast_relid) && has_dead_in(toast_relid, factor);
+	other = queue_vacuum_toast_of(relid);
+	if (OidIsValid(other) && has_dead_in(other, factor))
+		return true;
+	other = queue_vacuum_keys_of(relid);
+	return OidIsValid(other) && has_dead_in(other, factor);
+}
+
+/*
+ * queue_vacuum_keys_of
+ *		Return the key table of a queue; InvalidOid if it has none, or is
+ *		gone.
+ */
+Oid
+queue_vacuum_keys_of(Oid relid)
+{
+	QueueDef   *def = queue_def_known(relid);
+
+	return def != NULL ? def->key_table : queue_settings_key_table(relid);
+}
+
+/*
+ * queue_vacuum_keys_due
+ *		Return the key table of a queue if it is worth a vacuum itself.
+ */
+Oid
+queue_vacuum_keys_due(Oid relid)
+{
+	Oid			keys = queue_vacuum_keys_of(relid);
+
+	return OidIsValid(keys) && has_dead_in(keys, 1) ? keys : InvalidOid;
 }
 
 /*
@@ -238,7 +267,7 @@ queue_vacuum_toast_of(Oid relid)
 	return toast_relid;
 }
 
-/* The same for one of the two */
+/* The same for one of them */
 static bool
 has_dead_in(Oid relid, int factor)
 {

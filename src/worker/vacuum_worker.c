@@ -87,9 +87,11 @@ typedef struct Visit
 	QueueSlot  *slot;
 	Oid			relid;
 	Oid			toast_relid;
+	Oid			keys_relid;		/* InvalidOid: none, or not worth it */
 	MemoryContext context;		/* for what outlives transactions */
 	int64		count;			/* vacuums before; -1: not looked */
 	int64		toast_count;
+	int64		keys_count;
 	bool		is_due;
 	bool		is_behind;
 	int64		retry_delay;	/* if it was in vain: until the next try */
@@ -112,15 +114,14 @@ static ErrorVerdict judge_visit(const ErrorData *error, void *arg);
 static bool is_in_the_way(const ErrorData *error);
 static bool is_behind_again(QueueSlot *slot, Oid relid);
 static void run_vacuum(Oid relid, MemoryContext context);
-static TruncateResult return_space(VacuumPart *vacuum, Oid relid,
-								   Oid toast_relid, bool is_behind);
+static TruncateResult return_space(VacuumPart *vacuum, const Visit *visit);
 static TruncateResult cut_table(Oid relid, bool is_last);
 static void do_cut(void *arg);
 static ErrorVerdict judge_cut(const ErrorData *error, void *arg);
 static int64 vacuum_count(Oid relid);
 static void end_watch(QueueSlot *slot, Oid relid);
 static void end_vacuum(QueueSlot *slot, Oid relid, bool done,
-					   bool toast_done, bool is_behind,
+					   bool others_done, bool is_behind,
 					   TruncateResult truncated, int64 retry_delay);
 
 /* Entry point of the vacuum worker */
@@ -256,12 +257,13 @@ vacuum_queue(QueueSlot *slot, MemoryContext context)
 		.context = context,
 		.count = -1,
 		.toast_count = -1,
+		.keys_count = -1,
 		.is_due = true,
 		.retry_delay = LOCKED_RETRY_DELAY
 	};
 	TruncateResult truncated;
 	bool		done;
-	bool		toast_done;
+	bool		others_done;
 
 	(void) queue_process_run("vacuuming a queue", false, visit_queue,
 							 judge_visit, &visit);
@@ -274,13 +276,15 @@ vacuum_queue(QueueSlot *slot, MemoryContext context)
 	/* either may have been skipped; or only what follows them has failed */
 	StartTransactionCommand();
 	done = visit.count >= 0 && vacuum_count(visit.relid) != visit.count;
-	toast_done = !OidIsValid(visit.toast_relid) ||
+	others_done = !OidIsValid(visit.toast_relid) ||
 		vacuum_count(visit.toast_relid) != visit.toast_count;
+	others_done = others_done &&
+		(!OidIsValid(visit.keys_relid) ||
+		 vacuum_count(visit.keys_relid) != visit.keys_count);
 	CommitTransactionCommand();
 	truncated = !done ? TRUNCATE_NEEDLESS :
-		return_space(&slot->vacuum, visit.relid, visit.toast_relid,
-					 visit.is_behind);
-	end_vacuum(slot, visit.relid, done, toast_done, visit.is_behind,
+		return_space(&slot->vacuum, &visit);
+	end_vacuum(slot, visit.relid, done, others_done, visit.is_behind,
 			   truncated, visit.retry_delay);
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -307,7 +311,11 @@ visit_queue(void *arg)
 	{
 		visit->is_behind = set_cost_delay(visit->relid);
 		INJECTION_POINT("queue-vacuum", NULL);
+		visit->keys_relid = queue_vacuum_keys_due(visit->relid);
+		visit->keys_count = vacuum_count(visit->keys_relid);
 		run_vacuum(visit->relid, visit->context);
+		if (OidIsValid(visit->keys_relid))
+			run_vacuum(visit->keys_relid, visit->context);
 	}
 }
 
@@ -402,25 +410,29 @@ run_vacuum(Oid relid, MemoryContext context)
 
 /*
  * return_space
- *		Make table and TOAST table shorter if this is the last vacuum for a
+ *		Make the table and those beside it shorter if this is the last vacuum for a
  *		while, or if it was not done lately.
  */
 static TruncateResult
-return_space(VacuumPart *vacuum, Oid relid, Oid toast_relid, bool is_behind)
+return_space(VacuumPart *vacuum, const Visit *visit)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		is_last = vacuum->follow_up_at > 0 && !is_behind;
+	bool		is_last = vacuum->follow_up_at > 0 && !visit->is_behind;
+	Oid			others[] = {visit->toast_relid, visit->keys_relid};
 	TruncateResult result;
 
 	if (!is_last && vacuum->truncated_at <= now &&
 		vacuum->truncated_at + TRUNCATE_INTERVAL > now)
 		return TRUNCATE_NEEDLESS;
-	result = cut_table(relid, is_last);
-	if (OidIsValid(toast_relid))
+	result = cut_table(visit->relid, is_last);
+	for (int i = 0; i < lengthof(others); i++)
 	{
-		TruncateResult toast_result = cut_table(toast_relid, is_last);
+		if (OidIsValid(others[i]))
+		{
+			TruncateResult other = cut_table(others[i], is_last);
 
-		result = Max(result, toast_result);
+			result = Max(result, other);
+		}
 	}
 	return result;
 }
@@ -514,11 +526,11 @@ end_watch(QueueSlot *slot, Oid relid)
  *
  * If it was not done, the mark stays.  If it was, the queue is watched if it
  * was behind.  Otherwise one more vacuum follows, unless this was that one and
- * has left nothing to do.  A TOAST table that was left out is no reason to
+ * has left nothing to do.  Another table that was left out is no reason to
  * come back at once, again and again.
  */
 static void
-end_vacuum(QueueSlot *slot, Oid relid, bool done, bool toast_done,
+end_vacuum(QueueSlot *slot, Oid relid, bool done, bool others_done,
 		   bool is_behind, TruncateResult truncated, int64 retry_delay)
 {
 	VacuumPart *vacuum;
@@ -530,18 +542,18 @@ end_vacuum(QueueSlot *slot, Oid relid, bool done, bool toast_done,
 		return;
 	vacuum = &slot->vacuum;
 	vacuum->watch_until = 0;
-	if (!done || !toast_done)
+	if (!done || !others_done)
 		vacuum->retry_at = now + retry_delay;
 	if (done)
 	{
-		if (is_behind && toast_done)
+		if (is_behind && others_done)
 		{
 			vacuum->mark = InvalidFullTransactionId;
 			vacuum->follow_up_at = 0;
 			vacuum->watch_at = now + WATCH_NAP;
 			vacuum->watch_until = now + WATCH_TIME;
 		}
-		else if (vacuum->follow_up_at > 0 && toast_done &&
+		else if (vacuum->follow_up_at > 0 && others_done &&
 				 truncated != TRUNCATE_UNFINISHED)
 		{
 			vacuum->mark = InvalidFullTransactionId;

@@ -139,10 +139,10 @@ SELECT is(queue.create_queue('defaults')::text, 'defaults', 'create_queue');
 SELECT results_eq(
     $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter, own_dead_letter,
               enqueue_paused, dequeue_paused, max_lease, expires_in, on_expiry, group_mode, group_failure, dedup_window,
-              max_messages, max_bytes, on_full, max_in_flight
+              max_messages, max_bytes, on_full, max_in_flight, key_table
        FROM queue.queue WHERE queue = 'defaults'::regclass $$,
     $$ VALUES (interval '30 s', 10, interval '1 s', interval '5 min', 'defaults_dead'::regclass, true, false, false, interval '1 day', NULL::interval, 'dead_letter',
-              'ordered', 'dead_letter', NULL::interval, NULL::bigint, NULL::bigint, 'error', NULL::int) $$,
+              'ordered', 'dead_letter', NULL::interval, NULL::bigint, NULL::bigint, 'error', NULL::int, NULL::regclass) $$,
     'default settings');
 SELECT results_eq(
     $$ SELECT max_attempts, dead_letter, group_mode FROM queue.queue WHERE queue = 'defaults_dead'::regclass $$,
@@ -177,6 +177,11 @@ SELECT lives_ok($$ SELECT queue.enqueue_batch(queue => 'named', payloads => ARRA
                    correlation_ids => NULL) $$, 'enqueue_batch by name');
 SELECT lives_ok($$ SELECT queue.enqueue_batch('named', ARRAY['1']::jsonb[], headers => ARRAY[NULL]::jsonb[], correlation_ids => ARRAY[NULL]) $$,
                 'NULL elements of the optional arrays mean none');
+SELECT lives_ok($$ SELECT queue.alter_queue('named', dedup_window => '1 h') $$, 'a window for keys');
+SELECT results_eq($$ SELECT is_new FROM queue.enqueue_once(queue => 'named', payload => '1', dedup_key => 'd', headers => NULL,
+                     priority => 4, delay => NULL, deliver_at => NULL, expires_in => NULL, group_key => NULL, correlation_id => NULL) $$,
+                  ARRAY[true], 'enqueue_once by name');
+SELECT columns_are('public', 'named_keys', ARRAY['id', 'enqueued_at', 'dedup_key']);
 SELECT lives_ok($$ SELECT * FROM queue.dequeue(queue => 'named', max => 1, wait => '0', selector => NULL, id => NULL, correlation_id => NULL) $$, 'dequeue by name');
 SELECT lives_ok($$ SELECT * FROM queue.receive(queue => 'named', max => 1, wait => '0', lease => NULL, selector => NULL, id => NULL, correlation_id => NULL) $$, 'receive by name');
 SELECT lives_ok($$ SELECT * FROM queue.browse(queue => 'named', max => 1, selector => NULL) $$, 'browse by name');
@@ -218,7 +223,7 @@ SELECT columns_are('queue', 'storage', ARRAY['queue', 'table_size', 'index_size'
     'vacuumed_at', 'held_back', 'horizon_kind', 'horizon_pid', 'horizon_name', 'horizon_since', 'horizon_xmin', 'horizon_age']);
 SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter',
     'own_dead_letter', 'enqueue_paused', 'dequeue_paused', 'max_lease',
-    'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight']);
+    'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight', 'key_table']);
 CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
 SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'cover', 'in_doubt', 'storage']) t;

@@ -100,8 +100,10 @@ INSERT INTO refused (call, state, message) VALUES
     ('SELECT queue.enqueue(''q'', ''1'', deliver_at => ''infinity'')', '22023', 'deliver_at is out of range'),
     ('SELECT queue.enqueue(''q'', ''1'', expires_in => ''0'')', '22023', 'expires_in must be longer than zero'),
     ('SELECT queue.enqueue(''q'', ''1'', delay => ''1 s'', deliver_at => now())', '22023', 'delay and deliver_at exclude each other'),
-    -- not in this version
-    ('SELECT queue.enqueue(''q'', ''1'', dedup_key => ''d'')', '0A000', 'dedup_key is not supported in this version'),
+    ('SELECT queue.enqueue(''q'', ''1'', dedup_key => repeat(''d'', 1025))', '22023', 'dedup_key is too long'),
+    ('SELECT queue.enqueue(''q'', ''1'', dedup_key => ''d'')', '55000', 'queue "public.q" has no dedup_window'),
+    ('SELECT queue.enqueue_once(''q'', ''1'', ''d'')', '55000', 'queue "public.q" has no dedup_window'),
+    ('SELECT queue.enqueue_once(''q'', ''1'', NULL)', '22004', 'dedup_key must not be null'),
     -- dead letters
     ('SELECT queue.redrive(''q_dead'', max => 0)', '22023', 'max must be at least 1'),
     ('SELECT queue.redrive(''q_dead'', per_second => -1)', '22023', 'per_second must be at least 1'),

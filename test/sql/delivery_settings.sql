@@ -47,12 +47,7 @@ SELECT queue.create_queue('q_no', group_failure => NULL);
 \echo :SQLSTATE
 SELECT queue.create_queue('q_no', on_full => NULL);
 \echo :SQLSTATE
--- what is not built yet
-\set VERBOSITY terse
-SELECT queue.create_queue('q_no', dedup_window => '0');
-\echo :SQLSTATE
-\set VERBOSITY default
--- what is
+-- what ends
 SELECT queue.create_queue('q_ends', dead_letter => 'q_dead', expires_in => '1 h', on_expiry => 'discard');
 SELECT * FROM told;
 SELECT queue.alter_queue('q_ends', expires_in => '2 h');

@@ -93,10 +93,11 @@ sql_as(
 
 # Every setting is another than by default, somewhere.
 sql(q{UPDATE queue.queue SET expires_in = '1 h', on_expiry = 'discard',
-		group_mode = 'fair', group_failure = 'hold', dedup_window = '0',
+		group_mode = 'fair', group_failure = 'hold',
 		max_messages = 10000000000, max_bytes = 20000000000, on_full = 'wait',
 		max_in_flight = 5
-	WHERE queue = 'shop.returns'::regclass}, 'shop');
+	WHERE queue = 'shop.returns'::regclass;
+	SELECT queue.alter_queue('shop.returns', dedup_window => '0')}, 'shop');
 
 # A dead letter, and a message with a failed attempt that backs off.
 sql_as('shop_owner', 'shop', q{

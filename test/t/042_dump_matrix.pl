@@ -72,10 +72,12 @@ sql("SET ROLE boss;$_", 'src') foreach map {
 		('"high"', 9, NULL), ('"later"', 9, '2100-01-01')}
 } @schemas;
 sql(qq{UPDATE queue.queue SET expires_in = '10 years', on_expiry = 'discard',
-		group_mode = 'fair', group_failure = 'hold', dedup_window = '2 days',
+		group_mode = 'fair', group_failure = 'hold',
 		max_messages = 10000000000, max_bytes = 20000000000, on_full = 'wait',
 		max_in_flight = 500
-	WHERE queue = '$_.shut'::regclass}, 'src') foreach @schemas;
+	WHERE queue = '$_.shut'::regclass;
+	SELECT queue.alter_queue('$_.shut', dedup_window => '2 days')}, 'src')
+  foreach @schemas;
 wait_until(
 	'SELECT '
 	  . join(' AND ',

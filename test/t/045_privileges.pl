@@ -88,7 +88,7 @@ enqueue(regclass,text)                    | INSERT  | ok    | SELECT queue.enque
 enqueue(regclass,text)                    | WRITE_ALL| ok   | SELECT queue.enqueue('shop.jobs_dead', '{}'::text)
 enqueue_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.enqueue_batch('shop.jobs', ARRAY['1', '2']::jsonb[])
 enqueue_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.enqueue_batch('shop.jobs', '{}')
-enqueue_once(regclass,jsonb,text)         | INSERT  | 0A000 | SELECT queue.enqueue_once('shop.jobs', '{}', 'k')
+enqueue_once(regclass,jsonb,text)         | INSERT  | 55000 | SELECT queue.enqueue_once('shop.jobs', '{}', 'k')
 enqueue_bytes(regclass,bytea)             | INSERT  | ok    | SELECT queue.enqueue_bytes('shop.jobs', 'x')
 enqueue_bytes_batch(regclass,bytea[])     | INSERT  | ok    | SELECT queue.enqueue_bytes_batch('shop.jobs', ARRAY['x']::bytea[])
 reschedule(regclass,bigint,timestamp with time zone) | TAKE | ok    | SELECT queue.reschedule('shop.jobs', 1, now())
@@ -163,7 +163,7 @@ END
 # statement fails, or changes no row.
 #
 my $relations = <<'END';
-queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
+queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight key_table
 queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
 in_flight           | ANYBODY   | queue id state pid lease_until failures due_at
 held_groups         | ANYBODY   | queue schemaname queuename group_key id failures waiting failed_at last_error
@@ -174,7 +174,7 @@ global_transactions | ANYBODY   | coordinator gid decision deadline is_over part
 branches            | ANYBODY   | branch deciding_database participant gid owner prepared status
 forced_outcomes     | ANYBODY   | branch outcome finished_by finished_at decision
 lease               | READ_ONLY | queue id enqueued_at epoch number deadline
-restored_settings   | READ_ONLY | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
+restored_settings   | READ_ONLY | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight key_table
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
 global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
 participant_database| READ_ONLY | participant database
@@ -197,7 +197,7 @@ visible_at     | INSERT | ok    | NOBODY | '2020-02-02'
 expires_at     | INSERT | ok    | NOBODY | '2020-02-02'
 group_key      | INSERT | ok    | NOBODY | 'k'
 correlation_id | INSERT | ok    | UPDATE | 'k'
-dedup_key      | INSERT | 0A000 | NOBODY | 'k'
+dedup_key      | INSERT | 55000 | NOBODY | 'k'
 sender         | OWN    | ok    | NOBODY | 'k'
 content_type   | INSERT | ok    | UPDATE | 'k'
 headers        | INSERT | ok    | UPDATE | '{}'
