@@ -78,7 +78,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(62 + (SELECT count(*) FROM declared)::int);
+SELECT plan(65 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
