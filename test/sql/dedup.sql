@@ -16,6 +16,8 @@ SELECT queue.enqueue('hour', '"again"', dedup_key => 'a') = :id AS first,
        queue.enqueue('hour', '"again"'::json, dedup_key => 'a') = :id AS as_json,
        queue.enqueue('hour', '"again"'::text, dedup_key => 'a') = :id AS as_text,
        queue.enqueue_batch('hour', ARRAY['"again"']::jsonb[], dedup_keys => ARRAY['a']) = ARRAY[:id::bigint] AS in_batch;
+SELECT queue.enqueue_bytes('hour', 'again', dedup_key => 'a') = :id AS bytes,
+       queue.enqueue_bytes_batch('hour', ARRAY['again', 'again']::bytea[], dedup_keys => ARRAY['a', 'a']) = ARRAY[:id, :id]::bigint[] AS bytes_in_batch;
 SELECT id = :id AS first, is_new FROM queue.enqueue_once('hour', '"again"', 'a', priority => 9, delay => '1 h');
 SELECT id > :id AS another, is_new FROM queue.enqueue_once('hour', '"b"', 'b');
 INSERT INTO hour (payload, dedup_key) VALUES ('"again"', 'a'), ('"c"', 'c'), ('"again"', 'c'), ('"none"', NULL) RETURNING payload, dedup_key;
@@ -121,6 +123,17 @@ SELECT is_new FROM unnest(ARRAY['g', 's', 'a']) k, queue.enqueue_once('ever', '1
 TRUNCATE ever;
 SELECT count(*) FROM ever_keys;
 SELECT is_new FROM queue.enqueue_once('ever', '1', 'g');
+
+-- a duplicate takes no room
+SELECT queue.create_queue('two', dedup_window => '1 h', max_messages => 2, dead_letter => 'hour_dead');
+SELECT is_new FROM queue.enqueue_once('two', '1', 'a');
+SELECT is_new FROM queue.enqueue_once('two', '1', 'a');
+INSERT INTO two (payload, dedup_key) VALUES ('1', 'a'), ('1', 'a');
+SELECT cardinality(queue.enqueue_batch('two', ARRAY['1']::jsonb[], dedup_keys => ARRAY['a']));
+SELECT is_new FROM queue.enqueue_once('two', '1', 'b');
+SELECT is_new FROM queue.enqueue_once('two', '1', 'c');
+\echo :SQLSTATE
+SELECT queue.drop_queue('two');
 
 -- a message that has expired keeps nothing away
 SELECT is_new FROM queue.enqueue_once('here', '1', 'expires', expires_in => '1 us');
