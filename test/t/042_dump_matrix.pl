@@ -385,7 +385,8 @@ my $others = join(
 		join('',
 			"CREATE SCHEMA $schema AUTHORIZATION boss; SET ROLE boss;",
 			(map { "SELECT queue.create_queue('$schema.$_');" }
-				  ('jobs', 'shut', 'paused')),
+				  ('jobs', 'paused')),
+			"SELECT queue.create_queue('$schema.shut', dedup_window => '0');",
 			qq{SELECT queue.create_queue('$schema."Odd ""name"""',
 				unlogged => true);
 			DROP TABLE $schema.shut_dead, $schema."Odd ""name""_dead";
