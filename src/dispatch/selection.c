@@ -69,6 +69,7 @@ typedef struct Memory
 	Oid			relid;			/* InvalidOid: none */
 	char	   *path;			/* the selector */
 	Size		length;
+	QueueSlot  *slot;			/* where the queue was; NULL: nothing is known */
 	uint64		number;			/* of the last addition that is in the set */
 	TimestampTz began_at;
 	uint64		used;			/* the least: not used for longest */
@@ -133,21 +134,20 @@ find_left(CandidateScan *look, Datum path)
 									 VARSIZE_ANY_EXHDR(bytes));
 
 	memory->used = ++nlooks;
-	if (look->slot == NULL || memory->number == 0 ||
+	if (memory->slot == NULL ||
 		memory->began_at < look->now - REMEMBER_FOR ||
-		!queue_cover_read_news(look->slot, relid, &memory->number,
+		!queue_cover_read_news(memory->slot, relid, &memory->number,
 							   &memory->left))
 	{
 		memory->began_at = look->now;
-		if (!queue_window_survey(look->slot, relid, &memory->left,
-								 &memory->number))
-			memory->number = 0;
+		memory->slot = queue_window_survey(look->slot, relid, &memory->left,
+										   &memory->number);
 	}
 	return &memory->left;
 }
 
 /*
- * Return what is remembered of this selector, or an empty memory with number 0
+ * Return what is remembered of this selector, or an empty memory without a slot
  * in the place of another one.
  */
 static Memory *
@@ -176,7 +176,7 @@ find_memory(Oid relid, const char *path, Size length)
 	oldest->path = MemoryContextAlloc(TopMemoryContext, length);
 	memcpy(oldest->path, path, length);
 	oldest->length = length;
-	oldest->number = 0;
+	oldest->slot = NULL;
 	queue_ranges_init(&oldest->left, oldest->ranges, LEFT_ROOM);
 	oldest->relid = relid;
 	return oldest;

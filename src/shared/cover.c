@@ -45,6 +45,12 @@
  *	 that saw it in progress had removed its window before, so the announcement
  *	 comes later and is not part of that window.
  *
+ * A look for certain messages (dispatch/selection.c) takes no window out, but
+ * removes ids from a set of its session's by the same rules.  So each addition
+ * is told as news (news.c), and so is a message that becomes available without
+ * one, because it waits with its group.  What is given back of a window is not:
+ * nobody had to know that it was out.
+ *
  * What is due in the future needs no announcement: it becomes part of the
  * cover with the first look after that time.  Entries of the in-flight table
  * are linked by due time (deadline.c).  Rows that say it themselves are in the

@@ -80,7 +80,7 @@ extern bool queue_cover_is_empty(QueueSlot *hint, Oid relid, bool also_out,
  */
 extern bool queue_cover_survey(QueueSlot *slot, RangeSet *set,
 							   uint64 *number);
-extern bool queue_cover_read_news(QueueSlot *hint, Oid relid, uint64 *number,
+extern bool queue_cover_read_news(QueueSlot *then, Oid relid, uint64 *number,
 								  RangeSet *set);
 
 /* ... a message that waits with its group */

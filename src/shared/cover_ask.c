@@ -73,18 +73,20 @@ queue_cover_survey(QueueSlot *slot, RangeSet *set, uint64 *number)
  *		Add to a set what was added to the cover after addition *number, which
  *		becomes that of the last one.
  *
+ * "then" is where the queue was then; numbers of another place tell nothing.
  * Returns false if that is not known, or if messages may be added untold.
  */
 bool
-queue_cover_read_news(QueueSlot *hint, Oid relid, uint64 *number,
+queue_cover_read_news(QueueSlot *then, Oid relid, uint64 *number,
 					  RangeSet *set)
 {
-	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
+	QueueSlot  *slot = queue_slot_lock(then, MyDatabaseId, relid);
 	bool		is_known;
 
 	if (slot == NULL)
 		return false;
-	is_known = slot->cover.news != NULL && !queue_slot_is_deaf(slot) &&
+	is_known = slot == then && slot->cover.news != NULL &&
+		!queue_slot_is_deaf(slot) &&
 		queue_news_read(slot->cover.news, *number, set);
 	if (is_known)
 		*number = queue_news_number(slot->cover.news);

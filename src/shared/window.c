@@ -281,9 +281,10 @@ queue_window_below(QueueSlot *hint, Oid relid, int64 id, RangeSet *set)
  *		out.
  *
  * That is what is covered, and what consumers have out of it; without a slot,
- * everything.  *number and the result are as in queue_cover_survey().
+ * everything.  *number is that of the last addition.  Returns the slot, or NULL
+ * if nobody will know what is added from now on.
  */
-bool
+QueueSlot *
 queue_window_survey(QueueSlot *hint, Oid relid, RangeSet *set, uint64 *number)
 {
 	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
@@ -293,7 +294,7 @@ queue_window_survey(QueueSlot *hint, Oid relid, RangeSet *set, uint64 *number)
 	if (slot == NULL)
 	{
 		queue_ranges_add_all(set);
-		return false;
+		return NULL;
 	}
 	is_known = queue_cover_survey(slot, set, number);
 	for (int i = 0; i < OUT_ROOM; i++)
@@ -307,7 +308,7 @@ queue_window_survey(QueueSlot *hint, Oid relid, RangeSet *set, uint64 *number)
 		queue_ranges_add(set, rank, slot->window.others_low,
 						 slot->window.others_high);
 	LWLockRelease(slot->lock);
-	return is_known;
+	return is_known ? slot : NULL;
 }
 
 /*

@@ -59,8 +59,8 @@ extern void queue_window_below(QueueSlot *slot, Oid relid, int64 id,
 							   RangeSet *set);
 
 /* Where messages may be, for a look that takes no window out (cover.h) */
-extern bool queue_window_survey(QueueSlot *hint, Oid relid, RangeSet *set,
-								uint64 *number);
+extern QueueSlot *queue_window_survey(QueueSlot *hint, Oid relid,
+									  RangeSet *set, uint64 *number);
 
 /* Give the whole window back, after an error */
 extern void queue_window_return(void);
