@@ -23,11 +23,11 @@ typedef struct Change
 	bool		is_gone;		/* it is deleted */
 } Change;
 
-/* Claim it, though it may not be due; false: it is held */
-extern bool queue_change_claim(Change *change);
-
-/* Is the row, now that it is claimed, still what was read? */
-extern bool queue_change_is_possible(Change *change);
+/*
+ * Find and claim the message of this key, sent then; false: it is not there, or
+ * not to be changed now.  Waits for a step of the worker on it
+ */
+extern bool queue_change_begin(Change *change, TimestampTz enqueued_at);
 
 /* Give the claim back, if there is one */
 extern void queue_change_unclaim(Change *change);

@@ -9,7 +9,8 @@
  * letter busy until that ends, as with cancel(); it is claimed for the moment
  * of the change only, so a hundred thousand need no room in memory, and a
  * rollback only says where to look again.  What others hold, or are just
- * changing, is skipped: calls that run at the same time share the work.
+ * changing, is skipped, but for a step of the worker, which is waited for: calls
+ * that run at the same time share the work.
  *
  * Where a message came from is what the row says that the server wrote
  * (origin.c), not its header.  It has its old id again, unless a message of the
@@ -341,6 +342,9 @@ begin_letters(LetterScan *letters, Redrive *redrive)
 		letters->rows[i] = NULL;
 		if (range.low > range.high)
 			continue;
+		/* what the worker is just rewriting is waited for */
+		letters->scans[i]->wants_busy = true;
+		letters->scans[i]->wants_versions = true;
 		queue_scan_range(letters->scans[i], &range);
 		letters->rows[i] = queue_scan_next(letters->scans[i]);
 	}
@@ -432,9 +436,7 @@ send_back(Redrive *redrive, MessageRow *row)
 	change.def = redrive->def;
 	change.row = row;
 	queue_message_key(&change.key, redrive->relid, row->id);
-	if (!queue_change_claim(&change))
-		return;
-	if (queue_change_is_possible(&change))
+	if (queue_change_begin(&change, row->enqueued_at))
 	{
 		make_draft(redrive, target, row, &origin, &draft);
 		change.is_gone = queue_charge_delete(redrive->rel, redrive->def, row);

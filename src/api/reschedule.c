@@ -52,6 +52,8 @@ PG_FUNCTION_INFO_V1(queue_cancel);
 static bool begin_change(FunctionCallInfo fcinfo, const char *funcname,
 						 Change *change);
 static bool wait_for_step(Change *change);
+static bool claim(Change *change);
+static bool is_changeable(Change *change);
 static void end_change(Change *change);
 static bool reschedule(Change *change, TimestampTz due);
 
@@ -99,8 +101,6 @@ queue_cancel(PG_FUNCTION_ARGS)
 static bool
 begin_change(FunctionCallInfo fcinfo, const char *funcname, Change *change)
 {
-	bool		has_met_none = false;
-
 	PreventCommandIfReadOnly(funcname);
 	PreventCommandIfParallelMode(funcname);
 	queue_require_arg(fcinfo, 0, "queue");
@@ -112,16 +112,28 @@ begin_change(FunctionCallInfo fcinfo, const char *funcname, Change *change)
 	change->row->id = PG_GETARG_INT64(1);
 	queue_message_key(&change->key, RelationGetRelid(change->rel),
 					  change->row->id);
+	return queue_change_begin(change, QUEUE_ANY_ROW);
+}
+
+/*
+ * queue_change_begin
+ *		Find and claim the message of this key, sent then; the rest is as above.
+ */
+bool
+queue_change_begin(Change *change, TimestampTz enqueued_at)
+{
+	bool		has_met_none = false;
+
 	for (int looks = 0; looks < MAX_LOOKS; looks++)
 	{
-		change->row->enqueued_at = QUEUE_ANY_ROW;
+		change->row->enqueued_at = enqueued_at;
 		change->row->state = queue_row_find(change->rel, change->def,
 											change->row);
 		if (change->row->state == ROW_LIVE || change->row->state == ROW_OWN)
 		{
 			queue_row_read(change->row);
-			if (queue_change_claim(change))
-				return queue_change_is_possible(change);
+			if (claim(change))
+				return is_changeable(change);
 		}
 		if (!wait_for_step(change))
 		{
@@ -156,14 +168,14 @@ wait_for_step(Change *change)
 }
 
 /*
- * queue_change_claim
+ * claim
  *		Claim it, though it may not be due; returns false if it is held.
  *
  * What memory knows of a back-off ends: the caller says when the message is
  * due.  (If the transaction is rolled back, it may come back a little early.)
  */
-bool
-queue_change_claim(Change *change)
+static bool
+claim(Change *change)
 {
 	const MessageKey *key = &change->key;
 
@@ -204,14 +216,14 @@ queue_change_claim(Change *change)
 }
 
 /*
- * queue_change_is_possible
+ * is_changeable
  *		Returns true if the row is still there, now that it is claimed, and
  *		has not expired.
  *
  * What the same statement has sent cannot be changed by it.
  */
-bool
-queue_change_is_possible(Change *change)
+static bool
+is_changeable(Change *change)
 {
 	MessageRow *row = change->row;
 
@@ -227,13 +239,14 @@ queue_change_is_possible(Change *change)
 void
 queue_change_unclaim(Change *change)
 {
-	if (change->hold == NULL)
-		return;
-	if (change->hold->kind == HOLD_CLAIM)
-		queue_inflight_unclaim(change->hold->entry);
-	else
-		queue_inflight_unclaim_step(change->hold->entry);
-	queue_xact_pop(change->hold);
+	if (change->hold != NULL)
+	{
+		if (change->hold->kind == HOLD_CLAIM)
+			queue_inflight_unclaim(change->hold->entry);
+		else
+			queue_inflight_unclaim_step(change->hold->entry);
+		queue_xact_pop(change->hold);
+	}
 	change->hold = NULL;
 }
 

@@ -114,11 +114,14 @@ queue_origin_keep(NullableDatum before, Datum log)
 	return DirectFunctionCall2(jsonb_concat, mark, log);
 }
 
-/* Return a log without that: failures alone. */
+/* Return a log without that: failures alone, null if there are none. */
 NullableDatum
 queue_origin_strip(NullableDatum log)
 {
-	if (find_mark(log) != NULL)
+	if (find_mark(log) == NULL)
+		return log;
+	log.isnull = JB_ROOT_COUNT(DatumGetJsonbP(log.value)) == 1;
+	if (!log.isnull)
 		log.value = DirectFunctionCall2(jsonb_delete_idx, log.value,
 										Int32GetDatum(0));
 	return log;
