@@ -46,7 +46,7 @@ AS 'MODULE_PATHNAME', 'queue_release'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION queue.release(text, interval) IS
-'gives a received message back, counting no failure';
+'gives a received message back, at once or after a delay, counting no failure';
 
 CREATE FUNCTION queue.release(receipts text[], delay interval DEFAULT NULL)
 RETURNS int
@@ -54,7 +54,7 @@ AS 'MODULE_PATHNAME', 'queue_release_many'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION queue.release(text[], interval) IS
-'gives received messages back, counting no failure, and returns their number';
+'gives received messages back, at once or after a delay, counting no failure, and returns their number';
 
 CREATE FUNCTION queue.reject(receipt text, reason text)
 RETURNS void

@@ -20,6 +20,9 @@ typedef struct Change
 	MessageRow *row;
 	TimestampTz now;
 	Hold	   *hold;
+	int			nuntold;		/* milliseconds waited for the worker to tell
+								 * a back-off */
+	bool		was_delivered;	/* it backs off, or was given back for later */
 	bool		is_gone;		/* it is deleted */
 } Change;
 

@@ -43,10 +43,11 @@ typedef enum Turn
 static Verdict take_picked(Take *take, CandidateScan *look, Snapshot snapshot,
 						   MessageRow *row);
 static Turn take_turn(Take *take, CandidateScan *look, Snapshot snapshot,
-					  MessageRow *row, TimestampTz *until, Verdict *verdict);
+					  MessageRow *row, bool is_behind, TimestampTz *until,
+					  Verdict *verdict);
 static Turn judge_turn(Take *take, CandidateScan *look, Snapshot snapshot,
-					   MessageRow *row, Hold *hold, TimestampTz *until,
-					   Verdict *verdict);
+					   MessageRow *row, Hold *hold, bool is_behind,
+					   TimestampTz *until, Verdict *verdict);
 
 /*
  * queue_take_grouped
@@ -63,7 +64,7 @@ queue_take_grouped(Take *take, CandidateScan *look, Snapshot snapshot,
 		case GROUP_OURS:
 			if (look->selection != NULL)
 				return take_picked(take, look, snapshot, row);
-			queue_look_narrow(look, row->id, take->max - take->ntaken);
+			queue_look_narrow(look, row->id, queue_take_wanted(take));
 			verdict = queue_take_from_group(take, look, snapshot);
 			if (verdict == VERDICT_STOP)
 				queue_look_keep_from(look, row->id + 1);
@@ -131,6 +132,7 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 {
 	MessageRow *row;
 	TimestampTz until = 0;
+	int			before = take->ntaken;
 	Turn		turn = TURN_NOTHING;
 	Verdict		verdict = VERDICT_NEXT;
 
@@ -152,7 +154,8 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 			queue_turn_leave(look, row);
 			break;
 		}
-		turn = take_turn(take, look, snapshot, row, &until, &verdict);
+		turn = take_turn(take, look, snapshot, row, take->ntaken > before,
+						 &until, &verdict);
 		MemoryContextReset(take->row_context);
 		if (turn == TURN_WAITS || turn == TURN_UNSEEN)
 		{
@@ -171,12 +174,13 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
  * take_turn
  *		Claim, judge and take the message whose turn it is.
  *
- * On TURN_WAITS, *until is when to try again.  *verdict is set if the call
- * ends here.
+ * "is_behind" tells that the call has just taken one of the group.  On
+ * TURN_WAITS, *until is when to try again.  *verdict is set if the call ends
+ * here.
  */
 static Turn
 take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
-		  TimestampTz *until, Verdict *verdict)
+		  bool is_behind, TimestampTz *until, Verdict *verdict)
 {
 	TimestampTz due = TIMESTAMP_INFINITY;
 	MessageKey	key;
@@ -225,23 +229,27 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	}
 	hold = queue_xact_push(HOLD_CLAIM, &key, entry);
 	INJECTION_POINT("queue-claimed", NULL);
-	return judge_turn(take, look, snapshot, row, hold, until, verdict);
+	return judge_turn(take, look, snapshot, row, hold, is_behind, until,
+					  verdict);
 }
 
 /*
  * judge_turn
  *		The same for a message that has been claimed.
  *
- * What has failed, and backs off or is to be moved, keeps the group waiting.
- * What is not due for the first time does not.
+ * What has failed, and backs off or is to be moved, keeps the group waiting, as
+ * does what was given back for later.  What is not due for the first time does
+ * not.
  */
 static Turn
 judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
-		   Hold *hold, TimestampTz *until, Verdict *verdict)
+		   Hold *hold, bool is_behind, TimestampTz *until, Verdict *verdict)
 {
 	InflightEntry *entry = hold->entry;
 	RowState	state = queue_row_recheck(look->rel, row);
 	MessageStatus status;
+	bool		keeps_place;
+	int			limit;
 
 	if (state != ROW_LIVE)
 	{
@@ -275,7 +283,9 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 			return TURN_NOTHING;
 		case MESSAGE_NOT_DUE:
 			look->next->due = Min(look->next->due, status.due);
-			if (status.failures == 0)
+			keeps_place = status.failures > 0 ||
+				queue_row_was_delivered(look->rel, row);
+			if (!keeps_place)
 				queue_cover_add_delayed_set(look->slot, MyDatabaseId,
 											take->relid,
 											1 << queue_rank(row->priority),
@@ -283,7 +293,7 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 			queue_give_back(hold);
 			*until = row->expires_at == 0 ? status.due :
 				Min(status.due, row->expires_at);
-			return status.failures == 0 ? TURN_NOTHING : TURN_WAITS;
+			return keeps_place ? TURN_WAITS : TURN_NOTHING;
 		case MESSAGE_HELD:
 			Assert(false);		/* this call holds it */
 			queue_give_back(hold);
@@ -295,9 +305,9 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		*until = 0;
 		return TURN_WAITS;
 	}
-	if (status.failures > 0 && take->ntaken > 0)
+	limit = queue_row_batch_limit(look->def, row, entry, status.failures);
+	if (!queue_take_fits(take, limit, is_behind))
 	{
-		/* one that has failed is delivered alone */
 		queue_give_back(hold);
 		*until = 0;
 		*verdict = VERDICT_STOP;
@@ -305,13 +315,12 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	}
 
 	queue_inflight_hold_group(entry, look->group, look->call);
-	if (!queue_take_message(take, look, row, hold, status.failures + 1))
+	if (!queue_take_message(take, look, row, hold, status.failures + 1, limit))
 	{
 		queue_give_back(hold);
 		return TURN_WAITS;
 	}
-	take->ntaken++;
-	if (status.failures > 0 || take->ntaken == take->max)
+	if (queue_take_wanted(take) == 0)
 		*verdict = VERDICT_STOP;
 	return TURN_TAKEN;
 }

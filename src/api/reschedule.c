@@ -31,10 +31,12 @@
 #include "dispatch/lease.h"
 #include "dispatch/turn.h"
 #include "shared/availability.h"
+#include "shared/database.h"
 #include "shared/quota.h"
 #include "table/dedup.h"
 #include "table/definition.h"
 #include "table/member.h"
+#include "table/origin.h"
 #include "table/rows.h"
 #include "transaction/announce.h"
 #include "transaction/charge.h"
@@ -46,12 +48,16 @@
  */
 #define MAX_LOOKS		1000
 
+/* For so many milliseconds the worker is waited for to tell a back-off */
+#define MAX_UNTOLD		100
+
 PG_FUNCTION_INFO_V1(queue_reschedule);
 PG_FUNCTION_INFO_V1(queue_cancel);
 
 static bool begin_change(FunctionCallInfo fcinfo, const char *funcname,
 						 Change *change);
 static bool wait_for_step(Change *change);
+static bool is_untold(Change *change);
 static bool claim(Change *change);
 static bool is_changeable(Change *change);
 static void end_change(Change *change);
@@ -148,8 +154,8 @@ queue_change_begin(Change *change, TimestampTz enqueued_at)
 
 /*
  * wait_for_step
- *		Wait a moment if the worker is rewriting or moving this row; returns
- *		false if it is not.
+ *		Wait a moment if the worker is rewriting or moving this row, or about
+ *		to; returns false if it is not.
  *
  * A lock on its transaction is not waited for: the step may as well be that of
  * another call that changes the message, whose transaction goes on.
@@ -161,18 +167,43 @@ wait_for_step(Change *change)
 
 	if (!queue_inflight_is_step(&change->key, change->row->enqueued_at,
 								&holder))
-		return false;
+	{
+		if (!is_untold(change))
+			return false;
+		change->nuntold++;
+		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
+	}
 	CHECK_FOR_INTERRUPTS();
 	pg_usleep(1000L);
 	return true;
 }
 
 /*
+ * is_untold
+ *		Returns true if the worker is about to tell the row when it is due
+ *		again.
+ *
+ * If the change is rolled back, that is what holds.  A worker that does not come
+ * is not waited for.
+ */
+static bool
+is_untold(Change *change)
+{
+	InflightEntry entry;
+
+	return change->nuntold < MAX_UNTOLD &&
+		queue_inflight_peek(&change->key, change->row->enqueued_at, &entry) &&
+		entry.state == INFLIGHT_IDLE && entry.is_delayed &&
+		entry.deadline > GetCurrentTimestamp();
+}
+
+/*
  * claim
  *		Claim it, though it may not be due; returns false if it is held.
  *
- * What memory knows of a back-off ends: the caller says when the message is
- * due.  (If the transaction is rolled back, it may come back a little early.)
+ * What memory alone knows of a back-off ends: the caller says when the message
+ * is due.  (The worker has not come; if the transaction is rolled back, the
+ * message may come back early.)
  */
 static bool
 claim(Change *change)
@@ -194,9 +225,12 @@ claim(Change *change)
 				change->hold = queue_xact_push(HOLD_CLAIM, key, entry);
 				return true;
 			case CLAIM_NOT_DUE:
+				if (is_untold(change))
+					return false;
 				if (!queue_inflight_claim_step(key, change->now, &entry))
 					return false;
 				change->hold = queue_xact_push(HOLD_STEP, key, entry);
+				change->was_delivered = true;
 				queue_inflight_end_delay(entry);
 				return true;
 			case CLAIM_EXAMINED:
@@ -266,8 +300,8 @@ end_change(Change *change)
  *		Write a new due time into the row, and announce it.
  *
  * The time in which it expires is counted from when it is due, so it moves
- * along.  A back-off has moved the due time alone, so then what is left of that
- * time is counted from now.
+ * along.  A back-off has moved the due time alone, and so has release() for
+ * later, so then what is left of that time is counted from now.
  */
 static bool
 reschedule(Change *change, TimestampTz due)
@@ -279,7 +313,9 @@ reschedule(Change *change, TimestampTz due)
 	TimestampTz is_due = Max(due, change->now);
 	TimestampTz expires_at;
 
-	if (row->failures > 0)
+	if (row->failures > 0 || !queue_origin_strip(queue_row_failure_log(row)).isnull)
+		change->was_delivered = true;
+	if (change->was_delivered)
 		was_due = Min(was_due, change->now);
 	expires_at = row->expires_at == 0 ? 0 :
 		row->expires_at + (is_due - was_due);
@@ -291,5 +327,6 @@ reschedule(Change *change, TimestampTz due)
 	if (expires_at != 0)
 		queue_announce_expiry(relid, expires_at);
 	return queue_row_reschedule(change->rel, change->def, row,
-								due > change->now ? due : 0, expires_at);
+								due > change->now ? due : 0, expires_at,
+								change->was_delivered);
 }

@@ -235,6 +235,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 {
 	SettleCall	call;
 	char	   *reason;
+	FailureNews news;
 	int			i;
 
 	queue_require_arg(fcinfo, 1, "reason");
@@ -251,9 +252,10 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 					 errmsg("queue \"%s\" has no dead-letter queue",
 							queue_qualified_name(RelationGetRelid(call.rel))),
 					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
+		queue_inflight_read_news(item->entry, &news);
 		if (!queue_message_dead_letter(call.rel, call.def, call.row, reason,
 									   item->counted + item->entry->failures,
-									   queue_failure_text(&item->entry->error)))
+									   &news))
 			report_busy(&item->receipt,
 						"Another transaction has locked or changed the message.");
 	}
@@ -266,44 +268,52 @@ reject(FunctionCallInfo fcinfo, bool is_array)
  * ----------------------------------------------------------------
  */
 
-/* Count a failure of each message, and give it back for later. */
+/*
+ * nack
+ *		Count a failure of each message, and give it back for later.
+ *
+ * They failed together: which of them is at fault is not said.
+ */
 static int
 nack(FunctionCallInfo fcinfo, bool is_array)
 {
 	SettleCall	call;
 	int64		delay = -1;		/* the queue's back-off */
-	FailureText error;
+	char	   *error = text_argument(fcinfo, 2);
+	FailureNote failure;
 	int			i;
 
 	if (!PG_ARGISNULL(1))
 		delay = queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay");
 	read_receipts(fcinfo, "queue.nack()", is_array, &call);
 	mark_all(&call);
-	error = queue_failure_note_text(text_argument(fcinfo, 2));
+	failure = queue_failure_note_own(error != NULL ? FAILURE_NACKED :
+									 FAILURE_NACKED_SILENTLY, error, 0);
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_nack(call.items[i].entry,
 							&call.items[i].def->retry,
-							call.items[i].counted, delay, error);
+							call.items[i].counted, delay, &failure,
+							call.nitems);
 	queue_xact_pop_settled(call.nitems);
 	if (call.nitems > 0)
 		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
 	return call.nitems;
 }
 
-/* Give the messages back as if they had never been received. */
+/* Give the messages back for later, as if they had never been received. */
 static int
 release(FunctionCallInfo fcinfo, bool is_array)
 {
 	SettleCall	call;
+	int64		delay = 0;
 	int			i;
 
+	if (!PG_ARGISNULL(1))
+		delay = queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay");
 	read_receipts(fcinfo, "queue.release()", is_array, &call);
-	if (!PG_ARGISNULL(1) &&
-		queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay") > 0)
-		queue_not_supported("delay");
 	mark_all(&call);
 	for (i = 0; i < call.nitems; i++)
-		queue_inflight_release(call.items[i].entry);
+		queue_inflight_release(call.items[i].entry, delay);
 	queue_xact_pop_settled(call.nitems);
 	if (call.nitems > 0)
 		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());

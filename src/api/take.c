@@ -288,24 +288,24 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		}
 		if (look.is_fair)
 		{
-			if (!queue_fair_window(&look, snapshot, take->max - before))
+			if (!queue_fair_window(&look, snapshot, queue_take_wanted(take)))
 				break;
 			verdict = take_from_window(take, &look, snapshot);
 			queue_fair_give_back(&look, take->ntaken - before,
-								 take->max - take->ntaken);
+								 queue_take_wanted(take));
 			continue;
 		}
 		if (queue_turn_begin(&look))
 		{
 			verdict = queue_take_from_group(take, &look, snapshot);
-			queue_look_want(&look, take->max - take->ntaken);
+			queue_look_want(&look, queue_take_wanted(take));
 			continue;
 		}
 		if (!queue_look_window(&look))
 			break;
 		verdict = take_from_window(take, &look, snapshot);
 		queue_look_give_back(&look, take->ntaken > before ?
-							 take->max - take->ntaken : 0);
+							 queue_take_wanted(take) : 0);
 	}
 	queue_look_end(&look);
 	queue_held_unreserve();
@@ -342,7 +342,7 @@ take_from_window(Take *take, CandidateScan *look, Snapshot snapshot)
 			case CLAIM_OK:
 				hold = queue_xact_push(HOLD_CLAIM, &key, entry);
 				INJECTION_POINT("queue-claimed", NULL);
-				queue_look_narrow(look, row->id, take->max - take->ntaken);
+				queue_look_narrow(look, row->id, queue_take_wanted(take));
 				verdict = examine(take, look, snapshot, row, hold);
 				MemoryContextReset(take->row_context);
 				break;
@@ -406,6 +406,7 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	QueueDef   *def = look->def;
 	InflightEntry *entry = hold->entry;
 	MessageStatus status;
+	int			limit;
 
 	if (!is_still_there(take, look, snapshot, row))
 	{
@@ -434,23 +435,26 @@ examine(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		queue_give_back(hold);
 		return VERDICT_NEXT;
 	}
-	if (status.failures > 0 && take->ntaken > 0)
+	limit = queue_row_batch_limit(def, row, entry, status.failures);
+	if (!queue_take_fits(take, limit, false))
 	{
-		/* one that has failed is delivered alone */
 		queue_look_keep_from(look, row->id);
 		queue_give_back(hold);
 		return VERDICT_STOP;
 	}
 
-	if (!queue_take_message(take, look, row, hold, status.failures + 1))
+	if (!queue_take_message(take, look, row, hold, status.failures + 1, limit))
 	{
 		queue_look_keep_busy(look, row->id);
 		queue_give_back(hold);
 		return VERDICT_NEXT;
 	}
-	take->ntaken++;
-	if (status.failures == 0 && take->ntaken < take->max)
+	if (queue_take_wanted(take) > 0)
+	{
+		if (limit > 0)
+			queue_look_narrow(look, row->id, queue_take_wanted(take) + 1);
 		return VERDICT_NEXT;
+	}
 	queue_look_keep_from(look, row->id + 1);
 	return VERDICT_STOP;
 }

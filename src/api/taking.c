@@ -37,20 +37,53 @@ static bool dequeue_message(Take *take, CandidateScan *look, MessageRow *row,
 static TimestampTz write_time(const CandidateScan *look);
 
 /*
+ * queue_take_fits
+ *		Returns true if a message may come in the batch that the call has so
+ *		far.
+ *
+ * What has failed comes with what has failed, in a batch that none of them is
+ * too many for; so nothing is drawn into the failures of others.  Those behind
+ * a message that holds their group are with it all the same.
+ */
+bool
+queue_take_fits(const Take *take, int limit, bool is_behind)
+{
+	if (take->ntaken == 0)
+		return true;
+	if (limit == 0)
+		return take->limit == 0 ||
+			(is_behind && take->ntaken < take->limit);
+	return take->limit > 0 && take->ntaken < Min(limit, take->limit);
+}
+
+/* So many messages are wanted from here on. */
+int
+queue_take_wanted(const Take *take)
+{
+	int			max = take->limit > 0 ? Min(take->max, take->limit) : take->max;
+
+	return Max(max - take->ntaken, 0);
+}
+
+/*
  * queue_take_message
  *		Take a message that is available.
  *
- * Returns false, with nothing done, if another transaction was quicker.
+ * It may be one of "limit" at most, if that is not 0.  Returns false, with
+ * nothing done, if another transaction was quicker.
  */
 bool
 queue_take_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
-				   int attempt)
+				   int attempt, int limit)
 {
 	INJECTION_POINT("queue-row-read", NULL);
 	if (take->is_lease)
 		lease_message(take, look, row, hold, attempt);
-	else
-		return dequeue_message(take, look, row, hold, attempt);
+	else if (!dequeue_message(take, look, row, hold, attempt))
+		return false;
+	take->ntaken++;
+	if (limit > 0)
+		take->limit = take->limit == 0 ? limit : Min(limit, take->limit);
 	return true;
 }
 
@@ -67,7 +100,8 @@ lease_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 	values.key = hold->key;
 	values.epoch = queue_inflight_epoch();
 	values.number = queue_inflight_lease(hold->entry, &look->def->retry,
-										 row->failures, &row->tid, deadline);
+										 row->failures, &row->tid, deadline,
+										 take->ntaken + 1);
 	hold->kind = HOLD_LEASE;
 	hold->number = values.number;
 	tuplestore_puttuple(take->rsinfo->setResult,

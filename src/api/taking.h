@@ -24,6 +24,8 @@ typedef struct Take
 	ReturnSetInfo *rsinfo;
 	int			ntaken;
 	Selection  *selection;		/* what is wanted; NULL: any message */
+	int			limit;			/* of the batch, if what it has has failed
+								 * before; 0: it has not */
 	uint64		group_call;		/* receive(): who may take more of a group */
 	MemoryContext row_context;	/* reset for each message */
 } Take;
@@ -35,9 +37,17 @@ typedef enum Verdict
 	VERDICT_STOP
 } Verdict;
 
+/*
+ * May a message with this limit (queue_row_batch_limit) come with those that
+ * were taken?  So many are wanted from here on
+ */
+extern bool queue_take_fits(const Take *take, int limit, bool is_behind);
+extern int	queue_take_wanted(const Take *take);
+
 /* Take it; false: another transaction was quicker, and nothing is done */
 extern bool queue_take_message(Take *take, CandidateScan *look,
-							   MessageRow *row, Hold *hold, int attempt);
+							   MessageRow *row, Hold *hold, int attempt,
+							   int limit);
 
 /* Leave it to the worker, or as it is, because it is at its limit */
 extern bool queue_stays_exhausted(const CandidateScan *look,

@@ -45,16 +45,6 @@ queue_require_arg(FunctionCallInfo fcinfo, int argno, const char *argname)
 				 errmsg("%s must not be null", argname)));
 }
 
-/* Raise 0A000 for an argument of the contract that is not built yet. */
-void
-queue_not_supported(const char *argname)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s is not supported in this version", argname),
-			 errhint("Leave it at its default.")));
-}
-
 /*
  * queue_interval_usec
  *		Return the microseconds in an interval (month = 30 days, day = 24

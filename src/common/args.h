@@ -38,7 +38,4 @@ extern void queue_require_arg(FunctionCallInfo fcinfo, int argno,
 /* Argument "max" of functions that return messages; 22023 if below 1 */
 extern int	queue_max_argument(FunctionCallInfo fcinfo, int argno);
 
-/* 0A000: an argument of the contract that is not built yet */
-pg_noreturn extern void queue_not_supported(const char *argname);
-
 #endif							/* QUEUE_ARGS_H */

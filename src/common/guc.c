@@ -16,6 +16,7 @@
 
 #include "common/guc.h"
 
+bool		queue_count_failures = true;
 int			queue_max_in_flight = 131072;
 int			queue_max_databases = 64;
 int			queue_max_queues = 10000;
@@ -31,6 +32,14 @@ double		queue_vacuum_cost_delay = 0.5;
 void
 queue_guc_init(void)
 {
+	DefineCustomBoolVariable("queue.count_failures",
+							 "A rollback counts as a failure of the messages that it gives back.",
+							 "A consumer that cannot work now turns it off, for a transaction.",
+							 &queue_count_failures,
+							 true,
+							 PGC_USERSET,
+							 0,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("queue.in_doubt_warning",
 							"Age of a prepared transaction that used a queue at which the log is warned.",
 							"-1 turns the warnings off.",

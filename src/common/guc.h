@@ -8,6 +8,7 @@
 #ifndef QUEUE_GUC_H
 #define QUEUE_GUC_H
 
+extern bool queue_count_failures;
 extern int	queue_max_in_flight;
 extern int	queue_max_databases;
 extern int	queue_max_queues;

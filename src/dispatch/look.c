@@ -46,7 +46,7 @@
 /* Looks of this process so far */
 static uint32 nlooks = 0;
 
-static bool is_passed_over(CandidateScan *look, const MessageRow *row);
+static bool is_passed_over(CandidateScan *look, MessageRow *row);
 static void note_gap(CandidateScan *look, int64 id);
 static bool is_announced(const QueueScan *scan);
 static MessageRow *next_row(CandidateScan *look);
@@ -181,8 +181,8 @@ queue_look_start_passing(CandidateScan *look)
  * Rows that are not due, or have expired, are noted and passed over without a
  * claim, because a start or a change of settings makes consumers meet any
  * number of them.  What their entries say does not matter, and who changes such
- * a row announces it after the window was taken out.  But one that has failed
- * keeps its group waiting.
+ * a row announces it after the window was taken out.  But one that was delivered
+ * before keeps its group waiting.
  */
 MessageRow *
 queue_look_row(CandidateScan *look)
@@ -253,9 +253,9 @@ queue_look_is_of_group(const CandidateScan *look, const MessageRow *row)
  *		and others, or its time, will tell when it is.
  */
 bool
-queue_look_passes_over(CandidateScan *look, const QueueScan *rows)
+queue_look_passes_over(CandidateScan *look, QueueScan *rows)
 {
-	const MessageRow *row = &rows->row;
+	MessageRow *row = &rows->row;
 
 	if (row->state == ROW_BUSY || row->state == ROW_COMING)
 		return is_announced(rows);
@@ -267,13 +267,13 @@ queue_look_passes_over(CandidateScan *look, const QueueScan *rows)
  *		Returns true if by its row alone a message is not to be taken now.
  */
 static bool
-is_passed_over(CandidateScan *look, const MessageRow *row)
+is_passed_over(CandidateScan *look, MessageRow *row)
 {
 	if (queue_has_expired(row->expires_at, look->now))
 		look->expired = Min(look->expired, row->expires_at);
 	else if (row->visible_at > look->now &&
 			 !(look->is_ordered && row->has_group &&
-			   queue_row_has_failed(look->rel, row)))
+			   queue_row_was_delivered(look->rel, row)))
 		look->delayed = Min(look->delayed, row->visible_at);
 	else
 		return false;

@@ -115,7 +115,7 @@ extern void queue_look_start(CandidateScan *look, QueueScan *rows,
 extern void queue_look_start_passing(CandidateScan *look);
 extern bool queue_look_is_of_group(const CandidateScan *look,
 								   const MessageRow *row);
-extern bool queue_look_passes_over(CandidateScan *look, const QueueScan *rows);
+extern bool queue_look_passes_over(CandidateScan *look, QueueScan *rows);
 extern void queue_look_note_passed(CandidateScan *look, int rank);
 
 /*

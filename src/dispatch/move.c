@@ -50,7 +50,7 @@ static void push_time(JsonbInState *state, const char *key,
 					  TimestampTz value);
 static Datum dead_letter_headers(Relation rel, MessageRow *row,
 								 NullableDatum headers, const char *reason,
-								 int attempts, const char *last_error);
+								 int attempts, const FailureNews *news);
 
 /*
  * queue_message_dead_letter
@@ -63,7 +63,8 @@ static Datum dead_letter_headers(Relation rel, MessageRow *row,
  */
 bool
 queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
-						  const char *reason, int attempts, const char *last_error)
+						  const char *reason, int attempts,
+						  const FailureNews *news)
 {
 	MessageDraft draft;
 	Amount		amount;
@@ -86,7 +87,7 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 	queue_draft_init(&draft, id, GetCurrentTimestamp());
 	queue_draft_copy(&draft, row->slot);
 	draft.headers.value = dead_letter_headers(rel, row, draft.headers, reason,
-											  attempts, last_error);
+											  attempts, news);
 	draft.headers.isnull = false;
 	draft.failure_log.value = queue_origin_make(rel, row);
 	draft.failure_log.isnull = false;
@@ -155,21 +156,16 @@ queue_dead_letter_problem(const QueueDef *def, Oid owner)
 /* Return the message's headers with one key more, "dead_letter". */
 static Datum
 dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
-					const char *reason, int attempts, const char *last_error)
+					const char *reason, int attempts, const FailureNews *news)
 {
 	JsonbInState state = {0};
 	Datum		added;
 	NullableDatum log = queue_origin_strip(queue_row_failure_log(row));
-	Datum		failures;
-	TimestampTz now = GetCurrentTimestamp();
+	bool		was_delivered = row->failures > 0 || !log.isnull;
 
-	if (last_error != NULL || attempts > row->failures)
-		failures = queue_failure_log_add(log, now, last_error,
-										 attempts > row->failures);
-	else
-		failures = queue_failure_log_normal(log);
-	if (last_error == NULL)
-		last_error = queue_failure_log_message(log);
+	log.value = news == NULL ? queue_failure_log_normal(log) :
+		queue_failure_log_add(log, news);
+	log.isnull = false;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push_key(&state, "dead_letter");
@@ -179,14 +175,14 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 	push_int(&state, "source_id", row->id);
 	push_string(&state, "reason", reason);
 	push_int(&state, "attempts", attempts);
-	push_string(&state, "last_error", last_error);
-	push_time(&state, "died_at", now);
+	push_string(&state, "last_error", queue_failure_log_message(log));
+	push_time(&state, "died_at", GetCurrentTimestamp());
 	if (row->expires_at != 0)
 		push_time(&state, "expires_at", row->expires_at);
-	if (row->visible_at != 0 && row->failures == 0)
+	if (row->visible_at != 0 && !was_delivered)
 		push_time(&state, "deliver_at", row->visible_at);
 	push_key(&state, "failures");
-	push_jsonb(&state, DatumGetJsonbP(failures));
+	push_jsonb(&state, DatumGetJsonbP(log.value));
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	added = JsonbPGetDatum(JsonbValueToJsonb(state.result));

@@ -13,7 +13,7 @@
 /* Move a message to the dead letters; false: the row cannot be deleted */
 extern bool queue_message_dead_letter(Relation rel, QueueDef *def,
 									  MessageRow *row, const char *reason,
-									  int attempts, const char *last_error);
+									  int attempts, const FailureNews *news);
 
 /* Why exhausted messages of a queue have nowhere to go, or NULL */
 extern char *queue_dead_letter_problem(const QueueDef *def, Oid owner);

@@ -429,10 +429,10 @@ is_before(CandidateScan *look, MessageRow *row)
  * So a group must not be known by it: it would compete with its priority.
  */
 bool
-queue_turn_keeps_none(const CandidateScan *look, const MessageRow *row)
+queue_turn_keeps_none(const CandidateScan *look, MessageRow *row)
 {
 	return (row->visible_at > look->now &&
-			!queue_row_has_failed(look->rel, row)) ||
+			!queue_row_was_delivered(look->rel, row)) ||
 		queue_has_expired(row->expires_at, look->now);
 }
 

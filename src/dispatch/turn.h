@@ -31,7 +31,7 @@ extern bool queue_turn_is_held_by_old(CandidateScan *look,
 extern bool queue_turn_is_taken(const CandidateScan *look,
 								const MessageRow *row);
 extern bool queue_turn_keeps_none(const CandidateScan *look,
-								  const MessageRow *row);
+								  MessageRow *row);
 extern bool queue_turn_is_late(const CandidateScan *look,
 							   const MessageRow *row);
 
@@ -62,7 +62,7 @@ extern Datum queue_turn_copy_key(Datum key);
 extern void queue_turn_dissolve(CandidateScan *look);
 
 /* A message is deleted; has expired */
-extern void queue_turn_note_end(const QueueDef *def, const MessageRow *row);
+extern void queue_turn_note_end(const QueueDef *def, MessageRow *row);
 extern void queue_turn_try(const QueueDef *def, const MessageRow *row);
 
 /* What others have noted of groups that this transaction owns is looked at */

@@ -123,12 +123,13 @@ queue_turn_is_known(const QueueDef *def, const MessageRow *row)
  *		not wait for that time.
  */
 void
-queue_turn_note_end(const QueueDef *def, const MessageRow *row)
+queue_turn_note_end(const QueueDef *def, MessageRow *row)
 {
 	GroupName	name;
 
 	if (!queue_def_keeps_order(def) || !row->has_group ||
-		row->visible_at == 0 || row->failures == 0)
+		row->visible_at == 0 ||
+		(row->failures == 0 && queue_row_failure_log(row).isnull))
 		return;
 	queue_turn_name(def, row, &name);
 	queue_xact_note_group(def->relid, name.hash);

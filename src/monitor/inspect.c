@@ -390,7 +390,8 @@ state_name(const InflightEntry *entry)
 	{
 		case INFLIGHT_IDLE:
 			return entry->is_exhausted ? "exhausted" :
-				queue_inflight_has_news(entry) ? "failed" :
+				entry->failures > 0 || entry->nnotes > 0 ? "failed" :
+				entry->is_delayed ? "released" :
 				entry->is_lapsed ? "lapsed" : "ended";
 		case INFLIGHT_CLAIMED:
 			return "claimed";

@@ -46,6 +46,27 @@ queue_is_at_limit(int max_attempts, int failures)
 	return max_attempts > 0 && failures >= max_attempts;
 }
 
+/*
+ * queue_batch_limit
+ *		Return with how many others, itself among them, a message may be taken
+ *		that has failed so often; 0 if it has not failed.
+ *
+ * "batch" is how many it was when it failed last, 0 if that is not known.  A
+ * batch that failed is halved, so that what is at fault is found, and an
+ * innocent message fails no more often than the logarithm says.  The last
+ * attempt is made alone: nothing becomes a dead letter for what another one
+ * did, but where one attempt is all there is.
+ */
+int
+queue_batch_limit(int max_attempts, int failures, int batch)
+{
+	if (failures == 0)
+		return 0;
+	if (queue_is_at_limit(max_attempts, failures + 1))
+		return 1;
+	return Max(batch / 2, 1);
+}
+
 /* Returns true if a message is beyond its time; 0: it has none. */
 bool
 queue_has_expired(TimestampTz expires_at, TimestampTz now)

@@ -40,6 +40,9 @@ extern bool queue_lease_has_run_out(const InflightEntry *entry,
 extern bool queue_is_at_limit(int max_attempts, int failures);
 extern bool queue_has_expired(TimestampTz expires_at, TimestampTz now);
 
+/* In how large a batch may a message come that has failed?  0: any */
+extern int	queue_batch_limit(int max_attempts, int failures, int batch);
+
 /* By the in-flight table alone; and together with the row */
 extern void queue_entry_status(const InflightEntry *entry, TimestampTz now,
 							   MessageStatus *status);

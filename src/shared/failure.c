@@ -3,46 +3,73 @@
  * failure.c
  *		Failed attempts: how long to back off, and what went wrong.
  *
- * The text that a consumer gives with nack() waits in shared memory for the
- * worker, which writes it to the row together with the count.  All messages of
- * a call share one slot, and so do consecutive calls with the same text.  The
- * slots are used in turn.  After a thousand more texts within that time a text
- * may be gone, and the row then has none.  The generation of a slot tells
- * whether it still has the text that an entry refers to.
+ * What is known of a failure waits in shared memory for the worker, which
+ * writes it to the row together with the count.  An entry of the in-flight
+ * table has room for little: when it was, in which way, and in which slot the
+ * rest is.  That is the text, the SQLSTATE, the role by its oid, and the name
+ * of the application.  All messages that fail at once share a slot, and so do
+ * failures of the same kind that follow each other closely, as those of a
+ * pool of consumers do.
  *
- * Failures without a text from a consumer have a fixed one, and no slot.
+ * The slots are used in turn.  After a thousand more reasons within the second
+ * that a failure waits for the worker, what was in a slot may be gone.  Then
+ * the row has when it was, and the text that is common to its kind.  The
+ * generation of a slot tells whether it still has what a note refers to.  So
+ * there is always room, and if memory is lost, the rest is what the row tells.
  *
- * Lock: one LWLock, held while a text is copied.  No other lock is taken under
- * it.
+ * Lock: one LWLock, held while a slot is copied.  No other lock is taken under
+ * it; it is taken under that of a partition of the in-flight table.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
 
 #include "shared/failure.h"
 
-#define NUM_TEXTS			1024
-#define TEXT_SIZE			504
+#define NUM_SLOTS			1024
 
-typedef struct TextSlot
+/* So many of the slots filled last are looked at for the same */
+#define NUM_LOOKED_AT		16
+
+/* What a slot says; bytes that are not used are zero */
+typedef struct FailureText
 {
-	uint32		generation;
-	char		string[TEXT_SIZE];
-} TextSlot;
+	int			sqlstate;
+	Oid			role;
+	bool		has_string;
+	char		application[FAILURE_NAME_SIZE];
+	char		string[FAILURE_TEXT_SIZE];
+} FailureText;
+
+typedef struct FailureSlot
+{
+	uint32		generation;		/* 0: not used yet */
+	uint32		hash;
+	FailureText text;
+} FailureSlot;
 
 typedef struct FailureShared
 {
 	uint32		next;
-	TextSlot	slots[NUM_TEXTS];
+	FailureSlot slots[NUM_SLOTS];
 } FailureShared;
 
 static FailureShared *shared = NULL;
 static LWLock *lock = NULL;
+
+static void clip(char *to, const char *from, int size);
+static FailureSlot *find_same(const FailureText *text, uint32 hash);
+static FailureSlot *fill_next(const FailureText *text, uint32 hash);
+static const char *text_of_kind(FailureKind kind);
 
 /*
  * queue_failure_shmem_size
@@ -99,66 +126,143 @@ queue_failure_delay(const RetryPolicy *retry, int failures)
 }
 
 /*
- * queue_failure_note_text
- *		Store a text of a failure, and return where it lies.
+ * queue_failure_note
+ *		Note a failure, of now, and return the note.
  *
- * The text is cut to the room of a slot.  If the slot filled last has the same
- * text, that one is returned.  NULL gives FAILURE_NO_TEXT and stores nothing.
+ * Texts are cut to the room of a slot.  Without anything to say there is no
+ * slot.  Callable from callbacks: no allocation, no error.
  */
-FailureText
-queue_failure_note_text(const char *text)
+FailureNote
+queue_failure_note(FailureKind kind, const char *string, int sqlstate,
+				   Oid role, const char *application)
 {
-	FailureText where = {FAILURE_NO_TEXT, 0};
-	TextSlot   *slot;
-	int			len;
+	FailureNote note = {GetCurrentTimestamp(), 0, 0, kind, 0};
+	FailureText text;
+	FailureSlot *slot;
+	uint32		hash;
 
-	if (text == NULL)
-		return where;
-	len = pg_mbcliplen(text, strlen(text), TEXT_SIZE - 1);
+	if (string == NULL && sqlstate == 0 && !OidIsValid(role))
+		return note;
+	memset(&text, 0, sizeof(text));
+	text.		sqlstate = sqlstate;
+	text.		role = role;
+	text.		has_string = string != NULL;
+
+	if (application != NULL)
+		clip(text.application, application, FAILURE_NAME_SIZE);
+	if (string != NULL)
+		clip(text.string, string, FAILURE_TEXT_SIZE);
+	hash = hash_bytes((unsigned char *) &text,
+					  offsetof(FailureText, string) + strlen(text.string));
+
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	where.slot = (shared->next - 1) % NUM_TEXTS;
-	slot = &shared->slots[where.slot];
-	if (slot->generation == 0 || strncmp(slot->string, text, len) != 0 ||
-		slot->string[len] != '\0')
-	{
-		where.slot = shared->next++ % NUM_TEXTS;
-		slot = &shared->slots[where.slot];
-		slot->generation++;
-		memcpy(slot->string, text, len);
-		slot->string[len] = '\0';
-	}
-	where.generation = slot->generation;
+	slot = find_same(&text, hash);
+	if (slot == NULL)
+		slot = fill_next(&text, hash);
+	note.slot = slot - shared->slots;
+	note.generation = slot->generation;
 	LWLockRelease(lock);
-	return where;
+	return note;
 }
 
 /*
- * queue_failure_text
- *		Return the text of a failure, palloc'd.
- *
- * Returns NULL if there was no text, or if its slot has been reused.
+ * queue_failure_note_own
+ *		The same by the role and the application of this session.
  */
-char *
-queue_failure_text(const FailureText *where)
+FailureNote
+queue_failure_note_own(FailureKind kind, const char *string, int sqlstate)
 {
-	char		copy[TEXT_SIZE];
-	bool		found = false;
+	return queue_failure_note(kind, string, sqlstate, GetOuterUserId(),
+							  application_name);
+}
 
-	switch (where->slot)
+/* Copy a text, cut between two characters; the rest of the room is zero. */
+static void
+clip(char *to, const char *from, int size)
+{
+	memcpy(to, from, pg_mbcliplen(from, strlen(from), size - 1));
+}
+
+/* Find the same among the slots filled last.  They are locked, as below. */
+static FailureSlot *
+find_same(const FailureText *text, uint32 hash)
+{
+	for (int i = 1; i <= NUM_LOOKED_AT; i++)
 	{
-		case FAILURE_NO_TEXT:
+		FailureSlot *slot = &shared->slots[(shared->next - i) % NUM_SLOTS];
+
+		if (slot->generation != 0 && slot->hash == hash &&
+			memcmp(&slot->text, text, sizeof(FailureText)) == 0)
+			return slot;
+	}
+	return NULL;
+}
+
+/* Fill the slot that was filled longest ago. */
+static FailureSlot *
+fill_next(const FailureText *text, uint32 hash)
+{
+	FailureSlot *slot = &shared->slots[shared->next++ % NUM_SLOTS];
+
+	if (++slot->generation == 0)
+		slot->generation = 1;
+	slot->hash = hash;
+	slot->text = *text;
+	return slot;
+}
+
+/*
+ * queue_failure_read
+ *		Tell what is known of a failure.
+ *
+ * If its slot has been filled anew, that is little.
+ */
+void
+queue_failure_read(const FailureNote *note, Failure *failure)
+{
+	FailureText text;
+	bool		found = false;
+	const char *common = text_of_kind(note->kind);
+
+	if (note->generation != 0)
+	{
+		const FailureSlot *slot = &shared->slots[note->slot];
+
+		LWLockAcquire(lock, LW_SHARED);
+		found = slot->generation == note->generation;
+		if (found)
+			text = slot->text;
+
+		LWLockRelease(lock);
+	}
+	failure->at = note->at;
+	failure->batch = note->batch;
+	failure->sqlstate = found ? text.sqlstate : 0;
+	failure->role = found ? text.role : InvalidOid;
+	failure->application = found && text.application[0] != '\0' ?
+				pstrdup(text.application) : NULL;
+
+	if (found && text.has_string)
+		failure->message = pstrdup(text.string);
+	else
+		failure->message = common == NULL ? NULL : pstrdup(common);
+}
+
+/* The text of failures of which nothing else is known; NULL: none */
+static const char *
+text_of_kind(FailureKind kind)
+{
+	switch (kind)
+	{
+		case FAILURE_NACKED:
+		case FAILURE_NACKED_SILENTLY:
 			return NULL;
 		case FAILURE_ROLLED_BACK:
-			return pstrdup("rolled back");
+			return "rolled back";
+		case FAILURE_CONNECTION_LOST:
+			return "connection lost";
 		case FAILURE_LEASE_RAN_OUT:
-			return pstrdup("lease ran out");
+			return "lease ran out";
 	}
-	LWLockAcquire(lock, LW_SHARED);
-	if (shared->slots[where->slot].generation == where->generation)
-	{
-		strlcpy(copy, shared->slots[where->slot].string, sizeof(copy));
-		found = true;
-	}
-	LWLockRelease(lock);
-	return found ? pstrdup(copy) : NULL;
+	return NULL;
 }

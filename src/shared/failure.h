@@ -8,6 +8,15 @@
 #ifndef QUEUE_FAILURE_H
 #define QUEUE_FAILURE_H
 
+#include "datatype/timestamp.h"
+
+/* So many failures of a message are kept: by its row, and until that tells */
+#define FAILURES_KEPT	5
+
+/* Room for a text, and for the name of an application, with a final zero */
+#define FAILURE_TEXT_SIZE	504
+#define FAILURE_NAME_SIZE	NAMEDATALEN
+
 /* How a queue treats failed messages; columns of queue.queue */
 typedef struct RetryPolicy
 {
@@ -16,17 +25,48 @@ typedef struct RetryPolicy
 	int64		max_delay;		/* usec */
 } RetryPolicy;
 
-/* Where the text of a failure lies in shared memory */
-typedef struct FailureText
+/* In which way did it fail?  The last three have a text in common. */
+typedef enum FailureKind
 {
-	int			slot;			/* or one of those below */
-	uint32		generation;
-} FailureText;
+	FAILURE_NACKED,				/* with a text */
+	FAILURE_NACKED_SILENTLY,
+	FAILURE_ROLLED_BACK,
+	FAILURE_CONNECTION_LOST,
+	FAILURE_LEASE_RAN_OUT
+} FailureKind;
 
-#define FAILURE_NO_TEXT			(-1)
-#define FAILURE_ROLLED_BACK		(-2)	/* the dequeue or receive was rolled
-										 * back */
-#define FAILURE_LEASE_RAN_OUT	(-3)
+/* A failure, as memory remembers it */
+typedef struct FailureNote
+{
+	TimestampTz at;
+	uint32		generation;		/* of the slot with the rest; 0: there is none */
+	unsigned int slot:12,
+				kind:4,			/* FailureKind */
+				batch:16;		/* so many failed together; 0: unknown */
+} FailureNote;
+
+#define FAILURE_MAX_BATCH	PG_UINT16_MAX
+
+/* The failures of a message that its row does not tell */
+typedef struct FailureNews
+{
+	int			nunknown;		/* the oldest, of which nothing is known */
+	int			nnotes;
+	bool		is_retold;		/* the first note is about the newest failure
+								 * that the row tells */
+	FailureNote notes[FAILURES_KEPT];	/* the newest is the last */
+} FailureNews;
+
+/* All that is known of a failure */
+typedef struct Failure
+{
+	TimestampTz at;
+	char	   *message;		/* palloc'd, or NULL */
+	int			sqlstate;		/* 0: none */
+	Oid			role;			/* or InvalidOid */
+	char	   *application;	/* palloc'd, or NULL */
+	int			batch;
+} Failure;
 
 extern Size queue_failure_shmem_size(void);
 extern void queue_failure_shmem_init(void);
@@ -34,10 +74,16 @@ extern void queue_failure_shmem_init(void);
 /* Microseconds to back off after this many failures */
 extern int64 queue_failure_delay(const RetryPolicy *retry, int failures);
 
-/* Store a text, once for all messages of a call; may be NULL */
-extern FailureText queue_failure_note_text(const char *text);
+/* Note a failure, of now; "text" may be NULL */
+extern FailureNote queue_failure_note(FailureKind kind, const char *text,
+									  int sqlstate, Oid role,
+									  const char *application);
 
-/* The text, palloc'd; NULL if there is none, or none any more */
-extern char *queue_failure_text(const FailureText *where);
+/* The same by who is working in this process */
+extern FailureNote queue_failure_note_own(FailureKind kind, const char *text,
+										  int sqlstate);
+
+/* What is known of a failure that was noted */
+extern void queue_failure_read(const FailureNote *note, Failure *failure);
 
 #endif							/* QUEUE_FAILURE_H */

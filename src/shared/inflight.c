@@ -67,7 +67,7 @@
  * another state and removed by that process alone, so the holder may keep a
  * pointer; the worker only notes in it what queue.lease has.  All other
  * processes look entries up by key.  The texts of failures have a lock of
- * their own, never taken together with a partition's.
+ * their own, taken under a partition's when a lease runs out.
  *
  * If memory is full, a claim says so and nothing has happened.  Everything
  * that the end of a transaction needs is in the entry already: the functions
@@ -80,6 +80,7 @@
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 
 #include "common/compat.h"
@@ -113,6 +114,7 @@ typedef struct PreparedEnd
 {
 	int			slot;
 	bool		committed;
+	const FailureNote *failure; /* NULL: it does not count */
 } PreparedEnd;
 
 /* What count_held() is told */
@@ -171,7 +173,12 @@ static void end_leases_behind(const MessageKey *key,
 							  const LeasesBehind *leases);
 static void remove_if_nothing_left(InflightEntry *entry);
 static void forget_entry(InflightEntry *entry);
-static void count_failure(InflightEntry *entry, TimestampTz now);
+static void count_failure(InflightEntry *entry, const FailureNote *failure);
+static void add_note(InflightEntry *entry, const FailureNote *failure);
+static void forget_notes(InflightEntry *entry);
+static FailureNote renew(const FailureNote *failure,
+						 const InflightEntry *entry);
+static void set_batch(InflightEntry *entry, int batch);
 static void note_untold(InflightEntry *entry, TimestampTz now);
 static void end_log(InflightEntry *entry);
 static void end_fence(InflightEntry *entry);
@@ -179,7 +186,7 @@ static void move_fence(InflightEntry *entry);
 static void forget_lapse(InflightEntry *entry);
 static SettleResult revive_lease(InflightEntry *entry);
 static void expire_entry(InflightEntry *entry);
-static void fail_entry(InflightEntry *entry, TimestampTz now);
+static void fail_entry(InflightEntry *entry, const FailureNote *failure);
 
 /*
  * queue_inflight_shmem_size
@@ -612,10 +619,14 @@ queue_inflight_dequeue(InflightEntry *entry, const RetryPolicy *retry,
 /*
  * queue_inflight_lease
  *		From a claim to a lease; returns the number of the lease.
+ *
+ * At least "batch" messages are taken together.  How many they are is told
+ * when that is known.
  */
 uint64
 queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
-					 int counted, ItemPointer tid, TimestampTz deadline)
+					 int counted, ItemPointer tid, TimestampTz deadline,
+					 int batch)
 {
 	uint64		number = pg_atomic_fetch_add_u64(&shared->next_number, 1);
 	LWLock	   *lock = lock_entry(entry);
@@ -633,11 +644,30 @@ queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
 	entry->retry = *retry;
 	entry->epoch = shared->epoch;
 	entry->number = number;
+	entry->batch = Min(batch, FAILURE_MAX_BATCH);
+	entry->role = GetOuterUserId();
+	strlcpy(entry->application, application_name, SHORT_NAME_SIZE);
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = deadline;
 	queue_deadline_set(entry->queue, &entry->key, &entry->due, deadline);
 	LWLockRelease(lock);
 	return number;
+}
+
+/*
+ * queue_inflight_set_batch
+ *		So many messages were received together with this one, itself among
+ *		them.
+ */
+void
+queue_inflight_set_batch(const MessageKey *key, uint64 number, int batch)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_to_read(key, &lock);
+
+	if (has_fence(entry, number))
+		set_batch(entry, batch);
+	LWLockRelease(lock);
 }
 
 /* ----------------------------------------------------------------
@@ -714,28 +744,36 @@ queue_inflight_settle_any(const MessageKey *key, TimestampTz enqueued_at,
  * queue_inflight_nack
  *		End the lease, because its consumer failed.
  *
- * Counts a failure.  The message is due again after "delay", or after the
- * back-off of the queue if delay is negative.  "counted" is how many the
- * row has.
+ * Counts a failure, of so many messages together.  If the row counts already
+ * that the lease ran out, it is to tell why.  The message is due again after
+ * "delay", or after the back-off of the queue if delay is negative.  "counted"
+ * is how many the row has.
  */
 void
 queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
-					int counted, int64 delay, FailureText error)
+					int counted, int64 delay, const FailureNote *failure,
+					int together)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	MessageKey	key = entry->key;
+	FailureNote note = *failure;
 	LeasesBehind leases = behind(entry);
 	LWLock	   *lock = lock_entry(entry);
 
-	if (error.slot != FAILURE_NO_TEXT)
-		entry->error = error;
+	if (entry->batch > 0)
+		together = Min(together, entry->batch);
+	note.batch = Min(together, FAILURE_MAX_BATCH);
 	entry->counted = counted;
 	entry->retry = *retry;
 	if (!entry->is_lapse_counted)
-		count_failure(entry, now);
+		count_failure(entry, &note);
+	else if (note.kind == FAILURE_NACKED)
+	{
+		entry->is_retold |= entry->nnotes == 0;
+		add_note(entry, &note);
+	}
 	if (delay < 0)
 		delay = queue_failure_delay(&entry->retry, counted + entry->failures);
-	set_idle(entry, delay > 0 ? now + delay : 0);
+	set_idle(entry, delay > 0 ? failure->at + delay : 0);
 	entry->is_lapse_counted = false;
 	if (is_at_limit(entry))
 	{
@@ -752,20 +790,22 @@ queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 
 /*
  * queue_inflight_release
- *		End the lease as if it had not been given.
+ *		End the lease as if it had not been given; the message is due again
+ *		after "delay".
  *
  * What the row counts of that lease already stays.  Leases on messages of its
  * group behind it end, too, or those would be settled before it.
  */
 void
-queue_inflight_release(InflightEntry *entry)
+queue_inflight_release(InflightEntry *entry, int64 delay)
 {
 	MessageKey	key = entry->key;
 	LeasesBehind leases = behind(entry);
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->is_lapse_counted = false;
-	set_idle(entry, 0);
+	set_idle(entry, delay > 0 ? GetCurrentTimestamp() + delay : 0);
+	entry->is_delayed = delay > 0;
 	queue_group_move_fence(&entry->member);
 	offer(entry, true);
 	remove_if_nothing_left(entry);
@@ -823,21 +863,35 @@ queue_inflight_done(InflightEntry *entry)
  * queue_inflight_undo_dequeue
  *		The transaction that dequeued the message is rolled back.
  *
- * A failure is counted if "counts".
+ * "failure" is counted, unless it is NULL.
  */
 void
-queue_inflight_undo_dequeue(InflightEntry *entry, bool counts)
+queue_inflight_undo_dequeue(InflightEntry *entry, const FailureNote *failure)
 {
 	LWLock	   *lock = lock_entry(entry);
 
 	set_idle(entry, 0);
-	if (counts)
-		fail_entry(entry, GetCurrentTimestamp());
+	if (failure != NULL)
+		fail_entry(entry, failure);
 	else if (entry->failures > 0)
 		note_untold(entry, entry->since);
 	offer(entry, true);
 	remove_if_nothing_left(entry);
 	LWLockRelease(lock);
+}
+
+/*
+ * queue_inflight_undo_prepared
+ *		The same for a prepared transaction; the failure was noted at PREPARE.
+ */
+void
+queue_inflight_undo_prepared(InflightEntry *entry, const FailureNote *failure)
+{
+	FailureNote note;
+
+	if (failure != NULL)
+		note = renew(failure, entry);
+	queue_inflight_undo_dequeue(entry, failure != NULL ? &note : NULL);
 }
 
 /*
@@ -879,10 +933,10 @@ queue_inflight_undo_settle(InflightEntry *entry)
  *		The transaction that received the message is committed.
  *
  * Returns true if the worker passed the lease over because it was still open,
- * so that it is to be written now.
+ * so that it is to be written now.  "batch" messages were received together.
  */
 bool
-queue_inflight_keep_lease(const MessageKey *key, uint64 number)
+queue_inflight_keep_lease(const MessageKey *key, uint64 number, int batch)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
@@ -891,6 +945,7 @@ queue_inflight_keep_lease(const MessageKey *key, uint64 number)
 	if (has_fence(entry, number))
 	{
 		entry->is_open = false;
+		set_batch(entry, batch);
 		was_passed_over = entry->is_passed_over;
 	}
 	LWLockRelease(lock);
@@ -906,7 +961,8 @@ queue_inflight_keep_lease(const MessageKey *key, uint64 number)
  * lease that ran out is not good any more then.
  */
 bool
-queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
+queue_inflight_undo_lease(const MessageKey *key, uint64 number,
+						  const FailureNote *failure)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
@@ -918,8 +974,8 @@ queue_inflight_undo_lease(const MessageKey *key, uint64 number, bool counts)
 	if (ours)
 	{
 		set_idle(entry, 0);
-		if (counts)
-			fail_entry(entry, GetCurrentTimestamp());
+		if (failure != NULL)
+			fail_entry(entry, failure);
 		offer(entry, true);
 		remove_if_nothing_left(entry);
 	}
@@ -952,7 +1008,7 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 	entry->failed_at = 0;
 	entry->is_exhausted = is_exhausted;
 	entry->is_delayed = false;
-	entry->error.slot = FAILURE_NO_TEXT;
+	forget_notes(entry);
 	if (entry->is_lapsed)
 		set_lapsed(entry);
 	else
@@ -1006,13 +1062,17 @@ drop_entry(InflightEntry *entry, void *arg)
  * queue_inflight_set_prepared
  *		PREPARE: the entry is held by a slot of the registry from now on.
  *
- * It is put before *list, which becomes the entry.
+ * It is put before *list, which becomes the entry.  "batch" messages were
+ * dequeued together.
  */
 void
-queue_inflight_set_prepared(InflightEntry *entry, int slot,
+queue_inflight_set_prepared(InflightEntry *entry, int slot, int batch,
 							InflightEntry **list)
 {
 	LWLock	   *lock = lock_entry(entry);
+
+	if (entry->state == INFLIGHT_DEQUEUED)
+		entry->batch = Min(batch, FAILURE_MAX_BATCH);
 
 	entry->is_prepared = true;
 	entry->holder = slot;
@@ -1032,7 +1092,8 @@ queue_inflight_set_prepared(InflightEntry *entry, int slot,
  * with it.
  */
 bool
-queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
+queue_inflight_receive_prepared(const MessageKey *key, uint64 number,
+								int batch, int slot)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
@@ -1040,7 +1101,10 @@ queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
 
 	ours = has_fence(entry, number);
 	if (ours)
+	{
 		entry->receive_slot = slot + 1;
+		set_batch(entry, batch);
+	}
 	LWLockRelease(lock);
 	return ours;
 }
@@ -1051,9 +1115,10 @@ queue_inflight_receive_prepared(const MessageKey *key, uint64 number, int slot)
  *		it received, if it was rolled back.
  */
 void
-queue_inflight_receive_ended(int slot, bool committed)
+queue_inflight_receive_ended(int slot, bool committed,
+							 const FailureNote *failure)
 {
-	PreparedEnd end = {slot, committed};
+	PreparedEnd end = {slot, committed, failure};
 
 	walk(InvalidOid, end_received, &end);
 }
@@ -1077,7 +1142,12 @@ end_received(InflightEntry *entry, void *arg)
 	if (end->committed || !is_plain_lease(entry))
 		return true;
 	set_idle(entry, 0);
-	fail_entry(entry, GetCurrentTimestamp());
+	if (end->failure != NULL)
+	{
+		FailureNote note = renew(end->failure, entry);
+
+		fail_entry(entry, &note);
+	}
 	offer(entry, true);
 	remove_if_nothing_left(entry);
 	return true;
@@ -1316,8 +1386,9 @@ queue_inflight_restore(const LeaseRecord *record)
 		}
 		else if (record->kind == LOG_DEQUEUED)
 		{
-			count_failure(entry, now);
-			entry->error.slot = FAILURE_ROLLED_BACK;
+			FailureNote lost = {now, 0, 0, FAILURE_ROLLED_BACK, 0};
+
+			count_failure(entry, &lost);
 			if (entry->member.group != NULL)
 				offer(entry, false);
 		}
@@ -1408,13 +1479,27 @@ queue_inflight_logged_failures(const InflightEntry *entry)
  *
  * Mostly that is a failure.  But the row may count already that a lease ran
  * out, and the consumer may have said more afterwards.  The partition is
- * locked.
+ * locked, or the caller holds the entry.
  */
 bool
 queue_inflight_has_news(const InflightEntry *entry)
 {
-	return entry->failures > 0 || entry->is_delayed ||
-		entry->error.slot != FAILURE_NO_TEXT;
+	return entry->failures > 0 || entry->is_delayed || entry->nnotes > 0;
+}
+
+/*
+ * queue_inflight_read_news
+ *		Tell the failures that the row of a message does not tell, for the
+ *		holder of the entry.
+ */
+void
+queue_inflight_read_news(const InflightEntry *entry, FailureNews *news)
+{
+	news->nnotes = entry->nnotes;
+	news->is_retold = entry->is_retold;
+	memcpy(news->notes, entry->notes, sizeof(news->notes));
+	news->nunknown = entry->failures - (entry->nnotes - entry->is_retold);
+	news->nunknown = Max(news->nunknown, 0);
 }
 
 /*
@@ -1628,7 +1713,6 @@ init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
 	memset((char *) entry + sizeof(MessageKey), 0,
 		   sizeof(InflightEntry) - sizeof(MessageKey));
 	entry->enqueued_at = enqueued_at;
-	entry->error.slot = FAILURE_NO_TEXT;
 	entry->priority = -1;
 	ItemPointerSetInvalid(&entry->tid);
 	dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
@@ -1911,11 +1995,15 @@ revive_lease(InflightEntry *entry)
 	entry->is_lapsed = false;
 	entry->deadline = entry->since;
 	if (!entry->is_lapse_counted && entry->failures > 0)
+	{
 		entry->failures--;
+		if (entry->nnotes > 0)
+			entry->nnotes--;
+	}
 	entry->is_exhausted = false;
 	if (entry->failures == 0)
 	{
-		entry->error.slot = FAILURE_NO_TEXT;
+		forget_notes(entry);
 		entry->failed_at = 0;
 	}
 	return SETTLE_OK;
@@ -1931,7 +2019,7 @@ forget_entry(InflightEntry *entry)
 	entry->failed_at = 0;
 	entry->is_exhausted = false;
 	entry->is_delayed = false;
-	entry->error.slot = FAILURE_NO_TEXT;
+	forget_notes(entry);
 	set_idle(entry, 0);
 	queue_deadline_clear(&entry->due);
 	queue_group_leave(&entry->member, false, 0, 0, true);
@@ -1940,11 +2028,54 @@ forget_entry(InflightEntry *entry)
 
 /* Count one failure more, which the row does not tell yet. */
 static void
-count_failure(InflightEntry *entry, TimestampTz now)
+count_failure(InflightEntry *entry, const FailureNote *failure)
 {
 	if (entry->failures < PG_UINT16_MAX)
 		entry->failures++;
-	note_untold(entry, now);
+	add_note(entry, failure);
+	note_untold(entry, failure->at);
+}
+
+/* A failure that was noted before has happened now, to this entry. */
+static FailureNote
+renew(const FailureNote *failure, const InflightEntry *entry)
+{
+	FailureNote note = *failure;
+
+	note.at = GetCurrentTimestamp();
+	note.batch = entry->batch;
+	return note;
+}
+
+/* So many were received together; if the lease has run out, they failed so. */
+static void
+set_batch(InflightEntry *entry, int batch)
+{
+	entry->batch = Min(batch, FAILURE_MAX_BATCH);
+	if (entry->is_lapsed && !entry->is_lapse_counted && entry->nnotes > 0)
+		entry->notes[entry->nnotes - 1].batch = entry->batch;
+}
+
+/* Keep a note of a failure; the oldest goes if there is no room. */
+static void
+add_note(InflightEntry *entry, const FailureNote *failure)
+{
+	if (entry->nnotes == FAILURES_KEPT)
+	{
+		memmove(&entry->notes[0], &entry->notes[1],
+				(FAILURES_KEPT - 1) * sizeof(FailureNote));
+		entry->nnotes--;
+		entry->is_retold = false;
+	}
+	entry->notes[entry->nnotes++] = *failure;
+}
+
+/* The row tells all there is, or nothing is to be told. */
+static void
+forget_notes(InflightEntry *entry)
+{
+	entry->nnotes = 0;
+	entry->is_retold = false;
 }
 
 /*
@@ -1988,8 +2119,11 @@ expire_entry(InflightEntry *entry)
 	entry->is_lapsed = entry->number != 0;
 	if (!entry->is_lapse_counted)
 	{
-		entry->error.slot = FAILURE_LEASE_RAN_OUT;
-		count_failure(entry, entry->since);
+		FailureNote note = queue_failure_note(FAILURE_LEASE_RAN_OUT, NULL, 0,
+											  entry->role, entry->application);
+
+		note.batch = entry->batch;
+		count_failure(entry, &note);
 	}
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;
@@ -2000,11 +2134,14 @@ expire_entry(InflightEntry *entry)
  *		A take was rolled back: the first failure has no back-off, later ones
  *		have.
  *
+ * While it fails together with others, the back-off does not grow, because
+ * most of them are innocent.
+ *
  * If the row counts already that the lease ran out, the lease was revived and
  * extended after that, and it has failed once all the same.
  */
 static void
-fail_entry(InflightEntry *entry, TimestampTz now)
+fail_entry(InflightEntry *entry, const FailureNote *failure)
 {
 	int			total;
 
@@ -2013,14 +2150,14 @@ fail_entry(InflightEntry *entry, TimestampTz now)
 		entry->is_lapse_counted = false;
 		return;
 	}
-	entry->error.slot = FAILURE_ROLLED_BACK;
-	count_failure(entry, now);
+	count_failure(entry, failure);
 	total = entry->counted + entry->failures;
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;
 	else if (total > 1)
 	{
-		entry->deadline = now + queue_failure_delay(&entry->retry, total);
+		entry->deadline = GetCurrentTimestamp() +
+			queue_failure_delay(&entry->retry, failure->batch > 1 ? 1 : total);
 		entry->is_delayed = true;
 	}
 }

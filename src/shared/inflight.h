@@ -44,6 +44,9 @@ typedef enum LogKind
 	LOG_LEASE					/* until its deadline: then one more */
 } LogKind;
 
+/* Room for the name of the application that received a message, which is cut */
+#define SHORT_NAME_SIZE		32
+
 typedef struct InflightEntry
 {
 	MessageKey	key;			/* must be first */
@@ -84,7 +87,14 @@ typedef struct InflightEntry
 	int			receive_slot;	/* LEASED, or lapsed: 1 + registry slot of the
 								 * prepared transaction that received it, 0:
 								 * none */
-	FailureText error;			/* the text of the last failure */
+	uint8		nnotes;			/* of failures that the row does not tell */
+	bool		is_retold;		/* the first of them is about the newest that
+								 * the row tells */
+	uint16		batch;			/* DEQUEUED, LEASED: taken together with so
+								 * many, itself among them; 0: unknown */
+	FailureNote notes[FAILURES_KEPT];	/* the newest is the last */
+	Oid			role;			/* LEASED, or lapsed: who received it ... */
+	char		application[SHORT_NAME_SIZE];	/* ... and with which program */
 	ItemPointerData tid;		/* hint: where the row was */
 	uint64		epoch;			/* of the last lease: fence, with number */
 	uint64		number;
@@ -182,7 +192,7 @@ extern void queue_inflight_dequeue(InflightEntry *entry,
 extern uint64 queue_inflight_lease(InflightEntry *entry,
 								   const RetryPolicy *retry,
 								   int counted, ItemPointer tid,
-								   TimestampTz deadline);
+								   TimestampTz deadline, int batch);
 
 /* Settling a lease */
 extern SettleResult queue_inflight_settle(const MessageKey *key, uint64 epoch,
@@ -192,27 +202,41 @@ extern SettleResult queue_inflight_settle_any(const MessageKey *key,
 											  TimestampTz enqueued_at,
 											  InflightEntry **entry);
 extern void queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
-								int counted, int64 delay, FailureText error);
-extern void queue_inflight_release(InflightEntry *entry);
+								int counted, int64 delay,
+								const FailureNote *failure, int together);
+extern void queue_inflight_release(InflightEntry *entry, int64 delay);
 extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 
-/* Ends of transactions; callable from callbacks */
+/* So many were taken together */
+extern void queue_inflight_set_batch(const MessageKey *key, uint64 number,
+									 int batch);
+
+/*
+ * Ends of transactions; callable from callbacks.  A failure that is NULL does
+ * not count.
+ */
 extern bool queue_inflight_done(InflightEntry *entry);
-extern void queue_inflight_undo_dequeue(InflightEntry *entry, bool counts);
+extern void queue_inflight_undo_dequeue(InflightEntry *entry,
+										const FailureNote *failure);
+extern void queue_inflight_undo_prepared(InflightEntry *entry,
+										 const FailureNote *failure);
 extern void queue_inflight_undo_settle(InflightEntry *entry);
-extern bool queue_inflight_keep_lease(const MessageKey *key, uint64 number);
+extern bool queue_inflight_keep_lease(const MessageKey *key, uint64 number,
+									  int batch);
 extern bool queue_inflight_undo_lease(const MessageKey *key, uint64 number,
-									  bool counts);
+									  const FailureNote *failure);
 extern void queue_inflight_counted(InflightEntry *entry, int counted,
 								   bool is_exhausted, bool is_gone,
 								   bool is_log_ended);
 extern void queue_inflight_drop(Oid dbid, Oid relid);
 extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
-										InflightEntry **list);
+										int batch, InflightEntry **list);
 
 extern bool queue_inflight_receive_prepared(const MessageKey *key,
-											uint64 number, int slot);
-extern void queue_inflight_receive_ended(int slot, bool committed);
+											uint64 number, int batch,
+											int slot);
+extern void queue_inflight_receive_ended(int slot, bool committed,
+										 const FailureNote *failure);
 
 /* The worker */
 typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
@@ -231,6 +255,8 @@ extern void queue_inflight_log_written(const LeaseRecord *record);
 extern void queue_inflight_log_ended(const MessageKey *key);
 extern int	queue_inflight_logged_failures(const InflightEntry *entry);
 extern bool queue_inflight_has_news(const InflightEntry *entry);
+extern void queue_inflight_read_news(const InflightEntry *entry,
+									 FailureNews *news);
 extern bool queue_inflight_is_durable(const MessageKey *key);
 extern bool queue_inflight_is_step(const MessageKey *key,
 								   TimestampTz enqueued_at, int *holder);

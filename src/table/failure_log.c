@@ -3,80 +3,128 @@
  * failure_log.c
  *		The last failures of a message, as its row has them.
  *
- * A JSON array of objects {"at", "message"}, the newest last.  Only the server
- * writes it, but a restore or the owner may have put in anything; so what is no
- * such array counts as none, and what is none of such objects has no text.
+ * A JSON array of objects, the newest last, each with these keys; what is not
+ * known is null:
+ *
+ *	at					when
+ *	message				what went wrong
+ *	sqlstate			of the error that ended the transaction
+ *	role				who had the message ...
+ *	application_name	... and with which program
+ *	batch				how many messages failed together
+ *
+ * Only the server writes it, but a restore or the owner may have put in
+ * anything; so what is no such array counts as none, and what is none of such
+ * objects says nothing.
+ *
+ * An array without an element says of a message that has not failed that it was
+ * delivered all the same, and given back for later.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 
 #include "common/compat.h"
 #include "table/failure_log.h"
 
+static void push_failure(JsonbInState *state, const Failure *failure);
+static void push_key(JsonbInState *state, const char *key);
 static void push_text(JsonbInState *state, const char *key, const char *value);
+static void push_batch(JsonbInState *state, int batch);
+static bool get_member(Jsonb *array, int i, const char *key,
+					   JsonbValue *value);
 static Jsonb *log_array(NullableDatum log);
 
 
 /*
  * queue_failure_log_add
- *		Return a log with one failure more; what is too old leaves it.
+ *		Return a log with what it does not tell yet; what is too old leaves it.
  *
- * If it is not new, the newest is another one now: it was counted when its
- * lease ran out, say, and now its consumer tells why.  "log" is that of the
- * row, which may be null, and so may be "message".
+ * "log" is that of the row, which may be null.  Its newest failure may be told
+ * anew: it was counted when its lease ran out, say, and now its consumer tells
+ * why.
  */
 Datum
-queue_failure_log_add(NullableDatum log, TimestampTz at, const char *message,
-					  bool is_new)
+queue_failure_log_add(NullableDatum log, const FailureNews *news)
 {
 	Jsonb	   *old = log_array(log);
-	int			count = old == NULL ? 0 : JB_ROOT_COUNT(old);
-	int			nold = is_new ? count : Max(count - 1, 0);
+	int			nold = old == NULL ? 0 : JB_ROOT_COUNT(old);
+	int			nunknown = Min(news->nunknown, FAILURES_KEPT);
+	int			nkept;
 	JsonbInState state = {0};
-	char		at_text[MAXDATELEN + 1];
+
+	if (news->is_retold && nold > 0)
+		nold--;
+	nunknown = Min(nunknown, FAILURES_KEPT - news->nnotes);
+	nkept = Min(nold, FAILURES_KEPT - news->nnotes - nunknown);
 
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	for (int i = Max(nold - FAILURE_LOG_LENGTH + 1, 0); i < nold; i++)
+	for (int i = nold - nkept; i < nold; i++)
 		pushJsonbValue(&state, WJB_ELEM,
 					   getIthJsonbValueFromContainer(&old->root, i));
-	JsonEncodeDateTime(at_text, TimestampTzGetDatum(at), TIMESTAMPTZOID, NULL);
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_text(&state, "at", at_text);
-	push_text(&state, "message", message);
-	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	for (int i = 0; i < nunknown; i++)
+	{
+		Failure		unknown = {0};
+
+		unknown.at = GetCurrentTimestamp();
+		push_failure(&state, &unknown);
+	}
+	for (int i = 0; i < news->nnotes; i++)
+	{
+		Failure		failure;
+
+		queue_failure_read(&news->notes[i], &failure);
+		push_failure(&state, &failure);
+	}
 	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
 	return JsonbPGetDatum(JsonbValueToJsonb(state.result));
 }
 
 /*
  * queue_failure_log_message
- *		Return the text of the newest failure, palloc'd; NULL if there is none.
+ *		Return the newest text in the log, palloc'd; NULL if there is none.
  */
 char *
 queue_failure_log_message(NullableDatum log)
 {
 	Jsonb	   *array = log_array(log);
-	JsonbValue *last;
 	JsonbValue	message;
 
-	if (array == NULL || JB_ROOT_COUNT(array) == 0)
-		return NULL;
-	last = getIthJsonbValueFromContainer(&array->root,
-										 JB_ROOT_COUNT(array) - 1);
-	if (last->type != jbvBinary ||
-		!JsonContainerIsObject(last->val.binary.data) ||
-		getKeyJsonValueFromContainer(last->val.binary.data, "message",
-									 strlen("message"), &message) == NULL ||
-		message.type != jbvString)
-		return NULL;
-	return pnstrdup(message.val.string.val, message.val.string.len);
+	for (int i = array == NULL ? 0 : JB_ROOT_COUNT(array); i-- > 0;)
+		if (get_member(array, i, "message", &message) &&
+			message.type == jbvString)
+			return pnstrdup(message.val.string.val, message.val.string.len);
+	return NULL;
+}
+
+/*
+ * queue_failure_log_batch
+ *		Return how many messages failed together when this one failed last; 0
+ *		if that is not known.
+ */
+int
+queue_failure_log_batch(NullableDatum log)
+{
+	Jsonb	   *array = log_array(log);
+	JsonbValue	batch;
+	double		n;
+
+	if (array == NULL || JB_ROOT_COUNT(array) == 0 ||
+		!get_member(array, JB_ROOT_COUNT(array) - 1, "batch", &batch) ||
+		batch.type != jbvNumeric)
+		return 0;
+	n = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
+										   NumericGetDatum(batch.val.numeric)));
+	return n >= 1 ? (int) Min(n, FAILURE_MAX_BATCH) : 0;
 }
 
 /* Return the log as it is; an empty one if it is none. */
@@ -103,9 +151,41 @@ log_array(NullableDatum log)
 		!JB_ROOT_IS_SCALAR(array) ? array : NULL;
 }
 
-/* Add a member of an object; a null text is a null. */
+/* Get a member of the i-th object in the array; false: there is none. */
+static bool
+get_member(Jsonb *array, int i, const char *key, JsonbValue *value)
+{
+	JsonbValue *element = getIthJsonbValueFromContainer(&array->root, i);
+
+	return element->type == jbvBinary &&
+		JsonContainerIsObject(element->val.binary.data) &&
+		getKeyJsonValueFromContainer(element->val.binary.data, key,
+									 strlen(key), value) != NULL;
+}
+
+/* Add a failure.  A role that is gone has no name any more. */
 static void
-push_text(JsonbInState *state, const char *key, const char *value)
+push_failure(JsonbInState *state, const Failure *failure)
+{
+	char		at[MAXDATELEN + 1];
+
+	JsonEncodeDateTime(at, TimestampTzGetDatum(failure->at), TIMESTAMPTZOID,
+					   NULL);
+	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	push_text(state, "at", at);
+	push_text(state, "message", failure->message);
+	push_text(state, "sqlstate", failure->sqlstate == 0 ? NULL :
+			  unpack_sql_state(failure->sqlstate));
+	push_text(state, "role", !OidIsValid(failure->role) ? NULL :
+			  GetUserNameFromId(failure->role, true));
+	push_text(state, "application_name", failure->application);
+	push_batch(state, failure->batch);
+	pushJsonbValue(state, WJB_END_OBJECT, NULL);
+}
+
+/* Parts of an object: the name of a member, and members of two types */
+static void
+push_key(JsonbInState *state, const char *key)
 {
 	JsonbValue	v;
 
@@ -113,12 +193,38 @@ push_text(JsonbInState *state, const char *key, const char *value)
 	v.val.string.val = unconstify(char *, key);
 	v.val.string.len = strlen(key);
 	pushJsonbValue(state, WJB_KEY, &v);
+}
+
+static void
+push_text(JsonbInState *state, const char *key, const char *value)
+{
+	JsonbValue	v;
+
+	push_key(state, key);
 	if (value == NULL)
 		v.type = jbvNull;
 	else
 	{
-		v.val.string.val = unconstify(char *, value);
+		/* the array is not made before all of it is there */
+		v.type = jbvString;
+		v.val.string.val = pstrdup(value);
 		v.val.string.len = strlen(value);
+	}
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+static void
+push_batch(JsonbInState *state, int batch)
+{
+	JsonbValue	v;
+
+	push_key(state, "batch");
+	if (batch == 0)
+		v.type = jbvNull;
+	else
+	{
+		v.type = jbvNumeric;
+		v.val.numeric = int64_to_numeric(batch);
 	}
 	pushJsonbValue(state, WJB_VALUE, &v);
 }

@@ -8,17 +8,16 @@
 #ifndef QUEUE_FAILURE_LOG_H
 #define QUEUE_FAILURE_LOG_H
 
-#include "datatype/timestamp.h"
+#include "shared/failure.h"
 
-/* So many failures are kept */
-#define FAILURE_LOG_LENGTH	5
+/* A log with what it does not tell yet */
+extern Datum queue_failure_log_add(NullableDatum log, const FailureNews *news);
 
-/* A log with one failure more, or with another text of the newest */
-extern Datum queue_failure_log_add(NullableDatum log, TimestampTz at,
-								   const char *message, bool is_new);
-
-/* The text of the newest failure, palloc'd; NULL if there is none */
+/* The newest text in it, palloc'd; NULL if there is none */
 extern char *queue_failure_log_message(NullableDatum log);
+
+/* With how many others the newest failed, itself among them; 0: unknown */
+extern int	queue_failure_log_batch(NullableDatum log);
 
 /* The log as it is; an empty one if it is none */
 extern Datum queue_failure_log_normal(NullableDatum log);

@@ -363,21 +363,21 @@ queue_row_status(QueueDef *def, const MessageRow *row,
 }
 
 /*
- * queue_row_has_failed
- *		Returns true if the message has failed, whether its row tells yet or
- *		not.
+ * queue_row_was_delivered
+ *		Returns true if the message was delivered before, and has failed or was
+ *		given back for later, whether its row tells yet or not.
  */
 bool
-queue_row_has_failed(Relation rel, const MessageRow *row)
+queue_row_was_delivered(Relation rel, MessageRow *row)
 {
 	MessageKey	key;
 	InflightEntry entry;
 
-	if (row->failures > 0)
+	if (row->failures > 0 || !queue_row_failure_log(row).isnull)
 		return true;
 	queue_message_key(&key, RelationGetRelid(rel), row->id);
 	return queue_inflight_peek(&key, row->enqueued_at, &entry) &&
-		entry.failures > 0;
+		(entry.failures > 0 || entry.is_delayed);
 }
 
 /*
@@ -411,6 +411,26 @@ queue_row_claim(Relation rel, MessageRow *row, const MessageKey *key,
 	}
 	Assert(result != CLAIM_OK || (*entry)->enqueued_at == row->enqueued_at);
 	return result;
+}
+
+/*
+ * queue_row_batch_limit
+ *		Return with how many others a message may be taken that the caller has
+ *		claimed, itself among them; 0 if it has not failed.
+ *
+ * If memory knows of a failure that the row does not tell, that was the last.
+ */
+int
+queue_row_batch_limit(QueueDef *def, MessageRow *row,
+					  const InflightEntry *entry, int failures)
+{
+	int			batch = 0;
+
+	if (failures > 0)
+		batch = entry->nnotes > 0 ? entry->notes[entry->nnotes - 1].batch :
+			entry->failures > 0 ? 0 :
+			queue_failure_log_batch(queue_row_failure_log(row));
+	return queue_batch_limit(def->retry.max_attempts, failures, batch);
 }
 
 /* Returns true if this snapshot sees the row in the slot. */
@@ -524,16 +544,20 @@ queue_row_wait(Relation rel, MessageRow *row, int procno)
 /*
  * queue_row_rewrite
  *		Rewrite a row with another count of failures, and if given due time
- *		and the text of the last of them.
+ *		and what the log does not tell of them.
+ *
+ * A message that is due later without a failure was given back for later: an
+ * empty log says so.
  *
  * Returns false if another transaction is in the way.
  */
 bool
 queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row, int failures,
 				  bool set_visible_at, TimestampTz visible_at,
-				  const char *error)
+				  const FailureNews *news)
 {
 	RowChange	change;
+	NullableDatum log = queue_row_failure_log(row);
 
 	change_begin(&change, rel);
 
@@ -543,16 +567,13 @@ queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row, int failures,
 	if (set_visible_at)
 		change_column(&change, Anum_message_visible_at,
 					  TimestampTzGetDatum(visible_at), visible_at == 0);
-	if (error != NULL || failures > row->failures)
-	{
-		NullableDatum log = queue_row_failure_log(row);
-		Datum		new_log = queue_failure_log_add(log, GetCurrentTimestamp(),
-													error,
-													failures > row->failures);
-
+	if (news != NULL && (news->nnotes > 0 || news->nunknown > 0))
 		change_column(&change, Anum_message_failure_log,
-					  queue_origin_keep(log, new_log), false);
-	}
+					  queue_origin_keep(log, queue_failure_log_add(queue_origin_strip(log), news)),
+					  false);
+	else if (set_visible_at && visible_at != 0 && log.isnull)
+		change_column(&change, Anum_message_failure_log,
+					  queue_failure_log_normal(log), false);
 	return change_row(&change, rel, def, row);
 }
 
@@ -560,19 +581,27 @@ queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row, int failures,
  * queue_row_reschedule
  *		Rewrite a row with another due time and end; 0: none.
  *
+ * If the message was delivered before, its log says so, though memory alone may
+ * know of that yet.
+ *
  * Returns false if another transaction is in the way.
  */
 bool
 queue_row_reschedule(Relation rel, QueueDef *def, MessageRow *row,
-					 TimestampTz visible_at, TimestampTz expires_at)
+					 TimestampTz visible_at, TimestampTz expires_at,
+					 bool was_delivered)
 {
 	RowChange	change;
+	NullableDatum log = queue_row_failure_log(row);
 
 	change_begin(&change, rel);
 	change_column(&change, Anum_message_visible_at,
 				  TimestampTzGetDatum(visible_at), visible_at == 0);
 	change_column(&change, Anum_message_expires_at,
 				  TimestampTzGetDatum(expires_at), expires_at == 0);
+	if (was_delivered && log.isnull)
+		change_column(&change, Anum_message_failure_log,
+					  queue_failure_log_normal(log), false);
 	return change_row(&change, rel, def, row);
 }
 

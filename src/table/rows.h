@@ -65,8 +65,10 @@ extern bool queue_row_has_twin(Relation rel, QueueDef *def, int64 id,
 /* Find a message by its id and when it was sent */
 extern RowState queue_row_find(Relation rel, QueueDef *def, MessageRow *row);
 
-/* Has it failed?  Judge it by the row and its in-flight entry, NULL: none */
-extern bool queue_row_has_failed(Relation rel, const MessageRow *row);
+/* Has it been delivered before, and failed, or was given back for later? */
+extern bool queue_row_was_delivered(Relation rel, MessageRow *row);
+
+/* Judge it by the row and its in-flight entry, NULL: none */
 extern void queue_row_status(QueueDef *def, const MessageRow *row,
 							 const InflightEntry *entry, TimestampTz now,
 							 MessageStatus *status);
@@ -76,6 +78,10 @@ extern ClaimResult queue_row_claim(Relation rel, MessageRow *row,
 								   const MessageKey *key, QueueSlot *queue,
 								   TimestampTz now, InflightEntry **entry,
 								   TimestampTz *due);
+
+/* In how large a batch may it come, if it is taken now?  0: any */
+extern int	queue_row_batch_limit(QueueDef *def, MessageRow *row,
+								  const InflightEntry *entry, int failures);
 
 /* Does this snapshot see the row in the slot? */
 extern bool queue_row_is_visible(Relation rel, MessageRow *row,
@@ -87,15 +93,16 @@ extern bool queue_row_delete(Relation rel, MessageRow *row);
 /* Wait for the transaction of this process to end, if it changes the row */
 extern void queue_row_wait(Relation rel, MessageRow *row, int procno);
 
-/* Rewrite the row with another count of failures, due time and error */
+/* Rewrite the row with another count of failures, due time and log */
 extern bool queue_row_rewrite(Relation rel, QueueDef *def, MessageRow *row,
 							  int failures, bool set_visible_at,
-							  TimestampTz visible_at, const char *error);
+							  TimestampTz visible_at, const FailureNews *news);
 
-/* Rewrite it with another due time and end; 0: none */
+/* Rewrite it with another due time and end, 0: none; it was delivered before? */
 extern bool queue_row_reschedule(Relation rel, QueueDef *def, MessageRow *row,
 								 TimestampTz visible_at,
-								 TimestampTz expires_at);
+								 TimestampTz expires_at,
+								 bool was_delivered);
 
 /* A row to be found or fetched: an empty slot, which the caller drops */
 extern MessageRow *queue_row_make(Relation rel);

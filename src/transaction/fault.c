@@ -4,7 +4,11 @@
  *		Is a rollback the fault of the messages that the transaction took?
  *
  * No callback is told why a transaction fails, but the error has gone to the
- * log just before, and a hook remembers it.
+ * log just before, and a hook remembers it.  What queue.fail() has said comes
+ * before that (reason.c).
+ *
+ * The callbacks run before what SET LOCAL has set is undone, so they see
+ * queue.count_failures as it was at the end of the (sub)transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,11 +18,14 @@
 #include <unistd.h>
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/pidfile.h"
 
+#include "common/guc.h"
 #include "transaction/fault.h"
+#include "transaction/reason.h"
 
 /*
  * The postmaster's lock file, in the data directory, which is the current one
@@ -26,14 +33,16 @@
 #define DIRECTORY_LOCK_FILE	"postmaster.pid"
 
 /*
- * The last error sent to the log in this transaction: its SQLSTATE, and when
- * the statement began that it ended, 0 if none was being executed
+ * The last error sent to the log in this transaction: its SQLSTATE, its text,
+ * and when the statement began that it ended, 0 if none was being executed
  */
 static int	last_error = 0;
+static char last_message[FAILURE_TEXT_SIZE];
 static TimestampTz failed_statement = 0;
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
 static void note_error_code(ErrorData *edata);
+static bool counts(void);
 static bool server_is_stopping(void);
 
 /* Register the hook; from _PG_init(), in every backend. */
@@ -55,7 +64,14 @@ note_error_code(ErrorData *edata)
 {
 	if (edata->elevel >= ERROR)
 	{
+		const char *message = edata->message != NULL ? edata->message : "";
+		int			length = pg_mbcliplen(message, strlen(message),
+										  FAILURE_TEXT_SIZE - 1);
+
 		last_error = edata->sqlerrcode;
+		memcpy(last_message, message, length);
+		last_message[length] = '\0';
+		queue_reason_note_error();
 		failed_statement = edata->elevel == ERROR &&
 			debug_query_string != NULL ? GetCurrentStatementStartTimestamp() : 0;
 	}
@@ -83,7 +99,49 @@ queue_fault_statement(void)
 }
 
 /*
- * queue_fault_counts
+ * queue_fault_note
+ *		Note why a (sub)transaction has failed the messages it took; returns
+ *		false if its rollback does not count.
+ *
+ * Callable from callbacks: no allocation, no error.
+ */
+bool
+queue_fault_note(SubTransactionId subid, FailureNote *failure)
+{
+	const char *reason;
+	FailureKind kind = FAILURE_ROLLED_BACK;
+
+	if (!counts())
+		return false;
+	reason = queue_reason_at_abort(subid);
+	if (proc_exit_inprogress &&
+		(last_error == 0 ||
+		 ERRCODE_TO_CATEGORY(last_error) == ERRCODE_CONNECTION_EXCEPTION))
+		kind = FAILURE_CONNECTION_LOST;
+	else if (reason == NULL && last_error != 0)
+		reason = last_message;
+	*failure = queue_failure_note_own(kind, reason, last_error);
+	return true;
+}
+
+/*
+ * queue_fault_note_prepared
+ *		Note what a later ROLLBACK PREPARED of this transaction would be;
+ *		returns false if it would not count.
+ */
+bool
+queue_fault_note_prepared(FailureNote *failure)
+{
+	if (!queue_count_failures)
+		return false;
+	*failure = queue_failure_note_own(FAILURE_ROLLED_BACK,
+									  queue_reason_at_abort(InvalidSubTransactionId),
+									  0);
+	return true;
+}
+
+/*
+ * counts
  *		Returns true if a rollback at this point is the fault of the messages
  *		taken, as far as is known.
  *
@@ -92,9 +150,11 @@ queue_fault_statement(void)
  * has lost its client, because a message that takes too long shows in that
  * way.
  */
-bool
-queue_fault_counts(void)
+static bool
+counts(void)
 {
+	if (!queue_count_failures)
+		return false;
 	switch (last_error)
 	{
 		case ERRCODE_T_R_SERIALIZATION_FAILURE:

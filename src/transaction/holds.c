@@ -26,9 +26,9 @@
  *
  *	* not after a deadlock, a serialization failure or what the server itself
  *	  could not do, as far as the error is known (fault.c), nor when the
- *	  server shuts down.  Nor if the very call that took them has failed, or
- *	  the statement that received them, because no consumer has seen its
- *	  result.
+ *	  server shuts down, nor with queue.count_failures off.  Nor if the very
+ *	  call that took them has failed, or the statement that received them,
+ *	  because no consumer has seen its result.
  *
  * The functions that the end of a transaction calls allocate nothing and throw
  * nothing: all that they need is in the holds and in the entries.
@@ -76,7 +76,8 @@ static MemoryContext last_statement_context = NULL;
 static uint64 number_statement(void);
 static void end_statement(void *arg);
 static void note_end_of(Oid relid, HoldKind kind);
-static void abort_hold(Hold *hold, bool counts);
+static void note_batch(void);
+static void abort_hold(Hold *hold, FailureNote *failure);
 static bool is_truncated(const Hold *hold);
 static bool is_of_failed_statement(const Hold *hold);
 
@@ -124,6 +125,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->key = *key;
 	hold->number = 0;
 	hold->statement = first_of_call >= 0 ? statement_of_call : 0;
+	hold->batch = 0;
 	hold->counted = 0;
 	hold->is_exhausted = false;
 	hold->is_gone = false;
@@ -204,7 +206,33 @@ end_statement(void *arg)
 void
 queue_xact_end_take(void)
 {
+	if (first_of_call >= 0 && first_of_call < nholds)
+		note_batch();
 	first_of_call = -1;
+}
+
+/*
+ * note_batch
+ *		Note how many messages the call has taken, because those fail together.
+ *
+ * A lease is told by the commit.  If that does not follow at once, it is told
+ * here, because it may end earlier.
+ */
+static void
+note_batch(void)
+{
+	bool		is_told_now = statement_of_call == 0 || IsTransactionBlock();
+	int			n = 0;
+
+	for (int i = first_of_call; i < nholds; i++)
+		if (holds[i].kind == HOLD_DEQUEUE || holds[i].kind == HOLD_LEASE)
+			n++;
+	for (int i = first_of_call; i < nholds; i++)
+	{
+		holds[i].batch = n;
+		if (holds[i].kind == HOLD_LEASE && is_told_now)
+			queue_inflight_set_batch(&holds[i].key, holds[i].number, n);
+	}
 }
 
 /*
@@ -333,30 +361,30 @@ queue_holds_pass_on(SubTransactionId subid, SubTransactionId parent)
  * queue_holds_abort
  *		The transaction is rolled back: undo all holds.
  *
- * If "counts", that is a failure of the messages that it took, except by a
- * call that has not returned.
+ * Unless that is NULL, it is a failure of the messages that it took, except by
+ * a call that has not returned.
  */
 void
-queue_holds_abort(bool counts)
+queue_holds_abort(FailureNote *failure)
 {
 	int			i;
 
 	for (i = nholds - 1; i >= 0; i--)
-		abort_hold(&holds[i], counts &&
-				   (first_of_call < 0 || i < first_of_call));
+		abort_hold(&holds[i], first_of_call < 0 || i < first_of_call ?
+				   failure : NULL);
 	nholds = 0;
 	first_of_call = -1;
 }
 
 /* The same for a subtransaction */
 void
-queue_holds_abort_sub(SubTransactionId subid, bool counts)
+queue_holds_abort_sub(SubTransactionId subid, FailureNote *failure)
 {
 	while (nholds > 0 && holds[nholds - 1].subid == subid)
 	{
 		nholds--;
-		abort_hold(&holds[nholds], counts &&
-				   (first_of_call < 0 || nholds < first_of_call));
+		abort_hold(&holds[nholds], first_of_call < 0 || nholds < first_of_call ?
+				   failure : NULL);
 	}
 	first_of_call = -1;
 }
@@ -379,8 +407,10 @@ queue_holds_reset(void)
 
 /* The transaction, or the subtransaction that took this, is rolled back. */
 static void
-abort_hold(Hold *hold, bool counts)
+abort_hold(Hold *hold, FailureNote *failure)
 {
+	if (failure != NULL)
+		failure->batch = Min(hold->batch, FAILURE_MAX_BATCH);
 	switch (hold->kind)
 	{
 		case HOLD_DROP:
@@ -395,12 +425,13 @@ abort_hold(Hold *hold, bool counts)
 			queue_inflight_unclaim_step(hold->entry);
 			break;
 		case HOLD_DEQUEUE:
-			queue_inflight_undo_dequeue(hold->entry, counts);
+			queue_inflight_undo_dequeue(hold->entry, failure);
 			queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_LEASE:
-			if (queue_inflight_undo_lease(&hold->key, hold->number, counts &&
-										  !is_of_failed_statement(hold)))
+			if (queue_inflight_undo_lease(&hold->key, hold->number,
+										  is_of_failed_statement(hold) ?
+										  NULL : failure))
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_SETTLE:
@@ -417,7 +448,8 @@ queue_hold_keep(Hold *hold)
 	switch (hold->kind)
 	{
 		case HOLD_LEASE:
-			if (queue_inflight_keep_lease(&hold->key, hold->number))
+			if (queue_inflight_keep_lease(&hold->key, hold->number,
+										  hold->batch))
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_CLAIM:

@@ -36,6 +36,8 @@ typedef struct Hold
 	uint64		number;			/* HOLD_LEASE: fence */
 	uint64		statement;		/* number of the statement that took it; 0: a
 								 * function's statement did */
+	int			batch;			/* HOLD_DEQUEUE, HOLD_LEASE: its call took so
+								 * many */
 	int			counted;		/* HOLD_STEP: failures that the row now
 								 * counts; HOLD_EXHAUST: all that it counts */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
@@ -83,11 +85,12 @@ extern void queue_holds_commit(void);
 extern void queue_holds_release(void);
 extern void queue_hold_keep(Hold *hold);
 
-/* It rolls back; "counts": as a failure of the messages that it took */
-extern void queue_holds_abort(bool counts);
+/* It rolls back: a failure of the messages that it took, unless that is NULL */
+extern void queue_holds_abort(FailureNote *failure);
 
 /* The same for a subtransaction; and for one that is released */
-extern void queue_holds_abort_sub(SubTransactionId subid, bool counts);
+extern void queue_holds_abort_sub(SubTransactionId subid,
+								  FailureNote *failure);
 extern void queue_holds_pass_on(SubTransactionId subid,
 								SubTransactionId parent);
 

@@ -43,6 +43,7 @@
 #include "shared/waiter.h"
 #include "transaction/announce.h"
 #include "transaction/charge.h"
+#include "transaction/fault.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
 #include "transaction/prepared_note.h"
@@ -78,6 +79,8 @@ typedef struct PreparedSlot
 	Oid			dbid;
 	InflightEntry *entries;		/* linked by next_prepared */
 	bool		has_received;	/* entries say so with receive_slot */
+	bool		counts;
+	FailureNote failure;		/* what a rollback is, if it counts */
 	PreparedNotes notes;
 } PreparedSlot;
 
@@ -211,6 +214,7 @@ queue_prepared_pass(void)
 	}
 	slot = &registry->slots[prepared_slot];
 	LWLockAcquire(registry_lock, LW_EXCLUSIVE);
+	slot->counts = queue_fault_note_prepared(&slot->failure);
 	for (i = 0; i < queue_holds_count(); i++)
 	{
 		Hold	   *hold = queue_hold_at(i);
@@ -220,14 +224,14 @@ queue_prepared_pass(void)
 		if (hold->kind == HOLD_LEASE)
 			slot->has_received |=
 				queue_inflight_receive_prepared(&hold->key, hold->number,
-												prepared_slot);
+												hold->batch, prepared_slot);
 		else if (hold->kind == HOLD_EXHAUST)
 			queue_inflight_unclaim_step(hold->entry);	/* settings to come */
 		else if (hold->kind != HOLD_DEQUEUE && hold->kind != HOLD_SETTLE)
 			queue_hold_keep(hold);
 		else
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
-										&slot->entries);
+										hold->batch, &slot->entries);
 	}
 	queue_prepared_notes_make(&slot->notes);
 	slot->xid = GetTopTransactionIdIfAny();
@@ -261,6 +265,7 @@ queue_prepared_give_up(void)
 static void
 end_prepared(PreparedSlot *slot, bool committed)
 {
+	const FailureNote *failure = slot->counts ? &slot->failure : NULL;
 	InflightEntry *entry;
 	InflightEntry *next;
 
@@ -272,11 +277,11 @@ end_prepared(PreparedSlot *slot, bool committed)
 		else if (entry->state == INFLIGHT_LEASED)
 			queue_inflight_undo_settle(entry);
 		else
-			queue_inflight_undo_dequeue(entry, true);
+			queue_inflight_undo_prepared(entry, failure);
 	}
 	if (slot->has_received)
 		queue_inflight_receive_ended((int) (slot - registry->slots),
-									 committed);
+									 committed, failure);
 	queue_prepared_notes_announce(&slot->notes, slot->dbid, committed);
 	slot->is_used = false;
 	queue_database_wake_by(slot->dbid, GetCurrentTimestamp());

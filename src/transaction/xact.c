@@ -34,6 +34,7 @@
 #include "transaction/fault.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
+#include "transaction/reason.h"
 #include "transaction/xact.h"
 
 /* The last transaction to be aborted had used a queue */
@@ -42,6 +43,7 @@ static bool aborted_used_queue = false;
 static bool has_nothing(void);
 static void run_injection_points(XactEvent event);
 static void xact_callback(XactEvent event, void *arg);
+static void abort_holds(SubTransactionId subid);
 static void end_look(void);
 static void release_callback(ResourceReleasePhase phase, bool isCommit,
 							 bool isTopLevel, void *arg);
@@ -113,7 +115,6 @@ xact_callback(XactEvent event, void *arg)
 #ifdef USE_ASSERT_CHECKING
 	MemoryContext saved_context = CurrentMemoryContext;
 #endif
-	bool		counts;
 
 	switch (event)
 	{
@@ -140,6 +141,7 @@ xact_callback(XactEvent event, void *arg)
 	if (has_nothing())
 	{
 		queue_fault_forget();
+		queue_reason_forget();
 		queue_xact_end_take();
 		if (event == XACT_EVENT_ABORT)
 			end_look();
@@ -171,10 +173,9 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		default:
 			end_look();
-			counts = queue_fault_counts();
 			queue_announce_abort(InvalidSubTransactionId);
 			queue_announce_reset();
-			queue_holds_abort(counts);
+			abort_holds(InvalidSubTransactionId);
 			queue_charge_abort(InvalidSubTransactionId);
 			queue_prepared_give_up();
 			break;
@@ -185,9 +186,30 @@ xact_callback(XactEvent event, void *arg)
 	CurrentMemoryContext = saved_context;
 #endif
 	queue_charge_reset();
+	queue_reason_forget();
 	if (event == XACT_EVENT_PREPARE || queue_holds_count() == 0)
 		queue_holds_reset();
 	queue_announce_unregister();
+}
+
+/*
+ * abort_holds
+ *		Undo what a subtransaction holds, InvalidSubTransactionId: what all of
+ *		it does.
+ */
+static void
+abort_holds(SubTransactionId subid)
+{
+	FailureNote note;
+	FailureNote *failure;
+
+	if (queue_holds_count() == 0)
+		return;
+	failure = queue_fault_note(subid, &note) ? &note : NULL;
+	if (subid == InvalidSubTransactionId)
+		queue_holds_abort(failure);
+	else
+		queue_holds_abort_sub(subid, failure);
 }
 
 /* A look that the (sub)transaction was in has come to nothing. */
@@ -233,26 +255,26 @@ static void
 subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)
 {
-	bool		counts;
-
 	switch (event)
 	{
 		case SUBXACT_EVENT_COMMIT_SUB:
+			queue_reason_pass_on(mySubid, parentSubid);
 			queue_holds_pass_on(mySubid, parentSubid);
 			queue_announce_pass_on(mySubid, parentSubid);
 			queue_charge_pass_on(mySubid, parentSubid);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			end_look();
-			counts = queue_fault_counts();
 			queue_announce_abort(mySubid);
 			queue_announce_pass_on(mySubid, parentSubid);
-			queue_holds_abort_sub(mySubid, counts);
+			abort_holds(mySubid);
+			queue_reason_abort_sub(mySubid);
 			queue_charge_abort(mySubid);
 			break;
 		case SUBXACT_EVENT_START_SUB:
 			/* the transaction goes on after an error, or had none */
 			queue_fault_forget();
+			queue_reason_note_error();
 			break;
 		default:
 			break;

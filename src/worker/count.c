@@ -145,13 +145,13 @@ queue_count_note(Round *round, InflightEntry *entry)
 }
 
 /*
- * queue_count_failures
+ * queue_count_noted
  *		Count the failures that were noted, and move messages at their limit.
  *
  * Queue by queue, as many messages at a time as one transaction takes.
  */
 void
-queue_count_failures(Round *round)
+queue_count_noted(Round *round)
 {
 	Steps	   *steps = palloc0(sizeof(Steps));
 	int			first = 0;
@@ -358,6 +358,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 	InflightEntry *entry;
 	MessageRow *row;
 	RowState	state;
+	FailureNews news;
 	bool		done = true;
 
 	if (!claim_step(steps, key, &hold))
@@ -373,11 +374,11 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 	row->enqueued_at = entry->enqueued_at;
 	row->tid = entry->tid;
 	row->priority = entry->priority;
+	queue_inflight_read_news(entry, &news);
 	state = queue_row_find(rel, def, row);
 	if (state == ROW_LIVE)
 	{
 		int			failed = row->failures + entry->failures;
-		char	   *error = queue_failure_text(&entry->error);
 		bool		is_at_limit = queue_is_at_limit(def->retry.max_attempts,
 													failed);
 		bool		is_delayed = entry->is_delayed &&
@@ -399,12 +400,12 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		{
 			done = queue_message_dead_letter(rel, def, row, is_expired ?
 											 "expired" : "max_attempts reached",
-											 failed, error);
+											 failed, &news);
 			hold->is_gone = done;
 		}
-		else if (entry->failures > 0 || is_delayed || error != NULL)
+		else if (entry->failures > 0 || is_delayed || news.nnotes > 0)
 			done = queue_row_rewrite(rel, def, row, failed,
-									 is_delayed, entry->deadline, error);
+									 is_delayed, entry->deadline, &news);
 
 		if (is_expired && hold->is_gone)
 			steps->nexpired++;

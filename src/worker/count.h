@@ -14,6 +14,6 @@
 extern void queue_count_note(Round *round, InflightEntry *entry);
 
 /* Do what has been noted */
-extern void queue_count_failures(Round *round);
+extern void queue_count_noted(Round *round);
 
 #endif							/* QUEUE_COUNT_H */

@@ -98,7 +98,7 @@ queue_round(void)
 		look_through(round);
 		end_expired(round);
 		(void) queue_log_write(round);
-		queue_count_failures(round);
+		queue_count_noted(round);
 	}
 	next = queue_duties_do(round->now);
 	next = Min(next, round->next);
@@ -132,7 +132,7 @@ queue_round_last(void)
 	do
 	{
 		begin_last_look(round);
-		queue_count_failures(round);
+		queue_count_noted(round);
 	} while (round->nsteps == ROUND_SIZE);
 	pfree(round);
 }

@@ -14,9 +14,6 @@
 #include "shared/failure.h"
 #include "fuzz.h"
 
-/* What a slot of shared/failure.c has room for */
-#define ROOM	503
-
 #define MAX_NOTED	64
 
 /* The texts are those between zeros in the input. */
@@ -24,7 +21,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 {
 	static bool is_ready = false;
-	FailureText noted[MAX_NOTED];
+	FailureNote noted[MAX_NOTED];
 	const char *texts[MAX_NOTED];
 	char	   *copy = memcpy(palloc(size + 1), data, size);
 	const char *text = copy;
@@ -39,18 +36,24 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 	{
 		texts[n] = text;
 
-		noted[n] = queue_failure_note_text(text);
+		noted[n] = queue_failure_note(FAILURE_NACKED, text, n, n / 2, text);
 		text	  +=strlen(text) + 1;
 	}
 	for (i = 0; i < n; i++)
 	{
-		char	   *found = queue_failure_text(&noted[i]);
+		Failure		found;
 
-		REQUIRE(found != NULL);
-		REQUIRE(strlen(found) <= ROOM);
-		REQUIRE(strncmp(found, texts[i], strlen(found)) == 0);
-		if (strlen(texts[i]) <= ROOM)
-			REQUIRE(strcmp(found, texts[i]) == 0);
+		queue_failure_read(&noted[i], &found);
+		REQUIRE(found.message != NULL);
+		REQUIRE(strlen(found.message) < FAILURE_TEXT_SIZE);
+		REQUIRE(strncmp(found.message, texts[i], strlen(found.message)) == 0);
+		if (strlen(texts[i]) < FAILURE_TEXT_SIZE)
+			REQUIRE(strcmp(found.message, texts[i]) == 0);
+		REQUIRE(found.sqlstate == i && found.role == (Oid) (i / 2));
+		if (texts[i][0] == '\0')
+			REQUIRE(found.application == NULL);
+		else if (strlen(texts[i]) < FAILURE_NAME_SIZE)
+			REQUIRE(strcmp(found.application, texts[i]) == 0);
 	}
 	fuzz_reset();
 	return 0;

@@ -10,11 +10,13 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 #include "common/compat.h"
 #include "fuzz.h"
@@ -175,6 +177,23 @@ LWLockPadded *
 GetNamedLWLockTranche(const char *name)
 {
 	return &tranche;
+}
+
+/* no time passes */
+TimestampTz
+GetCurrentTimestamp(void)
+{
+	return 0;
+}
+
+uint32
+hash_bytes(const unsigned char *k, int keylen)
+{
+	uint32		hash = 0;
+
+	while (keylen-- > 0)
+		hash = hash * 31 + *k++;
+	return hash;
 }
 
 double

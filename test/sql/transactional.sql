@@ -199,7 +199,7 @@ COMMIT;
 SELECT count(*) FROM placed;
 
 --
--- Order: by id; a failed message is delivered alone
+-- Order: by id; a message that failed alone is delivered alone
 --
 SELECT count(queue.enqueue('placed', to_jsonb(n))) AS sent
 FROM generate_series(1, 5) n;

@@ -123,7 +123,7 @@ reject(text,text)                         | TAKE    | ok    | SELECT queue.rejec
 reject(text[],text)                       | TAKE    | ok    | SELECT queue.reject(ARRAY[:'receipt'], 'seen')
 extend(text,interval)                     | TAKE    | ok    | SELECT queue.extend(:'receipt', '1 h')
 extend(text[],interval)                   | TAKE    | ok    | SELECT queue.extend(ARRAY[:'receipt'], '1 h')
-fail(text)                                | ANYBODY | 0A000 | SELECT queue.fail('seen')
+fail(text)                                | ANYBODY | ok    | SELECT queue.fail('seen')
 release_group(regclass,text)              | TAKE    | ok    | SELECT queue.release_group('shop.jobs', 'g')
 redrive(regclass)                         | OWN     | ok    | SELECT queue.redrive('shop.jobs_dead')
 redrive_all(regclass)                     | OWN     | 2D000 | CALL queue.redrive_all('shop.jobs_dead')

@@ -29,6 +29,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use List::Util qw(max min);
+
 my $seed    = $ENV{QUEUE_SEED}    || 20240229;
 my $first   = $ENV{QUEUE_FIRST}   || 1;
 my $scripts = $ENV{QUEUE_SCRIPTS} || 400;
@@ -137,14 +139,16 @@ my $admin = new_session('admin');
 # with delayed, stale set when its row may be rewritten any time, busy when a
 # look may have met it while it was being changed, committed, the time of
 # the commit that made it, taker, who has dequeued it, is_behind_failed, set when
-# its lease ends unless the settling is committed, and is_moved, set when a dead
-# one is known to be where it belongs.
+# its lease ends unless the settling is committed, is_moved, set when a dead one
+# is known to be where it belongs, batch, with how many it was taken, together,
+# with how many it failed last, and is_snoozed, set when it was released for
+# later.
 #
 # A group for which others may have waited, because one of it was being changed,
 # is in %waited_for until it goes on.
 #
 # A session has levels, one for the transaction and one for each savepoint;
-# each notes what was done in it.
+# each notes what was done in it, and whether failures count.
 my (%messages, @sessions, %prepared, $clock, $next_n, $next_gid, $lenient,
 	$waited, $deliveries, %waited_for, @old_receipts);
 
@@ -172,6 +176,16 @@ sub move_up
 	my ($from, $to) = @_;
 	push @{ $to->{$_} }, @{ $from->{$_} }
 	  for qw(sent taken received settled changed);
+	$to->{counts} = $from->{counts} if defined $from->{counts};
+	return;
+}
+
+# Do failures count in the innermost of these levels?
+sub counts
+{
+	my (@levels) = @_;
+	my @said = grep { defined } map { $_->{counts} } @levels;
+	return @said ? $said[-1] : 1;
 }
 
 # The group whose order a message keeps, or undef
@@ -223,10 +237,12 @@ sub note_change_end
 	return;
 }
 
-# A message has failed once more.
+# A message has failed once more, of so many together, by default all that were
+# taken.
 sub fail_message
 {
-	my ($m) = @_;
+	my ($m, $together) = @_;
+	$m->{together} = min($together // $m->{batch}, $m->{batch});
 	$m->{attempts}++;
 	$m->{stale} = 1;
 	if ($limit{ $m->{queue} } && $m->{attempts} >= $limit{ $m->{queue} })
@@ -240,6 +256,38 @@ sub fail_message
 	return;
 }
 
+# Does it keep its place in its group, though it is not due?
+sub keeps_place
+{
+	my ($m) = @_;
+	return $m->{attempts} > 0 || $m->{is_snoozed};
+}
+
+# With how many others it may come next, itself among them; 0: any
+sub limit_of
+{
+	my ($m) = @_;
+	my $limit = $limit{ $m->{queue} };
+	return 0 if $m->{attempts} == 0;
+	return 1 if $limit && $m->{attempts} + 1 >= $limit;
+	return max(int($m->{together} / 2), 1);
+}
+
+# May it come after these?  What has not failed may follow one of its group that
+# has, if that is meant.
+sub fits
+{
+	my ($m, $may_follow, @got) = @_;
+	return 1 if !@got;
+	my $limit = min(grep { $_ > 0 } map { limit_of($_) } @got);
+	my $own   = limit_of($m);
+	return $own > 0 && @got < min($own, $limit)
+	  if defined $limit && ($own > 0 || !$may_follow);
+	return $own == 0 if !defined $limit;
+	my $group = group_of($m) // return 0;
+	return @got < $limit && grep { (group_of($_) // '') eq $group } @got;
+}
+
 # It is there for everybody.
 sub release_message
 {
@@ -250,7 +298,7 @@ sub release_message
 
 sub abort_level
 {
-	my ($level) = @_;
+	my ($level, $counts) = @_;
 
 	for my $c (reverse @{ $level->{changed} })
 	{
@@ -269,13 +317,20 @@ sub abort_level
 	for my $r (@{ $level->{received} })
 	{
 		my $m = $r->{message};
-		if ($m->{state} eq 'leased' && $m->{receipt} eq $r->{receipt})
+		next
+		  if $m->{state} ne 'leased' || $m->{receipt} ne $r->{receipt};
+		if ($counts)
 		{
 			fail_message($m);
 			push @old_receipts, $m->{receipt};
 		}
+		else { end_uncounted($m) }
 	}
-	fail_message($_) for @{ $level->{taken} };
+	for my $m (@{ $level->{taken} })
+	{
+		if ($counts) { fail_message($m) }
+		else         { $m->{state} = 'free' }
+	}
 	for my $m (@{ $level->{sent} })
 	{
 		delete $messages{ $m->{n} };
@@ -389,17 +444,17 @@ sub chain_of
 		  if $m->{state} eq 'dead' && !$m->{reason} && !$m->{is_moved};
 
 		# whether it keeps only those behind it waiting is not said
-		$why = 'backs off' if $m->{state} eq 'later' && $m->{attempts} > 0;
+		$why = 'backs off' if $m->{state} eq 'later' && keeps_place($m);
 	}
 	for my $m (@members)
 	{
 		if ($m->{state} eq 'changing')
 		{
 			# what was not due may be by now, for all that others know
-			last if $m->{was} eq 'free' || $m->{attempts} > 0;
+			last if $m->{was} eq 'free' || keeps_place($m);
 			$why ||= 'changing';
 		}
-		last if $m->{state} eq 'later' && $m->{attempts} > 0;
+		last if $m->{state} eq 'later' && keeps_place($m);
 		next if $m->{state} ne 'free';
 		last if !sees($session, $m);
 		$why ||= doubt($m);
@@ -442,6 +497,7 @@ sub judge
 		return ($best // -1, @next);
 	};
 
+	my @before;
 	for my $m (@got)
 	{
 		my ($best, @next) = $next->();
@@ -449,8 +505,9 @@ sub judge
 		return "message $m->{n} is not next" unless $found;
 		return "message $m->{n} comes before one of priority $best"
 		  if $m->{priority} < $best;
-		return "message $m->{n} has failed, and is not alone"
-		  if $m->{attempts} > 0 && @got > 1;
+		return "message $m->{n} does not come in such a batch"
+		  if !fits($m, 1, @before);
+		push @before, $m;
 		my ($chain, $entry) = @$found;
 		$chain->{entries} = [ grep { $_ != $entry } @{ $chain->{entries} } ];
 		if (!$chain->{is_loose}
@@ -460,14 +517,14 @@ sub judge
 		}
 	}
 	return "more than $max messages" if @got > $max;
-	return if @got == $max || @got && $got[0]{attempts} > 0;
+	return if @got == $max;
 
-	# it may end before one that has failed
+	# it may end before one that does not fit
 	my ($best, @next) = $next->();
 	return if $best < 0;
 	return
-	  if @got && grep {
-		$_->[1]{message}{attempts} > 0
+	  if grep {
+		!fits($_->[1]{message}, 0, @got)
 		  && $_->[1]{message}{priority} >= $best
 	  } @next;
 	return 'messages ('
@@ -518,7 +575,8 @@ sub check_take
 	for my $m (@list)
 	{
 		my $group = group_of($m);
-		$m->{busy} = 0;
+		$m->{busy}  = 0;
+		$m->{batch} = @list;
 		next if !defined $group;
 
 		# it goes on
@@ -846,7 +904,7 @@ sub do_nack
 	for my $m (@$some)
 	{
 		push @old_receipts, $m->{receipt};
-		fail_message($m);
+		fail_message($m, scalar @$some);
 		@$m{qw(state delayed)} = ('later', 1)
 		  if $delay =~ /hour/ && $m->{state} eq 'free';
 	}
@@ -860,11 +918,14 @@ sub do_release
 	my ($some, $argument) = pick_leased($session) or return do_receive($session);
 
 	note_snapshot($session);
-	expect($session, "SELECT queue.release($argument)");
+	my $delay = pick('', ", '0'", ", '1 hour'");
+	expect($session, "SELECT queue.release($argument$delay)");
 	for my $m (@$some)
 	{
 		push @old_receipts, $m->{receipt};
 		$m->{state} = 'free';
+		@$m{qw(state delayed is_snoozed stale)} = ('later', 1, 1, 1)
+		  if $delay =~ /hour/;
 	}
 	end_leases_behind($_) for @$some;
 	return;
@@ -900,7 +961,7 @@ sub note_error
 {
 	my ($session) = @_;
 	return unless @{ $session->{levels} };
-	abort_level(top($session));
+	abort_level(top($session), counts(@{ $session->{levels} }));
 	$session->{has_failed} = 1;
 	return;
 }
@@ -959,7 +1020,8 @@ sub do_error
 					"SELECT ('got ' || coalesce(string_agg(concat_ws('|', "
 					  . "$columns), ' '), ''))::int "
 					  . "FROM queue.$call('$queue', $max)"));
-			fail_message($_->[0]) for $is_receive ? () : @got;
+			fail_message($_->[0])
+			  for $is_receive || !counts(@{ $session->{levels} }) ? () : @got;
 		}
 	}
 	elsif ($kind eq 'arguments')
@@ -1002,9 +1064,18 @@ sub do_rollback_to
 	my ($i, $name) = pick_savepoint($session);
 
 	expect($session, "ROLLBACK TO SAVEPOINT $name");
-	abort_level(pop @$levels) while $#$levels > $i;
-	abort_level($levels->[$i]);
+	abort_top($levels) while $#$levels > $i;
+	abort_level($levels->[$i], counts(@$levels));
 	$session->{has_failed} = 0;
+	return;
+}
+
+# The innermost level is undone, and gone.
+sub abort_top
+{
+	my ($levels) = @_;
+	my $counts = counts(@$levels);
+	abort_level(pop @$levels, $counts);
 	return;
 }
 
@@ -1035,7 +1106,7 @@ sub over
 sub abort_all
 {
 	my ($session) = @_;
-	abort_level(pop @{ $session->{levels} }) while @{ $session->{levels} };
+	abort_top($session->{levels}) while @{ $session->{levels} };
 	over($session);
 	return;
 }
@@ -1075,6 +1146,9 @@ sub do_commit
 		expect($session, 'INSERT INTO once VALUES (1), (1)');
 		expect($session, pick('COMMIT', "PREPARE TRANSACTION 'failed'"),
 			'23505');
+
+		# savepoints were released, with what was set there
+		flatten($session);
 		abort_all($session);
 	}
 	else
@@ -1130,8 +1204,21 @@ sub do_finish
 	else
 	{
 		expect($session, "ROLLBACK PREPARED '$gid'");
-		abort_level($level);
+		abort_level($level, counts($level));
 	}
+	return;
+}
+
+# A consumer that cannot work now, or can again
+sub do_count_failures
+{
+	my ($session) = @_;
+	my $counts = pick(0, 0, 1);
+
+	return do_business($session) unless @{ $session->{levels} };
+	expect($session,
+		'SET LOCAL queue.count_failures = ' . ($counts ? 'on' : 'off'));
+	top($session)->{counts} = $counts;
 	return;
 }
 
@@ -1163,7 +1250,8 @@ sub step
 		push @steps, (\&do_savepoint) x 8 if @$levels < 6;
 		push @steps, (\&do_rollback_to) x 5, (\&do_release_savepoint) x 5
 		  if @$levels > 1;
-		push @steps, \&do_commit, \&do_rollback, \&do_prepare;
+		push @steps, \&do_commit, \&do_rollback, \&do_prepare,
+		  \&do_count_failures;
 	}
 	else
 	{

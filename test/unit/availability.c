@@ -6,8 +6,8 @@
  * The rule is a table here: the first line whose conditions hold says what
  * must come out.  A line passes if there was a combination for it, and what it
  * says came out of all of them.  It is linked with the object file of the rule
- * alone, so it also shows that this needs nothing else.  The last line of the
- * output is "N passed, N failed".
+ * alone, so it also shows that this needs nothing else.  How batches are halved
+ * is tried, too.  The last line of the output is "N passed, N failed".
  *
  *-------------------------------------------------------------------------
  */
@@ -265,10 +265,43 @@ play_entries(Play *play)
 		}
 }
 
+/*
+ * Halve batches of every size until what has failed is alone: nobody has
+ * failed more often than the logarithm says.
+ */
+static bool
+are_batches_halved(void)
+{
+	bool		is_right = true;
+
+	for (int first = 1; first <= PG_UINT16_MAX; first++)
+	{
+		int			failures = 0;
+		int			limit = first;
+
+		for (int batch = first; batch > 1; batch = limit)
+		{
+			failures++;
+			limit = queue_batch_limit(0, failures, batch);
+			is_right &= limit >= 1 && 2 * limit <= batch &&
+				(batch <= 1 || 2 * limit >= batch - 1);
+		}
+		is_right &= (1 << failures) <= first;
+	}
+	is_right &= queue_batch_limit(0, 0, 0) == 0;
+	is_right &= queue_batch_limit(1, 0, 8) == 0;
+	is_right &= queue_batch_limit(0, 1, 0) == 1;
+	is_right &= queue_batch_limit(0, 1, 1) == 1;
+	is_right &= queue_batch_limit(3, 1, 8) == 4;
+	is_right &= queue_batch_limit(3, 2, 8) == 1;
+	return is_right;
+}
+
 int
 main(void)
 {
 	static Play play;
+	bool		are_halved = are_batches_halved();
 	int			nfailed = 0;
 	int			state;
 	int			i;
@@ -288,7 +321,9 @@ main(void)
 		printf("line %d: %d combinations, %d wrong: %s\n", i + 1, nplayed[i],
 			   nwrong[i], is_right ? "ok" : "FAILED");
 	}
-	printf("%d passed, %d failed\n", (int) lengthof(lines) - nfailed,
+	nfailed += are_halved ? 0 : 1;
+	printf("batches: %s\n", are_halved ? "ok" : "FAILED");
+	printf("%d passed, %d failed\n", (int) lengthof(lines) + 1 - nfailed,
 		   nfailed);
 	return nfailed == 0 ? 0 : 1;
 }

@@ -148,14 +148,35 @@ def ran_out(delivery: Delivery, following: Delivery) -> bool:
 
 
 @promise
-def failed_alone(run: Evidence, result: Result) -> None:
-    """A message that has failed before comes alone, never in a batch."""
-    for delivery in run.deliveries:
-        if delivery.of > 1:
+def failed_batch_halved(run: Evidence, result: Result) -> None:
+    """A message that has failed comes in half of a batch it was in, or alone.
+
+    In which of them it failed last is not always known, nor are the takes
+    whose result nobody saw.  What has not failed comes by itself, but behind
+    others of its group.
+    """
+    for deliveries in run.by_id:
+        message = deliveries[0].message
+        there_from = min((put.txn.commit_sent for put in message.puts),
+                         default=-NEVER)
+        largest = 0
+        for delivery in sorted(deliveries, key=attrgetter("before")):
+            if delivery.attempt > 1 and delivery.of > 1 and \
+                    not run.unseen_takes(message.queue, there_from,
+                                         delivery.after):
+                result.checked += 1
+                if delivery.of > largest // 2:
+                    result.add("%s came with %d others, but had been one of "
+                               "%d at most", run.describe(delivery),
+                               delivery.of - 1, largest)
+            largest = max(largest, delivery.of)
+    for first, second in itertools.pairwise(run.deliveries):
+        if second.position > 0 and second.message.group is None and (
+                first.client, first.call) == (second.client, second.call):
             result.checked += 1
-            if delivery.attempt > 1:
-                result.add("%s came with %d others", run.describe(delivery),
-                           delivery.of - 1)
+            if (first.attempt > 1) != (second.attempt > 1):
+                result.add("%s came with %s", run.describe(second),
+                           run.describe(first))
 
 
 @promise
@@ -196,14 +217,24 @@ def back_off_kept(run: Evidence, result: Result) -> None:
             if failed_at == NEVER or following.before < delivery.after:
                 continue
             result.checked += 1
-            due = failed_at + run.back_off_least(delivery.message.queue,
-                                                 delivery.attempt) - SLACK
+            due = failed_at + run.back_off_least(
+                delivery.message.queue, back_off_step(delivery)) - SLACK
             if following.after < due and \
                     not is_changed(following, delivery.before) and \
                     not run.forgot(delivery.after, following.after):
                 result.add("%s came before %s, in spite of: %s",
                            run.describe(following), run.time(due),
                            run.describe(delivery))
+
+
+def back_off_step(delivery: Delivery) -> int:
+    """After how many failures it backs off as after this one.
+
+    In company the back-off of takes does not grow.
+    """
+    nacked = any(settle.op == "nack" and settle.accepted
+                 for settle in delivery.settles)
+    return 1 if delivery.of > 1 and not nacked else delivery.attempt
 
 
 def is_changed(delivery: Delivery, since: float) -> bool:

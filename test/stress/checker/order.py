@@ -32,7 +32,7 @@ def batch_within_max(run: Evidence, result: Result) -> None:
 def batch_in_order(run: Evidence, result: Result) -> None:
     """The messages of one take come by priority, then in the order of ids.
 
-    A failed message comes alone.  Groups have their own order.
+    Groups have their own order.
     """
     last = None
     for delivery in run.deliveries:

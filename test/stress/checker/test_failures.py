@@ -161,7 +161,29 @@ class Failures(CheckerTest):
         self.producer.send("orders", "a.2")
         self.one.roll_back("orders", "a.1")
         self.one.consume("orders", "a.2", ("a.1", 2))
-        self.violates("failed_alone", "batch_in_order")
+        self.violates("failed_batch_halved", "batch_in_order")
+
+    def test_failed_batch_halved(self) -> None:
+        self.producer.send("orders", "a.2", "a.3", "a.4")
+        self.one.roll_back("orders", "a.1", "a.2", "a.3", "a.4")
+        self.one.consume("orders", ("a.1", 2), ("a.2", 2))
+        self.one.consume("orders", ("a.3", 2), ("a.4", 2))
+        self.clean()
+
+    def test_failed_batch_whole(self) -> None:
+        self.producer.send("orders", "a.2")
+        self.one.roll_back("orders", "a.1", "a.2")
+        self.one.consume("orders", ("a.1", 2), ("a.2", 2))
+        self.violates("failed_batch_halved")
+
+    def test_failed_with_others(self) -> None:
+        self.producer.send("orders", "a.2", "a.3", "a.4")
+        self.one.roll_back("orders", "a.1", "a.2", "a.3", "a.4")
+        self.producer.send("orders", "a.5")
+        self.one.consume("orders", ("a.1", 2), ("a.2", 2))
+        self.one.consume("orders", ("a.3", 2))
+        self.one.consume("orders", ("a.4", 2), "a.5")
+        self.violates("failed_batch_halved")
 
     def test_limit_overrun(self) -> None:
         for attempt in range(1, 6):
