@@ -249,11 +249,9 @@ init_state(QueueSlot *slot, const StateKey *key)
 	slot->cover.first_due = Min(slot->cover.first_due,
 								queue_slot_group_due(slot));
 	if (slot->wait.list.head.next == NULL)
-	{
-		/* else waiters of an earlier queue */
-		dlist_init(&slot->wait.list);
+		dlist_init(&slot->wait.list);	/* else waiters of an earlier queue */
+	if (slot->wait.selecting.head.next == NULL)
 		dlist_init(&slot->wait.selecting);
-	}
 	slot->wait.guardian = NO_PROC;
 	slot->wait.guarded_until = TIMESTAMP_INFINITY;
 	memset(&slot->ids, 0, sizeof(slot->ids));
@@ -383,8 +381,6 @@ queue_slot_lock(QueueSlot *hint, Oid dbid, Oid relid)
 void
 queue_slot_drop(Oid dbid, Oid relid)
 {
-	int			i;
-
 	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
 	if (OidIsValid(relid))
 	{
@@ -394,7 +390,7 @@ queue_slot_drop(Oid dbid, Oid relid)
 		if (name != NULL)
 			free_state(&shared->states[name->place]);
 	}
-	for (i = 0; i < shared->nused && !OidIsValid(relid); i++)
+	for (int i = 0; i < shared->nused && !OidIsValid(relid); i++)
 		if (shared->states[i].dbid == dbid)
 			free_state(&shared->states[i]);
 	LWLockRelease(&locks[0].lock);

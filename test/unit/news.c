@@ -66,6 +66,15 @@ mul_size(Size s1, Size s2)
 	return s1 * s2;
 }
 
+/* Assertions of news.c; the server's function for them differs by release */
+void		assertion_failed(void) __asm__("ExceptionalCondition");
+
+void
+assertion_failed(void)
+{
+	abort();
+}
+
 static void
 check(bool is_right, const char *name)
 {
