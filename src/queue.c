@@ -66,6 +66,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "transaction/announce.h"
+#include "transaction/charge.h"
 #include "transaction/in_doubt.h"
 #include "transaction/prepared.h"
 #include "transaction/recovered.h"
@@ -108,6 +109,7 @@ static const SharedPart parts[] = {
 	queue_prepared_shmem_size, queue_prepared_shmem_init},
 	{NULL, NULL, queue_recovered_shmem_size, queue_recovered_shmem_init},
 	{NULL, NULL, queue_announce_shmem_size, queue_announce_shmem_init},
+	{NULL, NULL, queue_charge_shmem_size, queue_charge_shmem_init},
 	{"queue_dedup", queue_dedup_nlocks,
 	queue_dedup_shmem_size, queue_dedup_shmem_init},
 	{"queue_database", one_lock,

@@ -58,6 +58,7 @@
 #include "table/selector.h"
 #include "table/settings.h"
 #include "transaction/announce.h"
+#include "transaction/admit.h"
 #include "transaction/charge.h"
 
 /* Messages and bytes that wait for one multi-insert */
@@ -494,7 +495,7 @@ take_room(Target *target, const MessageDraft *draft)
 		return;
 	amount.messages = 1;
 	amount.bytes = queue_draft_bytes(draft);
-	if (!queue_charge_send(target->rel, target->def, &amount))
+	if (!queue_admit(target->rel, target->def, &amount))
 		queue_raise_full(target->def, &amount,
 						 target->def->on_full == FULL_ERROR ?
 						 ROOM_OF_SETTINGS : ROOM_OF_TRANSACTION);

@@ -34,6 +34,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "transaction/admit.h"
 
 PG_FUNCTION_INFO_V1(queue_wait_for_room);
 
@@ -57,7 +58,7 @@ queue_open_with_room(Oid relid, const Amount *amount, QueueDef **def)
 	bool		is_waiting = false;
 
 	while (queue_def_is_limited(*def) && amount->messages > 0 &&
-		   !queue_charge_send(rel, *def, amount))
+		   !queue_admit(rel, *def, amount))
 	{
 		QueueSlot  *slot = queue_def_slot(*def);
 
@@ -189,7 +190,7 @@ has_room(Oid relid, QueueSlot **slot)
 
 	*slot = queue_def_slot(def);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	result = !def->enqueue_paused && queue_charge_has_room(rel, def, &one);
+	result = !def->enqueue_paused && queue_admit_would(rel, def, &one);
 	PopActiveSnapshot();
 	table_close(rel, queue_lockmode(QUEUE_ASK_FOR_ROOM));
 	return result;

@@ -44,6 +44,7 @@
 #include "table/settings.h"
 #include "table/shape.h"
 #include "transaction/announce.h"
+#include "transaction/admit.h"
 #include "transaction/charge.h"
 
 PG_FUNCTION_INFO_V1(queue_before_insert);
@@ -146,7 +147,7 @@ charge(Relation rel, QueueDef *def, const MessageDraft *draft, bool is_exempt)
 	amount.bytes = queue_draft_bytes(draft);
 	if (is_exempt)
 		queue_charge_exempt(def, &amount);
-	else if (!queue_charge_send(rel, def, &amount))
+	else if (!queue_admit(rel, def, &amount))
 		queue_raise_full(def, &amount, ROOM_OF_STATEMENT);
 }
 

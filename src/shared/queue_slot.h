@@ -160,6 +160,7 @@ typedef struct UsagePart
 	pg_atomic_uint64 coming;	/* sent by transactions in progress */
 	pg_atomic_uint64 coming_bytes;
 	volatile TimestampTz counted_at;	/* by clock.h; 0: not known */
+	uint64		ncounts;		/* how often they were counted */
 	int64		cost;			/* how long that took, in microseconds */
 	TransactionId unsettled;	/* older ones may have sent, and not counted;
 								 * Invalid: none */

@@ -14,11 +14,9 @@
  * one counts the rows, as its latest snapshot sees them, and so do later ones
  * now and then, because plain DELETE, TRUNCATE and triggers that are disabled
  * pass this by: once a minute at the most, or when a message finds no room; and
- * never for more than a hundredth of the time.  While rows are counted, others
- * go on adding, so the result is set as a difference.  It is wrong by what the
- * transactions sent and consumed that were in the midst of their callbacks when
- * the snapshot was taken.  Those that were open when the limits were set have
- * not counted what they do: when all of them are over, it is counted anew.
+ * never for more than a hundredth of the time.  Transactions that were open when
+ * the limits were set have not counted what they do: when all of them are over,
+ * it is counted anew.
  *
  * Who waits for room sleeps on a condition variable, and is woken by each end
  * of a transaction that makes some: all of them, because one that wants more
@@ -237,15 +235,24 @@ queue_usage_may_be_wrong(QueueSlot *slot)
 }
 
 /*
- * queue_usage_begin_count
- *		Begin to count; a snapshot is to be taken next.
+ * queue_usage_lock
+ *		Begin to count: note what is committed.
+ *
+ * Until queue_usage_unlock() no transaction that ends changes that.
  */
 void
-queue_usage_begin_count(QueueSlot *slot, Amount *start)
+queue_usage_lock(QueueSlot *slot, UsageCount *count)
 {
-	start->messages = read_number(&slot->usage.messages);
-	start->bytes = read_number(&slot->usage.bytes);
-	pg_memory_barrier();
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	count->start.messages = read_number(&slot->usage.messages);
+	count->start.bytes = read_number(&slot->usage.bytes);
+	count->number = slot->usage.ncounts;
+}
+
+void
+queue_usage_unlock(QueueSlot *slot)
+{
+	LWLockRelease(slot->lock);
 }
 
 /*
@@ -255,22 +262,29 @@ queue_usage_begin_count(QueueSlot *slot, Amount *start)
  * "unsettled" is the first transaction that was not in progress then, unless
  * none was.  That matters for the first count only, which finds transactions
  * that have sent messages and not counted them.
+ *
+ * If somebody else has counted meanwhile, that has to do.
  */
 void
-queue_usage_set_count(QueueSlot *slot, const Amount *start, const Amount *rows,
-					  TransactionId unsettled, TimestampTz begun_at)
+queue_usage_set_count(QueueSlot *slot, const UsageCount *count,
+					  const Amount *rows, TransactionId unsettled,
+					  TimestampTz begun_at)
 {
 	UsagePart  *usage = &slot->usage;
 	TimestampTz now = queue_clock();
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	usage->unsettled = usage->counted_at == 0 ? unsettled :
-		InvalidTransactionId;
-	usage->counted_at = now;
-	usage->cost = now - begun_at;
+	if (usage->ncounts == count->number)
+	{
+		usage->ncounts++;
+		usage->unsettled = usage->counted_at == 0 ? unsettled :
+			InvalidTransactionId;
+		usage->counted_at = now;
+		usage->cost = now - begun_at;
+		add_to(&usage->messages, rows->messages - count->start.messages);
+		add_to(&usage->bytes, rows->bytes - count->start.bytes);
+	}
 	LWLockRelease(slot->lock);
-	add_to(&usage->messages, rows->messages - start->messages);
-	add_to(&usage->bytes, rows->bytes - start->bytes);
 }
 
 /* ----------------------------------------------------------------

@@ -17,6 +17,13 @@ typedef struct Amount
 	int64		bytes;
 } Amount;
 
+static inline void
+queue_amount_add(Amount *to, const Amount *amount)
+{
+	to->messages += amount->messages;
+	to->bytes += amount->bytes;
+}
+
 /* What a transaction changes */
 typedef struct UsageChange
 {
@@ -51,9 +58,20 @@ extern void queue_usage_forget(QueueSlot *hint, Oid dbid, Oid relid);
 extern bool queue_usage_wants_count(QueueSlot *slot, TransactionId xmin);
 extern bool queue_usage_may_be_wrong(QueueSlot *slot);
 
-/* Count: before the snapshot is taken, and when the rows are counted */
-extern void queue_usage_begin_count(QueueSlot *slot, Amount *start);
-extern void queue_usage_set_count(QueueSlot *slot, const Amount *start,
+/* What was known when a count began */
+typedef struct UsageCount
+{
+	Amount		start;			/* committed */
+	uint64		number;			/* counts that were made before */
+} UsageCount;
+
+/*
+ * Count: nobody changes what is committed between the first two, for as long as
+ * it takes to take a snapshot; then, when the rows are counted
+ */
+extern void queue_usage_lock(QueueSlot *slot, UsageCount *count);
+extern void queue_usage_unlock(QueueSlot *slot);
+extern void queue_usage_set_count(QueueSlot *slot, const UsageCount *count,
 								  const Amount *rows, TransactionId unsettled,
 								  TimestampTz begun_at);
 

@@ -22,12 +22,10 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/shmem.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
-#include "common/clock.h"
 #include "common/compat.h"
-#include "table/scan.h"
 #include "transaction/charge.h"
 
 #define FIRST_CHARGES		4
@@ -37,25 +35,40 @@ static Charge *charges = NULL;
 static int	ncharges = 0;
 static int	max_charges = 0;
 
-static Charge *find_charge(QueueDef *def);
-static bool is_room(Relation rel, QueueDef *def, QueueSlot *slot,
-					const Amount *amount,
-					bool (*ask) (QueueSlot *, const Amount *, const Amount *));
-static bool is_room_by_rows(Relation rel, QueueDef *def,
-							const Amount *amount);
-static void count_rows(Relation rel, Snapshot snapshot, bool with_own,
-					   Amount *rows);
-static void count_anew(Relation rel, QueueSlot *slot);
-static void add(Amount *to, const Amount *amount);
+/*
+ * By proc number: transaction that is about to end, or has ended, and has not
+ * counted yet what it did; or Invalid
+ */
+static volatile TransactionId *ending = NULL;
+
+
+/* Shared memory needed for the transactions that end */
+Size
+queue_charge_shmem_size(void)
+{
+	return mul_size(MaxBackends, sizeof(TransactionId));
+}
+
+/* Create or attach to it.  The caller holds AddinShmemInitLock. */
+void
+queue_charge_shmem_init(void)
+{
+	bool		found;
+
+	ending = ShmemInitStruct("queue ending transactions",
+							 queue_charge_shmem_size(), &found);
+	if (!found)
+		memset((void *) ending, 0, queue_charge_shmem_size());
+}
 
 /*
- * find_charge
+ * queue_charge_find
  *		Return the charge of a queue in this subtransaction.
  *
  * NULL for a queue without limits, or without a place in memory.  May throw.
  */
-static Charge *
-find_charge(QueueDef *def)
+Charge *
+queue_charge_find(QueueDef *def)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	QueueSlot  *slot;
@@ -94,60 +107,6 @@ find_charge(QueueDef *def)
 }
 
 /*
- * queue_charge_send
- *		Count messages that are about to be sent to a queue with limits.
- *
- * Returns false, with nothing counted, if there is no room for them.  Of a
- * queue that has no place in memory the rows are counted each time, which is
- * slow, and does not tell what other transactions are sending.  May throw.
- */
-bool
-queue_charge_send(Relation rel, QueueDef *def, const Amount *amount)
-{
-	Charge	   *charge = find_charge(def);
-
-	if (charge == NULL)
-		return is_room_by_rows(rel, def, amount);
-	if (!is_room(rel, def, charge->queue, amount, queue_usage_take))
-		return false;
-	add(&charge->change.sent, amount);
-	return true;
-}
-
-/*
- * queue_charge_has_room
- *		Returns true if such messages would find room now, and counts nothing.
- */
-bool
-queue_charge_has_room(Relation rel, QueueDef *def, const Amount *amount)
-{
-	QueueSlot  *slot = queue_def_slot(def);
-
-	if (!queue_def_is_limited(def))
-		return true;
-	if (slot == NULL)
-		return is_room_by_rows(rel, def, amount);
-	return is_room(rel, def, slot, amount, queue_usage_fits);
-}
-
-/* Ask this function for room, and if it has none, perhaps after a count. */
-static bool
-is_room(Relation rel, QueueDef *def, QueueSlot *slot, const Amount *amount,
-		bool (*ask) (QueueSlot *, const Amount *, const Amount *))
-{
-	Amount		limit = {def->max_messages, def->max_bytes};
-
-	if (queue_usage_wants_count(slot, GetActiveSnapshot()->xmin))
-		count_anew(rel, slot);
-	if (ask(slot, amount, &limit))
-		return true;
-	if (!queue_usage_may_be_wrong(slot))
-		return false;
-	count_anew(rel, slot);
-	return ask(slot, amount, &limit);
-}
-
-/*
  * queue_charge_exempt
  *		Count messages that no limit keeps out: dead letters, and what comes
  *		with its id.
@@ -155,12 +114,12 @@ is_room(Relation rel, QueueDef *def, QueueSlot *slot, const Amount *amount,
 void
 queue_charge_exempt(QueueDef *def, const Amount *amount)
 {
-	Charge	   *charge = find_charge(def);
+	Charge	   *charge = queue_charge_find(def);
 
 	if (charge == NULL)
 		return;
 	queue_usage_add(charge->queue, amount);
-	add(&charge->change.sent, amount);
+	queue_amount_add(&charge->change.sent, amount);
 }
 
 /* Messages that were let in by this subtransaction are not sent after all. */
@@ -192,7 +151,7 @@ queue_charge_version(QueueDef *def, int64 old_bytes, int64 new_bytes)
 bool
 queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row)
 {
-	Charge	   *charge = find_charge(def);
+	Charge	   *charge = queue_charge_find(def);
 	Amount		amount;
 
 	if (charge == NULL)
@@ -203,81 +162,8 @@ queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row)
 	amount.bytes = queue_row_bytes(row);
 	if (!queue_row_delete(rel, row))
 		return false;
-	add(&charge->change.gone, &amount);
+	queue_amount_add(&charge->change.gone, &amount);
 	return true;
-}
-
-/* ----------------------------------------------------------------
- *		Counting rows
- * ----------------------------------------------------------------
- */
-
-/*
- * count_anew
- *		Count the rows, and set what is committed.
- *
- * What this transaction has consumed is counted, because its commit takes it
- * off.  (What it has deleted by plain SQL is not.)
- */
-static void
-count_anew(Relation rel, QueueSlot *slot)
-{
-	TimestampTz begun_at = queue_clock();
-	Amount		start;
-	Amount		rows;
-	Snapshot	snapshot;
-
-	queue_usage_begin_count(slot, &start);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	count_rows(rel, snapshot, false, &rows);
-	for (int i = 0; i < ncharges; i++)
-	{
-		if (charges[i].relid == RelationGetRelid(rel))
-			add(&rows, &charges[i].change.gone);
-	}
-	queue_usage_set_count(slot, &start, &rows,
-						  snapshot->xmin == snapshot->xmax ?
-						  InvalidTransactionId : snapshot->xmax, begun_at);
-	UnregisterSnapshot(snapshot);
-}
-
-/* The same for a queue that has no place in memory */
-static bool
-is_room_by_rows(Relation rel, QueueDef *def, const Amount *amount)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Amount		rows;
-
-	count_rows(rel, snapshot, true, &rows);
-	UnregisterSnapshot(snapshot);
-	add(&rows, amount);
-	return (def->max_messages == 0 || rows.messages <= def->max_messages) &&
-		(def->max_bytes == 0 || rows.bytes <= def->max_bytes);
-}
-
-/* Count the rows that a snapshot sees, with those that this transaction sent? */
-static void
-count_rows(Relation rel, Snapshot snapshot, bool with_own, Amount *rows)
-{
-	QueueTableScan *pass = queue_table_scan_begin(rel, snapshot);
-	MessageRow *row;
-
-	rows->messages = rows->bytes = 0;
-	while ((row = queue_table_scan_next(pass)) != NULL)
-	{
-		if (row->state == ROW_OWN && !with_own && !queue_row_is_version(row))
-			continue;
-		rows->messages++;
-		rows->bytes += queue_row_bytes(row);
-	}
-	queue_table_scan_end(pass);
-}
-
-static void
-add(Amount *to, const Amount *amount)
-{
-	to->messages += amount->messages;
-	to->bytes += amount->bytes;
 }
 
 /* ----------------------------------------------------------------
@@ -298,6 +184,44 @@ queue_charges(int *n)
 {
 	*n = ncharges;
 	return charges;
+}
+
+/*
+ * queue_charge_begin_commit
+ *		The transaction is about to commit: let others know that it has still
+ *		to count what it did.
+ *
+ * Somebody who counts the rows, and sees what it has done, waits for that.
+ */
+void
+queue_charge_begin_commit(void)
+{
+	if (ncharges > 0)
+	{
+		ending[MyProcNumber] = GetTopTransactionIdIfAny();
+		pg_memory_barrier();
+	}
+}
+
+/*
+ * queue_charge_endings
+ *		Copy the transactions that have still to count, and return how many.
+ *
+ * There is room for MaxBackends of them.
+ */
+int
+queue_charge_endings(TransactionId *xids)
+{
+	int			n = 0;
+
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		TransactionId xid = ending[i];
+
+		if (TransactionIdIsValid(xid) && i != MyProcNumber)
+			xids[n++] = xid;
+	}
+	return n;
 }
 
 /* The transaction is committed. */
@@ -351,8 +275,8 @@ queue_charge_pass_on(SubTransactionId subid, SubTransactionId parent)
 		}
 		if (j >= 0 && charges[j].subid == parent)
 		{
-			add(&charges[j].change.sent, &charges[i].change.sent);
-			add(&charges[j].change.gone, &charges[i].change.gone);
+			queue_amount_add(&charges[j].change.sent, &charges[i].change.sent);
+			queue_amount_add(&charges[j].change.gone, &charges[i].change.gone);
 			continue;
 		}
 		charges[nkept] = charges[i];
@@ -361,10 +285,11 @@ queue_charge_pass_on(SubTransactionId subid, SubTransactionId parent)
 	ncharges = nkept;
 }
 
-/* Forget all charges. */
+/* Forget all charges; nothing is left to be counted. */
 void
 queue_charge_reset(void)
 {
+	ending[MyProcNumber] = InvalidTransactionId;
 	ncharges = 0;
 
 	/* those of a transaction with many queues should not stay */

@@ -20,13 +20,8 @@ typedef struct Charge
 	UsageChange change;
 } Charge;
 
-/* Is there room for messages that are about to be sent?  Then count them */
-extern bool queue_charge_send(Relation rel, QueueDef *def,
-							  const Amount *amount);
-
-/* Would there be?  Counts nothing */
-extern bool queue_charge_has_room(Relation rel, QueueDef *def,
-								  const Amount *amount);
+/* The charge of a queue with limits; NULL: there is none */
+extern Charge *queue_charge_find(QueueDef *def);
 
 /* Count what no limit keeps out; take back what is not sent after all */
 extern void queue_charge_exempt(QueueDef *def, const Amount *amount);
@@ -44,9 +39,18 @@ extern bool queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row);
  * ----------------------------------------------------------------
  */
 
+extern Size queue_charge_shmem_size(void);
+extern void queue_charge_shmem_init(void);
+
 extern bool queue_charge_has_any(void);
 extern const Charge *queue_charges(int *n);
+
+/* About to commit; and committed */
+extern void queue_charge_begin_commit(void);
 extern void queue_charge_commit(void);
+
+/* Transactions of other processes that have begun that, and not ended it */
+extern int	queue_charge_endings(TransactionId *xids);
 
 /* A subtransaction is rolled back, or all (InvalidSubTransactionId) is */
 extern void queue_charge_abort(SubTransactionId subid);

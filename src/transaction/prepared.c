@@ -338,6 +338,29 @@ queue_prepared_is_ending(void)
 	return false;
 }
 
+/* Return how many prepared transactions there is room for. */
+int
+queue_prepared_max(void)
+{
+	return registry->nslots;
+}
+
+/* Copy those that there are, and return how many; an unlocked look. */
+int
+queue_prepared_xids(TransactionId *xids)
+{
+	int			n = 0;
+
+	for (int i = 0; i < registry->nslots; i++)
+	{
+		TransactionId xid = registry->slots[i].xid;
+
+		if (registry->slots[i].is_used && TransactionIdIsValid(xid))
+			xids[n++] = xid;
+	}
+	return n;
+}
+
 /*
  * queue_xact_resolve_prepared
  *		Finish what prepared transactions of this database held, if they have

@@ -31,6 +31,10 @@ extern bool queue_prepared_is_ending(void);
 /* Will this transaction, which is in progress, announce what it sends? */
 extern bool queue_xact_will_announce(TransactionId xid);
 
+/* All of the registry, and how many there may be */
+extern int	queue_prepared_max(void);
+extern int	queue_prepared_xids(TransactionId *xids);
+
 /* Finish what ended ones of this database held; true if there were any */
 extern bool queue_xact_resolve_prepared(int *remaining);
 
