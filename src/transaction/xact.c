@@ -150,7 +150,6 @@ xact_callback(XactEvent event, void *arg)
 	}
 
 	run_injection_points(event);
-
 #ifdef USE_ASSERT_CHECKING
 	/* an error becomes a PANIC here, and an allocation a crash */
 	CurrentMemoryContext = NULL;
