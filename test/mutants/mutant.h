@@ -17,7 +17,13 @@
 #include "fmgr.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "utils/fmgrprotos.h"
+
+/*
+ * Of utils/fmgrprotos.h only these, because it declares a function for each of
+ * SQL, and some have names that files have for their own.
+ */
+extern Datum jsonb_concat(PG_FUNCTION_ARGS);
+extern Datum jsonb_in(PG_FUNCTION_ARGS);
 
 /*
  * One case in n.  It allocates nothing and cannot fail, so it may be used where

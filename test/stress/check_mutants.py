@@ -1,5 +1,7 @@
 """Shows that the planted bugs can be planted: all apply, and all compile.
 
+So does every file with the header that is included when there is a bug.
+
     check_mutants.py
 
 Looks at the tree that it is part of, and changes nothing in it.  Whether each
@@ -8,6 +10,7 @@ is caught takes an hour, and is what "make stress-mutants" shows.
 The last line printed is "N passed, N failed".
 """
 
+import glob
 import os
 import shlex
 import subprocess
@@ -33,6 +36,18 @@ def compiler() -> list[str]:
     return shlex.split(done.stdout)
 
 
+def compile_with_header(command: list[str], directory: str,
+                        names: list[str]) -> str:
+    """What the compiler says of files there; nothing if all is right."""
+    done = subprocess.run(
+        command[:1] + ["-fsyntax-only", "-I", directory + "/src"] +
+        command[1:] + ["-include", os.path.join(TREE, MUTANT_HEADER)] +
+        [os.path.join(directory, name) for name in names],
+        cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, check=False)
+    return done.stdout if done.returncode != 0 else ""
+
+
 def complaint(mutant: Mutant, command: list[str]) -> str:
     """What is wrong with a bug; nothing if it is all right."""
     known = {function.__name__ for function in checker.PROPERTIES}
@@ -52,13 +67,7 @@ def complaint(mutant: Mutant, command: list[str]) -> str:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
-        done = subprocess.run(
-            command[:1] + ["-fsyntax-only", "-I", directory + "/src"] +
-            command[1:] + ["-include", os.path.join(TREE, MUTANT_HEADER)] +
-            [os.path.join(directory, name) for name in changed],
-            cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, check=False)
-    return done.stdout if done.returncode != 0 else ""
+        return compile_with_header(command, directory, list(changed))
 
 
 def main() -> int:
@@ -77,9 +86,14 @@ def main() -> int:
                 print("mutant %d, %s: FAILED\n%s"
                       % (mutant.number, mutant.name, wrong))
                 failed += 1
+    sources = glob.glob("src/**/*.c", root_dir=TREE, recursive=True)
+    wrong = compile_with_header(command, TREE, sources)
+    if wrong:
+        print("%s: FAILED\n%s" % (MUTANT_HEADER, wrong))
+        failed += 1
     if not mutants:
-        failed = 1
-    print("%d passed, %d failed" % (len(mutants) - failed if mutants else 0,
+        failed += 1
+    print("%d passed, %d failed" % (max(len(mutants) + 1 - failed, 0),
                                     failed))
     return 1 if failed else 0
 
