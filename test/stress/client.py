@@ -19,7 +19,8 @@ import history
 from session import PATIENCE, Failed, Session, Stopped
 
 QUEUES = ("orders", "parts", "stream", "tickets", "reminders", "offers",
-          "devices")
+          "devices", "shelf", "counter", "asks", "answers", "letters",
+          "refresh", "returns")
 
 MAX_CLIENTS = 64
 
@@ -226,6 +227,11 @@ class Client:
                 break
             time.sleep(min(left, 0.05))
 
+    def breathe(self) -> None:
+        """Leave time to clients of queues where more goes on."""
+        if not self.is_draining:
+            self.pause(self.rng.expovariate(1 / 0.02))
+
     def wait_for_server(self, connection) -> None:
         """The driver's wait callback, so that no call lasts for ever.
 
@@ -340,6 +346,8 @@ class Client:
             except Failed as failure:
                 if failure.closed:
                     raise
+        elif self.chance(0.2):
+            session.uncount()
         session.rollback()
         return False
 

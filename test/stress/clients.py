@@ -22,6 +22,7 @@ from psycopg2 import extensions
 
 from client import Client, Shared
 from session import Failed, Message, Session, read_column
+from which import Which, random_which
 from wish import NOTHING, interval, random_wish
 
 # Queues of many consumers, the busiest twice, and those of a single one.
@@ -152,12 +153,32 @@ class Steady(Client):
                                                   expires_at=None))
 
 
-class Consumer(Client):
+class Taker(Client):
+    """Takes from queues of many consumers."""
+
+    queues: tuple[str, ...] = SHARED
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        # Of each queue, the ids that came last.
+        self.seen: dict[str, list[int]] = {}
+
+    def which(self, queue: str) -> Which:
+        """Which messages to ask for."""
+        return random_which(self.rng, self.seen.get(queue, []))
+
+    def remember(self, queue: str, messages: list[Message]) -> None:
+        """Remember ids, which may come again, or others like them."""
+        if messages:
+            self.seen[queue] = [message.id for message in messages]
+
+
+class Consumer(Taker):
     """Dequeues from queues of many consumers, inside of transactions."""
 
     def step(self) -> None:
         """One transaction."""
-        queue = self.rng.choice(SHARED)
+        queue = self.rng.choice(self.queues)
         if self.is_draining:
             if not self.main.consume(queue, 50):
                 self.pause(0.02)
@@ -173,7 +194,7 @@ class Consumer(Client):
             self.hold()
         self.finish(self.main)
         if not got and self.chance(0.3):
-            self.main.wait(list(set(SHARED)), self.rng.uniform(0, 0.5))
+            self.main.wait(sorted(set(self.queues)), self.rng.uniform(0, 0.5))
         elif not got:
             self.pause(self.rng.uniform(0, 0.04))
 
@@ -211,10 +232,12 @@ class Consumer(Client):
     def take_some(self, wait: float) -> int:
         """Take messages, and do what they ask for."""
         session = self.main
-        queue = self.rng.choice(SHARED)
+        queue = self.rng.choice(self.queues)
         if self.chance(0.1):
             return len(session.consume(queue, self.most(), wait))
-        messages = session.take("dequeue", queue, self.most(), wait)
+        messages = session.take("dequeue", queue, self.most(), wait,
+                                which=self.which(queue))
+        self.remember(queue, messages)
         if messages and queue == "orders" and self.chance(0.1):
             move(session, messages)
         elif messages:
@@ -261,7 +284,7 @@ class Held(NamedTuple):
     messages: list[Message]
 
 
-class Leaser(Client):
+class Leaser(Taker):
     """Receives from queues of many consumers, and settles by receipt."""
 
     def __init__(self, *arguments: Any):
@@ -324,7 +347,7 @@ class Leaser(Client):
         if self.held:
             self.main.ack_at_once(self.held.pop().messages)
             return
-        queue = self.rng.choice(SHARED)
+        queue = self.rng.choice(self.queues)
         messages = self.main.take("receive", queue, 20)
         if messages:
             self.main.ack_at_once(messages)
@@ -333,10 +356,14 @@ class Leaser(Client):
 
     # Receiving
 
+    def most(self) -> int:
+        """How many messages to ask for."""
+        return self.rng.randint(1, self.rng.choice((1, 5, 20, 20)))
+
     def receive(self) -> None:
         """Take messages under a lease, mostly in autocommit mode."""
-        queue = self.rng.choice(SHARED)
-        most = self.rng.randint(1, self.rng.choice((1, 5, 20, 20)))
+        queue = self.rng.choice(self.queues)
+        most = self.most()
         kind = self.choose(default=50, short=20, medium=25, long=5)
         lease = {"default": None,
                  "short": self.rng.uniform(0.1, 0.8),
@@ -350,7 +377,9 @@ class Leaser(Client):
         wait = 0.0
         if isolation is None and self.chance(0.3):
             wait = self.rng.uniform(0, 1)
-        messages = self.main.take("receive", queue, most, wait, lease)
+        messages = self.main.take("receive", queue, most, wait, lease,
+                                  self.which(queue))
+        self.remember(queue, messages)
         if self.main.txn is not None:
             messages, undone = self.receive_more(messages, queue, lease)
             self.throw_away(undone)
@@ -484,9 +513,7 @@ class Leaser(Client):
         in_transaction = self.chance(0.2)
         if in_transaction:
             session.begin(self.isolation())
-        delay = None
-        if what == "nack":
-            delay = self.rng.choice((None, None, 0, 0.1, 0.3))
+        delay = self.rng.choice((None, None, 0, 0.1, 0.3))
         session.settle(what, messages, delay=delay)
         if in_transaction:
             self.finish(session, commit=50, rollback=50, prepare=0)
@@ -547,7 +574,7 @@ class Resolver(Client):
         self.pause(0.2)
 
 
-# coordinator.py adds its own, and stress.py that of planner.py.
+# coordinator.py adds its own, and stress.py those of other files.
 ROLES: dict[str, type[Client]] = {
     "producer": Producer,
     "steady": Steady,
@@ -563,6 +590,9 @@ def plan(quick: bool = False) -> list[tuple[str, str]]:
               "planner": 1 if quick else 2, "steady": 1,
               "consumer": 2 if quick else 4, "single": 1,
               "leaser": 2 if quick else 4, "resolver": 1,
+              "filler": 1 if quick else 2, "emptier": 1,
+              "borrower": 1 if quick else 2, "clerk": 1,
+              "asker": 2 if quick else 3, "repeater": 2, "reviver": 2,
               "coordinator": 2}
     return [(role + str(number), role)
             for role, count in counts.items()

@@ -36,8 +36,8 @@ from records import (ABORTED, BACK, BACK_COUNTED, COMMITTED,
                      HARMLESS_TO_WORKER, LOST_REMOVAL_SLACK, MILLISECOND,
                      NEVER, PREPARED, SLACK, UNKNOWN, UNSEEN_END, WITH_TXN,
                      WORKER_RECOVERY, WRITE_SLACK, Change, Deadline, Delivery,
-                     Effect, FailedCall, Fault, MessageRecord, Put, Removal,
-                     Settle, Txn)
+                     Effect, FailedCall, Fault, MessageRecord, Once, Put,
+                     Removal, Settle, Txn)
 
 
 class Evidence:
@@ -67,6 +67,7 @@ class Evidence:
         self.settles: list[Settle] = []
         self.removals: list[Removal] = []
         self.changes: list[Change] = []
+        self.onces: list[Once] = []
         self.failed_calls: list[FailedCall] = []
         self.globals = GlobalEvidence(self.directory, self.start)
         # Takes with an answer, and those that got more than they asked for:
@@ -82,6 +83,14 @@ class Evidence:
                                              list[float]]] = {}
         self.stored: list[tuple[str, float]] = []
         self.wakes: list[tuple[str, history.Before, history.After]] = []
+        # How many messages were in a queue, between two times.
+        self.counts: list[tuple[str, float, float, int]] = []
+        # Limits that were tried when nothing else went on, and what was
+        # looked at.
+        self.limits: list[tuple[str, history.Before, history.After]] = []
+        self.claims: list[tuple[str, history.Before, history.After]] = []
+        # When dead letters were brought back, perhaps.
+        self.redrives: list[tuple[float, float]] = []
         self.by_receipt: dict[str, Delivery] = {}
         self.same_receipts: list[tuple[Delivery, Delivery]] = []
         # Attempts to finish prepared transactions.

@@ -12,7 +12,7 @@ from records import (ABORTED, BACK, BACK_COUNTED, BACK_UNCOUNTED, CHANGES,
                      NOTHING_TAKEN, NOT_COUNTED, PREPARED, READ_COMMITTED,
                      SERIALIZABLE, SERIAL_FAILURES, SERVER_FAILURES, SETTLES,
                      TAKES, UNKNOWN, UNSEEN_END, Change, Delivery, Effect,
-                     FailedCall, Item, Put, Removal, Settle, Terms, Txn)
+                     FailedCall, Item, Once, Put, Removal, Settle, Terms, Txn)
 
 if TYPE_CHECKING:
     from evidence import Evidence
@@ -67,6 +67,16 @@ class ClientReader:
             self.note_failure(call, answer, None)
         elif op == "wake":
             self.run.wakes.append((self.client, call, answer))
+        elif op == "count":
+            if answer.state == history.OK:
+                self.run.counts.append((call.queue, call.time, answer.time,
+                                        answer.result))
+            else:
+                self.note_failure(call, answer, None)
+        elif op == "limit":
+            self.run.limits.append((self.client, call, answer))
+        elif op == "claim":
+            self.run.claims.append((self.client, call, answer))
         elif op == "stored":
             if answer.state == history.OK:
                 self.run.stored.extend((receipt, answer.time) for receipt
@@ -111,8 +121,8 @@ class ClientReader:
         if op in ("commit", "prepare"):
             self.end(txn, call, answer)
         elif op == "rollback" and state == history.OK:
-            self.abort(txn, call.time, answer.time,
-                       BACK if txn.serial_failure else BACK_COUNTED)
+            self.abort(txn, call.time, answer.time, BACK
+                       if txn.serial_failure else txn.rollback_fate)
         elif state == history.LOST or (answer.closed and
                                        state != history.OK):
             self.work(txn, call, answer, txn.levels[-1][1])
@@ -129,7 +139,12 @@ class ClientReader:
         """A call that went well."""
         op = call.op
         txn.last_good = call.time
-        if op == "savepoint":
+        if op == "uncount":
+            # Under a savepoint it ends with that, which a rollback of all
+            # undoes first.
+            txn.rollback_fate = (BACK_UNCOUNTED if len(txn.levels) == 1
+                                 else BACK)
+        elif op == "savepoint":
             txn.levels.append((call.arg, []))
         elif op == "release_savepoint":
             at = self.find_level(txn, call.arg)
@@ -164,6 +179,7 @@ class ClientReader:
             if not txn.failed and not answer.closed:
                 fate = BACK_UNCOUNTED
         elif (not txn.failed and not txn.serial_failure and
+              txn.rollback_fate == BACK_COUNTED and
               answer.state not in NOT_COUNTED):
             fate = BACK_COUNTED
         self.work(txn, call, answer, txn.levels[-1][1])
@@ -245,7 +261,8 @@ class ClientReader:
             return
         self.run.failed_calls.append(FailedCall(
             self.client, call, answer, txn is not None and txn.failed,
-            txn is not None and txn.isolation == SERIALIZABLE))
+            txn is not None and txn.isolation == SERIALIZABLE,
+            txn is not None and not txn.explicit))
 
     # What calls do
 
@@ -260,6 +277,10 @@ class ClientReader:
                 self.take_unseen(txn, call, answer)
         elif op == "enqueue":
             self.put(txn, call, answer, items)
+        elif op == "redrive":
+            self.run.redrives.append((call.time, NEVER))
+        elif op == "enqueue_once":
+            self.once(txn, call, answer, items)
         elif op in SETTLES:
             self.settle(txn, call, answer, items)
         elif op == "effect":
@@ -283,9 +304,31 @@ class ClientReader:
             message = self.run.message(call.queue, value)
             item = Put(txn, message, call.time, ids[at] if ids else None,
                        group[at] if isinstance(group, list) else group,
-                       arg.get("how") == "by_hand", terms)
+                       arg.get("how") == "by_hand", terms,
+                       arg.get("correlation_id"))
             message.puts += (item,)
             items.append(item)
+
+    def once(self, txn: Txn, call: history.Before, answer: history.After,
+             items: list[Item]) -> None:
+        """A message sent unless its key was known."""
+        item = Once(txn)
+        item.queue = call.queue
+        item.key = call.arg["key"]
+        item.client = self.client
+        item.call = call.n
+        item.before = call.time
+        item.after = answer.time
+        item.state = answer.state
+        item.id, item.is_new = None, None
+        item.message = None
+        if answer.state == history.OK:
+            item.id, item.is_new = answer.result
+        if item.is_new is not False:
+            item.message = self.run.message(call.queue, call.arg["values"][0])
+            self.put(txn, call, answer._replace(result=[item.id]), items)
+        items.append(item)
+        self.run.onces.append(item)
 
     def terms(self, call: history.Before,
               answer: history.After) -> Terms | None:
@@ -333,6 +376,7 @@ class ClientReader:
             item.priority = priority[0] if priority else DEFAULT_PRIORITY
             item.waited = bool(arg.get("wait"))
             item.lease = arg.get("lease")
+            item.which = arg.get("which")
             items.append(item)
             run.deliveries.append(item)
             if not leased:

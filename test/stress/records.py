@@ -110,8 +110,8 @@ class Txn:
     """A transaction, or a call in autocommit mode."""
 
     __slots__ = ("name", "state", "explicit", "failed", "unseen",
-                 "serial_failure", "isolation", "levels", "last_good",
-                 "commit_sent", "commit_done", "prepare_sent",
+                 "serial_failure", "rollback_fate", "isolation", "levels",
+                 "last_good", "commit_sent", "commit_done", "prepare_sent",
                  "prepare_done", "finish_sent", "items")
 
     def __init__(self, name: str, explicit: bool):
@@ -123,6 +123,8 @@ class Txn:
         self.unseen = False
         # Did a deadlock or a serialization failure come up in it?
         self.serial_failure = False
+        # Of a rollback; another one if it was told to count no failure.
+        self.rollback_fate = BACK_COUNTED
         self.isolation = READ_COMMITTED
         # Name and items of each open savepoint; the first is no savepoint.
         self.levels: Sequence[tuple[str | None, list[Item]]] = [
@@ -198,11 +200,12 @@ class Terms(NamedTuple):
 class Put(Item):
     """A message that somebody asked to enqueue."""
 
-    __slots__ = ("message", "before", "id", "group", "by_hand", "terms")
+    __slots__ = ("message", "before", "id", "group", "by_hand", "terms",
+                 "correlation_id")
 
     def __init__(self, txn: Txn, message: MessageRecord, before: float,
                  id: int | None, group: str | None, by_hand: bool,
-                 terms: Terms | None):
+                 terms: Terms | None, correlation_id: str | None = None):
         super().__init__(txn)
         self.message = message
         # When the call was made.
@@ -213,6 +216,7 @@ class Put(Item):
         self.by_hand = by_hand
         # None of an ordinary message.
         self.terms = terms
+        self.correlation_id = correlation_id
 
     @property
     def priority(self) -> int:
@@ -226,13 +230,29 @@ class Put(Item):
                                       self.terms.deliver_at is None)
 
 
+class Once(Item):
+    """A message that somebody asked to enqueue unless its key was known.
+
+    "is_new" is whether it was sent, None if nobody was told; then "message" is
+    the one that was to be sent.
+    """
+
+    __slots__ = ("queue", "key", "client", "call", "before", "after", "state",
+                 "id", "is_new", "message")
+
+    @property
+    def is_unknown(self) -> bool:
+        """Does nobody know whether it was sent?"""
+        return self.state == history.LOST
+
+
 class Delivery(Item):
     """A message that somebody got."""
 
     __slots__ = ("message", "id", "client", "call", "position", "of",
                  "leased", "before", "after", "attempt", "receipt", "flags",
                  "priority", "waited", "lease", "settles", "stored",
-                 "sure_end", "gap", "ahead")
+                 "sure_end", "gap", "ahead", "which")
 
     def __init__(self, txn: Txn, message: MessageRecord, id: int):
         super().__init__(txn)
@@ -316,3 +336,5 @@ class FailedCall(NamedTuple):
     answer: history.After
     in_failed: bool
     serializable: bool
+    # In autocommit mode?
+    is_alone: bool = False

@@ -50,6 +50,36 @@ SELECT queue.create_queue('offers', lease => '1 s', max_attempts => 5,
 SELECT queue.create_queue('devices', lease => '2 s', max_attempts => 5,
                           retry_delay => '50 ms', retry_max_delay => '400 ms');
 
+-- Queues that take so many messages and no more.  Who finds the one full gets
+-- an error, who finds the other one full waits; of that one only so many are
+-- held at a time.
+SELECT queue.create_queue('shelf', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms',
+                          max_messages => 40);
+SELECT queue.create_queue('counter', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms',
+                          max_messages => 40, on_full => 'wait',
+                          max_in_flight => 12);
+
+-- Questions, and answers for those who asked.
+SELECT queue.create_queue('asks', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+SELECT queue.create_queue('answers', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+
+-- Messages with keys, of which each is sent once: within two seconds and as
+-- long as it is there, or as long as it is there.
+SELECT queue.create_queue('letters', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms',
+                          dedup_window => '2 s');
+SELECT queue.create_queue('refresh', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms',
+                          dedup_window => '0');
+
+-- Messages that die, and are brought back.
+SELECT queue.create_queue('returns', lease => '2 s', max_attempts => 5,
+                          retry_delay => '50 ms', retry_max_delay => '400 ms');
+
 -- For the probes, after all else has come to rest.
 SELECT queue.create_queue('calm', lease => '2 s', max_attempts => 5,
                           retry_delay => '50 ms', retry_max_delay => '400 ms');

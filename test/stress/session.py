@@ -15,6 +15,7 @@ import psycopg2
 from psycopg2 import extensions
 
 import history
+from which import ANY, Which
 from wish import NOTHING, Wish, interval
 
 if TYPE_CHECKING:
@@ -250,6 +251,10 @@ class Session:
         """End a subtransaction; its work stays."""
         self.call("release_savepoint", "RELEASE SAVEPOINT " + name, arg=name)
 
+    def uncount(self) -> None:
+        """Count no failure when this transaction rolls back."""
+        self.call("uncount", "SET LOCAL queue.count_failures = off")
+
     def fail_on_purpose(self) -> None:
         """Let a statement fail, and the transaction with it."""
         self.call("error", "SELECT 1 / 0")
@@ -306,6 +311,28 @@ class Session:
                          queue, {"values": values, "how": how, "group": groups,
                                  **wish.said()}, txn)
 
+    def enqueue_once(self, queue: str, value: str, key: str) -> bool:
+        """Send a message unless its key is known; true if it is new."""
+        txn = self.txn or self.client.next_txn()
+        _, is_new = self.call(
+            "enqueue_once",
+            "WITH o AS MATERIALIZED (SELECT * FROM queue.enqueue_once(%s, %s,"
+            " %s)), row AS (INSERT INTO sent SELECT %s, %s, %s FROM o"
+            " WHERE is_new) SELECT id, is_new FROM o",
+            [queue, history.encode(history.payload(value)), key, queue, value,
+             txn], read_change, queue, {"values": [value], "key": key}, txn)
+        if is_new and self.txn is not None:
+            self._tally.append((queue, 1, 0))
+        elif is_new:
+            self.client.count(queue, 1, 0)
+        return is_new
+
+    def redrive(self, queue: str, dead: str, most: int,
+                selector: Optional[str] = None) -> int:
+        """Bring dead letters back to their queue; returns how many."""
+        return self.call("redrive", "SELECT queue.redrive(%s, %s, %s)",
+                         [dead, most, selector], read_value, queue, most)
+
     # Changing what waits
 
     def reschedule(self, queue: str, id: int, value: str, at: float,
@@ -341,29 +368,32 @@ class Session:
     # Taking
 
     def take(self, op: str, queue: str, most: int = 1, wait: float = 0,
-             lease: Optional[float] = None) -> list[Message]:
+             lease: Optional[float] = None,
+             which: Which = ANY) -> list[Message]:
         """Take messages by dequeue or receive."""
-        sql, parameters = take_sql(op, queue, most, wait, lease)
-        return self._take(op, queue, most, wait, lease, sql, parameters, None)
+        sql, parameters = take_sql(op, queue, most, wait, lease, which)
+        return self._take(op, queue, {"max": most, "wait": wait,
+                                      "lease": lease, **which.said()},
+                          sql, parameters, None)
 
     def consume(self, queue: str, most: int = 1,
                 wait: float = 0) -> list[Message]:
         """Dequeue messages and write the ledger, in one statement."""
         txn = self.txn or self.client.next_txn()
-        taken, parameters = take_sql("dequeue", queue, most, wait, None)
+        taken, parameters = take_sql("dequeue", queue, most, wait, None, ANY)
         sql = ("WITH m AS MATERIALIZED (" + taken + "),"
                " row AS (INSERT INTO ledger"
                " SELECT %s, payload ->> 'v', %s, 'consumed' FROM m)"
                " SELECT * FROM m")
-        messages = self._take("dequeue", queue, most, wait, None, sql,
-                              parameters + [queue, txn], txn)
+        messages = self._take("dequeue", queue,
+                              {"max": most, "wait": wait, "lease": None},
+                              sql, parameters + [queue, txn], txn)
         self.client.count(queue, 0, len(messages))
         return messages
 
-    def _take(self, op, queue, most, wait, lease, sql, parameters,
-              txn) -> list[Message]:
-        result = self.call(op, sql, parameters, read_messages, queue,
-                           {"max": most, "wait": wait, "lease": lease}, txn)
+    def _take(self, op, queue, arg, sql, parameters, txn) -> list[Message]:
+        result = self.call(op, sql, parameters, read_messages, queue, arg,
+                           txn)
         return [Message(queue, id, value, receipt)
                 for id, value, attempt, receipt, _, _ in result["got"]]
 
@@ -407,6 +437,10 @@ class Session:
             arg["delay"] = delay
             sql += ", %s, %s"
             parameters += [interval(delay), "failed on purpose"]
+        elif op == "release" and delay is not None:
+            arg["delay"] = delay
+            sql += ", %s"
+            parameters.append(interval(delay))
         elif op == "reject":
             sql += ", 'rejected on purpose'"
         elif op == "extend":
@@ -444,7 +478,7 @@ class Session:
 
 
 def take_sql(op: str, queue: str, most: int, wait: float,
-             lease: Optional[float]) -> tuple[str, list[Any]]:
+             lease: Optional[float], which: Which) -> tuple[str, list[Any]]:
     """The query that takes messages, and all the checker asks about them.
 
     It joins the business row in the same statement, whose snapshot must see
@@ -462,7 +496,8 @@ def take_sql(op: str, queue: str, most: int, wait: float,
     if op == "receive":
         sql += ", lease => %s"
         parameters.append(interval(lease))
-    return sql + ") m", parameters
+    said, more = which.arguments()
+    return sql + said + ") m", parameters + more
 
 
 def read_messages(cursor) -> dict[str, Any]:
@@ -481,7 +516,8 @@ def read_messages(cursor) -> dict[str, Any]:
 
 
 def read_change(cursor) -> Optional[list[Any]]:
-    """Value and expiry of the message that was changed; None if none was."""
+    """The one row of a result, such as what was changed; None: there is none.
+    """
     row = cursor.fetchone()
     return None if row is None else list(row)
 

@@ -30,15 +30,22 @@ from typing import Any
 
 import psycopg2
 
+import asker
+import asking_probe
 import checker
 import client
 import clients
 import coordinator
 import faults
+import keeping_probe
 import planner
 import probes
 import program
 import recovery
+import repeater
+import reviver
+import room
+import room_probe
 import schedule
 import server
 import state
@@ -60,19 +67,29 @@ SECONDS_A_PREFIX = 240
 # else some of them have.
 LEASES = {"orders": (2.0, 5), "parts": (1.0, 3), "stream": (2.0, 0),
           "tickets": (2.0, 0), "reminders": (2.0, 5), "offers": (1.0, 5),
-          "devices": (2.0, 5), "calm": (2.0, 5)}
+          "devices": (2.0, 5), "shelf": (2.0, 5), "counter": (2.0, 5),
+          "asks": (2.0, 5), "answers": (2.0, 5), "letters": (2.0, 5),
+          "refresh": (2.0, 5), "returns": (2.0, 5),
+          "calm": (2.0, 5)}
 SETTINGS: dict[str, dict[str, Any]] = {
     "stream": {"single_consumer": True},
     "tickets": {"single_consumer": True},
     "reminders": {"grouped": True, "group_mode": "fair"},
     "devices": {"grouped": True},
+    "shelf": {"max_messages": 40},
+    "counter": {"max_messages": 40, "on_full": "wait", "max_in_flight": 12},
+    "letters": {"dedup_window": 2.0},
+    "refresh": {"dedup_window": 0.0},
+    "returns": {"redriven": True},
     "offers": {"expires_in": 3.0, "on_expiry": "discard"}}
 RETRY_DELAY = 0.05
 RETRY_MAX_DELAY = 0.4
 WRITE_DELAY = 1.0
 
-# A role of a file of its own.
+# Roles of files of their own.
 clients.ROLES["planner"] = planner.Planner
+for module in (room, asker, repeater, reviver):
+    clients.ROLES.update(module.ROLES)
 
 # With the faults off nothing may be left after the longest lease, the
 # back-off and some seconds for a busy machine.
@@ -286,6 +303,11 @@ class Run:
         try:
             probes.run(self.directory, self.cluster, self.seed,
                        self.arguments.short)
+            room_probe.run(self.directory, self.cluster, self.seed,
+                           self.arguments.short)
+            asking_probe.run(self.directory, self.cluster, self.seed,
+                             self.arguments.short)
+            keeping_probe.run(self.directory, self.cluster, self.seed)
         except Exception:
             self.trouble.append("the probes failed: "
                                 + traceback.format_exc(limit=-2))

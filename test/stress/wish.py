@@ -9,7 +9,7 @@ LONGEST_DELAY = 6.0
 
 
 class Wish(NamedTuple):
-    """What a sender says of priority and time; None is nothing.
+    """What a sender says of messages beside their content; None is nothing.
 
     deliver_at and expires_at are times of day, in seconds.
     """
@@ -19,12 +19,15 @@ class Wish(NamedTuple):
     deliver_at: Optional[float] = None
     expires_in: Optional[float] = None
     expires_at: Optional[float] = None
+    # Of one message; a batch has none.
+    correlation_id: Optional[str] = None
 
     def arguments(self) -> tuple[str, list[Any]]:
         """What follows the payload in a call, and its parameters."""
         values = {"priority": self.priority, "delay": interval(self.delay),
                   "deliver_at": self.deliver_at,
-                  "expires_in": interval(self.expires_in)}
+                  "expires_in": interval(self.expires_in),
+                  "correlation_id": self.correlation_id}
         names = [name for name in values if values[name] is not None]
         sql = "".join(", %s => %s" % (
             name, "to_timestamp(%s)" if name == "deliver_at" else "%s")
@@ -34,11 +37,12 @@ class Wish(NamedTuple):
     def columns(self) -> tuple[str, str, list[Any]]:
         """Names of more columns, expressions for them, and parameters."""
         values = {"priority": self.priority, "visible_at": self.deliver_at,
-                  "expires_at": self.expires_at}
+                  "expires_at": self.expires_at,
+                  "correlation_id": self.correlation_id}
         names = [name for name in values if values[name] is not None]
         return ("".join(", " + name for name in names),
-                "".join(", %s" if name == "priority" else
-                        ", to_timestamp(%s)" for name in names),
+                "".join(", to_timestamp(%s)" if name.endswith("_at") else
+                        ", %s" for name in names),
                 [values[name] for name in names])
 
     def said(self) -> dict[str, Any]:

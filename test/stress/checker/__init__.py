@@ -25,7 +25,8 @@ from evidence import Evidence
 # In the order of the table that is printed; to import one puts its properties
 # into the table.
 THEMES = ("content", "visibility", "holds", "leases", "failures", "times",
-          "order", "groups", "waits", "globals", "errors")
+          "order", "groups", "selection", "dedup", "redrive", "limits",
+          "waits", "claims", "globals", "errors")
 for theme in THEMES:
     importlib.import_module("checker." + theme)
 

@@ -5,6 +5,7 @@ from typing import Any, Iterable
 import history
 import terms
 from checker.property import Result, promise, some, where
+from checker.redrive import is_redriven
 from evidence import Evidence
 from records import (COMMITTED, NEVER, SLACK, UNKNOWN, Delivery, Item,
                      MessageRecord, Put, Removal, Settle)
@@ -80,14 +81,15 @@ def consumed_stays_consumed(run: Evidence, result: Result) -> None:
     """Nothing is delivered after the COMMIT that consumed it has returned.
 
     Consumed is what the ledger says, by whatever means, and what was
-    rejected.
+    rejected, unless it may have been brought back.
     """
     for delivery in run.deliveries:
         message = delivery.message
         txns = [run.txns.get(txn) for txn, effect in message.ledger]
         txns += [settle.txn for settle in message.effects
                  if isinstance(settle, Settle) and settle.op == "reject"
-                 and settle.accepted and settle.kept]
+                 and settle.accepted and settle.kept
+                 and not is_redriven(run, message.queue)]
         if not txns:
             continue
         result.checked += 1

@@ -15,6 +15,10 @@ PROMPT_SLACK = 1.0
 # Errors that need no fault to explain them, by the calls that may get them.
 ALWAYS_EXPECTED = {
     "QU001": SETTLES,
+    # Where it is expected at all is the business of full_for_a_reason.
+    "QU003": ("enqueue",),
+    # ... and of in_progress_for_a_reason.
+    "QU005": ("enqueue_once",),
     # Settled by another transaction; operators do not wait long for a lock.
     "55P03": SETTLES + ("lock", "remove"),
     # The timeout that is being reset hits the statement that does it.

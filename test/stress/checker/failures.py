@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Callable
 
 from checker.property import Result, promise, where
+from checker.redrive import is_redriven
 from checker.times import EXPIRED_REASON
 from evidence import Evidence
 from records import (BACK_COUNTED, BACK_UNCOUNTED, NEVER, SLACK, Delivery,
@@ -21,9 +22,9 @@ def attempts_add_up(run: Evidence, result: Result) -> None:
 
     At most those that are possible, at least those that are certain.  What
     was counted before a loss of shared memory is not certain any more, nor
-    is anything that a lost connection or a terminated session did.  Not
-    counted are deadlocks, serialization failures and what the server could
-    not do.
+    is anything that a lost connection or a terminated session did, or what
+    came before a redrive.  Not counted are deadlocks, serialization failures
+    and what the server could not do.
     """
     for deliveries in run.by_id:
         possible = failure_bounds(run, deliveries)
@@ -38,6 +39,8 @@ def attempts_add_up(run: Evidence, result: Result) -> None:
             forgotten = run.last_forgotten(delivery.after)
             least = 1 + max(bisect_left(untils, delivery.before) -
                             bisect_right(froms, forgotten), 0)
+            if is_redriven(run, delivery.message.queue):
+                least = 1
             if delivery.attempt < least or delivery.attempt > most:
                 bound = ("at least %d" % least if delivery.attempt < least
                          else "at most %d" % most)
@@ -159,8 +162,11 @@ def failed_batch_halved(run: Evidence, result: Result) -> None:
         message = deliveries[0].message
         there_from = min((put.txn.commit_sent for put in message.puts),
                          default=-NEVER)
-        largest = 0
-        for delivery in sorted(deliveries, key=attrgetter("before")):
+        for delivery in deliveries:
+            # A take that waited may have begun before those that failed.
+            largest = max((other.of for other in deliveries
+                           if other is not delivery and
+                           other.before < delivery.after), default=0)
             if delivery.attempt > 1 and delivery.of > 1 and \
                     not run.unseen_takes(message.queue, there_from,
                                          delivery.after):
@@ -169,7 +175,6 @@ def failed_batch_halved(run: Evidence, result: Result) -> None:
                     result.add("%s came with %d others, but had been one of "
                                "%d at most", run.describe(delivery),
                                delivery.of - 1, largest)
-            largest = max(largest, delivery.of)
     for first, second in itertools.pairwise(run.deliveries):
         if second.position > 0 and second.message.group is None and (
                 first.client, first.call) == (second.client, second.call):
@@ -181,15 +186,15 @@ def failed_batch_halved(run: Evidence, result: Result) -> None:
 
 @promise
 def delay_kept(run: Evidence, result: Result) -> None:
-    """After a nack with a delay a message does not come before its time.
+    """After a nack or release with a delay nothing comes before its time.
 
     A loss of shared memory may bring it back early, or who reschedules it.
     """
     for deliveries in run.by_id:
         for settle in {settle for delivery in deliveries
                        for settle in delivery.settles}:
-            if settle.op != "nack" or not settle.accepted or \
-                    not settle.delay:
+            if settle.op not in ("nack", "release") or \
+                    not settle.accepted or not settle.delay:
                 continue
             result.checked += 1
             due = settle.before + settle.delay - SLACK
@@ -288,7 +293,7 @@ def dead_or_alive(run: Evidence, result: Result) -> None:
     What is dead is neither left nor consumed.  It was rejected, or as many
     failures as max_attempts allows were possible, or it had expired, which is
     the business of expired_for_a_reason.  What was rejected by a
-    transaction that committed is dead.
+    transaction that committed is dead, unless it may have been brought back.
     """
     by_id = {}
     for deliveries in run.by_id:
@@ -301,7 +306,8 @@ def dead_or_alive(run: Evidence, result: Result) -> None:
                    and not item.refused]
         if not message.dead:
             for reject in rejects:
-                if reject.accepted and reject.kept:
+                if reject.accepted and reject.kept and \
+                        not is_redriven(run, message.queue):
                     result.checked += 1
                     result.add("%s is not dead, but in %s, though it was "
                                "rejected: %s", message,

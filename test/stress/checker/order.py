@@ -120,14 +120,14 @@ def changed_until(delivery: Delivery) -> float:
 def last_ranks(run: Evidence) -> dict[str, dict[int, Rank]]:
     """Of each queue, the last in order that takes got in each length of time.
 
-    Takes count where they begin, if they are short and see what is new, and
-    nothing of a group, which may have come with others.
+    Takes count where they begin, if they are short, ask for any message and
+    see what is new, and nothing of a group, which may have come with others.
     """
     last: dict[str, dict[int, Rank]] = {}
     for delivery in run.deliveries:
         ranks = last.setdefault(delivery.message.queue, {})
         if delivery.txn.isolation == READ_COMMITTED and \
-                delivery.message.group is None and \
+                delivery.message.group is None and not delivery.which and \
                 delivery.after - delivery.before < PASSING_STEP:
             step = int(delivery.before / PASSING_STEP)
             rank = rank_of(delivery)

@@ -34,6 +34,15 @@ QUEUES = {
                "expires_in": 3.0, "on_expiry": "discard", **DELAYS},
     "devices": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5,
                 "grouped": True, **DELAYS},
+    "shelf": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5,
+              "max_messages": 40, **DELAYS},
+    "counter": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5,
+                "max_messages": 40, "on_full": "wait", "max_in_flight": 2,
+                **DELAYS},
+    "letters": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5,
+                "dedup_window": 2.0, **DELAYS},
+    "returns": {"lease": 2.0, "lease_min": 1.0, "max_attempts": 5,
+                "redriven": True, **DELAYS},
     "calm": {"lease": 2.0, "max_attempts": 5, **DELAYS}}
 
 # What the server's clock shows when that of the clients shows 0.
@@ -328,10 +337,24 @@ class Actor:
                            for value in values])
         return txn
 
+    def send_once(self, queue: str, value: str, key: str,
+                  first: str | None = None, state: str = "ok",
+                  closed: int = 0) -> str:
+        """Enqueue a message with a key, or be told which one was first."""
+        result = None
+        if state == "ok":
+            result = [self.play.id(queue, first or value), first is None]
+        txn = self.call("enqueue_once", queue, {"values": [value], "key": key},
+                        state, result, closed)
+        if first is None:
+            self.add(txn, [("sent", [queue, value, txn])], state)
+        return txn
+
     def take(self, op: str, queue: str, *got: Any, lease: Any = None,
              wait: float = 0, flags: int = 3, took: float = CALL,
              id: int | None = None, receipt: str | None = None,
-             with_row: bool = False) -> list[str]:
+             with_row: bool = False,
+             which: dict[str, Any] | None = None) -> list[str]:
         """Take messages, each as a value or with its attempt."""
         play = self.play
         messages = []
@@ -348,7 +371,8 @@ class Actor:
                              play.priorities.get((queue, value), 4)])
         began = play.clock()
         at = [began + 0.0001, began + took - 0.0001]
-        txn = self.call(op, queue, {"max": 10, "wait": wait, "lease": lease},
+        txn = self.call(op, queue, {"max": 10, "wait": wait, "lease": lease,
+                                    "which": which},
                         result={"at": at, "got": messages}, took=took)
         if with_row:
             self.add(txn, [("ledger", [queue, message[1], txn, "consumed"])

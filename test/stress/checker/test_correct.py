@@ -140,6 +140,31 @@ class Correct(CheckerTest):
         play.prefixes.append({"target": "0/1", "problems": [], "sent": 1,
                               "consumed": 0})
         play.note_waits()
+        # A queue that is full, and one of which no more may be held.
+        producer.send("shelf", "l.1", state="QU003")
+        producer.send("counter", "l.2")
+        one.consume("counter", "l.2")
+        two.call("count", "shelf", result=40)
+        two.call("limit", "shelf", {"setting": "max_messages"},
+                 result={"number": 40})
+        # One who asks for an answer, one who repeats himself, and the dead.
+        producer.send("orders", "m.1", correlation_id="q.1")
+        one.begin()
+        one.take("dequeue", "orders", "m.1", which={"correlation_id": "q.1"})
+        one.effect("orders", "m.1")
+        one.commit()
+        producer.begin()
+        producer.send_once("letters", "n.1", "k")
+        two.send_once("letters", "n.2", "k", state="QU005")
+        producer.commit()
+        two.send_once("letters", "n.3", "k", "n.1")
+        one.consume("letters", "n.1")
+        producer.send("returns", "o.1")
+        receipt, = one.receive("returns", "o.1")
+        one.settle("reject", receipt, queue="returns")
+        two.call("redrive", "returns", 5, result=1)
+        one.consume("returns", "o.1")
+        two.call("claim", "calm", {"what": "bodies"}, result={"found": None})
         # A global transaction, and one who meddles.
         play.globals["near"] = {"moved": [["start", "token1", "put"]],
                                 "tokens": ["token1"]}

@@ -45,6 +45,40 @@ class Failures(CheckerTest):
         self.two.consume("orders", ("a.1", 4))
         self.clean()
 
+    def test_rolled_back_without_a_mark(self) -> None:
+        self.one.begin()
+        self.one.dequeue("orders", "a.1")
+        self.one.call("uncount")
+        self.one.rollback()
+        self.one.consume("orders", "a.1")
+        self.clean()
+
+    def test_counted_though_it_should_not(self) -> None:
+        self.one.begin()
+        self.one.dequeue("orders", "a.1")
+        self.one.call("uncount")
+        self.one.rollback()
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("attempts_add_up")
+
+    def test_without_a_mark_under_a_savepoint(self) -> None:
+        """The setting is undone with the savepoint, and that comes first."""
+        self.one.begin()
+        self.one.dequeue("orders", "a.1")
+        self.one.savepoint("s")
+        self.one.call("uncount")
+        self.one.rollback()
+        self.one.consume("orders", ("a.1", 2))
+        self.clean()
+
+    def test_lease_counted_though_it_should_not(self) -> None:
+        self.one.begin()
+        self.one.receive("orders", "a.1", lease=5)
+        self.one.call("uncount")
+        self.one.rollback()
+        self.one.consume("orders", ("a.1", 2))
+        self.violates("attempts_add_up")
+
     def test_rolled_back_receive(self) -> None:
         self.one.begin()
         self.one.receive("orders", "a.1", lease=5)
@@ -170,6 +204,19 @@ class Failures(CheckerTest):
         self.one.consume("orders", ("a.3", 2), ("a.4", 2))
         self.clean()
 
+    def test_failed_before_a_take_that_waited(self) -> None:
+        self.producer.send("orders", "a.2", "a.3", "a.4")
+        began = self.play.now - 0.05
+        self.one.roll_back("orders", "a.1", "a.2", "a.3", "a.4", pause=0)
+        self.two.begin()
+        ended, self.play.now = self.play.now, began
+        self.two.dequeue("orders", ("a.1", 2), ("a.2", 2), wait=1.0,
+                         took=ended - began + 0.01)
+        self.two.effect("orders", "a.1", "a.2")
+        self.two.commit()
+        self.two.consume("orders", ("a.3", 2), ("a.4", 2))
+        self.clean()
+
     def test_failed_batch_whole(self) -> None:
         self.producer.send("orders", "a.2")
         self.one.roll_back("orders", "a.1", "a.2")
@@ -267,6 +314,15 @@ class Delays(CheckerTest):
         self.one.settle("nack", receipt, delay=5.0)
         self.play.wait(4)
         self.one.consume("orders", ("a.1", 2))
+        self.violates("delay_kept")
+
+    def test_delay_of_release_ignored(self) -> None:
+        self.producer.send("orders", "a.1")
+        receipt, = self.one.receive("orders", "a.1")
+        self.play.wait(0.1)
+        self.one.settle("release", receipt, delay=5.0)
+        self.play.wait(1)
+        self.one.consume("orders", "a.1")
         self.violates("delay_kept")
 
     def test_delay_kept(self) -> None:

@@ -33,9 +33,10 @@ def never_waits(run: Evidence, result: Result) -> None:
 
 @promise
 def waiter_wakes(run: Evidence, result: Result) -> None:
-    """A waiting consumer has a message within 100 ms of its commit.
+    """Who waits has what he waits for within 100 ms of the commit.
 
-    Measured by probes on the quiet server, with the machine watched.
+    A consumer has a message, a sender has room.  Measured by probes on the
+    quiet server, with the machine watched.
     """
     for client, call, answer in run.wakes:
         late = (answer.result or {}).get("late_ms")
