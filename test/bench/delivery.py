@@ -158,9 +158,8 @@ def cases() -> list[Case]:
             Case(base, "ordinary queue", None, size),
             Case("later_" + name, "{} due next week", base, size,
                  ", delay => '7 days'", 1),
-            Case("one_group_" + name, "one group",
-                 "plain_client" if size == 1 else base, size, groups=1,
-                 must=0.8 if size == 1 else 0.6),
+            Case("one_group_" + name, "one group", "client_" + name, size,
+                 groups=1, must=0.8 if size == 1 else 0.6),
             *(Case("groups_%d_%s" % (groups, name),
                    "{:,} groups".format(groups), base, size, groups=groups,
                    must=0.6) for groups in (100, 100000)),
@@ -177,8 +176,9 @@ def cases() -> list[Case]:
                  size, is_bytes=True, must=1.0),
             Case("limits_" + name, "limits that are far away", base, size,
                  settings=LIMITS, must=0.95)]
-    # A group is held by one at a time.
-    found.append(Case("plain_client", "ordinary queue", None, 1, clients=1))
+        # A group is held by one at a time.
+        found.append(Case("client_" + name, "ordinary queue", None, size,
+                          clients=1))
     found.append(Case("blocked_one", "100,000 groups; {} of another one behind"
                       " a message that is leased", "plain_one", 1, BLOCKED, 1,
                       groups=100000, then=LEASE, must=0.6))
