@@ -42,6 +42,7 @@ typedef enum Turn
 
 static Verdict take_picked(Take *take, CandidateScan *look, Snapshot snapshot,
 						   MessageRow *row);
+static void note_unwanted(CandidateScan *look);
 static Turn take_turn(Take *take, CandidateScan *look, Snapshot snapshot,
 					  MessageRow *row, bool is_behind, TimestampTz *until,
 					  Verdict *verdict);
@@ -152,6 +153,7 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 				queue_turn_is_taken(look, row))
 				continue;
 			queue_turn_leave(look, row);
+			note_unwanted(look);
 			break;
 		}
 		turn = take_turn(take, look, snapshot, row, take->ntaken > before,
@@ -168,6 +170,21 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 	else
 		queue_turn_end(look, turn == TURN_WAITS ? until : 0);
 	return verdict;
+}
+
+/*
+ * note_unwanted
+ *		Something else comes first in the group: if that is not wanted, look
+ *		again soon.
+ *
+ * Nobody holds it, so that it is cancelled, purged, deleted by plain SQL or
+ * expires is announced to nobody.
+ */
+static void
+note_unwanted(CandidateScan *look)
+{
+	if (look->selection != NULL)
+		look->next->is_busy = true;
 }
 
 /*
@@ -193,6 +210,7 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	if (queue_turn_has_earlier(look, row))
 	{
 		*until = 0;
+		note_unwanted(look);
 		return TURN_WAITS;
 	}
 	if (row->state == ROW_BUSY)

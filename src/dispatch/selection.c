@@ -26,7 +26,8 @@
  * Messages of a group that keeps an order are taken in their turn only.  A look
  * that wants one takes its group out, if that is free, and goes on as in any
  * turn.  A message that it does not want keeps those behind it waiting.  What
- * waits stays in the set.  Where groups take turns, messages are taken by
+ * waits stays in the set, and as nobody tells when such a message is cancelled or
+ * deleted, who waits looks again, within a second at the latest.  Where groups take turns, messages are taken by
  * priority and id, whatever their groups.
  *
  * A set is forgotten after some minutes, so that a row of which nobody was

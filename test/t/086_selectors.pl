@@ -243,6 +243,25 @@ is(state_of(q{SELECT queue.purge('one', '$.payload.n == 1')}, $standby), '25006'
 $standby->stop;
 
 #
+# What comes first in the group of a message that is waited for, and is not
+# wanted, goes without being taken.
+#
+sql(q{SELECT queue.create_queue('behind')});
+foreach my $goes (
+	q{SELECT queue.cancel('behind', min(id)) FROM behind},
+	q{SELECT queue.purge('behind', '$.payload.n == 1')},
+	q{DELETE FROM behind WHERE id = (SELECT min(id) FROM behind)})
+{
+	send_numbers('behind', 2, q{, group_key => 'g', correlation_id => i::text});
+	sql(q{SELECT queue.enqueue('behind', '{"n": 2}', group_key => 'g', correlation_id => '2')});
+	$waiter = start_waiter(numbers(q{dequeue('behind', wait => '50 s', correlation_id => '2')}));
+	my $second = start_waiter(numbers(q{dequeue('behind', wait => '50 s', selector => '$.payload.n == 2')}));
+	sql($goes);
+	woken($waiter, '2', "$goes: who waits for what is behind it has that");
+	woken($second, '2', '... and the next');
+}
+
+#
 # Groups that take turns; a queue without a place in memory; many waiters
 #
 sql(q{SELECT queue.create_queue('fair', group_mode => 'fair')});
