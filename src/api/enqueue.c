@@ -116,6 +116,9 @@ static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
 					  int n, const OptionalArray *correlation_ids);
 static void check_enqueue(FunctionCallInfo fcinfo, const Content *content,
 						  Terms *terms);
+static Relation open_queue(FunctionCallInfo fcinfo, const Amount *amount,
+						   Terms *terms, QueueDef **def);
+static void set_time(FunctionCallInfo fcinfo, Terms *terms);
 static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
 static TimestampTz expiry_of(const Terms *terms);
 static void apply_terms(MessageDraft *draft, const Terms *terms);
@@ -270,9 +273,7 @@ send_one(FunctionCallInfo fcinfo, const Content *content, bool *is_new)
 	amount.messages = 1;
 	amount.bytes = queue_value_bytes(fcinfo->args[ARG_PAYLOAD]) +
 		queue_value_bytes(fcinfo->args[ARG_HEADERS]);
-	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), &amount, &def);
-	if (terms.expires_in == 0)
-		terms.expires_in = def->expires_in;
+	rel = open_queue(fcinfo, &amount, &terms, &def);
 	queue_next_ids(def, 1, &id);
 	queue_draft_init(&draft, id, terms.sent_at);
 	set_content(&draft, content, PG_GETARG_DATUM(ARG_PAYLOAD));
@@ -317,15 +318,13 @@ send_batch(FunctionCallInfo fcinfo, const Content *content)
 	check_enqueue(fcinfo, content, &terms);
 	read_batch(fcinfo, content, &batch);
 	amount = measure(&batch);
-	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), &amount, &def);
+	rel = open_queue(fcinfo, &amount, &terms, &def);
 	if (batch.n == 0)
 	{
 		table_close(rel, NoLock);
 		return construct_empty_array(INT8OID);
 	}
 
-	if (terms.expires_in == 0)
-		terms.expires_in = def->expires_in;
 	ids = palloc(batch.n * sizeof(int64));
 	queue_next_ids(def, batch.n, ids);
 	insert_batch(rel, def, content, &terms, &batch, ids);
@@ -544,10 +543,38 @@ check_enqueue(FunctionCallInfo fcinfo, const Content *content, Terms *terms)
 
 	terms->priority = PG_GETARG_INT32(ARG_PRIORITY);
 	queue_check_priority(terms->priority);
-	terms->sent_at = GetCurrentTimestamp();
-	terms->due = due_argument(fcinfo, terms->sent_at);
+	set_time(fcinfo, terms);
 	terms->expires_in = PG_ARGISNULL(ARG_EXPIRES_IN) ? 0 :
 		queue_expiry_usec(PG_GETARG_INTERVAL_P(ARG_EXPIRES_IN), "expires_in");
+}
+
+/*
+ * open_queue
+ *		Open the queue, with room for the messages, and complete the terms.
+ *
+ * The wait for room may have been longer than they are to live, so their time
+ * begins after it.
+ */
+static Relation
+open_queue(FunctionCallInfo fcinfo, const Amount *amount, Terms *terms,
+		   QueueDef **def)
+{
+	Relation	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), amount,
+										   def);
+
+	if ((*def)->on_full == FULL_WAIT && queue_def_is_limited(*def))
+		set_time(fcinfo, terms);
+	if (terms->expires_in == 0)
+		terms->expires_in = (*def)->expires_in;
+	return rel;
+}
+
+/* The messages are sent now. */
+static void
+set_time(FunctionCallInfo fcinfo, Terms *terms)
+{
+	terms->sent_at = GetCurrentTimestamp();
+	terms->due = due_argument(fcinfo, terms->sent_at);
 }
 
 /*

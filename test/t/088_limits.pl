@@ -299,6 +299,22 @@ sql(qq{SELECT queue.drop_queue('$full')});
 woken($sender, '42704', 'it is dropped: a sender');
 woken($asker, '42704', '... and one that asks for room');
 
+# What it waits for room is no time of its message's.
+foreach my $send (
+	q{enqueue('Q', '"waited"', expires_in => '1 hour')},
+	q{enqueue_batch('Q', '{"\\"waited\\""}', expires_in => '1 hour')})
+{
+	$full = make_full(q{on_full => 'wait'});
+	$sender = start_waiter('SELECT FROM queue.' . ($send =~ s/Q/$full/r));
+	my $before = sql('SELECT clock_timestamp()');
+	taken($full);
+	woken($sender, '', "$send: a sender that waits sends");
+	is( sql(qq{SELECT enqueued_at > '$before'
+			AND expires_at = enqueued_at + interval '1 hour'
+			FROM $full WHERE payload = '"waited"'}),
+		't', '... a message whose time begins then');
+}
+
 $full = make_full(q{on_full => 'wait'});
 is(state_of(qq{SET queue.max_wait = '100 ms'; SELECT queue.enqueue('$full', '1')}),
 	'QU003', 'nobody waits for longer than queue.max_wait');
