@@ -35,8 +35,7 @@ static bool is_room_by_rows(Relation rel, QueueDef *def,
 							const Amount *amount);
 static void count_anew(Relation rel, QueueSlot *slot);
 static Snapshot begin_count(QueueSlot *slot, UsageCount *count);
-static void count_rows(Relation rel, Snapshot snapshot, bool with_own,
-					   Amount *rows);
+static void count_rows(Relation rel, Snapshot snapshot, Amount *rows);
 
 /*
  * queue_admit
@@ -101,8 +100,9 @@ is_room(Relation rel, QueueDef *def, QueueSlot *slot, const Amount *amount,
  * count_anew
  *		Count the rows, and set what is committed.
  *
- * What this transaction has consumed is counted, because its commit takes it
- * off.  (What it has deleted by plain SQL is not.)
+ * What this transaction has sent is counted as coming, and what it has deleted
+ * is there until it commits, in whatever way it was deleted.  So the snapshot is
+ * that of its first command.
  */
 static void
 count_anew(Relation rel, QueueSlot *slot)
@@ -111,16 +111,10 @@ count_anew(Relation rel, QueueSlot *slot)
 	UsageCount	count;
 	Amount		rows;
 	Snapshot	snapshot = begin_count(slot, &count);
-	const Charge *charges;
-	int			n;
 
-	count_rows(rel, snapshot, false, &rows);
-	charges = queue_charges(&n);
-	for (int i = 0; i < n; i++)
-	{
-		if (charges[i].relid == RelationGetRelid(rel))
-			queue_amount_add(&rows, &charges[i].change.gone);
-	}
+	Assert(snapshot->copied);
+	snapshot->curcid = FirstCommandId;
+	count_rows(rel, snapshot, &rows);
 	queue_usage_set_count(slot, &count, &rows,
 						  snapshot->xmin == snapshot->xmax ?
 						  InvalidTransactionId : snapshot->xmax, begun_at);
@@ -174,16 +168,16 @@ is_room_by_rows(Relation rel, QueueDef *def, const Amount *amount)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	Amount		rows;
 
-	count_rows(rel, snapshot, true, &rows);
+	count_rows(rel, snapshot, &rows);
 	UnregisterSnapshot(snapshot);
 	queue_amount_add(&rows, amount);
 	return (def->max_messages == 0 || rows.messages <= def->max_messages) &&
 		(def->max_bytes == 0 || rows.bytes <= def->max_bytes);
 }
 
-/* Count the rows that a snapshot sees, with those that this transaction sent? */
+/* Count the rows that a snapshot sees. */
 static void
-count_rows(Relation rel, Snapshot snapshot, bool with_own, Amount *rows)
+count_rows(Relation rel, Snapshot snapshot, Amount *rows)
 {
 	QueueTableScan *pass = queue_table_scan_begin(rel, snapshot);
 	MessageRow *row;
@@ -191,8 +185,6 @@ count_rows(Relation rel, Snapshot snapshot, bool with_own, Amount *rows)
 	rows->messages = rows->bytes = 0;
 	while ((row = queue_table_scan_next(pass)) != NULL)
 	{
-		if (row->state == ROW_OWN && !with_own && !queue_row_is_version(row))
-			continue;
 		rows->messages++;
 		rows->bytes += queue_row_bytes(row);
 	}

@@ -414,8 +414,11 @@ abort_hold(Hold *hold, FailureNote *failure)
 	switch (hold->kind)
 	{
 		case HOLD_DROP:
-		case HOLD_TRUNCATE:
 		case HOLD_GROUP:
+			break;
+		case HOLD_TRUNCATE:
+			/* who sent after it has counted an empty table */
+			queue_usage_forget(NULL, hold->key.dbid, hold->key.relid);
 			break;
 		case HOLD_CLAIM:
 			queue_inflight_unclaim(hold->entry);

@@ -138,7 +138,11 @@ foreach my $what (
 	q{SELECT queue.nack(receipt) FROM queue.receive('Q')},
 	q{BEGIN; SELECT count(*) FROM queue.dequeue('Q');
 		PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'},
-	q{BEGIN; SELECT queue.purge('Q'); ROLLBACK})
+	q{BEGIN; SELECT queue.purge('Q'); ROLLBACK},
+	q{BEGIN; DELETE FROM Q; CALL queue.wait_for_room('Q', '20 ms'); ROLLBACK},
+	q{BEGIN; TRUNCATE Q; SELECT queue.enqueue('Q', '1'); ROLLBACK},
+	q{BEGIN; SAVEPOINT s; TRUNCATE Q; SELECT queue.enqueue('Q', '1');
+		ROLLBACK TO s; COMMIT})
 {
 	my $full = make_full();
 	sql($what =~ s/\bQ\b/$full/gr);
