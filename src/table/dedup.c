@@ -222,7 +222,7 @@ queue_dedup_remember(QueueDedup *dedup, const MessageDraft *draft,
 	for (;;)
 	{
 		FirstMessage first;
-		TransactionId xid;
+		TransactionId xid = InvalidTransactionId;
 		KeyState	state;
 
 		CHECK_FOR_INTERRUPTS();
