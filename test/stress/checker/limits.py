@@ -7,10 +7,6 @@ from checker.property import Result, promise
 from evidence import Evidence
 from records import COMMITTED, NEVER, SLACK, Delivery, Put
 
-# When the server counts the rows of a queue it may miss what is consumed by
-# transactions that end in this moment.  These consume a few messages each.
-COUNTING_SLACK = 20
-
 # The setting queue.max_wait, for how long a sender waits at most.
 MAX_WAIT = 60.0
 
@@ -32,11 +28,11 @@ def room_kept(run: Evidence, result: Result) -> None:
         if limit is None:
             continue
         result.checked += 1
-        if number <= limit + COUNTING_SLACK:
+        if number <= limit:
             continue
         excess = sum(since < after and before < until
                      for since, until in unknown[queue])
-        if number > limit + COUNTING_SLACK + excess:
+        if number > limit + excess:
             result.add("%s has %d messages at %s..%s and takes %d", queue,
                        number, run.time(before), run.time(after), limit)
 
