@@ -27,8 +27,8 @@
  * that wants one takes its group out, if that is free, and goes on as in any
  * turn.  A message that it does not want keeps those behind it waiting.  What
  * waits stays in the set, and as nobody tells when such a message is cancelled or
- * deleted, who waits looks again, within a second at the latest.  Where groups take turns, messages are taken by
- * priority and id, whatever their groups.
+ * deleted, who waits looks again, within a second at the latest.  Where groups
+ * take turns, messages are taken by priority and id, whatever their groups.
  *
  * A set is forgotten after some minutes, so that a row of which nobody was
  * told, as no row should be, is not passed over for good.
