@@ -176,8 +176,10 @@ def failed_batch_halved(run: Evidence, result: Result) -> None:
                                "%d at most", run.describe(delivery),
                                delivery.of - 1, largest)
     for first, second in itertools.pairwise(run.deliveries):
-        if second.position > 0 and second.message.group is None and (
-                first.client, first.call) == (second.client, second.call):
+        may_be_behind = first.message.group is not None and first.attempt == 1
+        if second.position > 0 and second.message.group is None and \
+                not may_be_behind and (
+                    first.client, first.call) == (second.client, second.call):
             result.checked += 1
             if (first.attempt > 1) != (second.attempt > 1):
                 result.add("%s came with %s", run.describe(second),

@@ -204,6 +204,23 @@ class Failures(CheckerTest):
         self.one.consume("orders", ("a.3", 2), ("a.4", 2))
         self.clean()
 
+    def test_failed_behind_a_group(self) -> None:
+        self.producer.send("devices", "b.1", "b.2", group="g")
+        self.producer.send("devices", "b.3", "b.4")
+        self.one.roll_back("devices", "b.1", "b.2", "b.3", "b.4", pause=0)
+        self.producer.send("devices", "b.5", group="g")
+        self.one.consume("orders", "a.1")
+        self.one.begin()
+        self.one.dequeue("devices", ("b.1", 2), ("b.2", 2))
+        self.one.effect("devices", "b.1", "b.2")
+        self.one.commit()
+        self.one.begin()
+        self.one.dequeue("devices", "b.5", ("b.3", 2))
+        self.one.effect("devices", "b.5", "b.3")
+        self.one.commit()
+        self.one.consume("devices", ("b.4", 2))
+        self.clean()
+
     def test_failed_before_a_take_that_waited(self) -> None:
         self.producer.send("orders", "a.2", "a.3", "a.4")
         began = self.play.now - 0.05
