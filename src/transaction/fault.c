@@ -37,6 +37,13 @@
  * and when the statement began that it ended, 0 if none was being executed
  */
 static int	last_error = 0;
+
+/*
+ * queue.count_failures was off when a subtransaction was rolled back, which may
+ * have taken the setting with it.  A ROLLBACK of all rolls back the savepoints
+ * first that are open; see reason.c.
+ */
+static bool was_off = false;
 static char last_message[FAILURE_TEXT_SIZE];
 static TimestampTz failed_statement = 0;
 static emit_log_hook_type prev_emit_log_hook = NULL;
@@ -72,6 +79,7 @@ note_error_code(ErrorData *edata)
 		memcpy(last_message, message, length);
 		last_message[length] = '\0';
 		queue_reason_note_error();
+		was_off = false;
 		failed_statement = edata->elevel == ERROR &&
 			debug_query_string != NULL ? GetCurrentStatementStartTimestamp() : 0;
 	}
@@ -84,7 +92,15 @@ void
 queue_fault_forget(void)
 {
 	last_error = 0;
+	was_off = false;
 	failed_statement = 0;
+}
+
+/* A subtransaction is rolled back, and its settings with it. */
+void
+queue_fault_abort_sub(void)
+{
+	was_off |= !queue_count_failures;
 }
 
 /*
@@ -153,7 +169,7 @@ queue_fault_note_prepared(FailureNote *failure)
 static bool
 counts(void)
 {
-	if (!queue_count_failures)
+	if (!queue_count_failures || was_off)
 		return false;
 	switch (last_error)
 	{

@@ -30,4 +30,7 @@ extern TimestampTz queue_fault_statement(void);
 /* The transaction goes on after an error, or is over */
 extern void queue_fault_forget(void);
 
+/* A subtransaction is rolled back, after queue_fault_note() */
+extern void queue_fault_abort_sub(void);
+
 #endif							/* QUEUE_FAULT_H */

@@ -269,6 +269,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 			queue_announce_pass_on(mySubid, parentSubid);
 			abort_holds(mySubid);
 			queue_reason_abort_sub(mySubid);
+			queue_fault_abort_sub();
 			queue_charge_abort(mySubid);
 			break;
 		case SUBXACT_EVENT_START_SUB:

@@ -140,10 +140,7 @@ class ClientReader:
         op = call.op
         txn.last_good = call.time
         if op == "uncount":
-            # Under a savepoint it ends with that, which a rollback of all
-            # undoes first.
-            txn.rollback_fate = (BACK_UNCOUNTED if len(txn.levels) == 1
-                                 else BACK)
+            txn.rollback_fate = BACK_UNCOUNTED
         elif op == "savepoint":
             txn.levels.append((call.arg, []))
         elif op == "release_savepoint":

@@ -300,6 +300,11 @@ no_mark(q{CREATE FUNCTION pg_temp.work() RETURNS void LANGUAGE plpgsql
 	PERFORM * FROM queue.dequeue('Q'); RAISE 'not now'; END $$;
 	SELECT pg_temp.work()}, '... of a function that sets it');
 
+no_mark("BEGIN; $take; SAVEPOINT s; $off; ROLLBACK",
+	'... while a savepoint is open');
+no_mark("BEGIN; $take; SAVEPOINT s; ROLLBACK TO s; $off; ROLLBACK",
+	'... that was rolled back to');
+
 # Undone with its savepoint, it counts what came before.
 logs("BEGIN; $take; SAVEPOINT s; $off; ROLLBACK TO s; ROLLBACK",
 	'rolled back/-/worker/packer/1', 'undone with its savepoint');
