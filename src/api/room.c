@@ -123,12 +123,12 @@ queue_raise_full(QueueDef *def, const Amount *amount, RoomRefusal refusal)
 			 def->max_messages > 0 && (def->max_bytes == 0 ||
 									   now.messages + amount->messages >
 									   def->max_messages) ?
-			 errdetail("It has %lld messages and takes %lld; these would be %lld more.",
-					   (long long) now.messages,
+			 errdetail("Messages: limit %lld, present %lld, new %lld.",
 					   (long long) def->max_messages,
+					   (long long) now.messages,
 					   (long long) amount->messages) :
-			 errdetail("It has %lld bytes of messages and takes %lld; these would be %lld more.",
-					   (long long) now.bytes, (long long) def->max_bytes,
+			 errdetail("Bytes: limit %lld, present %lld, new %lld.",
+					   (long long) def->max_bytes, (long long) now.bytes,
 					   (long long) amount->bytes),
 			 is_too_much(def, amount) ?
 			 errhint("They would not fit if it were empty: raise its limit, or send less at a time.") :

@@ -172,7 +172,7 @@ check_variables(const char *text)
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("a selector cannot have variables"),
 					 errdetail("The selector is %s.", text),
-					 errhint("Put the value into the jsonpath, for example with format() and to_json().")));
+					 errhint("Put the value into the jsonpath, for example with format(...)::jsonpath and to_json().")));
 	}
 }
 
