@@ -146,7 +146,13 @@ queue_held_remove(QueueSlot *slot, Oid relid)
 		wake_one(slot);
 }
 
-/* There is a place: wake a waiter, if there are messages. */
+/*
+ * wake_one
+ *		There is a place: wake a waiter, if there are messages.
+ *
+ * They may be in somebody's window.  Who sleeps since before that was taken out
+ * is not woken when it is given back; who looks now and sleeps again is.
+ */
 static void
 wake_one(QueueSlot *slot)
 {
@@ -154,7 +160,7 @@ wake_one(QueueSlot *slot)
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	queue_waiter_start_wakes(&wakes, slot->dbid);
-	if (queue_slot_has_cover(slot))
+	if (queue_slot_has_cover(slot) || queue_slot_has_window(slot))
 		(void) queue_waiter_pick(slot, 1, 0, &wakes);
 	LWLockRelease(slot->lock);
 	queue_waiter_set_latches(&wakes);
