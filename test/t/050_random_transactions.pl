@@ -188,6 +188,15 @@ sub counts
 	return @said ? $said[-1] : 1;
 }
 
+# The innermost of these levels is undone: does that count?  What one of them has
+# said is good for those around it, which the same rollback undoes.
+sub counts_undone
+{
+	my ($levels) = @_;
+	$levels->[0]{was_off} = 1 unless counts(@$levels);
+	return !$levels->[0]{was_off};
+}
+
 # The group whose order a message keeps, or undef
 sub group_of
 {
@@ -960,8 +969,10 @@ sub rows_of_failed
 sub note_error
 {
 	my ($session) = @_;
-	return unless @{ $session->{levels} };
-	abort_level(top($session), counts(@{ $session->{levels} }));
+	my $levels = $session->{levels};
+	return unless @$levels;
+	$levels->[0]{was_off} = 0;
+	abort_level(top($session), counts_undone($levels));
 	$session->{has_failed} = 1;
 	return;
 }
@@ -1041,6 +1052,7 @@ sub do_savepoint
 	my ($session) = @_;
 	my $name = pick('a', 'b', 'c');
 	expect($session, "SAVEPOINT $name");
+	$session->{levels}[0]{was_off} = 0;
 	push @{ $session->{levels} }, new_level($name);
 	return;
 }
@@ -1065,7 +1077,8 @@ sub do_rollback_to
 
 	expect($session, "ROLLBACK TO SAVEPOINT $name");
 	abort_top($levels) while $#$levels > $i;
-	abort_level($levels->[$i], counts(@$levels));
+	abort_level($levels->[$i], counts_undone($levels));
+	$levels->[0]{was_off} = 0;
 	$session->{has_failed} = 0;
 	return;
 }
@@ -1074,7 +1087,7 @@ sub do_rollback_to
 sub abort_top
 {
 	my ($levels) = @_;
-	my $counts = counts(@$levels);
+	my $counts = counts_undone($levels);
 	abort_level(pop @$levels, $counts);
 	return;
 }
