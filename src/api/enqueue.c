@@ -117,7 +117,8 @@ static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
 static void check_enqueue(FunctionCallInfo fcinfo, const Content *content,
 						  Terms *terms);
 static Relation open_queue(FunctionCallInfo fcinfo, const Amount *amount,
-						   Terms *terms, QueueDef **def);
+						   Terms *terms, const NullableDatum *dedup_key,
+						   int64 *first, QueueDef **def);
 static void set_time(FunctionCallInfo fcinfo, Terms *terms);
 static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
 static TimestampTz expiry_of(const Terms *terms);
@@ -273,7 +274,14 @@ send_one(FunctionCallInfo fcinfo, const Content *content, bool *is_new)
 	amount.messages = 1;
 	amount.bytes = queue_value_bytes(fcinfo->args[ARG_PAYLOAD]) +
 		queue_value_bytes(fcinfo->args[ARG_HEADERS]);
-	rel = open_queue(fcinfo, &amount, &terms, &def);
+	rel = open_queue(fcinfo, &amount, &terms, &fcinfo->args[ARG_DEDUP_KEY],
+					 &first, &def);
+	*is_new = false;
+	if (first != 0)
+	{
+		table_close(rel, NoLock);
+		return first;
+	}
 	queue_next_ids(def, 1, &id);
 	queue_draft_init(&draft, id, terms.sent_at);
 	set_content(&draft, content, PG_GETARG_DATUM(ARG_PAYLOAD));
@@ -318,7 +326,7 @@ send_batch(FunctionCallInfo fcinfo, const Content *content)
 	check_enqueue(fcinfo, content, &terms);
 	read_batch(fcinfo, content, &batch);
 	amount = measure(&batch);
-	rel = open_queue(fcinfo, &amount, &terms, &def);
+	rel = open_queue(fcinfo, &amount, &terms, NULL, NULL, &def);
 	if (batch.n == 0)
 	{
 		table_close(rel, NoLock);
@@ -557,10 +565,10 @@ check_enqueue(FunctionCallInfo fcinfo, const Content *content, Terms *terms)
  */
 static Relation
 open_queue(FunctionCallInfo fcinfo, const Amount *amount, Terms *terms,
-		   QueueDef **def)
+		   const NullableDatum *dedup_key, int64 *first, QueueDef **def)
 {
 	Relation	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), amount,
-										   def);
+										   dedup_key, first, def);
 
 	if ((*def)->on_full == FULL_WAIT && queue_def_is_limited(*def))
 		set_time(fcinfo, terms);

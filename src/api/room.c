@@ -31,6 +31,7 @@
 #include "common/compat.h"
 #include "common/errcodes.h"
 #include "common/guc.h"
+#include "table/dedup.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/settings.h"
@@ -48,10 +49,15 @@ static void sleep_until(QueueSlot *slot, TimestampTz until);
  * queue_open_with_room
  *		Open a queue to send these messages, with all checks, and count them.
  *
- * Waits for room if the queue says so; otherwise QU003.
+ * Waits for room if the queue says so; otherwise QU003.  But of a message that
+ * is a duplicate, *first becomes the id of the first one, and nothing is
+ * counted: who tries again is to learn that it was sent, and needs no room.
+ * dedup_key is NULL for a batch.
  */
 Relation
-queue_open_with_room(Oid relid, const Amount *amount, QueueDef **def)
+queue_open_with_room(Oid relid, const Amount *amount,
+					 const NullableDatum *dedup_key, int64 *first,
+					 QueueDef **def)
 {
 	Relation	rel = queue_open(relid, QUEUE_ENQUEUE, def);
 	TimestampTz end = 0;
@@ -62,6 +68,9 @@ queue_open_with_room(Oid relid, const Amount *amount, QueueDef **def)
 	{
 		QueueSlot  *slot = queue_def_slot(*def);
 
+		if (dedup_key != NULL && !dedup_key->isnull &&
+			(*first = queue_dedup_find(rel, *def, dedup_key->value)) != 0)
+			break;
 		if (end == 0)
 			end = queue_clock() + (int64) queue_max_wait * 1000;
 		check_may_wait(*def, amount, end);

@@ -22,10 +22,12 @@ typedef enum RoomRefusal
 
 /*
  * Open a queue to send these messages, and count them; waits for room if the
- * queue says so, or raises QU003
+ * queue says so, or raises QU003.  If there is none for a message whose key
+ * another one has, *first is that one's id
  */
 extern Relation queue_open_with_room(Oid relid, const Amount *amount,
-									 QueueDef **def);
+									 const NullableDatum *dedup_key,
+									 int64 *first, QueueDef **def);
 
 pg_noreturn extern void queue_raise_full(QueueDef *def, const Amount *amount,
 										 RoomRefusal refusal);

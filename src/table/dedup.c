@@ -45,6 +45,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
@@ -99,6 +100,8 @@ static LWLockPadded *locks = NULL;
 static LWLock *lock_of(Relation keys, Datum key);
 static IndexScanDesc begin_scan(Relation keys, Relation index, Datum key,
 								SnapshotData *dirty);
+static int64 seek(QueueDedup *dedup, Datum key, const MessageDraft *draft,
+				  const int64 *unsent, int nunsent);
 static KeyState look(QueueDedup *dedup, Datum key, TimestampTz now,
 					 FirstMessage *first, TransactionId *xid);
 static void read_first(TupleTableSlot *slot, FirstMessage *first);
@@ -212,12 +215,41 @@ int64
 queue_dedup_remember(QueueDedup *dedup, const MessageDraft *draft,
 					 const int64 *unsent, int nunsent)
 {
-	Datum		key = PointerGetDatum(PG_DETOAST_DATUM_PACKED(draft->dedup_key.value));
-	LWLock	   *lock = lock_of(dedup->keys, key);
-	CommandId	cid = GetCurrentCommandId(true);
+	(void) GetCurrentTransactionId();
+	return seek(dedup, draft->dedup_key.value, draft, unsent, nunsent);
+}
+
+/*
+ * queue_dedup_find
+ *		Look for the message that has a key, and remember nothing.
+ *
+ * For a sender that may have to wait: it holds no lock afterwards.
+ */
+int64
+queue_dedup_find(Relation rel, QueueDef *def, Datum key)
+{
+	QueueDedup *dedup = queue_dedup_begin(rel, def);
+	Oid			keys = RelationGetRelid(dedup->keys);
+	Oid			index = RelationGetRelid(dedup->index);
+	int64		first = seek(dedup, key, NULL, NULL, 0);
+
+	queue_dedup_end(dedup);
+	UnlockRelationOid(index, RowExclusiveLock);
+	UnlockRelationOid(keys, RowExclusiveLock);
+	return first;
+}
+
+/* Do so, and if there is none, remember the key for this message, if any. */
+static int64
+seek(QueueDedup *dedup, Datum key, const MessageDraft *draft,
+	 const int64 *unsent, int nunsent)
+{
+	LWLock	   *lock;
+	CommandId	cid = GetCurrentCommandId(draft != NULL);
 	TimestampTz now = GetCurrentTimestamp();
 
-	(void) GetCurrentTransactionId();
+	key = PointerGetDatum(PG_DETOAST_DATUM_PACKED(key));
+	lock = lock_of(dedup->keys, key);
 	dedup->gone = NIL;
 	for (;;)
 	{
@@ -228,15 +260,18 @@ queue_dedup_remember(QueueDedup *dedup, const MessageDraft *draft,
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(lock, LW_EXCLUSIVE);
 		state = look(dedup, key, now, &first, &xid);
-		if (state == KEY_FREE)
+		if (state == KEY_FREE && draft != NULL)
 			insert_key(dedup, key, draft, cid);
 		LWLockRelease(lock);
 
 		switch (state)
 		{
 			case KEY_FREE:
-				delete_gone(dedup);
-				call_worker(dedup->def, draft);
+				if (draft != NULL)
+				{
+					delete_gone(dedup);
+					call_worker(dedup->def, draft);
+				}
 				return 0;
 			case KEY_COUNTS:
 				return first.id;
@@ -244,7 +279,8 @@ queue_dedup_remember(QueueDedup *dedup, const MessageDraft *draft,
 				report_coming(dedup, xid);
 				break;			/* it has just ended */
 			case KEY_OVER:
-				if (is_unsent(&first, draft, unsent, nunsent) ||
+				if ((draft != NULL &&
+					 is_unsent(&first, draft, unsent, nunsent)) ||
 					!queue_dedup_is_over(dedup->rel, dedup->def, NULL,
 										 first.id, first.enqueued_at))
 					return first.id;

@@ -28,6 +28,9 @@ extern int64 queue_dedup_remember(QueueDedup *dedup,
 								  const int64 *unsent, int nunsent);
 extern void queue_dedup_end(QueueDedup *dedup);
 
+/* Would it return an id?  Remembers nothing, and gives its locks back */
+extern int64 queue_dedup_find(Relation rel, QueueDef *def, Datum key);
+
 /* The same for a message that is sent alone */
 extern int64 queue_dedup_one(Relation rel, QueueDef *def,
 							 const MessageDraft *draft);

@@ -131,6 +131,8 @@ SELECT is_new FROM queue.enqueue_once('two', '1', 'a');
 INSERT INTO two (payload, dedup_key) VALUES ('1', 'a'), ('1', 'a');
 SELECT cardinality(queue.enqueue_batch('two', ARRAY['1']::jsonb[], dedup_keys => ARRAY['a']));
 SELECT is_new FROM queue.enqueue_once('two', '1', 'b');
+-- ... and is told so where there is none
+SELECT is_new FROM queue.enqueue_once('two', '1', 'b');
 SELECT is_new FROM queue.enqueue_once('two', '1', 'c');
 \echo :SQLSTATE
 SELECT queue.drop_queue('two');

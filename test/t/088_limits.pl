@@ -354,6 +354,20 @@ taken($full);
 sql(qq{SELECT queue.resume('$full')});
 is(result_of($asker), '1', '... and sleeps through a pause');
 
+# A duplicate needs no room, and no wait
+$full = make_queue(q{max_messages => 2, on_full => 'wait', dedup_window => '1 h'});
+sql(qq{SELECT queue.enqueue('$full', '1', dedup_key => 'a'),
+	queue.enqueue('$full', '2')});
+is(sql(qq{SELECT is_new FROM queue.enqueue_once('$full', '1', 'a')}),
+	'f', 'a duplicate is told in a full queue');
+$sender = start_waiter(
+	qq{SELECT is_new FROM queue.enqueue_once('$full', '1', 'b')});
+is( sql(qq{SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+		WHERE c.relname LIKE '$full%' AND l.pid = $sender->{pid}}),
+	'0', '... who waits with a key holds no lock, of keys neither');
+taken($full);
+woken($sender, 't', '... and sends when there is room');
+
 # 64 clients, each of which sends as much as it can
 $queue = make_queue('max_messages => 100');
 $node->pgbench(
