@@ -190,7 +190,7 @@ RESET ROLE;
 -- default privileges do not reach it
 ALTER DEFAULT PRIVILEGES IN SCHEMA elsewhere GRANT ALL ON TABLES TO PUBLIC;
 SELECT queue.create_queue('elsewhere.more', dedup_window => '0');
-SELECT relacl FROM pg_class WHERE oid = 'elsewhere.more_keys'::regclass;
+SELECT DISTINCT grantee::regrole FROM pg_class, aclexplode(relacl) WHERE oid = 'elsewhere.more_keys'::regclass;
 
 -- by itself it is not changed
 \set VERBOSITY terse

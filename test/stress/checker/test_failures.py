@@ -62,13 +62,13 @@ class Failures(CheckerTest):
         self.violates("attempts_add_up")
 
     def test_without_a_mark_under_a_savepoint(self) -> None:
-        """The setting is undone with the savepoint, and that comes first."""
+        """What a savepoint has said is good for all that is rolled back."""
         self.one.begin()
         self.one.dequeue("orders", "a.1")
         self.one.savepoint("s")
         self.one.call("uncount")
         self.one.rollback()
-        self.one.consume("orders", ("a.1", 2))
+        self.one.consume("orders", ("a.1", 1))
         self.clean()
 
     def test_lease_counted_though_it_should_not(self) -> None:
