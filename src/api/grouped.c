@@ -122,7 +122,7 @@ take_picked(Take *take, CandidateScan *look, Snapshot snapshot,
 
 /*
  * queue_take_from_group
- * *		Take messages of the group that is out, in order, until there are no
+ *		Take messages of the group that is out, in order, until there are no
  *		more or enough.
  *
  * Those of a lower priority than the first wait, as other groups may come

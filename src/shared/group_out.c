@@ -124,7 +124,7 @@ queue_group_pick(QueueSlot *slot, Oid relid, const GroupName *name, int rank,
 
 /*
  * queue_group_note
- * *		Note a message for consumers, by a process that takes none.
+ *		Note a message for consumers, by a process that takes none.
  *
  * Returns false if there is no room, and nothing has happened.
  */

@@ -27,6 +27,7 @@
 WaiterShared *queue_waiters = NULL;
 LWLock	   *queue_waiters_lock = NULL;
 
+static void pick(WaitNode *node, WakeList *wakes);
 static bool pick_selecting(QueueSlot *slot, int n, const WakeKeys *keys,
 						   WakeList *wakes);
 static bool has_key(const WakeKeys *keys, uint32 key);
@@ -110,14 +111,21 @@ queue_waiter_pick(QueueSlot *slot, int n, uint64 number, WakeList *wakes)
 			return false;
 		if (wakes->n == MAX_WAKES)
 			return true;
-		dlist_delete(&node->link);
-		node->is_linked = false;
-		node->was_woken = true;
-		queue_waiters->waiters[node->procno].is_woken = true;
-		wakes->procnos[wakes->n++] = node->procno;
+		pick(node, wakes);
 		n--;
 	}
 	return false;
+}
+
+/* Take a waiter off its list, to be woken. */
+static void
+pick(WaitNode *node, WakeList *wakes)
+{
+	dlist_delete(&node->link);
+	node->is_linked = false;
+	node->was_woken = true;
+	queue_waiters->waiters[node->procno].is_woken = true;
+	wakes->procnos[wakes->n++] = node->procno;
 }
 
 /*
@@ -142,11 +150,7 @@ pick_selecting(QueueSlot *slot, int n, const WakeKeys *keys, WakeList *wakes)
 			return false;
 		if (wakes->n == MAX_WAKES)
 			return true;
-		dlist_delete(&node->link);
-		node->is_linked = false;
-		node->was_woken = true;
-		queue_waiters->waiters[node->procno].is_woken = true;
-		wakes->procnos[wakes->n++] = node->procno;
+		pick(node, wakes);
 		n--;
 	}
 	return false;

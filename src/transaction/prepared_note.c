@@ -174,10 +174,8 @@ note_charges(PreparedNotes *notes)
 							change, false);
 			continue;
 		}
-		note->change.sent.messages += change->sent.messages;
-		note->change.sent.bytes += change->sent.bytes;
-		note->change.gone.messages += change->gone.messages;
-		note->change.gone.bytes += change->gone.bytes;
+		queue_amount_add(&note->change.sent, &change->sent);
+		queue_amount_add(&note->change.gone, &change->gone);
 		note->is_charged = true;
 	}
 }
