@@ -55,9 +55,9 @@ OBJS = $(patsubst %.c,%.o,$(call files,src/*.c src/*/*.c))
 
 # The script of the version in queue.control is made of parts, one feature a
 # file, in the order of their names.  With its release it is put into
-# sql/released/ and never changes again: from then on it is installed from
-# there, and parts that change need a new version, with a script that updates
-# the one before.
+# sql/released/, with its checksum, and never changes again: from then on it is
+# installed from there, and parts that change need a new version, with a script
+# that updates the one before.
 version = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/queue.control)
 script = sql/queue--$(version).sql
 DATA = $(call files,sql/released/*.sql sql/queue--*--*.sql sql/move-from-*.sql)

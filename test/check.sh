@@ -8,7 +8,8 @@
 #	  test/check.sh [SUITE...]
 #
 # Without arguments all suites are run:
-#	  lists		every test has its expected output, and the reverse
+#	  lists		every test has its expected output, and the reverse; scripts that
+#				were released are as they were
 #	  style		what programs can say of the sources without running them
 #	  build		gcc, gcc with assertions, clang; warnings are errors; no file
 #				of src/ uses a higher one; all planted bugs can be built
@@ -258,6 +259,11 @@ suite_lists()
 	# Alternative outputs end in a number.
 	same_lists "tests and expected output" "$regress $isolation" \
 		"$(stems .out 'expected/*.out' | sed 's/_[0-9]$//' | sort -u | xargs)"
+	same_lists "released scripts and their checksums" \
+		"$(stems .sql 'sql/released/*.sql' | xargs)" \
+		"$(cd "$tree/sql/released" &&
+			sha256sum --strict --check SHA256SUMS 2>/dev/null |
+			sed -n 's/\.sql: OK$//p' | xargs)"
 	same_lists "names that are no test of both kinds" \
 		"$(tr ' ' '\n' <<<"$regress $isolation" | sort | uniq -d)" ""
 }
