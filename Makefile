@@ -53,15 +53,17 @@ names = $(basename $(notdir $(call files,$(1))))
 
 OBJS = $(patsubst %.c,%.o,$(call files,src/*.c src/*/*.c))
 
-# The script of the version in queue.control is made of parts, one feature a
-# file, in the order of their names.  With its release it is put into
-# sql/released/, with its checksum, and never changes again: from then on it is
-# installed from there, and parts that change need a new version, with a script
-# that updates the one before.
+# What is released lies in sql/released/, with its checksum, and never changes
+# again.  What the version in queue.control adds is made of parts, one feature a
+# file, in the order of their names: they become the script that updates from
+# the version before, and CREATE EXTENSION installs that and updates it, so there
+# is one way to a version.  With its release the script goes to sql/released/,
+# and the parts are those of the next one.
 version = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/queue.control)
-script = sql/queue--$(version).sql
-DATA = $(call files,sql/released/*.sql sql/queue--*--*.sql sql/move-from-*.sql)
-DATA_built = $(if $(filter %/$(notdir $(script)),$(DATA)),,$(script))
+released = 0.2.0
+script = sql/queue--$(released)--$(version).sql
+DATA = $(call files,sql/released/*.sql sql/move-from-*.sql)
+DATA_built = $(if $(filter-out $(version),$(released)),$(script))
 
 # Inputs lie in test/, the expected output of both kinds in expected/.  They
 # share results/ too, so no name may occur in both lists.

@@ -9,7 +9,7 @@
 # Makes dist/queue-VERSION.zip, as PGXN wants it, and dist/queue-VERSION.tar.gz
 # with the same content: what the last commit has, and META.json made of the
 # one here.  The version is that of queue.control.  As long as sql/released/ has
-# no script of it, it is said to be unstable.
+# no script that leads to it, it is said to be unstable.
 #
 set -eu -o pipefail
 
@@ -34,7 +34,7 @@ control()
 
 version=$(control default_version)
 status=unstable
-[ ! -f "sql/released/queue--$version.sql" ] || status=stable
+! ls sql/released/*"--$version.sql" >/dev/null 2>&1 || status=stable
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

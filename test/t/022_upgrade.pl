@@ -46,6 +46,16 @@ is( sql(q{SELECT count(*) FROM pg_extension_update_paths('queue')
 	'0', 'every version can be brought to it');
 
 #
+# From the version before.
+#
+sql(q{DROP EXTENSION queue; CREATE EXTENSION queue VERSION '0.2.0'});
+is(state_of(q{SELECT queue.create_queue('older')}),
+	'55000', 'the library says that the extension is to be updated');
+sql('ALTER EXTENSION queue UPDATE');
+is( sql(q{SELECT queue.create_queue('older'), queue.drop_queue('older')}),
+	'older|', 'updated, it works');
+
+#
 # DROP EXTENSION, and again.
 #
 sql(q{
