@@ -1,5 +1,6 @@
-# Somebody sets the clock back while the server runs.  Waits last as long as they
-# were told to, and the worker and the leader go on as if nothing had happened.
+# Somebody sets the clock back, or forward, while the server runs.  Waits last as
+# long as they were told to, and the worker and the leader go on as if nothing had
+# happened; set forward, what is due by the new time comes within some seconds.
 # A small library between the server and the C library tells another time of day
 # than there is; the clock that is never set is left alone.  So a minute passes at
 # once, too, after which the log says again what is stuck.
@@ -199,6 +200,23 @@ my $offset = -s $node->logfile;
 fail_another('one more, when a minute is over');
 $node->wait_for_log(qr/WARNING: .*public\.stuck\b/, $offset);
 is(lines_about_stuck(), 2, 'the log says it once a minute');
+
+# The clock is set forward, beyond the due time of a message for which somebody
+# waits, and beyond the end of a lease and the expiry of another message.
+sql(q{SELECT queue.create_queue('f', lease => '20 min', max_attempts => 1);
+	SELECT queue.enqueue('f', '1', delay => '30 min');
+	SELECT queue.enqueue('f', '2', delay => '10 min', expires_in => '1 min');
+	SELECT queue.create_queue('g', lease => '20 min');
+	SELECT queue.enqueue('g', '3'); SELECT * FROM queue.receive('g')});
+my $sleeper =
+  start_waiter(q{SELECT payload FROM queue.dequeue('f', wait => '10 min')});
+my $other =
+  start_waiter(q{SELECT payload FROM queue.dequeue('g', wait => '10 min')});
+set_clock(0);
+is(result_of($sleeper), '1', 'who waits has what is due after a step forward');
+is(result_of($other), '3', '... and whose lease is over');
+wait_until(q{SELECT count(*) = 1 FROM f_dead WHERE payload = '2'},
+	'... what has expired is moved');
 
 $node->stop;
 done_testing();
