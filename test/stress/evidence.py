@@ -508,6 +508,7 @@ class Evidence:
         """Shorten leases of what stands behind others of its group.
 
         When one of a take fails, the leases of those behind it end as well.
+        One that ran out has failed, even if it was settled after that.
         """
         takes: dict[tuple[str, int, str], list[Delivery]] = {}
         for delivery in self.deliveries:
@@ -524,6 +525,8 @@ class Evidence:
                 if delivery.leased:
                     delivery.sure_end = max(delivery.after,
                                             min(delivery.sure_end, end))
+                    if delivery.gap:
+                        end = min(end, delivery.gap[0])
                     if not any(settle.kept and settle.accepted and
                                settle.op in ("ack", "reject")
                                for settle in delivery.settles):

@@ -171,6 +171,17 @@ class Groups(CheckerTest):
         self.two.consume("devices", "a.2")
         self.clean()
 
+    def test_lease_ends_with_one_that_ran_out(self) -> None:
+        """... not even if that one is acked all the same."""
+        self.send_two()
+        first, second = self.one.receive("devices", "a.1", "a.2", lease=4.0)
+        self.one.settle("extend", first, queue="devices", lease=0.2)
+        self.play.wait(0.3)
+        self.one.settle("ack", second, queue="devices", state="QU001")
+        self.one.ack("devices", "a.1", first)
+        self.two.consume("devices", "a.2")
+        self.clean()
+
     def test_lease_survives_one_before(self) -> None:
         self.send_two()
         first, second = self.one.receive("devices", "a.1", "a.2")
