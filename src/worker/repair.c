@@ -401,12 +401,14 @@ is_hidden(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 	MessageKey	key;
 	InflightEntry entry;
 	MessageStatus status;
+	int			rank = queue_rank(row->priority);
 	bool		has_entry;
 	bool		is_out;
 
-	if (queue_cover_has(slot, queue_rank(row->priority), row->id,
-						row->visible_at, &is_out) ||
-		queue_turn_is_known(def, row))
+	/* what a group gives up meanwhile is in the cover when it has */
+	if (queue_cover_has(slot, rank, row->id, row->visible_at, &is_out) ||
+		queue_turn_is_known(def, row) ||
+		queue_cover_has(slot, rank, row->id, row->visible_at, &is_out))
 		return false;
 	queue_message_key(&key, def->relid, row->id);
 	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
