@@ -30,10 +30,12 @@
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
+#include "api/array.h"
 #include "api/room.h"
 #include "common/args.h"
 #include "common/ranges.h"
 #include "table/dedup.h"
+#include "table/dedup_batch.h"
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/insert.h"
@@ -71,13 +73,6 @@ typedef struct Terms
 	int64		expires_in;		/* usec after it is due; 0: never */
 } Terms;
 
-/* An optional array argument of enqueue_batch() */
-typedef struct OptionalArray
-{
-	Datum	   *values;			/* NULL: not given */
-	bool	   *nulls;
-} OptionalArray;
-
 /* What differs by message in a batch */
 typedef struct Batch
 {
@@ -105,6 +100,9 @@ static void read_batch(FunctionCallInfo fcinfo, const Content *content,
 					   Batch *batch);
 static void insert_batch(Relation rel, QueueDef *def, const Content *content,
 						 const Terms *terms, const Batch *batch, int64 *ids);
+static int64 *find_duplicates(Relation rel, QueueDef *def,
+							  const Terms *terms, const Batch *batch,
+							  const int64 *ids);
 static Datum *read_contents(FunctionCallInfo fcinfo, const Content *content,
 							int *n);
 static Amount measure(const Batch *batch);
@@ -123,13 +121,6 @@ static void set_time(FunctionCallInfo fcinfo, Terms *terms);
 static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
 static TimestampTz expiry_of(const Terms *terms);
 static void apply_terms(MessageDraft *draft, const Terms *terms);
-static void check_elements(const OptionalArray *array, int n,
-						   void (*check) (Datum));
-static bool has_values(const OptionalArray *array, int n);
-static void read_array(FunctionCallInfo fcinfo, int argno, const char *name,
-					   const Content *content, int expected,
-					   OptionalArray *array);
-static NullableDatum element(const OptionalArray *array, int i);
 
 /* enqueue(), with arguments as in the list above */
 Datum
@@ -345,19 +336,19 @@ static void
 read_batch(FunctionCallInfo fcinfo, const Content *content, Batch *batch)
 {
 	batch->contents = read_contents(fcinfo, content, &batch->n);
-	read_array(fcinfo, ARG_HEADERS, "headers", content, batch->n,
-			   &batch->headers);
-	read_array(fcinfo, ARG_CORRELATION_ID, "correlation_ids", content,
-			   batch->n, &batch->correlation_ids);
-	read_array(fcinfo, ARG_GROUP_KEY, "group_keys", content, batch->n,
-			   &batch->group_keys);
-	check_elements(&batch->correlation_ids, batch->n,
-				   queue_check_correlation_id);
-	check_elements(&batch->group_keys, batch->n, queue_check_group_key);
-	read_array(fcinfo, ARG_DEDUP_KEY, "dedup_keys", content, batch->n,
-			   &batch->dedup_keys);
-	check_elements(&batch->dedup_keys, batch->n, queue_check_dedup_key);
-	check_elements(&batch->headers, batch->n, queue_check_headers);
+	queue_array_read(fcinfo, ARG_HEADERS, "headers", content->argname, batch->n,
+					 &batch->headers);
+	queue_array_read(fcinfo, ARG_CORRELATION_ID, "correlation_ids", content->argname,
+					 batch->n, &batch->correlation_ids);
+	queue_array_read(fcinfo, ARG_GROUP_KEY, "group_keys", content->argname, batch->n,
+					 &batch->group_keys);
+	queue_array_check(&batch->correlation_ids, batch->n,
+					  queue_check_correlation_id);
+	queue_array_check(&batch->group_keys, batch->n, queue_check_group_key);
+	queue_array_read(fcinfo, ARG_DEDUP_KEY, "dedup_keys", content->argname, batch->n,
+					 &batch->dedup_keys);
+	queue_array_check(&batch->dedup_keys, batch->n, queue_check_dedup_key);
+	queue_array_check(&batch->headers, batch->n, queue_check_headers);
 }
 
 /*
@@ -369,55 +360,77 @@ static void
 insert_batch(Relation rel, QueueDef *def, const Content *content,
 			 const Terms *terms, const Batch *batch, int64 *ids)
 {
-	QueueDedup *dedup = NULL;
+	int64	   *firsts = NULL;
 	QueueInsert *insert;
-	int64	   *drawn = ids;
 
-	if (has_values(&batch->dedup_keys, batch->n))
-	{
-		dedup = queue_dedup_begin(rel, def);
-		drawn = memcpy(palloc(batch->n * sizeof(int64)), ids,
-					   batch->n * sizeof(int64));
-	}
+	if (queue_array_has_values(&batch->dedup_keys, batch->n))
+		firsts = find_duplicates(rel, def, terms, batch, ids);
 	else
 		note_sent(rel, terms, ids, batch->n, &batch->correlation_ids);
 	insert = queue_insert_begin(rel, def);
 	for (int i = 0; i < batch->n; i++)
 	{
 		MessageDraft draft;
-		int64		first = 0;
 
-		queue_draft_init(&draft, drawn[i], terms->sent_at);
-		set_content(&draft, content, batch->contents[i]);
-		draft.headers = element(&batch->headers, i);
-		draft.group_key = element(&batch->group_keys, i);
-		draft.dedup_key = element(&batch->dedup_keys, i);
-		draft.correlation_id = element(&batch->correlation_ids, i);
-		apply_terms(&draft, terms);
-		queue_draft_check_size(&draft);
-		if (!draft.dedup_key.isnull)
-			first = queue_dedup_remember(dedup, &draft, drawn, i);
-		if (first != 0)
+		if (firsts != NULL && firsts[i] != 0)
 		{
-			Amount		amount = measure_one(batch, i);
-
-			queue_charge_undo(def, &amount);
-			ids[i] = first;
+			ids[i] = firsts[i];
 			continue;
 		}
-		if (dedup != NULL)
-		{
-			OptionalArray correlation_ids = {
-				&draft.correlation_id.value, &draft.correlation_id.isnull
-			};
-
-			note_sent(rel, terms, &drawn[i], 1, &correlation_ids);
-		}
+		queue_draft_init(&draft, ids[i], terms->sent_at);
+		set_content(&draft, content, batch->contents[i]);
+		draft.headers = queue_array_element(&batch->headers, i);
+		draft.group_key = queue_array_element(&batch->group_keys, i);
+		draft.dedup_key = queue_array_element(&batch->dedup_keys, i);
+		draft.correlation_id = queue_array_element(&batch->correlation_ids, i);
+		apply_terms(&draft, terms);
+		queue_draft_check_size(&draft);
 		queue_insert_row(insert, &draft);
 	}
 	queue_insert_end(insert);
-	if (dedup != NULL)
-		queue_dedup_end(dedup);
+}
+
+/*
+ * find_duplicates
+ *		Remember the keys of a batch, and note the messages that are no
+ *		duplicates, a run of them at a time.
+ *
+ * Returns the ids of the first messages where they are duplicates, and else
+ * zeros.
+ */
+static int64 *
+find_duplicates(Relation rel, QueueDef *def, const Terms *terms,
+				const Batch *batch, const int64 *ids)
+{
+	KeyedMessages messages = {
+		batch->n, batch->dedup_keys.values, batch->dedup_keys.nulls, ids,
+		terms->sent_at
+	};
+	int64	   *firsts = palloc(batch->n * sizeof(int64));
+	int			next;
+
+	queue_dedup_many(rel, def, &messages, firsts);
+	for (int i = 0; i < batch->n; i = next)
+	{
+		OptionalArray correlation_ids = batch->correlation_ids;
+		Amount		amount = measure_one(batch, i);
+
+		next = i + 1;
+		if (firsts[i] != 0)
+		{
+			queue_charge_undo(def, &amount);
+			continue;
+		}
+		while (next < batch->n && firsts[next] == 0)
+			next++;
+		if (correlation_ids.values != NULL)
+		{
+			correlation_ids.values += i;
+			correlation_ids.nulls += i;
+		}
+		note_sent(rel, terms, &ids[i], next - i, &correlation_ids);
+	}
+	return firsts;
 }
 
 /*
@@ -475,7 +488,7 @@ measure_one(const Batch *batch, int i)
 {
 	NullableDatum content = {batch->contents[i], false};
 	Amount		amount = {1, queue_value_bytes(content) +
-		queue_value_bytes(element(&batch->headers, i))};
+		queue_value_bytes(queue_array_element(&batch->headers, i))};
 
 	return amount;
 }
@@ -627,73 +640,4 @@ apply_terms(MessageDraft *draft, const Terms *terms)
 	draft->visible_at.value = TimestampTzGetDatum(terms->due);
 	draft->expires_at.isnull = terms->expires_in == 0;
 	draft->expires_at.value = TimestampTzGetDatum(expiry_of(terms));
-}
-
-/* Check each element that is not null. */
-static void
-check_elements(const OptionalArray *array, int n, void (*check) (Datum))
-{
-	for (int i = 0; array->values != NULL && i < n; i++)
-	{
-		if (!array->nulls[i])
-			check(array->values[i]);
-	}
-}
-
-/* Is there an element that is not null? */
-static bool
-has_values(const OptionalArray *array, int n)
-{
-	for (int i = 0; array->values != NULL && i < n; i++)
-	{
-		if (!array->nulls[i])
-			return true;
-	}
-	return false;
-}
-
-/*
- * read_array
- *		Read an optional array, which must have one element a message.
- */
-static void
-read_array(FunctionCallInfo fcinfo, int argno, const char *name,
-		   const Content *content, int expected, OptionalArray *array)
-{
-	ArrayType  *arg;
-	int			nvalues;
-
-	array->values = NULL;
-	array->nulls = NULL;
-	if (PG_ARGISNULL(argno))
-		return;
-	arg = PG_GETARG_ARRAYTYPE_P(argno);
-	if (ARR_NDIM(arg) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be a one-dimensional array", name)));
-	/* text and jsonb are laid out alike */
-	deconstruct_array(arg, ARR_ELEMTYPE(arg), -1, false, TYPALIGN_INT,
-					  &array->values, &array->nulls, &nvalues);
-	if (nvalues != expected)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("arrays must have the same length"),
-				 errdetail("There are %d %s, but %d %s.",
-						   expected, content->argname, nvalues, name),
-				 errhint("Put NULL where a message has none.")));
-}
-
-/* Return what the array has for this message. */
-static NullableDatum
-element(const OptionalArray *array, int i)
-{
-	NullableDatum result = {0, true};
-
-	if (array->values != NULL && !array->nulls[i])
-	{
-		result.value = array->values[i];
-		result.isnull = false;
-	}
-	return result;
 }

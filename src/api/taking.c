@@ -25,8 +25,8 @@
 #include "dispatch/receipt.h"
 #include "shared/database.h"
 #include "shared/quota.h"
-#include "table/dedup.h"
 #include "table/definition.h"
+#include "table/key_end.h"
 #include "table/message.h"
 #include "transaction/charge.h"
 

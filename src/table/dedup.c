@@ -6,9 +6,7 @@
  * A row of the key table says which message was the first with a key.  It is
  * inserted in the transaction that sends the message, so both commit or
  * neither does, with savepoints and PREPARE too, and nothing in memory has to
- * be right.  A key counts for as long as dedup_window says, and also while its
- * message is in the queue; then the row is rubbish, which the next sender of
- * the key, the consumer or the worker (worker/forget.c) deletes.
+ * be right.  key_end.c says how long it counts.
  *
  * Rows are judged by the current status of transactions, not by a snapshot.  A
  * row whose transaction has committed counts, whoever sees it: so there is no
@@ -19,15 +17,20 @@
  * not committed counts for nothing: it is as if this sender had come before the
  * one that consumes or purges the message.
  *
+ * A message alone is looked up, and then its row is inserted; dedup_batch.c does
+ * it the other way round for many.
+ *
  * Locks: two senders of one key must not both find that it is free.  So the
- * look and the insertion are made under a lock in shared memory, one of a few
- * that keys are spread over by a hash.  Under it nothing is waited for but
- * pages: relations are open, the transaction has its id, and the index is not
- * unique, so that no insertion waits for another transaction.  Whether a
- * message is still in the queue is found out without it; then the look is made
- * again.  From the insertion on, the row speaks.  An error releases the lock,
- * as the server does for all of its kind.  Relations: the queue, then its key
- * table, then the index of that.
+ * look and the insertion, or the insertion of an index entry and the withdrawal,
+ * are made under a lock in shared memory, one of some that keys are spread over
+ * by a hash.  Nobody has two of them.  Under it nothing is waited for but pages:
+ * relations are open, the transaction has its id, and the index is not unique,
+ * so that no insertion waits for another transaction.  Whether a message is
+ * still in the queue is found out without it; then the look is made again.  From
+ * the insertion on, the row speaks.  An error releases the lock, as the server
+ * does for all of its kind, and what a call had inserted until then ends with
+ * the transaction, or the savepoint.  Relations: the queue, then its key table,
+ * then the index of that.
  *
  * If the process dies, so does its transaction, and the row is dead.
  *
@@ -59,11 +62,13 @@
 #include "shared/availability.h"
 #include "shared/database.h"
 #include "table/dedup.h"
+#include "table/key_end.h"
+#include "table/key_row.h"
 #include "table/key_table.h"
 #include "table/settings.h"
 
 /* Keys are spread over so many locks */
-#define DEDUP_LOCKS			128
+#define DEDUP_LOCKS			1024
 
 /* What the key table says of a key */
 typedef enum KeyState
@@ -74,47 +79,15 @@ typedef enum KeyState
 	KEY_COMING					/* its transaction has not ended */
 } KeyState;
 
-/* A first message, as its row in the key table names it */
-typedef struct FirstMessage
-{
-	int64		id;
-	TimestampTz enqueued_at;
-	ItemPointerData tid;		/* of that row */
-} FirstMessage;
-
-struct QueueDedup
-{
-	Relation	rel;
-	QueueDef   *def;
-	Relation	keys;
-	Relation	index;
-	TupleTableSlot *found;
-	TupleTableSlot *new;
-	EState	   *estate;			/* NULL: there is no index but "index" */
-	ResultRelInfo *info;
-	List	   *gone;			/* FirstMessages that do not count any more */
-};
-
 static LWLockPadded *locks = NULL;
 
-static LWLock *lock_of(Relation keys, Datum key);
-static IndexScanDesc begin_scan(Relation keys, Relation index, Datum key,
-								SnapshotData *dirty);
-static int64 seek(QueueDedup *dedup, Datum key, const MessageDraft *draft,
-				  const int64 *unsent, int nunsent);
 static KeyState look(QueueDedup *dedup, Datum key, TimestampTz now,
-					 FirstMessage *first, TransactionId *xid);
-static void read_first(TupleTableSlot *slot, FirstMessage *first);
-static void call_worker(const QueueDef *def, const MessageDraft *draft);
-static bool is_gone(const QueueDedup *dedup, const FirstMessage *first);
-static void insert_key(QueueDedup *dedup, Datum key,
-					   const MessageDraft *draft, CommandId cid);
-static bool is_unsent(const FirstMessage *first, const MessageDraft *draft,
-					  const int64 *unsent, int nunsent);
+					 KeyRow *first, TransactionId *xid);
+static bool is_gone(const QueueDedup *dedup, const KeyRow *first);
+static void insert_key(QueueDedup *dedup, Datum key, const KeyRow *message);
 static void delete_gone(QueueDedup *dedup);
 static void report_coming(QueueDedup *dedup, TransactionId xid);
 pg_noreturn static void report_no_keys(Relation rel, const QueueDef *def);
-static bool forget(Relation keys, QueueDef *def, MessageRow *row, Datum key);
 
 /* ----------------------------------------------------------------
  *		Shared memory
@@ -141,8 +114,8 @@ queue_dedup_shmem_init(void)
 }
 
 /* Return the lock of a key, which is not compressed. */
-static LWLock *
-lock_of(Relation keys, Datum key)
+LWLock *
+queue_dedup_lock(Relation keys, Datum key)
 {
 	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(DatumGetPointer(key)),
 								  VARSIZE_ANY_EXHDR(DatumGetPointer(key)));
@@ -203,20 +176,43 @@ report_no_keys(Relation rel, const QueueDef *def)
 			 errhint("Its owner can give it a new one by setting dedup_window once more with queue.alter_queue().")));
 }
 
+/* Close everything; locks on tables stay. */
+void
+queue_dedup_end(QueueDedup *dedup)
+{
+	if (dedup->estate != NULL)
+	{
+		ExecCloseIndices(dedup->info);
+		FreeExecutorState(dedup->estate);
+	}
+	ExecDropSingleTupleTableSlot(dedup->found);
+	ExecDropSingleTupleTableSlot(dedup->new);
+	index_close(dedup->index, NoLock);
+	table_close(dedup->keys, NoLock);
+	pfree(dedup);
+}
+
 /*
- * queue_dedup_remember
+ * queue_dedup_one
  *		Remember the key of a message that is about to be sent, unless another
  *		has it.
  *
- * See the head of the file.  The transaction gets its id before the lock is
- * taken, because that can wait for a place in the lock table.
+ * The transaction gets its id before the lock is taken, because that can wait
+ * for a place in the lock table.
  */
 int64
-queue_dedup_remember(QueueDedup *dedup, const MessageDraft *draft,
-					 const int64 *unsent, int nunsent)
+queue_dedup_one(Relation rel, QueueDef *def, const MessageDraft *draft)
 {
+	QueueDedup *dedup = queue_dedup_begin(rel, def);
+	KeyRow		message = {.id = draft->id,.enqueued_at = draft->enqueued_at};
+	int64		first;
+
 	(void) GetCurrentTransactionId();
-	return seek(dedup, draft->dedup_key.value, draft, unsent, nunsent);
+	first = queue_dedup_seek(dedup, draft->dedup_key.value, &message);
+	if (first == 0)
+		queue_dedup_call_worker(def, draft->enqueued_at);
+	queue_dedup_end(dedup);
+	return first;
 }
 
 /*
@@ -231,7 +227,7 @@ queue_dedup_find(Relation rel, QueueDef *def, Datum key)
 	QueueDedup *dedup = queue_dedup_begin(rel, def);
 	Oid			keys = RelationGetRelid(dedup->keys);
 	Oid			index = RelationGetRelid(dedup->index);
-	int64		first = seek(dedup, key, NULL, NULL, 0);
+	int64		first = queue_dedup_seek(dedup, key, NULL);
 
 	queue_dedup_end(dedup);
 	UnlockRelationOid(index, RowExclusiveLock);
@@ -239,39 +235,40 @@ queue_dedup_find(Relation rel, QueueDef *def, Datum key)
 	return first;
 }
 
-/* Do so, and if there is none, remember the key for this message, if any. */
-static int64
-seek(QueueDedup *dedup, Datum key, const MessageDraft *draft,
-	 const int64 *unsent, int nunsent)
+/*
+ * queue_dedup_seek
+ *		Look for the message that has a key, and if there is none, remember the
+ *		key for this one, if any.
+ *
+ * The transaction has an id, if there is one.
+ */
+int64
+queue_dedup_seek(QueueDedup *dedup, Datum key, const KeyRow *message)
 {
 	LWLock	   *lock;
-	CommandId	cid = GetCurrentCommandId(draft != NULL);
 	TimestampTz now = GetCurrentTimestamp();
 
 	key = PointerGetDatum(PG_DETOAST_DATUM_PACKED(key));
-	lock = lock_of(dedup->keys, key);
+	lock = queue_dedup_lock(dedup->keys, key);
 	dedup->gone = NIL;
 	for (;;)
 	{
-		FirstMessage first;
+		KeyRow		first;
 		TransactionId xid = InvalidTransactionId;
 		KeyState	state;
 
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(lock, LW_EXCLUSIVE);
 		state = look(dedup, key, now, &first, &xid);
-		if (state == KEY_FREE && draft != NULL)
-			insert_key(dedup, key, draft, cid);
+		if (state == KEY_FREE && message != NULL)
+			insert_key(dedup, key, message);
 		LWLockRelease(lock);
 
 		switch (state)
 		{
 			case KEY_FREE:
-				if (draft != NULL)
-				{
+				if (message != NULL)
 					delete_gone(dedup);
-					call_worker(dedup->def, draft);
-				}
 				return 0;
 			case KEY_COUNTS:
 				return first.id;
@@ -279,9 +276,7 @@ seek(QueueDedup *dedup, Datum key, const MessageDraft *draft,
 				report_coming(dedup, xid);
 				break;			/* it has just ended */
 			case KEY_OVER:
-				if ((draft != NULL &&
-					 is_unsent(&first, draft, unsent, nunsent)) ||
-					!queue_dedup_is_over(dedup->rel, dedup->def, NULL,
+				if (!queue_dedup_is_over(dedup->rel, dedup->def, NULL,
 										 first.id, first.enqueued_at))
 					return first.id;
 				dedup->gone = lappend(dedup->gone,
@@ -299,19 +294,22 @@ seek(QueueDedup *dedup, Datum key, const MessageDraft *draft,
  * The lock of the key is held.
  */
 static KeyState
-look(QueueDedup *dedup, Datum key, TimestampTz now, FirstMessage *first,
+look(QueueDedup *dedup, Datum key, TimestampTz now, KeyRow *first,
 	 TransactionId *xid)
 {
 	SnapshotData dirty;
-	IndexScanDesc scan = begin_scan(dedup->keys, dedup->index, key, &dirty);
+	IndexScanDesc scan = queue_key_row_scan(dedup->keys, dedup->index, key, &dirty);
 	KeyState	state = KEY_FREE;
 
 	while ((state == KEY_FREE || state == KEY_OVER) &&
 		   index_getnext_slot(scan, ForwardScanDirection, dedup->found))
 	{
-		FirstMessage next;
+		KeyRow		next;
 
-		read_first(dedup->found, &next);
+		if (TransactionIdIsValid(dirty.xmin) &&
+			queue_key_row_is_withdrawn(dedup->found))
+			continue;
+		queue_key_row_read(dedup->found, &next);
 		if (TransactionIdIsValid(dirty.xmin))
 		{
 			*xid = dirty.xmin;
@@ -333,46 +331,15 @@ look(QueueDedup *dedup, Datum key, TimestampTz now, FirstMessage *first,
 	return state;
 }
 
-/* Scan the rows of a key; "dirty" must live as long as the scan. */
-static IndexScanDesc
-begin_scan(Relation keys, Relation index, Datum key, SnapshotData *dirty)
-{
-	IndexScanDesc scan;
-	ScanKeyData scankey;
-
-	InitDirtySnapshot(*dirty);
-	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_TEXTEQ, key);
-	scan = index_beginscan(keys, index, dirty, NULL, 1, 0, 0);
-	index_rescan(scan, &scankey, 1, NULL, 0);
-	return scan;
-}
-
-static void
-read_first(TupleTableSlot *slot, FirstMessage *first)
-{
-	first->id = queue_key_row_id(slot);
-	first->enqueued_at = queue_key_row_enqueued_at(slot);
-	first->tid = slot->tts_tid;
-}
-
-/* Let the worker come when the key is over, if it can delete the row then. */
-static void
-call_worker(const QueueDef *def, const MessageDraft *draft)
-{
-	if (def->dedup_window > 0 && def->dedup_window != PG_INT64_MAX)
-		queue_database_wake_by(MyDatabaseId,
-							   queue_dedup_until(def, draft->enqueued_at));
-}
-
 /* Is it known not to count any more? */
 static bool
-is_gone(const QueueDedup *dedup, const FirstMessage *first)
+is_gone(const QueueDedup *dedup, const KeyRow *first)
 {
 	ListCell   *lc;
 
 	foreach(lc, dedup->gone)
 	{
-		FirstMessage *gone = lfirst(lc);
+		KeyRow	   *gone = lfirst(lc);
 
 		if (gone->id == first->id && gone->enqueued_at == first->enqueued_at)
 			return true;
@@ -382,25 +349,14 @@ is_gone(const QueueDedup *dedup, const FirstMessage *first)
 
 /* Insert the row of a key, and its index entries. */
 static void
-insert_key(QueueDedup *dedup, Datum key, const MessageDraft *draft,
-		   CommandId cid)
+insert_key(QueueDedup *dedup, Datum key, const KeyRow *message)
 {
 	TupleTableSlot *slot = dedup->new;
 	bool		isnull = false;
 
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true,
-		   slot->tts_tupleDescriptor->natts * sizeof(bool));
-	memset(slot->tts_values, 0,
-		   slot->tts_tupleDescriptor->natts * sizeof(Datum));
-	memset(slot->tts_isnull, false, Natts_key * sizeof(bool));
-	slot->tts_values[Anum_key_id - 1] = Int64GetDatum(draft->id);
-	slot->tts_values[Anum_key_enqueued_at - 1] =
-		TimestampTzGetDatum(draft->enqueued_at);
-	slot->tts_values[Anum_key_dedup_key - 1] = key;
-	ExecStoreVirtualTuple(slot);
+	queue_key_row_store(slot, message->id, message->enqueued_at, key);
 	slot->tts_tableOid = RelationGetRelid(dedup->keys);
-	table_tuple_insert(dedup->keys, slot, cid, 0, NULL);
+	table_tuple_insert(dedup->keys, slot, GetCurrentCommandId(true), 0, NULL);
 	if (dedup->estate == NULL)
 		(void) index_insert(dedup->index, &key, &isnull, &slot->tts_tid,
 							dedup->keys, UNIQUE_CHECK_NO,
@@ -412,21 +368,6 @@ insert_key(QueueDedup *dedup, Datum key, const MessageDraft *draft,
 	}
 }
 
-/* Is it a message of the same call, whose row may not be there yet? */
-static bool
-is_unsent(const FirstMessage *first, const MessageDraft *draft,
-		  const int64 *unsent, int nunsent)
-{
-	if (first->enqueued_at != draft->enqueued_at)
-		return false;
-	for (int i = 0; i < nunsent; i++)
-	{
-		if (unsent[i] == first->id)
-			return true;
-	}
-	return false;
-}
-
 /* Delete rows of the key that do not count any more. */
 static void
 delete_gone(QueueDedup *dedup)
@@ -435,8 +376,8 @@ delete_gone(QueueDedup *dedup)
 
 	foreach(lc, dedup->gone)
 	{
-		FirstMessage *gone = lfirst(lc);
-		FirstMessage there;
+		KeyRow	   *gone = lfirst(lc);
+		KeyRow		there;
 		SnapshotData dirty;
 
 		/* the place may hold another row by now */
@@ -444,9 +385,9 @@ delete_gone(QueueDedup *dedup)
 		if (!table_tuple_fetch_row_version(dedup->keys, &gone->tid, &dirty,
 										   dedup->found))
 			continue;
-		read_first(dedup->found, &there);
+		queue_key_row_read(dedup->found, &there);
 		if (there.id == gone->id && there.enqueued_at == gone->enqueued_at)
-			(void) queue_dedup_delete_row(dedup->keys, dedup->found);
+			(void) queue_key_row_delete(dedup->keys, dedup->found);
 		ExecClearTuple(dedup->found);
 	}
 	list_free_deep(dedup->gone);
@@ -498,201 +439,25 @@ void
 queue_dedup_restore(Relation keys, Oid index, MessageRow *row)
 {
 	QueueDedup	dedup = {0};
-	MessageDraft draft;
+	KeyRow		message = {.id = row->id,.enqueued_at = row->enqueued_at};
 	bool		isnull;
 	Datum		key = slot_getattr(row->slot, Anum_message_dedup_key, &isnull);
 
 	if (isnull)
 		return;
-	queue_draft_init(&draft, row->id, row->enqueued_at);
 	dedup.keys = keys;
 	dedup.index = index_open(index, RowExclusiveLock);
 	dedup.new = table_slot_create(keys, NULL);
-	insert_key(&dedup, key, &draft, GetCurrentCommandId(true));
+	insert_key(&dedup, key, &message);
 	ExecDropSingleTupleTableSlot(dedup.new);
 	index_close(dedup.index, NoLock);
 }
 
-/* Close everything; locks on tables stay. */
+/* Let the worker come when a key is over, if it can delete the row then. */
 void
-queue_dedup_end(QueueDedup *dedup)
+queue_dedup_call_worker(const QueueDef *def, TimestampTz enqueued_at)
 {
-	if (dedup->estate != NULL)
-	{
-		ExecCloseIndices(dedup->info);
-		FreeExecutorState(dedup->estate);
-	}
-	ExecDropSingleTupleTableSlot(dedup->found);
-	ExecDropSingleTupleTableSlot(dedup->new);
-	index_close(dedup->index, NoLock);
-	table_close(dedup->keys, NoLock);
-	pfree(dedup);
-}
-
-/* All of that for one message. */
-int64
-queue_dedup_one(Relation rel, QueueDef *def, const MessageDraft *draft)
-{
-	QueueDedup *dedup = queue_dedup_begin(rel, def);
-	int64		first = queue_dedup_remember(dedup, draft, NULL, 0);
-
-	queue_dedup_end(dedup);
-	return first;
-}
-
-/* ----------------------------------------------------------------
- *		Forgetting
- * ----------------------------------------------------------------
- */
-
-/*
- * queue_dedup_until
- *		Return until when a key counts, whether its message is there or not.
- */
-TimestampTz
-queue_dedup_until(const QueueDef *def, TimestampTz enqueued_at)
-{
-	if (def->dedup_window > PG_INT64_MAX - Max(enqueued_at, 0))
-		return TIMESTAMP_INFINITY;
-	return enqueued_at + def->dedup_window;
-}
-
-/*
- * queue_dedup_is_over
- *		Returns true if the message is not in the queue any more, so that its
- *		key keeps nothing away when its time is over.
- *
- * A message that has expired is not there either, though the worker has not
- * removed it yet: nobody will get it.  "row" may be given to save making one.
- */
-bool
-queue_dedup_is_over(Relation rel, QueueDef *def, MessageRow *row, int64 id,
-					TimestampTz enqueued_at)
-{
-	MessageRow *made = row == NULL ? queue_row_make(rel) : row;
-	RowState	state;
-	bool		is_over;
-
-	made->id = id;
-	made->enqueued_at = enqueued_at;
-	made->priority = QUEUE_DEFAULT_PRIORITY;
-	ItemPointerSetInvalid(&made->tid);
-	state = queue_row_find(rel, def, made);
-	is_over = state == ROW_GONE ||
-		queue_has_expired(made->expires_at, GetCurrentTimestamp());
-	if (row == NULL)
-	{
-		ExecDropSingleTupleTableSlot(made->slot);
-		pfree(made);
-	}
-	return is_over;
-}
-
-/*
- * queue_dedup_delete_row
- *		Delete the row of the key table that is in the slot.
- *
- * The slot keeps its page pinned, so the row is still there.  Returns false if
- * another transaction has deleted it, or is about to.
- */
-bool
-queue_dedup_delete_row(Relation keys, TupleTableSlot *slot)
-{
-	TM_FailureData failure;
-
-	return table_tuple_delete(keys, &slot->tts_tid, GetCurrentCommandId(true),
-							  0, InvalidSnapshot, InvalidSnapshot,
-							  false /* wait */ , &failure) == TM_Ok;
-}
-
-/*
- * queue_dedup_left
- *		A message was consumed, or moved: delete the row of its key if its
- *		time is over.
- *
- * Otherwise the worker does, later.  The row is in the slot still.  A key table
- * that has been altered must not keep anybody from consuming; a row that is left
- * there counts for nothing, because its message is gone.
- */
-void
-queue_dedup_left(QueueDef *def, MessageRow *row)
-{
-	Relation	keys;
-	Datum		key;
-	bool		isnull;
-
-	if (def->dedup_window < 0)
-		return;
-	if (queue_dedup_until(def, row->enqueued_at) > GetCurrentTimestamp())
-		return;
-	key = slot_getattr(row->slot, Anum_message_dedup_key, &isnull);
-	if (isnull)
-		return;
-	keys = queue_key_table_open(def, true);
-	if (keys == NULL)
-		return;
-	(void) forget(keys, def, row, key);
-	table_close(keys, NoLock);
-}
-
-/*
- * queue_dedup_forget
- *		A message was purged or cancelled: forget its key.
- *
- * Raises 55P03 if that cannot be done at once.
- */
-void
-queue_dedup_forget(QueueDef *def, MessageRow *row)
-{
-	Relation	keys;
-	Datum		key;
-	bool		isnull;
-
-	if (def->dedup_window < 0)
-		return;
-	key = slot_getattr(row->slot, Anum_message_dedup_key, &isnull);
-	if (isnull)
-		return;
-	keys = queue_key_table_open(def, false);
-	if (keys == NULL)
-		return;
-	if (!forget(keys, def, row, key))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not forget the dedup_key of message " INT64_FORMAT " of queue \"%s\"",
-						row->id, queue_qualified_name(def->relid)),
-				 errdetail("Another transaction has locked or changed its row in table \"%s\".",
-						   queue_qualified_name(def->key_table)),
-				 errhint("Try again when that transaction has ended.")));
-	table_close(keys, NoLock);
-}
-
-/*
- * Delete the row that names this message; returns false if another transaction
- * is at it.
- */
-static bool
-forget(Relation keys, QueueDef *def, MessageRow *row, Datum key)
-{
-	Relation	index = index_open(def->key_index, RowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(keys, NULL);
-	SnapshotData dirty;
-	IndexScanDesc scan;
-	bool		done = true;
-
-	key = PointerGetDatum(PG_DETOAST_DATUM_PACKED(key));
-	scan = begin_scan(keys, index, key, &dirty);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		FirstMessage first;
-
-		read_first(slot, &first);
-		if (!TransactionIdIsValid(dirty.xmin) && first.id == row->id &&
-			first.enqueued_at == row->enqueued_at)
-			done &= queue_dedup_delete_row(keys, slot);
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, NoLock);
-	return done;
+	if (def->dedup_window > 0 && def->dedup_window != PG_INT64_MAX)
+		queue_database_wake_by(MyDatabaseId,
+							   queue_dedup_until(def, enqueued_at));
 }

@@ -48,8 +48,9 @@
 #include "common/compat.h"
 #include "common/relation.h"
 #include "shared/queue_slot.h"
-#include "table/dedup.h"
 #include "table/definition.h"
+#include "table/key_end.h"
+#include "table/key_row.h"
 #include "table/key_table.h"
 #include "table/settings.h"
 #include "worker/forget.h"
@@ -349,7 +350,7 @@ forget_pages(Walk *walk, Relation rel, QueueDef *def, Relation keys,
 		else if (until > now)
 			note_left(walk, until);
 		else if (queue_dedup_is_over(rel, def, row, id, enqueued_at) &&
-				 queue_dedup_delete_row(keys, slot))
+				 queue_key_row_delete(keys, slot))
 			ndeleted++;
 	}
 	table_endscan(scan);

@@ -44,6 +44,47 @@ SELECT payload, dedup_key FROM here ORDER BY id;
 SELECT queue.enqueue_batch('none', ARRAY['1']::jsonb[], dedup_keys => ARRAY[NULL]) IS NOT NULL AS sent;
 SELECT queue.enqueue_batch('here', '{}', dedup_keys => '{}');
 
+-- many at once, as they come, in another order than that of the index: new ones, some that come again,
+-- two that are there, one whose message is gone
+SELECT queue.create_queue('many', dedup_window => '0', dead_letter => 'hour_dead');
+SELECT cardinality(queue.enqueue_batch('many', array_fill('"old"'::jsonb, ARRAY[3]), dedup_keys => ARRAY['k0020', 'k0500', 'k2999']));
+DELETE FROM many WHERE dedup_key = 'k0020';
+CREATE TABLE sent AS SELECT n, key, id
+    FROM (SELECT array_agg('k' || to_char(n * 7 % 3000, 'FM0000') ORDER BY n) AS keys FROM generate_series(1, 4000) n) k,
+        ROWS FROM (unnest(keys), unnest(queue.enqueue_batch('many', array_fill('"new"'::jsonb, ARRAY[4000]), dedup_keys => keys)))
+            WITH ORDINALITY AS u (key, id, n);
+SELECT count(*), count(DISTINCT key) AS keys, count(DISTINCT id) AS ids FROM sent;
+SELECT payload, count(*), count(DISTINCT dedup_key) AS keys FROM many GROUP BY payload ORDER BY payload::text;
+SELECT count(*) AS right_ids FROM sent JOIN many USING (id) WHERE dedup_key = key;
+SELECT count(*) AS wrong_keys FROM many m FULL JOIN many_keys k USING (id, enqueued_at, dedup_key) WHERE m.id IS NULL OR k.id IS NULL;
+-- each row of the key table has its index entry
+SET enable_seqscan = off;
+SELECT count(*) FROM many_keys WHERE dedup_key >= '';
+RESET enable_seqscan;
+-- sent again
+SELECT queue.enqueue_batch('many', array_fill('"again"'::jsonb, ARRAY[4000]), dedup_keys => array_agg(key ORDER BY n)) = array_agg(id ORDER BY n) AS same FROM sent;
+-- in a transaction that has sent some of them; and rolled back
+BEGIN;
+SELECT is_new FROM queue.enqueue_once('many', '"one"', 'x30');
+SAVEPOINT s;
+SELECT count(DISTINCT id) FROM unnest(queue.enqueue_batch('many', array_fill('"more"'::jsonb, ARRAY[40]), dedup_keys => array(SELECT 'x' || n FROM generate_series(1, 40) n))) id;
+SELECT payload, count(*) FROM many WHERE dedup_key LIKE 'x%' GROUP BY payload ORDER BY payload::text;
+SELECT count(*) FROM many_keys WHERE dedup_key LIKE 'x%';
+ROLLBACK TO SAVEPOINT s;
+SELECT count(*) FROM many_keys WHERE dedup_key LIKE 'x%';
+SELECT count(DISTINCT id) FROM unnest(queue.enqueue_batch('many', array_fill('"then"'::jsonb, ARRAY[40]), dedup_keys => array(SELECT 'x' || n FROM generate_series(40, 1, -1) n))) id;
+COMMIT;
+SELECT payload, count(*) FROM many WHERE dedup_key LIKE 'x%' GROUP BY payload ORDER BY payload::text;
+-- with an index of the owner's
+CREATE INDEX ON many_keys (id);
+SELECT count(DISTINCT id) FROM unnest(queue.enqueue_batch('many', array_fill('"other"'::jsonb, ARRAY[40]), dedup_keys => array(SELECT 'x' || n FROM generate_series(21, 60) n))) id;
+SET enable_seqscan = off;
+SELECT count(*) FROM many_keys WHERE id > 0;
+SELECT count(*) FROM many_keys WHERE dedup_key >= '';
+RESET enable_seqscan;
+SELECT queue.drop_queue('many');
+DROP TABLE sent;
+
 -- a queue without a window takes no keys
 SELECT queue.enqueue('none', '1', dedup_key => 'a');
 \echo :SQLSTATE

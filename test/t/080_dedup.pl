@@ -72,7 +72,14 @@ COMMIT;},
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT queue.enqueue_batch('race', ARRAY['1', '1', '1']::jsonb[],
 	dedup_keys => ARRAY['k' || :k, 'k' || :k + 1, 'k' || :k]);
-COMMIT;})
+COMMIT;},
+	# the same keys, in opposite orders
+	map {
+		qq{\\set k random(1, 1980)
+SELECT queue.enqueue_batch('race', array_fill('1'::jsonb, ARRAY[20]),
+	dedup_keys => array(SELECT 'k' || i FROM generate_series(:k::int, :k::int + 19) i
+		ORDER BY i $_));}
+	} ('ASC', 'DESC'))
 {
 	my $file = "$dir/race" . $n++ . '.sql';
 	append_to_file($file, $script);
