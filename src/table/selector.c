@@ -20,9 +20,9 @@
  * told.  Left is an error for which no message is needed: a variable, which
  * nobody could give a value.  It is raised when the selector is made.
  *
- * The object is built for each message anew.  The payload is its dearest part:
- * read from TOAST, unpacked and packed again.  So a key that the path does not
- * name, and cannot reach otherwise, is null in it.
+ * The object is built for each message anew.  The payload is its dearest part,
+ * if it is read from TOAST.  So a key that the path does not name, and cannot
+ * reach otherwise, is not in it.
  *
  *-------------------------------------------------------------------------
  */
@@ -77,7 +77,12 @@ static bool call(QueueSelector *selector, PGFunction function, Datum message,
 				 Datum *result);
 static Datum make_message(const QueueSelector *selector,
 						  const SelectorInput *input);
+static Size size_of(const JsonbValue *value);
+static JEntry append(char *data, Size *length, const JsonbValue *value);
+static void set_value(JsonbValue *value, SelectorKey key,
+					  const SelectorInput *input);
 static void set_int(JsonbValue *value, int64 n);
+static void set_bytes(JsonbValue *value, const char *bytes, int length);
 static void set_text(JsonbValue *value, NullableDatum from);
 static void set_jsonb(JsonbValue *value, NullableDatum from);
 
@@ -300,59 +305,148 @@ call(QueueSelector *selector, PGFunction function, Datum message,
 	return !fcinfo->isnull;
 }
 
-/* Build the object that the path is evaluated over. */
+/*
+ * make_message
+ *		Build the object that the path is evaluated over.
+ *
+ * It has the keys that the path can reach.  The functions for jsonb would take
+ * the values apart and put them together again, so this writes what they would
+ * (JsonbContainer), with values of the row as they are.
+ */
 static Datum
 make_message(const QueueSelector *selector, const SelectorInput *input)
 {
-	JsonbInState state = {0};
+	JsonbValue	values[NUM_KEYS];
+	JsonbValue	names[NUM_KEYS];
+	int			n = 0;
+	Size		size = 0;
+	Size		length = 0;
+	Jsonb	   *message;
+	char	   *data;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < NUM_KEYS; i++)
 	{
-		JsonbValue	value;
-
-		value.type = jbvString;
-		value.val.string.val = unconstify(char *, key_names[i]);
-		value.val.string.len = strlen(key_names[i]);
-		pushJsonbValue(&state, WJB_KEY, &value);
-		value.type = jbvNull;
-		if (selector->wants[i])
-			switch ((SelectorKey) i)
-			{
-				case KEY_ID:
-					set_int(&value, input->id);
-					break;
-				case KEY_ATTEMPT:
-					set_int(&value, input->attempt);
-					break;
-				case KEY_HEADERS:
-					set_jsonb(&value, input->headers);
-					break;
-				case KEY_PAYLOAD:
-					set_jsonb(&value, input->payload);
-					break;
-				case KEY_PRIORITY:
-					set_int(&value, input->priority);
-					break;
-				case KEY_GROUP:
-					set_text(&value, input->group_key);
-					break;
-				case KEY_CORRELATION:
-					set_text(&value, input->correlation_id);
-					break;
-			}
-		pushJsonbValue(&state, WJB_VALUE, &value);
+		if (!selector->wants[i])
+			continue;
+		set_bytes(&names[n], key_names[i], strlen(key_names[i]));
+		set_value(&values[n], (SelectorKey) i, input);
+		size += size_of(&names[n]) + size_of(&values[n]);
+		n++;
 	}
-	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	return JsonbPGetDatum(JsonbValueToJsonb(state.result));
+	size += offsetof(Jsonb, root.children) + 2 * n * sizeof(JEntry);
+	message = palloc0(size);
+	message->root.header = n | JB_FOBJECT;
+	data = (char *) &message->root.children[2 * n];
+	for (int i = 0; i < n; i++)
+		message->root.children[i] = append(data, &length, &names[i]);
+	for (int i = 0; i < n; i++)
+		message->root.children[n + i] = append(data, &length, &values[i]);
+	if (n > 0)
+		message->root.children[0] |= JENTRY_HAS_OFF;	/* it ends there */
+	SET_VARSIZE(message, data + length - (char *) message);
+	return JsonbPGetDatum(message);
 }
 
-/* A value of the object, from three types; a null stays one. */
+/* The most that a value takes, with what it may be aligned by */
+static Size
+size_of(const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvString:
+			return value->val.string.len;
+		case jbvNumeric:
+			return VARSIZE_ANY(value->val.numeric) + sizeof(int32);
+		case jbvBinary:
+			return value->val.binary.len + sizeof(int32);
+		default:
+			return 0;
+	}
+}
+
+/* Append a value to the data of a container; returns what tells of it there. */
+static JEntry
+append(char *data, Size *length, const JsonbValue *value)
+{
+	Size		begin = *length;
+	JEntry		type = JENTRY_ISNULL;
+	const void *bytes = NULL;
+	Size		size = 0;
+
+	switch (value->type)
+	{
+		case jbvString:
+			type = JENTRY_ISSTRING;
+			bytes = value->val.string.val;
+			size = value->val.string.len;
+			break;
+		case jbvNumeric:
+			type = JENTRY_ISNUMERIC;
+			bytes = value->val.numeric;
+			size = VARSIZE_ANY(value->val.numeric);
+			break;
+		case jbvBinary:
+			type = JENTRY_ISCONTAINER;
+			bytes = value->val.binary.data;
+			size = value->val.binary.len;
+			break;
+		case jbvBool:
+			return value->val.boolean ? JENTRY_ISBOOL_TRUE : JENTRY_ISBOOL_FALSE;
+		default:
+			return JENTRY_ISNULL;
+	}
+	if (type != JENTRY_ISSTRING)
+		*length = INTALIGN(*length);
+	memcpy(data + *length, bytes, size);
+	*length += size;
+	return type | (JEntry) (*length - begin);
+}
+
+/* The value of a key */
+static void
+set_value(JsonbValue *value, SelectorKey key, const SelectorInput *input)
+{
+	value->type = jbvNull;
+	switch (key)
+	{
+		case KEY_ID:
+			set_int(value, input->id);
+			break;
+		case KEY_ATTEMPT:
+			set_int(value, input->attempt);
+			break;
+		case KEY_HEADERS:
+			set_jsonb(value, input->headers);
+			break;
+		case KEY_PAYLOAD:
+			set_jsonb(value, input->payload);
+			break;
+		case KEY_PRIORITY:
+			set_int(value, input->priority);
+			break;
+		case KEY_GROUP:
+			set_text(value, input->group_key);
+			break;
+		case KEY_CORRELATION:
+			set_text(value, input->correlation_id);
+			break;
+	}
+}
+
+/* The same of a type; a null stays one. */
 static void
 set_int(JsonbValue *value, int64 n)
 {
 	value->type = jbvNumeric;
 	value->val.numeric = int64_to_numeric(n);
+}
+
+static void
+set_bytes(JsonbValue *value, const char *bytes, int length)
+{
+	value->type = jbvString;
+	value->val.string.val = unconstify(char *, bytes);
+	value->val.string.len = length;
 }
 
 static void
@@ -363,11 +457,13 @@ set_text(JsonbValue *value, NullableDatum from)
 	if (from.isnull)
 		return;
 	t = DatumGetTextPP(from.value);
-	value->type = jbvString;
-	value->val.string.val = VARDATA_ANY(t);
-	value->val.string.len = VARSIZE_ANY_EXHDR(t);
+	set_bytes(value, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 }
 
+/*
+ * A container may be larger than one that is in another one can be; then it is
+ * null.
+ */
 static void
 set_jsonb(JsonbValue *value, NullableDatum from)
 {
@@ -376,7 +472,12 @@ set_jsonb(JsonbValue *value, NullableDatum from)
 	if (from.isnull)
 		return;
 	jsonb = DatumGetJsonbP(from.value);
-	value->type = jbvBinary;
-	value->val.binary.data = &jsonb->root;
-	value->val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+	if (JB_ROOT_IS_SCALAR(jsonb))
+		(void) JsonbExtractScalar(&jsonb->root, value);
+	else if (VARSIZE(jsonb) <= JENTRY_OFFLENMASK)
+	{
+		value->type = jbvBinary;
+		value->val.binary.data = &jsonb->root;
+		value->val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+	}
 }
