@@ -61,6 +61,7 @@
 #include "shared/inflight.h"
 #include "shared/news.h"
 #include "shared/quota.h"
+#include "shared/sought.h"
 #include "shared/waiter.h"
 #include "table/dedup.h"
 #include "table/definition.h"
@@ -98,6 +99,7 @@ static const SharedPart parts[] = {
 	{"queue_slot", queue_slot_nlocks,
 	queue_slot_shmem_size, queue_slot_shmem_init},
 	{NULL, NULL, queue_news_shmem_size, queue_news_shmem_init},
+	{NULL, NULL, queue_sought_shmem_size, queue_sought_shmem_init},
 	{"queue_group", queue_group_nlocks,
 	queue_group_shmem_size, queue_group_shmem_init},
 	{NULL, NULL, queue_quota_shmem_size, queue_quota_shmem_init},

@@ -17,6 +17,7 @@ layers="common shared table transaction dispatch api monitor worker global ."
 
 # Parts of a queue's slot (shared/queue_slot.h), and who may touch them: a pattern.
 parts="care:shared/queue_slot.c cover:shared/cover\(_ask\)\?.c window:shared/window.c
+	sought:shared/sought.c
 	due:shared/\(cover\|deadline\).c groups:shared/group\(_out\|_due\|_ready\)\?.c sort:shared/sort.c
 	expiry:shared/expiry.c usage:shared/usage.c held:shared/held.c
 	wait:shared/\(waiter\|wake\).c

@@ -283,7 +283,8 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 			if (!queue_selection_window(&look))
 				break;
 			verdict = take_from_window(take, &look, snapshot);
-			queue_selection_give_back(&look);
+			queue_selection_give_back(&look, take->ntaken > before ?
+									  queue_take_wanted(take) : 0);
 			continue;
 		}
 		if (look.is_fair)

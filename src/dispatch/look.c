@@ -51,6 +51,7 @@ static void note_gap(CandidateScan *look, int64 id);
 static bool is_announced(const QueueScan *scan);
 static MessageRow *next_row(CandidateScan *look);
 static int64 width_of(const QueueRange *window);
+static int64 width_for(const CandidateScan *look, int64 want);
 
 /*
  * queue_look_begin
@@ -364,7 +365,20 @@ queue_look_note_passed(CandidateScan *look, int rank)
 void
 queue_look_want(CandidateScan *look, int64 want)
 {
-	look->want = look->wanted = Min(want, MAX_WINDOW);
+	look->want = look->wanted = width_for(look, want);
+}
+
+/*
+ * width_for
+ *		Return how many ids to take out for so many messages.
+ *
+ * Mostly each is one.  By a selector some are not wanted, and what is too much
+ * goes back; a few more are cheaper than one window after another.
+ */
+static int64
+width_for(const CandidateScan *look, int64 want)
+{
+	return Min(look->selection == NULL ? want : 2 * want + 16, MAX_WINDOW);
 }
 
 /* Return the number of ids in a window, MAX_WINDOW / 2 at most. */
@@ -385,9 +399,11 @@ width_of(const QueueRange *window)
 void
 queue_look_narrow(CandidateScan *look, int64 id, int64 want)
 {
-	if ((uint64) look->window.high - (uint64) id >= (uint64) want &&
-		queue_window_narrow(id + want - 1))
-		look->window.high = id + want - 1;
+	int64		width = width_for(look, want);
+
+	if ((uint64) look->window.high - (uint64) id >= (uint64) width &&
+		queue_window_narrow(id + width - 1))
+		look->window.high = id + width - 1;
 }
 
 /*

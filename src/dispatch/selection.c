@@ -11,17 +11,24 @@
  * One message is found by its id in the index of each priority, those with a
  * correlation_id by the index of these, whatever is covered.
  *
- * By a selector every row has to be looked at, but once.  So a session keeps
- * for itself what is left to be looked at, a set of ids like the cover.  It
- * begins with what is covered, and what consumers have out of that; each look
- * adds what has been added to the cover since the one before (news.c), then
- * goes over the set, and takes out what its transaction need not see again.
- * That is as safe as taking out a window, for the same reason: whatever becomes
- * available after the set was brought up to date will be added by the next
- * look, so what the scan sees now may be forgotten by the rules of cover.c.
+ * By a selector every row has to be looked at, but once, whoever does it.  So
+ * sessions with one selector share what is left to be looked at, a set of ids
+ * like the cover (sought.c).  It begins with what is covered, and what
+ * consumers have out of that; each look adds what has been added to the cover
+ * since (news.c), then takes windows out of the set, and puts back what it need
+ * see again.  That is as safe as windows of the cover, for the same reason:
+ * whatever becomes available after a window was taken out will be added by the
+ * next look, so what the scan sees may be forgotten by the rules of cover.c.
  * With one difference.  What is not wanted is forgotten, too, because a message
  * changes only by an UPDATE, which is announced, and its attempt only while
  * somebody holds it, the end of which adds it.
+ *
+ * What a window has is out of reach of others with that selector until it is
+ * given back.  Who waits is woken then, if it comes back with something; and
+ * looks again, because what another consumer examines comes back silently.
+ *
+ * There is room for a few selectors of a queue.  For others a session keeps
+ * such a set for itself.
  *
  * Messages of a group that keeps an order are taken in their turn only.  A look
  * that wants one takes its group out, if that is free, and goes on as in any
@@ -33,15 +40,18 @@
  * A set is forgotten after some minutes, so that a row of which nobody was
  * told, as no row should be, is not passed over for good.
  *
- * Locks: none of its own.  What if the process dies?  The set is its own, and
- * hides nothing from others.  What if memory is full?  Without a slot, or a
- * log of news, everything is looked at each time.
+ * Locks: none of its own.  What if the process dies?  Its window comes back as
+ * one of the cover does; a set of its own hides nothing from others.  What if
+ * memory is full?  Without a slot, or a log of news, everything is looked at
+ * each time.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
+#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -68,8 +78,7 @@
 typedef struct Memory
 {
 	Oid			relid;			/* InvalidOid: none */
-	char	   *path;			/* the selector */
-	Size		length;
+	SoughtKey	key;			/* the selector */
 	QueueSlot  *slot;			/* where the queue was; NULL: nothing is known */
 	uint64		number;			/* of the last addition that is in the set */
 	TimestampTz began_at;
@@ -81,8 +90,9 @@ typedef struct Memory
 static Memory *memories = NULL;
 static uint64 nlooks = 0;
 
-static RangeSet *find_left(CandidateScan *look, Datum path);
-static Memory *find_memory(Oid relid, const char *path, Size length);
+static void make_key(SoughtKey *key, Datum path);
+static RangeSet *find_left(CandidateScan *look, const SoughtKey *key);
+static Memory *find_memory(Oid relid, const SoughtKey *key);
 static int	find_ranks(CandidateScan *look);
 static bool next_correlated(CandidateScan *look);
 static bool next_id(CandidateScan *look);
@@ -110,6 +120,7 @@ queue_selection_begin(CandidateScan *look, Selection *selection)
 	look->scan = queue_scan_begin(look->rel, look->def);
 	look->scan->wants_busy = true;
 	look->scan->wants_coming = true;
+	selection->is_shared = false;
 	selection->left = NULL;
 	selection->blocked = NULL;
 	selection->rank = 0;
@@ -119,20 +130,46 @@ queue_selection_begin(CandidateScan *look, Selection *selection)
 	else if (selection->correlation_id != NULL)
 		selection->ranks = find_ranks(look);
 	else
-		selection->left = find_left(look, selection->path);
+	{
+		make_key(&selection->sought, selection->path);
+		selection->is_shared = queue_window_seek(&look->cover,
+												 &selection->sought);
+		if (selection->is_shared)
+			queue_look_want(look, look->wanted);
+		else
+			selection->left = find_left(look, &selection->sought);
+	}
+}
+
+/*
+ * make_key
+ *		Make the key by which a selector is known.
+ *
+ * The time zone of the session decides how dates compare with times.
+ */
+static void
+make_key(SoughtKey *key, Datum path)
+{
+	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(path);
+	const char *zone = pg_get_timezone_name(session_timezone);
+
+	for (int i = 0; i < lengthof(key->hash); i++)
+		key->hash[i] =
+			hash_combine64(hash_bytes_extended((unsigned char *) VARDATA_ANY(bytes),
+											   VARSIZE_ANY_EXHDR(bytes), i),
+						   hash_bytes_extended((const unsigned char *) zone,
+											   strlen(zone), i));
 }
 
 /*
  * find_left
- *		Return the set of what is left to be looked at by this selector.
+ *		Return the set of what this session has left by this selector.
  */
 static RangeSet *
-find_left(CandidateScan *look, Datum path)
+find_left(CandidateScan *look, const SoughtKey *key)
 {
-	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(path);
 	Oid			relid = look->def->relid;
-	Memory	   *memory = find_memory(relid, VARDATA_ANY(bytes),
-									 VARSIZE_ANY_EXHDR(bytes));
+	Memory	   *memory = find_memory(relid, key);
 
 	memory->used = ++nlooks;
 	if (memory->slot == NULL ||
@@ -152,7 +189,7 @@ find_left(CandidateScan *look, Datum path)
  * in the place of another one.
  */
 static Memory *
-find_memory(Oid relid, const char *path, Size length)
+find_memory(Oid relid, const SoughtKey *key)
 {
 	Memory	   *oldest;
 
@@ -164,22 +201,16 @@ find_memory(Oid relid, const char *path, Size length)
 	{
 		Memory	   *memory = &memories[i];
 
-		if (memory->relid == relid && memory->length == length &&
-			memcmp(memory->path, path, length) == 0)
+		if (memory->relid == relid &&
+			memcmp(&memory->key, key, sizeof(SoughtKey)) == 0)
 			return memory;
 		if (memory->used < oldest->used)
 			oldest = memory;
 	}
-	oldest->relid = InvalidOid;
-	if (oldest->path != NULL)
-		pfree(oldest->path);
-	oldest->path = NULL;
-	oldest->path = MemoryContextAlloc(TopMemoryContext, length);
-	memcpy(oldest->path, path, length);
-	oldest->length = length;
+	oldest->relid = relid;
+	oldest->key = *key;
 	oldest->slot = NULL;
 	queue_ranges_init(&oldest->left, oldest->ranges, LEFT_ROOM);
-	oldest->relid = relid;
 	return oldest;
 }
 
@@ -227,7 +258,13 @@ queue_selection_window(CandidateScan *look)
 		return next_id(look);
 	if (look->selection->correlation_id != NULL)
 		return next_correlated(look);
-	return next_left(look);
+	if (!look->selection->is_shared)
+		return next_left(look);
+	if (queue_look_window(look))
+		return true;
+	if (look->cover.is_sought_elsewhere)
+		look->next->is_busy = true;
+	return false;
 }
 
 /* The message with the id, of the next priority */
@@ -330,15 +367,22 @@ start(CandidateScan *look, QueueScan *rows)
  * queue_selection_give_back
  *		End a window: what the caller has neither taken nor kept need not be
  *		looked at again.
+ *
+ * "want" is as in queue_look_give_back().
  */
 void
-queue_selection_give_back(CandidateScan *look)
+queue_selection_give_back(CandidateScan *look, int64 want)
 {
 	Selection  *selection = look->selection;
 
-	queue_look_note_passed(look, look->window.rank);
 	if (look->busy.nranges > 0)
 		look->next->is_busy = true;
+	if (selection->is_shared)
+	{
+		queue_look_give_back(look, want);
+		return;
+	}
+	queue_look_note_passed(look, look->window.rank);
 	if (selection->left == NULL)
 		return;
 	selection->rank = look->window.rank;

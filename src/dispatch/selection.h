@@ -24,7 +24,9 @@ struct Selection
 	Datum		path;			/* of the selector */
 
 	/* a look, private to selection.c */
-	RangeSet   *left;			/* what is to be looked at by the selector */
+	SoughtKey	sought;			/* the selector */
+	bool		is_shared;		/* what is left by it is in shared memory */
+	RangeSet   *left;			/* ... else here; NULL: no selector */
 	int			range;			/* of these, the one that the window is of */
 	int			rank;			/* the position reached so far */
 	int64		position;
@@ -43,7 +45,7 @@ extern void queue_selection_begin(CandidateScan *look, Selection *selection);
  * queue_look_window() and queue_look_give_back() have them
  */
 extern bool queue_selection_window(CandidateScan *look);
-extern void queue_selection_give_back(CandidateScan *look);
+extern void queue_selection_give_back(CandidateScan *look, int64 want);
 
 /* Is this row, not claimed yet, what is wanted? */
 extern bool queue_selection_wants(const CandidateScan *look, MessageRow *row);

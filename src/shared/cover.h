@@ -83,6 +83,9 @@ extern bool queue_cover_survey(QueueSlot *slot, RangeSet *set,
 extern bool queue_cover_read_news(QueueSlot *then, Oid relid, uint64 *number,
 								  RangeSet *set);
 
+extern bool queue_cover_add_news(QueueSlot *slot, uint64 *number,
+								 RangeSet *set);
+
 /* ... a message that waits with its group */
 extern void queue_cover_note_news(QueueSlot *hint, const MessageKey *key,
 								  int rank);

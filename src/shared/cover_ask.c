@@ -85,13 +85,20 @@ queue_cover_read_news(QueueSlot *then, Oid relid, uint64 *number,
 
 	if (slot == NULL)
 		return false;
-	is_known = slot == then && slot->cover.news != NULL &&
-		!queue_slot_is_deaf(slot) &&
-		queue_news_read(slot->cover.news, *number, set);
-	if (is_known)
-		*number = queue_news_number(slot->cover.news);
+	is_known = slot == then && queue_cover_add_news(slot, number, set);
 	LWLockRelease(slot->lock);
 	return is_known;
+}
+
+/* The same for the queue that is there; the state is locked. */
+bool
+queue_cover_add_news(QueueSlot *slot, uint64 *number, RangeSet *set)
+{
+	if (slot->cover.news == NULL || queue_slot_is_deaf(slot) ||
+		!queue_news_read(slot->cover.news, *number, set))
+		return false;
+	*number = queue_news_number(slot->cover.news);
+	return true;
 }
 
 /*

@@ -79,13 +79,13 @@ typedef struct NewsShared
 
 static NewsShared *shared = NULL;
 
-static int	num_logs(void);
 static void add(NewsPart *part, const NewsEntry *entry);
 static void merge(NewsPart *part, int i);
 static void read_part(const NewsPart *part, uint64 number, RangeSet *set);
 
-static int
-num_logs(void)
+/* Places for queues that can have a log */
+int
+queue_news_num_logs(void)
 {
 	return Max(queue_max_queues / QUEUES_A_LOG, MIN_LOGS);
 }
@@ -95,7 +95,7 @@ Size
 queue_news_shmem_size(void)
 {
 	return add_size(offsetof(NewsShared, logs),
-					mul_size(num_logs(), sizeof(NewsLog)));
+					mul_size(queue_news_num_logs(), sizeof(NewsLog)));
 }
 
 /* Create or attach to the logs.  The caller holds AddinShmemInitLock. */
@@ -122,7 +122,7 @@ queue_news_make(void)
 {
 	uint32		i = pg_atomic_read_u32(&shared->nused);
 
-	while (i < num_logs())
+	while (i < queue_news_num_logs())
 		if (pg_atomic_compare_exchange_u32(&shared->nused, &i, i + 1))
 		{
 			queue_news_restart(&shared->logs[i]);

@@ -45,6 +45,7 @@
 #include "common/guc.h"
 #include "shared/database.h"
 #include "shared/queue_slot.h"
+#include "shared/sought.h"
 
 typedef struct StateKey
 {
@@ -246,6 +247,7 @@ init_state(QueueSlot *slot, const StateKey *key)
 	init_cover(&slot->cover, &slot->due);
 	init_groups(&slot->groups);
 	slot->sort.is_used = false;
+	queue_sought_restart(slot);
 	slot->cover.first_due = Min(slot->cover.first_due,
 								queue_slot_group_due(slot));
 	if (slot->wait.list.head.next == NULL)
@@ -291,9 +293,7 @@ init_cover(CoverPart *cover, DuePart *due)
 	cover->busy_due = TIMESTAMP_INFINITY;
 	cover->busy_delay = FIRST_BUSY_DELAY;
 	cover->priorities_vary = false;
-
 	queue_news_restart(cover->news);
-
 	queue_due_init(due);
 	node = queue_due_first(due);
 	cover->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;

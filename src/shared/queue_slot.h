@@ -31,6 +31,24 @@
 #define FIRST_BUSY_DELAY	(10 * INT64CONST(1000))
 #define MAX_BUSY_DELAY		USECS_PER_SEC
 
+/* A selector: a hash of it, and of what else it depends on */
+typedef struct SoughtKey
+{
+	uint64		hash[2];
+} SoughtKey;
+
+/* What consumers with one selector have not looked at */
+typedef struct Sought
+{
+	bool		is_used;
+	SoughtKey	key;
+	uint64		number;			/* of the last addition (news.c) that is in it */
+	int			nout;			/* windows that are out of it; a hint */
+	TimestampTz began_at;
+	TimestampTz used_at;
+	RangeSet	left;
+} Sought;
+
 /* cover.c: where to look */
 typedef struct CoverPart
 {
@@ -71,6 +89,14 @@ typedef struct WindowPart
 	int64		others_low;
 	int64		others_high;
 } WindowPart;
+
+/* sought.c: what is left to be looked at by selectors */
+typedef struct SoughtPlace SoughtPlace;
+
+typedef struct SoughtPart
+{
+	SoughtPlace *place;			/* NULL: nobody has looked by a selector */
+} SoughtPart;
 
 /* group.c: groups whose first waiting message may be taken */
 typedef struct GroupPart
@@ -203,6 +229,7 @@ typedef struct QueueSlot
 	CarePart	care;
 	CoverPart	cover;
 	WindowPart	window;
+	SoughtPart	sought;
 	DuePart		due;
 	GroupPart	groups;
 	SortPart	sort;

@@ -70,6 +70,10 @@ extern bool queue_waiter_pick(QueueSlot *slot, int n, uint64 number,
 extern void queue_waiter_unlock_added(QueueSlot *slot, const WakeKeys *keys,
 									  WakeList *wakes);
 
+/* ... which a look by a selector gives back: whoever wants some like these */
+extern void queue_waiter_unlock_sought(QueueSlot *slot, uint64 number,
+									   WakeList *wakes);
+
 /* Wake a waiter that takes any message: one was looked at, and left */
 extern void queue_waiter_wake_taker(QueueSlot *hint, Oid relid);
 

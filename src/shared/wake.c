@@ -29,7 +29,9 @@ LWLock	   *queue_waiters_lock = NULL;
 
 static void pick(WaitNode *node, WakeList *wakes);
 static bool pick_selecting(QueueSlot *slot, int n, const WakeKeys *keys,
-						   WakeList *wakes);
+						   uint64 number, WakeList *wakes);
+static void unlock_selecting(QueueSlot *slot, const WakeKeys *keys,
+							 uint64 number, WakeList *wakes);
 static bool has_key(const WakeKeys *keys, uint32 key);
 
 /*
@@ -136,7 +138,8 @@ pick(WaitNode *node, WakeList *wakes)
  * As queue_waiter_pick().
  */
 static bool
-pick_selecting(QueueSlot *slot, int n, const WakeKeys *keys, WakeList *wakes)
+pick_selecting(QueueSlot *slot, int n, const WakeKeys *keys, uint64 number,
+			   WakeList *wakes)
 {
 	dlist_mutable_iter iter;
 
@@ -144,7 +147,7 @@ pick_selecting(QueueSlot *slot, int n, const WakeKeys *keys, WakeList *wakes)
 	{
 		WaitNode   *node = dlist_container(WaitNode, link, iter.cur);
 
-		if (!has_key(keys, node->key))
+		if (!has_key(keys, node->key) || node->number < number)
 			continue;
 		if (n <= 0)
 			return false;
@@ -175,7 +178,7 @@ queue_waiter_pick_any(QueueSlot *slot, WakeList *wakes)
 	if (!dlist_is_empty(&slot->wait.list))
 		(void) queue_waiter_pick(slot, 1, 0, wakes);
 	else
-		(void) pick_selecting(slot, 1, NULL, wakes);
+		(void) pick_selecting(slot, 1, NULL, 0, wakes);
 }
 
 /*
@@ -191,9 +194,33 @@ void
 queue_waiter_unlock_added(QueueSlot *slot, const WakeKeys *keys,
 						  WakeList *wakes)
 {
+	unlock_selecting(slot, keys, 0, wakes);
+}
+
+/*
+ * queue_waiter_unlock_sought
+ *		The same for ids that a look by a selector gives back.
+ *
+ * Wakes those that have looked since there were so many windows, as
+ * queue_waiter_pick() does; not who waits for a key, and finds it by that.
+ */
+void
+queue_waiter_unlock_sought(QueueSlot *slot, uint64 number, WakeList *wakes)
+{
+	static const WakeKeys no_key = {0};
+
+	wakes->wakes_anyone = true;
+	unlock_selecting(slot, &no_key, number, wakes);
+}
+
+/* The same for waiters with these keys that have looked since then. */
+static void
+unlock_selecting(QueueSlot *slot, const WakeKeys *keys, uint64 number,
+				 WakeList *wakes)
+{
 	Oid			relid = slot->relid;
 
-	while (pick_selecting(slot, INT_MAX, keys, wakes))
+	while (pick_selecting(slot, INT_MAX, keys, number, wakes))
 	{
 		LWLockRelease(slot->lock);
 		queue_waiter_set_latches(wakes);

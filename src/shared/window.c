@@ -10,6 +10,10 @@
  * A process has one window out at a time, and remembers it in its own memory:
  * should it die by kill -9, the server restarts with a cover of everything.
  *
+ * Consumers that want certain messages take windows of what is left to be
+ * looked at by their selector (sought.c) in the same way.  What the cover has
+ * stays there.
+ *
  * Locks: that of the queue's slot.
  *
  *-------------------------------------------------------------------------
@@ -20,6 +24,7 @@
 
 #include "common/compat.h"
 #include "shared/cover.h"
+#include "shared/sought.h"
 #include "shared/waiter.h"
 #include "shared/window.h"
 
@@ -35,10 +40,22 @@ static Oid	out_relid = InvalidOid;
 static QueueRange out;
 static uint64 out_number;
 static int	out_place;			/* in the slot, or NO_PLACE */
+static bool is_sought;			/* it is not of the cover, but ... */
+static SoughtKey out_sought;	/* ... of what is left by this selector */
 
-static void take_out(QueueSlot *slot, const QueueRange *range);
+static int	find_next(CoverCursor *look, QueueSlot *slot, QueueRange *range);
+static void cut_out(const CoverCursor *look, QueueSlot *slot, int i,
+					const QueueRange *range);
+static void take_out(QueueSlot *slot, const QueueRange *range,
+					 const SoughtKey *sought);
 static void note_out(QueueSlot *slot);
 static void forget_out(QueueSlot *slot);
+static QueueSlot *lock_out(void);
+static void put_back(QueueSlot *slot, const RangeSet *kept,
+					 const RangeSet *busy, TimestampTz now, WakeList *wakes);
+static void put_range_back(QueueSlot *slot, int64 low, int64 high);
+static void unlock_out(QueueSlot *slot, int nwakes, WakeList *wakes);
+static bool survey(QueueSlot *slot, RangeSet *set, uint64 *number);
 
 /*
  * queue_window_begin
@@ -60,6 +77,41 @@ queue_window_begin(CoverCursor *look, QueueSlot *slot, Oid relid,
 	look->id = PG_INT64_MIN;
 	look->found_nothing = false;
 	look->probed_rank = -1;
+	look->sought = NULL;
+	look->is_sought_elsewhere = false;
+}
+
+/*
+ * queue_window_seek
+ *		Go through what is left to be looked at by a selector.
+ *
+ * That is brought up to date first.  Returns false, with nothing done, if
+ * nobody knows what it is.
+ */
+bool
+queue_window_seek(CoverCursor *look, const SoughtKey *key)
+{
+	QueueSlot  *slot = NULL;
+	Sought	   *sought;
+	bool		is_new;
+
+	if (look->slot != NULL)
+		slot = queue_slot_lock(look->slot, MyDatabaseId, look->relid);
+	if (slot == NULL)
+		return false;
+	sought = queue_sought_open(slot, key, look->now, &is_new);
+	if (sought != NULL &&
+		(is_new ||
+		 !queue_cover_add_news(slot, &sought->number, &sought->left)) &&
+		!survey(slot, &sought->left, &sought->number))
+	{
+		queue_sought_forget(sought);
+		sought = NULL;
+	}
+	LWLockRelease(slot->lock);
+	if (sought != NULL)
+		look->sought = key;
+	return sought != NULL;
 }
 
 /*
@@ -103,7 +155,7 @@ queue_window_take(CoverCursor *look, int64 want, int64 first,
 		return true;
 	}
 
-	i = queue_cover_find(slot, look->rank, look->id, look->now, &range);
+	i = find_next(look, slot, &range);
 	if (i < 0)
 	{
 		LWLockRelease(slot->lock);
@@ -135,12 +187,58 @@ queue_window_take(CoverCursor *look, int64 want, int64 first,
 			(uint64) range.high - (uint64) begin >= (uint64) want)
 			range.high = begin + want - 1;
 	}
-	queue_cover_cut(slot, i, &range);
-	take_out(slot, &range);
+	cut_out(look, slot, i, &range);
+	take_out(slot, &range, look->sought);
 	LWLockRelease(slot->lock);
 
 	*window = range;
 	return true;
+}
+
+/*
+ * find_next
+ *		Find the range that the next window is of.
+ *
+ * Returns its number, or -1 if there is none.  The set of a selector is gone
+ * if nobody has looked by it for a while, or if the place was another queue's
+ * meanwhile: then the caller looks again.
+ */
+static int
+find_next(CoverCursor *look, QueueSlot *slot, QueueRange *range)
+{
+	Sought	   *sought;
+	int			i = -1;
+
+	if (look->sought == NULL)
+		return queue_cover_find(slot, look->rank, look->id, look->now, range);
+	sought = queue_sought_find(slot, look->sought);
+	if (sought != NULL)
+	{
+		sought->used_at = GetCurrentTimestamp();
+		i = queue_ranges_find(&sought->left, look->rank, look->id);
+	}
+	if (i >= 0)
+		*range = sought->left.ranges[i];
+	else
+		look->is_sought_elsewhere = sought == NULL || sought->nout > 0;
+	return i;
+}
+
+/* Remove the window from that range.  The slot is locked. */
+static void
+cut_out(const CoverCursor *look, QueueSlot *slot, int i,
+		const QueueRange *range)
+{
+	Sought	   *sought;
+
+	if (look->sought == NULL)
+	{
+		queue_cover_cut(slot, i, range);
+		return;
+	}
+	sought = queue_sought_find(slot, look->sought);
+	sought->nout++;
+	queue_ranges_cut(&sought->left, i, range->low, range->high);
 }
 
 /*
@@ -158,22 +256,29 @@ queue_window_open(QueueSlot *hint, Oid relid, const QueueRange *range)
 	Assert(!is_out);
 	if (slot == NULL)
 		return false;
-	take_out(slot, range);
+	take_out(slot, range, NULL);
 	LWLockRelease(slot->lock);
 	return true;
 }
 
-/* Note that this process has a window out.  The slot is locked. */
+/*
+ * Note that this process has a window out, of the cover or of what is left by a
+ * selector.  The slot is locked.
+ */
 static void
-take_out(QueueSlot *slot, const QueueRange *range)
+take_out(QueueSlot *slot, const QueueRange *range, const SoughtKey *sought)
 {
-	slot->window.nwindows++;
 	is_out = true;
 	out = *range;
 	out_state = slot;
 	out_relid = slot->relid;
 	out_number = ++slot->window.nremoved;
-	note_out(slot);
+	out_place = NO_PLACE;
+	is_sought = sought != NULL;
+	if (is_sought)
+		out_sought = *sought;
+	else
+		note_out(slot);
 }
 
 /*
@@ -209,6 +314,7 @@ queue_window_peek(CoverCursor *look, QueueRange *range)
 static void
 note_out(QueueSlot *slot)
 {
+	slot->window.nwindows++;
 	for (out_place = 0; out_place < OUT_ROOM; out_place++)
 	{
 		OutWindow  *place = &slot->window.out[out_place];
@@ -235,6 +341,14 @@ note_out(QueueSlot *slot)
 static void
 forget_out(QueueSlot *slot)
 {
+	if (is_sought)
+	{
+		Sought	   *sought = queue_sought_find(slot, &out_sought);
+
+		if (sought != NULL)
+			sought->nout = Max(sought->nout - 1, 0);
+		return;
+	}
 	slot->window.nwindows = Max(slot->window.nwindows - 1, 0);
 	if (out_place != NO_PLACE)
 		slot->window.out[out_place].is_used = false;
@@ -290,12 +404,23 @@ queue_window_survey(QueueSlot *hint, Oid relid, RangeSet *set, uint64 *number)
 	QueueSlot  *slot = queue_slot_lock(hint, MyDatabaseId, relid);
 	bool		is_known;
 
-	set->nranges = 0;
 	if (slot == NULL)
 	{
 		queue_ranges_add_all(set);
 		return NULL;
 	}
+	is_known = survey(slot, set, number);
+	LWLockRelease(slot->lock);
+	return is_known ? slot : NULL;
+}
+
+/* The same, with the slot locked */
+static bool
+survey(QueueSlot *slot, RangeSet *set, uint64 *number)
+{
+	bool		is_known;
+
+	set->nranges = 0;
 	is_known = queue_cover_survey(slot, set, number);
 	for (int i = 0; i < OUT_ROOM; i++)
 	{
@@ -307,8 +432,7 @@ queue_window_survey(QueueSlot *hint, Oid relid, RangeSet *set, uint64 *number)
 	for (int rank = 0; rank < NUM_RANKS && slot->window.nothers > 0; rank++)
 		queue_ranges_add(set, rank, slot->window.others_low,
 						 slot->window.others_high);
-	LWLockRelease(slot->lock);
-	return is_known ? slot : NULL;
+	return is_known;
 }
 
 /*
@@ -341,17 +465,15 @@ queue_window_narrow(int64 high)
 	if (!is_out)
 		return false;
 	Assert(out.low <= high && high < out.high);
-	slot = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	slot = lock_out();
 	if (slot != NULL)
 	{
 		width = (uint64) out.high - (uint64) high;
 		queue_waiter_start_wakes(&wakes, MyDatabaseId);
-		queue_cover_put_range_back(slot, out.rank, high + 1, out.high);
+		put_range_back(slot, high + 1, out.high);
 		if (out_place != NO_PLACE)
 			slot->window.out[out_place].high = high;
-		(void) queue_waiter_pick(slot, (int) Min(width, MAX_WAKES),
-								 out_number, &wakes);
-		queue_cover_unlock(slot, &wakes);
+		unlock_out(slot, (int) Min(width, MAX_WAKES), &wakes);
 	}
 	out.high = high;
 	return true;
@@ -378,22 +500,86 @@ queue_window_give_back(CoverCursor *look, const RangeSet *kept,
 	look->rank = out.rank;
 	look->id = out.high;
 	is_out = false;
-	slot = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	slot = lock_out();
 	if (slot == NULL)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
 	forget_out(slot);
+	put_back(slot, kept, busy, look->now, &list);
+	unlock_out(slot, wakes ? queue_ranges_count(kept, MAX_WAKES) : 0, &list);
+	queue_cover_request_repair();
+}
+
+/* Lock the slot that the window is of; NULL: it has none any more. */
+static QueueSlot *
+lock_out(void)
+{
+	if (is_sought)
+		return queue_slot_lock(out_state, MyDatabaseId, out_relid);
+	return queue_cover_lock(out_state, MyDatabaseId, out_relid);
+}
+
+/*
+ * put_back
+ *		Put ids back where the window was taken from.
+ *
+ * Whoever looks by a selector looks again at busy rows himself.
+ */
+static void
+put_back(QueueSlot *slot, const RangeSet *kept, const RangeSet *busy,
+		 TimestampTz now, WakeList *wakes)
+{
+	if (is_sought)
+	{
+		Sought	   *sought = queue_sought_find(slot, &out_sought);
+
+		if (sought == NULL)
+			return;
+		queue_ranges_add_set(&sought->left, kept);
+		queue_ranges_add_set(&sought->left, busy);
+		return;
+	}
 	queue_cover_put_back(slot, kept);
 	if (busy->nranges > 0)
 	{
-		queue_cover_add_busy(slot, busy, look->now);
-		queue_waiter_pick_guardian(slot, &list);
+		queue_cover_add_busy(slot, busy, now);
+		queue_waiter_pick_guardian(slot, wakes);
 	}
-	if (wakes && kept->nranges > 0)
-		(void) queue_waiter_pick(slot, queue_ranges_count(kept, MAX_WAKES),
-								 out_number, &list);
-	queue_cover_unlock(slot, &list);
-	queue_cover_request_repair();
+}
+
+/* The same for some of its ids */
+static void
+put_range_back(QueueSlot *slot, int64 low, int64 high)
+{
+	Sought	   *sought;
+
+	if (!is_sought)
+	{
+		queue_cover_put_range_back(slot, out.rank, low, high);
+		return;
+	}
+	sought = queue_sought_find(slot, &out_sought);
+	if (sought != NULL)
+		queue_ranges_add(&sought->left, out.rank, low, high);
+}
+
+/*
+ * unlock_out
+ *		Release the slot; wake up to so many waiters that have looked while the
+ *		window was out.
+ *
+ * Of those that want certain messages it is not known how many want these.
+ */
+static void
+unlock_out(QueueSlot *slot, int nwakes, WakeList *wakes)
+{
+	if (nwakes > 0 && is_sought)
+	{
+		queue_waiter_unlock_sought(slot, out_number, wakes);
+		return;
+	}
+	(void) queue_waiter_pick(slot, nwakes, out_number, wakes);
+	queue_cover_unlock(slot, wakes);
 }
 
 /*
@@ -412,12 +598,11 @@ queue_window_return(void)
 	if (!is_out)
 		return;
 	is_out = false;
-	slot = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	slot = lock_out();
 	if (slot == NULL)
 		return;
 	queue_waiter_start_wakes(&list, MyDatabaseId);
 	forget_out(slot);
-	queue_cover_put_range_back(slot, out.rank, out.low, out.high);
-	(void) queue_waiter_pick(slot, MAX_WAKES, out_number, &list);
-	queue_cover_unlock(slot, &list);
+	put_range_back(slot, out.low, out.high);
+	unlock_out(slot, MAX_WAKES, &list);
 }

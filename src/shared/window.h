@@ -23,11 +23,21 @@ typedef struct CoverCursor
 	int			probed_rank;	/* first row of a wide range */
 	int64		probed_low;
 	int64		probed_first;
+	const SoughtKey *sought;	/* NULL: windows of the cover; else of what is
+								 * left to be looked at by this selector */
+	bool		is_sought_elsewhere;	/* at the end: others have some of it
+										 * out */
 } CoverCursor;
 
 /* Start at the beginning; "now" decides what is due */
 extern void queue_window_begin(CoverCursor *look, QueueSlot *slot, Oid relid,
 							   TimestampTz now);
+
+/*
+ * Take windows of what is left by a selector, which others take, too; false:
+ * nothing is known of it.  The key must live as long as the look
+ */
+extern bool queue_window_seek(CoverCursor *look, const SoughtKey *key);
 
 /* Next window; false: no more */
 extern bool queue_window_take(CoverCursor *look, int64 want, int64 first,

@@ -133,6 +133,14 @@ is( sql(q{SELECT waiting || ' ' || (SELECT count(*) FROM queue.in_flight) FROM q
 is(sql(numbers(q{dequeue('deep', 2)})), '1 2', 'others take it');
 is(sql(q{SELECT max(failures) FROM deep}), '0', 'it counts nothing');
 
+# By whoever it was: who has the same selector shares what is left
+my $second = $node->background_psql('postgres');
+$second->query_safe(numbers(q{dequeue('deep', id => -1)}));
+cmp_ok(pages($second, $take), '<', 200, 'not by another session, either');
+$second->query_safe(q{SET TimeZone = 'Asia/Tokyo'});
+cmp_ok(pages($second, $take), '>', 300, 'but in another time zone, which may decide');
+$second->quit;
+
 # With more selectors than are remembered, and from the start
 for my $i (1 .. 10)
 {
@@ -208,6 +216,30 @@ is( sql(qq{BEGIN; SAVEPOINT s; DELETE FROM two WHERE payload ->> 'n' = '5';
 	} . numbers(q{dequeue('two', selector => '$.payload.n == 5')}) . q{; ROLLBACK TO s; }
 		  . numbers(q{dequeue('two', selector => '$.payload.n == 5')}) . '; COMMIT'),
 	"none\n5", 'a delete that is undone');
+
+#
+# A look that fails gives back what it had out of what is left
+#
+sql(q{SELECT queue.create_queue('fails')});
+my $old = $node->background_psql('postgres', on_error_stop => 0);
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+sql(q{SELECT cardinality(queue.enqueue_batch('fails', array_agg('{"color": "red"}'::jsonb)))
+		FROM generate_series(1, 2000)});
+my $nfailed = 0;
+foreach my $ms (1 .. 12)
+{
+	# sees none of them, so it goes over all
+	$old->query(qq{SAVEPOINT s; SET LOCAL statement_timeout = '$ms ms';
+		SELECT count(*) FROM queue.dequeue('fails', selector => $red)});
+	$nfailed++ if $old->{stderr} =~ /statement timeout/;
+	$old->{stderr} = '';
+	$old->query_safe('ROLLBACK TO s');
+}
+note "$nfailed looks have failed";
+$old->quit;
+is(sql(qq{SELECT sum((SELECT count(*) FROM queue.dequeue('fails', 500, selector => $red) WHERE i > 0))
+		FROM generate_series(1, 4) i}), '2000', 'none of these is lost');
+sql(q{SELECT queue.drop_queue('fails')});
 
 #
 # get()
