@@ -13,7 +13,7 @@ export LC_ALL=C
 cd "${1:-$(dirname "$0")/..}" || exit 1
 
 # Lowest first; "." is queue.c.
-layers="common shared table transaction dispatch api monitor worker global ."
+layers="common shared table transaction dispatch topic api monitor worker global ."
 
 # Parts of a queue's slot (shared/queue_slot.h), and who may touch them: a pattern.
 parts="care:shared/queue_slot.c cover:shared/cover\(_ask\)\?.c window:shared/window.c

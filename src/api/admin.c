@@ -38,9 +38,9 @@
 #include "utils/timestamp.h"
 
 #include "api/admin.h"
+#include "api/drop_table.h"
 #include "api/key_ddl.h"
 #include "api/setting_args.h"
-#include "api/statement.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -61,16 +61,14 @@ PG_FUNCTION_INFO_V1(queue_resume);
 PG_FUNCTION_INFO_V1(queue_invalidate_definition);
 PG_FUNCTION_INFO_V1(queue_require_preloaded);
 
+static const TableForm *settings_form(Relation rel);
 static Oid	follow_window(Oid relid, Datum *values, bool *nulls);
 static void note_exhausted(Relation rel, QueueDef *def);
 static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
 					   const char *call);
-static Relation open_to_drop(Oid relid);
-static void check_droppable(Oid relid);
 static void refuse_to_drop_target(Oid relid);
 static Oid	dead_letter_to_drop(Oid relid);
 static bool has_any_row(Relation rel);
-static void drop_table(Oid relid);
 
 
 /* alter_queue(queue, ...), with settings as setting_args.c has them */
@@ -211,12 +209,12 @@ queue_drop_queue(PG_FUNCTION_ARGS)
 	queue_require_arg(fcinfo, 0, "queue");
 	relid = PG_GETARG_OID(0);
 
-	table_close(open_to_drop(relid), NoLock);
+	table_close(queue_drop_open(relid, &queue_form), NoLock);
 	refuse_to_drop_target(relid);
 	dead_letter = dead_letter_to_drop(relid);
-	drop_table(relid);
+	queue_drop_table(relid, &queue_form);
 	if (OidIsValid(dead_letter))
-		drop_table(dead_letter);
+		queue_drop_table(dead_letter, &queue_form);
 
 	PG_RETURN_VOID();
 }
@@ -238,7 +236,7 @@ queue_resume(PG_FUNCTION_ARGS)
 }
 
 /*
- * Triggers on queue.queue, for direct writes by a superuser or by logical
+ * Triggers on queue.queue and queue.topic, for direct writes by a superuser or by logical
  * replication.
  *
  * One before the statement refuses such writes to all other roles.  That
@@ -251,16 +249,17 @@ Datum
 queue_invalidate_definition(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
+	const TableForm *form = NULL;
 	HeapTuple	tuples[2];
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!(TRIGGER_FIRED_FOR_ROW(data->tg_event) ?
 		  TRIGGER_FIRED_AFTER(data->tg_event) :
 		  TRIGGER_FIRED_BEFORE(data->tg_event)) ||
-		RelationGetRelid(data->tg_relation) != queue_catalog_relid("queue"))
+		(form = settings_form(data->tg_relation)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" is for the trigger on table queue.queue alone",
+				 errmsg("function \"%s\" is for the triggers on tables of settings alone",
 						"queue.invalidate_definition")));
 	if (TRIGGER_FIRED_BEFORE(data->tg_event))
 	{
@@ -280,16 +279,29 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 		Datum		relid;
 
 		if (tuples[i] == NULL ||
-			!queue_member_resembles(data->tg_relation, MEMBER_QUEUE))
+			!queue_member_resembles(data->tg_relation, form->settings))
 			continue;
-		relid = heap_getattr(tuples[i], Anum_settings_queue,
-							 RelationGetDescr(data->tg_relation), &isnull);
+		relid = heap_getattr(tuples[i], 1, RelationGetDescr(data->tg_relation),
+							 &isnull);
 		queue_def_invalidate(DatumGetObjectId(relid));
-		if (queue_is_preloaded)
+		if (queue_is_preloaded && form == &queue_form)
 			queue_announce_all(DatumGetObjectId(relid));
 	}
 
 	return PointerGetDatum(NULL);
+}
+
+/* Return what kind of tables has its settings in this one, or NULL. */
+static const TableForm *
+settings_form(Relation rel)
+{
+	for (int i = 0; i < NUM_FORMS; i++)
+	{
+		if (RelationGetRelid(rel) ==
+			queue_catalog_relid(queue_member_name(queue_forms[i]->settings)))
+			return queue_forms[i];
+	}
+	return NULL;
 }
 
 /*
@@ -414,54 +426,6 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
 }
 
 /*
- * open_to_drop
- *		Lock a queue that its owner wants to drop.
- *
- * A caller that is not the owner, or names a table that is no queue, gets an
- * error before it can make others wait.
- */
-static Relation
-open_to_drop(Oid relid)
-{
-	Relation	rel;
-
-	check_droppable(relid);
-	queue_in_doubt_refuse(relid, AccessExclusiveLock);
-	rel = try_table_open(relid, AccessExclusiveLock);
-
-	/* all of it may have changed while we waited */
-	check_droppable(relid);
-	return rel;
-}
-
-/* Raise an error unless it is a queue, and the caller owns it. */
-static void
-check_droppable(Oid relid)
-{
-	char	   *name = get_rel_name(relid);
-
-	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("queue with OID %u does not exist", relid)));
-	if (get_rel_relkind(relid) != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue",
-						queue_qualified_name(relid)),
-				 errdetail_relkind_not_supported(get_rel_relkind(relid))));
-	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
-	if (!queue_settings_exist(relid, NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue",
-						queue_qualified_name(relid)),
-				 errdetail("It has no settings in table queue.queue."),
-				 errhint("Use DROP TABLE to drop a table.")));
-}
-
-/*
  * refuse_to_drop_target
  *		Raise an error if the dead letters of another queue go to this one.
  *
@@ -520,7 +484,7 @@ dead_letter_to_drop(Oid relid)
 		!object_ownercheck(RelationRelationId, dead_letter, GetUserId()))
 		return InvalidOid;
 
-	rel = open_to_drop(dead_letter);
+	rel = queue_drop_open(dead_letter, &queue_form);
 	has_rows = has_any_row(rel);
 	table_close(rel, NoLock);
 	if (has_rows || list_length(queue_dead_letter_sources(dead_letter)) > 1)
@@ -549,30 +513,4 @@ has_any_row(Relation rel)
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	return found;
-}
-
-/*
- * drop_table
- *		Drop a table that the caller owns, and has locked.
- *
- * The settings follow through the hook.
- *
- * The lock keeps the table's name as it is, but not that of its schema, so the
- * statement may find another table.  What it has dropped then comes back with
- * the error.  (By performDeletion() it would be this table for certain, but no
- * event trigger and no other module's hook would learn of it.)
- */
-static void
-drop_table(Oid relid)
-{
-	char	   *name = queue_qualified_name(relid);
-	int			guc_level = queue_ddl_begin();
-
-	queue_ddl_run(psprintf("DROP TABLE %s", name));
-	queue_ddl_end(guc_level);
-	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("queue \"%s\" was renamed while it was being dropped",
-						name)));
 }

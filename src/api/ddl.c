@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ddl.c
- *		What follows from DDL on queue tables, by whatever statement.
+ *		What follows from DDL on queues and topics, by whatever statement.
  *
  * The hooks (queue.c) come here.  A statement that would wait for a prepared
  * transaction which holds a queue is refused before it begins (blocker.c).
@@ -68,6 +68,7 @@ static void refuse_named(RangeVar *name, LOCKMODE mode, AclMode privilege);
 static void refuse_owned(Oid relid, LOCKMODE mode, AclMode privilege);
 static void refuse_schema(const char *name);
 static void delete_settings(Relation settings, Oid relid);
+static void forget_topic(Oid relid);
 static void forget_dead_letter(Relation settings, Oid relid, List *sources);
 static void forget_key_table(Relation settings, Oid relid, Oid queue);
 
@@ -265,7 +266,7 @@ refuse_owned(Oid relid, LOCKMODE mode, AclMode privilege)
 		(object_ownercheck(RelationRelationId, relid, GetUserId()) ||
 		 (privilege != ACL_NO_RIGHTS &&
 		  pg_class_aclcheck(relid, GetUserId(), privilege) == ACLCHECK_OK)) &&
-		queue_settings_exist(relid, NULL))
+		queue_form_of(relid) != NULL)
 		queue_in_doubt_refuse(relid, mode);
 }
 
@@ -307,7 +308,7 @@ refuse_schema(const char *name)
 
 	foreach(lc, relids)
 	{
-		if (queue_settings_exist(lfirst_oid(lc), NULL))
+		if (queue_form_of(lfirst_oid(lc)) != NULL)
 			queue_in_doubt_refuse(lfirst_oid(lc), AccessExclusiveLock);
 	}
 	list_free(relids);
@@ -335,7 +336,8 @@ queue_on_relation_drop(Oid relid)
 	List	   *sources;
 	Oid			keys_of;
 
-	if (!OidIsValid(settings_oid) || relid == settings_oid)
+	if (!OidIsValid(settings_oid) || relid == settings_oid ||
+		relid == queue_setting_relid(MEMBER_TOPIC))
 		return;
 	if (get_rel_relkind(relid) != RELKIND_RELATION ||
 		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
@@ -345,6 +347,8 @@ queue_on_relation_drop(Oid relid)
 	is_queue = queue_settings_exist(relid, NULL);
 	sources = queue_dead_letter_sources(relid);
 	keys_of = queue_key_table_owner(relid);
+	if (queue_setting_find(MEMBER_TOPIC, relid, 0, NULL))
+		forget_topic(relid);
 	if (!is_queue && sources == NIL && !OidIsValid(keys_of))
 		return;
 
@@ -522,6 +526,12 @@ queue_ddl_forget_gone(void)
 	}
 	list_free(gone);
 	table_close(settings, NoLock);
+
+	foreach(lc, queue_setting_list(MEMBER_TOPIC, NULL, 0, NULL))
+	{
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			forget_topic(lfirst_oid(lc));
+	}
 	return TIMESTAMP_INFINITY;
 }
 
@@ -537,6 +547,26 @@ delete_settings(Relation settings, Oid relid)
 	heap_freetuple(tuple);
 	queue_def_invalidate(relid);
 	queue_announce_all(relid);
+}
+
+/* Delete the row of a topic that is being dropped. */
+static void
+forget_topic(Oid relid)
+{
+	Relation	settings = queue_setting_try_open(MEMBER_TOPIC,
+												  RowExclusiveLock);
+	HeapTuple	tuple = settings == NULL ? NULL :
+		queue_setting_lock(settings, MEMBER_TOPIC, relid);
+
+	if (tuple != NULL)
+	{
+		CatalogTupleDelete(settings, &tuple->t_self);
+		heap_freetuple(tuple);
+		queue_def_invalidate(relid);
+		CommandCounterIncrement();
+	}
+	if (settings != NULL)
+		table_close(settings, NoLock);
 }
 
 /* These queues had the table for dead-letter queue, and have none now. */

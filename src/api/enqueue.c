@@ -7,10 +7,6 @@
  * An enqueue is an insert in the caller's transaction; the queue is noted, so
  * that its waiters are woken when that transaction commits.
  *
- * A message has a payload, which is jsonb, or a body, which is bytea.  What
- * sends the one and what sends the other go the same way; the functions for
- * bodies have content_type between the body and the headers.
- *
  * A message whose dedup key another one has is not sent, and nothing is noted
  * for it; its id, which was drawn before, is never used.
  *
@@ -32,6 +28,7 @@
 
 #include "api/array.h"
 #include "api/room.h"
+#include "api/send_args.h"
 #include "common/args.h"
 #include "common/ranges.h"
 #include "table/dedup.h"
@@ -51,18 +48,6 @@ enum
 	ARG_DELIVER_AT, ARG_EXPIRES_IN, ARG_GROUP_KEY, ARG_DEDUP_KEY,
 	ARG_CORRELATION_ID, NARGS
 };
-
-/* An argument of functions for bodies, which shifts the others from there on */
-#define ARG_CONTENT_TYPE	2
-
-/* What a call sends */
-typedef struct Content
-{
-	const char *funcname;
-	const char *argname;		/* "payload", "payloads" ... */
-	bool		is_body;
-	NullableDatum type;			/* content_type */
-} Content;
 
 /* What a call says of all its messages */
 typedef struct Terms
@@ -91,34 +76,28 @@ PG_FUNCTION_INFO_V1(queue_enqueue_once);
 PG_FUNCTION_INFO_V1(queue_enqueue_bytes);
 PG_FUNCTION_INFO_V1(queue_enqueue_bytes_batch);
 
-static NullableDatum split_content_type(FunctionCallInfo fcinfo,
-										FunctionCallInfo call);
-static int64 send_one(FunctionCallInfo fcinfo, const Content *content,
+static int64 send_one(FunctionCallInfo fcinfo, const SendContent *content,
 					  bool *is_new);
-static ArrayType *send_batch(FunctionCallInfo fcinfo, const Content *content);
-static void read_batch(FunctionCallInfo fcinfo, const Content *content,
+static ArrayType *send_batch(FunctionCallInfo fcinfo, const SendContent *content);
+static void read_batch(FunctionCallInfo fcinfo, const SendContent *content,
 					   Batch *batch);
-static void insert_batch(Relation rel, QueueDef *def, const Content *content,
+static void insert_batch(Relation rel, QueueDef *def, const SendContent *content,
 						 const Terms *terms, const Batch *batch, int64 *ids);
 static int64 *find_duplicates(Relation rel, QueueDef *def,
 							  const Terms *terms, const Batch *batch,
 							  const int64 *ids);
-static Datum *read_contents(FunctionCallInfo fcinfo, const Content *content,
-							int *n);
 static Amount measure(const Batch *batch);
 static Amount measure_one(const Batch *batch, int i);
-static ArrayType *make_result(const int64 *ids, int n);
-static void set_content(MessageDraft *draft, const Content *content,
+static void set_content(MessageDraft *draft, const SendContent *content,
 						Datum value);
 static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
 					  int n, const OptionalArray *correlation_ids);
-static void check_enqueue(FunctionCallInfo fcinfo, const Content *content,
+static void check_enqueue(FunctionCallInfo fcinfo, const SendContent *content,
 						  Terms *terms);
 static Relation open_queue(FunctionCallInfo fcinfo, const Amount *amount,
 						   Terms *terms, const NullableDatum *dedup_key,
 						   int64 *first, QueueDef **def);
 static void set_time(FunctionCallInfo fcinfo, Terms *terms);
-static TimestampTz due_argument(FunctionCallInfo fcinfo, TimestampTz now);
 static TimestampTz expiry_of(const Terms *terms);
 static void apply_terms(MessageDraft *draft, const Terms *terms);
 
@@ -126,7 +105,7 @@ static void apply_terms(MessageDraft *draft, const Terms *terms);
 Datum
 queue_enqueue(PG_FUNCTION_ARGS)
 {
-	Content		content = {"queue.enqueue()", "payload", false, {0, true}};
+	SendContent content = {"queue.enqueue()", "payload", false, {0, true}};
 	bool		is_new;
 
 	PG_RETURN_INT64(send_one(fcinfo, &content, &is_new));
@@ -140,7 +119,7 @@ Datum
 queue_enqueue_once(PG_FUNCTION_ARGS)
 {
 	LOCAL_FCINFO(call, NARGS);
-	Content		content = {"queue.enqueue_once()", "payload", false, {0, true}};
+	SendContent content = {"queue.enqueue_once()", "payload", false, {0, true}};
 	static const int places[NARGS] = {
 		ARG_QUEUE, ARG_PAYLOAD, ARG_DEDUP_KEY, ARG_HEADERS, ARG_PRIORITY,
 		ARG_DELAY, ARG_DELIVER_AT, ARG_EXPIRES_IN, ARG_GROUP_KEY,
@@ -167,25 +146,13 @@ queue_enqueue_once(PG_FUNCTION_ARGS)
 													  values, nulls)));
 }
 
-/*
- * enqueue() of a json or a text, which is read as jsonb would be
- *
- * The arguments are copied, because those that are constants are filled in
- * once for all calls of a query.
- */
+/* enqueue() of a json or a text */
 Datum
 queue_enqueue_text(PG_FUNCTION_ARGS)
 {
 	LOCAL_FCINFO(call, NARGS);
 
-	memcpy(call, fcinfo, SizeForFunctionCallInfo(NARGS));
-	if (!PG_ARGISNULL(ARG_PAYLOAD))
-	{
-		char	   *payload = text_to_cstring(PG_GETARG_TEXT_PP(ARG_PAYLOAD));
-
-		call->args[ARG_PAYLOAD].value =
-			DirectFunctionCall1(jsonb_in, CStringGetDatum(payload));
-	}
+	queue_send_read_text(fcinfo, call, NARGS);
 	return queue_enqueue(call);
 }
 
@@ -193,7 +160,7 @@ queue_enqueue_text(PG_FUNCTION_ARGS)
 Datum
 queue_enqueue_batch(PG_FUNCTION_ARGS)
 {
-	Content		content = {"queue.enqueue_batch()", "payloads", false, {0, true}};
+	SendContent content = {"queue.enqueue_batch()", "payloads", false, {0, true}};
 
 	PG_RETURN_ARRAYTYPE_P(send_batch(fcinfo, &content));
 }
@@ -203,10 +170,10 @@ Datum
 queue_enqueue_bytes(PG_FUNCTION_ARGS)
 {
 	LOCAL_FCINFO(call, NARGS);
-	Content		content = {"queue.enqueue_bytes()", "body", true, {0, true}};
+	SendContent content = {"queue.enqueue_bytes()", "body", true, {0, true}};
 	bool		is_new;
 
-	content.type = split_content_type(fcinfo, call);
+	content.type = queue_send_split_type(fcinfo, call, NARGS);
 	PG_RETURN_INT64(send_one(call, &content, &is_new));
 }
 
@@ -215,25 +182,10 @@ Datum
 queue_enqueue_bytes_batch(PG_FUNCTION_ARGS)
 {
 	LOCAL_FCINFO(call, NARGS);
-	Content		content = {"queue.enqueue_bytes_batch()", "bodies", true, {0, true}};
+	SendContent content = {"queue.enqueue_bytes_batch()", "bodies", true, {0, true}};
 
-	content.type = split_content_type(fcinfo, call);
+	content.type = queue_send_split_type(fcinfo, call, NARGS);
 	PG_RETURN_ARRAYTYPE_P(send_batch(call, &content));
-}
-
-/*
- * split_content_type
- *		Return the content type, and make the call that there would be without
- *		it.
- */
-static NullableDatum
-split_content_type(FunctionCallInfo fcinfo, FunctionCallInfo call)
-{
-	memcpy(call, fcinfo, SizeForFunctionCallInfo(ARG_CONTENT_TYPE));
-	memcpy(&call->args[ARG_CONTENT_TYPE], &fcinfo->args[ARG_CONTENT_TYPE + 1],
-		   (NARGS - ARG_CONTENT_TYPE) * sizeof(NullableDatum));
-	call->nargs = NARGS;
-	return fcinfo->args[ARG_CONTENT_TYPE];
 }
 
 /*
@@ -241,7 +193,7 @@ split_content_type(FunctionCallInfo fcinfo, FunctionCallInfo call)
  * first one.
  */
 static int64
-send_one(FunctionCallInfo fcinfo, const Content *content, bool *is_new)
+send_one(FunctionCallInfo fcinfo, const SendContent *content, bool *is_new)
 {
 	Relation	rel;
 	QueueDef   *def;
@@ -305,7 +257,7 @@ send_one(FunctionCallInfo fcinfo, const Content *content, bool *is_new)
 
 /* Send many messages, and return their ids. */
 static ArrayType *
-send_batch(FunctionCallInfo fcinfo, const Content *content)
+send_batch(FunctionCallInfo fcinfo, const SendContent *content)
 {
 	Relation	rel;
 	QueueDef   *def;
@@ -328,14 +280,14 @@ send_batch(FunctionCallInfo fcinfo, const Content *content)
 	queue_next_ids(def, batch.n, ids);
 	insert_batch(rel, def, content, &terms, &batch, ids);
 	table_close(rel, NoLock);
-	return make_result(ids, batch.n);
+	return queue_send_ids(ids, batch.n);
 }
 
 /* Read the arrays of a batch, and check what is in them. */
 static void
-read_batch(FunctionCallInfo fcinfo, const Content *content, Batch *batch)
+read_batch(FunctionCallInfo fcinfo, const SendContent *content, Batch *batch)
 {
-	batch->contents = read_contents(fcinfo, content, &batch->n);
+	batch->contents = queue_send_contents(fcinfo, content, &batch->n);
 	queue_array_read(fcinfo, ARG_HEADERS, "headers", content->argname, batch->n,
 					 &batch->headers);
 	queue_array_read(fcinfo, ARG_CORRELATION_ID, "correlation_ids", content->argname,
@@ -357,7 +309,7 @@ read_batch(FunctionCallInfo fcinfo, const Content *content, Batch *batch)
  *		of the first one afterwards.
  */
 static void
-insert_batch(Relation rel, QueueDef *def, const Content *content,
+insert_batch(Relation rel, QueueDef *def, const SendContent *content,
 			 const Terms *terms, const Batch *batch, int64 *ids)
 {
 	int64	   *firsts = NULL;
@@ -433,39 +385,6 @@ find_duplicates(Relation rel, QueueDef *def, const Terms *terms,
 	return firsts;
 }
 
-/*
- * read_contents
- *		Read the payloads or bodies of a batch, of which none may be null.
- */
-static Datum *
-read_contents(FunctionCallInfo fcinfo, const Content *content, int *n)
-{
-	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(ARG_PAYLOAD);
-	Datum	   *values;
-	bool	   *nulls;
-
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be a one-dimensional array",
-						content->argname)));
-	/* jsonb and bytea are laid out alike */
-	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_INT,
-					  &values, &nulls, n);
-	for (int i = 0; i < *n; i++)
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not be null",
-							content->is_body ? "body" : "payload"),
-					 errdetail("Element %d of %s is null.", i + 1,
-							   content->argname),
-					 content->is_body ?
-					 errhint("An empty body is written as ''::bytea.") :
-					 errhint("A JSON null is written as 'null'::jsonb.")));
-	return values;
-}
-
 /* Return how much a batch is. */
 static Amount
 measure(const Batch *batch)
@@ -493,21 +412,9 @@ measure_one(const Batch *batch, int i)
 	return amount;
 }
 
-/* Return the ids of a batch as an array. */
-static ArrayType *
-make_result(const int64 *ids, int n)
-{
-	Datum	   *results = palloc(n * sizeof(Datum));
-
-	for (int i = 0; i < n; i++)
-		results[i] = Int64GetDatum(ids[i]);
-	return construct_array(results, n, INT8OID, sizeof(int64),
-						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
-}
-
 /* Let a message have this payload, or this body. */
 static void
-set_content(MessageDraft *draft, const Content *content, Datum value)
+set_content(MessageDraft *draft, const SendContent *content, Datum value)
 {
 	NullableDatum *place = content->is_body ? &draft->body : &draft->payload;
 
@@ -553,7 +460,7 @@ note_sent(Relation rel, const Terms *terms, const int64 *ids, int n,
  * read the terms.
  */
 static void
-check_enqueue(FunctionCallInfo fcinfo, const Content *content, Terms *terms)
+check_enqueue(FunctionCallInfo fcinfo, const SendContent *content, Terms *terms)
 {
 	queue_require_preload();
 	PreventCommandIfReadOnly(content->funcname);
@@ -595,33 +502,8 @@ static void
 set_time(FunctionCallInfo fcinfo, Terms *terms)
 {
 	terms->sent_at = GetCurrentTimestamp();
-	terms->due = due_argument(fcinfo, terms->sent_at);
-}
-
-/*
- * due_argument
- *		Read when the messages are due, by delay or deliver_at; 0 if that is at
- *		once.
- */
-static TimestampTz
-due_argument(FunctionCallInfo fcinfo, TimestampTz now)
-{
-	TimestampTz due;
-
-	if (!PG_ARGISNULL(ARG_DELAY) && !PG_ARGISNULL(ARG_DELIVER_AT))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("delay and deliver_at exclude each other"),
-				 errhint("Give the one or the other.")));
-	if (!PG_ARGISNULL(ARG_DELAY))
-		due = now + queue_interval_usec(PG_GETARG_INTERVAL_P(ARG_DELAY),
-										"delay");
-	else if (!PG_ARGISNULL(ARG_DELIVER_AT))
-		due = queue_due_time(PG_GETARG_TIMESTAMPTZ(ARG_DELIVER_AT),
-							 "deliver_at");
-	else
-		return 0;
-	return due > now ? due : 0;
+	terms->due = queue_send_due(fcinfo->args[ARG_DELAY],
+								fcinfo->args[ARG_DELIVER_AT], terms->sent_at);
 }
 
 /* Return when the messages expire, which is counted from when they are due. */

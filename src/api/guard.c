@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * guard.c
- *		DDL that would make a queue something else: refused before it begins.
+ *		DDL that would make a queue or topic something else: refused before it
+ *		begins.
  *
  * A table beyond the white list (shape.c) is no queue any more, and some ways
  * there have no way back.  So a statement that would add what a queue may not
@@ -21,7 +22,7 @@
  * first.
  *
  * Locks: none.  Nearly all statements end at the switch, and most others at
- * the look whether the table is a queue.
+ * the look whether the table is a queue or a topic.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,13 +31,10 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -48,41 +46,47 @@
 #include "parser/parse_func.h"
 #include "parser/parse_type.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "api/guard.h"
+#include "api/guard_table.h"
 #include "common/compat.h"
 #include "common/extension.h"
-#include "table/column.h"
 #include "table/index.h"
-#include "table/settings.h"
+#include "table/setting_row.h"
 #include "table/shape.h"
 
-/* For queue_of(): ownership is needed */
+/* For find(): ownership is needed */
 #define OWNER_ONLY			0
 
-static Oid	queue_of(RangeVar *name, AclMode needed);
-static Oid	queue_of_sequence(Oid sequence);
-static void refuse(Oid relid, const char *detail);
+/* A detail */
+#define IDS_GO_ON			"The ids of a %s go on, because readers go by them."
+
+/* A table that a statement names */
+typedef struct Target
+{
+	Oid			relid;
+	const TableForm *form;
+} Target;
+
+static bool find(RangeVar *name, AclMode needed, Target *target);
+static bool find_by_sequence(Oid sequence, Target *target);
+static void refuse(const Target *target, const char *detail);
+static void refuse_that(const Target *target, const char *what);
 static void check_alter_table(AlterTableStmt *stmt);
-static char *command_problem(Oid relid, AlterTableCmd *cmd);
-static char *column_problem(Oid relid, AlterTableCmd *cmd);
-static char *type_problem(const QueueColumn *column, ColumnDef *def);
-static char *constraint_problem(Constraint *constraint);
-static bool has_pkey_form(Constraint *constraint);
 static void check_kin(AlterTableCmd *cmd);
 static void check_new_table(CreateStmt *stmt);
 static void check_references(List *constraints);
 static void check_parent(RangeVar *parent);
-static char *trigger_problem(Oid relid, CreateTrigStmt *stmt);
+static char *trigger_problem(const Target *target, CreateTrigStmt *stmt);
 static bool has_other_trigger(Oid relid, Oid function, const char *name);
-static char *index_problem(Oid relid, IndexStmt *stmt);
+static char *index_problem(const Target *target, IndexStmt *stmt);
 static bool is_user_opclass(Oid relid, IndexElem *elem, Oid access_method);
 static bool owns_extension(const char *name);
 static void check_member(AlterExtensionContentsStmt *stmt);
+static void check_truncate(TruncateStmt *stmt);
 static void check_statistics(CreateStatsStmt *stmt);
 static void check_sequence(Oid sequence, List *options);
 static void check_owned_by(Oid sequence, List *names);
@@ -92,7 +96,7 @@ static void check_owned_by(Oid sequence, List *names);
 void
 queue_guard_check(Node *stmt)
 {
-	Oid			relid;
+	Target		target;
 
 	switch (nodeTag(stmt))
 	{
@@ -117,10 +121,11 @@ queue_guard_check(Node *stmt)
 
 				/* a wrong name may be corrected */
 				if (rename->renameType == OBJECT_COLUMN &&
-					queue_column_named(rename->subname) != NULL &&
-					OidIsValid(relid = queue_of(rename->relation, OWNER_ONLY)))
-					refuse(relid, psprintf("Column \"%s\" belongs to a queue.",
-										   rename->subname));
+					find(rename->relation, OWNER_ONLY, &target) &&
+					queue_form_column(target.form, rename->subname) != NULL)
+					refuse(&target, psprintf("Column \"%s\" belongs to a %s.",
+											 rename->subname,
+											 target.form->noun));
 				break;
 			}
 		case T_CreateStmt:
@@ -128,27 +133,26 @@ queue_guard_check(Node *stmt)
 			check_new_table((CreateStmt *) stmt);
 			break;
 		case T_CreateTrigStmt:
-			relid = queue_of(((CreateTrigStmt *) stmt)->relation, ACL_TRIGGER);
-			if (OidIsValid(relid))
-				refuse(relid, trigger_problem(relid, (CreateTrigStmt *) stmt));
+			if (find(((CreateTrigStmt *) stmt)->relation, ACL_TRIGGER, &target))
+				refuse(&target, trigger_problem(&target, (CreateTrigStmt *) stmt));
 			break;
 		case T_RuleStmt:
-			relid = queue_of(((RuleStmt *) stmt)->relation, OWNER_ONLY);
-			if (OidIsValid(relid))
-				refuse(relid, "A queue has no rules.");
+			if (find(((RuleStmt *) stmt)->relation, OWNER_ONLY, &target))
+				refuse_that(&target, "A %s has no rules.");
 			break;
 		case T_CreatePolicyStmt:
-			relid = queue_of(((CreatePolicyStmt *) stmt)->table, OWNER_ONLY);
-			if (OidIsValid(relid))
-				refuse(relid, "A queue has no row-level security policies.");
+			if (find(((CreatePolicyStmt *) stmt)->table, OWNER_ONLY, &target))
+				refuse_that(&target, "A %s has no row-level security policies.");
 			break;
 		case T_IndexStmt:
-			relid = queue_of(((IndexStmt *) stmt)->relation, OWNER_ONLY);
-			if (OidIsValid(relid))
-				refuse(relid, index_problem(relid, (IndexStmt *) stmt));
+			if (find(((IndexStmt *) stmt)->relation, OWNER_ONLY, &target))
+				refuse(&target, index_problem(&target, (IndexStmt *) stmt));
 			break;
 		case T_AlterExtensionContentsStmt:
 			check_member((AlterExtensionContentsStmt *) stmt);
+			break;
+		case T_TruncateStmt:
+			check_truncate((TruncateStmt *) stmt);
 			break;
 		case T_CreateStatsStmt:
 			check_statistics((CreateStatsStmt *) stmt);
@@ -167,28 +171,30 @@ queue_guard_check(Node *stmt)
 }
 
 /*
- * queue_of
- *		Return the queue of this name, InvalidOid if it is something else.
+ * find
+ *		Find the queue or topic of this name; false if it is something else.
  *
- * Also InvalidOid if the server is about to say that the user may not do this:
- * it has no privilege that is needed, on the table or one of its columns, or
- * is not the owner (OWNER_ONLY).
+ * Also false if the server is about to say that the user may not do this: it
+ * has no privilege that is needed, on the table or one of its columns, or is
+ * not the owner (OWNER_ONLY).
  */
-static Oid
-queue_of(RangeVar *name, AclMode needed)
+static bool
+find(RangeVar *name, AclMode needed, Target *target)
 {
 	Oid			relid = RangeVarGetRelid(name, NoLock, true);
 	Oid			user = GetUserId();
 
 	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
-		return InvalidOid;
+		return false;
 	if (needed == OWNER_ONLY ?
 		!object_ownercheck(RelationRelationId, relid, user) :
 		(pg_class_aclcheck(relid, user, needed) != ACLCHECK_OK &&
 		 pg_attribute_aclcheck_all(relid, user, needed,
 								   ACLMASK_ANY) != ACLCHECK_OK))
-		return InvalidOid;
-	return queue_settings_exist(relid, NULL) ? relid : InvalidOid;
+		return false;
+	target->relid = relid;
+	target->form = queue_form_of(relid);
+	return target->form != NULL;
 }
 
 /* Does the user own this extension?  If there is none the server says so. */
@@ -208,44 +214,51 @@ owns_extension(const char *name)
 static void
 check_member(AlterExtensionContentsStmt *stmt)
 {
-	Oid			relid;
+	Target		target;
 
 	if (stmt->action <= 0 || stmt->objtype != OBJECT_TABLE ||
 		!owns_extension(stmt->extname))
 		return;
-	relid = queue_of(makeRangeVarFromNameList((List *) stmt->object),
-					 OWNER_ONLY);
-	if (OidIsValid(relid))
-		refuse(relid, "A queue is a member of no extension.");
+	if (find(makeRangeVarFromNameList((List *) stmt->object), OWNER_ONLY,
+			 &target))
+		refuse_that(&target, "A %s is a member of no extension.");
 }
 
-/* Return the queue that has this sequence, or InvalidOid. */
-static Oid
-queue_of_sequence(Oid sequence)
+/* Find the queue or topic that has this sequence. */
+static bool
+find_by_sequence(Oid sequence, Target *target)
 {
-	Oid			relid;
 	int32		attnum;
 
 	if (!OidIsValid(sequence) ||
 		get_rel_relkind(sequence) != RELKIND_SEQUENCE ||
-		!sequenceIsOwned(sequence, DEPENDENCY_AUTO, &relid, &attnum) ||
-		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
-		!queue_settings_exist(relid, NULL))
-		return InvalidOid;
-	return relid;
+		!sequenceIsOwned(sequence, DEPENDENCY_AUTO, &target->relid, &attnum) ||
+		!object_ownercheck(RelationRelationId, target->relid, GetUserId()))
+		return false;
+	target->form = queue_form_of(target->relid);
+	return target->form != NULL;
 }
 
 /* Raise the error, unless "detail" is NULL because nothing is wrong. */
 static void
-refuse(Oid relid, const char *detail)
+refuse(const Target *target, const char *detail)
 {
 	if (detail != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("queue \"%s\" cannot be changed in this way",
-						queue_qualified_name(relid)),
+				 errmsg("%s \"%s\" cannot be changed in this way",
+						target->form->noun,
+						queue_qualified_name(target->relid)),
 				 errdetail_internal("%s", detail),
-				 errhint("A queue table must stay as queue.create_queue() made it, but for comments, grants, storage parameters and plain indexes.")));
+				 errhint("A %s table must stay as %s made it, but for comments, grants, storage parameters and plain indexes.",
+						 target->form->noun, target->form->maker)));
+}
+
+/* The same with a detail that has a place for what kind of table it is */
+static void
+refuse_that(const Target *target, const char *what)
+{
+	refuse(target, psprintf(what, target->form->noun));
 }
 
 /* ----------------------------------------------------------------
@@ -256,196 +269,34 @@ refuse(Oid relid, const char *detail)
 static void
 check_alter_table(AlterTableStmt *stmt)
 {
-	Oid			relid = queue_of(stmt->relation, OWNER_ONLY);
-	Oid			counted = queue_of_sequence(RangeVarGetRelid(stmt->relation,
-															 NoLock, true));
+	Target		target;
+	Target		counted;
+	bool		is_ours = find(stmt->relation, OWNER_ONLY, &target);
+	bool		is_counting = find_by_sequence(RangeVarGetRelid(stmt->relation,
+																NoLock, true),
+											   &counted);
 	ListCell   *lc;
 
 	foreach(lc, stmt->cmds)
 	{
 		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
 
-		if (OidIsValid(relid))
-			refuse(relid, command_problem(relid, cmd));
+		if (is_ours)
+			refuse(&target, queue_guard_command(target.form, target.relid,
+												cmd));
 
 		/* ALTER SEQUENCE ... SET UNLOGGED is such a statement, too */
-		if (OidIsValid(counted) && cmd->subtype == AT_SetUnLogged)
-			refuse(counted, "The sequence of a queue is logged.");
+		if (is_counting && cmd->subtype == AT_SetUnLogged)
+			refuse_that(&counted, "The sequence of a %s is logged.");
 		check_kin(cmd);
 	}
-}
-
-/* What this command makes wrong, or NULL; an unknown one is refused. */
-static char *
-command_problem(Oid relid, AlterTableCmd *cmd)
-{
-	switch (cmd->subtype)
-	{
-		case AT_AddColumn:
-		case AT_DropColumn:
-		case AT_AlterColumnType:
-		case AT_ColumnDefault:
-		case AT_DropNotNull:
-		case AT_SetNotNull:
-			return column_problem(relid, cmd);
-
-		case AT_AddConstraint:
-			return constraint_problem((Constraint *) cmd->def);
-
-		case AT_SetAccessMethod:
-			/* no name: the default, from 17 on */
-			return strcmp(cmd->name != NULL ? cmd->name :
-						  default_table_access_method, "heap") == 0 ? NULL :
-				pstrdup("The access method of a queue is heap.");
-
-		case AT_ReplicaIdentity:
-			switch (((ReplicaIdentityStmt *) cmd->def)->identity_type)
-			{
-				case REPLICA_IDENTITY_DEFAULT:
-				case REPLICA_IDENTITY_FULL:
-					return NULL;
-				default:
-					return pstrdup("The replica identity of a queue is DEFAULT or FULL.");
-			}
-
-		case AT_EnableRowSecurity:
-		case AT_ForceRowSecurity:
-			return pstrdup("A queue has no row-level security.");
-
-		case AT_AddInherit:
-			return pstrdup("A queue inherits from no table.");
-		case AT_AddOf:
-			return pstrdup("A queue is no typed table.");
-		case AT_AddIdentity:
-		case AT_SetIdentity:
-			return pstrdup("A queue has no identity columns.");
-
-			/* neither adds anything nor changes what a queue must have */
-		case AT_SetStatistics:
-		case AT_SetOptions:
-		case AT_ResetOptions:
-		case AT_SetStorage:
-		case AT_SetCompression:
-		case AT_ChangeOwner:
-		case AT_ClusterOn:
-		case AT_DropCluster:
-		case AT_SetLogged:
-		case AT_SetUnLogged:
-		case AT_SetTableSpace:
-		case AT_SetRelOptions:
-		case AT_ResetRelOptions:
-		case AT_ReplaceRelOptions:
-
-			/* what a restore does around its data */
-		case AT_EnableTrig:
-		case AT_EnableAlwaysTrig:
-		case AT_EnableReplicaTrig:
-		case AT_DisableTrig:
-		case AT_EnableTrigAll:
-		case AT_DisableTrigAll:
-		case AT_EnableTrigUser:
-		case AT_DisableTrigUser:
-
-			/* takes away, or is about what must not be there */
-		case AT_DropConstraint:
-		case AT_AlterConstraint:
-		case AT_ValidateConstraint:
-		case AT_DropExpression:
-		case AT_DropIdentity:
-		case AT_DropInherit:
-		case AT_DropOf:
-		case AT_DisableRowSecurity:
-		case AT_NoForceRowSecurity:
-		case AT_EnableRule:
-		case AT_EnableAlwaysRule:
-		case AT_EnableReplicaRule:
-		case AT_DisableRule:
-			return NULL;
-
-		default:
-			return pstrdup("A queue stays as it is.");
-	}
-}
-
-/* The same for what is done to a column */
-static char *
-column_problem(Oid relid, AlterTableCmd *cmd)
-{
-	char	   *name = cmd->subtype == AT_AddColumn ?
-		((ColumnDef *) cmd->def)->colname : cmd->name;
-	const QueueColumn *column = queue_column_named(name);
-
-	if (cmd->subtype == AT_AddColumn)
-	{
-		if (cmd->missing_ok &&
-			get_attnum(relid, name) != InvalidAttrNumber)
-			return NULL;
-		return psprintf("Column \"%s\" does not belong to a queue.", name);
-	}
-
-	/* what is done to another column does not matter */
-	if (column == NULL)
-		return NULL;
-	switch (cmd->subtype)
-	{
-		case AT_DropColumn:
-			return psprintf("Column \"%s\" belongs to a queue.", name);
-		case AT_AlterColumnType:
-			return type_problem(column, (ColumnDef *) cmd->def);
-		case AT_ColumnDefault:
-			return cmd->def == NULL ? NULL :
-				psprintf("Column \"%s\" of a queue has no default.", name);
-		case AT_DropNotNull:
-			return !column->is_not_null ? NULL :
-				psprintf("Column \"%s\" of a queue is NOT NULL.", name);
-		default:
-			return column->is_not_null ? NULL :
-				psprintf("Column \"%s\" of a queue may be NULL.", name);
-	}
-}
-
-/* The same for a new type; a wrong one may be corrected. */
-static char *
-type_problem(const QueueColumn *column, ColumnDef *def)
-{
-	Oid			new_type;
-	int32		typmod;
-
-	typenameTypeIdAndMod(NULL, def->typeName, &new_type, &typmod);
-	if (new_type == column->type && typmod == -1 &&
-		(def->collClause == NULL ||
-		 get_collation_oid(def->collClause->collname,
-						   false) == DEFAULT_COLLATION_OID))
-		return NULL;
-	return psprintf("Column \"%s\" of a queue is of type %s, without a collation of its own.",
-					column->name, format_type_be(column->type));
-}
-
-static char *
-constraint_problem(Constraint *constraint)
-{
-	/* of an existing index, the check of the table knows the columns */
-	if (constraint->contype == CONSTR_PRIMARY &&
-		!constraint->deferrable &&
-		(constraint->indexname != NULL || has_pkey_form(constraint)))
-		return NULL;
-	return pstrdup("A queue has no constraint but its primary key, which is on (priority, id) alone and not deferrable.");
-}
-
-static bool
-has_pkey_form(Constraint *constraint)
-{
-	return list_length(constraint->keys) == 2 &&
-		strcmp(strVal(linitial(constraint->keys)), "priority") == 0 &&
-		strcmp(strVal(lsecond(constraint->keys)), "id") == 0 &&
-		constraint->including == NIL;
 }
 
 /* Does a command, on whatever table, relate that table to a queue? */
 static void
 check_kin(AlterTableCmd *cmd)
 {
-	Oid			relid;
+	Target		target;
 
 	switch (cmd->subtype)
 	{
@@ -459,9 +310,8 @@ check_kin(AlterTableCmd *cmd)
 			check_parent((RangeVar *) cmd->def);
 			break;
 		case AT_AttachPartition:
-			relid = queue_of(((PartitionCmd *) cmd->def)->name, OWNER_ONLY);
-			if (OidIsValid(relid))
-				refuse(relid, "A queue is no partition of another table.");
+			if (find(((PartitionCmd *) cmd->def)->name, OWNER_ONLY, &target))
+				refuse_that(&target, "A %s is no partition of another table.");
 			break;
 		default:
 			break;
@@ -501,24 +351,22 @@ check_references(List *constraints)
 	foreach(lc, constraints)
 	{
 		Constraint *constraint = lfirst(lc);
-		Oid			relid;
+		Target		target;
 
-		if (!IsA(constraint, Constraint) ||
-			constraint->contype != CONSTR_FOREIGN)
-			continue;
-		relid = queue_of(constraint->pktable, ACL_REFERENCES);
-		if (OidIsValid(relid))
-			refuse(relid, "No foreign key can reference messages, which come and go.");
+		if (IsA(constraint, Constraint) &&
+			constraint->contype == CONSTR_FOREIGN &&
+			find(constraint->pktable, ACL_REFERENCES, &target))
+			refuse(&target, "No foreign key can reference messages, which come and go.");
 	}
 }
 
 static void
 check_parent(RangeVar *parent)
 {
-	Oid			relid = queue_of(parent, OWNER_ONLY);
+	Target		target;
 
-	if (OidIsValid(relid))
-		refuse(relid, "No table can inherit from a queue.");
+	if (find(parent, OWNER_ONLY, &target))
+		refuse_that(&target, "No table can inherit from a %s.");
 }
 
 /* ----------------------------------------------------------------
@@ -526,27 +374,31 @@ check_parent(RangeVar *parent)
  * ----------------------------------------------------------------
  */
 
-/* The same for a new trigger; a restore puts back the two of a queue. */
+/*
+ * Return what a new trigger makes wrong, or NULL; a restore puts back the two
+ * that such a table has.
+ */
 static char *
-trigger_problem(Oid relid, CreateTrigStmt *stmt)
+trigger_problem(const Target *target, CreateTrigStmt *stmt)
 {
 	Oid			function = LookupFuncName(stmt->funcname, 0, NULL, true);
 	int16		event = 0;
 
-	if (OidIsValid(function))
+	for (int i = 0; OidIsValid(function) && i < NUM_OWN_TRIGGERS; i++)
 	{
-		if (function == queue_shape_trigger_function("before_insert"))
-			event = TRIGGER_TYPE_INSERT;
-		else if (function == queue_shape_trigger_function("before_update"))
-			event = TRIGGER_TYPE_UPDATE;
+		const OwnTriggerForm *own = &target->form->triggers[i];
+
+		if (function == queue_shape_trigger_function(own->function))
+			event = own->type;
 	}
 	if (event != 0 && stmt->events == event && stmt->row &&
 		stmt->timing == TRIGGER_TYPE_BEFORE && !stmt->isconstraint &&
 		stmt->whenClause == NULL && stmt->columns == NIL &&
-		stmt->args == NIL && !has_other_trigger(relid, function,
+		stmt->args == NIL && !has_other_trigger(target->relid, function,
 												stmt->trigname))
 		return NULL;
-	return pstrdup("A queue has no triggers but its own two.");
+	return psprintf("A %s has no triggers but its own two.",
+					target->form->noun);
 }
 
 /* Does another trigger of the table have this function already? */
@@ -577,27 +429,28 @@ has_other_trigger(Oid relid, Oid function, const char *name)
 
 /* The same for a new index */
 static char *
-index_problem(Oid relid, IndexStmt *stmt)
+index_problem(const Target *target, IndexStmt *stmt)
 {
+	const char *noun = target->form->noun;
 	Oid			access_method = get_am_oid(stmt->accessMethod, true);
 	ListCell   *lc;
 
-	/* that of a new table's constraint, so the table is no queue */
+	/* that of a new table's constraint, so the table is not ours */
 	if (stmt->isconstraint)
 		return NULL;
 	if (stmt->unique)
-		return pstrdup("An index on a queue is not unique.");
-	if (stmt->whereClause != NULL && !queue_index_is_own(stmt))
-		return pstrdup("An index on a queue is not partial.");
+		return psprintf("An index on a %s is not unique.", noun);
+	if (stmt->whereClause != NULL && !queue_index_is_own(target->form, stmt))
+		return psprintf("An index on a %s is not partial.", noun);
 	foreach(lc, stmt->indexParams)
 	{
 		IndexElem  *elem = lfirst_node(IndexElem, lc);
 
 		if (elem->expr != NULL)
-			return pstrdup("An index on a queue has no expressions.");
+			return psprintf("An index on a %s has no expressions.", noun);
 		if (OidIsValid(access_method) &&
-			is_user_opclass(relid, elem, access_method))
-			return pstrdup("An index on a queue uses built-in operator classes.");
+			is_user_opclass(target->relid, elem, access_method))
+			return psprintf("An index on a %s uses built-in operator classes.", noun);
 	}
 	return NULL;
 }
@@ -621,6 +474,22 @@ is_user_opclass(Oid relid, IndexElem *elem, Oid access_method)
 	return OidIsValid(opclass) && opclass >= FirstNormalObjectId;
 }
 
+/* TRUNCATE ... RESTART IDENTITY: where ids go on for ever, they do not */
+static void
+check_truncate(TruncateStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->restart_seqs ? stmt->relations : NIL)
+	{
+		Target		target;
+
+		if (find(lfirst_node(RangeVar, lc), ACL_TRUNCATE, &target) &&
+			!target.form->ids_may_restart)
+			refuse_that(&target, IDS_GO_ON);
+	}
+}
+
 /*
  * CREATE STATISTICS: not on expressions, because ANALYZE would evaluate them
  */
@@ -636,22 +505,23 @@ check_statistics(CreateStatsStmt *stmt)
 		return;
 	foreach(lc, stmt->relations)
 	{
-		Oid			relid = IsA(lfirst(lc), RangeVar) ?
-			queue_of(lfirst(lc), OWNER_ONLY) : InvalidOid;
+		Target		target;
 
-		if (OidIsValid(relid))
-			refuse(relid, "A queue has no statistics on expressions.");
+		if (IsA(lfirst(lc), RangeVar) &&
+			find(lfirst(lc), OWNER_ONLY, &target))
+			refuse_that(&target, "A %s has no statistics on expressions.");
 	}
 }
 
 /*
  * The sequence of a queue rises through all of bigint and has no cache; it may
- * go on elsewhere (RESTART).
+ * go on elsewhere (RESTART), that of a topic may not.
  */
 static void
 check_sequence(Oid sequence, List *options)
 {
-	Oid			relid = queue_of_sequence(sequence);
+	Target		target;
+	bool		is_ours = find_by_sequence(sequence, &target);
 	ListCell   *lc;
 
 	foreach(lc, options)
@@ -661,10 +531,12 @@ check_sequence(Oid sequence, List *options)
 
 		if (strcmp(name, "owned_by") == 0)
 			check_owned_by(sequence, castNode(List, option->arg));
-		if (!OidIsValid(relid))
+		if (!is_ours)
 			continue;
+		if (strcmp(name, "restart") == 0 && !target.form->ids_may_restart)
+			refuse_that(&target, IDS_GO_ON);
 		if (strcmp(name, "cache") == 0 && defGetInt64(option) != 1)
-			refuse(relid, "The sequence of a queue has no cache.");
+			refuse_that(&target, "The sequence of a %s has no cache.");
 		if ((strcmp(name, "as") == 0 &&
 			 typenameTypeId(NULL, defGetTypeName(option)) != INT8OID) ||
 			(strcmp(name, "increment") == 0 && defGetInt64(option) <= 0) ||
@@ -673,7 +545,7 @@ check_sequence(Oid sequence, List *options)
 			(strcmp(name, "maxvalue") == 0 && option->arg != NULL &&
 			 defGetInt64(option) != PG_INT64_MAX) ||
 			(strcmp(name, "cycle") == 0 && boolVal(option->arg)))
-			refuse(relid, "The sequence of a queue rises through all of bigint.");
+			refuse_that(&target, "The sequence of a %s rises through all of bigint.");
 	}
 }
 
@@ -683,17 +555,16 @@ check_owned_by(Oid sequence, List *names)
 {
 	char	   *column = strVal(llast(names));
 	List	   *owned;
-	Oid			relid;
+	Target		target;
 
 	if (list_length(names) == 1)
 		return;					/* NONE */
-	relid = queue_of(makeRangeVarFromNameList(list_truncate(list_copy(names),
-															list_length(names) - 1)),
-					 OWNER_ONLY);
-	if (!OidIsValid(relid))
+	if (!find(makeRangeVarFromNameList(list_truncate(list_copy(names),
+													 list_length(names) - 1)),
+			  OWNER_ONLY, &target))
 		return;
-	owned = getOwnedSequences(relid);
+	owned = getOwnedSequences(target.relid);
 	if (strcmp(column, "id") != 0 ||
 		(owned != NIL && !list_member_oid(owned, sequence)))
-		refuse(relid, "A queue has one sequence, which belongs to column \"id\".");
+		refuse_that(&target, "A %s has one sequence, which belongs to column \"id\".");
 }

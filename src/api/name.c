@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * name.c
- *		Names of new queues.
+ *		Names of new queues and topics.
  *
  * A name that create_queue() is given is resolved as CREATE TABLE would, by the
  * caller's search_path.  A new table is invisible to others until the commit,
@@ -28,23 +28,23 @@
 /* What a name made up from a long name keeps of it at least, in bytes */
 #define NAME_STEM		(NAMEDATALEN - 32)
 
-static void check_name_length(const char *name);
+static void check_name_length(const char *name, const char *noun);
 
 
 /*
  * queue_name_schema
  *		Split a name as CREATE TABLE would, and return the schema that the
- *		queue goes to, by the caller's search_path.
+ *		table goes to, by the caller's search_path.
  *
  * Throws if the caller may not create there, or if it is a temporary schema.
  */
 Oid
-queue_name_schema(text *name, char **relname)
+queue_name_schema(text *name, const char *noun, char **relname)
 {
 	RangeVar   *rv = makeRangeVarFromNameList(textToQualifiedNameList(name));
 	Oid			schema = InvalidOid;
 
-	check_name_length(text_to_cstring(name));
+	check_name_length(text_to_cstring(name), noun);
 
 	/* the server would create this schema */
 	if (rv->schemaname == NULL || strcmp(rv->schemaname, "pg_temp") != 0)
@@ -52,8 +52,8 @@ queue_name_schema(text *name, char **relname)
 	if (!OidIsValid(schema) || isAnyTempNamespace(schema))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("queue \"%s\" cannot be created in a temporary schema",
-						rv->relname),
+				 errmsg("%s \"%s\" cannot be created in a temporary schema",
+						noun, rv->relname),
 				 errdetail("Messages are for other sessions.")));
 
 	*relname = rv->relname;
@@ -68,7 +68,7 @@ queue_name_schema(text *name, char **relname)
  * may be one then.  The name is a valid one otherwise.
  */
 static void
-check_name_length(const char *name)
+check_name_length(const char *name, const char *noun)
 {
 	const char *p = name;
 
@@ -91,7 +91,7 @@ check_name_length(const char *name)
 		if (len >= NAMEDATALEN)
 			ereport(ERROR,
 					(errcode(ERRCODE_NAME_TOO_LONG),
-					 errmsg("name of a queue is too long"),
+					 errmsg("name of a %s is too long", noun),
 					 errdetail("\"%.*s\" has %d bytes; no identifier has more than %d.",
 							   (int) (p - start), start, len, NAMEDATALEN - 1)));
 

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * restore.c
- *		Settings that come out of a dump, by way of queue.restored_settings.
+ *		Settings that come out of a dump, by way of queue.restored_settings, and
+ *		of queue.restored_topics.
  *
  * A dump has the settings of all queues in one COPY, by name, and COPY stores
  * all rows or none.  But whatever is wrong with one queue must cost its row
@@ -23,6 +24,8 @@
  * A row for a queue that has settings replaces them (data restored into queues
  * that exist), but what is paused stays so: nothing that was stopped on
  * purpose starts to run because of a restore.
+ *
+ * Topics have a table of that kind of their own.
  *
  * Locks: the table, against being dropped, then the row, as everywhere.
  *
@@ -50,25 +53,43 @@
 #include "api/key_ddl.h"
 #include "api/restore.h"
 #include "api/setting_args.h"
+#include "api/topic_args.h"
 #include "common/compat.h"
 #include "common/extension.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/settings.h"
 #include "table/shape.h"
+#include "table/topic_settings.h"
 #include "transaction/announce.h"
 
-/* Where COPY to queue.queue goes */
-#define RESTORED_SETTINGS	"restored_settings"
+/* Where COPY to a table of settings goes */
+typedef struct Redirection
+{
+	MemberTable from;
+	MemberTable to;
+} Redirection;
+
+static const Redirection redirections[] = {
+	{MEMBER_QUEUE, MEMBER_RESTORED_SETTINGS},
+	{MEMBER_TOPIC, MEMBER_RESTORED_TOPICS}
+};
 
 PG_FUNCTION_INFO_V1(queue_restore_settings);
+PG_FUNCTION_INFO_V1(queue_restore_topics);
+
+static const Redirection *find_redirection(const RangeVar *name);
+static void read_row(FunctionCallInfo fcinfo, MemberTable table,
+					 const char *funcname, Datum *values, bool *nulls);
 
 static void restore_row(Oid relid, Relation catalog, Datum *values,
 						bool *nulls);
+static void keep_partitions(Relation catalog, HeapTuple old, Datum *values);
 static void restore_key_table(Oid relid, const char *name, Datum *values,
 							  bool *nulls);
 static Oid	find_table(const char *name);
-static bool may_have_settings(Oid relid, const char *name);
+static bool may_have_settings(Oid relid, const char *name,
+							  const TableForm *form);
 static bool may_have_dead_letter(Oid relid, const char *name,
 								 Oid dead_letter, const char *dead_name);
 static bool leads_back(Oid relid, Oid dead_letter);
@@ -86,23 +107,38 @@ queue_restore_redirect(PlannedStmt *planned)
 {
 	CopyStmt   *stmt = (CopyStmt *) planned->utilityStmt;
 	PlannedStmt *redirected;
-	Oid			relid;
+	const Redirection *redirection;
 
 	if (!IsA(stmt, CopyStmt) || !stmt->is_from || stmt->relation == NULL ||
-		strcmp(stmt->relation->relname, "queue") != 0 ||
-		!OidIsValid(relid = queue_catalog_relid("queue")) ||
-		RangeVarGetRelid(stmt->relation, NoLock, true) != relid ||
-		!OidIsValid(queue_catalog_relid(RESTORED_SETTINGS)))
+		(redirection = find_redirection(stmt->relation)) == NULL)
 		return planned;
 
 	/* the statement may be kept and run again */
 	stmt = copyObject(stmt);
 	stmt->relation->schemaname = pstrdup(QUEUE_SCHEMA);
-	stmt->relation->relname = pstrdup(RESTORED_SETTINGS);
+	stmt->relation->relname = pstrdup(queue_member_name(redirection->to));
 	redirected = makeNode(PlannedStmt);
 	*redirected = *planned;
 	redirected->utilityStmt = (Node *) stmt;
 	return redirected;
+}
+
+/* Return how a COPY to the table of this name is redirected, or NULL. */
+static const Redirection *
+find_redirection(const RangeVar *name)
+{
+	for (int i = 0; i < lengthof(redirections); i++)
+	{
+		const char *from = queue_member_name(redirections[i].from);
+		Oid			relid;
+
+		if (strcmp(name->relname, from) == 0 &&
+			OidIsValid(relid = queue_catalog_relid(from)) &&
+			RangeVarGetRelid(name, NoLock, true) == relid &&
+			OidIsValid(queue_catalog_relid(queue_member_name(redirections[i].to))))
+			return &redirections[i];
+	}
+	return NULL;
 }
 
 /*
@@ -111,41 +147,18 @@ queue_restore_redirect(PlannedStmt *planned)
 Datum
 queue_restore_settings(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = (TriggerData *) fcinfo->context;
 	Relation	catalog;
-	TupleDesc	desc;
 	Datum		values[Natts_settings];
 	bool		nulls[Natts_settings];
 	char	   *name;
 	Oid			relid;
-	int			i;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(data->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
-		RelationGetRelid(data->tg_relation) !=
-		queue_catalog_relid(RESTORED_SETTINGS))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" is for the trigger on table queue.restored_settings alone",
-						"queue.restore_settings()")));
-
+	read_row(fcinfo, MEMBER_RESTORED_SETTINGS, "queue.restore_settings()",
+			 values, nulls);
 	catalog = queue_settings_open(RowExclusiveLock);
-	queue_member_check(data->tg_relation, MEMBER_RESTORED_SETTINGS);
-	queue_member_deform(data->tg_relation, MEMBER_RESTORED_SETTINGS,
-						data->tg_trigtuple, values, nulls);
-	desc = RelationGetDescr(data->tg_relation);
-	for (i = 0; i < Natts_settings; i++)
-		if (nulls[i] && TupleDescAttr(desc, i)->attnotnull)
-			ereport(ERROR,
-					(errcode(ERRCODE_NOT_NULL_VIOLATION),
-					 errmsg("%s must not be null",
-							NameStr(TupleDescAttr(desc, i)->attname))));
-
 	name = TextDatumGetCString(values[Anum_settings_queue - 1]);
 	relid = find_table(name);
-	if (may_have_settings(relid, name))
+	if (may_have_settings(relid, name, &queue_form))
 	{
 		int			column = Anum_settings_dead_letter - 1;
 
@@ -170,6 +183,103 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 	}
 	table_close(catalog, NoLock);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * read_row
+ *		Read the row that such a trigger was given.
+ */
+static void
+read_row(FunctionCallInfo fcinfo, MemberTable table, const char *funcname,
+		 Datum *values, bool *nulls)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
+		RelationGetRelid(data->tg_relation) !=
+		queue_catalog_relid(queue_member_name(table)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" is for the trigger on table queue.%s alone",
+						funcname, queue_member_name(table))));
+
+	queue_member_check(data->tg_relation, table);
+	queue_member_deform(data->tg_relation, table, data->tg_trigtuple, values,
+						nulls);
+	desc = RelationGetDescr(data->tg_relation);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attnotnull && !att->attisdropped && nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NOT_NULL_VIOLATION),
+					 errmsg("%s must not be null", NameStr(att->attname))));
+	}
+}
+
+/*
+ * Trigger on queue.restored_topics; the same
+ */
+Datum
+queue_restore_topics(PG_FUNCTION_ARGS)
+{
+	Relation	catalog;
+	Datum		values[Natts_topic];
+	bool		nulls[Natts_topic];
+	char	   *name;
+	Oid			relid;
+
+	read_row(fcinfo, MEMBER_RESTORED_TOPICS, "queue.restore_topics()", values,
+			 nulls);
+	catalog = queue_setting_open(MEMBER_TOPIC, RowExclusiveLock);
+	name = TextDatumGetCString(values[Anum_topic_topic - 1]);
+	relid = find_table(name);
+	if (may_have_settings(relid, name, &queue_topic_form))
+	{
+		HeapTuple	old = queue_setting_lock(catalog, MEMBER_TOPIC, relid);
+		HeapTuple	new;
+
+		/* 22023 for what alter_topic() would not take, and no dump has */
+		queue_topic_args_check(values, nulls);
+		values[Anum_topic_topic - 1] = ObjectIdGetDatum(relid);
+		keep_partitions(catalog, old, values);
+		new = queue_member_form(catalog, MEMBER_TOPIC, values, nulls);
+		if (old != NULL)
+			CatalogTupleUpdate(catalog, &old->t_self, new);
+		else
+			CatalogTupleInsert(catalog, new);
+		queue_def_invalidate(relid);
+		CommandCounterIncrement();
+	}
+	table_close(catalog, NoLock);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * keep_partitions
+ *		Let a topic that exists have no fewer partitions than it has.
+ *
+ * It may have messages in any of them, and so may the dump.
+ */
+static void
+keep_partitions(Relation catalog, HeapTuple old, Datum *values)
+{
+	const int	column = Anum_topic_partitions - 1;
+	bool		isnull;
+	int			partitions;
+
+	if (old == NULL)
+		return;
+	partitions = DatumGetInt32(heap_getattr(old, Anum_topic_partitions,
+											RelationGetDescr(catalog),
+											&isnull));
+	values[column] = Int32GetDatum(Max(partitions,
+									   DatumGetInt32(values[column])));
 }
 
 /*
@@ -281,7 +391,7 @@ find_table(const char *name)
  * checked before locking, so that others cannot block it.
  */
 static bool
-may_have_settings(Oid relid, const char *name)
+may_have_settings(Oid relid, const char *name, const TableForm *form)
 {
 	bool		exists = false;
 	bool		resembles = false;
@@ -294,16 +404,18 @@ may_have_settings(Oid relid, const char *name)
 		{
 			ereport(WARNING,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("settings of queue \"%s\" are left out", name),
+					 errmsg("settings of %s \"%s\" are left out", form->noun,
+							name),
 					 errdetail("Only the owner of the table may restore them."),
-					 errhint("As its owner, use queue.create_queue() to make it a queue again.")));
+					 errhint("As its owner, use %s to make it a %s again.",
+							 form->maker, form->noun)));
 			return false;
 		}
 		rel = try_table_open(relid, AccessShareLock);
 		if (rel != NULL)
 		{
 			exists = true;
-			resembles = queue_shape_resembles(relid);
+			resembles = queue_shape_resembles(relid, form);
 			table_close(rel, NoLock);
 		}
 	}
@@ -311,10 +423,11 @@ may_have_settings(Oid relid, const char *name)
 		ereport(WARNING,
 				(errcode(!exists ? ERRCODE_UNDEFINED_TABLE :
 						 ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("settings of queue \"%s\" are left out", name),
+				 errmsg("settings of %s \"%s\" are left out", form->noun,
+						name),
 				 !exists ? errdetail("There is no such table.") :
-				 errdetail("That table does not have the columns of a queue."),
-				 !exists ? errhint("When it is restored, use queue.create_queue() to make it a queue again.") : 0));
+				 errdetail("That table does not have the columns of a %s.", form->noun),
+				 !exists ? errhint("When it is restored, use %s to make it a %s again.", form->maker, form->noun) : 0));
 	return resembles;
 }
 

@@ -23,16 +23,12 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_class.h"
 #include "commands/trigger.h"
-#include "fmgr.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
 
 #include "api/room.h"
-#include "common/args.h"
+#include "api/trigger_call.h"
 #include "common/compat.h"
 #include "common/ranges.h"
 #include "table/dedup.h"
@@ -50,14 +46,10 @@
 PG_FUNCTION_INFO_V1(queue_before_insert);
 PG_FUNCTION_INFO_V1(queue_before_update);
 
-static TriggerData *check_trigger(FunctionCallInfo fcinfo, const char *name,
-								  bool is_update);
 static Datum take_as_it_is(Relation rel, HeapTuple tuple);
 static void note_new_version(Relation rel, QueueDef *def,
 							 const MessageDraft *old,
 							 const MessageDraft *new);
-static bool is_replica_role(void);
-pg_noreturn static void refuse_column(Relation rel, int attnum);
 static void charge_nothing(QueueDef *def, const MessageDraft *draft);
 static void charge(Relation rel, QueueDef *def, const MessageDraft *draft,
 				   bool is_exempt);
@@ -73,13 +65,14 @@ static void check_twin(Relation rel, QueueDef *def,
 Datum
 queue_before_insert(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = check_trigger(fcinfo, "before_insert", false);
+	TriggerData *trigdata = queue_trigger_call(fcinfo, &queue_form,
+											   &queue_form.triggers[0]);
 	Relation	rel = trigdata->tg_relation;
 	QueueDef   *def = queue_def(rel);
 	Datum		values[MaxHeapAttributeNumber];
 	bool		nulls[MaxHeapAttributeNumber];
 	MessageDraft draft;
-	bool		is_replica = is_replica_role();
+	bool		is_replica = queue_trigger_is_replica();
 	bool		has_id;
 
 	/* values are read by position, and any role may create this trigger */
@@ -160,14 +153,7 @@ static void
 check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 			 const bool *nulls)
 {
-	int			attnum;
-
-	for (attnum = 1; attnum <= Natts_message; attnum++)
-		if (!nulls[attnum - 1] &&
-			queue_column(attnum)->setter == COLUMN_OF_SERVER &&
-			!object_ownercheck(RelationRelationId, RelationGetRelid(rel),
-							   GetUserId()))
-			refuse_column(rel, attnum);
+	queue_trigger_check_setters(rel, &queue_form, nulls);
 	queue_draft_check(draft);
 	if (!nulls[Anum_message_id - 1])
 	{
@@ -181,11 +167,12 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 Datum
 queue_before_update(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = check_trigger(fcinfo, "before_update", true);
+	TriggerData *trigdata = queue_trigger_call(fcinfo, &queue_form,
+											   &queue_form.triggers[1]);
 	Relation	rel = trigdata->tg_relation;
 	QueueDef   *def = queue_def(rel);
 	TupleDesc	desc = RelationGetDescr(rel);
-	bool		is_replica = is_replica_role();
+	bool		is_replica = queue_trigger_is_replica();
 	Datum		old_values[MaxHeapAttributeNumber];
 	Datum		new_values[MaxHeapAttributeNumber];
 	bool		old_nulls[MaxHeapAttributeNumber];
@@ -233,7 +220,7 @@ check_update(Relation rel, const Datum *old_values, const bool *old_nulls,
 		if (old_nulls[i] != new_nulls[i] ||
 			!datum_image_eq(old_values[i], new_values[i],
 							att->attbyval, att->attlen))
-			refuse_column(rel, i + 1);
+			queue_trigger_refuse_column(rel, &queue_form, i + 1);
 	}
 }
 
@@ -271,49 +258,6 @@ note_new_version(Relation rel, QueueDef *def, const MessageDraft *old,
 		queue_cover_priorities_vary(queue_def_slot(def),
 									RelationGetRelid(rel));
 	queue_announce_row(RelationGetRelid(rel), new);
-}
-
-/*
- * check_trigger
- *		Return what the trigger was given, or throw if it was not called as it
- *		is meant to be.
- */
-static TriggerData *
-check_trigger(FunctionCallInfo fcinfo, const char *name, bool is_update)
-{
-	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-
-	queue_require_preload();
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
-		(is_update ? !TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) :
-		 !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event)))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function queue.%s() is for the triggers of queue tables only",
-						name)));
-	return trigdata;
-}
-
-/* Do rows come from another server, which has checked them? */
-static bool
-is_replica_role(void)
-{
-	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
-}
-
-/* Raise 42501 for a column that the server sets. */
-static void
-refuse_column(Relation rel, int attnum)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for column \"%s\" of queue \"%s\"",
-					NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname),
-					queue_qualified_name(RelationGetRelid(rel))),
-			 errdetail("The server sets this column; the owner may give a value in INSERT, nobody in UPDATE."),
-			 errhint("Leave the column out.")));
 }
 
 /*

@@ -11,12 +11,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 
 #include "table/column.h"
 
 /* In order of Anum_message_xxx */
-static const QueueColumn columns[Natts_message] = {
+const QueueColumn queue_message_columns[Natts_message] = {
 	{"id", INT8OID, "pg_catalog.int8", true, COLUMN_OF_SERVER},
 	{"priority", INT2OID, "pg_catalog.int2", true, COLUMN_OF_ANYBODY},
 	{"failures", INT2OID, "pg_catalog.int2", true, COLUMN_OF_SERVER},
@@ -38,28 +37,5 @@ static const QueueColumn columns[Natts_message] = {
 const QueueColumn *
 queue_column(int attnum)
 {
-	return &columns[attnum - 1];
-}
-
-/* Return the column of this name, NULL if a queue has none. */
-const QueueColumn *
-queue_column_named(const char *name)
-{
-	for (int i = 0; i < Natts_message; i++)
-	{
-		if (strcmp(columns[i].name, name) == 0)
-			return &columns[i];
-	}
-	return NULL;
-}
-
-/* Return a column for CREATE TABLE, as "id pg_catalog.int8 NOT NULL". */
-char *
-queue_column_ddl(int attnum)
-{
-	const QueueColumn *column = queue_column(attnum);
-
-	return psprintf("%s %s%s", quote_identifier(column->name),
-					column->type_name,
-					column->is_not_null ? " NOT NULL" : "");
+	return &queue_message_columns[attnum - 1];
 }

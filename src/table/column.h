@@ -43,13 +43,9 @@ typedef struct QueueColumn
 	ColumnSetter setter;
 } QueueColumn;
 
+extern const QueueColumn queue_message_columns[Natts_message];
+
 /* Which column is this? */
 extern const QueueColumn *queue_column(int attnum);
-
-/* The column of this name, NULL if a queue has none */
-extern const QueueColumn *queue_column_named(const char *name);
-
-/* A column for CREATE TABLE, as "id pg_catalog.int8 NOT NULL" */
-extern char *queue_column_ddl(int attnum);
 
 #endif							/* QUEUE_COLUMN_H */

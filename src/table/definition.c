@@ -3,46 +3,32 @@
  * definition.c
  *		What each session knows of a queue, and what users may do with it.
  *
- * Every call on a queue needs its settings, and has to know that the table is
- * still within the white list (shape.c).  Neither may cost a look into the
- * catalogs each time.  So both are kept in a hash table for the life of the
- * backend, and a relcache callback marks what is out of date.  The relation
- * cache is the right thing to follow, because all that the white list speaks
- * of invalidates it.  A transaction that writes a settings row sends the same
- * invalidation for the queue (queue_def_invalidate).  The callback may run
- * within any catalog access, so it touches nothing but flags.  Privileges are
- * not part of it: they depend on the role of the moment, and are asked for on
- * every call.
- *
- * Only good news is kept.  A table beyond the white list is looked at again by
- * each call, because some ways back (the last child of an inheritance parent
- * is dropped) send no invalidation for it.
+ * Settings, and whether the table is within the white list, are kept by
+ * def_cache.c.  Privileges are not part of it: they depend on the role of the
+ * moment, and are asked for on every call (access.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/errcodes.h"
 #include "shared/database.h"
+#include "table/access.h"
+#include "table/def_cache.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/settings.h"
@@ -50,39 +36,29 @@
 
 bool		queue_is_used = false;
 
-/*
- * The queue that a sequence or a key table belongs to, so that a change or the
- * loss of either is noticed
- */
-typedef struct PartOwner
-{
-	Oid			part;			/* hash key */
-	Oid			relid;
-} PartOwner;
+DEF_BEGINS_WITH_HEAD(QueueDef);
 
-/* QueueDef by relid, PartOwner by part; made on first use */
-static HTAB *queue_defs = NULL;
-static HTAB *part_owners = NULL;
-static MemoryContext queue_defs_context = NULL;
+static DefCache queue_defs = {
+	.name = "queue definitions",
+	.size = sizeof(QueueDef),
+	.settings = MEMBER_QUEUE
+};
 
-static void make_cache(void);
 static void build_def(Relation rel, QueueDef *def);
-static void note_owner(Oid part, Oid relid);
-static int64 block_length(Oid sequence);
-static Oid	file_of(Oid relid);
 static bool read_settings(QueueDef *def);
 static void read_delivery(QueueDef *def, const Datum *values,
 						  const bool *nulls);
 static int	read_choice(int attnum, const Datum *values);
-static void forget_defs(Datum arg, Oid relid);
 static void check_privileges(Relation rel, QueueAccess access);
+static const char *instead_of(QueueAccess access);
+static void check_shape(Relation rel, QueueDef *def, const char *instead);
 
 
 /* Register the relcache callback; from _PG_init(), in every backend. */
 void
 queue_definition_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_defs, (Datum) 0);
+	queue_def_cache_register(&queue_defs);
 }
 
 /*
@@ -117,25 +93,10 @@ queue_open(Oid relid, QueueAccess access, QueueDef **def)
 
 	queue_is_used = true;
 
-	/* a lock that is held already would not accept them */
-	AcceptInvalidationMessages();
-	/* any relation, because what the server says to an index has changed */
-	rel = try_relation_open(relid, queue_lockmode(access));
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("queue with OID %u does not exist", relid)));
-
-	if (rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue",
-						queue_qualified_name(RelationGetRelid(rel))),
-				 errdetail_relkind_not_supported(rel->rd_rel->relkind)));
-
+	rel = queue_access_open(relid, queue_lockmode(access), &queue_form);
 	check_privileges(rel, access);
 	*def = queue_def(rel);
-	queue_check_shape(rel, *def);
+	check_shape(rel, *def, instead_of(access));
 	queue_check_not_paused(rel, *def, access);
 
 	/* a consumer that cannot delete a message must not get it */
@@ -182,43 +143,48 @@ queue_may_watch(Oid relid)
 static void
 check_privileges(Relation rel, QueueAccess access)
 {
-	Oid			relid = RelationGetRelid(rel);
-	Oid			userid = GetUserId();
-	AclMode		needed = 0;
-	AclResult	result;
-
 	switch (access)
 	{
 		case QUEUE_ENQUEUE:
 		case QUEUE_ASK_FOR_ROOM:
-			needed = ACL_INSERT;
+			queue_access_check(rel, ACL_INSERT);
 			break;
 		case QUEUE_TAKE:
 		case QUEUE_SETTLE:
-			needed = ACL_SELECT | ACL_DELETE;
+			queue_access_check(rel, ACL_SELECT | ACL_DELETE);
 			break;
 		case QUEUE_BROWSE:
-			needed = ACL_SELECT;
+			queue_access_check(rel, ACL_SELECT);
 			break;
 		case QUEUE_OWN:
-			if (!object_ownercheck(RelationRelationId, relid, userid))
-				aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE,
-							   RelationGetRelationName(rel));
+			queue_access_check_owner(rel);
 			break;
 		case QUEUE_SYSTEM:
 			break;
 	}
+}
 
-	/* one at a time: asked for two, the server is content with either */
-	while (needed != 0)
+/* Return what to do with a topic. */
+static const char *
+instead_of(QueueAccess access)
+{
+	switch (access)
 	{
-		AclMode		privilege = needed & ~(needed - 1);
-
-		result = pg_class_aclcheck(relid, userid, privilege);
-		if (result != ACLCHECK_OK)
-			aclcheck_error(result, OBJECT_TABLE, RelationGetRelationName(rel));
-		needed &= ~privilege;
+		case QUEUE_ENQUEUE:
+			return "Use queue.publish() and its like to send messages to a topic.";
+		case QUEUE_ASK_FOR_ROOM:
+			return "A topic takes whatever queue.publish() sends; the queues that are bound to it may have limits.";
+		case QUEUE_TAKE:
+		case QUEUE_SETTLE:
+			return "Use queue.read() to read a topic, or queue.bind() to have its messages copied to a queue.";
+		case QUEUE_BROWSE:
+			return "Use queue.read() to read a topic, or SELECT.";
+		case QUEUE_OWN:
+			return "Use queue.alter_topic() and queue.drop_topic() for topics, and DELETE or TRUNCATE to remove messages.";
+		case QUEUE_SYSTEM:
+			return "Name a queue instead.";
 	}
+	return "";					/* not reached */
 }
 
 /*
@@ -268,21 +234,16 @@ queue_check_not_paused(Relation rel, QueueDef *def, QueueAccess access)
 void
 queue_check_shape(Relation rel, QueueDef *def)
 {
-	if (!def->is_queue)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue",
-						queue_qualified_name(RelationGetRelid(rel))),
-				 errdetail("It has no settings in table queue.queue."),
-				 errhint("Create queues with queue.create_queue(), which also adopts a queue table restored without its settings.")));
+	check_shape(rel, def, instead_of(QUEUE_SYSTEM));
+}
 
-	if (def->problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("table \"%s\" cannot be used as a queue",
-						queue_qualified_name(RelationGetRelid(rel))),
-				 errdetail_internal("%s", def->problem),
-				 errhint("A queue table must stay as queue.create_queue() made it; undo the change, or move the messages to a new queue.")));
+/* The same; "instead" is the hint if it is a topic. */
+static void
+check_shape(Relation rel, QueueDef *def, const char *instead)
+{
+	if (!def->is_queue)
+		queue_access_refuse(RelationGetRelid(rel), &queue_form, instead);
+	queue_shape_check(RelationGetRelid(rel), &queue_form, def->problem);
 }
 
 /*
@@ -297,18 +258,8 @@ QueueDef *
 queue_def(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
-	QueueDef   *def;
-	bool		found;
+	QueueDef   *def = queue_def_cache_enter(&queue_defs, relid);
 
-	if (queue_defs == NULL)
-		make_cache();
-
-	def = hash_search(queue_defs, &relid, HASH_ENTER, &found);
-	if (!found)
-	{
-		memset(def, 0, sizeof(*def));
-		def->relid = relid;
-	}
 	if (!def->is_valid)
 		build_def(rel, def);
 
@@ -327,9 +278,7 @@ queue_def_known(Oid relid)
 	QueueDef   *def;
 
 	AcceptInvalidationMessages();
-	if (queue_defs == NULL)
-		return NULL;
-	def = hash_search(queue_defs, &relid, HASH_FIND, NULL);
+	def = queue_def_cache_find(&queue_defs, relid);
 	return def != NULL && def->is_valid && def->is_queue ? def : NULL;
 }
 
@@ -363,33 +312,6 @@ queue_def_slot(QueueDef *def)
 	return slot;
 }
 
-/* Make what is missing, also after an error half-way. */
-static void
-make_cache(void)
-{
-	HASHCTL		ctl;
-
-	if (queue_defs_context == NULL)
-		queue_defs_context = AllocSetContextCreate(TopMemoryContext,
-												   "queue definitions",
-												   ALLOCSET_SMALL_SIZES);
-
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.hcxt = queue_defs_context;
-	ctl.keysize = sizeof(Oid);
-
-	if (part_owners == NULL)
-	{
-		ctl.entrysize = sizeof(PartOwner);
-		part_owners = hash_create("parts of queues", 32, &ctl,
-								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-
-	ctl.entrysize = sizeof(QueueDef);
-	queue_defs = hash_create("queue definitions", 32, &ctl,
-							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
 /*
  * build_def
  *		Fill a definition in.
@@ -414,30 +336,27 @@ build_def(Relation rel, QueueDef *def)
 	is_known = read_settings(&fresh);
 
 	/* without settings, too: rows may be restored before those are */
-	problem = queue_shape_violation(rel, &shape);
+	problem = queue_shape_violation(rel, &queue_form, &shape);
 	if (problem == NULL)
-		problem = queue_shape_missing(&shape);
+		problem = queue_shape_missing(&queue_form, &shape);
 	if (problem != NULL)
-		fresh.problem = MemoryContextStrdup(queue_defs_context, problem);
+		fresh.problem = MemoryContextStrdup(queue_def_cache_context(),
+											problem);
 	if (shape.deaf_trigger != NULL)
-		fresh.deaf_trigger = MemoryContextStrdup(queue_defs_context,
+		fresh.deaf_trigger = MemoryContextStrdup(queue_def_cache_context(),
 												 shape.deaf_trigger);
-	fresh.pkey = shape.indexes.pkey;
-	fresh.due_index = shape.indexes.own[DUE_INDEX];
-	fresh.expiry_index = shape.indexes.own[EXPIRY_INDEX];
-	fresh.group_index = shape.indexes.own[GROUP_INDEX];
-	fresh.correlation_index = shape.indexes.own[CORRELATION_INDEX];
+	fresh.indexes = shape.indexes;
 	fresh.sequence = shape.sequence;
 	fresh.table_file = rel->rd_rel->relfilenode;
-	fresh.sequence_file = file_of(shape.sequence);
-	fresh.id_block = block_length(shape.sequence);
+	fresh.sequence_file = queue_def_file_of(shape.sequence);
+	fresh.id_block = queue_def_block_length(shape.sequence);
 
 	/* found anew, it is told what triggers there are */
 	if (fresh.is_queue && fresh.deaf_trigger == NULL)
 		fresh.slot = def->slot;
 
-	note_owner(fresh.sequence, fresh.relid);
-	note_owner(fresh.key_table, fresh.relid);
+	queue_def_cache_note_part(fresh.sequence, fresh.relid);
+	queue_def_cache_note_part(fresh.key_table, fresh.relid);
 	fresh.is_stale = def->is_stale;
 	fresh.is_valid = is_known && problem == NULL && !fresh.is_stale;
 	if (def->problem != NULL)
@@ -445,51 +364,6 @@ build_def(Relation rel, QueueDef *def)
 	if (def->deaf_trigger != NULL)
 		pfree(def->deaf_trigger);
 	*def = fresh;
-}
-
-/* Note that a change of this relation is one of the queue. */
-static void
-note_owner(Oid part, Oid relid)
-{
-	PartOwner  *owner;
-
-	if (!OidIsValid(part))
-		return;
-	owner = hash_search(part_owners, &part, HASH_ENTER, NULL);
-	owner->relid = relid;
-}
-
-/*
- * block_length
- *		Return the number of ids that one step of the sequence stands for.
- */
-static int64
-block_length(Oid sequence)
-{
-	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
-	int64		increment = 1;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		increment = ((Form_pg_sequence) GETSTRUCT(tuple))->seqincrement;
-		ReleaseSysCache(tuple);
-	}
-	return Max(increment, 1);
-}
-
-/* Return what the relation is stored in, as this transaction sees it. */
-static Oid
-file_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			file = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		file = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
-		ReleaseSysCache(tuple);
-	}
-	return file;
 }
 
 /*
@@ -512,8 +386,8 @@ read_settings(QueueDef *def)
 	queue_member_check(settings, MEMBER_QUEUE);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = queue_settings_scan(settings, def->relid);
-	tuple = queue_settings_next(scan, snapshot);
+	scan = queue_setting_scan(settings, MEMBER_QUEUE, def->relid);
+	tuple = queue_setting_next(scan, snapshot);
 	if (HeapTupleIsValid(tuple))
 	{
 		Datum		values[Natts_settings];
@@ -596,72 +470,6 @@ read_choice(int attnum, const Datum *values)
 	if (choice < 0)
 		elog(ERROR, "unexpected word \"%s\" in table queue.queue", word);
 	return choice;
-}
-
-/*
- * forget_defs
- *		Relcache callback: mark definitions as out of date.
- *
- * May run at any lock acquisition, so there is no catalog access and no
- * allocation, and no entry is removed.
- */
-static void
-forget_defs(Datum arg, Oid relid)
-{
-	QueueDef   *def;
-	PartOwner  *owner;
-
-	if (queue_defs == NULL)
-		return;
-
-	if (!OidIsValid(relid) || queue_settings_is_table(relid))
-	{
-		HASH_SEQ_STATUS status;
-
-		hash_seq_init(&status, queue_defs);
-		while ((def = hash_seq_search(&status)) != NULL)
-		{
-			def->is_valid = false;
-			def->is_stale = true;
-		}
-		return;
-	}
-
-	owner = hash_search(part_owners, &relid, HASH_FIND, NULL);
-	if (owner != NULL)
-		relid = owner->relid;
-
-	def = hash_search(queue_defs, &relid, HASH_FIND, NULL);
-	if (def != NULL)
-	{
-		def->is_valid = false;
-		def->is_stale = true;
-	}
-}
-
-/*
- * queue_def_invalidate
- *		Forget what is cached about a queue, in all backends when this
- *		transaction commits, in this one at once.
- *
- * To be followed by CommandCounterIncrement().  An invalidation that has not
- * been through that is not repeated if the transaction is rolled back, and a
- * definition built in between would stay.
- */
-void
-queue_def_invalidate(Oid relid)
-{
-	HeapTuple	tuple;
-
-	forget_defs((Datum) 0, relid);
-
-	/* the row may name a table that is gone, which cannot be cached */
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (HeapTupleIsValid(tuple))
-	{
-		CacheInvalidateRelcacheByTuple(tuple);
-		ReleaseSysCache(tuple);
-	}
 }
 
 /* Is the number of its messages limited, or of their bytes? */

@@ -14,11 +14,10 @@
 #include "shared/failure.h"
 #include "shared/queue_slot.h"
 #include "table/choice.h"
+#include "table/def_cache.h"
+#include "table/index.h"
 
-/*
- * One queue as this backend knows it.  Entries live as long as the backend; an
- * invalidation only clears is_valid, so a pointer stays readable.
- */
+/* One queue as this backend knows it; see DefHead */
 typedef struct QueueDef
 {
 	Oid			relid;			/* hash key */
@@ -28,11 +27,7 @@ typedef struct QueueDef
 	char	   *problem;		/* why it cannot be (used as) a queue, or NULL */
 	char	   *deaf_trigger;	/* one of its own that does not fire in
 								 * replica role, or NULL */
-	Oid			pkey;			/* the primary key index */
-	Oid			due_index;		/* messages with visible_at */
-	Oid			expiry_index;	/* ... with expires_at */
-	Oid			group_index;	/* ... with group_key */
-	Oid			correlation_index;	/* ... with correlation_id */
+	QueueIndexes indexes;
 	Oid			sequence;		/* id allocator */
 	Oid			table_file;		/* what both are stored in: TRUNCATE changes */
 	Oid			sequence_file;	/* the one, a restart of the ids the other */
@@ -116,9 +111,6 @@ extern void queue_check_lease(QueueDef *def, int64 lease);
 /* QU002 if what is asked for is paused */
 extern void queue_check_not_paused(Relation rel, QueueDef *def,
 								   QueueAccess access);
-
-/* Forget what all backends know of a queue, at the commit */
-extern void queue_def_invalidate(Oid relid);
 
 /* Register the relcache callback; from _PG_init(), in every backend */
 extern void queue_definition_init(void);

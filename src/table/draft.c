@@ -211,17 +211,7 @@ queue_draft_bytes(const MessageDraft *draft)
 void
 queue_draft_check(const MessageDraft *draft)
 {
-	if (draft->payload.isnull && draft->body.isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("payload must not be null"),
-				 errdetail("A message has a payload or a body."),
-				 errhint("A JSON null is written as 'null'::jsonb, an empty body as ''::bytea.")));
-	if (!draft->payload.isnull && !draft->body.isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a message cannot have both a payload and a body"),
-				 errhint("Leave one of them out.")));
+	queue_check_content(draft->payload, draft->body);
 	queue_check_priority(draft->priority);
 	if (draft->failures < 0)
 		ereport(ERROR,
@@ -252,13 +242,24 @@ queue_draft_check(const MessageDraft *draft)
 	queue_draft_check_size(draft);
 }
 
-/*
- * queue_draft_check_size
- *		Raise 54000 if the message could be stored, but not be received.
- *
- * Each value may have 1 GB, but so may the row in which they are returned
- * together.  What the server adds to a dead letter has room beside.
- */
+/* Raise an error unless a message has a payload or a body. */
+void
+queue_check_content(NullableDatum payload, NullableDatum body)
+{
+	if (payload.isnull && body.isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("payload must not be null"),
+				 errdetail("A message has a payload or a body."),
+				 errhint("A JSON null is written as 'null'::jsonb, an empty body as ''::bytea.")));
+	if (!payload.isnull && !body.isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a message cannot have both a payload and a body"),
+				 errhint("Leave one of them out.")));
+}
+
+/* Raise 54000 if the message could be stored, but not be received. */
 void
 queue_draft_check_size(const MessageDraft *draft)
 {
@@ -266,9 +267,23 @@ queue_draft_check_size(const MessageDraft *draft)
 		&draft->payload, &draft->body, &draft->headers, &draft->correlation_id,
 		&draft->content_type
 	};
+
+	queue_check_size(values, lengthof(values));
+}
+
+/*
+ * queue_check_size
+ *		Raise 54000 if these values of a message are too many bytes.
+ *
+ * Each value may have 1 GB, but so may the row in which they are returned
+ * together.  What the server adds to a dead letter has room beside.
+ */
+void
+queue_check_size(const NullableDatum **values, int n)
+{
 	Size		size = 0;
 
-	for (int i = 0; i < lengthof(values); i++)
+	for (int i = 0; i < n; i++)
 		if (!values[i]->isnull)
 			size += toast_raw_datum_size(values[i]->value) - VARHDRSZ;
 	if (size > QUEUE_MAX_MESSAGE_SIZE)
@@ -298,6 +313,13 @@ void
 queue_check_dedup_key(Datum dedup_key)
 {
 	check_key(dedup_key, "dedup_key");
+}
+
+/* ... and for a routing key */
+void
+queue_check_routing_key(Datum routing_key)
+{
+	check_key(routing_key, "routing_key");
 }
 
 static void

@@ -70,10 +70,15 @@ extern void queue_draft_check(const MessageDraft *draft);
 
 /* 54000 for one that could not be received */
 extern void queue_draft_check_size(const MessageDraft *draft);
+extern void queue_check_size(const NullableDatum **values, int n);
+
+/* 22004 or 22023 unless it has one of them */
+extern void queue_check_content(NullableDatum payload, NullableDatum body);
 extern void queue_check_priority(int priority);
 extern void queue_check_headers(Datum headers);
 extern void queue_check_group_key(Datum group_key);
 extern void queue_check_correlation_id(Datum correlation_id);
 extern void queue_check_dedup_key(Datum dedup_key);
+extern void queue_check_routing_key(Datum routing_key);
 
 #endif							/* QUEUE_DRAFT_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * entries.c
- *		Index entries of the rows of a queue table.
+ *		Index entries of the rows of a queue, or of a topic.
  *
  * A queue table mostly has its own indexes alone, the primary key and those of
  * index.c.  Their entries are made directly, because the executor's machinery
@@ -21,10 +21,10 @@
 #include "nodes/makefuncs.h"
 #include "utils/rel.h"
 
-#include "table/draft.h"
 #include "table/entries.h"
 
-static bool has_own_indexes_only(Relation rel, const QueueDef *def);
+static bool has_own_indexes_only(Relation rel, const TableForm *form,
+								 const QueueIndexes *indexes);
 static void insert_pkey(QueueEntries *entries, TupleTableSlot *slot,
 						bool is_update);
 static void insert_own(QueueEntries *entries, TupleTableSlot *slot);
@@ -32,20 +32,19 @@ static void insert_own(QueueEntries *entries, TupleTableSlot *slot);
 
 /*
  * queue_entries_begin
- *		Begin to insert index entries of a queue, which is open.
+ *		Begin to insert index entries of a table of this kind, which is open.
  */
 void
-queue_entries_begin(QueueEntries *entries, Relation rel, const QueueDef *def)
+queue_entries_begin(QueueEntries *entries, Relation rel,
+					const TableForm *form, const QueueIndexes *indexes)
 {
 	memset(entries, 0, sizeof(*entries));
 	entries->rel = rel;
-	if (has_own_indexes_only(rel, def))
+	entries->form = form;
+	if (has_own_indexes_only(rel, form, indexes))
 	{
-		entries->pkey = index_open(def->pkey, RowExclusiveLock);
-		entries->oids[DUE_INDEX] = def->due_index;
-		entries->oids[EXPIRY_INDEX] = def->expiry_index;
-		entries->oids[GROUP_INDEX] = def->group_index;
-		entries->oids[CORRELATION_INDEX] = def->correlation_index;
+		entries->pkey = index_open(indexes->pkey, RowExclusiveLock);
+		memcpy(entries->oids, indexes->own, sizeof(entries->oids));
 	}
 	else
 	{
@@ -61,22 +60,22 @@ queue_entries_begin(QueueEntries *entries, Relation rel, const QueueDef *def)
  * have come since.
  */
 static bool
-has_own_indexes_only(Relation rel, const QueueDef *def)
+has_own_indexes_only(Relation rel, const TableForm *form,
+					 const QueueIndexes *indexes)
 {
-	List	   *indexes = RelationGetIndexList(rel);
-	bool		result = list_length(indexes) == 1 + NUM_OWN_INDEXES;
+	List	   *oids = RelationGetIndexList(rel);
+	bool		result = list_length(oids) == 1 + form->nindexes;
 	ListCell   *lc;
 
-	foreach(lc, indexes)
+	foreach(lc, oids)
 	{
-		Oid			oid = lfirst_oid(lc);
+		bool		is_own = lfirst_oid(lc) == indexes->pkey;
 
-		result = result && (oid == def->pkey || oid == def->due_index ||
-							oid == def->expiry_index ||
-							oid == def->group_index ||
-							oid == def->correlation_index);
+		for (int i = 0; i < form->nindexes; i++)
+			is_own |= lfirst_oid(lc) == indexes->own[i];
+		result &= is_own;
 	}
-	list_free(indexes);
+	list_free(oids);
 	return result;
 }
 
@@ -114,19 +113,18 @@ queue_entries_update(QueueEntries *entries, TupleTableSlot *slot,
 }
 
 /*
- * Insert the entry of the primary key, (priority, id).  A new version of a row
+ * Insert the entry of the primary key, as (priority, id).  A new version of a row
  * has the key of the one before, which the index is told, because it can then
  * remove what is dead before it splits a page.
  */
 static void
 insert_pkey(QueueEntries *entries, TupleTableSlot *slot, bool is_update)
 {
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
+	Datum		values[NUM_KEY_COLUMNS];
+	bool		nulls[NUM_KEY_COLUMNS] = {false};
 
-	slot_getsomeattrs(slot, Anum_message_priority);
-	values[0] = slot->tts_values[Anum_message_priority - 1];
-	values[1] = slot->tts_values[Anum_message_id - 1];
+	for (int i = 0; i < NUM_KEY_COLUMNS; i++)
+		values[i] = slot_getattr(slot, entries->form->key[i], &nulls[i]);
 	(void) index_insert(entries->pkey, values, nulls, &slot->tts_tid,
 						entries->rel, UNIQUE_CHECK_YES, is_update, NULL);
 }
@@ -135,10 +133,11 @@ insert_pkey(QueueEntries *entries, TupleTableSlot *slot, bool is_update)
 static void
 insert_own(QueueEntries *entries, TupleTableSlot *slot)
 {
-	slot_getsomeattrs(slot, Anum_message_correlation_id);
-	for (int i = 0; i < NUM_OWN_INDEXES; i++)
+	if (entries->form->nindexes > 0)
+		slot_getsomeattrs(slot, Anum_message_correlation_id);
+	for (int i = 0; i < entries->form->nindexes; i++)
 	{
-		const OwnIndexForm *form = &queue_own_indexes[i];
+		const OwnIndexForm *form = &entries->form->indexes[i];
 		Datum		values[MAX_INDEX_COLUMNS];
 		bool		nulls[MAX_INDEX_COLUMNS] = {false};
 

@@ -13,13 +13,13 @@
 #include "utils/relcache.h"
 
 #include "common/compat.h"
-#include "table/definition.h"
 #include "table/index.h"
 
 /* Where entries go; private to entries.c */
 typedef struct QueueEntries
 {
 	Relation	rel;
+	const TableForm *form;
 	Relation	pkey;			/* NULL if there are indexes of a user */
 	Oid			oids[NUM_OWN_INDEXES];
 	Relation	own[NUM_OWN_INDEXES];	/* NULL: no row has needed it */
@@ -27,8 +27,10 @@ typedef struct QueueEntries
 	ResultRelInfo *info;
 } QueueEntries;
 
+/* Begin; the indexes are those that its definition knows */
 extern void queue_entries_begin(QueueEntries *entries, Relation rel,
-								const QueueDef *def);
+								const TableForm *form,
+								const QueueIndexes *indexes);
 
 /* Those of a new row */
 extern void queue_entries_insert(QueueEntries *entries, TupleTableSlot *slot);

@@ -264,7 +264,7 @@ is_emptied(QueueDef *def, const IdBlock *block)
 	QueueScan  *scan;
 	int64		last;
 
-	if (!OidIsValid(def->pkey))
+	if (!OidIsValid(def->indexes.pkey))
 		return true;
 	rel = table_open(def->relid, NoLock);
 	scan = queue_scan_begin(rel, def);

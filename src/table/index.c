@@ -1,14 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * index.c
- *		The indexes of a queue table: what they may be, and which are its own.
+ *		The indexes of a queue or topic: what they may be, and which are its own.
  *
  * Beside its primary key a queue has four indexes of its own, each over the
- * messages that have a due time, an end, a group or a correlation_id.  A message without any of
- * these has no entry there, and whoever sends or takes it does not even open
- * them (entries.c).  They are known by what they are, whatever their names, so
- * that a dump, REINDEX or a copy of the table may name them anew.  A second one
- * of the same kind is harmless: REINDEX CONCURRENTLY has one in passing.
+ * messages that have a due time, an end, a group or a correlation_id; a topic
+ * has none (form.c).  A message without any of these has no entry there, and
+ * whoever sends or takes it does not even open them (entries.c).  They are known
+ * by what they are, whatever their names, so that a dump, REINDEX or a copy of
+ * the table may name them anew.  A second one of the same kind is harmless:
+ * REINDEX CONCURRENTLY has one in passing.
  *
  * No index is opened here; see shape.c, which says what locks are held.
  *
@@ -23,33 +24,24 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
 #include "commands/defrem.h"
-#include "lib/stringinfo.h"
 #include "nodes/primnodes.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "table/column.h"
 #include "table/index.h"
 
-/* In order of OwnIndex */
-const OwnIndexForm queue_own_indexes[NUM_OWN_INDEXES] = {
-	{3, {Anum_message_priority, Anum_message_visible_at, Anum_message_id},
-	Anum_message_visible_at},
-	{1, {Anum_message_expires_at}, Anum_message_expires_at},
-	{2, {Anum_message_group_key, Anum_message_id}, Anum_message_group_key},
-	{2, {Anum_message_correlation_id, Anum_message_id},
-	Anum_message_correlation_id},
-};
-
-static int	own_index(HeapTuple index_tuple, Oid access_method);
-static bool has_own_columns(HeapTuple index_tuple, const OwnIndexForm *form);
+static int	own_index(const TableForm *form, HeapTuple index_tuple,
+					  Oid access_method);
+static bool has_own_columns(const TableForm *form, HeapTuple index_tuple,
+							const OwnIndexForm *own);
 static AttrNumber wanted_column(HeapTuple index_tuple);
-static bool has_pkey_columns(Form_pg_index index, Oid access_method);
+static bool has_pkey_columns(const TableForm *form, Form_pg_index index,
+							 Oid access_method);
 static bool has_user_opclass(HeapTuple index_tuple);
 static bool is_left_by_reindex(const char *name);
-static bool is_column(Node *expr, AttrNumber attnum);
+static bool is_column(Node *expr, const QueueColumn *column);
 
 
 /*
@@ -64,7 +56,8 @@ static bool is_column(Node *expr, AttrNumber attnum);
  * code of a user runs when an entry is made, and that making it cannot fail.
  */
 char *
-queue_index_violation(Relation rel, QueueIndexes *indexes)
+queue_index_violation(Relation rel, const TableForm *form,
+					  QueueIndexes *indexes)
 {
 	List	   *oids = RelationGetIndexList(rel);
 	ListCell   *lc;
@@ -94,7 +87,7 @@ queue_index_violation(Relation rel, QueueIndexes *indexes)
 			problem = "Its index \"%s\" has expressions.";
 		else if (!heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
 		{
-			int			which = own_index(tuple, access_method);
+			int			which = own_index(form, tuple, access_method);
 
 			if (which < 0)
 				problem = "Its index \"%s\" is partial.";
@@ -112,11 +105,12 @@ queue_index_violation(Relation rel, QueueIndexes *indexes)
 			indexes->pkey = index_oid;
 			if (!index->indimmediate)
 				problem = "Its primary key \"%s\" is deferrable.";
-			else if (!index->indisvalid || !has_pkey_columns(index, access_method))
-				problem = "Its primary key \"%s\" is not on (priority, id) alone.";
+			else if (!index->indisvalid || !has_pkey_columns(form, index, access_method))
+				return psprintf("Its primary key \"%s\" is not on %s alone.", name,
+								queue_form_key(form));
 		}
 		else if (index->indisunique &&
-				 (!has_pkey_columns(index, access_method) ||
+				 (!has_pkey_columns(form, index, access_method) ||
 				  (index->indisvalid && !is_left_by_reindex(name))))
 			problem = "Its index \"%s\" is unique.";
 
@@ -140,13 +134,14 @@ queue_index_violation(Relation rel, QueueIndexes *indexes)
  * while, which is unique and not valid, and must not stop the traffic.
  */
 static bool
-has_pkey_columns(Form_pg_index index, Oid access_method)
+has_pkey_columns(const TableForm *form, Form_pg_index index,
+				 Oid access_method)
 {
 	return access_method == BTREE_AM_OID &&
-		index->indnatts == 2 &&
-		index->indnkeyatts == 2 &&
-		index->indkey.values[0] == Anum_message_priority &&
-		index->indkey.values[1] == Anum_message_id;
+		index->indnatts == NUM_KEY_COLUMNS &&
+		index->indnkeyatts == NUM_KEY_COLUMNS &&
+		index->indkey.values[0] == form->key[0] &&
+		index->indkey.values[1] == form->key[1];
 }
 
 /*
@@ -192,10 +187,10 @@ is_left_by_reindex(const char *name)
 
 /*
  * own_index
- *		Return which of a queue's own indexes this partial one is, -1 if none.
+ *		Return which of the table's own indexes this partial one is, -1 if none.
  */
 static int
-own_index(HeapTuple index_tuple, Oid access_method)
+own_index(const TableForm *form, HeapTuple index_tuple, Oid access_method)
 {
 	Form_pg_index index = (Form_pg_index) GETSTRUCT(index_tuple);
 	AttrNumber	wanted = wanted_column(index_tuple);
@@ -203,10 +198,10 @@ own_index(HeapTuple index_tuple, Oid access_method)
 	if (access_method != BTREE_AM_OID || index->indisunique ||
 		index->indisexclusion)
 		return -1;
-	for (int i = 0; i < NUM_OWN_INDEXES; i++)
+	for (int i = 0; i < form->nindexes; i++)
 	{
-		if (wanted == queue_own_indexes[i].wanted &&
-			has_own_columns(index_tuple, &queue_own_indexes[i]))
+		if (wanted == form->indexes[i].wanted &&
+			has_own_columns(form, index_tuple, &form->indexes[i]))
 			return i;
 	}
 	return -1;
@@ -217,7 +212,8 @@ own_index(HeapTuple index_tuple, Oid access_method)
  * the column have by default?
  */
 static bool
-has_own_columns(HeapTuple index_tuple, const OwnIndexForm *form)
+has_own_columns(const TableForm *form, HeapTuple index_tuple,
+				const OwnIndexForm *own)
 {
 	Form_pg_index index = (Form_pg_index) GETSTRUCT(index_tuple);
 	oidvector  *opclasses;
@@ -225,8 +221,8 @@ has_own_columns(HeapTuple index_tuple, const OwnIndexForm *form)
 	int2vector *options;
 	bool		isnull;
 
-	if (index->indnatts != form->ncolumns ||
-		index->indnkeyatts != form->ncolumns)
+	if (index->indnatts != own->ncolumns ||
+		index->indnkeyatts != own->ncolumns)
 		return false;
 	opclasses = (oidvector *)
 		DatumGetPointer(SysCacheGetAttr(INDEXRELID, index_tuple,
@@ -237,11 +233,11 @@ has_own_columns(HeapTuple index_tuple, const OwnIndexForm *form)
 	options = (int2vector *)
 		DatumGetPointer(SysCacheGetAttr(INDEXRELID, index_tuple,
 										Anum_pg_index_indoption, &isnull));
-	for (int i = 0; i < form->ncolumns; i++)
+	for (int i = 0; i < own->ncolumns; i++)
 	{
-		Oid			type = queue_column(form->columns[i])->type;
+		Oid			type = form->columns[own->columns[i] - 1].type;
 
-		if (index->indkey.values[i] != form->columns[i] ||
+		if (index->indkey.values[i] != own->columns[i] ||
 			opclasses->values[i] != GetDefaultOpClass(type, BTREE_AM_OID) ||
 			options->values[i] != 0 ||
 			(OidIsValid(collations->values[i]) &&
@@ -271,12 +267,12 @@ wanted_column(HeapTuple index_tuple)
 
 /*
  * queue_index_is_own
- *		Does this statement make one of a queue's own?
+ *		Does this statement make one of the table's own?
  *
  * It has not been analyzed.
  */
 bool
-queue_index_is_own(IndexStmt *stmt)
+queue_index_is_own(const TableForm *form, IndexStmt *stmt)
 {
 	NullTest   *test = (NullTest *) stmt->whereClause;
 
@@ -285,11 +281,11 @@ queue_index_is_own(IndexStmt *stmt)
 		strcmp(stmt->accessMethod, DEFAULT_INDEX_TYPE) != 0 ||
 		stmt->indexIncludingParams != NIL)
 		return false;
-	for (int i = 0; i < NUM_OWN_INDEXES; i++)
+	for (int i = 0; i < form->nindexes; i++)
 	{
-		const OwnIndexForm *form = &queue_own_indexes[i];
-		bool		is_own = is_column((Node *) test->arg, form->wanted) &&
-			list_length(stmt->indexParams) == form->ncolumns;
+		const OwnIndexForm *own = &form->indexes[i];
+		bool		is_own = list_length(stmt->indexParams) == own->ncolumns &&
+			is_column((Node *) test->arg, &form->columns[own->wanted - 1]);
 		ListCell   *lc;
 
 		foreach(lc, stmt->indexParams)
@@ -299,7 +295,7 @@ queue_index_is_own(IndexStmt *stmt)
 
 			is_own = is_own && elem->name != NULL &&
 				strcmp(elem->name,
-					   queue_column(form->columns[n])->name) == 0 &&
+					   form->columns[own->columns[n] - 1].name) == 0 &&
 				elem->collation == NIL && elem->opclass == NIL &&
 				elem->ordering != SORTBY_DESC &&
 				elem->nulls_ordering != SORTBY_NULLS_FIRST;
@@ -312,7 +308,7 @@ queue_index_is_own(IndexStmt *stmt)
 
 /* Is this the name of that column alone? */
 static bool
-is_column(Node *expr, AttrNumber attnum)
+is_column(Node *expr, const QueueColumn *column)
 {
 	List	   *fields;
 
@@ -320,31 +316,24 @@ is_column(Node *expr, AttrNumber attnum)
 		return false;
 	fields = ((ColumnRef *) expr)->fields;
 	return list_length(fields) == 1 && IsA(linitial(fields), String) &&
-		strcmp(strVal(linitial(fields)), queue_column(attnum)->name) == 0;
+		strcmp(strVal(linitial(fields)), column->name) == 0;
 }
 
 /* Return the statement that makes one; the server chooses the name. */
 char *
-queue_index_ddl(OwnIndex which, const char *table)
+queue_index_ddl(const TableForm *form, int which, const char *table)
 {
-	const char *wanted =
-		queue_column(queue_own_indexes[which].wanted)->name;
+	AttrNumber	wanted = form->indexes[which].wanted;
 
 	return psprintf("CREATE INDEX ON %s USING btree %s WHERE %s IS NOT NULL",
-					table, queue_index_columns(which), wanted);
+					table, queue_index_columns(form, which),
+					form->columns[wanted - 1].name);
 }
 
 /* Return the columns of one, as "(priority, visible_at, id)". */
 char *
-queue_index_columns(OwnIndex which)
+queue_index_columns(const TableForm *form, int which)
 {
-	const OwnIndexForm *form = &queue_own_indexes[which];
-	StringInfoData columns;
-
-	initStringInfo(&columns);
-	for (int i = 0; i < form->ncolumns; i++)
-		appendStringInfo(&columns, "%s%s", i == 0 ? "(" : ", ",
-						 queue_column(form->columns[i])->name);
-	appendStringInfoChar(&columns, ')');
-	return columns.data;
+	return queue_form_columns(form, form->indexes[which].ncolumns,
+							  form->indexes[which].columns);
 }

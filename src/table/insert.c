@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * insert.c
- *		New rows of a queue table, one or many at a time.
+ *		New rows of a queue or a topic, one or many at a time.
  *
  * Rows gather until there are enough for one multi-insert; their index entries
  * go with them (entries.c).  rows.c says what this does without.
@@ -27,6 +27,7 @@
 struct QueueInsert
 {
 	Relation	rel;
+	int			natts;			/* columns; dropped ones may follow */
 	QueueEntries entries;
 	TupleTableSlot **slots;
 	int			room;			/* places in "slots" */
@@ -35,16 +36,36 @@ struct QueueInsert
 	Size		nbytes;
 };
 
+static QueueInsert *begin_insert(Relation rel, const TableForm *form,
+								 const QueueIndexes *indexes);
+static TupleTableSlot *next_slot(QueueInsert *insert);
+static void add_row(QueueInsert *insert, TupleTableSlot *slot,
+					NullableDatum payload, NullableDatum body);
 static void flush_insert(QueueInsert *insert);
+
 
 /* Begin to insert rows into a queue, which is open. */
 QueueInsert *
 queue_insert_begin(Relation rel, const QueueDef *def)
 {
+	return begin_insert(rel, &queue_form, &def->indexes);
+}
+
+/* The same for a topic */
+QueueInsert *
+queue_insert_begin_topic(Relation rel, const TopicDef *topic)
+{
+	return begin_insert(rel, &queue_topic_form, &topic->indexes);
+}
+
+static QueueInsert *
+begin_insert(Relation rel, const TableForm *form, const QueueIndexes *indexes)
+{
 	QueueInsert *insert = palloc0(sizeof(QueueInsert));
 
 	insert->rel = rel;
-	queue_entries_begin(&insert->entries, rel, def);
+	insert->natts = form->natts;
+	queue_entries_begin(&insert->entries, rel, form, indexes);
 	insert->room = 1;
 	insert->slots = palloc(sizeof(TupleTableSlot *));
 	return insert;
@@ -59,8 +80,26 @@ queue_insert_begin(Relation rel, const QueueDef *def)
 void
 queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
 {
-	TupleTableSlot *slot;
+	TupleTableSlot *slot = next_slot(insert);
 
+	queue_draft_columns(draft, slot->tts_values, slot->tts_isnull);
+	add_row(insert, slot, draft->payload, draft->body);
+}
+
+/* The same for a topic */
+void
+queue_insert_published(QueueInsert *insert, const TopicDraft *draft)
+{
+	TupleTableSlot *slot = next_slot(insert);
+
+	queue_topic_draft_columns(draft, slot->tts_values, slot->tts_isnull);
+	add_row(insert, slot, draft->payload, draft->body);
+}
+
+/* Return an empty slot for the next row. */
+static TupleTableSlot *
+next_slot(QueueInsert *insert)
+{
 	if (insert->nslots == insert->room)
 	{
 		insert->room = Min(insert->room * 16, INSERT_ROWS);
@@ -69,20 +108,26 @@ queue_insert_row(QueueInsert *insert, const MessageDraft *draft)
 	}
 	if (insert->nslots == insert->nmade)
 		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
-	slot = insert->slots[insert->nslots++];
-	ExecClearTuple(slot);
-	queue_draft_columns(draft, slot->tts_values, slot->tts_isnull);
-	for (int i = Natts_message; i < slot->tts_tupleDescriptor->natts; i++)
+	return ExecClearTuple(insert->slots[insert->nslots]);
+}
+
+/* Its columns are filled in: it is one of the rows now. */
+static void
+add_row(QueueInsert *insert, TupleTableSlot *slot, NullableDatum payload,
+		NullableDatum body)
+{
+	for (int i = insert->natts; i < slot->tts_tupleDescriptor->natts; i++)
 	{
 		slot->tts_values[i] = (Datum) 0;
 		slot->tts_isnull[i] = true; /* dropped */
 	}
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(insert->rel);
-	if (!draft->payload.isnull)
-		insert->nbytes += toast_raw_datum_size(draft->payload.value);
-	if (!draft->body.isnull)
-		insert->nbytes += toast_raw_datum_size(draft->body.value);
+	insert->nslots++;
+	if (!payload.isnull)
+		insert->nbytes += toast_raw_datum_size(payload.value);
+	if (!body.isnull)
+		insert->nbytes += toast_raw_datum_size(body.value);
 	if (insert->nslots == INSERT_ROWS || insert->nbytes >= INSERT_BYTES)
 		flush_insert(insert);
 }

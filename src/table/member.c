@@ -52,6 +52,7 @@
 #include "common/relation.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "table/topic_settings.h"
 
 typedef struct MemberColumn
 {
@@ -134,6 +135,18 @@ static const MemberColumn committed_branch_columns[] = {
 	{"prepared_at", TIMESTAMPTZOID},
 };
 
+/* ... of Anum_topic_xxx */
+#define TOPIC_COLUMNS(name_type) \
+	{"topic", name_type}, \
+	{"partitions", INT4OID}, \
+	{"retention", INTERVALOID}, \
+	{"max_bytes", INT8OID}, \
+	{"keep_unread", BOOLOID}
+
+static const MemberColumn topic_columns[] = {TOPIC_COLUMNS(REGCLASSOID)};
+
+static const MemberColumn restored_topics_columns[] = {TOPIC_COLUMNS(TEXTOID)};
+
 #define FORM(name) {#name, lengthof(name##_columns), name##_columns}
 
 /* In order of MemberTable */
@@ -144,7 +157,15 @@ static const MemberForm forms[] = {
 	FORM(outcome),
 	FORM(restored_settings),
 	FORM(committed_branch),
+	FORM(topic),
+	FORM(restored_topics),
 };
+
+StaticAssertDecl(lengthof(forms) == NUM_MEMBER_TABLES, "member tables");
+StaticAssertDecl(lengthof(topic_columns) == Natts_topic,
+				 "columns of queue.topic");
+StaticAssertDecl(lengthof(restored_topics_columns) == Natts_topic,
+				 "columns of queue.restored_topics");
 
 StaticAssertDecl(lengthof(queue_columns) == Natts_settings,
 				 "columns of queue.queue");
@@ -176,6 +197,13 @@ queue_catalog_relid(const char *name)
 	Oid			schema = get_namespace_oid(QUEUE_SCHEMA, true);
 
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+/* Return the name of a table, without the schema. */
+const char *
+queue_member_name(MemberTable table)
+{
+	return forms[table].name;
 }
 
 /* Register the relcache callback; from _PG_init(), in every backend. */

@@ -18,8 +18,14 @@ typedef enum MemberTable
 	MEMBER_DECIDING_DATABASE,
 	MEMBER_OUTCOME,
 	MEMBER_RESTORED_SETTINGS,
-	MEMBER_COMMITTED_BRANCH
+	MEMBER_COMMITTED_BRANCH,
+	MEMBER_TOPIC,
+	MEMBER_RESTORED_TOPICS,
+	NUM_MEMBER_TABLES
 } MemberTable;
+
+/* Its name, without the schema */
+extern const char *queue_member_name(MemberTable table);
 
 /* OID of the table or index queue.<name>, InvalidOid if absent */
 extern Oid	queue_catalog_relid(const char *name);

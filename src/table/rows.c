@@ -270,7 +270,7 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 	if (state != ROW_GONE)
 		return state;
 
-	index = index_open(def->pkey, AccessShareLock);
+	index = index_open(def->indexes.pkey, AccessShareLock);
 	for (pass = 0; pass < 2 && state == ROW_GONE; pass++)
 	{
 		state = find_in_index(rel, index, row, hint);
@@ -324,7 +324,7 @@ find_in_index(Relation rel, Relation index, MessageRow *row, int priority)
 bool
 queue_row_has_twin(Relation rel, QueueDef *def, int64 id, int priority)
 {
-	Relation	index = index_open(def->pkey, AccessShareLock);
+	Relation	index = index_open(def->indexes.pkey, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	SnapshotData dirty;
 	bool		found = false;
@@ -662,7 +662,7 @@ change_row(RowChange *change, Relation rel, QueueDef *def, MessageRow *row)
 	{
 		QueueEntries entries;
 
-		queue_entries_begin(&entries, rel, def);
+		queue_entries_begin(&entries, rel, &queue_form, &def->indexes);
 		queue_entries_update(&entries, slot, update_indexes);
 		queue_entries_end(&entries);
 	}

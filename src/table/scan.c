@@ -36,7 +36,7 @@ static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
 QueueScan *
 queue_scan_begin(Relation rel, QueueDef *def)
 {
-	return begin_scan(rel, def->pkey);
+	return begin_scan(rel, def->indexes.pkey);
 }
 
 /* The same with one of the indexes */
@@ -82,7 +82,7 @@ queue_scan_begin_snapshot(Relation rel, QueueDef *def, Snapshot snapshot)
 QueueScan *
 queue_scan_begin_group(Relation rel, QueueDef *def)
 {
-	QueueScan  *scan = begin_scan(rel, def->group_index);
+	QueueScan  *scan = begin_scan(rel, def->indexes.own[GROUP_INDEX]);
 
 	scan->wants_busy = true;
 	scan->wants_versions = true;
@@ -156,7 +156,7 @@ queue_scan_groups(QueueScan *scan)
 QueueScan *
 queue_scan_begin_correlated(Relation rel, QueueDef *def)
 {
-	return begin_scan(rel, def->correlation_index);
+	return begin_scan(rel, def->indexes.own[CORRELATION_INDEX]);
 }
 
 /*
@@ -364,7 +364,7 @@ queue_due_scan_begin(Relation rel, QueueDef *def)
 {
 	QueueDueScan *scan = palloc(sizeof(QueueDueScan));
 
-	scan->index = index_open(def->due_index, AccessShareLock);
+	scan->index = index_open(def->indexes.own[DUE_INDEX], AccessShareLock);
 	scan->scan = index_beginscan(rel, scan->index, SnapshotAny, NULL, 2, 0, 0);
 	scan->scan->xs_want_itup = true;
 	return scan;
@@ -420,7 +420,7 @@ queue_expiry_scan_begin(Relation rel, QueueDef *def, TimestampTz from)
 	ScanKeyData key;
 
 	InitDirtySnapshot(scan->dirty);
-	scan->index = index_open(def->expiry_index, AccessShareLock);
+	scan->index = index_open(def->indexes.own[EXPIRY_INDEX], AccessShareLock);
 	scan->row.slot = table_slot_create(rel, NULL);
 	scan->scan = index_beginscan(rel, scan->index, &scan->dirty, NULL, 1, 0, 0);
 	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,

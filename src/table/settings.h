@@ -8,12 +8,7 @@
 #ifndef QUEUE_SETTINGS_H
 #define QUEUE_SETTINGS_H
 
-#include "access/genam.h"
-#include "access/htup.h"
-#include "nodes/pg_list.h"
-#include "storage/lockdefs.h"
-#include "utils/relcache.h"
-#include "utils/snapshot.h"
+#include "table/setting_row.h"
 
 /* Columns of queue.queue */
 #define Natts_settings					20
@@ -38,9 +33,6 @@
 #define Anum_settings_max_in_flight		19
 #define Anum_settings_key_table			20
 
-/* Qualified, quoted name, as "shop.orders" */
-extern char *queue_qualified_name(Oid relid);
-
 /* The queues that have this one as their dead-letter queue */
 extern List *queue_dead_letter_sources(Oid relid);
 
@@ -58,13 +50,6 @@ extern Relation queue_settings_open(LOCKMODE lockmode);
 
 /* The same, or NULL if the extension is not here */
 extern Relation queue_settings_try_open(LOCKMODE lockmode);
-
-/* Is it the one that was found last?  For callbacks */
-extern bool queue_settings_is_table(Oid relid);
-
-/* Scan for the row of one queue, and the next one that a snapshot sees */
-extern SysScanDesc queue_settings_scan(Relation settings, Oid relid);
-extern HeapTuple queue_settings_next(SysScanDesc scan, Snapshot snapshot);
 
 /* Has this relation a row in queue.queue, and which dead-letter queue? */
 extern bool queue_settings_exist(Oid relid, Oid *dead_letter);

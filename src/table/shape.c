@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shape.c
- *		The white list: what a queue table may have, and what it must have.
+ *		The white list: what a queue or topic may have, and what it must have.
  *
  * Messages are inserted, rewritten and deleted below the executor, by the
  * caller and by a worker that acts for every owner.  What the executor does
@@ -11,7 +11,8 @@
  * create_queue() made of it, plus things that need neither: comments, grants,
  * storage parameters, statistics targets, REPLICA IDENTITY FULL, and plain
  * non-unique indexes on plain columns with built-in operator classes
- * (index.c).  Everything that is not known to be harmless is refused.
+ * (index.c).  Everything that is not known to be harmless is refused.  The same
+ * holds for topics; what differs is in form.c.
  *
  * The caller holds a lock on the table, at least AccessShareLock, which keeps
  * columns, rules and the like as they are.  Triggers and indexes may come and
@@ -52,65 +53,72 @@
 
 #include "common/compat.h"
 #include "common/extension.h"
-#include "table/column.h"
+#include "table/setting_row.h"
 #include "table/shape.h"
 
 static char *first_rule(Oid relid);
 static bool has_policy(Oid relid);
 static bool has_expression_statistics(Relation rel);
-static char *columns_violation(Relation rel);
+static char *columns_violation(Relation rel, const TableForm *form);
 static char *column_violation(Form_pg_attribute att, const QueueColumn *column);
-static char *trigger_violation(Relation rel, QueueShape *shape);
+static char *trigger_violation(Relation rel, const TableForm *form,
+							   QueueShape *shape);
 static char *constraint_problem(Oid oid);
-static char *sequence_violation(Relation rel, QueueShape *shape);
+static char *sequence_violation(Relation rel, const TableForm *form,
+								QueueShape *shape);
 
 
 /*
  * queue_shape_violation
- *		Return what a table has that a queue table may not have, or what it
+ *		Return what a table has that none of its kind may have, or what it
  *		lacks of columns or primary key.
  *
  * That is a sentence for an error's detail (palloc'd), or NULL.  The table is
  * open and locked.  *shape tells what was found.
  */
 char *
-queue_shape_violation(Relation rel, QueueShape *shape)
+queue_shape_violation(Relation rel, const TableForm *form, QueueShape *shape)
 {
 	char	   *problem;
 
 	memset(shape, 0, sizeof(*shape));
 
 	problem = queue_shape_table_violation(rel);
+	if (problem == NULL && !form->may_be_unlogged &&
+		rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+		problem = pstrdup("It is not logged.");
 	if (problem == NULL)
-		problem = columns_violation(rel);
+		problem = columns_violation(rel, form);
 	if (problem == NULL)
-		problem = trigger_violation(rel, shape);
+		problem = trigger_violation(rel, form, shape);
 	if (problem == NULL)
-		problem = queue_index_violation(rel, &shape->indexes);
+		problem = queue_index_violation(rel, form, &shape->indexes);
 	if (problem == NULL)
 		problem = queue_shape_constraint_violation(RelationGetRelid(rel));
 	if (problem == NULL)
-		problem = sequence_violation(rel, shape);
+		problem = sequence_violation(rel, form, shape);
 
 	return problem;
 }
 
 /*
- * Return what is missing that create_queue() can add: the triggers, the
- * indexes but the primary key, the sequence.
+ * Return what is missing that the maker of such tables can add: the triggers,
+ * the indexes but the primary key, the sequence.
  */
 char *
-queue_shape_missing(const QueueShape *shape)
+queue_shape_missing(const TableForm *form, const QueueShape *shape)
 {
-	if (!shape->has_insert_trigger)
-		return pstrdup("The trigger that calls queue.before_insert() is missing.");
-	if (!shape->has_update_trigger)
-		return pstrdup("The trigger that calls queue.before_update() is missing.");
-	for (int i = 0; i < NUM_OWN_INDEXES; i++)
+	for (int i = 0; i < NUM_OWN_TRIGGERS; i++)
+	{
+		if (!shape->has_trigger[i])
+			return psprintf("The trigger that calls queue.%s() is missing.",
+							form->triggers[i].function);
+	}
+	for (int i = 0; i < form->nindexes; i++)
 	{
 		if (!OidIsValid(shape->indexes.own[i]))
 			return psprintf("The partial index on %s is missing.",
-							queue_index_columns(i));
+							queue_index_columns(form, i));
 	}
 	if (!OidIsValid(shape->sequence))
 		return pstrdup("The sequence owned by column \"id\" is missing.");
@@ -118,17 +126,34 @@ queue_shape_missing(const QueueShape *shape)
 }
 
 /*
- * Returns true if the table has all columns of a queue, whatever else it has.
+ * Returns true if the table has all columns of its kind, whatever else it has.
  */
 bool
-queue_shape_resembles(Oid relid)
+queue_shape_resembles(Oid relid, const TableForm *form)
 {
-	for (int i = 0; i < Natts_message; i++)
+	for (int i = 0; i < form->natts; i++)
 	{
-		if (get_attnum(relid, queue_column(i + 1)->name) == InvalidAttrNumber)
+		if (get_attnum(relid, form->columns[i].name) == InvalidAttrNumber)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * queue_shape_check
+ *		Raise 42809 with this problem, unless it is NULL.
+ */
+void
+queue_shape_check(Oid relid, const TableForm *form, const char *problem)
+{
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table \"%s\" cannot be used as a %s",
+						queue_qualified_name(relid), form->noun),
+				 errdetail_internal("%s", problem),
+				 errhint("A %s table must stay as %s made it; undo the change, or move the messages to a new %s.",
+						 form->noun, form->maker, form->noun)));
 }
 
 /* Properties of the table as a whole */
@@ -250,7 +275,7 @@ first_rule(Oid relid)
  * behind these.
  */
 static char *
-columns_violation(Relation rel)
+columns_violation(Relation rel, const TableForm *form)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 
@@ -261,14 +286,14 @@ columns_violation(Relation rel)
 		char	   *problem;
 
 		/* it was added by mistake, and does no harm */
-		if (i >= Natts_message && att->attisdropped)
+		if (i >= form->natts && att->attisdropped)
 			continue;
 		if (att->attisdropped)
 			return psprintf("Its column number %d was dropped.", i + 1);
-		if (i >= Natts_message)
-			return psprintf("Column \"%s\" does not belong to a queue.",
-							NameStr(att->attname));
-		column = queue_column(i + 1);
+		if (i >= form->natts)
+			return psprintf("Column \"%s\" does not belong to a %s.",
+							NameStr(att->attname), form->noun);
+		column = &form->columns[i];
 		if (strcmp(NameStr(att->attname), column->name) != 0)
 			return psprintf("Its column number %d is \"%s\" instead of \"%s\".",
 							i + 1, NameStr(att->attname), column->name);
@@ -280,8 +305,9 @@ columns_violation(Relation rel)
 			return psprintf("The NOT NULL constraint of column \"%s\" is not valid.",
 							column->name);
 	}
-	if (desc->natts < Natts_message)
-		return psprintf("Column \"%s\" is missing.", queue_column(desc->natts + 1)->name);
+	if (desc->natts < form->natts)
+		return psprintf("Column \"%s\" is missing.",
+						form->columns[desc->natts].name);
 
 	return NULL;
 }
@@ -321,14 +347,13 @@ column_violation(Form_pg_attribute att, const QueueColumn *column)
 }
 
 /*
- * The two triggers of a queue are known by their functions, whatever their
+ * The two triggers of such a table are known by their functions, whatever their
  * names.  Foreign keys show as internal triggers on both of their tables.
  */
 static char *
-trigger_violation(Relation rel, QueueShape *shape)
+trigger_violation(Relation rel, const TableForm *form, QueueShape *shape)
 {
-	Oid			insert_function;
-	Oid			update_function;
+	Oid			functions[NUM_OWN_TRIGGERS];
 	TriggerDesc *triggers;
 
 	if (rel->trigdesc == NULL)
@@ -339,8 +364,9 @@ trigger_violation(Relation rel, QueueShape *shape)
 	 * them a new trigger list in place of this one.
 	 */
 	triggers = CopyTriggerDesc(rel->trigdesc);
-	insert_function = queue_shape_trigger_function("before_insert");
-	update_function = queue_shape_trigger_function("before_update");
+	for (int i = 0; i < NUM_OWN_TRIGGERS; i++)
+		functions[i] =
+			queue_shape_trigger_function(form->triggers[i].function);
 
 	for (int i = 0; i < triggers->numtriggers; i++)
 	{
@@ -355,15 +381,13 @@ trigger_violation(Relation rel, QueueShape *shape)
 			return psprintf("It takes part in a foreign key constraint \"%s\".",
 							get_constraint_name(trigger->tgconstraint));
 
-		if (trigger->tgfoid == insert_function)
+		for (int own = 0; own < NUM_OWN_TRIGGERS; own++)
 		{
-			has_it = &shape->has_insert_trigger;
-			type |= TRIGGER_TYPE_INSERT;
-		}
-		else if (trigger->tgfoid == update_function)
-		{
-			has_it = &shape->has_update_trigger;
-			type |= TRIGGER_TYPE_UPDATE;
+			if (trigger->tgfoid == functions[own])
+			{
+				has_it = &shape->has_trigger[own];
+				type |= form->triggers[own].type;
+			}
 		}
 
 		if (has_it == NULL || *has_it || trigger->tgtype != type ||
@@ -444,38 +468,39 @@ constraint_problem(Oid constraint)
  * it may be renamed.
  */
 static char *
-sequence_violation(Relation rel, QueueShape *shape)
+sequence_violation(Relation rel, const TableForm *form, QueueShape *shape)
 {
 	List	   *sequences = getOwnedSequences(RelationGetRelid(rel));
 	ListCell   *lc;
 
 	/*
-	 * the oldest first, which is the queue's, so that the other one is named
+	 * the oldest first, which is the table's own, so that the other one is
+	 * named
 	 */
 	list_sort(sequences, list_oid_cmp);
 	foreach(lc, sequences)
 	{
 		Oid			sequence = lfirst_oid(lc);
 		HeapTuple	tuple;
-		Form_pg_sequence form;
+		Form_pg_sequence sequence_form;
 		bool		is_proper;
 		bool		is_cached;
 		Oid			table;
 		int32		column;
 
 		if (!sequenceIsOwned(sequence, DEPENDENCY_AUTO, &table, &column) ||
-			column != Anum_message_id || OidIsValid(shape->sequence))
+			column != form->id || OidIsValid(shape->sequence))
 			return psprintf("It owns a sequence \"%s\".",
 							get_rel_name(sequence));
 
 		tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "cache lookup failed for sequence %u", sequence);
-		form = (Form_pg_sequence) GETSTRUCT(tuple);
-		is_proper = form->seqtypid == INT8OID && form->seqincrement > 0 &&
-			form->seqmin == 1 && form->seqmax == PG_INT64_MAX &&
-			!form->seqcycle;
-		is_cached = form->seqcache != 1;
+		sequence_form = (Form_pg_sequence) GETSTRUCT(tuple);
+		is_proper = sequence_form->seqtypid == INT8OID && sequence_form->seqincrement > 0 &&
+			sequence_form->seqmin == 1 && sequence_form->seqmax == PG_INT64_MAX &&
+			!sequence_form->seqcycle;
+		is_cached = sequence_form->seqcache != 1;
 		ReleaseSysCache(tuple);
 
 		/* a crash would let its ids start over */

@@ -25,6 +25,15 @@ INSERT INTO declared VALUES
     ('enqueue_once', 'f', 'queue regclass, payload jsonb, dedup_key text, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, correlation_id text, OUT id bigint, OUT is_new boolean', 'record'),
     ('enqueue_bytes', 'f', 'queue regclass, body bytea, content_type text, headers jsonb, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_key text, dedup_key text, correlation_id text', 'bigint'),
     ('enqueue_bytes_batch', 'f', 'queue regclass, bodies bytea[], content_type text, headers jsonb[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, group_keys text[], dedup_keys text[], correlation_ids text[]', 'bigint[]'),
+    ('create_topic', 'f', 'name text, partitions integer, retention interval, max_bytes bigint, keep_unread boolean', 'regclass'),
+    ('alter_topic', 'f', 'topic regclass, retention interval, max_bytes bigint, keep_unread boolean', 'void'),
+    ('drop_topic', 'f', 'topic regclass', 'void'),
+    ('publish', 'f', 'topic regclass, payload jsonb, headers jsonb, routing_key text, group_key text, correlation_id text, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_key text', 'bigint'),
+    ('publish', 'f', 'topic regclass, payload json, headers jsonb, routing_key text, group_key text, correlation_id text, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_key text', 'bigint'),
+    ('publish', 'f', 'topic regclass, payload text, headers jsonb, routing_key text, group_key text, correlation_id text, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_key text', 'bigint'),
+    ('publish_batch', 'f', 'topic regclass, payloads jsonb[], headers jsonb[], routing_keys text[], group_keys text[], correlation_ids text[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_keys text[]', 'bigint[]'),
+    ('publish_bytes', 'f', 'topic regclass, body bytea, content_type text, headers jsonb, routing_key text, group_key text, correlation_id text, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_key text', 'bigint'),
+    ('publish_bytes_batch', 'f', 'topic regclass, bodies bytea[], content_type text, headers jsonb[], routing_keys text[], group_keys text[], correlation_ids text[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_keys text[]', 'bigint[]'),
     ('reschedule', 'f', 'queue regclass, id bigint, deliver_at timestamp with time zone', 'boolean'),
     ('cancel', 'f', 'queue regclass, id bigint', 'boolean'),
     ('wait_for_room', 'p', 'IN queue regclass, IN timeout interval', NULL),
@@ -59,7 +68,7 @@ INSERT INTO declared VALUES
 -- what the queue tables, the views and the extension itself use
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
-    ('before_insert'), ('before_update'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
+    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('restore_topics'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
     ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
     ('write_missing');
@@ -78,7 +87,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(65 + (SELECT count(*) FROM declared)::int);
+SELECT plan(69 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -109,7 +118,7 @@ SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NO
 SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
 SELECT is_empty($$
     SELECT name FROM defined
-    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition', 'restore_settings')
+    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition', 'restore_settings', 'restore_topics')
       AND name NOT IN ('begin_global', 'decide_commit', 'decide_abort', 'ask_decision', 'report_finished', 'forget_globals')
       AND name NOT LIKE 'write%'
       AND NOT has_function_privilege('public', oid, 'EXECUTE')
@@ -120,12 +129,13 @@ SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc'
 SELECT set_eq(
     $$ SELECT name::text, arguments NOT LIKE '%receipts%', (pronargs - pronargdefaults)::int
        FROM defined WHERE pronargdefaults > 0 $$,
-    $$ VALUES ('alter_queue', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
+    $$ VALUES ('alter_queue', true, 1), ('alter_topic', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
               ('enqueue', true, 2), ('enqueue_batch', true, 2), ('enqueue_once', true, 3),
               ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
               ('receive', true, 1), ('redrive', true, 1), ('redrive_all', true, 1), ('release', true, 1), ('release', false, 1), ('release_group', true, 2), ('report_finished', true, 2),
-              ('resume', true, 1) $$,
+              ('resume', true, 1), ('create_topic', true, 1), ('publish', true, 2), ('publish_batch', true, 2),
+              ('publish_bytes', true, 2), ('publish_bytes_batch', true, 2) $$,
     'arguments that have to be given');
 
 -- what the planner knows of those that return messages
@@ -214,6 +224,12 @@ SELECT is_empty($$ SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AN
 SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay',
     'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem', 'max_lease',
     'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight']);
+SELECT columns_are('queue', 'topics', ARRAY['topic', 'schemaname', 'topicname', 'owner', 'partitions', 'retention', 'max_bytes',
+                                    'keep_unread', 'partition', 'limit_id', 'next_id', 'held_back_by', 'held_back_since']);
+SELECT columns_are('queue', 'topic', ARRAY['topic', 'partitions', 'retention', 'max_bytes', 'keep_unread']);
+SELECT is(queue.create_topic('default_topic')::text, 'default_topic', 'create_topic');
+SELECT columns_are('public', 'default_topic', ARRAY['partition', 'id', 'published_at', 'routing_key', 'group_key', 'correlation_id',
+                                                    'content_type', 'sender', 'headers', 'payload', 'body']);
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'held_groups', ARRAY['queue', 'schemaname', 'queuename', 'group_key', 'id', 'failures', 'waiting', 'failed_at', 'last_error']);
 SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'ready_groups', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed', 'expired']);
@@ -229,7 +245,7 @@ SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
 SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'cover', 'in_doubt', 'storage']) t;
 SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
 SELECT table_privs_are('queue', 'restored_settings', 'regress_queue_nobody', ARRAY['INSERT']);
-SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid],
+SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid, 'queue.topic'::regclass::oid],
           'pg_dump dumps the settings, and not the leases');
 
 SELECT * FROM finish();

@@ -91,6 +91,26 @@ enqueue_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.enque
 enqueue_once(regclass,jsonb,text)         | INSERT  | 55000 | SELECT queue.enqueue_once('shop.jobs', '{}', 'k')
 enqueue_bytes(regclass,bytea)             | INSERT  | ok    | SELECT queue.enqueue_bytes('shop.jobs', 'x')
 enqueue_bytes_batch(regclass,bytea[])     | INSERT  | ok    | SELECT queue.enqueue_bytes_batch('shop.jobs', ARRAY['x']::bytea[])
+create_topic(text)                        | OWN     | ok    | SELECT queue.create_topic('shop.fresh')
+create_topic(text)                        | OWN     | 42710 | SELECT queue.create_topic('shop.news')
+create_topic(text)                        | OWN     | 42P07 | SELECT queue.create_topic('shop.desk')
+create_topic(text)                        | SUPER   | *     | SELECT queue.create_topic('queue.fresh')
+alter_topic(regclass)                     | OWN     | ok    | SELECT queue.alter_topic('shop.news', max_bytes => 7)
+alter_topic(regclass)                     | OWN     | 42809 | SELECT queue.alter_topic('shop.desk', max_bytes => 7)
+drop_topic(regclass)                      | OWN     | ok    | SELECT queue.drop_topic('shop.news')
+drop_topic(regclass)                      | OWN     | 42809 | SELECT queue.drop_topic('shop.desk')
+publish(regclass,jsonb)                   | INSERT  | ok    | SELECT queue.publish('shop.news', '{}'::jsonb)
+publish(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.publish('shop.desk', '{}'::jsonb)
+publish(regclass,json)                    | INSERT  | ok    | SELECT queue.publish('shop.news', '{}'::json)
+publish(regclass,text)                    | INSERT  | ok    | SELECT queue.publish('shop.news', '{}'::text)
+publish_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.publish_batch('shop.news', ARRAY['1', '2']::jsonb[])
+publish_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.publish_batch('shop.news', '{}')
+publish_bytes(regclass,bytea)             | INSERT  | ok    | SELECT queue.publish_bytes('shop.news', 'x')
+publish_bytes_batch(regclass,bytea[])     | INSERT  | ok    | SELECT queue.publish_bytes_batch('shop.news', ARRAY['x']::bytea[])
+enqueue(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.enqueue('shop.news', '{}'::jsonb)
+dequeue(regclass)                         | TAKE    | 42809 | SELECT * FROM queue.dequeue('shop.news')
+browse(regclass)                          | SELECT  | 42809 | SELECT * FROM queue.browse('shop.news')
+purge(regclass)                           | OWN     | 42809 | SELECT queue.purge('shop.news')
 reschedule(regclass,bigint,timestamp with time zone) | TAKE | ok    | SELECT queue.reschedule('shop.jobs', 1, now())
 cancel(regclass,bigint)                   | TAKE    | ok    | SELECT queue.cancel('shop.jobs', 1)
 wait_for_room(regclass,interval)          | INSERT  | ok    | CALL queue.wait_for_room('shop.jobs', '0')
@@ -140,6 +160,9 @@ identity()                                | ANYBODY | ok    | SELECT queue.ident
 branch(text,name,text)                    | ANYBODY | ok    | SELECT queue.branch('hub', 'stock', 'g')
 before_insert()                           | ANYBODY | 39P01 | SELECT queue.before_insert()
 before_update()                           | ANYBODY | 39P01 | SELECT queue.before_update()
+before_publish()                          | ANYBODY | 39P01 | SELECT queue.before_publish()
+before_topic_update()                     | ANYBODY | 39P01 | SELECT queue.before_topic_update()
+restore_topics()                          | SUPER   | 39P01 | SELECT queue.restore_topics()
 invalidate_definition()                   | SUPER   | 39P01 | SELECT queue.invalidate_definition()
 restore_settings()                        | SUPER   | 39P01 | SELECT queue.restore_settings()
 begin_global(text,interval,name[])        | SUPER   | 25001 | CALL queue.begin_global('g', '1 s', ARRAY['boss'])
@@ -175,6 +198,9 @@ branches            | ANYBODY   | branch deciding_database participant gid owner
 forced_outcomes     | ANYBODY   | branch outcome finished_by finished_at decision
 lease               | READ_ONLY | queue id enqueued_at epoch number deadline
 restored_settings   | READ_ONLY | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight key_table
+topic               | ANYBODY   | topic partitions retention max_bytes keep_unread
+topics              | ANYBODY   | topic schemaname topicname owner partitions retention max_bytes keep_unread partition limit_id next_id held_back_by held_back_since
+restored_topics     | READ_ONLY | topic partitions retention max_bytes keep_unread
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
 global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
 participant_database| READ_ONLY | participant database
@@ -204,6 +230,23 @@ headers        | INSERT | ok    | UPDATE | '{}'
 payload        | INSERT | ok    | UPDATE | '{}'
 body           | INSERT | ok    | UPDATE | NULL
 failure_log    | OWN    | ok    | NOBODY | '[]'
+END
+
+#
+# Columns of a topic table, in the same way.  Nobody changes any.
+#
+my $topic_columns = <<'END';
+partition      | OWN    | ok    | NOBODY | 3
+id             | OWN    | ok    | NOBODY | 1000001
+published_at   | OWN    | ok    | NOBODY | '2020-02-02'
+routing_key    | INSERT | ok    | NOBODY | 'k'
+group_key      | INSERT | ok    | NOBODY | 'k'
+correlation_id | INSERT | ok    | NOBODY | 'k'
+content_type   | INSERT | ok    | NOBODY | 'k'
+sender         | OWN    | ok    | NOBODY | 'k'
+headers        | INSERT | ok    | NOBODY | '{}'
+payload        | INSERT | ok    | NOBODY | '{}'
+body           | INSERT | ok    | NOBODY | NULL
 END
 
 #
@@ -294,6 +337,24 @@ OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq OWNED BY NONE
 OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq RENAME TO s
 OWN      | ok    |       | GRANT USAGE ON SEQUENCE shop.desk_id_seq TO witness --? has_sequence_privilege('witness', 'shop.desk_id_seq', 'USAGE')
 NOBODY   | 25001 |       | VACUUM shop.desk
+INSERT   | ok    |       | INSERT INTO shop.news (payload) VALUES ('{}')
+OWN      | ok    |       | INSERT INTO shop.news (id, payload) VALUES (1000001, '{}')
+SELECT   | ok    |       | SELECT * FROM shop.news
+DELETE   | ok    |       | DELETE FROM shop.news
+INSERT   | ok    | 0A000 | COPY shop.news (payload) FROM STDIN
+SELECT   | ok    | 0A000 | COPY shop.news TO STDOUT
+OWN      | ok    |       | TRUNCATE shop.news
+OWN      | 42809 |       | TRUNCATE shop.news RESTART IDENTITY
+OWN      | ok    |       | DROP TABLE shop.news
+OWN      | ok    |       | ALTER TABLE shop.news RENAME TO papers
+OWN      | ok    |       | ALTER TABLE shop.news SET SCHEMA attic
+HEIR     | ok    |       | ALTER TABLE shop.news OWNER TO heir
+OWN      | 42809 |       | ALTER TABLE shop.news ADD COLUMN extra int
+OWN      | 42809 |       | ALTER TABLE shop.news SET UNLOGGED
+OWN      | 42809 |       | ALTER TABLE shop.news ENABLE ROW LEVEL SECURITY
+OWN      | 42809 |       | CREATE TRIGGER t BEFORE INSERT ON shop.news FOR EACH ROW EXECUTE FUNCTION lab.noop()
+OWN      | 42809 |       | ALTER SEQUENCE shop.news_id_seq RESTART WITH 1000000
+SUPER    | 42809 |       | ALTER EXTENSION queue ADD TABLE shop.news
 SUPER    | ok    |       | SET session_replication_role = replica
 SUPER    | ok    |       | SET queue.max_wait = '1 h'
 SUPER    | 42809 |       | ALTER EXTENSION queue ADD TABLE shop.desk
@@ -364,13 +425,18 @@ sql(q{SET ROLE owner;
 	SELECT queue.create_queue('shop.desk');
 	SELECT queue.create_queue('shop.empty');
 	SELECT queue.create_queue('shop.doubt')});
-foreach my $queue (qw(shop.jobs shop.desk shop.empty shop.doubt shop.plain))
+sql(q{SET ROLE owner; SELECT queue.create_topic('shop.news')});
+foreach my $queue (
+	qw(shop.jobs shop.desk shop.empty shop.doubt shop.plain shop.news))
 {
 	sql(qq{SET ROLE owner;
 		GRANT INSERT ON $queue TO sender;
 		GRANT SELECT ON $queue TO viewer;
 		GRANT SELECT, DELETE ON $queue TO consumer});
 }
+
+sql(q{SELECT queue.publish('shop.news', '"news-secret"',
+			headers => '{"h": "news-secret"}', routing_key => 'news-secret')});
 
 # A dead letter, and one message that has failed with a text.
 sql(q{SELECT queue.enqueue('shop.desk', '"dead-secret"',
@@ -410,7 +476,7 @@ sql(q{SELECT queue.write_begin(10, 'g', '1 h', '{10}');
 
 # Which secrets a role may know.
 my %reads;
-foreach my $set ([ SELECT => qw(jobs desk doubt) ], [ READ_ALL => 'dead' ],
+foreach my $set ([ SELECT => qw(jobs desk doubt news) ], [ READ_ALL => 'dead' ],
 	[ SUPER => qw(alien connection) ])
 {
 	my ($who, @what) = @$set;
@@ -576,6 +642,19 @@ foreach my $line (split /\n/, $columns)
 		'ok', '', "UPDATE shop.desk_dead SET $column = $value");
 }
 
+foreach my $line (split /\n/, $topic_columns)
+{
+	my ($column, $inserts, $outcome, $updates, $value) = fields($line, 5);
+	push @{ $column_of{'shop.news'} }, $column;
+	my ($list, $values) =
+	  $column eq 'payload' ? ($column, $value)
+	  : ("payload, $column", "'{}', $value");
+	add_statement('SELECT', 'ok', '', "SELECT $column FROM shop.news");
+	add_statement($inserts, $outcome, '',
+		"INSERT INTO shop.news ($list) VALUES ($values)");
+	add_statement($updates, 'ok', '', "UPDATE shop.news SET $column = $value");
+}
+
 # Statements that read a table or view of the schema, and all that write it.
 foreach my $line (split /\n/, $relations)
 {
@@ -588,7 +667,7 @@ foreach my $line (split /\n/, $relations)
 	my $writes = sub {
 		my ($role, $outcome) = @_;
 		return ($right->{$outcome}, '42501') unless $role eq 'boss';
-		return (1) if $is_view || $name eq 'restored_settings' && $outcome eq 'none';
+		return (1) if $is_view || $name =~ /^restored_/ && $outcome eq 'none';
 		return ($outcome !~ /^(42501|none)$/, 'done');
 	};
 
@@ -601,7 +680,7 @@ foreach my $line (split /\n/, $relations)
 
 	# Where COPY of settings goes, everybody may INSERT; 042_dump_matrix tells
 	# what becomes of it.
-	if ($name eq 'restored_settings')
+	if ($name =~ /^restored_/)
 	{
 		add_statement('ANYBODY', '23502', '',
 			"INSERT INTO $relation DEFAULT VALUES");
@@ -781,7 +860,7 @@ is( sql(q{SELECT string_agg(format('%s: %s', c.oid::regclass, ARRAY(
 		FROM pg_class c
 		WHERE relnamespace = 'queue'::regnamespace
 				AND relkind NOT IN ('i', 'I')
-			OR c.oid = 'shop.desk'::regclass}),
+			OR c.oid IN ('shop.desk'::regclass, 'shop.news'::regclass)}),
 	join("\n",
 		map { "$_: {" . join(',', @{ $column_of{$_} }) . '}' }
 		sort keys %column_of),

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * access.h
+ *		Queues and topics opened for the current user.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_ACCESS_H
+#define QUEUE_ACCESS_H
+
+#include "nodes/parsenodes.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+
+#include "common/compat.h"
+#include "table/form.h"
+
+/* The table, locked; 42704, or 42809 if it is none */
+extern Relation queue_access_open(Oid relid, LOCKMODE lockmode,
+								  const TableForm *form);
+
+/* 42501 unless the current user has all of these privileges, or owns it */
+extern void queue_access_check(Relation rel, AclMode needed);
+extern void queue_access_check_owner(Relation rel);
+
+/* 42809: it is not of this kind; "instead" is the hint if it is of another */
+pg_noreturn extern void queue_access_refuse(Oid relid, const TableForm *form,
+											const char *instead);
+
+#endif							/* QUEUE_ACCESS_H */
