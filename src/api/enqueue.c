@@ -4,11 +4,7 @@
  *		Sending messages: enqueue(), enqueue_bytes(), both for batches, and
  *		enqueue_once().
  *
- * An enqueue is an insert in the caller's transaction; the queue is noted, so
- * that its waiters are woken when that transaction commits.
- *
- * A message whose dedup key another one has is not sent, and nothing is noted
- * for it; its id, which was drawn before, is never used.
+ * They find room for them in the queue; dispatch/send.c does the rest.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,15 +26,10 @@
 #include "api/room.h"
 #include "api/send_args.h"
 #include "common/args.h"
-#include "common/ranges.h"
-#include "table/dedup.h"
-#include "table/dedup_batch.h"
+#include "dispatch/send.h"
 #include "table/definition.h"
-#include "table/ids.h"
-#include "table/insert.h"
 #include "table/member.h"
 #include "table/message.h"
-#include "transaction/announce.h"
 #include "transaction/charge.h"
 
 /* Arguments of functions for payloads, by place */
@@ -48,15 +39,6 @@ enum
 	ARG_DELIVER_AT, ARG_EXPIRES_IN, ARG_GROUP_KEY, ARG_DEDUP_KEY,
 	ARG_CORRELATION_ID, NARGS
 };
-
-/* What a call says of all its messages */
-typedef struct Terms
-{
-	int			priority;
-	TimestampTz sent_at;
-	TimestampTz due;			/* 0: at once */
-	int64		expires_in;		/* usec after it is due; 0: never */
-} Terms;
 
 /* What differs by message in a batch */
 typedef struct Batch
@@ -81,25 +63,17 @@ static int64 send_one(FunctionCallInfo fcinfo, const SendContent *content,
 static ArrayType *send_batch(FunctionCallInfo fcinfo, const SendContent *content);
 static void read_batch(FunctionCallInfo fcinfo, const SendContent *content,
 					   Batch *batch);
-static void insert_batch(Relation rel, QueueDef *def, const SendContent *content,
-						 const Terms *terms, const Batch *batch, int64 *ids);
-static int64 *find_duplicates(Relation rel, QueueDef *def,
-							  const Terms *terms, const Batch *batch,
-							  const int64 *ids);
+static void make_draft(MessageDraft *draft, const SendContent *content,
+					   const Batch *batch, int i);
 static Amount measure(const Batch *batch);
-static Amount measure_one(const Batch *batch, int i);
 static void set_content(MessageDraft *draft, const SendContent *content,
 						Datum value);
-static void note_sent(Relation rel, const Terms *terms, const int64 *ids,
-					  int n, const OptionalArray *correlation_ids);
 static void check_enqueue(FunctionCallInfo fcinfo, const SendContent *content,
-						  Terms *terms);
+						  SendTerms *terms);
 static Relation open_queue(FunctionCallInfo fcinfo, const Amount *amount,
-						   Terms *terms, const NullableDatum *dedup_key,
+						   SendTerms *terms, const NullableDatum *dedup_key,
 						   int64 *first, QueueDef **def);
-static void set_time(FunctionCallInfo fcinfo, Terms *terms);
-static TimestampTz expiry_of(const Terms *terms);
-static void apply_terms(MessageDraft *draft, const Terms *terms);
+static void set_time(FunctionCallInfo fcinfo, SendTerms *terms);
 
 /* enqueue(), with arguments as in the list above */
 Datum
@@ -197,11 +171,9 @@ send_one(FunctionCallInfo fcinfo, const SendContent *content, bool *is_new)
 {
 	Relation	rel;
 	QueueDef   *def;
-	QueueInsert *insert;
 	MessageDraft draft;
-	Terms		terms;
+	SendTerms		terms;
 	Amount		amount;
-	int64		id;
 	int64		first = 0;
 
 	check_enqueue(fcinfo, content, &terms);
@@ -225,34 +197,15 @@ send_one(FunctionCallInfo fcinfo, const SendContent *content, bool *is_new)
 		table_close(rel, NoLock);
 		return first;
 	}
-	queue_next_ids(def, 1, &id);
-	queue_draft_init(&draft, id, terms.sent_at);
+	queue_draft_init(&draft, 0, terms.sent_at);
 	set_content(&draft, content, PG_GETARG_DATUM(ARG_PAYLOAD));
 	draft.headers = fcinfo->args[ARG_HEADERS];
 	draft.group_key = fcinfo->args[ARG_GROUP_KEY];
 	draft.dedup_key = fcinfo->args[ARG_DEDUP_KEY];
 	draft.correlation_id = fcinfo->args[ARG_CORRELATION_ID];
-	apply_terms(&draft, &terms);
-	queue_draft_check_size(&draft);
-
-	if (!draft.dedup_key.isnull)
-		first = queue_dedup_one(rel, def, &draft);
-	*is_new = first == 0;
-	if (*is_new)
-	{
-		OptionalArray correlation_ids = {
-			&draft.correlation_id.value, &draft.correlation_id.isnull
-		};
-
-		note_sent(rel, &terms, &id, 1, &correlation_ids);
-		insert = queue_insert_begin(rel, def);
-		queue_insert_row(insert, &draft);
-		queue_insert_end(insert);
-	}
-	else
-		queue_charge_undo(def, &amount);
+	*is_new = queue_send_one(rel, def, &terms, &draft);
 	table_close(rel, NoLock);
-	return *is_new ? id : first;
+	return draft.id;
 }
 
 /* Send many messages, and return their ids. */
@@ -262,8 +215,9 @@ send_batch(FunctionCallInfo fcinfo, const SendContent *content)
 	Relation	rel;
 	QueueDef   *def;
 	Batch		batch;
-	Terms		terms;
+	SendTerms		terms;
 	Amount		amount;
+	MessageDraft *drafts;
 	int64	   *ids;
 
 	check_enqueue(fcinfo, content, &terms);
@@ -277,8 +231,17 @@ send_batch(FunctionCallInfo fcinfo, const SendContent *content)
 	}
 
 	ids = palloc(batch.n * sizeof(int64));
-	queue_next_ids(def, batch.n, ids);
-	insert_batch(rel, def, content, &terms, &batch, ids);
+	drafts = palloc(Min(batch.n, SEND_MANY) * sizeof(MessageDraft));
+	for (int i = 0; i < batch.n; i += SEND_MANY)
+	{
+		int			n = Min(batch.n - i, SEND_MANY);
+
+		for (int j = 0; j < n; j++)
+			make_draft(&drafts[j], content, &batch, i + j);
+		queue_send_many(rel, def, &terms, drafts, n);
+		for (int j = 0; j < n; j++)
+			ids[i + j] = drafts[j].id;
+	}
 	table_close(rel, NoLock);
 	return queue_send_ids(ids, batch.n);
 }
@@ -303,112 +266,32 @@ read_batch(FunctionCallInfo fcinfo, const SendContent *content, Batch *batch)
 	queue_array_check(&batch->headers, batch->n, queue_check_headers);
 }
 
-/*
- * insert_batch
- *		Send messages with these ids; in place of a duplicate's there is that
- *		of the first one afterwards.
- */
+/* Make the draft of a message of a batch. */
 static void
-insert_batch(Relation rel, QueueDef *def, const SendContent *content,
-			 const Terms *terms, const Batch *batch, int64 *ids)
+make_draft(MessageDraft *draft, const SendContent *content, const Batch *batch,
+		   int i)
 {
-	int64	   *firsts = NULL;
-	QueueInsert *insert;
-
-	if (queue_array_has_values(&batch->dedup_keys, batch->n))
-		firsts = find_duplicates(rel, def, terms, batch, ids);
-	else
-		note_sent(rel, terms, ids, batch->n, &batch->correlation_ids);
-	insert = queue_insert_begin(rel, def);
-	for (int i = 0; i < batch->n; i++)
-	{
-		MessageDraft draft;
-
-		if (firsts != NULL && firsts[i] != 0)
-		{
-			ids[i] = firsts[i];
-			continue;
-		}
-		queue_draft_init(&draft, ids[i], terms->sent_at);
-		set_content(&draft, content, batch->contents[i]);
-		draft.headers = queue_array_element(&batch->headers, i);
-		draft.group_key = queue_array_element(&batch->group_keys, i);
-		draft.dedup_key = queue_array_element(&batch->dedup_keys, i);
-		draft.correlation_id = queue_array_element(&batch->correlation_ids, i);
-		apply_terms(&draft, terms);
-		queue_draft_check_size(&draft);
-		queue_insert_row(insert, &draft);
-	}
-	queue_insert_end(insert);
-}
-
-/*
- * find_duplicates
- *		Remember the keys of a batch, and note the messages that are no
- *		duplicates, a run of them at a time.
- *
- * Returns the ids of the first messages where they are duplicates, and else
- * zeros.
- */
-static int64 *
-find_duplicates(Relation rel, QueueDef *def, const Terms *terms,
-				const Batch *batch, const int64 *ids)
-{
-	KeyedMessages messages = {
-		batch->n, batch->dedup_keys.values, batch->dedup_keys.nulls, ids,
-		terms->sent_at
-	};
-	int64	   *firsts = palloc(batch->n * sizeof(int64));
-	int			next;
-
-	queue_dedup_many(rel, def, &messages, firsts);
-	for (int i = 0; i < batch->n; i = next)
-	{
-		OptionalArray correlation_ids = batch->correlation_ids;
-		Amount		amount = measure_one(batch, i);
-
-		next = i + 1;
-		if (firsts[i] != 0)
-		{
-			queue_charge_undo(def, &amount);
-			continue;
-		}
-		while (next < batch->n && firsts[next] == 0)
-			next++;
-		if (correlation_ids.values != NULL)
-		{
-			correlation_ids.values += i;
-			correlation_ids.nulls += i;
-		}
-		note_sent(rel, terms, &ids[i], next - i, &correlation_ids);
-	}
-	return firsts;
+	queue_draft_init(draft, 0, 0);
+	set_content(draft, content, batch->contents[i]);
+	draft->headers = queue_array_element(&batch->headers, i);
+	draft->group_key = queue_array_element(&batch->group_keys, i);
+	draft->dedup_key = queue_array_element(&batch->dedup_keys, i);
+	draft->correlation_id = queue_array_element(&batch->correlation_ids, i);
 }
 
 /* Return how much a batch is. */
 static Amount
 measure(const Batch *batch)
 {
-	Amount		amount = {0, 0};
+	Amount		amount = {batch->n, 0};
 
 	for (int i = 0; i < batch->n; i++)
 	{
-		Amount		one = measure_one(batch, i);
+		NullableDatum content = {batch->contents[i], false};
 
-		amount.messages += one.messages;
-		amount.bytes += one.bytes;
+		amount.bytes += queue_value_bytes(content) +
+			queue_value_bytes(queue_array_element(&batch->headers, i));
 	}
-	return amount;
-}
-
-/* The same for one of its messages */
-static Amount
-measure_one(const Batch *batch, int i)
-{
-	NullableDatum content = {batch->contents[i], false};
-	Amount		amount = {1, queue_value_bytes(content) +
-		queue_value_bytes(queue_array_element(&batch->headers, i))};
-
 	return amount;
 }
 
@@ -424,43 +307,11 @@ set_content(MessageDraft *draft, const SendContent *content, Datum value)
 }
 
 /*
- * Note ids to be announced at the commit, one range of consecutive ids at a
- * time; of those that are not due then, the due time is enough.
- */
-static void
-note_sent(Relation rel, const Terms *terms, const int64 *ids, int n,
-		  const OptionalArray *correlation_ids)
-{
-	int			first;
-	int			next;
-
-	if (terms->expires_in != 0)
-		queue_announce_expiry(RelationGetRelid(rel), expiry_of(terms));
-	if (terms->due != 0)
-	{
-		queue_announce_delayed(RelationGetRelid(rel), terms->priority,
-							   terms->due);
-		return;
-	}
-	for (first = 0; first < n; first = next)
-	{
-		for (next = first + 1; next < n && ids[next] == ids[next - 1] + 1;)
-			next++;
-		queue_announce_keyed(RelationGetRelid(rel), terms->priority,
-							 ids[first], ids[next - 1]);
-	}
-	for (int i = 0; correlation_ids->values && i < n; i++)
-		if (!correlation_ids->nulls[i])
-			queue_announce_key(RelationGetRelid(rel),
-							   correlation_ids->values[i]);
-}
-
-/*
  * Check what all functions have in common, before the queue is opened, and
  * read the terms.
  */
 static void
-check_enqueue(FunctionCallInfo fcinfo, const SendContent *content, Terms *terms)
+check_enqueue(FunctionCallInfo fcinfo, const SendContent *content, SendTerms *terms)
 {
 	queue_require_preload();
 	PreventCommandIfReadOnly(content->funcname);
@@ -484,7 +335,7 @@ check_enqueue(FunctionCallInfo fcinfo, const SendContent *content, Terms *terms)
  * begins after it.
  */
 static Relation
-open_queue(FunctionCallInfo fcinfo, const Amount *amount, Terms *terms,
+open_queue(FunctionCallInfo fcinfo, const Amount *amount, SendTerms *terms,
 		   const NullableDatum *dedup_key, int64 *first, QueueDef **def)
 {
 	Relation	rel = queue_open_with_room(PG_GETARG_OID(ARG_QUEUE), amount,
@@ -499,27 +350,9 @@ open_queue(FunctionCallInfo fcinfo, const Amount *amount, Terms *terms,
 
 /* The messages are sent now. */
 static void
-set_time(FunctionCallInfo fcinfo, Terms *terms)
+set_time(FunctionCallInfo fcinfo, SendTerms *terms)
 {
 	terms->sent_at = GetCurrentTimestamp();
 	terms->due = queue_send_due(fcinfo->args[ARG_DELAY],
 								fcinfo->args[ARG_DELIVER_AT], terms->sent_at);
-}
-
-/* Return when the messages expire, which is counted from when they are due. */
-static TimestampTz
-expiry_of(const Terms *terms)
-{
-	return (terms->due != 0 ? terms->due : terms->sent_at) + terms->expires_in;
-}
-
-/* Let a message have what the call says of all. */
-static void
-apply_terms(MessageDraft *draft, const Terms *terms)
-{
-	draft->priority = terms->priority;
-	draft->visible_at.isnull = terms->due == 0;
-	draft->visible_at.value = TimestampTzGetDatum(terms->due);
-	draft->expires_at.isnull = terms->expires_in == 0;
-	draft->expires_at.value = TimestampTzGetDatum(expiry_of(terms));
 }

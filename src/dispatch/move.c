@@ -29,6 +29,7 @@
 #include "utils/rel.h"
 
 #include "common/compat.h"
+#include "common/json.h"
 #include "common/relation.h"
 #include "dispatch/move.h"
 #include "table/definition.h"
@@ -41,13 +42,6 @@
 #include "transaction/announce.h"
 #include "transaction/charge.h"
 
-static void push_key(JsonbInState *state, const char *key);
-static void push_string(JsonbInState *state, const char *key,
-						const char *value);
-static void push_int(JsonbInState *state, const char *key, int64 value);
-static void push_jsonb(JsonbInState *state, Jsonb *value);
-static void push_time(JsonbInState *state, const char *key,
-					  TimestampTz value);
 static Datum dead_letter_headers(Relation rel, MessageRow *row,
 								 NullableDatum headers, const char *reason,
 								 int attempts, const FailureNews *news);
@@ -168,87 +162,24 @@ dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
 	log.isnull = false;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_key(&state, "dead_letter");
+	queue_json_key(&state, "dead_letter");
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_string(&state, "source",
-				queue_qualified_name(RelationGetRelid(rel)));
-	push_int(&state, "source_id", row->id);
-	push_string(&state, "reason", reason);
-	push_int(&state, "attempts", attempts);
-	push_string(&state, "last_error", queue_failure_log_message(log));
-	push_time(&state, "died_at", GetCurrentTimestamp());
+	queue_json_string(&state, "source",
+					  queue_qualified_name(RelationGetRelid(rel)));
+	queue_json_int(&state, "source_id", row->id);
+	queue_json_string(&state, "reason", reason);
+	queue_json_int(&state, "attempts", attempts);
+	queue_json_string(&state, "last_error", queue_failure_log_message(log));
+	queue_json_time(&state, "died_at", GetCurrentTimestamp());
 	if (row->expires_at != 0)
-		push_time(&state, "expires_at", row->expires_at);
+		queue_json_time(&state, "expires_at", row->expires_at);
 	if (row->visible_at != 0 && !was_delivered)
-		push_time(&state, "deliver_at", row->visible_at);
-	push_key(&state, "failures");
-	push_jsonb(&state, DatumGetJsonbP(log.value));
+		queue_json_time(&state, "deliver_at", row->visible_at);
+	queue_json_jsonb(&state, "failures", DatumGetJsonbP(log.value));
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	added = JsonbPGetDatum(JsonbValueToJsonb(state.result));
 
 	return headers.isnull ? added :
 		DirectFunctionCall2(jsonb_concat, headers.value, added);
-}
-
-/* Parts of a JSON object: a name, and whole members of three types. */
-static void
-push_key(JsonbInState *state, const char *key)
-{
-	JsonbValue	v;
-
-	v.type = jbvString;
-	v.val.string.val = unconstify(char *, key);
-	v.val.string.len = strlen(key);
-	pushJsonbValue(state, WJB_KEY, &v);
-}
-
-static void
-push_string(JsonbInState *state, const char *key, const char *value)
-{
-	JsonbValue	v;
-
-	push_key(state, key);
-	if (value == NULL)
-		v.type = jbvNull;
-	else
-	{
-		v.type = jbvString;
-		v.val.string.val = unconstify(char *, value);
-		v.val.string.len = strlen(value);
-	}
-	pushJsonbValue(state, WJB_VALUE, &v);
-}
-
-static void
-push_int(JsonbInState *state, const char *key, int64 value)
-{
-	JsonbValue	v;
-
-	push_key(state, key);
-	v.type = jbvNumeric;
-	v.val.numeric = int64_to_numeric(value);
-	pushJsonbValue(state, WJB_VALUE, &v);
-}
-
-/* A time, as JSON writes it */
-static void
-push_time(JsonbInState *state, const char *key, TimestampTz value)
-{
-	char		buffer[MAXDATELEN + 1];
-
-	JsonEncodeDateTime(buffer, TimestampTzGetDatum(value), TIMESTAMPTZOID, NULL);
-	push_string(state, key, pstrdup(buffer));
-}
-
-/* A whole value, which is an array or an object */
-static void
-push_jsonb(JsonbInState *state, Jsonb *value)
-{
-	JsonbValue	v;
-
-	v.type = jbvBinary;
-	v.val.binary.data = &value->root;
-	v.val.binary.len = VARSIZE(value) - VARHDRSZ;
-	pushJsonbValue(state, WJB_VALUE, &v);
 }

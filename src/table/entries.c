@@ -153,7 +153,11 @@ insert_own(QueueEntries *entries, TupleTableSlot *slot)
 	}
 }
 
-/* Close the indexes; their locks stay. */
+/*
+ * Close the indexes, and give their locks back, as the executor does: whatever
+ * would change an index also locks the table, or waits for those who have it
+ * locked.  So a transaction that sends to many queues keeps half as many.
+ */
 void
 queue_entries_end(QueueEntries *entries)
 {
@@ -166,7 +170,7 @@ queue_entries_end(QueueEntries *entries)
 	for (int i = 0; i < NUM_OWN_INDEXES; i++)
 	{
 		if (entries->own[i] != NULL)
-			index_close(entries->own[i], NoLock);
+			index_close(entries->own[i], RowExclusiveLock);
 	}
-	index_close(entries->pkey, NoLock);
+	index_close(entries->pkey, RowExclusiveLock);
 }
