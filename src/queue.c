@@ -67,6 +67,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/topic.h"
+#include "topic/bindings.h"
 #include "transaction/announce.h"
 #include "transaction/charge.h"
 #include "transaction/in_doubt.h"
@@ -205,6 +206,7 @@ _PG_init(void)
 	queue_guc_init();
 	queue_definition_init();
 	queue_topic_init();
+	queue_bindings_init();
 	queue_member_init();
 	queue_xact_init();
 	queue_duties_set(duties, lengthof(duties));

@@ -19,7 +19,7 @@ layers="common shared table transaction dispatch topic api monitor worker global
 parts="care:shared/queue_slot.c cover:shared/cover\(_ask\)\?.c window:shared/window.c
 	sought:shared/sought.c
 	due:shared/\(cover\|deadline\).c groups:shared/group\(_out\|_due\|_ready\)\?.c sort:shared/sort.c
-	expiry:shared/expiry.c usage:shared/usage.c held:shared/held.c
+	expiry:shared/expiry.c usage:shared/usage.c held:shared/held.c bound:shared/bound.c
 	wait:shared/\(waiter\|wake\).c
 	ids:table/ids.c vacuum:worker/vacuum\(_worker\)\?.c"
 

@@ -61,7 +61,7 @@ PG_FUNCTION_INFO_V1(queue_resume);
 PG_FUNCTION_INFO_V1(queue_invalidate_definition);
 PG_FUNCTION_INFO_V1(queue_require_preloaded);
 
-static const TableForm *settings_form(Relation rel);
+static bool is_of_settings(Relation rel, MemberTable *table);
 static Oid	follow_window(Oid relid, Datum *values, bool *nulls);
 static void note_exhausted(Relation rel, QueueDef *def);
 static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
@@ -249,14 +249,14 @@ Datum
 queue_invalidate_definition(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	const TableForm *form = NULL;
+	MemberTable table;
 	HeapTuple	tuples[2];
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!(TRIGGER_FIRED_FOR_ROW(data->tg_event) ?
 		  TRIGGER_FIRED_AFTER(data->tg_event) :
 		  TRIGGER_FIRED_BEFORE(data->tg_event)) ||
-		(form = settings_form(data->tg_relation)) == NULL)
+		!is_of_settings(data->tg_relation, &table))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" is for the triggers on tables of settings alone",
@@ -279,29 +279,34 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 		Datum		relid;
 
 		if (tuples[i] == NULL ||
-			!queue_member_resembles(data->tg_relation, form->settings))
+			!queue_member_resembles(data->tg_relation, table))
 			continue;
 		relid = heap_getattr(tuples[i], 1, RelationGetDescr(data->tg_relation),
 							 &isnull);
 		queue_def_invalidate(DatumGetObjectId(relid));
-		if (queue_is_preloaded && form == &queue_form)
+		if (queue_is_preloaded && table == MEMBER_QUEUE)
 			queue_announce_all(DatumGetObjectId(relid));
 	}
 
 	return PointerGetDatum(NULL);
 }
 
-/* Return what kind of tables has its settings in this one, or NULL. */
-static const TableForm *
-settings_form(Relation rel)
+/* Is this a table of settings, whose first column names a table? */
+static bool
+is_of_settings(Relation rel, MemberTable *table)
 {
-	for (int i = 0; i < NUM_FORMS; i++)
+	static const MemberTable tables[] = {
+		MEMBER_QUEUE, MEMBER_TOPIC, MEMBER_BINDING
+	};
+
+	for (int i = 0; i < lengthof(tables); i++)
 	{
+		*table = tables[i];
 		if (RelationGetRelid(rel) ==
-			queue_catalog_relid(queue_member_name(queue_forms[i]->settings)))
-			return queue_forms[i];
+			queue_catalog_relid(queue_member_name(*table)))
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
 /*

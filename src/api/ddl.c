@@ -51,6 +51,7 @@
 #include "api/ddl.h"
 #include "common/args.h"
 #include "common/compat.h"
+#include "table/binding_row.h"
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/member.h"
@@ -337,7 +338,8 @@ queue_on_relation_drop(Oid relid)
 	Oid			keys_of;
 
 	if (!OidIsValid(settings_oid) || relid == settings_oid ||
-		relid == queue_setting_relid(MEMBER_TOPIC))
+		relid == queue_setting_relid(MEMBER_TOPIC) ||
+		relid == queue_setting_relid(MEMBER_BINDING))
 		return;
 	if (get_rel_relkind(relid) != RELKIND_RELATION ||
 		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
@@ -349,6 +351,7 @@ queue_on_relation_drop(Oid relid)
 	keys_of = queue_key_table_owner(relid);
 	if (queue_setting_find(MEMBER_TOPIC, relid, 0, NULL))
 		forget_topic(relid);
+	queue_binding_forget(relid);
 	if (!is_queue && sources == NIL && !OidIsValid(keys_of))
 		return;
 
@@ -524,6 +527,8 @@ queue_ddl_forget_gone(void)
 		delete_settings(settings, relid);
 		CommandCounterIncrement();
 	}
+	foreach(lc, queue_binding_gone())
+		queue_binding_forget(lfirst_oid(lc));
 	list_free(gone);
 	table_close(settings, NoLock);
 

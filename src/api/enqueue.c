@@ -172,7 +172,7 @@ send_one(FunctionCallInfo fcinfo, const SendContent *content, bool *is_new)
 	Relation	rel;
 	QueueDef   *def;
 	MessageDraft draft;
-	SendTerms		terms;
+	SendTerms	terms;
 	Amount		amount;
 	int64		first = 0;
 
@@ -215,7 +215,7 @@ send_batch(FunctionCallInfo fcinfo, const SendContent *content)
 	Relation	rel;
 	QueueDef   *def;
 	Batch		batch;
-	SendTerms		terms;
+	SendTerms	terms;
 	Amount		amount;
 	MessageDraft *drafts;
 	int64	   *ids;

@@ -72,22 +72,20 @@ typedef struct Redirection
 
 static const Redirection redirections[] = {
 	{MEMBER_QUEUE, MEMBER_RESTORED_SETTINGS},
-	{MEMBER_TOPIC, MEMBER_RESTORED_TOPICS}
+	{MEMBER_TOPIC, MEMBER_RESTORED_TOPICS},
+	{MEMBER_BINDING, MEMBER_RESTORED_BINDINGS}
 };
 
 PG_FUNCTION_INFO_V1(queue_restore_settings);
 PG_FUNCTION_INFO_V1(queue_restore_topics);
 
 static const Redirection *find_redirection(const RangeVar *name);
-static void read_row(FunctionCallInfo fcinfo, MemberTable table,
-					 const char *funcname, Datum *values, bool *nulls);
 
 static void restore_row(Oid relid, Relation catalog, Datum *values,
 						bool *nulls);
 static void keep_partitions(Relation catalog, HeapTuple old, Datum *values);
 static void restore_key_table(Oid relid, const char *name, Datum *values,
 							  bool *nulls);
-static Oid	find_table(const char *name);
 static bool may_have_settings(Oid relid, const char *name,
 							  const TableForm *form);
 static bool may_have_dead_letter(Oid relid, const char *name,
@@ -153,11 +151,11 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 	char	   *name;
 	Oid			relid;
 
-	read_row(fcinfo, MEMBER_RESTORED_SETTINGS, "queue.restore_settings()",
-			 values, nulls);
+	queue_restore_read(fcinfo, MEMBER_RESTORED_SETTINGS, "queue.restore_settings()",
+					   values, nulls);
 	catalog = queue_settings_open(RowExclusiveLock);
 	name = TextDatumGetCString(values[Anum_settings_queue - 1]);
-	relid = find_table(name);
+	relid = queue_restore_find(name);
 	if (may_have_settings(relid, name, &queue_form))
 	{
 		int			column = Anum_settings_dead_letter - 1;
@@ -168,7 +166,7 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 		if (!nulls[column])
 		{
 			char	   *dead_name = TextDatumGetCString(values[column]);
-			Oid			dead_letter = find_table(dead_name);
+			Oid			dead_letter = queue_restore_find(dead_name);
 
 			values[column] = ObjectIdGetDatum(dead_letter);
 			if (!may_have_dead_letter(relid, name, dead_letter, dead_name))
@@ -186,12 +184,12 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 }
 
 /*
- * read_row
+ * queue_restore_read
  *		Read the row that such a trigger was given.
  */
-static void
-read_row(FunctionCallInfo fcinfo, MemberTable table, const char *funcname,
-		 Datum *values, bool *nulls)
+void
+queue_restore_read(FunctionCallInfo fcinfo, MemberTable table, const char *funcname,
+				   Datum *values, bool *nulls)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	TupleDesc	desc;
@@ -234,11 +232,11 @@ queue_restore_topics(PG_FUNCTION_ARGS)
 	char	   *name;
 	Oid			relid;
 
-	read_row(fcinfo, MEMBER_RESTORED_TOPICS, "queue.restore_topics()", values,
-			 nulls);
+	queue_restore_read(fcinfo, MEMBER_RESTORED_TOPICS, "queue.restore_topics()", values,
+					   nulls);
 	catalog = queue_setting_open(MEMBER_TOPIC, RowExclusiveLock);
 	name = TextDatumGetCString(values[Anum_topic_topic - 1]);
-	relid = find_table(name);
+	relid = queue_restore_find(name);
 	if (may_have_settings(relid, name, &queue_topic_form))
 	{
 		HeapTuple	old = queue_setting_lock(catalog, MEMBER_TOPIC, relid);
@@ -299,7 +297,7 @@ restore_key_table(Oid relid, const char *name, Datum *values, bool *nulls)
 	if (nulls[column])
 		return;
 	keys_name = TextDatumGetCString(values[column]);
-	keys = find_table(keys_name);
+	keys = queue_restore_find(keys_name);
 	if (has_window && queue_key_table_may_serve(keys, relid))
 	{
 		queue_key_table_bind(keys, relid);
@@ -355,7 +353,7 @@ restore_row(Oid relid, Relation catalog, Datum *values, bool *nulls)
 }
 
 /*
- * find_table
+ * queue_restore_find
  *		Return the table of a name as regclass would take it, InvalidOid if
  *		there is none.
  *
@@ -363,8 +361,8 @@ restore_row(Oid relid, Relation catalog, Datum *values, bool *nulls)
  * too many, and all roles may look into pg_class.  A number is what a dump has
  * of a table that was gone by then; here it could be any table, so it is none.
  */
-static Oid
-find_table(const char *name)
+Oid
+queue_restore_find(const char *name)
 {
 	List	   *names;
 	RangeVar   *rv;

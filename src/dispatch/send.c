@@ -118,6 +118,8 @@ insert_many(Relation rel, QueueDef *def, const SendTerms *terms,
 		queue_insert_row(insert, &drafts[i]);
 	}
 	queue_insert_end(insert);
+	if (firsts != NULL)
+		pfree(firsts);
 }
 
 /*

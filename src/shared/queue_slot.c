@@ -261,7 +261,7 @@ init_state(QueueSlot *slot, const StateKey *key)
 	memset(&slot->vacuum, 0, sizeof(slot->vacuum));
 	slot->vacuum.mark = InvalidFullTransactionId;
 	slot->expiry.from = slot->expiry.look_at = DT_NOBEGIN;
-	slot->expiry.nexpired = 0;
+	slot->expiry.nexpired = slot->bound.nskipped = 0;
 	reset_numbers(slot);
 	memset(&slot->care, 0, sizeof(slot->care));
 	slot->care.is_repaired = true;	/* a cover of everything cannot be wrong */
@@ -299,11 +299,7 @@ init_cover(CoverPart *cover, DuePart *due)
 	cover->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
 }
 
-/*
- * init_groups
- *		Groups of an earlier queue may still be linked; who finds them so
- *		forgets them.
- */
+/* Groups of an earlier queue may still be linked; who finds them forgets them. */
 static void
 init_groups(GroupPart *groups)
 {
@@ -320,6 +316,7 @@ init_numbers(QueueSlot *slot)
 	pg_atomic_init_u64(&slot->usage.coming, 0);
 	pg_atomic_init_u64(&slot->usage.coming_bytes, 0);
 	pg_atomic_init_u32(&slot->held.n, 0);
+	pg_atomic_init_u32(&slot->bound.ncuts, 0);
 	ConditionVariableInit(&slot->usage.room);
 }
 
@@ -332,6 +329,7 @@ reset_numbers(QueueSlot *slot)
 	pg_atomic_write_u64(&slot->usage.coming, 0);
 	pg_atomic_write_u64(&slot->usage.coming_bytes, 0);
 	pg_atomic_write_u32(&slot->held.n, 0);
+	pg_atomic_write_u32(&slot->bound.ncuts, 0);
 	slot->usage.counted_at = slot->usage.cost = 0;
 	slot->usage.unsettled = InvalidTransactionId;
 	slot->held.limit = 0;

@@ -202,6 +202,15 @@ typedef struct HeldPart
 								 * counted */
 } HeldPart;
 
+/* bound.c: what the queue does not take of what is published */
+typedef struct BoundPart
+{
+	uint64		nskipped;		/* messages that publishers have left out */
+	TimestampTz skipped_at;		/* ... the last time */
+	int			refusal;		/* ... and why */
+	pg_atomic_uint32 ncuts;		/* odd: the table is being cut */
+} BoundPart;
+
 /* queue_slot.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
@@ -236,6 +245,7 @@ typedef struct QueueSlot
 	ExpiryPart	expiry;
 	UsagePart	usage;
 	HeldPart	held;
+	BoundPart	bound;
 	WaitPart	wait;
 	IdPart		ids;
 	VacuumPart	vacuum;

@@ -50,6 +50,7 @@
 #include "common/compat.h"
 #include "common/extension.h"
 #include "common/relation.h"
+#include "table/binding_row.h"
 #include "table/member.h"
 #include "table/settings.h"
 #include "table/topic_settings.h"
@@ -147,6 +148,19 @@ static const MemberColumn topic_columns[] = {TOPIC_COLUMNS(REGCLASSOID)};
 
 static const MemberColumn restored_topics_columns[] = {TOPIC_COLUMNS(TEXTOID)};
 
+/* ... of Anum_binding_xxx */
+#define BINDING_COLUMNS(name_type) \
+	{"topic", name_type}, \
+	{"queue", name_type}, \
+	{"pattern", TEXTOID}, \
+	{"selector", JSONPATHOID}, \
+	{"on_refusal", TEXTOID}, \
+	{"bound_by", NAMEOID}
+
+static const MemberColumn binding_columns[] = {BINDING_COLUMNS(REGCLASSOID)};
+
+static const MemberColumn restored_bindings_columns[] = {BINDING_COLUMNS(TEXTOID)};
+
 #define FORM(name) {#name, lengthof(name##_columns), name##_columns}
 
 /* In order of MemberTable */
@@ -159,6 +173,8 @@ static const MemberForm forms[] = {
 	FORM(committed_branch),
 	FORM(topic),
 	FORM(restored_topics),
+	FORM(binding),
+	FORM(restored_bindings),
 };
 
 StaticAssertDecl(lengthof(forms) == NUM_MEMBER_TABLES, "member tables");
@@ -166,6 +182,11 @@ StaticAssertDecl(lengthof(topic_columns) == Natts_topic,
 				 "columns of queue.topic");
 StaticAssertDecl(lengthof(restored_topics_columns) == Natts_topic,
 				 "columns of queue.restored_topics");
+
+StaticAssertDecl(lengthof(binding_columns) == Natts_binding,
+				 "columns of queue.binding");
+StaticAssertDecl(lengthof(restored_bindings_columns) == Natts_binding,
+				 "columns of queue.restored_bindings");
 
 StaticAssertDecl(lengthof(queue_columns) == Natts_settings,
 				 "columns of queue.queue");

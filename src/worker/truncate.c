@@ -44,6 +44,7 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/process.h"
+#include "shared/bound.h"
 #include "worker/truncate.h"
 
 /*
@@ -215,19 +216,28 @@ cut_off(Oid relid, BlockNumber first)
 	StartTransactionCommand();
 	(void) set_config_option("lock_timeout", LOCK_PATIENCE, PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	LockRelationOid(relid, AccessExclusiveLock);
-	rel = try_relation_open(relid, NoLock);
-	if (rel != NULL && is_for_us(rel))
+	queue_bound_cut(relid);
+	PG_TRY();
 	{
-		BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+		LockRelationOid(relid, AccessExclusiveLock);
+		rel = try_relation_open(relid, NoLock);
+		if (rel != NULL && is_for_us(rel))
+		{
+			BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 
-		first = first_of_end(rel, nblocks, first);
-		if (first < nblocks)
-			RelationTruncate(rel, first);
+			first = first_of_end(rel, nblocks, first);
+			if (first < nblocks)
+				RelationTruncate(rel, first);
+		}
+		if (rel != NULL)
+			relation_close(rel, NoLock);
+		UnlockRelationOid(relid, AccessExclusiveLock);
 	}
-	if (rel != NULL)
-		relation_close(rel, NoLock);
-	UnlockRelationOid(relid, AccessExclusiveLock);
+	PG_FINALLY();
+	{
+		queue_bound_cut(relid);
+	}
+	PG_END_TRY();
 	CommitTransactionCommand();
 }
 

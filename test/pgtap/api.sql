@@ -34,6 +34,9 @@ INSERT INTO declared VALUES
     ('publish_batch', 'f', 'topic regclass, payloads jsonb[], headers jsonb[], routing_keys text[], group_keys text[], correlation_ids text[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_keys text[]', 'bigint[]'),
     ('publish_bytes', 'f', 'topic regclass, body bytea, content_type text, headers jsonb, routing_key text, group_key text, correlation_id text, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_key text', 'bigint'),
     ('publish_bytes_batch', 'f', 'topic regclass, bodies bytea[], content_type text, headers jsonb[], routing_keys text[], group_keys text[], correlation_ids text[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_keys text[]', 'bigint[]'),
+    ('bind', 'f', 'topic regclass, queue regclass, pattern text, selector jsonpath, on_refusal text', 'void'),
+    ('unbind', 'f', 'topic regclass, queue regclass, pattern text', 'integer'),
+    ('route', 'f', 'topic regclass, routing_key text, headers jsonb, payload jsonb', 'TABLE(queue regclass, patterns text[], on_refusal text, refusal text)'),
     ('reschedule', 'f', 'queue regclass, id bigint, deliver_at timestamp with time zone', 'boolean'),
     ('cancel', 'f', 'queue regclass, id bigint', 'boolean'),
     ('wait_for_room', 'p', 'IN queue regclass, IN timeout interval', NULL),
@@ -68,7 +71,7 @@ INSERT INTO declared VALUES
 -- what the queue tables, the views and the extension itself use
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
-    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('restore_topics'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
+    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('restore_topics'), ('restore_bindings'), ('skipped'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
     ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
     ('write_missing');
@@ -129,7 +132,7 @@ SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc'
 SELECT set_eq(
     $$ SELECT name::text, arguments NOT LIKE '%receipts%', (pronargs - pronargdefaults)::int
        FROM defined WHERE pronargdefaults > 0 $$,
-    $$ VALUES ('alter_queue', true, 1), ('alter_topic', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
+    $$ VALUES ('alter_queue', true, 1), ('bind', true, 2), ('unbind', true, 2), ('route', true, 1), ('alter_topic', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
               ('enqueue', true, 2), ('enqueue_batch', true, 2), ('enqueue_once', true, 3),
               ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),

@@ -107,6 +107,11 @@ publish_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.publi
 publish_batch(regclass,jsonb[])           | INSERT  | ok    | SELECT queue.publish_batch('shop.news', '{}')
 publish_bytes(regclass,bytea)             | INSERT  | ok    | SELECT queue.publish_bytes('shop.news', 'x')
 publish_bytes_batch(regclass,bytea[])     | INSERT  | ok    | SELECT queue.publish_bytes_batch('shop.news', ARRAY['x']::bytea[])
+bind(regclass,regclass)                   | OWN     | ok    | SELECT queue.bind('shop.news', 'shop.desk')
+bind(regclass,regclass)                   | OWN     | 42809 | SELECT queue.bind('shop.desk', 'shop.desk')
+unbind(regclass,regclass)                 | ANYBODY | ok    | SELECT queue.unbind('shop.news', 'shop.desk')
+route(regclass)                           | OWN     | ok    | SELECT * FROM queue.route('shop.news')
+skipped(regclass,regclass)                | ANYBODY | ok    | SELECT * FROM queue.skipped('shop.news', 'shop.desk')
 enqueue(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.enqueue('shop.news', '{}'::jsonb)
 dequeue(regclass)                         | TAKE    | 42809 | SELECT * FROM queue.dequeue('shop.news')
 browse(regclass)                          | SELECT  | 42809 | SELECT * FROM queue.browse('shop.news')
@@ -163,6 +168,7 @@ before_update()                           | ANYBODY | 39P01 | SELECT queue.befor
 before_publish()                          | ANYBODY | 39P01 | SELECT queue.before_publish()
 before_topic_update()                     | ANYBODY | 39P01 | SELECT queue.before_topic_update()
 restore_topics()                          | SUPER   | 39P01 | SELECT queue.restore_topics()
+restore_bindings()                        | SUPER   | 39P01 | SELECT queue.restore_bindings()
 invalidate_definition()                   | SUPER   | 39P01 | SELECT queue.invalidate_definition()
 restore_settings()                        | SUPER   | 39P01 | SELECT queue.restore_settings()
 begin_global(text,interval,name[])        | SUPER   | 25001 | CALL queue.begin_global('g', '1 s', ARRAY['boss'])
@@ -201,6 +207,9 @@ restored_settings   | READ_ONLY | queue lease max_attempts retry_delay retry_max
 topic               | ANYBODY   | topic partitions retention max_bytes keep_unread
 topics              | ANYBODY   | topic schemaname topicname owner partitions retention max_bytes keep_unread partition limit_id next_id held_back_by held_back_since
 restored_topics     | READ_ONLY | topic partitions retention max_bytes keep_unread
+binding             | ANYBODY   | topic queue pattern selector on_refusal bound_by
+bindings            | ANYBODY   | topic queue schemaname queuename pattern selector on_refusal bound_by skipped skipped_at last_refusal
+restored_bindings   | READ_ONLY | topic queue pattern selector on_refusal bound_by
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
 global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
 participant_database| READ_ONLY | participant database
