@@ -42,7 +42,7 @@
 #include "common/compat.h"
 #include "common/extension.h"
 #include "table/def_cache.h"
-#include "table/ids.h"
+#include "table/sequence.h"
 #include "table/member.h"
 #include "table/setting_row.h"
 #include "table/shape.h"

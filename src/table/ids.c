@@ -56,6 +56,7 @@
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/scan.h"
+#include "table/sequence.h"
 
 /* An allocator this near to a given id is moved there step by step */
 #define NEAR_IDS			1000
@@ -81,8 +82,6 @@ static IdBlock own_block = {0};
 static int	draw(QueueDef *def, int n, int64 *ids);
 static bool has_own_block(QueueDef *def);
 static void next_block(QueueDef *def, IdBlock *block);
-static int64 draw_from_sequence(QueueDef *def);
-static void explain_end(void *arg);
 static void find_file(IdBlock *block);
 static bool is_behind(QueueDef *def, const IdBlock *block);
 static bool is_emptied(QueueDef *def, const IdBlock *block);
@@ -93,8 +92,6 @@ static bool is_after_end(QueueDef *def, QueueSlot *slot,
 static int64 catch_up(QueueDef *def, QueueSlot *slot);
 static void keep_block(QueueDef *def, const IdBlock *block);
 static bool advance_in_memory(QueueDef *def, int64 id);
-static int64 last_value(Oid sequence);
-static void move_sequence(Oid sequence, int64 id);
 
 /*
  * queue_next_ids
@@ -170,7 +167,7 @@ static void
 next_block(QueueDef *def, IdBlock *block)
 {
 	block->sequence = def->sequence;
-	block->next = draw_from_sequence(def);
+	block->next = queue_sequence_next(def->sequence, "queue");
 	find_file(block);
 	if (is_behind(def, block))
 		block->next = catch_up(def, queue_def_slot(def));
@@ -194,38 +191,6 @@ find_file(IdBlock *block)
 		sequence->rd_firstRelfilelocatorSubid != InvalidSubTransactionId &&
 		sequence->rd_createSubid == InvalidSubTransactionId;
 	relation_close(sequence, NoLock);
-}
-
-/*
- * draw_from_sequence
- *		Call nextval(); its error says more when ids have come to their end.
- */
-static int64
-draw_from_sequence(QueueDef *def)
-{
-	ErrorContextCallback callback;
-	int64		value;
-
-	callback.callback = explain_end;
-	callback.arg = NULL;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-	value = nextval_internal(def->sequence, false);
-	error_context_stack = callback.previous;
-	return value;
-}
-
-/*
- * Error context callback of that.  The page of the sequence is locked, so
- * there is no look into the catalogs.
- */
-static void
-explain_end(void *arg)
-{
-	if (geterrcode() != ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED)
-		return;
-	errdetail("The queue has no more ids, since one at the end of their range was given or set by hand.");
-	errhint("Set the sequence back to the highest of the other ids, with setval().");
 }
 
 /*
@@ -322,12 +287,12 @@ catch_up(QueueDef *def, QueueSlot *slot)
 					   ExclusiveLock);
 	do
 	{
-		first = draw_from_sequence(def);
+		first = queue_sequence_next(def->sequence, "queue");
 	} while (first <= slot->ids.highest && ++tries < 3);
 	if (first <= slot->ids.highest)
 	{
-		move_sequence(def->sequence, slot->ids.highest);
-		first = draw_from_sequence(def);
+		queue_sequence_move(def->sequence, slot->ids.highest);
+		first = queue_sequence_next(def->sequence, "queue");
 	}
 	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
 						 ExclusiveLock);
@@ -451,7 +416,7 @@ queue_advance_id(QueueDef *def, int64 id)
 			def->moved_to = Max(block.last, id);
 		if (block.last < id)
 		{
-			move_sequence(def->sequence, id);
+			queue_sequence_move(def->sequence, id);
 			block.last = id;
 		}
 		block.next = Max(block.next, id < PG_INT64_MAX ? id + 1 : id);
@@ -498,65 +463,4 @@ advance_in_memory(QueueDef *def, int64 id)
 	if (slot != NULL)
 		LWLockRelease(slot->lock);
 	return is_beyond;
-}
-
-/*
- * queue_sequence_pass
- *		Let a sequence go on beyond an id that its table has.
- *
- * That table is no queue yet, and is locked against writers.
- */
-void
-queue_sequence_pass(Oid sequence, int64 id)
-{
-	if (id > 0 && id >= last_value(sequence))
-		move_sequence(sequence, id);
-}
-
-/*
- * last_value
- *		Return what SELECT last_value would, without its privilege: the last
- *		id that was drawn, or the one that will be the first.
- */
-static int64
-last_value(Oid sequence)
-{
-	Relation	rel = relation_open(sequence, AccessShareLock);
-	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL, 0);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	bool		isnull;
-	int64		result;
-
-	if (!table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		elog(ERROR, "sequence %u has no row", sequence);
-	result = DatumGetInt64(slot_getattr(slot, SEQ_COL_LASTVAL, &isnull));
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	relation_close(rel, NoLock);
-	return result;
-}
-
-/*
- * move_sequence
- *		setval() without regard to the privileges on the sequence.
- *
- * Those on the table have decided, as for nextval_internal() above, and the
- * owner may have lost its own.  It runs no code of any user.  A caller cannot
- * choose where the sequence goes: beyond ids that were given, or to one that
- * the owner itself gives, or has in its table.  An error restores the user
- * with the end of the (sub)transaction.
- */
-static void
-move_sequence(Oid sequence, int64 id)
-{
-	Oid			save_userid;
-	int			save_sec_context;
-
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, save_sec_context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
-						Int64GetDatum(id));
-	SetUserIdAndSecContext(save_userid, save_sec_context);
 }

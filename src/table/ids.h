@@ -22,7 +22,4 @@ extern bool queue_id_is_new(QueueDef *def, int64 id);
 /* Move the allocator beyond an id that was given */
 extern void queue_advance_id(QueueDef *def, int64 id);
 
-/* Let a sequence go on beyond an id of its table, which is no queue yet */
-extern void queue_sequence_pass(Oid sequence, int64 id);
-
 #endif							/* QUEUE_IDS_H */
