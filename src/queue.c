@@ -62,6 +62,7 @@
 #include "shared/news.h"
 #include "shared/quota.h"
 #include "shared/sought.h"
+#include "shared/topic_slot.h"
 #include "shared/waiter.h"
 #include "table/dedup.h"
 #include "table/definition.h"
@@ -79,6 +80,7 @@
 #include "worker/forget.h"
 #include "worker/gone.h"
 #include "worker/repair.h"
+#include "worker/stable.h"
 #include "worker/vacuum.h"
 #include "worker/worker.h"
 
@@ -100,6 +102,9 @@ static const SharedPart parts[] = {
 	queue_inflight_shmem_size, queue_inflight_shmem_init},
 	{"queue_slot", queue_slot_nlocks,
 	queue_slot_shmem_size, queue_slot_shmem_init},
+	{"queue_topic", queue_topic_slot_nlocks,
+	queue_topic_slot_shmem_size, queue_topic_slot_shmem_init},
+	{NULL, NULL, queue_registration_shmem_size, queue_registration_shmem_init},
 	{NULL, NULL, queue_news_shmem_size, queue_news_shmem_init},
 	{NULL, NULL, queue_sought_shmem_size, queue_sought_shmem_init},
 	{"queue_group", queue_group_nlocks,
@@ -155,6 +160,12 @@ static Duty duties[] = {
 		.work = queue_gone,
 		.is_wanted = queue_gone_is_needed,
 		.failed = queue_gone_skip
+	},
+	{
+		.activity = "writing stable ids",
+		.work = queue_stable_write,
+		.due = queue_stable_due,
+		.failed = queue_stable_failed
 	},
 	{
 		.activity = "looking for dead rows",

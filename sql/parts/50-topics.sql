@@ -249,14 +249,18 @@ CREATE VIEW queue.topics AS
            t.max_bytes,
            t.keep_unread,
            p.partition::smallint AS partition,
-           NULL::bigint AS limit_id,
-           NULL::bigint AS next_id,
-           NULL::text AS held_back_by,
-           NULL::timestamptz AS held_back_since
+           l.limit_id,
+           l.next_id,
+           coalesce(l.pid::text, x.gid) AS held_back_by,
+           l.since AS held_back_since
       FROM queue.topic t
       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.topic
       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-     CROSS JOIN LATERAL pg_catalog.generate_series(0, t.partitions OPERATOR(pg_catalog.-) 1) AS p (partition);
+     CROSS JOIN LATERAL pg_catalog.generate_series(0, t.partitions OPERATOR(pg_catalog.-) 1) AS p (partition)
+      LEFT JOIN LATERAL queue.partition_limits(t.topic) l
+             ON l.partition OPERATOR(pg_catalog.=) p.partition
+      LEFT JOIN pg_catalog.pg_prepared_xacts x
+             ON x.transaction OPERATOR(pg_catalog.=) l.xid;
 
 COMMENT ON VIEW queue.topics IS
 'topics, their settings and partitions';

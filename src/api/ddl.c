@@ -56,6 +56,7 @@
 #include "table/ids.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "table/stable_id.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
 #include "transaction/in_doubt.h"
@@ -568,6 +569,8 @@ forget_topic(Oid relid)
 		CatalogTupleDelete(settings, &tuple->t_self);
 		heap_freetuple(tuple);
 		queue_def_invalidate(relid);
+		queue_stable_id_forget(relid);
+		queue_xact_note_drop(relid);
 		CommandCounterIncrement();
 	}
 	if (settings != NULL)

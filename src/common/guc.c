@@ -20,6 +20,7 @@ bool		queue_count_failures = true;
 int			queue_max_in_flight = 131072;
 int			queue_max_databases = 64;
 int			queue_max_queues = 10000;
+int			queue_max_topics = 64;
 int			queue_max_wait = 60000;
 int			queue_lease_write_delay = 1000;
 int			queue_in_doubt_warning = 60;
@@ -87,6 +88,16 @@ queue_guc_init(void)
 							10000,
 							16,
 							1000 * 1000,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("queue.max_topics",
+							"Number of topics of the server that have a place in shared memory.",
+							"Others can be neither published to nor read.",
+							&queue_max_topics,
+							64,
+							1,
+							10000,
 							PGC_POSTMASTER,
 							0,
 							NULL, NULL, NULL);

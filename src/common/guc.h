@@ -12,6 +12,7 @@ extern bool queue_count_failures;
 extern int	queue_max_in_flight;
 extern int	queue_max_databases;
 extern int	queue_max_queues;
+extern int	queue_max_topics;
 extern int	queue_max_wait;		/* ms */
 extern int	queue_lease_write_delay;	/* ms */
 extern int	queue_in_doubt_warning; /* s, -1: off */

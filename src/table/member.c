@@ -148,6 +148,22 @@ static const MemberColumn topic_columns[] = {TOPIC_COLUMNS(REGCLASSOID)};
 
 static const MemberColumn restored_topics_columns[] = {TOPIC_COLUMNS(TEXTOID)};
 
+/* ... of Anum_note_xxx (publishing_note.c) */
+static const MemberColumn prepared_note_columns[] = {
+	{"relation", OIDOID},
+	{"partition", INT2OID},
+	{"first_id", INT8OID},
+	{"last_id", INT8OID},
+	{"messages", INT8OID},
+	{"since", TIMESTAMPTZOID},
+};
+
+/* ... of Anum_stable_xxx (stable_id.c) */
+static const MemberColumn topic_stable_columns[] = {
+	{"topic", OIDOID},
+	{"stable_id", INT8OID},
+};
+
 /* ... of Anum_binding_xxx */
 #define BINDING_COLUMNS(name_type) \
 	{"topic", name_type}, \
@@ -175,6 +191,8 @@ static const MemberForm forms[] = {
 	FORM(restored_topics),
 	FORM(binding),
 	FORM(restored_bindings),
+	FORM(prepared_note),
+	FORM(topic_stable),
 };
 
 StaticAssertDecl(lengthof(forms) == NUM_MEMBER_TABLES, "member tables");

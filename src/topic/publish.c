@@ -4,9 +4,9 @@
  *		Messages put into a topic.
  *
  * A publish is an insert in the caller's transaction.  Readers go by the ids,
- * so the transaction is registered for each partition before it draws an id
- * that it may use there (transaction/publishing.h); else a reader could pass an
- * id that is yet to be committed.
+ * so the transaction is registered for a partition before it draws an id for it
+ * (transaction/publishing.h); else a reader could pass an id that is yet to be
+ * committed.
  *
  * A batch draws its ids at once, rising in its order, whatever the partitions.
  * Messages without a group key go to one partition together, so a reader gets
@@ -30,42 +30,25 @@
 void
 queue_publish_place(TopicDef *topic, TopicDraft *drafts, int n)
 {
-	bool		is_used[MAX_PARTITIONS] = {false};
-	bool		has_keyless = false;
-	int			partition = -1;
-	int64		one = 0;
-	int64	   *ids = n == 1 ? &one : palloc(n * sizeof(int64));
+	int			one_partition = -1;
+	int64		one_id = 0;
+	int		   *partitions = n == 1 ? &one_partition : palloc(n * sizeof(int));
+	int64	   *ids = n == 1 ? &one_id : palloc(n * sizeof(int64));
 
 	for (int i = 0; i < n; i++)
-	{
-		if (drafts[i].partition < 0)
-			drafts[i].partition =
-				queue_topic_draft_partition(&drafts[i], topic->partitions);
-		if (drafts[i].partition < 0)
-			has_keyless = true;
-		else if (!is_used[drafts[i].partition])
-		{
-			/* with others than one to be drawn for */
-			if (partition >= 0)
-				(void) queue_publishing_draw(topic, partition, 0, NULL);
-			partition = drafts[i].partition;
-			is_used[partition] = true;
-		}
-	}
-	if (has_keyless && partition >= 0)
-	{
-		(void) queue_publishing_draw(topic, partition, 0, NULL);
-		partition = -1;
-	}
-	partition = queue_publishing_draw(topic, partition, n, ids);
+		partitions[i] = drafts[i].partition >= 0 ? drafts[i].partition :
+			queue_topic_draft_partition(&drafts[i], topic->partitions);
+	queue_publishing_draw(topic, n, partitions, ids);
 	for (int i = 0; i < n; i++)
 	{
 		drafts[i].id = ids[i];
-		if (drafts[i].partition < 0)
-			drafts[i].partition = partition;
+		drafts[i].partition = partitions[i];
 	}
 	if (n > 1)
+	{
+		pfree(partitions);
 		pfree(ids);
+	}
 }
 
 /* Place messages, insert them, and send the copies. */

@@ -46,6 +46,7 @@
 #include "common/guc.h"
 #include "shared/cover.h"
 #include "shared/database.h"
+#include "shared/topic_slot.h"
 #include "shared/usage.h"
 #include "table/definition.h"
 #include "transaction/fault.h"
@@ -478,6 +479,7 @@ queue_hold_keep(Hold *hold)
 			queue_cover_add_all(hold->key.dbid, hold->key.relid);
 			queue_inflight_drop(hold->key.dbid, hold->key.relid);
 			queue_slot_drop(hold->key.dbid, hold->key.relid);
+			queue_topic_slot_drop(hold->key.dbid, hold->key.relid);
 			queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_TRUNCATE:

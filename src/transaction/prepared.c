@@ -47,6 +47,7 @@
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
 #include "transaction/prepared_note.h"
+#include "transaction/publishing.h"
 
 /* What prepared transactions hold, copied while the table is locked */
 typedef struct Held
@@ -364,15 +365,20 @@ queue_prepared_xids(TransactionId *xids)
 /*
  * queue_xact_resolve_prepared
  *		Finish what prepared transactions of this database held, if they have
- *		ended, and wake waiters.
+ *		ended, and wake waiters; strike off those that have published.
  *
- * Returns true if there was any.  Sets *remaining, unless that is NULL, to the
- * number of those that are still in doubt.
+ * Returns true if there was any that held something.  Sets *remaining, unless
+ * that is NULL, to more than 0 if others are still in doubt.
  */
 bool
 queue_xact_resolve_prepared(int *remaining)
 {
-	return resolve_prepared(MyDatabaseId, remaining);
+	int			npublishers = queue_publishing_resolve();
+	bool		resolved = resolve_prepared(MyDatabaseId, remaining);
+
+	if (remaining != NULL)
+		*remaining += npublishers;
+	return resolved;
 }
 
 /*

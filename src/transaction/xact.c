@@ -10,8 +10,8 @@
  * woken a little later, when locks are released.
  *
  * What is held is in holds.c, what is to be announced in announce.c, what is
- * counted of queues with limits in charge.c, and all of prepared transactions
- * in prepared.c.
+ * counted of queues with limits in charge.c, what it has published in
+ * publishing.c, and all of prepared transactions in prepared.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,6 +34,7 @@
 #include "transaction/fault.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
+#include "transaction/publishing.h"
 #include "transaction/reason.h"
 #include "transaction/xact.h"
 
@@ -42,6 +43,7 @@ static bool aborted_used_queue = false;
 
 static bool has_nothing(void);
 static void run_injection_points(XactEvent event);
+static void begin_prepare(void);
 static void xact_callback(XactEvent event, void *arg);
 static void abort_holds(SubTransactionId subid);
 static void end_look(void);
@@ -82,7 +84,8 @@ static bool
 has_nothing(void)
 {
 	return queue_holds_count() == 0 && !queue_announce_has_notes() &&
-		!queue_announce_has_database() && !queue_charge_has_any();
+		!queue_announce_has_database() && !queue_charge_has_any() &&
+		!queue_publishing_has_any();
 }
 
 /*
@@ -102,6 +105,16 @@ run_injection_points(XactEvent event)
 	INJECTION_POINT_LOAD("queue-let-go");
 }
 
+/* The transaction is to be prepared: the last moment when errors are allowed. */
+static void
+begin_prepare(void)
+{
+	if (queue_holds_count() > 0 || queue_announce_has_notes() ||
+		queue_charge_has_any())
+		queue_prepared_reserve();
+	queue_publishing_before_prepare();
+}
+
 /*
  * xact_callback
  *		Transaction callback: deal with what the transaction holds and has to
@@ -119,10 +132,7 @@ xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
-			/* the last moment when an error is allowed */
-			if (queue_holds_count() > 0 || queue_announce_has_notes() ||
-				queue_charge_has_any())
-				queue_prepared_reserve();
+			begin_prepare();
 			return;
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
@@ -169,6 +179,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PREPARE:
 			queue_prepared_pass();
+			queue_publishing_pass();
 			queue_announce_reset();
 			break;
 		default:
@@ -180,6 +191,7 @@ xact_callback(XactEvent event, void *arg)
 			queue_prepared_give_up();
 			break;
 	}
+	queue_publishing_end();
 
 #ifdef USE_ASSERT_CHECKING
 	END_CRIT_SECTION();

@@ -48,8 +48,8 @@
 #include "common/compat.h"
 #include "common/process.h"
 #include "shared/attach.h"
+#include "shared/clear.h"
 #include "shared/database.h"
-#include "shared/inflight.h"
 #include "worker/worker.h"
 
 /* Seconds before the postmaster restarts the leader */
@@ -422,10 +422,7 @@ free_slots(LeaderPass *pass)
 			(info == NULL || (!info->is_open && !slot->has_extension)))
 		{
 			if (info == NULL)
-			{
-				queue_inflight_drop(slot->dbid, InvalidOid);
-				queue_slot_drop(slot->dbid, InvalidOid);
-			}
+				queue_clear_database(slot->dbid);
 			memset(slot, 0, sizeof(DatabaseSlot));
 			pass->slots[i] = *slot;
 			pass->infos[i] = NULL;

@@ -106,8 +106,8 @@
 #include "common/extension.h"
 #include "common/process.h"
 #include "shared/attach.h"
+#include "shared/clear.h"
 #include "shared/database.h"
-#include "shared/inflight.h"
 #include "table/member.h"
 #include "worker/round.h"
 #include "worker/worker.h"
@@ -307,8 +307,7 @@ clear_memory(DatabaseSlot *slot)
 		OidIsValid(get_extension_oid(QUEUE_EXTENSION, true)))
 		return EXTENSION_BUSY;
 	INJECTION_POINT("queue-clear-memory", NULL);
-	queue_inflight_drop(MyDatabaseId, InvalidOid);
-	queue_slot_drop(MyDatabaseId, InvalidOid);
+	queue_clear_database(MyDatabaseId);
 	queue_database_set_extension(slot, false);
 	return EXTENSION_ABSENT;
 }

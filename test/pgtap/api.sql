@@ -37,6 +37,8 @@ INSERT INTO declared VALUES
     ('bind', 'f', 'topic regclass, queue regclass, pattern text, selector jsonpath, on_refusal text', 'void'),
     ('unbind', 'f', 'topic regclass, queue regclass, pattern text', 'integer'),
     ('route', 'f', 'topic regclass, routing_key text, headers jsonb, payload jsonb', 'TABLE(queue regclass, patterns text[], on_refusal text, refusal text)'),
+    ('read', 'f', 'topic regclass, after bigint, max bigint, pattern text, selector jsonpath', 'messages'),
+    ('stable_id', 'f', 'topic regclass', 'bigint'),
     ('reschedule', 'f', 'queue regclass, id bigint, deliver_at timestamp with time zone', 'boolean'),
     ('cancel', 'f', 'queue regclass, id bigint', 'boolean'),
     ('wait_for_room', 'p', 'IN queue regclass, IN timeout interval', NULL),
@@ -71,7 +73,7 @@ INSERT INTO declared VALUES
 -- what the queue tables, the views and the extension itself use
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
-    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('restore_topics'), ('restore_bindings'), ('skipped'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
+    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('restore_topics'), ('restore_bindings'), ('skipped'), ('partition_limits'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
     ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
     ('write_missing');
@@ -113,11 +115,11 @@ SELECT is_empty($$
     $$, 'nothing is public that is not declared');
 SELECT set_eq($$ SELECT name::text FROM defined WHERE name IN (SELECT name FROM internal) $$,
               $$ SELECT name FROM internal $$, 'internal functions');
-SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'problem', 'messages_support', 'branch', 'identity') $$,
+SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'problem', 'messages_support', 'branch', 'identity', 'stable_id') $$,
                 'all are volatile, for they see what others do meanwhile');
 SELECT is_empty($$ SELECT name FROM defined WHERE proisstrict AND name <> 'messages_support' $$,
                 'none is strict: NULL is an error, not a reason to do nothing');
-SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NOT IN ('messages_support', 'branch', 'identity') $$, 'none runs in parallel workers');
+SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NOT IN ('messages_support', 'branch', 'identity', 'stable_id') $$, 'none runs in parallel workers');
 SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
 SELECT is_empty($$
     SELECT name FROM defined
@@ -137,14 +139,14 @@ SELECT set_eq(
               ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
               ('receive', true, 1), ('redrive', true, 1), ('redrive_all', true, 1), ('release', true, 1), ('release', false, 1), ('release_group', true, 2), ('report_finished', true, 2),
-              ('resume', true, 1), ('create_topic', true, 1), ('publish', true, 2), ('publish_batch', true, 2),
+              ('resume', true, 1), ('create_topic', true, 1), ('read', true, 3), ('publish', true, 2), ('publish_batch', true, 2),
               ('publish_bytes', true, 2), ('publish_bytes_batch', true, 2) $$,
     'arguments that have to be given');
 
 -- what the planner knows of those that return messages
 SELECT set_eq($$ SELECT name::text, procost, prorows, prosupport::text FROM defined d JOIN pg_proc p USING (oid) WHERE result = 'messages' $$,
               $$ SELECT n, 1000::real AS cost, 1::real AS nrows, 'queue.messages_support' FROM unnest(ARRAY['dequeue', 'receive', 'browse']) n
-                 UNION ALL VALUES ('get', 1000, 1, '-') $$,
+                 UNION ALL VALUES ('get', 1000, 1, '-'), ('read', 1000, 100, '-') $$,
               'functions that return messages support the planner');
 
 -- defaults that a queue gets

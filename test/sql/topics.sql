@@ -48,7 +48,7 @@ SELECT queue.publish('placed', '{"n": 1}'::jsonb, '{"h": 1}', 'eu.de', correlati
 SELECT queue.publish('placed', '{"n": 2}'::json, group_key => 'k') AS second \gset
 SELECT queue.publish('placed', '{"n": 3}'::text, group_key => 'k') AS third \gset
 SELECT :first < :second AND :second < :third AS ids_rise;
-SELECT id = :first AS by_id, id % 4 = partition AS is_modulo, published_at <= clock_timestamp() AS is_past,
+SELECT id = :first AS by_id, group_key IS NOT NULL OR id % 4 = partition AS is_modulo, published_at <= clock_timestamp() AS is_past,
        routing_key, group_key, correlation_id, content_type, sender, headers, payload, body
 FROM placed ORDER BY id;
 SELECT count(DISTINCT partition) FROM placed WHERE group_key = 'k';

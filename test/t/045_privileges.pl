@@ -112,6 +112,10 @@ bind(regclass,regclass)                   | OWN     | 42809 | SELECT queue.bind(
 unbind(regclass,regclass)                 | ANYBODY | ok    | SELECT queue.unbind('shop.news', 'shop.desk')
 route(regclass)                           | OWN     | ok    | SELECT * FROM queue.route('shop.news')
 skipped(regclass,regclass)                | ANYBODY | ok    | SELECT * FROM queue.skipped('shop.news', 'shop.desk')
+read(regclass,bigint,bigint)              | SELECT  | ok    | SELECT * FROM queue.read('shop.news', 0, 10)
+read(regclass,bigint,bigint)              | SELECT  | 42809 | SELECT * FROM queue.read('shop.desk', 0, 10)
+stable_id(regclass)                       | SELECT  | ok    | SELECT queue.stable_id('shop.news')
+partition_limits(regclass)                | ANYBODY | ok    | SELECT * FROM queue.partition_limits('shop.news')
 enqueue(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.enqueue('shop.news', '{}'::jsonb)
 dequeue(regclass)                         | TAKE    | 42809 | SELECT * FROM queue.dequeue('shop.news')
 browse(regclass)                          | SELECT  | 42809 | SELECT * FROM queue.browse('shop.news')
@@ -211,6 +215,8 @@ binding             | ANYBODY   | topic queue pattern selector on_refusal bound_
 bindings            | ANYBODY   | topic queue schemaname queuename pattern selector on_refusal bound_by skipped skipped_at last_refusal
 restored_bindings   | READ_ONLY | topic queue pattern selector on_refusal bound_by
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
+prepared_note       | READ_ONLY | relation partition first_id last_id messages since
+topic_stable        | READ_ONLY | topic stable_id
 global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
 participant_database| READ_ONLY | participant database
 deciding_database   | READ_ONLY | name participant coordinator owner connection password_required registered_in identity last_error

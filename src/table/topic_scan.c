@@ -1,0 +1,258 @@
+/*-------------------------------------------------------------------------
+ *
+ * topic_scan.c
+ *		Messages of a topic, in the order of their ids.
+ *
+ * The key is by partition, then id.  So ids of each partition are fetched from
+ * the index a few at a time, and merged.  One index scan serves for all of them
+ * in turn, since one for each would keep as many pages pinned.
+ *
+ * No page stays pinned until the row of an entry is read, so vacuum may have
+ * removed a dead one, and another may have its place.  The id tells.  A row
+ * that the snapshot sees is not removed.
+ *
+ * Locks: the caller's on the table; those of pages for a moment.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "lib/binaryheap.h"
+#include "miscadmin.h"
+#include "storage/procarray.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "common/compat.h"
+#include "table/topic_column.h"
+#include "table/topic_scan.h"
+
+/* Entries of a partition that are fetched at once, if not more are wanted */
+#define MIN_ENTRIES			8
+#define MAX_ENTRIES			4096
+
+typedef struct TopicEntry
+{
+	int64		id;
+	ItemPointerData tid;
+} TopicEntry;
+
+typedef struct PartitionCursor
+{
+	int			partition;
+	int			room;
+	int			n;				/* entries that were fetched */
+	int			next;			/* ... and the next of them */
+	bool		is_last;		/* the index has no more */
+	int64		after;			/* fetch those after this one */
+	TopicEntry *entries;
+} PartitionCursor;
+
+struct TopicScan
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	int64		below;
+	int			max_entries;
+	PartitionCursor *cursors;
+	binaryheap *heap;			/* of cursors that have a next entry */
+};
+
+static bool fetch(TopicScan *scan, PartitionCursor *cursor);
+static void make_room(TopicScan *scan, PartitionCursor *cursor);
+static int	compare_cursors(Datum a, Datum b, void *arg);
+static bool read_row(TopicScan *scan, int partition, TopicEntry *entry);
+
+/*
+ * queue_topic_scan_begin
+ *		Begin to scan the messages with ids after one and below another.
+ */
+TopicScan *
+queue_topic_scan_begin(Relation rel, TopicDef *topic, int64 after,
+					   int64 below, int64 max)
+{
+	TopicScan  *scan = palloc0(sizeof(TopicScan));
+
+	scan->rel = rel;
+	scan->index = index_open(topic->indexes.pkey, AccessShareLock);
+	scan->scan = index_beginscan(rel, scan->index, SnapshotAny, NULL, 3, 0, 0);
+	scan->scan->xs_want_itup = true;
+	scan->slot = table_slot_create(rel, NULL);
+	scan->below = below;
+	scan->max_entries = (int) Max(MIN_ENTRIES,
+								  Min(MAX_ENTRIES,
+									  max / topic->partitions * 5 / 4 + 1));
+	scan->cursors = palloc0(topic->partitions * sizeof(PartitionCursor));
+	scan->heap = binaryheap_allocate(topic->partitions, compare_cursors, NULL);
+	for (int i = 0; i < topic->partitions; i++)
+	{
+		PartitionCursor *cursor = &scan->cursors[i];
+
+		cursor->partition = i;
+		cursor->after = after;
+		if (fetch(scan, cursor))
+			binaryheap_add_unordered(scan->heap, PointerGetDatum(cursor));
+	}
+	binaryheap_build(scan->heap);
+	return scan;
+}
+
+/*
+ * fetch
+ *		Fetch the next entries of a partition; returns false if there is none.
+ */
+static bool
+fetch(TopicScan *scan, PartitionCursor *cursor)
+{
+	ScanKeyData keys[3];
+	ItemPointer tid;
+
+	cursor->n = cursor->next = 0;
+	if (cursor->is_last)
+		return false;
+	CHECK_FOR_INTERRUPTS();
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(cursor->partition));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT,
+				Int64GetDatum(cursor->after));
+	ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_INT8LT,
+				Int64GetDatum(scan->below));
+	index_rescan(scan->scan, keys, 3, NULL, 0);
+	cursor->is_last = true;
+	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+		int64		id = DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
+													 scan->scan->xs_itupdesc,
+													 &isnull));
+
+		/* all entries with one id, most of them dead, come together */
+		if (cursor->n >= scan->max_entries && id != cursor->after)
+		{
+			cursor->is_last = false;
+			break;
+		}
+		if (cursor->n == cursor->room)
+			make_room(scan, cursor);
+		cursor->entries[cursor->n].id = cursor->after = id;
+		cursor->entries[cursor->n++].tid = *tid;
+	}
+	return cursor->n > 0;
+}
+
+/* Make room for more entries. */
+static void
+make_room(TopicScan *scan, PartitionCursor *cursor)
+{
+	cursor->room = cursor->room == 0 ? scan->max_entries : 2 * cursor->room;
+	if (cursor->entries == NULL)
+		cursor->entries = palloc(cursor->room * sizeof(TopicEntry));
+	else
+		cursor->entries = repalloc(cursor->entries,
+								   cursor->room * sizeof(TopicEntry));
+}
+
+/* The next id of one partition comes before that of another: binaryheap's. */
+static int
+compare_cursors(Datum a, Datum b, void *arg)
+{
+	PartitionCursor *left = (PartitionCursor *) DatumGetPointer(a);
+	PartitionCursor *right = (PartitionCursor *) DatumGetPointer(b);
+	int64		left_id = left->entries[left->next].id;
+	int64		right_id = right->entries[right->next].id;
+
+	return left_id < right_id ? 1 : left_id > right_id ? -1 : 0;
+}
+
+/*
+ * queue_topic_scan_next
+ *		Return the next row, dead or alive, or NULL.
+ */
+TupleTableSlot *
+queue_topic_scan_next(TopicScan *scan, int64 *id)
+{
+	while (!binaryheap_empty(scan->heap))
+	{
+		PartitionCursor *cursor = (PartitionCursor *)
+			DatumGetPointer(binaryheap_first(scan->heap));
+		TopicEntry	entry = cursor->entries[cursor->next++];
+
+		if (cursor->next < cursor->n || fetch(scan, cursor))
+			binaryheap_replace_first(scan->heap, PointerGetDatum(cursor));
+		else
+			(void) binaryheap_remove_first(scan->heap);
+		if (read_row(scan, cursor->partition, &entry))
+		{
+			*id = entry.id;
+			return scan->slot;
+		}
+	}
+	return NULL;
+}
+
+/* Return true if the next row has this id, too. */
+bool
+queue_topic_scan_has_twin(TopicScan *scan, int64 id)
+{
+	PartitionCursor *cursor;
+
+	if (binaryheap_empty(scan->heap))
+		return false;
+	cursor = (PartitionCursor *) DatumGetPointer(binaryheap_first(scan->heap));
+	return cursor->entries[cursor->next].id == id;
+}
+
+/* Read the row of an entry; false if it is gone, and another is there. */
+static bool
+read_row(TopicScan *scan, int partition, TopicEntry *entry)
+{
+	bool		isnull;
+
+	CHECK_FOR_INTERRUPTS();
+	if (!table_tuple_fetch_row_version(scan->rel, &entry->tid, SnapshotAny,
+									   scan->slot))
+		return false;
+	return DatumGetInt64(slot_getattr(scan->slot, Anum_published_id,
+									  &isnull)) == entry->id &&
+		DatumGetInt16(slot_getattr(scan->slot, Anum_published_partition,
+								   &isnull)) == partition;
+}
+
+/*
+ * queue_topic_row_state
+ *		Judge the row that was returned last by a snapshot and by the present
+ *		status of who wrote it.
+ */
+TopicRowState
+queue_topic_row_state(TopicScan *scan, Snapshot snapshot)
+{
+	HeapTuple	tuple;
+	TransactionId xmin;
+	bool		should_free;
+
+	if (table_tuple_satisfies_snapshot(scan->rel, scan->slot, snapshot))
+		return TOPIC_ROW_SEEN;
+	tuple = ExecFetchSlotHeapTuple(scan->slot, false, &should_free);
+	xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+	if (!TransactionIdIsNormal(xmin) || !XidInMVCCSnapshot(xmin, snapshot))
+		return TOPIC_ROW_GONE;
+	return TransactionIdIsInProgress(xmin) || TransactionIdDidCommit(xmin) ?
+		TOPIC_ROW_NEWER : TOPIC_ROW_GONE;
+}
+
+/* End the scan, and give back the lock on the index. */
+void
+queue_topic_scan_end(TopicScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, AccessShareLock);
+	binaryheap_free(scan->heap);
+	pfree(scan);
+}

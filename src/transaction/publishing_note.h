@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * publishing_note.h
+ *		What prepared transactions have published, on disk.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_PUBLISHING_NOTE_H
+#define QUEUE_PUBLISHING_NOTE_H
+
+#include "shared/topic_slot.h"
+
+/* Columns of queue.prepared_note */
+#define Natts_note				6
+#define Anum_note_relation		1
+#define Anum_note_partition		2
+#define Anum_note_first_id		3
+#define Anum_note_last_id		4
+#define Anum_note_messages		5
+#define Anum_note_since			6
+
+/* Before PREPARE: write down what this transaction has registered */
+extern void queue_publishing_note_write(const Publishing *publishings, int n);
+
+/* What prepared transactions have registered in a topic; palloc'd */
+extern RecoveredPublisher *queue_publishing_note_read(Oid relid, int *n);
+
+#endif							/* QUEUE_PUBLISHING_NOTE_H */
