@@ -133,6 +133,8 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 #if PG_VERSION_NUM < 190000
 #define table_beginscan(rel, snapshot, nkeys, keys, flags) \
 	table_beginscan(rel, snapshot, nkeys, keys)
+#define table_beginscan_tidrange(rel, snapshot, mintid, maxtid, flags) \
+	table_beginscan_tidrange(rel, snapshot, mintid, maxtid)
 #endif
 
 /* 19: so do changes of rows; that a row goes to another partition is a flag */

@@ -291,6 +291,7 @@ sort_groups(CandidateScan *look, SortPlace *place)
 {
 	Datum		key = PointerGetDatum(NULL);
 	Datum		next;
+	text	   *name;
 	bool		is_done = true;
 
 	if (look->key_scan == NULL)
@@ -321,10 +322,12 @@ sort_groups(CandidateScan *look, SortPlace *place)
 		look->nsorted += SORT_GROUP_COST;
 
 		/* a key that is not known in full would be come to again and again */
-		if (look->nsorted < SORT_BUDGET || VARSIZE_ANY_EXHDR(key) > GROUP_TEXT)
+		name = (text *) DatumGetPointer(key);
+		if (look->nsorted < SORT_BUDGET ||
+			VARSIZE_ANY_EXHDR(name) > GROUP_TEXT)
 			continue;
-		place->length = VARSIZE_ANY_EXHDR(key);
-		memcpy(place->text, VARDATA_ANY(key), place->length);
+		place->length = VARSIZE_ANY_EXHDR(name);
+		memcpy(place->text, VARDATA_ANY(name), place->length);
 		is_done = queue_sort_put_off(look->slot, look->def->relid, place);
 		break;
 	}

@@ -336,7 +336,7 @@ forget_pages(Walk *walk, Relation rel, QueueDef *def, Relation keys,
 	ItemPointerSet(&high, last - 1, MaxOffsetNumber);
 	slot = table_slot_create(keys, NULL);
 	row = queue_row_make(rel);
-	scan = table_beginscan_tidrange(keys, &dirty, &low, &high);
+	scan = table_beginscan_tidrange(keys, &dirty, &low, &high, 0);
 	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
 	{
 		int64		id = queue_key_row_id(slot);
