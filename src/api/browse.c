@@ -5,7 +5,8 @@
  *
  * They take nothing, and show what the statement's snapshot sees, whoever holds
  * it.  So they work in read-only transactions and on a standby, where memory
- * knows of no failure that the row does not tell.
+ * knows of no failure that the row does not tell.  Failures are those until
+ * now, because no snapshot tells what memory knew.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,6 +27,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
+#include "table/rows.h"
 #include "table/scan.h"
 #include "table/selector.h"
 
@@ -39,6 +41,7 @@ typedef struct Browse
 	Relation	rel;
 	QueueDef   *def;
 	QueueScan  *scan;
+	MessageRow *newest;			/* the version of now of a row, if needed */
 	TimestampTz now;
 	QueueSelector *selector;	/* NULL: all match */
 	MemoryContext context;		/* reset for each message */
@@ -46,6 +49,9 @@ typedef struct Browse
 
 static void begin(FunctionCallInfo fcinfo, Browse *browse);
 static bool show(Browse *browse, MessageRow *row);
+static bool read_entry(Browse *browse, MessageRow *row, InflightEntry *entry);
+static bool peek(Browse *browse, const MessageRow *row, InflightEntry *entry);
+static int	newest_failures(Browse *browse, const MessageRow *row);
 static void end(Browse *browse);
 
 /* browse(queue, max, selector) */
@@ -120,14 +126,11 @@ begin(FunctionCallInfo fcinfo, Browse *browse)
 static bool
 show(Browse *browse, MessageRow *row)
 {
-	MessageKey	key;
 	InflightEntry entry;
 	MessageStatus status;
 	MemoryContext old;
-	bool		has_entry;
+	bool		has_entry = read_entry(browse, row, &entry);
 
-	queue_message_key(&key, RelationGetRelid(browse->rel), row->id);
-	has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
 	queue_row_status(browse->def, row, has_entry ? &entry : NULL, browse->now,
 					 &status);
 	if (!queue_selector_matches(browse->selector, row, status.failures + 1))
@@ -141,11 +144,67 @@ show(Browse *browse, MessageRow *row)
 	return true;
 }
 
+/*
+ * read_entry
+ *		Read what memory knows of a message, if anything, and make row->failures
+ *		what the row counts now.
+ *
+ * The worker counts failures in the row, and then memory forgets them.  The
+ * snapshot may be from before: both are read until neither has changed, lest
+ * a failure be in none of them.
+ */
+static bool
+read_entry(Browse *browse, MessageRow *row, InflightEntry *entry)
+{
+	bool		found = peek(browse, row, entry);
+
+	while (queue_row_is_outdated(row))
+	{
+		int			failures = found ? entry->failures : 0;
+
+		row->failures = newest_failures(browse, row);
+		found = peek(browse, row, entry);
+		if (failures == (found ? entry->failures : 0))
+			break;
+	}
+	return found;
+}
+
+static bool
+peek(Browse *browse, const MessageRow *row, InflightEntry *entry)
+{
+	MessageKey	key;
+
+	queue_message_key(&key, RelationGetRelid(browse->rel), row->id);
+	return queue_inflight_peek(&key, row->enqueued_at, entry);
+}
+
+/* What the newest version counts; of a message that is gone, this one. */
+static int
+newest_failures(Browse *browse, const MessageRow *row)
+{
+	MessageRow *newest = browse->newest;
+	int			failures = row->failures;
+
+	if (newest == NULL)
+		newest = browse->newest = queue_row_make(browse->rel);
+	newest->id = row->id;
+	newest->priority = row->priority;
+	newest->enqueued_at = row->enqueued_at;
+	ItemPointerSetInvalid(&newest->tid);
+	if (queue_row_find(browse->rel, browse->def, newest) != ROW_GONE)
+		failures = newest->failures;
+	ExecClearTuple(newest->slot);
+	return failures;
+}
+
 /* End that; the lock on the queue stays. */
 static void
 end(Browse *browse)
 {
 	queue_scan_end(browse->scan);
+	if (browse->newest != NULL)
+		ExecDropSingleTupleTableSlot(browse->newest->slot);
 	table_close(browse->rel, NoLock);
 	MemoryContextDelete(browse->context);
 	if (browse->selector != NULL)

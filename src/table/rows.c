@@ -184,6 +184,21 @@ queue_row_is_version(MessageRow *row)
 }
 
 /*
+ * queue_row_is_outdated
+ *		Returns true if the row that was read points to another version.
+ *
+ * Somebody may be writing that pointer: then either answer is right.
+ */
+bool
+queue_row_is_outdated(MessageRow *row)
+{
+	HeapTuple	tuple = ((BufferHeapTupleTableSlot *) row->slot)->base.tuple;
+
+	Assert(TTS_IS_BUFFERTUPLE(row->slot));
+	return !ItemPointerEquals(&tuple->t_self, &tuple->t_data->t_ctid);
+}
+
+/*
  * queue_row_recheck
  *		Return what has become of the row in the slot since a scan put it
  *		there.

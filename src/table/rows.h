@@ -122,6 +122,9 @@ extern RowState queue_row_state(MessageRow *row, SnapshotData *dirty);
 /* Is the row that was read a new version of another? */
 extern bool queue_row_is_version(MessageRow *row);
 
+/* Has it been rewritten since, or is it being rewritten, or was that undone? */
+extern bool queue_row_is_outdated(MessageRow *row);
+
 /* Has this transaction written the row that was read? */
 extern bool queue_row_is_own(MessageRow *row);
 
