@@ -21,9 +21,18 @@
 #include "table/definition.h"
 #include "transaction/holds.h"
 
+static void name_group(const MessageRow *row, bool is_fair, GroupName *name);
+
 /* By what memory knows the group of a row.  Good as long as the row is. */
 void
 queue_turn_name(const QueueDef *def, const MessageRow *row, GroupName *name)
+{
+	name_group(row, queue_def_is_fair(def), name);
+}
+
+/* The same in a queue whose groups take turns, or do not. */
+static void
+name_group(const MessageRow *row, bool is_fair, GroupName *name)
 {
 	const char *bytes = NULL;
 	int			length = 0;
@@ -35,7 +44,7 @@ queue_turn_name(const QueueDef *def, const MessageRow *row, GroupName *name)
 		bytes = VARDATA_ANY(key);
 		length = VARSIZE_ANY_EXHDR(key);
 	}
-	if (queue_def_is_fair(def))
+	if (is_fair)
 		queue_fair_name(name, bytes, length, queue_rank(row->priority));
 	else
 		queue_group_name(name, bytes, length);
@@ -103,18 +112,26 @@ queue_turn_note(CandidateScan *look, MessageRow *row)
 /*
  * queue_turn_is_known
  *		Returns true if it is known that this message waits for others of its
- *		group, or somebody is looking at these.
+ *		group, or for whoever looks next, or somebody is looking at these.
+ *
+ * What was in flight while group_mode was changed has come back to a group of
+ * the mode of then.  Whoever looks next takes it apart; nobody waits there for
+ * those that hold it.
  */
 bool
 queue_turn_is_known(const QueueDef *def, const MessageRow *row)
 {
+	bool		is_fair = queue_def_is_fair(def);
 	GroupName	name;
 
-	if (!queue_def_is_fair(def) &&
-		!(queue_def_keeps_order(def) && row->has_group))
+	name_group(row, true, &name);
+	if (queue_group_has(def->relid, &name, row->id, is_fair))
+		return true;
+	if (!row->has_group)
 		return false;
-	queue_turn_name(def, row, &name);
-	return queue_group_has(def->relid, &name, row->id);
+	name_group(row, false, &name);
+	return queue_group_has(def->relid, &name, row->id,
+						   queue_def_keeps_order(def));
 }
 
 /*

@@ -398,10 +398,11 @@ queue_group_drop(Oid dbid, Oid relid)
 
 /*
  * queue_group_has
- *		Returns true if this message is known to wait, or is being examined.
+ *		Returns true if this message is known to wait, if_held also for those
+ *		that hold the group, or is being examined.
  */
 bool
-queue_group_has(Oid relid, const GroupName *name, int64 id)
+queue_group_has(Oid relid, const GroupName *name, int64 id, bool if_held)
 {
 	MessageKey	key;
 	LWLock	   *lock;
@@ -413,8 +414,8 @@ queue_group_has(Oid relid, const GroupName *name, int64 id)
 	has = group != NULL &&
 		(group->check == 0 || group->check == name->check) &&
 		(group->looker != NO_PROC ||
-		 (!group->wait.is_empty && (group->wait.id == id ||
-									group->wait.others <= id)));
+		 (!group->wait.is_empty && (if_held || group->nmembers == 0) &&
+		  (group->wait.id == id || group->wait.others <= id)));
 	LWLockRelease(lock);
 	return has;
 }

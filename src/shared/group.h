@@ -171,8 +171,9 @@ extern void queue_group_recheck(Oid dbid);
 extern void queue_group_try(const MessageKey *key);
 extern void queue_group_drop(Oid dbid, Oid relid);
 
-/* Is it known that this message waits for others? */
-extern bool queue_group_has(Oid relid, const GroupName *name, int64 id);
+/* Is it known that this message waits, if_held also for others? */
+extern bool queue_group_has(Oid relid, const GroupName *name, int64 id,
+							bool if_held);
 
 /* Did others note messages of groups that this session's transaction owns? */
 extern bool queue_group_has_news(void);

@@ -67,6 +67,27 @@ sub flood
 	return;
 }
 
+# Waits until the worker has looked for what is hidden, in all queues: twice it
+# finds what another one has hidden.  Needs a build with assertions, and does
+# nothing without.
+sub gone_over
+{
+	my ($ret) = $node->psql(
+		'postgres', q{CREATE OR REPLACE FUNCTION forget(regclass) RETURNS void
+			LANGUAGE C STRICT AS '$libdir/queue', 'queue_test_forget'});
+	return if $ret != 0;
+	sql(q{SELECT queue.create_queue('marker')});
+	foreach my $i (1 .. 2)
+	{
+		sql(q{SELECT queue.enqueue('marker', '1'); SELECT forget('marker')});
+		$node->poll_query_until('postgres',
+			qq{SELECT healed >= $i FROM queue.cover WHERE queue = 'marker'::regclass})
+		  or die 'the worker does not look after queues';
+	}
+	sql(q{SELECT queue.drop_queue('marker')});
+	return;
+}
+
 # What so many calls get, a transaction each
 sub deliveries
 {
@@ -254,14 +275,20 @@ send_to('woken', 'a1 a2 a3');
 is(join(' ', sort map { result_of($_) } @waiters), '"a1" "a2" "a3"',
 	'each of three gets one of the same tenant');
 
-# Many who take from one tenant at a time, of which others send meanwhile
+# Many who take from one tenant at a time, of which others send meanwhile; all
+# begin together
 queue_of('shared', '');
 sql(q{CREATE TABLE shares (consumer int, id bigint)});
 flood('shared', 'a', 2000);
-@waiters = map { start_waiter(qq{DO \$\$ DECLARE n int; BEGIN LOOP
+$session = begin();
+$session->query_safe(q{LOCK TABLE shares});
+@waiters = map { start_session(qq{DO \$\$ DECLARE n int; BEGIN LOOP
 	INSERT INTO shares SELECT $_, id FROM queue.dequeue('shared', wait => '2 s');
-	GET DIAGNOSTICS n = ROW_COUNT; COMMIT; EXIT WHEN n = 0;
-	END LOOP; END \$\$; SELECT count(*) > 0 FROM shares WHERE consumer = $_}) } 1 .. 4;
+	GET DIAGNOSTICS n = ROW_COUNT; COMMIT;
+	EXIT WHEN n = 0 AND (SELECT count(*) = 4000 FROM shares);
+	END LOOP; END \$\$; SELECT count(*) > 0 FROM shares WHERE consumer = $_},
+	undef, q{wait_event_type = 'Lock'}) } 1 .. 4;
+end($session, 'COMMIT');
 flood('shared', 'b', 200) for 1 .. 10;
 is(join(' ', map { result_of($_) } @waiters), 't t t t', 'each of four gets some');
 is(sql(q{SELECT count(*), count(DISTINCT id) FROM shares}), '4000|4000',
@@ -321,6 +348,7 @@ $session->query_safe(dequeue('changed'));
 sql(q{SELECT queue.alter_queue('changed', group_mode => 'ordered')});
 is(taken('changed', 10), 'b1 b2', 'from fair to ordered');
 end($session, 'ROLLBACK');
+gone_over();
 is(deliveries('changed', 3), 'a1 a2 none', 'nothing is lost');
 send_to('changed', 'a1 a2 b1 b2');
 $session = begin();
@@ -329,6 +357,7 @@ is(taken('changed'), 'b1', 'a group is held');
 sql(q{SELECT queue.alter_queue('changed', group_mode => 'fair')});
 is(deliveries('changed', 3), 'a2 b2 none', 'from ordered to fair');
 end($session, 'ROLLBACK');
+gone_over();
 is(taken('changed', 10), 'a1', 'nothing is lost');
 send_to('changed', 'a1 a2 b1 b2');
 is(taken('changed'), 'a1', 'some are sorted');
