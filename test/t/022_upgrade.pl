@@ -71,7 +71,7 @@ ok($node->poll_query_until('postgres',
 		q{SELECT failures = 1 FROM orders WHERE payload = '2'}),
 	'a failed attempt is written');
 my $receipt =
-  sql(q{SELECT receipt FROM queue.receive('orders', lease => '5 s')});
+  sql(q{SELECT receipt FROM queue.receive('orders', lease => '20 s')});
 my $waiting = messages('orders');
 my $dead    = messages('orders_dead');
 my $max_id  = sql('SELECT max(id) FROM orders');
