@@ -123,7 +123,7 @@ SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NO
 SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
 SELECT is_empty($$
     SELECT name FROM defined
-    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition', 'restore_settings', 'restore_topics')
+    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition', 'restore_settings', 'restore_topics', 'restore_bindings')
       AND name NOT IN ('begin_global', 'decide_commit', 'decide_abort', 'ask_decision', 'report_finished', 'forget_globals')
       AND name NOT LIKE 'write%'
       AND NOT has_function_privilege('public', oid, 'EXECUTE')
@@ -250,7 +250,7 @@ SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
 SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'cover', 'in_doubt', 'storage']) t;
 SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
 SELECT table_privs_are('queue', 'restored_settings', 'regress_queue_nobody', ARRAY['INSERT']);
-SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid, 'queue.topic'::regclass::oid],
+SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid, 'queue.topic'::regclass::oid, 'queue.binding'::regclass::oid],
           'pg_dump dumps the settings, and not the leases');
 
 SELECT * FROM finish();
