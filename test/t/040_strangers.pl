@@ -86,6 +86,20 @@ my %calls = (
 	'reschedule'    => q{SELECT queue.reschedule(%s, 1, now())},
 	'resume'        => q{SELECT queue.resume(%s)},
 	'stopped_groups' => q{SELECT count(*) FROM queue.stopped_groups(%s)},
+	'alter_topic'    => q{SELECT queue.alter_topic(%s, retention => '1 day')},
+	'bind'           => q{SELECT queue.bind(%1$s, %1$s)},
+	'drop_topic'     => q{SELECT queue.drop_topic(%s)},
+	'partition_limits' => q{SELECT count(*) FROM queue.partition_limits(%s)},
+	'publish'        => q{SELECT queue.publish(%s, '1')},
+	'publish_batch'  => q{SELECT queue.publish_batch(%s, ARRAY['1']::jsonb[])},
+	'publish_bytes'  => q{SELECT queue.publish_bytes(%s, 'x')},
+	'publish_bytes_batch' =>
+	  q{SELECT queue.publish_bytes_batch(%s, ARRAY['x']::bytea[])},
+	'read'           => q{SELECT count(*) FROM queue.read(%s, 0, 1)},
+	'route'          => q{SELECT count(*) FROM queue.route(%s)},
+	'skipped'        => q{SELECT count(*) FROM queue.skipped(%1$s, %1$s)},
+	'stable_id'      => q{SELECT queue.stable_id(%s)},
+	'unbind'         => q{SELECT queue.unbind(%1$s, %1$s)},
 	'wait'          => q{CALL queue.wait(%s, '0')},
 	'wait_for_room' => q{CALL queue.wait_for_room(%s, '0')});
 
