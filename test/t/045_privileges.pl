@@ -248,11 +248,12 @@ failure_log    | OWN    | ok    | NOBODY | '[]'
 END
 
 #
-# Columns of a topic table, in the same way.  Nobody changes any.
+# Columns of a topic table, in the same way.  Nobody changes any.  An id must be
+# beyond those that were given before.
 #
 my $topic_columns = <<'END';
 partition      | OWN    | ok    | NOBODY | 3
-id             | OWN    | ok    | NOBODY | 1000001
+id             | OWN    | ok    | NOBODY | (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 published_at   | OWN    | ok    | NOBODY | '2020-02-02'
 routing_key    | INSERT | ok    | NOBODY | 'k'
 group_key      | INSERT | ok    | NOBODY | 'k'
@@ -353,7 +354,7 @@ OWN      | ok    |       | ALTER SEQUENCE shop.desk_id_seq RENAME TO s
 OWN      | ok    |       | GRANT USAGE ON SEQUENCE shop.desk_id_seq TO witness --? has_sequence_privilege('witness', 'shop.desk_id_seq', 'USAGE')
 NOBODY   | 25001 |       | VACUUM shop.desk
 INSERT   | ok    |       | INSERT INTO shop.news (payload) VALUES ('{}')
-OWN      | ok    |       | INSERT INTO shop.news (id, payload) VALUES (1000001, '{}')
+OWN      | ok    |       | INSERT INTO shop.news (id, payload) VALUES ((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, '{}')
 SELECT   | ok    |       | SELECT * FROM shop.news
 DELETE   | ok    |       | DELETE FROM shop.news
 INSERT   | ok    | 0A000 | COPY shop.news (payload) FROM STDIN
@@ -441,6 +442,13 @@ sql(q{SET ROLE owner;
 	SELECT queue.create_queue('shop.empty');
 	SELECT queue.create_queue('shop.doubt')});
 sql(q{SET ROLE owner; SELECT queue.create_topic('shop.news')});
+
+# A row in each table about topics: a bound queue, and what a transaction that
+# is over had noted.
+sql(q{SET ROLE owner; SELECT queue.create_topic('attic.heard');
+	SELECT queue.create_queue('attic.ears')});
+sql(q{SELECT queue.bind('attic.heard', 'attic.ears');
+	INSERT INTO queue.prepared_note VALUES (1, NULL, 1, 1, 1, now())});
 foreach my $queue (
 	qw(shop.jobs shop.desk shop.empty shop.doubt shop.plain shop.news))
 {
