@@ -27,7 +27,7 @@ queue_json_key(JsonbInState *state, const char *key)
 	pushJsonbValue(state, WJB_KEY, &v);
 }
 
-/* A text; NULL is a JSON null */
+/* A text, which is copied; NULL is a JSON null */
 void
 queue_json_string(JsonbInState *state, const char *key, const char *value)
 {
@@ -38,8 +38,9 @@ queue_json_string(JsonbInState *state, const char *key, const char *value)
 		v.type = jbvNull;
 	else
 	{
+		/* an object is not made before all of it is there */
 		v.type = jbvString;
-		v.val.string.val = unconstify(char *, value);
+		v.val.string.val = pstrdup(value);
 		v.val.string.len = strlen(value);
 	}
 	pushJsonbValue(state, WJB_VALUE, &v);
@@ -63,7 +64,7 @@ queue_json_time(JsonbInState *state, const char *key, TimestampTz value)
 	char		buffer[MAXDATELEN + 1];
 
 	JsonEncodeDateTime(buffer, TimestampTzGetDatum(value), TIMESTAMPTZOID, NULL);
-	queue_json_string(state, key, pstrdup(buffer));
+	queue_json_string(state, key, buffer);
 }
 
 /* A whole value, which is an array or an object */

@@ -13,7 +13,7 @@
 
 #include "common/compat.h"
 
-/* A name, and whole members of some types; what they point at must stay */
+/* A name, and whole members of some types; names and values of jsonb must stay */
 extern void queue_json_key(JsonbInState *state, const char *key);
 extern void queue_json_string(JsonbInState *state, const char *key,
 							  const char *value);

@@ -24,22 +24,17 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
 #include "common/compat.h"
+#include "common/json.h"
 #include "table/failure_log.h"
 
 static void push_failure(JsonbInState *state, const Failure *failure);
-static void push_key(JsonbInState *state, const char *key);
-static void push_text(JsonbInState *state, const char *key, const char *value);
-static void push_batch(JsonbInState *state, int batch);
 static bool get_member(Jsonb *array, int i, const char *key,
 					   JsonbValue *value);
 static Jsonb *log_array(NullableDatum log);
@@ -167,64 +162,17 @@ get_member(Jsonb *array, int i, const char *key, JsonbValue *value)
 static void
 push_failure(JsonbInState *state, const Failure *failure)
 {
-	char		at[MAXDATELEN + 1];
-
-	JsonEncodeDateTime(at, TimestampTzGetDatum(failure->at), TIMESTAMPTZOID,
-					   NULL);
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	push_text(state, "at", at);
-	push_text(state, "message", failure->message);
-	push_text(state, "sqlstate", failure->sqlstate == 0 ? NULL :
-			  unpack_sql_state(failure->sqlstate));
-	push_text(state, "role", !OidIsValid(failure->role) ? NULL :
-			  GetUserNameFromId(failure->role, true));
-	push_text(state, "application_name", failure->application);
-	push_batch(state, failure->batch);
+	queue_json_time(state, "at", failure->at);
+	queue_json_string(state, "message", failure->message);
+	queue_json_string(state, "sqlstate", failure->sqlstate == 0 ? NULL :
+					  unpack_sql_state(failure->sqlstate));
+	queue_json_string(state, "role", !OidIsValid(failure->role) ? NULL :
+					  GetUserNameFromId(failure->role, true));
+	queue_json_string(state, "application_name", failure->application);
+	if (failure->batch == 0)
+		queue_json_string(state, "batch", NULL);
+	else
+		queue_json_int(state, "batch", failure->batch);
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
-}
-
-/* Parts of an object: the name of a member, and members of two types */
-static void
-push_key(JsonbInState *state, const char *key)
-{
-	JsonbValue	v;
-
-	v.type = jbvString;
-	v.val.string.val = unconstify(char *, key);
-	v.val.string.len = strlen(key);
-	pushJsonbValue(state, WJB_KEY, &v);
-}
-
-static void
-push_text(JsonbInState *state, const char *key, const char *value)
-{
-	JsonbValue	v;
-
-	push_key(state, key);
-	if (value == NULL)
-		v.type = jbvNull;
-	else
-	{
-		/* the array is not made before all of it is there */
-		v.type = jbvString;
-		v.val.string.val = pstrdup(value);
-		v.val.string.len = strlen(value);
-	}
-	pushJsonbValue(state, WJB_VALUE, &v);
-}
-
-static void
-push_batch(JsonbInState *state, int batch)
-{
-	JsonbValue	v;
-
-	push_key(state, "batch");
-	if (batch == 0)
-		v.type = jbvNull;
-	else
-	{
-		v.type = jbvNumeric;
-		v.val.numeric = int64_to_numeric(batch);
-	}
-	pushJsonbValue(state, WJB_VALUE, &v);
 }
