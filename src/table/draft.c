@@ -21,10 +21,6 @@
 #include "table/draft.h"
 
 static void check_key(Datum key, const char *name);
-static void set(Datum *values, bool *nulls, int attnum, Datum value);
-static void set_nullable(Datum *values, bool *nulls, int attnum,
-						 NullableDatum value);
-static NullableDatum get(const Datum *values, const bool *nulls, int attnum);
 static NullableDatum get_copy(TupleTableSlot *row, int attnum);
 static void check_key(Datum key, const char *name);
 
@@ -69,17 +65,17 @@ queue_draft_read(MessageDraft *draft, const Datum *values, const bool *nulls)
 		draft->priority = DatumGetInt16(values[Anum_message_priority - 1]);
 	if (!nulls[Anum_message_failures - 1])
 		draft->failures = DatumGetInt16(values[Anum_message_failures - 1]);
-	draft->visible_at = get(values, nulls, Anum_message_visible_at);
-	draft->expires_at = get(values, nulls, Anum_message_expires_at);
-	draft->group_key = get(values, nulls, Anum_message_group_key);
-	draft->correlation_id = get(values, nulls, Anum_message_correlation_id);
-	draft->dedup_key = get(values, nulls, Anum_message_dedup_key);
-	draft->sender = get(values, nulls, Anum_message_sender);
-	draft->content_type = get(values, nulls, Anum_message_content_type);
-	draft->headers = get(values, nulls, Anum_message_headers);
-	draft->payload = get(values, nulls, Anum_message_payload);
-	draft->body = get(values, nulls, Anum_message_body);
-	draft->failure_log = get(values, nulls, Anum_message_failure_log);
+	draft->visible_at = queue_column_get(values, nulls, Anum_message_visible_at);
+	draft->expires_at = queue_column_get(values, nulls, Anum_message_expires_at);
+	draft->group_key = queue_column_get(values, nulls, Anum_message_group_key);
+	draft->correlation_id = queue_column_get(values, nulls, Anum_message_correlation_id);
+	draft->dedup_key = queue_column_get(values, nulls, Anum_message_dedup_key);
+	draft->sender = queue_column_get(values, nulls, Anum_message_sender);
+	draft->content_type = queue_column_get(values, nulls, Anum_message_content_type);
+	draft->headers = queue_column_get(values, nulls, Anum_message_headers);
+	draft->payload = queue_column_get(values, nulls, Anum_message_payload);
+	draft->body = queue_column_get(values, nulls, Anum_message_body);
+	draft->failure_log = queue_column_get(values, nulls, Anum_message_failure_log);
 }
 
 /* Let a message expire so long after it is due. */
@@ -122,54 +118,32 @@ queue_draft_copy(MessageDraft *draft, TupleTableSlot *row)
 void
 queue_draft_columns(const MessageDraft *draft, Datum *values, bool *nulls)
 {
-	set(values, nulls, Anum_message_id, Int64GetDatum(draft->id));
-	set(values, nulls, Anum_message_priority, Int16GetDatum(draft->priority));
-	set(values, nulls, Anum_message_failures, Int16GetDatum(draft->failures));
-	set(values, nulls, Anum_message_enqueued_at,
-		TimestampTzGetDatum(draft->enqueued_at));
-	set_nullable(values, nulls, Anum_message_visible_at, draft->visible_at);
-	set_nullable(values, nulls, Anum_message_expires_at, draft->expires_at);
-	set_nullable(values, nulls, Anum_message_group_key, draft->group_key);
-	set_nullable(values, nulls, Anum_message_correlation_id,
-				 draft->correlation_id);
-	set_nullable(values, nulls, Anum_message_dedup_key, draft->dedup_key);
-	set_nullable(values, nulls, Anum_message_sender, draft->sender);
-	set_nullable(values, nulls, Anum_message_content_type,
-				 draft->content_type);
-	set_nullable(values, nulls, Anum_message_headers, draft->headers);
-	set_nullable(values, nulls, Anum_message_payload, draft->payload);
-	set_nullable(values, nulls, Anum_message_body, draft->body);
-	set_nullable(values, nulls, Anum_message_failure_log,
-				 draft->failure_log);
-}
-
-static void
-set(Datum *values, bool *nulls, int attnum, Datum value)
-{
-	values[attnum - 1] = value;
-	nulls[attnum - 1] = false;
-}
-
-static void
-set_nullable(Datum *values, bool *nulls, int attnum, NullableDatum value)
-{
-	values[attnum - 1] = value.isnull ? (Datum) 0 : value.value;
-	nulls[attnum - 1] = value.isnull;
-}
-
-static NullableDatum
-get(const Datum *values, const bool *nulls, int attnum)
-{
-	NullableDatum result = {values[attnum - 1], nulls[attnum - 1]};
-
-	return result;
+	queue_column_set(values, nulls, Anum_message_id, Int64GetDatum(draft->id));
+	queue_column_set(values, nulls, Anum_message_priority, Int16GetDatum(draft->priority));
+	queue_column_set(values, nulls, Anum_message_failures, Int16GetDatum(draft->failures));
+	queue_column_set(values, nulls, Anum_message_enqueued_at,
+					 TimestampTzGetDatum(draft->enqueued_at));
+	queue_column_set_nullable(values, nulls, Anum_message_visible_at, draft->visible_at);
+	queue_column_set_nullable(values, nulls, Anum_message_expires_at, draft->expires_at);
+	queue_column_set_nullable(values, nulls, Anum_message_group_key, draft->group_key);
+	queue_column_set_nullable(values, nulls, Anum_message_correlation_id,
+							  draft->correlation_id);
+	queue_column_set_nullable(values, nulls, Anum_message_dedup_key, draft->dedup_key);
+	queue_column_set_nullable(values, nulls, Anum_message_sender, draft->sender);
+	queue_column_set_nullable(values, nulls, Anum_message_content_type,
+							  draft->content_type);
+	queue_column_set_nullable(values, nulls, Anum_message_headers, draft->headers);
+	queue_column_set_nullable(values, nulls, Anum_message_payload, draft->payload);
+	queue_column_set_nullable(values, nulls, Anum_message_body, draft->body);
+	queue_column_set_nullable(values, nulls, Anum_message_failure_log,
+							  draft->failure_log);
 }
 
 /* The same for a type of variable length, copied */
 static NullableDatum
 get_copy(TupleTableSlot *row, int attnum)
 {
-	NullableDatum result = get(row->tts_values, row->tts_isnull, attnum);
+	NullableDatum result = queue_column_get(row->tts_values, row->tts_isnull, attnum);
 
 	if (!result.isnull)
 		result.value = PointerGetDatum(PG_DETOAST_DATUM_COPY(result.value));

@@ -81,4 +81,32 @@ extern void queue_check_correlation_id(Datum correlation_id);
 extern void queue_check_dedup_key(Datum dedup_key);
 extern void queue_check_routing_key(Datum routing_key);
 
+/* ----------------------------------------------------------------
+ *		Columns of a row, by number
+ * ----------------------------------------------------------------
+ */
+
+static inline NullableDatum
+queue_column_get(const Datum *values, const bool *nulls, int attnum)
+{
+	NullableDatum result = {values[attnum - 1], nulls[attnum - 1]};
+
+	return result;
+}
+
+static inline void
+queue_column_set(Datum *values, bool *nulls, int attnum, Datum value)
+{
+	values[attnum - 1] = value;
+	nulls[attnum - 1] = false;
+}
+
+static inline void
+queue_column_set_nullable(Datum *values, bool *nulls, int attnum,
+						  NullableDatum value)
+{
+	values[attnum - 1] = value.isnull ? (Datum) 0 : value.value;
+	nulls[attnum - 1] = value.isnull;
+}
+
 #endif							/* QUEUE_DRAFT_H */

@@ -22,10 +22,6 @@
 /* Another one than the hashes of groups have (shared/group.c) */
 #define PARTITION_SEED		UINT64CONST(0x746f706963000001)
 
-static NullableDatum get(const Datum *values, const bool *nulls, int attnum);
-static void set(Datum *values, bool *nulls, int attnum, Datum value);
-static void set_nullable(Datum *values, bool *nulls, int attnum,
-						 NullableDatum value);
 
 
 /* Make the draft of a new message without anything in it. */
@@ -68,21 +64,13 @@ queue_topic_draft_read(TopicDraft *draft, const Datum *values,
 		draft->id = DatumGetInt64(values[Anum_published_id - 1]);
 	if (!nulls[Anum_published_routing_key - 1])
 		draft->routing_key.value = values[Anum_published_routing_key - 1];
-	draft->group_key = get(values, nulls, Anum_published_group_key);
-	draft->correlation_id = get(values, nulls, Anum_published_correlation_id);
-	draft->content_type = get(values, nulls, Anum_published_content_type);
-	draft->sender = get(values, nulls, Anum_published_sender);
-	draft->headers = get(values, nulls, Anum_published_headers);
-	draft->payload = get(values, nulls, Anum_published_payload);
-	draft->body = get(values, nulls, Anum_published_body);
-}
-
-static NullableDatum
-get(const Datum *values, const bool *nulls, int attnum)
-{
-	NullableDatum result = {values[attnum - 1], nulls[attnum - 1]};
-
-	return result;
+	draft->group_key = queue_column_get(values, nulls, Anum_published_group_key);
+	draft->correlation_id = queue_column_get(values, nulls, Anum_published_correlation_id);
+	draft->content_type = queue_column_get(values, nulls, Anum_published_content_type);
+	draft->sender = queue_column_get(values, nulls, Anum_published_sender);
+	draft->headers = queue_column_get(values, nulls, Anum_published_headers);
+	draft->payload = queue_column_get(values, nulls, Anum_published_payload);
+	draft->body = queue_column_get(values, nulls, Anum_published_body);
 }
 
 /*
@@ -92,36 +80,22 @@ get(const Datum *values, const bool *nulls, int attnum)
 void
 queue_topic_draft_columns(const TopicDraft *draft, Datum *values, bool *nulls)
 {
-	set(values, nulls, Anum_published_partition,
-		Int16GetDatum(draft->partition));
-	set(values, nulls, Anum_published_id, Int64GetDatum(draft->id));
-	set(values, nulls, Anum_published_at,
-		TimestampTzGetDatum(draft->published_at));
-	set_nullable(values, nulls, Anum_published_routing_key,
-				 draft->routing_key);
-	set_nullable(values, nulls, Anum_published_group_key, draft->group_key);
-	set_nullable(values, nulls, Anum_published_correlation_id,
-				 draft->correlation_id);
-	set_nullable(values, nulls, Anum_published_content_type,
-				 draft->content_type);
-	set_nullable(values, nulls, Anum_published_sender, draft->sender);
-	set_nullable(values, nulls, Anum_published_headers, draft->headers);
-	set_nullable(values, nulls, Anum_published_payload, draft->payload);
-	set_nullable(values, nulls, Anum_published_body, draft->body);
-}
-
-static void
-set(Datum *values, bool *nulls, int attnum, Datum value)
-{
-	values[attnum - 1] = value;
-	nulls[attnum - 1] = false;
-}
-
-static void
-set_nullable(Datum *values, bool *nulls, int attnum, NullableDatum value)
-{
-	values[attnum - 1] = value.isnull ? (Datum) 0 : value.value;
-	nulls[attnum - 1] = value.isnull;
+	queue_column_set(values, nulls, Anum_published_partition,
+					 Int16GetDatum(draft->partition));
+	queue_column_set(values, nulls, Anum_published_id, Int64GetDatum(draft->id));
+	queue_column_set(values, nulls, Anum_published_at,
+					 TimestampTzGetDatum(draft->published_at));
+	queue_column_set_nullable(values, nulls, Anum_published_routing_key,
+							  draft->routing_key);
+	queue_column_set_nullable(values, nulls, Anum_published_group_key, draft->group_key);
+	queue_column_set_nullable(values, nulls, Anum_published_correlation_id,
+							  draft->correlation_id);
+	queue_column_set_nullable(values, nulls, Anum_published_content_type,
+							  draft->content_type);
+	queue_column_set_nullable(values, nulls, Anum_published_sender, draft->sender);
+	queue_column_set_nullable(values, nulls, Anum_published_headers, draft->headers);
+	queue_column_set_nullable(values, nulls, Anum_published_payload, draft->payload);
+	queue_column_set_nullable(values, nulls, Anum_published_body, draft->body);
 }
 
 /*
