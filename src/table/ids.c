@@ -44,10 +44,8 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -57,14 +55,6 @@
 #include "table/ids.h"
 #include "table/scan.h"
 #include "table/sequence.h"
-
-/* An allocator this near to a given id is moved there step by step */
-#define NEAR_IDS			1000
-
-/*
- * Lock "subobject" by which sessions that move an allocator exclude each other
- */
-#define LOCK_ADVANCE		1
 
 /* Ids drawn from a sequence */
 typedef struct IdBlock
@@ -283,8 +273,7 @@ catch_up(QueueDef *def, QueueSlot *slot)
 	int64		first;
 	int			tries = 0;
 
-	LockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
-					   ExclusiveLock);
+	queue_sequence_lock(def->sequence);
 	do
 	{
 		first = queue_sequence_next(def->sequence, "queue");
@@ -294,8 +283,7 @@ catch_up(QueueDef *def, QueueSlot *slot)
 		queue_sequence_move(def->sequence, slot->ids.highest);
 		first = queue_sequence_next(def->sequence, "queue");
 	}
-	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
-						 ExclusiveLock);
+	queue_sequence_unlock(def->sequence);
 	return first;
 }
 
@@ -392,7 +380,7 @@ queue_id_is_new(QueueDef *def, int64 id)
  * Sessions that move it exclude each other by a lock held for a moment.  Those
  * that only draw ids do not take it, so near ids are reached by drawing, which
  * cannot go backwards.  For setval() to go backwards, others would have to
- * draw NEAR_IDS ids between the two calls.
+ * draw SEQUENCE_NEAR ids between the two calls.
  *
  * The table may be no queue yet, because it is being restored.  Then there is
  * no block in memory, and the restoring session notes how far it has come.
@@ -402,8 +390,7 @@ queue_advance_id(QueueDef *def, int64 id)
 {
 	if (advance_in_memory(def, id) || !OidIsValid(def->sequence))
 		return;
-	LockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
-					   ExclusiveLock);
+	queue_sequence_lock(def->sequence);
 	if (!advance_in_memory(def, id))
 	{
 		IdBlock		block;
@@ -411,7 +398,7 @@ queue_advance_id(QueueDef *def, int64 id)
 		do
 		{
 			next_block(def, &block);
-		} while (block.last < id && id - block.last < NEAR_IDS);
+		} while (block.last < id && id - block.last < SEQUENCE_NEAR);
 		if (!def->is_queue)
 			def->moved_to = Max(block.last, id);
 		if (block.last < id)
@@ -424,8 +411,7 @@ queue_advance_id(QueueDef *def, int64 id)
 			block.last = id - 1;	/* the last possible id */
 		keep_block(def, &block);
 	}
-	UnlockDatabaseObject(RelationRelationId, def->sequence, LOCK_ADVANCE,
-						 ExclusiveLock);
+	queue_sequence_unlock(def->sequence);
 }
 
 /*

@@ -12,14 +12,19 @@
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
 #include "table/sequence.h"
+
+/* Lock "subobject" by which sessions that move a sequence exclude each other */
+#define LOCK_ADVANCE		1
 
 static void explain_end(void *arg);
 
@@ -103,6 +108,21 @@ queue_sequence_move(Oid sequence, int64 id)
 	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
 						Int64GetDatum(id));
 	SetUserIdAndSecContext(save_userid, save_sec_context);
+}
+
+/* Exclude other sessions that move the sequence. */
+void
+queue_sequence_lock(Oid sequence)
+{
+	LockDatabaseObject(RelationRelationId, sequence, LOCK_ADVANCE,
+					   ExclusiveLock);
+}
+
+void
+queue_sequence_unlock(Oid sequence)
+{
+	UnlockDatabaseObject(RelationRelationId, sequence, LOCK_ADVANCE,
+						 ExclusiveLock);
 }
 
 /*

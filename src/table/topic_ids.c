@@ -18,7 +18,6 @@
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
-#include "catalog/pg_class.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -29,12 +28,6 @@
 #include "table/stable_id.h"
 #include "table/topic_column.h"
 #include "table/topic_ids.h"
-
-/* A sequence this near to a given id is moved there step by step */
-#define NEAR_IDS			1000
-
-/* Lock "subobject" by which sessions that move a sequence exclude each other */
-#define LOCK_ADVANCE		1
 
 static int64 block_end(TopicDef *topic, int64 first);
 static Oid	file_of(Oid sequence);
@@ -78,7 +71,7 @@ file_of(Oid sequence)
  *		Let the sequence go on beyond an id.
  *
  * Near ids are reached by drawing, which cannot go backwards whatever others
- * do; for setval() to go backwards they would have to draw NEAR_IDS ids
+ * do; for setval() to go backwards they would have to draw SEQUENCE_NEAR ids
  * between the two calls.
  */
 void
@@ -86,13 +79,12 @@ queue_topic_pass_id(TopicDef *topic, int64 id, TopicBlock *block)
 {
 	bool		is_called;
 
-	LockDatabaseObject(RelationRelationId, topic->sequence, LOCK_ADVANCE,
-					   ExclusiveLock);
+	queue_sequence_lock(topic->sequence);
 	LockRelationOid(topic->sequence, RowExclusiveLock);
 	block->first = queue_sequence_last(topic->sequence, &is_called);
 	block->last = is_called ? block_end(topic, block->first) :
 		block->first - 1;
-	while (block->last < id && id - block->last < NEAR_IDS)
+	while (block->last < id && id - block->last < SEQUENCE_NEAR)
 	{
 		block->first = queue_sequence_next(topic->sequence, "topic");
 		block->last = block_end(topic, block->first);
@@ -103,8 +95,7 @@ queue_topic_pass_id(TopicDef *topic, int64 id, TopicBlock *block)
 		block->last = block_end(topic, id);
 	}
 	block->file = file_of(topic->sequence);
-	UnlockDatabaseObject(RelationRelationId, topic->sequence, LOCK_ADVANCE,
-						 ExclusiveLock);
+	queue_sequence_unlock(topic->sequence);
 }
 
 /*
