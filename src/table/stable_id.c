@@ -19,12 +19,11 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
-#include "table/member.h"
+#include "table/setting_row.h"
 #include "table/stable_id.h"
 
 static Relation open_table(LOCKMODE mode);
@@ -57,8 +56,7 @@ queue_stable_id_read(Oid relid, Snapshot snapshot)
 static Relation
 open_table(LOCKMODE mode)
 {
-	Oid			oid = queue_catalog_relid("topic_stable");
-	Relation	rel = OidIsValid(oid) ? try_table_open(oid, mode) : NULL;
+	Relation	rel = queue_setting_try_open(MEMBER_TOPIC_STABLE, mode);
 
 	if (rel != NULL)
 		queue_member_check(rel, MEMBER_TOPIC_STABLE);
@@ -69,15 +67,9 @@ open_table(LOCKMODE mode)
 static HeapTuple
 find_row(Relation rel, Oid relid, Snapshot snapshot)
 {
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	SysScanDesc scan = queue_setting_scan(rel, MEMBER_TOPIC_STABLE, relid);
+	HeapTuple	tuple = queue_setting_next(scan, snapshot);
 
-	ScanKeyInit(&key, Anum_stable_topic, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(rel, queue_catalog_relid("topic_stable_pkey"),
-							  true, snapshot, 1, &key);
-	tuple = systable_getnext(scan);
 	if (tuple != NULL)
 		tuple = heap_copytuple(tuple);
 	systable_endscan(scan);

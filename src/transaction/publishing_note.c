@@ -35,7 +35,7 @@
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
-#include "table/member.h"
+#include "table/setting_row.h"
 #include "transaction/publishing_note.h"
 
 static Relation open_table(LOCKMODE mode);
@@ -48,8 +48,7 @@ static bool read_note(Relation rel, HeapTuple tuple, Oid relid,
 static Relation
 open_table(LOCKMODE mode)
 {
-	Oid			oid = queue_catalog_relid("prepared_note");
-	Relation	rel = OidIsValid(oid) ? try_table_open(oid, mode) : NULL;
+	Relation	rel = queue_setting_try_open(MEMBER_PREPARED_NOTE, mode);
 
 	if (rel != NULL)
 		queue_member_check(rel, MEMBER_PREPARED_NOTE);
