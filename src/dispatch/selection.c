@@ -60,6 +60,7 @@
 #include "dispatch/selection.h"
 #include "dispatch/turn.h"
 #include "shared/availability.h"
+#include "shared/sought.h"
 #include "table/definition.h"
 
 /* Ids in one window, at most; what was passed over in it is remembered */
@@ -71,8 +72,6 @@
 /* Sets that a session remembers, and their ranges */
 #define NUM_MEMORIES		8
 #define LEFT_ROOM			64
-
-#define REMEMBER_FOR		(5 * 60 * USECS_PER_SEC)
 
 /* What is left to be looked at in a queue by a selector */
 typedef struct Memory
@@ -173,7 +172,7 @@ find_left(CandidateScan *look, const SoughtKey *key)
 
 	memory->used = ++nlooks;
 	if (memory->slot == NULL ||
-		memory->began_at < look->now - REMEMBER_FOR ||
+		memory->began_at < look->now - SOUGHT_LIFETIME ||
 		!queue_cover_read_news(memory->slot, relid, &memory->number,
 							   &memory->left))
 	{

@@ -35,9 +35,6 @@
 /* A selector that was not used for so long gives way to another */
 #define UNUSED_FOR			(10 * USECS_PER_SEC)
 
-/* A set is begun anew at times, lest a row of which nobody was told be lost */
-#define REMEMBER_FOR		(5 * 60 * USECS_PER_SEC)
-
 struct SoughtPlace
 {
 	Sought		sets[NUM_SOUGHT];
@@ -85,9 +82,7 @@ make_place(void)
 
 	while (i < queue_news_num_logs())
 		if (pg_atomic_compare_exchange_u32(&shared->nused, &i, i + 1))
-		{
 			return &shared->places[i];
-		}
 	return NULL;
 }
 
@@ -144,7 +139,7 @@ queue_sought_open(QueueSlot *slot, const SoughtKey *key, TimestampTz now,
 	Sought	   *sought = queue_sought_find(slot, key);
 	SoughtPlace *place;
 
-	*is_new = sought == NULL || sought->began_at < now - REMEMBER_FOR;
+	*is_new = sought == NULL || sought->began_at < now - SOUGHT_LIFETIME;
 	if (slot->sought.place == NULL)
 		slot->sought.place = make_place();
 	place = slot->sought.place;

@@ -10,6 +10,9 @@
 
 #include "shared/queue_slot.h"
 
+/* A set is begun anew at times, lest a row of which nobody was told be lost */
+#define SOUGHT_LIFETIME		(5 * 60 * USECS_PER_SEC)
+
 extern Size queue_sought_shmem_size(void);
 extern void queue_sought_shmem_init(void);
 
