@@ -67,6 +67,7 @@
 #include "table/dedup.h"
 #include "table/definition.h"
 #include "table/member.h"
+#include "table/subscription.h"
 #include "table/topic.h"
 #include "topic/bindings.h"
 #include "transaction/announce.h"
@@ -217,6 +218,7 @@ _PG_init(void)
 	queue_guc_init();
 	queue_definition_init();
 	queue_topic_init();
+	queue_subscription_init();
 	queue_bindings_init();
 	queue_member_init();
 	queue_xact_init();

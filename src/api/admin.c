@@ -37,10 +37,11 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "api/admin.h"
+#include "api/dead_letter.h"
 #include "api/drop_table.h"
 #include "api/key_ddl.h"
 #include "api/setting_args.h"
+#include "api/subscription_admin.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -50,6 +51,8 @@
 #include "table/member.h"
 #include "table/scan.h"
 #include "table/settings.h"
+#include "table/subscription.h"
+#include "table/subscription_settings.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
 #include "transaction/in_doubt.h"
@@ -67,7 +70,8 @@ static void note_exhausted(Relation rel, QueueDef *def);
 static void set_paused(FunctionCallInfo fcinfo, bool is_paused,
 					   const char *call);
 static void refuse_to_drop_target(Oid relid);
-static Oid	dead_letter_to_drop(Oid relid);
+static Oid	dead_letter_to_drop(Oid relid, const TableForm *form);
+static Oid	own_dead_letter(Oid relid, const TableForm *form);
 static bool has_any_row(Relation rel);
 
 
@@ -192,7 +196,7 @@ note_exhausted(Relation rel, QueueDef *def)
 }
 
 /*
- * drop_queue(queue)
+ * drop_queue(queue), which may be a subscription
  *
  * Asks for ownership alone, because it must be possible to drop a queue that
  * is beyond the white list.
@@ -201,6 +205,7 @@ Datum
 queue_drop_queue(PG_FUNCTION_ARGS)
 {
 	Oid			relid;
+	const TableForm *form;
 	Oid			dead_letter;
 
 	queue_require_preload();
@@ -209,10 +214,12 @@ queue_drop_queue(PG_FUNCTION_ARGS)
 	queue_require_arg(fcinfo, 0, "queue");
 	relid = PG_GETARG_OID(0);
 
-	table_close(queue_drop_open(relid, &queue_form), NoLock);
+	form = queue_is_subscription(relid) ? &queue_subscription_form :
+		&queue_form;
+	table_close(queue_drop_open(relid, form), NoLock);
 	refuse_to_drop_target(relid);
-	dead_letter = dead_letter_to_drop(relid);
-	queue_drop_table(relid, &queue_form);
+	dead_letter = dead_letter_to_drop(relid, form);
+	queue_drop_table(relid, form);
 	if (OidIsValid(dead_letter))
 		queue_drop_table(dead_letter, &queue_form);
 
@@ -296,7 +303,7 @@ static bool
 is_of_settings(Relation rel, MemberTable *table)
 {
 	static const MemberTable tables[] = {
-		MEMBER_QUEUE, MEMBER_TOPIC, MEMBER_BINDING
+		MEMBER_QUEUE, MEMBER_TOPIC, MEMBER_BINDING, MEMBER_SUBSCRIPTION
 	};
 
 	for (int i = 0; i < lengthof(tables); i++)
@@ -341,53 +348,11 @@ queue_require_preloaded(PG_FUNCTION_ARGS)
 }
 
 /*
- * queue_check_dead_letter
- *		Raise an error unless the caller may make this the dead-letter queue
- *		of "source".
- *
- * "source" is InvalidOid if that queue is yet to be made.  The dead-letter
- * queue is locked to the end of the transaction, so that it still exists when
- * the settings that name it are committed.
- */
-void
-queue_check_dead_letter(Oid dead_letter, Oid source)
-{
-	QueueDef   *def;
-	Relation	rel;
-	AclResult	result;
-	List	   *seen = NIL;
-	Oid			next = dead_letter;
-
-	if (OidIsValid(source) && dead_letter == source)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a queue cannot be its own dead-letter queue")));
-
-	rel = queue_open(dead_letter, QUEUE_SYSTEM, &def);
-	result = pg_class_aclcheck(dead_letter, GetUserId(), ACL_INSERT);
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_TABLE, RelationGetRelationName(rel));
-
-	/* a loop that exists already is not reported here, but ends the walk */
-	while (OidIsValid(next) && !list_member_oid(seen, next))
-	{
-		seen = lappend_oid(seen, next);
-		(void) queue_settings_exist(next, &next);
-		if (OidIsValid(source) && next == source)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("dead-letter queue \"%s\" would lead back to the queue itself",
-							queue_qualified_name(RelationGetRelid(rel)))));
-	}
-	list_free(seen);
-	table_close(rel, NoLock);
-}
-
-/*
  * set_paused
  *		What pause() and resume() have in common.
  *
- * An argument that is true says that this end of the queue is meant.
+ * An argument that is true says that this end of the queue is meant.  A
+ * subscription has one end only.
  */
 static void
 set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
@@ -410,6 +375,12 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
 	queue_require_arg(fcinfo, 2, "dequeue");
 	relid = PG_GETARG_OID(0);
 
+	if (queue_is_subscription(relid))
+	{
+		if (PG_GETARG_BOOL(2))
+			queue_subscription_set_paused(relid, is_paused);
+		return;
+	}
 	rel = queue_open(relid, QUEUE_OWN, &def);
 	catalog = queue_settings_open(RowExclusiveLock);
 	tuple = queue_settings_lock(catalog, relid);
@@ -440,49 +411,40 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
 static void
 refuse_to_drop_target(Oid relid)
 {
-	List	   *sources = queue_dead_letter_sources(relid);
+	List	   *queues = queue_dead_letter_sources(relid);
+	List	   *subscriptions = queue_dead_letter_subscriptions(relid);
+	const TableForm *form = queues != NIL ? &queue_form :
+		&queue_subscription_form;
 
-	if (sources == NIL)
+	if (queues == NIL && subscriptions == NIL)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			 errmsg("cannot drop queue %s because another queue depends on it",
-					queue_qualified_name(relid)),
+			 errmsg("cannot drop queue %s because %s %s depends on it",
+					queue_qualified_name(relid),
+					queues != NIL ? "another" : "a", form->noun),
 			 errdetail("It is the dead-letter queue of %s.",
-					   queue_qualified_name(linitial_oid(sources))),
-			 errhint("Drop that queue first, or name another dead-letter queue for it with queue.alter_queue().")));
+					   queue_qualified_name(linitial_oid(queues != NIL ?
+														 queues :
+														 subscriptions))),
+			 errhint("Drop that %s first, or name another dead-letter queue for it with %s.",
+					 form->noun, form->changer)));
 }
 
 /*
  * dead_letter_to_drop
  *		Return the dead-letter queue that is to be dropped along with its
- *		queue, locked for that, or InvalidOid.
+ *		queue or subscription, locked for that, or InvalidOid.
  *
  * It was made with this queue, the caller still owns it, no other queue sends
  * dead letters there, and it is empty.
  */
 static Oid
-dead_letter_to_drop(Oid relid)
+dead_letter_to_drop(Oid relid, const TableForm *form)
 {
-	Relation	catalog = queue_settings_open(RowExclusiveLock);
-	HeapTuple	tuple = queue_settings_lock(catalog, relid);
+	Oid			dead_letter = own_dead_letter(relid, form);
 	Relation	rel;
-	Oid			dead_letter = InvalidOid;
 	bool		has_rows;
-
-	if (tuple != NULL)
-	{
-		Datum		values[Natts_settings];
-		bool		nulls[Natts_settings];
-
-		queue_member_deform(catalog, MEMBER_QUEUE, tuple, values, nulls);
-		if (!nulls[Anum_settings_dead_letter - 1] &&
-			DatumGetBool(values[Anum_settings_own_dead_letter - 1]))
-			dead_letter =
-				DatumGetObjectId(values[Anum_settings_dead_letter - 1]);
-		heap_freetuple(tuple);
-	}
-	table_close(catalog, NoLock);
 
 	if (!queue_settings_exist(dead_letter, NULL) ||
 		get_rel_relkind(dead_letter) != RELKIND_RELATION ||
@@ -492,8 +454,38 @@ dead_letter_to_drop(Oid relid)
 	rel = queue_drop_open(dead_letter, &queue_form);
 	has_rows = has_any_row(rel);
 	table_close(rel, NoLock);
-	if (has_rows || list_length(queue_dead_letter_sources(dead_letter)) > 1)
+	if (has_rows ||
+		list_length(queue_dead_letter_sources(dead_letter)) +
+		list_length(queue_dead_letter_subscriptions(dead_letter)) > 1)
 		return InvalidOid;
+	return dead_letter;
+}
+
+/* Return the dead-letter queue that came with it, or InvalidOid. */
+static Oid
+own_dead_letter(Oid relid, const TableForm *form)
+{
+	bool		is_queue = form == &queue_form;
+	const int	name = is_queue ? Anum_settings_dead_letter :
+		Anum_subscription_dead_letter;
+	const int	is_own = is_queue ? Anum_settings_own_dead_letter :
+		Anum_subscription_own_dead_letter;
+	Relation	catalog = queue_setting_open(form->settings,
+											 RowExclusiveLock);
+	HeapTuple	tuple = queue_setting_lock(catalog, form->settings, relid);
+	Oid			dead_letter = InvalidOid;
+
+	if (tuple != NULL)
+	{
+		Datum		values[Max(Natts_settings, Natts_subscription)];
+		bool		nulls[Max(Natts_settings, Natts_subscription)];
+
+		queue_member_deform(catalog, form->settings, tuple, values, nulls);
+		if (!nulls[name - 1] && DatumGetBool(values[is_own - 1]))
+			dead_letter = DatumGetObjectId(values[name - 1]);
+		heap_freetuple(tuple);
+	}
+	table_close(catalog, NoLock);
 	return dead_letter;
 }
 

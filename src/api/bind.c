@@ -156,8 +156,7 @@ queue_unbind(PG_FUNCTION_ARGS)
 		pattern = text_to_cstring(PG_GETARG_TEXT_PP(2));
 
 	if (!queue_setting_find(MEMBER_TOPIC, topic, 0, NULL))
-		queue_access_refuse(topic, &queue_topic_form,
-							"Only a topic has bindings; name the queue in the second argument.");
+		queue_topic_refuse(topic, TOPIC_BIND);
 	if (!queue_binding_exists(topic, queue))
 		PG_RETURN_INT32(0);
 	check_either_owner(topic, queue);

@@ -7,13 +7,12 @@
  * The table is made by make_table.c.  The name that the caller gives is
  * resolved with its search_path.  The settings are written by catalog
  * functions, because callers have no privilege to write them.  When the DDL has
- * run, the table itself is looked at (make_settings()).
+ * run, the table itself is looked at (make_queue.c).
  *
  * A new table is invisible to others until the commit.  Two transactions that
  * make a queue of one name would meet in the catalogs, where the second would
  * get an error about them.  So a lock on the name itself comes first, to the
- * end of the transaction.  The name of the dead-letter queue that comes along
- * is locked in the same way, before one that is left from before is looked at.
+ * end of the transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,8 +28,9 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "api/admin.h"
+#include "api/dead_letter.h"
 #include "api/key_ddl.h"
+#include "api/make_queue.h"
 #include "api/make_table.h"
 #include "api/name.h"
 #include "api/setting_args.h"
@@ -45,11 +45,6 @@
 PG_FUNCTION_INFO_V1(queue_create_queue);
 
 static Oid	existing_queue(Oid schema, const char *relname);
-static Oid	find_dead_letter_queue(Oid schema, const char *relname);
-static Oid	make_dead_letter_queue(Oid schema, const char *source,
-								   const Datum *source_values,
-								   const bool *source_nulls);
-static void make_settings(Oid relid, Datum *values, bool *nulls);
 
 
 /* create_queue(name, ...), with settings as setting_args.c has them */
@@ -87,7 +82,7 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	if (nulls[column])
 	{
 		values[column] =
-			ObjectIdGetDatum(make_dead_letter_queue(schema, relname, values,
+			ObjectIdGetDatum(queue_make_dead_letter(schema, relname, values,
 													nulls));
 		nulls[column] = false;
 	}
@@ -99,7 +94,7 @@ queue_create_queue(PG_FUNCTION_ARGS)
 			ObjectIdGetDatum(queue_key_table_make(relid, is_adopted));
 		nulls[Anum_settings_key_table - 1] = false;
 	}
-	make_settings(relid, values, nulls);
+	queue_make_settings(relid, values, nulls);
 
 	PG_RETURN_OID(relid);
 }
@@ -135,84 +130,4 @@ existing_queue(Oid schema, const char *relname)
 						queue_qualified_name(relid)),
 				 errdetail("A relation of this name exists already.")));
 	return InvalidOid;
-}
-
-/*
- * find_dead_letter_queue
- *		Return the dead-letter queue of an earlier queue of the same name,
- *		which was dropped, or restored without its settings.
- *
- * It must be owned by the caller, still be as make_dead_letter_queue() made
- * it, and be used by no other queue.  InvalidOid if there is none.
- */
-static Oid
-find_dead_letter_queue(Oid schema, const char *relname)
-{
-	Oid			relid = get_relname_relid(relname, schema);
-	Relation	rel;
-	QueueDef   *def;
-	bool		fits;
-
-	if (!OidIsValid(relid) ||
-		!object_ownercheck(RelationRelationId, relid, GetUserId()) ||
-		!queue_settings_exist(relid, NULL) ||
-		queue_dead_letter_sources(relid) != NIL)
-		return InvalidOid;
-
-	rel = queue_open(relid, QUEUE_OWN, &def);
-	fits = def->retry.max_attempts == 0 && !OidIsValid(def->dead_letter);
-	table_close(rel, NoLock);
-	return fits ? relid : InvalidOid;
-}
-
-/*
- * make_dead_letter_queue
- *		Make the dead-letter queue that comes with a queue, or find one left
- *		from before.
- *
- * It is logged even if the other is not, because it is the record of what went
- * wrong.
- */
-static Oid
-make_dead_letter_queue(Oid schema, const char *source,
-					   const Datum *source_values, const bool *source_nulls)
-{
-	char	   *relname = makeObjectName(source, NULL, "dead");
-	Oid			relid;
-	Datum		values[Natts_settings];
-	bool		nulls[Natts_settings];
-
-	queue_name_lock(schema, relname);
-	relid = find_dead_letter_queue(schema, relname);
-	if (OidIsValid(relid))
-		return relid;
-
-	relid = queue_make_table(&queue_form, schema, relname, source,
-							 false /* logged */ );
-	memcpy(values, source_values, sizeof(values));
-	memcpy(nulls, source_nulls, sizeof(nulls));
-	queue_setting_args_dead(values, nulls);
-	make_settings(relid, values, nulls);
-
-	return relid;
-}
-
-/*
- * make_settings
- *		Give a table its row in queue.queue, which makes it a queue.
- *
- * Throws if the table is beyond the white list by now.
- */
-static void
-make_settings(Oid relid, Datum *values, bool *nulls)
-{
-	Relation	rel;
-
-	queue_make_setting_row(&queue_form, relid, values, nulls);
-	queue_announce_all(relid);	/* it may have messages */
-
-	/* an event trigger may have changed it */
-	rel = table_open(relid, NoLock);
-	queue_check_shape(rel, queue_def(rel));
-	table_close(rel, NoLock);
 }

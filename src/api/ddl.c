@@ -49,6 +49,7 @@
 #include "utils/syscache.h"
 
 #include "api/ddl.h"
+#include "api/subscription_ddl.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "table/binding_row.h"
@@ -340,7 +341,8 @@ queue_on_relation_drop(Oid relid)
 
 	if (!OidIsValid(settings_oid) || relid == settings_oid ||
 		relid == queue_setting_relid(MEMBER_TOPIC) ||
-		relid == queue_setting_relid(MEMBER_BINDING))
+		relid == queue_setting_relid(MEMBER_BINDING) ||
+		relid == queue_setting_relid(MEMBER_SUBSCRIPTION))
 		return;
 	if (get_rel_relkind(relid) != RELKIND_RELATION ||
 		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
@@ -353,6 +355,7 @@ queue_on_relation_drop(Oid relid)
 	if (queue_setting_find(MEMBER_TOPIC, relid, 0, NULL))
 		forget_topic(relid);
 	queue_binding_forget(relid);
+	queue_subscription_on_drop(relid);
 	if (!is_queue && sources == NIL && !OidIsValid(keys_of))
 		return;
 
@@ -530,6 +533,7 @@ queue_ddl_forget_gone(void)
 	}
 	foreach(lc, queue_binding_gone())
 		queue_binding_forget(lfirst_oid(lc));
+	queue_subscription_mend();
 	list_free(gone);
 	table_close(settings, NoLock);
 

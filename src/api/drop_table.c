@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * drop_table.c
- *		Tables of queues and topics dropped by functions.
+ *		Tables of queues, topics and subscriptions dropped by functions.
  *
  * By plain DDL through SPI, as the caller, so what DROP TABLE would refuse is
  * refused here, and the settings go with the table by the hook that serves
@@ -72,9 +72,13 @@ check_droppable(Oid relid, const TableForm *form)
 		const TableForm *other = queue_form_of(relid);
 
 		if (other != NULL)
-			queue_access_refuse(relid, form, psprintf("Use %s to drop a %s.",
-													  other->dropper,
-													  other->noun));
+		{
+			char	   *hint = psprintf("Use %s to drop a %s.",
+										other->dropper, other->noun);
+			Instead		instead = {hint, hint, hint};
+
+			queue_access_refuse(relid, form, &instead);
+		}
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a %s",

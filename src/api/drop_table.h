@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * drop_table.h
- *		Tables of queues and topics dropped by functions.
+ *		Tables of queues, topics and subscriptions dropped by functions.
  *
  *-------------------------------------------------------------------------
  */

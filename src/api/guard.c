@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * guard.c
- *		DDL that would make a queue or topic something else: refused before it
+ *		DDL that would make a table of ours something else: refused before it
  *		begins.
  *
  * A table beyond the white list (shape.c) is no queue any more, and some ways
@@ -49,6 +49,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "api/guard.h"
 #include "api/guard_table.h"
@@ -87,6 +88,7 @@ static bool is_user_opclass(Oid relid, IndexElem *elem, Oid access_method);
 static bool owns_extension(const char *name);
 static void check_member(AlterExtensionContentsStmt *stmt);
 static void check_truncate(TruncateStmt *stmt);
+static bool has_index(Oid relid);
 static void check_statistics(CreateStatsStmt *stmt);
 static void check_sequence(Oid sequence, List *options);
 static void check_owned_by(Oid sequence, List *names);
@@ -474,20 +476,45 @@ is_user_opclass(Oid relid, IndexElem *elem, Oid access_method)
 	return OidIsValid(opclass) && opclass >= FirstNormalObjectId;
 }
 
-/* TRUNCATE ... RESTART IDENTITY: where ids go on for ever, they do not */
+/*
+ * TRUNCATE: not of what is nothing without its rows; nor, where ids go on for
+ * ever, with RESTART IDENTITY.
+ *
+ * pg_restore truncates tables before it fills them, and makes their indexes
+ * later.
+ */
 static void
 check_truncate(TruncateStmt *stmt)
 {
 	ListCell   *lc;
 
-	foreach(lc, stmt->restart_seqs ? stmt->relations : NIL)
+	foreach(lc, stmt->relations)
 	{
 		Target		target;
 
-		if (find(lfirst_node(RangeVar, lc), ACL_TRUNCATE, &target) &&
+		if (!find(lfirst_node(RangeVar, lc), ACL_TRUNCATE, &target))
+			continue;
+		if (stmt->restart_seqs && target.form->id != InvalidAttrNumber &&
 			!target.form->ids_may_restart)
 			refuse_that(&target, IDS_GO_ON);
+		if (!target.form->may_be_truncated && has_index(target.relid))
+			refuse_that(&target, "The rows of a %s stay.");
 	}
+}
+
+/* Does the table have an index? */
+static bool
+has_index(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		result = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_class) GETSTRUCT(tuple))->relhasindex;
+		ReleaseSysCache(tuple);
+	}
+	return result;
 }
 
 /*
@@ -563,6 +590,8 @@ check_owned_by(Oid sequence, List *names)
 													 list_length(names) - 1)),
 			  OWNER_ONLY, &target))
 		return;
+	if (target.form->id == InvalidAttrNumber)
+		refuse_that(&target, "A %s has no sequence.");
 	owned = getOwnedSequences(target.relid);
 	if (strcmp(column, "id") != 0 ||
 		(owned != NIL && !list_member_oid(owned, sequence)))

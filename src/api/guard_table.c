@@ -197,7 +197,7 @@ static bool
 has_pkey_form(const TableForm *form, Constraint *constraint)
 {
 	ListCell   *lc;
-	bool		has_form = list_length(constraint->keys) == NUM_KEY_COLUMNS &&
+	bool		has_form = list_length(constraint->keys) == form->nkeys &&
 		constraint->including == NIL;
 
 	foreach(lc, constraint->keys)

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * make_table.c
- *		Tables of queues and topics made, or made again of what a restore has
- *		left.
+ *		Tables of queues, topics and subscriptions made, or made again of what
+ *		a restore has left.
  *
  * Speed does not matter here, so a table is made by plain DDL through SPI, as
  * the caller.  The caller needs for it what CREATE TABLE needs, and its
@@ -246,6 +246,8 @@ adopt_table(const TableForm *form, Oid relid, Oid schema, const char *relname)
 		(void) look_at_shape(form, relid, &shape, &owner);
 	}
 	create_indexes(form, table, &shape);
+	if (form->id == InvalidAttrNumber)
+		return;
 	if (!OidIsValid(shape.sequence))
 	{
 		create_sequence(schema, relname, owner);
@@ -284,12 +286,13 @@ create_table(const TableForm *form, Oid schema, const char *relname,
 		appendStringInfo(&statement, "%s, ",
 						 queue_form_column_ddl(form, attnum));
 	appendStringInfo(&statement, "PRIMARY KEY %s) USING heap"
-					 " WITH (" QUEUE_STORAGE_PARAMETERS ")",
-					 queue_form_key(form));
+					 " WITH (%s" QUEUE_STORAGE_PARAMETERS ")",
+					 queue_form_key(form), form->storage);
 	queue_ddl_run(statement.data);
 
 	create_indexes(form, table, NULL);
-	create_sequence(schema, relname, GetUserId());
+	if (form->id != InvalidAttrNumber)
+		create_sequence(schema, relname, GetUserId());
 	for (int i = 0; i < NUM_OWN_TRIGGERS; i++)
 		create_trigger(table, &form->triggers[i]);
 }

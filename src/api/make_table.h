@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * make_table.h
- *		Tables of queues and topics made.
+ *		Tables of queues, topics and subscriptions made.
  *
  *-------------------------------------------------------------------------
  */

@@ -25,7 +25,7 @@
  * that exist), but what is paused stays so: nothing that was stopped on
  * purpose starts to run because of a restore.
  *
- * Topics have a table of that kind of their own.
+ * Topics, bindings and subscriptions have tables of that kind of their own.
  *
  * Locks: the table, against being dropped, then the row, as everywhere.
  *
@@ -49,7 +49,6 @@
 #include "utils/rel.h"
 #include "utils/varlena.h"
 
-#include "api/admin.h"
 #include "api/key_ddl.h"
 #include "api/restore.h"
 #include "api/setting_args.h"
@@ -73,7 +72,8 @@ typedef struct Redirection
 static const Redirection redirections[] = {
 	{MEMBER_QUEUE, MEMBER_RESTORED_SETTINGS},
 	{MEMBER_TOPIC, MEMBER_RESTORED_TOPICS},
-	{MEMBER_BINDING, MEMBER_RESTORED_BINDINGS}
+	{MEMBER_BINDING, MEMBER_RESTORED_BINDINGS},
+	{MEMBER_SUBSCRIPTION, MEMBER_RESTORED_SUBSCRIPTIONS}
 };
 
 PG_FUNCTION_INFO_V1(queue_restore_settings);
@@ -86,10 +86,6 @@ static void restore_row(Oid relid, Relation catalog, Datum *values,
 static void keep_partitions(Relation catalog, HeapTuple old, Datum *values);
 static void restore_key_table(Oid relid, const char *name, Datum *values,
 							  bool *nulls);
-static bool may_have_settings(Oid relid, const char *name,
-							  const TableForm *form);
-static bool may_have_dead_letter(Oid relid, const char *name,
-								 Oid dead_letter, const char *dead_name);
 static bool leads_back(Oid relid, Oid dead_letter);
 
 
@@ -156,7 +152,7 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 	catalog = queue_settings_open(RowExclusiveLock);
 	name = TextDatumGetCString(values[Anum_settings_queue - 1]);
 	relid = queue_restore_find(name);
-	if (may_have_settings(relid, name, &queue_form))
+	if (queue_restore_may_have_settings(relid, name, &queue_form))
 	{
 		int			column = Anum_settings_dead_letter - 1;
 
@@ -169,7 +165,8 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 			Oid			dead_letter = queue_restore_find(dead_name);
 
 			values[column] = ObjectIdGetDatum(dead_letter);
-			if (!may_have_dead_letter(relid, name, dead_letter, dead_name))
+			if (!queue_restore_may_have_dead_letter(&queue_form, relid, name,
+													dead_letter, dead_name))
 			{
 				nulls[column] = true;
 				values[Anum_settings_own_dead_letter - 1] =
@@ -237,7 +234,7 @@ queue_restore_topics(PG_FUNCTION_ARGS)
 	catalog = queue_setting_open(MEMBER_TOPIC, RowExclusiveLock);
 	name = TextDatumGetCString(values[Anum_topic_topic - 1]);
 	relid = queue_restore_find(name);
-	if (may_have_settings(relid, name, &queue_topic_form))
+	if (queue_restore_may_have_settings(relid, name, &queue_topic_form))
 	{
 		HeapTuple	old = queue_setting_lock(catalog, MEMBER_TOPIC, relid);
 		HeapTuple	new;
@@ -382,14 +379,15 @@ queue_restore_find(const char *name)
 }
 
 /*
- * may_have_settings
+ * queue_restore_may_have_settings
  *		Returns true if the current user may give this table settings.
  *
  * The table is then locked to the end of the transaction.  The owner is
  * checked before locking, so that others cannot block it.
  */
-static bool
-may_have_settings(Oid relid, const char *name, const TableForm *form)
+bool
+queue_restore_may_have_settings(Oid relid, const char *name,
+								const TableForm *form)
 {
 	bool		exists = false;
 	bool		resembles = false;
@@ -430,15 +428,17 @@ may_have_settings(Oid relid, const char *name, const TableForm *form)
 }
 
 /*
- * may_have_dead_letter
- *		Returns true if the queue may have this dead-letter queue.
+ * queue_restore_may_have_dead_letter
+ *		Returns true if the queue or subscription may have this dead-letter
+ *		queue.
  *
  * Otherwise warns, because the settings are good without it.  The right to
  * send there may be restored later than the settings.
  */
-static bool
-may_have_dead_letter(Oid relid, const char *name, Oid dead_letter,
-					 const char *dead_name)
+bool
+queue_restore_may_have_dead_letter(const TableForm *form, Oid relid,
+								   const char *name, Oid dead_letter,
+								   const char *dead_name)
 {
 	const char *problem = NULL;
 
@@ -453,9 +453,11 @@ may_have_dead_letter(Oid relid, const char *name, Oid dead_letter,
 	if (problem == NULL)
 		return true;
 	ereport(WARNING,
-			(errmsg("queue \"%s\" has no dead-letter queue any more", name),
+			(errmsg("%s \"%s\" has no dead-letter queue any more", form->noun,
+					name),
 			 errdetail("It was \"%s\".  %s", dead_name, problem),
-			 errhint("Use queue.alter_queue(), argument dead_letter, to give it one.")));
+			 errhint("Use %s, argument dead_letter, to give it one.",
+					 form->changer)));
 	return false;
 }
 

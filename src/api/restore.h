@@ -9,11 +9,9 @@
 #define QUEUE_RESTORE_H
 
 #include "fmgr.h"
-#include "fmgr.h"
 #include "nodes/plannodes.h"
 
-#include "table/member.h"
-
+#include "table/form.h"
 #include "table/member.h"
 
 /* ProcessUtility hook: send COPY to queue.queue to the other table */
@@ -27,12 +25,14 @@ extern void queue_restore_read(FunctionCallInfo fcinfo, MemberTable table,
 /* The table of a name, or InvalidOid */
 extern Oid	queue_restore_find(const char *name);
 
-/* The row that the trigger on such a table was given */
-extern void queue_restore_read(FunctionCallInfo fcinfo, MemberTable table,
-							   const char *funcname, Datum *values,
-							   bool *nulls);
+/* May the current user give it settings?  Else warns; it is locked if so */
+extern bool queue_restore_may_have_settings(Oid relid, const char *name,
+											const TableForm *form);
 
-/* The table of a name, or InvalidOid */
-extern Oid	queue_restore_find(const char *name);
+/* ... and send its dead letters there? */
+extern bool queue_restore_may_have_dead_letter(const TableForm *form,
+											   Oid relid, const char *name,
+											   Oid dead_letter,
+											   const char *dead_name);
 
 #endif							/* QUEUE_RESTORE_H */

@@ -252,28 +252,44 @@ check_value(const SettingArg *arg, Datum value)
 static void
 check_base(const Datum *values)
 {
-	int64		lease =
-		queue_lease_usec(DatumGetIntervalP(values[Anum_settings_lease - 1]),
-						 "lease");
+	int64		lease;
 	int64		max_lease =
 		queue_lease_usec(DatumGetIntervalP(values[Anum_settings_max_lease - 1]),
 						 "max_lease");
-	int			max_attempts =
-		DatumGetInt32(values[Anum_settings_max_attempts - 1]);
 
+	lease = queue_setting_args_retries(values[Anum_settings_lease - 1],
+									   values[Anum_settings_max_attempts - 1],
+									   values[Anum_settings_retry_delay - 1],
+									   values[Anum_settings_retry_max_delay - 1]);
 	if (lease > max_lease)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("lease must not be longer than max_lease"),
 				 errhint("Give both to the call.")));
-	if (max_attempts < 0 || max_attempts > PG_INT16_MAX)
+}
+
+/*
+ * queue_setting_args_retries
+ *		Raise 22023 unless these settings, which subscriptions have too, are
+ *		valid.
+ *
+ * Returns the microseconds of the lease.
+ */
+int64
+queue_setting_args_retries(Datum lease, Datum max_attempts,
+						   Datum retry_delay, Datum retry_max_delay)
+{
+	int64		usec = queue_lease_usec(DatumGetIntervalP(lease), "lease");
+	int			attempts = DatumGetInt32(max_attempts);
+
+	if (attempts < 0 || attempts > PG_INT16_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_attempts must be between 0 and %d", PG_INT16_MAX),
-				 errdetail("The value given is %d.", max_attempts),
+				 errdetail("The value given is %d.", attempts),
 				 errhint("Zero means that there is no limit.")));
-	(void) queue_interval_usec(DatumGetIntervalP(values[Anum_settings_retry_delay - 1]),
-							   "retry_delay");
-	(void) queue_interval_usec(DatumGetIntervalP(values[Anum_settings_retry_max_delay - 1]),
+	(void) queue_interval_usec(DatumGetIntervalP(retry_delay), "retry_delay");
+	(void) queue_interval_usec(DatumGetIntervalP(retry_max_delay),
 							   "retry_max_delay");
+	return usec;
 }

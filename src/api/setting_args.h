@@ -32,4 +32,9 @@ extern void queue_setting_args_dead(Datum *values, bool *nulls);
 /* 22023 unless a row is valid */
 extern void queue_setting_args_check(const Datum *values, const bool *nulls);
 
+/* The same for a few of them; returns the microseconds of the lease */
+extern int64 queue_setting_args_retries(Datum lease, Datum max_attempts,
+										Datum retry_delay,
+										Datum retry_max_delay);
+
 #endif							/* QUEUE_SETTING_ARGS_H */

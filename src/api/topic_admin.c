@@ -32,6 +32,7 @@
 #include "api/drop_table.h"
 #include "api/make_table.h"
 #include "api/name.h"
+#include "api/subscription_topic.h"
 #include "api/topic_args.h"
 #include "common/args.h"
 #include "table/def_cache.h"
@@ -170,6 +171,7 @@ queue_drop_topic(PG_FUNCTION_ARGS)
 	relid = PG_GETARG_OID(0);
 
 	table_close(queue_drop_open(relid, &queue_topic_form), NoLock);
+	queue_subscription_refuse_drop(relid);
 	queue_drop_table(relid, &queue_topic_form);
 
 	PG_RETURN_VOID();

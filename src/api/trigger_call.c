@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * trigger_call.c
- *		What the triggers of queues and topics have in common.
+ *		What the triggers of our tables have in common.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +15,9 @@
 
 #include "api/trigger_call.h"
 #include "table/setting_row.h"
+
+static int16 event_type(TriggerEvent event);
+
 
 /*
  * queue_trigger_call
@@ -31,14 +34,24 @@ queue_trigger_call(FunctionCallInfo fcinfo, const TableForm *form,
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
-		(trigger->type == TRIGGER_TYPE_UPDATE ?
-		 !TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) :
-		 !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event)))
+		(trigger->type & event_type(trigdata->tg_event)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function queue.%s() is for the triggers of %s tables only",
 						trigger->function, form->noun)));
 	return trigdata;
+}
+
+/* Return TRIGGER_TYPE_xxx of what has happened. */
+static int16
+event_type(TriggerEvent event)
+{
+	if (TRIGGER_FIRED_BY_INSERT(event))
+		return TRIGGER_TYPE_INSERT;
+	if (TRIGGER_FIRED_BY_UPDATE(event))
+		return TRIGGER_TYPE_UPDATE;
+	return TRIGGER_FIRED_BY_DELETE(event) ? TRIGGER_TYPE_DELETE :
+		TRIGGER_TYPE_TRUNCATE;
 }
 
 /* Do rows come from another server, which has checked them? */

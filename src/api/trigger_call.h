@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * trigger_call.h
- *		What the triggers of queues and topics have in common.
+ *		What the triggers of our tables have in common.
  *
  *-------------------------------------------------------------------------
  */

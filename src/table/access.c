@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * access.c
- *		Queues and topics opened for the current user.
+ *		Queues, topics and subscriptions opened for the current user.
  *
  * Privileges depend on the role of the moment, so they are asked for on every
  * call.  They come before the question what kind of table it is, so that a role
@@ -22,6 +22,9 @@
 
 #include "table/access.h"
 #include "table/setting_row.h"
+
+static const char *hint_for(const TableForm *form, const Instead *instead);
+
 
 /*
  * queue_access_open
@@ -90,7 +93,7 @@ queue_access_check_owner(Relation rel)
  * If it is of another kind, "instead" says what can be done with that.
  */
 void
-queue_access_refuse(Oid relid, const TableForm *form, const char *instead)
+queue_access_refuse(Oid relid, const TableForm *form, const Instead *instead)
 {
 	const TableForm *other = queue_form_of(relid);
 
@@ -100,7 +103,7 @@ queue_access_refuse(Oid relid, const TableForm *form, const char *instead)
 				 errmsg("\"%s\" is not a %s", queue_qualified_name(relid),
 						form->noun),
 				 errdetail("It is a %s.", other->noun),
-				 errhint("%s", instead)));
+				 errhint("%s", hint_for(other, instead))));
 	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 errmsg("\"%s\" is not a %s", queue_qualified_name(relid),
@@ -109,4 +112,13 @@ queue_access_refuse(Oid relid, const TableForm *form, const char *instead)
 					   queue_member_name(form->settings)),
 			 errhint("Create %ss with %s, which also adopts a %s table restored without its settings.",
 					 form->noun, form->maker, form->noun)));
+}
+
+/* Return the hint for this kind. */
+static const char *
+hint_for(const TableForm *form, const Instead *instead)
+{
+	if (form == &queue_form)
+		return instead->queue;
+	return form == &queue_topic_form ? instead->topic : instead->subscription;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * access.h
- *		Queues and topics opened for the current user.
+ *		Queues, topics and subscriptions opened for the current user.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +15,14 @@
 #include "common/compat.h"
 #include "table/form.h"
 
+/* Hints: what to do with a table that turns out to be another's kind */
+typedef struct Instead
+{
+	const char *queue;
+	const char *topic;
+	const char *subscription;
+} Instead;
+
 /* The table, locked; 42704, or 42809 if it is none */
 extern Relation queue_access_open(Oid relid, LOCKMODE lockmode,
 								  const TableForm *form);
@@ -23,8 +31,8 @@ extern Relation queue_access_open(Oid relid, LOCKMODE lockmode,
 extern void queue_access_check(Relation rel, AclMode needed);
 extern void queue_access_check_owner(Relation rel);
 
-/* 42809: it is not of this kind; "instead" is the hint if it is of another */
+/* 42809: it is not of this kind; what to do with one of another kind */
 pg_noreturn extern void queue_access_refuse(Oid relid, const TableForm *form,
-											const char *instead);
+											const Instead *instead);
 
 #endif							/* QUEUE_ACCESS_H */

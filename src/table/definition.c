@@ -50,8 +50,8 @@ static void read_delivery(QueueDef *def, const Datum *values,
 						  const bool *nulls);
 static int	read_choice(int attnum, const Datum *values);
 static void check_privileges(Relation rel, QueueAccess access);
-static const char *instead_of(QueueAccess access);
-static void check_shape(Relation rel, QueueDef *def, const char *instead);
+static const Instead *instead_of(QueueAccess access);
+static void check_shape(Relation rel, QueueDef *def, const Instead *instead);
 
 
 /* Register the relcache callback; from _PG_init(), in every backend. */
@@ -164,27 +164,39 @@ check_privileges(Relation rel, QueueAccess access)
 	}
 }
 
-/* Return what to do with a topic. */
-static const char *
+/* Return what to do with what is no queue. */
+static const Instead *
 instead_of(QueueAccess access)
 {
-	switch (access)
-	{
-		case QUEUE_ENQUEUE:
-			return "Use queue.publish() and its like to send messages to a topic.";
-		case QUEUE_ASK_FOR_ROOM:
-			return "A topic takes whatever queue.publish() sends; the queues that are bound to it may have limits.";
-		case QUEUE_TAKE:
-		case QUEUE_SETTLE:
-			return "Use queue.read() to read a topic, or queue.bind() to have its messages copied to a queue.";
-		case QUEUE_BROWSE:
-			return "Use queue.read() to read a topic, or SELECT.";
-		case QUEUE_OWN:
-			return "Use queue.alter_topic() and queue.drop_topic() for topics, and DELETE or TRUNCATE to remove messages.";
-		case QUEUE_SYSTEM:
-			return "Name a queue instead.";
-	}
-	return "";					/* not reached */
+	static const Instead take = {
+		.topic = "Use queue.subscribe() to make a subscription, whose messages can be taken; queue.read() to read the topic; or queue.bind() to have its messages copied to a queue.",
+		.subscription = "Use queue.dequeue() or queue.receive() to take messages, and their receipts to settle them."
+	};
+	static const Instead hints[] = {
+		[QUEUE_ENQUEUE] = {
+			.topic = "Use queue.publish() and its like to send messages to a topic.",
+			.subscription = "Use queue.publish() and its like to send messages to the topic of the subscription."
+		},
+		[QUEUE_ASK_FOR_ROOM] = {
+			.topic = "A topic takes whatever queue.publish() sends; the queues that are bound to it may have limits.",
+			.subscription = "The topic of a subscription takes whatever queue.publish() sends."
+		},
+		[QUEUE_BROWSE] = {
+			.topic = "Use queue.read() to read a topic, or SELECT.",
+			.subscription = "Use queue.read() to read the topic of the subscription."
+		},
+		[QUEUE_OWN] = {
+			.topic = "Use queue.alter_topic() and queue.drop_topic() for topics, and DELETE or TRUNCATE to remove messages.",
+			.subscription = "Use queue.alter_subscription() and queue.drop_queue() for subscriptions, and queue.seek() to go past messages."
+		},
+		[QUEUE_SYSTEM] = {
+			.topic = "Name a queue instead.",
+			.subscription = "Name a queue instead."
+		}
+	};
+
+	return access == QUEUE_TAKE || access == QUEUE_SETTLE ? &take :
+		&hints[access];
 }
 
 /*
@@ -237,9 +249,9 @@ queue_check_shape(Relation rel, QueueDef *def)
 	check_shape(rel, def, instead_of(QUEUE_SYSTEM));
 }
 
-/* The same; "instead" is the hint if it is a topic. */
+/* The same; "instead" is the hint if it is something else. */
 static void
-check_shape(Relation rel, QueueDef *def, const char *instead)
+check_shape(Relation rel, QueueDef *def, const Instead *instead)
 {
 	if (!def->is_queue)
 		queue_access_refuse(RelationGetRelid(rel), &queue_form, instead);

@@ -120,10 +120,10 @@ queue_entries_update(QueueEntries *entries, TupleTableSlot *slot,
 static void
 insert_pkey(QueueEntries *entries, TupleTableSlot *slot, bool is_update)
 {
-	Datum		values[NUM_KEY_COLUMNS];
-	bool		nulls[NUM_KEY_COLUMNS] = {false};
+	Datum		values[MAX_KEY_COLUMNS];
+	bool		nulls[MAX_KEY_COLUMNS] = {false};
 
-	for (int i = 0; i < NUM_KEY_COLUMNS; i++)
+	for (int i = 0; i < entries->form->nkeys; i++)
 		values[i] = slot_getattr(slot, entries->form->key[i], &nulls[i]);
 	(void) index_insert(entries->pkey, values, nulls, &slot->tts_tid,
 						entries->rel, UNIQUE_CHECK_YES, is_update, NULL);

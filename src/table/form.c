@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * form.c
- *		What a table of each kind is made of: queues, and topics.
+ *		What a table of each kind is made of: queues, topics, subscriptions.
  *
- * Both are ordinary tables that are exactly what a function of ours made of
+ * All are ordinary tables that are exactly what a function of ours made of
  * them.  What that is stands here, and what looks at it, or makes it, goes by
  * this, whatever the kind: the white list (shape.c, index.c), index entries
  * (entries.c), creation and adoption (api/make_table.c), DDL (api/guard.c).
@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 
 #include "table/form.h"
+#include "table/subscription_column.h"
 #include "table/topic_column.h"
 
 /* In order of OwnIndex */
@@ -37,6 +38,7 @@ const TableForm queue_form = {
 	.natts = Natts_message,
 	.columns = queue_message_columns,
 	.id = Anum_message_id,
+	.nkeys = 2,
 	.key = {Anum_message_priority, Anum_message_id},
 	.nindexes = lengthof(queue_indexes),
 	.indexes = queue_indexes,
@@ -44,7 +46,9 @@ const TableForm queue_form = {
 		{"queue_insert", "before_insert", "INSERT", TRIGGER_TYPE_INSERT},
 		{"queue_update", "before_update", "UPDATE", TRIGGER_TYPE_UPDATE}
 	},
+	.storage = "",
 	.may_be_unlogged = true,
+	.may_be_truncated = true,
 	.ids_may_restart = true,
 	.settings = MEMBER_QUEUE,
 	.maker = "queue.create_queue()",
@@ -57,19 +61,45 @@ const TableForm queue_topic_form = {
 	.natts = Natts_published,
 	.columns = queue_topic_columns,
 	.id = Anum_published_id,
+	.nkeys = 2,
 	.key = {Anum_published_partition, Anum_published_id},
 	.triggers = {
 		{"topic_insert", "before_publish", "INSERT", TRIGGER_TYPE_INSERT},
 		{"topic_update", "before_topic_update", "UPDATE", TRIGGER_TYPE_UPDATE}
 	},
+	.storage = "",
+	.may_be_truncated = true,
 	.settings = MEMBER_TOPIC,
 	.maker = "queue.create_topic()",
 	.changer = "queue.alter_topic()",
 	.dropper = "queue.drop_topic()"
 };
 
+/*
+ * Its rows are few and rewritten all the time, so a page keeps room for new
+ * versions of them.
+ */
+const TableForm queue_subscription_form = {
+	.noun = "subscription",
+	.natts = Natts_position,
+	.columns = queue_subscription_columns,
+	.nkeys = 1,
+	.key = {Anum_position_partition},
+	.triggers = {
+		{"subscription_insert", "before_subscription_insert", "INSERT",
+		TRIGGER_TYPE_INSERT},
+		{"subscription_change", "before_subscription_change",
+		"UPDATE OR DELETE", TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE}
+	},
+	.storage = "fillfactor = 10, ",
+	.settings = MEMBER_SUBSCRIPTION,
+	.maker = "queue.subscribe()",
+	.changer = "queue.alter_subscription()",
+	.dropper = "queue.drop_queue()"
+};
+
 const TableForm *const queue_forms[NUM_FORMS] = {
-	&queue_form, &queue_topic_form
+	&queue_form, &queue_topic_form, &queue_subscription_form
 };
 
 /* Return the column of this name, NULL if such a table has none. */
@@ -99,7 +129,15 @@ queue_form_column_ddl(const TableForm *form, AttrNumber attnum)
 char *
 queue_form_key(const TableForm *form)
 {
-	return queue_form_columns(form, NUM_KEY_COLUMNS, form->key);
+	return queue_form_columns(form, form->nkeys, form->key);
+}
+
+/* Are these columns the primary key? */
+bool
+queue_form_is_key(const TableForm *form, int n, const AttrNumber *attnums)
+{
+	return n == form->nkeys &&
+		memcmp(attnums, form->key, n * sizeof(AttrNumber)) == 0;
 }
 
 /* Return the names of some columns, as "(priority, id)". */

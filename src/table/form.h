@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * form.h
- *		What a table of each kind is made of: queues, and topics.
+ *		What a table of each kind is made of: queues, topics, subscriptions.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,7 +14,7 @@
 #include "table/member.h"
 
 #define MAX_INDEX_COLUMNS	3
-#define NUM_KEY_COLUMNS		2
+#define MAX_KEY_COLUMNS		2
 
 /* An index beside the primary key, by columns of the table; it is partial */
 typedef struct OwnIndexForm
@@ -41,8 +41,8 @@ typedef struct OwnTriggerForm
 {
 	const char *name;			/* that a new one gets */
 	const char *function;		/* in our schema, by which it is known */
-	const char *event;			/* "INSERT", "UPDATE" */
-	int16		type;			/* TRIGGER_TYPE_xxx of that event */
+	const char *event;			/* "INSERT", "UPDATE OR DELETE" */
+	int16		type;			/* TRIGGER_TYPE_xxx of that event, or more */
 } OwnTriggerForm;
 
 #define NUM_OWN_TRIGGERS	2
@@ -53,12 +53,15 @@ typedef struct TableForm
 	const char *noun;			/* in messages, as "queue" */
 	int			natts;
 	const QueueColumn *columns;
-	AttrNumber	id;				/* which owns the sequence */
-	AttrNumber	key[NUM_KEY_COLUMNS];	/* the primary key */
+	AttrNumber	id;				/* which owns the sequence; 0: there is none */
+	int			nkeys;
+	AttrNumber	key[MAX_KEY_COLUMNS];	/* the primary key */
 	int			nindexes;
 	const OwnIndexForm *indexes;
 	OwnTriggerForm triggers[NUM_OWN_TRIGGERS];
+	const char *storage;		/* parameters that others do not have, or "" */
 	bool		may_be_unlogged;
+	bool		may_be_truncated;
 	bool		ids_may_restart;
 	MemberTable settings;		/* which has a row for each */
 	const char *maker;			/* functions, as "queue.create_queue()" */
@@ -68,9 +71,10 @@ typedef struct TableForm
 
 extern const TableForm queue_form;
 extern const TableForm queue_topic_form;
+extern const TableForm queue_subscription_form;
 
 /* Every kind there is */
-#define NUM_FORMS			2
+#define NUM_FORMS			3
 extern const TableForm *const queue_forms[NUM_FORMS];
 
 /* The column of this name, NULL if such a table has none */
@@ -82,6 +86,10 @@ extern char *queue_form_column_ddl(const TableForm *form, AttrNumber attnum);
 
 /* The primary key, as "(priority, id)" */
 extern char *queue_form_key(const TableForm *form);
+
+/* Are these columns of a table its primary key? */
+extern bool queue_form_is_key(const TableForm *form, int n,
+							  const AttrNumber *attnums);
 
 /* The same of other columns */
 extern char *queue_form_columns(const TableForm *form, int n,

@@ -138,10 +138,8 @@ has_pkey_columns(const TableForm *form, Form_pg_index index,
 				 Oid access_method)
 {
 	return access_method == BTREE_AM_OID &&
-		index->indnatts == NUM_KEY_COLUMNS &&
-		index->indnkeyatts == NUM_KEY_COLUMNS &&
-		index->indkey.values[0] == form->key[0] &&
-		index->indkey.values[1] == form->key[1];
+		index->indnatts == index->indnkeyatts &&
+		queue_form_is_key(form, index->indnatts, index->indkey.values);
 }
 
 /*

@@ -53,6 +53,7 @@
 #include "table/binding_row.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "table/subscription_settings.h"
 #include "table/topic_settings.h"
 
 typedef struct MemberColumn
@@ -177,6 +178,27 @@ static const MemberColumn binding_columns[] = {BINDING_COLUMNS(REGCLASSOID)};
 
 static const MemberColumn restored_bindings_columns[] = {BINDING_COLUMNS(TEXTOID)};
 
+/* ... of Anum_subscription_xxx */
+#define SUBSCRIPTION_COLUMNS(name_type) \
+	{"subscription", name_type}, \
+	{"topic", name_type}, \
+	{"pattern", TEXTOID}, \
+	{"selector", JSONPATHOID}, \
+	{"on_failure", TEXTOID}, \
+	{"on_gap", TEXTOID}, \
+	{"idle_after", INTERVALOID}, \
+	{"lease", INTERVALOID}, \
+	{"max_attempts", INT4OID}, \
+	{"retry_delay", INTERVALOID}, \
+	{"retry_max_delay", INTERVALOID}, \
+	{"dead_letter", name_type}, \
+	{"own_dead_letter", BOOLOID}, \
+	{"paused", BOOLOID}
+
+static const MemberColumn subscription_columns[] = {SUBSCRIPTION_COLUMNS(REGCLASSOID)};
+
+static const MemberColumn restored_subscriptions_columns[] = {SUBSCRIPTION_COLUMNS(TEXTOID)};
+
 #define FORM(name) {#name, lengthof(name##_columns), name##_columns}
 
 /* In order of MemberTable */
@@ -193,6 +215,8 @@ static const MemberForm forms[] = {
 	FORM(restored_bindings),
 	FORM(prepared_note),
 	FORM(topic_stable),
+	FORM(subscription),
+	FORM(restored_subscriptions),
 };
 
 StaticAssertDecl(lengthof(forms) == NUM_MEMBER_TABLES, "member tables");
@@ -205,6 +229,11 @@ StaticAssertDecl(lengthof(binding_columns) == Natts_binding,
 				 "columns of queue.binding");
 StaticAssertDecl(lengthof(restored_bindings_columns) == Natts_binding,
 				 "columns of queue.restored_bindings");
+
+StaticAssertDecl(lengthof(subscription_columns) == Natts_subscription,
+				 "columns of queue.subscription");
+StaticAssertDecl(lengthof(restored_subscriptions_columns) == Natts_subscription,
+				 "columns of queue.restored_subscriptions");
 
 StaticAssertDecl(lengthof(queue_columns) == Natts_settings,
 				 "columns of queue.queue");

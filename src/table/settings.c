@@ -12,6 +12,7 @@
 #include "utils/fmgroids.h"
 
 #include "table/settings.h"
+#include "table/subscription_settings.h"
 
 /* Return the OID of queue.queue, InvalidOid if the extension is not here. */
 Oid
@@ -83,6 +84,18 @@ queue_dead_letter_sources(Oid relid)
 	ScanKeyInit(&key, Anum_settings_dead_letter, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
 	return queue_setting_list(MEMBER_QUEUE, "queue_dead_letter_idx", 1, &key);
+}
+
+/* The same of subscriptions */
+List *
+queue_dead_letter_subscriptions(Oid relid)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, Anum_subscription_dead_letter, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	return queue_setting_list(MEMBER_SUBSCRIPTION,
+							  "subscription_dead_letter_idx", 1, &key);
 }
 
 /*

@@ -36,6 +36,9 @@
 /* The queues that have this one as their dead-letter queue */
 extern List *queue_dead_letter_sources(Oid relid);
 
+/* The subscriptions that have this queue as their dead-letter queue */
+extern List *queue_dead_letter_subscriptions(Oid relid);
+
 /* The key table of a queue, InvalidOid if it has none */
 extern Oid	queue_settings_key_table(Oid relid);
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shape.c
- *		The white list: what a queue or topic may have, and what it must have.
+ *		The white list: what a table of ours may have, and what it must have.
  *
  * Messages are inserted, rewritten and deleted below the executor, by the
  * caller and by a worker that acts for every owner.  What the executor does
@@ -12,7 +12,7 @@
  * storage parameters, statistics targets, REPLICA IDENTITY FULL, and plain
  * non-unique indexes on plain columns with built-in operator classes
  * (index.c).  Everything that is not known to be harmless is refused.  The same
- * holds for topics; what differs is in form.c.
+ * holds for topics and subscriptions; what differs is in form.c.
  *
  * The caller holds a lock on the table, at least AccessShareLock, which keeps
  * columns, rules and the like as they are.  Triggers and indexes may come and
@@ -59,7 +59,6 @@
 static char *first_rule(Oid relid);
 static bool has_policy(Oid relid);
 static bool has_expression_statistics(Relation rel);
-static char *columns_violation(Relation rel, const TableForm *form);
 static char *column_violation(Form_pg_attribute att, const QueueColumn *column);
 static char *trigger_violation(Relation rel, const TableForm *form,
 							   QueueShape *shape);
@@ -88,7 +87,7 @@ queue_shape_violation(Relation rel, const TableForm *form, QueueShape *shape)
 		rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
 		problem = pstrdup("It is not logged.");
 	if (problem == NULL)
-		problem = columns_violation(rel, form);
+		problem = queue_shape_columns_violation(rel, form);
 	if (problem == NULL)
 		problem = trigger_violation(rel, form, shape);
 	if (problem == NULL)
@@ -120,7 +119,7 @@ queue_shape_missing(const TableForm *form, const QueueShape *shape)
 			return psprintf("The partial index on %s is missing.",
 							queue_index_columns(form, i));
 	}
-	if (!OidIsValid(shape->sequence))
+	if (form->id != InvalidAttrNumber && !OidIsValid(shape->sequence))
 		return pstrdup("The sequence owned by column \"id\" is missing.");
 	return NULL;
 }
@@ -274,8 +273,8 @@ first_rule(Oid relid)
  * fills in as many columns as the table has, because there may be dropped ones
  * behind these.
  */
-static char *
-columns_violation(Relation rel, const TableForm *form)
+char *
+queue_shape_columns_violation(Relation rel, const TableForm *form)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shape.h
- *		The white list: what a queue or topic may have, and what it must have.
+ *		The white list: what a table of ours may have, and what it must have.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +25,10 @@ typedef struct QueueShape
 /* What a table has that none of its kind may have, or lacks; NULL: nothing */
 extern char *queue_shape_violation(Relation rel, const TableForm *form,
 								   QueueShape *shape);
+
+/* A part of that: its columns */
+extern char *queue_shape_columns_violation(Relation rel,
+										   const TableForm *form);
 
 /* Parts of that, which hold for the key table of a queue, too */
 extern char *queue_shape_table_violation(Relation rel);

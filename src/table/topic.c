@@ -32,8 +32,8 @@ static DefCache topic_defs = {
 	.settings = MEMBER_TOPIC
 };
 
-static void check_topic(TopicDef *topic, const char *instead);
-static const char *instead_of(TopicAccess access);
+static void check_topic(TopicDef *topic, const Instead *instead);
+static const Instead *instead_of(TopicAccess access);
 static void build_topic(Relation rel, TopicDef *topic);
 static bool read_settings(TopicDef *topic);
 
@@ -103,22 +103,37 @@ queue_topic_open(Oid relid, TopicAccess access, TopicDef **topic)
 	return rel;
 }
 
-/* Return what to do with a queue. */
-static const char *
+/* Return what to do with what is no topic. */
+static const Instead *
 instead_of(TopicAccess access)
 {
-	switch (access)
-	{
-		case TOPIC_PUBLISH:
-			return "Use queue.enqueue() and its like to send messages to a queue.";
-		case TOPIC_READ:
-			return "Use queue.browse() to look at the messages of a queue, queue.dequeue() or queue.receive() to take them.";
-		case TOPIC_BIND:
-			return "Only a topic has bindings; name the queue in the second argument.";
-		case TOPIC_OWN:
-			return "Use queue.alter_queue() and queue.drop_queue() for queues.";
-	}
-	return "";					/* not reached */
+	static const Instead hints[] = {
+		[TOPIC_PUBLISH] = {
+			.queue = "Use queue.enqueue() and its like to send messages to a queue.",
+			.subscription = "Publish to the topic of the subscription."
+		},
+		[TOPIC_READ] = {
+			.queue = "Use queue.browse() to look at the messages of a queue, queue.dequeue() or queue.receive() to take them.",
+			.subscription = "Name the topic of the subscription; or take messages with queue.dequeue() or queue.receive()."
+		},
+		[TOPIC_BIND] = {
+			.queue = "Only a topic has bindings; name the queue in the second argument.",
+			.subscription = "Name the topic of the subscription."
+		},
+		[TOPIC_OWN] = {
+			.queue = "Use queue.alter_queue() and queue.drop_queue() for queues.",
+			.subscription = "Use queue.alter_subscription() and queue.drop_queue() for subscriptions."
+		}
+	};
+
+	return &hints[access];
+}
+
+/* Raise 42809 for what has no settings of a topic. */
+void
+queue_topic_refuse(Oid relid, TopicAccess access)
+{
+	queue_access_refuse(relid, &queue_topic_form, instead_of(access));
 }
 
 /*
@@ -131,9 +146,9 @@ queue_topic_check(TopicDef *topic)
 	check_topic(topic, instead_of(TOPIC_PUBLISH));
 }
 
-/* The same; "instead" is the hint if it is a queue. */
+/* The same; "instead" is the hint if it is something else. */
 static void
-check_topic(TopicDef *topic, const char *instead)
+check_topic(TopicDef *topic, const Instead *instead)
 {
 	if (!topic->is_topic)
 		queue_access_refuse(topic->relid, &queue_topic_form, instead);

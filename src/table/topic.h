@@ -11,6 +11,7 @@
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
+#include "common/compat.h"
 #include "table/index.h"
 
 /* One topic as this backend knows it; see DefHead */
@@ -50,6 +51,9 @@ extern LOCKMODE queue_topic_lockmode(TopicAccess access);
 
 /* Look a definition up; throws nothing for a table that is no topic */
 extern TopicDef *queue_topic_def(Relation rel);
+
+/* 42809 for what has no settings of a topic */
+pg_noreturn extern void queue_topic_refuse(Oid relid, TopicAccess access);
 
 /* 42809 if it is no topic, or one beyond the white list */
 extern void queue_topic_check(TopicDef *topic);
