@@ -60,6 +60,7 @@
 #include "shared/group.h"
 #include "shared/inflight.h"
 #include "shared/news.h"
+#include "shared/place.h"
 #include "shared/quota.h"
 #include "shared/sought.h"
 #include "shared/topic_slot.h"
@@ -107,6 +108,7 @@ static const SharedPart parts[] = {
 	queue_topic_slot_shmem_size, queue_topic_slot_shmem_init},
 	{NULL, NULL, queue_registration_shmem_size, queue_registration_shmem_init},
 	{NULL, NULL, queue_news_shmem_size, queue_news_shmem_init},
+	{NULL, NULL, queue_place_shmem_size, queue_place_shmem_init},
 	{NULL, NULL, queue_sought_shmem_size, queue_sought_shmem_init},
 	{"queue_group", queue_group_nlocks,
 	queue_group_shmem_size, queue_group_shmem_init},

@@ -23,7 +23,6 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -38,18 +37,14 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "table/member.h"
-#include "table/message.h"
-#include "table/pattern.h"
-#include "table/selector.h"
+#include "table/published.h"
 #include "table/stable_id.h"
 #include "table/topic.h"
-#include "table/topic_column.h"
 #include "table/topic_scan.h"
 #include "transaction/publishing.h"
 
-/* What a message that was published says where a queue's has numbers */
+/* Nobody counts how often a reader fails */
 #define READ_ATTEMPT		1
-#define READ_PRIORITY		4
 
 PG_FUNCTION_INFO_V1(queue_read);
 PG_FUNCTION_INFO_V1(queue_stable_id);
@@ -57,15 +52,11 @@ PG_FUNCTION_INFO_V1(queue_stable_id);
 typedef struct Reader
 {
 	ReturnSetInfo *rsinfo;
-	QueuePattern *pattern;
-	QueueSelector *selector;	/* NULL: all match */
-	MemoryContext context;		/* reset for each message */
+	TopicFilter filter;
 } Reader;
 
 static int64 readable_below(Relation rel, TopicDef *topic);
-static bool matches(Reader *reader, TupleTableSlot *slot, int64 id);
-static void show(Reader *reader, TupleTableSlot *slot, int64 id);
-static NullableDatum column(TupleTableSlot *slot, int att);
+static void show(Reader *reader, TupleTableSlot *slot);
 
 /* read(topic, after, max, pattern, selector) */
 Datum
@@ -90,20 +81,20 @@ queue_read(PG_FUNCTION_ARGS)
 	max = queue_max_argument(fcinfo, 2);
 	queue_require_arg(fcinfo, 3, "pattern");
 	pattern = PG_GETARG_TEXT_PP(3);
-	reader.pattern = queue_pattern_compile(VARDATA_ANY(pattern),
-										   VARSIZE_ANY_EXHDR(pattern));
+	reader.filter.pattern = queue_pattern_compile(VARDATA_ANY(pattern),
+												  VARSIZE_ANY_EXHDR(pattern));
 	if (!PG_ARGISNULL(4))
-		reader.selector = queue_selector_make(PG_GETARG_DATUM(4),
-											  false /* raises */ );
+		reader.filter.selector = queue_selector_make(PG_GETARG_DATUM(4),
+													 false /* raises */ );
 
 	InitMaterializedSRF(fcinfo, 0);
 	reader.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	reader.context = AllocSetContextCreate(CurrentMemoryContext,
-										   "queue message",
-										   ALLOCSET_DEFAULT_SIZES);
+	reader.filter.context = AllocSetContextCreate(CurrentMemoryContext,
+												  "queue message",
+												  ALLOCSET_DEFAULT_SIZES);
 	rel = queue_topic_open(PG_GETARG_OID(0), TOPIC_READ, &topic);
-	scan = queue_topic_scan_begin(rel, topic, PG_GETARG_INT64(1),
-								  readable_below(rel, topic), max);
+	scan = queue_topic_scan_begin_all(rel, topic, PG_GETARG_INT64(1),
+									  readable_below(rel, topic), max);
 
 	/* ids that were given by hand may be there twice, and come together */
 	while ((n < max || queue_topic_scan_has_twin(scan, last)) &&
@@ -113,9 +104,10 @@ queue_read(PG_FUNCTION_ARGS)
 
 		if (state == TOPIC_ROW_NEWER)
 			break;
-		if (state == TOPIC_ROW_GONE || !matches(&reader, slot, id))
+		if (state == TOPIC_ROW_GONE ||
+			!queue_published_is_wanted(&reader.filter, slot, id))
 			continue;
-		show(&reader, slot, id);
+		show(&reader, slot);
 		last = id;
 		n++;
 	}
@@ -138,79 +130,16 @@ readable_below(Relation rel, TopicDef *topic)
 	return limit.stable_id;
 }
 
-/* Does the reader want this message? */
-static bool
-matches(Reader *reader, TupleTableSlot *slot, int64 id)
-{
-	MemoryContext old = MemoryContextSwitchTo(reader->context);
-	NullableDatum key = column(slot, Anum_published_routing_key);
-	text	   *routing_key = DatumGetTextPP(key.value);
-	bool		result;
-
-	result = queue_pattern_match(reader->pattern, VARDATA_ANY(routing_key),
-								 VARSIZE_ANY_EXHDR(routing_key));
-	if (result && reader->selector != NULL)
-	{
-		SelectorInput input = {
-			.id = id,
-			.priority = READ_PRIORITY,
-			.attempt = READ_ATTEMPT,
-			.group_key = column(slot, Anum_published_group_key),
-			.correlation_id = column(slot, Anum_published_correlation_id),
-			.headers = column(slot, Anum_published_headers),
-			.payload = column(slot, Anum_published_payload)
-		};
-
-		result = queue_selector_matches_input(reader->selector, &input);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(reader->context);
-	return result;
-}
-
-/* One column of a row */
-static NullableDatum
-column(TupleTableSlot *slot, int att)
-{
-	NullableDatum result;
-
-	result.value = slot_getattr(slot, att, &result.isnull);
-	return result;
-}
-
-/* Add a message to the result, with its values fetched from TOAST. */
+/* Add a message to the result. */
 static void
-show(Reader *reader, TupleTableSlot *slot, int64 id)
+show(Reader *reader, TupleTableSlot *slot)
 {
-	static const int columns[] = {
-		Anum_published_group_key, Anum_published_correlation_id,
-		Anum_published_headers, Anum_published_payload, Anum_published_body,
-		Anum_published_content_type
-	};
-	MemoryContext old = MemoryContextSwitchTo(reader->context);
-	Datum		values[Natts_result] = {0};
-	bool		nulls[Natts_result] = {0};
+	MemoryContext old = MemoryContextSwitchTo(reader->filter.context);
 
-	values[0] = Int64GetDatum(id);
-	nulls[1] = true;			/* receipt */
-	values[2] = Int32GetDatum(READ_ATTEMPT);
-	values[3] = column(slot, Anum_published_at).value;
-	nulls[4] = true;			/* priority */
-	for (int i = 0; i < lengthof(columns); i++)
-	{
-		NullableDatum value = column(slot, columns[i]);
-
-		nulls[5 + i] = value.isnull;
-		if (!value.isnull)
-			values[5 + i] = PointerGetDatum(PG_DETOAST_DATUM(value.value));
-	}
-	values[11] = column(slot, Anum_published_partition).value;
-	values[12] = PointerGetDatum(PG_DETOAST_DATUM(column(slot, Anum_published_routing_key).value));
-	tuplestore_puttuple(reader->rsinfo->setResult,
-						heap_form_tuple(reader->rsinfo->setDesc, values,
-										nulls));
+	queue_published_show(reader->rsinfo, slot, READ_ATTEMPT,
+						 NULL /* no receipt */ );
 	MemoryContextSwitchTo(old);
-	MemoryContextReset(reader->context);
+	MemoryContextReset(reader->filter.context);
 }
 
 /* stable_id(topic): what the statement's snapshot sees written down */

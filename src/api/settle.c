@@ -3,9 +3,8 @@
  * settle.c
  *		The end of a lease: ack(), nack(), release(), reject(), extend().
  *
- * Settling begins with the fence: the entry in the in-flight table must be the
- * very lease of the receipt.  It is marked as being settled, and then neither
- * its deadline nor another process can end it before this transaction does.
+ * Settling begins with the fence (settling.c).  Receipts of subscriptions are
+ * settled in settle_subscription.c.
  *
  * ack and reject delete the row in the caller's transaction: if that rolls
  * back, the lease goes on.  nack, release and extend take effect at once.
@@ -28,6 +27,8 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "api/settle_subscription.h"
+#include "api/settling.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/errcodes.h"
@@ -42,12 +43,6 @@
 #include "table/settings.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"
-
-/*
- * A lease that ran out can be settled when no consumer is examining the
- * message.  That takes less than as many milliseconds.
- */
-#define MAX_LOOKS		1000
 
 /* One lease that is being settled */
 typedef struct Settling
@@ -65,6 +60,8 @@ typedef struct SettleCall
 	int			nitems;
 	Settling   *given;			/* receipts of an array, as they were given */
 	int			ngiven;
+	SubscriptionReceipts subscribed;	/* those of subscriptions, which are
+										 * not among the items */
 	Relation	rel;			/* queue of the current item */
 	QueueDef   *def;
 	MessageRow *row;
@@ -84,6 +81,7 @@ PG_FUNCTION_INFO_V1(queue_extend_many);
 static void read_receipts(FunctionCallInfo fcinfo, const char *funcname,
 						  bool is_array, SettleCall *call);
 static int	compare_settlings(const void *a, const void *b);
+static void split(SettleCall *call);
 static void begin_settling(SettleCall *call, Settling *item);
 static const char *try_settling(SettleCall *call, Settling *item,
 								bool *is_busy);
@@ -96,12 +94,9 @@ static int	release(FunctionCallInfo fcinfo, bool is_array);
 static int	reject(FunctionCallInfo fcinfo, bool is_array);
 static int64 extend_argument(FunctionCallInfo fcinfo);
 static TimestampTz extend(SettleCall *call, int64 lease);
-static Datum extended_at(SettleCall *call, TimestampTz deadline);
+static Datum extended_at(SettleCall *call, TimestampTz deadline,
+						 int64 lease);
 static char *text_argument(FunctionCallInfo fcinfo, int argno);
-pg_noreturn static void report_lost(const Receipt *receipt,
-									const char *detail);
-pg_noreturn static void report_busy(const Receipt *receipt,
-									const char *detail);
 
 /* ack(receipt) */
 Datum
@@ -171,6 +166,14 @@ queue_extend(PG_FUNCTION_ARGS)
 	SettleCall	call;
 
 	read_receipts(fcinfo, "queue.extend()", false, &call);
+	if (call.subscribed.n > 0)
+	{
+		TimestampTz deadline;
+
+		(void) queue_subscription_extend(&call.subscribed.receipts[0], lease,
+										 false /* raises */ , &deadline);
+		PG_RETURN_TIMESTAMPTZ(deadline);
+	}
 	mark_all(&call);
 	PG_RETURN_TIMESTAMPTZ(extend(&call, lease));
 }
@@ -196,7 +199,7 @@ queue_extend_many(PG_FUNCTION_ARGS)
 			call.items[i].entry = NULL;
 	}
 	end_call(&call);
-	PG_RETURN_DATUM(extended_at(&call, extend(&call, lease)));
+	PG_RETURN_DATUM(extended_at(&call, extend(&call, lease), lease));
 }
 
 /* ----------------------------------------------------------------
@@ -221,12 +224,12 @@ ack(FunctionCallInfo fcinfo, bool is_array)
 	{
 		begin_settling(&call, &call.items[i]);
 		if (!queue_charge_delete(call.rel, call.def, call.row))
-			report_busy(&call.items[i].receipt,
-						"Another transaction has locked or changed the message.");
+			queue_settling_report_busy(&call.items[i].receipt,
+									   "Another transaction has locked or changed the message.");
 		queue_dedup_left(call.def, call.row);
 	}
 	end_call(&call);
-	return call.nitems;
+	return call.nitems + queue_subscription_ack(&call.subscribed);
 }
 
 /* Move the messages to the dead letters. */
@@ -256,11 +259,11 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 		if (!queue_message_dead_letter(call.rel, call.def, call.row, reason,
 									   item->counted + item->entry->failures,
 									   &news))
-			report_busy(&item->receipt,
-						"Another transaction has locked or changed the message.");
+			queue_settling_report_busy(&item->receipt,
+									   "Another transaction has locked or changed the message.");
 	}
 	end_call(&call);
-	return call.nitems;
+	return call.nitems + queue_subscription_reject(&call.subscribed, reason);
 }
 
 /* ----------------------------------------------------------------
@@ -281,23 +284,27 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 	int64		delay = -1;		/* the queue's back-off */
 	char	   *error = text_argument(fcinfo, 2);
 	FailureNote failure;
+	MarkedLease *leases;
+	int			nleases;
 	int			i;
 
 	if (!PG_ARGISNULL(1))
 		delay = queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay");
 	read_receipts(fcinfo, "queue.nack()", is_array, &call);
 	mark_all(&call);
+	leases = queue_subscription_mark(&call.subscribed, &nleases);
 	failure = queue_failure_note_own(error != NULL ? FAILURE_NACKED :
 									 FAILURE_NACKED_SILENTLY, error, 0);
+	queue_subscription_nack(leases, nleases, delay, &failure);
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_nack(call.items[i].entry,
 							&call.items[i].def->retry,
 							call.items[i].counted, delay, &failure,
 							call.nitems);
 	queue_xact_pop_settled(call.nitems);
-	if (call.nitems > 0)
+	if (call.nitems + nleases > 0)
 		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
-	return call.nitems;
+	return call.nitems + call.subscribed.n;
 }
 
 /* Give the messages back for later, as if they had never been received. */
@@ -306,18 +313,22 @@ release(FunctionCallInfo fcinfo, bool is_array)
 {
 	SettleCall	call;
 	int64		delay = 0;
+	MarkedLease *leases;
+	int			nleases;
 	int			i;
 
 	if (!PG_ARGISNULL(1))
 		delay = queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay");
 	read_receipts(fcinfo, "queue.release()", is_array, &call);
 	mark_all(&call);
+	leases = queue_subscription_mark(&call.subscribed, &nleases);
+	queue_subscription_release(leases, nleases, delay);
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_release(call.items[i].entry, delay);
 	queue_xact_pop_settled(call.nitems);
-	if (call.nitems > 0)
+	if (call.nitems + nleases > 0)
 		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
-	return call.nitems;
+	return call.nitems + call.subscribed.n;
 }
 
 /* Read argument "lease" of extend(), in microseconds. */
@@ -360,10 +371,10 @@ extend(SettleCall *call, int64 lease)
 
 /*
  * Return an array with the new deadline of each receipt, in the order of the
- * argument; null if its lease is lost.
+ * argument; null if its lease is lost.  Those of subscriptions are extended here.
  */
 static Datum
-extended_at(SettleCall *call, TimestampTz deadline)
+extended_at(SettleCall *call, TimestampTz deadline, int64 lease)
 {
 	Datum	   *values = palloc(Max(call->ngiven, 1) * sizeof(Datum));
 	bool	   *nulls = palloc(Max(call->ngiven, 1) * sizeof(bool));
@@ -373,8 +384,18 @@ extended_at(SettleCall *call, TimestampTz deadline)
 
 	for (i = 0; i < call->ngiven; i++)
 	{
-		Settling   *item = bsearch(&call->given[i], call->items, call->nitems,
-								   sizeof(Settling), compare_settlings);
+		Settling   *item;
+
+		if (call->given[i].receipt.message != 0)
+		{
+			nulls[i] = !queue_subscription_extend(&call->given[i].receipt,
+												  lease, true /* missing_ok */ ,
+												  &deadline);
+			values[i] = TimestampTzGetDatum(deadline);
+			continue;
+		}
+		item = bsearch(&call->given[i], call->items, call->nitems,
+					   sizeof(Settling), compare_settlings);
 
 		values[i] = TimestampTzGetDatum(deadline);
 		nulls[i] = item->entry == NULL;
@@ -442,6 +463,7 @@ read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
 		call->items = palloc0(sizeof(Settling));
 		call->nitems = 1;
 		queue_receipt_parse(PG_GETARG_TEXT_PP(0), &call->items[0].receipt);
+		split(call);
 		return;
 	}
 
@@ -473,9 +495,33 @@ read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
 		if (i == 0 || compare_settlings(&call->items[i],
 										&call->items[call->nitems - 1]) != 0)
 			call->items[call->nitems++] = call->items[i];
+	call->subscribed.is_array = true;
+	split(call);
 }
 
-/* Comparator for qsort() and bsearch(): by queue and id, then by lease */
+/* Put the receipts of subscriptions apart, in their order. */
+static void
+split(SettleCall *call)
+{
+	int			n = 0;
+
+	call->subscribed.receipts = palloc(Max(call->nitems, 1) * sizeof(Receipt));
+	for (int i = 0; i < call->nitems; i++)
+	{
+		const Receipt *receipt = &call->items[i].receipt;
+
+		if (receipt->message != 0)
+			call->subscribed.receipts[call->subscribed.n++] = *receipt;
+		else
+			call->items[n++] = call->items[i];
+	}
+	call->nitems = n;
+}
+
+/*
+ * Comparator for qsort() and bsearch(): by queue and id, then by lease, then by
+ * the message of a partition
+ */
 static int
 compare_settlings(const void *a, const void *b)
 {
@@ -489,6 +535,8 @@ compare_settlings(const void *a, const void *b)
 		return left->number < right->number ? -1 : 1;
 	if (left->epoch != right->epoch)
 		return left->epoch < right->epoch ? -1 : 1;
+	if (left->message != right->message)
+		return left->message < right->message ? -1 : 1;
 	return 0;
 }
 
@@ -508,8 +556,8 @@ begin_settling(SettleCall *call, Settling *item)
 	if (detail == NULL)
 		return;
 	if (is_busy)
-		report_busy(&item->receipt, detail);
-	report_lost(&item->receipt, detail);
+		queue_settling_report_busy(&item->receipt, detail);
+	queue_settling_report_lost(&item->receipt, detail);
 }
 
 /*
@@ -526,9 +574,9 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 {
 	const Receipt *receipt = &item->receipt;
 	SettleResult result;
-	int			nlooks = 0;
+	const char *detail;
 	RowState	state;
-	Hold	   *hold = NULL;
+	Hold	   *hold;
 
 	*is_busy = false;
 
@@ -543,34 +591,13 @@ try_settling(SettleCall *call, Settling *item, bool *is_busy)
 	}
 	item->def = call->def;
 
-	queue_xact_reserve();
-	while ((result = queue_inflight_settle(&receipt->key, receipt->epoch,
-										   receipt->number, &item->entry)) ==
-		   SETTLE_EXAMINED && nlooks++ < MAX_LOOKS)
+	detail = queue_settling_begin(receipt, &item->entry, &result);
+	if (detail != NULL)
 	{
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(1000);
+		*is_busy = queue_settling_is_busy(result);
+		return result == SETTLE_LOST ? lost_detail(call, receipt) : detail;
 	}
-	switch (result)
-	{
-		case SETTLE_OK:
-			hold = queue_xact_push(HOLD_SETTLE, &receipt->key, item->entry);
-			break;
-		case SETTLE_LOST:
-			return lost_detail(call, receipt);
-		case SETTLE_HELD:
-			return "The lease has ended, and another lease or transaction holds the message.";
-		case SETTLE_GIVEN_BACK:
-			return "The message has been given back.";
-		case SETTLE_EXAMINED:
-			*is_busy = true;
-			return "Another session is looking at the message.";
-		case SETTLE_SELF:
-			return "This transaction has settled the message already.";
-		case SETTLE_BUSY:
-			*is_busy = true;
-			return "Another open transaction has settled the message.";
-	}
+	hold = queue_xact_push(HOLD_SETTLE, &receipt->key, item->entry);
 
 	/* about another row with this id the receipt says nothing */
 	call->row->id = receipt->key.id;
@@ -603,7 +630,7 @@ static const char *
 lost_detail(SettleCall *call, const Receipt *receipt)
 {
 	if (receipt->epoch != queue_inflight_epoch())
-		return "The lease has ended, or was lost when the server started anew.";
+		return queue_settling_lost(receipt);
 	call->row->id = receipt->key.id;
 	call->row->enqueued_at = QUEUE_ANY_ROW;
 	ItemPointerSetInvalid(&call->row->tid);
@@ -615,7 +642,7 @@ lost_detail(SettleCall *call, const Receipt *receipt)
 		case ROW_BUSY:
 			return "The lease has ended, and another transaction is deleting or changing the message.";
 		default:
-			return "The lease has ended.";
+			return queue_settling_lost(receipt);
 	}
 }
 
@@ -628,28 +655,4 @@ end_call(SettleCall *call)
 	ExecDropSingleTupleTableSlot(call->row->slot);
 	table_close(call->rel, NoLock);
 	call->rel = NULL;
-}
-
-/* Raise QU001: the lease is not, or not any more, the caller's. */
-static void
-report_lost(const Receipt *receipt, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_QUEUE_LEASE_LOST),
-			 errmsg("lease on message " INT64_FORMAT " of queue %s is lost",
-					receipt->key.id, queue_qualified_name(receipt->key.relid)),
-			 errdetail_internal("%s", detail),
-			 errhint("Roll back; the message may be delivered again, or is consumed already.")));
-}
-
-/* Raise 55P03: another transaction is in the way. */
-static void
-report_busy(const Receipt *receipt, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not settle message " INT64_FORMAT " of queue %s",
-					receipt->key.id, queue_qualified_name(receipt->key.relid)),
-			 errdetail_internal("%s", detail),
-			 errhint("Try again when that transaction has ended.")));
 }

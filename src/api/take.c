@@ -52,6 +52,7 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
+#include "api/take_subscription.h"
 #include "api/taking.h"
 #include "common/args.h"
 #include "common/clock.h"
@@ -69,6 +70,7 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
+#include "table/subscription.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
@@ -188,6 +190,13 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 											  ALLOCSET_DEFAULT_SIZES);
 
 	queue_xact_begin_take(is_top_level(take->rsinfo));
+	if (queue_is_subscription(take->relid))
+	{
+		queue_take_subscription(take, wait > 0, end);
+		queue_xact_end_take();
+		MemoryContextDelete(take->row_context);
+		return (Datum) 0;
+	}
 	if (is_lease_too_long(take) ||
 		!queue_is_known_empty(take->relid, take->selection != NULL, &next))
 	{

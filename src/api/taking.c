@@ -95,7 +95,7 @@ lease_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 	TimestampTz deadline = look->now +
 		(take->lease < 0 ? look->def->lease : take->lease);
 	MemoryContext old = MemoryContextSwitchTo(take->row_context);
-	Receipt		values;
+	Receipt		values = {0};
 
 	values.key = hold->key;
 	values.epoch = queue_inflight_epoch();

@@ -32,6 +32,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "api/take_subscription.h"
 #include "api/wait.h"
 #include "common/args.h"
 #include "common/clock.h"
@@ -44,6 +45,7 @@
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
+#include "table/subscription.h"
 #include "table/member.h"
 
 PG_FUNCTION_INFO_V1(queue_wait);
@@ -51,7 +53,7 @@ PG_FUNCTION_INFO_V1(queue_wait_many);
 PG_FUNCTION_INFO_V1(queue_wait_by_name);
 
 static void wait_for_queues(Oid *relids, int nrelids, int64 timeout);
-static void check_queue(Oid relid);
+static Oid	check_queue(Oid relid);
 static bool may_have_message(Oid relid, RetryHint *next, bool *is_paused);
 static bool may_be_taken(CandidateScan *look, MessageRow *row);
 
@@ -142,19 +144,28 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 	TimestampTz end = queue_clock() + timeout;
 	int64		busy_delay = 0;
 	bool		found = false;
+	Oid		   *lists;
+	int			nlists = nrelids;
 	int			i;
 
 	queue_waiter_check_isolation();
 
 	/* before this session can be seen to wait */
+	lists = palloc(2 * nrelids * sizeof(Oid));
+	memcpy(lists, relids, nrelids * sizeof(Oid));
 	for (i = 0; i < nrelids; i++)
-		check_queue(relids[i]);
+	{
+		Oid			topic = check_queue(relids[i]);
+
+		if (OidIsValid(topic))
+			lists[nlists++] = topic;
+	}
 
 	for (;;)
 	{
 		RetryHint	next = {TIMESTAMP_INFINITY, false, false};
 
-		queue_waiter_enter(relids, nrelids);
+		queue_waiter_enter(lists, nlists);
 
 		/* no snapshot is needed to examine rows, but to keep pages in place */
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -163,7 +174,10 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 			RetryHint	one;
 			bool		is_paused = false;
 
-			if (!queue_is_known_empty(relids[i], false, &one))
+			if (queue_is_subscription(relids[i]))
+				found = queue_subscription_has_message(relids[i], &one,
+													   &is_paused);
+			else if (!queue_is_known_empty(relids[i], false, &one))
 				found = may_have_message(relids[i], &one, &is_paused);
 			queue_waiter_set_paused(i, is_paused);
 			next.due = Min(next.due, one.due);
@@ -185,15 +199,19 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 
 /*
  * check_queue
- *		Raise an error unless it is a queue, and the caller may take messages.
+ *		Raise an error unless it is a queue or a subscription, and the caller may
+ *		take messages.
  *
- * The queue has a place in shared memory then, if there is room.
+ * It has a place in shared memory then, if there is room.  Returns the topic of
+ * a subscription, of which the list is to be entered, too.
  */
-static void
+static Oid
 check_queue(Oid relid)
 {
 	QueueDef   *def = queue_def_known(relid);
 
+	if (queue_is_subscription(relid))
+		return queue_subscription_check_waiter(relid);
 	if (def != NULL && queue_may_take(relid))
 		(void) queue_def_slot(def);
 	else
@@ -203,6 +221,7 @@ check_queue(Oid relid)
 		(void) queue_def_slot(def);
 		table_close(rel, queue_lockmode(QUEUE_SETTLE));
 	}
+	return InvalidOid;
 }
 
 /*

@@ -79,6 +79,7 @@
 #include "shared/database.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "table/subscription.h"
 
 #define LEASE_LOG			"lease_log"
 
@@ -241,7 +242,8 @@ load_log(void)
 
 /*
  * drop_strangers
- *		Drop the rows of tables that are no queue (any more).
+ *		Drop the rows of tables that are neither queue nor subscription (any
+ *		more).
  *
  * The log loses them when it is compacted.  Returns how many rows are left.
  * The rows are sorted by queue.
@@ -262,7 +264,8 @@ drop_strangers(LogRow *rows, int nrows)
 
 		if (i == 0 || rows[i - 1].lease.key.relid != relid)
 			is_queue = get_rel_relkind(relid) == RELKIND_RELATION &&
-				queue_settings_exist(relid, NULL);
+				(queue_settings_exist(relid, NULL) ||
+				 queue_is_subscription(relid));
 		if (is_queue)
 			rows[nkept++] = rows[i];
 	}

@@ -42,9 +42,8 @@
 #include "transaction/announce.h"
 #include "transaction/charge.h"
 
-static Datum dead_letter_headers(Relation rel, MessageRow *row,
-								 NullableDatum headers, const char *reason,
-								 int attempts, const FailureNews *news);
+static Datum dead_letter_headers(NullableDatum headers,
+								 const DeadLetter *letter);
 
 /*
  * queue_message_dead_letter
@@ -61,46 +60,64 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 						  const FailureNews *news)
 {
 	MessageDraft draft;
-	Amount		amount;
-	Oid			target = def->dead_letter;
-	Oid			owner = rel->rd_rel->relowner;
-	Relation	dead;
-	QueueDef   *dead_def;
-	QueueInsert *insert;
-	AclResult	aclresult;
-	int64		id;
+	NullableDatum log = queue_origin_strip(queue_row_failure_log(row));
+	bool		was_delivered = row->failures > 0 || !log.isnull;
+	DeadLetter	letter = {
+		.source = RelationGetRelid(rel),
+		.source_id = row->id,
+		.reason = reason,
+		.attempts = attempts,
+		.expires_at = row->expires_at,
+		.deliver_at = was_delivered ? 0 : row->visible_at
+	};
 
-	/* what the queue does by itself, it does with its owner's rights */
-	dead = queue_open(target, QUEUE_SYSTEM, &dead_def);
-	aclresult = pg_class_aclcheck(target, owner, ACL_INSERT);
-	if (aclresult != ACLCHECK_OK)
-		aclcheck_error(aclresult, OBJECT_TABLE,
-					   RelationGetRelationName(dead));
+	letter.log.value = news == NULL ? queue_failure_log_normal(log) :
+		queue_failure_log_add(log, news);
 
-	queue_next_ids(dead_def, 1, &id);
-	queue_draft_init(&draft, id, GetCurrentTimestamp());
+	/* first the values: the row's pages may be pruned after it is gone */
+	queue_draft_init(&draft, 0, GetCurrentTimestamp());
 	queue_draft_copy(&draft, row->slot);
-	draft.headers.value = dead_letter_headers(rel, row, draft.headers, reason,
-											  attempts, news);
-	draft.headers.isnull = false;
 	draft.failure_log.value = queue_origin_make(rel, row);
 	draft.failure_log.isnull = false;
 
 	if (!queue_charge_delete(rel, def, row))
-	{
-		table_close(dead, NoLock);
 		return false;
-	}
 	queue_dedup_left(def, row);
-	amount.messages = 1;
-	amount.bytes = queue_draft_bytes(&draft);
-	queue_charge_exempt(dead_def, &amount);
-	queue_announce_sent(target, row->priority, id, id);
-	insert = queue_insert_begin(dead, dead_def);
-	queue_insert_row(insert, &draft);
-	queue_insert_end(insert);
-	table_close(dead, NoLock);
+	queue_dead_letter_send(def->dead_letter, rel->rd_rel->relowner, &draft,
+						   &letter);
 	return true;
+}
+
+/*
+ * queue_dead_letter_send
+ *		Send a dead letter, of which the draft has all but its id and what the
+ *		headers are to say.
+ *
+ * What a queue does by itself, it does with its owner's rights.
+ */
+void
+queue_dead_letter_send(Oid target, Oid owner, MessageDraft *draft,
+					   const DeadLetter *letter)
+{
+	Amount		amount;
+	QueueDef   *def;
+	Relation	rel = queue_open(target, QUEUE_SYSTEM, &def);
+	AclResult	aclresult = pg_class_aclcheck(target, owner, ACL_INSERT);
+	QueueInsert *insert;
+
+	if (aclresult != ACLCHECK_OK)
+		aclcheck_error(aclresult, OBJECT_TABLE, RelationGetRelationName(rel));
+	queue_next_ids(def, 1, &draft->id);
+	draft->headers.value = dead_letter_headers(draft->headers, letter);
+	draft->headers.isnull = false;
+	amount.messages = 1;
+	amount.bytes = queue_draft_bytes(draft);
+	queue_charge_exempt(def, &amount);
+	queue_announce_sent(target, draft->priority, draft->id, draft->id);
+	insert = queue_insert_begin(rel, def);
+	queue_insert_row(insert, draft);
+	queue_insert_end(insert);
+	table_close(rel, NoLock);
 }
 
 /*
@@ -115,7 +132,14 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 char *
 queue_dead_letter_problem(const QueueDef *def, Oid owner)
 {
-	Oid			target = def->dead_letter;
+	return queue_dead_letter_problem_of(def->dead_letter,
+										def->retry.max_attempts, owner);
+}
+
+/* The same for what has this dead-letter queue, this limit and this owner */
+char *
+queue_dead_letter_problem_of(Oid target, int max_attempts, Oid owner)
+{
 	Relation	dead;
 	QueueDef   *dead_def;
 	bool		is_locked;
@@ -123,7 +147,7 @@ queue_dead_letter_problem(const QueueDef *def, Oid owner)
 
 	/* a dead-letter queue has neither */
 	if (!OidIsValid(target))
-		return def->retry.max_attempts == 0 ? NULL :
+		return max_attempts == 0 ? NULL :
 			pstrdup("It has no dead-letter queue; messages that have used up max_attempts stay where they are.");
 	if (get_rel_relkind(target) != RELKIND_RELATION)
 		return pstrdup("Its dead-letter queue does not exist.");
@@ -149,33 +173,26 @@ queue_dead_letter_problem(const QueueDef *def, Oid owner)
 
 /* Return the message's headers with one key more, "dead_letter". */
 static Datum
-dead_letter_headers(Relation rel, MessageRow *row, NullableDatum headers,
-					const char *reason, int attempts, const FailureNews *news)
+dead_letter_headers(NullableDatum headers, const DeadLetter *letter)
 {
 	JsonbInState state = {0};
 	Datum		added;
-	NullableDatum log = queue_origin_strip(queue_row_failure_log(row));
-	bool		was_delivered = row->failures > 0 || !log.isnull;
-
-	log.value = news == NULL ? queue_failure_log_normal(log) :
-		queue_failure_log_add(log, news);
-	log.isnull = false;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	queue_json_key(&state, "dead_letter");
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	queue_json_string(&state, "source",
-					  queue_qualified_name(RelationGetRelid(rel)));
-	queue_json_int(&state, "source_id", row->id);
-	queue_json_string(&state, "reason", reason);
-	queue_json_int(&state, "attempts", attempts);
-	queue_json_string(&state, "last_error", queue_failure_log_message(log));
+	queue_json_string(&state, "source", queue_qualified_name(letter->source));
+	queue_json_int(&state, "source_id", letter->source_id);
+	queue_json_string(&state, "reason", letter->reason);
+	queue_json_int(&state, "attempts", letter->attempts);
+	queue_json_string(&state, "last_error",
+					  queue_failure_log_message(letter->log));
 	queue_json_time(&state, "died_at", GetCurrentTimestamp());
-	if (row->expires_at != 0)
-		queue_json_time(&state, "expires_at", row->expires_at);
-	if (row->visible_at != 0 && !was_delivered)
-		queue_json_time(&state, "deliver_at", row->visible_at);
-	queue_json_jsonb(&state, "failures", DatumGetJsonbP(log.value));
+	if (letter->expires_at != 0)
+		queue_json_time(&state, "expires_at", letter->expires_at);
+	if (letter->deliver_at != 0)
+		queue_json_time(&state, "deliver_at", letter->deliver_at);
+	queue_json_jsonb(&state, "failures", DatumGetJsonbP(letter->log.value));
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	added = JsonbPGetDatum(JsonbValueToJsonb(state.result));

@@ -10,11 +10,19 @@
 
 #include "shared/inflight.h"
 
+/*
+ * Of a message that a subscription received, the lease is one of a partition,
+ * and the receipt says which of its messages it is about
+ */
 typedef struct Receipt
 {
 	MessageKey	key;
 	uint64		epoch;
 	uint64		number;
+	int64		message;		/* its id; 0: the key is that of the message */
+	int64		after;			/* ... the id of the one before it in the
+								 * batch, or where that began */
+	bool		is_last;		/* ... of the batch */
 } Receipt;
 
 /* As text, palloc'd */

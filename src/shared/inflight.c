@@ -157,6 +157,7 @@ static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
 					   uint32 hashcode);
 static void set_claimed(InflightEntry *entry, bool is_step);
 static bool is_lease(const InflightEntry *entry, uint64 number);
+static bool is_partition(const InflightEntry *entry);
 static bool is_plain_lease(const InflightEntry *entry);
 static bool has_fence(const InflightEntry *entry, uint64 number);
 static bool is_at_limit(const InflightEntry *entry);
@@ -836,6 +837,36 @@ queue_inflight_extend(InflightEntry *entry, TimestampTz deadline)
 	LWLockRelease(lock);
 }
 
+/*
+ * queue_inflight_extend_settling
+ *		The same for a partition of which this transaction has settled a part:
+ *		it holds the lease until it ends.
+ */
+void
+queue_inflight_extend_settling(InflightEntry *entry, TimestampTz deadline)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(entry->is_settling && entry->holder == MyProcNumber);
+	entry->deadline = deadline;
+	entry->is_written = false;
+	LWLockRelease(lock);
+}
+
+/*
+ * queue_inflight_set_last
+ *		The batch of a partition that this process holds ends with this id.
+ */
+void
+queue_inflight_set_last(InflightEntry *entry, int64 last_id)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(is_partition(entry) && entry->holder == MyProcNumber);
+	entry->last_id = last_id;
+	LWLockRelease(lock);
+}
+
 /* ----------------------------------------------------------------
  *		Ends of transactions: no allocation, no error
  * ----------------------------------------------------------------
@@ -857,6 +888,29 @@ queue_inflight_done(InflightEntry *entry)
 	forget_entry(entry);
 	LWLockRelease(lock);
 	return is_durable;
+}
+
+/*
+ * queue_inflight_go_on
+ *		A part of what was received of a partition is consumed: the lease goes
+ *		on for the rest.
+ *
+ * What had failed was the first message, which is consumed.
+ */
+void
+queue_inflight_go_on(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(is_partition(entry) && entry->is_settling);
+	entry->failures = 0;
+	entry->counted = 0;
+	entry->failed_at = 0;
+	entry->is_lapse_counted = false;
+	entry->is_written = false;
+	forget_notes(entry);
+	LWLockRelease(lock);
+	queue_inflight_undo_settle(entry);
 }
 
 /*
@@ -1013,7 +1067,12 @@ queue_inflight_counted(InflightEntry *entry, int counted, bool is_exhausted,
 		set_lapsed(entry);
 	else
 		set_idle(entry, 0);
-	if (entry->member.group != NULL && !entry->is_exhausted)
+	if (is_partition(entry))
+	{
+		entry->deadline = due;
+		offer(entry, true);
+	}
+	else if (entry->member.group != NULL && !entry->is_exhausted)
 		queue_group_leave(&entry->member, !is_gone, rank_of(entry), due, true);
 	else if (due <= entry->since)
 		offer(entry, true);
@@ -1063,11 +1122,11 @@ drop_entry(InflightEntry *entry, void *arg)
  *		PREPARE: the entry is held by a slot of the registry from now on.
  *
  * It is put before *list, which becomes the entry.  "batch" messages were
- * dequeued together.
+ * dequeued together; or a lease goes on if it commits.
  */
 void
 queue_inflight_set_prepared(InflightEntry *entry, int slot, int batch,
-							InflightEntry **list)
+							bool goes_on, InflightEntry **list)
 {
 	LWLock	   *lock = lock_entry(entry);
 
@@ -1075,6 +1134,7 @@ queue_inflight_set_prepared(InflightEntry *entry, int slot, int batch,
 		entry->batch = Min(batch, FAILURE_MAX_BATCH);
 
 	entry->is_prepared = true;
+	entry->goes_on = goes_on;
 	entry->holder = slot;
 	entry->holder_pid = 0;
 	entry->next_prepared = *list;
@@ -1478,13 +1538,15 @@ queue_inflight_logged_failures(const InflightEntry *entry)
  *		that it is to tell.
  *
  * Mostly that is a failure.  But the row may count already that a lease ran
- * out, and the consumer may have said more afterwards.  The partition is
- * locked, or the caller holds the entry.
+ * out, and the consumer may have said more afterwards.  Memory alone knows when
+ * a partition is due.  The partition of the table is locked, or the caller holds
+ * the entry.
  */
 bool
 queue_inflight_has_news(const InflightEntry *entry)
 {
-	return entry->failures > 0 || entry->is_delayed || entry->nnotes > 0;
+	return entry->failures > 0 || entry->nnotes > 0 ||
+		(entry->is_delayed && !is_partition(entry));
 }
 
 /*
@@ -1739,6 +1801,13 @@ is_lease(const InflightEntry *entry, uint64 number)
 		entry->epoch == shared->epoch && entry->number == number;
 }
 
+/* Is it about a partition of a topic, which a subscription holds? */
+static bool
+is_partition(const InflightEntry *entry)
+{
+	return entry->enqueued_at == QUEUE_PARTITION_ROW;
+}
+
 /* Is it leased, and not being settled? */
 static bool
 is_plain_lease(const InflightEntry *entry)
@@ -1776,7 +1845,8 @@ static bool
 has_nothing_left(const InflightEntry *entry)
 {
 	return entry->state == INFLIGHT_IDLE && !queue_inflight_has_news(entry) &&
-		!entry->is_exhausted && !entry->is_lapsed;
+		!entry->is_exhausted && !entry->is_lapsed &&
+		!(is_partition(entry) && entry->deadline > GetCurrentTimestamp());
 }
 
 /* Held by none from now on, and not to be taken before "due" (0: at once). */

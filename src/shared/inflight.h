@@ -47,6 +47,13 @@ typedef enum LogKind
 /* Room for the name of the application that received a message, which is cut */
 #define SHORT_NAME_SIZE		32
 
+/*
+ * A partition of a topic, as a subscription holds it, is as a message here: its
+ * number is the id, and it always was.  What fails is the message that is next
+ * in it.
+ */
+#define QUEUE_PARTITION_ROW	MIN_TIMESTAMP
+
 typedef struct InflightEntry
 {
 	MessageKey	key;			/* must be first */
@@ -110,6 +117,11 @@ typedef struct InflightEntry
 	dlist_node	changed;		/* in the list of those that the worker is to
 								 * look at, if ... */
 	bool		is_changed;
+	int64		last_id;		/* of a partition: the last message of the
+								 * batch that is taken, or has failed; 0:
+								 * unknown */
+	bool		goes_on;		/* of a partition, is_settling, is_prepared:
+								 * if that commits, so does the lease */
 	uint64		group_hash;		/* of the group of the message; 0: none that
 								 * keeps an order */
 	GroupMember member;			/* the group that it holds, if it does */
@@ -207,6 +219,13 @@ extern void queue_inflight_nack(InflightEntry *entry, const RetryPolicy *retry,
 extern void queue_inflight_release(InflightEntry *entry, int64 delay);
 extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 
+/* The same, while this transaction goes on settling it */
+extern void queue_inflight_extend_settling(InflightEntry *entry,
+										   TimestampTz deadline);
+
+/* The batch of a partition that is claimed, or dequeued, ends with this id */
+extern void queue_inflight_set_last(InflightEntry *entry, int64 last_id);
+
 /* So many were taken together */
 extern void queue_inflight_set_batch(const MessageKey *key, uint64 number,
 									 int batch);
@@ -216,6 +235,7 @@ extern void queue_inflight_set_batch(const MessageKey *key, uint64 number,
  * not count.
  */
 extern bool queue_inflight_done(InflightEntry *entry);
+extern void queue_inflight_go_on(InflightEntry *entry);
 extern void queue_inflight_undo_dequeue(InflightEntry *entry,
 										const FailureNote *failure);
 extern void queue_inflight_undo_prepared(InflightEntry *entry,
@@ -230,7 +250,8 @@ extern void queue_inflight_counted(InflightEntry *entry, int counted,
 								   bool is_log_ended);
 extern void queue_inflight_drop(Oid dbid, Oid relid);
 extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
-										int batch, InflightEntry **list);
+										int batch, bool goes_on,
+										InflightEntry **list);
 
 extern bool queue_inflight_receive_prepared(const MessageKey *key,
 											uint64 number, int batch,

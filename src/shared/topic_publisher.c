@@ -355,16 +355,18 @@ queue_topic_pass(Publishing *publishing, TransactionId xid)
  * queue_topic_end_prepared
  *		The prepared transaction that this registration is of has ended.
  *
- * Returns true if the worker of a database is to be told.
+ * Returns true if the worker of its database is to be told.  *relid is the topic
+ * whose readers may go on, or InvalidOid.
  */
 bool
-queue_topic_end_prepared(int number, TransactionId xid, Oid *dbid)
+queue_topic_end_prepared(int number, TransactionId xid, Oid *dbid, Oid *relid)
 {
 	Registration *registration = queue_registration_at(number);
 	int			topic = registration->topic;	/* an unlocked look */
 	TopicSlot  *slot;
 	bool		is_news = false;
 
+	*dbid = *relid = InvalidOid;
 	if (topic == NO_TOPIC)
 		return false;
 	slot = queue_topic_slot_at(topic);
@@ -377,6 +379,7 @@ queue_topic_end_prepared(int number, TransactionId xid, Oid *dbid)
 		queue_topic_slot_count_prepared(-1);
 		is_news = note_change(slot);
 		*dbid = slot->dbid;
+		*relid = slot->relid;
 	}
 	LWLockRelease(slot->lock);
 	return is_news;

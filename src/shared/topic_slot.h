@@ -197,6 +197,7 @@ extern bool queue_topic_strike_off(Publishing *publishing);
 extern void queue_topic_pass(Publishing *publishing, TransactionId xid);
 
 /* The prepared one that has the registration of this number has ended */
-extern bool queue_topic_end_prepared(int number, TransactionId xid, Oid *dbid);
+extern bool queue_topic_end_prepared(int number, TransactionId xid, Oid *dbid,
+									 Oid *relid);
 
 #endif							/* QUEUE_TOPIC_SLOT_H */

@@ -77,6 +77,9 @@ extern void queue_waiter_unlock_sought(QueueSlot *slot, uint64 number,
 /* Wake a waiter that takes any message: one was looked at, and left */
 extern void queue_waiter_wake_taker(QueueSlot *hint, Oid relid);
 
+/* Wake all that wait for a table; for callbacks */
+extern void queue_waiter_wake_all(Oid dbid, Oid relid);
+
 /* Pick one waiter, whatever it wants; the state is locked */
 extern void queue_waiter_pick_any(QueueSlot *slot, WakeList *wakes);
 extern void queue_waiter_wake_anyone(WakeList *wakes);

@@ -254,6 +254,33 @@ queue_waiter_wake_taker(QueueSlot *hint, Oid relid)
 }
 
 /*
+ * queue_waiter_wake_all
+ *		Wake all sessions that wait for a table.
+ *
+ * A topic has a place for those that wait for what is published to it.  If it
+ * has none, nobody does, or they wait for anything.  No allocation, no error.
+ */
+void
+queue_waiter_wake_all(Oid dbid, Oid relid)
+{
+	QueueSlot  *slot = queue_slot_lock(NULL, dbid, relid);
+	WakeList	wakes;
+
+	queue_waiter_start_wakes(&wakes, dbid);
+	while (slot != NULL && queue_waiter_pick(slot, INT_MAX, 0, &wakes))
+	{
+		LWLockRelease(slot->lock);
+		queue_waiter_set_latches(&wakes);
+		queue_waiter_start_wakes(&wakes, dbid);
+		slot = queue_slot_lock(slot, dbid, relid);
+	}
+	wakes.wakes_anyone = true;
+	if (slot != NULL)
+		LWLockRelease(slot->lock);
+	queue_waiter_set_latches(&wakes);
+}
+
+/*
  * queue_waiter_pick_guardian
  *		Something may be due earlier: wake the guardian if it would sleep too
  *		long.

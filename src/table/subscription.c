@@ -15,6 +15,7 @@
 
 #include "access/stratnum.h"
 #include "access/table.h"
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -321,10 +322,18 @@ read_row(SubscriptionDef *def, const Datum *values, const bool *nulls)
 
 	def->topic = DatumGetObjectId(values[Anum_subscription_topic - 1]);
 	def->pattern = queue_pattern_compile(pattern, strlen(pattern));
+	def->filter = hash_bytes((unsigned char *) pattern, strlen(pattern));
 	if (!nulls[Anum_subscription_selector - 1])
-		def->selector =
-			queue_selector_make(values[Anum_subscription_selector - 1],
-								false /* raises */ );
+	{
+		struct varlena *path =
+			PG_DETOAST_DATUM(values[Anum_subscription_selector - 1]);
+
+		def->selector = queue_selector_make(PointerGetDatum(path),
+											false /* raises */ );
+		def->filter = hash_combine(def->filter,
+								   hash_bytes((unsigned char *) VARDATA(path),
+											  VARSIZE(path) - VARHDRSZ));
+	}
 	def->on_failure =
 		strcmp(TextDatumGetCString(values[Anum_subscription_on_failure - 1]),
 			   SUBSCRIPTION_HOLDS) == 0 ? ON_FAILURE_HOLD :

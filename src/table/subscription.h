@@ -47,6 +47,7 @@ typedef struct SubscriptionDef
 	MemoryContext context;		/* of the next two, or NULL */
 	QueuePattern *pattern;		/* which routing keys it wants */
 	QueueSelector *selector;	/* ... and which messages; NULL: all */
+	uint32		filter;			/* a hash of both */
 	FailureAction on_failure;
 	GapAction	on_gap;
 	int64		idle_after;		/* usec; 0: none */

@@ -4,11 +4,11 @@
  *		Messages of a topic, in the order of their ids.
  *
  * The key is by partition, then id.  So ids of each partition are fetched from
- * the index a few at a time, and merged.  One index scan serves for all of them
+ * the index a few at a time, and merged if all are wanted.  One index scan serves for all of them
  * in turn, since one for each would keep as many pages pinned.
  *
- * No page stays pinned until the row of an entry is read, so vacuum may have
- * removed a dead one, and another may have its place.  The id tells.  A row
+ * No page of the index stays pinned until the row of an entry is read, so vacuum
+ * may have removed a dead one, and another may have its place.  The id tells.  A row
  * that the snapshot sees is not removed.
  *
  * Locks: the caller's on the table; those of pages for a moment.
@@ -48,7 +48,9 @@ typedef struct PartitionCursor
 	int			n;				/* entries that were fetched */
 	int			next;			/* ... and the next of them */
 	bool		is_last;		/* the index has no more */
-	int64		after;			/* fetch those after this one */
+	int64		begins_after;	/* what was asked for */
+	int64		after;			/* fetch those after this one ... */
+	int64		below;			/* ... and below this one */
 	TopicEntry *entries;
 } PartitionCursor;
 
@@ -58,10 +60,10 @@ struct TopicScan
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
-	int64		below;
 	int			max_entries;
 	PartitionCursor *cursors;
-	binaryheap *heap;			/* of cursors that have a next entry */
+	binaryheap *heap;			/* of cursors that have a next entry, of a
+								 * scan of all */
 };
 
 static bool fetch(TopicScan *scan, PartitionCursor *cursor);
@@ -71,11 +73,12 @@ static bool read_row(TopicScan *scan, int partition, TopicEntry *entry);
 
 /*
  * queue_topic_scan_begin
- *		Begin to scan the messages with ids after one and below another.
+ *		Begin to scan the messages of a topic, of no partition yet.
+ *
+ * Some "max" of each are likely to be wanted.
  */
 TopicScan *
-queue_topic_scan_begin(Relation rel, TopicDef *topic, int64 after,
-					   int64 below, int64 max)
+queue_topic_scan_begin(Relation rel, TopicDef *topic, int64 max)
 {
 	TopicScan  *scan = palloc0(sizeof(TopicScan));
 
@@ -84,20 +87,58 @@ queue_topic_scan_begin(Relation rel, TopicDef *topic, int64 after,
 	scan->scan = index_beginscan(rel, scan->index, SnapshotAny, NULL, 3, 0, 0);
 	scan->scan->xs_want_itup = true;
 	scan->slot = table_slot_create(rel, NULL);
-	scan->below = below;
-	scan->max_entries = (int) Max(MIN_ENTRIES,
-								  Min(MAX_ENTRIES,
-									  max / topic->partitions * 5 / 4 + 1));
+	scan->max_entries = (int) Max(MIN_ENTRIES, Min(MAX_ENTRIES, max));
 	scan->cursors = palloc0(topic->partitions * sizeof(PartitionCursor));
 	scan->heap = binaryheap_allocate(topic->partitions, compare_cursors, NULL);
+	return scan;
+}
+
+/*
+ * queue_topic_scan_add
+ *		Add a partition, or begin anew with it: messages with ids after one and
+ *		below another.
+ *
+ * Returns false if there are none, else *first is the id of the first.
+ */
+bool
+queue_topic_scan_add(TopicScan *scan, int partition, int64 after, int64 below,
+					 int64 *first)
+{
+	PartitionCursor *cursor = &scan->cursors[partition];
+
+	/* it may have been added to find that out, and not been read yet */
+	if (cursor->n == 0 || cursor->next > 0 || cursor->begins_after != after ||
+		cursor->below != below)
+	{
+		cursor->partition = partition;
+		cursor->begins_after = cursor->after = after;
+		cursor->below = below;
+		cursor->is_last = false;
+		if (!fetch(scan, cursor))
+			return false;
+	}
+	*first = cursor->entries[0].id;
+	return true;
+}
+
+/*
+ * queue_topic_scan_begin_all
+ *		Begin to scan all partitions together.
+ */
+TopicScan *
+queue_topic_scan_begin_all(Relation rel, TopicDef *topic, int64 after,
+						   int64 below, int64 max)
+{
+	TopicScan  *scan = queue_topic_scan_begin(rel, topic,
+											  max / topic->partitions * 5 / 4 + 1);
+
 	for (int i = 0; i < topic->partitions; i++)
 	{
-		PartitionCursor *cursor = &scan->cursors[i];
+		int64		first;
 
-		cursor->partition = i;
-		cursor->after = after;
-		if (fetch(scan, cursor))
-			binaryheap_add_unordered(scan->heap, PointerGetDatum(cursor));
+		if (queue_topic_scan_add(scan, i, after, below, &first))
+			binaryheap_add_unordered(scan->heap,
+									 PointerGetDatum(&scan->cursors[i]));
 	}
 	binaryheap_build(scan->heap);
 	return scan;
@@ -122,7 +163,7 @@ fetch(TopicScan *scan, PartitionCursor *cursor)
 	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT,
 				Int64GetDatum(cursor->after));
 	ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_INT8LT,
-				Int64GetDatum(scan->below));
+				Int64GetDatum(cursor->below));
 	index_rescan(scan->scan, keys, 3, NULL, 0);
 	cursor->is_last = true;
 	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
@@ -196,6 +237,28 @@ queue_topic_scan_next(TopicScan *scan, int64 *id)
 	return NULL;
 }
 
+/*
+ * queue_topic_scan_next_of
+ *		Return the next row of one partition, dead or alive, or NULL.
+ */
+TupleTableSlot *
+queue_topic_scan_next_of(TopicScan *scan, int partition, int64 *id)
+{
+	PartitionCursor *cursor = &scan->cursors[partition];
+
+	while (cursor->next < cursor->n || fetch(scan, cursor))
+	{
+		TopicEntry	entry = cursor->entries[cursor->next++];
+
+		if (read_row(scan, partition, &entry))
+		{
+			*id = entry.id;
+			return scan->slot;
+		}
+	}
+	return NULL;
+}
+
 /* Return true if the next row has this id, too. */
 bool
 queue_topic_scan_has_twin(TopicScan *scan, int64 id)
@@ -214,9 +277,12 @@ read_row(TopicScan *scan, int partition, TopicEntry *entry)
 {
 	bool		isnull;
 
+	bool		call_again = false;
+	ItemPointerData tid = entry->tid;
+
 	CHECK_FOR_INTERRUPTS();
-	if (!table_tuple_fetch_row_version(scan->rel, &entry->tid, SnapshotAny,
-									   scan->slot))
+	if (!table_index_fetch_tuple(scan->scan->xs_heapfetch, &tid, SnapshotAny,
+								 scan->slot, &call_again, NULL))
 		return false;
 	return DatumGetInt64(slot_getattr(scan->slot, Anum_published_id,
 									  &isnull)) == entry->id &&

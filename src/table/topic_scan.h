@@ -25,13 +25,23 @@ typedef enum TopicRowState
 typedef struct TopicScan TopicScan;
 
 /*
- * Scan the messages of all partitions with ids after the one and below the
- * other; some "max" of them are likely to be wanted
+ * Begin to scan the messages of a topic; some "max" of each partition are likely
+ * to be wanted.  Then add partitions: their messages with ids after the one and
+ * below the other; is there any, and which id has the first?
  */
 extern TopicScan *queue_topic_scan_begin(Relation rel, TopicDef *topic,
-										 int64 after, int64 below, int64 max);
+										 int64 max);
+extern bool queue_topic_scan_add(TopicScan *scan, int partition, int64 after,
+								 int64 below, int64 *first);
 
-/* The next row, dead or alive, or NULL; and its id */
+/* The next row of one that was added, dead or alive, or NULL; and its id */
+extern TupleTableSlot *queue_topic_scan_next_of(TopicScan *scan,
+												int partition, int64 *id);
+
+/* The same for all of them, in the order of ids */
+extern TopicScan *queue_topic_scan_begin_all(Relation rel, TopicDef *topic,
+											 int64 after, int64 below,
+											 int64 max);
 extern TupleTableSlot *queue_topic_scan_next(TopicScan *scan, int64 *id);
 
 /* Is there another row with this id, in another partition? */

@@ -25,19 +25,16 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "common/json.h"
 #include "common/ranges.h"
 #include "dispatch/send.h"
 #include "table/dedup.h"
 #include "table/settings.h"
 #include "topic/bindings.h"
 #include "topic/bound_queue.h"
+#include "topic/copy.h"
 #include "topic/fan_out.h"
 #include "transaction/admit.h"
 
@@ -242,16 +239,10 @@ is_known(Relation rel, QueueDef *def, const MessageDraft *copy)
 /*
  * copy_headers
  *		Return the headers of a message's copies, the same for all queues.
- *
- * One that the publisher calls "published" is replaced.
  */
 static Datum
 copy_headers(FanOut *out, int place)
 {
-	const TopicDraft *draft = &out->drafts[place];
-	JsonbInState state = {0};
-	Datum		added;
-
 	if (out->headers == NULL)
 	{
 		out->headers = MemoryContextAllocExtended(CurrentMemoryContext,
@@ -259,21 +250,8 @@ copy_headers(FanOut *out, int place)
 												  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 		out->name = queue_qualified_name(out->topic);
 	}
-	if (out->headers[place] != 0)
-		return out->headers[place];
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	queue_json_key(&state, "published");
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	queue_json_string(&state, "topic", out->name);
-	queue_json_int(&state, "id", draft->id);
-	queue_json_int(&state, "partition", draft->partition);
-	queue_json_string(&state, "routing_key",
-					  TextDatumGetCString(draft->routing_key.value));
-	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	added = JsonbPGetDatum(JsonbValueToJsonb(state.result));
-	out->headers[place] = draft->headers.isnull ? added :
-		DirectFunctionCall2(jsonb_concat, draft->headers.value, added);
+	if (out->headers[place] == 0)
+		out->headers[place] = queue_copy_headers(&out->drafts[place],
+												 out->name);
 	return out->headers[place];
 }

@@ -13,6 +13,7 @@
  *	reserve -> push (DROP, TRUNCATE), which holds nothing: a commit forgets the
  *		messages
  *	reserve -> push (GROUP), which holds nothing: a commit looks at the group
+ *	reserve -> push (MOVE), which holds nothing: a commit moves what is held on
  *
  *	event				CLAIM		TAKE		LEASE	  SETTLE	 STEP
  *	subcommit			(becomes the parent's, all alike)
@@ -46,6 +47,7 @@
 #include "common/guc.h"
 #include "shared/cover.h"
 #include "shared/database.h"
+#include "shared/place.h"
 #include "shared/topic_slot.h"
 #include "shared/usage.h"
 #include "table/definition.h"
@@ -127,12 +129,46 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->number = 0;
 	hold->statement = first_of_call >= 0 ? statement_of_call : 0;
 	hold->batch = 0;
+	hold->is_partition = false;
+	hold->goes_on = false;
+	hold->is_uncounted = false;
+	hold->position = 0;
+	hold->first = 0;
 	hold->counted = 0;
 	hold->is_exhausted = false;
 	hold->is_gone = false;
 	hold->is_log_ended = false;
 	nholds++;
 	return hold;
+}
+
+/* Return the hold of this kind about a partition; NULL: there is none. */
+Hold *
+queue_xact_find(HoldKind kind, const MessageKey *key)
+{
+	for (int i = nholds - 1; i >= 0; i--)
+		if (holds[i].kind == kind && holds[i].is_partition &&
+			queue_message_key_compare(&holds[i].key, key) == 0)
+			return &holds[i];
+	return NULL;
+}
+
+/*
+ * queue_xact_push_move
+ *		Note that a partition that is held is moved again.
+ *
+ * A rolled-back subtransaction takes that back, and nothing else.  Never
+ * throws; the hold given is good afterwards.
+ */
+Hold *
+queue_xact_push_move(Hold *hold)
+{
+	Hold	   *move = queue_xact_push(HOLD_MOVE, &hold->key, NULL);
+
+	move->is_partition = true;
+	move->first = (int) (hold - holds);
+	move->goes_on = hold->goes_on;
+	return move;
 }
 
 /* Forget the hold pushed last, which is dealt with. */
@@ -230,6 +266,8 @@ note_batch(void)
 			n++;
 	for (int i = first_of_call; i < nholds; i++)
 	{
+		if (holds[i].is_partition)
+			continue;			/* it knows */
 		holds[i].batch = n;
 		if (holds[i].kind == HOLD_LEASE && is_told_now)
 			queue_inflight_set_batch(&holds[i].key, holds[i].number, n);
@@ -314,6 +352,7 @@ queue_holds_commit(void)
 	int			nexhausted = 0;
 	int			i;
 
+	queue_holds_join();
 	for (i = 0; i < nholds; i++)
 	{
 		if (holds[i].kind == HOLD_EXHAUST)
@@ -322,6 +361,23 @@ queue_holds_commit(void)
 			queue_hold_keep(&holds[i]);
 	}
 	nholds = nexhausted;
+}
+
+/*
+ * queue_holds_join
+ *		The transaction commits, or is prepared: what was moved again is where it
+ *		was moved last.
+ */
+void
+queue_holds_join(void)
+{
+	for (int i = 0; i < nholds; i++)
+	{
+		if (holds[i].kind != HOLD_MOVE)
+			continue;
+		holds[holds[i].first].position = holds[i].position;
+		holds[holds[i].first].goes_on = holds[i].goes_on;
+	}
 }
 
 /*
@@ -410,12 +466,15 @@ queue_holds_reset(void)
 static void
 abort_hold(Hold *hold, FailureNote *failure)
 {
+	if (hold->is_uncounted)
+		failure = NULL;
 	if (failure != NULL)
 		failure->batch = Min(hold->batch, FAILURE_MAX_BATCH);
 	switch (hold->kind)
 	{
 		case HOLD_DROP:
 		case HOLD_GROUP:
+		case HOLD_MOVE:
 			break;
 		case HOLD_TRUNCATE:
 			/* who sent after it has counted an empty table */
@@ -461,7 +520,12 @@ queue_hold_keep(Hold *hold)
 			break;
 		case HOLD_DEQUEUE:
 		case HOLD_SETTLE:
-			if (queue_inflight_done(hold->entry))
+			if (hold->is_partition)
+				queue_place_moved(hold->key.dbid, hold->key.relid,
+								  (int) hold->key.id, hold->position);
+			if (hold->goes_on)
+				queue_inflight_go_on(hold->entry);
+			else if (queue_hold_done(&hold->key, hold->entry))
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp() +
 									   (int64) queue_lease_write_delay * 1000);
 			break;
@@ -493,7 +557,28 @@ queue_hold_keep(Hold *hold)
 		case HOLD_GROUP:
 			queue_group_try(&hold->key);
 			break;
+		case HOLD_MOVE:
+			break;				/* joined to what it is about */
 	}
+}
+
+/*
+ * queue_hold_done
+ *		What was held is consumed.
+ *
+ * A message is gone then; a partition is free again, and may have more.  Returns
+ * true if the log of leases knows of it.
+ */
+bool
+queue_hold_done(const MessageKey *key, InflightEntry *entry)
+{
+	MessageKey	held = *key;
+	bool		is_partition = entry->enqueued_at == QUEUE_PARTITION_ROW;
+	bool		is_durable = queue_inflight_done(entry);
+
+	if (is_partition)
+		queue_cover_add(NULL, &held, 0, true);
+	return is_durable;
 }
 
 /*

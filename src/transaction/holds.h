@@ -18,6 +18,8 @@ typedef enum HoldKind
 	HOLD_LEASE,					/* received: ends, and counts, at a rollback */
 	HOLD_SETTLE,				/* lease settled: this transaction has deleted
 								 * the row */
+	HOLD_MOVE,					/* no message, but a partition that this
+								 * transaction holds: it was moved again */
 	HOLD_STEP,					/* of the worker: row rewritten or moved */
 	HOLD_EXHAUST,				/* claimed: to be moved after the commit */
 	HOLD_DROP,					/* no message: the queue is dropped */
@@ -31,13 +33,20 @@ typedef struct Hold
 	HoldKind	kind;
 	SubTransactionId subid;
 	InflightEntry *entry;		/* not for HOLD_LEASE, HOLD_DROP,
-								 * HOLD_TRUNCATE, HOLD_GROUP */
+								 * HOLD_TRUNCATE, HOLD_GROUP, HOLD_MOVE */
 	MessageKey	key;
 	uint64		number;			/* HOLD_LEASE: fence */
 	uint64		statement;		/* number of the statement that took it; 0: a
 								 * function's statement did */
 	int			batch;			/* HOLD_DEQUEUE, HOLD_LEASE: its call took so
-								 * many */
+								 * many, of a partition: its batch has */
+	bool		is_partition;	/* of a topic; HOLD_DEQUEUE, HOLD_SETTLE,
+								 * HOLD_MOVE: ... */
+	bool		goes_on;		/* ... its lease, when this commits */
+	bool		is_uncounted;	/* ... a rollback is no failure */
+	int64		position;		/* ... is moved to */
+	int			first;			/* HOLD_MOVE: number of the hold that it is
+								 * about */
 	int			counted;		/* HOLD_STEP: failures that the row now
 								 * counts; HOLD_EXHAUST: all that it counts */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
@@ -54,6 +63,13 @@ typedef struct Hold
 extern void queue_xact_reserve(void);
 extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 							 InflightEntry *entry);
+
+/*
+ * The hold that was pushed for a partition that this transaction holds, or NULL;
+ * and one that says that it was moved again
+ */
+extern Hold *queue_xact_find(HoldKind kind, const MessageKey *key);
+extern Hold *queue_xact_push_move(Hold *hold);
 
 /* The hold pushed last is dealt with */
 extern void queue_xact_pop(Hold *hold);
@@ -84,6 +100,12 @@ extern Hold *queue_hold_at(int i);
 extern void queue_holds_commit(void);
 extern void queue_holds_release(void);
 extern void queue_hold_keep(Hold *hold);
+
+/* Before that, or a PREPARE: what was moved again is where it was moved last */
+extern void queue_holds_join(void);
+
+/* What is held is consumed; true: the log of leases knows of it */
+extern bool queue_hold_done(const MessageKey *key, InflightEntry *entry);
 
 /* It rolls back: a failure of the messages that it took, unless that is NULL */
 extern void queue_holds_abort(FailureNote *failure);

@@ -216,6 +216,7 @@ queue_prepared_pass(void)
 	slot = &registry->slots[prepared_slot];
 	LWLockAcquire(registry_lock, LW_EXCLUSIVE);
 	slot->counts = queue_fault_note_prepared(&slot->failure);
+	queue_holds_join();
 	for (i = 0; i < queue_holds_count(); i++)
 	{
 		Hold	   *hold = queue_hold_at(i);
@@ -232,7 +233,8 @@ queue_prepared_pass(void)
 			queue_hold_keep(hold);
 		else
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
-										hold->batch, &slot->entries);
+										hold->batch, hold->goes_on,
+										&slot->entries);
 	}
 	queue_prepared_notes_make(&slot->notes);
 	slot->xid = GetTopTransactionIdIfAny();
@@ -273,8 +275,10 @@ end_prepared(PreparedSlot *slot, bool committed)
 	for (entry = slot->entries; entry != NULL; entry = next)
 	{
 		next = entry->next_prepared;
-		if (committed)
-			(void) queue_inflight_done(entry);
+		if (committed && entry->goes_on)
+			queue_inflight_go_on(entry);
+		else if (committed)
+			(void) queue_hold_done(&entry->key, entry);
 		else if (entry->state == INFLIGHT_LEASED)
 			queue_inflight_undo_settle(entry);
 		else

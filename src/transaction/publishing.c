@@ -41,6 +41,7 @@
 #include "common/guc.h"
 #include "shared/attach.h"
 #include "shared/database.h"
+#include "shared/waiter.h"
 #include "table/topic_ids.h"
 #include "table/topic_settings.h"
 #include "transaction/publishing.h"
@@ -345,14 +346,20 @@ queue_publishing_resolve(void)
 	{
 		TransactionId xid = queue_registration_at(i)->xid;
 		Oid			dbid;
+		Oid			relid;
 
 		if (!TransactionIdIsValid(xid))
 			continue;
 		if (TransactionIdIsInProgress(xid))
 			nleft++;
-		else if (queue_topic_end_prepared(i, xid, &dbid))
-			queue_database_wake_by(dbid, GetCurrentTimestamp() +
-								   STABLE_ID_DELAY);
+		else
+		{
+			if (queue_topic_end_prepared(i, xid, &dbid, &relid))
+				queue_database_wake_by(dbid, GetCurrentTimestamp() +
+									   STABLE_ID_DELAY);
+			if (OidIsValid(relid))
+				queue_waiter_wake_all(dbid, relid);
+		}
 	}
 	return nleft;
 }
@@ -406,7 +413,10 @@ queue_publishing_end(void)
 	bool		is_news = false;
 
 	for (int i = 0; i < nnotes; i++)
+	{
 		is_news |= queue_topic_strike_off(&notes[i]);
+		queue_waiter_wake_all(MyDatabaseId, notes[i].relid);
+	}
 	nnotes = 0;
 	if (is_news)
 		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp() +

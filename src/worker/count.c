@@ -40,9 +40,11 @@
 #include "table/key_end.h"
 #include "table/rows.h"
 #include "table/settings.h"
+#include "table/subscription.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"
 #include "worker/count.h"
+#include "worker/count_partition.h"
 #include "worker/lease_writer.h"
 
 /* Messages that one transaction rewrites */
@@ -93,12 +95,18 @@ static ErrorVerdict judge_steps(const ErrorData *error, void *arg);
 static void postpone_all(Steps *steps, const MessageKey *keys, int nkeys,
 						 int64 delay);
 static void step_queue(Steps *steps, const MessageKey *keys, int nkeys);
+static void step_subscription(Steps *steps, const MessageKey *keys,
+							  int nkeys);
+static void step_partition(Steps *steps, Relation rel, SubscriptionDef *def,
+						   const MessageKey *key);
 static bool discard(Relation rel, QueueDef *def, MessageRow *row);
 static void step_message(Steps *steps, Relation rel, QueueDef *def,
 						 const MessageKey *key);
+static void put_off(Steps *steps, Hold *hold);
 static void note_stuck(Steps *steps, Hold *hold, bool is_expired);
 static void end_in_log(Steps *steps, Hold *hold);
 static char *find_stuck_reason(Steps *steps, Relation rel, QueueDef *def);
+static void report_stuck(Steps *steps, Oid relid, const char *reason);
 static void add_step_context(void *arg);
 static bool is_report_due(Oid relid, uint32 reason, TimestampTz now);
 static bool claim_step(Steps *steps, const MessageKey *key, Hold **hold);
@@ -319,6 +327,11 @@ step_queue(Steps *steps, const MessageKey *keys, int nkeys)
 
 	strlcpy(steps->queue_name, queue_qualified_name(relid),
 			sizeof(steps->queue_name));
+	if (queue_is_subscription(relid))
+	{
+		step_subscription(steps, keys, nkeys);
+		return;
+	}
 	rel = queue_open(relid, QUEUE_SYSTEM, &def);
 
 	/* a publication may forbid both, whatever the message */
@@ -332,6 +345,65 @@ step_queue(Steps *steps, const MessageKey *keys, int nkeys)
 		step_message(steps, rel, def, &keys[i]);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	table_close(rel, NoLock);
+}
+
+/*
+ * step_subscription
+ *		Count failures of partitions of a subscription, or send what is at the
+ *		limit of attempts to its dead letters, as its owner.
+ */
+static void
+step_subscription(Steps *steps, const MessageKey *keys, int nkeys)
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	SubscriptionDef *def;
+	Relation	rel = queue_subscription_open(keys[0].relid,
+											  SUBSCRIPTION_SYSTEM, &def);
+
+	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
+	steps->is_queue_open = true;
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(rel->rd_rel->relowner,
+						   save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	for (int i = 0; i < nkeys; i++)
+		step_partition(steps, rel, def, &keys[i]);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	table_close(rel, NoLock);
+}
+
+/* The same for one partition; see step_message(). */
+static void
+step_partition(Steps *steps, Relation rel, SubscriptionDef *def,
+			   const MessageKey *key)
+{
+	Hold	   *hold;
+	char	   *reason;
+
+	if (!claim_step(steps, key, &hold))
+	{
+		round_comes_again(steps->round, steps->round->now + ROUND_LOCKED_DELAY);
+		return;
+	}
+	hold->counted = hold->entry->failures;
+	switch (queue_count_partition(rel, def, hold->entry, steps->marks_only,
+								  &reason))
+	{
+		case PARTITION_COUNTED:
+			break;
+		case PARTITION_PASSED:
+			hold->is_gone = true;
+			break;
+		case PARTITION_STUCK:
+			if (reason != NULL)
+				report_stuck(steps, key->relid, reason);
+			note_stuck(steps, hold, false);
+			break;
+		case PARTITION_BUSY:
+			put_off(steps, hold);
+			return;
+	}
+	end_in_log(steps, hold);
 }
 
 /* Delete an expired message; false if another transaction is in the way. */
@@ -423,14 +495,21 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 
 	/* another transaction is changing the row: come back later */
 	if (!done)
-	{
-		queue_inflight_unclaim_step(entry);
-		queue_xact_pop(hold);
-		queue_inflight_postpone(key, steps->round->now + ROUND_LOCKED_DELAY);
-		round_comes_again(steps->round, steps->round->now + ROUND_LOCKED_DELAY);
-	}
+		put_off(steps, hold);
 	else
 		end_in_log(steps, hold);
+}
+
+/* Come back to it later. */
+static void
+put_off(Steps *steps, Hold *hold)
+{
+	MessageKey	key = hold->key;
+
+	queue_inflight_unclaim_step(hold->entry);
+	queue_xact_pop(hold);
+	queue_inflight_postpone(&key, steps->round->now + ROUND_LOCKED_DELAY);
+	round_comes_again(steps->round, steps->round->now + ROUND_LOCKED_DELAY);
 }
 
 /* It is to be moved, and cannot be; what has expired holds up nobody. */
@@ -473,17 +552,25 @@ find_stuck_reason(Steps *steps, Relation rel, QueueDef *def)
 	reason = queue_dead_letter_problem(def, rel->rd_rel->relowner);
 	steps->stuck_reason = reason;
 	steps->knows_reason = true;
-	if (reason != NULL &&
-		is_report_due(RelationGetRelid(rel),
-					  hash_bytes((unsigned char *) reason, strlen(reason)),
-					  steps->round->now))
-		ereport(WARNING,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("messages of queue %s that have used up max_attempts cannot be moved",
-						steps->queue_name),
-				 errdetail_internal("%s", reason),
-				 errhint("They stay where they are, and are tried again.  Mend the dead-letter queue, or name another with queue.alter_queue().")));
+	if (reason != NULL)
+		report_stuck(steps, RelationGetRelid(rel), reason);
 	return reason;
+}
+
+/* Say in the log that dead letters have nowhere to go. */
+static void
+report_stuck(Steps *steps, Oid relid, const char *reason)
+{
+	if (!is_report_due(relid,
+					   hash_bytes((const unsigned char *) reason,
+								  strlen(reason)), steps->round->now))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("messages of queue %s that have used up max_attempts cannot be moved",
+					steps->queue_name),
+			 errdetail_internal("%s", reason),
+			 errhint("They stay where they are, and are tried again.  Mend the dead-letter queue, or name another with queue.alter_queue().")));
 }
 
 /* What an error in a step is about */

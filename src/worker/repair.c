@@ -291,7 +291,14 @@ repair_part(void)
 	if (!def->is_queue)
 	{
 		table_close(rel, RowExclusiveLock);
-		forget_place(relid);
+		if (queue_form_of(relid) != NULL)
+		{
+			/* a topic or subscription: it has no messages to lose sight of */
+			queue_slot_begin_repair(slot);
+			skip_queue();
+		}
+		else
+			forget_place(relid);
 		return true;
 	}
 	if (part_relid != relid)

@@ -1,0 +1,530 @@
+/*-------------------------------------------------------------------------
+ *
+ * take_subscription.c
+ *		Getting messages of a subscription: what dequeue() and receive() do
+ *		there.
+ *
+ * A subscription takes a partition, as a queue takes a message: it claims the
+ * partition in the in-flight table, reads where it stands, reads the topic from
+ * there on (topic/reading.c), and then holds the partition until the transaction
+ * ends, or under a lease.  In between nobody else has anything of it, so its
+ * messages are consumed in order.  Instead of deleting a row, it moves the
+ * position, in the caller's transaction: at once (dequeue), or when the
+ * messages are acknowledged (settle_subscription.c).
+ *
+ * A call goes over the partitions, that whose next message is the oldest first,
+ * until it has as many messages as are wanted.  Those that its transaction holds
+ * already come before the others.
+ *
+ * A consumer that waits is in the list of the subscription, for what is given
+ * back, and in that of the topic, for what is published: each publisher that
+ * ends wakes all who wait for the topic, because each may be one of another
+ * subscription.
+ *
+ * If anything is thrown here, the hold gives the partition back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#include "api/take_subscription.h"
+#include "common/clock.h"
+#include "common/compat.h"
+#include "common/errcodes.h"
+#include "common/guc.h"
+#include "dispatch/lease.h"
+#include "dispatch/receipt.h"
+#include "shared/availability.h"
+#include "shared/database.h"
+#include "shared/quota.h"
+#include "shared/waiter.h"
+#include "topic/reading.h"
+#include "transaction/holds.h"
+
+/* A subscription waits in its own list, and in that of its topic */
+#define NUM_LISTS			2
+
+/* One look */
+typedef struct PartitionTake
+{
+	Take	   *take;
+	Reading		reading;
+	QueueSlot  *slot;
+	TimestampTz now;
+	RetryHint  *next;
+	ReadBatch	batch;
+} PartitionTake;
+
+static void go_over(Take *take, Relation rel, SubscriptionDef *def,
+					Snapshot snapshot, RetryHint *next);
+static void look_begin(PartitionTake *look, Take *take, Relation rel,
+					   SubscriptionDef *def, Snapshot snapshot,
+					   RetryHint *next);
+static void wait_and_look(Take *take, TimestampTz end);
+static void lists_of(SubscriptionDef *def, Oid *relids);
+static bool is_held_by_me(PartitionTake *look, int partition);
+static void take_more(PartitionTake *look, int partition);
+static void claim_and_take(PartitionTake *look, int partition);
+static void take_claimed(PartitionTake *look, int partition, Hold *hold);
+static bool read_position(PartitionTake *look, int partition);
+static void missing_position(PartitionTake *look, int partition);
+static bool stays_exhausted(const PartitionTake *look, int failures);
+static bool move_and_hold(PartitionTake *look, Hold *hold, int attempt);
+static void lease_batch(PartitionTake *look, Hold *hold, int attempt);
+static void show(PartitionTake *look, int i, int attempt,
+				 const Receipt *receipt);
+
+/* Take messages of a subscription; dequeue() and receive() have begun. */
+void
+queue_take_subscription(Take *take, bool waits, TimestampTz end)
+{
+	SubscriptionDef *def;
+	Relation	rel;
+	RetryHint	next;
+
+	if (take->selection != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot take certain messages of a subscription"),
+				 errdetail("A subscription gets the messages of its topic in order; what a call left out would not come again."),
+				 errhint("Give the subscription a pattern or a selector with queue.subscribe() or queue.alter_subscription().")));
+	rel = queue_subscription_open(take->relid, SUBSCRIPTION_TAKE, &def);
+	queue_lease_load();
+	go_over(take, rel, def, GetActiveSnapshot(), &next);
+	table_close(rel, take->ntaken == 0 && waits ?
+				queue_subscription_lockmode(SUBSCRIPTION_TAKE) : NoLock);
+	if (take->ntaken == 0 && waits)
+		wait_and_look(take, end);
+}
+
+/* Nothing was there: wait until there is, or until "end". */
+static void
+wait_and_look(Take *take, TimestampTz end)
+{
+	int64		busy_delay = 0;
+
+	for (;;)
+	{
+		SubscriptionDef *def;
+		Relation	rel = queue_subscription_open(take->relid,
+												  SUBSCRIPTION_TAKE, &def);
+		Oid			relids[NUM_LISTS];
+		Snapshot	snapshot;
+		RetryHint	next;
+
+		lists_of(def, relids);
+		queue_waiter_enter(relids, NUM_LISTS);
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		go_over(take, rel, def, snapshot, &next);
+		UnregisterSnapshot(snapshot);
+		table_close(rel, take->ntaken > 0 ? NoLock :
+					queue_subscription_lockmode(SUBSCRIPTION_TAKE));
+		if (take->ntaken > 0 || queue_clock() >= end)
+			break;
+		queue_waiter_sleep(queue_look_again_at(&next, &busy_delay, end),
+						   next.due);
+	}
+	queue_waiter_leave();
+}
+
+/* The lists that a waiter enters; both have a place in memory, if there is room. */
+static void
+lists_of(SubscriptionDef *def, Oid *relids)
+{
+	(void) queue_subscription_slot(def);
+	(void) queue_slot_make(def->topic);
+	relids[0] = def->relid;
+	relids[1] = def->topic;
+}
+
+/* Go over the partitions once, and take up to take->max messages. */
+static void
+go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
+		RetryHint *next)
+{
+	PartitionTake look;
+	int		   *partitions;
+	int			n;
+
+	if (take->lease > def->max_lease)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease must not be longer than one day")));
+	look_begin(&look, take, rel, def, snapshot, next);
+	partitions = queue_reading_partitions(&look.reading, &n);
+	for (int i = 0; i < n && !take->is_lease && take->ntaken < take->max; i++)
+	{
+		if (!is_held_by_me(&look, partitions[i]))
+			continue;
+		take_more(&look, partitions[i]);
+		partitions[i] = -1;
+	}
+	for (int i = 0; i < n && take->ntaken < take->max; i++)
+		if (partitions[i] >= 0)
+			claim_and_take(&look, partitions[i]);
+
+	/* there may be more than one call looks at */
+	if (queue_reading_is_enough(&look.reading))
+		next->is_busy = true;
+	queue_reading_end(&look.reading);
+}
+
+/* Begin to look: end what is due, and find out how far the topic can be read. */
+static void
+look_begin(PartitionTake *look, Take *take, Relation rel,
+		   SubscriptionDef *def, Snapshot snapshot, RetryHint *next)
+{
+	memset(look, 0, sizeof(PartitionTake));
+	look->take = take;
+	look->slot = queue_subscription_slot(def);
+	look->now = GetCurrentTimestamp();
+	look->next = next;
+	next->due = TIMESTAMP_INFINITY;
+	next->is_busy = next->saw_exhausted = false;
+	if (look->slot != NULL)
+		queue_inflight_end_due(look->slot, def->relid, look->now);
+	queue_reading_begin(&look->reading, rel, def, snapshot,
+						take != NULL ? take->max : 1);
+}
+
+/* Has this transaction dequeued messages of the partition? */
+static bool
+is_held_by_me(PartitionTake *look, int partition)
+{
+	MessageKey	key;
+	InflightEntry entry;
+
+	queue_message_key(&key, look->reading.def->relid, partition);
+	return queue_inflight_peek(&key, QUEUE_PARTITION_ROW, &entry) &&
+		entry.state == INFLIGHT_DEQUEUED && !entry.is_prepared &&
+		entry.holder == MyProcNumber;
+}
+
+/* Take more of a partition of which this transaction has dequeued messages. */
+static void
+take_more(PartitionTake *look, int partition)
+{
+	Reading    *reading = &look->reading;
+	Take	   *take = look->take;
+	MessageKey	key;
+	Hold	   *hold;
+	int			limit;
+
+	if (!read_position(look, partition))
+		return;
+	limit = queue_reading_limit(reading, reading->position, 0,
+								reading->position->alone_until,
+								take->max - take->ntaken);
+	queue_reading_batch(reading, partition, reading->position->id, 0, limit,
+						&look->batch);
+	if (look->batch.n == 0)
+		return;
+	queue_message_key(&key, reading->def->relid, partition);
+	queue_xact_reserve();
+	hold = queue_xact_find(HOLD_DEQUEUE, &key);
+	if (hold != NULL)
+		(void) move_and_hold(look, hold, 1);
+}
+
+/* Claim a partition, and take messages of it. */
+static void
+claim_and_take(PartitionTake *look, int partition)
+{
+	Reading    *reading = &look->reading;
+	MessageKey	key;
+	InflightEntry *entry;
+	TimestampTz other;
+
+	queue_message_key(&key, reading->def->relid, partition);
+	queue_xact_reserve();
+	switch (queue_inflight_claim(&key, QUEUE_PARTITION_ROW, look->slot,
+								 0 /* priority */ , look->now, &entry,
+								 &look->next->due, &other))
+	{
+		case CLAIM_OK:
+			take_claimed(look, partition,
+						 queue_xact_push(HOLD_CLAIM, &key, entry));
+			break;
+		case CLAIM_HELD:
+		case CLAIM_NOT_DUE:
+			break;
+		case CLAIM_EXAMINED:
+		case CLAIM_OTHER:
+			look->next->is_busy = true;
+			break;
+		case CLAIM_EXHAUSTED:
+			look->next->saw_exhausted = true;
+			queue_database_wake_by(MyDatabaseId, look->now);
+			break;
+		case CLAIM_FULL:
+			queue_quota_note_refused();
+			queue_database_wake_by(MyDatabaseId, look->now);
+			if (look->take->ntaken == 0)
+				queue_quota_raise_full();
+			break;
+	}
+}
+
+/* The partition is claimed: take messages of it, or give it back. */
+static void
+take_claimed(PartitionTake *look, int partition, Hold *hold)
+{
+	Reading    *reading = &look->reading;
+	Position   *position = reading->position;
+	InflightEntry *entry = hold->entry;
+	RetryPolicy *retry = &reading->def->retry;
+	int			failures;
+	int			limit;
+
+	INJECTION_POINT("queue-partition-claimed", NULL);
+	if (!read_position(look, partition))
+	{
+		queue_give_back(hold);
+		return;
+	}
+	failures = position->failures + entry->failures;
+	if (queue_is_at_limit(retry->max_attempts, failures))
+	{
+		if (entry->failures == 0 && stays_exhausted(look, failures))
+			queue_give_back(hold);
+		else
+		{
+			look->next->saw_exhausted = true;
+			queue_inflight_exhaust(entry, position->failures);
+			queue_database_wake_by(MyDatabaseId, look->now);
+			queue_xact_pop(hold);
+		}
+		return;
+	}
+	limit = queue_reading_limit(reading, position, failures,
+								entry->failures > 0 ? entry->last_id :
+								position->alone_until,
+								look->take->max - look->take->ntaken);
+	queue_reading_batch(reading, partition, position->id, 0, limit,
+						&look->batch);
+	if (look->batch.n == 0)
+	{
+		queue_give_back(hold);
+		return;
+	}
+	if (look->take->is_lease)
+		lease_batch(look, hold, failures + 1);
+	else if (!move_and_hold(look, hold, failures + 1))
+		queue_give_back(hold);
+}
+
+/* Read where the partition stands; false: somebody is changing that. */
+static bool
+read_position(PartitionTake *look, int partition)
+{
+	switch (queue_position_read(look->reading.rel, look->reading.def,
+								partition, look->reading.position))
+	{
+		case POSITION_FOUND:
+			return true;
+		case POSITION_BUSY:
+			look->next->is_busy = true;
+			return false;
+		case POSITION_MISSING:
+			missing_position(look, partition);
+			break;
+	}
+	return false;
+}
+
+/* 42809: a row of the subscription is not there. */
+static void
+missing_position(PartitionTake *look, int partition)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("subscription \"%s\" has no position in partition %d",
+					RelationGetRelationName(look->reading.rel), partition),
+			 errdetail("Somebody has deleted a row of its table."),
+			 errhint("Set its positions with queue.seek().")));
+}
+
+/*
+ * Does a message that has used up its attempts stop its partition, with the row
+ * telling all of it?
+ */
+static bool
+stays_exhausted(const PartitionTake *look, int failures)
+{
+	SubscriptionDef *def = look->reading.def;
+
+	return def->on_failure == ON_FAILURE_HOLD || !OidIsValid(def->dead_letter);
+}
+
+/*
+ * move_and_hold
+ *		dequeue(): move the position, and hold the partition until the
+ *		transaction ends.
+ *
+ * The partition is claimed, or held already.  Returns false, with nothing done,
+ * if somebody has locked the row.
+ */
+static bool
+move_and_hold(PartitionTake *look, Hold *hold, int attempt)
+{
+	Reading    *reading = &look->reading;
+	Position   *position = reading->position;
+	int64		last = look->batch.ids[look->batch.n - 1];
+	int			counted = position->failures;
+	ItemPointerData tid = position->tid;
+
+	if (!queue_position_move(reading->rel, reading->def, position, last))
+	{
+		look->next->is_busy = true;
+		return false;
+	}
+	queue_inflight_set_last(hold->entry, last);
+	if (hold->kind == HOLD_DEQUEUE)
+		queue_xact_push_move(hold)->position = last;
+	else
+	{
+		queue_inflight_dequeue(hold->entry, &reading->def->retry, counted,
+							   &tid);
+		hold->kind = HOLD_DEQUEUE;
+		hold->is_partition = true;
+		hold->position = last;
+	}
+	hold->batch += look->batch.n;
+	queue_database_wake_by(MyDatabaseId, look->now +
+						   (int64) queue_lease_write_delay * 1000);
+	for (int i = 0; i < look->batch.n; i++)
+		show(look, i, i == 0 ? attempt : 1, NULL);
+	return true;
+}
+
+/* receive(): from a claim to a lease */
+static void
+lease_batch(PartitionTake *look, Hold *hold, int attempt)
+{
+	Take	   *take = look->take;
+	Reading    *reading = &look->reading;
+	Position   *position = reading->position;
+	ReadBatch  *batch = &look->batch;
+	TimestampTz deadline = look->now +
+		(take->lease < 0 ? reading->def->lease : take->lease);
+	Receipt		receipt = {.key = hold->key,.epoch = queue_inflight_epoch()};
+
+	queue_inflight_set_last(hold->entry, batch->ids[batch->n - 1]);
+	receipt.number = queue_inflight_lease(hold->entry, &reading->def->retry,
+										  position->failures, &position->tid,
+										  deadline, batch->n);
+	hold->kind = HOLD_LEASE;
+	hold->is_partition = true;
+	hold->number = receipt.number;
+	hold->batch = batch->n;
+	queue_database_wake_by(MyDatabaseId,
+						   Min(deadline, look->now +
+							   (int64) queue_lease_write_delay * 1000));
+	for (int i = 0; i < batch->n; i++)
+	{
+		receipt.message = batch->ids[i];
+		receipt.after = i == 0 ? position->id : batch->ids[i - 1];
+		receipt.is_last = i == batch->n - 1;
+		show(look, i, i == 0 ? attempt : 1, &receipt);
+	}
+}
+
+/* Add one message of the batch to the result. */
+static void
+show(PartitionTake *look, int i, int attempt, const Receipt *receipt)
+{
+	Take	   *take = look->take;
+	MemoryContext old = MemoryContextSwitchTo(take->row_context);
+	TupleTableSlot *slot = look->reading.shown;
+
+	ExecForceStoreHeapTuple(look->batch.rows[i], slot, false);
+	queue_published_show(take->rsinfo, slot, attempt, receipt != NULL ?
+						 queue_receipt_format(receipt) : NULL);
+	ExecClearTuple(slot);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(take->row_context);
+	heap_freetuple(look->batch.rows[i]);
+	take->ntaken++;
+}
+
+/* ----------------------------------------------------------------
+ *		CALL wait()
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * queue_subscription_check_waiter
+ *		Raise an error unless the caller may take messages of it; return its
+ *		topic.
+ */
+Oid
+queue_subscription_check_waiter(Oid relid)
+{
+	SubscriptionDef *def;
+	Relation	rel = queue_subscription_open(relid, SUBSCRIPTION_SETTLE, &def);
+	Oid			relids[NUM_LISTS];
+
+	lists_of(def, relids);
+	table_close(rel, queue_subscription_lockmode(SUBSCRIPTION_SETTLE));
+	return def->topic;
+}
+
+/*
+ * queue_subscription_has_message
+ *		Returns true if there is a message that a consumer could take now.
+ *
+ * Holds nothing.  Otherwise *next tells when to look again.
+ */
+bool
+queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
+{
+	SubscriptionDef *def;
+	Relation	rel = queue_subscription_open(relid, SUBSCRIPTION_SETTLE, &def);
+	PartitionTake look;
+	bool		found = false;
+	int		   *partitions;
+	int			n;
+
+	queue_lease_load();
+	*is_paused = def->paused;
+	look_begin(&look, NULL, rel, def, GetActiveSnapshot(), next);
+	partitions = queue_reading_partitions(&look.reading, &n);
+	for (int i = 0; i < n && !found && !*is_paused; i++)
+	{
+		MessageKey	key;
+		InflightEntry entry;
+		MessageStatus status;
+		bool		has_entry;
+
+		queue_message_key(&key, relid, partitions[i]);
+		if (!read_position(&look, partitions[i]))
+			continue;
+		has_entry = queue_inflight_peek(&key, QUEUE_PARTITION_ROW, &entry);
+		queue_message_status(def->retry.max_attempts,
+							 look.reading.position->failures, 0, 0,
+							 has_entry ? &entry : NULL, look.now, &status);
+		if (status.is_claimed)
+			next->is_busy = true;
+		else if (status.availability == MESSAGE_AVAILABLE)
+		{
+			queue_reading_batch(&look.reading, partitions[i],
+								look.reading.position->id, 0, 1, &look.batch);
+			found = look.batch.n > 0;
+		}
+		else if (status.due != 0)
+			next->due = Min(next->due, status.due);
+	}
+	if (queue_reading_is_enough(&look.reading))
+		next->is_busy = true;
+	queue_reading_end(&look.reading);
+	table_close(rel, queue_subscription_lockmode(SUBSCRIPTION_SETTLE));
+	return found;
+}

@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * position.h
+ *		Where a subscription stands in a partition: rows of its table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_POSITION_H
+#define QUEUE_POSITION_H
+
+#include "executor/tuptable.h"
+#include "storage/itemptr.h"
+
+#include "shared/failure.h"
+#include "table/subscription.h"
+
+/* One partition; what the row says, as it is now */
+typedef struct Position
+{
+	int			partition;
+	int64		id;				/* up to this one all is done */
+	int			failures;		/* of the message that is next */
+	int64		alone_until;	/* it failed together with those up to this
+								 * id; 0: alone */
+	TimestampTz moved_at;
+	ItemPointerData tid;
+	bool		is_own;			/* this transaction has moved it */
+	TupleTableSlot *slot;		/* the row itself */
+} Position;
+
+typedef enum PositionState
+{
+	POSITION_FOUND,
+	POSITION_BUSY,				/* another transaction is changing the row */
+	POSITION_MISSING			/* somebody has deleted it */
+} PositionState;
+
+/* A position without a row yet, in the current memory context */
+extern Position *queue_position_make(Relation rel);
+extern void queue_position_free(Position *position);
+
+/*
+ * Read the newest version of a partition's row, by what memory knows or by its
+ * key.  Who holds the partition sees what will be there; others, what was
+ */
+extern PositionState queue_position_read(Relation rel, SubscriptionDef *def,
+										 int partition, Position *position);
+
+/*
+ * Move it, in this transaction, for who holds the partition.  False: somebody
+ * has locked the row
+ */
+extern bool queue_position_move(Relation rel, SubscriptionDef *def,
+								Position *position, int64 id);
+
+/* The message that is next has failed so often, as these tell */
+extern bool queue_position_fail(Relation rel, SubscriptionDef *def,
+								Position *position, int failures,
+								int64 alone_until, const FailureNews *news);
+
+/* What the row tells of the failures */
+extern NullableDatum queue_position_failure_log(Position *position);
+
+#endif							/* QUEUE_POSITION_H */

@@ -1,0 +1,308 @@
+/*-------------------------------------------------------------------------
+ *
+ * reading.c
+ *		What a subscription reads of its topic.
+ *
+ * A subscription has a position in each partition, and gets the messages after
+ * it, in the order of their ids, below the stable id of the partition: nothing
+ * below that can appear any more.  Rows are judged by the statement's snapshot,
+ * which was taken before, and by the present status of transactions: one that
+ * is committed, and that the snapshot does not see, ends the batch.  So nothing
+ * is passed that was not returned, or is not wanted.
+ *
+ * What the filter does not want is passed over once: how far is noted in memory
+ * (shared/place.c), and the worker moves the position there in time.  One call
+ * looks at so many rows, or for so long, and no more.
+ *
+ * A batch that failed comes again in halves, until what fails is alone.  So half
+ * of those come that are left of the batch, whether the last half of them failed
+ * or was consumed.
+ *
+ * Locks: on the topic's table, as for a read.  Nothing here changes anything but
+ * hints.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "executor/tuptable.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "common/clock.h"
+#include "shared/availability.h"
+#include "shared/place.h"
+#include "topic/reading.h"
+#include "transaction/publishing.h"
+
+/* What one call may look at */
+#define MAX_LOOKED_AT			100000
+#define MAX_LOOK_TIME			(100 * INT64CONST(1000))	/* usec */
+
+/* Rows between two looks at the clock */
+#define ROWS_A_LOOK				256
+
+/* A partition that may have something, and which id may be the first */
+typedef struct Candidate
+{
+	int			partition;
+	int64		first;
+} Candidate;
+
+static int64 look_after(Reading *reading, int partition, int64 position);
+static int64 known_position(Reading *reading, int partition);
+static int	compare_candidates(const void *a, const void *b);
+static bool read_rows(Reading *reading, int partition, int max,
+					  ReadBatch *batch, int64 *passed);
+static void add_row(ReadBatch *batch, TupleTableSlot *slot, int64 id);
+
+/* Begin to look. */
+void
+queue_reading_begin(Reading *reading, Relation rel, SubscriptionDef *def,
+					Snapshot snapshot, int64 max)
+{
+	memset(reading, 0, sizeof(Reading));
+	reading->rel = rel;
+	reading->def = def;
+	reading->snapshot = snapshot;
+	reading->topic_rel = queue_topic_open(def->topic, TOPIC_READ,
+										  &reading->topic);
+	reading->filter.pattern = def->pattern;
+	reading->filter.selector = def->selector;
+	reading->filter.context = AllocSetContextCreate(CurrentMemoryContext,
+													"queue message",
+													ALLOCSET_DEFAULT_SIZES);
+	reading->position = queue_position_make(rel);
+	reading->shown = table_slot_create(reading->topic_rel, NULL);
+	reading->below = palloc0(reading->topic->partitions * sizeof(int64));
+	reading->scan = queue_topic_scan_begin(reading->topic_rel, reading->topic,
+										   max);
+	reading->began_at = queue_clock();
+}
+
+/* The look is over; the topic stays locked as tables that were read do. */
+void
+queue_reading_end(Reading *reading)
+{
+	queue_topic_scan_end(reading->scan);
+	ExecDropSingleTupleTableSlot(reading->shown);
+	queue_position_free(reading->position);
+	MemoryContextDelete(reading->filter.context);
+	table_close(reading->topic_rel, NoLock);
+}
+
+/*
+ * queue_reading_partitions
+ *		Return the partitions that may have something, in the order of their
+ *		next messages.
+ *
+ * By what memory knows of positions, and what the index has: who takes one reads
+ * both again.
+ */
+int *
+queue_reading_partitions(Reading *reading, int *n)
+{
+	int			npartitions = reading->topic->partitions;
+	Candidate  *candidates = palloc(npartitions * sizeof(Candidate));
+	int		   *partitions = palloc(npartitions * sizeof(int));
+
+	*n = 0;
+	for (int i = 0; i < npartitions; i++)
+	{
+		int64		after = look_after(reading, i, known_position(reading, i));
+
+		queue_reading_look_at(reading, i);
+		candidates[*n].partition = i;
+		if (after + 1 < reading->below[i] &&
+			queue_topic_scan_add(reading->scan, i, after, reading->below[i],
+								 &candidates[*n].first))
+			(*n)++;
+	}
+	qsort(candidates, *n, sizeof(Candidate), compare_candidates);
+	for (int i = 0; i < *n; i++)
+		partitions[i] = candidates[i].partition;
+	pfree(candidates);
+	return partitions;
+}
+
+/* Find out how far a partition can be read. */
+void
+queue_reading_look_at(Reading *reading, int partition)
+{
+	TopicLimit	limit;
+
+	(void) queue_publishing_limit(reading->topic, partition, &limit,
+								  false /* raises */ );
+	reading->below[partition] = limit.stable_id;
+}
+
+/* Return a position as memory knows it, or as its row says. */
+static int64
+known_position(Reading *reading, int partition)
+{
+	Oid			relid = RelationGetRelid(reading->rel);
+	Place		place;
+
+	if (queue_place_get(relid, partition, &place) && place.position >= 0)
+		return place.position;
+	if (queue_position_read(reading->rel, reading->def, partition,
+							reading->position) == POSITION_MISSING)
+		return 0;
+	return reading->position->id;
+}
+
+/* After which id is there something to look at? */
+static int64
+look_after(Reading *reading, int partition, int64 position)
+{
+	Place		place;
+
+	if (!queue_place_get(RelationGetRelid(reading->rel), partition, &place))
+		return position;
+	return queue_place_look_after(&place, reading->def->filter, position);
+}
+
+/* For qsort(): by the id that comes first */
+static int
+compare_candidates(const void *a, const void *b)
+{
+	int64		left = ((const Candidate *) a)->first;
+	int64		right = ((const Candidate *) b)->first;
+
+	return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/*
+ * queue_reading_batch
+ *		Read wanted messages of a partition, in order.
+ *
+ * How far the partition was read with nothing in it that is wanted, is noted.
+ */
+void
+queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
+					int max, ReadBatch *batch)
+{
+	Oid			relid = RelationGetRelid(reading->rel);
+	int64		below = reading->below[partition];
+	int64		from = look_after(reading, partition, after);
+	int64		passed = from;
+	bool		is_at_end = true;
+	int64		first;
+
+	if (until > 0)
+		below = Min(below, until + 1);
+	batch->n = 0;
+	if (from + 1 < below &&
+		queue_topic_scan_add(reading->scan, partition, from, below, &first))
+		is_at_end = read_rows(reading, partition, max, batch, &passed);
+	if (is_at_end)
+		passed = Max(passed, below - 1);
+
+	/* nothing is wanted after the last one of the batch, up to where it ended */
+	if (batch->n > 0)
+		after = batch->ids[batch->n - 1];
+	if (passed > after)
+		queue_place_pass(relid, partition, reading->def->filter, after,
+						 passed);
+}
+
+/*
+ * read_rows
+ *		Read up to "max" wanted messages of a partition that was added to the
+ *		scan, and return whether there are no others.
+ *
+ * *passed becomes the id of the last row that need not be looked at again.
+ */
+static bool
+read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
+		  int64 *passed)
+{
+	while (batch->n < max && !queue_reading_is_enough(reading))
+	{
+		int64		id;
+		TupleTableSlot *slot = queue_topic_scan_next_of(reading->scan,
+														partition, &id);
+		TopicRowState state;
+
+		if (slot == NULL)
+			return true;
+		state = queue_topic_row_state(reading->scan, reading->snapshot);
+		reading->nlooked++;
+		if (state == TOPIC_ROW_NEWER)
+			return false;
+		if (state == TOPIC_ROW_SEEN &&
+			queue_published_is_wanted(&reading->filter, slot, id))
+			add_row(batch, slot, id);
+		*passed = id;
+	}
+	return false;
+}
+
+/* Add the row in the slot to a batch. */
+static void
+add_row(ReadBatch *batch, TupleTableSlot *slot, int64 id)
+{
+	if (batch->n == batch->room)
+	{
+		int			room = batch->room == 0 ? 16 : 2 * batch->room;
+
+		if (batch->room == 0)
+		{
+			batch->ids = palloc(room * sizeof(int64));
+			batch->rows = palloc(room * sizeof(HeapTuple));
+		}
+		else
+		{
+			batch->ids = repalloc_huge(batch->ids, room * sizeof(int64));
+			batch->rows = repalloc_huge(batch->rows, room * sizeof(HeapTuple));
+		}
+		batch->room = room;
+	}
+	batch->ids[batch->n] = id;
+	batch->rows[batch->n++] = ExecCopySlotHeapTuple(slot);
+}
+
+/*
+ * queue_reading_limit
+ *		Return how many may come together of those that failed together.
+ *
+ * The last attempt is made alone, so that nobody is dead-lettered for another.
+ */
+int
+queue_reading_limit(Reading *reading, const Position *position, int failures,
+					int64 alone_until, int max)
+{
+	ReadBatch	batch = {0};
+
+	if (failures > 0 && (alone_until <= position->id ||
+						 queue_is_at_limit(reading->def->retry.max_attempts,
+										   failures + 1)))
+		return 1;
+	if (alone_until <= position->id)
+		return max;
+	queue_reading_batch(reading, position->partition, position->id,
+						alone_until, PG_INT32_MAX, &batch);
+	for (int i = 0; i < batch.n; i++)
+		heap_freetuple(batch.rows[i]);
+	if (batch.room > 0)
+	{
+		pfree(batch.rows);
+		pfree(batch.ids);
+	}
+	return Max(Min(batch.n / 2, max), 1);
+}
+
+/*
+ * queue_reading_is_enough
+ *		Returns true if this call is to look at no more.
+ */
+bool
+queue_reading_is_enough(const Reading *reading)
+{
+	if (reading->nlooked >= MAX_LOOKED_AT)
+		return true;
+	return reading->nlooked > 0 && reading->nlooked % ROWS_A_LOOK == 0 &&
+		queue_clock() - reading->began_at > MAX_LOOK_TIME;
+}

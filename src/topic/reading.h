@@ -1,0 +1,80 @@
+/*-------------------------------------------------------------------------
+ *
+ * reading.h
+ *		What a subscription reads of its topic.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_READING_H
+#define QUEUE_READING_H
+
+#include "access/htup.h"
+#include "utils/snapshot.h"
+
+#include "table/position.h"
+#include "table/published.h"
+#include "table/topic.h"
+#include "table/topic_scan.h"
+
+/* One look of a subscription at its topic */
+typedef struct Reading
+{
+	Relation	rel;			/* the subscription, opened by the caller */
+	SubscriptionDef *def;
+	Relation	topic_rel;
+	TopicDef   *topic;
+	Snapshot	snapshot;
+	TopicFilter filter;
+	TopicScan  *scan;
+	Position   *position;		/* for who reads one */
+	TupleTableSlot *shown;		/* for who shows a message */
+	int64	   *below;			/* how far each partition can be read */
+	int64		nlooked;		/* rows that were looked at */
+	TimestampTz began_at;		/* by clock.h */
+} Reading;
+
+/* Messages of one partition, in order */
+typedef struct ReadBatch
+{
+	int			n;
+	int			room;
+	int64	   *ids;
+	HeapTuple  *rows;
+} ReadBatch;
+
+/*
+ * Begin, with the topic opened for the current user, or by the server itself;
+ * some "max" messages are likely to be wanted
+ */
+extern void queue_reading_begin(Reading *reading, Relation rel,
+								SubscriptionDef *def, Snapshot snapshot,
+								int64 max);
+extern void queue_reading_end(Reading *reading);
+
+/*
+ * Partitions that may have something, as memory knows: the one with the oldest
+ * next message first; *n is their number
+ */
+extern int *queue_reading_partitions(Reading *reading, int *n);
+
+/* Find out how far one partition can be read */
+extern void queue_reading_look_at(Reading *reading, int partition);
+
+/*
+ * Up to "max" wanted messages after this id, and not beyond "until" (0: any).
+ * Where the call has looked at enough, it may be less than there is
+ */
+extern void queue_reading_batch(Reading *reading, int partition, int64 after,
+								int64 until, int max, ReadBatch *batch);
+
+/*
+ * How many may come together of those after the position, if what is next has
+ * failed so often, together with those up to this id (0: alone)
+ */
+extern int	queue_reading_limit(Reading *reading, const Position *position,
+								int failures, int64 alone_until, int max);
+
+/* Has it looked at as much as one call may? */
+extern bool queue_reading_is_enough(const Reading *reading);
+
+#endif							/* QUEUE_READING_H */
