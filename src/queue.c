@@ -82,6 +82,7 @@
 #include "worker/forget.h"
 #include "worker/gone.h"
 #include "worker/repair.h"
+#include "worker/retain.h"
 #include "worker/stable.h"
 #include "worker/vacuum.h"
 #include "worker/worker.h"
@@ -163,6 +164,12 @@ static Duty duties[] = {
 		.work = queue_gone,
 		.is_wanted = queue_gone_is_needed,
 		.failed = queue_gone_skip
+	},
+	{
+		.activity = "deleting old messages of topics",
+		.work = queue_retain,
+		.due = queue_retain_due,
+		.failed = queue_retain_failed
 	},
 	{
 		.activity = "writing stable ids",

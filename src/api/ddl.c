@@ -57,6 +57,7 @@
 #include "table/ids.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "table/removed_id.h"
 #include "table/stable_id.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
@@ -574,6 +575,7 @@ forget_topic(Oid relid)
 		heap_freetuple(tuple);
 		queue_def_invalidate(relid);
 		queue_stable_id_forget(relid);
+		queue_removed_ids_forget(relid);
 		queue_xact_note_drop(relid);
 		CommandCounterIncrement();
 	}

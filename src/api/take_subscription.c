@@ -140,7 +140,7 @@ static void
 lists_of(SubscriptionDef *def, Oid *relids)
 {
 	(void) queue_subscription_slot(def);
-	(void) queue_slot_make(def->topic);
+	(void) queue_slot_make(def->topic, SLOT_TOPIC);
 	relids[0] = def->relid;
 	relids[1] = def->topic;
 }

@@ -307,7 +307,8 @@ queue_cover(PG_FUNCTION_ARGS)
 			continue;
 		nwaiters = queue_waiter_count(slot);
 		LWLockAcquire(slot->lock, LW_SHARED);
-		relid = slot->dbid == MyDatabaseId ? slot->relid : InvalidOid;
+		relid = slot->dbid == MyDatabaseId && slot->kind == SLOT_QUEUE ?
+			slot->relid : InvalidOid;
 		queue_cover_count(slot, &counts);
 		values[0] = ObjectIdGetDatum(relid);
 		values[1] = Int32GetDatum(counts.nranges);

@@ -83,7 +83,7 @@ static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
 
 static bool is_full(void);
 static int	take_free_place(void);
-static void init_state(QueueSlot *slot, const StateKey *key);
+static void init_state(QueueSlot *slot, const StateKey *key, SlotKind kind);
 static void init_cover(CoverPart *cover, DuePart *due);
 static void init_groups(GroupPart *groups);
 static void init_numbers(QueueSlot *slot);
@@ -185,10 +185,11 @@ queue_slot_find(Oid relid)
  *		Return the slot of a queue of this database, made if need be.
  *
  * Returns NULL if there is no room (queue.max_queues).  For queue_def_slot()
- * alone, which knows that this is a queue.
+ * alone, which knows that this is a queue, and for the worker, which knows that
+ * it is a topic.
  */
 QueueSlot *
-queue_slot_make(Oid relid)
+queue_slot_make(Oid relid, SlotKind kind)
 {
 	StateKey	key = {MyDatabaseId, relid};
 	StateName  *name;
@@ -206,7 +207,7 @@ queue_slot_make(Oid relid)
 		if (name != NULL)
 		{
 			name->place = take_free_place();
-			init_state(&shared->states[name->place], &key);
+			init_state(&shared->states[name->place], &key, kind);
 		}
 	}
 	if (name != NULL)
@@ -241,7 +242,7 @@ take_free_place(void)
  * Where the messages of the queue are is not known.  The directory is locked.
  */
 static void
-init_state(QueueSlot *slot, const StateKey *key)
+init_state(QueueSlot *slot, const StateKey *key, SlotKind kind)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	init_cover(&slot->cover, &slot->due);
@@ -268,8 +269,9 @@ init_state(QueueSlot *slot, const StateKey *key)
 	slot->care.repaired_at = GetCurrentTimestamp();
 	slot->dbid = key->dbid;
 	slot->relid = key->relid;
+	slot->kind = kind;
 	queue_slot_set_active(slot, true);
-	queue_slot_set_expiring(slot, true);
+	queue_slot_set_expiring(slot, kind == SLOT_QUEUE);
 	LWLockRelease(slot->lock);
 }
 

@@ -221,6 +221,15 @@ typedef struct CarePart
 	bool		is_purged;		/* many rows died, and no window tells of it */
 } CarePart;
 
+/* What a slot is for: of a topic it has only what is about its vacuum */
+typedef enum SlotKind
+{
+	SLOT_QUEUE,
+	SLOT_TOPIC,					/* for those that wait for what is published, and
+								 * for vacuum */
+	SLOT_SUBSCRIPTION			/* for those that wait, and for vacuum */
+} SlotKind;
+
 /*
  * One queue.  The lock guards everything else here.  Each part is touched by
  * one file alone, and by queue_slot.c when the place is given to a queue; other
@@ -233,6 +242,7 @@ typedef struct QueueSlot
 	LWLock	   *lock;
 	Oid			dbid;			/* InvalidOid: free */
 	Oid			relid;
+	SlotKind	kind;
 	int			next_free;		/* of a free place, under the directory lock */
 
 	CarePart	care;
@@ -258,8 +268,11 @@ extern int	queue_slot_nlocks(void);
 /* The slot of a queue of this database, or NULL: callers must do without */
 extern QueueSlot *queue_slot_find(Oid relid);
 
-/* The same, made if need be; for queue_def_slot() alone */
-extern QueueSlot *queue_slot_make(Oid relid);
+/*
+ * The same, made if need be; for queue_def_slot(), and the worker with a topic,
+ * alone
+ */
+extern QueueSlot *queue_slot_make(Oid relid, SlotKind kind);
 
 /* Lock a queue's slot, given where it was when last seen; NULL: none */
 extern QueueSlot *queue_slot_lock(QueueSlot *hint, Oid dbid, Oid relid);

@@ -220,6 +220,20 @@ queue_topic_slot_is_open(TopicSlot *slot, Oid relid, uint64 *generation)
 }
 
 /*
+ * queue_topic_slot_highest
+ *		Return the highest id that was handed out, 0 if the topic has no slot.
+ *
+ * An unlocked look, to see whether somebody has published since the last one.
+ */
+int64
+queue_topic_slot_highest(Oid relid)
+{
+	TopicSlot  *slot = queue_topic_slot_find(relid);
+
+	return slot != NULL ? slot->highest : 0;
+}
+
+/*
  * queue_topic_slot_open
  *		Open a slot, unless another session has done so.
  *

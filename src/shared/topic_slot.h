@@ -123,6 +123,9 @@ extern bool queue_topic_slot_lock(TopicSlot *slot, Oid relid);
 extern bool queue_topic_slot_is_open(TopicSlot *slot, Oid relid,
 									 uint64 *generation);
 
+/* The highest id that was handed out, unlocked; 0: it has no slot */
+extern int64 queue_topic_slot_highest(Oid relid);
+
 /*
  * Open it, unless another has: no id up to the highest is handed out any more,
  * but to these

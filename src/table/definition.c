@@ -313,7 +313,7 @@ queue_def_slot(QueueDef *def)
 		slot->dbid != MyDatabaseId)
 	{
 		def->slot = slot = def->is_queue && def->problem == NULL ?
-			queue_slot_make(def->relid) : queue_slot_find(def->relid);
+			queue_slot_make(def->relid, SLOT_QUEUE) : queue_slot_find(def->relid);
 		if (def->deaf_trigger != NULL && slot != NULL &&
 			!queue_slot_is_deaf(slot))
 		{

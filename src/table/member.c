@@ -165,6 +165,13 @@ static const MemberColumn topic_stable_columns[] = {
 	{"stable_id", INT8OID},
 };
 
+/* ... of Anum_removed_xxx (removed_id.c) */
+static const MemberColumn topic_removed_columns[] = {
+	{"topic", OIDOID},
+	{"partition", INT2OID},
+	{"removed_id", INT8OID},
+};
+
 /* ... of Anum_binding_xxx */
 #define BINDING_COLUMNS(name_type) \
 	{"topic", name_type}, \
@@ -217,6 +224,7 @@ static const MemberForm forms[] = {
 	FORM(topic_stable),
 	FORM(subscription),
 	FORM(restored_subscriptions),
+	FORM(topic_removed),
 };
 
 StaticAssertDecl(lengthof(forms) == NUM_MEMBER_TABLES, "member tables");

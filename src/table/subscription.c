@@ -220,7 +220,7 @@ queue_subscription_slot(SubscriptionDef *def)
 	if (slot == NULL || slot->relid != def->relid ||
 		slot->dbid != MyDatabaseId)
 		def->slot = def->is_subscription && def->problem == NULL ?
-			queue_slot_make(def->relid) : queue_slot_find(def->relid);
+			queue_slot_make(def->relid, SLOT_SUBSCRIPTION) : queue_slot_find(def->relid);
 	return def->slot;
 }
 

@@ -173,6 +173,19 @@ queue_topic_def(Relation rel)
 	return topic;
 }
 
+/*
+ * queue_topic_def_known
+ *		Return the definition of a topic, if it is known and has not changed
+ *		since; else NULL.
+ */
+TopicDef *
+queue_topic_def_known(Oid relid)
+{
+	TopicDef   *topic = queue_def_cache_find(&topic_defs, relid);
+
+	return topic != NULL && topic->is_valid && topic->is_topic ? topic : NULL;
+}
+
 /* Fill a definition in, as build_def() of definition.c. */
 static void
 build_topic(Relation rel, TopicDef *topic)

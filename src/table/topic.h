@@ -55,6 +55,9 @@ extern TopicDef *queue_topic_def(Relation rel);
 /* 42809 for what has no settings of a topic */
 pg_noreturn extern void queue_topic_refuse(Oid relid, TopicAccess access);
 
+/* The same if it is known and has not changed, else NULL */
+extern TopicDef *queue_topic_def_known(Oid relid);
+
 /* 42809 if it is no topic, or one beyond the white list */
 extern void queue_topic_check(TopicDef *topic);
 

@@ -48,6 +48,7 @@ typedef struct PartitionCursor
 	int			n;				/* entries that were fetched */
 	int			next;			/* ... and the next of them */
 	bool		is_last;		/* the index has no more */
+	bool		is_stopped;		/* nothing more of it is wanted */
 	int64		begins_after;	/* what was asked for */
 	int64		after;			/* fetch those after this one ... */
 	int64		below;			/* ... and below this one */
@@ -123,11 +124,29 @@ queue_topic_scan_add(TopicScan *scan, int partition, int64 after, int64 below,
 
 /*
  * queue_topic_scan_begin_all
- *		Begin to scan all partitions together.
+ *		Begin to scan all partitions together, after this id.
  */
 TopicScan *
 queue_topic_scan_begin_all(Relation rel, TopicDef *topic, int64 after,
 						   int64 below, int64 max)
+{
+	int64	   *each = palloc(topic->partitions * sizeof(int64));
+	TopicScan  *scan;
+
+	for (int i = 0; i < topic->partitions; i++)
+		each[i] = after;
+	scan = queue_topic_scan_begin_each(rel, topic, each, below, max);
+	pfree(each);
+	return scan;
+}
+
+/*
+ * queue_topic_scan_begin_each
+ *		The same, after another id in each partition.
+ */
+TopicScan *
+queue_topic_scan_begin_each(Relation rel, TopicDef *topic, const int64 *after,
+							int64 below, int64 max)
 {
 	TopicScan  *scan = queue_topic_scan_begin(rel, topic,
 											  max / topic->partitions * 5 / 4 + 1);
@@ -136,7 +155,7 @@ queue_topic_scan_begin_all(Relation rel, TopicDef *topic, int64 after,
 	{
 		int64		first;
 
-		if (queue_topic_scan_add(scan, i, after, below, &first))
+		if (queue_topic_scan_add(scan, i, after[i], below, &first))
 			binaryheap_add_unordered(scan->heap,
 									 PointerGetDatum(&scan->cursors[i]));
 	}
@@ -222,8 +241,14 @@ queue_topic_scan_next(TopicScan *scan, int64 *id)
 	{
 		PartitionCursor *cursor = (PartitionCursor *)
 			DatumGetPointer(binaryheap_first(scan->heap));
-		TopicEntry	entry = cursor->entries[cursor->next++];
+		TopicEntry	entry;
 
+		if (cursor->is_stopped)
+		{
+			(void) binaryheap_remove_first(scan->heap);
+			continue;
+		}
+		entry = cursor->entries[cursor->next++];
 		if (cursor->next < cursor->n || fetch(scan, cursor))
 			binaryheap_replace_first(scan->heap, PointerGetDatum(cursor));
 		else
@@ -257,6 +282,13 @@ queue_topic_scan_next_of(TopicScan *scan, int partition, int64 *id)
 		}
 	}
 	return NULL;
+}
+
+/* Return nothing more of a partition. */
+void
+queue_topic_scan_stop(TopicScan *scan, int partition)
+{
+	scan->cursors[partition].is_stopped = true;
 }
 
 /* Return true if the next row has this id, too. */

@@ -42,7 +42,13 @@ extern TupleTableSlot *queue_topic_scan_next_of(TopicScan *scan,
 extern TopicScan *queue_topic_scan_begin_all(Relation rel, TopicDef *topic,
 											 int64 after, int64 below,
 											 int64 max);
+extern TopicScan *queue_topic_scan_begin_each(Relation rel, TopicDef *topic,
+											  const int64 *after, int64 below,
+											  int64 max);
 extern TupleTableSlot *queue_topic_scan_next(TopicScan *scan, int64 *id);
+
+/* Nothing more of that partition */
+extern void queue_topic_scan_stop(TopicScan *scan, int partition);
 
 /* Is there another row with this id, in another partition? */
 extern bool queue_topic_scan_has_twin(TopicScan *scan, int64 id);

@@ -182,6 +182,7 @@ next_state(void)
 		QueueSlot  *slot = place < n ? queue_slot_at(place) : NULL;
 
 		if (slot != NULL && slot->dbid == MyDatabaseId &&
+			slot->kind == SLOT_QUEUE &&
 			(slot->relid == part_relid || needs_repair(slot, now)))
 			return slot;
 		part_relid = InvalidOid;
@@ -291,14 +292,7 @@ repair_part(void)
 	if (!def->is_queue)
 	{
 		table_close(rel, RowExclusiveLock);
-		if (queue_form_of(relid) != NULL)
-		{
-			/* a topic or subscription: it has no messages to lose sight of */
-			queue_slot_begin_repair(slot);
-			skip_queue();
-		}
-		else
-			forget_place(relid);
+		forget_place(relid);
 		return true;
 	}
 	if (part_relid != relid)

@@ -27,6 +27,9 @@
  * memory, and tables that are not in order, are left to autovacuum, and so is
  * the prevention of wraparound.
  *
+ * A topic has dead rows when retention has deleted from it (retain.c), and is
+ * vacuumed by the same rules.
+ *
  * Locks: the fields of a queue that only the database's worker uses need none;
  * the others are guarded by the lock of the queue's slot.
  *
@@ -54,6 +57,8 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "table/subscription.h"
+#include "table/topic.h"
 #include "worker/helper.h"
 #include "worker/vacuum.h"
 
@@ -89,6 +94,7 @@ PG_FUNCTION_INFO_V1(queue_vacuums);
 
 static TimestampTz look_at_state(QueueSlot *slot, TimestampTz now);
 static bool has_dead_in(Oid relid, int factor);
+static bool is_in_order(Relation rel);
 
 /*
  * queue_vacuum_check
@@ -303,24 +309,40 @@ queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
 	rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
 	if (rel == NULL)
 		return false;
-	if (rel->rd_rel->relkind == RELKIND_RELATION)
+	if (rel->rd_rel->relkind == RELKIND_RELATION && is_in_order(rel))
 	{
-		QueueDef   *def = queue_def(rel);
-
-		if (def->is_queue && def->problem == NULL)
-		{
-			/* looking at catalogs has taken a snapshot, which would count */
-			InvalidateCatalogSnapshot();
-			horizon = GetOldestNonRemovableTransactionId(rel);
-			if (!RelationIsAccessibleInLogicalDecoding(rel) &&
-				(!TransactionIdIsValid(*latest) ||
-				 TransactionIdPrecedes(*latest, horizon)))
-				*latest = horizon;
-		}
+		/* looking at catalogs has taken a snapshot, which would count */
+		InvalidateCatalogSnapshot();
+		horizon = GetOldestNonRemovableTransactionId(rel);
+		if (!RelationIsAccessibleInLogicalDecoding(rel) &&
+			(!TransactionIdIsValid(*latest) ||
+			 TransactionIdPrecedes(*latest, horizon)))
+			*latest = horizon;
 	}
 	table_close(rel, AccessShareLock);
 	return TransactionIdIsValid(horizon) &&
 		TransactionIdPrecedesOrEquals(mark_xid, horizon);
+}
+
+/* Is it a queue, a topic or a subscription that can be used? */
+static bool
+is_in_order(Relation rel)
+{
+	SubscriptionDef *subscription;
+	TopicDef   *topic;
+	QueueDef   *def;
+
+	/* what is cached first: the other definition would be built each time */
+	if (queue_def_known(RelationGetRelid(rel)) != NULL)
+		return true;
+	topic = queue_topic_def(rel);
+	if (topic->is_topic)
+		return topic->problem == NULL;
+	subscription = queue_subscription_def(rel);
+	if (subscription->is_subscription)
+		return subscription->problem == NULL;
+	def = queue_def(rel);
+	return def->is_queue && def->problem == NULL;
 }
 
 /* ----------------------------------------------------------------

@@ -217,6 +217,7 @@ restored_bindings   | READ_ONLY | topic queue pattern selector on_refusal bound_
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
 prepared_note       | READ_ONLY | relation partition first_id last_id messages since
 topic_stable        | READ_ONLY | topic stable_id
+topic_removed       | READ_ONLY | topic partition removed_id
 global_transaction  | READ_ONLY | gid coordinator decision deadline participants unfinished begun_at decided_at decided_by
 participant_database| READ_ONLY | participant database
 deciding_database   | READ_ONLY | name participant coordinator owner connection password_required registered_in identity last_error

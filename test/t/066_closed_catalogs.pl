@@ -73,7 +73,7 @@ is( sql(q{SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C")
 		FROM pg_class WHERE relnamespace = 'queue'::regnamespace
 			AND relkind = 'r' AND relrowsecurity}),
 	'committed_branch deciding_database global_transaction lease_log outcome '
-	  . 'participant_database prepared_note topic_stable',
+	  . 'participant_database prepared_note topic_removed topic_stable',
 	'closed tables');
 is( sql(q{SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C")
 		FROM pg_class WHERE relnamespace = 'queue'::regnamespace
