@@ -32,11 +32,13 @@
 
 #include "api/start.h"
 #include "common/args.h"
+#include "table/removed_id.h"
 #include "table/topic_column.h"
 #include "transaction/publishing.h"
 
 static void find_time(TimestampTz time, Relation rel, const TopicDef *topic,
 					  int64 *positions);
+static void pass_removed(const TopicDef *topic, int64 *positions);
 
 
 /*
@@ -108,6 +110,22 @@ queue_start_find(const Start *start, Relation rel, TopicDef *topic,
 	}
 	if (start->kind == START_TIME)
 		find_time(start->time, rel, topic, positions);
+	pass_removed(topic, positions);
+}
+
+/* What retention has deleted is not waited for. */
+static void
+pass_removed(const TopicDef *topic, int64 *positions)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	for (int i = 0; i < topic->partitions; i++)
+	{
+		int64		removed = queue_removed_id_read(topic->relid, i, snapshot);
+
+		positions[i] = Max(positions[i], removed);
+	}
+	UnregisterSnapshot(snapshot);
 }
 
 /*

@@ -174,7 +174,7 @@ go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 	/* there may be more than one call looks at */
 	if (queue_reading_is_enough(&look.reading))
 		next->is_busy = true;
-	queue_reading_end(&look.reading);
+	queue_reading_end(&look.reading, take->ntaken > 0);
 }
 
 /* Begin to look: end what is due, and find out how far the topic can be read. */
@@ -220,6 +220,7 @@ take_more(PartitionTake *look, int partition)
 
 	if (!read_position(look, partition))
 		return;
+	queue_reading_check_gap(reading, partition);
 	limit = queue_reading_limit(reading, reading->position, 0,
 								reading->position->alone_until,
 								take->max - take->ntaken);
@@ -290,6 +291,7 @@ take_claimed(PartitionTake *look, int partition, Hold *hold)
 		queue_give_back(hold);
 		return;
 	}
+	queue_reading_check_gap(reading, partition);
 	failures = position->failures + entry->failures;
 	if (queue_is_at_limit(retry->max_attempts, failures))
 	{
@@ -517,14 +519,16 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 		{
 			queue_reading_batch(&look.reading, partitions[i],
 								look.reading.position->id, 0, 1, &look.batch);
-			found = look.batch.n > 0;
+
+			/* of messages that are gone, a consumer is to learn */
+			found = look.batch.n > 0 || look.reading.gaps[partitions[i]] > 0;
 		}
 		else if (status.due != 0)
 			next->due = Min(next->due, status.due);
 	}
 	if (queue_reading_is_enough(&look.reading))
 		next->is_busy = true;
-	queue_reading_end(&look.reading);
+	queue_reading_end(&look.reading, false /* not locked */ );
 	table_close(rel, queue_subscription_lockmode(SUBSCRIPTION_SETTLE));
 	return found;
 }

@@ -103,7 +103,7 @@ take(SharedPlace *shared, Oid dbid, Oid relid, int partition)
 	ItemPointerSetInvalid(&shared->place.tid);
 	shared->place.position = -1;
 	shared->place.filter = 0;
-	shared->place.after = shared->place.passed = 0;
+	shared->place.after = shared->place.passed = shared->place.nrows = 0;
 }
 
 /* Copy what is known of a partition; false if that is nothing. */
@@ -159,7 +159,7 @@ queue_place_moved(Oid dbid, Oid relid, int partition, int64 position)
  */
 void
 queue_place_pass(Oid relid, int partition, uint32 filter, int64 after,
-				 int64 passed)
+				 int64 passed, int64 nrows)
 {
 	bool		is_its;
 	SharedPlace *shared = lock_place(MyDatabaseId, relid, partition, &is_its);
@@ -169,12 +169,16 @@ queue_place_pass(Oid relid, int partition, uint32 filter, int64 after,
 		take(shared, MyDatabaseId, relid, partition);
 	if (place->filter == filter && place->after <= after &&
 		after <= place->passed)
+	{
 		place->passed = Max(place->passed, passed);
+		place->nrows += nrows;
+	}
 	else
 	{
 		place->filter = filter;
 		place->after = after;
 		place->passed = passed;
+		place->nrows = nrows;
 	}
 	SpinLockRelease(&shared->lock);
 }

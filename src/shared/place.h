@@ -18,6 +18,8 @@ typedef struct Place
 	uint32		filter;			/* a filter of this hash wants nothing ... */
 	int64		after;			/* ... after this id ... */
 	int64		passed;			/* ... up to this one, included */
+	int64		nrows;			/* so many messages were passed over; 0: there
+								 * was nothing */
 } Place;
 
 extern Size queue_place_shmem_size(void);
@@ -34,9 +36,12 @@ extern void queue_place_set(Oid relid, int partition, const ItemPointerData * ti
 extern void queue_place_moved(Oid dbid, Oid relid, int partition,
 							  int64 position);
 
-/* A filter wants nothing after the one id, up to the other */
+/*
+ * A filter wants nothing after the one id, up to the other; so many messages
+ * that it does not want are there
+ */
 extern void queue_place_pass(Oid relid, int partition, uint32 filter,
-							 int64 after, int64 passed);
+							 int64 after, int64 passed, int64 nrows);
 
 /* From which id on is there something to look at, after the position? */
 static inline int64

@@ -181,6 +181,7 @@ init_slot(TopicSlot *slot, Oid relid, int npartitions)
 	slot->last = -1;
 	slot->reserved = 0;
 	slot->told_all = slot->told_most = 0;
+	slot->removed = -1;
 	memset(slot->told, 0, sizeof(slot->told));
 	slot->nviolations = slot->nreported = 0;
 	queue_registrations_init(&slot->lists);
@@ -217,6 +218,39 @@ queue_topic_slot_is_open(TopicSlot *slot, Oid relid, uint64 *generation)
 	*generation = slot->generation;
 	LWLockRelease(slot->lock);
 	return is_open;
+}
+
+/*
+ * queue_topic_slot_note_removed
+ *		Note how far retention deletes.
+ *
+ * Before it has committed that, so that no reader misses it.  Who reads it from
+ * disk, because it is not known, does not overwrite that.
+ */
+void
+queue_topic_slot_note_removed(Oid relid, int64 id, bool if_unknown)
+{
+	TopicSlot  *slot = queue_topic_slot_find(relid);
+
+	if (slot == NULL || !queue_topic_slot_lock(slot, relid))
+		return;
+	if (!if_unknown || slot->removed < 0)
+		slot->removed = Max(slot->removed, id);
+	LWLockRelease(slot->lock);
+}
+
+/* Return how far it has come, -1 if that is not known. */
+int64
+queue_topic_slot_removed(Oid relid)
+{
+	TopicSlot  *slot = queue_topic_slot_find(relid);
+	int64		removed = -1;
+
+	if (slot == NULL || !queue_topic_slot_lock(slot, relid))
+		return -1;
+	removed = slot->removed;
+	LWLockRelease(slot->lock);
+	return removed;
 }
 
 /*

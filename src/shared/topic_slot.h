@@ -26,6 +26,8 @@ typedef struct TopicSlot
 	bool		is_changed;		/* the worker is to write the stable id down */
 	int			npartitions;
 	int64		highest;		/* of all ids that were handed out */
+	int64		removed;		/* retention has deleted nothing after this id;
+								 * -1: not known */
 
 	/* a block of the sequence; no ids are left if last is less than next */
 	Oid			file;
@@ -90,6 +92,7 @@ typedef struct TopicLimit
 {
 	int64		stable_id;		/* nothing below it can appear */
 	int64		next_id;		/* ... if nobody is registered */
+	int64		removed;		/* see TopicSlot */
 	int			procno;			/* who holds it back, or NO_PROC */
 	TransactionId xid;			/* ... if that one is prepared, or Invalid */
 	TimestampTz since;			/* ... 0: nobody does */
@@ -118,6 +121,14 @@ extern int	queue_topic_slot_number(const TopicSlot *slot);
 
 /* Lock the slot of a topic; false, and nothing is locked: it is another's */
 extern bool queue_topic_slot_lock(TopicSlot *slot, Oid relid);
+
+/*
+ * Retention is about to delete up to this id; or, if that is not known yet, it
+ * has done so
+ */
+extern void queue_topic_slot_note_removed(Oid relid, int64 id,
+										  bool if_unknown);
+extern int64 queue_topic_slot_removed(Oid relid);
 
 /* Is this the topic's slot, and open? */
 extern bool queue_topic_slot_is_open(TopicSlot *slot, Oid relid,

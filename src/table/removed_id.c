@@ -61,6 +61,23 @@ queue_removed_id_read(Oid relid, int partition, Snapshot snapshot)
 	return id;
 }
 
+/* Return the highest of all partitions, by what has been committed now. */
+int64
+queue_removed_id_highest(Oid relid, int npartitions)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		highest = 0;
+
+	for (int i = 0; i < npartitions; i++)
+	{
+		int64		id = queue_removed_id_read(relid, i, snapshot);
+
+		highest = Max(highest, id);
+	}
+	UnregisterSnapshot(snapshot);
+	return highest;
+}
+
 /* Open the table; NULL: there is none. */
 static Relation
 open_table(LOCKMODE mode)

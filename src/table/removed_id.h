@@ -21,6 +21,9 @@
 extern int64 queue_removed_id_read(Oid relid, int partition,
 								   Snapshot snapshot);
 
+/* The highest of all partitions, by what has been committed now */
+extern int64 queue_removed_id_highest(Oid relid, int npartitions);
+
 /*
  * The worker has deleted up to these ids, one a partition; 0: nothing.  *tids
  * are where the rows were when last written, or invalid

@@ -30,10 +30,14 @@
 #include "executor/tuptable.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "common/clock.h"
+#include "common/errcodes.h"
 #include "shared/availability.h"
 #include "shared/place.h"
+#include "table/removed_id.h"
+#include "table/setting_row.h"
 #include "topic/reading.h"
 #include "transaction/publishing.h"
 
@@ -52,6 +56,7 @@ typedef struct Candidate
 } Candidate;
 
 static int64 look_after(Reading *reading, int partition, int64 position);
+static int64 gap_after(Reading *reading, int partition, int64 after);
 static int64 known_position(Reading *reading, int partition);
 static int	compare_candidates(const void *a, const void *b);
 static bool read_rows(Reading *reading, int partition, int max,
@@ -77,20 +82,29 @@ queue_reading_begin(Reading *reading, Relation rel, SubscriptionDef *def,
 	reading->position = queue_position_make(rel);
 	reading->shown = table_slot_create(reading->topic_rel, NULL);
 	reading->below = palloc0(reading->topic->partitions * sizeof(int64));
+	reading->gaps = palloc0(reading->topic->partitions * sizeof(int64));
+	reading->removed = queue_topic_slot_removed(def->topic);
 	reading->scan = queue_topic_scan_begin(reading->topic_rel, reading->topic,
 										   max);
 	reading->began_at = queue_clock();
 }
 
-/* The look is over; the topic stays locked as tables that were read do. */
+/*
+ * queue_reading_end
+ *		The look is over.
+ *
+ * The topic stays locked as tables that were read do, unless nothing was taken
+ * and the caller is going to sleep.
+ */
 void
-queue_reading_end(Reading *reading)
+queue_reading_end(Reading *reading, bool keeps_lock)
 {
 	queue_topic_scan_end(reading->scan);
 	ExecDropSingleTupleTableSlot(reading->shown);
 	queue_position_free(reading->position);
 	MemoryContextDelete(reading->filter.context);
-	table_close(reading->topic_rel, NoLock);
+	table_close(reading->topic_rel, keeps_lock ? NoLock :
+				queue_topic_lockmode(TOPIC_READ));
 }
 
 /*
@@ -115,16 +129,74 @@ queue_reading_partitions(Reading *reading, int *n)
 
 		queue_reading_look_at(reading, i);
 		candidates[*n].partition = i;
-		if (after + 1 < reading->below[i] &&
+		candidates[*n].first = after + 1;
+		if (after + 1 >= reading->below[i])
+			continue;
+		if (after < reading->removed)
+			reading->gaps[i] = gap_after(reading, i, after);
+		if (reading->gaps[i] > 0 ||
 			queue_topic_scan_add(reading->scan, i, after, reading->below[i],
 								 &candidates[*n].first))
 			(*n)++;
+		else
+			queue_place_pass(RelationGetRelid(reading->rel), i,
+							 reading->def->filter, after,
+							 reading->below[i] - 1, 0);
 	}
 	qsort(candidates, *n, sizeof(Candidate), compare_candidates);
 	for (int i = 0; i < *n; i++)
 		partitions[i] = candidates[i].partition;
 	pfree(candidates);
 	return partitions;
+}
+
+/* Up to which id has retention deleted messages after this one?  0: none */
+static int64
+gap_after(Reading *reading, int partition, int64 after)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		removed = queue_removed_id_read(reading->topic->relid,
+												partition, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return removed > after ? removed : 0;
+}
+
+/*
+ * queue_reading_check_gap
+ *		Raise QU006 if retention has deleted messages after the position, which
+ *		was read.
+ *
+ * The partition is held, so nobody else is about to move the position past them.
+ * A subscription that skips them goes on after them.
+ */
+void
+queue_reading_check_gap(Reading *reading, int partition)
+{
+	int64		position = reading->position->id;
+	int64		after = look_after(reading, partition, position);
+	int64		gap = reading->gaps[partition];
+
+	if (gap <= after)
+		return;
+	if (reading->def->on_gap == ON_GAP_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUEUE_MESSAGES_GONE),
+				 errmsg("messages of topic %s are gone before subscription %s has read them",
+						queue_qualified_name(reading->topic->relid),
+						queue_qualified_name(reading->def->relid)),
+				 errdetail("Of partition %d, ids " INT64_FORMAT " to " INT64_FORMAT " were deleted because of the retention of the topic.",
+						   partition, after + 1, gap),
+				 errhint("Go on without them by queue.seek(), or let the subscription skip such a gap.")));
+	ereport(WARNING,
+			(errcode(ERRCODE_QUEUE_MESSAGES_GONE),
+			 errmsg("subscription %s skips messages of topic %s that are gone",
+					queue_qualified_name(reading->def->relid),
+					queue_qualified_name(reading->topic->relid)),
+			 errdetail("Of partition %d, ids " INT64_FORMAT " to " INT64_FORMAT " were deleted because of the retention of the topic.",
+					   partition, after + 1, gap)));
+	queue_place_pass(reading->def->relid, partition, reading->def->filter,
+					 after, gap, gap - after);
 }
 
 /* Find out how far a partition can be read. */
@@ -194,6 +266,7 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 	if (until > 0)
 		below = Min(below, until + 1);
 	batch->n = 0;
+	reading->npassed = 0;
 	if (from + 1 < below &&
 		queue_topic_scan_add(reading->scan, partition, from, below, &first))
 		is_at_end = read_rows(reading, partition, max, batch, &passed);
@@ -205,7 +278,7 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 		after = batch->ids[batch->n - 1];
 	if (passed > after)
 		queue_place_pass(relid, partition, reading->def->filter, after,
-						 passed);
+						 passed, reading->npassed);
 }
 
 /*
@@ -234,7 +307,12 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 			return false;
 		if (state == TOPIC_ROW_SEEN &&
 			queue_published_is_wanted(&reading->filter, slot, id))
+		{
 			add_row(batch, slot, id);
+			reading->npassed = 0;
+		}
+		else if (state == TOPIC_ROW_SEEN)
+			reading->npassed++;
 		*passed = id;
 	}
 	return false;

@@ -29,7 +29,11 @@ typedef struct Reading
 	Position   *position;		/* for who reads one */
 	TupleTableSlot *shown;		/* for who shows a message */
 	int64	   *below;			/* how far each partition can be read */
+	int64		removed;		/* retention has deleted nothing after it */
+	int64	   *gaps;			/* up to which id retention has deleted what was
+								 * not read, as far as memory knows; 0: none */
 	int64		nlooked;		/* rows that were looked at */
+	int64		npassed;		/* ... and passed over since the last wanted */
 	TimestampTz began_at;		/* by clock.h */
 } Reading;
 
@@ -49,7 +53,7 @@ typedef struct ReadBatch
 extern void queue_reading_begin(Reading *reading, Relation rel,
 								SubscriptionDef *def, Snapshot snapshot,
 								int64 max);
-extern void queue_reading_end(Reading *reading);
+extern void queue_reading_end(Reading *reading, bool keeps_lock);
 
 /*
  * Partitions that may have something, as memory knows: the one with the oldest
@@ -66,6 +70,12 @@ extern void queue_reading_look_at(Reading *reading, int partition);
  */
 extern void queue_reading_batch(Reading *reading, int partition, int64 after,
 								int64 until, int max, ReadBatch *batch);
+
+/*
+ * The position was read, and the partition is held: QU006 if messages after it
+ * are gone, unless the subscription skips such a gap
+ */
+extern void queue_reading_check_gap(Reading *reading, int partition);
 
 /*
  * How many may come together of those after the position, if what is next has

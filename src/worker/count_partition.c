@@ -105,6 +105,6 @@ send_next(Relation rel, SubscriptionDef *def, Position *position, int failed,
 						  failed, queue_position_failure_log(position), news);
 		ExecClearTuple(reading.shown);
 	}
-	queue_reading_end(&reading);
+	queue_reading_end(&reading, true);
 	return queue_position_move(rel, def, position, id);
 }

@@ -68,6 +68,7 @@ typedef struct Deletion
 	int64	   *removed;		/* up to which id rows were deleted; 0: none */
 } Deletion;
 
+static void note_removed(Deletion *deletion);
 static void go_over(Deletion *deletion, Snapshot snapshot);
 static bool may_go(Deletion *deletion, TupleTableSlot *slot, int partition,
 				   int64 id);
@@ -100,10 +101,33 @@ queue_oldest_delete(Relation rel, TopicDef *topic, OldestStep *step)
 	queue_topic_scan_end(deletion.scan);
 	UnregisterSnapshot(snapshot);
 	if (step->ndeleted > 0)
+	{
+		note_removed(&deletion);
 		queue_removed_ids_write(topic->relid, topic->partitions,
 								deletion.removed, step->tids);
+	}
 	if (step->ndeleted > 0 || step->is_full)
 		move_on(&deletion);
+}
+
+/*
+ * note_removed
+ *		Tell readers how far this goes, before it is committed.
+ *
+ * If memory did not know yet, what was deleted before counts, too.
+ */
+static void
+note_removed(Deletion *deletion)
+{
+	Oid			relid = deletion->topic->relid;
+	int			npartitions = deletion->topic->partitions;
+	int64		highest = 0;
+
+	if (queue_topic_slot_removed(relid) < 0)
+		highest = queue_removed_id_highest(relid, npartitions);
+	for (int i = 0; i < npartitions; i++)
+		highest = Max(highest, deletion->removed[i]);
+	queue_topic_slot_note_removed(relid, highest, false);
 }
 
 /*
