@@ -104,7 +104,7 @@ queue_read(PG_FUNCTION_ARGS)
 
 		if (state == TOPIC_ROW_NEWER)
 			break;
-		if (state == TOPIC_ROW_GONE ||
+		if (state != TOPIC_ROW_SEEN ||
 			!queue_published_is_wanted(&reader.filter, slot, id))
 			continue;
 		show(&reader, slot);

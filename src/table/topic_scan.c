@@ -20,6 +20,7 @@
 #include "access/htup_details.h"
 #include "access/tableam.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "lib/binaryheap.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
@@ -71,6 +72,7 @@ static bool fetch(TopicScan *scan, PartitionCursor *cursor);
 static void make_room(TopicScan *scan, PartitionCursor *cursor);
 static int	compare_cursors(Datum a, Datum b, void *arg);
 static bool read_row(TopicScan *scan, int partition, TopicEntry *entry);
+static bool is_deleted_here(HeapTupleHeader tuple);
 
 /*
  * queue_topic_scan_begin
@@ -322,6 +324,15 @@ read_row(TopicScan *scan, int partition, TopicEntry *entry)
 								   &isnull)) == partition;
 }
 
+/* Has this transaction deleted the row? */
+static bool
+is_deleted_here(HeapTupleHeader tuple)
+{
+	return (tuple->t_infomask & HEAP_XMAX_INVALID) == 0 &&
+		!HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask) &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(tuple));
+}
+
 /*
  * queue_topic_row_state
  *		Judge the row that was returned last by a snapshot and by the present
@@ -339,7 +350,8 @@ queue_topic_row_state(TopicScan *scan, Snapshot snapshot)
 	tuple = ExecFetchSlotHeapTuple(scan->slot, false, &should_free);
 	xmin = HeapTupleHeaderGetXmin(tuple->t_data);
 	if (!TransactionIdIsNormal(xmin) || !XidInMVCCSnapshot(xmin, snapshot))
-		return TOPIC_ROW_GONE;
+		return is_deleted_here(tuple->t_data) ? TOPIC_ROW_DELETED :
+			TOPIC_ROW_GONE;
 	return TransactionIdIsInProgress(xmin) || TransactionIdDidCommit(xmin) ?
 		TOPIC_ROW_NEWER : TOPIC_ROW_GONE;
 }

@@ -19,6 +19,7 @@ typedef enum TopicRowState
 {
 	TOPIC_ROW_SEEN,
 	TOPIC_ROW_GONE,				/* deleted before it, or rolled back */
+	TOPIC_ROW_DELETED,			/* ... by this transaction */
 	TOPIC_ROW_NEWER				/* others see it, or may do so */
 } TopicRowState;
 

@@ -286,12 +286,16 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
  *		Read up to "max" wanted messages of a partition that was added to the
  *		scan, and return whether there are no others.
  *
- * *passed becomes the id of the last row that need not be looked at again.
+ * *passed becomes the id of the last row that need not be looked at again.  That
+ * is for everybody, so one that this transaction has deleted is not passed: it
+ * may come back.
  */
 static bool
 read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 		  int64 *passed)
 {
+	bool		may_pass = true;
+
 	while (batch->n < max && !queue_reading_is_enough(reading))
 	{
 		int64		id;
@@ -300,7 +304,7 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 		TopicRowState state;
 
 		if (slot == NULL)
-			return true;
+			return may_pass;
 		state = queue_topic_row_state(reading->scan, reading->snapshot);
 		reading->nlooked++;
 		if (state == TOPIC_ROW_NEWER)
@@ -313,7 +317,10 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 		}
 		else if (state == TOPIC_ROW_SEEN)
 			reading->npassed++;
-		*passed = id;
+		if (state == TOPIC_ROW_DELETED)
+			may_pass = false;
+		if (may_pass)
+			*passed = id;
 	}
 	return false;
 }
