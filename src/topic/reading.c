@@ -263,6 +263,8 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 	bool		is_at_end = true;
 	int64		first;
 
+	Assert(!batch->counts_only || until > 0);
+
 	if (until > 0)
 		below = Min(below, until + 1);
 	batch->n = 0;
@@ -272,6 +274,9 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 		is_at_end = read_rows(reading, partition, max, batch, &passed);
 	if (is_at_end)
 		passed = Max(passed, below - 1);
+
+	if (batch->counts_only)
+		return;
 
 	/* nothing is wanted after the last one of the batch, up to where it ended */
 	if (batch->n > 0)
@@ -329,6 +334,11 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 static void
 add_row(ReadBatch *batch, TupleTableSlot *slot, int64 id)
 {
+	if (batch->counts_only)
+	{
+		batch->n++;
+		return;
+	}
 	if (batch->n == batch->room)
 	{
 		int			room = batch->room == 0 ? 16 : 2 * batch->room;
@@ -354,12 +364,16 @@ add_row(ReadBatch *batch, TupleTableSlot *slot, int64 id)
  *		Return how many may come together of those that failed together.
  *
  * The last attempt is made alone, so that nobody is dead-lettered for another.
+ * What is counted here is read again as a batch, and this must leave the call
+ * something to do that with.
  */
 int
 queue_reading_limit(Reading *reading, const Position *position, int failures,
 					int64 alone_until, int max)
 {
-	ReadBatch	batch = {0};
+	ReadBatch	batch = {.counts_only = true};
+	int64		nlooked = reading->nlooked;
+	TimestampTz began_at = queue_clock();
 
 	if (failures > 0 && (alone_until <= position->id ||
 						 queue_is_at_limit(reading->def->retry.max_attempts,
@@ -368,14 +382,9 @@ queue_reading_limit(Reading *reading, const Position *position, int failures,
 	if (alone_until <= position->id)
 		return max;
 	queue_reading_batch(reading, position->partition, position->id,
-						alone_until, PG_INT32_MAX, &batch);
-	for (int i = 0; i < batch.n; i++)
-		heap_freetuple(batch.rows[i]);
-	if (batch.room > 0)
-	{
-		pfree(batch.rows);
-		pfree(batch.ids);
-	}
+						alone_until, Min(max, PG_INT32_MAX / 2) * 2, &batch);
+	reading->nlooked = nlooked;
+	reading->began_at += queue_clock() - began_at;
 	return Max(Min(batch.n / 2, max), 1);
 }
 

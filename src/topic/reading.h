@@ -37,9 +37,10 @@ typedef struct Reading
 	TimestampTz began_at;		/* by clock.h */
 } Reading;
 
-/* Messages of one partition, in order */
+/* Messages of one partition, in order; or just how many they are */
 typedef struct ReadBatch
 {
+	bool		counts_only;
 	int			n;
 	int			room;
 	int64	   *ids;
