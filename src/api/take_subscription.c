@@ -150,6 +150,8 @@ static void
 go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 		RetryHint *next)
 {
+	MemoryContext context;
+	MemoryContext old;
 	PartitionTake look;
 	int		   *partitions;
 	int			n;
@@ -158,6 +160,11 @@ go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("lease must not be longer than one day")));
+
+	/* a call that waits looks often */
+	context = AllocSetContextCreate(CurrentMemoryContext, "queue look",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
 	look_begin(&look, take, rel, def, snapshot, next);
 	partitions = queue_reading_partitions(&look.reading, &n);
 	for (int i = 0; i < n && !take->is_lease && take->ntaken < take->max; i++)
@@ -175,6 +182,8 @@ go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 	if (queue_reading_is_enough(&look.reading))
 		next->is_busy = true;
 	queue_reading_end(&look.reading, take->ntaken > 0);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
 /* Begin to look: end what is due, and find out how far the topic can be read. */
@@ -490,6 +499,10 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 {
 	SubscriptionDef *def;
 	Relation	rel = queue_subscription_open(relid, SUBSCRIPTION_SETTLE, &def);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "queue look",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
 	PartitionTake look;
 	bool		found = false;
 	int		   *partitions;
@@ -528,7 +541,9 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 	}
 	if (queue_reading_is_enough(&look.reading))
 		next->is_busy = true;
-	queue_reading_end(&look.reading, false /* not locked */ );
+	queue_reading_end(&look.reading, false);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 	table_close(rel, queue_subscription_lockmode(SUBSCRIPTION_SETTLE));
 	return found;
 }

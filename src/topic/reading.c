@@ -89,21 +89,15 @@ queue_reading_begin(Reading *reading, Relation rel, SubscriptionDef *def,
 	reading->began_at = queue_clock();
 }
 
-/*
- * queue_reading_end
- *		The look is over.
- *
- * The topic stays locked as tables that were read do, unless nothing was taken
- * and the caller is going to sleep.
- */
+/* The look is over. */
 void
-queue_reading_end(Reading *reading, bool keeps_lock)
+queue_reading_end(Reading *reading, bool keeps_topic)
 {
 	queue_topic_scan_end(reading->scan);
 	ExecDropSingleTupleTableSlot(reading->shown);
 	queue_position_free(reading->position);
 	MemoryContextDelete(reading->filter.context);
-	table_close(reading->topic_rel, keeps_lock ? NoLock :
+	table_close(reading->topic_rel, keeps_topic ? NoLock :
 				queue_topic_lockmode(TOPIC_READ));
 }
 

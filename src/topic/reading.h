@@ -54,7 +54,9 @@ typedef struct ReadBatch
 extern void queue_reading_begin(Reading *reading, Relation rel,
 								SubscriptionDef *def, Snapshot snapshot,
 								int64 max);
-extern void queue_reading_end(Reading *reading, bool keeps_lock);
+
+/* The end; a topic that is kept stays locked as tables that were read do */
+extern void queue_reading_end(Reading *reading, bool keeps_topic);
 
 /*
  * Partitions that may have something, as memory knows: the one with the oldest
