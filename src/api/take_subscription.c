@@ -315,8 +315,9 @@ take_claimed(PartitionTake *look, int partition, Hold *hold)
 		}
 		return;
 	}
+	if (entry->failures > 0)
+		position->alone_until = entry->last_id; /* the row tells it later */
 	limit = queue_reading_limit(reading, position, failures,
-								entry->failures > 0 ? entry->last_id :
 								position->alone_until,
 								look->take->max - look->take->ntaken);
 	queue_reading_batch(reading, partition, position->id, 0, limit,
