@@ -43,6 +43,7 @@
 #include "shared/quota.h"
 #include "table/definition.h"
 #include "table/rows.h"
+#include "table/subscription.h"
 #include "transaction/recovered.h"
 #include "worker/gone.h"
 
@@ -207,7 +208,14 @@ look_up(const LeaseCopy *leases, int n)
 		return;
 	}
 	def = queue_def(rel);
-	if (!def->is_queue)
+	if (queue_is_subscription(relid))
+	{
+		/* the partitions of a topic do not go */
+		(void) queue_subscription_slot(queue_subscription_def(rel));
+		for (i = 0; i < n; i++)
+			queue_inflight_watch(&leases[i].key);
+	}
+	else if (!def->is_queue)
 		forget(leases, n);
 	else if (def->problem == NULL)
 	{
