@@ -286,13 +286,14 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 	FailureNote failure;
 	MarkedLease *leases;
 	int			nleases;
+	int			nsettled;
 	int			i;
 
 	if (!PG_ARGISNULL(1))
 		delay = queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay");
 	read_receipts(fcinfo, "queue.nack()", is_array, &call);
 	mark_all(&call);
-	leases = queue_subscription_mark(&call.subscribed, &nleases);
+	leases = queue_subscription_mark(&call.subscribed, &nleases, &nsettled);
 	failure = queue_failure_note_own(error != NULL ? FAILURE_NACKED :
 									 FAILURE_NACKED_SILENTLY, error, 0);
 	queue_subscription_nack(leases, nleases, delay, &failure);
@@ -304,7 +305,7 @@ nack(FunctionCallInfo fcinfo, bool is_array)
 	queue_xact_pop_settled(call.nitems);
 	if (call.nitems + nleases > 0)
 		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
-	return call.nitems + call.subscribed.n;
+	return call.nitems + nsettled;
 }
 
 /* Give the messages back for later, as if they had never been received. */
@@ -315,20 +316,21 @@ release(FunctionCallInfo fcinfo, bool is_array)
 	int64		delay = 0;
 	MarkedLease *leases;
 	int			nleases;
+	int			nsettled;
 	int			i;
 
 	if (!PG_ARGISNULL(1))
 		delay = queue_interval_usec(PG_GETARG_INTERVAL_P(1), "delay");
 	read_receipts(fcinfo, "queue.release()", is_array, &call);
 	mark_all(&call);
-	leases = queue_subscription_mark(&call.subscribed, &nleases);
+	leases = queue_subscription_mark(&call.subscribed, &nleases, &nsettled);
 	queue_subscription_release(leases, nleases, delay);
 	for (i = 0; i < call.nitems; i++)
 		queue_inflight_release(call.items[i].entry, delay);
 	queue_xact_pop_settled(call.nitems);
 	if (call.nitems + nleases > 0)
 		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
-	return call.nitems + call.subscribed.n;
+	return call.nitems + nsettled;
 }
 
 /* Read argument "lease" of extend(), in microseconds. */

@@ -202,12 +202,13 @@ send_letter(PartitionLease *lease, const Receipt *receipt, const char *reason,
  * An error lets the leases go on.
  */
 MarkedLease *
-queue_subscription_mark(const SubscriptionReceipts *given, int *n)
+queue_subscription_mark(const SubscriptionReceipts *given, int *n,
+						int *nmessages)
 {
 	MarkedLease *marked = palloc(Max(given->n, 1) * sizeof(MarkedLease));
 	PartitionLease lease;
 
-	*n = 0;
+	*n = *nmessages = 0;
 	for (int i = 0; i < given->n; i += lease.n)
 	{
 		const Receipt *last;
@@ -233,6 +234,7 @@ queue_subscription_mark(const SubscriptionReceipts *given, int *n)
 			marked[*n].counted = lease.position->failures;
 			marked[*n].last_id = last->message;
 			marked[*n].n = lease.n - first;
+			*nmessages += lease.n - first;
 			(*n)++;
 		}
 		else

@@ -28,13 +28,13 @@ extern int	queue_subscription_reject(const SubscriptionReceipts *given,
 									  const char *reason);
 
 /*
- * At once, in two steps, of which only the first throws: leases that are
- * marked, as many as there are; then what becomes of them
+ * At once, in two steps, of which only the first throws: n leases are marked, of
+ * which so many messages are given back; then what becomes of them
  */
 typedef struct MarkedLease MarkedLease;
 
 extern MarkedLease *queue_subscription_mark(const SubscriptionReceipts *given,
-											int *n);
+											int *n, int *nmessages);
 extern void queue_subscription_nack(MarkedLease *leases, int n, int64 delay,
 									const FailureNote *failure);
 extern void queue_subscription_release(MarkedLease *leases, int n,

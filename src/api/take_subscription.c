@@ -217,7 +217,13 @@ is_held_by_me(PartitionTake *look, int partition)
 		entry.holder == MyProcNumber;
 }
 
-/* Take more of a partition of which this transaction has dequeued messages. */
+/*
+ * take_more
+ *		Take more of a partition of which this transaction has dequeued messages.
+ *
+ * What has failed before comes with nothing else, so that what would come now
+ * does not fail with it.
+ */
 static void
 take_more(PartitionTake *look, int partition)
 {
@@ -227,7 +233,10 @@ take_more(PartitionTake *look, int partition)
 	Hold	   *hold;
 	int			limit;
 
-	if (!read_position(look, partition))
+	queue_message_key(&key, reading->def->relid, partition);
+	queue_xact_reserve();
+	hold = queue_xact_find(HOLD_DEQUEUE, &key);
+	if (hold == NULL || hold->has_failed || !read_position(look, partition))
 		return;
 	queue_reading_check_gap(reading, partition);
 	limit = queue_reading_limit(reading, reading->position, 0,
@@ -235,15 +244,9 @@ take_more(PartitionTake *look, int partition)
 								take->max - take->ntaken);
 	queue_reading_batch(reading, partition, reading->position->id, 0, limit,
 						&look->batch);
-	if (look->batch.n == 0)
-		return;
-	queue_message_key(&key, reading->def->relid, partition);
-	queue_xact_reserve();
-	hold = queue_xact_find(HOLD_DEQUEUE, &key);
-	if (hold != NULL)
+	if (look->batch.n > 0)
 		(void) move_and_hold(look, hold, 1);
 }
-
 /* Claim a partition, and take messages of it. */
 static void
 claim_and_take(PartitionTake *look, int partition)
@@ -407,6 +410,7 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 							   &tid);
 		hold->kind = HOLD_DEQUEUE;
 		hold->is_partition = true;
+		hold->has_failed = attempt > 1;
 		hold->position = last;
 	}
 	hold->batch += look->batch.n;

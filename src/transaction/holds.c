@@ -132,6 +132,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->is_partition = false;
 	hold->goes_on = false;
 	hold->is_uncounted = false;
+	hold->has_failed = false;
 	hold->position = 0;
 	hold->first = 0;
 	hold->counted = 0;

@@ -44,6 +44,8 @@ typedef struct Hold
 								 * HOLD_MOVE: ... */
 	bool		goes_on;		/* ... its lease, when this commits */
 	bool		is_uncounted;	/* ... a rollback is no failure */
+	bool		has_failed;		/* HOLD_DEQUEUE: ... it came after a failure,
+								 * with what failed with it alone */
 	int64		position;		/* ... is moved to */
 	int			first;			/* HOLD_MOVE: number of the hold that it is
 								 * about */
