@@ -247,6 +247,7 @@ take_more(PartitionTake *look, int partition)
 	if (look->batch.n > 0)
 		(void) move_and_hold(look, hold, 1);
 }
+
 /* Claim a partition, and take messages of it. */
 static void
 claim_and_take(PartitionTake *look, int partition)

@@ -225,8 +225,8 @@ typedef struct CarePart
 typedef enum SlotKind
 {
 	SLOT_QUEUE,
-	SLOT_TOPIC,					/* for those that wait for what is published, and
-								 * for vacuum */
+	SLOT_TOPIC,					/* for those that wait for what is published,
+								 * and for vacuum */
 	SLOT_SUBSCRIPTION			/* for those that wait, and for vacuum */
 } SlotKind;
 

@@ -26,8 +26,8 @@ typedef struct TopicSlot
 	bool		is_changed;		/* the worker is to write the stable id down */
 	int			npartitions;
 	int64		highest;		/* of all ids that were handed out */
-	int64		removed;		/* retention has deleted nothing after this id;
-								 * -1: not known */
+	int64		removed;		/* retention has deleted nothing after this
+								 * id; -1: not known */
 
 	/* a block of the sequence; no ids are left if last is less than next */
 	Oid			file;

@@ -145,7 +145,7 @@ id_of(Relation rel, HeapTuple tuple)
  */
 void
 queue_removed_ids_write(Oid relid, int npartitions, const int64 *ids,
-						ItemPointerData *tids)
+						ItemPointerData * tids)
 {
 	Relation	rel = open_table(RowExclusiveLock);
 	TupleTableSlot *slot;

@@ -29,7 +29,7 @@ extern int64 queue_removed_id_highest(Oid relid, int npartitions);
  * are where the rows were when last written, or invalid
  */
 extern void queue_removed_ids_write(Oid relid, int npartitions,
-									const int64 *ids, ItemPointerData *tids);
+									const int64 *ids, ItemPointerData * tids);
 
 /* The topic is dropped */
 extern void queue_removed_ids_forget(Oid relid);

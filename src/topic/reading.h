@@ -30,8 +30,9 @@ typedef struct Reading
 	TupleTableSlot *shown;		/* for who shows a message */
 	int64	   *below;			/* how far each partition can be read */
 	int64		removed;		/* retention has deleted nothing after it */
-	int64	   *gaps;			/* up to which id retention has deleted what was
-								 * not read, as far as memory knows; 0: none */
+	int64	   *gaps;			/* up to which id retention has deleted what
+								 * was not read, as far as memory knows; 0:
+								 * none */
 	int64		nlooked;		/* rows that were looked at */
 	int64		npassed;		/* ... and passed over since the last wanted */
 	TimestampTz began_at;		/* by clock.h */

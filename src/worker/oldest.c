@@ -86,7 +86,7 @@ void
 queue_oldest_delete(Relation rel, TopicDef *topic, OldestStep *step)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Deletion	deletion = {.rel = rel, .topic = topic, .step = step};
+	Deletion	deletion = {.rel = rel,.topic = topic,.step = step};
 
 	deletion.partitions = palloc0(topic->partitions * sizeof(PartitionStep));
 	deletion.removed = palloc0(topic->partitions * sizeof(int64));
