@@ -42,6 +42,7 @@
 #include "api/key_ddl.h"
 #include "api/setting_args.h"
 #include "api/subscription_admin.h"
+#include "api/subscription_ddl.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -284,6 +285,7 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 	{
 		bool		isnull;
 		Datum		relid;
+		Datum		topic;
 
 		if (tuples[i] == NULL ||
 			!queue_member_resembles(data->tg_relation, table))
@@ -293,6 +295,13 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 		queue_def_invalidate(DatumGetObjectId(relid));
 		if (queue_is_preloaded && table == MEMBER_QUEUE)
 			queue_announce_all(DatumGetObjectId(relid));
+		if (!queue_is_preloaded || table != MEMBER_SUBSCRIPTION ||
+			TRIGGER_FIRED_BY_DELETE(data->tg_event))
+			continue;
+		topic = heap_getattr(tuples[i], Anum_subscription_topic,
+							 RelationGetDescr(data->tg_relation), &isnull);
+		queue_subscription_on_write(DatumGetObjectId(relid),
+									DatumGetObjectId(topic));
 	}
 
 	return PointerGetDatum(NULL);

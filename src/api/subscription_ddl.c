@@ -54,9 +54,13 @@ queue_subscription_on_drop(Oid relid)
 		queue_xact_note_drop(relid);
 	}
 	foreach(lc, queue_subscriptions_of(relid))
+	{
 		forget(lfirst_oid(lc));
+	}
 	foreach(lc, queue_dead_letter_subscriptions(relid))
+	{
 		forget_dead_letter(lfirst_oid(lc), relid);
+	}
 }
 
 /* Delete the row of a subscription that is being dropped, or lost its topic. */
@@ -136,9 +140,6 @@ queue_subscription_mend(void)
 		Oid			relid = lfirst_oid(lc);
 		Oid			topic;
 		Oid			dead_letter;
-		Relation	topic_rel;
-		Relation	rel;
-		bool		is_locked;
 
 		if (!queue_setting_find(MEMBER_SUBSCRIPTION, relid,
 								Anum_subscription_topic, &topic))
@@ -153,18 +154,32 @@ queue_subscription_mend(void)
 		}
 		if (OidIsValid(dead_letter) && !exists(dead_letter))
 			forget_dead_letter(relid, dead_letter);
-		topic_rel = queue_open_unless_locked(topic, AccessShareLock,
-											 &is_locked);
-		if (topic_rel == NULL)
-			continue;
-		rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
-		if (rel != NULL)
-		{
-			queue_subscription_tie(relid, topic);
-			table_close(rel, NoLock);
-		}
-		table_close(topic_rel, NoLock);
+		queue_subscription_on_write(relid, topic);
 	}
+}
+
+/*
+ * queue_subscription_on_write
+ *		Settings were written that name this topic, perhaps by hand: tie the
+ *		subscription to it.
+ */
+void
+queue_subscription_on_write(Oid relid, Oid topic)
+{
+	bool		is_locked;
+	Relation	topic_rel = queue_open_unless_locked(topic, AccessShareLock,
+													 &is_locked);
+	Relation	rel;
+
+	if (topic_rel == NULL)
+		return;
+	rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
+	if (rel != NULL)
+	{
+		queue_subscription_tie(relid, topic);
+		table_close(rel, NoLock);
+	}
+	table_close(topic_rel, NoLock);
 }
 
 static bool

@@ -11,6 +11,9 @@
 /* A table is about to be dropped: a subscription, a topic, dead letters */
 extern void queue_subscription_on_drop(Oid relid);
 
+/* Settings were written that name this topic, perhaps by hand */
+extern void queue_subscription_on_write(Oid relid, Oid topic);
+
 /* The worker: the same for what went unnoticed, and ties that are missing */
 extern void queue_subscription_mend(void);
 

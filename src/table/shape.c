@@ -151,7 +151,10 @@ queue_shape_check(Oid relid, const TableForm *form, const char *problem)
 				 errmsg("table \"%s\" cannot be used as a %s",
 						queue_qualified_name(relid), form->noun),
 				 errdetail_internal("%s", problem),
+				 form->id != InvalidAttrNumber ?
 				 errhint("A %s table must stay as %s made it; undo the change, or move the messages to a new %s.",
+						 form->noun, form->maker, form->noun) :
+				 errhint("A %s table must stay as %s made it; undo the change, or make another %s.",
 						 form->noun, form->maker, form->noun)));
 }
 
