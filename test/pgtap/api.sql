@@ -28,6 +28,8 @@ INSERT INTO declared VALUES
     ('create_topic', 'f', 'name text, partitions integer, retention interval, max_bytes bigint, keep_unread boolean', 'regclass'),
     ('alter_topic', 'f', 'topic regclass, retention interval, max_bytes bigint, keep_unread boolean', 'void'),
     ('drop_topic', 'f', 'topic regclass', 'void'),
+    ('subscribe', 'f', 'topic regclass, name text, start text, start_id bigint, start_at timestamp with time zone, pattern text, selector jsonpath, on_failure text, on_gap text, idle_after interval, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass', 'regclass'),
+    ('alter_subscription', 'f', 'subscription regclass, pattern text, selector jsonpath, on_failure text, on_gap text, idle_after interval, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass', 'void'),
     ('publish', 'f', 'topic regclass, payload jsonb, headers jsonb, routing_key text, group_key text, correlation_id text, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_key text', 'bigint'),
     ('publish', 'f', 'topic regclass, payload json, headers jsonb, routing_key text, group_key text, correlation_id text, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_key text', 'bigint'),
     ('publish', 'f', 'topic regclass, payload text, headers jsonb, routing_key text, group_key text, correlation_id text, priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_key text', 'bigint'),
@@ -73,7 +75,7 @@ INSERT INTO declared VALUES
 -- what the queue tables, the views and the extension itself use
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
-    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('restore_topics'), ('restore_bindings'), ('skipped'), ('partition_limits'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
+    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('before_subscription_insert'), ('before_subscription_change'), ('restore_topics'), ('restore_bindings'), ('restore_subscriptions'), ('skipped'), ('partition_limits'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
     ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
     ('write_missing');
@@ -92,7 +94,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(69 + (SELECT count(*) FROM declared)::int);
+SELECT plan(72 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -123,7 +125,7 @@ SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NO
 SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
 SELECT is_empty($$
     SELECT name FROM defined
-    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition', 'restore_settings', 'restore_topics', 'restore_bindings')
+    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition', 'restore_settings', 'restore_topics', 'restore_bindings', 'restore_subscriptions')
       AND name NOT IN ('begin_global', 'decide_commit', 'decide_abort', 'ask_decision', 'report_finished', 'forget_globals')
       AND name NOT LIKE 'write%'
       AND NOT has_function_privilege('public', oid, 'EXECUTE')
@@ -134,7 +136,7 @@ SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc'
 SELECT set_eq(
     $$ SELECT name::text, arguments NOT LIKE '%receipts%', (pronargs - pronargdefaults)::int
        FROM defined WHERE pronargdefaults > 0 $$,
-    $$ VALUES ('alter_queue', true, 1), ('bind', true, 2), ('unbind', true, 2), ('route', true, 1), ('alter_topic', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
+    $$ VALUES ('alter_queue', true, 1), ('bind', true, 2), ('unbind', true, 2), ('route', true, 1), ('alter_topic', true, 1), ('subscribe', true, 2), ('alter_subscription', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
               ('enqueue', true, 2), ('enqueue_batch', true, 2), ('enqueue_once', true, 3),
               ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
@@ -235,6 +237,10 @@ SELECT columns_are('queue', 'topic', ARRAY['topic', 'partitions', 'retention', '
 SELECT is(queue.create_topic('default_topic')::text, 'default_topic', 'create_topic');
 SELECT columns_are('public', 'default_topic', ARRAY['partition', 'id', 'published_at', 'routing_key', 'group_key', 'correlation_id',
                                                     'content_type', 'sender', 'headers', 'payload', 'body']);
+SELECT columns_are('queue', 'subscription', ARRAY['subscription', 'topic', 'pattern', 'selector', 'on_failure', 'on_gap', 'idle_after', 'lease',
+                                          'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter', 'own_dead_letter', 'paused']);
+SELECT is(queue.subscribe('default_topic', 'default_subscription')::text, 'default_subscription', 'subscribe');
+SELECT columns_are('public', 'default_subscription', ARRAY['partition', 'position', 'failures', 'alone_until', 'failure_log', 'moved_at']);
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'held_groups', ARRAY['queue', 'schemaname', 'queuename', 'group_key', 'id', 'failures', 'waiting', 'failed_at', 'last_error']);
 SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'ready_groups', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed', 'expired']);
@@ -250,7 +256,7 @@ SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
 SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'cover', 'in_doubt', 'storage']) t;
 SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
 SELECT table_privs_are('queue', 'restored_settings', 'regress_queue_nobody', ARRAY['INSERT']);
-SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid, 'queue.topic'::regclass::oid, 'queue.binding'::regclass::oid],
+SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid, 'queue.topic'::regclass::oid, 'queue.binding'::regclass::oid, 'queue.subscription'::regclass::oid],
           'pg_dump dumps the settings, and not the leases');
 
 SELECT * FROM finish();

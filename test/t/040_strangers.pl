@@ -86,6 +86,7 @@ my %calls = (
 	'reschedule'    => q{SELECT queue.reschedule(%s, 1, now())},
 	'resume'        => q{SELECT queue.resume(%s)},
 	'stopped_groups' => q{SELECT count(*) FROM queue.stopped_groups(%s)},
+	'alter_subscription' => q{SELECT queue.alter_subscription(%s, lease => '1 s')},
 	'alter_topic'    => q{SELECT queue.alter_topic(%s, retention => '1 day')},
 	'bind'           => q{SELECT queue.bind(%1$s, %1$s)},
 	'drop_topic'     => q{SELECT queue.drop_topic(%s)},
@@ -99,6 +100,7 @@ my %calls = (
 	'route'          => q{SELECT count(*) FROM queue.route(%s)},
 	'skipped'        => q{SELECT count(*) FROM queue.skipped(%1$s, %1$s)},
 	'stable_id'      => q{SELECT queue.stable_id(%s)},
+	'subscribe'      => q{SELECT queue.subscribe(%s, 'fresh_subscription')},
 	'unbind'         => q{SELECT queue.unbind(%1$s, %1$s)},
 	'wait'          => q{CALL queue.wait(%s, '0')},
 	'wait_for_room' => q{CALL queue.wait_for_room(%s, '0')});

@@ -99,6 +99,23 @@ alter_topic(regclass)                     | OWN     | ok    | SELECT queue.alter
 alter_topic(regclass)                     | OWN     | 42809 | SELECT queue.alter_topic('shop.desk', max_bytes => 7)
 drop_topic(regclass)                      | OWN     | ok    | SELECT queue.drop_topic('shop.news')
 drop_topic(regclass)                      | OWN     | 42809 | SELECT queue.drop_topic('shop.desk')
+subscribe(regclass,text)                  | OWN     | ok    | SELECT queue.subscribe('shop.news', 'shop.fresh')
+subscribe(regclass,text)                  | OWN     | 42710 | SELECT queue.subscribe('shop.news', 'shop.watch')
+subscribe(regclass,text)                  | OWN     | 42P07 | SELECT queue.subscribe('shop.news', 'shop.desk')
+subscribe(regclass,text)                  | SELECT  | 42809 | SELECT queue.subscribe('shop.desk', 'shop.fresh')
+subscribe(regclass,text)                  | SELECT  | 42P16 | SELECT queue.subscribe('shop.news', 'pg_temp.fresh')
+subscribe(regclass,text)                  | OWN     | ok    | SELECT queue.subscribe('shop.news', 'shop.fresh', dead_letter => 'shop.desk_dead')
+subscribe(regclass,text)                  | SUPER   | ok    | SELECT queue.subscribe('shop.news', 'shop.fresh', dead_letter => 'shop.alien')
+alter_subscription(regclass)              | OWN     | ok    | SELECT queue.alter_subscription('shop.watch', max_attempts => 7)
+alter_subscription(regclass)              | OWN     | 42809 | SELECT queue.alter_subscription('shop.desk', max_attempts => 7)
+alter_subscription(regclass)              | SUPER   | ok    | SELECT queue.alter_subscription('shop.watch', dead_letter => 'shop.alien')
+drop_queue(regclass)                      | OWN     | ok    | SELECT queue.drop_queue('shop.watch')
+pause(regclass)                           | OWN     | ok    | SELECT queue.pause('shop.watch')
+resume(regclass)                          | OWN     | ok    | SELECT queue.resume('shop.watch')
+alter_queue(regclass)                     | OWN     | 42809 | SELECT queue.alter_queue('shop.watch', max_attempts => 7)
+purge(regclass)                           | OWN     | 42809 | SELECT queue.purge('shop.watch')
+enqueue(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.enqueue('shop.watch', '{}'::jsonb)
+publish(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.publish('shop.watch', '{}'::jsonb)
 publish(regclass,jsonb)                   | INSERT  | ok    | SELECT queue.publish('shop.news', '{}'::jsonb)
 publish(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.publish('shop.desk', '{}'::jsonb)
 publish(regclass,json)                    | INSERT  | ok    | SELECT queue.publish('shop.news', '{}'::json)
@@ -171,6 +188,9 @@ before_insert()                           | ANYBODY | 39P01 | SELECT queue.befor
 before_update()                           | ANYBODY | 39P01 | SELECT queue.before_update()
 before_publish()                          | ANYBODY | 39P01 | SELECT queue.before_publish()
 before_topic_update()                     | ANYBODY | 39P01 | SELECT queue.before_topic_update()
+before_subscription_insert()              | ANYBODY | 39P01 | SELECT queue.before_subscription_insert()
+before_subscription_change()              | ANYBODY | 39P01 | SELECT queue.before_subscription_change()
+restore_subscriptions()                   | SUPER   | 39P01 | SELECT queue.restore_subscriptions()
 restore_topics()                          | SUPER   | 39P01 | SELECT queue.restore_topics()
 restore_bindings()                        | SUPER   | 39P01 | SELECT queue.restore_bindings()
 invalidate_definition()                   | SUPER   | 39P01 | SELECT queue.invalidate_definition()
@@ -214,6 +234,8 @@ restored_topics     | READ_ONLY | topic partitions retention max_bytes keep_unre
 binding             | ANYBODY   | topic queue pattern selector on_refusal bound_by
 bindings            | ANYBODY   | topic queue schemaname queuename pattern selector on_refusal bound_by skipped skipped_at last_refusal
 restored_bindings   | READ_ONLY | topic queue pattern selector on_refusal bound_by
+subscription        | ANYBODY   | subscription topic pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter paused
+restored_subscriptions | READ_ONLY | subscription topic pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter paused
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
 prepared_note       | READ_ONLY | relation partition first_id last_id messages since
 topic_stable        | READ_ONLY | topic stable_id
@@ -372,6 +394,23 @@ OWN      | 42809 |       | ALTER TABLE shop.news ENABLE ROW LEVEL SECURITY
 OWN      | 42809 |       | CREATE TRIGGER t BEFORE INSERT ON shop.news FOR EACH ROW EXECUTE FUNCTION lab.noop()
 OWN      | 42809 |       | ALTER SEQUENCE shop.news_id_seq RESTART WITH 1000000
 SUPER    | 42809 |       | ALTER EXTENSION queue ADD TABLE shop.news
+OWN      | ok    |       | INSERT INTO shop.watch VALUES (99, 0, 0, NULL, NULL, now())
+SELECT   | ok    |       | SELECT * FROM shop.watch
+NOBODY   | ok    |       | UPDATE shop.watch SET position = 1
+NOBODY   | ok    |       | UPDATE shop.watch SET failures = failures
+NOBODY   | ok    |       | DELETE FROM shop.watch
+SELECT   | ok    | 0A000 | COPY shop.watch TO STDOUT
+OWN      | 42809 |       | TRUNCATE shop.watch
+OWN      | ok    |       | DROP TABLE shop.watch
+OWN      | ok    |       | ALTER TABLE shop.watch RENAME TO clock
+OWN      | ok    |       | ALTER TABLE shop.watch SET SCHEMA attic
+HEIR     | ok    |       | ALTER TABLE shop.watch OWNER TO heir
+OWN      | 42809 |       | ALTER TABLE shop.watch ADD COLUMN extra int
+OWN      | 42809 |       | ALTER TABLE shop.watch SET UNLOGGED
+OWN      | 42809 |       | ALTER TABLE shop.watch ENABLE ROW LEVEL SECURITY
+OWN      | 42809 |       | CREATE TRIGGER t BEFORE INSERT ON shop.watch FOR EACH ROW EXECUTE FUNCTION lab.noop()
+OWN      | 2BP01 |       | DROP TABLE attic.heard
+SUPER    | 42809 |       | ALTER EXTENSION queue ADD TABLE shop.watch
 SUPER    | ok    |       | SET session_replication_role = replica
 SUPER    | ok    |       | SET queue.max_wait = '1 h'
 SUPER    | 42809 |       | ALTER EXTENSION queue ADD TABLE shop.desk
@@ -444,14 +483,15 @@ sql(q{SET ROLE owner;
 	SELECT queue.create_queue('shop.doubt')});
 sql(q{SET ROLE owner; SELECT queue.create_topic('shop.news')});
 
-# A row in each table about topics: a bound queue, and what a transaction that
-# is over had noted.
+# A row in each table about topics: a bound queue, a subscription, and what a
+# transaction that is over had noted.
 sql(q{SET ROLE owner; SELECT queue.create_topic('attic.heard');
-	SELECT queue.create_queue('attic.ears')});
+	SELECT queue.create_queue('attic.ears');
+	SELECT queue.subscribe('attic.heard', 'shop.watch')});
 sql(q{SELECT queue.bind('attic.heard', 'attic.ears');
 	INSERT INTO queue.prepared_note VALUES (1, NULL, 1, 1, 1, now())});
 foreach my $queue (
-	qw(shop.jobs shop.desk shop.empty shop.doubt shop.plain shop.news))
+	qw(shop.jobs shop.desk shop.empty shop.doubt shop.plain shop.news shop.watch))
 {
 	sql(qq{SET ROLE owner;
 		GRANT INSERT ON $queue TO sender;

@@ -78,7 +78,8 @@ is( sql(q{SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C")
 is( sql(q{SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C")
 		FROM pg_class WHERE relnamespace = 'queue'::regnamespace
 			AND relkind = 'r' AND NOT relrowsecurity}),
-	'binding queue restored_bindings restored_settings restored_topics topic', 'open tables');
+	'binding queue restored_bindings restored_settings restored_subscriptions restored_topics subscription topic',
+	'open tables');
 
 #
 # Reading.
