@@ -108,6 +108,9 @@ CREATE FUNCTION cancel(queue regclass, message_id bigint)
 RETURNS TABLE (value text, expires_at float8)
 LANGUAGE plpgsql AS $$
 BEGIN
+    -- as the call below does: to ask for more after the SELECT is to deadlock
+    -- with a REINDEX
+    EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', queue);
     EXECUTE format('SELECT payload ->> ''v'' FROM %s WHERE id = $1', queue)
         INTO value USING message_id;
     IF queue.cancel(queue, message_id) THEN
