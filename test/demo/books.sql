@@ -1,7 +1,8 @@
 -- books.sql
 --    Do the books balance?  Compares what was ordered (orders.csv), what was
---    shipped and what is left on the shelves; shows the dead letters and ends
---    with an error if a single line is wrong.
+--    shipped and what is left on the shelves, and what those who read the topic
+--    made of it; shows the dead letters and ends with an error if a single line
+--    is wrong.
 --
 -- Run by run.sh as the owner of the database, in the directory of this file,
 -- when the services have stopped.
@@ -84,13 +85,52 @@ UNION ALL
 SELECT 10, 'messages left in the queues', 0,
        (SELECT count(*) FROM shop.order_placed) +
        (SELECT count(*) FROM shop.order_shipped) +
-       (SELECT count(*) FROM shop.order_shipped_dead);
+       (SELECT count(*) FROM shop.order_shipped_dead) +
+       (SELECT count(*) FROM shop.billing) +
+       (SELECT count(*) FROM shop.billing_dead) +
+       (SELECT count(*) FROM shop.shipping_dead) +
+       (SELECT count(*) FROM shop.analytics_dead)
+UNION ALL
+SELECT 11, 'orders billed exactly once, to the cent',
+       (SELECT count(*) FROM shop.shipments),
+       (SELECT count(*) FROM (
+            SELECT order_number FROM shop.invoices
+            GROUP BY order_number HAVING count(*) = 1) AS once
+        JOIN shop.invoices USING (order_number)
+        JOIN (SELECT order_number, sum(quantity * price) AS amount
+              FROM shop.order_lines GROUP BY order_number) AS lines
+        USING (order_number, amount))
+UNION ALL
+SELECT 12, 'orders delivered exactly once',
+       (SELECT count(*) FROM shop.shipments),
+       (SELECT count(*) FROM (
+            SELECT order_number FROM shop.deliveries
+            GROUP BY order_number HAVING count(*) = 1) AS once)
+UNION ALL
+SELECT 13, 'deliveries out of the order of their customer', 0,
+       count(*) FILTER (WHERE event < previous)
+FROM (SELECT event, lag(event) OVER (PARTITION BY customer ORDER BY id) AS previous
+      FROM shop.deliveries JOIN shop.orders ON number = order_number) AS delivery
+UNION ALL
+SELECT 14, 'orders that analytics counts as placed, though it came late',
+       (SELECT count(*) FROM shop.orders),
+       (SELECT sum(placed) FROM shop.turnover)
+UNION ALL
+SELECT 15, 'what analytics says was sold, in cents',
+       (SELECT sum(amount) * 100 FROM shop.invoices),
+       (SELECT sum(amount) * 100 FROM shop.turnover);
 
 \echo
 \echo Who shipped what:
 SELECT packed_by, count(*) AS orders,
        count(*) FILTER (WHERE attempt > 1) AS "after a failed attempt"
 FROM shop.shipments GROUP BY packed_by ORDER BY packed_by;
+
+\echo Who delivered what, and what analytics makes of it:
+SELECT courier, count(*) AS orders FROM shop.deliveries
+GROUP BY courier ORDER BY courier;
+SELECT country, placed, packed, amount FROM shop.turnover
+ORDER BY amount DESC LIMIT 5;
 
 \echo Dead letters:
 SELECT order_number AS "order", customers.name AS customer, attempts, reason,

@@ -1,7 +1,8 @@
 -- place_order.sql
---    The order service takes an order: the order, its lines and the message to
---    the inventory service are one transaction.  There is never an order
---    without its message, nor a message without its order.
+--    The order service takes an order: the order, its lines, the message to the
+--    inventory service and the event for whoever wants to know are one
+--    transaction.  There is never an order without its messages, nor a message
+--    without its order.
 --
 -- In: number, customer, items ("SKU:quantity SKU:quantity ...") and me.
 
@@ -21,5 +22,8 @@ SELECT queue.enqueue('shop.order_placed',
                            'sku', split_part(item, ':', 1),
                            'quantity', split_part(item, ':', 2)::int))
                 FROM string_to_table(:'items', ' ') AS item)));
+
+SELECT queue.publish('shop.events', jsonb_build_object('order', :number),
+                     routing_key => 'order.placed', group_key => :'customer');
 
 COMMIT;

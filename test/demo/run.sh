@@ -2,7 +2,8 @@
 #
 # run.sh
 #	  The demonstration: an order service and an inventory service exchange
-#	  messages through two queues, under failure, and the books balance.
+#	  messages through two queues, billing, shipping and analytics learn by a
+#	  topic what happens, all of it under failure, and the books balance.
 #
 # It needs the extension installed, and nothing else than PostgreSQL's own
 # programs; it starts a server of its own, and removes it in the end.
@@ -14,6 +15,9 @@
 #						2 x confirm_orders.sql		hears of shipments
 #	  inventory service	2 x pack_in_transaction.sql	ships orders, by queue.dequeue()
 #						2 x pack_under_lease.sql	ships orders, by queue.receive()
+#	  billing			1 x bill.sql				has a queue bound to the topic
+#	  shipping			2 x deliver.sql				share a subscription to the topic
+#	  analytics			1 x analyse.sql				has another, and joins late
 #
 # Meanwhile two packers are killed, one falls asleep, and the server crashes.
 # Then books.sql compares what was ordered with what was shipped; the exit
@@ -98,6 +102,21 @@ pack()
 	client inventory_service < <(yes "\\i $1")
 }
 
+bill()
+{
+	client billing_service < <(yes '\i bill.sql')
+}
+
+deliver()
+{
+	client shipping_service < <(yes '\i deliver.sql')
+}
+
+analyse()
+{
+	client analytics_service < <(yes '\i analyse.sql')
+}
+
 # Keeps a client process running until it has done its work, as an init system
 # would: it is started again when the server crashed, or when it was killed.
 supervise()
@@ -138,7 +157,7 @@ stop_services()
 progress_until()
 {
 	local condition=$1 counts
-	local placed shipped confirmed ready leased left dead
+	local placed shipped confirmed ready leased left dead billed delivered counted
 
 	while [ "$SECONDS" -lt "$time_limit" ]; do
 		if ! counts=$(ask "
@@ -148,17 +167,22 @@ progress_until()
 				   ready, leased,
 				   (SELECT count(*) FROM shop.order_placed) +
 				   (SELECT count(*) FROM shop.order_shipped),
-				   (SELECT count(*) FROM shop.order_placed_dead)
+				   (SELECT count(*) FROM shop.order_placed_dead),
+				   (SELECT count(*) FROM shop.invoices),
+				   (SELECT count(*) FROM shop.deliveries),
+				   (SELECT coalesce(sum(placed + packed), 0) FROM shop.turnover)
 			FROM queue.queues WHERE name = 'shop.order_placed'::regclass"); then
 			say "The server does not answer."
 			sleep 1
 			continue
 		fi
-		read -r placed shipped confirmed ready leased left dead <<<"$counts"
+		read -r placed shipped confirmed ready leased left dead billed delivered \
+			counted <<<"$counts"
 		if [ "$SECONDS" -ne "$last_progress" ]; then
 			last_progress=$SECONDS
 			say "placed $placed, $ready waiting, $leased leased," \
-				"shipped $shipped, confirmed $confirmed, dead letters $dead"
+				"shipped $shipped, confirmed $confirmed, dead letters $dead;" \
+				"billed $billed, delivered $delivered, counted $counted"
 		fi
 		if ((condition)); then
 			return
@@ -195,7 +219,7 @@ send()
 
 # ---- The demonstration ----
 
-echo "$orders orders, two services, two queues.  Starting a server in $scratch"
+echo "$orders orders, five services, two queues and a topic.  Starting a server in $scratch"
 
 # Crashes are part of this, so nothing may be pretended about durability.
 echo "fsync = on" >"$scratch/durable.conf"
@@ -212,6 +236,9 @@ start_service packer-1 pack pack_in_transaction.sql
 start_service packer-2 pack pack_in_transaction.sql
 start_service packer-3 pack pack_under_lease.sql
 start_service packer-4 pack pack_under_lease.sql
+start_service biller bill
+start_service courier-1 deliver
+start_service courier-2 deliver
 
 progress_until "shipped >= orders * 15 / 100"
 freeze packer-1 'idle in transaction' 'queue.dequeue|shop.ship'
@@ -230,6 +257,13 @@ progress_until "SECONDS >= $((SECONDS + 5))"
 send CONT packer-4
 say "WOKE packer-4: its acknowledgement will be refused, with QU001"
 
+psql -Xq -d shop -v ON_ERROR_STOP=1 >/dev/null <<'SQL'
+SELECT queue.subscribe('shop.events', 'shop.analytics', start => 'begin');
+GRANT SELECT, UPDATE ON shop.analytics TO analytics_service;
+SQL
+start_service analyst analyse
+say "JOINED late: analytics, which reads all that was published from the beginning"
+
 progress_until "shipped >= orders * 70 / 100"
 "$server" crash "$scratch/server"
 say "CRASHED the server (immediate stop)"
@@ -237,7 +271,8 @@ sleep 2
 "$server" restart "$scratch/server" >/dev/null
 say "The server is up again; the services come back by themselves"
 
-progress_until "placed == orders && left == 0"
+progress_until "placed == orders && left == 0 && billed == shipped &&
+	delivered == shipped && counted == placed + shipped"
 stop_services
 say "All done"
 

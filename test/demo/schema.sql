@@ -1,7 +1,7 @@
 -- schema.sql
---    A small shop: what it sells, who buys, what was ordered and shipped; and
---    the two queues through which its order service and its inventory service
---    talk to each other.
+--    A small shop: what it sells, who buys, what was ordered and shipped; the
+--    two queues through which its order service and its inventory service talk
+--    to each other; and the topic by which others learn what happens.
 --
 -- Run by run.sh as the owner of the database, in the directory of this file.
 
@@ -62,10 +62,39 @@ SELECT queue.create_queue('shop.order_placed', max_attempts => 4,
                           retry_delay => '0.2 s', retry_max_delay => '2 s');
 SELECT queue.create_queue('shop.order_shipped');
 
+-- A topic is a table, too.  What is published there is for whoever wants it, and
+-- stays.  Billing has a queue that gets a copy; shipping reads the topic itself,
+-- by a subscription, in the order of each customer (the group key, by which the
+-- messages go to partitions).  Analytics comes later: run.sh makes its
+-- subscription.
+SELECT queue.create_topic('shop.events', partitions => 4);
+
+SELECT queue.create_queue('shop.billing');
+SELECT queue.bind('shop.events', 'shop.billing', 'order.packed');
+CREATE TABLE shop.invoices (
+    order_number int NOT NULL REFERENCES shop.orders,
+    amount       numeric(10,2) NOT NULL
+);
+
+SELECT queue.subscribe('shop.events', 'shop.shipping', pattern => 'order.packed');
+CREATE TABLE shop.deliveries (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    order_number int NOT NULL REFERENCES shop.orders,
+    event        bigint NOT NULL,
+    courier      text NOT NULL
+);
+
+CREATE TABLE shop.turnover (
+    country text PRIMARY KEY,
+    placed  int NOT NULL,
+    packed  int NOT NULL,
+    amount  numeric(12,2) NOT NULL
+);
+
 -- What the inventory service does with a message "order placed", whichever
--- way it was taken: it takes the goods from the shelves, books the shipment
--- and sends the message "order shipped".  All of it belongs to the transaction
--- of the caller, the message that it sends too.
+-- way it was taken: it takes the goods from the shelves, books the shipment,
+-- sends the message "order shipped" and publishes the event "order packed".  All
+-- of it belongs to the transaction of the caller, the messages too.
 CREATE FUNCTION shop.ship(message jsonb, packer text, attempt int)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -85,17 +114,24 @@ BEGIN
 
     PERFORM queue.enqueue('shop.order_shipped',
         jsonb_build_object('order', message->'order', 'packed_by', packer));
+    PERFORM queue.publish('shop.events',
+        jsonb_build_object('order', message->'order', 'amount',
+            (SELECT sum((item->>'quantity')::int * price)
+             FROM jsonb_array_elements(message->'lines') AS item
+             JOIN shop.products ON sku = item->>'sku')),
+        routing_key => 'order.packed', group_key => message->>'customer');
 END
 $$;
 
 -- Each service sees what it needs.  The privileges on a queue are those of its
--- table: INSERT to send, SELECT and DELETE to take.
+-- table: INSERT to send, SELECT and DELETE to take.  On a topic INSERT is to
+-- publish; a subscription takes SELECT and UPDATE of it, and SELECT of its topic.
 CREATE ROLE order_service LOGIN;
 GRANT USAGE ON SCHEMA shop TO order_service;
 GRANT SELECT ON shop.products TO order_service;
 GRANT SELECT, INSERT, UPDATE (confirmed) ON shop.orders TO order_service;
 GRANT INSERT ON shop.order_lines TO order_service;
-GRANT INSERT ON shop.order_placed TO order_service;
+GRANT INSERT ON shop.order_placed, shop.events TO order_service;
 GRANT SELECT, DELETE ON shop.order_shipped TO order_service;
 
 CREATE ROLE inventory_service LOGIN;
@@ -103,7 +139,23 @@ GRANT USAGE ON SCHEMA shop TO inventory_service;
 GRANT SELECT, UPDATE (stock) ON shop.products TO inventory_service;
 GRANT INSERT ON shop.shipments TO inventory_service;
 GRANT SELECT, DELETE ON shop.order_placed TO inventory_service;
-GRANT INSERT ON shop.order_shipped TO inventory_service;
+GRANT INSERT ON shop.order_shipped, shop.events TO inventory_service;
+
+CREATE ROLE billing_service LOGIN;
+GRANT USAGE ON SCHEMA shop TO billing_service;
+GRANT SELECT, DELETE ON shop.billing TO billing_service;
+GRANT INSERT ON shop.invoices TO billing_service;
+
+CREATE ROLE shipping_service LOGIN;
+GRANT USAGE ON SCHEMA shop TO shipping_service;
+GRANT SELECT ON shop.events TO shipping_service;
+GRANT SELECT, UPDATE ON shop.shipping TO shipping_service;
+GRANT INSERT ON shop.deliveries TO shipping_service;
+
+CREATE ROLE analytics_service LOGIN;
+GRANT USAGE ON SCHEMA shop TO analytics_service;
+GRANT SELECT ON shop.events, shop.customers TO analytics_service;
+GRANT SELECT, INSERT, UPDATE ON shop.turnover TO analytics_service;
 
 -- The data.  What is on the shelves now is kept for the books; the orders of
 -- orders.csv are for the order service to place, one by one.
