@@ -156,3 +156,6 @@ COMMENT ON FUNCTION queue.alter_subscription(regclass, text, jsonpath, text, tex
 GRANT SELECT ON queue.subscription TO PUBLIC;
 GRANT INSERT ON queue.restored_subscriptions TO PUBLIC;
 REVOKE ALL ON FUNCTION queue.restore_subscriptions() FROM PUBLIC;
+
+COMMENT ON COLUMN queue.lease_log.group_hash IS
+'by which memory knows the group of the message; NULL: it has none that keeps an order; of a partition that a subscription holds: the last message of the batch';

@@ -305,6 +305,8 @@ take_claimed(PartitionTake *look, int partition, Hold *hold)
 		return;
 	}
 	queue_reading_check_gap(reading, partition);
+	if (queue_inflight_is_consumed(entry, position->id))
+		queue_inflight_forget_consumed(entry);
 	failures = position->failures + entry->failures;
 	if (queue_is_at_limit(retry->max_attempts, failures))
 	{

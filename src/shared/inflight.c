@@ -867,6 +867,52 @@ queue_inflight_set_last(InflightEntry *entry, int64 last_id)
 	LWLockRelease(lock);
 }
 
+/*
+ * queue_inflight_is_consumed
+ *		Is what is remembered of a partition about messages that are consumed,
+ *		because its position is this one?
+ *
+ * The log of leases is written behind, so after a crash it may tell of a batch
+ * whose last message was consumed, and so it does if that was prepared.  Of a
+ * message there is no row then.
+ */
+bool
+queue_inflight_is_consumed(const InflightEntry *entry, int64 position)
+{
+	return is_partition(entry) && entry->last_id != 0 &&
+		entry->last_id <= position;
+}
+
+/* Forget that, but for the log; this process has a claim on the partition. */
+void
+queue_inflight_forget_consumed(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(is_partition(entry) && entry->state == INFLIGHT_CLAIMED &&
+		   entry->holder == MyProcNumber);
+	entry->failures = 0;
+	entry->failed_at = 0;
+	entry->last_id = 0;
+	forget_lapse(entry);
+	forget_notes(entry);
+	LWLockRelease(lock);
+}
+
+/* Forget a lease like that, unless it is held, or the partition was taken since. */
+void
+queue_inflight_forget_lease(const MessageKey *key, uint64 epoch, uint64 number)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+
+	if (entry != NULL && entry->epoch == epoch && entry->number == number &&
+		(entry->state == INFLIGHT_LEASED || entry->is_lapsed) &&
+		!is_held(entry))
+		forget_entry(entry);
+	LWLockRelease(lock);
+}
+
 /* ----------------------------------------------------------------
  *		Ends of transactions: no allocation, no error
  * ----------------------------------------------------------------
@@ -1422,7 +1468,10 @@ queue_inflight_restore(const LeaseRecord *record)
 		entry->logged = record->kind;
 		entry->failures = record->failures;
 		entry->logged_failures = record->failures;
-		entry->group_hash = record->group_hash;
+		if (is_partition(entry))
+			entry->last_id = (int64) record->group_hash;
+		else
+			entry->group_hash = record->group_hash;
 		if (entry->group_hash != 0)
 			queue_group_join_hash(&entry->member, &entry->key,
 								  entry->group_hash, entry->queue);

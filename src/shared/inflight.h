@@ -135,7 +135,7 @@ typedef struct LeaseRecord
 	TimestampTz enqueued_at;	/* of the row that all of this is about */
 	LogKind		kind;			/* not LOG_NOTHING */
 	int			failures;
-	uint64		group_hash;		/* 0: none */
+	uint64		group_hash;		/* 0: none; of a partition: its last_id */
 	uint64		epoch;			/* LOG_LEASE */
 	uint64		number;			/* LOG_LEASE */
 	TimestampTz deadline;		/* LOG_LEASE: its end; LOG_FAILURES: not due
@@ -225,6 +225,17 @@ extern void queue_inflight_extend_settling(InflightEntry *entry,
 
 /* The batch of a partition that is claimed, or dequeued, ends with this id */
 extern void queue_inflight_set_last(InflightEntry *entry, int64 last_id);
+
+/*
+ * Is what is remembered of a partition about messages up to this position, all
+ * of which are consumed?  Then forget it, of a partition that is claimed; and
+ * the lease of this number, if it is still that
+ */
+extern bool queue_inflight_is_consumed(const InflightEntry *entry,
+									   int64 position);
+extern void queue_inflight_forget_consumed(InflightEntry *entry);
+extern void queue_inflight_forget_lease(const MessageKey *key, uint64 epoch,
+										uint64 number);
 
 /* So many were taken together */
 extern void queue_inflight_set_batch(const MessageKey *key, uint64 number,

@@ -49,6 +49,9 @@ queue_count_partition(Relation rel, SubscriptionDef *def, InflightEntry *entry,
 			outcome = PARTITION_PASSED;
 			break;
 		case POSITION_FOUND:
+			if (queue_inflight_is_consumed(entry, position->id))
+				outcome = PARTITION_PASSED;
+			else
 			{
 				int			failed = position->failures + entry->failures;
 				int64		together = entry->last_id > position->id ?
@@ -72,8 +75,8 @@ queue_count_partition(Relation rel, SubscriptionDef *def, InflightEntry *entry,
 				if (entry->failures > 0 || news.nnotes > 0)
 					done = queue_position_fail(rel, def, position, failed,
 											   together, &news);
-				break;
 			}
+			break;
 	}
 	queue_position_free(position);
 	return done ? outcome : PARTITION_BUSY;

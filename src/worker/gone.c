@@ -23,6 +23,9 @@
  * gone: a row is known by its id and the time at which it was sent, and one
  * that comes back by a rollback was not gone, but being deleted.
  *
+ * Of a subscription, whose row tells where it stands in a partition, a lease is
+ * gone if all that it is on is consumed.
+ *
  * Nothing here waits: a queue that is locked is left for later.  If the
  * process dies, the next worker begins anew.
  *
@@ -39,11 +42,12 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "shared/cover.h"
 #include "shared/inflight.h"
 #include "shared/quota.h"
 #include "table/definition.h"
+#include "table/position.h"
 #include "table/rows.h"
-#include "table/subscription.h"
 #include "transaction/recovered.h"
 #include "worker/gone.h"
 
@@ -61,6 +65,9 @@ typedef struct LeaseCopy
 	TimestampTz enqueued_at;
 	ItemPointerData tid;
 	int			priority;
+	uint64		epoch;
+	uint64		number;
+	int64		last_id;
 } LeaseCopy;
 
 typedef struct LeaseCopies
@@ -84,6 +91,8 @@ static uint32 ends = 0;
 static void begin_pass(void);
 static bool copy_lease(InflightEntry *entry, void *arg);
 static void look_up(const LeaseCopy *leases, int n);
+static void look_up_positions(Relation rel, SubscriptionDef *def,
+							  const LeaseCopy *leases, int n);
 static void forget(const LeaseCopy *leases, int n);
 
 /*
@@ -182,6 +191,9 @@ copy_lease(InflightEntry *entry, void *arg)
 	copy->enqueued_at = entry->enqueued_at;
 	copy->tid = entry->tid;
 	copy->priority = entry->priority;
+	copy->epoch = entry->epoch;
+	copy->number = entry->number;
+	copy->last_id = entry->last_id;
 	return ++copies->n < copies->max;
 }
 
@@ -209,12 +221,7 @@ look_up(const LeaseCopy *leases, int n)
 	}
 	def = queue_def(rel);
 	if (queue_is_subscription(relid))
-	{
-		/* the partitions of a topic do not go */
-		(void) queue_subscription_slot(queue_subscription_def(rel));
-		for (i = 0; i < n; i++)
-			queue_inflight_watch(&leases[i].key);
-	}
+		look_up_positions(rel, queue_subscription_def(rel), leases, n);
 	else if (!def->is_queue)
 		forget(leases, n);
 	else if (def->problem == NULL)
@@ -237,6 +244,46 @@ look_up(const LeaseCopy *leases, int n)
 		ExecDropSingleTupleTableSlot(row->slot);
 	}
 	table_close(rel, AccessShareLock);
+}
+
+/*
+ * look_up_positions
+ *		The same for partitions of a subscription: forget leases on what is
+ *		consumed.
+ *
+ * Those are left behind by a crash; see queue_inflight_is_consumed().
+ */
+static void
+look_up_positions(Relation rel, SubscriptionDef *def, const LeaseCopy *leases,
+				  int n)
+{
+	Position   *position;
+
+	if (def->problem != NULL)
+		return;
+	position = queue_position_make(rel);
+	(void) queue_subscription_slot(def);
+	for (int i = 0; i < n; i++)
+	{
+		PositionState state;
+
+		CHECK_FOR_INTERRUPTS();
+		state = queue_position_read(rel, def, (int) leases[i].key.id,
+									position);
+		if (state == POSITION_MISSING ||
+			(state == POSITION_FOUND && leases[i].last_id != 0 &&
+			 leases[i].last_id <= position->id))
+		{
+			MessageKey	key = leases[i].key;
+
+			queue_inflight_forget_lease(&key, leases[i].epoch,
+										leases[i].number);
+			queue_cover_add(NULL, &key, 0, true);
+		}
+		else
+			queue_inflight_watch(&leases[i].key);
+	}
+	queue_position_free(position);
 }
 
 /* Forget these leases. */

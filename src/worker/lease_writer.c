@@ -159,7 +159,8 @@ queue_log_note(Round *round, InflightEntry *entry, LogKind kind,
 	record->enqueued_at = entry->enqueued_at;
 	record->kind = kind;
 	record->failures = entry->failures;
-	record->group_hash = entry->group_hash;
+	record->group_hash = entry->enqueued_at == QUEUE_PARTITION_ROW ?
+		(uint64) entry->last_id : entry->group_hash;
 	record->epoch = entry->epoch;
 	record->number = entry->number;
 	record->deadline = kind == LOG_LEASE || entry->is_delayed ?
