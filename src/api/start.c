@@ -15,6 +15,9 @@
  * count(*) does, but none of its TOAST.  Some that were published before that
  * time may follow.
  *
+ * What retention has deleted is passed by: a subscription that stood before it
+ * would be told that it has missed something (QU006).
+ *
  * Locks: the caller has the topic open.
  *
  *-------------------------------------------------------------------------
@@ -36,9 +39,10 @@
 #include "table/topic_column.h"
 #include "transaction/publishing.h"
 
+static StartKind read_word(text *argument);
+static void read_place(FunctionCallInfo fcinfo, int argno, Start *start);
 static void find_time(TimestampTz time, Relation rel, const TopicDef *topic,
 					  int64 *positions);
-static void pass_removed(const TopicDef *topic, int64 *positions);
 
 
 /*
@@ -48,39 +52,74 @@ static void pass_removed(const TopicDef *topic, int64 *positions);
 Start
 queue_start_argument(FunctionCallInfo fcinfo, int argno)
 {
-	Start		start = {.kind = START_END};
-	char	   *word;
+	Start		start;
 
 	queue_require_arg(fcinfo, argno, "start");
-	word = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-	if (strcmp(word, "begin") == 0)
-		start.kind = START_BEGIN;
-	else if (strcmp(word, "end") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid start: \"%s\"", word),
-				 errdetail("Allowed are: %s.", "begin, end"),
-				 errhint("Use start_id or start_at to start at an id or a time.")));
+	start.kind = read_word(PG_GETARG_TEXT_PP(argno));
 	if ((start.kind != START_END) + !PG_ARGISNULL(argno + 1) +
 		!PG_ARGISNULL(argno + 2) > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("only one of start, start_id and start_at can be given")));
+	read_place(fcinfo, argno, &start);
+	return start;
+}
+
+/*
+ * queue_start_argument_given
+ *		The same where nothing is taken for granted.
+ */
+Start
+queue_start_argument_given(FunctionCallInfo fcinfo, int argno)
+{
+	Start		start = {.kind = START_END};
+
+	if (!PG_ARGISNULL(argno) + !PG_ARGISNULL(argno + 1) +
+		!PG_ARGISNULL(argno + 2) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("just one of start, start_id and start_at must be given")));
+	if (!PG_ARGISNULL(argno))
+		start.kind = read_word(PG_GETARG_TEXT_PP(argno));
+	read_place(fcinfo, argno, &start);
+	return start;
+}
+
+/* Read argument "start". */
+static StartKind
+read_word(text *argument)
+{
+	char	   *word = text_to_cstring(argument);
+
+	if (strcmp(word, "begin") == 0)
+		return START_BEGIN;
+	if (strcmp(word, "end") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid start: \"%s\"", word),
+				 errdetail("Allowed are: %s.", "begin, end"),
+				 errhint("Use start_id or start_at to start at an id or a time.")));
+	return START_END;
+}
+
+/* Read the other two, if they are given. */
+static void
+read_place(FunctionCallInfo fcinfo, int argno, Start *start)
+{
 	if (!PG_ARGISNULL(argno + 1))
 	{
-		start.kind = START_ID;
-		start.id = PG_GETARG_INT64(argno + 1);
-		if (start.id < 1)
+		start->kind = START_ID;
+		start->id = PG_GETARG_INT64(argno + 1);
+		if (start->id < 1)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("start_id must be greater than zero")));
 	}
 	if (!PG_ARGISNULL(argno + 2))
 	{
-		start.kind = START_TIME;
-		start.time = PG_GETARG_TIMESTAMPTZ(argno + 2);
+		start->kind = START_TIME;
+		start->time = PG_GETARG_TIMESTAMPTZ(argno + 2);
 	}
-	return start;
 }
 
 /* Find the last id that is passed by, in each partition. */
@@ -88,6 +127,8 @@ void
 queue_start_find(const Start *start, Relation rel, TopicDef *topic,
 				 int64 *positions)
 {
+	Snapshot	snapshot;
+
 	for (int i = 0; i < topic->partitions; i++)
 	{
 		TopicLimit	limit;
@@ -110,21 +151,13 @@ queue_start_find(const Start *start, Relation rel, TopicDef *topic,
 	}
 	if (start->kind == START_TIME)
 		find_time(start->time, rel, topic, positions);
-	pass_removed(topic, positions);
-}
 
-/* What retention has deleted is not waited for. */
-static void
-pass_removed(const TopicDef *topic, int64 *positions)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-
+	/* who starts there knows that it is gone */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	for (int i = 0; i < topic->partitions; i++)
-	{
-		int64		removed = queue_removed_id_read(topic->relid, i, snapshot);
-
-		positions[i] = Max(positions[i], removed);
-	}
+		positions[i] = Max(positions[i],
+						   queue_removed_id_read(RelationGetRelid(rel), i,
+												 snapshot));
 	UnregisterSnapshot(snapshot);
 }
 

@@ -34,9 +34,12 @@ typedef struct Start
  */
 extern Start queue_start_argument(FunctionCallInfo fcinfo, int argno);
 
+/* The same where "start" may be null; 22023 unless just one says something */
+extern Start queue_start_argument_given(FunctionCallInfo fcinfo, int argno);
+
 /*
- * Find the last id that is passed by, in each partition; may throw.  START_TIME
- * reads the whole table
+ * Find the last id that is passed by, in each partition; may throw.  What
+ * retention has deleted is passed by.  START_TIME reads the whole table
  */
 extern void queue_start_find(const Start *start, Relation rel,
 							 TopicDef *topic, int64 *positions);

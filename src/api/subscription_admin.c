@@ -39,6 +39,7 @@
 #include "api/subscription_topic.h"
 #include "common/args.h"
 #include "table/def_cache.h"
+#include "table/position.h"
 #include "table/setting_row.h"
 #include "table/settings.h"
 #include "table/subscription.h"
@@ -53,10 +54,9 @@ PG_FUNCTION_INFO_V1(queue_alter_subscription);
 
 static Oid	make_dead_letter(Oid schema, const char *relname,
 							 const Datum *values);
-static void put_positions(Relation rel, const TopicDef *topic,
-						  const int64 *positions);
+static void put_positions(Relation rel, SubscriptionDef *def,
+						  const TopicDef *topic, const int64 *positions);
 static void find_rows(Relation rel, int partitions, bool *has_row);
-static void put_position(Relation rel, int partition, int64 position);
 static void change_row(Relation catalog, HeapTuple tuple,
 					   const Datum *values, const bool *nulls, Oid relid);
 
@@ -119,7 +119,7 @@ queue_subscribe(PG_FUNCTION_ARGS)
 	def = queue_subscription_def(rel);
 	queue_subscription_check(def);
 	queue_start_find(&start, topic_rel, topic, positions);
-	put_positions(rel, topic, positions);
+	put_positions(rel, def, topic, positions);
 	table_close(rel, NoLock);
 	table_close(topic_rel, NoLock);
 
@@ -153,7 +153,8 @@ make_dead_letter(Oid schema, const char *relname, const Datum *values)
  * The table is new, or adopted and locked against writers.
  */
 static void
-put_positions(Relation rel, const TopicDef *topic, const int64 *positions)
+put_positions(Relation rel, SubscriptionDef *def, const TopicDef *topic,
+			  const int64 *positions)
 {
 	bool		has_row[MAX_PARTITIONS] = {false};
 
@@ -161,7 +162,7 @@ put_positions(Relation rel, const TopicDef *topic, const int64 *positions)
 	for (int i = 0; i < topic->partitions; i++)
 	{
 		if (!has_row[i])
-			put_position(rel, i, positions[i]);
+			(void) queue_position_put(rel, def, i, positions[i]);
 	}
 	CommandCounterIncrement();
 }
@@ -196,33 +197,6 @@ find_rows(Relation rel, int partitions, bool *has_row)
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
-}
-
-/* Insert a row below the executor, where no trigger asks who does it. */
-static void
-put_position(Relation rel, int partition, int64 position)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
-	bool	   *nulls = palloc(desc->natts * sizeof(bool));
-	HeapTuple	tuple;
-
-	/* dropped columns may follow */
-	memset(nulls, true, desc->natts * sizeof(bool));
-	values[Anum_position_partition - 1] = Int16GetDatum(partition);
-	nulls[Anum_position_partition - 1] = false;
-	values[Anum_position_position - 1] = Int64GetDatum(position);
-	nulls[Anum_position_position - 1] = false;
-	values[Anum_position_failures - 1] = Int16GetDatum(0);
-	nulls[Anum_position_failures - 1] = false;
-	values[Anum_position_moved_at - 1] =
-		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	nulls[Anum_position_moved_at - 1] = false;
-	tuple = heap_form_tuple(desc, values, nulls);
-	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
-	pfree(values);
-	pfree(nulls);
 }
 
 /* alter_subscription(subscription, ...), with settings as there */

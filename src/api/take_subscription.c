@@ -75,7 +75,6 @@ static void take_more(PartitionTake *look, int partition);
 static void claim_and_take(PartitionTake *look, int partition);
 static void take_claimed(PartitionTake *look, int partition, Hold *hold);
 static bool read_position(PartitionTake *look, int partition);
-static void missing_position(PartitionTake *look, int partition);
 static bool stays_exhausted(const PartitionTake *look, int failures);
 static bool move_and_hold(PartitionTake *look, Hold *hold, int attempt);
 static void lease_batch(PartitionTake *look, Hold *hold, int attempt);
@@ -209,12 +208,9 @@ static bool
 is_held_by_me(PartitionTake *look, int partition)
 {
 	MessageKey	key;
-	InflightEntry entry;
 
 	queue_message_key(&key, look->reading.def->relid, partition);
-	return queue_inflight_peek(&key, QUEUE_PARTITION_ROW, &entry) &&
-		entry.state == INFLIGHT_DEQUEUED && !entry.is_prepared &&
-		entry.holder == MyProcNumber;
+	return queue_xact_holds_partition(&key);
 }
 
 /*
@@ -352,22 +348,10 @@ read_position(PartitionTake *look, int partition)
 			look->next->is_busy = true;
 			return false;
 		case POSITION_MISSING:
-			missing_position(look, partition);
+			queue_position_report_missing(look->reading.rel, partition);
 			break;
 	}
 	return false;
-}
-
-/* 42809: a row of the subscription is not there. */
-static void
-missing_position(PartitionTake *look, int partition)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("subscription \"%s\" has no position in partition %d",
-					RelationGetRelationName(look->reading.rel), partition),
-			 errdetail("Somebody has deleted a row of its table."),
-			 errhint("Set its positions with queue.seek().")));
 }
 
 /*

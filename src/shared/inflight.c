@@ -468,6 +468,28 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 }
 
 /*
+ * queue_inflight_claim_idle
+ *		Claim a partition that has an entry, to set its position.
+ *
+ * It need not be due, and may be exhausted.  Returns false if it has no entry,
+ * is held, or is leased.
+ */
+bool
+queue_inflight_claim_idle(const MessageKey *key, InflightEntry **result)
+{
+	LWLock	   *lock;
+	InflightEntry *entry = find_locked(key, &lock);
+	bool		is_ours = entry != NULL && is_partition(entry) &&
+		entry->state == INFLIGHT_IDLE;
+
+	if (is_ours)
+		set_claimed(entry, false);
+	LWLockRelease(lock);
+	*result = entry;
+	return is_ours;
+}
+
+/*
  * queue_inflight_forget
  *		Forget what is remembered of a row that has gone.
  *
@@ -612,6 +634,28 @@ queue_inflight_dequeue(InflightEntry *entry, const RetryPolicy *retry,
 	entry->counted = counted;
 	entry->tid = *tid;
 	entry->retry = *retry;
+	entry->since = GetCurrentTimestamp();
+	queue_deadline_clear(&entry->due);
+	LWLockRelease(lock);
+}
+
+/*
+ * queue_inflight_hold
+ *		From a claim to a hold until the transaction ends, which sets the
+ *		position of a partition.
+ *
+ * Nothing is taken, so a rollback leaves all that is remembered as it was: what
+ * has failed, and when it is due.
+ */
+void
+queue_inflight_hold(InflightEntry *entry)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(is_partition(entry) && entry->state == INFLIGHT_CLAIMED);
+	entry->state = INFLIGHT_DEQUEUED;
+	entry->is_counted = queue_held_add(entry->queue);
+	entry->is_uncounted = true;
 	entry->since = GetCurrentTimestamp();
 	queue_deadline_clear(&entry->due);
 	LWLockRelease(lock);
@@ -963,15 +1007,16 @@ queue_inflight_go_on(InflightEntry *entry)
  * queue_inflight_undo_dequeue
  *		The transaction that dequeued the message is rolled back.
  *
- * "failure" is counted, unless it is NULL.
+ * "failure" is counted, unless it is NULL, or nothing was taken.
  */
 void
 queue_inflight_undo_dequeue(InflightEntry *entry, const FailureNote *failure)
 {
 	LWLock	   *lock = lock_entry(entry);
+	bool		counts = failure != NULL && !entry->is_uncounted;
 
-	set_idle(entry, 0);
-	if (failure != NULL)
+	set_idle(entry, entry->is_uncounted ? entry->deadline : 0);
+	if (counts)
 		fail_entry(entry, failure);
 	else if (entry->failures > 0)
 		note_untold(entry, entry->since);
@@ -1914,6 +1959,7 @@ set_idle(InflightEntry *entry, TimestampTz due)
 	entry->is_open = false;
 	entry->receive_slot = 0;
 	entry->is_behind_failed = false;
+	entry->is_uncounted = false;
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = due;
 }

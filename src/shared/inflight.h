@@ -122,6 +122,9 @@ typedef struct InflightEntry
 								 * unknown */
 	bool		goes_on;		/* of a partition, is_settling, is_prepared:
 								 * if that commits, so does the lease */
+	bool		is_uncounted;	/* of a partition, DEQUEUED: its position is
+								 * set, which a rollback takes back, and that
+								 * is no failure */
 	uint64		group_hash;		/* of the group of the message; 0: none that
 								 * keeps an order */
 	GroupMember member;			/* the group that it holds, if it does */
@@ -189,6 +192,8 @@ extern ClaimResult queue_inflight_claim(const MessageKey *key,
 										TimestampTz *other);
 extern bool queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 									  InflightEntry **entry);
+extern bool queue_inflight_claim_idle(const MessageKey *key,
+									  InflightEntry **entry);
 extern void queue_inflight_forget(const MessageKey *key,
 								  TimestampTz enqueued_at);
 extern void queue_inflight_unclaim(InflightEntry *entry);
@@ -201,6 +206,7 @@ extern void queue_inflight_leave_group(InflightEntry *entry);
 extern void queue_inflight_dequeue(InflightEntry *entry,
 								   const RetryPolicy *retry,
 								   int counted, ItemPointer tid);
+extern void queue_inflight_hold(InflightEntry *entry);
 extern uint64 queue_inflight_lease(InflightEntry *entry,
 								   const RetryPolicy *retry,
 								   int counted, ItemPointer tid,

@@ -10,7 +10,7 @@
  * is one step, or a few, to what is the newest now (table/position.c).
  *
  * What a filter does not want is not looked at twice either, although the
- * position stays before it until the worker has moved it.
+ * position stays before it until the worker has moved it (worker/passed.c).
  *
  * All of it is a hint.  Places are as many as there are; which one a partition
  * has follows from a hash, and who comes there last has it.  So there is no
@@ -30,10 +30,12 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 
 #include "shared/place.h"
+#include "shared/registration.h"
 
 #define NUM_PLACES			16384
 
@@ -52,17 +54,23 @@ typedef struct SharedPlace
 	Place		place;
 } SharedPlace;
 
-static SharedPlace *places = NULL;
+typedef struct SharedPlaces
+{
+	pg_atomic_uint64 npassed;	/* how often messages were passed over */
+	SharedPlace places[NUM_PLACES];
+} SharedPlaces;
+
+static SharedPlaces *shared = NULL;
 
 static SharedPlace *lock_place(Oid dbid, Oid relid, int partition,
 							   bool *is_its);
-static void take(SharedPlace *shared, Oid dbid, Oid relid, int partition);
+static void take(SharedPlace *its, Oid dbid, Oid relid, int partition);
 
 /* Shared memory needed */
 Size
 queue_place_shmem_size(void)
 {
-	return mul_size(NUM_PLACES, sizeof(SharedPlace));
+	return sizeof(SharedPlaces);
 }
 
 /* Create or attach to it; the caller holds AddinShmemInitLock. */
@@ -71,12 +79,13 @@ queue_place_shmem_init(void)
 {
 	bool		found;
 
-	places = ShmemInitStruct("queue places", queue_place_shmem_size(), &found);
+	shared = ShmemInitStruct("queue places", queue_place_shmem_size(), &found);
 	if (found)
 		return;
-	memset(places, 0, queue_place_shmem_size());
+	memset(shared, 0, queue_place_shmem_size());
+	pg_atomic_init_u64(&shared->npassed, 0);
 	for (int i = 0; i < NUM_PLACES; i++)
-		SpinLockInit(&places[i].lock);
+		SpinLockInit(&shared->places[i].lock);
 }
 
 /* Lock where a partition has its place; is that one its own? */
@@ -85,25 +94,24 @@ lock_place(Oid dbid, Oid relid, int partition, bool *is_its)
 {
 	PlaceKey	key = {dbid, relid, partition};
 	uint32		hash = hash_bytes((unsigned char *) &key, sizeof(key));
-	SharedPlace *shared = &places[hash % NUM_PLACES];
+	SharedPlace *its = &shared->places[hash % NUM_PLACES];
 
-	SpinLockAcquire(&shared->lock);
-	*is_its = shared->key.relid == relid && shared->key.dbid == dbid &&
-		shared->key.partition == partition;
-	return shared;
+	SpinLockAcquire(&its->lock);
+	*is_its = its->key.relid == relid && its->key.dbid == dbid &&
+		its->key.partition == partition;
+	return its;
 }
 
 /* Make it this partition's, of which nothing is known. */
 static void
-take(SharedPlace *shared, Oid dbid, Oid relid, int partition)
+take(SharedPlace *its, Oid dbid, Oid relid, int partition)
 {
-	shared->key.dbid = dbid;
-	shared->key.relid = relid;
-	shared->key.partition = partition;
-	ItemPointerSetInvalid(&shared->place.tid);
-	shared->place.position = -1;
-	shared->place.filter = 0;
-	shared->place.after = shared->place.passed = shared->place.nrows = 0;
+	its->key.dbid = dbid;
+	its->key.relid = relid;
+	its->key.partition = partition;
+	memset(&its->place, 0, sizeof(Place));
+	ItemPointerSetInvalid(&its->place.tid);
+	its->place.position = -1;
 }
 
 /* Copy what is known of a partition; false if that is nothing. */
@@ -111,27 +119,30 @@ bool
 queue_place_get(Oid relid, int partition, Place *place)
 {
 	bool		is_its;
-	SharedPlace *shared = lock_place(MyDatabaseId, relid, partition, &is_its);
+	SharedPlace *its = lock_place(MyDatabaseId, relid, partition, &is_its);
 
 	if (is_its)
-		*place = shared->place;
-	SpinLockRelease(&shared->lock);
+		*place = its->place;
+	SpinLockRelease(&its->lock);
 	return is_its;
 }
 
-/* Note where the newest committed version of its row is, and what it says. */
+/*
+ * Note where the newest committed version of its row is, and what that says.
+ */
 void
 queue_place_set(Oid relid, int partition, const ItemPointerData * tid,
-				int64 position)
+				int64 position, int failures)
 {
 	bool		is_its;
-	SharedPlace *shared = lock_place(MyDatabaseId, relid, partition, &is_its);
+	SharedPlace *its = lock_place(MyDatabaseId, relid, partition, &is_its);
 
 	if (!is_its)
-		take(shared, MyDatabaseId, relid, partition);
-	shared->place.tid = *tid;
-	shared->place.position = position;
-	SpinLockRelease(&shared->lock);
+		take(its, MyDatabaseId, relid, partition);
+	its->place.tid = *tid;
+	its->place.position = position;
+	its->place.failures = failures;
+	SpinLockRelease(&its->lock);
 }
 
 /*
@@ -144,11 +155,26 @@ void
 queue_place_moved(Oid dbid, Oid relid, int partition, int64 position)
 {
 	bool		is_its;
-	SharedPlace *shared = lock_place(dbid, relid, partition, &is_its);
+	SharedPlace *its = lock_place(dbid, relid, partition, &is_its);
 
 	if (is_its)
-		shared->place.position = position;
-	SpinLockRelease(&shared->lock);
+	{
+		its->place.position = position;
+		its->place.failures = 0;
+	}
+	SpinLockRelease(&its->lock);
+}
+
+/* One that counted failures of what is next has committed; as above. */
+void
+queue_place_failed(Oid dbid, Oid relid, int partition, int failures)
+{
+	bool		is_its;
+	SharedPlace *its = lock_place(dbid, relid, partition, &is_its);
+
+	if (is_its)
+		its->place.failures += failures;
+	SpinLockRelease(&its->lock);
 }
 
 /*
@@ -159,26 +185,87 @@ queue_place_moved(Oid dbid, Oid relid, int partition, int64 position)
  */
 void
 queue_place_pass(Oid relid, int partition, uint32 filter, int64 after,
-				 int64 passed, int64 nrows)
+				 int64 passed, int64 unwanted)
 {
 	bool		is_its;
-	SharedPlace *shared = lock_place(MyDatabaseId, relid, partition, &is_its);
-	Place	   *place = &shared->place;
+	SharedPlace *its = lock_place(MyDatabaseId, relid, partition, &is_its);
+	Place	   *place = &its->place;
 
 	if (!is_its)
-		take(shared, MyDatabaseId, relid, partition);
+		take(its, MyDatabaseId, relid, partition);
 	if (place->filter == filter && place->after <= after &&
 		after <= place->passed)
 	{
 		place->passed = Max(place->passed, passed);
-		place->nrows += nrows;
+		place->unwanted = Max(place->unwanted, unwanted);
 	}
 	else
 	{
 		place->filter = filter;
 		place->after = after;
 		place->passed = passed;
-		place->nrows = nrows;
+		place->unwanted = unwanted;
 	}
-	SpinLockRelease(&shared->lock);
+	SpinLockRelease(&its->lock);
+	if (unwanted > 0)
+		pg_atomic_fetch_add_u64(&shared->npassed, 1);
+}
+
+/* Return how often messages were passed over, in all databases. */
+uint64
+queue_place_npassed(void)
+{
+	return pg_atomic_read_u64(&shared->npassed);
+}
+
+/*
+ * queue_place_next_passed
+ *		Find the next partition of this database, from the place *i on, behind
+ *		whose position messages were passed over.
+ *
+ * By which filter, and whether nobody has moved the position since, is up to the
+ * caller.  *i is then the place after that one.
+ */
+bool
+queue_place_next_passed(int *i, Oid *relid, int *partition)
+{
+	while (*i < NUM_PLACES)
+	{
+		SharedPlace *its = &shared->places[(*i)++];
+		bool		is_found;
+
+		/* an unlocked look at what mostly tells */
+		if (its->key.dbid != MyDatabaseId || its->place.unwanted == 0)
+			continue;
+		SpinLockAcquire(&its->lock);
+		is_found = its->key.dbid == MyDatabaseId &&
+			its->place.position >= its->place.after &&
+			its->place.unwanted > its->place.position;
+		*relid = its->key.relid;
+		*partition = its->key.partition;
+		SpinLockRelease(&its->lock);
+		if (is_found)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * queue_place_drop
+ *		Forget a subscription that is dropped: another one may get its number.
+ *
+ * No allocation, no error.
+ */
+void
+queue_place_drop(Oid dbid, Oid relid)
+{
+	for (int i = 0; i < TOPIC_MAX_PARTITIONS; i++)
+	{
+		bool		is_its;
+		SharedPlace *its = lock_place(dbid, relid, i, &is_its);
+
+		if (is_its)
+			take(its, InvalidOid, InvalidOid, 0);
+		SpinLockRelease(&its->lock);
+	}
 }

@@ -27,6 +27,8 @@
 #include "access/htup_details.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
 #include "executor/executor.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
@@ -45,6 +47,9 @@ static PositionState read_from(Relation rel, ItemPointerData tid,
 							   int partition, Position *position);
 static PositionState look_up(Relation rel, SubscriptionDef *def,
 							 int partition, Position *position);
+static void begin_look_up(IndexScanDesc *scan, Relation rel, Relation index,
+						  int partition, SnapshotData *dirty);
+static bool is_there(Relation rel, SubscriptionDef *def, int partition);
 static bool is_of(TupleTableSlot *slot, int partition);
 static PositionState note(Position *position, SnapshotData *dirty);
 static bool next_version(TupleTableSlot *slot, ItemPointerData * tid);
@@ -90,8 +95,11 @@ queue_position_read(Relation rel, SubscriptionDef *def, int partition,
 		state = read_from(rel, place.tid, partition, position);
 	for (int i = 0; i < 2 && state == POSITION_MISSING; i++)
 		state = look_up(rel, def, partition, position);
-	if (state == POSITION_FOUND && !position->is_own)
-		queue_place_set(relid, partition, &position->tid, position->id);
+
+	/* on a standby nobody would tell that it has been moved */
+	if (state == POSITION_FOUND && !position->is_own && !RecoveryInProgress())
+		queue_place_set(relid, partition, &position->tid, position->id,
+						position->failures);
 	return state;
 }
 
@@ -154,19 +162,28 @@ look_up(Relation rel, SubscriptionDef *def, int partition, Position *position)
 	PositionState state = POSITION_MISSING;
 	SnapshotData dirty;
 	IndexScanDesc scan;
-	ScanKeyData key;
 
-	InitDirtySnapshot(dirty);
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
-				Int16GetDatum(partition));
-	scan = index_beginscan(rel, index, &dirty, NULL, 1, 0, 0);
-	index_rescan(scan, &key, 1, NULL, 0);
+	begin_look_up(&scan, rel, index, partition, &dirty);
 	while (state == POSITION_MISSING &&
 		   index_getnext_slot(scan, ForwardScanDirection, position->slot))
 		state = note(position, &dirty);
 	index_endscan(scan);
 	index_close(index, AccessShareLock);
 	return state;
+}
+
+/* Begin to look a partition up, by what all transactions have written. */
+static void
+begin_look_up(IndexScanDesc *scan, Relation rel, Relation index, int partition,
+			  SnapshotData *dirty)
+{
+	ScanKeyData key;
+
+	InitDirtySnapshot(*dirty);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(partition));
+	*scan = index_beginscan(rel, index, dirty, NULL, 1, 0, 0);
+	index_rescan(*scan, &key, 1, NULL, 0);
 }
 
 /*
@@ -196,6 +213,7 @@ note(Position *position, SnapshotData *dirty)
 		DatumGetTimestampTz(slot->tts_values[Anum_position_moved_at - 1]);
 	position->tid = slot->tts_tid;
 	position->is_own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	position->changer = dirty->xmax;
 	return TransactionIdIsValid(dirty->xmax) ? POSITION_BUSY : POSITION_FOUND;
 }
 
@@ -332,4 +350,72 @@ change(Relation rel, SubscriptionDef *def, Position *position, Datum *values,
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	return result == TM_Ok;
+}
+
+/*
+ * queue_position_put
+ *		Make a row that is missing, in the caller's transaction.
+ *
+ * Somebody may be about to do so by hand: the index would wait for that.
+ */
+bool
+queue_position_put(Relation rel, SubscriptionDef *def, int partition, int64 id)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	Datum	   *values;
+	bool	   *nulls;
+	HeapTuple	tuple;
+
+	if (is_there(rel, def, partition))
+		return false;
+
+	/* dropped columns may follow */
+	values = palloc0(desc->natts * sizeof(Datum));
+	nulls = palloc(desc->natts * sizeof(bool));
+	memset(nulls, true, desc->natts * sizeof(bool));
+	values[Anum_position_partition - 1] = Int16GetDatum(partition);
+	nulls[Anum_position_partition - 1] = false;
+	values[Anum_position_position - 1] = Int64GetDatum(id);
+	nulls[Anum_position_position - 1] = false;
+	values[Anum_position_failures - 1] = Int16GetDatum(0);
+	nulls[Anum_position_failures - 1] = false;
+	values[Anum_position_moved_at - 1] =
+		TimestampTzGetDatum(GetCurrentTimestamp());
+	nulls[Anum_position_moved_at - 1] = false;
+	tuple = heap_form_tuple(desc, values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	pfree(values);
+	pfree(nulls);
+	return true;
+}
+
+/* Is there a row of the partition, or one that is coming or going? */
+static bool
+is_there(Relation rel, SubscriptionDef *def, int partition)
+{
+	Relation	index = index_open(def->indexes.pkey, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	SnapshotData dirty;
+	IndexScanDesc scan;
+	bool		result;
+
+	begin_look_up(&scan, rel, index, partition, &dirty);
+	result = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	return result;
+}
+
+/* Raise 42809: a row of the subscription is not there. */
+void
+queue_position_report_missing(Relation rel, int partition)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("subscription \"%s\" has no position in partition %d",
+					RelationGetRelationName(rel), partition),
+			 errdetail("Somebody has deleted a row of its table."),
+			 errhint("Set its positions with queue.seek().")));
 }

@@ -11,6 +11,7 @@
 #include "executor/tuptable.h"
 #include "storage/itemptr.h"
 
+#include "common/compat.h"
 #include "shared/failure.h"
 #include "table/subscription.h"
 
@@ -25,6 +26,7 @@ typedef struct Position
 	TimestampTz moved_at;
 	ItemPointerData tid;
 	bool		is_own;			/* this transaction has moved it */
+	TransactionId changer;		/* POSITION_BUSY: who is changing it */
 	TupleTableSlot *slot;		/* the row itself */
 } Position;
 
@@ -57,6 +59,17 @@ extern bool queue_position_move(Relation rel, SubscriptionDef *def,
 extern bool queue_position_fail(Relation rel, SubscriptionDef *def,
 								Position *position, int failures,
 								int64 alone_until, const FailureNews *news);
+
+/*
+ * Make a row that is missing, in this transaction.  False: another one is about
+ * to
+ */
+extern bool queue_position_put(Relation rel, SubscriptionDef *def,
+							   int partition, int64 id);
+
+/* 42809: a row is not there */
+pg_noreturn extern void queue_position_report_missing(Relation rel,
+													  int partition);
 
 /* What the row tells of the failures */
 extern NullableDatum queue_position_failure_log(Position *position);

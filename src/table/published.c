@@ -37,19 +37,23 @@ bool
 queue_published_is_wanted(TopicFilter *filter, TupleTableSlot *slot, int64 id)
 {
 	MemoryContext old = MemoryContextSwitchTo(filter->context);
-	NullableDatum key = queue_published_column(slot,
-											   Anum_published_routing_key);
-	text	   *routing_key = DatumGetTextPP(key.value);
-	bool		result;
+	bool		result = true;
 
-	result = queue_pattern_match(filter->pattern, VARDATA_ANY(routing_key),
-								 VARSIZE_ANY_EXHDR(routing_key));
+	if (filter->pattern != NULL)
+	{
+		NullableDatum key = queue_published_column(slot,
+												   Anum_published_routing_key);
+		text	   *routing_key = DatumGetTextPP(key.value);
+
+		result = queue_pattern_match(filter->pattern, VARDATA_ANY(routing_key),
+									 VARSIZE_ANY_EXHDR(routing_key));
+	}
 	if (result && filter->selector != NULL)
 	{
 		SelectorInput input = {
 			.id = id,
 			.priority = READ_PRIORITY,
-			.attempt = READ_ATTEMPT,
+			.attempt = Max(filter->attempt, READ_ATTEMPT),
 			.group_key = queue_published_column(slot, Anum_published_group_key),
 			.correlation_id = queue_published_column(slot, Anum_published_correlation_id),
 			.headers = queue_published_column(slot, Anum_published_headers),

@@ -17,8 +17,9 @@
 /* Which messages a reader wants */
 typedef struct TopicFilter
 {
-	QueuePattern *pattern;
+	QueuePattern *pattern;		/* NULL: all match */
 	QueueSelector *selector;	/* NULL: all match */
+	int			attempt;		/* that the selector sees; 0: the first */
 	MemoryContext context;		/* reset for each message */
 } TopicFilter;
 

@@ -69,6 +69,9 @@ struct TopicScan
 };
 
 static bool fetch(TopicScan *scan, PartitionCursor *cursor);
+static void begin_range(TopicScan *scan, int partition, int64 after,
+						int64 below);
+static int64 id_of_entry(TopicScan *scan);
 static void make_room(TopicScan *scan, PartitionCursor *cursor);
 static int	compare_cursors(Datum a, Datum b, void *arg);
 static bool read_row(TopicScan *scan, int partition, TopicEntry *entry);
@@ -172,27 +175,17 @@ queue_topic_scan_begin_each(Relation rel, TopicDef *topic, const int64 *after,
 static bool
 fetch(TopicScan *scan, PartitionCursor *cursor)
 {
-	ScanKeyData keys[3];
 	ItemPointer tid;
 
 	cursor->n = cursor->next = 0;
 	if (cursor->is_last)
 		return false;
 	CHECK_FOR_INTERRUPTS();
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
-				Int16GetDatum(cursor->partition));
-	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT,
-				Int64GetDatum(cursor->after));
-	ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_INT8LT,
-				Int64GetDatum(cursor->below));
-	index_rescan(scan->scan, keys, 3, NULL, 0);
+	begin_range(scan, cursor->partition, cursor->after, cursor->below);
 	cursor->is_last = true;
 	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
 	{
-		bool		isnull;
-		int64		id = DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
-													 scan->scan->xs_itupdesc,
-													 &isnull));
+		int64		id = id_of_entry(scan);
 
 		/* all entries with one id, most of them dead, come together */
 		if (cursor->n >= scan->max_entries && id != cursor->after)
@@ -206,6 +199,54 @@ fetch(TopicScan *scan, PartitionCursor *cursor)
 		cursor->entries[cursor->n++].tid = *tid;
 	}
 	return cursor->n > 0;
+}
+
+/* Let the index begin with the ids of a partition between these. */
+static void
+begin_range(TopicScan *scan, int partition, int64 after, int64 below)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(partition));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT,
+				Int64GetDatum(after));
+	ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_INT8LT,
+				Int64GetDatum(below));
+	index_rescan(scan->scan, keys, 3, NULL, 0);
+}
+
+/*
+ * queue_topic_scan_count
+ *		Count the entries of a partition in the index, at most so many.
+ *
+ * No row is read, so those of rows that have gone are counted, until they are
+ * removed.
+ */
+int
+queue_topic_scan_count(TopicScan *scan, int partition, int64 after,
+					   int64 below, int max, int64 *last)
+{
+	int			n = 0;
+
+	begin_range(scan, partition, after, below);
+	while (n < max &&
+		   index_getnext_tid(scan->scan, ForwardScanDirection) != NULL)
+	{
+		*last = id_of_entry(scan);
+		n++;
+	}
+	return n;
+}
+
+/* Return the id in the index entry that the scan is at. */
+static int64
+id_of_entry(TopicScan *scan)
+{
+	bool		isnull;
+
+	return DatumGetInt64(index_getattr(scan->scan->xs_itup, 2,
+									   scan->scan->xs_itupdesc, &isnull));
 }
 
 /* Make room for more entries. */

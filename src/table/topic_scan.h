@@ -48,6 +48,13 @@ extern TopicScan *queue_topic_scan_begin_each(Relation rel, TopicDef *topic,
 											  int64 max);
 extern TupleTableSlot *queue_topic_scan_next(TopicScan *scan, int64 *id);
 
+/*
+ * How many entries the index has of a partition after one id and below another,
+ * at most "max"; *last becomes the id of the last one
+ */
+extern int	queue_topic_scan_count(TopicScan *scan, int partition, int64 after,
+								   int64 below, int max, int64 *last);
+
 /* Nothing more of that partition */
 extern void queue_topic_scan_stop(TopicScan *scan, int partition);
 

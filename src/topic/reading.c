@@ -28,6 +28,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -35,6 +36,7 @@
 #include "common/clock.h"
 #include "common/errcodes.h"
 #include "shared/availability.h"
+#include "shared/database.h"
 #include "shared/place.h"
 #include "table/removed_id.h"
 #include "table/setting_row.h"
@@ -190,7 +192,7 @@ queue_reading_check_gap(Reading *reading, int partition)
 			 errdetail("Of partition %d, ids " INT64_FORMAT " to " INT64_FORMAT " were deleted because of the retention of the topic.",
 					   partition, after + 1, gap)));
 	queue_place_pass(reading->def->relid, partition, reading->def->filter,
-					 after, gap, gap - after);
+					 after, gap, gap);
 }
 
 /* Find out how far a partition can be read. */
@@ -262,7 +264,7 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 	if (until > 0)
 		below = Min(below, until + 1);
 	batch->n = 0;
-	reading->npassed = 0;
+	batch->unwanted = 0;
 	if (from + 1 < below &&
 		queue_topic_scan_add(reading->scan, partition, from, below, &first))
 		is_at_end = read_rows(reading, partition, max, batch, &passed);
@@ -275,9 +277,15 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 	/* nothing is wanted after the last one of the batch, up to where it ended */
 	if (batch->n > 0)
 		after = batch->ids[batch->n - 1];
+	if (batch->unwanted <= after)
+		batch->unwanted = 0;
+	batch->passed = Max(passed, after);
 	if (passed > after)
 		queue_place_pass(relid, partition, reading->def->filter, after,
-						 passed, reading->npassed);
+						 passed, batch->unwanted);
+	if (batch->unwanted > 0)
+		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp() +
+							   PLACE_WRITE_DELAY);
 }
 
 /*
@@ -310,12 +318,9 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 			return false;
 		if (state == TOPIC_ROW_SEEN &&
 			queue_published_is_wanted(&reading->filter, slot, id))
-		{
 			add_row(batch, slot, id);
-			reading->npassed = 0;
-		}
-		else if (state == TOPIC_ROW_SEEN)
-			reading->npassed++;
+		else if (state == TOPIC_ROW_SEEN && may_pass)
+			batch->unwanted = id;
 		if (state == TOPIC_ROW_DELETED)
 			may_pass = false;
 		if (may_pass)
@@ -393,4 +398,12 @@ queue_reading_is_enough(const Reading *reading)
 		return true;
 	return reading->nlooked > 0 && reading->nlooked % ROWS_A_LOOK == 0 &&
 		queue_clock() - reading->began_at > MAX_LOOK_TIME;
+}
+
+/* Begin to count anew what is looked at. */
+void
+queue_reading_go_on(Reading *reading)
+{
+	reading->nlooked = 0;
+	reading->began_at = queue_clock();
 }

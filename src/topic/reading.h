@@ -34,7 +34,6 @@ typedef struct Reading
 								 * was not read, as far as memory knows; 0:
 								 * none */
 	int64		nlooked;		/* rows that were looked at */
-	int64		npassed;		/* ... and passed over since the last wanted */
 	TimestampTz began_at;		/* by clock.h */
 } Reading;
 
@@ -46,6 +45,9 @@ typedef struct ReadBatch
 	int			room;
 	int64	   *ids;
 	HeapTuple  *rows;
+	int64		passed;			/* up to this id the partition was looked at */
+	int64		unwanted;		/* the last one that the filter passed over,
+								 * or 0 */
 } ReadBatch;
 
 /*
@@ -88,7 +90,8 @@ extern void queue_reading_check_gap(Reading *reading, int partition);
 extern int	queue_reading_limit(Reading *reading, const Position *position,
 								int failures, int64 alone_until, int max);
 
-/* Has it looked at as much as one call may? */
+/* Has it looked at as much as one call may?  Who may look at more, goes on */
 extern bool queue_reading_is_enough(const Reading *reading);
+extern void queue_reading_go_on(Reading *reading);
 
 #endif							/* QUEUE_READING_H */

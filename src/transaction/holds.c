@@ -25,6 +25,9 @@
  *	  rollback prepared				counts		ends,	  lease goes on
  *												counts
  *
+ *	A TAKE may be a partition whose position is set.  A rollback of that leaves
+ *	all as it was, and counts nothing.
+ *
  *	* not after a deadlock, a serialization failure or what the server itself
  *	  could not do, as far as the error is known (fault.c), nor when the
  *	  server shuts down, nor with queue.count_failures off.  Nor if the very
@@ -39,6 +42,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "tcop/pquery.h"
 #include "utils/memutils.h"
@@ -81,6 +85,7 @@ static void end_statement(void *arg);
 static void note_end_of(Oid relid, HoldKind kind);
 static void note_batch(void);
 static void abort_hold(Hold *hold, FailureNote *failure);
+static void note_moved(const Hold *hold);
 static bool is_truncated(const Hold *hold);
 static bool is_of_failed_statement(const Hold *hold);
 
@@ -131,9 +136,8 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->batch = 0;
 	hold->is_partition = false;
 	hold->goes_on = false;
-	hold->is_uncounted = false;
 	hold->has_failed = false;
-	hold->position = 0;
+	hold->position = -1;
 	hold->first = 0;
 	hold->counted = 0;
 	hold->is_exhausted = false;
@@ -152,6 +156,17 @@ queue_xact_find(HoldKind kind, const MessageKey *key)
 			queue_message_key_compare(&holds[i].key, key) == 0)
 			return &holds[i];
 	return NULL;
+}
+
+/* Has this transaction dequeued messages of a partition, or set its position? */
+bool
+queue_xact_holds_partition(const MessageKey *key)
+{
+	InflightEntry entry;
+
+	return queue_inflight_peek(key, QUEUE_PARTITION_ROW, &entry) &&
+		entry.state == INFLIGHT_DEQUEUED && !entry.is_prepared &&
+		entry.holder == MyProcNumber;
 }
 
 /*
@@ -467,8 +482,6 @@ queue_holds_reset(void)
 static void
 abort_hold(Hold *hold, FailureNote *failure)
 {
-	if (hold->is_uncounted)
-		failure = NULL;
 	if (failure != NULL)
 		failure->batch = Min(hold->batch, FAILURE_MAX_BATCH);
 	switch (hold->kind)
@@ -517,13 +530,12 @@ queue_hold_keep(Hold *hold)
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_CLAIM:
+			note_moved(hold);
 			queue_inflight_unclaim(hold->entry);
 			break;
 		case HOLD_DEQUEUE:
 		case HOLD_SETTLE:
-			if (hold->is_partition)
-				queue_place_moved(hold->key.dbid, hold->key.relid,
-								  (int) hold->key.id, hold->position);
+			note_moved(hold);
 			if (hold->goes_on)
 				queue_inflight_go_on(hold->entry);
 			else if (queue_hold_done(&hold->key, hold->entry))
@@ -531,6 +543,12 @@ queue_hold_keep(Hold *hold)
 									   (int64) queue_lease_write_delay * 1000);
 			break;
 		case HOLD_STEP:
+			if (hold->is_partition && hold->is_gone)
+				queue_place_moved(hold->key.dbid, hold->key.relid,
+								  (int) hold->key.id, -1);
+			else if (hold->is_partition)
+				queue_place_failed(hold->key.dbid, hold->key.relid,
+								   (int) hold->key.id, hold->counted);
 			queue_inflight_counted(hold->entry, hold->counted,
 								   hold->is_exhausted, hold->is_gone,
 								   hold->is_log_ended);
@@ -545,6 +563,7 @@ queue_hold_keep(Hold *hold)
 			queue_inflight_drop(hold->key.dbid, hold->key.relid);
 			queue_slot_drop(hold->key.dbid, hold->key.relid);
 			queue_topic_slot_drop(hold->key.dbid, hold->key.relid);
+			queue_place_drop(hold->key.dbid, hold->key.relid);
 			queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
 		case HOLD_TRUNCATE:
@@ -561,6 +580,15 @@ queue_hold_keep(Hold *hold)
 		case HOLD_MOVE:
 			break;				/* joined to what it is about */
 	}
+}
+
+/* A partition is where it was moved to. */
+static void
+note_moved(const Hold *hold)
+{
+	if (hold->is_partition && hold->position >= 0)
+		queue_place_moved(hold->key.dbid, hold->key.relid, (int) hold->key.id,
+						  hold->position);
 }
 
 /*

@@ -40,13 +40,12 @@ typedef struct Hold
 								 * function's statement did */
 	int			batch;			/* HOLD_DEQUEUE, HOLD_LEASE: its call took so
 								 * many, of a partition: its batch has */
-	bool		is_partition;	/* of a topic; HOLD_DEQUEUE, HOLD_SETTLE,
-								 * HOLD_MOVE: ... */
+	bool		is_partition;	/* of a topic; HOLD_CLAIM, HOLD_DEQUEUE,
+								 * HOLD_SETTLE, HOLD_MOVE: ... */
 	bool		goes_on;		/* ... its lease, when this commits */
-	bool		is_uncounted;	/* ... a rollback is no failure */
 	bool		has_failed;		/* HOLD_DEQUEUE: ... it came after a failure,
 								 * with what failed with it alone */
-	int64		position;		/* ... is moved to */
+	int64		position;		/* ... is moved to; -1: it is not */
 	int			first;			/* HOLD_MOVE: number of the hold that it is
 								 * about */
 	int			counted;		/* HOLD_STEP: failures that the row now
@@ -71,6 +70,7 @@ extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
  * and one that says that it was moved again
  */
 extern Hold *queue_xact_find(HoldKind kind, const MessageKey *key);
+extern bool queue_xact_holds_partition(const MessageKey *key);
 extern Hold *queue_xact_push_move(Hold *hold);
 
 /* The hold pushed last is dealt with */

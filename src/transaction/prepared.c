@@ -40,6 +40,7 @@
 #include "common/guc.h"
 #include "shared/cover.h"
 #include "shared/database.h"
+#include "shared/place.h"
 #include "shared/waiter.h"
 #include "transaction/announce.h"
 #include "transaction/charge.h"
@@ -275,6 +276,11 @@ end_prepared(PreparedSlot *slot, bool committed)
 	for (entry = slot->entries; entry != NULL; entry = next)
 	{
 		next = entry->next_prepared;
+
+		/* where a partition is now, its row tells */
+		if (committed && entry->enqueued_at == QUEUE_PARTITION_ROW)
+			queue_place_moved(entry->key.dbid, entry->key.relid,
+							  (int) entry->key.id, -1);
 		if (committed && entry->goes_on)
 			queue_inflight_go_on(entry);
 		else if (committed)
@@ -341,6 +347,14 @@ queue_prepared_is_ending(void)
 			return true;
 	}
 	return false;
+}
+
+/* Return the transaction that has this slot; an unlocked look. */
+TransactionId
+queue_prepared_xid(int slot)
+{
+	return registry->slots[slot].is_used ? registry->slots[slot].xid :
+		InvalidTransactionId;
 }
 
 /* Return how many prepared transactions there is room for. */

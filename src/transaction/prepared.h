@@ -31,6 +31,9 @@ extern bool queue_prepared_is_ending(void);
 /* Will this transaction, which is in progress, announce what it sends? */
 extern bool queue_xact_will_announce(TransactionId xid);
 
+/* The transaction that has a slot of it, or Invalid */
+extern TransactionId queue_prepared_xid(int slot);
+
 /* All of the registry, and how many there may be */
 extern int	queue_prepared_max(void);
 extern int	queue_prepared_xids(TransactionId *xids);

@@ -385,6 +385,7 @@ step_partition(Steps *steps, Relation rel, SubscriptionDef *def,
 		round_comes_again(steps->round, steps->round->now + ROUND_LOCKED_DELAY);
 		return;
 	}
+	hold->is_partition = true;
 	hold->counted = hold->entry->failures;
 	switch (queue_count_partition(rel, def, hold->entry, steps->marks_only,
 								  &reason))

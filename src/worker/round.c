@@ -238,7 +238,8 @@ note_work(InflightEntry *entry, void *arg)
 			 (!entry->is_settling || (round->is_last && !entry->is_prepared)))
 		queue_log_note_lease(round, entry);
 	else if (entry->state == INFLIGHT_DEQUEUED)
-		queue_log_note_held(round, entry, !entry->is_prepared);
+		queue_log_note_held(round, entry, !entry->is_prepared &&
+							!entry->is_uncounted);
 	return true;
 }
 
