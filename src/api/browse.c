@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
+#include "api/browse_subscription.h"
 #include "common/args.h"
 #include "dispatch/lease.h"
 #include "shared/availability.h"
@@ -30,6 +31,7 @@
 #include "table/rows.h"
 #include "table/scan.h"
 #include "table/selector.h"
+#include "table/subscription.h"
 
 PG_FUNCTION_INFO_V1(queue_browse);
 PG_FUNCTION_INFO_V1(queue_get);
@@ -71,6 +73,13 @@ queue_browse(PG_FUNCTION_ARGS)
 		browse.selector = queue_selector_make(PG_GETARG_DATUM(2),
 											  true /* raises */ );
 
+	if (queue_is_subscription(PG_GETARG_OID(0)))
+	{
+		InitMaterializedSRF(fcinfo, 0);
+		queue_subscription_browse((ReturnSetInfo *) fcinfo->resultinfo,
+								  PG_GETARG_OID(0), max, browse.selector);
+		return (Datum) 0;
+	}
 	begin(fcinfo, &browse);
 	while (n < max && (row = queue_scan_next(browse.scan)) != NULL)
 		if (show(&browse, row))
@@ -90,6 +99,13 @@ queue_get(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("queue.get()");
 	queue_require_arg(fcinfo, 0, "queue");
 	queue_require_arg(fcinfo, 1, "id");
+	if (queue_is_subscription(PG_GETARG_OID(0)))
+	{
+		InitMaterializedSRF(fcinfo, 0);
+		queue_subscription_get((ReturnSetInfo *) fcinfo->resultinfo,
+							   PG_GETARG_OID(0), PG_GETARG_INT64(1));
+		return (Datum) 0;
+	}
 	range.low = range.high = PG_GETARG_INT64(1);
 
 	begin(fcinfo, &browse);
