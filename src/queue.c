@@ -81,6 +81,7 @@
 #include "worker/expire.h"
 #include "worker/forget.h"
 #include "worker/gone.h"
+#include "worker/passed.h"
 #include "worker/repair.h"
 #include "worker/retain.h"
 #include "worker/stable.h"
@@ -170,6 +171,12 @@ static Duty duties[] = {
 		.work = queue_retain,
 		.due = queue_retain_due,
 		.failed = queue_retain_failed
+	},
+	{
+		.activity = "moving positions of subscriptions",
+		.work = queue_passed_move,
+		.due = queue_passed_due,
+		.failed = queue_passed_failed
 	},
 	{
 		.activity = "writing stable ids",
