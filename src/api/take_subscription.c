@@ -227,6 +227,8 @@ take_more(PartitionTake *look, int partition)
 	Take	   *take = look->take;
 	MessageKey	key;
 	Hold	   *hold;
+	int64		until;
+	int			failures;
 	int			limit;
 
 	queue_message_key(&key, reading->def->relid, partition);
@@ -235,13 +237,19 @@ take_more(PartitionTake *look, int partition)
 	if (hold == NULL || hold->has_failed || !read_position(look, partition))
 		return;
 	queue_reading_check_gap(reading, partition);
-	limit = queue_reading_limit(reading, reading->position, 0,
-								reading->position->alone_until,
+
+	/* what a savepoint gave back: once more, then when it is due again */
+	until = reading->position->alone_until;
+	failures = queue_hold_failures(hold, reading->position->id, &until);
+	if (failures > 1 ||
+		queue_is_at_limit(reading->def->retry.max_attempts, failures))
+		return;
+	limit = queue_reading_limit(reading, reading->position, failures, until,
 								take->max - take->ntaken);
 	queue_reading_batch(reading, partition, reading->position->id, 0, limit,
 						&look->batch);
 	if (look->batch.n > 0)
-		(void) move_and_hold(look, hold, 1);
+		(void) move_and_hold(look, hold, failures + 1);
 }
 
 /* Claim a partition, and take messages of it. */
@@ -390,7 +398,12 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 	}
 	queue_inflight_set_last(hold->entry, last);
 	if (hold->kind == HOLD_DEQUEUE)
-		queue_xact_push_move(hold)->position = last;
+	{
+		Hold	   *move = queue_xact_push_move(hold);
+
+		move->position = last;
+		move->batch = look->batch.n;
+	}
 	else
 	{
 		queue_inflight_dequeue(hold->entry, &reading->def->retry, counted,

@@ -1004,6 +1004,33 @@ queue_inflight_go_on(InflightEntry *entry)
 }
 
 /*
+ * queue_inflight_fail_next
+ *		What was dequeued of a partition is consumed, and what comes next has
+ *		failed so often meanwhile, together with those up to an id.
+ */
+void
+queue_inflight_fail_next(InflightEntry *entry, const FailureNote *failure,
+						 int nfailed, int64 last_id)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(is_partition(entry) && entry->state == INFLIGHT_DEQUEUED);
+	entry->failures = 0;
+	entry->counted = 0;
+	entry->failed_at = 0;
+	entry->is_exhausted = false;
+	entry->is_delayed = false;
+	entry->last_id = last_id;
+	forget_notes(entry);
+	set_idle(entry, 0);
+	for (int i = 1; i < nfailed; i++)
+		count_failure(entry, failure);
+	fail_entry(entry, failure);
+	offer(entry, true);
+	LWLockRelease(lock);
+}
+
+/*
  * queue_inflight_undo_dequeue
  *		The transaction that dequeued the message is rolled back.
  *

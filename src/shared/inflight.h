@@ -253,6 +253,9 @@ extern void queue_inflight_set_batch(const MessageKey *key, uint64 number,
  */
 extern bool queue_inflight_done(InflightEntry *entry);
 extern void queue_inflight_go_on(InflightEntry *entry);
+extern void queue_inflight_fail_next(InflightEntry *entry,
+									 const FailureNote *failure, int nfailed,
+									 int64 last_id);
 extern void queue_inflight_undo_dequeue(InflightEntry *entry,
 										const FailureNote *failure);
 extern void queue_inflight_undo_prepared(InflightEntry *entry,

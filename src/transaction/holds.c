@@ -25,6 +25,9 @@
  *	  rollback prepared				counts		ends,	  lease goes on
  *												counts
  *
+ *	MOVE: a subabort of what was dequeued is noted with the TAKE that it is about,
+ *	and counts when that commits, if what failed is then next.
+ *
  *	A TAKE may be a partition whose position is set.  A rollback of that leaves
  *	all as it was, and counts nothing.
  *
@@ -85,6 +88,7 @@ static void end_statement(void *arg);
 static void note_end_of(Oid relid, HoldKind kind);
 static void note_batch(void);
 static void abort_hold(Hold *hold, FailureNote *failure);
+static void note_failed(Hold *move, const FailureNote *failure);
 static void note_moved(const Hold *hold);
 static bool is_truncated(const Hold *hold);
 static bool is_of_failed_statement(const Hold *hold);
@@ -139,6 +143,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->has_failed = false;
 	hold->position = -1;
 	hold->first = 0;
+	hold->nfailed = 0;
 	hold->counted = 0;
 	hold->is_exhausted = false;
 	hold->is_gone = false;
@@ -185,6 +190,20 @@ queue_xact_push_move(Hold *hold)
 	move->first = (int) (hold - holds);
 	move->goes_on = hold->goes_on;
 	return move;
+}
+
+/*
+ * queue_hold_failures
+ *		Return how often what comes after a position of a partition that is
+ *		dequeued has failed meanwhile.
+ */
+int
+queue_hold_failures(const Hold *hold, int64 position, int64 *until)
+{
+	if (hold->nfailed == 0 || hold->failed_after != position)
+		return 0;
+	*until = hold->failed_until;
+	return hold->nfailed;
 }
 
 /* Forget the hold pushed last, which is dealt with. */
@@ -488,7 +507,10 @@ abort_hold(Hold *hold, FailureNote *failure)
 	{
 		case HOLD_DROP:
 		case HOLD_GROUP:
+			break;
 		case HOLD_MOVE:
+			if (failure != NULL && hold->batch > 0)
+				note_failed(hold, failure);
 			break;
 		case HOLD_TRUNCATE:
 			/* who sent after it has counted an empty table */
@@ -518,6 +540,42 @@ abort_hold(Hold *hold, FailureNote *failure)
 	}
 }
 
+/*
+ * note_failed
+ *		What a rolled-back subtransaction has taken more of a partition has
+ *		failed, and its transaction, which holds the partition, goes on.
+ *
+ * All that the subtransaction took is one failure, of the first message.  It
+ * counts when the transaction commits, if that has not gone on beyond.  A PREPARE
+ * forgets it.
+ */
+static void
+note_failed(Hold *move, const FailureNote *failure)
+{
+	Hold	   *hold = &holds[move->first];
+	Hold	   *before = hold;
+
+	for (Hold *other = move - 1; other > hold; other--)
+		if (other->kind == HOLD_MOVE && other->first == move->first)
+		{
+			before = other;
+			break;
+		}
+	if (before != hold && before->subid == move->subid && before->batch > 0)
+	{
+		/* the next one to be undone */
+		before->position = move->position;
+		before->batch += move->batch;
+		return;
+	}
+	if (hold->nfailed == 0 || hold->failed_after != before->position)
+		hold->nfailed = 0;
+	hold->nfailed++;
+	hold->failed_after = before->position;
+	hold->failed_until = move->position;
+	hold->failed = *failure;
+}
+
 /* The transaction is committed. */
 void
 queue_hold_keep(Hold *hold)
@@ -538,6 +596,12 @@ queue_hold_keep(Hold *hold)
 			note_moved(hold);
 			if (hold->goes_on)
 				queue_inflight_go_on(hold->entry);
+			else if (hold->nfailed > 0 && hold->failed_after == hold->position)
+			{
+				queue_inflight_fail_next(hold->entry, &hold->failed,
+										 hold->nfailed, hold->failed_until);
+				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
+			}
 			else if (queue_hold_done(&hold->key, hold->entry))
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp() +
 									   (int64) queue_lease_write_delay * 1000);

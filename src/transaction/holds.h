@@ -39,7 +39,8 @@ typedef struct Hold
 	uint64		statement;		/* number of the statement that took it; 0: a
 								 * function's statement did */
 	int			batch;			/* HOLD_DEQUEUE, HOLD_LEASE: its call took so
-								 * many, of a partition: its batch has */
+								 * many, of a partition: its batch has, and
+								 * HOLD_MOVE: its call took */
 	bool		is_partition;	/* of a topic; HOLD_CLAIM, HOLD_DEQUEUE,
 								 * HOLD_SETTLE, HOLD_MOVE: ... */
 	bool		goes_on;		/* ... its lease, when this commits */
@@ -48,6 +49,12 @@ typedef struct Hold
 	int64		position;		/* ... is moved to; -1: it is not */
 	int			first;			/* HOLD_MOVE: number of the hold that it is
 								 * about */
+	int			nfailed;		/* HOLD_DEQUEUE, of a partition: so often what
+								 * comes after a position, which a savepoint
+								 * went back to, has failed ... */
+	int64		failed_after;	/* ... that position, */
+	int64		failed_until;	/* the last message that failed with it, */
+	FailureNote failed;			/* and the last of these failures */
 	int			counted;		/* HOLD_STEP: failures that the row now
 								 * counts; HOLD_EXHAUST: all that it counts */
 	bool		is_exhausted;	/* HOLD_STEP: it still waits to be moved */
@@ -72,6 +79,13 @@ extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 extern Hold *queue_xact_find(HoldKind kind, const MessageKey *key);
 extern bool queue_xact_holds_partition(const MessageKey *key);
 extern Hold *queue_xact_push_move(Hold *hold);
+
+/*
+ * How often what comes after this position has failed since the partition was
+ * dequeued, as ROLLBACK TO tells; and the last one that failed with it
+ */
+extern int	queue_hold_failures(const Hold *hold, int64 position,
+								int64 *until);
 
 /* The hold pushed last is dealt with */
 extern void queue_xact_pop(Hold *hold);
