@@ -411,7 +411,7 @@ pass_next(Move *move)
 	}
 	else
 		let_go(move);
-	queue_reading_end(&reading);
+	queue_reading_end(&reading, true);
 	return id;
 }
 
