@@ -210,6 +210,11 @@ ROLLBACK TO a;
 SELECT id, attempt FROM queue.dequeue('reader');
 COMMIT;
 SELECT id, attempt FROM queue.browse('reader');
+-- what has failed comes with nothing else
+BEGIN;
+SELECT id, attempt FROM queue.dequeue('reader');
+SELECT id, attempt FROM queue.dequeue('reader');
+COMMIT;
 BEGIN;
 SELECT id, attempt FROM queue.dequeue('reader');
 SAVEPOINT a;

@@ -5,6 +5,7 @@ from operator import attrgetter
 
 import terms
 from checker.property import Result, promise
+from checker.redrive import may_have_died
 from checker.spans import Spans
 from evidence import Evidence
 from records import NEVER, READ_COMMITTED, SLACK, Delivery, MessageRecord, Put
@@ -67,8 +68,9 @@ def passed_over(run: Evidence, result: Result) -> None:
     next.  Takes that begin in that time and get higher ids of its priority, or
     lower priorities, do so for a few seconds at the most.  It may be hidden at
     times, by takes whose result nobody saw, or removals; and takes that use an
-    old snapshot may not see it.  What has a group waits for others, and comes
-    with them; it is not looked at here.
+    old snapshot may not see it.  What may have been dead meanwhile was not
+    there, for as long as nobody brought it back.  What has a group waits for
+    others, and comes with them; it is not looked at here.
     """
     last = last_ranks(run)
     hidden = {queue: Spans(run.hidden(queue)) for queue in last}
@@ -79,7 +81,9 @@ def passed_over(run: Evidence, result: Result) -> None:
         due = -NEVER if terms.is_plain(message) else \
             terms.due_at_last(run, message)
         since = there_since(deliveries[0])
-        for delivery in deliveries:
+        for at, delivery in enumerate(deliveries):
+            if at > 0:
+                since = free_since(run, deliveries[at - 1], delivery)
             since = max(since, due, changed_until(delivery))
             if since < NEVER:
                 result.checked += 1
@@ -96,7 +100,6 @@ def passed_over(run: Evidence, result: Result) -> None:
                                    run.time(passing[0]),
                                    run.time(passing[1]))
                         break
-            since = run.latest_end(delivery)
 
 
 def there_since(delivery: Delivery) -> float:
@@ -105,6 +108,14 @@ def there_since(delivery: Delivery) -> float:
     if len(kept) != 1 or kept[0].id != delivery.id:
         return NEVER
     return kept[0].txn.commit_done
+
+
+def free_since(run: Evidence, delivery: Delivery,
+               following: Delivery) -> float:
+    """When a message was there to be taken again, after a delivery."""
+    if may_have_died(run, delivery, following):
+        return NEVER
+    return run.latest_end(delivery)
 
 
 def changed_until(delivery: Delivery) -> float:

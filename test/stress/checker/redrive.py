@@ -42,3 +42,21 @@ def was_rejected(delivery: Delivery, following: Delivery) -> bool:
     return any(settle.op == "reject" and settle.accepted and settle.kept and
                settle.txn.commit_done + SLACK < following.before
                for settle in delivery.settles)
+
+
+def may_have_died(run: Evidence, delivery: Delivery,
+                  following: Delivery) -> bool:
+    """May it have failed too often between, and have been brought back?
+
+    It takes as many failures as its queue allows, and begins anew then.  One
+    may be of the first delivery, and others of takes whose result nobody saw,
+    which may have come before it died or after it was back; and a lease that
+    comes back from disk after a loss of shared memory may end once more.
+    """
+    queue = delivery.message.queue
+    limit = run.queues.get(queue, {}).get("max_attempts", 0)
+    if limit == 0 or not is_redriven(run, queue):
+        return False
+    failures = (run.unseen_takes(queue, delivery.after, following.before) +
+                (run.forgot(delivery.before, following.before) is not None))
+    return delivery.attempt + failures >= limit + following.attempt - 1
