@@ -64,7 +64,8 @@ static int	next_lease(const SubscriptionReceipts *given, int first,
 					   PartitionLease *lease);
 static const char *try_begin(PartitionLease *lease, SettleResult *result);
 static void begin(PartitionLease *lease);
-static const char *read_position(PartitionLease *lease);
+static const char *read_position(PartitionLease *lease,
+								 SettleResult *result);
 static void let_go(PartitionLease *lease);
 static void end(PartitionLease *lease);
 static void settled_already(const Receipt *receipt);
@@ -368,7 +369,7 @@ try_begin(PartitionLease *lease, SettleResult *result)
 		hold->goes_on = true;
 	}
 	if (detail == NULL)
-		detail = read_position(lease);
+		detail = read_position(lease, result);
 	if (detail != NULL)
 		end(lease);
 	return detail;
@@ -390,7 +391,7 @@ begin(PartitionLease *lease)
 
 /* Read where the partition stands; returns what is in the way. */
 static const char *
-read_position(PartitionLease *lease)
+read_position(PartitionLease *lease, SettleResult *result)
 {
 	lease->position = queue_position_make(lease->rel);
 	switch (queue_position_read(lease->rel, lease->def,
@@ -401,9 +402,11 @@ read_position(PartitionLease *lease)
 			return NULL;
 		case POSITION_BUSY:
 			let_go(lease);
+			*result = SETTLE_BUSY;
 			return "Another transaction is changing the position of the subscription.";
 		case POSITION_MISSING:
 			let_go(lease);
+			*result = SETTLE_LOST;
 			return "The position of the subscription has been deleted.";
 	}
 	return NULL;				/* not reached */
