@@ -276,9 +276,10 @@ end(Transaction *one)
 	if (one->is_prepared)
 	{
 		Oid			dbid;
+		Oid			relid;
 
 		for (int i = 0; i < queue_registration_count(); i++)
-			(void) queue_topic_end_prepared(i, one->xid, &dbid);
+			(void) queue_topic_end_prepared(i, one->xid, &dbid, &relid);
 	}
 	else
 		(void) queue_topic_strike_off(&one->publishing);
@@ -374,6 +375,7 @@ recover(void)
 	};
 	TopicLimit	limit;
 	Oid			dbid = InvalidOid;
+	Oid			relid = InvalidOid;
 	uint64		generation;
 	int64		stable;
 	bool		moves;
@@ -391,7 +393,7 @@ recover(void)
 		  limit.stable_id == 40 && limit.xid == 71 && limit.since == 9,
 		  "one of any partition holds all of them back");
 	for (int i = 0; i < queue_registration_count(); i++)
-		(void) queue_topic_end_prepared(i, 71, &dbid);
+		(void) queue_topic_end_prepared(i, 71, &dbid, &relid);
 	check(queue_topic_limit(slot, TOPIC, 5, &limit) == TOPIC_DONE &&
 		  limit.stable_id == 101 && limit.xid == InvalidTransactionId,
 		  "until it ends");
@@ -399,7 +401,7 @@ recover(void)
 		  limit.stable_id == 45 && limit.xid == 72,
 		  "the list is in order of first ids, not as they came");
 	for (int i = 0; i < queue_registration_count(); i++)
-		(void) queue_topic_end_prepared(i, 72, &dbid);
+		(void) queue_topic_end_prepared(i, 72, &dbid, &relid);
 	check(queue_topic_limit(slot, TOPIC, 3, &limit) == TOPIC_DONE &&
 		  limit.stable_id == 50 && limit.xid == 70, "then the next one does");
 	queue_topic_slot_drop(MyDatabaseId, TOPIC);
