@@ -88,8 +88,10 @@ queue_subscription_browse(ReturnSetInfo *rsinfo, Oid relid, int max,
 									   max);
 	while (n < max && (slot = queue_topic_scan_next(scan, &id)) != NULL)
 	{
-		int			partition = DatumGetInt16(queue_published_column(slot,
-																	 Anum_published_partition).value);
+		bool		isnull;
+		int			partition =
+			DatumGetInt16(slot_getattr(slot, Anum_published_partition,
+									   &isnull));
 		TopicRowState state = queue_topic_row_state(scan, look.snapshot);
 
 		if (id >= below[partition] || state == TOPIC_ROW_NEWER)

@@ -47,7 +47,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "tcop/pquery.h"
 #include "utils/memutils.h"
 
 #include "common/compat.h"
@@ -60,6 +59,7 @@
 #include "table/definition.h"
 #include "transaction/fault.h"
 #include "transaction/holds.h"
+#include "transaction/taking_statement.h"
 
 #define FIRST_HOLDS			256
 
@@ -74,24 +74,12 @@ static int	first_of_call = -1;
 /* Number of the statement that this call is a part of; 0: a function's call */
 static uint64 statement_of_call = 0;
 
-/*
- * The last statement from the client that took messages: its number, when it
- * began, and the memory of its portal, NULL when that is over.  A query string
- * may have several statements, which begin at one time.
- */
-static uint64 last_statement = 0;
-static TimestampTz last_statement_at = 0;
-static MemoryContext last_statement_context = NULL;
-
-static uint64 number_statement(void);
-static void end_statement(void *arg);
 static void note_end_of(Oid relid, HoldKind kind);
 static void note_batch(void);
 static void abort_hold(Hold *hold, FailureNote *failure);
 static void note_failed(Hold *move, const FailureNote *failure);
 static void note_moved(const Hold *hold);
 static bool is_truncated(const Hold *hold);
-static bool is_of_failed_statement(const Hold *hold);
 
 /*
  * queue_xact_reserve
@@ -234,44 +222,7 @@ void
 queue_xact_begin_take(bool is_top_level)
 {
 	first_of_call = nholds;
-	statement_of_call = is_top_level ? number_statement() : 0;
-}
-
-/* Return the number of the statement that is being executed.  May throw. */
-static uint64
-number_statement(void)
-{
-	MemoryContext context = ActivePortal ? ActivePortal->portalContext : NULL;
-
-	if (context == NULL)
-		return 0;
-	if (context != last_statement_context)
-	{
-		MemoryContextCallback *callback;
-
-		callback = MemoryContextAllocZero(context,
-										  sizeof(MemoryContextCallback));
-		callback->func = end_statement;
-		callback->arg = context;
-		MemoryContextRegisterResetCallback(context, callback);
-		last_statement_context = context;
-		last_statement_at = GetCurrentStatementStartTimestamp();
-		last_statement++;
-	}
-	return last_statement;
-}
-
-/*
- * end_statement
- *		Its portal goes, when it has done its work.
- *
- * After an error that comes later than the callbacks of the transaction.
- */
-static void
-end_statement(void *arg)
-{
-	if (last_statement_context == arg)
-		last_statement_context = NULL;
+	statement_of_call = is_top_level ? queue_taking_statement_number() : 0;
 }
 
 /* The call has its result. */
@@ -529,7 +480,7 @@ abort_hold(Hold *hold, FailureNote *failure)
 			break;
 		case HOLD_LEASE:
 			if (queue_inflight_undo_lease(&hold->key, hold->number,
-										  is_of_failed_statement(hold) ?
+										  queue_taking_statement_has_failed(hold->statement) ?
 										  NULL : failure))
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			break;
@@ -688,17 +639,4 @@ is_truncated(const Hold *hold)
 
 	SET_LOCKTAG_RELATION(tag, hold->key.dbid, hold->key.relid);
 	return LockHeldByMe(&tag, AccessExclusiveLock, false);
-}
-
-/*
- * is_of_failed_statement
- *		Returns true if the statement has failed that took the message itself,
- *		because no consumer has seen it then.
- */
-static bool
-is_of_failed_statement(const Hold *hold)
-{
-	return hold->statement != 0 && hold->statement == last_statement &&
-		last_statement_context != NULL &&
-		queue_fault_statement() == last_statement_at;
 }

@@ -19,7 +19,7 @@
 #include "fuzz.h"
 
 #define NUM_FIELDS	5
-#define MAX_FIELDS	8		/* of one about a message of a subscription */
+#define MAX_FIELDS	8			/* of one about a message of a subscription */
 
 /*
  * Reads it another way.  Returns how many fields it has, or 0 if it is none;
@@ -39,7 +39,8 @@ read_plainly(const char *text, size_t size, char *plain, uint64 *fields)
 	copy[size] = '\0';
 	*plain = '\0';
 	for (i = 0; i < (int) size; i++)
-		n += text[i] == '-';
+		n += text[	i] == '-';
+
 	if (n != NUM_FIELDS && n != MAX_FIELDS)
 		return 0;
 	for (i = 0; i < n; i++)
