@@ -35,6 +35,7 @@
 #include "api/subscription_topic.h"
 #include "api/topic_args.h"
 #include "common/args.h"
+#include "shared/database.h"
 #include "table/def_cache.h"
 #include "table/setting_row.h"
 #include "table/topic.h"
@@ -151,6 +152,9 @@ queue_alter_topic(PG_FUNCTION_ARGS)
 	table_close(catalog, NoLock);
 	table_close(rel, NoLock);
 
+	/* what is to go by the new settings: if this commits later, so be it */
+	queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp() +
+						   USECS_PER_SEC);
 	PG_RETURN_VOID();
 }
 

@@ -317,6 +317,7 @@ check_end(TopicSlot *slot, const Registration *registration)
 static bool
 note_change(TopicSlot *slot)
 {
+	slot->nends++;
 	if (slot->is_changed)
 		return false;
 	slot->is_changed = true;

@@ -183,7 +183,7 @@ init_slot(TopicSlot *slot, Oid relid, int npartitions)
 	slot->told_all = slot->told_most = 0;
 	slot->removed = -1;
 	memset(slot->told, 0, sizeof(slot->told));
-	slot->nviolations = slot->nreported = 0;
+	slot->nviolations = slot->nreported = slot->nends = 0;
 	queue_registrations_init(&slot->lists);
 	slot->dbid = MyDatabaseId;
 	slot->relid = relid;
@@ -254,17 +254,17 @@ queue_topic_slot_removed(Oid relid)
 }
 
 /*
- * queue_topic_slot_highest
- *		Return the highest id that was handed out, 0 if the topic has no slot.
+ * queue_topic_slot_nends
+ *		Return how many publishers have ended, 0 if the topic has no slot.
  *
- * An unlocked look, to see whether somebody has published since the last one.
+ * An unlocked look, to see whether there are new messages since the last one.
  */
-int64
-queue_topic_slot_highest(Oid relid)
+uint64
+queue_topic_slot_nends(Oid relid)
 {
 	TopicSlot  *slot = queue_topic_slot_find(relid);
 
-	return slot != NULL ? slot->highest : 0;
+	return slot != NULL ? slot->nends : 0;
 }
 
 /*

@@ -41,6 +41,7 @@ typedef struct TopicSlot
 	int64		told[TOPIC_MAX_PARTITIONS];
 	uint64		nviolations;
 	uint64		nreported;		/* of these */
+	uint64		nends;			/* publishers that have ended */
 	RegistrationLists lists;
 } TopicSlot;
 
@@ -134,8 +135,8 @@ extern int64 queue_topic_slot_removed(Oid relid);
 extern bool queue_topic_slot_is_open(TopicSlot *slot, Oid relid,
 									 uint64 *generation);
 
-/* The highest id that was handed out, unlocked; 0: it has no slot */
-extern int64 queue_topic_slot_highest(Oid relid);
+/* How many publishers have ended, unlocked; 0: it has no slot */
+extern uint64 queue_topic_slot_nends(Oid relid);
 
 /*
  * Open it, unless another has: no id up to the highest is handed out any more,

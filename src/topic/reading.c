@@ -58,6 +58,7 @@ typedef struct Candidate
 } Candidate;
 
 static int64 look_after(Reading *reading, int partition, int64 position);
+static int64 removed_up_to(TopicDef *topic);
 static int64 gap_after(Reading *reading, int partition, int64 after);
 static int64 known_position(Reading *reading, int partition);
 static int	compare_candidates(const void *a, const void *b);
@@ -85,7 +86,7 @@ queue_reading_begin(Reading *reading, Relation rel, SubscriptionDef *def,
 	reading->shown = table_slot_create(reading->topic_rel, NULL);
 	reading->below = palloc0(reading->topic->partitions * sizeof(int64));
 	reading->gaps = palloc0(reading->topic->partitions * sizeof(int64));
-	reading->removed = queue_topic_slot_removed(def->topic);
+	reading->removed = removed_up_to(reading->topic);
 	reading->scan = queue_topic_scan_begin(reading->topic_rel, reading->topic,
 										   max);
 	reading->began_at = queue_clock();
@@ -144,6 +145,20 @@ queue_reading_partitions(Reading *reading, int *n)
 		partitions[i] = candidates[i].partition;
 	pfree(candidates);
 	return partitions;
+}
+
+/* After which id has retention deleted nothing?  After a start, disk tells. */
+static int64
+removed_up_to(TopicDef *topic)
+{
+	int64		removed = queue_topic_slot_removed(topic->relid);
+
+	if (removed < 0)
+	{
+		removed = queue_removed_id_highest(topic->relid, topic->partitions);
+		queue_topic_slot_note_removed(topic->relid, removed, true);
+	}
+	return removed;
 }
 
 /* Up to which id has retention deleted messages after this one?  0: none */

@@ -7,7 +7,8 @@
  * where the last step has come to.  A partition ends at the first message that
  * is to stay, whatever follows it: what is left of a partition is its end, and
  * one id says what is gone.  By age that is the first one that is not old
- * enough.  To save bytes, the oldest of all partitions go.
+ * enough, or that is kept for a subscription (unread.c).  To save bytes, the
+ * oldest of all partitions go, read or not.
  *
  * What is deleted is below the limit of its partition, so nothing can appear
  * below it any more.  The limit is asked for only if something is to go: what is
@@ -42,6 +43,7 @@
 #include "table/topic_scan.h"
 #include "transaction/publishing.h"
 #include "worker/oldest.h"
+#include "worker/unread.h"
 
 /* What a step does at most, and how often it looks at the clock */
 #define STEP_ROWS			10000
@@ -65,6 +67,7 @@ typedef struct Deletion
 	OldestStep *step;
 	TopicScan  *scan;
 	PartitionStep *partitions;
+	int64	   *unread;			/* from where on; NULL: not asked for yet */
 	int64	   *removed;		/* up to which id rows were deleted; 0: none */
 } Deletion;
 
@@ -73,6 +76,7 @@ static void go_over(Deletion *deletion, Snapshot snapshot);
 static bool may_go(Deletion *deletion, TupleTableSlot *slot, int partition,
 				   int64 id);
 static int64 limit_of(Deletion *deletion, int partition);
+static bool is_unread(Deletion *deletion, int partition, int64 id);
 static void delete_row(Deletion *deletion, TupleTableSlot *slot,
 					   int partition, int64 id);
 static void move_on(Deletion *deletion);
@@ -187,7 +191,8 @@ may_go(Deletion *deletion, TupleTableSlot *slot, int partition, int64 id)
 		step->first_kept = Min(step->first_kept, published_at);
 		return false;
 	}
-	if (id >= limit_of(deletion, partition))
+	if (id >= limit_of(deletion, partition) ||
+		(step->excess <= 0 && is_unread(deletion, partition, id)))
 	{
 		step->is_held = true;
 		return false;
@@ -207,6 +212,22 @@ limit_of(Deletion *deletion, int partition)
 											 &limit, true /* missing_ok */ ) ?
 			limit.stable_id : 1;
 	return part->limit;
+}
+
+/* Is it to be kept for a subscription that has not passed it? */
+static bool
+is_unread(Deletion *deletion, int partition, int64 id)
+{
+	TopicDef   *topic = deletion->topic;
+
+	if (!topic->keep_unread)
+		return false;
+	if (deletion->unread == NULL)
+	{
+		deletion->unread = palloc(topic->partitions * sizeof(int64));
+		queue_unread_from(topic, deletion->unread);
+	}
+	return id >= deletion->unread[partition];
 }
 
 /* Delete a message, unless somebody has locked it. */

@@ -11,7 +11,7 @@
  *
  * By time: who finds a message that is to stay knows when it is to go, and looks
  * again then; or in a hundredth of the retention, whichever is later, so that
- * many go at once.  What is published meanwhile has time until after that.
+ * many go at once.  What is published meanwhile has as much time.
  *
  * By size: a second after somebody has published, the files of the topic are
  * looked at.  If they are longer than max_bytes, it is found out how much of that
@@ -50,12 +50,13 @@
 #include "shared/topic_slot.h"
 #include "table/setting_row.h"
 #include "table/topic.h"
+#include "worker/duties.h"
 #include "worker/oldest.h"
 #include "worker/retain.h"
 #include "worker/round.h"
 
 /* How often to see which topics there are, if there is a round at all */
-#define LIST_INTERVAL		USECS_PER_SEC
+#define LIST_INTERVAL		(USECS_PER_SEC / 2)
 
 /* Between two looks, but for a step that follows another */
 #define MIN_REST			USECS_PER_SEC
@@ -87,27 +88,34 @@ typedef struct Retained
 	bool		is_full;		/* the last step has left something to do */
 	LiveSize	size;			/* when it was looked at last */
 	int64		excess;			/* what it was too much, less what has gone */
-	bool		has_max_bytes;
-	int64		seen_id;		/* the highest one, at that time */
+
+	/* settings, when they were looked at last */
+	int64		retention;
+	int64		max_bytes;
+	bool		keep_unread;
+
+	uint64		nends;			/* of publishers, at that time */
 	TimestampTz seen_at;
 	TimestampTz pass_at;		/* when to begin at the beginning */
 	bool		has_left;		/* a row, since it last began there */
 	int64		left_delay;
 	TimestampTz looked_at;
+	TimestampTz turn_at;		/* when the turn began in which it had a step */
 	TimestampTz look_at;
 	bool		is_wanted;		/* the worker is to wake for that */
 } Retained;
 
 static HTAB *topics = NULL;		/* by relid */
 static TimestampTz listed_at = 0;
-static Retained *present = NULL;	/* the one that is being looked at */
+static Retained *present = NULL;	/* the one that is looked at, or was last */
 
 static void list_topics(TimestampTz now);
 static void make_table(void);
 static void list_topic(Oid relid, TimestampTz now);
 static void forget_topic(Retained *retained);
+static bool has_changed(const Retained *retained);
 static bool is_due(const Retained *retained, TimestampTz now);
-static TimestampTz size_due(const Retained *retained);
+static TimestampTz news_due(const Retained *retained);
 static void look_at_topic(Retained *retained, TimestampTz now);
 static void make_step(Retained *retained, Relation rel, TopicDef *topic,
 					  TimestampTz now);
@@ -138,45 +146,60 @@ queue_retain_due(void)
 	{
 		if (is_due(retained, now))
 			due = DT_NOBEGIN;
-		due = Min(due, size_due(retained));
+		due = Min(due, news_due(retained));
 	}
 	return due;
 }
 
 /*
  * queue_retain
- *		Delete messages that are to go, one step in each topic that is due.
+ *		Make a step in a topic that is due.
+ *
+ * Each has a transaction of its own, because what is remembered of it is true
+ * only if that commits.  When all that are due have had a step, others have
+ * their turn.
  */
 TimestampTz
 queue_retain(void)
 {
+	static TimestampTz turn_at = 0;
+	static bool is_again = false;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = TIMESTAMP_INFINITY;
-	List	   *due = NIL;
+	Retained   *first = NULL;
+	bool		has_more = false;
 	HASH_SEQ_STATUS status;
 	Retained   *retained;
-	ListCell   *lc;
 
+	present = NULL;
 	if (topics == NULL || listed_at > now || listed_at + LIST_INTERVAL <= now)
 		list_topics(now);
-
-	/* an error must not come in the middle of a scan of the hash table */
+	if (!is_again)
+		turn_at = now;
 	hash_seq_init(&status, topics);
 	while ((retained = hash_seq_search(&status)) != NULL)
 	{
-		if (is_due(retained, now))
-			due = lappend(due, retained);
-		else if (retained->is_wanted)
-			next = Min(next, retained->look_at);
+		if (!is_due(retained, now))
+		{
+			if (retained->is_wanted)
+				next = Min(next, retained->look_at);
+		}
+		else if (is_again && retained->turn_at == turn_at)
+			next = now;
+		else
+		{
+			has_more = first != NULL;
+			first = retained;
+		}
 	}
-	foreach(lc, due)
-	{
-		retained = lfirst(lc);
-		look_at_topic(retained, now);
-		if (retained->is_wanted)
-			next = Min(next, retained->look_at);
-	}
-	return next;
+	is_again = has_more;
+	if (first == NULL)
+		return next;
+	first->turn_at = turn_at;
+	look_at_topic(first, now);
+	if (has_more)
+		return DUTY_AGAIN;
+	return first->is_wanted ? Min(next, first->look_at) : next;
 }
 
 /* After an error: leave that topic for a while. */
@@ -243,9 +266,20 @@ list_topic(Oid relid, TimestampTz now)
 		memset(retained, 0, sizeof(*retained));
 		retained->relid = relid;
 	}
-	else if (!retained->has_problem && queue_topic_def_known(relid) == NULL)
+	else if (!retained->has_problem && has_changed(retained))
 		retained->look_at = Min(retained->look_at, now);
 	retained->is_listed = true;
+}
+
+/* Have its settings changed, as far as is known? */
+static bool
+has_changed(const Retained *retained)
+{
+	TopicDef   *topic = queue_topic_def_known(retained->relid);
+
+	return topic == NULL || topic->retention != retained->retention ||
+		topic->max_bytes != retained->max_bytes ||
+		topic->keep_unread != retained->keep_unread;
 }
 
 /* The topic has been dropped. */
@@ -265,16 +299,21 @@ static bool
 is_due(const Retained *retained, TimestampTz now)
 {
 	return retained->look_at <= now || retained->looked_at > now ||
-		size_due(retained) <= now;
+		news_due(retained) <= now;
 }
 
-/* When is its size to be looked at?  Never, if nothing was published since. */
+/*
+ * news_due
+ *		Return when to look at it because somebody has published since.
+ */
 static TimestampTz
-size_due(const Retained *retained)
+news_due(const Retained *retained)
 {
-	return retained->has_max_bytes &&
-		queue_topic_slot_highest(retained->relid) != retained->seen_id ?
-		retained->seen_at + SIZE_INTERVAL : TIMESTAMP_INFINITY;
+	if (queue_topic_slot_nends(retained->relid) == retained->nends)
+		return TIMESTAMP_INFINITY;
+	return retained->max_bytes > 0 ?
+		Min(retained->seen_at + SIZE_INTERVAL, retained->look_at) :
+		retained->look_at;
 }
 
 /*
@@ -298,10 +337,12 @@ look_at_topic(Retained *retained, TimestampTz now)
 	if (rel == NULL)
 	{
 		put_off(retained, is_locked ? ROUND_LOCKED_DELAY : IDLE_REST);
-		present = NULL;
 		return;
 	}
 	topic = queue_topic_def(rel);
+	retained->retention = topic->retention;
+	retained->max_bytes = topic->max_bytes;
+	retained->keep_unread = topic->keep_unread;
 	if (topic->is_topic && topic->problem != NULL)
 		report_problem(retained, rel, topic);
 	else
@@ -310,12 +351,9 @@ look_at_topic(Retained *retained, TimestampTz now)
 		(topic->retention > 0 || topic->max_bytes > 0))
 		make_step(retained, rel, topic, now);
 	else
-	{
-		retained->has_max_bytes = false;
-		put_off(retained, IDLE_REST);
-	}
+		put_off(retained, retained->has_problem ? ROUND_RETRY_DELAY :
+				IDLE_REST);
 	table_close(rel, NoLock);
-	present = NULL;
 }
 
 /* Say, once, why nothing is deleted from this topic. */
@@ -404,8 +442,7 @@ static void
 look_at_size(Retained *retained, Relation rel, TopicDef *topic,
 			 TimestampTz now)
 {
-	retained->has_max_bytes = topic->max_bytes > 0;
-	retained->seen_id = queue_topic_slot_highest(topic->relid);
+	retained->nends = queue_topic_slot_nends(topic->relid);
 	retained->seen_at = now;
 	retained->excess = 0;
 	if (topic->max_bytes == 0 ||
@@ -445,14 +482,18 @@ end_step(Retained *retained, TopicDef *topic, const OldestStep *step,
 		retained->is_wanted = true;
 		return;
 	}
-	if (topic->retention > 0 && step->first_kept < TIMESTAMP_INFINITY)
-		look_at = Min(look_at, step->first_kept + topic->retention);
+
+	/* what is published from now on has time for as long */
+	if (topic->retention > 0)
+		look_at = Min(step->first_kept, now) + topic->retention;
 	if (step->is_held)
-		look_at = Min(look_at, now);
+		look_at = now;
+	look_at = Max(look_at, now + rest);
 	if (step->has_left)
 		look_at = Min(look_at, retained->pass_at);
-	retained->is_wanted = look_at != TIMESTAMP_INFINITY;
-	retained->look_at = Max(now + rest, Min(look_at, now + IDLE_REST));
+	retained->is_wanted = step->is_held || step->has_left ||
+		(topic->retention > 0 && step->first_kept < TIMESTAMP_INFINITY);
+	retained->look_at = Min(look_at, now + IDLE_REST);
 }
 
 /* Look again after that time. */

@@ -398,8 +398,17 @@ is(sql('SELECT count(*) FROM queue.topics'), '0', 'all topics are dropped');
 is(sql(q{BEGIN; SELECT queue.create_topic('gone'); SELECT queue.publish('gone', '1'::jsonb);
 	SELECT count(*) FROM queue.read('gone', 0, 10); ROLLBACK}) =~ s/.*\n//sr,
 	'0', 'a transaction does not read what it publishes itself');
-sql(qq{BEGIN; SELECT queue.create_topic('t$_'); SELECT queue.publish('t$_', '1'::jsonb); ROLLBACK})
-	foreach 1 .. 20;
+# the worker frees a place when it comes to that
+foreach my $i (1 .. 20)
+{
+	my $state;
+	do
+	{
+		$state = state_of(
+			qq{BEGIN; SELECT queue.create_topic('t$i'); SELECT queue.publish('t$i', '1'::jsonb); ROLLBACK});
+	} while ($state eq '53400');
+	$state =~ /^none/ or die "rolled back: $state";
+}
 sql("SELECT queue.create_topic('t$_')") foreach 1 .. 16;
 wait_until(q{SELECT count(limit_id) = 16 * 16 FROM queue.topics},
 	'places of topics that were rolled back, or dropped, are free again');
