@@ -41,6 +41,8 @@ INSERT INTO declared VALUES
     ('route', 'f', 'topic regclass, routing_key text, headers jsonb, payload jsonb', 'TABLE(queue regclass, patterns text[], on_refusal text, refusal text)'),
     ('read', 'f', 'topic regclass, after bigint, max bigint, pattern text, selector jsonpath', 'messages'),
     ('stable_id', 'f', 'topic regclass', 'bigint'),
+    ('seek', 'f', 'subscription regclass, start text, start_id bigint, start_at timestamp with time zone', 'void'),
+    ('skip', 'f', 'subscription regclass, partition integer', 'bigint'),
     ('reschedule', 'f', 'queue regclass, id bigint, deliver_at timestamp with time zone', 'boolean'),
     ('cancel', 'f', 'queue regclass, id bigint', 'boolean'),
     ('wait_for_room', 'p', 'IN queue regclass, IN timeout interval', NULL),
@@ -75,7 +77,7 @@ INSERT INTO declared VALUES
 -- what the queue tables, the views and the extension itself use
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
-    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('before_subscription_insert'), ('before_subscription_change'), ('restore_topics'), ('restore_bindings'), ('restore_subscriptions'), ('skipped'), ('partition_limits'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
+    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('before_subscription_insert'), ('before_subscription_change'), ('restore_topics'), ('restore_bindings'), ('restore_subscriptions'), ('skipped'), ('partition_limits'), ('partition_positions'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
     ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
     ('write_missing');
@@ -94,7 +96,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(72 + (SELECT count(*) FROM declared)::int);
+SELECT plan(73 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -136,7 +138,7 @@ SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc'
 SELECT set_eq(
     $$ SELECT name::text, arguments NOT LIKE '%receipts%', (pronargs - pronargdefaults)::int
        FROM defined WHERE pronargdefaults > 0 $$,
-    $$ VALUES ('alter_queue', true, 1), ('bind', true, 2), ('unbind', true, 2), ('route', true, 1), ('alter_topic', true, 1), ('subscribe', true, 2), ('alter_subscription', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
+    $$ VALUES ('alter_queue', true, 1), ('bind', true, 2), ('unbind', true, 2), ('route', true, 1), ('alter_topic', true, 1), ('subscribe', true, 2), ('alter_subscription', true, 1), ('seek', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
               ('enqueue', true, 2), ('enqueue_batch', true, 2), ('enqueue_once', true, 3),
               ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
@@ -237,6 +239,9 @@ SELECT columns_are('queue', 'topic', ARRAY['topic', 'partitions', 'retention', '
 SELECT is(queue.create_topic('default_topic')::text, 'default_topic', 'create_topic');
 SELECT columns_are('public', 'default_topic', ARRAY['partition', 'id', 'published_at', 'routing_key', 'group_key', 'correlation_id',
                                                     'content_type', 'sender', 'headers', 'payload', 'body']);
+SELECT columns_are('queue', 'subscriptions', ARRAY['subscription', 'schemaname', 'queuename', 'topic', 'owner', 'pattern', 'selector',
+    'on_failure', 'on_gap', 'idle_after', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter', 'paused', 'partition',
+    'position', 'behind', 'behind_since', 'failures', 'held_by', 'held_since', 'held_until']);
 SELECT columns_are('queue', 'subscription', ARRAY['subscription', 'topic', 'pattern', 'selector', 'on_failure', 'on_gap', 'idle_after', 'lease',
                                           'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter', 'own_dead_letter', 'paused']);
 SELECT is(queue.subscribe('default_topic', 'default_subscription')::text, 'default_subscription', 'subscribe');

@@ -91,6 +91,8 @@ my %calls = (
 	'bind'           => q{SELECT queue.bind(%1$s, %1$s)},
 	'drop_topic'     => q{SELECT queue.drop_topic(%s)},
 	'partition_limits' => q{SELECT count(*) FROM queue.partition_limits(%s)},
+	'partition_positions' =>
+	  q{SELECT count(*) FROM queue.partition_positions(%s)},
 	'publish'        => q{SELECT queue.publish(%s, '1')},
 	'publish_batch'  => q{SELECT queue.publish_batch(%s, ARRAY['1']::jsonb[])},
 	'publish_bytes'  => q{SELECT queue.publish_bytes(%s, 'x')},
@@ -98,6 +100,8 @@ my %calls = (
 	  q{SELECT queue.publish_bytes_batch(%s, ARRAY['x']::bytea[])},
 	'read'           => q{SELECT count(*) FROM queue.read(%s, 0, 1)},
 	'route'          => q{SELECT count(*) FROM queue.route(%s)},
+	'seek'           => q{SELECT queue.seek(%s, 'end')},
+	'skip'           => q{SELECT queue.skip(%s, 0)},
 	'skipped'        => q{SELECT count(*) FROM queue.skipped(%1$s, %1$s)},
 	'stable_id'      => q{SELECT queue.stable_id(%s)},
 	'subscribe'      => q{SELECT queue.subscribe(%s, 'fresh_subscription')},

@@ -133,6 +133,12 @@ read(regclass,bigint,bigint)              | SELECT  | ok    | SELECT * FROM queu
 read(regclass,bigint,bigint)              | SELECT  | 42809 | SELECT * FROM queue.read('shop.desk', 0, 10)
 stable_id(regclass)                       | SELECT  | ok    | SELECT queue.stable_id('shop.news')
 partition_limits(regclass)                | ANYBODY | ok    | SELECT * FROM queue.partition_limits('shop.news')
+partition_positions(regclass)             | ANYBODY | ok    | SELECT * FROM queue.partition_positions('shop.watch')
+seek(regclass)                            | OWN     | ok    | SELECT queue.seek('shop.watch', 'begin')
+seek(regclass)                            | OWN     | 42809 | SELECT queue.seek('shop.desk', 'begin')
+skip(regclass,integer)                    | OWN     | ok    | SELECT queue.skip('shop.watch', 0)
+browse(regclass)                          | READ_ALL| ok    | SELECT * FROM queue.browse('shop.watch')
+get(regclass,bigint)                      | READ_ALL| ok    | SELECT * FROM queue.get('shop.watch', 1)
 enqueue(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.enqueue('shop.news', '{}'::jsonb)
 dequeue(regclass)                         | TAKE    | 42809 | SELECT * FROM queue.dequeue('shop.news')
 browse(regclass)                          | SELECT  | 42809 | SELECT * FROM queue.browse('shop.news')
@@ -234,6 +240,7 @@ restored_topics     | READ_ONLY | topic partitions retention max_bytes keep_unre
 binding             | ANYBODY   | topic queue pattern selector on_refusal bound_by
 bindings            | ANYBODY   | topic queue schemaname queuename pattern selector on_refusal bound_by skipped skipped_at last_refusal
 restored_bindings   | READ_ONLY | topic queue pattern selector on_refusal bound_by
+subscriptions       | ANYBODY   | subscription schemaname queuename topic owner pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter paused partition position behind behind_since failures held_by held_since held_until
 subscription        | ANYBODY   | subscription topic pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter paused
 restored_subscriptions | READ_ONLY | subscription topic pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter paused
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash

@@ -1,0 +1,241 @@
+# Where subscriptions stand, while others are at work: seek() and skip() meet open
+# and prepared transactions, also ones from before a restart, leases, and consumers
+# that wait; they never wait.  What filters pass over becomes durable.  browse() on
+# a standby.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node, "SET statement_timeout = '60s';");
+$node->init(allows_streaming => 1);
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'queue'
+max_prepared_transactions = 10
+lock_timeout = '10s'
+});
+$node->start;
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+
+sql(q{CREATE EXTENSION queue;
+	SELECT queue.create_topic('log', partitions => 4);
+	SELECT queue.subscribe('log', 'reader', start => 'begin', retry_delay => '0')});
+sql(qq{SELECT queue.publish('log', '$_', group_key => 'k')}) foreach 1 .. 4;
+
+# The partition of that key, and the others, which are empty
+my $partition = sql('SELECT DISTINCT partition FROM log');
+my $ids = sql('SELECT string_agg(id::text, $$ $$ ORDER BY id) FROM log');
+my @ids = split / /, $ids;
+
+sub comes
+{
+	my ($name, $where) = @_;
+	return sql(
+		"SELECT coalesce(string_agg(id || ':' || attempt, ' ' ORDER BY id), '') FROM queue.browse('$name')",
+		$where);
+}
+
+sub stands
+{
+	return sql(
+		"SELECT concat_ws(' ', position, behind, failures, coalesce(held_by, 'free'))
+			FROM queue.subscriptions WHERE subscription = 'reader'::regclass AND partition = $partition");
+}
+
+my $all = join ' ', map { "$_:1" } @ids;
+is(comes('reader'), $all, 'all come');
+
+#
+# An open transaction, one that has dequeued and one that has settled: 55P03 at
+# once, and it is named.
+#
+my $other = $node->background_psql('postgres', on_error_die => 1);
+my $pid = $other->query_safe('SELECT pg_backend_pid()');
+foreach my $way (
+	[ 'dequeue', q{SELECT id FROM queue.dequeue('reader')} ],
+	[ 'seek', q{SELECT queue.seek('reader', 'begin')} ],
+	[ 'skip', "SELECT queue.skip('reader', $partition)" ],
+	[ 'ack', q{SELECT queue.ack(receipt) FROM queue.receive('reader')} ])
+{
+	my ($what, $statement) = @$way;
+	$other->query_safe("BEGIN; $statement");
+	foreach my $call (q{SELECT queue.seek('reader', 'end')},
+		"SELECT queue.skip('reader', $partition)")
+	{
+		my ($state, $error) = error_of($call);
+		is($state, '55P03', "$what is open: $call");
+		like($error, qr/Process $pid holds it/, '... which it names');
+	}
+	like(stands(), qr/ $pid$/, '... as the view does') if $what ne 'ack';
+	$other->query_safe('ROLLBACK');
+}
+
+# Of these only the dequeue and the receive have failed
+sql(q{SELECT queue.seek('reader', 'begin')});
+is(comes('reader'), $all, 'a seek forgets failures');
+is(stands(), '0 4 0 free', '... in the view, too');
+
+# A lease of another session
+$other->query_safe(
+	q{CREATE TEMP TABLE got AS SELECT * FROM queue.receive('reader', 2)});
+like(stands(), qr/^0 4 0 \d+$/, 'a lease is shown');
+is(sql(q{SELECT held_until > now() FROM queue.subscriptions WHERE held_until IS NOT NULL}),
+	't', '... and until when it is held');
+sql(qq{BEGIN; SELECT queue.skip('reader', $partition); ROLLBACK});
+is( $other->query_safe(
+		q{SELECT queue.extend(min(receipt), '1 min') > now() FROM got}),
+	't', 'a rollback lets it go on');
+sql("SELECT queue.skip('reader', $partition)");
+is( state_of(
+		"SELECT queue.ack('"
+		  . $other->query_safe('SELECT max(receipt) FROM got') . "')"),
+	'QU001', 'a commit ends it');
+is(comes('reader'), join(' ', map { "$_:1" } @ids[ 1 .. 3 ]), 'one is passed');
+
+#
+# A consumer that waits is woken by the commit.
+#
+sql(q{SELECT queue.seek('reader', 'end')});
+my $waiter = start_waiter(
+	q{SELECT id FROM queue.dequeue('reader', wait => '50 s')});
+sql("SELECT queue.seek('reader', start_id => $ids[3])");
+woken($waiter, $ids[3], 'woken by a seek');
+
+#
+# Prepared, and after a restart: it is named all the same.
+#
+sql(q{SELECT queue.seek('reader', 'begin')});
+sql(q{BEGIN; SELECT queue.dequeue('reader'); PREPARE TRANSACTION 'taken'});
+my ($state, $error) = error_of(q{SELECT queue.seek('reader', 'end')});
+is($state, '55P03', 'prepared');
+like($error, qr/Prepared transaction "taken" holds it/, '... which it names');
+is(stands(), '0 4 0 taken', '... as the view does');
+$other->quit;
+$node->restart;
+($state, $error) = error_of(q{SELECT queue.seek('reader', 'end')});
+is($state, '55P03', 'prepared before a restart');
+like($error, qr/Prepared transaction "taken" holds it/, '... which it names');
+is(state_of("SELECT queue.skip('reader', $partition)"), '55P03', '... skip, too');
+is(comes('reader'), $all, 'browse shows what it has taken');
+sql(q{ROLLBACK PREPARED 'taken'});
+like(comes('reader'), qr/^$ids[0]:/, 'all come');
+sql("SELECT queue.skip('reader', $partition)");
+sql(q{BEGIN; SELECT queue.seek('reader', 'begin'); PREPARE TRANSACTION 'sought'});
+$node->restart('immediate');
+is(sql(q{SELECT count(*) FROM queue.dequeue('reader')}), '0', 'sought, and prepared before a crash');
+sql(q{COMMIT PREPARED 'sought'});
+is(comes('reader'), $all, '... it is committed');
+sql(q{BEGIN; SELECT queue.seek('reader', 'end'); PREPARE TRANSACTION 'sought'});
+sql(q{ROLLBACK PREPARED 'sought'});
+is(comes('reader'), $all, 'rolled back: no failure');
+
+# A seek that lasts is no failure after a crash, either
+my $long = $node->background_psql('postgres', on_error_die => 1);
+$long->query_safe(q{BEGIN; SELECT queue.seek('reader', 'end')});
+sql('SELECT pg_sleep(2.5)');
+$node->stop('immediate');
+$node->start;
+is(comes('reader'), $all, 'a crash counts none');
+$long->{run}->finish;
+
+#
+# What somebody changes by hand
+#
+my $hand = $node->background_psql('postgres', on_error_die => 1);
+$hand->query_safe("BEGIN; SELECT 1 FROM reader WHERE partition = $partition FOR UPDATE");
+is(state_of(q{SELECT queue.seek('reader', 'end')}), '55P03', 'a row that is locked');
+$hand->query_safe("ROLLBACK; SET session_replication_role = replica; BEGIN; DELETE FROM reader WHERE partition = $partition");
+is(state_of(q{SELECT queue.seek('reader', 'end')}), '55P03', 'a row that is going');
+$hand->query_safe("COMMIT; BEGIN; INSERT INTO reader VALUES ($partition, 1, 0, NULL, NULL, now())");
+is(state_of(q{SELECT queue.seek('reader', 'end')}), '55P03', 'a row that is coming');
+$hand->query_safe('ROLLBACK');
+is(state_of(q{SELECT queue.browse('reader')}), '42809', 'a row that is missing');
+$hand->quit;
+sql(q{SELECT queue.seek('reader', 'begin')});
+is(comes('reader'), $all, 'a seek makes it again');
+
+#
+# What a filter passes over: durable when a consumer has seen it, not without one,
+# and nothing is written where nothing was passed over.
+#
+sql(q{SELECT queue.subscribe('log', 'picky', start => 'begin', pattern => 'none');
+	SELECT queue.subscribe('log', 'plain', start => 'begin')});
+sql('SELECT pg_sleep(1.5)');
+is(sql('SELECT max(position) FROM picky'), '0', 'nobody has looked');
+is(sql(q{SELECT count(*) FROM queue.dequeue('plain', 10)}), '4', 'all of another');
+my $written = sql('SELECT array_agg(ctid ORDER BY partition) FROM plain');
+is(sql(q{SELECT count(*) FROM queue.dequeue('picky', 10)}), '0', 'nothing is wanted');
+wait_until("SELECT position >= $ids[3] FROM picky WHERE partition = $partition",
+	'passed over, durably');
+is(sql("SELECT max(position) FROM picky WHERE partition <> $partition"),
+	'0', '... and nothing where nothing was');
+is(sql(q{SELECT count(*) FROM queue.dequeue('plain', 10)}), '0', 'a look that finds nothing');
+sql('SELECT pg_sleep(2)');
+is(sql('SELECT array_agg(ctid ORDER BY partition) FROM plain'), $written, '... writes nothing');
+
+# While it is held it stays; another filter begins after that
+my $holder = $node->background_psql('postgres', on_error_die => 1);
+sql(q{SELECT queue.alter_subscription('picky', pattern => 'more.#');
+	SELECT queue.publish('log', '5', routing_key => 'more', group_key => 'k');
+	SELECT queue.publish('log', '6', routing_key => 'less', group_key => 'k')});
+my $last = sql('SELECT max(id) FROM log');
+is($holder->query_safe(q{BEGIN; SELECT payload FROM queue.dequeue('picky', 10)}), '5', 'held');
+my $before = sql("SELECT position FROM picky WHERE partition = $partition");
+sql('SELECT pg_sleep(1.5)');
+is(sql("SELECT position FROM picky WHERE partition = $partition"), $before, '... it stays');
+$holder->query_safe('COMMIT');
+$holder->quit;
+wait_until("SELECT position >= $last FROM picky WHERE partition = $partition",
+	'... and moves in the end');
+is(sql(q{SELECT behind FROM queue.subscriptions
+		WHERE subscription = 'picky'::regclass AND partition = } . $partition),
+	'0', 'it is not behind');
+
+# How far behind, when it is far
+sql(q{SELECT queue.create_topic('deep', partitions => 1);
+	SELECT queue.subscribe('deep', 'late', start => 'begin');
+	SELECT queue.publish_batch('deep', array_agg('1'::jsonb)) FROM generate_series(1, 5000)});
+is(sql(q{SELECT position IS NULL AND behind IS NULL FROM queue.subscriptions WHERE subscription = 'late'::regclass}),
+	't', 'memory does not know yet');
+sql(q{SELECT queue.dequeue('late')});
+is(sql(q{SELECT behind FROM queue.subscriptions WHERE subscription = 'late'::regclass}),
+	'4999', 'estimated');
+
+# A number that is used again is another subscription
+sql(q{SELECT queue.drop_queue('picky')});
+is(sql(q{SELECT count(*) FROM queue.subscriptions WHERE queuename = 'picky'}), '0', 'dropped');
+
+#
+# A standby
+#
+$node->wait_for_catchup($standby);
+my $here = comes('reader');
+$standby->poll_query_until('postgres',
+	"SELECT queue.stable_id('log') > $last") or die;
+is(comes('reader', $standby), $here, 'browse on a standby');
+is( $standby->safe_psql('postgres', "SELECT id FROM queue.get('reader', $ids[2])"),
+	$ids[2], 'get on a standby');
+is(state_of(q{SELECT queue.seek('reader', 'end')}, $standby), '25006', 'no seek there');
+is(state_of("SELECT queue.skip('reader', $partition)", $standby), '25006', 'no skip');
+is( $standby->safe_psql('postgres',
+		q{SELECT count(*), count(position) FROM queue.subscriptions WHERE queuename = 'reader'}),
+	'4|0', 'the view shows settings alone');
+$standby->promote;
+is(comes('reader', $standby), $here, 'promoted');
+is( $standby->safe_psql('postgres', q{SELECT queue.seek('reader', 'end'); SELECT count(*) FROM queue.dequeue('reader')}) =~ s/^\s+//r,
+	'0', '... it can be moved');
+
+done_testing();
