@@ -22,7 +22,8 @@
  * assignments alone.  What if the message commits here?  A place says what was
  * committed; who reads follows the row from there.
  *
- * Locks: a spinlock for each place, held for a few assignments.
+ * Locks: a spinlock for each place, held for a few assignments; the worker is
+ * called after that.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,7 +34,9 @@
 #include "port/atomics.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
+#include "utils/timestamp.h"
 
+#include "shared/database.h"
 #include "shared/place.h"
 #include "shared/registration.h"
 
@@ -56,7 +59,8 @@ typedef struct SharedPlace
 
 typedef struct SharedPlaces
 {
-	pg_atomic_uint64 npassed;	/* how often messages were passed over */
+	pg_atomic_uint64 npassed;	/* how often a position came to be before
+								 * messages that were passed over */
 	SharedPlace places[NUM_PLACES];
 } SharedPlaces;
 
@@ -64,6 +68,8 @@ static SharedPlaces *shared = NULL;
 
 static SharedPlace *lock_place(Oid dbid, Oid relid, int partition,
 							   bool *is_its);
+static bool is_behind_passed(const Place *place);
+static void call_worker(Oid dbid);
 static void take(SharedPlace *its, Oid dbid, Oid relid, int partition);
 
 /* Shared memory needed */
@@ -114,6 +120,21 @@ take(SharedPlace *its, Oid dbid, Oid relid, int partition)
 	its->place.position = -1;
 }
 
+/* Is a position just before messages that were passed over? */
+static bool
+is_behind_passed(const Place *place)
+{
+	return place->position >= place->after && place->unwanted > place->position;
+}
+
+/* Let the worker look in a while for such positions. */
+static void
+call_worker(Oid dbid)
+{
+	pg_atomic_fetch_add_u64(&shared->npassed, 1);
+	queue_database_wake_by(dbid, GetCurrentTimestamp() + PLACE_WRITE_DELAY);
+}
+
 /* Copy what is known of a partition; false if that is nothing. */
 bool
 queue_place_get(Oid relid, int partition, Place *place)
@@ -134,15 +155,20 @@ void
 queue_place_set(Oid relid, int partition, const ItemPointerData * tid,
 				int64 position, int failures)
 {
+	bool		calls_worker;
 	bool		is_its;
 	SharedPlace *its = lock_place(MyDatabaseId, relid, partition, &is_its);
 
 	if (!is_its)
 		take(its, MyDatabaseId, relid, partition);
+	calls_worker = its->place.position != position;
 	its->place.tid = *tid;
 	its->place.position = position;
 	its->place.failures = failures;
+	calls_worker &= is_behind_passed(&its->place);
 	SpinLockRelease(&its->lock);
+	if (calls_worker)
+		call_worker(MyDatabaseId);
 }
 
 /*
@@ -154,6 +180,7 @@ queue_place_set(Oid relid, int partition, const ItemPointerData * tid,
 void
 queue_place_moved(Oid dbid, Oid relid, int partition, int64 position)
 {
+	bool		calls_worker = false;
 	bool		is_its;
 	SharedPlace *its = lock_place(dbid, relid, partition, &is_its);
 
@@ -161,8 +188,11 @@ queue_place_moved(Oid dbid, Oid relid, int partition, int64 position)
 	{
 		its->place.position = position;
 		its->place.failures = 0;
+		calls_worker = is_behind_passed(&its->place);
 	}
 	SpinLockRelease(&its->lock);
+	if (calls_worker)
+		call_worker(dbid);
 }
 
 /* One that counted failures of what is next has committed; as above. */
@@ -187,6 +217,7 @@ void
 queue_place_pass(Oid relid, int partition, uint32 filter, int64 after,
 				 int64 passed, int64 unwanted)
 {
+	bool		calls_worker;
 	bool		is_its;
 	SharedPlace *its = lock_place(MyDatabaseId, relid, partition, &is_its);
 	Place	   *place = &its->place;
@@ -206,12 +237,13 @@ queue_place_pass(Oid relid, int partition, uint32 filter, int64 after,
 		place->passed = passed;
 		place->unwanted = unwanted;
 	}
+	calls_worker = unwanted > 0 && is_behind_passed(place);
 	SpinLockRelease(&its->lock);
-	if (unwanted > 0)
-		pg_atomic_fetch_add_u64(&shared->npassed, 1);
+	if (calls_worker)
+		call_worker(MyDatabaseId);
 }
 
-/* Return how often messages were passed over, in all databases. */
+/* Return how often that became so, in all databases. */
 uint64
 queue_place_npassed(void)
 {
@@ -239,8 +271,7 @@ queue_place_next_passed(int *i, Oid *relid, int *partition)
 			continue;
 		SpinLockAcquire(&its->lock);
 		is_found = its->key.dbid == MyDatabaseId &&
-			its->place.position >= its->place.after &&
-			its->place.unwanted > its->place.position;
+			is_behind_passed(&its->place);
 		*relid = its->key.relid;
 		*partition = its->key.partition;
 		SpinLockRelease(&its->lock);

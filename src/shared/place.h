@@ -52,7 +52,7 @@ extern void queue_place_failed(Oid dbid, Oid relid, int partition,
 extern void queue_place_pass(Oid relid, int partition, uint32 filter,
 							 int64 after, int64 passed, int64 unwanted);
 
-/* How often messages were passed over */
+/* How often a position came to be just before what was passed over */
 extern uint64 queue_place_npassed(void);
 
 /*

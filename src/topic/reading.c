@@ -28,7 +28,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "executor/tuptable.h"
-#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -36,7 +35,6 @@
 #include "common/clock.h"
 #include "common/errcodes.h"
 #include "shared/availability.h"
-#include "shared/database.h"
 #include "shared/place.h"
 #include "table/removed_id.h"
 #include "table/setting_row.h"
@@ -292,15 +290,10 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 	/* nothing is wanted after the last one of the batch, up to where it ended */
 	if (batch->n > 0)
 		after = batch->ids[batch->n - 1];
-	if (batch->unwanted <= after)
-		batch->unwanted = 0;
 	batch->passed = Max(passed, after);
 	if (passed > after)
 		queue_place_pass(relid, partition, reading->def->filter, after,
-						 passed, batch->unwanted);
-	if (batch->unwanted > 0)
-		queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp() +
-							   PLACE_WRITE_DELAY);
+						 passed, batch->unwanted > after ? batch->unwanted : 0);
 }
 
 /*

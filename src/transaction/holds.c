@@ -180,20 +180,6 @@ queue_xact_push_move(Hold *hold)
 	return move;
 }
 
-/*
- * queue_hold_failures
- *		Return how often what comes after a position of a partition that is
- *		dequeued has failed meanwhile.
- */
-int
-queue_hold_failures(const Hold *hold, int64 position, int64 *until)
-{
-	if (hold->nfailed == 0 || hold->failed_after != position)
-		return 0;
-	*until = hold->failed_until;
-	return hold->nfailed;
-}
-
 /* Forget the hold pushed last, which is dealt with. */
 void
 queue_xact_pop(Hold *hold)

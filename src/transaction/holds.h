@@ -82,10 +82,16 @@ extern Hold *queue_xact_push_move(Hold *hold);
 
 /*
  * How often what comes after this position has failed since the partition was
- * dequeued, as ROLLBACK TO tells; and the last one that failed with it
+ * dequeued, as ROLLBACK TO tells; *until is set if it has
  */
-extern int	queue_hold_failures(const Hold *hold, int64 position,
-								int64 *until);
+static inline int
+queue_hold_failures(const Hold *hold, int64 position, int64 *until)
+{
+	if (hold->nfailed == 0 || hold->failed_after != position)
+		return 0;
+	*until = hold->failed_until;
+	return hold->nfailed;
+}
 
 /* The hold pushed last is dealt with */
 extern void queue_xact_pop(Hold *hold);

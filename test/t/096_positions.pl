@@ -149,7 +149,7 @@ sql('SELECT pg_sleep(2.5)');
 $node->stop('immediate');
 $node->start;
 is(comes('reader'), $all, 'a crash counts none');
-$long->{run}->finish;
+$long->{run}->kill_kill;
 
 #
 # What somebody changes by hand
