@@ -301,6 +301,22 @@ $node->start;
 in_doubt('after a crash', undef, @$cells);
 end_all('crash', $cells, 1);
 
+# ... and a receive in it: its lease is one for good, or comes to nothing
+foreach my $end ('commit', 'rollback')
+{
+	my $s = make("receive_$end", 3);
+	my ($receipt) = split /\n/, sql(
+		qq{BEGIN;
+		SELECT receipt FROM queue.receive('$s', 2) ORDER BY id DESC LIMIT 1;
+		PREPARE TRANSACTION '$s'});
+	is(taken($s, 10), 'none', "$end: nobody gets what is received in doubt");
+	sql(uc($end) . " PREPARED '$s'");
+	is( state_of("SELECT queue.ack('$receipt')"),
+		$end eq 'commit' ? 'none: ' : 'QU001',
+		'... its receipt is good, or is not');
+	left($s, $end eq 'commit' ? '3 1' : '1 2, 2 1, 3 1', '... what comes then');
+}
+
 #
 # A prepared publisher holds up who reads behind it, over a restart, too, and its
 # end wakes who waits.
@@ -559,11 +575,12 @@ foreach my $what ('lease', 'dequeue')
 	my $t        = make('kept2', 4);
 	my @receipts = received($s, 3);
 	my @nacked   = received($t, 4);
+	wait_for_log(1, 'a lease is written', $s);
 	sql('SELECT queue.nack(' . array(@nacked) . ')');
 	wait_until("SELECT failures = 1 AND alone_until = 4 FROM $t",
 		'a batch has failed');
 	sql("SELECT queue.ack('$receipts[0]')");
-	wait_for_log(2, 'the lease is written, and what is left of it', $s);
+	wait_for_log(2, '... and what is left of it', $s);
 	$node->restart;
 	is(state_of("SELECT queue.nack('$receipts[2]')"),
 		'55000', 'after a restart one is still not next');
