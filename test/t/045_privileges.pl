@@ -496,6 +496,7 @@ sql(q{SET ROLE owner; SELECT queue.create_topic('attic.heard');
 	SELECT queue.create_queue('attic.ears');
 	SELECT queue.subscribe('attic.heard', 'shop.watch')});
 sql(q{SELECT queue.bind('attic.heard', 'attic.ears');
+	INSERT INTO queue.topic_removed VALUES (1, 0, 1);
 	INSERT INTO queue.prepared_note VALUES (1, NULL, 1, 1, 1, now())});
 foreach my $queue (
 	qw(shop.jobs shop.desk shop.empty shop.doubt shop.plain shop.news shop.watch))
