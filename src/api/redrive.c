@@ -661,7 +661,7 @@ report_homeless(const Redrive *redrive)
 							   "redrive skipped %lld messages that have no queue to go back to",
 							   (unsigned long) redrive->nhomeless,
 							   (long long) redrive->nhomeless),
-				 errdetail("They were sent to %s directly, or their queue does not exist any more.",
+				 errdetail("They were sent to %s directly, come from a subscription, or their queue does not exist any more.",
 						   queue_qualified_name(redrive->relid)),
 				 errhint("Name a queue for them in to_queue.")));
 }
