@@ -41,13 +41,14 @@ import parts  # noqa: E402
 import plots  # noqa: E402
 import runs  # noqa: E402
 import soak  # noqa: E402
+import topics  # noqa: E402
 import wakeup  # noqa: E402
 import workloads  # noqa: E402
 from installation import BuildError, Installation  # noqa: E402
 
 PARTS = list(parts.GRIDS) + ["held-snapshot", "soak", "backlog",
                              "many-queues", "delivery", "fairness",
-                             "wakeup", "idle"]
+                             "topics", "wakeup", "idle"]
 
 # Of the file of results: one that was written otherwise is not read.
 VERSION = 3
@@ -85,8 +86,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--hold", type=int,
                         help="seconds for which dead rows are held")
     parser.add_argument("--messages", type=int,
-                        help="how many wait in the deep queue, or are due"
-                             " next week")
+                        help="how many wait in the deep queue, are due next"
+                             " week, or are in the log")
     parser.add_argument("--queues", type=int, help="how many there are")
     parser.add_argument("--revision", default="",
                         help="what is measured, for the page")
@@ -172,8 +173,9 @@ class Benchmark:
         part["short"] = self.extent.is_short
         part["seconds"] = self.extent.seconds
         part["repetitions"] = self.extent.repetitions
-        is_with_pgq = (name in parts.GRIDS
-                       and "pgq" in " ".join(parts.GRIDS[name].workloads))
+        is_with_pgq = name == "topics" or (
+            name in parts.GRIDS
+            and "pgq" in " ".join(parts.GRIDS[name].workloads))
         part["missing"] = self.missing if is_with_pgq else []
         part["command"] = self.command(name)
         if name in parts.GRIDS:
@@ -190,6 +192,10 @@ class Benchmark:
                 "many-queues": (many.carry_out, self.arguments.queues),
                 "delivery": (delivery.carry_out, self.arguments.messages),
                 "fairness": (fairness.carry_out,),
+                "topics": (topics.carry_out, {
+                    "seconds": self.arguments.seconds,
+                    "hold": self.arguments.hold,
+                    "messages": self.arguments.messages}, self.names),
                 "wakeup": (wakeup.carry_out,),
                 "idle": (idle.carry_out,)}[name]
             found = carry_out(server, self.extent, *settings, self.say)
@@ -209,8 +215,9 @@ class Benchmark:
             if value is not None:
                 words.append("%s=%d" % (option, value))
         for option, value, where in (
-                ("HOLD", self.arguments.hold, "held-snapshot"),
-                ("MESSAGES", self.arguments.messages, "backlog delivery"),
+                ("HOLD", self.arguments.hold, "held-snapshot topics"),
+                ("MESSAGES", self.arguments.messages,
+                 "backlog delivery topics"),
                 ("QUEUES", self.arguments.queues, "many-queues")):
             if value is not None and name in where.split():
                 words.append("%s=%d" % (option, value))
@@ -264,7 +271,7 @@ def main() -> int:
     except Interrupted as error:
         print(error)
         return 130
-    except (cluster.ClusterError, psycopg2.Error,
+    except (cluster.ClusterError, runs.RunFailed, psycopg2.Error,
             subprocess.SubprocessError) as error:
         print("the benchmark could not be carried out: %s" % error)
         return 2

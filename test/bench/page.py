@@ -22,6 +22,7 @@ import paragraphs
 import parts as grids
 import plots
 import soak
+import topics
 import watch
 from comparison import BATCH, PAYLOAD, PAYLOAD_100_KB, SINGLE, Comparison
 from tables import NOT_REACHED, marked, ratio, spread, table
@@ -556,6 +557,7 @@ SECTIONS = {
     "many-queues": ("Many queues", many_section),
     "delivery": ("When and in what order", delivery.section),
     "fairness": ("A tenant who floods", fairness.section),
+    "topics": ("Topics and subscriptions", topics.section),
     "wakeup": ("Wake-up", wakeup),
     "idle": ("Nothing to do", idle),
 }

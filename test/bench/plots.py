@@ -64,7 +64,7 @@ class Plot:
 
     def script(self) -> str:
         """Return what gnuplot is told."""
-        return ("unset object\nunset label\n" + "\n".join(self.lines) + "\n"
+        return ("unset object\nunset label\nunset logscale\n" + "\n".join(self.lines) + "\n"
                 + "plot " + ", ".join(self.curves) + "\n")
 
 
@@ -227,10 +227,36 @@ def waits(part: dict[str, Any]) -> list[Plot]:
     return [plot]
 
 
+def topics(part: dict[str, Any]) -> list[Plot]:
+    """Lags, the size under retention, and throughput under a snapshot."""
+    lag = Plot(["set xlabel 'ms from the publish to the row'",
+                "set ylabel '% of messages'",
+                "set yrange [0:100]", "set logscale x"])
+    retained = over_time(SIZE)
+    moved = over_time(RATE)
+    for row in part["rows"]:
+        if row["what"] == "lag" and row["quantiles"]:
+            kind = "ours" if row["elsewhere"] == "nothing" else "peer"
+            lag.add(row["label"], kind, [(value, percent) for percent, value
+                                 in enumerate(row["quantiles"])], "lines")
+        elif row["what"] == "retention" and row["rounds"]:
+            for of, name, kind in (("kept", "without limit", "floor"),
+                                   ("retained", "max_bytes", "ours")):
+                retained.add(name, kind,
+                             sizes(row["rounds"][0][of]["samples"]), "lines")
+        elif row["what"] == "positions":
+            moved.lines += holds([{"phases": {"clean": row["clean"],
+                                              "hold": row["hold"]}}])
+            for of, name, kind in (("beside", "without snapshot", "floor"),
+                                   ("held", "with snapshot", "ours")):
+                moved.add(name, kind, rates(row[of]["progress"]), "lines")
+    return [lag, retained, moved]
+
+
 PLOTS = {"single": throughput, "batch": throughput, "clients": throughput,
          "held-snapshot": held_snapshot, "soak": soak, "backlog": backlog,
          "many-queues": many_queues, "wakeup": latency,
-         "fairness": waits}
+         "fairness": waits, "topics": topics}
 
 
 MISSING = "plots (gnuplot is not installed)"
