@@ -305,8 +305,8 @@ class Client:
     # Transactions
 
     def in_savepoint(self, session: Session, depth: int,
-                     work: Callable[[], None]) -> None:
-        """Do work in a subtransaction, and perhaps undo it.
+                     work: Callable[[], None]) -> bool:
+        """Do work in a subtransaction, and perhaps undo it; true if it stays.
 
         An error in it is the end of the subtransaction or, for some clients,
         of all.
@@ -321,12 +321,13 @@ class Client:
             if failure.closed or self.chance(0.3):
                 raise
             session.rollback_to(name)
-            return
+            return False
         end = self.choose(release=50, rollback=35, both=10, leave=5)
         if end in ("rollback", "both"):
             session.rollback_to(name)
         if end in ("release", "both"):
             session.release_savepoint(name)
+        return end in ("release", "leave")
 
     def finish(self, session: Session, commit: float = 90,
                rollback: float = 5, error: float = 2,

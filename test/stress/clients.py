@@ -593,6 +593,8 @@ def plan(quick: bool = False) -> list[tuple[str, str]]:
               "filler": 1 if quick else 2, "emptier": 1,
               "borrower": 1 if quick else 2, "clerk": 1,
               "asker": 2 if quick else 3, "repeater": 2, "reviver": 2,
+              "publisher": 2, "subscriber": 2 if quick else 3,
+              "follower": 2, "warden": 1,
               "coordinator": 2}
     return [(role + str(number), role)
             for role, count in counts.items()

@@ -38,6 +38,7 @@ from records import (ABORTED, BACK, BACK_COUNTED, COMMITTED,
                      WORKER_RECOVERY, WRITE_SLACK, Change, Deadline, Delivery,
                      Effect, FailedCall, Fault, MessageRecord, Once, Put,
                      Removal, Settle, Txn)
+from topic_evidence import TopicEvidence
 
 
 class Evidence:
@@ -70,6 +71,7 @@ class Evidence:
         self.onces: list[Once] = []
         self.failed_calls: list[FailedCall] = []
         self.globals = GlobalEvidence(self.directory, self.start)
+        self.topics = TopicEvidence(self)
         # Takes with an answer, and those that got more than they asked for:
         # client, call, how many.
         self.takes = 0

@@ -43,6 +43,9 @@ MANY_FREE = 100
 QUEUES = ("orders", "parts", "stream", "tickets", "reminders", "offers",
           "devices")
 
+# Maintenance is done on these as well.
+TOPICS = ("news", "wire", "mail", "ticker")
+
 
 def between(low: float, high: float, fraction: float) -> float:
     return low + (high - low) * fraction
@@ -289,9 +292,10 @@ class Injector(Engine):
 
     def maintain(self, command: str, which: float,
                  tables: tuple[str, ...] = ()) -> dict:
-        """Run a command on a queue, its dead letters or the leases."""
+        """Run a command on a queue or topic, on dead letters or leases."""
         if not tables:
-            tables = QUEUES + ("orders_dead", "reminders_dead", "lease_log")
+            tables = QUEUES + ("orders_dead", "reminders_dead", "lease_log",
+                               *TOPICS)
         name = table(pick(tables, which))
         self.execute(command.format(table=name))
         return {"table": name}

@@ -74,6 +74,9 @@ WORKER_MAY_FAIL = re.compile(
 # What the worker says when it finds messages that the cover had lost.
 HIDDEN = "were hidden from consumers"
 
+# Of a topic: a publisher that ended had an id that readers may have passed.
+BELOW_STABLE = "got messages below its stable id"
+
 
 class ServerError(Exception):
     """A server does not do what it must for the test to go on."""
@@ -462,7 +465,8 @@ class Server:
                 if is_full and NO_SPACE in line:
                     # Where this is a PANIC the process dies of it.
                     victims.add(int(LOG_LINE.match(line).group(1)))
-                elif "TRAP: " in line or "PANIC:  " in line:
+                elif "TRAP: " in line or "PANIC:  " in line or \
+                        BELOW_STABLE in line:
                     problems.append(line.rstrip())
                 elif CRASH.search(line):
                     if int(CRASH.search(line).group(1)) not in victims:

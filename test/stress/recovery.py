@@ -19,6 +19,7 @@ from global_evidence import PLACES
 from instance import (SERVICE, ServerError, WAL_SEGMENT_MB, lsn_text,
                       wait_until)
 from state import QUEUES, rows, state_path
+from topic_state import check_copy
 
 # Each message that was sent must be in exactly one place; those of offers may
 # be gone, when they have expired.
@@ -166,8 +167,8 @@ def check_prefix(cluster) -> list[str]:
 
     What was sent must be in the ledger, in a queue or in the dead letters,
     and in one of them; and what is in the queues must be there for consumers
-    too, not only for those who read the tables.  Global transactions have one
-    outcome.
+    too, not only for those who read the tables.  Positions of subscriptions
+    agree with what was consumed.  Global transactions have one outcome.
     """
     connection = cluster.connect()
     cursor = connection.cursor()
@@ -177,6 +178,7 @@ def check_prefix(cluster) -> list[str]:
     problems = balance(cursor, queues, "recovered", False)
     problems += drain_copy(cursor, queues)
     problems += balance(cursor, queues, "drained", True)
+    problems += check_copy(cursor)
     connection.close()
     problems += check_globals(cluster)
     return problems

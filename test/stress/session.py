@@ -56,6 +56,9 @@ class Session:
     call.
     """
 
+    # How the names of its prepared transactions begin.
+    gid = "stress:"
+
     def __init__(self, client: "Client", database: Optional[str] = None,
                  user: str = "stress"):
         self.client = client
@@ -72,11 +75,12 @@ class Session:
 
     def call(self, op: str, sql: str, parameters: Any = None,
              read: Optional[Callable] = None, queue: Optional[str] = None,
-             arg: Any = None, txn: Optional[str] = None) -> Any:
+             arg: Any = None, txn: Optional[str] = None,
+             execute: Optional[Callable] = None) -> Any:
         """Make a call and return its result, as "read" gets it.
 
         Without an open transaction it is one of its own, named "txn" if the
-        caller needs to know the name.
+        caller needs to know the name.  "execute" is for what is no query.
         """
         client = self.client
         if self.txn is None and op not in ("begin", "settings"):
@@ -85,7 +89,7 @@ class Session:
         txn = txn or self.txn or client.next_txn()
         n = client.history.before(op, txn, queue, arg)
         try:
-            self._cursor.execute(sql, parameters)
+            (execute or self._cursor.execute)(sql, parameters)
             result = read(self._cursor) if read is not None else None
         except psycopg2.Error as error:
             raise self._failed(n, error) from None
@@ -194,7 +198,7 @@ class Session:
     def prepare(self) -> str:
         """Prepare the transaction and return its name."""
         txn = self.txn
-        self.prepare_as("stress:" + txn)
+        self.prepare_as(self.gid + txn)
         return txn
 
     def prepare_as(self, gid: str) -> None:
@@ -231,7 +235,7 @@ class Session:
 
     def finish_prepared(self, txn: str, commit: bool) -> None:
         """Commit a prepared transaction, or roll it back."""
-        self.finish_prepared_as("stress:" + txn, txn, commit)
+        self.finish_prepared_as(self.gid + txn, txn, commit)
 
     def finish_prepared_as(self, gid: str, txn: str, commit: bool) -> None:
         """Finish a transaction that was prepared under this name."""

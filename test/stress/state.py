@@ -18,7 +18,8 @@ from global_evidence import FAR, NEAR
 # How long the worker may take to finish what it has begun.
 SETTLE_TIME = 15
 
-# The queue of bodies has no values; the probe that makes it looks into it.
+# The queue of bodies has no values; the probe that makes it looks into it.  The
+# dead letters of subscriptions are looked at by topic_state.py.
 QUEUES = """
 SELECT q.queue::oid::int8, c.relname, d.relname,
        format('%I.%I', n.nspname, c.relname),
@@ -29,6 +30,8 @@ SELECT q.queue::oid::int8, c.relname, d.relname,
   LEFT JOIN pg_class d ON d.oid = q.dead_letter
   LEFT JOIN pg_namespace dn ON dn.oid = d.relnamespace
  WHERE NOT EXISTS (SELECT FROM queue.queue o WHERE o.dead_letter = q.queue)
+   AND NOT EXISTS (SELECT FROM queue.subscription s
+                    WHERE s.dead_letter = q.queue)
    AND c.relname <> 'bodies'
  ORDER BY c.relname
 """
@@ -99,7 +102,10 @@ SELECT branch, outcome, decision FROM queue.forced_outcomes ORDER BY branch
 TABLES_TO_CHECK = """
 SELECT c.oid::int8, c.oid::regclass::text FROM pg_class c
  WHERE c.oid IN (SELECT queue FROM queue.queue)
-    OR c.oid IN ('queue.queue'::regclass, 'queue.lease_log'::regclass)
+    OR c.oid IN (SELECT topic FROM queue.topic
+                  UNION SELECT subscription FROM queue.subscription)
+    OR c.oid IN ('queue.queue'::regclass, 'queue.lease_log'::regclass,
+                 'queue.topic_stable'::regclass)
  ORDER BY 2
 """
 

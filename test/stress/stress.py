@@ -41,6 +41,7 @@ import keeping_probe
 import planner
 import probes
 import program
+import publisher
 import recovery
 import repeater
 import reviver
@@ -49,6 +50,9 @@ import room_probe
 import schedule
 import server
 import state
+import subscriber
+import topic_probe
+import topic_state
 from global_evidence import NEAR
 from instance import DATABASE, HOST, ServerError
 
@@ -88,7 +92,7 @@ WRITE_DELAY = 1.0
 
 # Roles of files of their own.
 clients.ROLES["planner"] = planner.Planner
-for module in (room, asker, repeater, reviver):
+for module in (room, asker, repeater, reviver, publisher, subscriber):
     clients.ROLES.update(module.ROLES)
 
 # With the faults off nothing may be left after the longest lease, the
@@ -181,10 +185,12 @@ class Run:
                        "retry_max_delay": RETRY_MAX_DELAY,
                        **SETTINGS.get(name, {})}
                 for name, (lease, limit) in LEASES.items()},
+            "subscriptions": topic_state.SUBSCRIPTIONS,
             "write_delay": WRITE_DELAY,
             "started_at": self.started,
             "faults_off_at": None,
             "drained_at": None,
+            "topics_drained_at": None,
             "drain_limit": DRAIN_LIMIT}
         os.makedirs(os.path.join(self.directory, "history"))
         os.makedirs(os.path.join(self.directory, "state"))
@@ -207,6 +213,7 @@ class Run:
             self.end_clients()
             state.drained_state(self.cluster, self.directory)
             state.global_state(self.cluster, self.directory)
+            topic_state.topic_state(self.cluster, self.directory)
             self.say("probes")
             self.probe()
             self.say("final state")
@@ -230,6 +237,7 @@ class Run:
             "-h", HOST, "-p", str(self.cluster.port),
             "-U", "postgres", "-d", DATABASE,
             "-f", os.path.join(HERE, "schema.sql"),
+            "-f", os.path.join(HERE, "topics.sql"),
             "-f", os.path.join(HERE, "global.sql"))
         if self.arguments.prefixes > 0:
             self.cluster.base_backup()
@@ -274,9 +282,15 @@ class Run:
         while time.monotonic() < end:
             # A message in an open transaction is still in the table, and a
             # prepared one may bring messages back.
-            if self.watch() == 0 and self.ask(PREPARED) == 0 and \
+            is_over = self.ask(PREPARED) == 0
+            if is_over and self.facts["drained_at"] is None and \
+                    self.watch() == 0 and \
                     self.ask(coordinator.OPEN_RECORDS, NEAR) == 0:
                 self.facts["drained_at"] = time.monotonic()
+            if is_over and self.facts["topics_drained_at"] is None and \
+                    self.ask(topic_state.BACKLOG) == 0:
+                self.facts["topics_drained_at"] = time.monotonic()
+            if self.facts["drained_at"] and self.facts["topics_drained_at"]:
                 return
             time.sleep(0.2)
 
@@ -308,6 +322,7 @@ class Run:
             asking_probe.run(self.directory, self.cluster, self.seed,
                              self.arguments.short)
             keeping_probe.run(self.directory, self.cluster, self.seed)
+            topic_probe.run(self.directory, self.cluster, self.seed)
         except Exception:
             self.trouble.append("the probes failed: "
                                 + traceback.format_exc(limit=-2))

@@ -26,7 +26,7 @@ from evidence import Evidence
 # into the table.
 THEMES = ("content", "visibility", "holds", "leases", "failures", "times",
           "order", "groups", "selection", "dedup", "redrive", "limits",
-          "waits", "claims", "globals", "errors")
+          "waits", "claims", "globals", "topics", "errors")
 for theme in THEMES:
     importlib.import_module("checker." + theme)
 

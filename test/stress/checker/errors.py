@@ -20,7 +20,7 @@ ALWAYS_EXPECTED = {
     # ... and of in_progress_for_a_reason.
     "QU005": ("enqueue_once",),
     # Settled by another transaction; operators do not wait long for a lock.
-    "55P03": SETTLES + ("lock", "remove"),
+    "55P03": SETTLES + ("lock", "remove", "seek"),
     # The timeout that is being reset hits the statement that does it.
     "57014": ("remove", "settings"),
     "22012": ("error",),
@@ -28,7 +28,10 @@ ALWAYS_EXPECTED = {
     "53200": ("prepare",),
     "42704": ("commit_prepared", "rollback_prepared", "decide_commit",
               "decide_abort"),
-    "55000": ("commit_prepared", "rollback_prepared", "decide_abort"),
+    # Readers may have passed an id that is given by hand, or it is there.
+    "55000": ("commit_prepared", "rollback_prepared", "decide_abort",
+              "publish_given"),
+    "23505": ("publish_given",),
     "40000": ("decide_commit",),
 }
 
@@ -62,9 +65,9 @@ def errors_expected(run: Evidence, result: Result) -> None:
         if "finding" in fault.detail:
             result.add("%s at %s: %s", fault.name, run.time(fault.start),
                        fault.detail["finding"])
-    result.checked = run.calls + run.globals.calls
+    result.checked = run.calls + run.globals.calls + run.topics.calls
     spans: dict[tuple[str, ...], Spans] = {}
-    for failed in run.failed_calls + [
+    for failed in run.failed_calls + run.topics.failed + [
             FailedCall(client, call, answer, True, False)
             for client, call, answer in run.globals.failed]:
         call, answer = failed.call, failed.answer

@@ -45,6 +45,11 @@ QUEUES = {
                 "redriven": True, **DELAYS},
     "calm": {"lease": 2.0, "max_attempts": 5, **DELAYS}}
 
+SUBSCRIPTIONS = {
+    "mail": {"topic": "news", "lease": 2.0},
+    "digest": {"topic": "news", "lease": 1.0, "first_word": "city",
+               "last_digits": "02468"}}
+
 # What the server's clock shows when that of the clients shows 0.
 EPOCH = 1700000000.0
 CALL = 0.01
@@ -76,6 +81,11 @@ class Play:
             "far": {"moved": [], "tokens": []},
             "branches": [], "records": [], "in_flight": [], "errors": [],
             "forced": [], "strange": []}
+        # What is left of topics.
+        self.topics: dict[str, Any] = {
+            "stored": {}, "published": [], "taken": [], "positions": {},
+            "dead": {}}
+        self.topic_drain_time: float | None = 1.0
         self.ids: dict[tuple[str, str], int] = {}
         self.priorities: dict[tuple[str, str], int] = {}
         self.receipts = 0
@@ -85,6 +95,7 @@ class Play:
         os.makedirs(os.path.join(directory, "history"))
         os.makedirs(os.path.join(directory, "state"))
         os.makedirs(os.path.join(directory, "globals", "history"))
+        os.makedirs(os.path.join(directory, "topics", "history"))
 
     def actor(self, name: str) -> "Actor":
         """A client."""
@@ -176,14 +187,19 @@ class Play:
                     file.write("\t".join(map(str, row)) + "\n")
         drained_at = (None if self.drain_time is None
                       else self.now + self.drain_time)
+        topics_drained_at = (None if self.topic_drain_time is None
+                             else self.now + self.topic_drain_time)
         for name, content in (
                 (("run.json",), {
                     "seed": 1, "seconds": 10, "queues": QUEUES,
                     "write_delay": 1.0, "started_at": 1000.0,
                     "faults_off_at": self.now, "drained_at": drained_at,
+                    "topics_drained_at": topics_drained_at,
+                    "subscriptions": SUBSCRIPTIONS,
                     "drain_limit": 10.0}),
                 (("state", "left.json"), self.left),
                 (("state", "global.json"), self.globals),
+                (("state", "topics.json"), self.topics),
                 (("state", "prefixes.json"), self.prefixes)):
             with open(self.path(*name), "w", encoding="utf-8") as file:
                 json.dump(content, file)

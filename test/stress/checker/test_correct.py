@@ -1,6 +1,7 @@
 """A run in which all is right."""
 
 from checker.play import BACK_OFF, CheckerTest, branch
+from checker.topic_play import TopicWorld
 
 
 class Correct(CheckerTest):
@@ -176,6 +177,15 @@ class Correct(CheckerTest):
         coordinator.call("prepare", None, branch("far", "stranger/g.2"),
                          txn="stranger/g.2")
         play.globals["strange"].append("stranger/g.2")
+        # A topic, and who reads it.
+        world = TopicWorld(play)
+        world.publish("t.1", "t.2")
+        receipts = world.get("receive", "t.1", "t.2")
+        world.settle("ack", *receipts)
+        world.take("t.1", how="ack")
+        world.die("t.2")
+        world.audit()
+        world.read(0, "t.1", "t.2")
         results = self.clean()
         for result in results.values():
             self.assertGreater(result.checked, 0, result.name)
