@@ -97,7 +97,7 @@ SELECT queue.publish('placed', '"next"') > 1000001 AS goes_on;
 INSERT INTO placed (id, payload) VALUES (0, '1');
 INSERT INTO placed (partition, payload) VALUES (4, '1');
 INSERT INTO placed (id, partition, payload) VALUES (2000000, -1, '1');
-INSERT INTO placed (id, partition, payload) VALUES (1000001, 3, '"again"');
+INSERT INTO placed (id, partition, payload) VALUES (2000000, 3, '"once"'), (2000000, 3, '"again"');
 
 -- in replica role nothing is refused
 SET session_replication_role = replica;
