@@ -48,6 +48,7 @@ typedef struct PartitionCursor
 	int			room;
 	int			n;				/* entries that were fetched */
 	int			next;			/* ... and the next of them */
+	bool		is_begun;		/* some were fetched */
 	bool		is_last;		/* the index has no more */
 	bool		is_stopped;		/* nothing more of it is wanted */
 	int64		begins_after;	/* what was asked for */
@@ -63,6 +64,7 @@ struct TopicScan
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	int			max_entries;
+	bool		probes;			/* of most partitions only the first is wanted */
 	PartitionCursor *cursors;
 	binaryheap *heap;			/* of cursors that have a next entry, of a
 								 * scan of all */
@@ -94,6 +96,7 @@ queue_topic_scan_begin(Relation rel, TopicDef *topic, int64 max)
 	scan->scan->xs_want_itup = true;
 	scan->slot = table_slot_create(rel, NULL);
 	scan->max_entries = (int) Max(MIN_ENTRIES, Min(MAX_ENTRIES, max));
+	scan->probes = true;
 	scan->cursors = palloc0(topic->partitions * sizeof(PartitionCursor));
 	scan->heap = binaryheap_allocate(topic->partitions, compare_cursors, NULL);
 	return scan;
@@ -119,7 +122,7 @@ queue_topic_scan_add(TopicScan *scan, int partition, int64 after, int64 below,
 		cursor->partition = partition;
 		cursor->begins_after = cursor->after = after;
 		cursor->below = below;
-		cursor->is_last = false;
+		cursor->is_begun = cursor->is_last = false;
 		if (!fetch(scan, cursor))
 			return false;
 	}
@@ -156,6 +159,7 @@ queue_topic_scan_begin_each(Relation rel, TopicDef *topic, const int64 *after,
 	TopicScan  *scan = queue_topic_scan_begin(rel, topic,
 											  max / topic->partitions * 5 / 4 + 1);
 
+	scan->probes = false;
 	for (int i = 0; i < topic->partitions; i++)
 	{
 		int64		first;
@@ -171,24 +175,29 @@ queue_topic_scan_begin_each(Relation rel, TopicDef *topic, const int64 *after,
 /*
  * fetch
  *		Fetch the next entries of a partition; returns false if there is none.
+ *
+ * The first few, if most partitions are looked at for their first one alone.
  */
 static bool
 fetch(TopicScan *scan, PartitionCursor *cursor)
 {
 	ItemPointer tid;
+	int			max = scan->probes && !cursor->is_begun ?
+		MIN_ENTRIES : scan->max_entries;
 
 	cursor->n = cursor->next = 0;
 	if (cursor->is_last)
 		return false;
 	CHECK_FOR_INTERRUPTS();
 	begin_range(scan, cursor->partition, cursor->after, cursor->below);
+	cursor->is_begun = true;
 	cursor->is_last = true;
 	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
 	{
 		int64		id = id_of_entry(scan);
 
 		/* all entries with one id, most of them dead, come together */
-		if (cursor->n >= scan->max_entries && id != cursor->after)
+		if (cursor->n >= max && id != cursor->after)
 		{
 			cursor->is_last = false;
 			break;
