@@ -38,7 +38,6 @@ queue_topic_limit(TopicSlot *slot, Oid relid, int partition,
 
 		limit->stable_id = stable_id(slot, partition, first);
 		limit->next_id = slot->highest + 1;
-		limit->removed = slot->removed;
 		limit->procno = first != NULL ? first->procno : NO_PROC;
 		limit->xid = first != NULL ? first->xid : InvalidTransactionId;
 		limit->since = first != NULL ? first->since : 0;

@@ -93,7 +93,6 @@ typedef struct TopicLimit
 {
 	int64		stable_id;		/* nothing below it can appear */
 	int64		next_id;		/* ... if nobody is registered */
-	int64		removed;		/* see TopicSlot */
 	int			procno;			/* who holds it back, or NO_PROC */
 	TransactionId xid;			/* ... if that one is prepared, or Invalid */
 	TimestampTz since;			/* ... 0: nobody does */
