@@ -287,14 +287,7 @@ queue_subscription_extend(const Receipt *receipt, int64 lease,
 		queue_settling_report_busy(receipt, detail);
 	if (detail != NULL)
 		queue_settling_report_lost(receipt, detail);
-	if (lease > partition.def->max_lease)
-	{
-		if (!partition.is_mine)
-			let_go(&partition);
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lease must not be longer than one day")));
-	}
+	queue_subscription_check_lease(partition.def, lease);
 	*deadline = GetCurrentTimestamp() + lease;
 	if (partition.is_mine)
 		queue_inflight_extend_settling(partition.entry, *deadline);

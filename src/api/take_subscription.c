@@ -38,7 +38,6 @@
 #include "api/take_subscription.h"
 #include "common/clock.h"
 #include "common/compat.h"
-#include "common/errcodes.h"
 #include "common/guc.h"
 #include "dispatch/lease.h"
 #include "dispatch/receipt.h"
@@ -75,7 +74,7 @@ static void take_more(PartitionTake *look, int partition);
 static void claim_and_take(PartitionTake *look, int partition);
 static void take_claimed(PartitionTake *look, int partition, Hold *hold);
 static bool read_position(PartitionTake *look, int partition);
-static bool stays_exhausted(const PartitionTake *look, int failures);
+static bool stays_exhausted(const PartitionTake *look);
 static bool move_and_hold(PartitionTake *look, Hold *hold, int attempt);
 static void lease_batch(PartitionTake *look, Hold *hold, int attempt);
 static void show(PartitionTake *look, int i, int attempt,
@@ -155,10 +154,7 @@ go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 	int		   *partitions;
 	int			n;
 
-	if (take->lease > def->max_lease)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lease must not be longer than one day")));
+	queue_subscription_check_lease(def, take->lease);
 
 	/* a call that waits looks often */
 	context = AllocSetContextCreate(CurrentMemoryContext, "queue look",
@@ -314,7 +310,7 @@ take_claimed(PartitionTake *look, int partition, Hold *hold)
 	failures = position->failures + entry->failures;
 	if (queue_is_at_limit(retry->max_attempts, failures))
 	{
-		if (entry->failures == 0 && stays_exhausted(look, failures))
+		if (entry->failures == 0 && stays_exhausted(look))
 			queue_give_back(hold);
 		else
 		{
@@ -367,7 +363,7 @@ read_position(PartitionTake *look, int partition)
  * telling all of it?
  */
 static bool
-stays_exhausted(const PartitionTake *look, int failures)
+stays_exhausted(const PartitionTake *look)
 {
 	SubscriptionDef *def = look->reading.def;
 

@@ -33,7 +33,6 @@
 #include "table/removed_id.h"
 #include "table/setting_row.h"
 
-static Relation open_table(LOCKMODE mode);
 static HeapTuple find_row(Relation rel, Oid relid, int partition,
 						  Snapshot snapshot);
 static HeapTuple find_by_tid(Relation rel, TupleTableSlot *slot,
@@ -48,7 +47,8 @@ static void write_row(Relation rel, HeapTuple old, Oid relid, int partition,
 int64
 queue_removed_id_read(Oid relid, int partition, Snapshot snapshot)
 {
-	Relation	rel = open_table(AccessShareLock);
+	Relation	rel = queue_setting_open_if_there(MEMBER_TOPIC_REMOVED,
+												  AccessShareLock);
 	HeapTuple	tuple;
 	int64		id = 0;
 
@@ -76,17 +76,6 @@ queue_removed_id_highest(Oid relid, int npartitions)
 	}
 	UnregisterSnapshot(snapshot);
 	return highest;
-}
-
-/* Open the table; NULL: there is none. */
-static Relation
-open_table(LOCKMODE mode)
-{
-	Relation	rel = queue_setting_try_open(MEMBER_TOPIC_REMOVED, mode);
-
-	if (rel != NULL)
-		queue_member_check(rel, MEMBER_TOPIC_REMOVED);
-	return rel;
 }
 
 /* Return a copy of the row of a partition that a snapshot sees, or NULL. */
@@ -147,7 +136,8 @@ void
 queue_removed_ids_write(Oid relid, int npartitions, const int64 *ids,
 						ItemPointerData * tids)
 {
-	Relation	rel = open_table(RowExclusiveLock);
+	Relation	rel = queue_setting_open_if_there(MEMBER_TOPIC_REMOVED,
+												  RowExclusiveLock);
 	TupleTableSlot *slot;
 	Snapshot	snapshot;
 
@@ -224,7 +214,8 @@ write_row(Relation rel, HeapTuple old, Oid relid, int partition, int64 id,
 void
 queue_removed_ids_forget(Oid relid)
 {
-	Relation	rel = open_table(RowExclusiveLock);
+	Relation	rel = queue_setting_open_if_there(MEMBER_TOPIC_REMOVED,
+												  RowExclusiveLock);
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	HeapTuple	tuple;

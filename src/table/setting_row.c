@@ -105,6 +105,22 @@ queue_setting_try_open(MemberTable table, LOCKMODE lockmode)
 }
 
 /*
+ * queue_setting_open_if_there
+ *		Open such a table, or return NULL if the extension is not here.
+ *
+ * Throws if the table has been altered.
+ */
+Relation
+queue_setting_open_if_there(MemberTable table, LOCKMODE lockmode)
+{
+	Relation	settings = queue_setting_try_open(table, lockmode);
+
+	if (settings != NULL)
+		queue_member_check(settings, table);
+	return settings;
+}
+
+/*
  * queue_setting_open
  *		Open such a table.
  *
@@ -113,13 +129,12 @@ queue_setting_try_open(MemberTable table, LOCKMODE lockmode)
 Relation
 queue_setting_open(MemberTable table, LOCKMODE lockmode)
 {
-	Relation	settings = queue_setting_try_open(table, lockmode);
+	Relation	settings = queue_setting_open_if_there(table, lockmode);
 
 	if (settings == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" does not exist", QUEUE_EXTENSION)));
-	queue_member_check(settings, table);
 	return settings;
 }
 

@@ -30,6 +30,10 @@ extern Relation queue_setting_open(MemberTable table, LOCKMODE lockmode);
 /* The same, or NULL if the extension is not here */
 extern Relation queue_setting_try_open(MemberTable table, LOCKMODE lockmode);
 
+/* ... or if it has been altered: both */
+extern Relation queue_setting_open_if_there(MemberTable table,
+											LOCKMODE lockmode);
+
 /* Is it the one that was found last?  For callbacks */
 extern bool queue_setting_is_table(MemberTable table, Oid relid);
 

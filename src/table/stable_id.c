@@ -26,7 +26,6 @@
 #include "table/setting_row.h"
 #include "table/stable_id.h"
 
-static Relation open_table(LOCKMODE mode);
 static HeapTuple find_row(Relation rel, Oid relid, Snapshot snapshot);
 static int64 id_of(Relation rel, HeapTuple tuple);
 
@@ -39,7 +38,8 @@ static int64 id_of(Relation rel, HeapTuple tuple);
 int64
 queue_stable_id_read(Oid relid, Snapshot snapshot)
 {
-	Relation	rel = open_table(AccessShareLock);
+	Relation	rel = queue_setting_open_if_there(MEMBER_TOPIC_STABLE,
+												  AccessShareLock);
 	HeapTuple	tuple;
 	int64		id = 1;
 
@@ -50,17 +50,6 @@ queue_stable_id_read(Oid relid, Snapshot snapshot)
 		id = id_of(rel, tuple);
 	table_close(rel, AccessShareLock);
 	return id;
-}
-
-/* Open the table; NULL: there is none. */
-static Relation
-open_table(LOCKMODE mode)
-{
-	Relation	rel = queue_setting_try_open(MEMBER_TOPIC_STABLE, mode);
-
-	if (rel != NULL)
-		queue_member_check(rel, MEMBER_TOPIC_STABLE);
-	return rel;
 }
 
 /* Return a copy of the row of a topic that a snapshot sees, or NULL. */
@@ -96,7 +85,8 @@ id_of(Relation rel, HeapTuple tuple)
 void
 queue_stable_id_write(Oid relid, int64 stable_id)
 {
-	Relation	rel = open_table(RowExclusiveLock);
+	Relation	rel = queue_setting_open_if_there(MEMBER_TOPIC_STABLE,
+												  RowExclusiveLock);
 	Snapshot	snapshot;
 	HeapTuple	tuple;
 	HeapTuple	new_tuple;
@@ -132,7 +122,8 @@ queue_stable_id_write(Oid relid, int64 stable_id)
 void
 queue_stable_id_forget(Oid relid)
 {
-	Relation	rel = open_table(RowExclusiveLock);
+	Relation	rel = queue_setting_open_if_there(MEMBER_TOPIC_STABLE,
+												  RowExclusiveLock);
 	Snapshot	snapshot;
 	HeapTuple	tuple;
 

@@ -155,6 +155,16 @@ check_subscription(SubscriptionDef *def, const Instead *instead)
 	queue_shape_check(def->relid, &queue_subscription_form, def->problem);
 }
 
+/* Raise 22023 if a lease is longer than there may be. */
+void
+queue_subscription_check_lease(SubscriptionDef *def, int64 lease)
+{
+	if (lease > def->max_lease)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lease must not be longer than one day")));
+}
+
 /* Raise QU002 if it is paused. */
 void
 queue_subscription_check_not_paused(SubscriptionDef *def)
@@ -284,15 +294,14 @@ build_subscription(Relation rel, SubscriptionDef *def)
 static bool
 read_settings(SubscriptionDef *def)
 {
-	Relation	settings = queue_setting_try_open(MEMBER_SUBSCRIPTION,
-												  AccessShareLock);
+	Relation	settings = queue_setting_open_if_there(MEMBER_SUBSCRIPTION,
+													   AccessShareLock);
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
 	if (settings == NULL)
 		return false;
-	queue_member_check(settings, MEMBER_SUBSCRIPTION);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = queue_setting_scan(settings, MEMBER_SUBSCRIPTION, def->relid);

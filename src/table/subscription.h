@@ -88,6 +88,9 @@ extern bool queue_is_subscription(Oid relid);
 /* 42809 if it is no subscription, or one beyond the white list */
 extern void queue_subscription_check(SubscriptionDef *def);
 
+/* 22023 if a lease is longer than there may be */
+extern void queue_subscription_check_lease(SubscriptionDef *def, int64 lease);
+
 /* QU002 if it is paused */
 extern void queue_subscription_check_not_paused(SubscriptionDef *def);
 

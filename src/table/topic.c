@@ -228,15 +228,14 @@ build_topic(Relation rel, TopicDef *topic)
 static bool
 read_settings(TopicDef *topic)
 {
-	Relation	settings = queue_setting_try_open(MEMBER_TOPIC,
-												  AccessShareLock);
+	Relation	settings = queue_setting_open_if_there(MEMBER_TOPIC,
+													   AccessShareLock);
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
 	if (settings == NULL)
 		return false;
-	queue_member_check(settings, MEMBER_TOPIC);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = queue_setting_scan(settings, MEMBER_TOPIC, topic->relid);

@@ -38,22 +38,10 @@
 #include "table/setting_row.h"
 #include "transaction/publishing_note.h"
 
-static Relation open_table(LOCKMODE mode);
 static void write_note(Relation rel, Oid relid,
 					   const Registration *registration);
 static bool read_note(Relation rel, HeapTuple tuple, Oid relid,
 					  RecoveredPublisher *publisher);
-
-/* Open the table; NULL: there is none. */
-static Relation
-open_table(LOCKMODE mode)
-{
-	Relation	rel = queue_setting_try_open(MEMBER_PREPARED_NOTE, mode);
-
-	if (rel != NULL)
-		queue_member_check(rel, MEMBER_PREPARED_NOTE);
-	return rel;
-}
 
 /*
  * queue_publishing_note_write
@@ -63,7 +51,8 @@ open_table(LOCKMODE mode)
 void
 queue_publishing_note_write(const Publishing *publishings, int n)
 {
-	Relation	rel = open_table(RowExclusiveLock);
+	Relation	rel = queue_setting_open_if_there(MEMBER_PREPARED_NOTE,
+												  RowExclusiveLock);
 
 	if (rel == NULL)
 		return;
@@ -109,7 +98,8 @@ write_note(Relation rel, Oid relid, const Registration *registration)
 RecoveredPublisher *
 queue_publishing_note_read(Oid relid, int *n)
 {
-	Relation	rel = open_table(AccessShareLock);
+	Relation	rel = queue_setting_open_if_there(MEMBER_PREPARED_NOTE,
+												  AccessShareLock);
 	RecoveredPublisher *publishers;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
