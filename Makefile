@@ -60,7 +60,7 @@ OBJS = $(patsubst %.c,%.o,$(call files,src/*.c src/*/*.c))
 # is one way to a version.  With its release the script goes to sql/released/,
 # and the parts are those of the next one.
 version = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/queue.control)
-released = 0.2.0
+released = 0.3.0
 script = sql/queue--$(released)--$(version).sql
 DATA = $(call files,sql/released/*.sql sql/move-from-*.sql)
 DATA_built = $(if $(filter-out $(version),$(released)),$(script))

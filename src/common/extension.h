@@ -10,6 +10,6 @@
 
 #define QUEUE_SCHEMA			"queue"
 #define QUEUE_EXTENSION			"queue"
-#define QUEUE_VERSION			"0.3.0" /* as in queue.control */
+#define QUEUE_VERSION			"0.4.0" /* as in queue.control */
 
 #endif							/* QUEUE_EXTENSION_H */

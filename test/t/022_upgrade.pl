@@ -46,16 +46,19 @@ is( sql(q{SELECT count(*) FROM pg_extension_update_paths('queue')
 	'0', 'every version can be brought to it');
 
 #
-# From the version before.
+# From each version that was released.
 #
-sql(q{DROP EXTENSION queue; CREATE EXTENSION queue VERSION '0.2.0'});
-is(state_of(q{SELECT queue.create_queue('older')}),
-	'55000', 'the library says that the extension is to be updated');
-sql('ALTER EXTENSION queue UPDATE');
-sql(q{SELECT queue.create_queue('older')});
-is(sql(q{SELECT queue.enqueue('older', '1') IS NOT NULL}),
-	't', 'updated, it works');
-sql(q{SELECT queue.drop_queue('older')});
+for my $version ('0.2.0', '0.3.0')
+{
+	sql(qq{DROP EXTENSION queue; CREATE EXTENSION queue VERSION '$version'});
+	is(state_of(q{SELECT queue.create_queue('older')}),
+		'55000', "$version: the library says that it is to be updated");
+	sql('ALTER EXTENSION queue UPDATE');
+	sql(q{SELECT queue.create_queue('older')});
+	is(sql(q{SELECT queue.enqueue('older', '1') IS NOT NULL}),
+		't', '... updated, it works');
+	sql(q{SELECT queue.drop_queue('older')});
+}
 
 #
 # DROP EXTENSION, and again.
