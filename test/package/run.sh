@@ -146,6 +146,13 @@ same_contents()
 			sed "s|^|queue-$version/|" | sort)
 }
 
+# The scripts of this version: those of the versions before, and the last step.
+scripts()
+{
+	make -s -C "$top" PG_CONFIG="/usr/lib/postgresql/$major/bin/pg_config" \
+		print-DATA print-DATA_built | xargs -n 1 basename
+}
+
 # Built beside its sources too, and each time the same files are installed.
 build_archive()
 {
@@ -157,11 +164,11 @@ build_archive()
 		make -s -j\$(nproc) with_llvm=no PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
 		make -s install with_llvm=no PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config DESTDIR=\$PWD/installed
 		find installed -type f | sort" >"/tmp/installed" || return
-	diff /tmp/installed - <<-FILES
-		installed$lib/queue.so
-		installed$share/queue--$version.sql
-		installed$share/queue.control
-	FILES
+	diff /tmp/installed <({
+		echo "installed$lib/queue.so"
+		scripts | sed "s|^|installed$share/|"
+		echo "installed$share/queue.control"
+	} | sort)
 }
 
 archives()
@@ -180,9 +187,12 @@ archives()
 #
 right_files()
 {
-	dpkg -L "$package" | grep -E '[.](so|sql|control)$' |
-		diff - <(printf '%s\n' "$lib/queue.so" "$share/queue--$version.sql" \
-			"$share/queue.control")
+	dpkg -L "$package" | grep -E '[.](so|sql|control)$' | sort |
+		diff - <({
+			echo "$lib/queue.so"
+			scripts | sed "s|^|$share/|"
+			echo "$share/queue.control"
+		} | sort)
 }
 
 right_dependencies()
