@@ -33,6 +33,7 @@
 #include "table/message.h"
 #include "table/scan.h"
 #include "table/settings.h"
+#include "transaction/in_doubt_note.h"
 #include "transaction/prepared.h"
 
 #define Natts_counts		4
@@ -337,6 +338,7 @@ queue_prepared(PG_FUNCTION_ARGS)
 	queue_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 	queue_xact_visit_prepared(put_prepared, fcinfo->resultinfo);
+	queue_in_doubt_note_visit(put_prepared, fcinfo->resultinfo);
 	return (Datum) 0;
 }
 

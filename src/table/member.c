@@ -149,7 +149,7 @@ static const MemberColumn topic_columns[] = {TOPIC_COLUMNS(REGCLASSOID)};
 
 static const MemberColumn restored_topics_columns[] = {TOPIC_COLUMNS(TEXTOID)};
 
-/* ... of Anum_note_xxx (publishing_note.c) */
+/* ... of Anum_note_xxx (note_row.c) */
 static const MemberColumn prepared_note_columns[] = {
 	{"relation", OIDOID},
 	{"partition", INT2OID},

@@ -10,15 +10,6 @@
 
 #include "shared/topic_slot.h"
 
-/* Columns of queue.prepared_note */
-#define Natts_note				6
-#define Anum_note_relation		1
-#define Anum_note_partition		2
-#define Anum_note_first_id		3
-#define Anum_note_last_id		4
-#define Anum_note_messages		5
-#define Anum_note_since			6
-
 /* Before PREPARE: write down what this transaction has registered */
 extern void queue_publishing_note_write(const Publishing *publishings, int n);
 

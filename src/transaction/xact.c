@@ -33,6 +33,7 @@
 #include "transaction/charge.h"
 #include "transaction/fault.h"
 #include "transaction/holds.h"
+#include "transaction/in_doubt_note.h"
 #include "transaction/prepared.h"
 #include "transaction/publishing.h"
 #include "transaction/reason.h"
@@ -111,7 +112,10 @@ begin_prepare(void)
 {
 	if (queue_holds_count() > 0 || queue_announce_has_notes() ||
 		queue_charge_has_any())
+	{
 		queue_prepared_reserve();
+		queue_in_doubt_note_write();
+	}
 	queue_publishing_before_prepare();
 }
 

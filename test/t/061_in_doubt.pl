@@ -1,6 +1,6 @@
 # Prepared transactions that nobody ends: the log warns of each once, the view
-# shows them, numbers of messages until a restart and queues after it too; and
-# what would wait for them is refused, after a restart as before.
+# shows what they have done; what would wait for them is refused; all of it after
+# a restart and a crash as before.
 
 use strict;
 use warnings;
@@ -28,7 +28,7 @@ queue.in_doubt_warning = -1
 $node->start;
 sql(q{CREATE EXTENSION queue});
 sql(q{SELECT queue.create_queue('parcels')});
-sql(q{SELECT queue.enqueue('parcels', to_jsonb(n)) FROM generate_series(1, 3) n}
+sql(q{SELECT queue.enqueue('parcels', to_jsonb(n)) FROM generate_series(1, 4) n}
 );
 
 sub prepare
@@ -63,10 +63,13 @@ sub shown
 }
 
 prepare('first', q{count(*) FROM queue.dequeue('parcels', 2)});
-prepare('second', q{queue.enqueue('parcels', '"it"')});
+sql(q{BEGIN;
+	SELECT queue.enqueue_batch('parcels', ARRAY['1', '2']::jsonb[]);
+	SELECT queue.ack(receipt) FROM queue.receive('parcels');
+	PREPARE TRANSACTION 'second'});
 sql(q{BEGIN; CREATE TABLE other (); PREPARE TRANSACTION 'other'});
-is(shown(), "first|parcels|0|2|0\nsecond|parcels|1|0|0",
-	'the view shows what each has done');
+my $done = "first|parcels|0|2|0\nsecond|parcels|2|0|1";
+is(shown(), $done, 'the view shows what each has done');
 
 #
 # Warnings
@@ -159,14 +162,16 @@ my $offset = -s $node->logfile;
 $node->restart;
 check_refused('after a restart');
 check_blocked('after a restart');
-is(shown(), "first|parcels|||\nsecond|parcels|||",
-	'after a restart queues are shown, numbers are not');
+is(shown(), $done, 'after a restart the view shows the same');
+$node->stop('immediate');
+$node->start;
+is(shown(), $done, '... and after a crash');
 wait_for_warning('first', $offset);
 
 my ($status, $out, $err) =
   $node->psql('postgres', q{SELECT queue.purge('parcels')});
 is($out, '1', 'after a restart purge deletes the rest');
-like($err, qr/purge skipped 2 messages/, 'and says how many it skipped');
+like($err, qr/purge skipped 3 messages/, 'and says how many it skipped');
 
 # An in-doubt change of the settings
 sql(q{COMMIT PREPARED 'first'; ROLLBACK PREPARED 'second'});
