@@ -19,7 +19,7 @@ $node->append_conf(
 	'postgresql.conf', q{
 shared_preload_libraries = 'queue'
 queue.vacuum_threshold = -1
-queue.lease_write_delay = '1h'
+queue.lease_write_delay = '1min'
 shared_buffers = '8MB'
 autovacuum = off
 log_statement = none
