@@ -415,7 +415,7 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
  *		Raise an error if the dead letters of another queue go to this one.
  *
  * They would have nowhere to go.  DROP TABLE, DROP SCHEMA and DROP OWNED do
- * not ask; view queue.queues shows what they have left behind.
+ * not ask; queue.problem() tells what they have left behind.
  */
 static void
 refuse_to_drop_target(Oid relid)

@@ -126,8 +126,8 @@ queue_dead_letter_send(Oid target, Oid owner, MessageDraft *draft,
  *		sentence.
  *
  * Returns NULL if they have, or if a lock is in the way of finding out.  What
- * queue_message_dead_letter() raises as an error is told here before, to view
- * queue.queues and to the worker's log.  Waits for no lock.
+ * queue_message_dead_letter() raises as an error is told here before, by
+ * queue.problem() and in the worker's log.  Waits for no lock.
  */
 char *
 queue_dead_letter_problem(const QueueDef *def, Oid owner)

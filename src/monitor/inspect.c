@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * inspect.c
- *		What users look at: views queue.queues, queue.in_flight, queue.cover,
- *		queue.in_doubt.
+ *		What users look at: queue.counts(), queue.problem(), and views
+ *		queue.in_flight, queue.cover, queue.in_doubt.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,14 +56,13 @@ static void put_prepared(TransactionId xid, Oid dbid, Oid relid,
 static const char *state_name(const InflightEntry *entry);
 
 /*
- * counts(queue) returns (ready, leased, delayed, exhausted), for view
- * queue.queues
+ * counts(queue) returns (ready, leased, delayed, exhausted)
  *
  * The columns are null where the user may not look, and for a queue that is
- * broken, which the view has to show and must not fail on.
+ * broken: one that goes over all queues must not fail on it.
  *
- * The lock is given back at once, because a view over ten thousand queues must
- * not hold as many locks.
+ * The lock is given back at once, because a query over ten thousand queues
+ * must not hold as many locks.
  */
 Datum
 queue_counts(PG_FUNCTION_ARGS)
@@ -163,7 +162,7 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 }
 
 /*
- * problem(queue), for the same view
+ * problem(queue)
  *
  * Says why the functions refuse the table, or its dead letters have nowhere to
  * go, or what is replicated is found late.  Null if all is well.

@@ -133,7 +133,7 @@ queue_bound_report(Oid topic, Oid relid, Refusal refusal)
 		},
 		[REFUSAL_ALTERED] = {
 			ERRCODE_WRONG_OBJECT_TYPE,
-			"It has been altered so that it cannot be used as a queue; view queue.queues says what is wrong."
+			"It has been altered so that it cannot be used as a queue; queue.problem() says what is wrong."
 		},
 		[REFUSAL_PAUSED] = {ERRCODE_QUEUE_PAUSED, "Enqueue on it is paused."},
 		[REFUSAL_FULL] = {ERRCODE_QUEUE_FULL, "It has no room for it."}

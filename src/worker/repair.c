@@ -15,7 +15,7 @@
  * announced.  (ENABLE TRIGGER does that, and so does what pg_restore
  * --disable-triggers runs at its end.)  Such a queue is deaf to replication.
  * It is gone over every second, and its ids are moved on beyond what has come;
- * view queue.queues says so.
+ * queue.problem() says so.
  *
  * A queue is gone over when it has changed since the last pass began, and
  * otherwise every ten minutes.  A pass has a hundred thousand ids and is made

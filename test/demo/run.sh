@@ -171,7 +171,7 @@ progress_until()
 				   (SELECT count(*) FROM shop.invoices),
 				   (SELECT count(*) FROM shop.deliveries),
 				   (SELECT coalesce(sum(placed + packed), 0) FROM shop.turnover)
-			FROM queue.queues WHERE name = 'shop.order_placed'::regclass"); then
+			FROM queue.counts('shop.order_placed')"); then
 			say "The server does not answer."
 			sleep 1
 			continue

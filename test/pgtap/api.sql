@@ -66,6 +66,8 @@ INSERT INTO declared VALUES
     ('redrive_all', 'p', 'IN dead_queue regclass, IN batch integer, IN selector jsonpath, IN to_queue regclass, IN per_second integer', NULL),
     ('wait', 'p', 'IN queue regclass, IN timeout interval', NULL),
     ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL),
+    ('counts', 'f', 'queue regclass, OUT ready bigint, OUT leased bigint, OUT delayed bigint, OUT exhausted bigint', 'record'),
+    ('problem', 'f', 'queue regclass', 'text'),
     ('begin_global', 'p', 'IN gid text, IN timeout interval, IN participants name[]', NULL),
     ('decide_commit', 'p', 'IN gid text', NULL),
     ('decide_abort', 'p', 'IN gid text', NULL),
@@ -77,8 +79,8 @@ INSERT INTO declared VALUES
 -- what the queue tables, the views and the extension itself use
 CREATE TEMP TABLE internal (name text);
 INSERT INTO internal VALUES
-    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('before_subscription_insert'), ('before_subscription_change'), ('restore_topics'), ('restore_bindings'), ('restore_subscriptions'), ('skipped'), ('partition_limits'), ('partition_positions'), ('counts'), ('cover'), ('horizon'), ('in_flight'),
-    ('invalidate_definition'), ('messages_support'), ('prepared'), ('problem'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
+    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('before_subscription_insert'), ('before_subscription_change'), ('restore_topics'), ('restore_bindings'), ('restore_subscriptions'), ('skipped'), ('partition_limits'), ('partition_positions'), ('cover'), ('horizon'), ('in_flight'),
+    ('invalidate_definition'), ('messages_support'), ('prepared'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
     ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
     ('write_missing');
 
@@ -230,28 +232,28 @@ SELECT is_empty($$ SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AN
 --
 -- Views and tables
 --
-SELECT columns_are('queue', 'queues', ARRAY['name', 'owner', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay',
-    'dead_letter', 'enqueue_paused', 'dequeue_paused', 'ready', 'leased', 'delayed', 'exhausted', 'problem', 'max_lease',
-    'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight']);
+SELECT columns_are('queue', 'queues', ARRAY['queue', 'schemaname', 'queuename', 'owner', 'lease', 'max_attempts', 'retry_delay',
+    'retry_max_delay', 'max_lease', 'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes',
+    'on_full', 'max_in_flight', 'dead_letter', 'dead_letter_of', 'enqueue_paused', 'dequeue_paused', 'unlogged']);
 SELECT columns_are('queue', 'topics', ARRAY['topic', 'schemaname', 'topicname', 'owner', 'partitions', 'retention', 'max_bytes',
                                     'keep_unread', 'partition', 'limit_id', 'next_id', 'held_back_by', 'held_back_since']);
 SELECT columns_are('queue', 'topic', ARRAY['topic', 'partitions', 'retention', 'max_bytes', 'keep_unread']);
 SELECT is(queue.create_topic('default_topic')::text, 'default_topic', 'create_topic');
 SELECT columns_are('public', 'default_topic', ARRAY['partition', 'id', 'published_at', 'routing_key', 'group_key', 'correlation_id',
                                                     'content_type', 'sender', 'headers', 'payload', 'body']);
-SELECT columns_are('queue', 'subscriptions', ARRAY['subscription', 'schemaname', 'queuename', 'topic', 'owner', 'pattern', 'selector',
+SELECT columns_are('queue', 'subscriptions', ARRAY['subscription', 'schemaname', 'subscriptionname', 'topic', 'owner', 'pattern', 'selector',
     'on_failure', 'on_gap', 'idle_after', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter', 'paused', 'partition',
     'position', 'behind', 'behind_since', 'failures', 'held_by', 'held_since', 'held_until']);
 SELECT columns_are('queue', 'subscription', ARRAY['subscription', 'topic', 'pattern', 'selector', 'on_failure', 'on_gap', 'idle_after', 'lease',
                                           'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter', 'own_dead_letter', 'paused']);
 SELECT is(queue.subscribe('default_topic', 'default_subscription')::text, 'default_subscription', 'subscribe');
 SELECT columns_are('public', 'default_subscription', ARRAY['partition', 'position', 'failures', 'alone_until', 'failure_log', 'moved_at']);
-SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
+SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'schemaname', 'queuename', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'held_groups', ARRAY['queue', 'schemaname', 'queuename', 'group_key', 'id', 'failures', 'waiting', 'failed_at', 'last_error']);
-SELECT columns_are('queue', 'cover', ARRAY['queue', 'ranges', 'ready_groups', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed', 'expired']);
+SELECT columns_are('queue', 'cover', ARRAY['queue', 'schemaname', 'queuename', 'ranges', 'ready_groups', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed', 'expired']);
 SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'transaction', 'prepared_at', 'age', 'queues',
     'horizon_age', 'blocked', 'transaction_manager', 'format_id', 'gtrid', 'bqual', 'deciding_database', 'decision', 'commit_command', 'rollback_command']);
-SELECT columns_are('queue', 'storage', ARRAY['queue', 'table_size', 'index_size', 'toast_size', 'live_rows', 'dead_rows', 'vacuums',
+SELECT columns_are('queue', 'storage', ARRAY['queue', 'schemaname', 'queuename', 'table_size', 'index_size', 'toast_size', 'live_rows', 'dead_rows', 'vacuums',
     'vacuumed_at', 'held_back', 'horizon_kind', 'horizon_pid', 'horizon_name', 'horizon_since', 'horizon_xmin', 'horizon_age']);
 SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter',
     'own_dead_letter', 'enqueue_paused', 'dequeue_paused', 'max_lease',

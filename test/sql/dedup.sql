@@ -253,7 +253,7 @@ SELECT queue.enqueue('elsewhere.day', '1', dedup_key => 'x');
 \echo :SQLSTATE
 INSERT INTO elsewhere.day (payload, dedup_key) VALUES ('1', 'x');
 \echo :SQLSTATE
-SELECT problem FROM queue.queues WHERE name = 'elsewhere.day'::regclass;
+SELECT queue.problem('elsewhere.day');
 SELECT count(*) FROM elsewhere.day;
 SELECT queue.enqueue('elsewhere.day', '1') IS NOT NULL AS sent_without_key;
 SELECT count(*) FROM queue.dequeue('elsewhere.day', 10);
@@ -273,7 +273,7 @@ DROP INDEX elsewhere.hour_keys_dedup_key_idx, elsewhere.harmless;
 SELECT queue.enqueue('elsewhere.day', '1', dedup_key => 'x');
 \echo :SQLSTATE
 DROP TABLE elsewhere.day_keys;
-SELECT problem FROM queue.queues WHERE name = 'elsewhere.day'::regclass;
+SELECT queue.problem('elsewhere.day');
 SELECT queue.enqueue('elsewhere.day', '1', dedup_key => 'x');
 \echo :SQLSTATE
 SELECT queue.alter_queue('elsewhere.day', dedup_window => '1 h');

@@ -6,9 +6,9 @@ CREATE SCHEMA settled;
 SET search_path = settled, public;
 SET client_min_messages = warning;
 CREATE VIEW told AS
-SELECT name, expires_in, on_expiry, group_mode, group_failure, dedup_window,
+SELECT queue AS name, expires_in, on_expiry, group_mode, group_failure, dedup_window,
        max_messages, max_bytes, on_full, max_in_flight
-FROM queue.queues WHERE name::text LIKE '%q%' ORDER BY name::text COLLATE "C";
+FROM queue.queues WHERE queuename LIKE '%q%' ORDER BY queue::text COLLATE "C";
 SELECT queue.create_queue('q');
 SELECT * FROM told;
 -- what a queue has anyway may be given, and so may nothing

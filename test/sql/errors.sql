@@ -365,7 +365,7 @@ SELECT * FROM queue.receive('q');
 SELECT queue.extend(:'receipt', '1 hour') > now() AS extended;
 SELECT queue.release(:'receipt');
 SELECT attempt, payload FROM queue.browse('q');
-SELECT enqueue_paused, dequeue_paused FROM queue.queues WHERE name = 'q'::regclass;
+SELECT enqueue_paused, dequeue_paused FROM queue.queues WHERE queue = 'q'::regclass;
 SELECT queue.resume('q', dequeue => false);
 SELECT count(queue.enqueue('q', '"second"')) AS sent;
 SELECT * FROM queue.dequeue('q');
@@ -597,12 +597,12 @@ SELECT queue.drop_queue('sales');
 SELECT queue.create_queue('sales');
 SELECT queue.drop_queue('sales_dead');
 \echo :SQLSTATE
-SELECT problem FROM queue.queues WHERE name = 'sales'::regclass;
+SELECT queue.problem('sales');
 -- DROP TABLE has no such scruples, and neither have other tables
 DROP TABLE sales_dead;
-SELECT dead_letter, problem FROM queue.queues WHERE name = 'sales'::regclass;
+SELECT dead_letter, queue.problem(queue) FROM queue.queues WHERE queuename = 'sales';
 SELECT queue.alter_queue('sales', dead_letter => 'returns');
-SELECT dead_letter, problem FROM queue.queues WHERE name = 'sales'::regclass;
+SELECT dead_letter, queue.problem(queue) FROM queue.queues WHERE queuename = 'sales';
 SELECT queue.drop_queue('sales'), queue.drop_queue('returns');
 
 --

@@ -24,7 +24,7 @@ SELECT payload FROM queue.receive('jobs');
 SELECT payload FROM queue.dequeue('jobs');
 SELECT count(*) FROM queue.receive('jobs', 10);
 SELECT payload FROM jobs ORDER BY id;
-SELECT ready, leased, delayed, exhausted FROM queue.queues WHERE name = 'jobs'::regclass;
+SELECT ready, leased, delayed, exhausted FROM queue.counts('jobs');
 -- the lease of the queue holds unless the call has its own
 SELECT state, lease_until - now() BETWEEN interval '55 min' AND interval '61 min' AS an_hour
 FROM queue.in_flight ORDER BY id;
@@ -267,7 +267,7 @@ SELECT count(queue.enqueue('jobs', '"deleted"')) AS sent;
 SELECT receipt FROM queue.receive('jobs', lease => '2 s') \gset
 DELETE FROM jobs;
 SELECT queue.ack(:'receipt');
-SELECT ready, leased, delayed, exhausted FROM queue.queues WHERE name = 'jobs'::regclass;
+SELECT ready, leased, delayed, exhausted FROM queue.counts('jobs');
 CALL wait_until('NOT EXISTS (SELECT FROM queue.in_flight)');
 
 -- but not a plain UPDATE of what a user may update
@@ -301,9 +301,9 @@ SELECT count(*) FROM queue.receive('jobs');
 SELECT count(*) FROM queue.dequeue('jobs');
 CALL wait_until($$ EXISTS (SELECT FROM jobs WHERE failures = 3) $$);
 SELECT visible_at - now() BETWEEN interval '55 min' AND interval '61 min' AS an_hour FROM jobs;
-SELECT ready, leased, delayed, exhausted FROM queue.queues WHERE name = 'jobs'::regclass;
+SELECT ready, leased, delayed, exhausted FROM queue.counts('jobs');
 SELECT queue.purge('jobs');
-SELECT ready, leased, delayed, exhausted FROM queue.queues WHERE name = 'jobs'::regclass;
+SELECT ready, leased, delayed, exhausted FROM queue.counts('jobs');
 
 -- arrays
 SELECT count(queue.enqueue('jobs', to_jsonb(n))) AS sent
@@ -431,7 +431,7 @@ SELECT queue.ack(:'fresh');
 --
 -- max_lease: a day, unless the queue says otherwise
 --
-SELECT max_lease FROM queue.queues WHERE name = 'jobs'::regclass;
+SELECT max_lease FROM queue.queues WHERE queue = 'jobs'::regclass;
 SELECT queue.receive('jobs', lease => '1 day 1 s');
 SELECT queue.alter_queue('jobs', max_lease => '3 hours');
 SELECT queue.receive('jobs', lease => '3 hours 1 s');
@@ -446,7 +446,7 @@ SELECT queue.ack(:'receipts'::text[]);
 SELECT queue.alter_queue('jobs', lease => '4 hours');
 SELECT queue.alter_queue('jobs', max_lease => '1 min');
 SELECT queue.alter_queue('jobs', lease => '4 hours', max_lease => '4 hours');
-SELECT lease, max_lease FROM queue.queues WHERE name = 'jobs'::regclass;
+SELECT lease, max_lease FROM queue.queues WHERE queue = 'jobs'::regclass;
 UPDATE queue.queue SET max_lease = '1 min' WHERE queue = 'jobs'::regclass;
 
 --

@@ -239,7 +239,7 @@ SELECT queue, dead_letter FROM queue.queue ORDER BY queue::text COLLATE "C";
 ALTER TABLE loft.mail OWNER TO regress_queue_owner;
 ALTER TABLE mail_dead OWNER TO regress_queue_owner;
 GRANT USAGE ON SCHEMA loft TO PUBLIC;
-SELECT name, owner FROM queue.queues ORDER BY name::text COLLATE "C";
+SELECT queue, owner FROM queue.queues ORDER BY queue::text COLLATE "C";
 SET ROLE regress_queue_owner;
 SELECT queue.enqueue('loft.mail', '"owned"') IS NOT NULL AS sent;
 SELECT payload FROM queue.dequeue('loft.mail');
@@ -333,8 +333,8 @@ SET ROLE regress_queue_clerk;
 SELECT queue.create_queue('yard.inherited');
 RESET ROLE;
 REASSIGN OWNED BY regress_queue_clerk TO regress_queue_owner;
-SELECT name, owner = 'regress_queue_owner' AS is_reassigned FROM queue.queues
-WHERE name::text LIKE 'inherited%' ORDER BY name::text COLLATE "C";
+SELECT queue, owner = 'regress_queue_owner' AS is_reassigned FROM queue.queues
+WHERE queuename LIKE 'inherited%' ORDER BY queue::text COLLATE "C";
 
 SET client_min_messages = warning;
 DROP SCHEMA yard CASCADE;

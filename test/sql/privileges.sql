@@ -238,7 +238,8 @@ SELECT queue.redrive('mail_dead');
 --
 SET ROLE regress_queue_nobody;
 SELECT queue, lease FROM queue.queue ORDER BY queue::text COLLATE "C";
-SELECT name, owner, lease, ready, leased, delayed, exhausted, problem FROM queue.queues ORDER BY name::text COLLATE "C";
+SELECT queue, owner, lease FROM queue.queues ORDER BY queue::text COLLATE "C";
+SELECT q.queue, n.*, queue.problem(q.queue) FROM queue.queues q, queue.counts(q.queue) n ORDER BY q.queue::text COLLATE "C";
 SELECT try(s) FROM unnest(ARRAY[
     'INSERT INTO queue.queue SELECT * FROM queue.queue',
     'UPDATE queue.queue SET enqueue_paused = true',
@@ -257,7 +258,7 @@ INSERT INTO mine VALUES ('mail');
 \echo :SQLSTATE
 DROP TABLE mine;
 SET ROLE regress_queue_viewer;
-SELECT name, ready IS NOT NULL AS is_counted FROM queue.queues ORDER BY name::text COLLATE "C";
+SELECT q.queue, n.ready IS NOT NULL AS is_counted FROM queue.queues q, queue.counts(q.queue) n ORDER BY q.queue::text COLLATE "C";
 
 -- in flight: who may read a queue sees what is known of its messages
 SET ROLE regress_queue_owner;

@@ -29,9 +29,10 @@ SELECT queue.create_queue('paid', lease => '2 min', max_attempts => 3, retry_del
     retry_max_delay => '1 h', dead_letter => 'order_placed_dead', unlogged => true);
 SELECT relname, relpersistence FROM pg_class
 WHERE relname LIKE 'paid%' AND relnamespace = 'shop'::regnamespace ORDER BY relname COLLATE "C";
-SELECT name, owner = current_user AS is_mine, lease, max_attempts, retry_delay, retry_max_delay, dead_letter,
-    enqueue_paused, dequeue_paused, ready, leased, delayed, exhausted, problem
-FROM queue.queues ORDER BY name::text COLLATE "C";
+SELECT queue, schemaname, queuename, owner = current_user AS is_mine, lease, max_attempts, retry_delay, retry_max_delay, dead_letter,
+    dead_letter_of, enqueue_paused, dequeue_paused, unlogged
+FROM queue.queues ORDER BY queue::text COLLATE "C";
+SELECT q.queue, n.*, queue.problem(q.queue) FROM queue.queues q, queue.counts(q.queue) n ORDER BY q.queue::text COLLATE "C";
 
 -- the dead-letter queue of an unlogged queue is logged
 SELECT queue.create_queue('scratch', unlogged => true);
@@ -353,7 +354,8 @@ UPDATE queue.queue SET dead_letter = queue WHERE queue = 'tuned'::regclass;
 -- a row without a table, and one of something that is no table
 INSERT INTO queue.queue (queue, lease, max_attempts, retry_delay, retry_max_delay, own_dead_letter)
 VALUES (4294967295, '1 s', 1, '1 s', '1 s', false), ('pg_class_oid_index', '1 s', 1, '1 s', '1 s', false);
-SELECT name, ready, problem FROM queue.queues WHERE problem IS NOT NULL ORDER BY name;
+SELECT q.queue, q.queuename, n.ready, queue.problem(q.queue) FROM queue.queues q, queue.counts(q.queue) n
+WHERE queue.problem(q.queue) IS NOT NULL ORDER BY q.queue;
 DELETE FROM queue.queue WHERE queue IN (4294967295, 'pg_class_oid_index'::regclass);
 
 --
@@ -375,7 +377,7 @@ CALL queue.wait('tuned', '1 ms');
 \echo :SQLSTATE
 -- looking is allowed, and so is cleaning up
 SELECT payload FROM queue.browse('tuned');
-SELECT enqueue_paused, dequeue_paused, ready FROM queue.queues WHERE name = 'tuned'::regclass;
+SELECT q.enqueue_paused, q.dequeue_paused, n.ready FROM queue.queues q, queue.counts(q.queue) n WHERE q.queuename = 'tuned';
 SELECT queue.resume('tuned', dequeue => false);
 SELECT queue.enqueue('tuned', '2') IS NOT NULL AS sent;
 SELECT * FROM queue.dequeue('tuned');

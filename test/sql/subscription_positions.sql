@@ -242,7 +242,7 @@ SELECT queue.browse('reader');
 SELECT queue.get('reader', 1);
 SELECT queue.seek('reader', 'begin');
 SELECT queue.skip('reader', 0);
-SELECT subscription, schemaname, queuename, topic, pattern, selector, on_failure, on_gap, idle_after, lease, max_attempts, retry_delay, retry_max_delay, dead_letter, paused, partition, position, behind, failures
+SELECT subscription, schemaname, subscriptionname, topic, pattern, selector, on_failure, on_gap, idle_after, lease, max_attempts, retry_delay, retry_max_delay, dead_letter, paused, partition, position, behind, failures
 FROM queue.subscriptions;
 RESET ROLE;
 GRANT SELECT, UPDATE ON reader TO places_user;

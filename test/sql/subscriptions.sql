@@ -15,7 +15,7 @@ SELECT partition, array_agg(id ORDER BY id) AS ids FROM news GROUP BY partition 
 SELECT queue.subscribe('news', 'reader');
 \d reader
 SELECT * FROM queue.subscription;
-SELECT name, max_attempts, group_mode, max_lease FROM queue.queues;
+SELECT queue, dead_letter_of, max_attempts, group_mode, max_lease FROM queue.queues;
 SELECT partition, position, failures, alone_until, failure_log, moved_at = transaction_timestamp() AS moved_now FROM reader ORDER BY partition;
 SELECT queue.create_queue('lost') AS lost \gset
 SELECT queue.subscribe('news', 'picky', pattern => 'eu.*', selector => '$.payload > 3', on_failure => 'hold', on_gap => 'skip',

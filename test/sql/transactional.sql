@@ -475,7 +475,7 @@ SELECT count(*) FROM queue.queue WHERE queue::oid NOT IN (SELECT oid FROM pg_cla
 
 -- nothing is held when all is over
 SELECT * FROM queue.in_flight WHERE state <> 'ended';
-SELECT name, ready, leased, delayed, exhausted FROM queue.queues ORDER BY name::text;
+SELECT q.queue, n.* FROM queue.queues q, queue.counts(q.queue) n ORDER BY q.queue::text;
 
 SELECT queue.drop_queue('placed');
 SELECT queue.drop_queue('shipped');

@@ -44,7 +44,7 @@ BEGIN
         END;
     END LOOP;
     RETURN QUERY SELECT DISTINCT v FROM unnest(verdicts) v ORDER BY v;
-    RETURN QUERY SELECT 'view: ' || problem FROM queue.queues WHERE name = 'listed.q'::regclass AND problem IS NOT NULL;
+    RETURN QUERY SELECT 'problem: ' || problem FROM queue.problem('listed.q') problem WHERE problem IS NOT NULL;
 END
 $$;
 

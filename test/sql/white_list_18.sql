@@ -52,7 +52,7 @@ SELECT queue.enqueue('q', '1');
 \echo :SQLSTATE
 SELECT * FROM queue.browse('q');
 \echo :SQLSTATE
-SELECT problem FROM queue.queues WHERE name = 'q'::regclass;
+SELECT queue.problem('q');
 -- the way back
 DELETE FROM q;
 ALTER TABLE q VALIDATE CONSTRAINT q_time_given;

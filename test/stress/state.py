@@ -68,7 +68,8 @@ SELECT pid, usename, application_name, state, left(query, 200)
 PREPARED = "SELECT gid FROM pg_prepared_xacts ORDER BY gid"
 
 QUEUE_PROBLEMS = """
-SELECT name::text, problem FROM queue.queues WHERE problem IS NOT NULL
+SELECT queue::text, queue.problem(queue) FROM queue.queues
+WHERE queue.problem(queue) IS NOT NULL
 """
 
 DEAD = """

@@ -149,7 +149,7 @@ is( sql(q{SELECT string_agg(payload::text, ' ' ORDER BY id)
 	'2 3', 'the free ones are delivered, the lease holds');
 sql(qq{SELECT queue.ack('$receipt')});
 is(sql(q{SELECT count(*) FROM orders}), '0', 'its receipt is good');
-is( sql(q{SELECT count(*) FROM queue.queues WHERE name = 'orders'::regclass}
+is( sql(q{SELECT count(*) FROM queue.queues WHERE queue = 'orders'::regclass}
 	),
 	'1',
 	'queue.queues is not hurt by settings without a table');

@@ -380,7 +380,7 @@ is(count('dropped'), '0', 'the queue is still there');
 sql(q{COMMIT PREPARED 'dropped'});
 is(count('dropped'), '1', 'the transaction can be committed');
 sql(q{SET lock_timeout = '50ms'; DROP TABLE dropped});
-is(sql(q{SELECT count(*) FROM queue.queues WHERE name::text = 'dropped'}),
+is(sql(q{SELECT count(*) FROM queue.queues WHERE queuename = 'dropped'}),
 	'0', 'and then the table can be dropped');
 
 # A drop can be prepared, too, and undone.

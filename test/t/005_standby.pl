@@ -116,15 +116,15 @@ is( $standby->safe_psql(
 	qq{1|{"a": 1}|t\n2|{"a": 1}|t\n3|{"a": 1}|t},
 	'browse works on a standby');
 is( $standby->safe_psql(
-		'postgres', q{SELECT name, lease, dead_letter, problem IS NULL
-			FROM queue.queues WHERE name = 'orders'::regclass}),
+		'postgres', q{SELECT queue, lease, dead_letter, queue.problem(queue) IS NULL
+			FROM queue.queues WHERE queue = 'orders'::regclass}),
 	'orders|00:00:45|orders_dead|t',
 	'queue.queues works on a standby');
 is( $standby->safe_psql('postgres', q{SELECT count(*) >= 0 FROM queue.in_flight}),
 	't', 'queue.in_flight works on a standby');
 is( $standby->safe_psql(
-		'postgres', q{SELECT count(*) FROM queue.queues
-			WHERE ready IS NULL OR leased IS NULL}),
+		'postgres', q{SELECT count(*) FROM queue.queues q, queue.counts(q.queue) n
+			WHERE n.ready IS NULL OR n.leased IS NULL}),
 	'0', 'with counts');
 is($standby->safe_psql('postgres', "SELECT count(*) $workers"),
 	'0', 'no worker runs on a standby');

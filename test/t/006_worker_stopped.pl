@@ -70,8 +70,7 @@ sub check_without_worker
 			qq{SELECT lease_until < clock_timestamp() FROM queue.in_flight
 				WHERE queue = '$ended'::regclass},
 			"$how: a lease has run out, limit $limit");
-		is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.queues
-				WHERE name = '$ended'::regclass}),
+		is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.counts('$ended')}),
 			$limit == 1 ? '0|0|0|1' : '1|0|0|0', "$how: the view says so");
 		is(sql(qq{SELECT attempt FROM queue.browse('$ended')}),
 			'2', "$how: browse says so");
@@ -150,8 +149,7 @@ sub check_without_worker
 	is( sql(qq{SELECT count(*) FROM queue.dequeue('$q', wait => '1 s')}),
 		'0', "$how: an exhausted message is not delivered again");
 	is(sql(qq{SELECT count(*) FROM $q}), '1', "$how: nor lost");
-	is( sql(qq{SELECT ready, exhausted FROM queue.queues
-			WHERE name = '$q'::regclass}),
+	is( sql(qq{SELECT ready, exhausted FROM queue.counts('$q')}),
 		'0|1', "$how: it shows as exhausted");
 	is(sql(qq{SELECT queue.enqueue('$q', '"next"') > 0}),
 		't', "$how: and is in nobody's way");

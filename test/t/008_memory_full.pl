@@ -73,7 +73,7 @@ check_full(q{SELECT * FROM queue.dequeue('orders')}, 'dequeue fails as well');
 
 is( sql(qq{SELECT count(DISTINCT id) FROM orders}),
 	5 * $limit, 'no message is lost');
-is( sql(q{SELECT leased FROM queue.queues WHERE name = 'orders'::regclass}),
+is( sql(q{SELECT leased FROM queue.counts('orders')}),
 	$room, 'the ones that were received are leased');
 is(sql(q{SELECT queue.enqueue('orders', '"more"') > 0}),
 	't', 'enqueue does not need room');

@@ -101,8 +101,7 @@ run_against_worker('shop', 'CREATE DATABASE copy TEMPLATE shop', 'template');
 wait_for_worker('shop', 'the worker of the template is back');
 wait_for_worker('copy', 'the copy has one');
 is(sql($leases, 'copy'), '', 'no lease in the copy');
-is( sql(q{SELECT ready, leased FROM queue.queues
-		WHERE name = 'orders'::regclass}, 'copy'),
+is( sql(q{SELECT ready, leased FROM queue.counts('orders')}, 'copy'),
 	'2|0', 'where all messages are ready');
 is( state_of("SELECT queue.ack('$receipt')", 'copy'),
 	'QU004', 'the receipt is of another database');

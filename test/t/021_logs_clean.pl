@@ -108,7 +108,7 @@ PREPARE TRANSACTION 'mixed :client_id';
 ROLLBACK PREPARED 'mixed :client_id';
 },
 	'look@1' => q{
-SELECT count(*) FROM queue.queues;
+SELECT count(queue.problem(q.queue)), sum(n.ready) FROM queue.queues q, queue.counts(q.queue) n;
 SELECT count(*) FROM queue.in_flight;
 SELECT count(*) FROM queue.browse('shop.orders', 100);
 },
@@ -188,7 +188,7 @@ is( sql(q{SELECT (SELECT count(*) FROM shipped)
 	'0', 'none is there twice');
 is( sql(q{SELECT count(*) FROM queue.in_flight WHERE state NOT IN ('failed', 'ended')}),
 	'0', 'nobody holds anything');
-is(sql(q{SELECT count(*) FROM queue.queues WHERE problem IS NOT NULL}),
+is(sql(q{SELECT count(*) FROM queue.queues WHERE queue.problem(queue) IS NOT NULL}),
 	'0', 'no queue has a problem');
 
 $node->stop;

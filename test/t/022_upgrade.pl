@@ -115,8 +115,8 @@ is(state_of(q{SELECT queue.enqueue('orders', '1')}),
 	'42809', 'the tables are no queues yet');
 sql(q{SELECT queue.create_queue('orders', max_attempts => 3,
 	retry_delay => '10 ms', retry_max_delay => '10 ms')});
-is( sql(q{SELECT dead_letter, problem IS NULL FROM queue.queues
-		WHERE name = 'orders'::regclass}),
+is( sql(q{SELECT dead_letter, queue.problem(queue) IS NULL FROM queue.queues
+		WHERE queue = 'orders'::regclass}),
 	'orders_dead|t',
 	'create_queue adopts the table and its dead letters');
 is(messages('orders_dead'), $dead, 'which are still there');
@@ -175,10 +175,10 @@ ok($node->poll_query_until('postgres',
 		q{SELECT count(*) = 1 FROM queue.lease}),
 	'a lease is written');
 
-my $settings = q{SELECT name, owner, lease, max_attempts, retry_delay,
-		retry_max_delay, dead_letter, enqueue_paused, dequeue_paused, problem,
+my $settings = q{SELECT queue, owner, lease, max_attempts, retry_delay,
+		retry_max_delay, dead_letter, enqueue_paused, dequeue_paused, queue.problem(queue),
 		group_mode, on_expiry
-	FROM queue.queues ORDER BY name::text COLLATE "C"};
+	FROM queue.queues ORDER BY queue::text COLLATE "C"};
 my %want = map { $_ => messages($_) }
   ('orders', 'orders_dead', 'shop."Odd name"', 'shop."Odd name_dead"');
 my $want_settings = sql($settings);

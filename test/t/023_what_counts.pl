@@ -228,8 +228,7 @@ sql(qq{SELECT queue.alter_queue('$queue', max_attempts => 3)});
 foreach my $i (1 .. 3)
 {
 	wait_until(
-		qq{SELECT true FROM queue.queues WHERE name = '$queue'::regclass
-			AND ready = 2}, "$i: both are ready");
+		qq{SELECT ready = 2 FROM queue.counts('$queue')}, "$i: both are ready");
 	sql(qq{BEGIN; SELECT * FROM queue.receive('$queue'); ROLLBACK});
 }
 wait_until(qq{SELECT payload = '1' FROM ${queue}_dead},

@@ -182,8 +182,8 @@ foreach my $ddl (
 
 	sql($ddl =~ s/%s/$old/gr);
 
-	is(sql(qq{SELECT problem IS NULL, ready, leased FROM queue.queues
-			WHERE name = '$new'::regclass}),
+	is(sql(qq{SELECT queue.problem('$new') IS NULL, ready, leased
+			FROM queue.counts('$new')}),
 		't|2|2', "$name: the queue is as it was");
 	is(join(', ', sort split /, /, drain($new)),
 		'3 2, 4 1', "$name: free messages are delivered");

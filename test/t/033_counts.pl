@@ -1,4 +1,4 @@
-# queue.queues counts each message once, also while the worker is rewriting it
+# queue.counts() counts each message once, also while the worker is rewriting it
 # because it failed, and as what it is while the worker is about to move it.
 
 use strict;
@@ -38,8 +38,8 @@ my $wrong = $node->safe_psql('postgres', q{
 	BEGIN
 		WHILE NOT EXISTS (SELECT FROM failed) LOOP
 			INSERT INTO wrong
-			SELECT ready, leased, delayed, exhausted FROM queue.queues
-			WHERE name = 'q'::regclass AND ready + leased + delayed + exhausted <> 1;
+			SELECT ready, leased, delayed, exhausted FROM queue.counts('q')
+			WHERE ready + leased + delayed + exhausted <> 1;
 			COMMIT;
 		END LOOP;
 	END $$;
@@ -66,8 +66,7 @@ is( $node->safe_psql('postgres', q{
 				WHERE relation = 'doomed_dead'::regclass AND NOT granted)
 			THEN
 				INSERT INTO seen
-				SELECT ready, leased, delayed, exhausted FROM queue.queues
-				WHERE name = 'doomed'::regclass;
+				SELECT ready, leased, delayed, exhausted FROM queue.counts('doomed');
 			END IF;
 			COMMIT;
 		END LOOP;

@@ -191,8 +191,7 @@ DECLARE
 	error text;
 BEGIN
 	SELECT format('%s/%s/%s/%s', ready, leased, delayed, exhausted)
-	INTO counts FROM queue.queues AS s
-	WHERE s.name = $1::regclass;
+	INTO counts FROM queue.counts($1::regclass);
 	SELECT string_agg(state_of(format('SELECT queue.ack(%L)', receipt)), ' ')
 	INTO acked FROM receipts WHERE q = name;
 	SELECT * INTO message FROM queue.receive(name::regclass);
@@ -221,8 +220,7 @@ DECLARE
 	left_over bigint;
 BEGIN
 	SELECT format('%s/%s/%s/%s', ready, leased, delayed, exhausted)
-	INTO counts FROM queue.queues AS s
-	WHERE s.name = $1::regclass;
+	INTO counts FROM queue.counts($1::regclass);
 	next := queue.enqueue(name::regclass, '"next"');
 	PERFORM queue.ack(receipt) FROM receipts WHERE q = name;
 	EXECUTE format('SELECT count(*) FROM %I WHERE id = 1', name)

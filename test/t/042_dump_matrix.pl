@@ -304,7 +304,8 @@ sub way
 		  if $is ne $want;
 	}
 	my $problems = sql(
-		'SELECT name, problem FROM queue.queues WHERE problem IS NOT NULL',
+		'SELECT queue, queue.problem(queue) FROM queue.queues
+			WHERE queue.problem(queue) IS NOT NULL',
 		$db);
 	push @wrong, "problem: $problems"
 	  if $problems !~ ($way{problems} // qr/^$/);

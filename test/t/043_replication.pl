@@ -1,7 +1,7 @@
 # What comes in replica role, and what is published.  Rows that come by logical
 # replication, or in replica role, are found whatever state the queue is in:
 # not adopted yet, beyond the white list, or with triggers that do not fire
-# there, which view queue.queues tells.  What a publication does not let DELETE
+# there, which queue.problem() tells.  What a publication does not let DELETE
 # do, dequeue and ack do not do either; and a publication of all tables stops
 # nothing.
 
@@ -40,8 +40,7 @@ sub problem_of
 {
 	my ($queue, $where) = @_;
 	return sql(
-		qq{SELECT problem FROM queue.queues
-			WHERE name = '$queue'::regclass}, $where);
+		qq{SELECT queue.problem('$queue')}, $where);
 }
 
 #

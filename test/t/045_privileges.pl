@@ -223,11 +223,11 @@ END
 #
 my $relations = <<'END';
 queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight key_table
-queues              | ANYBODY   | name owner lease max_attempts retry_delay retry_max_delay dead_letter enqueue_paused dequeue_paused ready leased delayed exhausted problem max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight
-in_flight           | ANYBODY   | queue id state pid lease_until failures due_at
+queues              | ANYBODY   | queue schemaname queuename owner lease max_attempts retry_delay retry_max_delay max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight dead_letter dead_letter_of enqueue_paused dequeue_paused unlogged
+in_flight           | ANYBODY   | queue schemaname queuename id state pid lease_until failures due_at
 held_groups         | ANYBODY   | queue schemaname queuename group_key id failures waiting failed_at last_error
-cover               | ANYBODY   | queue ranges ready_groups later busy looking waiting next_due healed expired
-storage             | ANYBODY   | queue table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
+cover               | ANYBODY   | queue schemaname queuename ranges ready_groups later busy looking waiting next_due healed expired
+storage             | ANYBODY   | queue schemaname queuename table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
 in_doubt            | ANYBODY   | gid owner database transaction prepared_at age queues horizon_age blocked transaction_manager format_id gtrid bqual deciding_database decision commit_command rollback_command
 global_transactions | ANYBODY   | coordinator gid decision deadline is_over participants unfinished begun_at decided_at decided_by
 branches            | ANYBODY   | branch deciding_database participant gid owner prepared status
@@ -240,7 +240,7 @@ restored_topics     | READ_ONLY | topic partitions retention max_bytes keep_unre
 binding             | ANYBODY   | topic queue pattern selector on_refusal bound_by
 bindings            | ANYBODY   | topic queue schemaname queuename pattern selector on_refusal bound_by skipped skipped_at last_refusal
 restored_bindings   | READ_ONLY | topic queue pattern selector on_refusal bound_by
-subscriptions       | ANYBODY   | subscription schemaname queuename topic owner pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter paused partition position behind behind_since failures held_by held_since held_until
+subscriptions       | ANYBODY   | subscription schemaname subscriptionname topic owner pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter paused partition position behind behind_since failures held_by held_since held_until
 subscription        | ANYBODY   | subscription topic pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter paused
 restored_subscriptions | READ_ONLY | subscription topic pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter paused
 lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
@@ -974,7 +974,7 @@ shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.cover
 shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE table_size IS NOT NULL
 shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE vacuums IS NOT NULL
 shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE held_back IS NOT NULL
-shop.jobs shop.jobs_dead shop.alien  | SELECT name FROM queue.queues WHERE ready IS NOT NULL
+shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.queues WHERE (queue.counts(queue)).ready IS NOT NULL
 shop.doubt shop.alien_doubt          | SELECT (q ->> 'queue')::regclass FROM queue.in_doubt, jsonb_array_elements(queues) q WHERE q ->> 'taken' IS NOT NULL
 END
 my @queries = map { [ fields($_, 2) ] } split /\n/, $shows;

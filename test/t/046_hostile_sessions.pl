@@ -372,6 +372,7 @@ my $all = q{
 	SELECT queue.ack(ARRAY[:'receipt']);
 	CALL queue.wait('shop.trap', '0');
 	SELECT * FROM queue.queues; SELECT * FROM queue.in_flight;
+	SELECT queue.counts('shop.trap'), queue.problem('shop.trap');
 	SELECT * FROM queue.cover; SELECT * FROM queue.storage;
 	SELECT * FROM queue.in_doubt; SELECT * FROM queue.branches;
 	SELECT * FROM queue.global_transactions;

@@ -1,5 +1,5 @@
 # Messages that have used up their attempts and cannot be moved to the dead
-# letters stay, exhausted, and the view queue.queues says why.  The log has one
+# letters stay, exhausted, and queue.problem() says why.  The log has one
 # line for a queue and a reason, however many messages there are.  When the
 # reason is gone they are moved.
 
@@ -44,8 +44,7 @@ sub fail_all
 	wait_until(
 		qq{SELECT count(*) = $n FROM $queue WHERE failures = 1},
 		"$queue: the rows tell the failures");
-	is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.queues
-			WHERE name = '$queue'::regclass}),
+	is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.counts('$queue')}),
 		"0|0|0|$n", "$queue: all are exhausted");
 	return;
 }
@@ -54,7 +53,7 @@ sub problem_of
 {
 	my ($queue) = @_;
 	return sql(
-		qq{SELECT problem FROM queue.queues WHERE name = '$queue'::regclass});
+		qq{SELECT queue.problem('$queue')});
 }
 
 #

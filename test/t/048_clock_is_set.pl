@@ -137,7 +137,7 @@ sql(q{SELECT * FROM queue.receive('q')});
 wait_until(q{SELECT count(*) = 1 FROM queue.lease},
 	'a lease is written after that');
 sql(q{SELECT * FROM queue.receive('p')});
-wait_until(q{SELECT ready = 1 FROM queue.queues WHERE name = 'p'::regclass},
+wait_until(q{SELECT ready = 1 FROM queue.counts('p')},
 	'... another runs out');
 wait_until(q{SELECT failures = 1 FROM p}, '... and is counted');
 

@@ -142,8 +142,7 @@ foreach my $when ('before', 'after')
 		qq{SELECT lease_until < clock_timestamp() FROM queue.in_flight
 			WHERE queue = '$queue'::regclass},
 		'an extended lease has run out');
-	is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.queues
-			WHERE name = '$queue'::regclass}),
+	is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.counts('$queue')}),
 		'1|0|0|0', 'the view says that it has failed once');
 	is(sql(qq{SELECT attempt FROM queue.browse('$queue')}),
 		'2', '... and browse');

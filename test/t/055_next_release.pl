@@ -99,10 +99,10 @@ my %same = (
 		SELECT * FROM shop."Odd name" ORDER BY id;
 		SELECT * FROM shop.fleeting ORDER BY id;
 		SELECT id, enqueued_at, payload FROM shop.held ORDER BY id},
-	'settings' => q{SELECT name, owner, lease, max_attempts, retry_delay,
+	'settings' => q{SELECT queue, owner, lease, max_attempts, retry_delay,
 			retry_max_delay, max_lease, dead_letter, enqueue_paused,
-			dequeue_paused, problem
-		FROM queue.queues ORDER BY name::text COLLATE "C"},
+			dequeue_paused, queue.problem(queue)
+		FROM queue.queues ORDER BY queue::text COLLATE "C"},
 	'owners, privileges and parameters' => q{
 		SELECT oid::regclass, pg_get_userbyid(relowner),
 			replace(relacl::text, 'arwdDxtm', 'arwdDxt'), relreplident,
@@ -355,8 +355,7 @@ foreach my $step (1 .. @releases)
 	is(state_of(qq{SELECT queue.ack('$receipt{4}')}, $dumped),
 		'QU004', "$name, restored: receipts are of another database");
 	is( sql(
-			q{SELECT leased FROM queue.queues
-				WHERE name = 'shop.held'::regclass}, $dumped),
+			q{SELECT leased FROM queue.counts('shop.held')}, $dumped),
 		'0', "$name, restored: nothing is leased");
 
 	$new->log_check("$name: nothing has crashed", 0,

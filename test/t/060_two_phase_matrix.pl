@@ -18,7 +18,7 @@
 #				in between.  Where the fate ends all connections there is no
 #				same session, and the pooled one is a new one
 #
-# Each cell is judged by what is in its tables, by the counts in queue.queues
+# Each cell is judged by what is in its tables, by what queue.counts() says
 # and by what a consumer gets, attempts included: in doubt, after the fate,
 # after the end; then its receipts are tried.  A small model says what that
 # must be.  Older and younger messages of the queue are delivered meanwhile, in
@@ -533,8 +533,8 @@ sql(
 	CREATE PROCEDURE public.empty_all() LANGUAGE plpgsql AS $$
 		DECLARE p record;
 		BEGIN
-			FOR p IN SELECT name FROM queue.queues LOOP
-				EXECUTE format('DELETE FROM %s', p.name);
+			FOR p IN SELECT queue FROM queue.queues LOOP
+				EXECUTE format('DELETE FROM %s', p.queue);
 			END LOOP;
 			DELETE FROM receipt;
 			DELETE FROM ledger;
@@ -719,8 +719,9 @@ sub look
 	my %seen = lines_of(
 		sql(
 			q{SELECT p.queue, contents(p.queue), dead_letters(q.dead_letter),
-				q.ready, q.leased, q.delayed, q.exhausted
-			FROM part p JOIN queue.queues q ON q.name = p.queue}, $where));
+				n.ready, n.leased, n.delayed, n.exhausted
+			FROM part p JOIN queue.queues q ON q.queue = p.queue,
+				queue.counts(q.queue) n}, $where));
 	my %ledger = lines_of(
 		sql(
 			q{SELECT cell, string_agg(note, ' ' ORDER BY note) FROM ledger

@@ -182,7 +182,7 @@ is(state_of(q{SELECT queue.resume('parcels')}),
 sql(q{ROLLBACK PREPARED 'paused'});
 sql(q{SELECT queue.resume('parcels')});
 is(sql(q{SELECT dequeue_paused FROM queue.queues
-		WHERE name = 'parcels'::regclass}),
+		WHERE queue = 'parcels'::regclass}),
 	'f', 'and can be changed afterwards');
 
 is(sql(q{SELECT count(*) FROM queue.in_doubt}), '0', 'none is left');

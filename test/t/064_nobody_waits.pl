@@ -130,8 +130,7 @@ sub check_nobody_waits
 	sql(q{VACUUM ANALYZE parcels; VACUUM queue.lease_log;
 		SELECT queue.alter_queue('parcels', lease => '2 h');
 		SELECT queue.pause('parcels'); SELECT queue.resume('parcels')});
-	is( sql(q{SELECT (SELECT ready + leased FROM queue.queues
-				WHERE name = 'parcels'::regclass),
+	is( sql(q{SELECT (SELECT ready + leased FROM queue.counts('parcels')),
 			(SELECT count(*) FROM queue.in_doubt),
 			(SELECT count(*) > 0 FROM queue.storage),
 			(SELECT count(*) > 0 FROM queue.cover),

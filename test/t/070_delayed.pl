@@ -157,7 +157,7 @@ is(drain('many'), '', 'many messages wait');
 is( sql(q{SELECT ranges, later, busy FROM queue.cover
 		WHERE queue = 'many'::regclass}),
 	'0|1|0', '... and memory has one time');
-is(sql(q{SELECT delayed FROM queue.queues WHERE name = 'many'::regclass}),
+is(sql(q{SELECT delayed FROM queue.counts('many')}),
 	'20000', '... they are counted');
 sql(q{SELECT queue.enqueue('many', '"now"')});
 is(drain('many'), '"now" 1' =~ s/"//gr, '... one that is sent now comes at once');

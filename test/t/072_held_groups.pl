@@ -88,8 +88,7 @@ is(taken('jobs'), 'none', 'this one does not');
 send_to('jobs', 'a4');
 is(taken('jobs'), 'none', 'nor what is sent to it');
 is(sql(q{SELECT count(*) FROM jobs_dead}), 0, 'nothing was moved');
-is( sql(q{SELECT ready, exhausted FROM queue.queues
-		WHERE name = 'jobs'::regclass}), '3|1', 'nor lost');
+is( sql(q{SELECT ready, exhausted FROM queue.counts('jobs')}), '3|1', 'nor lost');
 $node->restart;
 is(taken('jobs'), 'none', 'nor does it after a restart');
 is(held('jobs', 'group_key, waiting'), 'a|3', 'the view knows it still');

@@ -116,8 +116,7 @@ is(sql(qq{SELECT payload FROM queue.dequeue('$queue', 10)}),
 is(sql(qq{SELECT count(*) FROM queue.receive('$queue', wait => '500 ms')}),
 	'0', '... nor waited for');
 is(sql(qq{CALL queue.wait('$queue', '500 ms')}), '', '... nor announced');
-is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.queues
-		WHERE name = '$queue'::regclass}),
+is( sql(qq{SELECT ready, leased, delayed, exhausted FROM queue.counts('$queue')}),
 	'0|0|0|1', '... and the view says so');
 continue_all();
 are_dead($queue, 1, 'when it goes on');

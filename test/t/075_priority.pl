@@ -47,7 +47,7 @@ sub send_each_way
 	return;
 }
 send_each_way($_) foreach (2, 9, 5);
-wait_until(q{SELECT delayed = 0 FROM queue.queues WHERE name = 'q'::regclass},
+wait_until(q{SELECT delayed = 0 FROM queue.counts('q')},
 	'all of them are due');
 is( sql(q{SELECT string_agg(priority::text, '') FROM queue.dequeue('q', 100)}),
 	'999995555522222', 'whichever way they were sent');

@@ -349,8 +349,7 @@ wait_until(qq{SELECT visible_at BETWEEN now() + interval '50 min' AND
 	now() + interval '61 min' FROM $queue}, '... the row tells');
 is(sql(qq{SELECT failures || failure_log::text FROM $queue}), '0[]',
 	'... without a failure');
-is(sql(qq{SELECT delayed, exhausted FROM queue.queues
-	WHERE name = '$queue'::regclass}), '1|0', '... it is delayed');
+is(sql(qq{SELECT delayed, exhausted FROM queue.counts('$queue')}), '1|0', '... it is delayed');
 $node->restart;
 is(taken($queue), 'none', '... after a restart, too');
 $node->stop('immediate');

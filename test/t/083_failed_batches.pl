@@ -69,8 +69,8 @@ BEGIN
 		FROM queue.receive(name::regclass, max, lease => '200 ms');
 		COMMIT;
 		EXIT WHEN messages IS NULL AND NOT EXISTS (
-			SELECT FROM queue.queues q
-			WHERE q.name = receive.name::regclass AND ready + leased + delayed > 0);
+			SELECT FROM queue.counts(receive.name::regclass)
+			WHERE ready + leased + delayed > 0);
 		CONTINUE WHEN messages IS NULL;
 		INSERT INTO tries (queue, size, failed)
 		VALUES (name, cardinality(messages), poison = ANY (messages));
@@ -190,7 +190,7 @@ my %ways = (
 	'a lease'          => "SELECT * FROM queue.receive('Q', 8, lease => '1 ms'); SELECT pg_sleep(0.1)",
 	'a lease in an open transaction' =>
 	  "BEGIN; SELECT * FROM queue.receive('Q', 8, lease => '1 ms'); SELECT pg_sleep(0.1);"
-	  . " SELECT count(*) FROM queue.queues WHERE ready > 0; COMMIT",
+	  . " SELECT ready FROM queue.counts('Q'); COMMIT",
 	'a nack of all' => sprintf($receive, '1 h') . "\nSELECT queue.nack(:'receipts'::text[], '0')",
 	'a nack of all in the transaction' =>
 	  'BEGIN; ' . sprintf($receive, '1 h') . "\nSELECT queue.nack(:'receipts'::text[], '0'); COMMIT",
@@ -245,7 +245,7 @@ is(sizes($q, 10), '8 8', '... and after a restart');
 $q = make_queue(4);
 run_with($q, "SELECT * FROM queue.receive('Q', 4, lease => '1 s')");
 $node->restart;
-wait_until(qq{SELECT ready = 4 FROM queue.queues WHERE name = '$q'::regclass},
+wait_until(qq{SELECT ready = 4 FROM queue.counts('$q')},
 	'a lease from before a restart runs out');
 is(sizes($q, 10), '1 1 1 1', '... with whom it was given is not known: alone');
 

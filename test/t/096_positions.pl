@@ -216,7 +216,7 @@ is(sql(q{SELECT behind FROM queue.subscriptions WHERE subscription = 'late'::reg
 
 # A number that is used again is another subscription
 sql(q{SELECT queue.drop_queue('picky')});
-is(sql(q{SELECT count(*) FROM queue.subscriptions WHERE queuename = 'picky'}), '0', 'dropped');
+is(sql(q{SELECT count(*) FROM queue.subscriptions WHERE subscriptionname = 'picky'}), '0', 'dropped');
 
 #
 # A standby
@@ -231,7 +231,7 @@ is( $standby->safe_psql('postgres', "SELECT id FROM queue.get('reader', $ids[2])
 is(state_of(q{SELECT queue.seek('reader', 'end')}, $standby), '25006', 'no seek there');
 is(state_of("SELECT queue.skip('reader', $partition)", $standby), '25006', 'no skip');
 is( $standby->safe_psql('postgres',
-		q{SELECT count(*), count(position) FROM queue.subscriptions WHERE queuename = 'reader'}),
+		q{SELECT count(*), count(position) FROM queue.subscriptions WHERE subscriptionname = 'reader'}),
 	'4|0', 'the view shows settings alone');
 $standby->promote;
 is(comes('reader', $standby), $here, 'promoted');
