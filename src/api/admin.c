@@ -268,7 +268,7 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" is for the triggers on tables of settings alone",
-						"queue.invalidate_definition")));
+						"queue_internal.invalidate_definition")));
 	if (TRIGGER_FIRED_BEFORE(data->tg_event))
 	{
 		if (!object_ownercheck(RelationRelationId,

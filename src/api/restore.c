@@ -147,7 +147,7 @@ queue_restore_settings(PG_FUNCTION_ARGS)
 	char	   *name;
 	Oid			relid;
 
-	queue_restore_read(fcinfo, MEMBER_RESTORED_SETTINGS, "queue.restore_settings()",
+	queue_restore_read(fcinfo, MEMBER_RESTORED_SETTINGS, "queue_internal.restore_settings()",
 					   values, nulls);
 	catalog = queue_settings_open(RowExclusiveLock);
 	name = TextDatumGetCString(values[Anum_settings_queue - 1]);
@@ -229,7 +229,7 @@ queue_restore_topics(PG_FUNCTION_ARGS)
 	char	   *name;
 	Oid			relid;
 
-	queue_restore_read(fcinfo, MEMBER_RESTORED_TOPICS, "queue.restore_topics()", values,
+	queue_restore_read(fcinfo, MEMBER_RESTORED_TOPICS, "queue_internal.restore_topics()", values,
 					   nulls);
 	catalog = queue_setting_open(MEMBER_TOPIC, RowExclusiveLock);
 	name = TextDatumGetCString(values[Anum_topic_topic - 1]);

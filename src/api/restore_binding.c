@@ -50,7 +50,7 @@ queue_restore_bindings(PG_FUNCTION_ARGS)
 	const char *problem;
 
 	queue_restore_read(fcinfo, MEMBER_RESTORED_BINDINGS,
-					   "queue.restore_bindings()", values, nulls);
+					   "queue_internal.restore_bindings()", values, nulls);
 	topic = TextDatumGetCString(values[Anum_binding_topic - 1]);
 	queue = TextDatumGetCString(values[Anum_binding_queue - 1]);
 	row.topic = queue_restore_find(topic);

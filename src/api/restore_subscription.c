@@ -54,7 +54,7 @@ queue_restore_subscriptions(PG_FUNCTION_ARGS)
 	Oid			topic;
 
 	queue_restore_read(fcinfo, MEMBER_RESTORED_SUBSCRIPTIONS,
-					   "queue.restore_subscriptions()", values, nulls);
+					   "queue_internal.restore_subscriptions()", values, nulls);
 	catalog = queue_setting_open(MEMBER_SUBSCRIPTION, RowExclusiveLock);
 	name = TextDatumGetCString(values[Anum_subscription_subscription - 1]);
 	topic_name = TextDatumGetCString(values[Anum_subscription_topic - 1]);

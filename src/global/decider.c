@@ -255,7 +255,7 @@ queue_decider_ask(Decider *decider, RemoteConnection *conn, const char *gid)
 								 3, params);
 	else
 	{
-		rows = queue_query_here("SELECT queue.write_answer(p.oid, c.oid, $2, $3)"
+		rows = queue_query_here("SELECT queue_internal.write_answer(p.oid, c.oid, $2, $3)"
 								" FROM pg_roles p, pg_roles c"
 								" WHERE p.rolname = $4::name AND c.rolname = $1::name",
 								4, params);
@@ -295,7 +295,7 @@ queue_decider_report(Decider *decider, RemoteConnection *conn, List *gids)
 		(void) queue_query_there(conn, "CALL queue.report_finished($1, $2, $3)",
 								 3, params);
 	else
-		(void) queue_query_here("SELECT queue.write_finished(p.oid, c.oid, $2::text[], $3)"
+		(void) queue_query_here("SELECT queue_internal.write_finished(p.oid, c.oid, $2::text[], $3)"
 								" FROM pg_roles p, pg_roles c"
 								" WHERE p.rolname = $4::name AND c.rolname = $1::name",
 								4, params);

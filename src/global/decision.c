@@ -9,10 +9,10 @@
  * its deadline has not passed.  After that, any participant that waits may set
  * it to "abort".  So none ever has to guess.
  *
- * What is written is in SQL functions (queue.write_...).  What they are told
- * about the caller must be true, so they are called from here only, with the
- * privileges of the tables' owner.  A row belongs to the role that began it,
- * so no role can take a gid of another, nor decide about it.
+ * What is written is in SQL functions (queue_internal.write_...).  What they
+ * are told about the caller must be true, so they are called from here only,
+ * with the privileges of the tables' owner.  A row belongs to the role that
+ * began it, so no role can take a gid of another, nor decide about it.
  *
  * A participant that asks acts upon the answer at once, and cannot take that
  * back.  So each of these procedures commits by itself, with
@@ -88,7 +88,7 @@ queue_begin_global(PG_FUNCTION_ARGS)
 				 errmsg("timeout must be longer than zero")));
 	values[2] = PG_GETARG_DATUM(1);
 	values[3] = PointerGetDatum(participants_arg(fcinfo, 2));
-	(void) write_record("SELECT queue.write_begin($1, $2, $3, $4)",
+	(void) write_record("SELECT queue_internal.write_begin($1, $2, $3, $4)",
 						4, types, values, NULL);
 	PG_RETURN_VOID();
 }
@@ -141,7 +141,7 @@ queue_ask_decision(PG_FUNCTION_ARGS)
 	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
 	values[2] = CStringGetTextDatum(gid_arg(fcinfo, 1));
 	values[3] = database_arg(fcinfo, 3, &nulls[3]);
-	decision = write_record("SELECT queue.write_answer($1, $2, $3, $4)",
+	decision = write_record("SELECT queue_internal.write_answer($1, $2, $3, $4)",
 							4, types, values, nulls);
 	queue_standby_require_durable(XactLastCommitEnd);
 	if (decision != NULL)
@@ -166,7 +166,7 @@ queue_report_finished(PG_FUNCTION_ARGS)
 	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
 	values[2] = PointerGetDatum(PG_GETARG_ARRAYTYPE_P_COPY(1));
 	values[3] = database_arg(fcinfo, 2, &nulls[3]);
-	(void) write_record("SELECT queue.write_finished($1, $2, $3, $4)",
+	(void) write_record("SELECT queue_internal.write_finished($1, $2, $3, $4)",
 						4, types, values, nulls);
 	PG_RETURN_VOID();
 }
@@ -188,7 +188,7 @@ decide(FunctionCallInfo fcinfo, const char *wish)
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = CStringGetTextDatum(gid_arg(fcinfo, 0));
 	values[2] = CStringGetTextDatum(wish);
-	stands = write_record("SELECT queue.write_decision($1, $2, $3)",
+	stands = write_record("SELECT queue_internal.write_decision($1, $2, $3)",
 						  3, types, values, NULL);
 	queue_standby_require_durable(XactLastCommitEnd);
 	return stands;

@@ -618,7 +618,7 @@ compare_outcomes(Decider *decider, List *records, TimestampTz asked_at)
 	params[1] = queue_query_text_array(gids);
 	params[2] = queue_query_text_array(decisions);
 	params[3] = pstrdup(timestamptz_to_str(asked_at));
-	foreach(lc, queue_query_here("SELECT queue.write_outcomes($1, $2::text[],"
+	foreach(lc, queue_query_here("SELECT queue_internal.write_outcomes($1, $2::text[],"
 								 " $3::text[], $4::timestamptz)", 4, params))
 		ereport(WARNING,
 				(errmsg("%s", ((char **) lfirst(lc))[0])));
@@ -656,7 +656,7 @@ note_missing(Decider *decider, List *gids)
 	params[0] = decider->prefix;
 	params[1] = queue_query_text_array(gids);
 	params[2] = psprintf("%u", decider->owner);
-	foreach(lc, queue_query_here("SELECT queue.write_missing($1, $2::text[], $3::oid)",
+	foreach(lc, queue_query_here("SELECT queue_internal.write_missing($1, $2::text[], $3::oid)",
 								 3, params))
 		ereport(WARNING,
 				(errmsg("branch \"%s\" was never committed here, but the decision is commit",

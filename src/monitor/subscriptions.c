@@ -79,7 +79,7 @@ queue_partition_positions(PG_FUNCTION_ARGS)
 	bool		is_locked;
 
 	queue_require_preload();
-	PreventCommandIfParallelMode("queue.partition_positions()");
+	PreventCommandIfParallelMode("queue_internal.partition_positions()");
 	queue_require_arg(fcinfo, 0, "subscription");
 	relid = PG_GETARG_OID(0);
 	InitMaterializedSRF(fcinfo, 0);

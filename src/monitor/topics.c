@@ -48,7 +48,7 @@ queue_partition_limits(PG_FUNCTION_ARGS)
 	bool		is_locked;
 
 	queue_require_preload();
-	PreventCommandIfParallelMode("queue.partition_limits()");
+	PreventCommandIfParallelMode("queue_internal.partition_limits()");
 	queue_require_arg(fcinfo, 0, "topic");
 	relid = PG_GETARG_OID(0);
 	InitMaterializedSRF(fcinfo, 0);

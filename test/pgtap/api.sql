@@ -76,13 +76,11 @@ INSERT INTO declared VALUES
     ('branch', 'f', 'deciding_database text, participant name, gid text', 'text'),
     ('identity', 'f', '', 'text');
 
--- what the queue tables, the views and the extension itself use
-CREATE TEMP TABLE internal (name text);
-INSERT INTO internal VALUES
-    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'), ('before_subscription_insert'), ('before_subscription_change'), ('restore_topics'), ('restore_bindings'), ('restore_subscriptions'), ('skipped'), ('partition_limits'), ('partition_positions'), ('cover'), ('horizon'), ('in_flight'),
-    ('invalidate_definition'), ('messages_support'), ('prepared'), ('restore_settings'), ('stopped_groups'), ('vacuums'),
-    ('forget_globals'), ('write_begin'), ('write_participant'), ('write_decision'), ('write_answer'), ('write_finished'), ('write_outcomes'),
-    ('write_missing');
+-- What the tables of users have as triggers: dumps name them, so they are here
+CREATE TEMP TABLE triggers (name text);
+INSERT INTO triggers VALUES
+    ('before_insert'), ('before_update'), ('before_publish'), ('before_topic_update'),
+    ('before_subscription_insert'), ('before_subscription_change');
 
 CREATE TEMP VIEW defined AS
 SELECT p.oid, proname AS name, prokind AS kind,
@@ -98,7 +96,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(73 + (SELECT count(*) FROM declared)::int);
+SELECT plan(75 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -115,23 +113,25 @@ FROM declared x;
 
 SELECT is_empty($$
     SELECT name, arguments FROM defined
-    WHERE name NOT IN (SELECT name FROM internal)
+    WHERE name NOT IN (SELECT name FROM triggers)
       AND (name, arguments) NOT IN (SELECT name, arguments FROM declared)
       AND (name, arguments) <> ('wait', 'IN queue text, IN timeout interval')
     $$, 'nothing is public that is not declared');
-SELECT set_eq($$ SELECT name::text FROM defined WHERE name IN (SELECT name FROM internal) $$,
-              $$ SELECT name FROM internal $$, 'internal functions');
-SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'problem', 'messages_support', 'branch', 'identity', 'stable_id') $$,
+SELECT set_eq($$ SELECT name::text FROM defined WHERE obj_description(oid, 'pg_proc') LIKE 'internal%' $$,
+              $$ SELECT name FROM triggers $$, 'what is internal is elsewhere, but for triggers of tables of users');
+SELECT ok(NOT has_schema_privilege('public', 'queue_internal', 'USAGE'), 'and that schema is closed');
+SELECT is_empty($$ SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'queue_internal'::regnamespace
+                   AND coalesce(obj_description(p.oid, 'pg_proc'), '') NOT LIKE 'internal: %' $$,
+                'what is there has a comment that says so');
+SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'problem', 'branch', 'identity', 'stable_id') $$,
                 'all are volatile, for they see what others do meanwhile');
-SELECT is_empty($$ SELECT name FROM defined WHERE proisstrict AND name <> 'messages_support' $$,
+SELECT is_empty($$ SELECT name FROM defined WHERE proisstrict $$,
                 'none is strict: NULL is an error, not a reason to do nothing');
-SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NOT IN ('messages_support', 'branch', 'identity', 'stable_id') $$, 'none runs in parallel workers');
+SELECT is_empty($$ SELECT name FROM defined WHERE proparallel <> 'u' AND name NOT IN ('branch', 'identity', 'stable_id') $$, 'none runs in parallel workers');
 SELECT is_empty($$ SELECT name FROM defined WHERE prosecdef $$, 'none runs with the rights of another');
 SELECT is_empty($$
     SELECT name FROM defined
-    WHERE name NOT IN ('before_insert', 'before_update', 'invalidate_definition', 'restore_settings', 'restore_topics', 'restore_bindings', 'restore_subscriptions')
-      AND name NOT IN ('begin_global', 'decide_commit', 'decide_abort', 'ask_decision', 'report_finished', 'forget_globals')
-      AND name NOT LIKE 'write%'
+    WHERE name NOT IN ('begin_global', 'decide_commit', 'decide_abort', 'ask_decision', 'report_finished')
       AND NOT has_function_privilege('public', oid, 'EXECUTE')
     $$, 'everybody may call: the privileges of the tables decide');
 SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc') IS NULL $$, 'all have comments');
@@ -151,7 +151,7 @@ SELECT set_eq(
 
 -- what the planner knows of those that return messages
 SELECT set_eq($$ SELECT name::text, procost, prorows, prosupport::text FROM defined d JOIN pg_proc p USING (oid) WHERE result = 'messages' $$,
-              $$ SELECT n, 1000::real AS cost, 1::real AS nrows, 'queue.messages_support' FROM unnest(ARRAY['dequeue', 'receive', 'browse']) n
+              $$ SELECT n, 1000::real AS cost, 1::real AS nrows, 'queue_internal.messages_support' FROM unnest(ARRAY['dequeue', 'receive', 'browse']) n
                  UNION ALL VALUES ('get', 1000, 1, '-'), ('read', 1000, 100, '-') $$,
               'functions that return messages support the planner');
 

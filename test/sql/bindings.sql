@@ -157,7 +157,7 @@ SELECT queue.route('news');
 \echo :SQLSTATE
 INSERT INTO queue.binding VALUES ('news', 'theirs', '#', NULL, 'skip', 'me');
 \echo :SQLSTATE
-SELECT skipped FROM queue.skipped('news', 'all');
+SELECT skipped FROM queue_internal.skipped('news', 'all');
 -- the publisher has no privilege on the queue, and the stranger's queue stops nobody
 SET ROLE regress_publisher;
 SELECT queue.publish('news', '1', routing_key => 'theirs') > 0 AS sent;

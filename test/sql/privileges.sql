@@ -250,10 +250,10 @@ SELECT try(s) FROM unnest(ARRAY[
     'CREATE TABLE queue.mine (a int)',
     'CREATE TABLE mine (queue regclass)']) s;
 -- the trigger of that table is for that table
-CREATE TRIGGER t AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION queue.invalidate_definition();
+CREATE TRIGGER t AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION queue_internal.invalidate_definition();
 \echo :SQLSTATE
 RESET ROLE;
-CREATE TRIGGER t AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION queue.invalidate_definition();
+CREATE TRIGGER t AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION queue_internal.invalidate_definition();
 INSERT INTO mine VALUES ('mail');
 \echo :SQLSTATE
 DROP TABLE mine;
@@ -269,7 +269,7 @@ SET ROLE regress_queue_viewer;
 SELECT queue, state, lease_until > now() AS is_leased, failures FROM queue.in_flight;
 SET ROLE regress_queue_nobody;
 SELECT count(*) FROM queue.in_flight;
-SELECT count(*) FROM queue.in_flight();
+SELECT count(*) FROM queue_internal.in_flight();
 SET ROLE regress_queue_owner;
 SELECT queue.ack(:'receipt');
 

@@ -96,7 +96,7 @@ LEFT = {
     "queue.in_flight": "SELECT i::text FROM queue.in_flight i",
     "queue.cover": "SELECT c::text FROM queue.cover c"
                    " WHERE queue::text !~ '^calm'",
-    "queue.prepared()": "SELECT p::text FROM queue.prepared() p",
+    "queue_internal.prepared()": "SELECT p::text FROM queue_internal.prepared() p",
     "pg_prepared_xacts": "SELECT gid FROM pg_prepared_xacts",
 }
 ANEW = """

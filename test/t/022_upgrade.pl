@@ -92,8 +92,9 @@ $dropper->query_safe('COMMIT');
 $dropper->quit;
 is(result_of($late), '42704', 'who waited for DROP EXTENSION is told so');
 is( sql(q{SELECT count(*) FROM pg_proc
-		WHERE pronamespace = 'queue'::regnamespace}),
-	'0', 'DROP EXTENSION CASCADE drops the extension');
+		WHERE pronamespace = 'queue'::regnamespace})
+	  . sql(q{SELECT count(*) FROM pg_namespace WHERE nspname = 'queue_internal'}),
+	'00', 'DROP EXTENSION CASCADE drops the extension');
 is(messages('orders'),      $waiting, 'and keeps the messages');
 is(messages('orders_dead'), $dead,    'and the dead letters');
 is( sql(q{SELECT count(*) FROM pg_trigger

@@ -198,7 +198,7 @@ is( sql(q{INSERT INTO queue.outcome
 			VALUES ('queue:hub:me:1', 'commit', 'x', true, now() - interval '1 h');
 		INSERT INTO queue.outcome
 			VALUES ('queue:hub:me:2', 'commit', 'x', true, now() - interval '1 h');
-		SELECT queue.write_outcomes('queue:hub:me:', '{1, 2}', '{commit, abort}',
+		SELECT queue_internal.write_outcomes('queue:hub:me:', '{1, 2}', '{commit, abort}',
 			now());
 		SELECT branch, decision FROM queue.outcome}),
 	q{branch "queue:hub:me:2" was finished with commit by role "x", but the decision is abort}

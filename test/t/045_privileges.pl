@@ -128,12 +128,12 @@ bind(regclass,regclass)                   | OWN     | ok    | SELECT queue.bind(
 bind(regclass,regclass)                   | OWN     | 42809 | SELECT queue.bind('shop.desk', 'shop.desk')
 unbind(regclass,regclass)                 | ANYBODY | ok    | SELECT queue.unbind('shop.news', 'shop.desk')
 route(regclass)                           | OWN     | ok    | SELECT * FROM queue.route('shop.news')
-skipped(regclass,regclass)                | ANYBODY | ok    | SELECT * FROM queue.skipped('shop.news', 'shop.desk')
+skipped(regclass,regclass)                | SUPER   | ok    | SELECT * FROM queue_internal.skipped('shop.news', 'shop.desk')
 read(regclass,bigint,bigint)              | SELECT  | ok    | SELECT * FROM queue.read('shop.news', 0, 10)
 read(regclass,bigint,bigint)              | SELECT  | 42809 | SELECT * FROM queue.read('shop.desk', 0, 10)
 stable_id(regclass)                       | SELECT  | ok    | SELECT queue.stable_id('shop.news')
-partition_limits(regclass)                | ANYBODY | ok    | SELECT * FROM queue.partition_limits('shop.news')
-partition_positions(regclass)             | ANYBODY | ok    | SELECT * FROM queue.partition_positions('shop.watch')
+partition_limits(regclass)                | SUPER   | ok    | SELECT * FROM queue_internal.partition_limits('shop.news')
+partition_positions(regclass)             | SUPER   | ok    | SELECT * FROM queue_internal.partition_positions('shop.watch')
 seek(regclass)                            | OWN     | ok    | SELECT queue.seek('shop.watch', 'begin')
 seek(regclass)                            | OWN     | 42809 | SELECT queue.seek('shop.desk', 'begin')
 skip(regclass,integer)                    | OWN     | ok    | SELECT queue.skip('shop.watch', 0)
@@ -181,13 +181,13 @@ redrive(regclass)                         | OWN     | ok    | SELECT queue.redri
 redrive_all(regclass)                     | OWN     | 2D000 | CALL queue.redrive_all('shop.jobs_dead')
 counts(regclass)                          | ANYBODY | ok    | SELECT queue.counts('shop.jobs')
 problem(regclass)                         | ANYBODY | ok    | SELECT queue.problem('shop.jobs')
-messages_support(internal)                | ANYBODY | 42883 | SELECT queue.messages_support(NULL)
-in_flight()                               | ANYBODY | ok    | SELECT * FROM queue.in_flight()
-stopped_groups(regclass)                  | ANYBODY | ok    | SELECT * FROM queue.stopped_groups('shop.jobs')
-cover()                                   | ANYBODY | ok    | SELECT * FROM queue.cover()
-prepared()                                | ANYBODY | ok    | SELECT * FROM queue.prepared()
-vacuums()                                 | ANYBODY | ok    | SELECT * FROM queue.vacuums()
-horizon()                                 | ANYBODY | ok    | SELECT * FROM queue.horizon()
+messages_support(internal)                | SUPER   | 42883 | SELECT queue_internal.messages_support(NULL)
+in_flight()                               | SUPER   | ok    | SELECT * FROM queue_internal.in_flight()
+stopped_groups(regclass)                  | SUPER   | ok    | SELECT * FROM queue_internal.stopped_groups('shop.jobs')
+cover()                                   | SUPER   | ok    | SELECT * FROM queue_internal.cover()
+prepared()                                | SUPER   | ok    | SELECT * FROM queue_internal.prepared()
+vacuums()                                 | SUPER   | ok    | SELECT * FROM queue_internal.vacuums()
+horizon()                                 | SUPER   | ok    | SELECT * FROM queue_internal.horizon()
 identity()                                | ANYBODY | ok    | SELECT queue.identity()
 branch(text,name,text)                    | ANYBODY | ok    | SELECT queue.branch('hub', 'stock', 'g')
 before_insert()                           | ANYBODY | 39P01 | SELECT queue.before_insert()
@@ -196,24 +196,24 @@ before_publish()                          | ANYBODY | 39P01 | SELECT queue.befor
 before_topic_update()                     | ANYBODY | 39P01 | SELECT queue.before_topic_update()
 before_subscription_insert()              | ANYBODY | 39P01 | SELECT queue.before_subscription_insert()
 before_subscription_change()              | ANYBODY | 39P01 | SELECT queue.before_subscription_change()
-restore_subscriptions()                   | SUPER   | 39P01 | SELECT queue.restore_subscriptions()
-restore_topics()                          | SUPER   | 39P01 | SELECT queue.restore_topics()
-restore_bindings()                        | SUPER   | 39P01 | SELECT queue.restore_bindings()
-invalidate_definition()                   | SUPER   | 39P01 | SELECT queue.invalidate_definition()
-restore_settings()                        | SUPER   | 39P01 | SELECT queue.restore_settings()
+restore_subscriptions()                   | SUPER   | 39P01 | SELECT queue_internal.restore_subscriptions()
+restore_topics()                          | SUPER   | 39P01 | SELECT queue_internal.restore_topics()
+restore_bindings()                        | SUPER   | 39P01 | SELECT queue_internal.restore_bindings()
+invalidate_definition()                   | SUPER   | 39P01 | SELECT queue_internal.invalidate_definition()
+restore_settings()                        | SUPER   | 39P01 | SELECT queue_internal.restore_settings()
 begin_global(text,interval,name[])        | SUPER   | 25001 | CALL queue.begin_global('g', '1 s', ARRAY['boss'])
 decide_commit(text)                       | SUPER   | 25001 | CALL queue.decide_commit('g')
 decide_abort(text)                        | SUPER   | 25001 | CALL queue.decide_abort('g')
 ask_decision(name,text)                   | SUPER   | 25001 | CALL queue.ask_decision('boss', 'g')
 report_finished(name,text[])              | SUPER   | 25001 | CALL queue.report_finished('boss', ARRAY['g'])
-forget_globals()                          | SUPER   | ok    | SELECT queue.forget_globals()
-write_begin(oid,text,interval,oid[])      | SUPER   | ok    | SELECT queue.write_begin(10, 'h', '1 s', '{10}')
-write_decision(oid,text,text)             | SUPER   | ok    | SELECT queue.write_decision(10, 'g', 'commit')
-write_participant(oid,text)               | SUPER   | ok    | SELECT queue.write_participant(10, 'here')
-write_answer(oid,oid,text,text)           | SUPER   | *     | SELECT queue.write_answer(10, 10, 'g', 'here')
-write_finished(oid,oid,text[],text)       | SUPER   | ok    | SELECT queue.write_finished(10, 10, '{g}', 'here')
-write_outcomes(text,text[],text[],timestamp with time zone) | SUPER | ok | SELECT queue.write_outcomes('x', '{}', '{}', now())
-write_missing(text,text[],oid)            | SUPER   | ok    | SELECT queue.write_missing('x', '{}', 10)
+forget_globals()                          | SUPER   | ok    | SELECT queue_internal.forget_globals()
+write_begin(oid,text,interval,oid[])      | SUPER   | ok    | SELECT queue_internal.write_begin(10, 'h', '1 s', '{10}')
+write_decision(oid,text,text)             | SUPER   | ok    | SELECT queue_internal.write_decision(10, 'g', 'commit')
+write_participant(oid,text)               | SUPER   | ok    | SELECT queue_internal.write_participant(10, 'here')
+write_answer(oid,oid,text,text)           | SUPER   | *     | SELECT queue_internal.write_answer(10, 10, 'g', 'here')
+write_finished(oid,oid,text[],text)       | SUPER   | ok    | SELECT queue_internal.write_finished(10, 10, '{g}', 'here')
+write_outcomes(text,text[],text[],timestamp with time zone) | SUPER | ok | SELECT queue_internal.write_outcomes('x', '{}', '{}', now())
+write_missing(text,text[],oid)            | SUPER   | ok    | SELECT queue_internal.write_missing('x', '{}', 10)
 END
 
 #
@@ -427,8 +427,8 @@ SUPER    | ok    |       | CREATE FUNCTION queue.mine() RETURNS int LANGUAGE sql
 SUPER    | 0A000 |       | ALTER SCHEMA queue RENAME TO mine
 SUPER    | 2BP01 |       | DROP SCHEMA queue
 SUPER    | ok    |       | GRANT CREATE ON SCHEMA queue TO witness --? has_schema_privilege('witness', 'queue', 'CREATE')
-SUPER    | ok    |       | GRANT EXECUTE ON FUNCTION queue.forget_globals() TO witness --? has_function_privilege('witness', 'queue.forget_globals()', 'EXECUTE')
-SUPER    | ok    |       | ALTER FUNCTION queue.forget_globals() SECURITY DEFINER
+SUPER    | ok    |       | GRANT EXECUTE ON FUNCTION queue_internal.forget_globals() TO witness --? has_function_privilege('witness', 'queue_internal.forget_globals()', 'EXECUTE')
+SUPER    | ok    |       | ALTER FUNCTION queue_internal.forget_globals() SECURITY DEFINER
 SUPER    | ok    |       | CREATE FUNCTION attic.f() RETURNS trigger AS '$libdir/queue', 'queue_before_insert' LANGUAGE C
 END
 
@@ -536,8 +536,8 @@ sql(q{SELECT queue.enqueue('shop.doubt', '"doubt-secret"')});
 sql(q{BEGIN; SELECT FROM queue.dequeue('shop.doubt');
 	SELECT FROM queue.enqueue('shop.alien_doubt', '"alien-secret"');
 	PREPARE TRANSACTION 'doubt'});
-sql(q{SELECT queue.write_begin(10, 'g', '1 h', '{10}');
-	SELECT queue.write_participant(10, 'here');
+sql(q{SELECT queue_internal.write_begin(10, 'g', '1 h', '{10}');
+	SELECT queue_internal.write_participant(10, 'here');
 	INSERT INTO queue.committed_branch VALUES ('queue:hub:stock:g', 10, now());
 	INSERT INTO queue.outcome VALUES
 		('queue:hub:stock:g', 'commit', 'boss', false, now());
@@ -922,7 +922,8 @@ is( sql(q{SELECT string_agg(DISTINCT proname || '(' || array_to_string(ARRAY(
 				FROM unnest((proargtypes::oid[])
 					[:pronargs - pronargdefaults - 1]) WITH ORDINALITY a (t, i)
 				ORDER BY i), ',') || ')', E'\n')
-		FROM pg_proc WHERE pronamespace = 'queue'::regnamespace}),
+		FROM pg_proc
+		WHERE pronamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)}),
 	join("\n", sort keys %described),
 	'functions');
 is( sql(q{SELECT string_agg(format('%s: %s', c.oid::regclass, ARRAY(
@@ -930,7 +931,7 @@ is( sql(q{SELECT string_agg(format('%s: %s', c.oid::regclass, ARRAY(
 				WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
 				ORDER BY attnum)), E'\n' ORDER BY c.oid::regclass::text COLLATE "C")
 		FROM pg_class c
-		WHERE relnamespace = 'queue'::regnamespace
+		WHERE relnamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
 				AND relkind NOT IN ('i', 'I')
 			OR c.oid IN ('shop.desk'::regclass, 'shop.news'::regclass)}),
 	join("\n",
@@ -938,7 +939,8 @@ is( sql(q{SELECT string_agg(format('%s: %s', c.oid::regclass, ARRAY(
 		sort keys %column_of),
 	'tables and views, and their columns');
 is( sql(q{SELECT count(*) FROM pg_type t
-		WHERE typnamespace = 'queue'::regnamespace AND NOT EXISTS (
+		WHERE typnamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
+			AND NOT EXISTS (
 			SELECT FROM pg_class c
 			WHERE t.oid = c.reltype
 				OR t.typelem = c.reltype AND t.typelem <> 0)}),
@@ -949,10 +951,10 @@ is( sql(q{SELECT DISTINCT classid::regclass FROM pg_depend
 			AND classid <> 'pg_type'::regclass
 			AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'queue')
 		ORDER BY 1}),
-	"pg_proc\npg_class", 'kinds of members');
-is( sql(q{SELECT string_agg(nspacl::text, '') FROM pg_namespace
-		WHERE nspname = 'queue'}),
-	'{postgres=UC/postgres,=U/postgres}', 'schema');
+	"pg_proc\npg_class\npg_namespace", 'kinds of members');
+is( sql(q{SELECT nspname, nspacl FROM pg_namespace
+		WHERE nspname LIKE 'queue%' ORDER BY nspname}),
+	"queue|{postgres=UC/postgres,=U/postgres}\nqueue_internal|", 'schemas');
 
 #
 # What the views show to whom: of the queues that he may SELECT from, and to

@@ -388,7 +388,7 @@ my $globals = q{
 	CALL queue.begin_global('hostile', '1 min', ARRAY['nobody']);
 	CALL queue.decide_commit('hostile');
 	CALL queue.report_finished('postgres', ARRAY['hostile']);
-	SELECT queue.forget_globals();
+	SELECT queue_internal.forget_globals();
 };
 
 # Drops and adopts as the superuser what is the owner's.
