@@ -56,7 +56,7 @@ COMMENT ON COLUMN queue.queues.lease IS
 COMMENT ON COLUMN queue.queues.max_attempts IS
 'after so many failures a message is dead; 0: never';
 COMMENT ON COLUMN queue.queues.retry_delay IS
-'back-off of a message after its first failure that backs off; doubled from then on';
+'the first back-off; doubled with each failure from then on';
 COMMENT ON COLUMN queue.queues.retry_max_delay IS 'the longest back-off';
 COMMENT ON COLUMN queue.queues.max_lease IS
 'no lease of its messages lasts longer, from the take or from the last extend on';

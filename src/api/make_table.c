@@ -26,6 +26,7 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
+#include "commands/comment.h"
 #include "commands/defrem.h"
 #include "commands/sequence.h"
 #include "executor/tuptable.h"
@@ -68,6 +69,7 @@ static void create_indexes(const TableForm *form, const char *table,
 static void create_sequence(Oid schema, const char *relname, Oid owner);
 static void create_trigger(const char *table, const OwnTriggerForm *trigger);
 static void enable_trigger(const char *table, const char *trigger);
+static void comment_on_table(const TableForm *form, Oid relid);
 static int64 highest_id(const TableForm *form, Oid relid);
 
 
@@ -103,6 +105,7 @@ queue_make_table(const TableForm *form, Oid schema, const char *relname,
 				queue_ddl_revoke_defaults(lfirst_oid(lc), "SEQUENCE");
 		}
 	}
+	comment_on_table(form, relid);
 	queue_ddl_end(guc_level);
 
 	return relid;
@@ -352,6 +355,28 @@ enable_trigger(const char *table, const char *trigger)
 {
 	queue_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
 						   table, quote_identifier(trigger)));
+}
+
+/*
+ * comment_on_table
+ *		Say what the table is, for who meets it in \dt+ or \d+, unless there is a
+ *		comment.
+ *
+ * What \d+ shows is the comment of a column.  queue.definition() knows both
+ * texts.  Rows of a catalog for each column of each queue would be too many.
+ */
+static void
+comment_on_table(const TableForm *form, Oid relid)
+{
+	char	   *table = queue_qualified_name(relid);
+
+	if (GetComment(relid, RelationRelationId, 0) == NULL)
+		queue_ddl_run(psprintf("COMMENT ON TABLE %s IS '%s of extension \"%s\"'",
+							   table, form->noun, QUEUE_EXTENSION));
+	if (GetComment(relid, RelationRelationId, 1) == NULL)
+		queue_ddl_run(psprintf("COMMENT ON COLUMN %s.%s IS 'this table is a %s of extension \"%s\"'",
+							   table, quote_identifier(form->columns[0].name),
+							   form->noun, QUEUE_EXTENSION));
 }
 
 /*
