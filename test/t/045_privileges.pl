@@ -44,7 +44,10 @@ my %may = (
 	UPDATE     => [qw(owner heir boss writer)],
 	READ_ALL   => [qw(owner heir boss reader)],
 	WRITE_ALL  => [qw(owner heir boss writer)],
-	READ_ONLY  => [qw(boss reader)],);
+	READ_ONLY  => [qw(boss reader)],
+
+	# a schema that is closed to all but those who may read or write all data
+	INTERNAL   => [qw(boss reader writer)],);
 
 #
 # How.  Directly; by SET ROLE from a role that has nothing itself, as pools and
@@ -128,12 +131,12 @@ bind(regclass,regclass)                   | OWN     | ok    | SELECT queue.bind(
 bind(regclass,regclass)                   | OWN     | 42809 | SELECT queue.bind('shop.desk', 'shop.desk')
 unbind(regclass,regclass)                 | ANYBODY | ok    | SELECT queue.unbind('shop.news', 'shop.desk')
 route(regclass)                           | OWN     | ok    | SELECT * FROM queue.route('shop.news')
-skipped(regclass,regclass)                | SUPER   | ok    | SELECT * FROM queue_internal.skipped('shop.news', 'shop.desk')
+skipped(regclass,regclass)                | INTERNAL | ok    | SELECT * FROM queue_internal.skipped('shop.news', 'shop.desk')
 read(regclass,bigint,bigint)              | SELECT  | ok    | SELECT * FROM queue.read('shop.news', 0, 10)
 read(regclass,bigint,bigint)              | SELECT  | 42809 | SELECT * FROM queue.read('shop.desk', 0, 10)
 stable_id(regclass)                       | SELECT  | ok    | SELECT queue.stable_id('shop.news')
-partition_limits(regclass)                | SUPER   | ok    | SELECT * FROM queue_internal.partition_limits('shop.news')
-partition_positions(regclass)             | SUPER   | ok    | SELECT * FROM queue_internal.partition_positions('shop.watch')
+partition_limits(regclass)                | INTERNAL | ok    | SELECT * FROM queue_internal.partition_limits('shop.news')
+partition_positions(regclass)             | INTERNAL | ok    | SELECT * FROM queue_internal.partition_positions('shop.watch')
 seek(regclass)                            | OWN     | ok    | SELECT queue.seek('shop.watch', 'begin')
 seek(regclass)                            | OWN     | 42809 | SELECT queue.seek('shop.desk', 'begin')
 skip(regclass,integer)                    | OWN     | ok    | SELECT queue.skip('shop.watch', 0)
@@ -181,13 +184,13 @@ redrive(regclass)                         | OWN     | ok    | SELECT queue.redri
 redrive_all(regclass)                     | OWN     | 2D000 | CALL queue.redrive_all('shop.jobs_dead')
 counts(regclass)                          | ANYBODY | ok    | SELECT queue.counts('shop.jobs')
 problem(regclass)                         | ANYBODY | ok    | SELECT queue.problem('shop.jobs')
-messages_support(internal)                | SUPER   | 42883 | SELECT queue_internal.messages_support(NULL)
-in_flight()                               | SUPER   | ok    | SELECT * FROM queue_internal.in_flight()
-stopped_groups(regclass)                  | SUPER   | ok    | SELECT * FROM queue_internal.stopped_groups('shop.jobs')
-cover()                                   | SUPER   | ok    | SELECT * FROM queue_internal.cover()
-prepared()                                | SUPER   | ok    | SELECT * FROM queue_internal.prepared()
-vacuums()                                 | SUPER   | ok    | SELECT * FROM queue_internal.vacuums()
-horizon()                                 | SUPER   | ok    | SELECT * FROM queue_internal.horizon()
+messages_support(internal)                | INTERNAL | 42883 | SELECT queue_internal.messages_support(NULL)
+in_flight()                               | INTERNAL | ok    | SELECT * FROM queue_internal.in_flight()
+stopped_groups(regclass)                  | INTERNAL | ok    | SELECT * FROM queue_internal.stopped_groups('shop.jobs')
+cover()                                   | INTERNAL | ok    | SELECT * FROM queue_internal.cover()
+prepared()                                | INTERNAL | ok    | SELECT * FROM queue_internal.prepared()
+vacuums()                                 | INTERNAL | ok    | SELECT * FROM queue_internal.vacuums()
+horizon()                                 | INTERNAL | ok    | SELECT * FROM queue_internal.horizon()
 identity()                                | ANYBODY | ok    | SELECT queue.identity()
 branch(text,name,text)                    | ANYBODY | ok    | SELECT queue.branch('hub', 'stock', 'g')
 before_insert()                           | ANYBODY | 39P01 | SELECT queue.before_insert()
