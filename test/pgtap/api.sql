@@ -68,6 +68,7 @@ INSERT INTO declared VALUES
     ('wait', 'p', 'IN queues regclass[], IN timeout interval', NULL),
     ('counts', 'f', 'queue regclass, OUT ready bigint, OUT leased bigint, OUT delayed bigint, OUT exhausted bigint', 'record'),
     ('problem', 'f', 'queue regclass', 'text'),
+    ('definition', 'f', 'queue regclass', 'text'),
     ('begin_global', 'p', 'IN gid text, IN timeout interval, IN participants name[]', NULL),
     ('decide_commit', 'p', 'IN gid text', NULL),
     ('decide_abort', 'p', 'IN gid text', NULL),
@@ -96,7 +97,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(75 + (SELECT count(*) FROM declared)::int);
+SELECT plan(78 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -123,7 +124,7 @@ SELECT ok(NOT has_schema_privilege('public', 'queue_internal', 'USAGE'), 'and th
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'queue_internal'::regnamespace
                    AND coalesce(obj_description(p.oid, 'pg_proc'), '') NOT LIKE 'internal: %' $$,
                 'what is there has a comment that says so');
-SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'problem', 'branch', 'identity', 'stable_id') $$,
+SELECT is_empty($$ SELECT name FROM defined WHERE provolatile <> 'v' AND name NOT IN ('counts', 'problem', 'definition', 'branch', 'identity', 'stable_id') $$,
                 'all are volatile, for they see what others do meanwhile');
 SELECT is_empty($$ SELECT name FROM defined WHERE proisstrict $$,
                 'none is strict: NULL is an error, not a reason to do nothing');
@@ -135,6 +136,12 @@ SELECT is_empty($$
       AND NOT has_function_privilege('public', oid, 'EXECUTE')
     $$, 'everybody may call: the privileges of the tables decide');
 SELECT is_empty($$ SELECT name FROM defined WHERE obj_description(oid, 'pg_proc') IS NULL $$, 'all have comments');
+SELECT is_empty($$ SELECT c.oid::regclass FROM pg_class c
+                   WHERE relnamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND relkind IN ('r', 'v', 'S')
+                     AND obj_description(c.oid, 'pg_class') IS NULL $$, 'so have tables and views');
+SELECT is_empty($$ SELECT a.attrelid::regclass, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                   WHERE relnamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace) AND relkind IN ('r', 'v', 'c')
+                     AND attnum > 0 AND NOT attisdropped AND col_description(c.oid, attnum) IS NULL $$, 'and all their columns');
 
 -- what may be left out
 SELECT set_eq(
@@ -157,6 +164,7 @@ SELECT set_eq($$ SELECT name::text, procost, prorows, prosupport::text FROM defi
 
 -- defaults that a queue gets
 SELECT is(queue.create_queue('defaults')::text, 'defaults', 'create_queue');
+SELECT is(obj_description('defaults'::regclass, 'pg_class'), 'queue of extension "queue"', 'a queue says that it is one');
 SELECT results_eq(
     $$ SELECT lease, max_attempts, retry_delay, retry_max_delay, dead_letter, own_dead_letter,
               enqueue_paused, dequeue_paused, max_lease, expires_in, on_expiry, group_mode, group_failure, dedup_window,

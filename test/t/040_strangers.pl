@@ -67,6 +67,7 @@ my %calls = (
 	'cancel'        => q{SELECT queue.cancel(%s, 1)},
 	'counts'        => q{SELECT queue.counts(%s)},
 	'create_queue'  => q{SELECT queue.create_queue('fresh', dead_letter => %s)},
+	'definition'    => q{SELECT queue.definition(%s)},
 	'dequeue'       => q{SELECT count(*) FROM queue.dequeue(%s)},
 	'drop_queue'    => q{SELECT queue.drop_queue(%s)},
 	'enqueue'       => q{SELECT queue.enqueue(%s, '1')},

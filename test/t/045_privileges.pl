@@ -184,6 +184,7 @@ redrive(regclass)                         | OWN     | ok    | SELECT queue.redri
 redrive_all(regclass)                     | OWN     | 2D000 | CALL queue.redrive_all('shop.jobs_dead')
 counts(regclass)                          | ANYBODY | ok    | SELECT queue.counts('shop.jobs')
 problem(regclass)                         | ANYBODY | ok    | SELECT queue.problem('shop.jobs')
+definition(regclass)                      | ANYBODY | ok    | SELECT queue.definition('shop.jobs')
 messages_support(internal)                | INTERNAL | 42883 | SELECT queue_internal.messages_support(NULL)
 in_flight()                               | INTERNAL | ok    | SELECT * FROM queue_internal.in_flight()
 stopped_groups(regclass)                  | INTERNAL | ok    | SELECT * FROM queue_internal.stopped_groups('shop.jobs')
