@@ -100,9 +100,9 @@ foreach my $change (
 		'ALTER TABLE queue.queue RENAME COLUMN hold TO lease'
 	],
 	[
-		'ALTER TABLE queue.queue ALTER COLUMN own_dead_letter TYPE text',
-		'ALTER TABLE queue.queue ALTER COLUMN own_dead_letter TYPE bool
-			USING own_dead_letter::bool'
+		'ALTER TABLE queue.queue ALTER COLUMN key_table TYPE text',
+		'ALTER TABLE queue.queue ALTER COLUMN key_table TYPE regclass
+			USING key_table::regclass'
 	])
 {
 	my ($do, $undo) = @$change;
