@@ -98,11 +98,17 @@ my %same = (
 		SELECT * FROM shop.orders_dead ORDER BY id;
 		SELECT * FROM shop."Odd name" ORDER BY id;
 		SELECT * FROM shop.fleeting ORDER BY id;
-		SELECT id, enqueued_at, payload FROM shop.held ORDER BY id},
+		SELECT id, enqueued_at, payload FROM shop.held ORDER BY id;
+		SELECT * FROM shop.news ORDER BY partition, id;
+		SELECT * FROM shop.copies ORDER BY id},
+	'positions' => q{SET timezone = 'UTC';
+		SELECT * FROM shop.reader ORDER BY partition},
 	'settings' => q{SELECT queue, owner, lease, max_attempts, retry_delay,
 			retry_max_delay, max_lease, dead_letter, enqueue_paused,
 			dequeue_paused, queue.problem(queue)
-		FROM queue.queues ORDER BY queue::text COLLATE "C"},
+		FROM queue.queues ORDER BY queue::text COLLATE "C";
+		SELECT * FROM queue.topic; SELECT * FROM queue.subscription;
+		SELECT * FROM queue.binding},
 	'owners, privileges and parameters' => q{
 		SELECT oid::regclass, pg_get_userbyid(relowner),
 			replace(relacl::text, 'arwdDxtm', 'arwdDxt'), relreplident,
@@ -116,7 +122,7 @@ my %same = (
 		WHERE classoid = 'pg_class'::regclass
 			AND objoid IN (SELECT oid FROM pg_class
 				WHERE relnamespace = 'shop'::regnamespace)
-		ORDER BY 1, 2},
+		ORDER BY objoid::regclass::text COLLATE "C", objsubid},
 	'constraints' => q{
 		SELECT conrelid::regclass, conname, pg_get_constraintdef(oid)
 		FROM pg_constraint
@@ -177,7 +183,15 @@ sql(q{
 		FROM generate_series(1, 6) i;
 	SELECT queue.enqueue('shop."Odd name"', '"odd"');
 	SELECT queue.enqueue('shop.fleeting', '"unlogged"');
-	SELECT queue.enqueue('shop.held', to_jsonb(i)) FROM generate_series(1, 5) i
+	SELECT queue.enqueue('shop.held', to_jsonb(i)) FROM generate_series(1, 5) i;
+	SELECT queue.create_topic('shop.news', partitions => 1, retention => '3 days');
+	SELECT queue.create_queue('shop.copies');
+	SELECT queue.bind('shop.news', 'shop.copies', 'eu.#', '$.payload > 5');
+	SELECT queue.subscribe('shop.news', 'shop.reader', start => 'begin',
+		pattern => 'eu.*', max_attempts => 7);
+	SELECT queue.publish('shop.news', to_jsonb(i), routing_key => 'eu.de')
+		FROM generate_series(1, 6) i;
+	BEGIN; SELECT * FROM queue.dequeue('shop.reader'); COMMIT
 }, $shop);
 
 # 1 is a dead letter, 2 has failed and is there, 3 has failed and is away.
@@ -203,7 +217,9 @@ my %receipt = map { split /\|/ } split /\n/, sql(
 my $lapsed =
   sql(q{SELECT receipt FROM queue.receive('shop.held', lease => '1 ms')},
 	$shop);
-wait_until(q{SELECT count(*) = 4 FROM queue.lease WHERE deadline > now()},
+my $reading = sql(
+	q{SELECT receipt FROM queue.receive('shop.reader', lease => '1 day')}, $shop);
+wait_until(q{SELECT count(*) = 5 FROM queue.lease WHERE deadline > now()},
 	'leases are on disk', $shop);
 
 # A prepared transaction is in the way of pg_upgrade, and it says so first.
@@ -296,7 +312,8 @@ foreach my $step (1 .. @releases)
 		"$name: its message comes back with a failure, and it alone");
 	is( sql(
 			q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM queue.in_flight
-				WHERE lease_until > now() + interval '1 hour'}, $shop),
+				WHERE queuename = 'held'
+					AND lease_until > now() + interval '1 hour'}, $shop),
 		($step == 1 ? '1 2 3 4' : '3 4'),
 		"$name: the others are leased");
 	foreach my $payload (@{ $acked[ $step - 1 ] // [] })
@@ -342,6 +359,27 @@ foreach my $step (1 .. @releases)
 	is(state_of('INSERT INTO shop.sales VALUES (2, 99)', $shop),
 		'23503', "$name: foreign keys of other tables hold");
 
+	# So do readers and publishers.
+	is(sql(q{SELECT count(*) FROM queue.dequeue('shop.reader')}, $shop),
+		'0', "$name: the partition of a subscription is leased");
+	is(sql(qq{SELECT queue.ack('$reading')}, $shop),
+		'', "$name: the receipt is good");
+	is(sql(q{SELECT position FROM shop.reader}, $shop),
+		$step + 1, "$name: ... and moves the position");
+	($reading, my $read) = split /\|/, sql(
+		q{SELECT receipt, payload FROM queue.receive('shop.reader',
+			lease => '1 day')}, $shop);
+	is($read, $step + 2, "$name: the next one follows");
+	wait_until(q{SELECT count(*) > 0 FROM queue.lease
+			WHERE queue = 'shop.reader'::regclass::oid AND number > 0
+				AND deadline > now()}, "$name: its lease is on disk", $shop);
+	cmp_ok(
+		sql(q{SET ROLE seller; SELECT queue.publish('shop.news', '7',
+				routing_key => 'eu.fr')}, $shop),
+		'>', 6, "$name: ids of a topic go on rising");
+	is(sql(q{SELECT count(*) FROM shop.copies}, $shop),
+		$step + 1, "$name: a bound queue gets its copies");
+
 	# A dump has messages and settings, and no leases.
 	$dumped = [ $new, "restored_$major" ];
 	sql("CREATE DATABASE restored_$major");
@@ -357,6 +395,9 @@ foreach my $step (1 .. @releases)
 	is( sql(
 			q{SELECT leased FROM queue.counts('shop.held')}, $dumped),
 		'0', "$name, restored: nothing is leased");
+	is( sql(q{BEGIN; SELECT payload FROM queue.dequeue('shop.reader'); ROLLBACK},
+			$dumped),
+		'2', "$name, restored: a subscription goes on from its position");
 
 	$new->log_check("$name: nothing has crashed", 0,
 		log_unlike => [qr/PANIC|TRAP:|terminated by signal/]);
