@@ -56,12 +56,14 @@
 #include "dispatch/lease.h"
 #include "global/branch.h"
 #include "global/resolver.h"
+#include "shared/counter_writer.h"
 #include "shared/database.h"
 #include "shared/group.h"
 #include "shared/inflight.h"
 #include "shared/news.h"
 #include "shared/place.h"
 #include "shared/quota.h"
+#include "shared/saved_counters.h"
 #include "shared/sought.h"
 #include "shared/topic_slot.h"
 #include "shared/waiter.h"
@@ -85,6 +87,7 @@
 #include "worker/repair.h"
 #include "worker/retain.h"
 #include "worker/stable.h"
+#include "worker/tally.h"
 #include "worker/vacuum.h"
 #include "worker/worker.h"
 
@@ -104,6 +107,8 @@ static int	one_lock(void);
 static const SharedPart parts[] = {
 	{"queue_inflight", queue_inflight_nlocks,
 	queue_inflight_shmem_size, queue_inflight_shmem_init},
+	{NULL, NULL, queue_saved_shmem_size, queue_saved_shmem_init},
+	{NULL, NULL, queue_counter_writer_shmem_size, queue_counter_writer_shmem_init},
 	{"queue_slot", queue_slot_nlocks,
 	queue_slot_shmem_size, queue_slot_shmem_init},
 	{"queue_topic", queue_topic_slot_nlocks,
@@ -183,6 +188,13 @@ static Duty duties[] = {
 		.work = queue_stable_write,
 		.due = queue_stable_due,
 		.failed = queue_stable_failed
+	},
+	{
+		.activity = "counting messages",
+		.work = queue_tally,
+		.due = queue_tally_due,
+		.is_urgent = queue_tally_is_urgent,
+		.failed = queue_tally_failed
 	},
 	{
 		.activity = "looking for dead rows",

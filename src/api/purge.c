@@ -199,9 +199,9 @@ delete_row(Relation rel, QueueDef *def, MessageRow *row,
 	queue_xact_reserve();
 	if (queue_inflight_settle_any(key, row->enqueued_at, &entry) !=
 		SETTLE_OK)
-		return queue_charge_delete(rel, def, row);
+		return queue_charge_delete(rel, def, row, GONE_REMOVED);
 	hold = queue_xact_push(HOLD_SETTLE, key, entry);
-	if (queue_charge_delete(rel, def, row))
+	if (queue_charge_delete(rel, def, row, GONE_REMOVED))
 		return true;
 	queue_inflight_undo_settle(entry);
 	queue_xact_pop(hold);

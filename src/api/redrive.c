@@ -440,7 +440,8 @@ send_back(Redrive *redrive, MessageRow *row)
 	if (queue_change_begin(&change, row->enqueued_at))
 	{
 		make_draft(redrive, target, row, &origin, &draft);
-		change.is_gone = queue_charge_delete(redrive->rel, redrive->def, row);
+		change.is_gone = queue_charge_delete(redrive->rel, redrive->def, row,
+											 GONE_REMOVED);
 	}
 	queue_change_unclaim(&change);
 	if (!change.is_gone)
@@ -450,6 +451,7 @@ send_back(Redrive *redrive, MessageRow *row)
 	take_room(target, &draft);
 	draft.id = choose_id(redrive, target, &origin);
 	queue_announce_row(target->relid, &draft);
+	queue_charge_sent_draft(target->def, &draft);
 	if (target->insert == NULL)
 		target->insert = queue_insert_begin(target->rel, target->def);
 	queue_insert_row(target->insert, &draft);

@@ -22,6 +22,7 @@
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "shared/availability.h"
+#include "shared/counters.h"
 #include "shared/group.h"
 #include "table/definition.h"
 #include "table/member.h"
@@ -93,7 +94,7 @@ release_first(Relation rel, QueueDef *def, text *key, bool skip)
 		if (skip)
 			found = queue_message_dead_letter(rel, def, row,
 											  "max_attempts reached",
-											  row->failures, NULL);
+											  row->failures, NULL, false);
 		else
 		{
 			queue_announce_sent(def->relid, row->priority, row->id, row->id);
@@ -103,6 +104,8 @@ release_first(Relation rel, QueueDef *def, text *key, bool skip)
 			report_busy(rel);
 	}
 	queue_scan_end(scan);
+	if (found && queue_def_slot(def) != NULL)
+		queue_counters_doubt(queue_def_slot(def));
 	return found;
 }
 

@@ -90,7 +90,7 @@ queue_cancel(PG_FUNCTION_ARGS)
 	queue_require_preload();
 	if (begin_change(fcinfo, "queue.cancel()", &change))
 		done = change.is_gone = queue_charge_delete(change.rel, change.def,
-													change.row);
+													change.row, GONE_REMOVED);
 	if (done)
 		queue_dedup_forget(change.def, change.row);
 	end_change(&change);
@@ -326,7 +326,10 @@ reschedule(Change *change, TimestampTz due)
 		queue_announce_sent(relid, row->priority, row->id, row->id);
 	if (expires_at != 0)
 		queue_announce_expiry(relid, expires_at);
+	if (due <= change->now)
+		due = 0;
+	queue_charge_due(change->def, row, due, row->failures);
 	return queue_row_reschedule(change->rel, change->def, row,
-								due > change->now ? due : 0, expires_at,
+								due, expires_at,
 								change->was_delivered);
 }

@@ -223,7 +223,7 @@ ack(FunctionCallInfo fcinfo, bool is_array)
 	for (i = 0; i < call.nitems; i++)
 	{
 		begin_settling(&call, &call.items[i]);
-		if (!queue_charge_delete(call.rel, call.def, call.row))
+		if (!queue_charge_delete(call.rel, call.def, call.row, GONE_ACKED))
 			queue_settling_report_busy(&call.items[i].receipt,
 									   "Another transaction has locked or changed the message.");
 		queue_dedup_left(call.def, call.row);
@@ -258,7 +258,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 		queue_inflight_read_news(item->entry, &news);
 		if (!queue_message_dead_letter(call.rel, call.def, call.row, reason,
 									   item->counted + item->entry->failures,
-									   &news))
+									   &news, false))
 			queue_settling_report_busy(&item->receipt,
 									   "Another transaction has locked or changed the message.");
 	}

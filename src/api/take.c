@@ -64,6 +64,7 @@
 #include "dispatch/selection.h"
 #include "dispatch/turn.h"
 #include "shared/availability.h"
+#include "shared/counters.h"
 #include "shared/database.h"
 #include "shared/held.h"
 #include "shared/waiter.h"
@@ -189,6 +190,7 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 											  "queue message",
 											  ALLOCSET_DEFAULT_SIZES);
 
+	queue_counters_discard();	/* of a call that has failed */
 	queue_xact_begin_take(is_top_level(take->rsinfo));
 	if (queue_is_subscription(take->relid))
 	{
@@ -209,6 +211,7 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 	if (take->ntaken == 0 && wait > 0)
 		wait_and_take(take, end);
 	queue_xact_end_take();
+	queue_counters_flush();
 
 	MemoryContextDelete(take->row_context);
 	return (Datum) 0;

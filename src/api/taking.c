@@ -23,6 +23,7 @@
 #include "common/compat.h"
 #include "common/guc.h"
 #include "dispatch/receipt.h"
+#include "shared/counters.h"
 #include "shared/database.h"
 #include "shared/quota.h"
 #include "table/definition.h"
@@ -81,6 +82,8 @@ queue_take_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 		lease_message(take, look, row, hold, attempt);
 	else if (!dequeue_message(take, look, row, hold, attempt))
 		return false;
+	queue_counters_note(look->slot, take->relid, COUNTER_WAIT, look->now -
+						Max(row->enqueued_at, row->visible_at));
 	take->ntaken++;
 	if (limit > 0)
 		take->limit = take->limit == 0 ? limit : Min(limit, take->limit);
@@ -129,7 +132,8 @@ dequeue_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 
 	/* first the values: the row's pages may be pruned after it is gone */
 	tuple = queue_message_result(take->rsinfo->setDesc, row, attempt, NULL);
-	is_deleted = queue_charge_delete(look->rel, look->def, row);
+	is_deleted = queue_charge_delete(look->rel, look->def, row,
+									 GONE_ACKED);
 	if (is_deleted)
 	{
 		queue_dedup_left(look->def, row);

@@ -104,6 +104,7 @@ queue_before_insert(PG_FUNCTION_ARGS)
 	if (!has_id && draft.expires_at.isnull && def->expires_in > 0)
 		queue_draft_expire(&draft, def->expires_in);
 	queue_announce_row(RelationGetRelid(rel), &draft);
+	queue_charge_sent_draft(def, &draft);
 	queue_draft_columns(&draft, values, nulls);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(rel),
 										   values, nulls));

@@ -57,7 +57,7 @@ static Datum dead_letter_headers(NullableDatum headers,
 bool
 queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 						  const char *reason, int attempts,
-						  const FailureNews *news)
+						  const FailureNews *news, bool is_expired)
 {
 	MessageDraft draft;
 	NullableDatum log = queue_origin_strip(queue_row_failure_log(row));
@@ -80,7 +80,8 @@ queue_message_dead_letter(Relation rel, QueueDef *def, MessageRow *row,
 	draft.failure_log.value = queue_origin_make(rel, row);
 	draft.failure_log.isnull = false;
 
-	if (!queue_charge_delete(rel, def, row))
+	if (!queue_charge_delete(rel, def, row,
+							 is_expired ? GONE_EXPIRED_DEAD : GONE_DEAD))
 		return false;
 	queue_dedup_left(def, row);
 	queue_dead_letter_send(def->dead_letter, rel->rd_rel->relowner, &draft,
@@ -113,6 +114,7 @@ queue_dead_letter_send(Oid target, Oid owner, MessageDraft *draft,
 	amount.messages = 1;
 	amount.bytes = queue_draft_bytes(draft);
 	queue_charge_exempt(def, &amount);
+	queue_charge_sent(def, 1, amount.bytes, 0, 0);
 	queue_announce_sent(target, draft->priority, draft->id, draft->id);
 	insert = queue_insert_begin(rel, def);
 	queue_insert_row(insert, draft);

@@ -26,7 +26,8 @@ typedef struct DeadLetter
 /* Move a message to the dead letters; false: the row cannot be deleted */
 extern bool queue_message_dead_letter(Relation rel, QueueDef *def,
 									  MessageRow *row, const char *reason,
-									  int attempts, const FailureNews *news);
+									  int attempts, const FailureNews *news,
+									  bool is_expired);
 
 /* Send one with the rights of this role, whose headers are to say this, too */
 extern void queue_dead_letter_send(Oid target, Oid owner, MessageDraft *draft,

@@ -36,8 +36,9 @@ static int64 *find_duplicates(Relation rel, QueueDef *def,
 							  const MessageDraft *drafts, int n,
 							  const int64 *ids);
 static bool have_keys(const MessageDraft *drafts, int n);
-static void note_sent(Relation rel, const SendTerms *terms,
+static void note_sent(Relation rel, QueueDef *def, const SendTerms *terms,
 					  const MessageDraft *drafts, int n);
+static int64 bytes_of(const MessageDraft *drafts, int n);
 static TimestampTz expiry_of(const SendTerms *terms);
 static void apply_terms(MessageDraft *draft, const SendTerms *terms);
 static void take_back(QueueDef *def, const MessageDraft *draft);
@@ -63,7 +64,7 @@ queue_send_one(Relation rel, QueueDef *def, const SendTerms *terms,
 		draft->id = first;
 		return false;
 	}
-	note_sent(rel, terms, draft, 1);
+	note_sent(rel, def, terms, draft, 1);
 	insert = queue_insert_begin(rel, def);
 	queue_insert_row(insert, draft);
 	queue_insert_end(insert);
@@ -105,7 +106,7 @@ insert_many(Relation rel, QueueDef *def, const SendTerms *terms,
 	if (have_keys(drafts, n))
 		firsts = find_duplicates(rel, def, terms, drafts, n, ids);
 	else
-		note_sent(rel, terms, drafts, n);
+		note_sent(rel, def, terms, drafts, n);
 	insert = queue_insert_begin(rel, def);
 	for (int i = 0; i < n; i++)
 	{
@@ -156,7 +157,7 @@ find_duplicates(Relation rel, QueueDef *def, const SendTerms *terms,
 		}
 		while (next < n && firsts[next] == 0)
 			next++;
-		note_sent(rel, terms, &drafts[i], next - i);
+		note_sent(rel, def, terms, &drafts[i], next - i);
 	}
 	pfree(keys);
 	pfree(nulls);
@@ -176,18 +177,19 @@ have_keys(const MessageDraft *drafts, int n)
 }
 
 /*
- * Note ids to be announced at the commit, one range of consecutive ids at a
- * time; of those that are not due then, the due time is enough.
+ * Note ids to be counted and announced at the commit, one range of consecutive
+ * ids at a time; of those that are not due then, the due time is enough.
  */
 static void
-note_sent(Relation rel, const SendTerms *terms, const MessageDraft *drafts,
-		  int n)
+note_sent(Relation rel, QueueDef *def, const SendTerms *terms,
+		  const MessageDraft *drafts, int n)
 {
 	int			first;
 	int			next;
 
 	if (terms->expires_in != 0)
 		queue_announce_expiry(RelationGetRelid(rel), expiry_of(terms));
+	queue_charge_sent(def, n, bytes_of(drafts, n), terms->due, 0);
 	if (terms->due != 0)
 	{
 		queue_announce_delayed(RelationGetRelid(rel), terms->priority,
@@ -206,6 +208,17 @@ note_sent(Relation rel, const SendTerms *terms, const MessageDraft *drafts,
 		if (!drafts[i].correlation_id.isnull)
 			queue_announce_key(RelationGetRelid(rel),
 							   drafts[i].correlation_id.value);
+}
+
+/* Return how many bytes they have. */
+static int64
+bytes_of(const MessageDraft *drafts, int n)
+{
+	int64		bytes = 0;
+
+	for (int i = 0; i < n; i++)
+		bytes += queue_draft_bytes(&drafts[i]);
+	return bytes;
 }
 
 /* Return when the messages expire, which is counted from when they are due. */

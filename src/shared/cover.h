@@ -97,6 +97,10 @@ extern bool queue_cover_has(QueueSlot *slot, int rank, int64 id,
 /* repair.c: first id from this one on that is not covered */
 extern int64 queue_cover_gap(QueueSlot *slot, int rank, int64 id);
 
+/* tally.c: the first ids from this one on that are */
+extern bool queue_cover_first(QueueSlot *slot, int rank, int64 id,
+							  QueueRange *range);
+
 /* window.c: ids below this one, of all priorities, that may have messages */
 extern void queue_cover_add_below(const QueueSlot *slot, int64 id,
 								  RangeSet *set);

@@ -194,6 +194,32 @@ queue_cover_gap(QueueSlot *slot, int rank, int64 id)
 }
 
 /*
+ * queue_cover_first
+ *		Return the first covered ids of a priority from this one on; false:
+ *		there are none.
+ */
+bool
+queue_cover_first(QueueSlot *slot, int rank, int64 id, QueueRange *range)
+{
+	bool		found = false;
+
+	LWLockAcquire(slot->lock, LW_SHARED);
+	for (int i = 0; i < slot->cover.set.nranges; i++)
+	{
+		const QueueRange *other = &slot->cover.set.ranges[i];
+
+		if (other->rank != rank || other->high < id ||
+			(found && other->low >= range->low))
+			continue;
+		*range = *other;
+		range->low = Max(range->low, id);
+		found = true;
+	}
+	LWLockRelease(slot->lock);
+	return found;
+}
+
+/*
  * queue_cover_count
  *		Counts for view queue.cover.  The state is locked.
  */

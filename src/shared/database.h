@@ -17,10 +17,11 @@
 typedef enum DatabaseHelper
 {
 	HELPER_VACUUM,				/* vacuum.c */
-	HELPER_RESOLVER				/* resolver.c */
+	HELPER_RESOLVER,			/* resolver.c */
+	HELPER_TALLY				/* tally.c */
 } DatabaseHelper;
 
-#define NUM_HELPERS		(HELPER_RESOLVER + 1)
+#define NUM_HELPERS		(HELPER_TALLY + 1)
 
 /*
  * Slots never move, but one may be given to another database after its own was

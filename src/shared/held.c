@@ -98,6 +98,13 @@ queue_held_is_at_limit(QueueSlot *slot, int limit)
 	return pg_atomic_read_u32(&slot->held.n) >= (uint32) limit;
 }
 
+/* How many are held, and places reserved for more? */
+int
+queue_held_count(QueueSlot *slot)
+{
+	return (int) pg_atomic_read_u32(&slot->held.n);
+}
+
 /*
  * queue_held_is_complete
  *		Returns true if the leases have been counted that were loaded when the

@@ -22,6 +22,9 @@ extern void queue_held_unreserve(void);
 /* Is there no place left? */
 extern bool queue_held_is_at_limit(QueueSlot *slot, int limit);
 
+/* How many are held, and places reserved */
+extern int	queue_held_count(QueueSlot *slot);
+
 /* Has it counted the leases that were loaded before it had a slot? */
 extern bool queue_held_is_complete(const QueueSlot *slot);
 extern void queue_held_set_complete(QueueSlot *slot);

@@ -86,6 +86,7 @@
 #include "common/compat.h"
 #include "common/guc.h"
 #include "shared/availability.h"
+#include "shared/counters.h"
 #include "shared/deadline.h"
 #include "shared/held.h"
 #include "shared/inflight.h"
@@ -2189,6 +2190,7 @@ revive_lease(InflightEntry *entry)
 	if (!entry->is_lapse_counted && entry->failures > 0)
 	{
 		entry->failures--;
+		queue_counters_fail(entry->queue, entry->key.relid, -1);
 		if (entry->nnotes > 0)
 			entry->nnotes--;
 	}
@@ -2224,6 +2226,7 @@ count_failure(InflightEntry *entry, const FailureNote *failure)
 {
 	if (entry->failures < PG_UINT16_MAX)
 		entry->failures++;
+	queue_counters_fail(entry->queue, entry->key.relid, 1);
 	add_note(entry, failure);
 	note_untold(entry, failure->at);
 }

@@ -43,6 +43,7 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
+#include "shared/counters.h"
 #include "shared/database.h"
 #include "shared/queue_slot.h"
 #include "shared/sought.h"
@@ -92,10 +93,7 @@ static void free_state(QueueSlot *slot);
 static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
 static int	next_bit(pg_atomic_uint32 *map, int place);
 
-/*
- * queue_slot_shmem_size
- *		Shared memory needed for the places, the maps and the directory.
- */
+/* Shared memory needed for the places, the maps and the directory */
 Size
 queue_slot_shmem_size(void)
 {
@@ -270,6 +268,7 @@ init_state(QueueSlot *slot, const StateKey *key, SlotKind kind)
 	slot->dbid = key->dbid;
 	slot->relid = key->relid;
 	slot->kind = kind;
+	queue_counters_begin(slot, key->dbid, key->relid);
 	queue_slot_set_active(slot, true);
 	queue_slot_set_expiring(slot, kind == SLOT_QUEUE);
 	LWLockRelease(slot->lock);
@@ -320,6 +319,7 @@ init_numbers(QueueSlot *slot)
 	pg_atomic_init_u32(&slot->held.n, 0);
 	pg_atomic_init_u32(&slot->bound.ncuts, 0);
 	ConditionVariableInit(&slot->usage.room);
+	queue_counters_init(slot);
 }
 
 /* Nothing is counted yet.  Who waited for an earlier queue finds it gone. */

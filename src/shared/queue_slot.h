@@ -211,6 +211,75 @@ typedef struct BoundPart
 	pg_atomic_uint32 ncuts;		/* odd: the table is being cut */
 } BoundPart;
 
+/*
+ * counters.c: what has happened to the messages, and how many there are.  Those
+ * that one kind of transaction adds to are 64 bytes away from those of others.
+ */
+#define NUM_BUCKETS			32
+#define FIRST_BUCKET		INT64CONST(64)	/* usec; each is twice as wide */
+
+typedef enum Counter
+{
+	/* who sends */
+	COUNTER_SENT = 0,
+	COUNTER_SENT_BYTES,
+
+	/* who commits what it has consumed; in the order of GoneKind */
+	COUNTER_ACKED = 16,
+	COUNTER_DEAD,
+	COUNTER_EXPIRED_DEAD,
+	COUNTER_EXPIRED,
+	COUNTER_REMOVED,
+	COUNTER_GONE_BYTES,
+	COUNTER_PROCESSING = 24,	/* buckets */
+
+	/* seldom; the last two are no counts, but how many there are */
+	COUNTER_FAILED = 64,
+	COUNTER_DELAYED,
+	COUNTER_RETRYING,
+
+	/* who takes */
+	COUNTER_WAIT = 80,			/* buckets */
+	NUM_COUNTERS = COUNTER_WAIT + NUM_BUCKETS
+} Counter;
+
+/* Rates are shown of what is sent, delivered, consumed and has failed */
+#define NUM_RATES			4
+#define NUM_SAMPLES			8
+
+typedef struct CounterSample
+{
+	TimestampTz at;				/* 0: none */
+	int64		n[NUM_RATES];
+} CounterSample;
+
+typedef struct CounterPart
+{
+	pg_atomic_uint64 n[NUM_COUNTERS];	/* signed */
+	pg_atomic_uint64 due_until; /* what is due by then is not counted as
+								 * delayed, nor as retrying */
+	pg_atomic_uint64 next_due;	/* nothing else falls due before */
+
+	/* under the lock of the slot */
+	int64		base[NUM_COUNTERS]; /* when they were reset */
+	TimestampTz reset_at;
+	int64		rows;			/* and what n says was sent since, less what
+								 * has gone */
+	int64		bytes;
+	int64		exhausted;
+	TimestampTz counted_at;		/* 0: not known */
+	TimestampTz count_at;		/* not again before; 0: at once */
+	uint64		ncounts;
+	int64		cost;			/* of the last count, in microseconds */
+	bool		is_doubtful;	/* it may be wrong */
+	bool		is_long;		/* the process that counts is to count it */
+	uint64		counted_events; /* what had happened when it was counted, */
+	uint64		oldest_events;	/* ... and looked for the oldest */
+	TimestampTz oldest_at;		/* when the oldest one that is ready was due;
+								 * 0: none */
+	CounterSample samples[NUM_SAMPLES]; /* the newest comes first */
+} CounterPart;
+
 /* queue_slot.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
@@ -259,6 +328,7 @@ typedef struct QueueSlot
 	WaitPart	wait;
 	IdPart		ids;
 	VacuumPart	vacuum;
+	CounterPart counters;
 } QueueSlot;
 
 extern Size queue_slot_shmem_size(void);

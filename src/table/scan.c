@@ -409,6 +409,52 @@ queue_due_scan_end(QueueDueScan *scan)
 	pfree(scan);
 }
 
+/* Begin to go over rows with a due time that a snapshot sees. */
+QueueDueRows *
+queue_due_rows_begin(Relation rel, QueueDef *def, Snapshot snapshot)
+{
+	QueueDueRows *scan = palloc0(sizeof(QueueDueRows));
+
+	scan->index = index_open(def->indexes.own[DUE_INDEX], AccessShareLock);
+	scan->row.slot = table_slot_create(rel, NULL);
+	scan->scan = index_beginscan(rel, scan->index, snapshot, NULL, 2, 0, 0);
+	return scan;
+}
+
+/* Go over those of this priority that are due after this time. */
+void
+queue_due_rows_after(QueueDueRows *scan, int priority, TimestampTz after)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(priority));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
+				TimestampTzGetDatum(after));
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+}
+
+/* Return the next one, or NULL. */
+MessageRow *
+queue_due_rows_next(QueueDueRows *scan)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->row.slot))
+		return NULL;
+	queue_row_read(&scan->row);
+	return &scan->row;
+}
+
+/* End that, and give back the lock on the index. */
+void
+queue_due_rows_end(QueueDueRows *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->row.slot);
+	index_close(scan->index, AccessShareLock);
+	pfree(scan);
+}
+
 /*
  * queue_expiry_scan_begin
  *		Begin to go over the rows that expire from this time on.

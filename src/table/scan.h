@@ -43,6 +43,14 @@ typedef struct QueueDueScan
 	IndexScanDesc scan;
 } QueueDueScan;
 
+/* The same with the rows that a snapshot sees */
+typedef struct QueueDueRows
+{
+	Relation	index;
+	IndexScanDesc scan;
+	MessageRow	row;
+} QueueDueRows;
+
 /* A scan of the rows that expire, by the index of that */
 typedef struct QueueExpiryScan
 {
@@ -100,6 +108,14 @@ extern void queue_due_scan_from(QueueDueScan *scan, int priority,
 extern bool queue_due_scan_next(QueueDueScan *scan, TimestampTz *due,
 								int64 *id);
 extern void queue_due_scan_end(QueueDueScan *scan);
+
+/* Rows that this snapshot sees, of one priority, due after a time */
+extern QueueDueRows *queue_due_rows_begin(Relation rel, QueueDef *def,
+										  Snapshot snapshot);
+extern void queue_due_rows_after(QueueDueRows *scan, int priority,
+								 TimestampTz after);
+extern MessageRow *queue_due_rows_next(QueueDueRows *scan);
+extern void queue_due_rows_end(QueueDueRows *scan);
 
 /* Rows that expire from a time on, in that order, whatever their state */
 extern QueueExpiryScan *queue_expiry_scan_begin(Relation rel, QueueDef *def,

@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 
 #include "common/compat.h"
+#include "shared/counters.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/expiry.h"
@@ -557,8 +558,13 @@ queue_announce_later(Oid dbid, Oid relid, QueueSlot *hint,
 					 const LaterNote *later)
 {
 	if (later->ranks != 0)
+	{
 		queue_cover_add_delayed_set(hint, dbid, relid, later->ranks,
 									later->due);
+
+		/* to count it as due then, if no consumer looks */
+		queue_database_wake_by(dbid, later->due);
+	}
 	if (later->expires_at != TIMESTAMP_INFINITY)
 		queue_expiry_note(hint, dbid, relid, later->expires_at);
 }
@@ -644,6 +650,8 @@ queue_announce_wake(void)
 		{
 			queue_cover_add_all(MyDatabaseId, notes[i].relid);
 			queue_usage_forget(notes[i].queue, MyDatabaseId, notes[i].relid);
+			if (notes[i].queue != NULL)
+				queue_counters_doubt(notes[i].queue);
 		}
 		else if (notes[i].nmessages > 0)
 			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,

@@ -1,16 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * charge.c
- *		What a transaction adds to queues with limits, and takes from them.
+ *		What a transaction adds to queues, and takes from them.
  *
- * Messages that it sends are counted when they are let in (shared/usage.c),
- * before their rows are written; those that it consumes, when it commits.  Both
- * are noted here, one charge a queue and subtransaction, so that the end of
- * either takes back what was not sent after all.
+ * All of it is noted here, one charge a queue and subtransaction, so that the end
+ * of either takes back what was not sent after all.  Its commit adds it to the
+ * counters of the queue (shared/counters.c).
  *
- * Of a queue without limits nothing is noted.  If its limits are set while
- * transactions are open, these have not counted what they do; usage.c says what
- * becomes of that.
+ * Of a queue with limits, messages that it sends are counted before that, when
+ * they are let in (shared/usage.c) and their rows are not yet written; those
+ * that it consumes, when it commits.  If limits are set while transactions are
+ * open, these have not counted what they do; usage.c says what becomes of that.
  *
  * The functions that the end of a transaction calls allocate nothing and throw
  * nothing.
@@ -41,6 +41,7 @@ static int	max_charges = 0;
  */
 static volatile TransactionId *ending = NULL;
 
+static Charge *find_charge(QueueDef *def);
 
 /* Shared memory needed for the transactions that end */
 Size
@@ -62,20 +63,16 @@ queue_charge_shmem_init(void)
 }
 
 /*
- * queue_charge_find
- *		Return the charge of a queue in this subtransaction.
- *
- * NULL for a queue without limits, or without a place in memory.  May throw.
+ * find_charge
+ *		Return the charge of a queue in this subtransaction; NULL: it has no
+ *		place in memory.  May throw.
  */
-Charge *
-queue_charge_find(QueueDef *def)
+static Charge *
+find_charge(QueueDef *def)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	QueueSlot  *slot;
 	Charge	   *charge;
-
-	if (!queue_def_is_limited(def))
-		return NULL;
 
 	for (int i = ncharges - 1; i >= 0 && charges[i].subid == subid; i--)
 	{
@@ -103,6 +100,22 @@ queue_charge_find(QueueDef *def)
 	charge->subid = subid;
 	charge->queue = slot;
 	ncharges++;
+	return charge;
+}
+
+/*
+ * queue_charge_find
+ *		Return the charge of a queue with limits in this subtransaction.
+ *
+ * NULL for a queue without limits, or without a place in memory.  May throw.
+ */
+Charge *
+queue_charge_find(QueueDef *def)
+{
+	Charge	   *charge = queue_def_is_limited(def) ? find_charge(def) : NULL;
+
+	if (charge != NULL)
+		charge->is_limited = true;
 	return charge;
 }
 
@@ -137,8 +150,65 @@ queue_charge_version(QueueDef *def, int64 old_bytes, int64 new_bytes)
 {
 	Amount		more = {0, new_bytes - old_bytes};
 
-	if (more.bytes != 0)
-		queue_charge_exempt(def, &more);
+	if (more.bytes == 0)
+		return;
+	queue_charge_exempt(def, &more);
+	queue_charge_sent(def, 0, more.bytes, 0, 0);
+}
+
+/*
+ * queue_charge_sent
+ *		Count messages as sent when this transaction commits.
+ *
+ * They are due then (0: at once), and have failed so often.  May throw.
+ */
+void
+queue_charge_sent(QueueDef *def, int64 n, int64 bytes, TimestampTz due,
+				  int failures)
+{
+	Charge	   *charge = find_charge(def);
+
+	if (charge == NULL)
+		return;
+	charge->counts.sent += n;
+	charge->counts.sent_bytes += bytes;
+	if (due != 0)
+		queue_counters_note_later(&charge->counts.come[queue_later_kind(failures)],
+								  n, due);
+}
+
+/* The same for one, as its draft says. */
+void
+queue_charge_sent_draft(QueueDef *def, const MessageDraft *draft)
+{
+	queue_charge_sent(def, 1, queue_draft_bytes(draft),
+					  draft->visible_at.isnull ? 0 :
+					  DatumGetTimestampTz(draft->visible_at.value),
+					  draft->failures);
+}
+
+/*
+ * queue_charge_due
+ *		The row is rewritten, and is due at another time (0: at once), or has
+ *		failed more often.  May throw.
+ */
+void
+queue_charge_due(QueueDef *def, const MessageRow *row, TimestampTz due,
+				 int failures)
+{
+	Charge	   *charge;
+
+	if (row->visible_at == 0 && due == 0)
+		return;
+	charge = find_charge(def);
+	if (charge == NULL)
+		return;
+	if (row->visible_at != 0)
+		queue_counters_note_later(&charge->counts.leave[queue_later_kind(row->failures)],
+								  1, row->visible_at);
+	if (due != 0)
+		queue_counters_note_later(&charge->counts.come[queue_later_kind(failures)],
+								  1, due);
 }
 
 /*
@@ -149,9 +219,11 @@ queue_charge_version(QueueDef *def, int64 old_bytes, int64 new_bytes)
  * holds a lock.
  */
 bool
-queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row)
+queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row,
+					GoneKind kind)
 {
-	Charge	   *charge = queue_charge_find(def);
+	Charge	   *charge = find_charge(def);
+	CounterChange *counts;
 	Amount		amount;
 
 	if (charge == NULL)
@@ -162,7 +234,17 @@ queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row)
 	amount.bytes = queue_row_bytes(row);
 	if (!queue_row_delete(rel, row))
 		return false;
-	queue_amount_add(&charge->change.gone, &amount);
+	if (queue_def_is_limited(def))
+	{
+		charge->is_limited = true;
+		queue_amount_add(&charge->change.gone, &amount);
+	}
+	counts = &charge->counts;
+	counts->gone[kind]++;
+	counts->gone_bytes += amount.bytes;
+	if (row->visible_at != 0)
+		queue_counters_note_later(&counts->leave[queue_later_kind(row->failures)],
+								  1, row->visible_at);
 	return true;
 }
 
@@ -229,8 +311,13 @@ void
 queue_charge_commit(void)
 {
 	for (int i = 0; i < ncharges; i++)
-		queue_usage_end(charges[i].queue, MyDatabaseId, charges[i].relid,
-						&charges[i].change, true);
+	{
+		queue_counters_commit(charges[i].queue, MyDatabaseId,
+							  charges[i].relid, &charges[i].counts);
+		if (charges[i].is_limited)
+			queue_usage_end(charges[i].queue, MyDatabaseId, charges[i].relid,
+							&charges[i].change, true);
+	}
 	ncharges = 0;
 }
 
@@ -243,8 +330,9 @@ queue_charge_abort(SubTransactionId subid)
 	{
 		Charge	   *charge = &charges[--ncharges];
 
-		queue_usage_end(charge->queue, MyDatabaseId, charge->relid,
-						&charge->change, false);
+		if (charge->is_limited)
+			queue_usage_end(charge->queue, MyDatabaseId, charge->relid,
+							&charge->change, false);
 	}
 }
 
@@ -277,6 +365,8 @@ queue_charge_pass_on(SubTransactionId subid, SubTransactionId parent)
 		{
 			queue_amount_add(&charges[j].change.sent, &charges[i].change.sent);
 			queue_amount_add(&charges[j].change.gone, &charges[i].change.gone);
+			queue_counters_merge(&charges[j].counts, &charges[i].counts);
+			charges[j].is_limited |= charges[i].is_limited;
 			continue;
 		}
 		charges[nkept] = charges[i];

@@ -1,13 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * charge.h
- *		What a transaction adds to queues with limits, and takes from them.
+ *		What a transaction adds to queues, and takes from them.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef QUEUE_CHARGE_H
 #define QUEUE_CHARGE_H
 
+#include "shared/counters.h"
 #include "shared/usage.h"
 #include "table/rows.h"
 
@@ -17,7 +18,9 @@ typedef struct Charge
 	Oid			relid;
 	SubTransactionId subid;
 	QueueSlot  *queue;			/* hint */
-	UsageChange change;
+	bool		is_limited;		/* the queue has limits: ... */
+	UsageChange change;			/* ... what counts for these */
+	CounterChange counts;
 } Charge;
 
 /* The charge of a queue with limits; NULL: there is none */
@@ -31,8 +34,18 @@ extern void queue_charge_undo(QueueDef *def, const Amount *amount);
 extern void queue_charge_version(QueueDef *def, int64 old_bytes,
 								 int64 new_bytes);
 
+/* Messages are sent, that are due then (0: at once), and have failed so often */
+extern void queue_charge_sent(QueueDef *def, int64 n, int64 bytes,
+							  TimestampTz due, int failures);
+extern void queue_charge_sent_draft(QueueDef *def, const MessageDraft *draft);
+
+/* A row says something else of when it is due, and how often it has failed */
+extern void queue_charge_due(QueueDef *def, const MessageRow *row,
+							 TimestampTz due, int failures);
+
 /* Delete a row, as queue_row_delete() does, and count it as gone */
-extern bool queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row);
+extern bool queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row,
+								GoneKind kind);
 
 /* ----------------------------------------------------------------
  *		xact.c and prepared.c: ends of transactions

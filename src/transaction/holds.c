@@ -51,6 +51,7 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
+#include "shared/counters.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/place.h"
@@ -78,6 +79,7 @@ static void note_end_of(Oid relid, HoldKind kind);
 static void note_batch(void);
 static void abort_hold(Hold *hold, FailureNote *failure);
 static void note_failed(Hold *move, const FailureNote *failure);
+static void forget_counts(const MessageKey *key);
 static void note_moved(const Hold *hold);
 static bool is_truncated(const Hold *hold);
 
@@ -332,6 +334,7 @@ queue_holds_commit(void)
 		else
 			queue_hold_keep(&holds[i]);
 	}
+	queue_counters_flush();
 	nholds = nexhausted;
 }
 
@@ -572,6 +575,7 @@ queue_hold_keep(Hold *hold)
 			{
 				queue_inflight_drop(hold->key.dbid, hold->key.relid);
 				queue_usage_forget(NULL, hold->key.dbid, hold->key.relid);
+				forget_counts(&hold->key);
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			}
 			break;
@@ -581,6 +585,16 @@ queue_hold_keep(Hold *hold)
 		case HOLD_MOVE:
 			break;				/* joined to what it is about */
 	}
+}
+
+/* How many messages its queue has is not known. */
+static void
+forget_counts(const MessageKey *key)
+{
+	QueueSlot  *slot = queue_slot_find(key->relid);
+
+	if (slot != NULL)
+		queue_counters_forget(slot);
 }
 
 /* A partition is where it was moved to. */
@@ -604,8 +618,12 @@ queue_hold_done(const MessageKey *key, InflightEntry *entry)
 {
 	MessageKey	held = *key;
 	bool		is_partition = entry->enqueued_at == QUEUE_PARTITION_ROW;
-	bool		is_durable = queue_inflight_done(entry);
+	bool		is_durable;
 
+	if (!is_partition)
+		queue_counters_note(entry->queue, key->relid, COUNTER_PROCESSING,
+							GetCurrentTransactionStopTimestamp() - entry->since);
+	is_durable = queue_inflight_done(entry);
 	if (is_partition)
 		queue_cover_add(NULL, &held, 0, true);
 	return is_durable;

@@ -38,6 +38,7 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
+#include "shared/counters.h"
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/place.h"
@@ -290,6 +291,7 @@ end_prepared(PreparedSlot *slot, bool committed)
 		else
 			queue_inflight_undo_prepared(entry, failure);
 	}
+	queue_counters_flush();
 	if (slot->has_received)
 		queue_inflight_receive_ended((int) (slot - registry->slots),
 									 committed, failure);

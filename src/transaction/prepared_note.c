@@ -45,6 +45,7 @@ static PreparedNote *make_note(PreparedNotes *notes, Oid relid);
 static void note_charges(PreparedNotes *notes);
 static void note_place(PreparedNotes *notes, Oid relid);
 static uint32 *places_of(const PreparedNotes *notes);
+static void count(Oid dbid, Oid relid, const CounterChange *counts);
 static void announce_places(const PreparedNotes *notes, Oid dbid);
 
 /* Shared memory needed for the pool, and the bits, of so many slots */
@@ -151,7 +152,7 @@ find_note(PreparedNotes *notes, Oid relid)
 
 /*
  * note_charges
- *		Note what is counted of queues with limits.
+ *		Note what is to be counted.
  *
  * Without room for that the rows are to be counted again when it has ended; a
  * bit for the place of the queue sees to it.
@@ -170,10 +171,15 @@ note_charges(PreparedNotes *notes)
 
 		if (note == NULL)
 		{
-			queue_usage_end(charges[i].queue, MyDatabaseId, charges[i].relid,
-							change, false);
+			if (charges[i].is_limited)
+				queue_usage_end(charges[i].queue, MyDatabaseId,
+								charges[i].relid, change, false);
 			continue;
 		}
+		queue_counters_merge(&note->counts, &charges[i].counts);
+		note->is_counted = true;
+		if (!charges[i].is_limited)
+			continue;
 		queue_amount_add(&note->change.sent, &change->sent);
 		queue_amount_add(&note->change.gone, &change->gone);
 		note->is_charged = true;
@@ -201,8 +207,9 @@ make_note(PreparedNotes *notes, Oid relid)
 	note->relid = relid;
 	note->is_all = false;
 	note->nmessages = 0;
-	note->is_charged = false;
+	note->is_charged = note->is_counted = false;
 	memset(&note->change, 0, sizeof(note->change));
+	memset(&note->counts, 0, sizeof(note->counts));
 	note->later.ranks = 0;
 	note->later.expires_at = TIMESTAMP_INFINITY;
 	queue_ranges_init(&note->ids, note->ranges, NOTE_ROOM);
@@ -258,6 +265,8 @@ queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
 		if (note->is_charged)
 			queue_usage_end(NULL, dbid, note->relid, &note->change,
 							committed);
+		if (note->is_counted && committed)
+			count(dbid, note->relid, &note->counts);
 		if (note->is_all)
 		{
 			queue_cover_add_all(dbid, note->relid);
@@ -274,6 +283,18 @@ queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
 		note->next = pool->first_free;
 		pool->first_free = place;
 	}
+}
+
+/* Count what it did to a queue, which may have another place since. */
+static void
+count(Oid dbid, Oid relid, const CounterChange *counts)
+{
+	QueueSlot  *slot = queue_slot_lock(NULL, dbid, relid);
+
+	if (slot == NULL)
+		return;
+	queue_counters_commit(slot, dbid, relid, counts);
+	LWLockRelease(slot->lock);
 }
 
 /* ... and the queues whose bits are set */
@@ -299,6 +320,7 @@ announce_places(const PreparedNotes *notes, Oid dbid)
 		{
 			queue_cover_add_all(dbid, queue->relid);
 			queue_usage_forget(queue, dbid, queue->relid);
+			queue_counters_doubt(queue);
 		}
 	}
 }

@@ -8,6 +8,7 @@
 #ifndef QUEUE_PREPARED_NOTE_H
 #define QUEUE_PREPARED_NOTE_H
 
+#include "shared/counters.h"
 #include "shared/usage.h"
 #include "transaction/announce.h"
 
@@ -23,9 +24,11 @@ typedef struct PreparedNote
 	Oid			relid;
 	bool		is_all;
 	bool		is_charged;		/* change is set */
+	bool		is_counted;		/* counts is set */
 	int			nmessages;
 	LaterNote	later;
 	UsageChange change;			/* of a queue with limits */
+	CounterChange counts;
 	RangeSet	ids;
 	QueueRange	ranges[RANGE_PLACES(NOTE_ROOM)];
 } PreparedNote;

@@ -411,7 +411,7 @@ step_partition(Steps *steps, Relation rel, SubscriptionDef *def,
 static bool
 discard(Relation rel, QueueDef *def, MessageRow *row)
 {
-	if (!queue_charge_delete(rel, def, row))
+	if (!queue_charge_delete(rel, def, row, GONE_EXPIRED))
 		return false;
 	queue_dedup_left(def, row);
 	return true;
@@ -473,12 +473,19 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		{
 			done = queue_message_dead_letter(rel, def, row, is_expired ?
 											 "expired" : "max_attempts reached",
-											 failed, &news);
+											 failed, &news,
+											 is_expired);
 			hold->is_gone = done;
 		}
 		else if (entry->failures > 0 || is_delayed || news.nnotes > 0)
+		{
+			TimestampTz due = is_delayed ? entry->deadline : row->visible_at;
+
 			done = queue_row_rewrite(rel, def, row, failed,
 									 is_delayed, entry->deadline, &news);
+			if (done)
+				queue_charge_due(def, row, due, failed);
+		}
 
 		if (is_expired && hold->is_gone)
 			steps->nexpired++;

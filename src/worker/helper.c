@@ -45,6 +45,10 @@ static const HelperKind kinds[NUM_HELPERS] = {
 	[HELPER_RESOLVER] = {
 		"queue resolver", "queue_resolver_main",
 		"Branches of global transactions stay in doubt."
+	},
+	[HELPER_TALLY] = {
+		"queue counter", "queue_tally_main",
+		"Large queues are not counted."
 	}
 };
 

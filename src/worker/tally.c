@@ -1,0 +1,459 @@
+/*-------------------------------------------------------------------------
+ *
+ * tally.c
+ *		Keeping the counters of queues right.
+ *
+ * Commits add to the counters (shared/counters.c).  The worker does what is
+ * left, when it has a round anyway, but not more than once in a second:
+ *
+ *	- it remembers the numbers, for the rates of the last minute
+ *	- it takes off what has fallen due; for that it wakes
+ *	- it looks for the oldest message that is ready, if something has happened
+ *	- it counts the rows: soon after the first use of a queue, and after what
+ *	  may have made the number wrong; once a minute while the queue is used,
+ *	  because plain DELETE and replicas pass by; and every ten minutes otherwise
+ *
+ * All of that takes a twentieth of its time at the most.  Counting takes a
+ * hundredth, but a tenth until all are known; and a table that is large is
+ * counted by another process (helper.c), because a worker has to end leases in
+ * time.  If there is no such process to be had, its number is not known, or the
+ * one counted last holds.
+ *
+ * A worker that begins makes places for queues that nobody has used, so that
+ * they are counted, as long as a quarter of all places is free.  So does one
+ * that counts a queue for its dead-letter queue.
+ *
+ * Nothing here waits: a queue that is locked is left for later.  If the process
+ * dies, the next worker begins anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/bufmgr.h"
+#include "storage/ipc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "common/clock.h"
+#include "common/compat.h"
+#include "common/guc.h"
+#include "common/process.h"
+#include "common/relation.h"
+#include "table/settings.h"
+#include "worker/duties.h"
+#include "worker/helper.h"
+#include "worker/round.h"
+#include "worker/tally.h"
+#include "worker/tally_rows.h"
+
+/* How often to look at all queues, and which share of the time, 1 in n */
+#define LOOK_INTERVAL		USECS_PER_SEC
+#define LOOK_SHARE			20
+
+/* Which share of the time to count: what is known, and what is not */
+#define COUNT_SHARE			100
+#define FIRST_COUNT_SHARE	10
+
+/* Counts of one round */
+#define COUNT_BATCH			20
+
+/* A table of more pages takes long */
+#define LONG_PAGES			1000
+
+/* Queues that a round makes places for */
+#define WALK_BATCH			100
+
+/* After an error, and if there is no process, or it is locked */
+#define FAILED_DELAY		(60 * USECS_PER_SEC)
+#define HELPER_DELAY		(10 * USECS_PER_SEC)
+
+/* The process stays for this long */
+#define TALLY_STAY			5000	/* ms */
+
+/* The queue that is being looked at */
+static QueueSlot *present = NULL;
+
+/* Queues that may have no place; and whether a walk over all has begun */
+static List *to_walk = NIL;
+static bool has_walked = false;
+
+/* ... those that were locked, and when to try them again */
+static List *left_over = NIL;
+static TimestampTz left_at = DT_NOEND;
+
+/* When to look at all queues, what for, and when to count */
+static TimestampTz rested_at = DT_NOBEGIN;
+static TimestampTz next_at = DT_NOBEGIN;
+static TimestampTz count_rested_at = DT_NOBEGIN;
+
+static bool is_walk_due(TimestampTz now);
+static void walk(TimestampTz now);
+static void leave(Oid relid, TimestampTz now);
+static void walk_over(Oid relid);
+static TimestampTz look_at(QueueSlot *slot, TimestampTz now);
+static TimestampTz count_wanted(TimestampTz now);
+static QueueSlot *next_to_count(TimestampTz now, TimestampTz *at);
+static void count(QueueSlot *slot, TimestampTz now, bool is_helper);
+static Relation open_queue(QueueSlot *slot, QueueDef **def, bool *is_locked);
+static bool is_mine(QueueSlot *slot);
+static QueueSlot *next_long(void);
+static void count_long(void *arg);
+
+/* When is something to be done?  The clock may have been set back. */
+TimestampTz
+queue_tally_due(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (is_walk_due(now))
+		return DT_NOBEGIN;
+	if (rested_at > now + FAILED_DELAY)
+		rested_at = now;
+	return Max(next_at, rested_at);
+}
+
+/* There is a round anyway: has it rested? */
+bool
+queue_tally_is_urgent(void)
+{
+	return rested_at <= GetCurrentTimestamp();
+}
+
+/*
+ * queue_tally
+ *		Look at all queues, and count some.
+ *
+ * A duty of the worker; returns when to be called again.
+ */
+TimestampTz
+queue_tally(void)
+{
+	TimestampTz began_at = GetCurrentTimestamp();
+	TimestampTz now = began_at;
+	TimestampTz ended_at;
+	int64		took;
+
+	next_at = DT_NOEND;
+	if (is_walk_due(now))
+		walk(now);
+	if (to_walk != NIL)
+		return now;				/* others have a round before it goes on */
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_at(i);
+
+		if (slot != NULL && is_mine(slot))
+			next_at = Min(next_at, look_at(slot, now));
+	}
+	next_at = Min(next_at, count_wanted(now));
+	next_at = Min(next_at, left_at);
+	present = NULL;
+	ended_at = GetCurrentTimestamp();
+	took = Max(ended_at - began_at, 0);
+	rested_at = ended_at + Max(LOOK_INTERVAL, took * LOOK_SHARE);
+	return queue_tally_due();
+}
+
+/* After an error: the queue that was at fault some time later. */
+void
+queue_tally_failed(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (present != NULL)
+		queue_counters_put_off(present, now + FAILED_DELAY);
+	present = NULL;
+	rested_at = now + ROUND_RETRY_DELAY;
+}
+
+/* Are there queues to make places for?  The clock may have been set back. */
+static bool
+is_walk_due(TimestampTz now)
+{
+	if (to_walk != NIL || !has_walked)
+		return true;
+	return left_over != NIL &&
+		(left_at <= now || left_at > now + HELPER_DELAY);
+}
+
+/* Make places for some queues that have none. */
+static void
+walk(TimestampTz now)
+{
+	if (to_walk == NIL)
+	{
+		to_walk = left_over;
+		left_over = NIL;
+		left_at = DT_NOEND;
+	}
+	if (!has_walked)
+	{
+		MemoryContext old = CurrentMemoryContext;
+		List	   *all = queue_settings_all();
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		to_walk = list_copy(all);
+		MemoryContextSwitchTo(old);
+		has_walked = true;
+	}
+	for (int i = 0; i < WALK_BATCH && to_walk != NIL; i++)
+	{
+		Oid			relid = llast_oid(to_walk);
+		Relation	rel;
+		bool		is_locked;
+
+		to_walk = list_delete_last(to_walk);
+		if (queue_slot_count() >= queue_max_queues - queue_max_queues / 4)
+		{
+			list_free(to_walk);
+			to_walk = NIL;
+			break;
+		}
+		if (queue_slot_find(relid) != NULL ||
+			get_rel_relkind(relid) != RELKIND_RELATION)
+			continue;
+		rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
+		if (is_locked)
+			leave(relid, now);
+		if (rel == NULL)
+			continue;
+		(void) queue_def_slot(queue_def(rel));
+		table_close(rel, AccessShareLock);
+	}
+}
+
+/* It is locked: try it again later. */
+static void
+leave(Oid relid, TimestampTz now)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	left_over = lappend_oid(left_over, relid);
+	left_at = now + HELPER_DELAY;
+	MemoryContextSwitchTo(old);
+}
+
+/* Have its dead-letter queue counted, too, which may have no place. */
+static void
+walk_over(Oid relid)
+{
+	MemoryContext old;
+
+	if (!OidIsValid(relid) || queue_slot_find(relid) != NULL)
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	to_walk = list_append_unique_oid(to_walk, relid);
+	MemoryContextSwitchTo(old);
+}
+
+/* Is this a queue of this database? */
+static bool
+is_mine(QueueSlot *slot)
+{
+	return slot->dbid == MyDatabaseId && slot->kind == SLOT_QUEUE;
+}
+
+/*
+ * look_at
+ *		Do for one queue what is cheap, and return when to come again.
+ */
+static TimestampTz
+look_at(QueueSlot *slot, TimestampTz now)
+{
+	TimestampTz next = queue_counters_sample(slot, now);
+	bool		is_due = queue_counters_next_due(slot) <= now;
+	Relation	rel;
+	QueueDef   *def;
+	bool		is_locked;
+
+	if (!queue_counters_is_known(slot))
+		return next;
+	if (is_due || queue_counters_want_oldest(slot))
+	{
+		present = slot;
+		rel = open_queue(slot, &def, &is_locked);
+		if (rel != NULL)
+		{
+			if (is_due)
+				queue_tally_due_rows(rel, def, slot, now);
+			queue_tally_oldest(rel, def, slot, now);
+			table_close(rel, AccessShareLock);
+		}
+		else if (is_due)
+			return Min(next, now + (is_locked ? ROUND_LOCKED_DELAY : FAILED_DELAY));
+	}
+	return Min(next, queue_counters_next_due(slot));
+}
+
+/*
+ * count_wanted
+ *		Count some queues, those first that wait longest, and return when to
+ *		count the next.
+ */
+static TimestampTz
+count_wanted(TimestampTz now)
+{
+	TimestampTz at = DT_NOEND;
+
+	if (count_rested_at > now + FAILED_DELAY)
+		count_rested_at = now;	/* the clock was set back, or that is enough */
+	for (int i = 0; i < COUNT_BATCH; i++)
+	{
+		TimestampTz began_at = GetCurrentTimestamp();
+		QueueSlot  *slot = next_to_count(now, &at);
+		bool		is_first;
+		TimestampTz ended_at;
+
+		if (slot == NULL || count_rested_at > began_at)
+			break;
+		is_first = !queue_counters_is_known(slot);
+		present = slot;
+		count(slot, now, false);
+		ended_at = GetCurrentTimestamp();
+		count_rested_at = ended_at + Max(ended_at - began_at, 0) *
+			(is_first ? FIRST_COUNT_SHARE : COUNT_SHARE);
+	}
+	return at == DT_NOEND ? at : Max(at, count_rested_at);
+}
+
+/* Return a queue that is to be counted; NULL: none is before *at. */
+static QueueSlot *
+next_to_count(TimestampTz now, TimestampTz *at)
+{
+	QueueSlot  *first = NULL;
+
+	*at = DT_NOEND;
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_at(i);
+		TimestampTz slot_at;
+
+		if (slot == NULL || !is_mine(slot))
+			continue;
+		slot_at = queue_counters_count_at(slot);
+		if (slot_at > now + 2 * FAILED_DELAY * 10)
+			slot_at = now;		/* the clock was set back */
+		if (slot_at < *at)
+		{
+			*at = slot_at;
+			first = slot;
+		}
+	}
+	return *at <= now ? first : NULL;
+}
+
+/* Count one, or leave it to the process that counts what takes long. */
+static void
+count(QueueSlot *slot, TimestampTz now, bool is_helper)
+{
+	bool		is_locked;
+	QueueDef   *def;
+	Relation	rel = open_queue(slot, &def, &is_locked);
+
+	if (rel == NULL)
+	{
+		queue_counters_put_off(slot, now + (is_locked ? ROUND_LOCKED_DELAY :
+											FAILED_DELAY));
+		return;
+	}
+	if (!is_helper && RelationGetNumberOfBlocks(rel) > LONG_PAGES)
+	{
+		queue_counters_set_long(slot, true);
+		(void) queue_helper_call(HELPER_TALLY);
+		queue_counters_put_off(slot, now + HELPER_DELAY);
+	}
+	else
+	{
+		queue_tally_count(rel, def, slot);
+		if (!is_helper)
+			walk_over(def->dead_letter);
+	}
+	table_close(rel, AccessShareLock);
+}
+
+/* Open a queue; NULL if that takes a wait (*is_locked), or it cannot be used. */
+static Relation
+open_queue(QueueSlot *slot, QueueDef **def, bool *is_locked)
+{
+	Oid			relid = slot->relid;
+	Relation	rel;
+
+	*is_locked = false;
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
+		return NULL;
+	rel = queue_open_unless_locked(relid, AccessShareLock, is_locked);
+	if (rel == NULL)
+		return NULL;
+	*def = queue_def(rel);
+	if ((*def)->is_queue && (*def)->problem == NULL &&
+		queue_def_slot(*def) == slot)
+		return rel;
+	table_close(rel, AccessShareLock);
+	return NULL;
+}
+
+/* ----------------------------------------------------------------
+ *		The process that counts tables that are large
+ * ----------------------------------------------------------------
+ */
+
+/* Its entry point */
+void
+queue_tally_main(Datum arg)
+{
+	uint32		wait_event;
+	TimestampTz leave_at;
+
+	queue_helper_begin(HELPER_TALLY, DatumGetObjectId(arg));
+	wait_event = WaitEventExtensionNew("QueueTallyMain");
+	leave_at = TimestampTzPlusMilliseconds(queue_clock(), TALLY_STAY);
+	while (!ShutdownRequestPending)
+	{
+		QueueSlot  *slot;
+
+		queue_process_reload();
+		slot = next_long();
+		if (slot != NULL)
+		{
+			(void) queue_process_run("counting messages", true, count_long,
+									 queue_process_judge, slot);
+			leave_at = TimestampTzPlusMilliseconds(queue_clock(), TALLY_STAY);
+		}
+		else if (queue_clock() >= leave_at)
+			break;
+		else
+			queue_process_nap(leave_at, wait_event);
+	}
+	proc_exit(0);
+}
+
+/* Return a queue that is left to this process, or NULL. */
+static QueueSlot *
+next_long(void)
+{
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_at(i);
+
+		if (slot != NULL && is_mine(slot) && queue_counters_is_long(slot))
+			return slot;
+	}
+	return NULL;
+}
+
+/* Body of queue_process_run(): count it. */
+static void
+count_long(void *arg)
+{
+	QueueSlot  *slot = arg;
+
+	queue_counters_set_long(slot, false);
+	count(slot, GetCurrentTimestamp(), true);
+}

@@ -1,0 +1,261 @@
+/*-------------------------------------------------------------------------
+ *
+ * tally_rows.c
+ *		How many messages a queue has, by its rows.
+ *
+ * While the rows are counted, others go on sending and consuming; what is
+ * counted is set as a difference to what memory knew when that began.  So each
+ * transaction must be on the same side of both: of the snapshot, and of the
+ * moment in which the numbers were read.  A transaction is seen before it has
+ * added to them, but it says so before it ends (charge.c).  So nothing may have
+ * been added between a first and a second look at the numbers, the snapshot is
+ * taken in between, and none of those that have still to add may be seen by it.
+ * If that is not so, it is tried again.
+ *
+ * What has fallen due since the last time is found by the index of due times,
+ * and taken off.  One that commits just then may be missed, or counted twice,
+ * until the next count.
+ *
+ * The oldest message that is ready is looked for where the cover says, a bounded
+ * way.  One that is in a consumer's window just then is passed over.
+ *
+ * Locks: the caller's on the table, and those of indexes while they are scanned.
+ * No row is changed, and no code of a user runs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "shared/availability.h"
+#include "shared/cover.h"
+#include "table/scan.h"
+#include "transaction/charge.h"
+#include "transaction/prepared.h"
+#include "worker/tally_rows.h"
+
+/* For so many milliseconds others are waited for, that have to add */
+#define MAX_TRIES			100
+
+/* So many rows that have fallen due are looked at; more are counted with all */
+#define MAX_DUE_ROWS		100000
+
+/* How far to look for the oldest: ids at a time, how often, and rows, a priority */
+#define PROBE_WIDTH			1000
+#define MAX_PROBES			10
+#define MAX_PROBE_ROWS		100
+
+static Snapshot begin_count(QueueSlot *slot, CounterStart *start);
+static void count_row(QueueDef *def, QueueSlot *slot, MessageRow *row,
+					  TimestampTz now, CounterRows *rows);
+static TimestampTz oldest_of_rank(QueueScan *scan, QueueDef *def,
+								  QueueSlot *slot, int rank, bool covered,
+								  TimestampTz now);
+static TimestampTz oldest_in_range(QueueScan *scan, QueueDef *def, int *nrows,
+								   TimestampTz now);
+
+/* Count all rows. */
+void
+queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot)
+{
+	TimestampTz began_at = GetCurrentTimestamp();
+	CounterStart start;
+	CounterRows rows = {0};
+	Snapshot	snapshot = begin_count(slot, &start);
+	QueueTableScan *pass = queue_table_scan_begin(rel, snapshot);
+	MessageRow *row;
+
+	while ((row = queue_table_scan_next(pass)) != NULL)
+		count_row(def, slot, row, start.at, &rows);
+	queue_table_scan_end(pass);
+	UnregisterSnapshot(snapshot);
+	queue_counters_set(slot, def->relid, &start, &rows,
+					   Max(GetCurrentTimestamp() - began_at, 0));
+}
+
+/*
+ * begin_count
+ *		Take a snapshot, and note what is known at that moment.
+ *
+ * If somebody stands still between the end of a transaction and its callback,
+ * the count will be wrong by what that did, until the next one.
+ */
+static Snapshot
+begin_count(QueueSlot *slot, CounterStart *start)
+{
+	int			max = MaxBackends + queue_prepared_max();
+	TransactionId *xids = palloc(max * sizeof(TransactionId));
+
+	for (int tries = 0;; tries++)
+	{
+		Snapshot	snapshot;
+		bool		is_exact = true;
+		int			n;
+
+		queue_counters_start(slot, GetCurrentTimestamp(), start);
+		snapshot = GetLatestSnapshot();
+		pg_memory_barrier();
+		n = queue_charge_endings(xids);
+		n += queue_prepared_xids(xids + n);
+		pg_memory_barrier();
+		for (int i = 0; i < n; i++)
+			is_exact &= XidInMVCCSnapshot(xids[i], snapshot);
+		if ((is_exact && !queue_counters_have_moved(slot, start)) ||
+			tries == MAX_TRIES)
+		{
+			pfree(xids);
+			return RegisterSnapshot(snapshot);
+		}
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000L);
+	}
+}
+
+/* Count one. */
+static void
+count_row(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
+		  CounterRows *rows)
+{
+	rows->rows++;
+	rows->bytes += queue_row_bytes(row);
+	if (row->visible_at > now)
+	{
+		rows->later[queue_later_kind(row->failures)]++;
+		queue_counters_note_due(slot, row->visible_at);
+	}
+	else if (queue_is_at_limit(def->retry.max_attempts, row->failures) ||
+			 queue_has_expired(row->expires_at, now))
+		rows->exhausted++;
+}
+
+/*
+ * queue_tally_due_rows
+ *		Take off what has fallen due by "now".
+ *
+ * If it is too much, or this fails, the rows are to be counted.
+ */
+void
+queue_tally_due_rows(Relation rel, QueueDef *def, QueueSlot *slot,
+					 TimestampTz now)
+{
+	TimestampTz from = queue_counters_begin_due(slot, now);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	QueueDueRows *scan = queue_due_rows_begin(rel, def, snapshot);
+	int64		n[NUM_LATER] = {0};
+	int			nrows = 0;
+
+	for (int rank = 0; rank < NUM_RANKS && nrows <= MAX_DUE_ROWS; rank++)
+	{
+		MessageRow *row;
+
+		queue_due_rows_after(scan, queue_rank_priority(rank), from);
+		while ((row = queue_due_rows_next(scan)) != NULL &&
+			   ++nrows <= MAX_DUE_ROWS)
+		{
+			if (row->visible_at > now)
+			{
+				queue_counters_note_due(slot, row->visible_at);
+				break;
+			}
+			n[queue_later_kind(row->failures)]++;
+		}
+	}
+	queue_due_rows_end(scan);
+	UnregisterSnapshot(snapshot);
+	if (nrows <= MAX_DUE_ROWS)
+		queue_counters_end_due(slot, n);
+}
+
+/*
+ * queue_tally_oldest
+ *		Look for the oldest message that is ready.
+ *
+ * What waits in groups may not be covered, so without any that is, all ids are
+ * looked at, as far as that goes.
+ */
+void
+queue_tally_oldest(Relation rel, QueueDef *def, QueueSlot *slot,
+				   TimestampTz now)
+{
+	uint64		nevents = queue_counters_nevents(slot);
+	QueueScan  *scan = queue_scan_begin(rel, def);
+	TimestampTz oldest = DT_NOEND;
+
+	for (int rank = 0; rank < NUM_RANKS; rank++)
+		oldest = Min(oldest, oldest_of_rank(scan, def, slot, rank, true, now));
+	if (oldest == DT_NOEND && queue_slot_has_waited(slot))
+		for (int rank = 0; rank < NUM_RANKS; rank++)
+			oldest = Min(oldest,
+						 oldest_of_rank(scan, def, slot, rank, false, now));
+	queue_scan_end(scan);
+	queue_counters_set_oldest(slot, def->relid, nevents,
+							  oldest == DT_NOEND ? 0 : oldest);
+}
+
+/* The same for one priority; DT_NOEND: there is none, or it is too far. */
+static TimestampTz
+oldest_of_rank(QueueScan *scan, QueueDef *def, QueueSlot *slot, int rank,
+			   bool covered, TimestampTz now)
+{
+	QueueRange	range = {.rank = rank,.low = PG_INT64_MIN,.high = PG_INT64_MAX};
+	int			nrows = 0;
+
+	for (int i = 0; i < MAX_PROBES && nrows < MAX_PROBE_ROWS; i++)
+	{
+		TimestampTz oldest;
+		QueueRange	part;
+		int64		first;
+
+		if (covered && !queue_cover_first(slot, rank, range.low, &range))
+			break;
+		first = queue_scan_probe(scan, &range);
+		if (first == PG_INT64_MAX)
+			break;
+		if (first > range.high)
+		{
+			range.low = first;	/* the next range that is covered */
+			range.high = PG_INT64_MAX;
+			continue;
+		}
+		part = range;
+		part.low = first;
+		if (first <= range.high - PROBE_WIDTH)
+			part.high = first + PROBE_WIDTH - 1;
+		queue_scan_range(scan, &part);
+		oldest = oldest_in_range(scan, def, &nrows, now);
+		if (oldest != DT_NOEND)
+			return oldest;
+		if (part.high >= PG_INT64_MAX - 1)
+			break;
+		range.low = part.high + 1;
+	}
+	return DT_NOEND;
+}
+
+/* Return when the first message that is ready in the scan was due. */
+static TimestampTz
+oldest_in_range(QueueScan *scan, QueueDef *def, int *nrows, TimestampTz now)
+{
+	MessageRow *row;
+
+	while (*nrows < MAX_PROBE_ROWS && (row = queue_scan_next(scan)) != NULL)
+	{
+		MessageKey	key;
+		InflightEntry entry;
+		MessageStatus status;
+		bool		has_entry;
+
+		(*nrows)++;
+		queue_message_key(&key, def->relid, row->id);
+		has_entry = queue_inflight_peek(&key, row->enqueued_at, &entry);
+		queue_row_status(def, row, has_entry ? &entry : NULL, now, &status);
+		if (status.availability == MESSAGE_AVAILABLE && !status.is_claimed)
+			return Max(row->enqueued_at, row->visible_at);
+	}
+	return DT_NOEND;
+}

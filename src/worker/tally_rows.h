@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * tally_rows.h
+ *		How many messages a queue has, by its rows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef QUEUE_TALLY_ROWS_H
+#define QUEUE_TALLY_ROWS_H
+
+#include "shared/counters.h"
+#include "table/definition.h"
+
+/* Count all rows of a queue, which is open; take off what has fallen due */
+extern void queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot);
+extern void queue_tally_due_rows(Relation rel, QueueDef *def, QueueSlot *slot,
+								 TimestampTz now);
+
+/* Look for the oldest message that is ready */
+extern void queue_tally_oldest(Relation rel, QueueDef *def, QueueSlot *slot,
+							   TimestampTz now);
+
+#endif							/* QUEUE_TALLY_ROWS_H */
