@@ -20,7 +20,7 @@ parts="care:shared/queue_slot.c cover:shared/cover\(_ask\)\?.c window:shared/win
 	sought:shared/sought.c
 	due:shared/\(cover\|deadline\).c groups:shared/group\(_out\|_due\|_ready\)\?.c sort:shared/sort.c
 	expiry:shared/expiry.c usage:shared/usage.c held:shared/held.c bound:shared/bound.c
-	counters:shared/counters.c
+	counters:shared/counter\(s\|_rows\).[ch]
 	wait:shared/\(waiter\|wake\).c
 	ids:table/ids.c vacuum:worker/vacuum\(_worker\)\?.c"
 

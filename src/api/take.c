@@ -190,7 +190,6 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 											  "queue message",
 											  ALLOCSET_DEFAULT_SIZES);
 
-	queue_counters_discard();	/* of a call that has failed */
 	queue_xact_begin_take(is_top_level(take->rsinfo));
 	if (queue_is_subscription(take->relid))
 	{

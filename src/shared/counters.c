@@ -47,17 +47,6 @@
 #include "shared/counters.h"
 #include "shared/saved_counters.h"
 
-/*
- * How often to count what seems to be in order: a queue that is used, and one
- * that is not
- */
-#define COUNT_INTERVAL		(60 * USECS_PER_SEC)
-#define IDLE_INTERVAL		(10 * 60 * USECS_PER_SEC)
-#define MIN_COUNT_INTERVAL	USECS_PER_SEC
-
-/* Counting a queue may take a part of the time: 1 in n */
-#define COUNT_SHARE			100
-
 /* Rates are of at least the last minute, and at most one interval more */
 #define RATE_TIME			(60 * USECS_PER_SEC)
 #define SAMPLE_INTERVAL		(10 * USECS_PER_SEC)
@@ -75,47 +64,12 @@ typedef struct Noted
 
 static Noted noted;
 
-static int64 get(QueueSlot *slot, int counter);
-static void add(QueueSlot *slot, int counter, int64 n);
 static int	bucket_of(int64 usec);
-static int64 sum(const int64 *n, int first, int count);
-static void copy_all(QueueSlot *slot, int64 *n);
 static void rate_totals(const int64 *n, int64 *totals);
 static void add_sample(CounterPart *counters, TimestampTz now,
 					   const int64 *totals);
 static void compute_rates(const CounterPart *counters, TimestampTz now,
 						  const int64 *totals, double *rates);
-
-static int64
-get(QueueSlot *slot, int counter)
-{
-	return (int64) pg_atomic_read_u64(&slot->counters.n[counter]);
-}
-
-static void
-add(QueueSlot *slot, int counter, int64 n)
-{
-	if (n != 0)
-		pg_atomic_fetch_add_u64(&slot->counters.n[counter], n);
-}
-
-/* Return the sum of some numbers, one after the other. */
-static int64
-sum(const int64 *n, int first, int count)
-{
-	int64		result = 0;
-
-	for (int i = first; i < first + count; i++)
-		result += n[i];
-	return result;
-}
-
-static void
-copy_all(QueueSlot *slot, int64 *n)
-{
-	for (int i = 0; i < NUM_COUNTERS; i++)
-		n[i] = get(slot, i);
-}
 
 /* ----------------------------------------------------------------
  *		A place is given to a queue.  It is locked
@@ -229,11 +183,11 @@ queue_counters_commit(QueueSlot *slot, Oid dbid, Oid relid,
 {
 	if (slot == NULL || slot->relid != relid || slot->dbid != dbid)
 		return;
-	add(slot, COUNTER_SENT, change->sent);
-	add(slot, COUNTER_SENT_BYTES, change->sent_bytes);
+	queue_counter_add(slot, COUNTER_SENT, change->sent);
+	queue_counter_add(slot, COUNTER_SENT_BYTES, change->sent_bytes);
 	for (int i = 0; i < NUM_GONE; i++)
-		add(slot, COUNTER_ACKED + i, change->gone[i]);
-	add(slot, COUNTER_GONE_BYTES, change->gone_bytes);
+		queue_counter_add(slot, COUNTER_ACKED + i, change->gone[i]);
+	queue_counter_add(slot, COUNTER_GONE_BYTES, change->gone_bytes);
 	for (int i = 0; i < NUM_LATER; i++)
 	{
 		TimestampTz until;
@@ -243,11 +197,11 @@ queue_counters_commit(QueueSlot *slot, Oid dbid, Oid relid,
 		until = (TimestampTz) pg_atomic_read_u64(&slot->counters.due_until);
 		if (change->come[i].last > until)
 		{
-			add(slot, COUNTER_DELAYED + i, change->come[i].n);
+			queue_counter_add(slot, COUNTER_DELAYED + i, change->come[i].n);
 			queue_counters_note_due(slot, Max(change->come[i].first, until));
 		}
 		if (change->leave[i].last > until)
-			add(slot, COUNTER_DELAYED + i, -change->leave[i].n);
+			queue_counter_add(slot, COUNTER_DELAYED + i, -change->leave[i].n);
 	}
 }
 
@@ -256,7 +210,7 @@ void
 queue_counters_fail(QueueSlot *slot, Oid relid, int n)
 {
 	if (slot != NULL && slot->relid == relid)
-		add(slot, COUNTER_FAILED, n);
+		queue_counter_add(slot, COUNTER_FAILED, n);
 }
 
 /* Return the first bucket that is wide enough. */
@@ -304,7 +258,7 @@ queue_counters_flush(void)
 	for (int i = noted.low; i <= noted.high; i++)
 	{
 		if (noted.slot->relid == noted.relid)
-			add(noted.slot, noted.first + i, noted.n[i]);
+			queue_counter_add(noted.slot, noted.first + i, noted.n[i]);
 		noted.n[i] = 0;
 	}
 	noted.slot = NULL;
@@ -339,216 +293,6 @@ queue_counters_doubt(QueueSlot *slot)
 }
 
 /* ----------------------------------------------------------------
- *		Counting the rows
- * ----------------------------------------------------------------
- */
-
-/*
- * queue_counters_start
- *		Begin to count: what is due by "now" counts as due from here on.
- */
-void
-queue_counters_start(QueueSlot *slot, TimestampTz now, CounterStart *start)
-{
-	int64		n[NUM_COUNTERS];
-
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	slot->counters.is_doubtful = false;
-	pg_atomic_write_u64(&slot->counters.due_until, now);
-	pg_atomic_write_u64(&slot->counters.next_due, (uint64) DT_NOEND);
-	start->ncounts = slot->counters.ncounts;
-	LWLockRelease(slot->lock);
-	start->at = now;
-	copy_all(slot, n);
-	start->sent = n[COUNTER_SENT];
-	start->gone = sum(n, COUNTER_ACKED, NUM_GONE);
-	start->rows = start->sent - start->gone;
-	start->bytes = n[COUNTER_SENT_BYTES] - n[COUNTER_GONE_BYTES];
-	for (int i = 0; i < NUM_LATER; i++)
-		start->later[i] = n[COUNTER_DELAYED + i];
-}
-
-/*
- * queue_counters_have_moved
- *		Returns true if a transaction has added something since.
- *
- * Neither number ever falls.
- */
-bool
-queue_counters_have_moved(QueueSlot *slot, const CounterStart *start)
-{
-	int64		gone = 0;
-
-	for (int i = 0; i < NUM_GONE; i++)
-		gone += get(slot, COUNTER_ACKED + i);
-	return get(slot, COUNTER_SENT) != start->sent || gone != start->gone;
-}
-
-/*
- * queue_counters_set
- *		So many rows were seen by a snapshot that was taken when that began.
- *
- * If somebody else has counted meanwhile, or the table was truncated, that has
- * to do.
- */
-void
-queue_counters_set(QueueSlot *slot, Oid relid, const CounterStart *start,
-				   const CounterRows *rows, int64 cost)
-{
-	CounterPart *counters = &slot->counters;
-	TimestampTz now = GetCurrentTimestamp();
-
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	if (slot->relid == relid && counters->ncounts == start->ncounts)
-	{
-		counters->ncounts++;
-		counters->rows = rows->rows - start->rows;
-		counters->bytes = rows->bytes - start->bytes;
-		counters->exhausted = rows->exhausted;
-		for (int i = 0; i < NUM_LATER; i++)
-			add(slot, COUNTER_DELAYED + i, rows->later[i] - start->later[i]);
-		counters->counted_at = now;
-		counters->cost = cost;
-		counters->count_at = now + Max(MIN_COUNT_INTERVAL, cost * COUNT_SHARE);
-		counters->counted_events = queue_counters_nevents(slot);
-		counters->oldest_events = PG_UINT64_MAX;
-	}
-	LWLockRelease(slot->lock);
-}
-
-/*
- * queue_counters_count_at
- *		Return when the rows are to be counted.
- *
- * Unlocked; the clock may have been set back.
- */
-TimestampTz
-queue_counters_count_at(QueueSlot *slot)
-{
-	const CounterPart *counters = &slot->counters;
-	int64		interval = IDLE_INTERVAL;
-
-	if (counters->counted_at == 0 || counters->is_doubtful)
-		return counters->count_at;
-	if (counters->counted_events != queue_counters_nevents(slot))
-		interval = COUNT_INTERVAL;
-	return Max(counters->counted_at + interval, counters->count_at);
-}
-
-/* Not before then. */
-void
-queue_counters_put_off(QueueSlot *slot, TimestampTz until)
-{
-	slot->counters.count_at = until;
-}
-
-/* It takes long, and is left to another process; or that has counted it. */
-void
-queue_counters_set_long(QueueSlot *slot, bool is_long)
-{
-	slot->counters.is_long = is_long;
-}
-
-/* Is it left to that? */
-bool
-queue_counters_is_long(QueueSlot *slot)
-{
-	return slot->counters.is_long;
-}
-
-/* Has it been counted? */
-bool
-queue_counters_is_known(QueueSlot *slot)
-{
-	return slot->counters.counted_at != 0;
-}
-
-/* Return when the next one falls due that counts as not due. */
-TimestampTz
-queue_counters_next_due(QueueSlot *slot)
-{
-	return (TimestampTz) pg_atomic_read_u64(&slot->counters.next_due);
-}
-
-/* One falls due then. */
-void
-queue_counters_note_due(QueueSlot *slot, TimestampTz due)
-{
-	uint64		next = pg_atomic_read_u64(&slot->counters.next_due);
-
-	while (due < (TimestampTz) next &&
-		   !pg_atomic_compare_exchange_u64(&slot->counters.next_due, &next,
-										   (uint64) due))
-		;
-}
-
-/*
- * queue_counters_begin_due
- *		What is due by "now" is to be taken off: return from when on.
- *
- * From here on nobody counts it any more.  Without the worker's next step, it
- * counts as not due until the rows are counted.
- */
-TimestampTz
-queue_counters_begin_due(QueueSlot *slot, TimestampTz now)
-{
-	TimestampTz from;
-
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	from = (TimestampTz) pg_atomic_read_u64(&slot->counters.due_until);
-	if (now > from)
-		pg_atomic_write_u64(&slot->counters.due_until, now);
-	pg_atomic_write_u64(&slot->counters.next_due, (uint64) DT_NOEND);
-	slot->counters.is_doubtful = true;	/* if this fails */
-	LWLockRelease(slot->lock);
-	return from;
-}
-
-/* So many have fallen due. */
-void
-queue_counters_end_due(QueueSlot *slot, const int64 *n)
-{
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < NUM_LATER; i++)
-		add(slot, COUNTER_DELAYED + i, -n[i]);
-	slot->counters.is_doubtful = slot->counters.counted_at == 0;
-	slot->counters.oldest_events = PG_UINT64_MAX;
-	LWLockRelease(slot->lock);
-}
-
-/* Has anything happened since the oldest message was looked for? */
-bool
-queue_counters_want_oldest(QueueSlot *slot)
-{
-	return slot->counters.oldest_events != queue_counters_nevents(slot);
-}
-
-/* This one is the oldest (0: none); so much had happened before. */
-void
-queue_counters_set_oldest(QueueSlot *slot, Oid relid, uint64 nevents,
-						  TimestampTz oldest)
-{
-	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	if (slot->relid == relid)
-	{
-		slot->counters.oldest_at = oldest;
-		slot->counters.oldest_events = nevents;
-	}
-	LWLockRelease(slot->lock);
-}
-
-/* A number that changes whenever something happens to a message. */
-uint64
-queue_counters_nevents(QueueSlot *slot)
-{
-	int64		n[NUM_COUNTERS];
-
-	copy_all(slot, n);
-	return (uint64) n[COUNTER_SENT] + sum(n, COUNTER_ACKED, NUM_GONE) +
-		n[COUNTER_FAILED] + sum(n, COUNTER_WAIT, NUM_BUCKETS);
-}
-
-/* ----------------------------------------------------------------
  *		Rates
  * ----------------------------------------------------------------
  */
@@ -558,7 +302,7 @@ static void
 rate_totals(const int64 *n, int64 *totals)
 {
 	totals[0] = n[COUNTER_SENT];
-	totals[1] = sum(n, COUNTER_WAIT, NUM_BUCKETS);
+	totals[1] = queue_counter_sum(n, COUNTER_WAIT, NUM_BUCKETS);
 	totals[2] = n[COUNTER_ACKED];
 	totals[3] = n[COUNTER_FAILED];
 }
@@ -586,7 +330,7 @@ queue_counters_sample(QueueSlot *slot, TimestampTz now)
 	int64		n[NUM_COUNTERS];
 	int64		totals[NUM_RATES];
 
-	copy_all(slot, n);
+	queue_counters_copy(slot, n);
 	rate_totals(n, totals);
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (counters->samples[0].at > now)
@@ -650,12 +394,12 @@ queue_counters_read(QueueSlot *slot, TimestampTz now, CounterValues *values)
 	LWLockAcquire(slot->lock, LW_SHARED);
 	values->dbid = slot->dbid;
 	values->relid = slot->relid;
-	copy_all(slot, values->n);
+	queue_counters_copy(slot, values->n);
 	rate_totals(values->n, totals);
 	compute_rates(counters, now, totals, values->rates);
 	values->is_counted = counters->counted_at != 0;
 	values->rows = counters->rows + values->n[COUNTER_SENT] -
-		sum(values->n, COUNTER_ACKED, NUM_GONE);
+		queue_counter_sum(values->n, COUNTER_ACKED, NUM_GONE);
 	values->bytes = counters->bytes + values->n[COUNTER_SENT_BYTES] -
 		values->n[COUNTER_GONE_BYTES];
 	for (int i = 0; i < NUM_LATER; i++)
@@ -679,7 +423,7 @@ queue_counters_reset(QueueSlot *slot, Oid relid)
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	if (slot->relid == relid)
 	{
-		copy_all(slot, slot->counters.base);
+		queue_counters_copy(slot, slot->counters.base);
 		slot->counters.reset_at = GetCurrentTimestamp();
 	}
 	LWLockRelease(slot->lock);
@@ -701,7 +445,7 @@ queue_counters_save(QueueSlot *slot, SavedCounters *saved)
 	memset(saved, 0, sizeof(SavedCounters));
 	saved->dbid = slot->dbid;
 	saved->relid = slot->relid;
-	copy_all(slot, saved->n);
+	queue_counters_copy(slot, saved->n);
 	memcpy(saved->base, counters->base, sizeof(saved->base));
 	saved->rows = counters->rows;
 	saved->bytes = counters->bytes;

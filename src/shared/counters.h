@@ -57,6 +57,37 @@ queue_later_kind(int failures)
 	return failures > 0 ? LATER_RETRYING : LATER_DELAYED;
 }
 
+static inline int64
+queue_counter(QueueSlot *slot, int counter)
+{
+	return (int64) pg_atomic_read_u64(&slot->counters.n[counter]);
+}
+
+static inline void
+queue_counter_add(QueueSlot *slot, int counter, int64 n)
+{
+	if (n != 0)
+		pg_atomic_fetch_add_u64(&slot->counters.n[counter], n);
+}
+
+static inline void
+queue_counters_copy(QueueSlot *slot, int64 *n)
+{
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		n[i] = queue_counter(slot, i);
+}
+
+/* The sum of some numbers, one after the other */
+static inline int64
+queue_counter_sum(const int64 *n, int first, int count)
+{
+	int64		result = 0;
+
+	for (int i = first; i < first + count; i++)
+		result += n[i];
+	return result;
+}
+
 extern void queue_counters_note_later(LaterChange *change, int64 n,
 									  TimestampTz due);
 extern void queue_counters_merge_later(LaterChange *to,
@@ -89,7 +120,7 @@ extern void queue_counters_forget(QueueSlot *slot);
 extern void queue_counters_doubt(QueueSlot *slot);
 
 /* ----------------------------------------------------------------
- *		The worker: counting the rows (worker/tally.c)
+ *		counter_rows.c, for the worker: counting the rows (worker/tally.c)
  * ----------------------------------------------------------------
  */
 

@@ -542,7 +542,8 @@ queue_hold_keep(Hold *hold)
 										 hold->nfailed, hold->failed_until);
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp());
 			}
-			else if (queue_hold_done(&hold->key, hold->entry))
+			else if (queue_hold_done(&hold->key, hold->entry,
+									 GetCurrentTransactionStopTimestamp()))
 				queue_database_wake_by(hold->key.dbid, GetCurrentTimestamp() +
 									   (int64) queue_lease_write_delay * 1000);
 			break;
@@ -614,7 +615,7 @@ note_moved(const Hold *hold)
  * true if the log of leases knows of it.
  */
 bool
-queue_hold_done(const MessageKey *key, InflightEntry *entry)
+queue_hold_done(const MessageKey *key, InflightEntry *entry, TimestampTz now)
 {
 	MessageKey	held = *key;
 	bool		is_partition = entry->enqueued_at == QUEUE_PARTITION_ROW;
@@ -622,7 +623,7 @@ queue_hold_done(const MessageKey *key, InflightEntry *entry)
 
 	if (!is_partition)
 		queue_counters_note(entry->queue, key->relid, COUNTER_PROCESSING,
-							GetCurrentTransactionStopTimestamp() - entry->since);
+							now - entry->since);
 	is_durable = queue_inflight_done(entry);
 	if (is_partition)
 		queue_cover_add(NULL, &held, 0, true);

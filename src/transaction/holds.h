@@ -127,7 +127,8 @@ extern void queue_hold_keep(Hold *hold);
 extern void queue_holds_join(void);
 
 /* What is held is consumed; true: the log of leases knows of it */
-extern bool queue_hold_done(const MessageKey *key, InflightEntry *entry);
+extern bool queue_hold_done(const MessageKey *key, InflightEntry *entry,
+							TimestampTz now);
 
 /* It rolls back: a failure of the messages that it took, unless that is NULL */
 extern void queue_holds_abort(FailureNote *failure);

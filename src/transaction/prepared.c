@@ -271,6 +271,7 @@ static void
 end_prepared(PreparedSlot *slot, bool committed)
 {
 	const FailureNote *failure = slot->counts ? &slot->failure : NULL;
+	TimestampTz now = GetCurrentTimestamp();
 	InflightEntry *entry;
 	InflightEntry *next;
 
@@ -285,7 +286,7 @@ end_prepared(PreparedSlot *slot, bool committed)
 		if (committed && entry->goes_on)
 			queue_inflight_go_on(entry);
 		else if (committed)
-			(void) queue_hold_done(&entry->key, entry);
+			(void) queue_hold_done(&entry->key, entry, now);
 		else if (entry->state == INFLIGHT_LEASED)
 			queue_inflight_undo_settle(entry);
 		else

@@ -22,6 +22,7 @@
 #include "utils/resowner.h"
 
 #include "common/compat.h"
+#include "shared/counters.h"
 #include "shared/cover.h"
 #include "shared/group.h"
 #include "shared/held.h"
@@ -237,6 +238,7 @@ end_look(void)
 	queue_overdue_return();
 	queue_group_return();
 	queue_held_unreserve();
+	queue_counters_discard();
 }
 
 /*

@@ -100,6 +100,9 @@ static void step_subscription(Steps *steps, const MessageKey *keys,
 static void step_partition(Steps *steps, Relation rel, SubscriptionDef *def,
 						   const MessageKey *key);
 static bool discard(Relation rel, QueueDef *def, MessageRow *row);
+static bool rewrite(Relation rel, QueueDef *def, MessageRow *row,
+					int failures, bool is_delayed, TimestampTz due,
+					const FailureNews *news);
 static void step_message(Steps *steps, Relation rel, QueueDef *def,
 						 const MessageKey *key);
 static void put_off(Steps *steps, Hold *hold);
@@ -417,6 +420,17 @@ discard(Relation rel, QueueDef *def, MessageRow *row)
 	return true;
 }
 
+/* Rewrite the row; false if another transaction is in the way. */
+static bool
+rewrite(Relation rel, QueueDef *def, MessageRow *row, int failures,
+		bool is_delayed, TimestampTz due, const FailureNews *news)
+{
+	if (!queue_row_rewrite(rel, def, row, failures, is_delayed, due, news))
+		return false;
+	queue_charge_due(def, row, is_delayed ? due : row->visible_at, failures);
+	return true;
+}
+
 /*
  * step_message
  *		Count the failures of one message, or move it.
@@ -478,14 +492,8 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 			hold->is_gone = done;
 		}
 		else if (entry->failures > 0 || is_delayed || news.nnotes > 0)
-		{
-			TimestampTz due = is_delayed ? entry->deadline : row->visible_at;
-
-			done = queue_row_rewrite(rel, def, row, failed,
-									 is_delayed, entry->deadline, &news);
-			if (done)
-				queue_charge_due(def, row, due, failed);
-		}
+			done = rewrite(rel, def, row, failed,
+						   is_delayed, entry->deadline, &news);
 
 		if (is_expired && hold->is_gone)
 			steps->nexpired++;

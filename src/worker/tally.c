@@ -20,8 +20,8 @@
  * one counted last holds.
  *
  * A worker that begins makes places for queues that nobody has used, so that
- * they are counted, as long as a quarter of all places is free.  So does one
- * that counts a queue for its dead-letter queue.
+ * they are counted, as long as a quarter of all places is free, and a hundred.
+ * So does one that counts a queue for its dead-letter queue.
  *
  * Nothing here waits: a queue that is locked is left for later.  If the process
  * dies, the next worker begins anew.
@@ -67,8 +67,9 @@
 /* A table of more pages takes long */
 #define LONG_PAGES			1000
 
-/* Queues that a round makes places for */
+/* Queues that a round makes places for, and how many places are kept free */
 #define WALK_BATCH			100
+#define MIN_FREE			100
 
 /* After an error, and if there is no process, or it is locked */
 #define FAILED_DELAY		(60 * USECS_PER_SEC)
@@ -210,7 +211,8 @@ walk(TimestampTz now)
 		bool		is_locked;
 
 		to_walk = list_delete_last(to_walk);
-		if (queue_slot_count() >= queue_max_queues - queue_max_queues / 4)
+		if (queue_slot_count() + Max(queue_max_queues / 4, MIN_FREE) >
+			queue_max_queues)
 		{
 			list_free(to_walk);
 			to_walk = NIL;

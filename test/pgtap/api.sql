@@ -38,6 +38,7 @@ INSERT INTO declared VALUES
     ('publish_bytes_batch', 'f', 'topic regclass, bodies bytea[], content_type text, headers jsonb[], routing_keys text[], group_keys text[], correlation_ids text[], priority integer, delay interval, deliver_at timestamp with time zone, expires_in interval, dedup_keys text[]', 'bigint[]'),
     ('bind', 'f', 'topic regclass, queue regclass, pattern text, selector jsonpath, on_refusal text', 'void'),
     ('unbind', 'f', 'topic regclass, queue regclass, pattern text', 'integer'),
+    ('reset_stats', 'f', 'queue regclass', 'void'),
     ('route', 'f', 'topic regclass, routing_key text, headers jsonb, payload jsonb', 'TABLE(queue regclass, patterns text[], on_refusal text, refusal text)'),
     ('read', 'f', 'topic regclass, after bigint, max bigint, pattern text, selector jsonpath', 'messages'),
     ('stable_id', 'f', 'topic regclass', 'bigint'),
@@ -97,7 +98,7 @@ SELECT p.oid, proname AS name, prokind AS kind,
 FROM pg_proc p
 WHERE pronamespace = 'queue'::regnamespace;
 
-SELECT plan(78 + (SELECT count(*) FROM declared)::int);
+SELECT plan(79 + (SELECT count(*) FROM declared)::int);
 
 SELECT has_extension('queue', 'extension queue');
 SELECT has_schema('queue');
@@ -266,9 +267,14 @@ SELECT columns_are('queue', 'storage', ARRAY['queue', 'schemaname', 'queuename',
 SELECT columns_are('queue', 'queue', ARRAY['queue', 'lease', 'max_attempts', 'retry_delay', 'retry_max_delay', 'dead_letter',
     'own_dead_letter', 'enqueue_paused', 'dequeue_paused', 'max_lease',
     'expires_in', 'on_expiry', 'group_mode', 'group_failure', 'dedup_window', 'max_messages', 'max_bytes', 'on_full', 'max_in_flight', 'key_table']);
+SELECT columns_are('queue', 'stats', ARRAY['queue', 'schemaname', 'queuename', 'ready', 'delayed', 'in_flight', 'retrying', 'dead', 'in_doubt',
+    'oldest_ready_at', 'enqueued', 'delivered', 'acked', 'failed', 'expired', 'dead_lettered', 'stats_reset', 'enqueued_per_second',
+    'delivered_per_second', 'acked_per_second', 'failed_per_second', 'waiting', 'bytes', 'counted_at']);
+SELECT columns_are('queue', 'latency', ARRAY['queue', 'schemaname', 'queuename', 'kind', 'messages', 'p50', 'p90', 'p99', 'max', 'buckets', 'bounds']);
+SELECT columns_are('queue', 'top', ARRAY['queue', 'ready', 'age', 'busy', 'later', 'retry', 'dead', 'doubt', 'in/s', 'out/s', 'fail/s', 'idle']);
 CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
-SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'cover', 'in_doubt', 'storage']) t;
+SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'cover', 'in_doubt', 'storage', 'stats', 'latency', 'top']) t;
 SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
 SELECT table_privs_are('queue', 'restored_settings', 'regress_queue_nobody', ARRAY['INSERT']);
 SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid, 'queue.topic'::regclass::oid, 'queue.binding'::regclass::oid, 'queue.subscription'::regclass::oid],

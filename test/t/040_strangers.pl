@@ -85,6 +85,7 @@ my %calls = (
 	'redrive_all'   => q{CALL queue.redrive_all(%s)},
 	'release_group' => q{SELECT queue.release_group(%s, 'g')},
 	'reschedule'    => q{SELECT queue.reschedule(%s, 1, now())},
+	'reset_stats'   => q{SELECT queue.reset_stats(%s)},
 	'resume'        => q{SELECT queue.resume(%s)},
 	'alter_subscription' => q{SELECT queue.alter_subscription(%s, lease => '1 s')},
 	'alter_topic'    => q{SELECT queue.alter_topic(%s, retention => '1 day')},

@@ -182,6 +182,8 @@ fail(text)                                | ANYBODY | ok    | SELECT queue.fail(
 release_group(regclass,text)              | TAKE    | ok    | SELECT queue.release_group('shop.jobs', 'g')
 redrive(regclass)                         | OWN     | ok    | SELECT queue.redrive('shop.jobs_dead')
 redrive_all(regclass)                     | OWN     | 2D000 | CALL queue.redrive_all('shop.jobs_dead')
+reset_stats()                             | SUPER   | ok    | SELECT queue.reset_stats()
+reset_stats(regclass)                     | OWN     | ok    | SELECT queue.reset_stats('shop.desk')
 counts(regclass)                          | ANYBODY | ok    | SELECT queue.counts('shop.jobs')
 problem(regclass)                         | ANYBODY | ok    | SELECT queue.problem('shop.jobs')
 definition(regclass)                      | ANYBODY | ok    | SELECT queue.definition('shop.jobs')
@@ -240,6 +242,9 @@ END
 my $relations = <<'END';
 queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter enqueue_paused dequeue_paused max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight key_table
 queues              | ANYBODY   | queue schemaname queuename owner lease max_attempts retry_delay retry_max_delay max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight dead_letter dead_letter_of enqueue_paused dequeue_paused unlogged
+stats               | ANYBODY   | queue schemaname queuename ready delayed in_flight retrying dead in_doubt oldest_ready_at enqueued delivered acked failed expired dead_lettered stats_reset enqueued_per_second delivered_per_second acked_per_second failed_per_second waiting bytes counted_at
+latency             | ANYBODY   | queue schemaname queuename kind messages p50 p90 p99 max buckets bounds
+top                 | ANYBODY   | queue ready age busy later retry dead doubt in/s out/s fail/s idle
 in_flight           | ANYBODY   | queue schemaname queuename id state pid lease_until failures due_at
 held_groups         | ANYBODY   | queue schemaname queuename group_key id failures waiting failed_at last_error
 cover               | ANYBODY   | queue schemaname queuename ranges ready_groups later busy looking waiting next_due healed expired

@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * counter_rows.c
+ *		Setting how many messages there are, when the rows were counted.
+ *
+ * For the worker, which says when (worker/tally.c), and how (tally_rows.c).  What
+ * is counted is set as a difference to what was known when that began.
+ *
+ * If the process dies on the way, the next one counts: whatever may have made the
+ * number wrong stays noted until a count has begun, and what has fallen due until
+ * it is taken off.
+ *
+ * Locks: none for the numbers, which are atomic; the slot's for the rest.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "shared/counters.h"
+
+/*
+ * How often to count what seems to be in order: a queue that is used, and one
+ * that is not
+ */
+#define COUNT_INTERVAL		(60 * USECS_PER_SEC)
+#define IDLE_INTERVAL		(10 * 60 * USECS_PER_SEC)
+#define MIN_COUNT_INTERVAL	USECS_PER_SEC
+
+/* Counting a queue may take a part of the time: 1 in n */
+#define COUNT_SHARE			100
+
+/*
+ * queue_counters_start
+ *		Begin to count: what is due by "now" counts as due from here on.
+ */
+void
+queue_counters_start(QueueSlot *slot, TimestampTz now, CounterStart *start)
+{
+	int64		n[NUM_COUNTERS];
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	slot->counters.is_doubtful = false;
+	pg_atomic_write_u64(&slot->counters.due_until, now);
+	pg_atomic_write_u64(&slot->counters.next_due, (uint64) DT_NOEND);
+	start->ncounts = slot->counters.ncounts;
+	LWLockRelease(slot->lock);
+	start->at = now;
+	queue_counters_copy(slot, n);
+	start->sent = n[COUNTER_SENT];
+	start->gone = queue_counter_sum(n, COUNTER_ACKED, NUM_GONE);
+	start->rows = start->sent - start->gone;
+	start->bytes = n[COUNTER_SENT_BYTES] - n[COUNTER_GONE_BYTES];
+	for (int i = 0; i < NUM_LATER; i++)
+		start->later[i] = n[COUNTER_DELAYED + i];
+}
+
+/*
+ * queue_counters_have_moved
+ *		Returns true if a transaction has added something since.
+ *
+ * Neither number ever falls.
+ */
+bool
+queue_counters_have_moved(QueueSlot *slot, const CounterStart *start)
+{
+	int64		gone = 0;
+
+	for (int i = 0; i < NUM_GONE; i++)
+		gone += queue_counter(slot, COUNTER_ACKED + i);
+	return queue_counter(slot, COUNTER_SENT) != start->sent || gone != start->gone;
+}
+
+/*
+ * queue_counters_set
+ *		So many rows were seen by a snapshot that was taken when that began.
+ *
+ * If somebody else has counted meanwhile, or the table was truncated, that has
+ * to do.
+ */
+void
+queue_counters_set(QueueSlot *slot, Oid relid, const CounterStart *start,
+				   const CounterRows *rows, int64 cost)
+{
+	CounterPart *counters = &slot->counters;
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->relid == relid && counters->ncounts == start->ncounts)
+	{
+		counters->ncounts++;
+		counters->rows = rows->rows - start->rows;
+		counters->bytes = rows->bytes - start->bytes;
+		counters->exhausted = rows->exhausted;
+		for (int i = 0; i < NUM_LATER; i++)
+			queue_counter_add(slot, COUNTER_DELAYED + i, rows->later[i] - start->later[i]);
+		counters->counted_at = now;
+		counters->cost = cost;
+		counters->count_at = now + Max(MIN_COUNT_INTERVAL, cost * COUNT_SHARE);
+		counters->counted_events = queue_counters_nevents(slot);
+		counters->oldest_events = PG_UINT64_MAX;
+	}
+	LWLockRelease(slot->lock);
+}
+
+/*
+ * queue_counters_count_at
+ *		Return when the rows are to be counted.
+ *
+ * Unlocked; the clock may have been set back.
+ */
+TimestampTz
+queue_counters_count_at(QueueSlot *slot)
+{
+	const CounterPart *counters = &slot->counters;
+	int64		interval = IDLE_INTERVAL;
+
+	if (counters->counted_at == 0 || counters->is_doubtful)
+		return counters->count_at;
+	if (counters->counted_events != queue_counters_nevents(slot))
+		interval = COUNT_INTERVAL;
+	return Max(counters->counted_at + interval, counters->count_at);
+}
+
+/* Not before then. */
+void
+queue_counters_put_off(QueueSlot *slot, TimestampTz until)
+{
+	slot->counters.count_at = until;
+}
+
+/* It takes long, and is left to another process; or that has counted it. */
+void
+queue_counters_set_long(QueueSlot *slot, bool is_long)
+{
+	slot->counters.is_long = is_long;
+}
+
+/* Is it left to that? */
+bool
+queue_counters_is_long(QueueSlot *slot)
+{
+	return slot->counters.is_long;
+}
+
+/* Has it been counted? */
+bool
+queue_counters_is_known(QueueSlot *slot)
+{
+	return slot->counters.counted_at != 0;
+}
+
+/* Return when the next one falls due that counts as not due. */
+TimestampTz
+queue_counters_next_due(QueueSlot *slot)
+{
+	return (TimestampTz) pg_atomic_read_u64(&slot->counters.next_due);
+}
+
+/* One falls due then. */
+void
+queue_counters_note_due(QueueSlot *slot, TimestampTz due)
+{
+	uint64		next = pg_atomic_read_u64(&slot->counters.next_due);
+
+	while (due < (TimestampTz) next &&
+		   !pg_atomic_compare_exchange_u64(&slot->counters.next_due, &next,
+										   (uint64) due))
+		;
+}
+
+/*
+ * queue_counters_begin_due
+ *		What is due by "now" is to be taken off: return from when on.
+ *
+ * From here on nobody counts it any more.  Without the worker's next step, it
+ * counts as not due until the rows are counted.
+ */
+TimestampTz
+queue_counters_begin_due(QueueSlot *slot, TimestampTz now)
+{
+	TimestampTz from;
+
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	from = (TimestampTz) pg_atomic_read_u64(&slot->counters.due_until);
+	if (now > from)
+		pg_atomic_write_u64(&slot->counters.due_until, now);
+	pg_atomic_write_u64(&slot->counters.next_due, (uint64) DT_NOEND);
+	slot->counters.is_doubtful = true;	/* if this fails */
+	LWLockRelease(slot->lock);
+	return from;
+}
+
+/* So many have fallen due. */
+void
+queue_counters_end_due(QueueSlot *slot, const int64 *n)
+{
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < NUM_LATER; i++)
+		queue_counter_add(slot, COUNTER_DELAYED + i, -n[i]);
+	slot->counters.is_doubtful = slot->counters.counted_at == 0;
+	slot->counters.oldest_events = PG_UINT64_MAX;
+	LWLockRelease(slot->lock);
+}
+
+/* Has anything happened since the oldest message was looked for? */
+bool
+queue_counters_want_oldest(QueueSlot *slot)
+{
+	return slot->counters.oldest_events != queue_counters_nevents(slot);
+}
+
+/* This one is the oldest (0: none); so much had happened before. */
+void
+queue_counters_set_oldest(QueueSlot *slot, Oid relid, uint64 nevents,
+						  TimestampTz oldest)
+{
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->relid == relid)
+	{
+		slot->counters.oldest_at = oldest;
+		slot->counters.oldest_events = nevents;
+	}
+	LWLockRelease(slot->lock);
+}
+
+/* A number that changes whenever something happens to a message. */
+uint64
+queue_counters_nevents(QueueSlot *slot)
+{
+	int64		n[NUM_COUNTERS];
+
+	queue_counters_copy(slot, n);
+	return (uint64) n[COUNTER_SENT] + queue_counter_sum(n, COUNTER_ACKED, NUM_GONE) +
+		n[COUNTER_FAILED] + queue_counter_sum(n, COUNTER_WAIT, NUM_BUCKETS);
+}
