@@ -70,8 +70,8 @@ queue_counters_have_moved(QueueSlot *slot, const CounterStart *start)
 	int64		gone = 0;
 
 	for (int i = 0; i < NUM_GONE; i++)
-		gone += queue_counter(slot, COUNTER_ACKED + i);
-	return queue_counter(slot, COUNTER_SENT) != start->sent || gone != start->gone;
+		gone += queue_counter_get(slot, COUNTER_ACKED + i);
+	return queue_counter_get(slot, COUNTER_SENT) != start->sent || gone != start->gone;
 }
 
 /*

@@ -57,8 +57,7 @@ typedef struct Noted
 	QueueSlot  *slot;			/* NULL: none */
 	Oid			relid;
 	Counter		first;
-	int			low;			/* buckets that are not 0 */
-	int			high;
+	uint32		is_used;		/* a bit for each bucket that is not 0 */
 	int64		n[NUM_BUCKETS];
 } Noted;
 
@@ -232,7 +231,7 @@ bucket_of(int64 usec)
 void
 queue_counters_note(QueueSlot *slot, Oid relid, Counter first, int64 usec)
 {
-	int			bucket = bucket_of(usec);
+	int			bucket;
 
 	if (slot == NULL)
 		return;
@@ -242,10 +241,10 @@ queue_counters_note(QueueSlot *slot, Oid relid, Counter first, int64 usec)
 		noted.slot = slot;
 		noted.relid = relid;
 		noted.first = first;
-		noted.low = noted.high = bucket;
+		noted.is_used = 0;
 	}
-	noted.low = Min(noted.low, bucket);
-	noted.high = Max(noted.high, bucket);
+	bucket = bucket_of(usec);
+	noted.is_used |= (uint32) 1 << bucket;
 	noted.n[bucket]++;
 }
 
@@ -255,11 +254,15 @@ queue_counters_flush(void)
 {
 	if (noted.slot == NULL)
 		return;
-	for (int i = noted.low; i <= noted.high; i++)
+	while (noted.is_used != 0)
 	{
+		int			bucket = pg_rightmost_one_pos32(noted.is_used);
+
 		if (noted.slot->relid == noted.relid)
-			queue_counter_add(noted.slot, noted.first + i, noted.n[i]);
-		noted.n[i] = 0;
+			queue_counter_add(noted.slot, noted.first + bucket,
+							  noted.n[bucket]);
+		noted.n[bucket] = 0;
+		noted.is_used &= noted.is_used - 1;
 	}
 	noted.slot = NULL;
 }

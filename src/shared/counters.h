@@ -58,7 +58,7 @@ queue_later_kind(int failures)
 }
 
 static inline int64
-queue_counter(QueueSlot *slot, int counter)
+queue_counter_get(QueueSlot *slot, int counter)
 {
 	return (int64) pg_atomic_read_u64(&slot->counters.n[counter]);
 }
@@ -74,7 +74,7 @@ static inline void
 queue_counters_copy(QueueSlot *slot, int64 *n)
 {
 	for (int i = 0; i < NUM_COUNTERS; i++)
-		n[i] = queue_counter(slot, i);
+		n[i] = queue_counter_get(slot, i);
 }
 
 /* The sum of some numbers, one after the other */

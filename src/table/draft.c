@@ -160,8 +160,15 @@ get_copy(TupleTableSlot *row, int attnum)
 int64
 queue_value_bytes(NullableDatum value)
 {
-	return value.isnull ? 0 :
-		(int64) toast_raw_datum_size(value.value) - VARHDRSZ;
+	struct varlena *data = (struct varlena *) DatumGetPointer(value.value);
+
+	if (value.isnull)
+		return 0;
+
+	/* most are neither compressed nor elsewhere */
+	if (!VARATT_IS_EXTENDED(data))
+		return (int64) VARSIZE(data) - VARHDRSZ;
+	return (int64) toast_raw_datum_size(value.value) - VARHDRSZ;
 }
 
 /* Return the bytes of payload, body and headers. */

@@ -66,6 +66,7 @@ typedef struct RowChange
 	bool	   *replaces;
 } RowChange;
 
+static int64 column_bytes(TupleTableSlot *slot, AttrNumber column);
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
 							  int priority);
 static bool is_own_lock(MessageRow *row);
@@ -127,21 +128,19 @@ queue_row_failure_log(MessageRow *row)
 int64
 queue_row_bytes(MessageRow *row)
 {
-	TupleTableSlot *slot = row->slot;
-	const AttrNumber columns[] = {
-		Anum_message_headers, Anum_message_payload, Anum_message_body
-	};
-	int64		bytes = 0;
+	slot_getsomeattrs(row->slot, Anum_message_body);
+	return column_bytes(row->slot, Anum_message_headers) +
+		column_bytes(row->slot, Anum_message_payload) +
+		column_bytes(row->slot, Anum_message_body);
+}
 
-	slot_getsomeattrs(slot, Anum_message_body);
-	for (int i = 0; i < lengthof(columns); i++)
-	{
-		NullableDatum value = {slot->tts_values[columns[i] - 1],
-			slot->tts_isnull[columns[i] - 1]};
+/* The same of one column */
+static int64
+column_bytes(TupleTableSlot *slot, AttrNumber column)
+{
+	NullableDatum value = {slot->tts_values[column - 1], false};
 
-		bytes += queue_value_bytes(value);
-	}
-	return bytes;
+	return slot->tts_isnull[column - 1] ? 0 : queue_value_bytes(value);
 }
 
 /* Return the state of a row that "dirty" has just let pass into the slot. */

@@ -23,8 +23,9 @@
  * they are counted, as long as a quarter of all places is free, and a hundred.
  * So does one that counts a queue for its dead-letter queue.
  *
- * Nothing here waits: a queue that is locked is left for later.  If the process
- * dies, the next worker begins anew.
+ * Nothing here waits: a queue that is locked is left for later; and nobody waits
+ * for it: a count ends when somebody wants the table.  If the process dies, the
+ * next worker begins anew.
  *
  *-------------------------------------------------------------------------
  */
@@ -373,7 +374,8 @@ count(QueueSlot *slot, TimestampTz now, bool is_helper)
 	}
 	else
 	{
-		queue_tally_count(rel, def, slot);
+		if (!queue_tally_count(rel, def, slot))
+			queue_counters_put_off(slot, now + ROUND_RETRY_DELAY);
 		if (!is_helper)
 			walk_over(def->dead_letter);
 	}

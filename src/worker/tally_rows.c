@@ -27,6 +27,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -41,6 +42,9 @@
 
 /* For so many milliseconds others are waited for, that have to add */
 #define MAX_TRIES			100
+
+/* How often to look whether somebody waits for the table */
+#define ROWS_BETWEEN		10000
 
 /* So many rows that have fallen due are looked at; more are counted with all */
 #define MAX_DUE_ROWS		100000
@@ -59,8 +63,14 @@ static TimestampTz oldest_of_rank(QueueScan *scan, QueueDef *def,
 static TimestampTz oldest_in_range(QueueScan *scan, QueueDef *def, int *nrows,
 								   TimestampTz now);
 
-/* Count all rows. */
-void
+/*
+ * queue_tally_count
+ *		Count all rows.
+ *
+ * Returns false if somebody waits for a lock on the table meanwhile: it should
+ * not have to wait for this.
+ */
+bool
 queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot)
 {
 	TimestampTz began_at = GetCurrentTimestamp();
@@ -71,11 +81,22 @@ queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot)
 	MessageRow *row;
 
 	while ((row = queue_table_scan_next(pass)) != NULL)
+	{
 		count_row(def, slot, row, start.at, &rows);
+		if (rows.rows % ROWS_BETWEEN == 0 &&
+			LockHasWaitersRelation(rel, AccessShareLock))
+			break;
+	}
 	queue_table_scan_end(pass);
 	UnregisterSnapshot(snapshot);
+	if (row != NULL)
+	{
+		queue_counters_doubt(slot);
+		return false;
+	}
 	queue_counters_set(slot, def->relid, &start, &rows,
 					   Max(GetCurrentTimestamp() - began_at, 0));
+	return true;
 }
 
 /*

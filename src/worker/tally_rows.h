@@ -11,8 +11,11 @@
 #include "shared/counters.h"
 #include "table/definition.h"
 
-/* Count all rows of a queue, which is open; take off what has fallen due */
-extern void queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot);
+/*
+ * Count all rows of a queue, which is open; false: somebody waits for its lock.
+ * Take off what has fallen due
+ */
+extern bool queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot);
 extern void queue_tally_due_rows(Relation rel, QueueDef *def, QueueSlot *slot,
 								 TimestampTz now);
 
