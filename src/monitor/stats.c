@@ -146,7 +146,7 @@ put_counters(ReturnSetInfo *rsinfo, QueueSlot *slot, TimestampTz now,
 	int64		ready;
 	int			i = 0;
 
-	queue_counters_read(slot, now, &c);
+	queue_counters_read(slot, now, false, &c);
 	if (c.dbid != MyDatabaseId)
 		return;					/* dropped meanwhile */
 	values[i++] = ObjectIdGetDatum(c.relid);
@@ -221,7 +221,7 @@ queue_latencies(PG_FUNCTION_ARGS)
 
 		if (slot == NULL || !is_here(slot))
 			continue;
-		queue_counters_read(slot, now, &c);
+		queue_counters_read(slot, now, true, &c);
 		if (c.dbid != MyDatabaseId || !queue_may_watch(c.relid))
 			continue;
 		put_latency(rsinfo, &c, "wait", COUNTER_WAIT, array);

@@ -64,6 +64,7 @@ typedef struct Noted
 static Noted noted;
 
 static int	bucket_of(int64 usec);
+static bool is_shown(int i, bool with_processing);
 static void rate_totals(const int64 *n, int64 *totals);
 static void add_sample(CounterPart *counters, TimestampTz now,
 					   const int64 *totals);
@@ -387,9 +388,12 @@ compute_rates(const CounterPart *counters, TimestampTz now,
 /*
  * queue_counters_read
  *		Read all numbers, at one moment as far as that goes.
+ *
+ * With a thousand queues, each cache line that is left out is felt.
  */
 void
-queue_counters_read(QueueSlot *slot, TimestampTz now, CounterValues *values)
+queue_counters_read(QueueSlot *slot, TimestampTz now, bool with_processing,
+					CounterValues *values)
 {
 	CounterPart *counters = &slot->counters;
 	int64		totals[NUM_RATES];
@@ -397,7 +401,9 @@ queue_counters_read(QueueSlot *slot, TimestampTz now, CounterValues *values)
 	LWLockAcquire(slot->lock, LW_SHARED);
 	values->dbid = slot->dbid;
 	values->relid = slot->relid;
-	queue_counters_copy(slot, values->n);
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		values->n[i] = is_shown(i, with_processing) ?
+			queue_counter_get(slot, i) : 0;
 	rate_totals(values->n, totals);
 	compute_rates(counters, now, totals, values->rates);
 	values->is_counted = counters->counted_at != 0;
@@ -412,8 +418,22 @@ queue_counters_read(QueueSlot *slot, TimestampTz now, CounterValues *values)
 	values->oldest_at = counters->oldest_at;
 	values->reset_at = counters->reset_at;
 	for (int i = 0; i < NUM_COUNTERS; i++)
-		values->n[i] -= counters->base[i];
+	{
+		if (is_shown(i, with_processing))
+			values->n[i] -= counters->base[i];
+	}
 	LWLockRelease(slot->lock);
+}
+
+/* Is there such a counter, and is it wanted? */
+static bool
+is_shown(int i, bool with_processing)
+{
+	if (i >= COUNTER_PROCESSING && i < COUNTER_PROCESSING + NUM_BUCKETS)
+		return with_processing;
+	return i <= COUNTER_SENT_BYTES || i >= COUNTER_WAIT ||
+		(i >= COUNTER_ACKED && i <= COUNTER_GONE_BYTES) ||
+		(i >= COUNTER_FAILED && i <= COUNTER_RETRYING);
 }
 
 /*

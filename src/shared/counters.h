@@ -200,8 +200,9 @@ typedef struct CounterValues
 	int64		in_flight;
 } CounterValues;
 
+/* With or without how long messages were processed */
 extern void queue_counters_read(QueueSlot *slot, TimestampTz now,
-								CounterValues *values);
+								bool with_processing, CounterValues *values);
 extern void queue_counters_reset(QueueSlot *slot, Oid relid);
 
 /* The upper bound of a bucket, in microseconds */

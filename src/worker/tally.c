@@ -62,9 +62,6 @@
 #define COUNT_SHARE			100
 #define FIRST_COUNT_SHARE	10
 
-/* Counts of one round */
-#define COUNT_BATCH			20
-
 /* A table of more pages takes long */
 #define LONG_PAGES			1000
 
@@ -137,9 +134,7 @@ queue_tally_is_urgent(void)
 TimestampTz
 queue_tally(void)
 {
-	TimestampTz began_at = GetCurrentTimestamp();
-	TimestampTz now = began_at;
-	TimestampTz ended_at;
+	TimestampTz now = GetCurrentTimestamp();
 	int64		took;
 
 	next_at = DT_NOEND;
@@ -154,12 +149,11 @@ queue_tally(void)
 		if (slot != NULL && is_mine(slot))
 			next_at = Min(next_at, look_at(slot, now));
 	}
+	took = Max(GetCurrentTimestamp() - now, 0);
 	next_at = Min(next_at, count_wanted(now));
 	next_at = Min(next_at, left_at);
 	present = NULL;
-	ended_at = GetCurrentTimestamp();
-	took = Max(ended_at - began_at, 0);
-	rested_at = ended_at + Max(LOOK_INTERVAL, took * LOOK_SHARE);
+	rested_at = GetCurrentTimestamp() + Max(LOOK_INTERVAL, took * LOOK_SHARE);
 	return queue_tally_due();
 }
 
@@ -299,29 +293,30 @@ look_at(QueueSlot *slot, TimestampTz now)
  * count_wanted
  *		Count some queues, those first that wait longest, and return when to
  *		count the next.
+ *
+ * As many as the share allows until the next look, and one at least; if that
+ * takes longer, there is a rest.
  */
 static TimestampTz
 count_wanted(TimestampTz now)
 {
-	TimestampTz at = DT_NOEND;
+	TimestampTz began_at = GetCurrentTimestamp();
+	TimestampTz at;
+	QueueSlot  *slot;
 
 	if (count_rested_at > now + FAILED_DELAY)
 		count_rested_at = now;	/* the clock was set back, or that is enough */
-	for (int i = 0; i < COUNT_BATCH; i++)
+	while ((slot = next_to_count(now, &at)) != NULL && count_rested_at <= now)
 	{
-		TimestampTz began_at = GetCurrentTimestamp();
-		QueueSlot  *slot = next_to_count(now, &at);
-		bool		is_first;
-		TimestampTz ended_at;
+		int64		share = queue_counters_is_known(slot) ? COUNT_SHARE :
+			FIRST_COUNT_SHARE;
+		int64		took;
 
-		if (slot == NULL || count_rested_at > began_at)
-			break;
-		is_first = !queue_counters_is_known(slot);
 		present = slot;
 		count(slot, now, false);
-		ended_at = GetCurrentTimestamp();
-		count_rested_at = ended_at + Max(ended_at - began_at, 0) *
-			(is_first ? FIRST_COUNT_SHARE : COUNT_SHARE);
+		took = Max(GetCurrentTimestamp() - began_at, 0);
+		if (took * share > LOOK_INTERVAL)
+			count_rested_at = began_at + took * share;
 	}
 	return at == DT_NOEND ? at : Max(at, count_rested_at);
 }
