@@ -49,6 +49,7 @@
 #include "api/guard.h"
 #include "api/key_ddl.h"
 #include "api/restore.h"
+#include "common/activity.h"
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -133,6 +134,8 @@ static const SharedPart parts[] = {
 	queue_dedup_shmem_size, queue_dedup_shmem_init},
 	{"queue_database", one_lock,
 	queue_database_shmem_size, queue_database_shmem_init},
+	{"queue_activity", one_lock,
+	queue_activity_shmem_size, queue_activity_shmem_init},
 };
 
 /* The duties of a database's worker (duties.c) */

@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "common/activity.h"
 #include "common/clock.h"
 #include "common/process.h"
 
@@ -97,7 +98,7 @@ queue_process_begin(const char *activity)
 	outer_context = CurrentMemoryContext;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, activity);
+	queue_process_show(activity);
 }
 
 /*
@@ -115,7 +116,20 @@ queue_process_commit(void)
 	 * goes by
 	 */
 	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	queue_process_show(NULL);
+}
+
+/*
+ * queue_process_show
+ *		Show what this process does now, in pg_stat_activity and in
+ *		queue.workers; NULL: nothing.
+ */
+void
+queue_process_show(const char *activity)
+{
+	pgstat_report_activity(activity != NULL ? STATE_RUNNING : STATE_IDLE,
+						   activity);
+	queue_activity_show(activity, InvalidOid);
 }
 
 /*
@@ -146,14 +160,18 @@ queue_process_try(ProcessBody body, ErrorJudge judge, void *arg)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		verdict = judge(error, arg);
-		FreeErrorData(error);
 		if (verdict == ERROR_RAISE)
 		{
+			FreeErrorData(error);
 			RESUME_INTERRUPTS();
 			PG_RE_THROW();
 		}
 		if (verdict == ERROR_REPORT)
+		{
+			queue_activity_note_error(error);
 			EmitErrorReport();
+		}
+		FreeErrorData(error);
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
@@ -161,7 +179,7 @@ queue_process_try(ProcessBody body, ErrorJudge judge, void *arg)
 		/* a cancel was meant for what has just been aborted */
 		QueryCancelPending = false;
 		RESUME_INTERRUPTS();
-		pgstat_report_activity(STATE_IDLE, NULL);
+		queue_process_show(NULL);
 	}
 	PG_END_TRY();
 	return done;

@@ -34,6 +34,9 @@ extern void queue_process_reload(void);
 extern void queue_process_begin(const char *activity);
 extern void queue_process_commit(void);
 
+/* What it does now, for pg_stat_activity and queue.workers; NULL: nothing */
+extern void queue_process_show(const char *activity);
+
 /* Was only a lock in the way, or is what this was about gone? */
 extern bool queue_process_is_locked(const ErrorData *error);
 

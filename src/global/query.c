@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
+#include "common/activity.h"
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/process.h"
@@ -71,6 +72,7 @@ void
 queue_query_begin_wait(const char *activity)
 {
 	pgstat_report_activity(STATE_RUNNING, activity);
+	queue_activity_show("waiting for a deciding database", InvalidOid);
 	is_timed_out = false;
 	enable_timeout_after(answer_timer, ANSWER_TIMEOUT);
 }
@@ -141,7 +143,8 @@ queue_query_here(const char *sql, int nparams, const char *const *params)
 		values[i] = params[i] == NULL ? (Datum) 0 :
 			CStringGetTextDatum(params[i]);
 	}
-	queue_process_begin(sql);
+	queue_process_begin("looking after global transactions");
+	pgstat_report_activity(STATE_RUNNING, sql);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	if (SPI_execute_with_args(sql, nparams, types, values, nulls, false, 0) < 0)
@@ -211,7 +214,7 @@ queue_query_require_durable(XLogRecPtr lsn)
 	TimestampTz give_up_at = TimestampTzPlusMilliseconds(queue_clock(),
 														 ANSWER_TIMEOUT);
 
-	pgstat_report_activity(STATE_RUNNING, "waiting for synchronous standbys");
+	queue_process_show("waiting for synchronous standbys");
 	while (!queue_standby_is_durable(lsn) && !ShutdownRequestPending &&
 		   queue_clock() < give_up_at)
 		queue_process_nap(TimestampTzPlusMilliseconds(queue_clock(),

@@ -256,7 +256,7 @@ try_resolve_all(void)
 
 	(void) queue_process_try(resolve_all, judge_all, &is_more);
 	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	queue_process_show(NULL);
 	return is_more;
 }
 

@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "common/activity.h"
 #include "common/compat.h"
 #include "common/process.h"
 #include "shared/attach.h"
@@ -33,17 +34,18 @@
 typedef struct HelperKind
 {
 	const char *name;			/* of the type of process */
+	const char *kind;			/* in queue.workers */
 	const char *function;
 	const char *without;		/* what happens if there is no process */
 } HelperKind;
 
 static const HelperKind kinds[NUM_HELPERS] = {
 	[HELPER_VACUUM] = {
-		"queue vacuum worker", "queue_vacuum_main",
+		"queue vacuum worker", "vacuum worker", "queue_vacuum_main",
 		"Autovacuum has to do its work."
 	},
 	[HELPER_RESOLVER] = {
-		"queue resolver", "queue_resolver_main",
+		"queue resolver", "resolver", "queue_resolver_main",
 		"Branches of global transactions stay in doubt."
 	},
 	[HELPER_TALLY] = {
@@ -134,6 +136,7 @@ queue_helper_begin(DatabaseHelper helper, Oid dbid)
 
 	if (!queue_database_attach_helper(dbid, helper))
 		proc_exit(0);
+	queue_activity_start(kinds[helper].kind, dbid);
 
 	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
 	queue_process_pin_settings();

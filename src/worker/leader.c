@@ -44,6 +44,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "common/activity.h"
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/process.h"
@@ -151,6 +152,7 @@ queue_leader_main(Datum arg)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 
+	queue_activity_start("leader", InvalidOid);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	queue_process_report_name("queue leader");
 	wait_event = WaitEventExtensionNew("QueueLeaderMain");

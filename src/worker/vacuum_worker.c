@@ -52,6 +52,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "common/activity.h"
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
@@ -287,7 +288,7 @@ vacuum_queue(QueueSlot *slot, MemoryContext context)
 	end_vacuum(slot, visit.relid, done, others_done, visit.is_behind,
 			   truncated, visit.retry_delay);
 	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	queue_process_show(NULL);
 	return true;
 }
 
@@ -386,6 +387,7 @@ run_vacuum(Oid relid, MemoryContext context)
 	pgstat_report_activity(STATE_RUNNING,
 						   psprintf("vacuuming queue %s",
 									quote_qualified_identifier(schema, name)));
+	queue_activity_show("vacuuming", relid);
 
 	MemoryContextSwitchTo(context);
 	vacuum_context = AllocSetContextCreate(context, "queue vacuum",

@@ -101,6 +101,7 @@
 #include "utils/syscache.h"
 #include "utils/timeout.h"
 
+#include "common/activity.h"
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/extension.h"
@@ -166,6 +167,7 @@ queue_worker_main(Datum arg)
 	slot = queue_database_attach(dbid);
 	if (slot == NULL)
 		proc_exit(0);
+	queue_activity_start("worker", dbid);
 
 	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
 	queue_process_pin_settings();
@@ -194,7 +196,7 @@ queue_worker_main(Datum arg)
 				proc_exit(0);
 			case EXTENSION_PRESENT:
 				queue_database_set_extension(slot, true);
-				pgstat_report_activity(STATE_RUNNING, "queue round");
+				queue_process_show("queue round");
 				due = queue_round();
 				break;
 			case EXTENSION_UNKNOWN:
@@ -206,7 +208,7 @@ queue_worker_main(Datum arg)
 												  WORKER_BUSY_NAP);
 				break;
 		}
-		pgstat_report_activity(STATE_IDLE, NULL);
+		queue_process_show(NULL);
 		disable_timeout(grace, false);
 
 		worker_sleep(slot, queue_clock_at(due));
@@ -382,7 +384,7 @@ worker_leave(DatabaseSlot *slot, TimeoutId grace)
 	if (slot->has_extension && !queue_database_is_excluded(slot))
 	{
 		start_grace(grace);
-		pgstat_report_activity(STATE_RUNNING, "writing leases");
+		queue_process_show("writing leases");
 		queue_round_last();
 		disable_timeout(grace, false);
 	}
