@@ -95,6 +95,7 @@ static bool is_wanted(CandidateScan *look, MessageRow *row);
 static bool is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 						   MessageRow *row);
 static void wait_and_take(Take *take, TimestampTz end);
+static WaitWants wanted(const Selection *selection);
 
 /* dequeue(queue, max, wait, selector, id, correlation_id) */
 Datum
@@ -498,6 +499,7 @@ is_still_there(Take *take, CandidateScan *look, Snapshot snapshot,
 static void
 wait_and_take(Take *take, TimestampTz end)
 {
+	WaitTerms	terms = {wanted(take->selection), 1, end};
 	int64		busy_delay = 0;
 
 	for (;;)
@@ -505,9 +507,10 @@ wait_and_take(Take *take, TimestampTz end)
 		RetryHint	next;
 
 		if (take->selection != NULL)
-			queue_waiter_enter_selecting(take->relid, take->selection->key);
+			queue_waiter_enter_selecting(take->relid, take->selection->key,
+										 &terms);
 		else
-			queue_waiter_enter(&take->relid, 1);
+			queue_waiter_enter(&take->relid, 1, &terms);
 		if (!queue_is_known_empty(take->relid, take->selection != NULL,
 								  &next))
 		{
@@ -530,4 +533,16 @@ wait_and_take(Take *take, TimestampTz end)
 						   next.due);
 	}
 	queue_waiter_leave();
+}
+
+/* What views tell of it: not the very message, but how it is named. */
+static WaitWants
+wanted(const Selection *selection)
+{
+	if (selection == NULL)
+		return WANTS_ANY;
+	if (selection->has_id)
+		return WANTS_ID;
+	return selection->correlation_id != NULL ? WANTS_CORRELATION_ID :
+		WANTS_SELECTED;
 }

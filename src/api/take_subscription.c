@@ -107,6 +107,7 @@ queue_take_subscription(Take *take, bool waits, TimestampTz end)
 static void
 wait_and_look(Take *take, TimestampTz end)
 {
+	WaitTerms	terms = {WANTS_ANY, 1, end};
 	int64		busy_delay = 0;
 
 	for (;;)
@@ -119,7 +120,7 @@ wait_and_look(Take *take, TimestampTz end)
 		RetryHint	next;
 
 		lists_of(def, relids);
-		queue_waiter_enter(relids, NUM_LISTS);
+		queue_waiter_enter(relids, NUM_LISTS, &terms);
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
 		go_over(take, rel, def, snapshot, &next);
 		UnregisterSnapshot(snapshot);

@@ -143,6 +143,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 {
 	TimestampTz end = queue_clock() + timeout;
 	int64		busy_delay = 0;
+	WaitTerms	terms = {WANTS_ANY, nrelids, end};
 	bool		found = false;
 	Oid		   *lists;
 	int			nlists = nrelids;
@@ -165,7 +166,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 	{
 		RetryHint	next = {TIMESTAMP_INFINITY, false, false};
 
-		queue_waiter_enter(lists, nlists);
+		queue_waiter_enter(lists, nlists, &terms);
 
 		/* no snapshot is needed to examine rows, but to keep pages in place */
 		PushActiveSnapshot(GetTransactionSnapshot());

@@ -10,7 +10,9 @@
 
 #include "port/atomics.h"
 
+#include "common/client.h"
 #include "shared/queue_slot.h"
+#include "shared/waiter.h"
 
 /* Nodes that each backend has, and nodes in the pool for each backend */
 #define OWN_NODES			8
@@ -20,7 +22,8 @@
 typedef struct WaitNode
 {
 	dlist_node	link;			/* in the list of a queue, or a free one */
-	int			procno;
+	int			procno;			/* of the pool: NO_PROC if it is free */
+	int			place;			/* among the nodes of the process */
 	Oid			relid;
 	QueueSlot  *slot;			/* whose list it is, or was, in */
 	bool		is_linked;
@@ -35,6 +38,17 @@ typedef struct WaitNode
 								 * during a look: any number */
 } WaitNode;
 
+/* What a view shows of a wait (sleeper.c) */
+typedef struct WaitSign
+{
+	Client		client;			/* pid 0: it does not wait */
+	TimestampTz since;
+	TimestampTz until;
+	WaitWants	wants;
+	int			nnodes;			/* it has so many */
+	int			nqueues;		/* ... of which these are its queues */
+} WaitSign;
+
 typedef struct Waiter
 {
 	dlist_node	any_link;
@@ -42,6 +56,8 @@ typedef struct Waiter
 	bool		waits_for_any;
 	volatile bool is_woken;		/* since the last sleep */
 	WaitNode	nodes[OWN_NODES];
+	volatile uint32 changes;	/* of the sign, odd: it is being changed */
+	WaitSign	sign;
 } Waiter;
 
 typedef struct WaiterShared
@@ -53,6 +69,9 @@ typedef struct WaiterShared
 } WaiterShared;
 
 extern WaiterShared *queue_waiters;
+
+/* The nodes of the pool, POOL_NODES for each backend */
+extern WaitNode *queue_waiter_pool(void);
 
 /* Guards the list of waiters for any queue, and the pool */
 extern LWLock *queue_waiters_lock;

@@ -64,6 +64,7 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
+#include "shared/sleeper.h"
 #include "shared/wait_node.h"
 #include "shared/waiter.h"
 
@@ -82,7 +83,8 @@ static int	nnodes = 0;
 static bool exit_registered = false;
 static uint32 wait_event = 0;
 
-static void enter(const Oid *relids, int nrelids, bool selects, uint32 key);
+static void enter(const Oid *relids, int nrelids, bool selects, uint32 key,
+				  const WaitTerms *terms);
 static void take_nodes(const Oid *relids, int nrelids, bool selects,
 					   uint32 key);
 static void return_nodes(void);
@@ -123,9 +125,9 @@ queue_waiter_check_isolation(void)
  * the queues are those of the first call.
  */
 void
-queue_waiter_enter(const Oid *relids, int nrelids)
+queue_waiter_enter(const Oid *relids, int nrelids, const WaitTerms *terms)
 {
-	enter(relids, nrelids, false, 0);
+	enter(relids, nrelids, false, 0, terms);
 }
 
 /*
@@ -135,13 +137,14 @@ queue_waiter_enter(const Oid *relids, int nrelids)
  * If "key" is not 0, those of which the hash of the key is this.
  */
 void
-queue_waiter_enter_selecting(Oid relid, uint32 key)
+queue_waiter_enter_selecting(Oid relid, uint32 key, const WaitTerms *terms)
 {
-	enter(&relid, 1, true, key);
+	enter(&relid, 1, true, key, terms);
 }
 
 static void
-enter(const Oid *relids, int nrelids, bool selects, uint32 key)
+enter(const Oid *relids, int nrelids, bool selects, uint32 key,
+	  const WaitTerms *terms)
 {
 	int			i;
 
@@ -164,6 +167,7 @@ enter(const Oid *relids, int nrelids, bool selects, uint32 key)
 			max_nodes = nrelids;
 		}
 		take_nodes(relids, nrelids, selects, key);
+		queue_sleeper_begin(me, nnodes, terms);
 	}
 	for (i = 0; i < nnodes; i++)
 		if (!link_node(my_nodes[i]) && !me->waits_for_any)
@@ -204,6 +208,7 @@ take_nodes(const Oid *relids, int nrelids, bool selects, uint32 key)
 		WaitNode   *node = my_nodes[i];
 
 		node->procno = MyProcNumber;
+		node->place = i;
 		node->relid = relids[i];
 		node->slot = queue_slot_find(relids[i]);
 		node->is_linked = false;
@@ -224,7 +229,12 @@ return_nodes(void)
 	{
 		LWLockAcquire(queue_waiters_lock, LW_EXCLUSIVE);
 		while (nnodes > OWN_NODES)
-			dlist_push_head(&queue_waiters->pool, &my_nodes[--nnodes]->link);
+		{
+			WaitNode   *node = my_nodes[--nnodes];
+
+			node->procno = NO_PROC;
+			dlist_push_head(&queue_waiters->pool, &node->link);
+		}
 		LWLockRelease(queue_waiters_lock);
 	}
 	nnodes = 0;
@@ -281,6 +291,7 @@ queue_waiter_leave(void)
 
 	if (me == NULL)
 		return;
+	queue_sleeper_end(me);
 	for (i = 0; i < nnodes; i++)
 		if (my_nodes[i]->slot != NULL)
 			leave_node(my_nodes[i]);

@@ -35,6 +35,23 @@ typedef struct WakeList
 	int			procnos[MAX_WAKES];
 } WakeList;
 
+/* For views: what kind of message is wanted */
+typedef enum WaitWants
+{
+	WANTS_ANY,
+	WANTS_SELECTED,				/* by a selector */
+	WANTS_ID,
+	WANTS_CORRELATION_ID
+} WaitWants;
+
+/* ... and of the queues whose lists are entered the first so many are named */
+typedef struct WaitTerms
+{
+	WaitWants	wants;
+	int			nqueues;
+	TimestampTz end;			/* by clock.h */
+} WaitTerms;
+
 extern Size queue_waiter_shmem_size(void);
 extern void queue_waiter_shmem_init(void);
 
@@ -42,8 +59,10 @@ extern void queue_waiter_shmem_init(void);
 extern void queue_waiter_check_isolation(void);
 
 /* Enter the lists, then look, then sleep, then enter again */
-extern void queue_waiter_enter(const Oid *relids, int nrelids);
-extern void queue_waiter_enter_selecting(Oid relid, uint32 key);
+extern void queue_waiter_enter(const Oid *relids, int nrelids,
+							   const WaitTerms *terms);
+extern void queue_waiter_enter_selecting(Oid relid, uint32 key,
+										 const WaitTerms *terms);
 extern void queue_waiter_leave(void);	/* also from callbacks */
 
 /* The i-th of these queues is paused, so what is due there does not count */

@@ -67,11 +67,21 @@ queue_waiter_shmem_init(void)
 		pg_atomic_init_u32(&queue_waiters->nany, 0);
 		dlist_init(&queue_waiters->any);
 		dlist_init(&queue_waiters->pool);
-		pool = (WaitNode *) &queue_waiters->waiters[MaxBackends];
+		pool = queue_waiter_pool();
 		for (i = 0; i < MaxBackends * POOL_NODES; i++)
+		{
+			pool[i].procno = NO_PROC;
 			dlist_push_tail(&queue_waiters->pool, &pool[i].link);
+		}
 	}
 	queue_waiters_lock = &GetNamedLWLockTranche("queue_waiter")->lock;
+}
+
+/* Return the nodes of the pool, which follow the waiters. */
+WaitNode *
+queue_waiter_pool(void)
+{
+	return (WaitNode *) &queue_waiters->waiters[MaxBackends];
 }
 
 /*
