@@ -430,6 +430,7 @@ lease_batch(PartitionTake *look, Hold *hold, int attempt)
 		(take->lease < 0 ? reading->def->lease : take->lease);
 	Receipt		receipt = {.key = hold->key,.epoch = queue_inflight_epoch()};
 
+	queue_inflight_set_first(hold->entry, batch->ids[0]);
 	queue_inflight_set_last(hold->entry, batch->ids[batch->n - 1]);
 	receipt.number = queue_inflight_lease(hold->entry, &reading->def->retry,
 										  position->failures, &position->tid,

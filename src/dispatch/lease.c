@@ -23,6 +23,11 @@
  * worker moves failures to the row and ends what the log says of them in one
  * transaction, so no crash counts one twice.
  *
+ * A row says since when a message is leased, by which role and which program, for
+ * view queue.leases, and for what is told of the failure if the lease runs out.
+ * The address and the process of the consumer are not kept: both mostly mean
+ * nothing after a restart.
+ *
  * If the leases do not fit into memory (queue.max_in_flight was lowered), the
  * rest of them end early; the server's log says so.
  *
@@ -70,6 +75,7 @@
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -83,7 +89,7 @@
 
 #define LEASE_LOG			"lease_log"
 
-#define Natts_log				9
+#define Natts_log				12
 #define Anum_log_seq			1
 #define Anum_log_queue			2
 #define Anum_log_id				3
@@ -93,9 +99,13 @@
 #define Anum_log_deadline		7	/* taken: -infinity */
 #define Anum_log_failures		8	/* that the row does not count */
 #define Anum_log_group_hash		9	/* NULL: of no group that keeps an order */
+#define Anum_log_since			10	/* NULL unless a lease, as all below, and
+									 * where that is not known */
+#define Anum_log_role			11
+#define Anum_log_application	12
 
 /* A row with its header and line pointer, in bytes */
-#define LOG_ROW_SIZE			100
+#define LOG_ROW_SIZE			130
 
 /*
  * The log is long when it has LOG_SLACK pages more than twice those of the
@@ -139,6 +149,7 @@ static Relation open_log(Oid relid, LOCKMODE lockmode);
 static void append_rows(Relation rel, const LogRow *rows, int nrows);
 static void fill_slot(TupleTableSlot *slot, const LogRow *row);
 static void read_slot(TupleTableSlot *slot, LeaseRecord *lease);
+static void set_receiver(TupleTableSlot *slot, const LeaseRecord *lease);
 static void set_value(TupleTableSlot *slot, int attnum, Datum value);
 static void name_database(LogRow *row);
 
@@ -365,6 +376,14 @@ read_slot(TupleTableSlot *slot, LeaseRecord *lease)
 	lease->number = 0;
 	lease->deadline = isnull[Anum_log_deadline - 1] ? 0 :
 		DatumGetTimestampTz(values[Anum_log_deadline - 1]);
+	lease->since = isnull[Anum_log_since - 1] ? 0 :
+		DatumGetTimestampTz(values[Anum_log_since - 1]);
+	lease->role = isnull[Anum_log_role - 1] ? InvalidOid :
+		DatumGetObjectId(values[Anum_log_role - 1]);
+	lease->application[0] = '\0';
+	if (!isnull[Anum_log_application - 1])
+		text_to_cstring_buffer(DatumGetTextPP(values[Anum_log_application - 1]),
+							   lease->application, SHORT_NAME_SIZE);
 	if (isnull[Anum_log_number - 1])
 		lease->kind = LOG_FAILURES;
 	else if (isnull[Anum_log_epoch - 1])
@@ -637,6 +656,7 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 						  Int64GetDatum((int64) lease->number));
 				set_value(slot, Anum_log_deadline,
 						  TimestampTzGetDatum(lease->deadline));
+				set_receiver(slot, lease);
 				break;
 			case LOG_DEQUEUED:
 				set_value(slot, Anum_log_number, Int64GetDatum(0));
@@ -651,6 +671,19 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 		}
 	}
 	ExecStoreVirtualTuple(slot);
+}
+
+/* Set the columns that say who received it, as far as that is known. */
+static void
+set_receiver(TupleTableSlot *slot, const LeaseRecord *lease)
+{
+	if (lease->since != 0)
+		set_value(slot, Anum_log_since, TimestampTzGetDatum(lease->since));
+	if (!OidIsValid(lease->role))
+		return;
+	set_value(slot, Anum_log_role, ObjectIdGetDatum(lease->role));
+	set_value(slot, Anum_log_application,
+			  CStringGetTextDatum(lease->application));
 }
 
 /* Set one column, which is not NULL. */

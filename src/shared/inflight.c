@@ -69,6 +69,10 @@
  * processes look entries up by key.  The texts of failures have a lock of
  * their own, taken under a partition's when a lease runs out.
  *
+ * Who received a message is in its entry, in fields of its own, because that may
+ * have ended long before its lease: the names cut, the address by its bytes.  So
+ * there is always room, and nothing to look up; nothing but views goes by it.
+ *
  * If memory is full, a claim says so and nothing has happened.  Everything
  * that the end of a transaction needs is in the entry already: the functions
  * under "ends of transactions" never allocate and never fail.
@@ -693,11 +697,29 @@ queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
 	entry->batch = Min(batch, FAILURE_MAX_BATCH);
 	entry->role = GetOuterUserId();
 	strlcpy(entry->application, application_name, SHORT_NAME_SIZE);
+	entry->receiver_pid = MyProcPid;
+	entry->receiver_address = *queue_client_address();
 	entry->since = GetCurrentTimestamp();
 	entry->deadline = deadline;
 	queue_deadline_set(entry->queue, &entry->key, &entry->due, deadline);
 	LWLockRelease(lock);
 	return number;
+}
+
+/*
+ * queue_inflight_receiver
+ *		Return who received what is leased, from a copy of the entry.
+ */
+Client
+queue_inflight_receiver(const InflightEntry *entry)
+{
+	Client		client = {0};
+
+	client.pid = entry->receiver_pid;
+	client.role = entry->role;
+	client.address = entry->receiver_address;
+	strlcpy(client.application, entry->application, SHORT_NAME_SIZE);
+	return client;
 }
 
 /*
@@ -909,6 +931,17 @@ queue_inflight_set_last(InflightEntry *entry, int64 last_id)
 
 	Assert(is_partition(entry) && entry->holder == MyProcNumber);
 	entry->last_id = last_id;
+	LWLockRelease(lock);
+}
+
+/* ... and begins with this one. */
+void
+queue_inflight_set_first(InflightEntry *entry, int64 first_id)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(is_partition(entry) && entry->holder == MyProcNumber);
+	entry->first_id = first_id;
 	LWLockRelease(lock);
 }
 
@@ -1556,6 +1589,11 @@ queue_inflight_restore(const LeaseRecord *record)
 			entry->epoch = record->epoch;
 			entry->number = record->number;
 			entry->deadline = record->deadline;
+			if (record->since != 0)
+				entry->since = record->since;
+			entry->role = record->role;
+			strlcpy(entry->application, record->application,
+					SHORT_NAME_SIZE);
 			if (entry->deadline > now)
 				watch_deadline(entry);
 			else

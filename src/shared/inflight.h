@@ -12,6 +12,7 @@
 #include "storage/itemptr.h"
 #include "utils/timestamp.h"
 
+#include "common/client.h"
 #include "shared/cover.h"
 #include "shared/failure.h"
 #include "shared/group.h"
@@ -102,6 +103,9 @@ typedef struct InflightEntry
 	FailureNote notes[FAILURES_KEPT];	/* the newest is the last */
 	Oid			role;			/* LEASED, or lapsed: who received it ... */
 	char		application[SHORT_NAME_SIZE];	/* ... and with which program */
+	int			receiver_pid;	/* ... of which process, for views; 0: before
+								 * a restart ... */
+	ClientAddress receiver_address; /* ... from where */
 	ItemPointerData tid;		/* hint: where the row was */
 	uint64		epoch;			/* of the last lease: fence, with number */
 	uint64		number;
@@ -120,6 +124,8 @@ typedef struct InflightEntry
 	int64		last_id;		/* of a partition: the last message of the
 								 * batch that is taken, or has failed; 0:
 								 * unknown */
+	int64		first_id;		/* LEASED: ... the first one, when it was
+								 * received, for views; 0: unknown */
 	bool		goes_on;		/* of a partition, is_settling, is_prepared:
 								 * if that commits, so does the lease */
 	bool		is_uncounted;	/* of a partition, DEQUEUED: its position is
@@ -143,6 +149,10 @@ typedef struct LeaseRecord
 	uint64		number;			/* LOG_LEASE */
 	TimestampTz deadline;		/* LOG_LEASE: its end; LOG_FAILURES: not due
 								 * before, or 0 */
+	TimestampTz since;			/* LOG_LEASE, for views: when it was received;
+								 * 0, here and below: unknown */
+	Oid			role;			/* ... by whom ... */
+	char		application[SHORT_NAME_SIZE];	/* ... and with which program */
 } LeaseRecord;
 
 /* What became of a claim */
@@ -211,6 +221,7 @@ extern uint64 queue_inflight_lease(InflightEntry *entry,
 								   const RetryPolicy *retry,
 								   int counted, ItemPointer tid,
 								   TimestampTz deadline, int batch);
+extern Client queue_inflight_receiver(const InflightEntry *entry);
 
 /* Settling a lease */
 extern SettleResult queue_inflight_settle(const MessageKey *key, uint64 epoch,
@@ -229,8 +240,12 @@ extern void queue_inflight_extend(InflightEntry *entry, TimestampTz deadline);
 extern void queue_inflight_extend_settling(InflightEntry *entry,
 										   TimestampTz deadline);
 
-/* The batch of a partition that is claimed, or dequeued, ends with this id */
+/*
+ * The batch of a partition that is claimed, or dequeued, ends with this id; that
+ * of one that is about to be leased begins with this one
+ */
 extern void queue_inflight_set_last(InflightEntry *entry, int64 last_id);
+extern void queue_inflight_set_first(InflightEntry *entry, int64 first_id);
 
 /*
  * Is what is remembered of a partition about messages up to this position, all

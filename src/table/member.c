@@ -107,6 +107,9 @@ static const MemberColumn lease_log_columns[] = {
 	{"deadline", TIMESTAMPTZOID},
 	{"failures", INT4OID},
 	{"group_hash", INT8OID},
+	{"since", TIMESTAMPTZOID},
+	{"role", OIDOID},
+	{"application_name", VARCHAROID},
 };
 
 /* ... of Anum_deciding_xxx (branch.c) */

@@ -165,6 +165,9 @@ queue_log_note(Round *round, InflightEntry *entry, LogKind kind,
 	record->number = entry->number;
 	record->deadline = kind == LOG_LEASE || entry->is_delayed ?
 		entry->deadline : 0;
+	record->since = entry->since;
+	record->role = entry->role;
+	memcpy(record->application, entry->application, SHORT_NAME_SIZE);
 
 	/* from now on its end has to take a row away */
 	entry->is_durable = true;

@@ -45,7 +45,7 @@ sub worker
 		WHERE backend_type = 'queue worker'});
 }
 
-# Each of these leases goes to disk and ends there.  A round adds some 700 kB to
+# Each of these leases goes to disk and ends there.  A round adds some 800 kB to
 # the log; unless it is "kept", wait after each until it is short: a mebibyte, and
 # twice what was live when it was last compacted, which may be a whole round's.
 # That may take a second or two, for who looks at the leases is in the way.  Returns the largest
@@ -68,7 +68,7 @@ sub churn
 		my $size = log_size();
 		$largest = $size if $size > $largest;
 		wait_until(
-			q{SELECT pg_relation_size('queue.lease_log') <= 1048576 + 2 * 4200 * 92 + 8192},
+			q{SELECT pg_relation_size('queue.lease_log') <= 1048576 + 2 * 4200 * 125 + 8192},
 			"round $i: the log is short")
 		  unless $is_kept;
 		$files{ log_file() } = 1;

@@ -264,7 +264,7 @@ restored_bindings   | READ_ONLY | topic queue pattern selector on_refusal bound_
 subscriptions       | ANYBODY   | subscription schemaname subscriptionname topic owner pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter paused partition position behind behind_since failures held_by held_since held_until
 subscription        | ANYBODY   | subscription topic pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter paused
 restored_subscriptions | READ_ONLY | subscription topic pattern selector on_failure on_gap idle_after lease max_attempts retry_delay retry_max_delay dead_letter own_dead_letter paused
-lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash
+lease_log           | READ_ONLY | seq queue id enqueued_at epoch number deadline failures group_hash since role application_name
 prepared_note       | READ_ONLY | relation partition first_id last_id messages since
 topic_stable        | READ_ONLY | topic stable_id
 topic_removed       | READ_ONLY | topic partition removed_id
