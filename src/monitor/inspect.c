@@ -22,6 +22,7 @@
 #include "common/compat.h"
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
+#include "monitor/walk.h"
 #include "shared/availability.h"
 #include "shared/deadline.h"
 #include "shared/expiry.h"
@@ -50,7 +51,7 @@ PG_FUNCTION_INFO_V1(queue_prepared);
 static void count_messages(Relation rel, QueueDef *def, int64 *ready,
 						   int64 *leased, int64 *delayed, int64 *exhausted);
 static Relation open_to_inspect(Oid relid);
-static void put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry);
+static void put_entry(const InflightEntry *entry, void *arg);
 static void put_prepared(TransactionId xid, Oid dbid, Oid relid,
 						 PreparedHold kind, int64 n, void *arg);
 static const char *state_name(const InflightEntry *entry);
@@ -209,64 +210,21 @@ open_to_inspect(Oid relid)
 	return try_table_open(relid, AccessShareLock);
 }
 
-/*
- * in_flight(): this database's part of the in-flight table
- *
- * It is read a partition at a time, and of that the keys first.  So no session
- * needs memory for all entries of the server, or keeps a partition locked
- * while it looks up privileges.
- */
+/* in_flight(): this database's part of the in-flight table */
 Datum
 queue_in_flight(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	int			max = 1000;
-	MessageKey *keys;
-	Oid			relid = InvalidOid;
-	bool		may_watch = false;
-
 	queue_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-
-	keys = palloc(max * sizeof(MessageKey));
-	for (int part = 0; part < queue_inflight_nlocks(); part++)
-	{
-		int			n;
-
-		/* again, if there is not enough room for them */
-		while ((n = queue_inflight_keys(part, keys, max)) > max)
-		{
-			max = n + 100;
-			pfree(keys);
-			keys = palloc_extended(max * sizeof(MessageKey),
-								   MCXT_ALLOC_HUGE);
-		}
-		for (int i = 0; i < n; i++)
-		{
-			InflightEntry entry;
-
-			CHECK_FOR_INTERRUPTS();
-			if (keys[i].relid != relid)
-			{
-				/*
-				 * a user that may not browse or watch the queue learns
-				 * nothing of it
-				 */
-				relid = keys[i].relid;
-				may_watch = queue_may_watch(relid);
-			}
-			if (may_watch && queue_inflight_copy(&keys[i], &entry))
-				put_entry(rsinfo, &entry);
-		}
-	}
-	pfree(keys);
+	queue_walk_entries(put_entry, fcinfo->resultinfo);
 	return (Datum) 0;
 }
 
 /* Return one entry as a row. */
 static void
-put_entry(ReturnSetInfo *rsinfo, const InflightEntry *entry)
+put_entry(const InflightEntry *entry, void *arg)
 {
+	ReturnSetInfo *rsinfo = arg;
 	Datum		values[Natts_in_flight] = {0};
 	bool		nulls[Natts_in_flight] = {0};
 	bool		is_leased = entry->state == INFLIGHT_LEASED;

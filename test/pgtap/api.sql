@@ -59,6 +59,7 @@ INSERT INTO declared VALUES
     ('release', 'f', 'receipts text[], delay interval', 'integer'),
     ('fail', 'f', 'error text', 'void'),
     ('release_group', 'f', 'queue regclass, group_key text, skip boolean', 'boolean'),
+    ('end_lease', 'f', 'queue regclass, id bigint, counts boolean', 'boolean'),
     ('reject', 'f', 'receipt text, reason text', 'void'),
     ('reject', 'f', 'receipts text[], reason text', 'integer'),
     ('extend', 'f', 'receipt text, lease interval', 'timestamp with time zone'),
@@ -152,7 +153,7 @@ SELECT set_eq(
               ('enqueue', true, 2), ('enqueue_batch', true, 2), ('enqueue_once', true, 3),
               ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
-              ('receive', true, 1), ('redrive', true, 1), ('redrive_all', true, 1), ('release', true, 1), ('release', false, 1), ('release_group', true, 2), ('report_finished', true, 2),
+              ('receive', true, 1), ('redrive', true, 1), ('redrive_all', true, 1), ('release', true, 1), ('release', false, 1), ('release_group', true, 2), ('end_lease', true, 2), ('report_finished', true, 2),
               ('resume', true, 1), ('create_topic', true, 1), ('read', true, 3), ('publish', true, 2), ('publish_batch', true, 2),
               ('publish_bytes', true, 2), ('publish_bytes_batch', true, 2) $$,
     'arguments that have to be given');
@@ -259,6 +260,9 @@ SELECT is(queue.subscribe('default_topic', 'default_subscription')::text, 'defau
 SELECT columns_are('public', 'default_subscription', ARRAY['partition', 'position', 'failures', 'alone_until', 'failure_log', 'moved_at']);
 SELECT columns_are('queue', 'in_flight', ARRAY['queue', 'schemaname', 'queuename', 'id', 'state', 'pid', 'lease_until', 'failures', 'due_at']);
 SELECT columns_are('queue', 'held_groups', ARRAY['queue', 'schemaname', 'queuename', 'group_key', 'id', 'failures', 'waiting', 'failed_at', 'last_error']);
+SELECT columns_are('queue', 'leases', ARRAY['queue', 'schemaname', 'queuename', 'id', 'partition', 'last_id', 'role', 'application_name', 'client_addr', 'pid', 'since', 'until']);
+SELECT columns_are('queue', 'waiters', ARRAY['queue', 'schemaname', 'queuename', 'pid', 'role', 'application_name', 'client_addr', 'since', 'until', 'wants']);
+SELECT columns_are('queue', 'workers', ARRAY['pid', 'kind', 'database', 'activity', 'since', 'started_at', 'last_error_at', 'last_error']);
 SELECT columns_are('queue', 'cover', ARRAY['queue', 'schemaname', 'queuename', 'ranges', 'ready_groups', 'later', 'busy', 'looking', 'waiting', 'next_due', 'healed', 'expired']);
 SELECT columns_are('queue', 'in_doubt', ARRAY['gid', 'owner', 'database', 'transaction', 'prepared_at', 'age', 'queues',
     'horizon_age', 'blocked', 'transaction_manager', 'format_id', 'gtrid', 'bqual', 'deciding_database', 'decision', 'commit_command', 'rollback_command']);
@@ -274,7 +278,7 @@ SELECT columns_are('queue', 'latency', ARRAY['queue', 'schemaname', 'queuename',
 SELECT columns_are('queue', 'top', ARRAY['queue', 'ready', 'age', 'busy', 'later', 'retry', 'dead', 'doubt', 'in/s', 'out/s', 'fail/s', 'idle']);
 CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
-SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'cover', 'in_doubt', 'storage', 'stats', 'latency', 'top']) t;
+SELECT table_privs_are('queue', t, 'regress_queue_nobody', ARRAY['SELECT']) FROM unnest(ARRAY['queue', 'queues', 'in_flight', 'held_groups', 'leases', 'waiters', 'workers', 'cover', 'in_doubt', 'storage', 'stats', 'latency', 'top']) t;
 SELECT table_privs_are('queue', 'lease', 'regress_queue_nobody', ARRAY[]::text[]);
 SELECT table_privs_are('queue', 'restored_settings', 'regress_queue_nobody', ARRAY['INSERT']);
 SELECT is((SELECT extconfig FROM pg_extension WHERE extname = 'queue'), ARRAY['queue.queue'::regclass::oid, 'queue.topic'::regclass::oid, 'queue.binding'::regclass::oid, 'queue.subscription'::regclass::oid],

@@ -70,6 +70,7 @@ my %calls = (
 	'definition'    => q{SELECT queue.definition(%s)},
 	'dequeue'       => q{SELECT count(*) FROM queue.dequeue(%s)},
 	'drop_queue'    => q{SELECT queue.drop_queue(%s)},
+	'end_lease'     => q{SELECT queue.end_lease(%s, 1)},
 	'enqueue'       => q{SELECT queue.enqueue(%s, '1')},
 	'enqueue_batch' => q{SELECT queue.enqueue_batch(%s, ARRAY['1']::jsonb[])},
 	'enqueue_bytes' => q{SELECT queue.enqueue_bytes(%s, 'x')},

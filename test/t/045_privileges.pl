@@ -180,6 +180,8 @@ extend(text,interval)                     | TAKE    | ok    | SELECT queue.exten
 extend(text[],interval)                   | TAKE    | ok    | SELECT queue.extend(ARRAY[:'receipt'], '1 h')
 fail(text)                                | ANYBODY | ok    | SELECT queue.fail('seen')
 release_group(regclass,text)              | TAKE    | ok    | SELECT queue.release_group('shop.jobs', 'g')
+end_lease(regclass,bigint)                | OWN     | ok    | SELECT queue.end_lease('shop.jobs', 1)
+end_lease(regclass,bigint)                | OWN     | ok    | SELECT queue.end_lease('shop.watch', 1)
 redrive(regclass)                         | OWN     | ok    | SELECT queue.redrive('shop.jobs_dead')
 redrive_all(regclass)                     | OWN     | 2D000 | CALL queue.redrive_all('shop.jobs_dead')
 reset_stats()                             | SUPER   | ok    | SELECT queue.reset_stats()
@@ -247,6 +249,9 @@ latency             | ANYBODY   | queue schemaname queuename kind messages p50 p
 top                 | ANYBODY   | queue ready age busy later retry dead doubt in/s out/s fail/s idle
 in_flight           | ANYBODY   | queue schemaname queuename id state pid lease_until failures due_at
 held_groups         | ANYBODY   | queue schemaname queuename group_key id failures waiting failed_at last_error
+leases              | ANYBODY   | queue schemaname queuename id partition last_id role application_name client_addr pid since until
+waiters             | ANYBODY   | queue schemaname queuename pid role application_name client_addr since until wants
+workers             | ANYBODY   | pid kind database activity since started_at last_error_at last_error
 cover               | ANYBODY   | queue schemaname queuename ranges ready_groups later busy looking waiting next_due healed expired
 storage             | ANYBODY   | queue schemaname queuename table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
 in_doubt            | ANYBODY   | gid owner database transaction prepared_at age queues horizon_age blocked transaction_manager format_id gtrid bqual deciding_database decision commit_command rollback_command
