@@ -3,8 +3,8 @@
  * rows.c
  *		Rows of queue tables, below the executor.
  *
- * This file, scan.c and insert.c are the only ones that touch queue tables by
- * way of the table and index access methods.  What the executor would have done
+ * This file, scan.c, insert.c and fate.c are the only ones that touch queue
+ * tables by way of the table and index access methods.  What the executor would have done
  * is done elsewhere or needs no doing, thanks to the white list of queue tables
  * (shape.c):
  *
