@@ -181,6 +181,15 @@ extern void queue_group_clear_news(void);
 extern bool queue_group_owned_wait(Oid relid, uint64 hash, GroupWait *wait);
 
 /*
+ * group_ask.c, for who shows it: add to a set what is known to wait before a
+ * message; is it the turn of another group?
+ */
+extern void queue_group_add_waiting(Oid relid, const GroupName *name,
+									int64 id, RangeSet *set);
+extern bool queue_group_is_others_turn(QueueSlot *slot, Oid relid,
+									   const GroupName *name);
+
+/*
  * For group_out.c, group_due.c and group_fence.c: look an entry up, or make it
  * (NULL: no room), which locks its partition; add a member, or to what waits;
  * put the group where it belongs, which may remove it; unlink it from there

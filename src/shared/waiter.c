@@ -327,6 +327,7 @@ leave_node(WaitNode *node)
 	if (node->is_linked)
 		dlist_delete(&node->link);
 	passes_on = !node->selects && node->was_woken;
+	node->was_woken = false;
 	passes_on |= queue_slot_has_cover(slot) &&
 		(!node->selects || slot->wait.guardian == MyProcNumber);
 	node->is_linked = false;

@@ -110,4 +110,12 @@ extern void queue_waiter_pick_guardian(QueueSlot *slot, WakeList *wakes);
 /* Number of sessions that wait for a queue, for its view */
 extern int	queue_waiter_count(QueueSlot *slot);
 
+/*
+ * The same by what they want: any message, or certain ones only; and how many
+ * wait, in all databases, for whatever happens
+ */
+extern void queue_waiter_count_each(QueueSlot *slot, int *any,
+									int *selecting);
+extern int	queue_waiter_count_anyone(void);
+
 #endif							/* QUEUE_WAITER_H */

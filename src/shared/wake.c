@@ -373,3 +373,40 @@ queue_waiter_count(QueueSlot *slot)
 	LWLockRelease(slot->lock);
 	return n;
 }
+
+/*
+ * queue_waiter_count_each
+ *		Count them by what they want: any message, or certain ones only.
+ *
+ * Those are counted, too, that were woken, and have not looked yet; but none
+ * that waits for many queues.  Such nodes are read unlocked: what they say is a
+ * hint.
+ */
+void
+queue_waiter_count_each(QueueSlot *slot, int *any, int *selecting)
+{
+	dlist_iter	iter;
+
+	*any = *selecting = 0;
+	LWLockAcquire(slot->lock, LW_SHARED);
+	dlist_foreach(iter, &slot->wait.list)
+		(*any)++;
+	dlist_foreach(iter, &slot->wait.selecting)
+		(*selecting)++;
+	LWLockRelease(slot->lock);
+	for (int i = 0; i < MaxBackends; i++)
+		for (int j = 0; j < OWN_NODES; j++)
+		{
+			const WaitNode *node = &queue_waiters->waiters[i].nodes[j];
+
+			if (node->slot == slot && node->was_woken && !node->is_linked)
+				(*(node->selects ? selecting : any))++;
+		}
+}
+
+/* Return how many wait for whatever happens, in all databases. */
+int
+queue_waiter_count_anyone(void)
+{
+	return (int) pg_atomic_read_u32(&queue_waiters->nany);
+}
