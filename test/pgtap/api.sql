@@ -51,6 +51,7 @@ INSERT INTO declared VALUES
     ('receive', 'f', 'queue regclass, max bigint, wait interval, lease interval, selector jsonpath, id bigint, correlation_id text', 'messages'),
     ('browse', 'f', 'queue regclass, max bigint, selector jsonpath', 'messages'),
     ('get', 'f', 'queue regclass, id bigint', 'messages'),
+    ('why', 'f', 'queue regclass, id bigint, OUT reason text, OUT since timestamp with time zone, OUT until timestamp with time zone, OUT pid integer, OUT gid text, OUT explanation text, OUT remedy text', 'record'),
     ('ack', 'f', 'receipt text', 'void'),
     ('ack', 'f', 'receipts text[]', 'integer'),
     ('nack', 'f', 'receipt text, delay interval, error text', 'void'),

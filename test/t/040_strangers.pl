@@ -104,6 +104,7 @@ my %calls = (
 	'stable_id'      => q{SELECT queue.stable_id(%s)},
 	'subscribe'      => q{SELECT queue.subscribe(%s, 'fresh_subscription')},
 	'unbind'         => q{SELECT queue.unbind(%1$s, %1$s)},
+	'why'           => q{SELECT queue.why(%s, 1)},
 	'wait'          => q{CALL queue.wait(%s, '0')},
 	'wait_for_room' => q{CALL queue.wait_for_room(%s, '0')});
 

@@ -39,6 +39,7 @@ my %may = (
 	HEIR       => [qw(heir boss)],
 	INSERT     => [qw(owner heir boss sender writer)],
 	SELECT     => [qw(owner heir boss viewer consumer reader)],
+	WATCH      => [qw(owner heir boss viewer consumer reader monitor)],
 	TAKE       => [qw(owner heir boss consumer)],
 	DELETE     => [qw(owner heir boss consumer writer)],
 	UPDATE     => [qw(owner heir boss writer)],
@@ -142,6 +143,9 @@ seek(regclass)                            | OWN     | 42809 | SELECT queue.seek(
 skip(regclass,integer)                    | OWN     | ok    | SELECT queue.skip('shop.watch', 0)
 browse(regclass)                          | READ_ALL| ok    | SELECT * FROM queue.browse('shop.watch')
 get(regclass,bigint)                      | READ_ALL| ok    | SELECT * FROM queue.get('shop.watch', 1)
+why(regclass,bigint)                      | WATCH   | ok    | SELECT * FROM queue.why('shop.watch', 1)
+why(regclass,bigint)                      | WATCH   | ok    | SELECT * FROM queue.why('shop.news', 1)
+why(regclass,bigint)                      | WATCH   | ok    | SELECT * FROM queue.why('shop.jobs', 1)
 enqueue(regclass,jsonb)                   | INSERT  | 42809 | SELECT queue.enqueue('shop.news', '{}'::jsonb)
 dequeue(regclass)                         | TAKE    | 42809 | SELECT * FROM queue.dequeue('shop.news')
 browse(regclass)                          | SELECT  | 42809 | SELECT * FROM queue.browse('shop.news')
