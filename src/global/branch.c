@@ -43,6 +43,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/dependency.h"
@@ -376,13 +377,16 @@ queue_branch_report_unprepared(Node *stmt, int sqlstate)
  *		Before any other PREPARE TRANSACTION: let that of a branch wait for
  *		standbys, and write the row that shows when it is committed.
  *
- * What a branch has promised must not be lost.
+ * What a branch has promised must not be lost.  One that the server is about to
+ * refuse, for lack of max_prepared_transactions, is noted for queue.health().
  */
 void
 queue_branch_before_prepare(Node *stmt)
 {
 	const char *branch = branch_of(stmt, false);
 
+	if (is_prepare(stmt) && max_prepared_xacts == 0)
+		queue_database_note_refused();
 	if (branch == NULL || !is_prepare(stmt) || !IsTransactionState() ||
 		RecoveryInProgress())
 		return;

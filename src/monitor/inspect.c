@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * inspect.c
- *		What users look at: queue.counts(), queue.problem(), and views
+ *		What users look at: queue.counts(), and views
  *		queue.in_flight, queue.cover, queue.in_doubt.
  *
  *-------------------------------------------------------------------------
@@ -21,7 +21,6 @@
 
 #include "common/compat.h"
 #include "dispatch/lease.h"
-#include "dispatch/move.h"
 #include "monitor/walk.h"
 #include "shared/availability.h"
 #include "shared/deadline.h"
@@ -29,7 +28,6 @@
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
-#include "table/key_table.h"
 #include "table/member.h"
 #include "table/message.h"
 #include "table/scan.h"
@@ -43,7 +41,6 @@
 #define Natts_prepared		(3 + NPREPARED_HOLDS)
 
 PG_FUNCTION_INFO_V1(queue_counts);
-PG_FUNCTION_INFO_V1(queue_problem);
 PG_FUNCTION_INFO_V1(queue_in_flight);
 PG_FUNCTION_INFO_V1(queue_cover);
 PG_FUNCTION_INFO_V1(queue_prepared);
@@ -160,45 +157,6 @@ count_messages(Relation rel, QueueDef *def, int64 *ready, int64 *leased,
 	}
 	queue_scan_end(scan);
 	UnregisterSnapshot(snapshot);
-}
-
-/*
- * problem(queue)
- *
- * Says why the functions refuse the table, or its dead letters have nowhere to
- * go, or what is replicated is found late.  Null if all is well.
- */
-Datum
-queue_problem(PG_FUNCTION_ARGS)
-{
-	Relation	rel;
-	QueueDef   *def;
-	char	   *problem;
-
-	queue_require_preload();
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	rel = open_to_inspect(PG_GETARG_OID(0));
-	if (rel == NULL)
-		PG_RETURN_TEXT_P(cstring_to_text("There is no such table."));
-
-	def = queue_def(rel);
-	problem = def->problem;
-	if (problem != NULL)
-		problem = pstrdup(problem);
-	else if (def->is_queue)
-		problem = queue_dead_letter_problem(def, rel->rd_rel->relowner);
-	if (problem == NULL && def->is_queue)
-		problem = queue_key_table_problem(def);
-	if (problem == NULL && def->is_queue && def->deaf_trigger != NULL)
-		problem = psprintf("Its trigger \"%s\" is not enabled ALWAYS, so what is replicated is found late: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s.",
-						   def->deaf_trigger,
-						   queue_qualified_name(RelationGetRelid(rel)),
-						   quote_identifier(def->deaf_trigger));
-	table_close(rel, AccessShareLock);
-	if (problem == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(problem));
 }
 
 /* Open a table that should be a queue; NULL if there is no such table. */

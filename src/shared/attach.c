@@ -88,7 +88,7 @@ queue_database_attach(Oid dbid)
 		slot->is_for_hold = false;
 		slot->worker_pid = MyProcPid;
 		slot->worker_procno = MyProcNumber;
-		slot->worker_started_at = queue_clock();
+		slot->worker_started_at = slot->worker_round_at = queue_clock();
 		attached_slot = slot;
 	}
 	LWLockRelease(queue_database_lock());
@@ -120,6 +120,7 @@ detach_worker(int code, Datum arg)
 	slot->worker_procno = NO_PROC;
 	slot->worker_left_at = now;
 	slot->worker_due_at = TIMESTAMP_INFINITY;
+	slot->worker_round_at = now;
 	signal_helpers(slot);
 
 	if (code == 0 || slot->exclusions > 0 ||
@@ -333,6 +334,7 @@ queue_database_begin_round(DatabaseSlot *slot)
 {
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
 	slot->worker_due_at = TIMESTAMP_INFINITY;
+	slot->worker_round_at = queue_clock();
 	slot->probe_wanted = false;
 	LWLockRelease(queue_database_lock());
 }

@@ -52,6 +52,9 @@
 typedef struct DatabaseArray
 {
 	int			leader_procno;	/* NO_PROC: no leader */
+	int			nwaiting;		/* as the leader has last noted */
+	bool		lacks_room;
+	pg_atomic_uint32 nrefused;	/* PREPARE TRANSACTION without room for any */
 	ConditionVariable detached; /* a worker has detached, or slots have become
 								 * free */
 	DatabaseSlot slots[FLEXIBLE_ARRAY_MEMBER];
@@ -94,6 +97,7 @@ queue_database_shmem_init(void)
 	{
 		memset(databases, 0, queue_database_shmem_size());
 		databases->leader_procno = NO_PROC;
+		pg_atomic_init_u32(&databases->nrefused, 0);
 		ConditionVariableInit(&databases->detached);
 	}
 }
@@ -322,6 +326,66 @@ queue_database_set_leader(int procno)
 {
 	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
 	databases->leader_procno = procno;
+	databases->nwaiting = 0;
+	databases->lacks_room = false;
+	LWLockRelease(databases_lock);
+}
+
+/*
+ * queue_database_note_shortage
+ *		Note what the leader lacks: processes for so many databases, slots.
+ *
+ * It says so anew in each pass, and takes it back when it goes.
+ */
+void
+queue_database_note_shortage(int nwaiting, bool lacks_room)
+{
+	LWLockAcquire(databases_lock, LW_EXCLUSIVE);
+	databases->nwaiting = nwaiting;
+	databases->lacks_room = lacks_room;
+	LWLockRelease(databases_lock);
+}
+
+/*
+ * queue_database_note_refused
+ *		Note that a transaction is to be prepared where none can be.
+ *
+ * The server refuses it, and nothing else would tell who looks after it.
+ */
+void
+queue_database_note_refused(void)
+{
+	pg_atomic_fetch_add_u32(&databases->nrefused, 1);
+}
+
+/* Tell who looks what there is. */
+void
+queue_database_count(DatabaseCensus *census)
+{
+	DatabaseSlot *slot;
+
+	memset(census, 0, sizeof(DatabaseCensus));
+	census->round_age = -1;
+	census->nrefused = pg_atomic_read_u32(&databases->nrefused);
+
+	LWLockAcquire(databases_lock, LW_SHARED);
+	for (int i = 0; i < queue_max_databases; i++)
+	{
+		if (OidIsValid(databases->slots[i].dbid) &&
+			!is_expendable(&databases->slots[i]))
+			census->ndatabases++;
+	}
+	census->nwaiting = databases->nwaiting;
+	census->lacks_room = databases->lacks_room;
+	if (databases->leader_procno != NO_PROC)
+		census->leader_pid = GetPGProcByNumber(databases->leader_procno)->pid;
+	slot = queue_database_find(MyDatabaseId);
+	if (slot != NULL)
+	{
+		census->worker_pid = slot->worker_pid;
+		if (slot->worker_round_at != 0)
+			census->round_age = queue_clock() - slot->worker_round_at;
+	}
 	LWLockRelease(databases_lock);
 }
 

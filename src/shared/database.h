@@ -53,7 +53,22 @@ typedef struct DatabaseSlot
 	TimestampTz worker_retry_at;	/* leader: not started again before this */
 	TimestampTz worker_due_at;	/* when the worker means to wake by itself;
 								 * read and set under the lock */
+	TimestampTz worker_round_at;	/* when a worker last came, began a round
+									 * or left; 0: none so far */
 } DatabaseSlot;
+
+/* What is known of processes and of the room for databases; for who looks */
+typedef struct DatabaseCensus
+{
+	int			ndatabases;		/* slots in use */
+	int			nwaiting;		/* databases that wait for a worker process */
+	bool		lacks_room;		/* there are more with queues than slots */
+	pid_t		leader_pid;		/* 0: no leader */
+	pid_t		worker_pid;		/* of this database; 0: no worker */
+	int64		round_age;		/* usec since it came, began a round or left;
+								 * -1: there was none */
+	uint32		nrefused;		/* PREPARE TRANSACTION without room for any */
+} DatabaseCensus;
 
 extern Size queue_database_shmem_size(void);
 extern void queue_database_shmem_init(void);
@@ -90,6 +105,14 @@ extern void queue_database_wake_leader(void);
 
 /* The leader's latch */
 extern void queue_database_set_leader(int procno);	/* -1: gone */
+
+/* The leader: so many databases wait for a worker; others have no slot */
+extern void queue_database_note_shortage(int nwaiting, bool lacks_room);
+
+/* A session: max_prepared_transactions is 0, and something is to be prepared */
+extern void queue_database_note_refused(void);
+
+extern void queue_database_count(DatabaseCensus *census);
 
 /* No worker or helper of this database is attached.  The lock is held */
 extern bool queue_database_is_deserted(const DatabaseSlot *slot);

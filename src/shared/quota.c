@@ -174,6 +174,21 @@ queue_quota_is_unused(Oid dbid, Oid relid)
 	return pg_atomic_read_u32(queue_counter(dbid, relid)) == 0;
 }
 
+/*
+ * queue_quota_used
+ *		Return how many entries a queue has; without it, its database; without
+ *		both, all.
+ *
+ * Others that share the counter are among them.
+ */
+uint32
+queue_quota_used(Oid dbid, Oid relid)
+{
+	return pg_atomic_read_u32(OidIsValid(relid) ? queue_counter(dbid, relid) :
+							  OidIsValid(dbid) ? database_counter(dbid) :
+							  &shared->nentries);
+}
+
 static pg_atomic_uint32 *
 queue_counter(Oid dbid, Oid relid)
 {

@@ -19,6 +19,12 @@ extern void queue_quota_refund(Oid dbid, Oid relid);
 extern void queue_quota_note_refused(void);
 extern uint32 queue_quota_refused(void);
 
+/*
+ * How many entries there are: of a queue, of a database (InvalidOid), of all
+ * (both); for who looks, since others may share a counter
+ */
+extern uint32 queue_quota_used(Oid dbid, Oid relid);
+
 /* True: certainly no entry; false: perhaps */
 extern bool queue_quota_is_unused(Oid dbid, Oid relid);
 

@@ -143,6 +143,34 @@ queue_topic_slot_find(Oid relid)
 	return slot;
 }
 
+/* Return how many are in use. */
+int
+queue_topic_slot_nused(void)
+{
+	int			n = 0;
+
+	LWLockAcquire(&locks[0].lock, LW_SHARED);
+	for (int i = 0; i < queue_max_topics; i++)
+		if (OidIsValid(shared->slots[i].dbid))
+			n++;
+	LWLockRelease(&locks[0].lock);
+	return n;
+}
+
+/* Return how often a publisher of a topic ended below what was told. */
+uint64
+queue_topic_slot_nviolations(Oid relid)
+{
+	TopicSlot  *slot = queue_topic_slot_find(relid);
+	uint64		nviolations;
+
+	if (slot == NULL || !queue_topic_slot_lock(slot, relid))
+		return 0;
+	nviolations = slot->nviolations;
+	LWLockRelease(slot->lock);
+	return nviolations;
+}
+
 /* Return one by its number. */
 TopicSlot *
 queue_topic_slot_at(int i)

@@ -115,6 +115,12 @@ extern void queue_topic_slot_shmem_init(void);
 extern TopicSlot *queue_topic_slot_make(Oid relid, int npartitions);
 extern TopicSlot *queue_topic_slot_find(Oid relid);
 
+/* How many are in use, by topics of any database */
+extern int	queue_topic_slot_nused(void);
+
+/* Publishers that ended below what readers were told: must be 0 */
+extern uint64 queue_topic_slot_nviolations(Oid relid);
+
 /* By number, as a registration has it, and its number */
 extern TopicSlot *queue_topic_slot_at(int i);
 extern int	queue_topic_slot_number(const TopicSlot *slot);

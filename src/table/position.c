@@ -419,3 +419,40 @@ queue_position_report_missing(Relation rel, int partition)
 			 errdetail("Somebody has deleted a row of its table."),
 			 errhint("Set its positions with queue.seek().")));
 }
+
+/*
+ * queue_positions_read
+ *		Read all rows of a subscription as they are committed, whoever holds
+ *		them.
+ *
+ * Positions of partitions without a row are left as they are.  Returns when the
+ * last of them has moved.
+ */
+TimestampTz
+queue_positions_read(Relation rel, int partitions, int64 *positions)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL, 0);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TimestampTz moved_at = DT_NOBEGIN;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		int			partition =
+			DatumGetInt16(slot_getattr(slot, Anum_position_partition, &isnull));
+		int64		position =
+			DatumGetInt64(slot_getattr(slot, Anum_position_position, &isnull));
+		TimestampTz moved =
+			DatumGetTimestampTz(slot_getattr(slot, Anum_position_moved_at,
+											 &isnull));
+
+		moved_at = Max(moved_at, moved);
+		if (partition >= 0 && partition < partitions)
+			positions[partition] = position;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return moved_at;
+}

@@ -49,6 +49,14 @@ extern PositionState queue_position_read(Relation rel, SubscriptionDef *def,
 										 int partition, Position *position);
 
 /*
+ * Read all rows as they are committed, whoever holds them: positions, one a
+ * partition, those without a row left as they are; returns when the last of
+ * them has moved
+ */
+extern TimestampTz queue_positions_read(Relation rel, int partitions,
+										int64 *positions);
+
+/*
  * Move it, in this transaction, for who holds the partition.  False: somebody
  * has locked the row
  */

@@ -103,6 +103,8 @@ typedef struct LeaderPass
 	DatabaseInfo **infos;		/* of each slot: its database, or NULL */
 	bool	   *is_locked;		/* of each slot: lock on the database got */
 	List	   *databases;		/* of DatabaseInfo */
+	int			nwaiting;		/* of these, for a process */
+	bool		lacks_room;		/* one of them has no slot */
 } LeaderPass;
 
 static LeaderSlot *leader_slots;
@@ -229,6 +231,7 @@ leader_pass(void)
 	match_slots(&pass);
 	start_workers(&pass);
 	visit_others(&pass);
+	queue_database_note_shortage(pass.nwaiting, pass.lacks_room);
 	return pass.next_at;
 }
 
@@ -380,7 +383,7 @@ match_slots(LeaderPass *pass)
 				 errdetail("%d databases with queues take all the room.",
 						   pass->nslots),
 				 errhint("Increase queue.max_databases.")));
-	has_warned_databases = left_out != NULL;
+	has_warned_databases = pass->lacks_room = left_out != NULL;
 }
 
 /* Note which slot a database has; our copy of it, or NULL if it has none. */
@@ -448,7 +451,6 @@ static void
 start_workers(LeaderPass *pass)
 {
 	int			nprobes = 0;
-	int			nwaiting = 0;
 	bool		is_full = false;
 	int			best;
 
@@ -462,13 +464,13 @@ start_workers(LeaderPass *pass)
 	{
 		pass->is_locked[best] = false;
 		if (is_full)
-			nwaiting++;
+			pass->nwaiting++;
 		else if (start_worker(pass, best))
 			nprobes += pass->slots[best].is_probed ? 0 : 1;
 		else
 		{
 			is_full = true;
-			nwaiting++;
+			pass->nwaiting++;
 			if (!has_warned_processes)
 				ereport(WARNING,
 						(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -486,7 +488,7 @@ start_workers(LeaderPass *pass)
 	if (is_full)
 	{
 		has_warned_processes = true;
-		take_turns(pass, nwaiting);
+		take_turns(pass, pass->nwaiting);
 		next_pass_by(pass, TimestampTzPlusMilliseconds(pass->now,
 													   LEADER_RETRY_NAP));
 	}

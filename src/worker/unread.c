@@ -18,20 +18,16 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
-#include "executor/tuptable.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "table/position.h"
 #include "table/subscription.h"
-#include "table/subscription_column.h"
 #include "worker/unread.h"
 
 static void add_subscription(TopicDef *topic, Oid relid, int64 *from);
-static TimestampTz read_positions(Relation rel, TopicDef *topic, int64 *from);
 
 /* Find from where on partitions have what is unread. */
 void
@@ -65,7 +61,12 @@ add_subscription(TopicDef *topic, Oid relid, int64 *from)
 		for (int i = 0; i < topic->partitions; i++)
 			own[i] = PG_INT64_MIN;
 	else if (def != NULL && def->is_subscription)
-		moved_at = read_positions(rel, topic, own);
+	{
+		moved_at = queue_positions_read(rel, topic->partitions, own);
+		for (int i = 0; i < topic->partitions; i++)
+			if (own[i] < PG_INT64_MAX)
+				own[i]++;
+	}
 
 	/* nobody has taken from it for so long */
 	if (def != NULL && def->idle_after > 0 &&
@@ -77,35 +78,4 @@ add_subscription(TopicDef *topic, Oid relid, int64 *from)
 	pfree(own);
 	if (rel != NULL)
 		table_close(rel, AccessShareLock);
-}
-
-/* Read the rows of a subscription, and return when the last of them has moved. */
-static TimestampTz
-read_positions(Relation rel, TopicDef *topic, int64 *from)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL, 0);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TimestampTz moved_at = DT_NOBEGIN;
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-		int			partition =
-			DatumGetInt16(slot_getattr(slot, Anum_position_partition, &isnull));
-		int64		position =
-			DatumGetInt64(slot_getattr(slot, Anum_position_position, &isnull));
-		TimestampTz moved =
-			DatumGetTimestampTz(slot_getattr(slot, Anum_position_moved_at,
-											 &isnull));
-
-		moved_at = Max(moved_at, moved);
-		if (partition >= 0 && partition < topic->partitions)
-			from[partition] = position < PG_INT64_MAX ? position + 1 :
-				PG_INT64_MAX;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	return moved_at;
 }

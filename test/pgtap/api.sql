@@ -15,6 +15,7 @@ INSERT INTO declared VALUES
     ('create_queue', 'f', 'name text, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, unlogged boolean, if_not_exists boolean, max_lease interval, expires_in interval, on_expiry text, group_mode text, group_failure text, dedup_window interval, max_messages bigint, max_bytes bigint, on_full text, max_in_flight integer', 'regclass'),
     ('alter_queue', 'f', 'queue regclass, lease interval, max_attempts integer, retry_delay interval, retry_max_delay interval, dead_letter regclass, max_lease interval, expires_in interval, on_expiry text, group_mode text, group_failure text, dedup_window interval, max_messages bigint, max_bytes bigint, on_full text, max_in_flight integer', 'void'),
     ('drop_queue', 'f', 'queue regclass', 'void'),
+    ('health', 'f', '', 'TABLE(severity text, object text, finding text, remedy text)'),
     ('purge', 'f', 'queue regclass, selector jsonpath', 'bigint'),
     ('pause', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),
     ('resume', 'f', 'queue regclass, enqueue boolean, dequeue boolean', 'void'),

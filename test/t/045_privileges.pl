@@ -230,6 +230,7 @@ decide_commit(text)                       | SUPER   | 25001 | CALL queue.decide_
 decide_abort(text)                        | SUPER   | 25001 | CALL queue.decide_abort('g')
 ask_decision(name,text)                   | SUPER   | 25001 | CALL queue.ask_decision('boss', 'g')
 report_finished(name,text[])              | SUPER   | 25001 | CALL queue.report_finished('boss', ARRAY['g'])
+health()                                  | ANYBODY | ok    | SELECT * FROM queue.health()
 forget_globals()                          | SUPER   | ok    | SELECT queue_internal.forget_globals()
 write_begin(oid,text,interval,oid[])      | SUPER   | ok    | SELECT queue_internal.write_begin(10, 'h', '1 s', '{10}')
 write_decision(oid,text,text)             | SUPER   | ok    | SELECT queue_internal.write_decision(10, 'g', 'commit')

@@ -1,0 +1,195 @@
+-- queue.health(): what is wrong in a database, worst first, with what mends it.
+-- What needs a server of its own is in test/t/104_health.pl.
+
+SET datestyle = iso;
+SET timezone = 'UTC';
+
+CREATE ROLE regress_health_owner;
+CREATE ROLE regress_health_monitor IN ROLE pg_monitor;
+CREATE SCHEMA health AUTHORIZATION regress_health_owner;
+
+-- What is about objects of this file
+CREATE VIEW findings AS
+    SELECT * FROM queue.health()
+     WHERE object LIKE 'health.%' OR object LIKE 'branch %';
+
+-- A remedy is run as it is given
+CREATE PROCEDURE mend(which text) LANGUAGE plpgsql AS $$
+DECLARE
+    command text;
+BEGIN
+    FOR command IN SELECT remedy FROM findings WHERE object = which AND remedy IS NOT NULL LOOP
+        EXECUTE command;
+    END LOOP;
+END
+$$;
+\x on
+
+-- a queue that is in order has no row
+SELECT queue.create_queue('health.fine') \gset
+SELECT * FROM findings;
+
+-- paused
+SELECT queue.create_queue('health.paused') \gset
+SELECT queue.pause('health.paused');
+SELECT * FROM findings;
+SELECT queue.resume('health.paused', enqueue => false);
+SELECT finding FROM findings;
+SELECT queue.pause('health.paused', enqueue => false);
+SELECT queue.resume('health.paused', dequeue => false);
+SELECT finding FROM findings;
+CALL mend('health.paused');
+SELECT * FROM findings;
+
+-- altered
+ALTER TABLE health.fine DISABLE TRIGGER queue_insert;
+SELECT * FROM findings;
+CALL mend('health.fine');
+SELECT * FROM findings;
+
+-- not heard in replica role
+ALTER TABLE health.fine ENABLE TRIGGER queue_insert;
+SELECT * FROM findings;
+CALL mend('health.fine');
+SELECT * FROM findings;
+
+-- unlogged, and what goes there
+SELECT queue.create_queue('health.quick', unlogged => true) \gset
+SELECT queue.alter_queue('health.fine', dead_letter => 'health.quick');
+SELECT * FROM findings;
+CALL mend('health.fine');
+SELECT * FROM findings;
+SELECT queue.alter_queue('health.fine', dead_letter => 'health.fine_dead');
+
+-- a dead-letter queue that is gone
+DROP TABLE health.fine_dead;
+SELECT * FROM findings;
+CALL mend('health.fine');
+SELECT * FROM findings;
+SELECT dead_letter FROM queue.queues WHERE name = 'health.fine'::regclass;
+
+-- ... that does not take them
+ALTER TABLE health.quick OWNER TO regress_health_owner;
+SELECT * FROM findings;
+CALL mend('health.quick');
+SELECT * FROM findings;
+
+-- ... or that is broken itself, and takes them again when that is mended
+ALTER TABLE health.quick_dead DISABLE TRIGGER queue_insert;
+SELECT * FROM findings;
+CALL mend('health.quick_dead');
+SELECT * FROM findings;
+
+-- a table of keys that is gone
+SELECT queue.create_queue('health.keyed', dedup_window => '1 hour') \gset
+SELECT key_table::oid AS key_table FROM queue.queue WHERE queue = 'health.keyed'::regclass \gset
+SET client_min_messages = warning;
+DO $$
+BEGIN
+    EXECUTE (SELECT 'DROP TABLE ' || key_table::text FROM queue.queue WHERE queue = 'health.keyed'::regclass);
+END
+$$;
+RESET client_min_messages;
+SELECT * FROM findings;
+CALL mend('health.keyed');
+SELECT * FROM findings;
+
+-- messages that the cover had lost, as memory would say: played
+BEGIN;
+CREATE OR REPLACE FUNCTION queue.cover()
+RETURNS TABLE (queue regclass, ranges int, ready_groups int, later int, busy int,
+    looking int, waiting int, next_due timestamptz, healed bigint, expired bigint)
+LANGUAGE sql AS
+$$ SELECT 'health.fine'::regclass, 1, 0, 0, 0, 0, 0, NULL::timestamptz, 3::bigint, 0::bigint $$;
+SELECT * FROM findings;
+ROLLBACK;
+
+-- topics: large, without a bound.  The size is what vacuum has found.
+SELECT queue.create_topic('health.events', partitions => 1) \gset
+UPDATE pg_class SET relpages = 2000000 WHERE oid = 'health.events'::regclass;
+SELECT * FROM findings;
+CALL mend('health.events');
+SELECT * FROM findings;
+UPDATE pg_class SET relpages = 0 WHERE oid = 'health.events'::regclass;
+
+-- ... a publisher that came too late, as memory would say: played
+BEGIN;
+CREATE OR REPLACE FUNCTION queue_internal.topic_violations(topic regclass)
+RETURNS bigint LANGUAGE sql AS $$ SELECT 2::bigint $$;
+SELECT * FROM findings;
+ROLLBACK;
+
+-- subscriptions: one that nobody reads holds the topic
+SELECT queue.subscribe('health.events', 'health.reader', 'begin') \gset
+SELECT count(queue.publish('health.events', '{}')) FROM generate_series(1, 3);
+SELECT * FROM findings;
+ALTER TABLE health.reader DISABLE TRIGGER USER;
+UPDATE health.reader SET moved_at = now() - interval '3 days';
+SELECT * FROM findings;
+CALL mend('health.reader');
+SELECT severity, object,
+       regexp_replace(finding, '\d{4}-\d\d-\d\d [0-9:]+\+00', '<time>', 'g') AS finding, remedy
+  FROM findings;
+CALL mend('health.reader');
+SELECT * FROM findings;
+
+-- ... paused
+SELECT queue.pause('health.reader', enqueue => false);
+SELECT * FROM findings;
+CALL mend('health.reader');
+
+-- ... overtaken by retention
+INSERT INTO queue.topic_removed
+SELECT 'health.events'::regclass, 0, max(id) FROM health.events;
+SELECT id FROM queue.dequeue('health.reader');
+SELECT * FROM findings;
+CALL mend('health.reader');
+SELECT * FROM findings;
+
+-- branches that were finished by hand
+INSERT INTO queue.outcome
+VALUES ('queue:x:y:1', 'abort', 'postgres', true, '2026-01-01', 'commit'),
+       ('queue:x:y:2', 'commit', 'postgres', false, '2026-01-01', 'commit'),
+       ('queue:x:y:3', 'none', NULL, false, '2026-01-01', 'commit'),
+       ('queue:x:y:4', 'commit', 'postgres', true, '2026-01-01', 'commit');
+SELECT * FROM findings;
+CALL mend('branch queue:x:y:1');
+CALL mend('branch queue:x:y:2');
+CALL mend('branch queue:x:y:3');
+SELECT * FROM findings;
+DELETE FROM queue.outcome;
+
+-- Who sees what: who may SELECT, or watch.  The worst comes first.
+SELECT queue.pause('health.paused');
+ALTER TABLE health.quick DISABLE TRIGGER queue_insert;
+\x off
+GRANT USAGE ON SCHEMA health TO PUBLIC;
+SELECT severity, object FROM findings;
+GRANT SELECT ON findings TO PUBLIC;
+SET ROLE regress_health_monitor;
+SELECT severity, object FROM queue.health() WHERE object LIKE 'health.%';
+SET ROLE regress_health_owner;
+SELECT severity, object FROM queue.health() WHERE object LIKE 'health.%';
+RESET ROLE;
+GRANT SELECT ON health.paused TO regress_health_owner;
+SET ROLE regress_health_owner;
+SELECT severity, object FROM queue.health() WHERE object LIKE 'health.%';
+SELECT queue_internal.server_state();
+RESET ROLE;
+
+-- in a transaction that may not write, or does not see what others do
+BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY;
+SELECT count(*) FROM findings;
+COMMIT;
+
+-- with names that somebody has in the way
+SET search_path = health, pg_catalog;
+CREATE FUNCTION health.format(text, name, name) RETURNS text LANGUAGE sql AS $$ SELECT 'mine' $$;
+SELECT count(*) FILTER (WHERE finding = 'mine' OR object = 'mine') AS fooled, count(*) > 0 AS found FROM queue.health();
+RESET search_path;
+
+SET client_min_messages = warning;
+DROP VIEW findings;
+DROP PROCEDURE mend;
+DROP SCHEMA health CASCADE;
+DROP ROLE regress_health_owner, regress_health_monitor;
