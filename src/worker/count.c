@@ -17,7 +17,7 @@
  * limit of attempts, after that is in their rows, if it is known that the
  * dead-letter queue cannot take them.  Ten thousand messages may fail for one
  * reason, again and again, so the log has one line a minute for a queue and a
- * reason.
+ * reason, and 64 for all of them.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,7 +56,7 @@
 /* For a queue and a reason, the log has one line in this time */
 #define REPORT_INTERVAL		(60 * USECS_PER_SEC)
 
-/* Reasons that are remembered to have been reported */
+/* Reports that the log gets in that time, of all queues */
 #define MAX_REPORTS			64
 
 /* The messages of one transaction, all of one queue */
@@ -604,8 +604,8 @@ add_step_context(void *arg)
  * is_report_due
  *		Returns true if it is time to report this about the queue.
  *
- * Then it counts as reported.  If there is no room, the report that is oldest
- * is forgotten.
+ * Then it counts as reported.  If there were as many reports as are remembered,
+ * the log has enough of them for now; queue.health() tells of all queues.
  */
 static bool
 is_report_due(Oid relid, uint32 reason, TimestampTz now)
@@ -629,6 +629,9 @@ is_report_due(Oid relid, uint32 reason, TimestampTz now)
 		if (report->at < oldest->at)
 			oldest = report;
 	}
+	if (oldest->at <= now && oldest->at > 0 &&
+		now < oldest->at + REPORT_INTERVAL)
+		return false;
 	oldest->relid = relid;
 	oldest->reason = reason;
 	oldest->at = now;

@@ -106,6 +106,31 @@ sql(q{SELECT setval('filled_dead_id_seq', 1000)});
 wait_until(q{SELECT count(*) = 500 FROM filled_dead},
 	'they are moved when there are ids again');
 
+#
+# The same in many queues: the log has a bounded number of lines in a minute,
+# and queue.health() tells of all.
+#
+sql(q{SELECT queue.create_queue('nowhere'); ALTER TABLE nowhere OWNER TO keeper});
+foreach my $i (1 .. 70)
+{
+	sql(qq{SET ROLE clerk;
+		SELECT queue.create_queue('many$i', max_attempts => 1);
+		RESET ROLE;
+		SELECT queue.alter_queue('many$i', dead_letter => 'nowhere')});
+}
+sql(join ';', map { qq{SELECT queue.enqueue('many$_', '1')} } 1 .. 70);
+sql(join ';', map { qq{SELECT queue.nack(receipt, error => 'no')
+	FROM queue.receive('many$_')} } 1 .. 70);
+wait_until(
+	q{SELECT count(*) = 70 FROM queue.health()
+		WHERE object LIKE 'public.many%' AND severity = 'critical'
+		  AND finding LIKE '%1 of them wait%'},
+	'health tells of all of them');
+my %lines;
+$lines{$_}++ foreach slurp_file($node->logfile) =~ /WARNING: .*\b(public\.many\d+)\b/g;
+cmp_ok(scalar(keys %lines), '<=', 64, 'and the log of as many as it takes');
+cmp_ok($_, '==', 1, 'once') foreach values %lines;
+
 $node->stop;
 
 done_testing();
