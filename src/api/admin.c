@@ -46,6 +46,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/extension.h"
+#include "common/progress.h"
 #include "dispatch/lease.h"
 #include "shared/availability.h"
 #include "table/definition.h"
@@ -217,12 +218,14 @@ queue_drop_queue(PG_FUNCTION_ARGS)
 
 	form = queue_is_subscription(relid) ? &queue_subscription_form :
 		&queue_form;
+	queue_progress_begin(PROGRESS_OF_DROP, relid, -1);
 	table_close(queue_drop_open(relid, form), NoLock);
 	refuse_to_drop_target(relid);
 	dead_letter = dead_letter_to_drop(relid, form);
 	queue_drop_table(relid, form);
 	if (OidIsValid(dead_letter))
 		queue_drop_table(dead_letter, &queue_form);
+	queue_progress_end();
 
 	PG_RETURN_VOID();
 }

@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 
 #include "common/args.h"
+#include "common/progress.h"
 #include "dispatch/lease.h"
 #include "shared/queue_slot.h"
 #include "table/definition.h"
@@ -85,6 +86,8 @@ queue_purge(PG_FUNCTION_ARGS)
 	}
 	else
 		PushActiveSnapshot(GetLatestSnapshot());
+	queue_progress_begin(PROGRESS_OF_PURGE, RelationGetRelid(rel),
+						 queue_progress_estimate(RelationGetRelid(rel)));
 	pass = queue_table_scan_begin(rel, GetActiveSnapshot());
 	while ((row = queue_table_scan_next(pass)) != NULL)
 	{
@@ -96,7 +99,7 @@ queue_purge(PG_FUNCTION_ARGS)
 		switch (purge_row(rel, def, row, selector))
 		{
 			case PURGE_DONE:
-				count++;
+				queue_progress_update(++count);
 				break;
 			case PURGE_HELD:
 				nheld++;
@@ -106,6 +109,7 @@ queue_purge(PG_FUNCTION_ARGS)
 		}
 	}
 	queue_table_scan_end(pass);
+	queue_progress_end();
 	PopActiveSnapshot();
 	queue_slot_note_purge(RelationGetRelid(rel));
 	if (nheld > 0)

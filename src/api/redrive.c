@@ -47,6 +47,7 @@
 #include "api/room.h"
 #include "common/args.h"
 #include "common/compat.h"
+#include "common/progress.h"
 #include "dispatch/lease.h"
 #include "dispatch/turn.h"
 #include "table/definition.h"
@@ -158,6 +159,9 @@ queue_redrive(PG_FUNCTION_ARGS)
 	redrive->max = PG_ARGISNULL(1) ? PG_INT64_MAX :
 		count_argument(PG_GETARG_INT64(1), "max");
 	begin_redrive(redrive, fcinfo, 2);
+	queue_progress_begin(PROGRESS_OF_REDRIVE, redrive->relid,
+						 Min(redrive->max,
+							 queue_progress_estimate(redrive->relid)));
 	if (!PG_ARGISNULL(4))
 	{
 		redrive->is_one = redrive->is_bounded = true;
@@ -166,6 +170,7 @@ queue_redrive(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(5))
 		redrive->per_second = count_argument(PG_GETARG_INT32(5), "per_second");
 	(void) redrive_some(redrive);
+	queue_progress_end();
 	report_homeless(redrive);
 	PG_RETURN_INT64(redrive->count);
 }
@@ -204,6 +209,8 @@ queue_redrive_all(PG_FUNCTION_ARGS)
 	begin_redrive(redrive, fcinfo, 2);
 	if (!PG_ARGISNULL(4))
 		redrive->per_second = count_argument(PG_GETARG_INT32(4), "per_second");
+	queue_progress_begin(PROGRESS_OF_REDRIVE, redrive->relid,
+						 queue_progress_estimate(redrive->relid));
 	while (!is_done)
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -211,6 +218,7 @@ queue_redrive_all(PG_FUNCTION_ARGS)
 		PopActiveSnapshot();
 		SPI_commit();
 	}
+	queue_progress_end();
 	report_homeless(redrive);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -301,6 +309,7 @@ redrive_some(Redrive *redrive)
 			insert_waiting(redrive);
 		else if (redrive->nwaiting == 0)
 			MemoryContextReset(redrive->chunk);
+		queue_progress_update(redrive->ntotal + redrive->count);
 
 		/* the scans have their memory where they are called */
 		MemoryContextSwitchTo(redrive->context);

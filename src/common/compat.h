@@ -76,6 +76,11 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 	RelationSetNewRelfilenode(rel, persistence)
 #endif
 
+/* 16: the states of processes are found by an index, as it is called now */
+#if PG_VERSION_NUM < 160000
+#define pgstat_get_local_beentry_by_index(i) pgstat_fetch_stat_local_beentry(i)
+#endif
+
 /* 16: TRUNCATE may be done as the owner */
 #if PG_VERSION_NUM < 160000
 #define ExecuteTruncateGuts(rels, relids, logged, behavior, restart, as_owner) \

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * problem.c
- *		What is wrong with one queue, topic or subscription: column "problem" of
- *		queue.queues, and part of queue.health().
+ *		What is wrong with one queue, topic or subscription: queue.problem(),
+ *		and part of queue.health().
  *
  * Nothing here raises an error for a table that is broken, locked or gone,
  * because one such table must not hide what there is to say of the others.
@@ -56,7 +56,7 @@ static void find_problems_of_queue(Relation rel, QueueDef *def,
 static Datum make_array(const Problems *problems);
 
 /*
- * problem(queue), for view queue.queues
+ * problem(queue)
  *
  * Says why the functions refuse the table, or its dead letters have nowhere to
  * go, or what is replicated is found late.  Null if all is well.

@@ -45,6 +45,7 @@
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
+#include "common/progress.h"
 #include "common/relation.h"
 #include "shared/queue_slot.h"
 #include "shared/topic_slot.h"
@@ -86,6 +87,7 @@ typedef struct Retained
 	int64	   *after;			/* in each: how far it has come */
 	ItemPointerData *tids;
 	bool		is_full;		/* the last step has left something to do */
+	int64		ndeleted;		/* since the last one that had not */
 	LiveSize	size;			/* when it was looked at last */
 	int64		excess;			/* what it was too much, less what has gone */
 
@@ -395,7 +397,13 @@ make_step(Retained *retained, Relation rel, TopicDef *topic, TimestampTz now)
 	step.after = retained->after;
 	step.tids = retained->tids;
 	step.is_full = retained->is_full;
+	if (!step.is_full)
+		retained->ndeleted = 0;
+	queue_progress_begin(PROGRESS_OF_RETENTION, topic->relid, -1);
+	queue_progress_update(retained->ndeleted);
 	queue_oldest_delete(rel, topic, &step);
+	retained->ndeleted += step.ndeleted;
+	queue_progress_end();
 	retained->excess = step.excess;
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 

@@ -259,6 +259,7 @@ waiters             | ANYBODY   | queue schemaname queuename pid role applicatio
 workers             | ANYBODY   | pid kind database activity since started_at last_error_at last_error
 cover               | ANYBODY   | queue schemaname queuename ranges ready_groups later busy looking waiting next_due healed expired
 storage             | ANYBODY   | queue schemaname queuename table_size index_size toast_size live_rows dead_rows vacuums vacuumed_at held_back horizon_kind horizon_pid horizon_name horizon_since horizon_xmin horizon_age
+progress            | ANYBODY   | pid queue schemaname queuename command done total started_at
 in_doubt            | ANYBODY   | gid owner database transaction prepared_at age queues horizon_age blocked transaction_manager format_id gtrid bqual deciding_database decision commit_command rollback_command
 global_transactions | ANYBODY   | coordinator gid decision deadline is_over participants unfinished begun_at decided_at decided_by
 branches            | ANYBODY   | branch deciding_database participant gid owner prepared status
