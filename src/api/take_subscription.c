@@ -152,8 +152,7 @@ go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 	MemoryContext context;
 	MemoryContext old;
 	PartitionTake look;
-	int		   *partitions;
-	int			n;
+	int			partition;
 
 	queue_subscription_check_lease(def, take->lease);
 
@@ -162,17 +161,18 @@ go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	look_begin(&look, take, rel, def, snapshot, next);
-	partitions = queue_reading_partitions(&look.reading, &n);
-	for (int i = 0; i < n && !take->is_lease && take->ntaken < take->max; i++)
+	for (int i = 0; i < look.reading.topic->partitions; i++)
+		if (is_held_by_me(&look, i))
+			queue_reading_prefer(&look.reading, i);
+	queue_reading_find(&look.reading);
+	while (take->ntaken < take->max &&
+		   (partition = queue_reading_next(&look.reading)) >= 0)
 	{
-		if (!is_held_by_me(&look, partitions[i]))
-			continue;
-		take_more(&look, partitions[i]);
-		partitions[i] = -1;
+		if (is_held_by_me(&look, partition))
+			take_more(&look, partition);
+		else
+			claim_and_take(&look, partition);
 	}
-	for (int i = 0; i < n && take->ntaken < take->max; i++)
-		if (partitions[i] >= 0)
-			claim_and_take(&look, partitions[i]);
 
 	/* there may be more than one call looks at */
 	if (queue_reading_is_enough(&look.reading))
@@ -200,12 +200,14 @@ look_begin(PartitionTake *look, Take *take, Relation rel,
 						take != NULL ? take->max : 1);
 }
 
-/* Has this transaction dequeued messages of the partition? */
+/* Has this transaction dequeued messages of the partition, and goes on to? */
 static bool
 is_held_by_me(PartitionTake *look, int partition)
 {
 	MessageKey	key;
 
+	if (look->take->is_lease)
+		return false;
 	queue_message_key(&key, look->reading.def->relid, partition);
 	return queue_xact_holds_partition(&key);
 }
@@ -508,22 +510,22 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	PartitionTake look;
 	bool		found = false;
-	int		   *partitions;
-	int			n;
+	int			partition;
 
 	queue_lease_load();
 	*is_paused = def->paused;
 	look_begin(&look, NULL, rel, def, GetActiveSnapshot(), next);
-	partitions = queue_reading_partitions(&look.reading, &n);
-	for (int i = 0; i < n && !found && !*is_paused; i++)
+	queue_reading_find(&look.reading);
+	while (!found && !*is_paused &&
+		   (partition = queue_reading_next(&look.reading)) >= 0)
 	{
 		MessageKey	key;
 		InflightEntry entry;
 		MessageStatus status;
 		bool		has_entry;
 
-		queue_message_key(&key, relid, partitions[i]);
-		if (!read_position(&look, partitions[i]))
+		queue_message_key(&key, relid, partition);
+		if (!read_position(&look, partition))
 			continue;
 		has_entry = queue_inflight_peek(&key, QUEUE_PARTITION_ROW, &entry);
 		queue_message_status(def->retry.max_attempts,
@@ -533,11 +535,11 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 			next->is_busy = true;
 		else if (status.availability == MESSAGE_AVAILABLE)
 		{
-			queue_reading_batch(&look.reading, partitions[i],
+			queue_reading_batch(&look.reading, partition,
 								look.reading.position->id, 0, 1, &look.batch);
 
 			/* of messages that are gone, a consumer is to learn */
-			found = look.batch.n > 0 || look.reading.gaps[partitions[i]] > 0;
+			found = look.batch.n > 0 || look.reading.gaps[partition] > 0;
 		}
 		else if (status.due != 0)
 			next->due = Min(next->due, status.due);

@@ -54,6 +54,7 @@ typedef struct PartitionCursor
 	int64		begins_after;	/* what was asked for */
 	int64		after;			/* fetch those after this one ... */
 	int64		below;			/* ... and below this one */
+	int64		upcoming;		/* which is the first one that was not fetched */
 	TopicEntry *entries;
 } PartitionCursor;
 
@@ -192,6 +193,7 @@ fetch(TopicScan *scan, PartitionCursor *cursor)
 	begin_range(scan, cursor->partition, cursor->after, cursor->below);
 	cursor->is_begun = true;
 	cursor->is_last = true;
+	cursor->upcoming = cursor->below;
 	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
 	{
 		int64		id = id_of_entry(scan);
@@ -200,6 +202,7 @@ fetch(TopicScan *scan, PartitionCursor *cursor)
 		if (cursor->n >= max && id != cursor->after)
 		{
 			cursor->is_last = false;
+			cursor->upcoming = id;
 			break;
 		}
 		if (cursor->n == cursor->room)
@@ -334,6 +337,22 @@ queue_topic_scan_next_of(TopicScan *scan, int partition, int64 *id)
 		}
 	}
 	return NULL;
+}
+
+/*
+ * queue_topic_scan_upcoming
+ *		Return the id of the next entry of a partition, or which it cannot be
+ *		below.
+ *
+ * No row is read for that, so it may be a dead one's.
+ */
+int64
+queue_topic_scan_upcoming(TopicScan *scan, int partition)
+{
+	PartitionCursor *cursor = &scan->cursors[partition];
+
+	return cursor->next < cursor->n ? cursor->entries[cursor->next].id :
+		cursor->upcoming;
 }
 
 /* Return nothing more of a partition. */

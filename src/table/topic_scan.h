@@ -39,7 +39,10 @@ extern bool queue_topic_scan_add(TopicScan *scan, int partition, int64 after,
 extern TupleTableSlot *queue_topic_scan_next_of(TopicScan *scan,
 												int partition, int64 *id);
 
-/* The same for all of them, in the order of ids */
+/* The id of the next one, or which it is not below */
+extern int64 queue_topic_scan_upcoming(TopicScan *scan, int partition);
+
+/* The next row of all of them, in the order of ids */
 extern TopicScan *queue_topic_scan_begin_all(Relation rel, TopicDef *topic,
 											 int64 after, int64 below,
 											 int64 max);

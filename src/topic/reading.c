@@ -48,18 +48,21 @@
 /* Rows between two looks at the clock */
 #define ROWS_A_LOOK				256
 
-/* A partition that may have something, and which id may be the first */
+/* A partition that may have something */
 typedef struct Candidate
 {
 	int			partition;
-	int64		first;
+	bool		is_preferred;
+	bool		is_sure;		/* "first" is there, or is gone */
+	int64		after;			/* after which id there may be something */
+	int64		first;			/* the least id that it may have */
 } Candidate;
 
 static int64 look_after(Reading *reading, int partition, int64 position);
 static int64 removed_up_to(TopicDef *topic);
 static int64 gap_after(Reading *reading, int partition, int64 after);
 static int64 known_position(Reading *reading, int partition);
-static int	compare_candidates(const void *a, const void *b);
+static int	compare_candidates(Datum a, Datum b, void *arg);
 static bool read_rows(Reading *reading, int partition, int max,
 					  ReadBatch *batch, int64 *passed);
 static void add_row(ReadBatch *batch, TupleTableSlot *slot, int64 id);
@@ -103,46 +106,99 @@ queue_reading_end(Reading *reading, bool keeps_topic)
 }
 
 /*
- * queue_reading_partitions
- *		Return the partitions that may have something, in the order of their
- *		next messages.
+ * queue_reading_find
+ *		Find the partitions that may have something.
  *
- * By what memory knows of positions, and what the index has: who takes one reads
- * both again.
+ * By what memory knows of positions: who takes one reads its row.
  */
-int *
-queue_reading_partitions(Reading *reading, int *n)
+void
+queue_reading_find(Reading *reading)
 {
 	int			npartitions = reading->topic->partitions;
 	Candidate  *candidates = palloc(npartitions * sizeof(Candidate));
-	int		   *partitions = palloc(npartitions * sizeof(int));
 
-	*n = 0;
+	reading->candidates = binaryheap_allocate(npartitions, compare_candidates,
+											  NULL);
 	for (int i = 0; i < npartitions; i++)
 	{
 		int64		after = look_after(reading, i, known_position(reading, i));
 
 		queue_reading_look_at(reading, i);
-		candidates[*n].partition = i;
-		candidates[*n].first = after + 1;
 		if (after + 1 >= reading->below[i])
 			continue;
 		if (after < reading->removed)
 			reading->gaps[i] = gap_after(reading, i, after);
-		if (reading->gaps[i] > 0 ||
-			queue_topic_scan_add(reading->scan, i, after, reading->below[i],
-								 &candidates[*n].first))
-			(*n)++;
-		else
-			queue_place_pass(RelationGetRelid(reading->rel), i,
-							 reading->def->filter, after,
-							 reading->below[i] - 1, 0);
+		candidates[i].partition = i;
+		candidates[i].after = after;
+		candidates[i].first = after + 1;
+		candidates[i].is_sure = reading->gaps[i] > 0;
+		candidates[i].is_preferred = reading->preferred != NULL &&
+			reading->preferred[i];
+		binaryheap_add_unordered(reading->candidates,
+								 PointerGetDatum(&candidates[i]));
 	}
-	qsort(candidates, *n, sizeof(Candidate), compare_candidates);
-	for (int i = 0; i < *n; i++)
-		partitions[i] = candidates[i].partition;
-	pfree(candidates);
-	return partitions;
+	binaryheap_build(reading->candidates);
+}
+
+/*
+ * queue_reading_prefer
+ *		Let a partition come before those that are not preferred.
+ *
+ * To be told before they are found.
+ */
+void
+queue_reading_prefer(Reading *reading, int partition)
+{
+	if (reading->preferred == NULL)
+		reading->preferred = palloc0(reading->topic->partitions * sizeof(bool));
+	reading->preferred[partition] = true;
+}
+
+/*
+ * queue_reading_next
+ *		Return the partition with the oldest next message of those that have not
+ *		been returned, or -1.
+ *
+ * The index is asked for the next message only of those partitions that may have
+ * an older one than others.  The answer is noted in memory, also by those who read
+ * a batch, so mostly it is asked for that of one partition alone.  That hides no gap:
+ * what retention deletes is noted before, and stays in the index while the snapshot
+ * sees it.
+ */
+int
+queue_reading_next(Reading *reading)
+{
+	while (!binaryheap_empty(reading->candidates))
+	{
+		Candidate  *candidate = (Candidate *)
+			DatumGetPointer(binaryheap_first(reading->candidates));
+		int			partition = candidate->partition;
+		int64		least = candidate->first;
+		bool		found = candidate->is_sure ||
+			queue_topic_scan_add(reading->scan, partition, candidate->after,
+								 reading->below[partition],
+								 &candidate->first);
+
+		candidate->is_sure = true;
+		if (!found)
+			candidate->first = reading->below[partition];
+		if (candidate->first > least)
+			queue_place_pass(RelationGetRelid(reading->rel), partition,
+							 reading->def->filter, candidate->after,
+							 candidate->first - 1, 0);
+
+		/* others may come before it now */
+		if (found && candidate->first > least)
+		{
+			binaryheap_replace_first(reading->candidates,
+									 PointerGetDatum(candidate));
+			continue;
+		}
+		(void) binaryheap_remove_first(reading->candidates);
+		if (found)
+			return partition;
+	}
+	return -1;
 }
 
 /* After which id has retention deleted nothing?  After a start, disk tells. */
@@ -245,14 +301,16 @@ look_after(Reading *reading, int partition, int64 position)
 	return queue_place_look_after(&place, reading->def->filter, position);
 }
 
-/* For qsort(): by the id that comes first */
+/* Those that are preferred, then by the id that comes first: binaryheap's. */
 static int
-compare_candidates(const void *a, const void *b)
+compare_candidates(Datum a, Datum b, void *arg)
 {
-	int64		left = ((const Candidate *) a)->first;
-	int64		right = ((const Candidate *) b)->first;
+	const Candidate *left = (const Candidate *) DatumGetPointer(a);
+	const Candidate *right = (const Candidate *) DatumGetPointer(b);
 
-	return left < right ? -1 : left > right ? 1 : 0;
+	if (left->is_preferred != right->is_preferred)
+		return left->is_preferred ? 1 : -1;
+	return left->first < right->first ? 1 : left->first > right->first ? -1 : 0;
 }
 
 /*
@@ -334,6 +392,10 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 		if (may_pass)
 			*passed = id;
 	}
+
+	/* to the next entry, so that nobody asks the index for it */
+	if (may_pass)
+		*passed = queue_topic_scan_upcoming(reading->scan, partition) - 1;
 	return false;
 }
 

@@ -9,6 +9,7 @@
 #define QUEUE_READING_H
 
 #include "access/htup.h"
+#include "lib/binaryheap.h"
 #include "utils/snapshot.h"
 
 #include "table/position.h"
@@ -33,6 +34,8 @@ typedef struct Reading
 	int64	   *gaps;			/* up to which id retention has deleted what
 								 * was not read, as far as memory knows; 0:
 								 * none */
+	bool	   *preferred;		/* partitions; NULL: none */
+	binaryheap *candidates;		/* partitions that were not returned yet */
 	int64		nlooked;		/* rows that were looked at */
 	TimestampTz began_at;		/* by clock.h */
 } Reading;
@@ -62,10 +65,13 @@ extern void queue_reading_begin(Reading *reading, Relation rel,
 extern void queue_reading_end(Reading *reading, bool keeps_topic);
 
 /*
- * Partitions that may have something, as memory knows: the one with the oldest
- * next message first; *n is their number
+ * Find partitions that may have something, as memory knows.  Then get them one
+ * after the other, that with the oldest next message first, -1 after the last.
+ * Those that are preferred, which is told before, come before the others
  */
-extern int *queue_reading_partitions(Reading *reading, int *n);
+extern void queue_reading_prefer(Reading *reading, int partition);
+extern void queue_reading_find(Reading *reading);
+extern int	queue_reading_next(Reading *reading);
 
 /* Find out how far one partition can be read */
 extern void queue_reading_look_at(Reading *reading, int partition);

@@ -159,7 +159,7 @@ queue_xact_holds_partition(const MessageKey *key)
 {
 	InflightEntry entry;
 
-	return queue_inflight_peek(key, QUEUE_PARTITION_ROW, &entry) &&
+	return nholds > 0 && queue_inflight_peek(key, QUEUE_PARTITION_ROW, &entry) &&
 		entry.state == INFLIGHT_DEQUEUED && !entry.is_prepared &&
 		entry.holder == MyProcNumber;
 }
