@@ -97,6 +97,13 @@ queue_pattern_compile(const char *text, int length)
 	return pattern;
 }
 
+/* Does it match every routing key? */
+bool
+queue_pattern_is_any(const QueuePattern *pattern)
+{
+	return pattern->nwords == 1 && pattern->words[0].kind == WORDS_ANY;
+}
+
 void
 queue_pattern_free(QueuePattern *pattern)
 {

@@ -17,6 +17,9 @@ typedef struct QueuePattern QueuePattern;
 extern QueuePattern *queue_pattern_compile(const char *text, int length);
 extern void queue_pattern_free(QueuePattern *pattern);
 
+/* Does any routing key match? */
+extern bool queue_pattern_is_any(const QueuePattern *pattern);
+
 /* Does a routing key match? */
 extern bool queue_pattern_match(const QueuePattern *pattern, const char *key,
 								int length);

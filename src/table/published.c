@@ -36,10 +36,15 @@ queue_published_column(TupleTableSlot *slot, int att)
 bool
 queue_published_is_wanted(TopicFilter *filter, TupleTableSlot *slot, int64 id)
 {
-	MemoryContext old = MemoryContextSwitchTo(filter->context);
+	bool		has_pattern = filter->pattern != NULL &&
+		!queue_pattern_is_any(filter->pattern);
+	MemoryContext old;
 	bool		result = true;
 
-	if (filter->pattern != NULL)
+	if (!has_pattern && filter->selector == NULL)
+		return true;
+	old = MemoryContextSwitchTo(filter->context);
+	if (has_pattern)
 	{
 		NullableDatum key = queue_published_column(slot,
 												   Anum_published_routing_key);
