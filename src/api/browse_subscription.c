@@ -84,15 +84,15 @@ queue_subscription_browse(ReturnSetInfo *rsinfo, Oid relid, int max,
 		below[i] = ends_before(&look, i);
 		most = Max(most, below[i]);
 	}
-	scan = queue_topic_scan_begin_each(look.topic_rel, look.topic, after, most,
-									   max);
+	scan = queue_topic_scan_begin_each(look.topic_rel, look.topic,
+									   look.snapshot, after, most, max);
 	while (n < max && (slot = queue_topic_scan_next(scan, &id)) != NULL)
 	{
 		bool		isnull;
 		int			partition =
 			DatumGetInt16(slot_getattr(slot, Anum_published_partition,
 									   &isnull));
-		TopicRowState state = queue_topic_row_state(scan, look.snapshot);
+		TopicRowState state = queue_topic_row_state(scan);
 
 		if (id >= below[partition] || state == TOPIC_ROW_NEWER)
 		{
@@ -129,7 +129,7 @@ queue_subscription_get(ReturnSetInfo *rsinfo, Oid relid, int64 id)
 	bool		is_shown = false;
 
 	begin(&look, rsinfo, relid);
-	scan = queue_topic_scan_begin(look.topic_rel, look.topic, 1);
+	scan = queue_topic_scan_begin(look.topic_rel, look.topic, look.snapshot, 1);
 	for (int i = 0; i < look.topic->partitions && !is_shown; i++)
 	{
 		TupleTableSlot *slot;
@@ -249,7 +249,7 @@ find(SubscriptionLook *look, TopicScan *scan, int partition, int64 after,
 		return NULL;
 	while ((slot = queue_topic_scan_next_of(scan, partition, id)) != NULL)
 	{
-		TopicRowState state = queue_topic_row_state(scan, look->snapshot);
+		TopicRowState state = queue_topic_row_state(scan);
 
 		if (state == TOPIC_ROW_NEWER)
 			return NULL;

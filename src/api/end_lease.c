@@ -177,7 +177,8 @@ find_partition(Relation rel, SubscriptionDef *def, int64 id, Ending *ending)
 {
 	TopicDef   *topic;
 	Relation	topic_rel = queue_topic_open(def->topic, TOPIC_READ, &topic);
-	TopicScan  *scan = queue_topic_scan_begin(topic_rel, topic, 1);
+	TopicScan  *scan = queue_topic_scan_begin(topic_rel, topic,
+											  GetActiveSnapshot(), 1);
 	bool		found = false;
 
 	for (int i = 0; i < topic->partitions && !found; i++)
@@ -205,7 +206,7 @@ is_there(TopicScan *scan, int partition, int64 id)
 		!queue_topic_scan_add(scan, partition, id - 1, id + 1, &found))
 		return false;
 	while (queue_topic_scan_next_of(scan, partition, &found) != NULL)
-		if (queue_topic_row_state(scan, GetActiveSnapshot()) == TOPIC_ROW_SEEN)
+		if (queue_topic_row_state(scan) == TOPIC_ROW_SEEN)
 			return true;
 	return false;
 }

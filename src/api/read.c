@@ -93,14 +93,14 @@ queue_read(PG_FUNCTION_ARGS)
 												  "queue message",
 												  ALLOCSET_DEFAULT_SIZES);
 	rel = queue_topic_open(PG_GETARG_OID(0), TOPIC_READ, &topic);
-	scan = queue_topic_scan_begin_all(rel, topic, PG_GETARG_INT64(1),
+	scan = queue_topic_scan_begin_all(rel, topic, snapshot, PG_GETARG_INT64(1),
 									  readable_below(rel, topic), max);
 
 	/* ids that were given by hand may be there twice, and come together */
 	while ((n < max || queue_topic_scan_has_twin(scan, last)) &&
 		   (slot = queue_topic_scan_next(scan, &id)) != NULL)
 	{
-		TopicRowState state = queue_topic_row_state(scan, snapshot);
+		TopicRowState state = queue_topic_row_state(scan);
 
 		if (state == TOPIC_ROW_NEWER)
 			break;

@@ -162,7 +162,8 @@ send_letter(PartitionLease *lease, const Receipt *receipt, const char *reason,
 {
 	TopicDef   *topic;
 	Relation	rel = queue_topic_open(lease->def->topic, TOPIC_READ, &topic);
-	TopicScan  *scan = queue_topic_scan_begin(rel, topic, 1);
+	TopicScan  *scan = queue_topic_scan_begin(rel, topic,
+											  GetActiveSnapshot(), 1);
 	TupleTableSlot *slot = NULL;
 	NullableDatum log = {0, true};
 	FailureNews news = {0};
@@ -179,8 +180,7 @@ send_letter(PartitionLease *lease, const Receipt *receipt, const char *reason,
 							 receipt->message + 1, &id))
 		while ((slot = queue_topic_scan_next_of(scan, (int) receipt->key.id,
 												&id)) != NULL)
-			if (queue_topic_row_state(scan, GetActiveSnapshot()) ==
-				TOPIC_ROW_SEEN)
+			if (queue_topic_row_state(scan) == TOPIC_ROW_SEEN)
 				break;
 	if (slot == NULL)
 		queue_settling_report_lost(receipt,

@@ -178,8 +178,8 @@ count_overtaken(SubscriptionDef *def, TopicDef *topic, const int64 *positions)
 static TimestampTz
 unread_since(Relation topic_rel, TopicDef *topic, const int64 *positions)
 {
-	TopicScan  *scan = queue_topic_scan_begin(topic_rel, topic, 1);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TopicScan  *scan = queue_topic_scan_begin(topic_rel, topic, snapshot, 1);
 	TimestampTz since = DT_NOEND;
 
 	for (int i = 0; i < topic->partitions; i++)
@@ -192,7 +192,7 @@ unread_since(Relation topic_rel, TopicDef *topic, const int64 *positions)
 			continue;
 		for (int n = 0; n < MAX_ROWS &&
 			 (slot = queue_topic_scan_next_of(scan, i, &id)) != NULL; n++)
-			if (queue_topic_row_state(scan, snapshot) == TOPIC_ROW_SEEN)
+			if (queue_topic_row_state(scan) == TOPIC_ROW_SEEN)
 			{
 				Datum		at = queue_published_column(slot,
 														Anum_published_at).value;

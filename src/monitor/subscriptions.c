@@ -121,7 +121,8 @@ show_all(PositionsLook *look, Relation rel, Relation topic_rel)
 	if (queue_may_watch(topic->relid))
 	{
 		look->topic = topic;
-		look->scan = queue_topic_scan_begin(topic_rel, topic, 1);
+		look->scan = queue_topic_scan_begin(topic_rel, topic,
+											look->snapshot, 1);
 	}
 	for (int i = 0; i < partitions; i++)
 		show(look, i);
@@ -197,8 +198,7 @@ add_behind(PositionsLook *look, int partition, int64 after, Datum *values,
 	for (int i = 0; i < MAX_COUNTED &&
 		 (slot = queue_topic_scan_next_of(look->scan, partition, &id)) != NULL;
 		 i++)
-		if (queue_topic_row_state(look->scan, look->snapshot) ==
-			TOPIC_ROW_SEEN)
+		if (queue_topic_row_state(look->scan) == TOPIC_ROW_SEEN)
 		{
 			values[3] = queue_published_column(slot, Anum_published_at).value;
 			nulls[3] = false;

@@ -76,7 +76,7 @@ queue_why_find_published(Answer *answer, const Question *question,
 	int64		id = question->id;
 	Fate		best = {FATE_UNKNOWN};
 
-	message->scan = queue_topic_scan_begin(rel, topic, 1);
+	message->scan = queue_topic_scan_begin(rel, topic, GetActiveSnapshot(), 1);
 	for (int i = 0; i < topic->partitions; i++)
 	{
 		int64		found;

@@ -119,8 +119,7 @@ explain(Answer *answer, UnreadLook *look)
 {
 	MessageKey	key;
 
-	look->is_seen = queue_topic_row_state(look->message.scan,
-										  GetActiveSnapshot()) ==
+	look->is_seen = queue_topic_row_state(look->message.scan) ==
 		TOPIC_ROW_SEEN;
 	look->position = queue_position_make(look->rel);
 	look->filter.pattern = look->def->pattern;

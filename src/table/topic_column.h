@@ -8,6 +8,8 @@
 #ifndef QUEUE_TOPIC_COLUMN_H
 #define QUEUE_TOPIC_COLUMN_H
 
+#include "datatype/timestamp.h"
+
 #include "table/column.h"
 
 /* In order */
@@ -23,6 +25,14 @@
 #define Anum_published_headers			9
 #define Anum_published_payload			10
 #define Anum_published_body				11
+
+/* What a row begins with, by GETSTRUCT(): columns that are never null */
+typedef struct PublishedStart
+{
+	int16		partition;
+	int64		id;
+	TimestampTz published_at;
+} PublishedStart;
 
 extern const QueueColumn queue_topic_columns[Natts_published];
 

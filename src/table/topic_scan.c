@@ -4,12 +4,17 @@
  *		Messages of a topic, in the order of their ids.
  *
  * The key is by partition, then id.  So ids of each partition are fetched from
- * the index a few at a time, and merged if all are wanted.  One index scan serves for all of them
- * in turn, since one for each would keep as many pages pinned.
+ * the index a few at a time, and merged if all are wanted.  One index scan serves
+ * for all of them in turn, since one for each would keep as many pages pinned.
  *
  * No page of the index stays pinned until the row of an entry is read, so vacuum
  * may have removed a dead one, and another may have its place.  The id tells.  A row
  * that the snapshot sees is not removed.
+ *
+ * Messages that follow each other mostly lie on one page of the table.  So rows
+ * are not fetched one by one: all entries that a partition has next on a page are
+ * judged while it is locked once, as sequential scans do it.  It stays pinned while
+ * its rows are returned, and so they stay where they are.
  *
  * Locks: the caller's on the table; those of pages for a moment.
  *
@@ -17,12 +22,14 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "lib/binaryheap.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/procarray.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -36,10 +43,23 @@
 #define MIN_ENTRIES			8
 #define MAX_ENTRIES			4096
 
+/* So many ids further on its end is rarely on the same page of the index */
+#define FAR_AWAY			1024
+
+/* What was found where an entry points */
+typedef enum EntryState
+{
+	ENTRY_SEEN,					/* a row that the snapshot sees */
+	ENTRY_UNSEEN,				/* ... that it does not see */
+	ENTRY_GONE					/* no row, or another one */
+} EntryState;
+
 typedef struct TopicEntry
 {
 	int64		id;
 	ItemPointerData tid;
+	OffsetNumber offset;		/* of its row, if it was judged */
+	int16		state;			/* EntryState, if it was judged */
 } TopicEntry;
 
 typedef struct PartitionCursor
@@ -48,6 +68,8 @@ typedef struct PartitionCursor
 	int			room;
 	int			n;				/* entries that were fetched */
 	int			next;			/* ... and the next of them */
+	int			njudged;		/* up to there they are judged ... */
+	uint64		page;			/* ... while this one was pinned */
 	bool		is_begun;		/* some were fetched */
 	bool		is_last;		/* the index has no more */
 	bool		is_stopped;		/* nothing more of it is wanted */
@@ -63,7 +85,12 @@ struct TopicScan
 	Relation	rel;
 	Relation	index;
 	IndexScanDesc scan;
-	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	Buffer		buffer;			/* the page of the table that is pinned */
+	uint64		page;			/* pages that were pinned */
+	HeapTupleData tuple;		/* the row that was returned last ... */
+	EntryState	state;			/* ... what the snapshot sees of it */
+	TupleTableSlot *slot;		/* ... and the row again */
 	int			max_entries;
 	bool		probes;			/* of most partitions only the first is wanted */
 	PartitionCursor *cursors;
@@ -77,7 +104,13 @@ static void begin_range(TopicScan *scan, int partition, int64 after,
 static int64 id_of_entry(TopicScan *scan);
 static void make_room(TopicScan *scan, PartitionCursor *cursor);
 static int	compare_cursors(Datum a, Datum b, void *arg);
-static bool read_row(TopicScan *scan, int partition, TopicEntry *entry);
+static bool read_row(TopicScan *scan, PartitionCursor *cursor);
+static void pin_page(TopicScan *scan, BlockNumber block);
+static void judge_page(TopicScan *scan, PartitionCursor *cursor);
+static EntryState judge(TopicScan *scan, PartitionCursor *cursor,
+						TopicEntry *entry);
+static bool find_row(TopicScan *scan, const TopicEntry *entry,
+					 HeapTuple tuple);
 static bool is_deleted_here(HeapTupleHeader tuple);
 
 /*
@@ -87,7 +120,8 @@ static bool is_deleted_here(HeapTupleHeader tuple);
  * Some "max" of each are likely to be wanted.
  */
 TopicScan *
-queue_topic_scan_begin(Relation rel, TopicDef *topic, int64 max)
+queue_topic_scan_begin(Relation rel, TopicDef *topic, Snapshot snapshot,
+					   int64 max)
 {
 	TopicScan  *scan = palloc0(sizeof(TopicScan));
 
@@ -95,6 +129,9 @@ queue_topic_scan_begin(Relation rel, TopicDef *topic, int64 max)
 	scan->index = index_open(topic->indexes.pkey, AccessShareLock);
 	scan->scan = index_beginscan(rel, scan->index, SnapshotAny, NULL, 3, 0, 0);
 	scan->scan->xs_want_itup = true;
+	scan->snapshot = snapshot;
+	scan->buffer = InvalidBuffer;
+	scan->tuple.t_tableOid = RelationGetRelid(rel);
 	scan->slot = table_slot_create(rel, NULL);
 	scan->max_entries = (int) Max(MIN_ENTRIES, Min(MAX_ENTRIES, max));
 	scan->probes = true;
@@ -136,15 +173,15 @@ queue_topic_scan_add(TopicScan *scan, int partition, int64 after, int64 below,
  *		Begin to scan all partitions together, after this id.
  */
 TopicScan *
-queue_topic_scan_begin_all(Relation rel, TopicDef *topic, int64 after,
-						   int64 below, int64 max)
+queue_topic_scan_begin_all(Relation rel, TopicDef *topic, Snapshot snapshot,
+						   int64 after, int64 below, int64 max)
 {
 	int64	   *each = palloc(topic->partitions * sizeof(int64));
 	TopicScan  *scan;
 
 	for (int i = 0; i < topic->partitions; i++)
 		each[i] = after;
-	scan = queue_topic_scan_begin_each(rel, topic, each, below, max);
+	scan = queue_topic_scan_begin_each(rel, topic, snapshot, each, below, max);
 	pfree(each);
 	return scan;
 }
@@ -154,10 +191,10 @@ queue_topic_scan_begin_all(Relation rel, TopicDef *topic, int64 after,
  *		The same, after another id in each partition.
  */
 TopicScan *
-queue_topic_scan_begin_each(Relation rel, TopicDef *topic, const int64 *after,
-							int64 below, int64 max)
+queue_topic_scan_begin_each(Relation rel, TopicDef *topic, Snapshot snapshot,
+							const int64 *after, int64 below, int64 max)
 {
-	TopicScan  *scan = queue_topic_scan_begin(rel, topic,
+	TopicScan  *scan = queue_topic_scan_begin(rel, topic, snapshot,
 											  max / topic->partitions * 5 / 4 + 1);
 
 	scan->probes = false;
@@ -186,7 +223,7 @@ fetch(TopicScan *scan, PartitionCursor *cursor)
 	int			max = scan->probes && !cursor->is_begun ?
 		MIN_ENTRIES : scan->max_entries;
 
-	cursor->n = cursor->next = 0;
+	cursor->n = cursor->next = cursor->njudged = 0;
 	if (cursor->is_last)
 		return false;
 	CHECK_FOR_INTERRUPTS();
@@ -197,6 +234,9 @@ fetch(TopicScan *scan, PartitionCursor *cursor)
 	while ((tid = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
 	{
 		int64		id = id_of_entry(scan);
+
+		if (id >= cursor->below)
+			break;
 
 		/* all entries with one id, most of them dead, come together */
 		if (cursor->n >= max && id != cursor->after)
@@ -213,7 +253,13 @@ fetch(TopicScan *scan, PartitionCursor *cursor)
 	return cursor->n > 0;
 }
 
-/* Let the index begin with the ids of a partition between these. */
+/*
+ * begin_range
+ *		Let the index begin with the ids of a partition between these.
+ *
+ * All entries of its page are compared with each key at once, also those that
+ * nobody asks for.  So where the end is far, the caller looks out for it.
+ */
 static void
 begin_range(TopicScan *scan, int partition, int64 after, int64 below)
 {
@@ -223,8 +269,10 @@ begin_range(TopicScan *scan, int partition, int64 after, int64 below)
 				Int16GetDatum(partition));
 	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_INT8GT,
 				Int64GetDatum(after));
-	ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_INT8LT,
-				Int64GetDatum(below));
+	keys[2] = keys[1];			/* the index drops what it has already */
+	if (below - after <= FAR_AWAY)
+		ScanKeyInit(&keys[2], 2, BTLessStrategyNumber, F_INT8LT,
+					Int64GetDatum(below));
 	index_rescan(scan->scan, keys, 3, NULL, 0);
 }
 
@@ -245,7 +293,11 @@ queue_topic_scan_count(TopicScan *scan, int partition, int64 after,
 	while (n < max &&
 		   index_getnext_tid(scan->scan, ForwardScanDirection) != NULL)
 	{
-		*last = id_of_entry(scan);
+		int64		id = id_of_entry(scan);
+
+		if (id >= below)
+			break;
+		*last = id;
 		n++;
 	}
 	return n;
@@ -296,23 +348,21 @@ queue_topic_scan_next(TopicScan *scan, int64 *id)
 	{
 		PartitionCursor *cursor = (PartitionCursor *)
 			DatumGetPointer(binaryheap_first(scan->heap));
-		TopicEntry	entry;
+		bool		is_row;
 
 		if (cursor->is_stopped)
 		{
 			(void) binaryheap_remove_first(scan->heap);
 			continue;
 		}
-		entry = cursor->entries[cursor->next++];
+		*id = cursor->entries[cursor->next].id;
+		is_row = read_row(scan, cursor);
 		if (cursor->next < cursor->n || fetch(scan, cursor))
 			binaryheap_replace_first(scan->heap, PointerGetDatum(cursor));
 		else
 			(void) binaryheap_remove_first(scan->heap);
-		if (read_row(scan, cursor->partition, &entry))
-		{
-			*id = entry.id;
+		if (is_row)
 			return scan->slot;
-		}
 	}
 	return NULL;
 }
@@ -328,13 +378,9 @@ queue_topic_scan_next_of(TopicScan *scan, int partition, int64 *id)
 
 	while (cursor->next < cursor->n || fetch(scan, cursor))
 	{
-		TopicEntry	entry = cursor->entries[cursor->next++];
-
-		if (read_row(scan, partition, &entry))
-		{
-			*id = entry.id;
+		*id = cursor->entries[cursor->next].id;
+		if (read_row(scan, cursor))
 			return scan->slot;
-		}
 	}
 	return NULL;
 }
@@ -374,23 +420,110 @@ queue_topic_scan_has_twin(TopicScan *scan, int64 id)
 	return cursor->entries[cursor->next].id == id;
 }
 
-/* Read the row of an entry; false if it is gone, and another is there. */
+/* Read the row of the next entry; false if it is gone, or another is there. */
 static bool
-read_row(TopicScan *scan, int partition, TopicEntry *entry)
+read_row(TopicScan *scan, PartitionCursor *cursor)
 {
-	bool		isnull;
+	TopicEntry *entry = &cursor->entries[cursor->next];
+	ItemId		item;
+	Page		page;
 
-	bool		call_again = false;
-	ItemPointerData tid = entry->tid;
+	if (cursor->next >= cursor->njudged || cursor->page != scan->page)
+		judge_page(scan, cursor);
+	cursor->next++;
+	if (entry->state == ENTRY_GONE)
+		return false;
+	page = BufferGetPage(scan->buffer);
+	item = PageGetItemId(page, entry->offset);
+	scan->tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+	scan->tuple.t_len = ItemIdGetLength(item);
+	ItemPointerSet(&scan->tuple.t_self, BufferGetBlockNumber(scan->buffer),
+				   entry->offset);
+	scan->state = entry->state;
+	ExecStoreBufferHeapTuple(&scan->tuple, scan->slot, scan->buffer);
+	return true;
+}
+
+/* Judge the next entry of a partition, and those after it on the same page. */
+static void
+judge_page(TopicScan *scan, PartitionCursor *cursor)
+{
+	BlockNumber block =
+		ItemPointerGetBlockNumber(&cursor->entries[cursor->next].tid);
 
 	CHECK_FOR_INTERRUPTS();
-	if (!table_index_fetch_tuple(scan->scan->xs_heapfetch, &tid, SnapshotAny,
-								 scan->slot, &call_again, NULL))
+	pin_page(scan, block);
+	cursor->page = scan->page;
+	cursor->njudged = cursor->next;
+	LockBuffer(scan->buffer, BUFFER_LOCK_SHARE);
+	while (cursor->njudged < cursor->n)
+	{
+		TopicEntry *entry = &cursor->entries[cursor->njudged];
+
+		if (ItemPointerGetBlockNumber(&entry->tid) != block)
+			break;
+		entry->state = judge(scan, cursor, entry);
+		cursor->njudged++;
+	}
+	LockBuffer(scan->buffer, BUFFER_LOCK_UNLOCK);
+}
+
+/* Pin a page of the table, and no other one. */
+static void
+pin_page(TopicScan *scan, BlockNumber block)
+{
+	if (BufferIsValid(scan->buffer) &&
+		BufferGetBlockNumber(scan->buffer) == block)
+		return;
+	scan->buffer = ReleaseAndReadBuffer(scan->buffer, scan->rel, block);
+	scan->page++;
+	heap_page_prune_opt(scan->rel, scan->buffer);
+}
+
+/* Judge an entry; its page is locked. */
+static EntryState
+judge(TopicScan *scan, PartitionCursor *cursor, TopicEntry *entry)
+{
+	HeapTupleData tuple;
+	PublishedStart *start;
+
+	tuple.t_tableOid = scan->tuple.t_tableOid;
+	if (!find_row(scan, entry, &tuple))
+		return ENTRY_GONE;
+	entry->offset = ItemPointerGetOffsetNumber(&tuple.t_self);
+	start = (PublishedStart *) GETSTRUCT(&tuple);
+	if (start->id != entry->id || start->partition != cursor->partition)
+		return ENTRY_GONE;
+	return HeapTupleSatisfiesVisibility(&tuple, scan->snapshot,
+										scan->buffer) ?
+		ENTRY_SEEN : ENTRY_UNSEEN;
+}
+
+/* Find the row of an entry on the page; false if there is none. */
+static bool
+find_row(TopicScan *scan, const TopicEntry *entry, HeapTuple tuple)
+{
+	Page		page = BufferGetPage(scan->buffer);
+	OffsetNumber offset = ItemPointerGetOffsetNumber(&entry->tid);
+	ItemId		item;
+
+	if (offset > PageGetMaxOffsetNumber(page))
 		return false;
-	return DatumGetInt64(slot_getattr(scan->slot, Anum_published_id,
-									  &isnull)) == entry->id &&
-		DatumGetInt16(slot_getattr(scan->slot, Anum_published_partition,
-								   &isnull)) == partition;
+	item = PageGetItemId(page, offset);
+
+	/* in replica role a row may have been updated, and pruned since */
+	if (ItemIdIsRedirected(item))
+	{
+		offset = ItemIdGetRedirect(item);
+		item = PageGetItemId(page, offset);
+	}
+	if (!ItemIdIsNormal(item))
+		return false;
+	tuple->t_data = (HeapTupleHeader) PageGetItem(page, item);
+	tuple->t_len = ItemIdGetLength(item);
+	ItemPointerSet(&tuple->t_self, ItemPointerGetBlockNumber(&entry->tid),
+				   offset);
+	return true;
 }
 
 /* Has this transaction deleted the row? */
@@ -404,23 +537,21 @@ is_deleted_here(HeapTupleHeader tuple)
 
 /*
  * queue_topic_row_state
- *		Judge the row that was returned last by a snapshot and by the present
+ *		Judge the row that was returned last by the snapshot and by the present
  *		status of who wrote it.
  */
 TopicRowState
-queue_topic_row_state(TopicScan *scan, Snapshot snapshot)
+queue_topic_row_state(TopicScan *scan)
 {
-	HeapTuple	tuple;
+	HeapTupleHeader tuple = scan->tuple.t_data;
 	TransactionId xmin;
-	bool		should_free;
 
-	if (table_tuple_satisfies_snapshot(scan->rel, scan->slot, snapshot))
+	if (scan->state == ENTRY_SEEN)
 		return TOPIC_ROW_SEEN;
-	tuple = ExecFetchSlotHeapTuple(scan->slot, false, &should_free);
-	xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-	if (!TransactionIdIsNormal(xmin) || !XidInMVCCSnapshot(xmin, snapshot))
-		return is_deleted_here(tuple->t_data) ? TOPIC_ROW_DELETED :
-			TOPIC_ROW_GONE;
+	xmin = HeapTupleHeaderGetXmin(tuple);
+	if (!TransactionIdIsNormal(xmin) ||
+		!XidInMVCCSnapshot(xmin, scan->snapshot))
+		return is_deleted_here(tuple) ? TOPIC_ROW_DELETED : TOPIC_ROW_GONE;
 	return TransactionIdIsInProgress(xmin) || TransactionIdDidCommit(xmin) ?
 		TOPIC_ROW_NEWER : TOPIC_ROW_GONE;
 }
@@ -429,6 +560,8 @@ queue_topic_row_state(TopicScan *scan, Snapshot snapshot)
 void
 queue_topic_scan_end(TopicScan *scan)
 {
+	if (BufferIsValid(scan->buffer))
+		ReleaseBuffer(scan->buffer);
 	index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->slot);
 	index_close(scan->index, AccessShareLock);

@@ -26,12 +26,13 @@ typedef enum TopicRowState
 typedef struct TopicScan TopicScan;
 
 /*
- * Begin to scan the messages of a topic; some "max" of each partition are likely
- * to be wanted.  Then add partitions: their messages with ids after the one and
- * below the other; is there any, and which id has the first?
+ * Begin to scan the messages of a topic, as long as this snapshot is there, which
+ * judges them; some "max" of each partition are likely to be wanted.  Then add
+ * partitions: their messages with ids after the one and below the other; is there
+ * any, and which id has the first?
  */
 extern TopicScan *queue_topic_scan_begin(Relation rel, TopicDef *topic,
-										 int64 max);
+										 Snapshot snapshot, int64 max);
 extern bool queue_topic_scan_add(TopicScan *scan, int partition, int64 after,
 								 int64 below, int64 *first);
 
@@ -44,9 +45,10 @@ extern int64 queue_topic_scan_upcoming(TopicScan *scan, int partition);
 
 /* The next row of all of them, in the order of ids */
 extern TopicScan *queue_topic_scan_begin_all(Relation rel, TopicDef *topic,
-											 int64 after, int64 below,
-											 int64 max);
+											 Snapshot snapshot, int64 after,
+											 int64 below, int64 max);
 extern TopicScan *queue_topic_scan_begin_each(Relation rel, TopicDef *topic,
+											  Snapshot snapshot,
 											  const int64 *after, int64 below,
 											  int64 max);
 extern TupleTableSlot *queue_topic_scan_next(TopicScan *scan, int64 *id);
@@ -64,8 +66,8 @@ extern void queue_topic_scan_stop(TopicScan *scan, int partition);
 /* Is there another row with this id, in another partition? */
 extern bool queue_topic_scan_has_twin(TopicScan *scan, int64 id);
 
-/* What does a snapshot see of the row that was returned last? */
-extern TopicRowState queue_topic_row_state(TopicScan *scan, Snapshot snapshot);
+/* What does the snapshot see of the row that was returned last? */
+extern TopicRowState queue_topic_row_state(TopicScan *scan);
 
 extern void queue_topic_scan_end(TopicScan *scan);
 

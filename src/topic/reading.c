@@ -89,7 +89,7 @@ queue_reading_begin(Reading *reading, Relation rel, SubscriptionDef *def,
 	reading->gaps = palloc0(reading->topic->partitions * sizeof(int64));
 	reading->removed = removed_up_to(reading->topic);
 	reading->scan = queue_topic_scan_begin(reading->topic_rel, reading->topic,
-										   max);
+										   snapshot, max);
 	reading->began_at = queue_clock();
 }
 
@@ -378,7 +378,7 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 
 		if (slot == NULL)
 			return may_pass;
-		state = queue_topic_row_state(reading->scan, reading->snapshot);
+		state = queue_topic_row_state(reading->scan);
 		reading->nlooked++;
 		if (state == TOPIC_ROW_NEWER)
 			return false;

@@ -94,8 +94,8 @@ queue_oldest_delete(Relation rel, TopicDef *topic, OldestStep *step)
 
 	deletion.partitions = palloc0(topic->partitions * sizeof(PartitionStep));
 	deletion.removed = palloc0(topic->partitions * sizeof(int64));
-	deletion.scan = queue_topic_scan_begin_each(rel, topic, step->after,
-												PG_INT64_MAX,
+	deletion.scan = queue_topic_scan_begin_each(rel, topic, snapshot,
+												step->after, PG_INT64_MAX,
 												step->is_full ? STEP_ROWS :
 												FIRST_ROWS);
 	step->ndeleted = 0;
@@ -156,7 +156,7 @@ go_over(Deletion *deletion, Snapshot snapshot)
 		int			partition =
 			DatumGetInt16(slot_getattr(slot, Anum_published_partition,
 									   &isnull));
-		TopicRowState state = queue_topic_row_state(deletion->scan, snapshot);
+		TopicRowState state = queue_topic_row_state(deletion->scan);
 
 		if (state == TOPIC_ROW_NEWER ||
 			(state == TOPIC_ROW_SEEN &&
