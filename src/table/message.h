@@ -8,10 +8,8 @@
 #ifndef QUEUE_MESSAGE_H
 #define QUEUE_MESSAGE_H
 
+#include "table/result.h"
 #include "table/rows.h"
-
-/* The columns that messages are returned in */
-#define Natts_result		13
 
 /* One row of a result, with its values fetched from TOAST */
 extern HeapTuple queue_message_result(TupleDesc desc, MessageRow *row,

@@ -10,17 +10,23 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/tupmacs.h"
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
-#include "table/message.h"
 #include "table/published.h"
+#include "table/result.h"
 #include "table/topic_column.h"
 
 /* What a selector sees where a queue's message has numbers */
 #define READ_ATTEMPT		1
 #define READ_PRIORITY		4
 
-static Datum stored_here(TupleTableSlot *slot, int att, bool *isnull);
+static void find_values(HeapTupleHeader tuple, struct varlena **values);
+static inline struct varlena *stored_here(struct varlena *value);
 
 /* Return one column of a row. */
 NullableDatum
@@ -82,37 +88,64 @@ void
 queue_published_show(ReturnSetInfo *rsinfo, TupleTableSlot *slot, int attempt,
 					 const char *receipt)
 {
-	static const int columns[] = {
+	static const int columns[NUM_RESULT_VALUES] = {
 		Anum_published_group_key, Anum_published_correlation_id,
 		Anum_published_headers, Anum_published_payload, Anum_published_body,
 		Anum_published_content_type
 	};
-	Datum		values[Natts_result] = {0};
-	bool		nulls[Natts_result] = {0};
+	struct varlena *values[Natts_published + 1];
+	bool		should_free;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+	PublishedStart *start = (PublishedStart *) GETSTRUCT(tuple);
+	ResultRow	row;
 
-	slot_getallattrs(slot);
-	values[0] = slot->tts_values[Anum_published_id - 1];
-	nulls[1] = receipt == NULL;
-	if (receipt != NULL)
-		values[1] = CStringGetTextDatum(receipt);
-	values[2] = Int32GetDatum(attempt);
-	values[3] = slot->tts_values[Anum_published_at - 1];
-	nulls[4] = true;			/* priority */
-	for (int i = 0; i < lengthof(columns); i++)
-		values[5 + i] = stored_here(slot, columns[i], &nulls[5 + i]);
-	values[11] = slot->tts_values[Anum_published_partition - 1];
-	values[12] = stored_here(slot, Anum_published_routing_key, &nulls[12]);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	Assert(!should_free);
+	find_values(tuple->t_data, values);
+	row.id = start->id;
+	row.receipt = receipt;
+	row.attempt = attempt;
+	row.sent_at = start->published_at;
+	row.priority = NO_NUMBER;
+	for (int i = 0; i < NUM_RESULT_VALUES; i++)
+		row.values[i] = stored_here(values[columns[i]]);
+	row.partition = start->partition;
+	row.routing_key = stored_here(values[Anum_published_routing_key]);
+	tuplestore_puttuple(rsinfo->setResult,
+						queue_result_form(rsinfo->setDesc, &row));
+}
+
+/*
+ * find_values
+ *		Find the columns of variable size, by their numbers; NULL: it is null.
+ *
+ * All columns behind those that a row begins with are of this kind.
+ */
+static void
+find_values(HeapTupleHeader tuple, struct varlena **values)
+{
+	bool		has_nulls = (tuple->t_infomask & HEAP_HASNULL) != 0;
+	int			natts = HeapTupleHeaderGetNatts(tuple);
+	char	   *start = (char *) tuple + tuple->t_hoff;
+	Size		off = offsetof(PublishedStart, published_at) + sizeof(TimestampTz);
+
+	for (int att = Anum_published_at + 1; att <= Natts_published; att++)
+	{
+		if (att > natts || (has_nulls && att_isnull(att - 1, tuple->t_bits)))
+		{
+			values[att] = NULL;
+			continue;
+		}
+		off = att_align_pointer(off, TYPALIGN_INT, -1, start + off);
+		values[att] = (struct varlena *) (start + off);
+		off += VARSIZE_ANY(values[att]);
+	}
 }
 
 /* Return a value, fetched from TOAST if it is there. */
-static Datum
-stored_here(TupleTableSlot *slot, int att, bool *isnull)
+static inline struct varlena *
+stored_here(struct varlena *value)
 {
-	Datum		value = slot->tts_values[att - 1];
-
-	*isnull = slot->tts_isnull[att - 1];
-	if (*isnull || !VARATT_IS_EXTERNAL(DatumGetPointer(value)))
+	if (value == NULL || !VARATT_IS_EXTERNAL(value))
 		return value;
-	return PointerGetDatum(PG_DETOAST_DATUM(value));
+	return detoast_attr(value);
 }
