@@ -402,7 +402,7 @@ pass_next(Move *move)
 	{
 		Hold	   *held = queue_xact_find(move->kind, &move->key);
 
-		id = batch.ids[0];
+		id = batch.last;
 		if (held->entry->failures > 0)
 			position->alone_until = held->entry->last_id;
 		if (!queue_position_move(move->rel, move->def, position, id))

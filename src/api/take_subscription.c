@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/tableam.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -60,6 +61,11 @@ typedef struct PartitionTake
 	TimestampTz now;
 	RetryHint  *next;
 	ReadBatch	batch;
+	int			nshown;			/* by the call, before this batch */
+	int			attempt;		/* of the message that comes next */
+	Receipt		receipt;		/* of the message that was read last ... */
+	TupleTableSlot *received;	/* ... which is shown when it is known whether
+								 * it is the last one */
 } PartitionTake;
 
 static void go_over(Take *take, Relation rel, SubscriptionDef *def,
@@ -76,9 +82,15 @@ static void take_claimed(PartitionTake *look, int partition, Hold *hold);
 static bool read_position(PartitionTake *look, int partition);
 static bool stays_exhausted(const PartitionTake *look);
 static bool move_and_hold(PartitionTake *look, Hold *hold, int attempt);
-static void lease_batch(PartitionTake *look, Hold *hold, int attempt);
-static void show(PartitionTake *look, int i, int attempt,
-				 const Receipt *receipt);
+static void lease_batch(PartitionTake *look, Hold *hold);
+static void read_batch(PartitionTake *look, int partition, int attempt,
+					   int max);
+static void dequeued(TupleTableSlot *slot, int64 id, void *arg);
+static void received(TupleTableSlot *slot, int64 id, void *arg);
+static void show_received(PartitionTake *look, bool is_last);
+static void show(PartitionTake *look, TupleTableSlot *slot,
+				 const char *receipt);
+static void take_back(Take *take, int n);
 
 /* Take messages of a subscription; dequeue() and receive() have begun. */
 void
@@ -177,6 +189,8 @@ go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 	/* there may be more than one call looks at */
 	if (queue_reading_is_enough(&look.reading))
 		next->is_busy = true;
+	if (look.received != NULL)
+		ExecDropSingleTupleTableSlot(look.received);
 	queue_reading_end(&look.reading, take->ntaken > 0);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -245,8 +259,7 @@ take_more(PartitionTake *look, int partition)
 		return;
 	limit = queue_reading_limit(reading, reading->position, failures, until,
 								take->max - take->ntaken);
-	queue_reading_batch(reading, partition, reading->position->id, 0, limit,
-						&look->batch);
+	read_batch(look, partition, failures + 1, limit);
 	if (look->batch.n > 0)
 		(void) move_and_hold(look, hold, failures + 1);
 }
@@ -329,15 +342,20 @@ take_claimed(PartitionTake *look, int partition, Hold *hold)
 	limit = queue_reading_limit(reading, position, failures,
 								position->alone_until,
 								look->take->max - look->take->ntaken);
-	queue_reading_batch(reading, partition, position->id, 0, limit,
-						&look->batch);
+	if (look->take->is_lease)
+	{
+		look->receipt.key = hold->key;
+		look->receipt.epoch = queue_inflight_epoch();
+		look->receipt.number = queue_inflight_new_number();
+	}
+	read_batch(look, partition, failures + 1, limit);
 	if (look->batch.n == 0)
 	{
 		queue_give_back(hold);
 		return;
 	}
 	if (look->take->is_lease)
-		lease_batch(look, hold, failures + 1);
+		lease_batch(look, hold);
 	else if (!move_and_hold(look, hold, failures + 1))
 		queue_give_back(hold);
 }
@@ -379,19 +397,20 @@ stays_exhausted(const PartitionTake *look)
  *		transaction ends.
  *
  * The partition is claimed, or held already.  Returns false, with nothing done,
- * if somebody has locked the row.
+ * and nothing shown, if somebody has locked the row.
  */
 static bool
 move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 {
 	Reading    *reading = &look->reading;
 	Position   *position = reading->position;
-	int64		last = look->batch.ids[look->batch.n - 1];
+	int64		last = look->batch.last;
 	int			counted = position->failures;
 	ItemPointerData tid = position->tid;
 
 	if (!queue_position_move(reading->rel, reading->def, position, last))
 	{
+		take_back(look->take, look->nshown);
 		look->next->is_busy = true;
 		return false;
 	}
@@ -415,14 +434,12 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 	hold->batch += look->batch.n;
 	queue_database_wake_by(MyDatabaseId, look->now +
 						   (int64) queue_lease_write_delay * 1000);
-	for (int i = 0; i < look->batch.n; i++)
-		show(look, i, i == 0 ? attempt : 1, NULL);
 	return true;
 }
 
 /* receive(): from a claim to a lease */
 static void
-lease_batch(PartitionTake *look, Hold *hold, int attempt)
+lease_batch(PartitionTake *look, Hold *hold)
 {
 	Take	   *take = look->take;
 	Reading    *reading = &look->reading;
@@ -430,45 +447,121 @@ lease_batch(PartitionTake *look, Hold *hold, int attempt)
 	ReadBatch  *batch = &look->batch;
 	TimestampTz deadline = look->now +
 		(take->lease < 0 ? reading->def->lease : take->lease);
-	Receipt		receipt = {.key = hold->key,.epoch = queue_inflight_epoch()};
 
-	queue_inflight_set_first(hold->entry, batch->ids[0]);
-	queue_inflight_set_last(hold->entry, batch->ids[batch->n - 1]);
-	receipt.number = queue_inflight_lease(hold->entry, &reading->def->retry,
-										  position->failures, &position->tid,
-										  deadline, batch->n);
+	queue_inflight_set_first(hold->entry, batch->first);
+	queue_inflight_set_last(hold->entry, batch->last);
+	queue_inflight_lease(hold->entry, look->receipt.number,
+						 &reading->def->retry, position->failures,
+						 &position->tid, deadline, batch->n);
 	hold->kind = HOLD_LEASE;
 	hold->is_partition = true;
-	hold->number = receipt.number;
+	hold->number = look->receipt.number;
 	hold->batch = batch->n;
 	queue_database_wake_by(MyDatabaseId,
 						   Min(deadline, look->now +
 							   (int64) queue_lease_write_delay * 1000));
-	for (int i = 0; i < batch->n; i++)
-	{
-		receipt.message = batch->ids[i];
-		receipt.after = i == 0 ? position->id : batch->ids[i - 1];
-		receipt.is_last = i == batch->n - 1;
-		show(look, i, i == 0 ? attempt : 1, &receipt);
-	}
 }
 
-/* Add one message of the batch to the result. */
+/*
+ * read_batch
+ *		Read messages after the position, and show each at once.
+ *
+ * Nothing of them is taken yet.
+ */
 static void
-show(PartitionTake *look, int i, int attempt, const Receipt *receipt)
+read_batch(PartitionTake *look, int partition, int attempt, int max)
+{
+	Reading    *reading = &look->reading;
+
+	look->nshown = look->take->ntaken;
+	look->attempt = attempt;
+	look->batch.receiver = look->take->is_lease ? received : dequeued;
+	look->batch.arg = look;
+	look->receipt.message = 0;
+	if (look->take->is_lease && look->received == NULL)
+		look->received = table_slot_create(reading->topic_rel, NULL);
+	queue_reading_batch(reading, partition, reading->position->id, 0, max,
+						&look->batch);
+	if (look->take->is_lease && look->batch.n > 0)
+		show_received(look, true);
+}
+
+/* One more message that dequeue() returns: MessageReceiver. */
+static void
+dequeued(TupleTableSlot *slot, int64 id, void *arg)
+{
+	show((PartitionTake *) arg, slot, NULL /* no receipt */ );
+}
+
+/*
+ * received
+ *		One more message that receive() returns: MessageReceiver.
+ *
+ * The receipt of the last one says so.  So each is shown when the next one is
+ * there.
+ */
+static void
+received(TupleTableSlot *slot, int64 id, void *arg)
+{
+	PartitionTake *look = (PartitionTake *) arg;
+	int64		before = look->receipt.message;
+
+	if (before != 0)
+		show_received(look, false);
+	look->receipt.message = id;
+	look->receipt.after = before != 0 ? before : look->reading.position->id;
+	ExecCopySlot(look->received, slot);
+}
+
+/* Show the message that was read last. */
+static void
+show_received(PartitionTake *look, bool is_last)
+{
+	MemoryContext old = MemoryContextSwitchTo(look->take->row_context);
+
+	look->receipt.is_last = is_last;
+	show(look, look->received, queue_receipt_format(&look->receipt));
+	ExecClearTuple(look->received);
+	MemoryContextSwitchTo(old);
+}
+
+/* Add one message to the result. */
+static void
+show(PartitionTake *look, TupleTableSlot *slot, const char *receipt)
 {
 	Take	   *take = look->take;
 	MemoryContext old = MemoryContextSwitchTo(take->row_context);
-	TupleTableSlot *slot = look->reading.shown;
 
-	ExecForceStoreHeapTuple(look->batch.rows[i], slot, false);
-	queue_published_show(take->rsinfo, slot, attempt, receipt != NULL ?
-						 queue_receipt_format(receipt) : NULL);
-	ExecClearTuple(slot);
+	queue_published_show(take->rsinfo, slot, look->attempt, receipt);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(take->row_context);
-	heap_freetuple(look->batch.rows[i]);
+	look->attempt = 1;
 	take->ntaken++;
+}
+
+/* Leave the first so many messages in the result, and no others. */
+static void
+take_back(Take *take, int n)
+{
+	ReturnSetInfo *rsinfo = take->rsinfo;
+	Tuplestorestate *shown = rsinfo->setResult;
+	MemoryContext old =
+		MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rsinfo->setDesc,
+													&TTSOpsMinimalTuple);
+
+	rsinfo->setResult = tuplestore_begin_heap((rsinfo->allowedModes &
+											   SFRM_Materialize_Random) != 0,
+											  false, work_mem);
+	for (int i = 0; i < n; i++)
+	{
+		(void) tuplestore_gettupleslot(shown, true, false, slot);
+		tuplestore_puttupleslot(rsinfo->setResult, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(shown);
+	MemoryContextSwitchTo(old);
+	take->ntaken = n;
 }
 
 /* ----------------------------------------------------------------

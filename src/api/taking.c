@@ -102,9 +102,10 @@ lease_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 
 	values.key = hold->key;
 	values.epoch = queue_inflight_epoch();
-	values.number = queue_inflight_lease(hold->entry, &look->def->retry,
-										 row->failures, &row->tid, deadline,
-										 take->ntaken + 1);
+	values.number = queue_inflight_new_number();
+	queue_inflight_lease(hold->entry, values.number, &look->def->retry,
+						 row->failures, &row->tid, deadline,
+						 take->ntaken + 1);
 	hold->kind = HOLD_LEASE;
 	hold->number = values.number;
 	tuplestore_puttuple(take->rsinfo->setResult,

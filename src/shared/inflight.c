@@ -666,19 +666,25 @@ queue_inflight_hold(InflightEntry *entry)
 	LWLockRelease(lock);
 }
 
+/* Return the number that a lease is to have. */
+uint64
+queue_inflight_new_number(void)
+{
+	return pg_atomic_fetch_add_u64(&shared->next_number, 1);
+}
+
 /*
  * queue_inflight_lease
- *		From a claim to a lease; returns the number of the lease.
+ *		From a claim to a lease.
  *
  * At least "batch" messages are taken together.  How many they are is told
  * when that is known.
  */
-uint64
-queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
-					 int counted, ItemPointer tid, TimestampTz deadline,
-					 int batch)
+void
+queue_inflight_lease(InflightEntry *entry, uint64 number,
+					 const RetryPolicy *retry, int counted, ItemPointer tid,
+					 TimestampTz deadline, int batch)
 {
-	uint64		number = pg_atomic_fetch_add_u64(&shared->next_number, 1);
 	LWLock	   *lock = lock_entry(entry);
 
 	entry->state = INFLIGHT_LEASED;
@@ -703,7 +709,6 @@ queue_inflight_lease(InflightEntry *entry, const RetryPolicy *retry,
 	entry->deadline = deadline;
 	queue_deadline_set(entry->queue, &entry->key, &entry->due, deadline);
 	LWLockRelease(lock);
-	return number;
 }
 
 /*

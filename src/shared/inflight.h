@@ -217,10 +217,11 @@ extern void queue_inflight_dequeue(InflightEntry *entry,
 								   const RetryPolicy *retry,
 								   int counted, ItemPointer tid);
 extern void queue_inflight_hold(InflightEntry *entry);
-extern uint64 queue_inflight_lease(InflightEntry *entry,
-								   const RetryPolicy *retry,
-								   int counted, ItemPointer tid,
-								   TimestampTz deadline, int batch);
+extern uint64 queue_inflight_new_number(void);
+extern void queue_inflight_lease(InflightEntry *entry, uint64 number,
+								 const RetryPolicy *retry,
+								 int counted, ItemPointer tid,
+								 TimestampTz deadline, int batch);
 extern Client queue_inflight_receiver(const InflightEntry *entry);
 
 /* Settling a lease */

@@ -84,7 +84,6 @@ queue_reading_begin(Reading *reading, Relation rel, SubscriptionDef *def,
 													"queue message",
 													ALLOCSET_DEFAULT_SIZES);
 	reading->position = queue_position_make(rel);
-	reading->shown = table_slot_create(reading->topic_rel, NULL);
 	reading->below = palloc0(reading->topic->partitions * sizeof(int64));
 	reading->gaps = palloc0(reading->topic->partitions * sizeof(int64));
 	reading->removed = removed_up_to(reading->topic);
@@ -98,7 +97,6 @@ void
 queue_reading_end(Reading *reading, bool keeps_topic)
 {
 	queue_topic_scan_end(reading->scan);
-	ExecDropSingleTupleTableSlot(reading->shown);
 	queue_position_free(reading->position);
 	MemoryContextDelete(reading->filter.context);
 	table_close(reading->topic_rel, keeps_topic ? NoLock :
@@ -317,7 +315,9 @@ compare_candidates(Datum a, Datum b, void *arg)
  * queue_reading_batch
  *		Read wanted messages of a partition, in order.
  *
- * How far the partition was read with nothing in it that is wanted, is noted.
+ * Whoever receives them gets each as soon as it is read: to keep copies of all of
+ * them until the end would cost as much again.  How far the partition was read with
+ * nothing in it that is wanted, is noted.
  */
 void
 queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
@@ -347,7 +347,7 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 
 	/* nothing is wanted after the last one of the batch, up to where it ended */
 	if (batch->n > 0)
-		after = batch->ids[batch->n - 1];
+		after = batch->last;
 	batch->passed = Max(passed, after);
 	if (passed > after)
 		queue_place_pass(relid, partition, reading->def->filter, after,
@@ -403,29 +403,12 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 static void
 add_row(ReadBatch *batch, TupleTableSlot *slot, int64 id)
 {
-	if (batch->counts_only)
-	{
-		batch->n++;
-		return;
-	}
-	if (batch->n == batch->room)
-	{
-		int			room = batch->room == 0 ? 16 : 2 * batch->room;
-
-		if (batch->room == 0)
-		{
-			batch->ids = palloc(room * sizeof(int64));
-			batch->rows = palloc(room * sizeof(HeapTuple));
-		}
-		else
-		{
-			batch->ids = repalloc_huge(batch->ids, room * sizeof(int64));
-			batch->rows = repalloc_huge(batch->rows, room * sizeof(HeapTuple));
-		}
-		batch->room = room;
-	}
-	batch->ids[batch->n] = id;
-	batch->rows[batch->n++] = ExecCopySlotHeapTuple(slot);
+	if (batch->n++ == 0)
+		batch->first = id;
+	batch->last = id;
+	batch->slot = slot;
+	if (batch->receiver != NULL)
+		batch->receiver(slot, id, batch->arg);
 }
 
 /*

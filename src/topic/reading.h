@@ -8,7 +8,7 @@
 #ifndef QUEUE_READING_H
 #define QUEUE_READING_H
 
-#include "access/htup.h"
+#include "executor/tuptable.h"
 #include "lib/binaryheap.h"
 #include "utils/snapshot.h"
 
@@ -28,7 +28,6 @@ typedef struct Reading
 	TopicFilter filter;
 	TopicScan  *scan;
 	Position   *position;		/* for who reads one */
-	TupleTableSlot *shown;		/* for who shows a message */
 	int64	   *below;			/* how far each partition can be read */
 	int64		removed;		/* retention has deleted nothing after it */
 	int64	   *gaps;			/* up to which id retention has deleted what
@@ -40,14 +39,19 @@ typedef struct Reading
 	TimestampTz began_at;		/* by clock.h */
 } Reading;
 
+/* Gets one message after the other, which is in the slot until the next one */
+typedef void (*MessageReceiver) (TupleTableSlot *slot, int64 id, void *arg);
+
 /* Messages of one partition, in order; or just how many they are */
 typedef struct ReadBatch
 {
 	bool		counts_only;
+	MessageReceiver receiver;	/* who gets them, or NULL */
+	void	   *arg;
 	int			n;
-	int			room;
-	int64	   *ids;
-	HeapTuple  *rows;
+	int64		first;			/* the id of the first one */
+	int64		last;			/* ... of the last one */
+	TupleTableSlot *slot;		/* ... which is in there */
 	int64		passed;			/* up to this id the partition was looked at */
 	int64		unwanted;		/* the last one that the filter passed over,
 								 * or 0 */

@@ -102,11 +102,9 @@ send_next(Relation rel, SubscriptionDef *def, Position *position, int failed,
 	queue_reading_batch(&reading, position->partition, id, 0, 1, &batch);
 	if (batch.n > 0)
 	{
-		id = batch.ids[0];
-		ExecForceStoreHeapTuple(batch.rows[0], reading.shown, false);
-		queue_letter_send(rel, def, reading.shown, "max_attempts reached",
+		id = batch.last;
+		queue_letter_send(rel, def, batch.slot, "max_attempts reached",
 						  failed, queue_position_failure_log(position), news);
-		ExecClearTuple(reading.shown);
 	}
 	queue_reading_end(&reading, true);
 	return queue_position_move(rel, def, position, id);
