@@ -17,6 +17,7 @@
 #include "common/compat.h"
 #include "shared/topic_slot.h"
 
+static void tell(TopicSlot *slot, int partition, TopicLimit *limit);
 static int64 stable_id(TopicSlot *slot, int partition, Registration *first);
 
 /*
@@ -33,19 +34,49 @@ queue_topic_limit(TopicSlot *slot, Oid relid, int partition,
 		return TOPIC_GONE;
 	if (slot->is_open)
 	{
-		Registration *first = queue_registration_first(&slot->lists,
-													   partition);
-
-		limit->stable_id = stable_id(slot, partition, first);
-		limit->next_id = slot->highest + 1;
-		limit->procno = first != NULL ? first->procno : NO_PROC;
-		limit->xid = first != NULL ? first->xid : InvalidTransactionId;
-		limit->since = first != NULL ? first->since : 0;
-		limit->nviolations = slot->nviolations;
+		tell(slot, partition, limit);
 		outcome = TOPIC_DONE;
 	}
 	LWLockRelease(slot->lock);
 	return outcome;
+}
+
+/*
+ * queue_topic_limits
+ *		Find how far each partition can be read, all at once.
+ */
+TopicOutcome
+queue_topic_limits(TopicSlot *slot, Oid relid, int npartitions,
+				   TopicLimit *limits)
+{
+	TopicOutcome outcome = TOPIC_GONE;
+
+	if (!queue_topic_slot_lock(slot, relid))
+		return TOPIC_GONE;
+	if (slot->is_open)
+	{
+		for (int i = 0; i < npartitions; i++)
+			tell(slot, i, &limits[i]);
+		outcome = TOPIC_DONE;
+	}
+	LWLockRelease(slot->lock);
+	return outcome;
+}
+
+/* Tell a reader how far a partition, or all of them, can be read. */
+static void
+tell(TopicSlot *slot, int partition, TopicLimit *limit)
+{
+	Registration *first = queue_registration_first(&slot->lists, partition);
+
+	limit->stable_id = stable_id(slot, partition, first);
+	limit->next_id = slot->highest + 1;
+	limit->greatest = partition == ANY_PARTITION ? slot->highest :
+		slot->greatest[partition];
+	limit->procno = first != NULL ? first->procno : NO_PROC;
+	limit->xid = first != NULL ? first->xid : InvalidTransactionId;
+	limit->since = first != NULL ? first->since : 0;
+	limit->nviolations = slot->nviolations;
 }
 
 /*

@@ -109,6 +109,10 @@ queue_topic_add_block(TopicSlot *slot, Oid relid, Oid file,
 			slot->next = first;
 			slot->last = last;
 			slot->reserved = Max(slot->reserved, last);
+
+			/* rows without our trigger may have those in between */
+			if (first > slot->highest + 1)
+				queue_topic_slot_note_unknown(slot, first - 1);
 		}
 		else
 			outcome = TOPIC_NO_IDS;
@@ -140,7 +144,11 @@ queue_topic_admit(Publishing *publishing, int partition, int64 id,
 	if (!slot->is_open)
 		outcome = TOPIC_GONE;
 	else if (id < *stable)
+	{
+		/* it is stored all the same in replica role */
+		slot->greatest[partition] = Max(slot->greatest[partition], id);
 		outcome = TOPIC_PASSED;
+	}
 	else if (registration == NULL)
 	{
 		registration = new_registration(publishing, partition, id);
@@ -164,6 +172,21 @@ queue_topic_admit(Publishing *publishing, int partition, int64 id,
 	}
 	LWLockRelease(slot->lock);
 	return outcome;
+}
+
+/*
+ * queue_topic_note_given
+ *		An id was given by hand, while the table is no topic.
+ */
+void
+queue_topic_note_given(Oid relid, int partition, int64 id)
+{
+	TopicSlot  *slot = queue_topic_slot_find(relid);
+
+	if (slot == NULL || !queue_topic_slot_lock(slot, relid))
+		return;
+	slot->greatest[partition] = Max(slot->greatest[partition], id);
+	LWLockRelease(slot->lock);
 }
 
 /*
@@ -262,6 +285,7 @@ note_id(TopicSlot *slot, Registration *registration, int partition, int64 id)
 		registration->least = Min(registration->least, id);
 	registration->greatest = Max(registration->greatest, id);
 	registration->nids++;
+	slot->greatest[partition] = Max(slot->greatest[partition], id);
 }
 
 /* ----------------------------------------------------------------

@@ -25,6 +25,10 @@
  *	 handed out before, and which prepared transactions have some of them.
  *	 Until then nobody draws and nobody reads.
  *
+ * Of each partition the greatest id is noted under the same lock, so that nobody
+ * looks for messages where there are none: when it is drawn or given, and of what
+ * was there before, the highest of all.
+ *
  * What was told to a reader is kept, to see whether the rules hold: a publisher
  * that ends with an id below it is counted as a violation, which should never
  * be above 0.
@@ -211,6 +215,7 @@ init_slot(TopicSlot *slot, Oid relid, int npartitions)
 	slot->told_all = slot->told_most = 0;
 	slot->removed = -1;
 	memset(slot->told, 0, sizeof(slot->told));
+	memset(slot->greatest, 0, sizeof(slot->greatest));
 	slot->nviolations = slot->nreported = slot->nends = 0;
 	queue_registrations_init(&slot->lists);
 	slot->dbid = MyDatabaseId;
@@ -246,6 +251,14 @@ queue_topic_slot_is_open(TopicSlot *slot, Oid relid, uint64 *generation)
 	*generation = slot->generation;
 	LWLockRelease(slot->lock);
 	return is_open;
+}
+
+/* Each partition may have ids up to this one.  The slot is locked. */
+void
+queue_topic_slot_note_unknown(TopicSlot *slot, int64 id)
+{
+	for (int i = 0; i < TOPIC_MAX_PARTITIONS; i++)
+		slot->greatest[i] = Max(slot->greatest[i], id);
 }
 
 /*
@@ -351,6 +364,7 @@ queue_topic_slot_open(TopicSlot *slot, Oid relid, uint64 generation,
 	else if (outcome == TOPIC_DONE && !slot->is_open)
 	{
 		slot->highest = highest;
+		queue_topic_slot_note_unknown(slot, highest);
 		slot->told_all = slot->told_most = told;
 		slot->is_open = slot->is_changed = true;
 	}

@@ -26,6 +26,8 @@ typedef struct TopicSlot
 	bool		is_changed;		/* the worker is to write the stable id down */
 	int			npartitions;
 	int64		highest;		/* of all ids that were handed out */
+	int64		greatest[TOPIC_MAX_PARTITIONS]; /* ... that a partition has,
+												 * or more */
 	int64		removed;		/* retention has deleted nothing after this
 								 * id; -1: not known */
 
@@ -93,6 +95,7 @@ typedef struct TopicLimit
 {
 	int64		stable_id;		/* nothing below it can appear */
 	int64		next_id;		/* ... if nobody is registered */
+	int64		greatest;		/* there is no id above it so far */
 	int			procno;			/* who holds it back, or NO_PROC */
 	TransactionId xid;			/* ... if that one is prepared, or Invalid */
 	TimestampTz since;			/* ... 0: nobody does */
@@ -127,6 +130,9 @@ extern int	queue_topic_slot_number(const TopicSlot *slot);
 
 /* Lock the slot of a topic; false, and nothing is locked: it is another's */
 extern bool queue_topic_slot_lock(TopicSlot *slot, Oid relid);
+
+/* Which partitions have ids up to this one is not known; the slot is locked */
+extern void queue_topic_slot_note_unknown(TopicSlot *slot, int64 id);
 
 /*
  * Retention is about to delete up to this id; or, if that is not known yet, it
@@ -180,6 +186,8 @@ extern void queue_topic_slot_drop_idle(Oid relid);
  */
 extern TopicOutcome queue_topic_limit(TopicSlot *slot, Oid relid,
 									  int partition, TopicLimit *limit);
+extern TopicOutcome queue_topic_limits(TopicSlot *slot, Oid relid,
+									   int npartitions, TopicLimit *limits);
 
 /* The stable id of all partitions, for the worker, which writes it down */
 extern TopicOutcome queue_topic_limit_to_write(Oid relid, int64 *stable_id,
@@ -208,6 +216,7 @@ extern TopicOutcome queue_topic_admit(Publishing *publishing, int partition,
 									  bool *moves_sequence);
 extern void queue_topic_reserve(TopicSlot *slot, Oid relid, Oid file,
 								int64 id);
+extern void queue_topic_note_given(Oid relid, int partition, int64 id);
 
 /*
  * It has left the process array: strike it off.  Or it is prepared.  True: the

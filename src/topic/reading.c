@@ -61,6 +61,7 @@ typedef struct Candidate
 static int64 look_after(Reading *reading, int partition, int64 position);
 static int64 removed_up_to(TopicDef *topic);
 static int64 gap_after(Reading *reading, int partition, int64 after);
+static int64 end_of(const TopicLimit *limit);
 static int64 known_position(Reading *reading, int partition);
 static int	compare_candidates(Datum a, Datum b, void *arg);
 static bool read_rows(Reading *reading, int partition, int max,
@@ -114,14 +115,16 @@ queue_reading_find(Reading *reading)
 {
 	int			npartitions = reading->topic->partitions;
 	Candidate  *candidates = palloc(npartitions * sizeof(Candidate));
+	TopicLimit *limits = palloc(npartitions * sizeof(TopicLimit));
 
 	reading->candidates = binaryheap_allocate(npartitions, compare_candidates,
 											  NULL);
+	queue_publishing_limits(reading->topic, limits);
 	for (int i = 0; i < npartitions; i++)
 	{
 		int64		after = look_after(reading, i, known_position(reading, i));
 
-		queue_reading_look_at(reading, i);
+		reading->below[i] = end_of(&limits[i]);
 		if (after + 1 >= reading->below[i])
 			continue;
 		if (after < reading->removed)
@@ -270,7 +273,14 @@ queue_reading_look_at(Reading *reading, int partition)
 
 	(void) queue_publishing_limit(reading->topic, partition, &limit,
 								  false /* raises */ );
-	reading->below[partition] = limit.stable_id;
+	reading->below[partition] = end_of(&limit);
+}
+
+/* Below which id can messages be read, and is there any? */
+static int64
+end_of(const TopicLimit *limit)
+{
+	return Min(limit->stable_id, limit->greatest + 1);
 }
 
 /* Return a position as memory knows it, or as its row says. */

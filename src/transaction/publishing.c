@@ -62,6 +62,7 @@ static Publishing *find_note(TopicDef *topic);
 static TopicSlot *open_slot(TopicDef *topic, bool missing_ok);
 static void place_is_lost(TopicDef *topic, Publishing *note);
 static void no_room(TopicDef *topic);
+static bool has_ended(const TopicLimit *limit);
 static void next_block(TopicDef *topic, Publishing *note, Oid *file);
 
 /*
@@ -161,6 +162,8 @@ queue_publishing_given(TopicDef *topic, int partition, int64 id,
 	{
 		if (OidIsValid(topic->sequence))
 			queue_topic_pass_id(topic, id, &block);
+		if (partition >= 0 && partition < TOPIC_MAX_PARTITIONS)
+			queue_topic_note_given(topic->relid, partition, id);
 		return;
 	}
 
@@ -320,12 +323,45 @@ queue_publishing_limit(TopicDef *topic, int partition, TopicLimit *limit,
 		if (queue_topic_limit(slot, topic->relid, partition, limit) ==
 			TOPIC_GONE)
 			continue;
-		if (!TransactionIdIsValid(limit->xid) ||
-			TransactionIdIsInProgress(limit->xid))
+		if (!has_ended(limit))
 			return true;
 
 		/* a prepared one has ended, and nobody has noticed */
 		(void) queue_publishing_resolve();
+	}
+}
+
+/* Has the prepared transaction ended that holds a partition back? */
+static bool
+has_ended(const TopicLimit *limit)
+{
+	return TransactionIdIsValid(limit->xid) &&
+		!TransactionIdIsInProgress(limit->xid);
+}
+
+/*
+ * queue_publishing_limits
+ *		Find how far each partition can be read.
+ *
+ * Many readers do that at once, when something was published.
+ */
+void
+queue_publishing_limits(TopicDef *topic, TopicLimit *limits)
+{
+	bool		is_done = false;
+
+	while (!is_done)
+	{
+		TopicSlot  *slot = open_slot(topic, false /* raises */ );
+
+		if (queue_topic_limits(slot, topic->relid, topic->partitions,
+							   limits) == TOPIC_GONE)
+			continue;
+		is_done = true;
+		for (int i = 0; i < topic->partitions && is_done; i++)
+			is_done = !has_ended(&limits[i]);
+		if (!is_done)
+			(void) queue_publishing_resolve();
 	}
 }
 

@@ -36,6 +36,9 @@ extern void queue_publishing_given(TopicDef *topic, int partition, int64 id,
 extern bool queue_publishing_limit(TopicDef *topic, int partition,
 								   TopicLimit *limit, bool missing_ok);
 
+/* The same for each of them, at one time */
+extern void queue_publishing_limits(TopicDef *topic, TopicLimit *limits);
+
 /* Prepared ones that have ended; how many of this database are left */
 extern int	queue_publishing_resolve(void);
 
