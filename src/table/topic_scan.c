@@ -154,8 +154,8 @@ queue_topic_scan_add(TopicScan *scan, int partition, int64 after, int64 below,
 	PartitionCursor *cursor = &scan->cursors[partition];
 
 	/* it may have been added to find that out, and not been read yet */
-	if (cursor->n == 0 || cursor->next > 0 || cursor->begins_after != after ||
-		cursor->below != below)
+	if (cursor->n == 0 || cursor->next > 0 || cursor->begins_after > after ||
+		cursor->entries[0].id <= after || cursor->below != below)
 	{
 		cursor->partition = partition;
 		cursor->begins_after = cursor->after = after;

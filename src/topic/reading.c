@@ -62,7 +62,7 @@ static int64 look_after(Reading *reading, int partition, int64 position);
 static int64 removed_up_to(TopicDef *topic);
 static int64 gap_after(Reading *reading, int partition, int64 after);
 static int64 end_of(const TopicLimit *limit);
-static int64 known_position(Reading *reading, int partition);
+static int64 known_end(Reading *reading, int partition);
 static int	compare_candidates(Datum a, Datum b, void *arg);
 static bool read_rows(Reading *reading, int partition, int max,
 					  ReadBatch *batch, int64 *passed);
@@ -122,7 +122,7 @@ queue_reading_find(Reading *reading)
 	queue_publishing_limits(reading->topic, limits);
 	for (int i = 0; i < npartitions; i++)
 	{
-		int64		after = look_after(reading, i, known_position(reading, i));
+		int64		after = known_end(reading, i);
 
 		reading->below[i] = end_of(&limits[i]);
 		if (after + 1 >= reading->below[i])
@@ -283,19 +283,24 @@ end_of(const TopicLimit *limit)
 	return Min(limit->stable_id, limit->greatest + 1);
 }
 
-/* Return a position as memory knows it, or as its row says. */
+/*
+ * known_end
+ *		After which id is there something to look at, as memory knows, or as the
+ *		position's row says?
+ */
 static int64
-known_position(Reading *reading, int partition)
+known_end(Reading *reading, int partition)
 {
-	Oid			relid = RelationGetRelid(reading->rel);
 	Place		place;
 
-	if (queue_place_get(relid, partition, &place) && place.position >= 0)
-		return place.position;
+	if (queue_place_get(RelationGetRelid(reading->rel), partition, &place) &&
+		place.position >= 0)
+		return queue_place_look_after(&place, reading->def->filter,
+									  place.position);
 	if (queue_position_read(reading->rel, reading->def, partition,
 							reading->position) == POSITION_MISSING)
-		return 0;
-	return reading->position->id;
+		return look_after(reading, partition, 0);
+	return look_after(reading, partition, reading->position->id);
 }
 
 /* After which id is there something to look at? */
