@@ -178,6 +178,7 @@ go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
 			queue_reading_prefer(&look.reading, i);
 	queue_reading_find(&look.reading);
 	while (take->ntaken < take->max &&
+		   !queue_reading_is_enough(&look.reading) &&
 		   (partition = queue_reading_next(&look.reading)) >= 0)
 	{
 		if (is_held_by_me(&look, partition))
