@@ -214,15 +214,19 @@ queue_topic_scan_begin_each(Relation rel, TopicDef *topic, Snapshot snapshot,
  * fetch
  *		Fetch the next entries of a partition; returns false if there is none.
  *
- * The first few, if most partitions are looked at for their first one alone.
+ * The first few, if most partitions are looked at for their first one alone.  If
+ * all are merged, more each time, since one may have most of what is wanted.
  */
 static bool
 fetch(TopicScan *scan, PartitionCursor *cursor)
 {
 	ItemPointer tid;
-	int			max = scan->probes && !cursor->is_begun ?
-		MIN_ENTRIES : scan->max_entries;
+	int			max = scan->max_entries;
 
+	if (!cursor->is_begun && scan->probes)
+		max = MIN_ENTRIES;
+	else if (cursor->is_begun && !scan->probes)
+		max = Min(2 * cursor->n, MAX_ENTRIES);
 	cursor->n = cursor->next = cursor->njudged = 0;
 	if (cursor->is_last)
 		return false;
