@@ -136,6 +136,7 @@ demo-2pc:
 check:
 	test/deps.sh check
 	$(if $(filter packages,$(SUITES)),test/deps.sh packages)
+	$(if $(filter monitoring,$(SUITES)),test/deps.sh monitoring)
 	$(if $(PG),PG=$(PG)) test/check.sh $(SUITES)
 
 $(watched):

@@ -38,6 +38,8 @@
 #	  packages	Debian packages and archives are built, installed and removed,
 #				and README's ways to install, on a throw-away copy of this
 #				machine; skipped where there can be none
+#	  monitoring	docs/monitoring.md: an exporter, Prometheus, alerts and the
+#				dashboard, drawn by Chromium; skipped where these are not installed
 #	  discard	the life of a message, for a server with assertions to discard caches
 #
 # With PG=17 or PG=18 in the environment everything but "releases" is run on that
@@ -64,7 +66,7 @@ set -u
 . "$(dirname "$0")/releases.sh"
 
 all_suites="lists style build unit fuzz regress isolation tap pgtap clients docs demo stress bench"
-named_suites="compile server upgrade packages discard"
+named_suites="compile server upgrade packages monitoring discard"
 
 if [ -n "${PG:-}" ]; then
 	PG_CONFIG=$("$top/test/pgroot.sh" "$PG") || exit 1
@@ -555,6 +557,21 @@ suite_demo()
 			failed=$((failed + 1))
 		fi
 	done
+}
+
+#
+# monitoring: installs nothing; "make check" has done that.
+#
+suite_monitoring()
+{
+	local output=$scratch/monitoring.out
+
+	install_build plain || return
+	start_server monitoring || return
+	run_in_tree 900 /usr/bin/python3 test/monitoring/run.py \
+		--keep "$scratch/tmp/dashboard.png" 2>&1 | tee "$output"
+	count_summary "$output" "${PIPESTATUS[0]}"
+	stop_server monitoring
 }
 
 #

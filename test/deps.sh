@@ -10,6 +10,8 @@
 #	  test/deps.sh deb		PostgreSQL, its headers, a compiler, and what builds a
 #							Debian package with them
 #	  test/deps.sh packages	that, and what such a package is tried with
+#	  test/deps.sh monitoring	PostgreSQL, its headers, a compiler, psycopg2,
+#							Prometheus, its exporter for PostgreSQL, Chromium
 #	  test/deps.sh bench	PostgreSQL, its headers, a compiler, psycopg2; and if
 #							it can be had, gnuplot and what is measured for
 #							comparison
@@ -125,6 +127,13 @@ if [ "$what" = packages ]; then
 	have sudo || need "sudo" sudo
 	have unzip || need "unzip" unzip
 	have ip || need "ip" iproute2
+fi
+# Debian starts the first two as services, unless policy-rc.d forbids it.
+if [ "$what" = monitoring ]; then
+	{ have prometheus && have promtool; } || need "Prometheus" prometheus
+	have prometheus-postgres-exporter ||
+		need "its exporter for PostgreSQL" prometheus-postgres-exporter
+	have chromium || need "Chromium" chromium
 fi
 if [ "$what" = source ]; then
 	{ have bison && have flex; } || need "bison and flex" bison flex

@@ -36,7 +36,7 @@ shell=(.ci/run .package/*.sh test/**/*.sh)
 python=(test/**/*.py)
 text=(Makefile README.md queue.control "${c[@]}" "${shell[@]}" "${python[@]}"
 	docs/**/*.md src/**/*.md sql/*/*.sql test/**/*.{pl,pm,sql,spec,txt,conf}
-	test/clients/*/*.{java,js})
+	test/clients/*/*.{java,js} {docs,test}/monitoring/*.{html,json,yaml})
 
 #
 # blanks
