@@ -116,6 +116,7 @@ if [ "$what" = check ] || [ "$what" = source ]; then
 	have cppcheck || need "cppcheck" cppcheck
 	have shellcheck || need "shellcheck" shellcheck
 	[ -x /usr/bin/pyflakes3 ] || need "pyflakes" pyflakes3
+	have pgbouncer || [ -x /usr/sbin/pgbouncer ] || need "PgBouncer" pgbouncer
 fi
 if [ "$what" = deb ] || [ "$what" = packages ]; then
 	have git || need "git" git
@@ -174,9 +175,16 @@ fi
 # release of PostgreSQL comes to a machine for the first time.  Nobody asked
 # for that here; the file is read while the packages are configured.
 no_cluster=/etc/postgresql-common/createcluster.d/queue-deps.conf
+# Debian's package of PgBouncer starts that, on port 6432.
+no_service=/etc/systemd/system/pgbouncer.service
+is_masked=false
 restore()
 {
 	"${as_root[@]}" rm -f "$no_cluster"
+	$is_masked || return 0
+	"${as_root[@]}" rm -f "$no_service"
+	! have systemctl ||
+		"${as_root[@]}" systemctl disable pgbouncer >/dev/null 2>&1 || true
 }
 if [[ " ${missing[*]} " == *" postgresql-15 "* ]] &&
 	[ ! -d /usr/lib/postgresql/15/bin ]; then
@@ -184,6 +192,12 @@ if [[ " ${missing[*]} " == *" postgresql-15 "* ]] &&
 	"${as_root[@]}" mkdir -p "${no_cluster%/*}"
 	echo "create_main_cluster = false" |
 		"${as_root[@]}" tee "$no_cluster" >/dev/null
+fi
+if [[ " ${missing[*]} " == *" pgbouncer "* ]] && [ ! -e "$no_service" ]; then
+	is_masked=true
+	trap restore EXIT
+	"${as_root[@]}" mkdir -p "${no_service%/*}"
+	"${as_root[@]}" ln -s /dev/null "$no_service"
 fi
 
 echo "installing: ${missing[*]} ${wanted[*]}"
