@@ -16,6 +16,7 @@
 #	  manual	no line of the manual beyond 120 columns but in tables, whose lines
 #				cannot be broken, and there no cell beyond 200 characters
 #	  events	the reference lists the wait events of the sources, and no others
+#	  sqlstates	the reference and the page on troubles list what the sources raise
 #	  shell		shellcheck
 #	  python	pyflakes
 #
@@ -27,7 +28,7 @@ shopt -s nullglob globstar
 
 cd "$(dirname "$0")/.." || exit 1
 
-all_checks="blanks indent lint sizes manual events shell python"
+all_checks="blanks indent lint sizes manual events sqlstates shell python"
 max_file=700
 max_function=80
 
@@ -162,6 +163,44 @@ check_events()
 			sed -nE 's/^\| `(\w+)` \|.*/\1/p' | sort) |
 		sed -n 's/^</not in the reference:/p; s/^>/not in the sources:/p' |
 		if grep .; then return 1; fi
+}
+
+#
+# sqlstates: those of src/ and sql/, and those that the server raises for it.
+# Names become codes by the server's own list and src/common/errcodes.h.
+#
+by_server="22P02 25006 3F000 42602"
+
+check_sqlstates()
+{
+	local page status=0
+
+	for page in docs/reference/errors.md docs/troubleshooting.md; do
+		# shellcheck disable=SC2016
+		diff <(raised_sqlstates) \
+			<(sed -nE 's/^\| `([0-9A-Z]{5})` \|.*/\1/p' "$page" | sort) |
+			sed -n "s|^<|not in $page:|p; s|^>|in $page for nothing:|p" |
+			if grep .; then false; fi || status=1
+	done
+	return "$status"
+}
+
+raised_sqlstates()
+{
+	# shellcheck disable=SC2086
+	{
+		grep -rhoE --include='*.c' '.*ERRCODE_\w+' src |
+			grep -vE 'sqlerrcode [!=]=|geterrcode\(\)|case ERRCODE|TO_CATEGORY' |
+			grep -oE 'ERRCODE_\w+'
+		sed -nE "s/.*ERRCODE = '(\w+)'.*/\1/p" sql/*/*.sql
+	} | sort -u | awk '
+		FILENAME == "-" { if ($1 in codes) print codes[$1]; else print "unknown: " $1; next }
+		/MAKE_SQLSTATE/ { code = $0; gsub(/.*\(|[^A-Z0-9]/, "", code); codes[$2] = code; next }
+		/^[0-9A-Z]+[ \t]+[EWS]/ {
+			if (!($3 in codes)) codes[$3] = $1
+			if (!($4 in codes)) codes[$4] = $1
+		}' "$("${PG_CONFIG:-pg_config}" --sharedir)/errcodes.txt" \
+		src/common/errcodes.h - | cat - <(printf '%s\n' $by_server) | sort -u
 }
 
 #
