@@ -151,7 +151,7 @@ SELECT is_empty($$ SELECT a.attrelid::regclass, a.attname FROM pg_class c JOIN p
 SELECT set_eq(
     $$ SELECT name::text, arguments NOT LIKE '%receipts%', (pronargs - pronargdefaults)::int
        FROM defined WHERE pronargdefaults > 0 $$,
-    $$ VALUES ('alter_queue', true, 1), ('bind', true, 2), ('unbind', true, 2), ('route', true, 1), ('alter_topic', true, 1), ('subscribe', true, 2), ('alter_subscription', true, 1), ('seek', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
+    $$ VALUES ('alter_queue', true, 1), ('reset_stats', true, 0), ('bind', true, 2), ('unbind', true, 2), ('route', true, 1), ('alter_topic', true, 1), ('subscribe', true, 2), ('alter_subscription', true, 1), ('seek', true, 1), ('ask_decision', true, 2), ('browse', true, 1), ('create_queue', true, 1), ('dequeue', true, 1),
               ('enqueue', true, 2), ('enqueue_batch', true, 2), ('enqueue_once', true, 3),
               ('enqueue_bytes', true, 2), ('enqueue_bytes_batch', true, 2), ('purge', true, 1),
               ('nack', false, 1), ('nack', true, 1), ('pause', true, 1),
