@@ -167,9 +167,9 @@ CREATE VIEW queue.top AS
            s.retrying AS retry,
            s.dead,
            s.in_doubt AS doubt,
-           pg_catalog.round(s.enqueued_per_second::numeric, 1) AS "in/s",
-           pg_catalog.round(s.acked_per_second::numeric, 1) AS "out/s",
-           pg_catalog.round(s.failed_per_second::numeric, 1) AS "fail/s",
+           pg_catalog.round(s.enqueued_per_second::numeric, 1) AS in_s,
+           pg_catalog.round(s.acked_per_second::numeric, 1) AS out_s,
+           pg_catalog.round(s.failed_per_second::numeric, 1) AS fail_s,
            s.waiting AS idle
       FROM queue.stats s
      ORDER BY s.failed_per_second DESC NULLS LAST,
@@ -188,9 +188,9 @@ COMMENT ON COLUMN queue.top.later IS 'messages that are not due';
 COMMENT ON COLUMN queue.top.retry IS 'messages that have failed, and are not due again';
 COMMENT ON COLUMN queue.top.dead IS 'dead letters';
 COMMENT ON COLUMN queue.top.doubt IS 'messages that prepared transactions have sent, taken or settled';
-COMMENT ON COLUMN queue.top."in/s" IS 'messages sent in the last minute, a second';
-COMMENT ON COLUMN queue.top."out/s" IS 'messages consumed in the last minute, a second';
-COMMENT ON COLUMN queue.top."fail/s" IS 'failures in the last minute, a second';
+COMMENT ON COLUMN queue.top.in_s IS 'messages sent in the last minute, a second';
+COMMENT ON COLUMN queue.top.out_s IS 'messages consumed in the last minute, a second';
+COMMENT ON COLUMN queue.top.fail_s IS 'failures in the last minute, a second';
 COMMENT ON COLUMN queue.top.idle IS 'consumers that sleep until there is a message';
 
 CREATE FUNCTION queue.reset_stats(queue regclass DEFAULT NULL)

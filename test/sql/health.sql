@@ -66,7 +66,7 @@ DROP TABLE health.fine_dead;
 SELECT * FROM findings;
 CALL mend('health.fine');
 SELECT * FROM findings;
-SELECT dead_letter FROM queue.queues WHERE name = 'health.fine'::regclass;
+SELECT dead_letter FROM queue.queues WHERE queue = 'health.fine'::regclass;
 
 -- ... that does not take them
 ALTER TABLE health.quick OWNER TO regress_health_owner;
@@ -96,7 +96,7 @@ SELECT * FROM findings;
 
 -- messages that the cover had lost, as memory would say: played
 BEGIN;
-CREATE OR REPLACE FUNCTION queue.cover()
+CREATE OR REPLACE FUNCTION queue_internal.cover()
 RETURNS TABLE (queue regclass, ranges int, ready_groups int, later int, busy int,
     looking int, waiting int, next_due timestamptz, healed bigint, expired bigint)
 LANGUAGE sql AS
