@@ -361,19 +361,16 @@ count(QueueSlot *slot, TimestampTz now, bool is_helper)
 											FAILED_DELAY));
 		return;
 	}
+	if (!is_helper)
+		walk_over(def->dead_letter);
 	if (!is_helper && RelationGetNumberOfBlocks(rel) > LONG_PAGES)
 	{
 		queue_counters_set_long(slot, true);
 		(void) queue_helper_call(HELPER_TALLY);
 		queue_counters_put_off(slot, now + HELPER_DELAY);
 	}
-	else
-	{
-		if (!queue_tally_count(rel, def, slot))
-			queue_counters_put_off(slot, now + ROUND_RETRY_DELAY);
-		if (!is_helper)
-			walk_over(def->dead_letter);
-	}
+	else if (!queue_tally_count(rel, def, slot))
+		queue_counters_put_off(slot, now + ROUND_RETRY_DELAY);
 	table_close(rel, AccessShareLock);
 }
 

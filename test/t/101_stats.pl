@@ -157,7 +157,7 @@ my $script = $node->basedir . '/steady.sql';
 append_to_file($script, q{
 BEGIN;
 SELECT queue.enqueue('steady', '1');
-SELECT id FROM queue.dequeue('steady');
+SELECT id FROM queue.dequeue('steady', wait => '1 min');
 COMMIT;
 });
 my ($out, $err) = ('', '');
@@ -205,7 +205,7 @@ sql(q{
 	ALTER TABLE large ALTER payload SET STORAGE PLAIN;
 	SELECT count(queue.enqueue_batch('large', array_fill(to_jsonb(repeat('x', 7000)), ARRAY[300])))
 	FROM generate_series(1, 5)});
-wait_for_stats('large', 'true', 'a large queue is counted');
+wait_for_stats('large', 'dead = 0', 'a large queue is counted');
 count_again('large', '... and again');
 is(stats('large', 'ready, dead'), '1500|0', 'all of it');
 
