@@ -11,15 +11,12 @@ LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF to_regclass('queue.stats') IS NULL THEN
-        RETURN;
-    END IF;
     RETURN QUERY
     WITH numbers AS MATERIALIZED (
         SELECT s.queue, format('%I.%I', n.nspname, c.relname) AS name,
                s.ready, s.in_flight, s.dead, s.oldest_ready_at,
                s.enqueued_per_second, s.acked_per_second, s.failed_per_second,
-               q.dead_letter, COALESCE(v.waiting, 0) AS waiting,
+               q.dead_letter, s.waiting,
                q.queue IN (SELECT d.dead_letter FROM queue.queue d
                             WHERE d.dead_letter IS NOT NULL
                             UNION ALL
@@ -30,7 +27,6 @@ BEGIN
           JOIN queue.queue q ON q.queue = s.queue
           JOIN pg_class c ON c.oid = s.queue
           JOIN pg_namespace n ON n.oid = c.relnamespace
-          LEFT JOIN queue.cover v ON v.queue = s.queue
          WHERE has_table_privilege(s.queue, 'SELECT')
             OR pg_has_role('pg_monitor', 'USAGE')
     ), served AS MATERIALIZED (

@@ -4,35 +4,51 @@
  *		What has happened to the messages of queues, and how many there are:
  *		views queue.stats, queue.latency, queue.top.
  *
- * All of it is read from memory: no queue is opened, and no row is read.  Who
- * may neither read a queue nor watch it gets nulls.
+ * All of it is read from memory.  Only a small queue that has not been counted
+ * is counted here, and the oldest message of one that has changed is looked for,
+ * so that who has just made a queue, or sent a message, sees it; as long as that
+ * takes some milliseconds in all.  The worker does the rest (worker/tally.c).
+ *
+ * Who may neither read a queue nor watch it gets nulls.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "common/args.h"
 #include "common/compat.h"
+#include "common/relation.h"
 #include "dispatch/lease.h"
+#include "dispatch/tally_rows.h"
 #include "shared/counters.h"
 #include "shared/held.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "table/member.h"
+#include "table/settings.h"
 #include "transaction/prepared.h"
+
+/* For so long numbers are brought up to date; and what is small */
+#define REFRESH_TIME		(10 * INT64CONST(1000))
+#define SMALL_PAGES			16
 
 /* Columns of counters(), and of latencies() */
 #define Natts_counters		25
@@ -49,6 +65,8 @@ typedef struct InDoubt
 	int64		n;
 } InDoubt;
 
+static void refresh(TimestampTz now);
+static void refresh_queue(Oid relid, TimestampTz now);
 static bool is_here(QueueSlot *slot);
 static HTAB *count_in_doubt(void);
 static void add_in_doubt(TransactionId xid, Oid dbid, Oid relid,
@@ -77,6 +95,8 @@ queue_counters(PG_FUNCTION_ARGS)
 	queue_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 	queue_lease_load_to_look();
+	if (!RecoveryInProgress())
+		refresh(now);
 	in_doubt = count_in_doubt();
 	for (int i = 0; i < queue_slot_count(); i++)
 	{
@@ -86,6 +106,49 @@ queue_counters(PG_FUNCTION_ARGS)
 			put_counters(rsinfo, slot, now, in_doubt);
 	}
 	return (Datum) 0;
+}
+
+/* Bring numbers up to date, of queues where that takes little. */
+static void
+refresh(TimestampTz now)
+{
+	List	   *relids = queue_settings_all();
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		QueueSlot  *slot = queue_slot_find(lfirst_oid(lc));
+
+		if (slot != NULL ? queue_counters_is_known(slot) &&
+			!queue_counters_want_oldest(slot) : !queue_tally_has_places())
+			continue;
+		refresh_queue(lfirst_oid(lc), now);
+		if (GetCurrentTimestamp() > now + REFRESH_TIME)
+			break;
+	}
+}
+
+/* The same for one.  One that is locked, large or broken is left as it is. */
+static void
+refresh_queue(Oid relid, TimestampTz now)
+{
+	Relation	rel = NULL;
+	bool		is_locked;
+	QueueDef   *def;
+	QueueSlot  *slot;
+
+	if (queue_may_watch(relid) && get_rel_relkind(relid) == RELKIND_RELATION)
+		rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
+	if (rel == NULL)
+		return;
+	def = queue_def(rel);
+	slot = def->is_queue && def->problem == NULL ? queue_def_slot(def) : NULL;
+	if (slot != NULL && !queue_counters_is_known(slot) &&
+		RelationGetNumberOfBlocks(rel) <= SMALL_PAGES)
+		(void) queue_tally_count(rel, def, slot, 1);
+	if (slot != NULL && queue_counters_is_known(slot))
+		queue_tally_oldest(rel, def, slot, now);
+	table_close(rel, AccessShareLock);
 }
 
 /* Is it a queue of this database?  Unlocked. */

@@ -44,15 +44,14 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
-#include "common/guc.h"
 #include "common/process.h"
 #include "common/relation.h"
+#include "dispatch/tally_rows.h"
 #include "table/settings.h"
 #include "worker/duties.h"
 #include "worker/helper.h"
 #include "worker/round.h"
 #include "worker/tally.h"
-#include "worker/tally_rows.h"
 
 /* How often to look at all queues, and which share of the time, 1 in n */
 #define LOOK_INTERVAL		USECS_PER_SEC
@@ -65,9 +64,11 @@
 /* A table of more pages takes long */
 #define LONG_PAGES			1000
 
-/* Queues that a round makes places for, and how many places are kept free */
+/* Queues that a round makes places for */
 #define WALK_BATCH			100
-#define MIN_FREE			100
+
+/* For so many milliseconds a count waits for others that have to add */
+#define COUNT_TRIES			100
 
 /* After an error, and if there is no process, or it is locked */
 #define FAILED_DELAY		(60 * USECS_PER_SEC)
@@ -206,8 +207,7 @@ walk(TimestampTz now)
 		bool		is_locked;
 
 		to_walk = list_delete_last(to_walk);
-		if (queue_slot_count() + Max(queue_max_queues / 4, MIN_FREE) >
-			queue_max_queues)
+		if (!queue_tally_has_places())
 		{
 			list_free(to_walk);
 			to_walk = NIL;
@@ -369,7 +369,7 @@ count(QueueSlot *slot, TimestampTz now, bool is_helper)
 		(void) queue_helper_call(HELPER_TALLY);
 		queue_counters_put_off(slot, now + HELPER_DELAY);
 	}
-	else if (!queue_tally_count(rel, def, slot))
+	else if (!queue_tally_count(rel, def, slot, COUNT_TRIES))
 		queue_counters_put_off(slot, now + ROUND_RETRY_DELAY);
 	table_close(rel, AccessShareLock);
 }

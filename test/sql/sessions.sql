@@ -116,11 +116,10 @@ ROLLBACK PREPARED 'regress_who';
 SELECT id FROM queue.leases;
 SELECT queue.end_lease('who.q', 3, false);
 
--- the message has gone behind its lease: the lease means nothing, and stays
+-- the message has gone behind its lease: the lease means nothing
 SELECT receipt AS r3 FROM queue.receive('who.q', id => 3) \gset
 DELETE FROM who.q WHERE id = 3;
 SELECT queue.end_lease('who.q', 3);
-SELECT id FROM queue.leases;
 
 -- a lease that ran out, of which the receipt is good until somebody takes the
 -- message: it is ended as well, and counted once

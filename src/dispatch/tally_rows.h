@@ -11,11 +11,15 @@
 #include "shared/counters.h"
 #include "table/definition.h"
 
+/* May a queue that nobody has used have a place? */
+extern bool queue_tally_has_places(void);
+
 /*
  * Count all rows of a queue, which is open; false: somebody waits for its lock.
  * Take off what has fallen due
  */
-extern bool queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot);
+extern bool queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot,
+							  int max_tries);
 extern void queue_tally_due_rows(Relation rel, QueueDef *def, QueueSlot *slot,
 								 TimestampTz now);
 

@@ -33,15 +33,16 @@
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
+#include "common/guc.h"
+#include "dispatch/tally_rows.h"
 #include "shared/availability.h"
 #include "shared/cover.h"
 #include "table/scan.h"
 #include "transaction/charge.h"
 #include "transaction/prepared.h"
-#include "worker/tally_rows.h"
 
-/* For so many milliseconds others are waited for, that have to add */
-#define MAX_TRIES			100
+/* Places that are kept free */
+#define MIN_FREE			100
 
 /* How often to look whether somebody waits for the table */
 #define ROWS_BETWEEN		10000
@@ -54,7 +55,8 @@
 #define MAX_PROBES			10
 #define MAX_PROBE_ROWS		100
 
-static Snapshot begin_count(QueueSlot *slot, CounterStart *start);
+static Snapshot begin_count(QueueSlot *slot, int max_tries,
+							CounterStart *start);
 static void count_row(QueueDef *def, QueueSlot *slot, MessageRow *row,
 					  TimestampTz now, CounterRows *rows);
 static TimestampTz oldest_of_rank(QueueScan *scan, QueueDef *def,
@@ -63,20 +65,29 @@ static TimestampTz oldest_of_rank(QueueScan *scan, QueueDef *def,
 static TimestampTz oldest_in_range(QueueScan *scan, QueueDef *def, int *nrows,
 								   TimestampTz now);
 
+/* May a queue that nobody has used have a place?  Others may need them. */
+bool
+queue_tally_has_places(void)
+{
+	return queue_slot_count() + Max(queue_max_queues / 4, MIN_FREE) <=
+		queue_max_queues;
+}
+
 /*
  * queue_tally_count
  *		Count all rows.
  *
- * Returns false if somebody waits for a lock on the table meanwhile: it should
- * not have to wait for this.
+ * Others that have to add are waited for, so many milliseconds.  Returns false
+ * if somebody waits for a lock on the table meanwhile: it should not have to wait
+ * for this.
  */
 bool
-queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot)
+queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot, int max_tries)
 {
 	TimestampTz began_at = GetCurrentTimestamp();
 	CounterStart start;
 	CounterRows rows = {0};
-	Snapshot	snapshot = begin_count(slot, &start);
+	Snapshot	snapshot = begin_count(slot, max_tries, &start);
 	QueueTableScan *pass = queue_table_scan_begin(rel, snapshot);
 	MessageRow *row;
 
@@ -107,7 +118,7 @@ queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot)
  * the count will be wrong by what that did, until the next one.
  */
 static Snapshot
-begin_count(QueueSlot *slot, CounterStart *start)
+begin_count(QueueSlot *slot, int max_tries, CounterStart *start)
 {
 	int			max = MaxBackends + queue_prepared_max();
 	TransactionId *xids = palloc(max * sizeof(TransactionId));
@@ -127,7 +138,7 @@ begin_count(QueueSlot *slot, CounterStart *start)
 		for (int i = 0; i < n; i++)
 			is_exact &= XidInMVCCSnapshot(xids[i], snapshot);
 		if ((is_exact && !queue_counters_have_moved(slot, start)) ||
-			tries == MAX_TRIES)
+			tries == max_tries)
 		{
 			pfree(xids);
 			return RegisterSnapshot(snapshot);
