@@ -91,18 +91,12 @@ circles()
 {
 	local calls=$1
 
-	awk '{ print $1, $2 }' <<<"$calls" | sort -u | tsort 2>&1 >/dev/null |
-		awk -v calls="$calls" '
-			/loop/ { next }
-			{ on[$NF] = 1 }
-			END {
-				n = split(calls, line, "\n")
-				for (i = 1; i <= n; i++) {
-					split(line[i], part, " ")
-					if ((part[1] in on) && (part[2] in on))
-						print part[1] ".c calls " part[3] " of " part[2] ".c"
-				}
-			}'
+	awk '
+		FNR != NR { if (($1 in on) && ($2 in on)) print $1 ".c calls " $3 " of " $2 ".c"; next }
+		/loop/ { next }
+		{ on[$NF] = 1 }' \
+		<(awk '{ print $1, $2 }' <<<"$calls" | sort -u | tsort 2>&1 >/dev/null; echo) \
+		/dev/fd/3 3<<<"$calls"
 }
 
 #

@@ -142,7 +142,7 @@ CREATE VIEW queue.workers AS
 COMMENT ON VIEW queue.workers IS
 'processes of the extension, in all databases: what each does now, and what went wrong last';
 COMMENT ON COLUMN queue.workers.pid IS 'server process';
-COMMENT ON COLUMN queue.workers.kind IS 'leader, worker, vacuum worker or resolver';
+COMMENT ON COLUMN queue.workers.kind IS 'leader, worker, vacuum worker, resolver or counter';
 COMMENT ON COLUMN queue.workers.database IS 'which one it works for; NULL: for all';
 COMMENT ON COLUMN queue.workers.activity IS 'what it does now, or idle';
 COMMENT ON COLUMN queue.workers.since IS 'when it began that';

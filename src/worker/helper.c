@@ -49,7 +49,7 @@ static const HelperKind kinds[NUM_HELPERS] = {
 		"Branches of global transactions stay in doubt."
 	},
 	[HELPER_TALLY] = {
-		"queue counter", "queue_tally_main",
+		"queue counter", "counter", "queue_tally_main",
 		"Large queues are not counted."
 	}
 };

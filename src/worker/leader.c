@@ -153,7 +153,6 @@ queue_leader_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
-
 	queue_activity_start("leader", InvalidOid);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	queue_process_report_name("queue leader");

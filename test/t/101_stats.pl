@@ -94,14 +94,19 @@ $node->restart;
 wait_for_stats('kept', 'true', 'it is known again');
 is(stats('kept', 'ready, acked, delivered'), '13|4|7', 'kept over restarts in which nobody used it');
 
-# after a crash nothing is said that is not known: the worker is kept from counting
+# after a crash nothing is said that is not known: the worker is kept from counting,
+# and only what is small is counted by who asks
 $had = stats('kept', 'stats_reset');
+sql(q{SELECT queue.create_queue('deep');
+	SELECT count(queue.enqueue('deep', to_jsonb(repeat('x', 1500)))) FROM generate_series(1, 200)});
 $node->append_conf('postgresql.conf', "max_worker_processes = 0\n");
 $node->stop('immediate');
 $node->start;
 sql(q{SELECT queue.enqueue('kept', '"after"')});
-is(stats('kept', 'ready, delayed, retrying, dead, bytes, oldest_ready_at, counted_at'),
+is(stats('deep', 'ready, delayed, retrying, dead, bytes, oldest_ready_at, counted_at'),
 	'||||||', 'after a crash it is not known how many there are');
+is(stats('kept', 'ready, retrying, oldest_ready_at IS NOT NULL'),
+	'14|1|t', '... but of a small queue, which is counted when somebody asks');
 is(stats('kept', qq{enqueued, delivered, acked, failed, stats_reset > '$had'}),
 	'1|0|0|0|t', '... and what has happened begins anew, which is told');
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', '8');
