@@ -188,7 +188,13 @@ explain_message(Answer *answer, MessageLook *look)
 	}
 	if (look->status.availability == MESSAGE_HELD &&
 		queue_answer_held(answer, &look->entry, look->question->now, "it"))
+	{
+		if (look->entry.state == INFLIGHT_LEASED && !look->entry.is_settling)
+			queue_answer_remedy(answer,
+								"SELECT queue.end_lease(%s, " INT64_FORMAT ")",
+								look->question->literal, look->entry.key.id);
 		return true;
+	}
 	if (look->fate.fate <= FATE_BUSY)
 		return explain_row(answer, look);
 	switch (look->status.availability)
