@@ -27,7 +27,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -45,7 +45,7 @@
 #define MIN_FREE			100
 
 /* How often to look whether somebody waits for the table */
-#define ROWS_BETWEEN		10000
+#define ROWS_BETWEEN		50000
 
 /* So many rows that have fallen due are looked at; more are counted with all */
 #define MAX_DUE_ROWS		100000
@@ -55,6 +55,7 @@
 #define MAX_PROBES			10
 #define MAX_PROBE_ROWS		100
 
+static bool has_waiters(Oid relid);
 static Snapshot begin_count(QueueSlot *slot, int max_tries,
 							CounterStart *start);
 static void count_row(QueueDef *def, QueueSlot *slot, MessageRow *row,
@@ -95,7 +96,7 @@ queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot, int max_tries)
 	{
 		count_row(def, slot, row, start.at, &rows);
 		if (rows.rows % ROWS_BETWEEN == 0 &&
-			LockHasWaitersRelation(rel, AccessShareLock))
+			has_waiters(def->relid))
 			break;
 	}
 	queue_table_scan_end(pass);
@@ -108,6 +109,33 @@ queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot, int max_tries)
 	queue_counters_set(slot, def->relid, &start, &rows,
 					   Max(GetCurrentTimestamp() - began_at, 0));
 	return true;
+}
+
+/*
+ * has_waiters
+ *		Does somebody wait for a lock on this table?
+ *
+ * LockHasWaiters() is for locks that are in the lock table, where a weak one of a
+ * table is not.
+ */
+static bool
+has_waiters(Oid relid)
+{
+	LockData   *locks = GetLockStatusData();
+	bool		found = false;
+
+	for (int i = 0; i < locks->nelements && !found; i++)
+	{
+		const LockInstanceData *lock = &locks->locks[i];
+
+		found = lock->waitLockMode != NoLock &&
+			lock->locktag.locktag_type == LOCKTAG_RELATION &&
+			lock->locktag.locktag_field1 == MyDatabaseId &&
+			lock->locktag.locktag_field2 == relid;
+	}
+	pfree(locks->locks);
+	pfree(locks);
+	return found;
 }
 
 /*
