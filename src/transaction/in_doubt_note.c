@@ -75,8 +75,13 @@ queue_in_doubt_note_write(void)
 	rel = queue_note_rows_open();
 	for (int i = 0; rel != NULL && i < notes.n; i++)
 		queue_note_row_write(rel, &notes.rows[i]);
+
+	/*
+	 * Give the lock back, as for a catalog: whoever changes or drops this table
+	 * should not have to wait for what only shows numbers.
+	 */
 	if (rel != NULL)
-		table_close(rel, NoLock);
+		table_close(rel, RowExclusiveLock);
 	pfree(notes.rows);
 }
 
