@@ -91,6 +91,10 @@ CREATE VIEW queue_internal.watched AS
 
 COMMENT ON VIEW queue_internal.watched IS
 'internal: queues, topics and subscriptions that the user may SELECT from, or watch';
+COMMENT ON COLUMN queue_internal.watched.object IS 'the table';
+COMMENT ON COLUMN queue_internal.watched.name IS 'its schema and name, quoted';
+COMMENT ON COLUMN queue_internal.watched.kind IS 'queue, topic or subscription';
+COMMENT ON COLUMN queue_internal.watched.is_unlogged IS 'it loses its rows in a crash';
 
 GRANT SELECT ON queue_internal.watched TO PUBLIC;
 

@@ -184,12 +184,12 @@ extend(text,interval)                     | TAKE    | ok    | SELECT queue.exten
 extend(text[],interval)                   | TAKE    | ok    | SELECT queue.extend(ARRAY[:'receipt'], '1 h')
 fail(text)                                | ANYBODY | ok    | SELECT queue.fail('seen')
 release_group(regclass,text)              | TAKE    | ok    | SELECT queue.release_group('shop.jobs', 'g')
-end_lease(regclass,bigint)                | OWN     | ok    | SELECT queue.end_lease('shop.jobs', 1)
+end_lease(regclass,bigint)                | OWN     | ok    | SELECT queue.end_lease('shop.jobs', 987654)
 end_lease(regclass,bigint)                | OWN     | ok    | SELECT queue.end_lease('shop.watch', 1)
 redrive(regclass)                         | OWN     | ok    | SELECT queue.redrive('shop.jobs_dead')
 redrive_all(regclass)                     | OWN     | 2D000 | CALL queue.redrive_all('shop.jobs_dead')
 reset_stats()                             | SUPER   | ok    | SELECT queue.reset_stats()
-reset_stats(regclass)                     | OWN     | ok    | SELECT queue.reset_stats('shop.desk')
+reset_stats()                             | OWN     | ok    | SELECT queue.reset_stats('shop.desk')
 counts(regclass)                          | ANYBODY | ok    | SELECT queue.counts('shop.jobs')
 problem(regclass)                         | ANYBODY | ok    | SELECT queue.problem('shop.jobs')
 definition(regclass)                      | ANYBODY | ok    | SELECT queue.definition('shop.jobs')
@@ -211,6 +211,27 @@ dead_letter_definition(oid,oid,boolean,json) | INTERNAL | ok    | SELECT queue_i
 queue_definition(oid)                     | INTERNAL | ok    | SELECT queue_internal.queue_definition('shop.jobs'::regclass)
 topic_definition(oid)                     | INTERNAL | ok    | SELECT queue_internal.topic_definition('shop.news'::regclass)
 subscription_definition(oid)              | INTERNAL | ok    | SELECT queue_internal.subscription_definition('shop.watch'::regclass)
+counters()                                | INTERNAL | ok    | SELECT * FROM queue_internal.counters()
+latencies()                               | INTERNAL | ok    | SELECT * FROM queue_internal.latencies()
+leases()                                  | INTERNAL | ok    | SELECT * FROM queue_internal.leases()
+waiters()                                 | INTERNAL | ok    | SELECT * FROM queue_internal.waiters()
+workers()                                 | INTERNAL | ok    | SELECT * FROM queue_internal.workers()
+progress()                                | INTERNAL | ok    | SELECT * FROM queue_internal.progress()
+server_state()                            | INTERNAL | ok    | SELECT * FROM queue_internal.server_state()
+stuck_messages()                          | INTERNAL | ok    | SELECT * FROM queue_internal.stuck_messages()
+in_flight_used(oid,oid)                   | INTERNAL | ok    | SELECT queue_internal.in_flight_used(0, 'shop.jobs'::regclass)
+problems(regclass)                        | INTERNAL | ok    | SELECT queue_internal.problems('shop.jobs')
+set_command(text,text,boolean)            | INTERNAL | ok    | SELECT queue_internal.set_command('fsync', 'on', false)
+subscription_state(regclass,timestamp with time zone) | INTERNAL | ok    | SELECT * FROM queue_internal.subscription_state('shop.watch', now())
+topic_violations(regclass)                | INTERNAL | ok    | SELECT queue_internal.topic_violations('shop.news')
+health_of_cleanup(boolean)                | INTERNAL | ok    | SELECT * FROM queue_internal.health_of_cleanup(true)
+health_of_queues(boolean)                 | INTERNAL | ok    | SELECT * FROM queue_internal.health_of_queues(true)
+health_of_server(boolean)                 | INTERNAL | ok    | SELECT * FROM queue_internal.health_of_server(true)
+health_of_stats(boolean)                  | INTERNAL | ok    | SELECT * FROM queue_internal.health_of_stats(true)
+health_of_topics(boolean)                 | INTERNAL | ok    | SELECT * FROM queue_internal.health_of_topics(true)
+health_of_transactions(boolean)           | INTERNAL | ok    | SELECT * FROM queue_internal.health_of_transactions(true)
+health_of_library()                       | INTERNAL | ok    | SELECT * FROM queue_internal.health_of_library()
+health_of_settings()                      | INTERNAL | ok    | SELECT * FROM queue_internal.health_of_settings()
 horizon()                                 | INTERNAL | ok    | SELECT * FROM queue_internal.horizon()
 identity()                                | ANYBODY | ok    | SELECT queue.identity()
 branch(text,name,text)                    | ANYBODY | ok    | SELECT queue.branch('hub', 'stock', 'g')
@@ -965,6 +986,7 @@ is( sql(q{SELECT string_agg(format('%s: %s', c.oid::regclass, ARRAY(
 		FROM pg_class c
 		WHERE relnamespace IN ('queue'::regnamespace, 'queue_internal'::regnamespace)
 				AND relkind NOT IN ('i', 'I')
+				AND c.oid <> 'queue_internal.watched'::regclass
 			OR c.oid IN ('shop.desk'::regclass, 'shop.news'::regclass)}),
 	join("\n",
 		map { "$_: {" . join(',', @{ $column_of{$_} }) . '}' }
@@ -1005,6 +1027,7 @@ foreach my $set ([ SELECT => qw(jobs doubt) ], [ READ_ALL => 'jobs_dead' ],
 my $shows = <<'END';
 shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.in_flight
 shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.cover
+shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.stats WHERE ready IS NOT NULL
 shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE table_size IS NOT NULL
 shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE vacuums IS NOT NULL
 shop.jobs shop.jobs_dead shop.alien  | SELECT queue FROM queue.storage WHERE held_back IS NOT NULL
