@@ -74,7 +74,7 @@ queue_why_find_published(Answer *answer, const Question *question,
 						 Relation rel, TopicDef *topic, TopicMessage *message)
 {
 	int64		id = question->id;
-	Fate		best = {FATE_UNKNOWN};
+	Fate		best = {.fate = FATE_UNKNOWN};
 
 	message->scan = queue_topic_scan_begin(rel, topic, GetActiveSnapshot(), 1);
 	for (int i = 0; i < topic->partitions; i++)
