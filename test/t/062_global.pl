@@ -214,7 +214,7 @@ is(sql(as('stranger', q{SELECT count(*) FROM queue.global_transactions
 is(state_of(as('stranger', "SELECT * FROM queue.$_"), 'hub'),
 	'42501', "nor of table $_")
   foreach ('global_transaction', 'deciding_database', 'outcome');
-is(state_of(as('stranger', "SELECT queue.$_"), 'hub'),
+is(state_of(as('stranger', "SELECT queue_internal.$_"), 'hub'),
 	'42501', "nor may he call $_")
   foreach (q{write_decision(10, 'secret', 'abort')},
 	q{write_answer(10, 10, 'secret', NULL)},
