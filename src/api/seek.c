@@ -427,7 +427,9 @@ find_next(Reading *reading, const Position *position, ReadBatch *batch)
 		queue_reading_batch(reading, position->partition, after, 0, 1, batch);
 		if (batch->n > 0 || !queue_reading_is_enough(reading))
 			return batch->n > 0;
-		after = batch->passed;
+
+		/* rows that this transaction has deleted are not passed, but behind */
+		after = Max(batch->passed, batch->looked);
 		queue_reading_go_on(reading);
 	}
 }

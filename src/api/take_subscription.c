@@ -629,11 +629,18 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 			next->is_busy = true;
 		else if (status.availability == MESSAGE_AVAILABLE)
 		{
-			queue_reading_batch(&look.reading, partition,
-								look.reading.position->id, 0, 1, &look.batch);
-
-			/* of messages that are gone, a consumer is to learn */
-			found = look.batch.n > 0 || look.reading.gaps[partition] > 0;
+			/*
+			 * of messages that are gone, a consumer is to learn, so nothing
+			 * may be noted as passed over
+			 */
+			found = look.reading.gaps[partition] > 0;
+			if (!found)
+			{
+				queue_reading_batch(&look.reading, partition,
+									look.reading.position->id, 0, 1,
+									&look.batch);
+				found = look.batch.n > 0;
+			}
 		}
 		else if (status.due != 0)
 			next->due = Min(next->due, status.due);

@@ -164,6 +164,10 @@ queue_topic_admit(Publishing *publishing, int partition, int64 id,
 	if (outcome == TOPIC_DONE)
 	{
 		*moves_sequence = slot->file != file || id > slot->reserved;
+
+		/* nobody has said in which partitions there is something between */
+		if (id > slot->highest + 1)
+			queue_topic_slot_note_unknown(slot, id - 1);
 		if (id > slot->highest)
 			slot->highest = id;
 		if (slot->next <= id)

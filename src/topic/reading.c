@@ -66,7 +66,8 @@ static int64 known_end(Reading *reading, int partition);
 static int	compare_candidates(Datum a, Datum b, void *arg);
 static bool read_rows(Reading *reading, int partition, int max,
 					  ReadBatch *batch, int64 *passed);
-static void add_row(ReadBatch *batch, TupleTableSlot *slot, int64 id);
+static void add_row(Reading *reading, ReadBatch *batch, TupleTableSlot *slot,
+					int64 id);
 
 /* Begin to look. */
 void
@@ -350,6 +351,7 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 	if (until > 0)
 		below = Min(below, until + 1);
 	batch->n = 0;
+	batch->looked = from;
 	batch->unwanted = 0;
 	if (from + 1 < below &&
 		queue_topic_scan_add(reading->scan, partition, from, below, &first))
@@ -395,11 +397,12 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 			return may_pass;
 		state = queue_topic_row_state(reading->scan);
 		reading->nlooked++;
+		batch->looked = id;
 		if (state == TOPIC_ROW_NEWER)
 			return false;
 		if (state == TOPIC_ROW_SEEN &&
 			queue_published_is_wanted(&reading->filter, slot, id))
-			add_row(batch, slot, id);
+			add_row(reading, batch, slot, id);
 		else if (state == TOPIC_ROW_SEEN && may_pass)
 			batch->unwanted = id;
 		if (state == TOPIC_ROW_DELETED)
@@ -414,16 +417,26 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 	return false;
 }
 
-/* Add the row in the slot to a batch. */
+/*
+ * add_row
+ *		Add the row in the slot to a batch.
+ *
+ * How long a large message takes to be received does not count as looking.
+ */
 static void
-add_row(ReadBatch *batch, TupleTableSlot *slot, int64 id)
+add_row(Reading *reading, ReadBatch *batch, TupleTableSlot *slot, int64 id)
 {
+	TimestampTz received_at;
+
 	if (batch->n++ == 0)
 		batch->first = id;
 	batch->last = id;
 	batch->slot = slot;
-	if (batch->receiver != NULL)
-		batch->receiver(slot, id, batch->arg);
+	if (batch->receiver == NULL)
+		return;
+	received_at = queue_clock();
+	batch->receiver(slot, id, batch->arg);
+	reading->began_at += queue_clock() - received_at;
 }
 
 /*

@@ -52,6 +52,7 @@ typedef struct ReadBatch
 	int64		first;			/* the id of the first one */
 	int64		last;			/* ... of the last one */
 	TupleTableSlot *slot;		/* ... which is in there */
+	int64		looked;			/* the last row that was looked at */
 	int64		passed;			/* up to this id the partition was looked at */
 	int64		unwanted;		/* the last one that the filter passed over,
 								 * or 0 */

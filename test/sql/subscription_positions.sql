@@ -263,6 +263,16 @@ SET ROLE places_user;
 SELECT partition, position, behind, failures FROM queue.subscriptions;
 RESET ROLE;
 
+-- who only waits does not pass over what retention has deleted
+SELECT queue.create_topic('gone', partitions => 1) \gset
+SELECT queue.subscribe('gone', 'gone_reader', 'begin') \gset
+SELECT count(queue.publish('gone', '{}')) FROM generate_series(1, 3);
+DELETE FROM gone;
+INSERT INTO queue.topic_removed SELECT 'gone'::regclass, 0, 3;
+CALL queue.wait('gone_reader', '0 s');
+SELECT id FROM queue.dequeue('gone_reader');
+\echo :LAST_ERROR_SQLSTATE
+
 BEGIN READ ONLY;
 SELECT queue.seek('reader', 'begin');
 ROLLBACK;
