@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
@@ -95,7 +96,13 @@ queue_counters(PG_FUNCTION_ARGS)
 	queue_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 	queue_lease_load_to_look();
-	if (!RecoveryInProgress())
+
+	/*
+	 * what this transaction has done would be counted, and added at its
+	 * commit
+	 */
+	if (!RecoveryInProgress() &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		refresh(now);
 	in_doubt = count_in_doubt();
 	for (int i = 0; i < queue_slot_count(); i++)
@@ -225,8 +232,8 @@ put_counters(ReturnSetInfo *rsinfo, QueueSlot *slot, TimestampTz now,
 	if (!queue_held_is_complete(slot))
 		queue_inflight_count_held(slot, c.relid);
 	held = queue_held_count(slot);
-	ready = c.rows - held - c.later[LATER_DELAYED] - c.later[LATER_RETRYING] -
-		c.exhausted;
+	ready = c.rows - held - Max(c.later[LATER_DELAYED], 0) -
+		Max(c.later[LATER_RETRYING], 0) - c.exhausted;
 	if (in_doubt != NULL)
 		doubt = hash_search(in_doubt, &c.relid, HASH_FIND, NULL);
 

@@ -33,6 +33,9 @@
 /* Counting a queue may take a part of the time: 1 in n */
 #define COUNT_SHARE			100
 
+/* ... but it rests no longer than this, as the clock may have been set back */
+#define MAX_COUNT_REST		(15 * 60 * USECS_PER_SEC)
+
 /*
  * queue_counters_start
  *		Begin to count: what is due by "now" counts as due from here on.
@@ -99,7 +102,9 @@ queue_counters_set(QueueSlot *slot, Oid relid, const CounterStart *start,
 			queue_counter_add(slot, COUNTER_DELAYED + i, rows->later[i] - start->later[i]);
 		counters->counted_at = now;
 		counters->cost = cost;
-		counters->count_at = now + Max(MIN_COUNT_INTERVAL, cost * COUNT_SHARE);
+		counters->count_at = now +
+			Min(Max(MIN_COUNT_INTERVAL, cost * COUNT_SHARE), MAX_COUNT_REST);
+		counters->is_long = false;	/* it was wanted while this went on */
 		counters->counted_events = queue_counters_nevents(slot);
 		counters->oldest_events = PG_UINT64_MAX;
 	}

@@ -88,6 +88,13 @@ queue_counter_sum(const int64 *n, int first, int count)
 	return result;
 }
 
+/* Is a message that is due then counted as not due?  Unlocked. */
+static inline bool
+queue_counters_is_later(QueueSlot *slot, TimestampTz due)
+{
+	return due > (TimestampTz) pg_atomic_read_u64(&slot->counters.due_until);
+}
+
 extern void queue_counters_note_later(LaterChange *change, int64 n,
 									  TimestampTz due);
 extern void queue_counters_merge_later(LaterChange *to,

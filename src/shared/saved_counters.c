@@ -23,8 +23,10 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "access/xlog.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
@@ -48,6 +50,7 @@ static int	nall = 0;
 static volatile bool *taken = NULL;
 
 static bool was_shut_down(void);
+static bool is_standby(void);
 static void read_file(void);
 static int	compare(const void *a, const void *b);
 
@@ -80,7 +83,7 @@ queue_saved_shmem_init(void)
 		pfree(all);
 	all = NULL;
 	nall = 0;
-	if (was_shut_down())
+	if (was_shut_down() && !is_standby())
 		read_file();
 	(void) unlink(FILE_NAME);
 }
@@ -96,6 +99,19 @@ was_shut_down(void)
 
 	pfree(control);
 	return result;
+}
+
+/*
+ * Is it to be a standby, or to recover to another time?  Then messages come and
+ * go that nobody counts here.
+ */
+static bool
+is_standby(void)
+{
+	struct stat st;
+
+	return stat(STANDBY_SIGNAL_FILE, &st) == 0 ||
+		stat(RECOVERY_SIGNAL_FILE, &st) == 0;
 }
 
 /* Read the file, if there is one. */

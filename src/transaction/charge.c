@@ -203,7 +203,7 @@ queue_charge_due(QueueDef *def, const MessageRow *row, TimestampTz due,
 	charge = find_charge(def);
 	if (charge == NULL)
 		return;
-	if (row->visible_at != 0)
+	if (queue_counters_is_later(charge->queue, row->visible_at))
 		queue_counters_note_later(&charge->counts.leave[queue_later_kind(row->failures)],
 								  1, row->visible_at);
 	if (due != 0)
@@ -242,7 +242,7 @@ queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row,
 	counts = &charge->counts;
 	counts->gone[kind]++;
 	counts->gone_bytes += amount.bytes;
-	if (row->visible_at != 0)
+	if (queue_counters_is_later(charge->queue, row->visible_at))
 		queue_counters_note_later(&counts->leave[queue_later_kind(row->failures)],
 								  1, row->visible_at);
 	return true;

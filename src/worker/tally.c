@@ -70,6 +70,9 @@
 /* For so many milliseconds a count waits for others that have to add */
 #define COUNT_TRIES			100
 
+/* Longest rest: the clock may have been set back */
+#define MAX_REST			(5 * 60 * USECS_PER_SEC)
+
 /* After an error, and if there is no process, or it is locked */
 #define FAILED_DELAY		(60 * USECS_PER_SEC)
 #define HELPER_DELAY		(10 * USECS_PER_SEC)
@@ -114,8 +117,7 @@ queue_tally_due(void)
 
 	if (is_walk_due(now))
 		return DT_NOBEGIN;
-	if (rested_at > now + FAILED_DELAY)
-		rested_at = now;
+	rested_at = Min(rested_at, now + MAX_REST);
 	return Max(next_at, rested_at);
 }
 
@@ -304,8 +306,7 @@ count_wanted(TimestampTz now)
 	TimestampTz at;
 	QueueSlot  *slot;
 
-	if (count_rested_at > now + FAILED_DELAY)
-		count_rested_at = now;	/* the clock was set back, or that is enough */
+	count_rested_at = Min(count_rested_at, now + MAX_REST);
 	while ((slot = next_to_count(now, &at)) != NULL && count_rested_at <= now)
 	{
 		int64		share = queue_counters_is_known(slot) ? COUNT_SHARE :
