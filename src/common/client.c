@@ -13,14 +13,15 @@
 #include <netinet/in.h>
 
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/inet.h"
 
 #include "common/client.h"
 
-/* What an address of IPv4 begins with */
-static const uint8 mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+/* What an address of IPv4 begins with: ten zero bytes, and two of ones */
+static const uint32 mapped[3] = {0, 0, pg_hton32(0xffff)};
 
 /*
  * queue_client_address

@@ -304,6 +304,8 @@ like(says('public.orders'),
 	'how many');
 sql(q{SELECT setval('orders_dead_id_seq', 1)});
 wait_until('SELECT count(*) = 3 FROM orders_dead', 'they are moved');
+like(says('public.orders'), qr/3 dead letters/, 'that there are dead letters is said');
+sql(q{SELECT queue.purge('orders_dead')});
 goes('public.orders');
 
 # ... and such that something is wrong with
@@ -318,7 +320,9 @@ wait_until(
 like(says('public.orders'), qr/nowhere to go, and \d+ of them wait: Its owner nobody may not/,
 	'and why');
 mend('public.orders');
-goes('public.orders');
+wait_until(
+	q{SELECT NOT EXISTS (SELECT FROM queue.health() WHERE object = 'public.orders'
+		AND finding LIKE '%nowhere to go%')}, 'the finding is gone');
 
 #
 # What a queue's numbers say, in a view that is there for this alone
@@ -332,12 +336,12 @@ sub numbers
 		SELECT q.queue, 0::bigint AS ready, 0::bigint AS delayed, 0::bigint AS in_flight,
 			0::bigint AS retrying, 0::bigint AS dead, NULL::timestamptz AS oldest_ready_at,
 			0::float8 AS enqueued_per_second, 0::float8 AS acked_per_second,
-			0::float8 AS failed_per_second, 0::bigint AS dead_lettered
+			0::float8 AS failed_per_second, 0::bigint AS dead_lettered, 0 AS waiting
 		  FROM queue.queue q;
 		UPDATE numbers SET $change;
 		CREATE VIEW queue.stats AS SELECT * FROM numbers;
 		SELECT severity || ': ' || finding || coalesce(' ' || remedy, '')
-		  FROM queue.health() WHERE object LIKE 'public.%';
+		  FROM queue_internal.health_of_stats(true) WHERE object LIKE 'public.%';
 		ROLLBACK});
 }
 is(numbers(q{ready = 0}), '', 'numbers: nothing is wrong');
