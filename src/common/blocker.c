@@ -28,12 +28,15 @@
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "common/blocker.h"
 #include "common/compat.h"
 
 static TransactionId prepared_xid(VirtualTransactionId vxid);
-static char *find_prepared(TransactionId xid, char **owner);
+static char *find_prepared(TransactionId xid, char **owner,
+						   TimestampTz *prepared_at);
 
 /*
  * queue_blocker_refuse_lock
@@ -83,7 +86,7 @@ void
 queue_blocker_refuse_xid(const char *name, TransactionId xid)
 {
 	char	   *owner;
-	char	   *gid = find_prepared(xid, &owner);
+	char	   *gid = find_prepared(xid, &owner, NULL);
 	char	   *command;
 
 	if (gid == NULL)
@@ -107,14 +110,26 @@ queue_blocker_refuse_xid(const char *name, TransactionId xid)
 char *
 queue_blocker_gid(TransactionId xid)
 {
-	char	   *owner;
-
-	return find_prepared(xid, &owner);
+	return find_prepared(xid, NULL, NULL);
 }
 
-/* The same, and the name of who has prepared it; both palloc'd */
+/* The same, and when it was prepared */
+char *
+queue_blocker_prepared(TransactionId xid, TimestampTz *prepared_at)
+{
+	return find_prepared(xid, NULL, prepared_at);
+}
+
+/*
+ * find_prepared
+ *		The same, with the name of who has prepared it, and when, as far as that
+ *		is wanted (not NULL); palloc'd.
+ *
+ * Where there is a snapshot, as the statement that asks sees the catalogs, so
+ * that nothing becomes visible to that on the way.
+ */
 static char *
-find_prepared(TransactionId xid, char **owner)
+find_prepared(TransactionId xid, char **owner, TimestampTz *prepared_at)
 {
 	Oid			argtypes[] = {XIDOID};
 	Datum		args[1];
@@ -127,10 +142,10 @@ find_prepared(TransactionId xid, char **owner)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT p.gid, pg_catalog.pg_get_userbyid(p.ownerid)"
+	if (SPI_execute_with_args("SELECT p.gid, pg_catalog.pg_get_userbyid(p.ownerid), p.prepared"
 							  " FROM pg_catalog.pg_prepared_xact() p"
 							  " WHERE p.transaction OPERATOR(pg_catalog.=) $1",
-							  1, argtypes, args, NULL, false,
+							  1, argtypes, args, NULL, ActiveSnapshotSet(),
 							  1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for a prepared transaction");
 	if (SPI_processed > 0)
@@ -138,8 +153,14 @@ find_prepared(TransactionId xid, char **owner)
 		HeapTuple	tuple = SPI_tuptable->vals[0];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 
+		bool		isnull;
+
 		gid = MemoryContextStrdup(context, SPI_getvalue(tuple, desc, 1));
-		*owner = MemoryContextStrdup(context, SPI_getvalue(tuple, desc, 2));
+		if (owner != NULL)
+			*owner = MemoryContextStrdup(context, SPI_getvalue(tuple, desc, 2));
+		if (prepared_at != NULL)
+			*prepared_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3,
+															 &isnull));
 	}
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");

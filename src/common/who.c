@@ -17,7 +17,6 @@
 
 #include "access/subtrans.h"
 #include "access/transam.h"
-#include "access/twophase.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -27,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "common/blocker.h"
 #include "common/who.h"
 
 static bool ask(const char *query, Oid type, Datum argument);
@@ -38,8 +38,6 @@ static void end(void);
 void
 queue_who_runs(TransactionId xid, Who *who)
 {
-	MemoryContext context = CurrentMemoryContext;
-
 	memset(who, 0, sizeof(Who));
 	if (TransactionIdIsCurrentTransactionId(xid))
 	{
@@ -49,20 +47,7 @@ queue_who_runs(TransactionId xid, Who *who)
 	if (!TransactionIdIsNormal(xid) || !TransactionIdIsInProgress(xid))
 		return;
 	xid = SubTransGetTopmostTransaction(xid);
-	if (max_prepared_xacts > 0)
-	{
-		if (ask("SELECT p.gid, p.prepared FROM pg_catalog.pg_prepared_xact() p"
-				" WHERE p.transaction OPERATOR(pg_catalog.=) $1",
-				XIDOID, TransactionIdGetDatum(xid)))
-		{
-			who->gid = MemoryContextStrdup(context,
-										   SPI_getvalue(SPI_tuptable->vals[0],
-														SPI_tuptable->tupdesc,
-														1));
-			who->since = answer_time(2);
-		}
-		end();
-	}
+	who->gid = queue_blocker_prepared(xid, &who->since);
 	if (who->gid == NULL)
 		queue_who_is(BackendXidGetPid(xid), who);
 }
