@@ -232,16 +232,10 @@ queue_answer_times(int n)
 void
 queue_answer_worker(Answer *answer)
 {
-	DatabaseSlot *slot = queue_database_slot(MyDatabaseId, false);
-	bool		is_running = false;
+	DatabaseCensus census;
 
-	if (slot != NULL)
-	{
-		LWLockAcquire(queue_database_lock(), LW_SHARED);
-		is_running = slot->dbid == MyDatabaseId && slot->worker_pid != 0;
-		LWLockRelease(queue_database_lock());
-	}
-	if (!is_running)
+	queue_database_count(&census);
+	if (census.worker_pid == 0)
 		queue_answer_add(answer,
 						 "No worker runs in this database, and only that does it.");
 }
