@@ -42,6 +42,7 @@ static int	max_charges = 0;
 static volatile TransactionId *ending = NULL;
 
 static Charge *find_charge(QueueDef *def);
+static void note_leave(Charge *charge, const MessageRow *row);
 
 /* Shared memory needed for the transactions that end */
 Size
@@ -187,6 +188,16 @@ queue_charge_sent_draft(QueueDef *def, const MessageDraft *draft)
 					  draft->failures);
 }
 
+/* Note a row that goes, or gets another due time, if it counts as not due. */
+static void
+note_leave(Charge *charge, const MessageRow *row)
+{
+	LaterChange *leave = &charge->counts.leave[queue_later_kind(row->failures)];
+
+	if (queue_counters_is_later(charge->queue, row->visible_at))
+		queue_counters_note_later(leave, 1, row->visible_at);
+}
+
 /*
  * queue_charge_due
  *		The row is rewritten, and is due at another time (0: at once), or has
@@ -203,9 +214,7 @@ queue_charge_due(QueueDef *def, const MessageRow *row, TimestampTz due,
 	charge = find_charge(def);
 	if (charge == NULL)
 		return;
-	if (queue_counters_is_later(charge->queue, row->visible_at))
-		queue_counters_note_later(&charge->counts.leave[queue_later_kind(row->failures)],
-								  1, row->visible_at);
+	note_leave(charge, row);
 	if (due != 0)
 		queue_counters_note_later(&charge->counts.come[queue_later_kind(failures)],
 								  1, due);
@@ -242,9 +251,7 @@ queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row,
 	counts = &charge->counts;
 	counts->gone[kind]++;
 	counts->gone_bytes += amount.bytes;
-	if (queue_counters_is_later(charge->queue, row->visible_at))
-		queue_counters_note_later(&counts->leave[queue_later_kind(row->failures)],
-								  1, row->visible_at);
+	note_leave(charge, row);
 	return true;
 }
 
