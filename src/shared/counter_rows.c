@@ -101,7 +101,6 @@ queue_counters_set(QueueSlot *slot, Oid relid, const CounterStart *start,
 		for (int i = 0; i < NUM_LATER; i++)
 			queue_counter_add(slot, COUNTER_DELAYED + i, rows->later[i] - start->later[i]);
 		counters->counted_at = now;
-		counters->cost = cost;
 		counters->count_at = now +
 			Min(Max(MIN_COUNT_INTERVAL, cost * COUNT_SHARE), MAX_COUNT_REST);
 		counters->is_long = false;	/* it was wanted while this went on */

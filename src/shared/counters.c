@@ -63,6 +63,7 @@ typedef struct Noted
 
 static Noted noted;
 
+static void merge_later(LaterChange *to, const LaterChange *change);
 static int	bucket_of(int64 usec);
 static bool is_shown(int i, bool with_processing);
 static void rate_totals(const int64 *n, int64 *totals);
@@ -114,7 +115,6 @@ queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid)
 	counters->exhausted = saved ? saved->exhausted : 0;
 	counters->counted_at = saved ? saved->counted_at : 0;
 	counters->oldest_at = saved ? saved->oldest_at : 0;
-	counters->cost = saved ? saved->cost : 0;
 	counters->count_at = 0;
 	counters->ncounts++;
 	counters->is_doubtful = true;
@@ -144,8 +144,8 @@ queue_counters_note_later(LaterChange *change, int64 n, TimestampTz due)
 }
 
 /* Add one to another. */
-void
-queue_counters_merge_later(LaterChange *to, const LaterChange *change)
+static void
+merge_later(LaterChange *to, const LaterChange *change)
 {
 	if (change->n == 0)
 		return;
@@ -164,8 +164,8 @@ queue_counters_merge(CounterChange *to, const CounterChange *change)
 	to->gone_bytes += change->gone_bytes;
 	for (int i = 0; i < NUM_LATER; i++)
 	{
-		queue_counters_merge_later(&to->come[i], &change->come[i]);
-		queue_counters_merge_later(&to->leave[i], &change->leave[i]);
+		merge_later(&to->come[i], &change->come[i]);
+		merge_later(&to->leave[i], &change->leave[i]);
 	}
 }
 
@@ -477,6 +477,5 @@ queue_counters_save(QueueSlot *slot, SavedCounters *saved)
 	saved->counted_at = counters->counted_at;
 	saved->oldest_at = counters->oldest_at;
 	saved->reset_at = counters->reset_at;
-	saved->cost = counters->cost;
 	return true;
 }

@@ -97,8 +97,6 @@ queue_counters_is_later(QueueSlot *slot, TimestampTz due)
 
 extern void queue_counters_note_later(LaterChange *change, int64 n,
 									  TimestampTz due);
-extern void queue_counters_merge_later(LaterChange *to,
-									   const LaterChange *change);
 extern void queue_counters_merge(CounterChange *to,
 								 const CounterChange *change);
 
@@ -233,7 +231,6 @@ typedef struct SavedCounters
 	TimestampTz counted_at;
 	TimestampTz oldest_at;
 	TimestampTz reset_at;
-	int64		cost;
 } SavedCounters;
 
 extern bool queue_counters_save(QueueSlot *slot, SavedCounters *saved);

@@ -270,7 +270,6 @@ typedef struct CounterPart
 	TimestampTz counted_at;		/* 0: not known */
 	TimestampTz count_at;		/* not again before; 0: at once */
 	uint64		ncounts;
-	int64		cost;			/* of the last count, in microseconds */
 	bool		is_doubtful;	/* it may be wrong */
 	bool		is_long;		/* the process that counts is to count it */
 	uint64		counted_events; /* what had happened when it was counted, */

@@ -167,9 +167,15 @@ compare(const void *a, const void *b)
 	return 0;
 }
 
-/* Return what is kept of a queue, if nobody has taken it; else NULL. */
+/*
+ * queue_saved_take
+ *		Take what is kept of a queue; NULL if there is nothing, or somebody has
+ *		taken it.
+ *
+ * The place that it is for is locked.
+ */
 const SavedCounters *
-queue_saved_find(Oid dbid, Oid relid)
+queue_saved_take(Oid dbid, Oid relid)
 {
 	SavedCounters key;
 	const SavedCounters *found;
@@ -179,17 +185,9 @@ queue_saved_find(Oid dbid, Oid relid)
 	key.dbid = dbid;
 	key.relid = relid;
 	found = bsearch(&key, all, nall, sizeof(SavedCounters), compare);
-	return found != NULL && !taken[found - all] ? found : NULL;
-}
-
-/* The same, and take it.  The place that it is for is locked. */
-const SavedCounters *
-queue_saved_take(Oid dbid, Oid relid)
-{
-	const SavedCounters *found = queue_saved_find(dbid, relid);
-
-	if (found != NULL)
-		taken[found - all] = true;
+	if (found == NULL || taken[found - all])
+		return NULL;
+	taken[found - all] = true;
 	return found;
 }
 

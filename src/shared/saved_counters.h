@@ -13,8 +13,7 @@
 extern Size queue_saved_shmem_size(void);
 extern void queue_saved_shmem_init(void);
 
-/* What is kept of a queue that nobody has taken yet, or NULL; take it */
-extern const SavedCounters *queue_saved_find(Oid dbid, Oid relid);
+/* Take what is kept of a queue, unless somebody has; NULL: there is nothing */
 extern const SavedCounters *queue_saved_take(Oid dbid, Oid relid);
 
 /* All of them; has this one been taken? */
