@@ -56,15 +56,9 @@ check_droppable(Oid relid, const TableForm *form)
 	char	   *name = get_rel_name(relid);
 
 	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("%s with OID %u does not exist", form->noun, relid)));
+		queue_access_report_missing(relid, form);
 	if (get_rel_relkind(relid) != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a %s",
-						queue_qualified_name(relid), form->noun),
-				 errdetail_relkind_not_supported(get_rel_relkind(relid))));
+		queue_access_report_relkind(relid, form, get_rel_relkind(relid));
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
 	if (!queue_setting_find(form->settings, relid, 0, NULL))

@@ -17,6 +17,7 @@
 
 #include "common/args.h"
 #include "common/compat.h"
+#include "table/access.h"
 #include "table/form.h"
 #include "table/member.h"
 #include "table/setting_row.h"
@@ -39,9 +40,7 @@ queue_kind(PG_FUNCTION_ARGS)
 	queue_require_arg(fcinfo, 0, "queue");
 	relid = PG_GETARG_OID(0);
 	if (get_rel_name(relid) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("queue with OID %u does not exist", relid)));
+		queue_access_report_missing(relid, &queue_form);
 	form = queue_form_of(relid);
 	if (form == NULL)
 		ereport(ERROR,

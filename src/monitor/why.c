@@ -51,7 +51,6 @@ PG_FUNCTION_INFO_V1(queue_why);
 
 static const Instead instead = {"", "", ""};
 
-pg_noreturn static void report_missing(Oid relid);
 static void check_relation(Oid relid);
 static bool may_read(Oid relid);
 static void look(Answer *answer, const Question *question, Relation rel);
@@ -85,20 +84,11 @@ queue_why(PG_FUNCTION_ARGS)
 		table_close(rel, AccessShareLock);
 	}
 	else if (!is_locked)
-		report_missing(question.relid);
+		queue_access_report_missing(question.relid, &queue_form);
 	else if (!queue_answer_locked(&answer, &question))
 		queue_answer(&answer, "table locked",
 					 "Somebody has just had the table locked: ask again.");
 	PG_RETURN_DATUM(HeapTupleGetDatum(answer_row(fcinfo, &answer)));
-}
-
-/* Raise 42704: there is no such relation. */
-static void
-report_missing(Oid relid)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("queue with OID %u does not exist", relid)));
 }
 
 /* Raise 42704 if there is no such relation, 42809 if it is no table. */
@@ -110,12 +100,9 @@ check_relation(Oid relid)
 	AcceptInvalidationMessages();
 	relkind = get_rel_relkind(relid);
 	if (relkind == '\0')
-		report_missing(relid);
+		queue_access_report_missing(relid, &queue_form);
 	if (relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a queue", queue_qualified_name(relid)),
-				 errdetail_relkind_not_supported(relkind)));
+		queue_access_report_relkind(relid, &queue_form, relkind);
 }
 
 /*

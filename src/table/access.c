@@ -42,18 +42,30 @@ queue_access_open(Oid relid, LOCKMODE lockmode, const TableForm *form)
 	/* any relation, because what the server says to an index has changed */
 	rel = try_relation_open(relid, lockmode);
 	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("%s with OID %u does not exist", form->noun, relid)));
-
+		queue_access_report_missing(relid, form);
 	if (rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a %s",
-						queue_qualified_name(RelationGetRelid(rel)),
-						form->noun),
-				 errdetail_relkind_not_supported(rel->rd_rel->relkind)));
+		queue_access_report_relkind(relid, form, rel->rd_rel->relkind);
 	return rel;
+}
+
+/* Raise 42704: there is no such relation, which was to be of this kind. */
+void
+queue_access_report_missing(Oid relid, const TableForm *form)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("%s with OID %u does not exist", form->noun, relid)));
+}
+
+/* Raise 42809: it is no table. */
+void
+queue_access_report_relkind(Oid relid, const TableForm *form, char relkind)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("\"%s\" is not a %s", queue_qualified_name(relid),
+					form->noun),
+			 errdetail_relkind_not_supported(relkind)));
 }
 
 /*

@@ -23,6 +23,13 @@ typedef struct Instead
 	const char *subscription;
 } Instead;
 
+/* 42704: there is no such relation; 42809: it is no table, but of this kind */
+pg_noreturn extern void queue_access_report_missing(Oid relid,
+													const TableForm *form);
+pg_noreturn extern void queue_access_report_relkind(Oid relid,
+													const TableForm *form,
+													char relkind);
+
 /* The table, locked; 42704, or 42809 if it is none */
 extern Relation queue_access_open(Oid relid, LOCKMODE lockmode,
 								  const TableForm *form);
