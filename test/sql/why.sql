@@ -247,6 +247,8 @@ SELECT queue.nack(:'receipt');
 SELECT * FROM told('s', 3);
 \echo == partition held
 SELECT queue.alter_subscription('s', max_attempts => 1);
+-- the worker may just be writing down the failure
+CALL wait_until($$(SELECT reason <> 'being changed' FROM queue.why('why.s', 3))$$);
 SELECT * FROM told('s', 3);
 SELECT remedy FROM queue.why('s', 3) \gset
 :remedy;
