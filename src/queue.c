@@ -370,7 +370,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		queue_ddl_keep_sequence_logged(unlogged);
 	queue_key_table_follow(stmt, leaders);
 	if (alters_extension)
+	{
 		queue_member_version_changed();
+		queue_xact_note_database();
+	}
 
 	/* it may be in the registry, or have been prepared before a restart */
 	if (ends_prepared)

@@ -59,7 +59,9 @@
  *	 makes it look; without that it looks within a minute, and until then its
  *	 rounds find no queues.
  * - The extension is of another version than the library, or its tables were
- *	 altered: no round, and a warning, until that is over.
+ *	 altered: no round, and a warning, until that is over.  ALTER EXTENSION
+ *	 makes the worker look, after its commit; without it it looks within a
+ *	 minute.
  * - Any process is killed by -9, the worker or the leader included: the server
  *	 restarts all, the leader is started again and finds everything anew.
  * - On a standby nothing of this runs; the leader starts after the promotion.
@@ -87,6 +89,7 @@
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -318,19 +321,23 @@ clear_memory(DatabaseSlot *slot)
  * is_known
  *		Returns true if version and tables are such that a round can use them.
  *
- * If not, nothing is done, and the log says so once a minute, until they are;
- * consumers get errors meanwhile.
+ * If not, nothing is done, and the log says why, the same thing once a minute,
+ * until they are; consumers get errors meanwhile.
  */
 static bool
 is_known(void)
 {
-	static TimestampTz log_at = 0;
+	static uint32 said = 0;		/* hash of the problem */
+	static TimestampTz say_again_at = 0;
 	char	   *problem = queue_member_problem();
+	uint32		hash = problem == NULL ? 0 :
+		hash_bytes((unsigned char *) problem, strlen(problem));
 
-	if (problem != NULL && queue_clock() >= log_at)
+	if (problem != NULL && (hash != said || queue_clock() >= say_again_at))
 	{
-		log_at = TimestampTzPlusMilliseconds(queue_clock(),
-											 WORKER_MAX_NAP);
+		said = hash;
+		say_again_at = TimestampTzPlusMilliseconds(queue_clock(),
+												   WORKER_MAX_NAP);
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension \"%s\" is not as its library knows it",
