@@ -39,6 +39,34 @@ sub say_version
 	return;
 }
 
+# The columns of the log of leases that came later, so that this library can write
+# there; taken back, nothing of them is left.
+my @later = ('since timestamptz', 'role oid', 'application_name varchar');
+
+sub lend_columns
+{
+	my ($db) = @_;
+	sql('ALTER TABLE queue.lease_log ' . join(', ', map { "ADD COLUMN $_" } @later),
+		$db);
+	return;
+}
+
+sub take_columns_back
+{
+	my ($db) = @_;
+	sql('ALTER TABLE queue.lease_log '
+		  . join(', ', map { 'DROP COLUMN ' . (split)[0] } @later),
+		$db);
+	sql('VACUUM FULL queue.lease_log', $db);
+	sql( sprintf(q{
+			DELETE FROM pg_attribute
+				WHERE attrelid = 'queue.lease_log'::regclass AND attisdropped;
+			UPDATE pg_class SET relnatts = relnatts - %d
+				WHERE oid = 'queue.lease_log'::regclass}, scalar @later),
+		$db);
+	return;
+}
+
 #
 # All that an extension consists of, without OIDs: functions with their texts,
 # tables and views with columns, constraints and triggers, types, privileges and
@@ -142,6 +170,7 @@ foreach my $old ('0.2.0', '0.3.0')
 	# What was made under the older version: messages in all states, settings,
 	# leases on disk, a prepared transaction of each kind.
 	say_version($version, $db);
+	lend_columns($db);
 	sql( q{
 		SELECT queue.create_queue('jobs', max_attempts => 3, lease => '1 h',
 			retry_delay => '0', dedup_window => '1 h');
@@ -184,6 +213,7 @@ foreach my $old ('0.2.0', '0.3.0')
 		settings => sql($settings, $db),
 		messages => messages('jobs', $db),
 		dead     => messages('jobs_dead', $db));
+	take_columns_back($db);
 	say_version($old, $db);
 	$node->restart;
 

@@ -271,6 +271,8 @@ wait_until(qq{SELECT count(*) = 4 FROM $q
 # Three thousand that have failed once are drained by the hundred.
 $q = make_queue(3000);
 run_with($q, "BEGIN; SELECT count(*) FROM queue.dequeue('Q', 3000); ROLLBACK");
+wait_until(qq{SELECT bool_and(failures = 1) FROM $q},
+	'when no row is being written');
 is(sizes($q, 100), join(' ', (100) x 30), 'as many at a time as before');
 
 is(sql(q{SELECT sum(healed) FROM queue.cover}), 0, 'nothing was hidden');
