@@ -350,6 +350,7 @@ note_moved(Move *move, int64 id)
 	}
 	noted->position = id;
 	noted->goes_on = false;
+	noted->is_set = true;
 }
 
 /* Nothing is to be moved: let go of the partition that was held last. */

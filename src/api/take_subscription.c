@@ -215,7 +215,7 @@ look_begin(PartitionTake *look, Take *take, Relation rel,
 						take != NULL ? take->max : 1);
 }
 
-/* Has this transaction dequeued messages of the partition, and goes on to? */
+/* Can this transaction dequeue more of a partition that it holds? */
 static bool
 is_held_by_me(PartitionTake *look, int partition)
 {
@@ -224,12 +224,13 @@ is_held_by_me(PartitionTake *look, int partition)
 	if (look->take->is_lease)
 		return false;
 	queue_message_key(&key, look->reading.def->relid, partition);
-	return queue_xact_holds_partition(&key);
+	return queue_xact_find_taken(&key) != NULL;
 }
 
 /*
  * take_more
- *		Take more of a partition of which this transaction has dequeued messages.
+ *		Take more of a partition of which this transaction has dequeued messages,
+ *		or has set the position.
  *
  * What has failed before comes with nothing else, so that what would come now
  * does not fail with it.
@@ -247,7 +248,7 @@ take_more(PartitionTake *look, int partition)
 
 	queue_message_key(&key, reading->def->relid, partition);
 	queue_xact_reserve();
-	hold = queue_xact_find(HOLD_DEQUEUE, &key);
+	hold = queue_xact_find_taken(&key);
 	if (hold == NULL || hold->has_failed || !read_position(look, partition))
 		return;
 	queue_reading_check_gap(reading, partition);
@@ -399,6 +400,9 @@ stays_exhausted(const PartitionTake *look)
  *
  * The partition is claimed, or held already.  Returns false, with nothing done,
  * and nothing shown, if somebody has locked the row.
+ *
+ * What has failed, or was leased, before this transaction set the position, is
+ * remembered as it was: a rollback leaves it so.
  */
 static bool
 move_and_hold(PartitionTake *look, Hold *hold, int attempt)
@@ -415,8 +419,9 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 		look->next->is_busy = true;
 		return false;
 	}
-	queue_inflight_set_last(hold->entry, last);
-	if (hold->kind == HOLD_DEQUEUE)
+	if (!hold->entry->is_uncounted && hold->kind != HOLD_SETTLE)
+		queue_inflight_set_last(hold->entry, last);
+	if (hold->kind != HOLD_CLAIM)
 	{
 		Hold	   *move = queue_xact_push_move(hold);
 

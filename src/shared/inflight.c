@@ -1046,6 +1046,8 @@ queue_inflight_go_on(InflightEntry *entry)
  * queue_inflight_fail_next
  *		What was dequeued of a partition is consumed, and what comes next has
  *		failed so often meanwhile, together with those up to an id.
+ *
+ * If it had been leased, that has ended.
  */
 void
 queue_inflight_fail_next(InflightEntry *entry, const FailureNote *failure,
@@ -1053,12 +1055,14 @@ queue_inflight_fail_next(InflightEntry *entry, const FailureNote *failure,
 {
 	LWLock	   *lock = lock_entry(entry);
 
-	Assert(is_partition(entry) && entry->state == INFLIGHT_DEQUEUED);
+	Assert(is_partition(entry) &&
+		   (entry->state == INFLIGHT_DEQUEUED || entry->is_settling));
 	entry->failures = 0;
 	entry->counted = 0;
 	entry->failed_at = 0;
 	entry->is_exhausted = false;
 	entry->is_delayed = false;
+	entry->is_lapse_counted = false;
 	entry->last_id = last_id;
 	forget_notes(entry);
 	set_idle(entry, 0);

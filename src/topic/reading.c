@@ -288,13 +288,19 @@ end_of(const TopicLimit *limit)
  * known_end
  *		After which id is there something to look at, as memory knows, or as the
  *		position's row says?
+ *
+ * Memory has what was committed.  Where this transaction holds a partition, which
+ * it prefers then, it may have set the position back.
  */
 static int64
 known_end(Reading *reading, int partition)
 {
+	bool		may_be_own = reading->preferred != NULL &&
+		reading->preferred[partition];
 	Place		place;
 
-	if (queue_place_get(RelationGetRelid(reading->rel), partition, &place) &&
+	if (!may_be_own &&
+		queue_place_get(RelationGetRelid(reading->rel), partition, &place) &&
 		place.position >= 0)
 		return queue_place_look_after(&place, reading->def->filter,
 									  place.position);

@@ -75,6 +75,7 @@ static int	first_of_call = -1;
 /* Number of the statement that this call is a part of; 0: a function's call */
 static uint64 statement_of_call = 0;
 
+static bool is_set(const Hold *hold);
 static void note_end_of(Oid relid, HoldKind kind);
 static void note_batch(void);
 static void abort_hold(Hold *hold, FailureNote *failure);
@@ -130,6 +131,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->batch = 0;
 	hold->is_partition = false;
 	hold->goes_on = false;
+	hold->is_set = false;
 	hold->has_failed = false;
 	hold->position = -1;
 	hold->first = 0;
@@ -162,6 +164,45 @@ queue_xact_holds_partition(const MessageKey *key)
 	return nholds > 0 && queue_inflight_peek(key, QUEUE_PARTITION_ROW, &entry) &&
 		entry.state == INFLIGHT_DEQUEUED && !entry.is_prepared &&
 		entry.holder == MyProcNumber;
+}
+
+/*
+ * queue_xact_find_taken
+ *		Return the hold of a partition of which this transaction can dequeue, or
+ *		dequeue more; NULL: there is none.
+ *
+ * That is one of which it has dequeued, or has set the position, also where that
+ * ends a lease.  With what an ack has settled it has to wait until the commit:
+ * a rollback lets that lease go on, and would count no failure of the rest.
+ */
+Hold *
+queue_xact_find_taken(const MessageKey *key)
+{
+	InflightEntry entry;
+	Hold	   *hold;
+
+	if (nholds == 0 || !queue_inflight_peek(key, QUEUE_PARTITION_ROW, &entry) ||
+		entry.is_prepared || entry.holder != MyProcNumber)
+		return NULL;
+	if (entry.state == INFLIGHT_DEQUEUED)
+		return queue_xact_find(HOLD_DEQUEUE, key);
+	if (entry.state != INFLIGHT_LEASED || !entry.is_settling)
+		return NULL;
+	hold = queue_xact_find(HOLD_SETTLE, key);
+	return hold != NULL && is_set(hold) ? hold : NULL;
+}
+
+/* Is the position of a partition set, of which it has settled a lease? */
+static bool
+is_set(const Hold *hold)
+{
+	if (hold->is_set)
+		return true;
+	for (int i = nholds - 1; i > hold - holds; i--)
+		if (holds[i].kind == HOLD_MOVE && holds[i].is_set &&
+			holds[i].first == hold - holds)
+			return true;
+	return false;
 }
 
 /*

@@ -44,6 +44,8 @@ typedef struct Hold
 	bool		is_partition;	/* of a topic; HOLD_CLAIM, HOLD_DEQUEUE,
 								 * HOLD_SETTLE, HOLD_MOVE: ... */
 	bool		goes_on;		/* ... its lease, when this commits */
+	bool		is_set;			/* HOLD_SETTLE, HOLD_MOVE: ... its position is
+								 * set, not moved on by an ack */
 	bool		has_failed;		/* HOLD_DEQUEUE: ... it came after a failure,
 								 * with what failed with it alone */
 	int64		position;		/* ... is moved to; -1: it is not */
@@ -79,6 +81,9 @@ extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 extern Hold *queue_xact_find(HoldKind kind, const MessageKey *key);
 extern bool queue_xact_holds_partition(const MessageKey *key);
 extern Hold *queue_xact_push_move(Hold *hold);
+
+/* The hold of a partition of which this transaction can dequeue, or NULL */
+extern Hold *queue_xact_find_taken(const MessageKey *key);
 
 /*
  * How often what comes after this position has failed since the partition was

@@ -132,6 +132,56 @@ SELECT id FROM queue.dequeue('reader', 1);
 COMMIT;
 SELECT id, attempt FROM queue.browse('reader');
 
+-- back, and on from there, in one transaction
+SELECT queue.seek('reader', 'end');
+BEGIN;
+SELECT queue.seek('reader', 'begin');
+SELECT id FROM queue.dequeue('reader', 2);
+SAVEPOINT a;
+SELECT id FROM queue.dequeue('reader', 9);
+SELECT queue.seek('reader', start_id => 3);
+SELECT id FROM queue.dequeue('reader', 1);
+ROLLBACK TO a;
+SELECT id FROM queue.dequeue('reader', 1);
+COMMIT;
+SELECT id, attempt FROM queue.browse('reader');
+BEGIN;
+SELECT queue.seek('reader', 'begin');
+SELECT id FROM queue.dequeue('reader', 1);
+ROLLBACK;
+SELECT id, attempt FROM queue.browse('reader');
+
+-- so where that ends a lease, which a rollback lets go on
+SELECT queue.seek('reader', 'begin');
+SELECT receipt AS first FROM queue.receive('reader', 2) ORDER BY id LIMIT 1 \gset
+BEGIN;
+SELECT queue.seek('reader', start_id => 5);
+SELECT id FROM queue.dequeue('reader', 2);
+SAVEPOINT a;
+SELECT id FROM queue.dequeue('reader', 1);
+ROLLBACK TO a;
+ROLLBACK;
+SELECT queue.extend(:'first', '1 min') > now() AS lives;
+BEGIN;
+SELECT queue.seek('reader', 'begin');
+SELECT id FROM queue.dequeue('reader', 2);
+SAVEPOINT a;
+SELECT id FROM queue.dequeue('reader', 9);
+ROLLBACK TO a;
+COMMIT;
+SELECT queue.extend(:'first', '1 min');
+SELECT id, attempt FROM queue.browse('reader');
+-- of a lease of which a part is acknowledged, nothing comes before the commit
+SELECT queue.seek('reader', 'begin');
+SELECT receipt AS first FROM queue.receive('reader', 2) ORDER BY id LIMIT 1 \gset
+BEGIN;
+SELECT queue.ack(:'first');
+SELECT id FROM queue.dequeue('reader');
+SELECT queue.skip('reader', 0);
+SELECT id FROM queue.dequeue('reader');
+COMMIT;
+SELECT id, attempt FROM queue.browse('reader');
+
 -- failures and back-offs are forgotten with the commit, and only then
 SELECT queue.seek('reader', 'begin');
 BEGIN;
@@ -139,6 +189,11 @@ SELECT id FROM queue.dequeue('reader', 3);
 ROLLBACK;
 BEGIN;
 SELECT queue.seek('reader', 'begin');
+ROLLBACK;
+SELECT id, attempt FROM queue.browse('reader', 2);
+BEGIN;
+SELECT queue.seek('reader', 'begin');
+SELECT id, attempt FROM queue.dequeue('reader', 1);
 ROLLBACK;
 SELECT id, attempt FROM queue.browse('reader', 2);
 SELECT id, attempt FROM queue.dequeue('reader', 9) ORDER BY id;
@@ -151,6 +206,18 @@ ROLLBACK;
 SELECT count(*) FROM queue.dequeue('reader');
 SELECT queue.seek('reader', 'begin');
 SELECT id, attempt FROM queue.dequeue('reader');
+
+-- also when more was dequeued meanwhile
+SELECT queue.seek('reader', start_id => 6);
+BEGIN;
+SELECT id, attempt FROM queue.dequeue('reader', 2);
+ROLLBACK;
+BEGIN;
+SELECT queue.seek('reader', 'begin');
+SELECT id, attempt FROM queue.dequeue('reader', 1);
+ROLLBACK;
+SELECT id, attempt FROM queue.dequeue('reader', 9);
+SELECT queue.seek('reader', start_id => 3);
 
 -- what stops its partition
 SELECT queue.alter_subscription('reader', on_failure => 'hold', max_attempts => 1);
