@@ -47,9 +47,21 @@ typedef struct SubscriptionLook
 	MemoryContext context;		/* reset for each message */
 } SubscriptionLook;
 
+/* How often what comes next in a partition has failed */
+typedef struct Failed
+{
+	int			told;			/* by the row ... */
+	int64		told_until;		/* the last one that failed with it, 0: not
+								 * known */
+	int			untold;			/* only memory knows of these ... */
+	int64		untold_until;
+} Failed;
+
 static void begin(SubscriptionLook *look, ReturnSetInfo *rsinfo, Oid relid);
-static int64 stands_at(SubscriptionLook *look, int partition, int *failures);
-static int	failures_in_memory(SubscriptionLook *look, int partition);
+static int64 stands_at(SubscriptionLook *look, int partition, Failed *failed);
+static void failed_in_memory(SubscriptionLook *look, int partition,
+							 Failed *failed);
+static int	attempt_of(const Failed *failed, int64 id);
 static int64 ends_before(SubscriptionLook *look, int partition);
 static TupleTableSlot *find(SubscriptionLook *look, TopicScan *scan,
 							int partition, int64 after, int64 below,
@@ -68,7 +80,7 @@ queue_subscription_browse(ReturnSetInfo *rsinfo, Oid relid, int max,
 	TupleTableSlot *slot;
 	int64	   *after;
 	int64	   *below;
-	int		   *failures;
+	Failed	   *failed;
 	int64		most = 0;
 	int64		id;
 	int			n = 0;
@@ -77,10 +89,10 @@ queue_subscription_browse(ReturnSetInfo *rsinfo, Oid relid, int max,
 	chosen.context = look.context;
 	after = palloc(look.topic->partitions * sizeof(int64));
 	below = palloc(look.topic->partitions * sizeof(int64));
-	failures = palloc(look.topic->partitions * sizeof(int));
+	failed = palloc(look.topic->partitions * sizeof(Failed));
 	for (int i = 0; i < look.topic->partitions; i++)
 	{
-		after[i] = stands_at(&look, i, &failures[i]);
+		after[i] = stands_at(&look, i, &failed[i]);
 		below[i] = ends_before(&look, i);
 		most = Max(most, below[i]);
 	}
@@ -104,8 +116,8 @@ queue_subscription_browse(ReturnSetInfo *rsinfo, Oid relid, int max,
 			continue;
 
 		/* what has failed is the first one */
-		chosen.attempt = failures[partition] + 1;
-		failures[partition] = 0;
+		chosen.attempt = attempt_of(&failed[partition], id);
+		memset(&failed[partition], 0, sizeof(Failed));
 		if (!queue_published_is_wanted(&chosen, slot, id))
 			continue;
 		show(&look, slot, chosen.attempt);
@@ -133,7 +145,7 @@ queue_subscription_get(ReturnSetInfo *rsinfo, Oid relid, int64 id)
 	for (int i = 0; i < look.topic->partitions && !is_shown; i++)
 	{
 		TupleTableSlot *slot;
-		int			failures = 0;
+		Failed		failed;
 		int			attempt = 1;
 		int64		after;
 		int64		found;
@@ -141,13 +153,13 @@ queue_subscription_get(ReturnSetInfo *rsinfo, Oid relid, int64 id)
 		if (id < 1 ||
 			!queue_topic_scan_add(scan, i, id - 1, id + 1, &found) ||
 			id >= ends_before(&look, i) ||
-			(after = stands_at(&look, i, &failures)) >= id)
+			(after = stands_at(&look, i, &failed)) >= id)
 			continue;
 
 		/* is it what has failed? */
-		if (failures > 0 &&
+		if (attempt_of(&failed, id) > 1 &&
 			find(&look, scan, i, after, id + 1, &found) != NULL && found == id)
-			attempt = failures + 1;
+			attempt = attempt_of(&failed, id);
 		slot = find(&look, scan, i, id - 1, id + 1, &found);
 		if (slot == NULL)
 			continue;
@@ -181,30 +193,31 @@ begin(SubscriptionLook *look, ReturnSetInfo *rsinfo, Oid relid)
 
 /*
  * stands_at
- *		Return after which id a partition goes on, and how often what comes next
- *		has failed.
+ *		Return after which id a partition goes on, and what has failed there.
  *
  * The worker counts failures in the row, and then memory forgets them.  So both
  * are read until memory has not changed.
  */
 static int64
-stands_at(SubscriptionLook *look, int partition, int *failures)
+stands_at(SubscriptionLook *look, int partition, Failed *failed)
 {
-	int			untold = failures_in_memory(look, partition);
 	Place		place;
+
+	failed_in_memory(look, partition, failed);
 
 	for (;;)
 	{
-		int			before = untold;
+		int			before = failed->untold;
 
 		if (queue_position_read(look->rel, look->def, partition,
 								look->position) == POSITION_MISSING)
 			queue_position_report_missing(look->rel, partition);
-		untold = failures_in_memory(look, partition);
-		if (untold == before)
+		failed_in_memory(look, partition, failed);
+		if (failed->untold == before)
 			break;
 	}
-	*failures = look->position->failures + untold;
+	failed->told = look->position->failures;
+	failed->told_until = look->position->alone_until;
 	if (!RecoveryInProgress() &&
 		queue_place_get(RelationGetRelid(look->rel), partition, &place))
 		return queue_place_look_after(&place, look->def->filter,
@@ -212,16 +225,40 @@ stands_at(SubscriptionLook *look, int partition, int *failures)
 	return look->position->id;
 }
 
-/* Return how many failures memory knows of that the row does not tell. */
-static int
-failures_in_memory(SubscriptionLook *look, int partition)
+/* Find the failures that memory knows of, and the row does not tell. */
+static void
+failed_in_memory(SubscriptionLook *look, int partition, Failed *failed)
 {
 	MessageKey	key;
 	InflightEntry entry;
 
+	failed->untold = 0;
+	failed->untold_until = 0;
 	queue_message_key(&key, RelationGetRelid(look->rel), partition);
-	return queue_inflight_peek(&key, QUEUE_PARTITION_ROW, &entry) ?
-		entry.failures : 0;
+	if (queue_inflight_peek(&key, QUEUE_PARTITION_ROW, &entry) &&
+		entry.failures > 0)
+	{
+		failed->untold = entry.failures;
+		failed->untold_until = entry.last_id;
+	}
+}
+
+/*
+ * attempt_of
+ *		Return which attempt it is to deliver what comes next.
+ *
+ * If what failed is gone from the topic, the first.
+ */
+static int
+attempt_of(const Failed *failed, int64 id)
+{
+	int			attempt = 1;
+
+	if (failed->told_until == 0 || id <= failed->told_until)
+		attempt += failed->told;
+	if (failed->untold_until == 0 || id <= failed->untold_until)
+		attempt += failed->untold;
+	return attempt;
 }
 
 /* Nothing below this id can appear in the partition any more. */

@@ -222,6 +222,8 @@ read_position(Relation rel, SubscriptionDef *def, int64 id, Ending *ending)
 	bool		is_ahead = state == POSITION_FOUND && position->id < id;
 
 	ending->retry = &def->retry;
+	if (state == POSITION_FOUND)
+		queue_position_next_is(position, ending->entry->first_id);
 	ending->counted = position->failures;
 	queue_position_free(position);
 	if (state == POSITION_BUSY)

@@ -392,6 +392,7 @@ read_position(PartitionLease *lease, SettleResult *result)
 								lease->position))
 	{
 		case POSITION_FOUND:
+			queue_position_next_is(lease->position, lease->entry->first_id);
 			return NULL;
 		case POSITION_BUSY:
 			let_go(lease);

@@ -80,6 +80,7 @@ static void take_more(PartitionTake *look, int partition);
 static void claim_and_take(PartitionTake *look, int partition);
 static void take_claimed(PartitionTake *look, int partition, Hold *hold);
 static bool read_position(PartitionTake *look, int partition);
+static int64 done_up_to(PartitionTake *look, const InflightEntry *entry);
 static bool stays_exhausted(const PartitionTake *look);
 static bool move_and_hold(PartitionTake *look, Hold *hold, int attempt);
 static void lease_batch(PartitionTake *look, Hold *hold);
@@ -323,7 +324,7 @@ take_claimed(PartitionTake *look, int partition, Hold *hold)
 		return;
 	}
 	queue_reading_check_gap(reading, partition);
-	if (queue_inflight_is_consumed(entry, position->id))
+	if (queue_inflight_is_consumed(entry, done_up_to(look, entry)))
 		queue_inflight_forget_consumed(entry);
 	failures = position->failures + entry->failures;
 	if (queue_is_at_limit(retry->max_attempts, failures))
@@ -382,6 +383,29 @@ read_position(PartitionTake *look, int partition)
 }
 
 /*
+ * done_up_to
+ *		Up to which id is all of the partition consumed, or gone from the topic, as
+ *		far as that matters to what has failed?
+ *
+ * The position, which was read, forgets failures of what has gone.
+ */
+static int64
+done_up_to(PartitionTake *look, const InflightEntry *entry)
+{
+	Position   *position = look->reading.position;
+	int64		until = 0;
+	int64		next;
+
+	if (position->failures > 0)
+		until = position->alone_until;
+	if (entry != NULL && entry->failures > 0)
+		until = Max(until, entry->last_id);
+	next = queue_reading_next_id(&look->reading, position, until);
+	queue_position_next_is(position, next);
+	return Max(position->id, next - 1);
+}
+
+/*
  * Does a message that has used up its attempts stop its partition, with the row
  * telling all of it?
  */
@@ -419,17 +443,18 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 		look->next->is_busy = true;
 		return false;
 	}
-	if (!hold->entry->is_uncounted && hold->kind != HOLD_SETTLE)
-		queue_inflight_set_last(hold->entry, last);
 	if (hold->kind != HOLD_CLAIM)
 	{
 		Hold	   *move = queue_xact_push_move(hold);
 
+		if (!hold->entry->is_uncounted && hold->kind != HOLD_SETTLE)
+			queue_inflight_set_last(hold->entry, last);
 		move->position = last;
 		move->batch = look->batch.n;
 	}
 	else
 	{
+		queue_inflight_set_batch_ids(hold->entry, look->batch.first, last);
 		queue_inflight_dequeue(hold->entry, &reading->def->retry, counted,
 							   &tid);
 		hold->kind = HOLD_DEQUEUE;
@@ -454,8 +479,7 @@ lease_batch(PartitionTake *look, Hold *hold)
 	TimestampTz deadline = look->now +
 		(take->lease < 0 ? reading->def->lease : take->lease);
 
-	queue_inflight_set_first(hold->entry, batch->first);
-	queue_inflight_set_last(hold->entry, batch->last);
+	queue_inflight_set_batch_ids(hold->entry, batch->first, batch->last);
 	queue_inflight_lease(hold->entry, look->receipt.number,
 						 &reading->def->retry, position->failures,
 						 &position->tid, deadline, batch->n);
@@ -627,6 +651,7 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 		if (!read_position(&look, partition))
 			continue;
 		has_entry = queue_inflight_peek(&key, QUEUE_PARTITION_ROW, &entry);
+		(void) done_up_to(&look, has_entry ? &entry : NULL);
 		queue_message_status(def->retry.max_attempts,
 							 look.reading.position->failures, 0, 0,
 							 has_entry ? &entry : NULL, look.now, &status);

@@ -926,9 +926,23 @@ queue_inflight_extend_settling(InflightEntry *entry, TimestampTz deadline)
 }
 
 /*
- * queue_inflight_set_last
- *		The batch of a partition that this process holds ends with this id.
+ * queue_inflight_set_batch_ids
+ *		The batch of a partition that this process has claimed begins and ends
+ *		with these ids.
  */
+void
+queue_inflight_set_batch_ids(InflightEntry *entry, int64 first_id,
+							 int64 last_id)
+{
+	LWLock	   *lock = lock_entry(entry);
+
+	Assert(is_partition(entry) && entry->holder == MyProcNumber);
+	entry->first_id = first_id;
+	entry->last_id = last_id;
+	LWLockRelease(lock);
+}
+
+/* That of one which it holds ends with this id. */
 void
 queue_inflight_set_last(InflightEntry *entry, int64 last_id)
 {
@@ -939,21 +953,10 @@ queue_inflight_set_last(InflightEntry *entry, int64 last_id)
 	LWLockRelease(lock);
 }
 
-/* ... and begins with this one. */
-void
-queue_inflight_set_first(InflightEntry *entry, int64 first_id)
-{
-	LWLock	   *lock = lock_entry(entry);
-
-	Assert(is_partition(entry) && entry->holder == MyProcNumber);
-	entry->first_id = first_id;
-	LWLockRelease(lock);
-}
-
 /*
  * queue_inflight_is_consumed
  *		Is what is remembered of a partition about messages that are consumed,
- *		because its position is this one?
+ *		because its position is this one, or are gone up to it?
  *
  * The log of leases is written behind, so after a crash it may tell of a batch
  * whose last message was consumed, and so it does if that was prepared.  Of a
@@ -976,7 +979,7 @@ queue_inflight_forget_consumed(InflightEntry *entry)
 		   entry->holder == MyProcNumber);
 	entry->failures = 0;
 	entry->failed_at = 0;
-	entry->last_id = 0;
+	entry->first_id = entry->last_id = 0;
 	forget_lapse(entry);
 	forget_notes(entry);
 	LWLockRelease(lock);
@@ -1063,6 +1066,7 @@ queue_inflight_fail_next(InflightEntry *entry, const FailureNote *failure,
 	entry->is_exhausted = false;
 	entry->is_delayed = false;
 	entry->is_lapse_counted = false;
+	entry->first_id = 0;
 	entry->last_id = last_id;
 	forget_notes(entry);
 	set_idle(entry, 0);
@@ -2260,6 +2264,7 @@ forget_entry(InflightEntry *entry)
 	entry->failed_at = 0;
 	entry->is_exhausted = false;
 	entry->is_delayed = false;
+	entry->first_id = entry->last_id = 0;
 	forget_notes(entry);
 	set_idle(entry, 0);
 	queue_deadline_clear(&entry->due);

@@ -124,8 +124,8 @@ typedef struct InflightEntry
 	int64		last_id;		/* of a partition: the last message of the
 								 * batch that is taken, or has failed; 0:
 								 * unknown */
-	int64		first_id;		/* LEASED: ... the first one, when it was
-								 * received, for views; 0: unknown */
+	int64		first_id;		/* ... the first one, when it was taken; 0:
+								 * unknown */
 	bool		goes_on;		/* of a partition, is_settling, is_prepared:
 								 * if that commits, so does the lease */
 	bool		is_uncounted;	/* of a partition, DEQUEUED: its position is
@@ -242,11 +242,12 @@ extern void queue_inflight_extend_settling(InflightEntry *entry,
 										   TimestampTz deadline);
 
 /*
- * The batch of a partition that is claimed, or dequeued, ends with this id; that
- * of one that is about to be leased begins with this one
+ * The batch of a partition that is about to be taken begins and ends with these
+ * ids; that of one that is dequeued, or leased, ends with this one
  */
+extern void queue_inflight_set_batch_ids(InflightEntry *entry, int64 first_id,
+										 int64 last_id);
 extern void queue_inflight_set_last(InflightEntry *entry, int64 last_id);
-extern void queue_inflight_set_first(InflightEntry *entry, int64 first_id);
 
 /*
  * Is what is remembered of a partition about messages up to this position, all

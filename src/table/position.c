@@ -213,6 +213,7 @@ note(Position *position, SnapshotData *dirty)
 		DatumGetTimestampTz(slot->tts_values[Anum_position_moved_at - 1]);
 	position->tid = slot->tts_tid;
 	position->is_own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	position->has_gone = false;
 	position->changer = dirty->xmax;
 	return TransactionIdIsValid(dirty->xmax) ? POSITION_BUSY : POSITION_FOUND;
 }
@@ -221,11 +222,31 @@ note(Position *position, SnapshotData *dirty)
 NullableDatum
 queue_position_failure_log(Position *position)
 {
-	NullableDatum log;
+	NullableDatum log = {0, true};
 
-	log.value = slot_getattr(position->slot, Anum_position_failure_log,
-							 &log.isnull);
+	if (!position->has_gone)
+		log.value = slot_getattr(position->slot, Anum_position_failure_log,
+								 &log.isnull);
 	return log;
+}
+
+/*
+ * queue_position_next_is
+ *		The message that is next has this id, or a higher one.
+ *
+ * The row counts failures of a message without telling which one that was, but
+ * for the last id of those that failed with it.  If they are gone from the topic,
+ * what comes next has not failed.
+ */
+void
+queue_position_next_is(Position *position, int64 id)
+{
+	if (position->failures == 0 || position->alone_until == 0 ||
+		id <= position->alone_until)
+		return;
+	position->failures = 0;
+	position->alone_until = 0;
+	position->has_gone = true;
 }
 
 /*

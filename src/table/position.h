@@ -26,6 +26,8 @@ typedef struct Position
 	TimestampTz moved_at;
 	ItemPointerData tid;
 	bool		is_own;			/* this transaction has moved it */
+	bool		has_gone;		/* what the row tells of failures is about
+								 * messages that are gone from the topic */
 	TransactionId changer;		/* POSITION_BUSY: who is changing it */
 	TupleTableSlot *slot;		/* the row itself */
 } Position;
@@ -74,6 +76,12 @@ extern bool queue_position_fail(Relation rel, SubscriptionDef *def,
  */
 extern bool queue_position_put(Relation rel, SubscriptionDef *def,
 							   int partition, int64 id);
+
+/*
+ * The message that is next has this id, or a higher one; 0: that is not known.
+ * If what failed is gone from the topic, its failures are forgotten
+ */
+extern void queue_position_next_is(Position *position, int64 id);
 
 /* 42809: a row is not there */
 pg_noreturn extern void queue_position_report_missing(Relation rel,

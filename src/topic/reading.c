@@ -66,6 +66,8 @@ static int64 known_end(Reading *reading, int partition);
 static int	compare_candidates(Datum a, Datum b, void *arg);
 static bool read_rows(Reading *reading, int partition, int max,
 					  ReadBatch *batch, int64 *passed);
+static void count_batch(Reading *reading, const Position *position,
+						int64 until, int max, ReadBatch *batch);
 static void add_row(Reading *reading, ReadBatch *batch, TupleTableSlot *slot,
 					int64 id);
 
@@ -365,14 +367,11 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 	if (is_at_end)
 		passed = Max(passed, below - 1);
 
-	if (batch->counts_only)
-		return;
-
 	/* nothing is wanted after the last one of the batch, up to where it ended */
 	if (batch->n > 0)
 		after = batch->last;
 	batch->passed = Max(passed, after);
-	if (passed > after)
+	if (passed > after && !batch->counts_only)
 		queue_place_pass(relid, partition, reading->def->filter, after,
 						 passed, batch->unwanted > after ? batch->unwanted : 0);
 }
@@ -445,6 +444,37 @@ add_row(Reading *reading, ReadBatch *batch, TupleTableSlot *slot, int64 id)
 	reading->began_at += queue_clock() - received_at;
 }
 
+/* Read a batch that is just counted, which is not what the call is to look at. */
+static void
+count_batch(Reading *reading, const Position *position, int64 until, int max,
+			ReadBatch *batch)
+{
+	int64		nlooked = reading->nlooked;
+	TimestampTz began_at = queue_clock();
+
+	batch->counts_only = true;
+	queue_reading_batch(reading, position->partition, position->id, until, max,
+						batch);
+	reading->nlooked = nlooked;
+	reading->began_at += queue_clock() - began_at;
+}
+
+/*
+ * queue_reading_next_id
+ *		Return the id of the message that is next; if there is none up to "until",
+ *		an id after that; 0 if it is not known whether there is.
+ */
+int64
+queue_reading_next_id(Reading *reading, const Position *position, int64 until)
+{
+	ReadBatch	batch = {0};
+
+	if (until <= position->id)
+		return 0;
+	count_batch(reading, position, until, 1, &batch);
+	return batch.n > 0 ? batch.first : batch.passed >= until ? until + 1 : 0;
+}
+
 /*
  * queue_reading_limit
  *		Return how many may come together of those that failed together.
@@ -457,9 +487,7 @@ int
 queue_reading_limit(Reading *reading, const Position *position, int failures,
 					int64 alone_until, int max)
 {
-	ReadBatch	batch = {.counts_only = true};
-	int64		nlooked = reading->nlooked;
-	TimestampTz began_at = queue_clock();
+	ReadBatch	batch = {0};
 
 	if (failures > 0 && (alone_until <= position->id ||
 						 queue_is_at_limit(reading->def->retry.max_attempts,
@@ -467,10 +495,8 @@ queue_reading_limit(Reading *reading, const Position *position, int failures,
 		return 1;
 	if (alone_until <= position->id)
 		return max;
-	queue_reading_batch(reading, position->partition, position->id,
-						alone_until, Min(max, PG_INT32_MAX / 2) * 2, &batch);
-	reading->nlooked = nlooked;
-	reading->began_at += queue_clock() - began_at;
+	count_batch(reading, position, alone_until, Min(max, PG_INT32_MAX / 2) * 2,
+				&batch);
 	return Max(Min(batch.n / 2, max), 1);
 }
 

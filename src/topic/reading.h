@@ -95,6 +95,13 @@ extern void queue_reading_batch(Reading *reading, int partition, int64 after,
 extern void queue_reading_check_gap(Reading *reading, int partition);
 
 /*
+ * The id of the message that is next, or one before that, after until; 0: that is
+ * not known, because somebody else may see one before it
+ */
+extern int64 queue_reading_next_id(Reading *reading, const Position *position,
+								   int64 until);
+
+/*
  * How many may come together of those after the position, if what is next has
  * failed so often, together with those up to this id (0: alone)
  */

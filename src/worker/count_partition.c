@@ -8,6 +8,10 @@
  * to the dead letters, and the position moves past it, in one transaction; or
  * the partition stops there, if the subscription says so.
  *
+ * What failed may be gone from the topic by now.  Then its failures are forgotten:
+ * they are not those of the message that comes next.  Which one it was is told by
+ * the last id of what failed with it, which at the last attempt is nothing else.
+ *
  * Locks: the partition is held by the worker, as a step; the topic is opened as
  * for a read, with the rights of the subscription's owner.
  *
@@ -24,9 +28,18 @@
 #include "topic/reading.h"
 #include "worker/count_partition.h"
 
-static bool send_next(Relation rel, SubscriptionDef *def,
-					  Position *position, int failed,
-					  const FailureNews *news);
+static PartitionOutcome count_next(Relation rel, SubscriptionDef *def,
+								   Position *position,
+								   const InflightEntry *entry,
+								   bool marks_only, char **reason);
+static bool is_to_go(const SubscriptionDef *def, int failed);
+static PartitionOutcome send_next(Relation rel, SubscriptionDef *def,
+								  Position *position,
+								  const InflightEntry *entry,
+								  const FailureNews *news);
+static bool write_failures(Relation rel, SubscriptionDef *def,
+						   Position *position, const InflightEntry *entry,
+						   const FailureNews *news);
 
 /* Count the failures of what is next, or pass it. */
 PartitionOutcome
@@ -34,78 +47,111 @@ queue_count_partition(Relation rel, SubscriptionDef *def, InflightEntry *entry,
 					  bool marks_only, char **reason)
 {
 	Position   *position = queue_position_make(rel);
-	PartitionOutcome outcome = PARTITION_COUNTED;
-	FailureNews news;
-	bool		done = true;
+	PartitionOutcome outcome = PARTITION_PASSED;
 
 	*reason = NULL;
-	queue_inflight_read_news(entry, &news);
 	switch (queue_position_read(rel, def, (int) entry->key.id, position))
 	{
 		case POSITION_BUSY:
-			done = false;
+			outcome = PARTITION_BUSY;
 			break;
 		case POSITION_MISSING:
-			outcome = PARTITION_PASSED;
 			break;
 		case POSITION_FOUND:
-			if (queue_inflight_is_consumed(entry, position->id))
-				outcome = PARTITION_PASSED;
-			else
-			{
-				int			failed = position->failures + entry->failures;
-				int64		together = entry->last_id > position->id ?
-					entry->last_id : 0;
-				bool		is_to_go = OidIsValid(def->dead_letter) &&
-					def->on_failure == ON_FAILURE_DEAD_LETTER &&
-					queue_is_at_limit(def->retry.max_attempts, failed);
-
-				if (is_to_go)
-					*reason = queue_dead_letter_problem_of(def->dead_letter,
-														   def->retry.max_attempts,
-														   rel->rd_rel->relowner);
-				if (is_to_go && *reason == NULL && !marks_only)
-				{
-					outcome = PARTITION_PASSED;
-					done = send_next(rel, def, position, failed, &news);
-					break;
-				}
-				if (is_to_go)
-					outcome = PARTITION_STUCK;
-				if (entry->failures > 0 || news.nnotes > 0)
-					done = queue_position_fail(rel, def, position, failed,
-											   together, &news);
-			}
+			if (!queue_inflight_is_consumed(entry, position->id))
+				outcome = count_next(rel, def, position, entry, marks_only,
+									 reason);
 			break;
 	}
 	queue_position_free(position);
-	return done ? outcome : PARTITION_BUSY;
+	return outcome;
+}
+
+/* The same, where the position is. */
+static PartitionOutcome
+count_next(Relation rel, SubscriptionDef *def, Position *position,
+		   const InflightEntry *entry, bool marks_only, char **reason)
+{
+	PartitionOutcome outcome = PARTITION_COUNTED;
+	FailureNews news;
+
+	queue_inflight_read_news(entry, &news);
+	queue_position_next_is(position, entry->first_id);
+	if (is_to_go(def, position->failures + entry->failures))
+	{
+		*reason = queue_dead_letter_problem_of(def->dead_letter,
+											   def->retry.max_attempts,
+											   rel->rd_rel->relowner);
+		if (*reason == NULL && !marks_only)
+			return send_next(rel, def, position, entry, &news);
+		outcome = PARTITION_STUCK;
+	}
+	if (entry->failures == 0 && news.nnotes == 0)
+		return outcome;
+	return write_failures(rel, def, position, entry, &news) ? outcome :
+		PARTITION_BUSY;
+}
+
+/* Has what is next failed so often that it is a dead letter? */
+static bool
+is_to_go(const SubscriptionDef *def, int failed)
+{
+	return OidIsValid(def->dead_letter) &&
+		def->on_failure == ON_FAILURE_DEAD_LETTER &&
+		queue_is_at_limit(def->retry.max_attempts, failed);
 }
 
 /*
  * send_next
- *		Send what is next to the dead letters, and move on; false: somebody has
- *		locked the position.
+ *		Send what is next to the dead letters, and move on.
  *
- * If it has gone from the topic, its failures are forgotten.
+ * If it turns out that what failed has gone from the topic, that is forgotten, and
+ * no more.
  */
-static bool
-send_next(Relation rel, SubscriptionDef *def, Position *position, int failed,
-		  const FailureNews *news)
+static PartitionOutcome
+send_next(Relation rel, SubscriptionDef *def, Position *position,
+		  const InflightEntry *entry, const FailureNews *news)
 {
 	Reading		reading;
 	ReadBatch	batch = {0};
 	int64		id = position->id;
+	bool		is_gone = true;
+	bool		sends = false;
+	int			failed = 0;
 
 	queue_reading_begin(&reading, rel, def, GetActiveSnapshot(), 1);
 	queue_reading_look_at(&reading, position->partition);
 	queue_reading_batch(&reading, position->partition, id, 0, 1, &batch);
 	if (batch.n > 0)
 	{
+		queue_position_next_is(position, batch.first);
+		is_gone = queue_inflight_is_consumed(entry, batch.first - 1);
+		failed = position->failures + (is_gone ? 0 : entry->failures);
+		sends = is_to_go(def, failed);
+	}
+	if (sends)
+	{
 		id = batch.last;
 		queue_letter_send(rel, def, batch.slot, "max_attempts reached",
 						  failed, queue_position_failure_log(position), news);
 	}
 	queue_reading_end(&reading, true);
-	return queue_position_move(rel, def, position, id);
+	if (failed > 0 && !sends)
+		return is_gone ? PARTITION_PASSED :
+			write_failures(rel, def, position, entry, news) ?
+			PARTITION_COUNTED : PARTITION_BUSY;
+	return queue_position_move(rel, def, position, id) ? PARTITION_PASSED :
+		PARTITION_BUSY;
+}
+
+/* Let the row tell the failures; false: somebody has locked it. */
+static bool
+write_failures(Relation rel, SubscriptionDef *def, Position *position,
+			   const InflightEntry *entry, const FailureNews *news)
+{
+	int64		together = entry->last_id > position->id ? entry->last_id : 0;
+
+	return queue_position_fail(rel, def, position,
+							   position->failures + entry->failures, together,
+							   news);
 }

@@ -187,6 +187,45 @@ CALL queue.wait('strict', '10 ms');
 SELECT count(*) FROM strict_dead;
 
 --
+-- What failed is gone from the topic: its failures are not those of what comes next
+--
+SELECT queue.create_topic('holes', partitions => 1);
+SELECT queue.subscribe('holes', 'patient', start => 'begin', max_attempts => 3, retry_delay => '1 ms', retry_max_delay => '1 ms');
+SELECT queue.subscribe('holes', 'stopped', start => 'begin', max_attempts => 1, on_failure => 'hold');
+SELECT count(*) FROM queue.publish_batch('holes', ARRAY['1', '2', '3', '4', '5']::jsonb[]);
+SELECT count(queue.nack(receipt, '0')) FROM queue.receive('stopped');
+CALL wait_until('failures = 1 FROM stopped');
+-- counted in the row
+SELECT count(queue.nack(receipt, '0')) FROM queue.receive('patient');
+SELECT count(queue.nack(receipt, '0')) FROM queue.receive('patient', wait => '1 min');
+CALL wait_until('failures = 2 FROM patient');
+DELETE FROM holes WHERE payload = '1';
+SELECT payload, attempt FROM queue.browse('patient', 2);
+SELECT attempt FROM queue.get('patient', 2);
+BEGIN;
+SELECT payload, attempt FROM queue.dequeue('patient', 1);
+SELECT queue.fail('another');
+ROLLBACK;
+CALL wait_until('failures = 1 FROM patient');
+SELECT alone_until, jsonb_array_length(failure_log) AS logged FROM patient;
+SELECT payload, attempt FROM queue.browse('patient', 2);
+-- rejected: with what it has failed itself
+SELECT count(queue.reject(receipt, 'bad')) FROM queue.receive('patient', wait => '1 min');
+-- known to memory alone, and while it is held
+SELECT count(queue.nack(receipt, '0')) FROM queue.receive('patient');
+SELECT count(queue.nack(receipt, '0')) FROM queue.receive('patient', wait => '1 min');
+SELECT receipt AS third FROM queue.receive('patient', wait => '1 min') \gset
+DELETE FROM holes WHERE payload = '3';
+SELECT queue.nack(:'third', '0');
+SELECT payload, attempt FROM queue.dequeue('patient', 1, wait => '1 min');
+SELECT payload, headers #> '{dead_letter,attempts}' AS attempts FROM patient_dead;
+-- a partition that stopped goes on
+CALL queue.wait('stopped', '1 min');
+SELECT payload, attempt FROM queue.dequeue('stopped', 9);
+SELECT queue.purge('patient_dead');
+SELECT queue.drop_queue('patient'), queue.drop_queue('stopped'), queue.drop_topic('holes');
+
+--
 -- What is wanted
 --
 SELECT queue.subscribe('log', 'some', start => 'end', pattern => 'a.#', selector => '$.payload.n > 1');
