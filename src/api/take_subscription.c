@@ -16,6 +16,11 @@
  * until it has as many messages as are wanted.  Those that its transaction holds
  * already come before the others.
  *
+ * While its messages are read, which takes long where they are large, a partition
+ * is claimed, and others get those of other partitions.  The claim could not end
+ * sooner: what is held then is the batch, and how far that goes is known when it is
+ * read.
+ *
  * A consumer that waits is in the list of the subscription, for what is given
  * back, and in that of the topic, for what is published: each publisher that
  * ends wakes all who wait for the topic, because each may be one of another
