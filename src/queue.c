@@ -75,6 +75,7 @@
 #include "table/topic.h"
 #include "topic/bindings.h"
 #include "transaction/announce.h"
+#include "transaction/announcer.h"
 #include "transaction/charge.h"
 #include "transaction/in_doubt.h"
 #include "transaction/prepared.h"
@@ -128,7 +129,7 @@ static const SharedPart parts[] = {
 	{"queue_prepared", one_lock,
 	queue_prepared_shmem_size, queue_prepared_shmem_init},
 	{NULL, NULL, queue_recovered_shmem_size, queue_recovered_shmem_init},
-	{NULL, NULL, queue_announce_shmem_size, queue_announce_shmem_init},
+	{NULL, NULL, queue_announcer_shmem_size, queue_announcer_shmem_init},
 	{NULL, NULL, queue_charge_shmem_size, queue_charge_shmem_init},
 	{"queue_dedup", queue_dedup_nlocks,
 	queue_dedup_shmem_size, queue_dedup_shmem_init},

@@ -45,6 +45,7 @@
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
+#include "transaction/announcer.h"
 #include "transaction/holds.h"
 #include "transaction/prepared.h"
 #include "transaction/recovered.h"
@@ -365,7 +366,7 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 	{
 		if (group->checked_by == look->number)
 			checked = group->checked;
-		queue_announce_add_below(look->def->relid, row->id, &below);
+		queue_announcer_add_below(look->def->relid, row->id, &below);
 		if (queue_prepared_is_ending())
 			queue_ranges_add(&below, 0, PG_INT64_MIN, row->id - 1);
 		queue_window_below(look->slot, look->def->relid, row->id, &below);

@@ -4,11 +4,9 @@
  *		What a transaction has sent and looked at, for its end to announce.
  *
  * The ids of messages that a transaction sends are noted, one note a queue.  A
- * transaction that has notes is registered in shared memory by its transaction
- * id, before it writes its first row.  So a consumer that meets a row of it
- * knows that its end will be announced, and can forget the row (cover.c).  It
- * is struck off after the announcement, or when it has been passed to the
- * registry of prepared transactions.
+ * transaction that has notes is registered (announcer.c) before it writes its
+ * first row, and struck off after the announcement, or when it has been passed
+ * to the registry of prepared transactions.
  *
  * What a transaction has looked at after it has written something is noted by
  * queue and subtransaction.  Rows that a subtransaction has deleted are back
@@ -30,9 +28,6 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
-#include "storage/procarray.h"
-#include "storage/shmem.h"
 #include "utils/memutils.h"
 
 #include "common/compat.h"
@@ -44,29 +39,9 @@
 #include "shared/waiter.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
+#include "transaction/announcer.h"
 
 #define FIRST_NOTES			4
-
-/* By proc number: transaction that will announce what it sends, or Invalid */
-static volatile TransactionId *announcing = NULL;
-
-/* Queues of which others can ask what a transaction has sent */
-#define SENT_QUEUES			4
-
-/*
- * The ids that a registered transaction has sent to some queues, from the
- * first to the last.  Written by its owner alone, without a lock.
- */
-typedef struct SentIds
-{
-	volatile int nqueues;		/* more than SENT_QUEUES: any ids of any */
-	volatile Oid relids[SENT_QUEUES];
-	pg_atomic_uint64 low[SENT_QUEUES];
-	pg_atomic_uint64 high[SENT_QUEUES];
-} SentIds;
-
-/* By proc number, too */
-static SentIds *sent_ids = NULL;
 
 /* What this transaction has to announce */
 static PendingAnnounce *notes = NULL;
@@ -87,44 +62,6 @@ static bool wakes_pending = false;
 static PendingAnnounce *find_note(Oid relid);
 static LookNote *find_look(Oid relid);
 static void *grow(void *array, int *max, Size size);
-static void register_transaction(void);
-static void publish_sent(Oid relid, int64 low, int64 high);
-
-/*
- * queue_announce_shmem_size
- *		Shared memory needed for the registered transactions.
- */
-Size
-queue_announce_shmem_size(void)
-{
-	return add_size(MAXALIGN(mul_size(MaxBackends, sizeof(TransactionId))),
-					mul_size(MaxBackends, sizeof(SentIds)));
-}
-
-/*
- * queue_announce_shmem_init
- *		Create or attach to the registered transactions.
- *
- * The caller holds AddinShmemInitLock.
- */
-void
-queue_announce_shmem_init(void)
-{
-	bool		found;
-
-	announcing = ShmemInitStruct("queue announcing transactions",
-								 queue_announce_shmem_size(), &found);
-	if (!found)
-		memset((void *) announcing, 0, queue_announce_shmem_size());
-	sent_ids = (SentIds *) ((char *) announcing +
-							MAXALIGN(MaxBackends * sizeof(TransactionId)));
-	for (int i = 0; i < MaxBackends && !found; i++)
-		for (int j = 0; j < SENT_QUEUES; j++)
-		{
-			pg_atomic_init_u64(&sent_ids[i].low[j], 0);
-			pg_atomic_init_u64(&sent_ids[i].high[j], 0);
-		}
-}
 
 /* Return the note about a queue, made if need be.  May throw. */
 static PendingAnnounce *
@@ -240,8 +177,8 @@ queue_announce_keyed(Oid relid, int priority, int64 low, int64 high)
 	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
 		return;
 	note = find_note(relid);
-	publish_sent(relid, low, high);
-	register_transaction();
+	queue_announcer_publish(relid, low, high);
+	queue_announcer_register();
 	note->nmessages += (int) Min(high - low + 1, INT_MAX / 2 - note->nmessages);
 	queue_ranges_add(&note->sent, queue_rank(priority), low, high);
 }
@@ -293,7 +230,7 @@ queue_announce_delayed(Oid relid, int priority, TimestampTz due)
 	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
 		return;
 	note = find_note(relid);
-	register_transaction();
+	queue_announcer_register();
 	note->later.ranks |= 1 << queue_rank(priority);
 	note->later.due = Min(note->later.due, due);
 }
@@ -343,141 +280,8 @@ queue_announce_undone(Oid relid, const QueueRange *window)
 {
 	LookNote   *look = find_look(relid);
 
-	register_transaction();
+	queue_announcer_register();
 	queue_ranges_add(&look->ids, window->rank, window->low, window->high);
-}
-
-/*
- * register_transaction
- *		Register this transaction.
- *
- * From now on a consumer that meets a row of it knows that its end is
- * announced.
- */
-static void
-register_transaction(void)
-{
-	if (announcing[MyProcNumber] == InvalidTransactionId)
-		announcing[MyProcNumber] = GetTopTransactionId();
-}
-
-/*
- * publish_sent
- *		Let others know the ids that this transaction is about to send.
- *
- * Before it registers, so that who sees it registered sees them.
- */
-static void
-publish_sent(Oid relid, int64 low, int64 high)
-{
-	SentIds    *sent = &sent_ids[MyProcNumber];
-	int			i;
-
-	for (i = 0; i < Min(sent->nqueues, SENT_QUEUES); i++)
-		if (sent->relids[i] == relid)
-		{
-			if (low < (int64) pg_atomic_read_u64(&sent->low[i]))
-				pg_atomic_write_u64(&sent->low[i], (uint64) low);
-			if (high > (int64) pg_atomic_read_u64(&sent->high[i]))
-				pg_atomic_write_u64(&sent->high[i], (uint64) high);
-			return;
-		}
-	if (i < SENT_QUEUES)
-	{
-		sent->relids[i] = relid;
-		pg_atomic_write_u64(&sent->low[i], (uint64) low);
-		pg_atomic_write_u64(&sent->high[i], (uint64) high);
-		pg_write_barrier();
-	}
-	sent->nqueues = i + 1;
-	pg_write_barrier();
-}
-
-/*
- * queue_announce_add_below
- *		Add to a set, as ids of rank 0, what registered transactions have sent
- *		to this queue and not announced yet, and comes before this id.
- *
- * Such a transaction may have committed, so that others see its messages, and
- * not have come to its callbacks.  To be called before the cover is asked, as
- * what is announced meanwhile is there.
- */
-void
-queue_announce_add_below(Oid relid, int64 id, RangeSet *set)
-{
-	int			i;
-
-	for (i = 0; i < MaxBackends; i++)
-	{
-		const SentIds *sent = &sent_ids[i];
-		int			j;
-
-		if (announcing[i] == InvalidTransactionId || i == MyProcNumber)
-			continue;
-		pg_read_barrier();
-		if (sent->nqueues > SENT_QUEUES)
-			queue_ranges_add(set, 0, PG_INT64_MIN, id - 1);
-		for (j = 0; j < Min(sent->nqueues, SENT_QUEUES); j++)
-		{
-			int64		low;
-			int64		high;
-
-			if (sent->relids[j] != relid)
-				continue;
-			low = (int64) pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &sent->low[j]));
-			high = (int64) pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &sent->high[j]));
-			if (low < id && low <= high)
-				queue_ranges_add(set, 0, low, Min(high, id - 1));
-		}
-	}
-	pg_read_barrier();
-}
-
-/* Strike this transaction off. */
-void
-queue_announce_unregister(void)
-{
-	announcing[MyProcNumber] = InvalidTransactionId;
-	pg_write_barrier();
-	sent_ids[MyProcNumber].nqueues = 0;
-}
-
-/*
- * queue_announce_is_registered
- *		Returns true if this transaction has registered to announce what it
- *		sends.
- *
- * "xid" is a top-level transaction.
- */
-bool
-queue_announce_is_registered(TransactionId xid)
-{
-	int			i;
-
-	for (i = 0; i < MaxBackends; i++)
-		if (announcing[i] == xid)
-			return true;
-	return false;
-}
-
-/*
- * queue_announce_is_under_way
- *		Returns true if a transaction has ended and may still have to
- *		announce.
- */
-bool
-queue_announce_is_under_way(void)
-{
-	int			i;
-
-	for (i = 0; i < MaxBackends; i++)
-	{
-		TransactionId xid = announcing[i];
-
-		if (TransactionIdIsValid(xid) && !TransactionIdIsInProgress(xid))
-			return true;
-	}
-	return false;
 }
 
 /*

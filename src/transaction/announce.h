@@ -81,16 +81,6 @@ extern void queue_announce_undone(Oid relid, const QueueRange *window);
 /* Tell the leader about this database at the commit */
 extern void queue_xact_note_database(void);
 
-extern Size queue_announce_shmem_size(void);
-extern void queue_announce_shmem_init(void);
-
-/* Will this transaction announce; does one that has ended still have to? */
-extern bool queue_announce_is_registered(TransactionId xid);
-extern bool queue_announce_is_under_way(void);
-
-/* Add to a set what is sent to this queue, and not announced yet */
-extern void queue_announce_add_below(Oid relid, int64 id, RangeSet *set);
-
 /* ----------------------------------------------------------------
  *		xact.c and prepared.c: ends of transactions
  * ----------------------------------------------------------------
@@ -116,6 +106,5 @@ extern void queue_announce_pass_on(SubTransactionId subid,
 								   SubTransactionId parent);
 
 extern void queue_announce_reset(void);
-extern void queue_announce_unregister(void);
 
 #endif							/* QUEUE_ANNOUNCE_H */

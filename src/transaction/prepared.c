@@ -44,6 +44,7 @@
 #include "shared/place.h"
 #include "shared/waiter.h"
 #include "transaction/announce.h"
+#include "transaction/announcer.h"
 #include "transaction/charge.h"
 #include "transaction/fault.h"
 #include "transaction/holds.h"
@@ -315,7 +316,7 @@ queue_xact_will_announce(TransactionId xid)
 	int			i;
 
 	xid = SubTransGetTopmostTransaction(xid);
-	if (queue_announce_is_registered(xid))
+	if (queue_announcer_is_registered(xid))
 		return true;
 	pg_memory_barrier();
 	for (i = 0; i < registry->nslots; i++)
@@ -332,7 +333,7 @@ queue_xact_will_announce(TransactionId xid)
 bool
 queue_xact_is_announcing(void)
 {
-	return queue_announce_is_under_way() || queue_prepared_is_ending();
+	return queue_announcer_is_under_way() || queue_prepared_is_ending();
 }
 
 /* The same for a transaction that was prepared */

@@ -31,6 +31,7 @@
 #include "shared/window.h"
 #include "table/definition.h"
 #include "transaction/announce.h"
+#include "transaction/announcer.h"
 #include "transaction/charge.h"
 #include "transaction/fault.h"
 #include "transaction/holds.h"
@@ -206,7 +207,7 @@ xact_callback(XactEvent event, void *arg)
 	queue_reason_forget();
 	if (event == XACT_EVENT_PREPARE || queue_holds_count() == 0)
 		queue_holds_reset();
-	queue_announce_unregister();
+	queue_announcer_unregister();
 }
 
 /*
