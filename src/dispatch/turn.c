@@ -329,6 +329,7 @@ queue_turn_row(CandidateScan *look)
 			return NULL;
 		scan_ids(look, look->turn_others, PG_INT64_MAX);
 		look->turn_others = PG_INT64_MAX;
+		look->turn_scan->has_missed = true; /* what is between */
 	}
 }
 
@@ -338,7 +339,11 @@ queue_turn_row(CandidateScan *look)
  *
  * Both wait then.  For the first row that the turn has come to, that is asked
  * of all ids below that are covered or in a window; for the others, of those
- * that the scan has not met, because an update may have hidden a row from it.
+ * that the scan has passed over since the row before, because an update may
+ * have hidden a row from it.  There was an entry of the version before then,
+ * which no vacuum removes as long as the statement's snapshot sees that: so if
+ * the scan has met none without a row, there is nothing to ask for.  In a queue
+ * with many groups each message has such ids before it.
  *
  * What this look has found out of the group before is not asked again.  What
  * has been committed since, its snapshot does not see, nor what was sent after
@@ -359,7 +364,7 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 	queue_ranges_init(&below, ranges, COVER_ROOM);
 	if (!look->is_first)
 	{
-		if (look->turn_last < row->id - 1)
+		if (look->turn_scan->has_missed && look->turn_last < row->id - 1)
 			queue_ranges_add(&below, 0, look->turn_last + 1, row->id - 1);
 	}
 	else
@@ -383,6 +388,8 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 	group->checked = row->id;
 	look->is_first = false;
 	look->turn_last = row->id;
+	if (look->turn_scan != NULL)
+		look->turn_scan->has_missed = false;
 	for (i = 0; i < below.nranges && !found; i++)
 		if (below.ranges[i].high >= checked)
 			found = find_earlier(look, row,

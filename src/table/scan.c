@@ -26,6 +26,7 @@ static QueueScan *begin_scan(Relation rel, Oid index);
 static void start_priority(QueueScan *scan);
 static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
 				   bool wants_index_tuples);
+static bool fetch_next(QueueScan *scan);
 
 /*
  * queue_scan_begin
@@ -305,8 +306,7 @@ queue_scan_next(QueueScan *scan)
 	while (scan->priority >= 0)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!index_getnext_slot(scan->scan, ForwardScanDirection,
-								scan->row.slot))
+		if (!fetch_next(scan))
 		{
 			if (scan->is_range)
 				scan->priority = -1;
@@ -340,6 +340,28 @@ queue_scan_next(QueueScan *scan)
 		}
 	}
 	return NULL;
+}
+
+/*
+ * Fetch the next row, as index_getnext_slot() does, and note entries that have
+ * none.  What comes after a row in the same chain of versions is no entry.
+ */
+static bool
+fetch_next(QueueScan *scan)
+{
+	IndexScanDesc index_scan = scan->scan;
+
+	for (;;)
+	{
+		bool		is_entry = !index_scan->xs_heap_continue;
+
+		if (is_entry &&
+			index_getnext_tid(index_scan, ForwardScanDirection) == NULL)
+			return false;
+		if (index_fetch_heap(index_scan, scan->row.slot))
+			return true;
+		scan->has_missed |= is_entry;
+	}
 }
 
 /* End the scan, and give back the lock on the index. */

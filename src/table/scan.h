@@ -25,6 +25,8 @@ typedef struct QueueScan
 	bool		wants_busy;		/* return ROW_BUSY rows too */
 	bool		wants_coming;	/* ... and those that are ROW_COMING */
 	bool		wants_versions; /* new versions of rows are ROW_BUSY */
+	bool		has_missed;		/* an entry had no row: that is dead, or a new
+								 * version is elsewhere; callers reset it */
 	MessageRow	row;
 } QueueScan;
 

@@ -83,6 +83,41 @@ SELECT queue.create_queue('taken'), queue.create_queue(repeat('n', 63), dead_let
 SELECT indexname FROM pg_indexes WHERE tablename IN ('taken', repeat('n', 63)) ORDER BY indexname;
 SELECT queue.drop_queue(queue) FROM unnest(ARRAY['bare', 'whole', 'taken', 'q', repeat('n', 63)]::regclass[]) queue;
 SELECT queue.drop_queue('q_dead');
+-- one scan of the index of groups finds what waits of a group, whatever ids are
+-- between; only where an entry has no row is it looked at what that hid
+SELECT queue.create_queue('in_turn', lease => '1 hour');
+CREATE FUNCTION entered.scans_of_groups() RETURNS bigint LANGUAGE sql AS $$
+SELECT pg_stat_get_xact_numscans('in_turn_group_key_id_idx'::regclass) $$;
+CREATE PROCEDURE entered.send_in_turn() LANGUAGE plpgsql AS $$
+DECLARE receipts text[];
+BEGIN
+    PERFORM queue.enqueue_batch('in_turn', array_agg(to_jsonb(n)), group_keys => array_agg('g' || n % 10))
+       FROM generate_series(1, 100) n;
+    COMMIT;
+    receipts := array(SELECT receipt FROM queue.receive('in_turn', 10));
+    COMMIT;
+    ASSERT NOT EXISTS (SELECT FROM queue.dequeue('in_turn', 90)), 'all groups are held';
+    PERFORM queue.ack(receipts);
+END $$;
+CALL send_in_turn();
+BEGIN;
+SELECT scans_of_groups() AS before \gset
+SELECT count(*), bool_and(ordered) AS ordered FROM (
+    SELECT id > lag(id, 1, 0) OVER (PARTITION BY group_key ORDER BY n) AS ordered
+      FROM queue.dequeue('in_turn', 90) WITH ORDINALITY AS taken (id, receipt, attempt, enqueued_at,
+          priority, group_key, correlation_id, headers, payload, body, content_type, partition,
+          routing_key, n)) AS taken;
+SELECT scans_of_groups() - :before AS none_between \gset
+SELECT :none_between BETWEEN 10 AND 20 AS few;
+COMMIT;
+CALL send_in_turn();
+BEGIN;
+DELETE FROM in_turn WHERE payload::int BETWEEN 51 AND 53;
+SELECT scans_of_groups() AS before \gset
+SELECT count(*) FROM queue.dequeue('in_turn', 90);
+SELECT scans_of_groups() - :before - :none_between AS more;
+COMMIT;
+SELECT queue.drop_queue('in_turn');
 DROP EXTENSION amcheck;
 SET client_min_messages = error;
 DROP SCHEMA entered CASCADE;
