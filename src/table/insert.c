@@ -29,6 +29,7 @@ struct QueueInsert
 	Relation	rel;
 	int			natts;			/* columns; dropped ones may follow */
 	QueueEntries entries;
+	TupleDesc	desc;			/* of all slots but the first */
 	TupleTableSlot **slots;
 	int			room;			/* places in "slots" */
 	int			nslots;			/* filled */
@@ -39,6 +40,7 @@ struct QueueInsert
 static QueueInsert *begin_insert(Relation rel, const TableForm *form,
 								 const QueueIndexes *indexes);
 static TupleTableSlot *next_slot(QueueInsert *insert);
+static TupleTableSlot *make_slot(QueueInsert *insert);
 static void add_row(QueueInsert *insert, TupleTableSlot *slot,
 					NullableDatum payload, NullableDatum body);
 static void flush_insert(QueueInsert *insert);
@@ -107,8 +109,27 @@ next_slot(QueueInsert *insert)
 								 insert->room * sizeof(TupleTableSlot *));
 	}
 	if (insert->nslots == insert->nmade)
-		insert->slots[insert->nmade++] = table_slot_create(insert->rel, NULL);
+		insert->slots[insert->nmade++] = make_slot(insert);
 	return ExecClearTuple(insert->slots[insert->nslots]);
+}
+
+/*
+ * make_slot
+ *		Make another slot.
+ *
+ * A slot counts as a reference to the relation's descriptor, which the resource
+ * owner has to find again among all the others.  To a copy nobody counts them,
+ * and one serves any number of slots.
+ */
+static TupleTableSlot *
+make_slot(QueueInsert *insert)
+{
+	if (insert->nmade == 0)
+		return table_slot_create(insert->rel, NULL);
+	if (insert->desc == NULL)
+		insert->desc = CreateTupleDescCopy(RelationGetDescr(insert->rel));
+	return MakeSingleTupleTableSlot(insert->desc,
+									table_slot_callbacks(insert->rel));
 }
 
 /* Its columns are filled in: it is one of the rows now. */
@@ -161,6 +182,8 @@ queue_insert_end(QueueInsert *insert)
 	for (i = 0; i < insert->nmade; i++)
 		ExecDropSingleTupleTableSlot(insert->slots[i]);
 	queue_entries_end(&insert->entries);
+	if (insert->desc != NULL)
+		FreeTupleDesc(insert->desc);
 	pfree(insert->slots);
 	pfree(insert);
 }
