@@ -121,7 +121,10 @@ fi
 if [ "$what" = deb ] || [ "$what" = packages ]; then
 	have git || need "git" git
 	have dh || need "debhelper" debhelper
-	have pg_buildext || need "pg_buildext" postgresql-server-dev-all
+	# pg_buildext alone is a part of postgresql-common, too
+	[ "$(dpkg-query --show --showformat '${db:Status-Status}' \
+		postgresql-server-dev-all 2>/dev/null)" = installed ] ||
+		need "pg_buildext" postgresql-server-dev-all
 fi
 if [ "$what" = packages ]; then
 	have lintian || need "lintian" lintian
@@ -201,7 +204,9 @@ if [[ " ${missing[*]} " == *" pgbouncer "* ]] && [ ! -e "$no_service" ]; then
 fi
 
 echo "installing: ${missing[*]} ${wanted[*]}"
-quietly=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+# Somebody else may be installing something.
+quietly=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
+	-o DPkg::Lock::Timeout=600)
 # Some other source of packages may be out of reach without harm.
 "${as_root[@]}" "${quietly[@]}" update || true
 if [ ${#missing[@]} -gt 0 ]; then
