@@ -145,7 +145,7 @@ typedef struct IdPart
 	int64		highest;		/* of all blocks so far */
 } IdPart;
 
-/* vacuum.c and vacuum_worker.c.  The first three belong to the database's
+/* vacuum.c and vacuum_worker.c.  The first four belong to the database's
  * worker alone. */
 typedef struct VacuumPart
 {
@@ -153,6 +153,8 @@ typedef struct VacuumPart
 								 * since? */
 	TimestampTz look_until;
 	TimestampTz looked_at;
+	TimestampTz held_since;		/* as seen by its looks: what was dead by the
+								 * mark cannot be removed; 0: it can */
 	FullTransactionId mark;		/* what was dead by then is to be removed;
 								 * Invalid: nothing is */
 	TimestampTz follow_up_at;	/* the mark is for the vacuum after the last

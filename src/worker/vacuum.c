@@ -79,6 +79,7 @@
 #define MARK_PASSES			(USECS_PER_SEC / 10)
 
 #define Natts_vacuums		4
+#define Natts_held_back		2
 
 /* Of the worker: the queue that it looks at */
 static int	looked_at = -1;
@@ -91,10 +92,13 @@ static TimestampTz all_looked_at = 0;
 static TransactionId pass_horizon;
 
 PG_FUNCTION_INFO_V1(queue_vacuums);
+PG_FUNCTION_INFO_V1(queue_held_back);
 
 static TimestampTz look_at_state(QueueSlot *slot, TimestampTz now);
 static bool has_dead_in(Oid relid, int factor);
 static bool is_in_order(Relation rel);
+static bool get_vacuum(int i, Oid *relid, VacuumPart *vacuum);
+static bool is_held_back(const VacuumPart *vacuum);
 
 /*
  * queue_vacuum_check
@@ -198,16 +202,19 @@ look_at_state(QueueSlot *slot, TimestampTz now)
 		LWLockRelease(slot->lock);
 		next = now + MARK_PASSES;
 	}
-	if (FullTransactionIdIsValid(vacuum->mark) &&
-		vacuum->follow_up_at <= now &&
-		queue_vacuum_is_removable(relid, vacuum->mark, &pass_horizon))
+	if (!FullTransactionIdIsValid(vacuum->mark) || vacuum->follow_up_at > now)
+		vacuum->held_since = 0;
+	else if (queue_vacuum_is_removable(relid, vacuum->mark, &pass_horizon))
 	{
 		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 		vacuum->is_wanted = slot->dbid == MyDatabaseId &&
 			slot->relid == relid;
 		LWLockRelease(slot->lock);
+		vacuum->held_since = 0;
 		next = now + LOOK_AGAIN;
 	}
+	else if (vacuum->held_since == 0 || vacuum->held_since > now)
+		vacuum->held_since = now;	/* from now on, or the clock was set back */
 	return next;
 }
 
@@ -355,37 +362,83 @@ Datum
 queue_vacuums(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	int			i;
 
 	queue_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-	for (i = 0; i < queue_slot_count(); i++)
+	for (int i = 0; i < queue_slot_count(); i++)
 	{
-		QueueSlot  *slot = queue_slot_at(i);
 		Datum		values[Natts_vacuums] = {0};
 		bool		nulls[Natts_vacuums] = {0};
 		VacuumPart	vacuum;
 		Oid			relid;
 
-		if (slot == NULL)
-			continue;
-		LWLockAcquire(slot->lock, LW_SHARED);
-		relid = slot->dbid == MyDatabaseId ? slot->relid : InvalidOid;
-		vacuum = slot->vacuum;
-		LWLockRelease(slot->lock);
-
-		if (!OidIsValid(relid) || !queue_may_watch(relid))
+		if (!get_vacuum(i, &relid, &vacuum))
 			continue;
 		values[0] = ObjectIdGetDatum(relid);
 		values[1] = Int64GetDatum(vacuum.nvacuums);
 		values[2] = TimestampTzGetDatum(vacuum.vacuumed_at);
 		nulls[2] = vacuum.vacuumed_at == 0;
-		values[3] = BoolGetDatum(FullTransactionIdIsValid(vacuum.mark) &&
-								 vacuum.follow_up_at == 0 &&
-								 vacuum.retry_at <= GetCurrentTimestamp() &&
-								 queue_vacuum_threshold >= 0 &&
-								 !vacuum.is_wanted);
+		values[3] = BoolGetDatum(is_held_back(&vacuum));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * held_back(): of which tables somebody keeps dead rows, for queue.health()
+ *
+ * Since when it has been seen, which is not when a holder of them came.
+ */
+Datum
+queue_held_back(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	queue_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		Datum		values[Natts_held_back] = {0};
+		bool		nulls[Natts_held_back] = {0};
+		VacuumPart	vacuum;
+		Oid			relid;
+
+		if (!get_vacuum(i, &relid, &vacuum) || !is_held_back(&vacuum) ||
+			vacuum.held_since == 0)
+			continue;
+		values[0] = ObjectIdGetDatum(relid);
+		values[1] = TimestampTzGetDatum(vacuum.held_since);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * get_vacuum
+ *		Copy what a slot says of vacuums, and of which table; false if that is
+ *		none of this database, or the user may not know of it.
+ */
+static bool
+get_vacuum(int i, Oid *relid, VacuumPart *vacuum)
+{
+	QueueSlot  *slot = queue_slot_at(i);
+
+	if (slot == NULL)
+		return false;
+	LWLockAcquire(slot->lock, LW_SHARED);
+	*relid = slot->dbid == MyDatabaseId ? slot->relid : InvalidOid;
+	*vacuum = slot->vacuum;
+	LWLockRelease(slot->lock);
+	return OidIsValid(*relid) && queue_may_watch(*relid);
+}
+
+/* Is it worth a vacuum, and waits only for snapshots to end? */
+static bool
+is_held_back(const VacuumPart *vacuum)
+{
+	return FullTransactionIdIsValid(vacuum->mark) &&
+		vacuum->follow_up_at == 0 &&
+		vacuum->retry_at <= GetCurrentTimestamp() &&
+		queue_vacuum_threshold >= 0 &&
+		!vacuum->is_wanted;
 }

@@ -218,6 +218,7 @@ waiters()                                 | INTERNAL | ok    | SELECT * FROM que
 workers()                                 | INTERNAL | ok    | SELECT * FROM queue_internal.workers()
 progress()                                | INTERNAL | ok    | SELECT * FROM queue_internal.progress()
 server_state()                            | INTERNAL | ok    | SELECT * FROM queue_internal.server_state()
+held_back()                               | INTERNAL | ok    | SELECT * FROM queue_internal.held_back()
 stuck_messages()                          | INTERNAL | ok    | SELECT * FROM queue_internal.stuck_messages()
 in_flight_used(oid,oid)                   | INTERNAL | ok    | SELECT queue_internal.in_flight_used(0, 'shop.jobs'::regclass)
 problems(regclass)                        | INTERNAL | ok    | SELECT queue_internal.problems('shop.jobs')
