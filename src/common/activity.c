@@ -44,6 +44,7 @@ static emit_log_hook_type prev_emit_log_hook = NULL;
 static Activity *find_place(const char *kind, Oid dbid);
 static void end_at_exit(int code, Datum arg);
 static void note_logged(ErrorData *error);
+static void note_error(const ErrorData *error);
 
 /*
  * queue_activity_shmem_size
@@ -172,11 +173,25 @@ queue_activity_show(const char *doing, Oid relid)
 }
 
 /*
- * queue_activity_note_error
- *		Note what went wrong.  No allocation, no error.
+ * note_logged
+ *		Emit log hook: note a warning, or an error, whether it ends the process
+ *		or not.
+ *
+ * That somebody wants it to leave, or to stop what it does, is neither.
  */
-void
-queue_activity_note_error(const ErrorData *error)
+static void
+note_logged(ErrorData *error)
+{
+	if (error->elevel >= WARNING && error->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN &&
+		error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		note_error(error);
+	if (prev_emit_log_hook)
+		prev_emit_log_hook(error);
+}
+
+/* Note what went wrong.  No allocation, no error. */
+static void
+note_error(const ErrorData *error)
 {
 	const char *message = error->message != NULL ? error->message : "";
 	int			length = pg_mbcliplen(message, strlen(message),
@@ -191,22 +206,6 @@ queue_activity_note_error(const ErrorData *error)
 	mine->error_encoding = GetDatabaseEncoding();
 	mine->error_at = now;
 	LWLockRelease(lock);
-}
-
-/*
- * note_logged
- *		Emit log hook: a warning, or an error that may end the process.
- *
- * That somebody wants it to leave is neither.
- */
-static void
-note_logged(ErrorData *error)
-{
-	if (error->elevel >= WARNING && error->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN &&
-		error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		queue_activity_note_error(error);
-	if (prev_emit_log_hook)
-		prev_emit_log_hook(error);
 }
 
 /*

@@ -8,7 +8,6 @@
 #ifndef QUEUE_ACTIVITY_H
 #define QUEUE_ACTIVITY_H
 
-#include "utils/elog.h"
 #include "utils/timestamp.h"
 
 /* Room for texts, with a final zero; they are cut */
@@ -38,9 +37,6 @@ extern void queue_activity_start(const char *kind, Oid dbid);
 
 /* It does this now, with that table (or InvalidOid); NULL: nothing */
 extern void queue_activity_show(const char *doing, Oid relid);
-
-/* An error that it has caught */
-extern void queue_activity_note_error(const ErrorData *error);
 
 /* The i-th place, and how many there are; false: there is no process */
 extern int	queue_activity_count(void);

@@ -167,10 +167,7 @@ queue_process_try(ProcessBody body, ErrorJudge judge, void *arg)
 			PG_RE_THROW();
 		}
 		if (verdict == ERROR_REPORT)
-		{
-			queue_activity_note_error(error);
 			EmitErrorReport();
-		}
 		FreeErrorData(error);
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(context);

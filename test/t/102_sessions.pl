@@ -253,6 +253,16 @@ wait_until(qq{SELECT count(*) = 1 FROM queue.workers WHERE kind = 'worker'
 	AND database = 'elsewhere' AND pid <> $pid AND last_error ~ 'as its library'},
 	'the next one still shows it');
 
+# An error that a process survives is its last one, too.
+sql(q{SELECT queue.create_queue('jobs', max_attempts => 1);
+	SELECT setval('jobs_dead_id_seq', 9223372036854775807);
+	SELECT queue.enqueue('jobs', '1');
+	SELECT queue.nack(receipt) FROM queue.receive('jobs')}, 'elsewhere');
+wait_until(q{SELECT count(*) = 1 FROM queue.workers WHERE kind = 'worker'
+	AND database = 'elsewhere' AND last_error ~ 'jobs_dead'},
+	'a dead letter cannot be moved');
+sql(q{SELECT setval('jobs_dead_id_seq', 1)}, 'elsewhere');
+
 # A vacuum, in which the process is named with its table only where that is
 sql(q{ALTER SYSTEM SET queue.vacuum_cost_delay = '100ms'; SELECT pg_reload_conf()});
 sql(q{SELECT queue.create_queue('big');
