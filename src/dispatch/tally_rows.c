@@ -102,10 +102,7 @@ queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot, int max_tries)
 	queue_table_scan_end(pass);
 	UnregisterSnapshot(snapshot);
 	if (row != NULL)
-	{
-		queue_counters_doubt(slot);
 		return false;
-	}
 	queue_counters_set(slot, def->relid, &start, &rows,
 					   Max(GetCurrentTimestamp() - began_at, 0));
 	return true;
@@ -203,7 +200,8 @@ void
 queue_tally_due_rows(Relation rel, QueueDef *def, QueueSlot *slot,
 					 TimestampTz now)
 {
-	TimestampTz from = queue_counters_begin_due(slot, now);
+	uint64		doubt;
+	TimestampTz from = queue_counters_begin_due(slot, now, &doubt);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	QueueDueRows *scan = queue_due_rows_begin(rel, def, snapshot);
 	int64		n[NUM_LATER] = {0};
@@ -228,7 +226,7 @@ queue_tally_due_rows(Relation rel, QueueDef *def, QueueSlot *slot,
 	queue_due_rows_end(scan);
 	UnregisterSnapshot(snapshot);
 	if (nrows <= MAX_DUE_ROWS)
-		queue_counters_end_due(slot, n);
+		queue_counters_end_due(slot, doubt, n);
 }
 
 /*

@@ -6,9 +6,10 @@
  * For the worker, which says when (worker/tally.c), and how (tally_rows.c).  What
  * is counted is set as a difference to what was known when that began.
  *
- * If the process dies on the way, the next one counts: whatever may have made the
- * number wrong stays noted until a count has begun, and what has fallen due until
- * it is taken off.
+ * Whatever may have made the number wrong is a doubt, and only a count that began
+ * after it, and is finished, ends it.  What moves the time on up to which what has
+ * fallen due is taken off raises one itself.  So if the process dies on the way,
+ * or gives up, the next one counts.
  *
  * Locks: none for the numbers, which are atomic; the slot's for the rest.
  *
@@ -36,6 +37,32 @@
 /* ... but it rests no longer than this, as the clock may have been set back */
 #define MAX_COUNT_REST		(15 * 60 * USECS_PER_SEC)
 
+static uint64 raise_doubt(QueueSlot *slot, TimestampTz now);
+static bool is_doubtful(QueueSlot *slot);
+
+/*
+ * raise_doubt
+ *		What is due by "now" counts as due from here on, and what was counted
+ *		as not due is wrong until it is taken off.
+ *
+ * Returns the number of this doubt.  The slot is locked.
+ */
+static uint64
+raise_doubt(QueueSlot *slot, TimestampTz now)
+{
+	pg_atomic_write_u64(&slot->counters.due_until, now);
+	pg_atomic_write_u64(&slot->counters.next_due, (uint64) DT_NOEND);
+	return pg_atomic_add_fetch_u64(&slot->counters.ndoubts, 1);
+}
+
+/* Is there a doubt that no count has ended?  Unlocked. */
+static bool
+is_doubtful(QueueSlot *slot)
+{
+	return pg_atomic_read_u64(&slot->counters.ndoubts) !=
+		slot->counters.counted_doubts;
+}
+
 /*
  * queue_counters_start
  *		Begin to count: what is due by "now" counts as due from here on.
@@ -46,9 +73,7 @@ queue_counters_start(QueueSlot *slot, TimestampTz now, CounterStart *start)
 	int64		n[NUM_COUNTERS];
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
-	slot->counters.is_doubtful = false;
-	pg_atomic_write_u64(&slot->counters.due_until, now);
-	pg_atomic_write_u64(&slot->counters.next_due, (uint64) DT_NOEND);
+	start->ndoubts = raise_doubt(slot, now);
 	start->ncounts = slot->counters.ncounts;
 	LWLockRelease(slot->lock);
 	start->at = now;
@@ -95,6 +120,7 @@ queue_counters_set(QueueSlot *slot, Oid relid, const CounterStart *start,
 	if (slot->relid == relid && counters->ncounts == start->ncounts)
 	{
 		counters->ncounts++;
+		counters->counted_doubts = start->ndoubts;
 		counters->rows = rows->rows - start->rows;
 		counters->bytes = rows->bytes - start->bytes;
 		counters->exhausted = rows->exhausted;
@@ -122,7 +148,7 @@ queue_counters_count_at(QueueSlot *slot)
 	const CounterPart *counters = &slot->counters;
 	int64		interval = IDLE_INTERVAL;
 
-	if (counters->counted_at == 0 || counters->is_doubtful)
+	if (counters->counted_at == 0 || is_doubtful(slot))
 		return counters->count_at;
 	if (counters->counted_events != queue_counters_nevents(slot))
 		interval = COUNT_INTERVAL;
@@ -180,32 +206,35 @@ queue_counters_note_due(QueueSlot *slot, TimestampTz due)
  * queue_counters_begin_due
  *		What is due by "now" is to be taken off: return from when on.
  *
- * From here on nobody counts it any more.  Without the worker's next step, it
- * counts as not due until the rows are counted.
+ * From here on nobody counts it any more.  Without the worker's next step, the
+ * rows are to be counted.
  */
 TimestampTz
-queue_counters_begin_due(QueueSlot *slot, TimestampTz now)
+queue_counters_begin_due(QueueSlot *slot, TimestampTz now, uint64 *doubt)
 {
 	TimestampTz from;
 
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	from = (TimestampTz) pg_atomic_read_u64(&slot->counters.due_until);
-	if (now > from)
-		pg_atomic_write_u64(&slot->counters.due_until, now);
-	pg_atomic_write_u64(&slot->counters.next_due, (uint64) DT_NOEND);
-	slot->counters.is_doubtful = true;	/* if this fails */
+	*doubt = raise_doubt(slot, Max(now, from));
 	LWLockRelease(slot->lock);
 	return from;
 }
 
-/* So many have fallen due. */
+/*
+ * queue_counters_end_due
+ *		So many have fallen due, which ends the doubt that this began with.
+ *
+ * Only if it was the first one since the last count: those of others stay.
+ */
 void
-queue_counters_end_due(QueueSlot *slot, const int64 *n)
+queue_counters_end_due(QueueSlot *slot, uint64 doubt, const int64 *n)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < NUM_LATER; i++)
 		queue_counter_add(slot, COUNTER_DELAYED + i, -n[i]);
-	slot->counters.is_doubtful = slot->counters.counted_at == 0;
+	if (slot->counters.counted_doubts == doubt - 1)
+		slot->counters.counted_doubts = doubt;
 	slot->counters.oldest_events = PG_UINT64_MAX;
 	LWLockRelease(slot->lock);
 }

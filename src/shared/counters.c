@@ -85,6 +85,7 @@ queue_counters_init(QueueSlot *slot)
 		pg_atomic_init_u64(&slot->counters.n[i], 0);
 	pg_atomic_init_u64(&slot->counters.due_until, 0);
 	pg_atomic_init_u64(&slot->counters.next_due, 0);
+	pg_atomic_init_u64(&slot->counters.ndoubts, 0);
 }
 
 /*
@@ -117,7 +118,7 @@ queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid)
 	counters->oldest_at = saved ? saved->oldest_at : 0;
 	counters->count_at = 0;
 	counters->ncounts++;
-	counters->is_doubtful = true;
+	queue_counters_doubt(slot);
 	counters->is_long = false;
 	counters->counted_events = 0;
 	counters->oldest_events = PG_UINT64_MAX;
@@ -285,15 +286,21 @@ queue_counters_forget(QueueSlot *slot)
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->counters.counted_at = 0;
 	slot->counters.ncounts++;
-	slot->counters.is_doubtful = true;
+	queue_counters_doubt(slot);
 	LWLockRelease(slot->lock);
 }
 
-/* What is known may be wrong: the settings have changed, or messages came. */
+/*
+ * queue_counters_doubt
+ *		What is known may be wrong: the settings have changed, or messages came.
+ *
+ * A count that has begun before does not end the doubt.  No allocation, no error,
+ * no lock.
+ */
 void
 queue_counters_doubt(QueueSlot *slot)
 {
-	slot->counters.is_doubtful = true;
+	pg_atomic_fetch_add_u64(&slot->counters.ndoubts, 1);
 }
 
 /* ----------------------------------------------------------------

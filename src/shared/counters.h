@@ -139,6 +139,7 @@ typedef struct CounterStart
 	int64		bytes;
 	int64		later[NUM_LATER];
 	uint64		ncounts;
+	uint64		ndoubts;		/* doubts that it will end */
 } CounterStart;
 
 /* What there is */
@@ -170,8 +171,10 @@ extern bool queue_counters_is_known(QueueSlot *slot);
 /* What has fallen due: from when on to look, and how much it was */
 extern TimestampTz queue_counters_next_due(QueueSlot *slot);
 extern void queue_counters_note_due(QueueSlot *slot, TimestampTz due);
-extern TimestampTz queue_counters_begin_due(QueueSlot *slot, TimestampTz now);
-extern void queue_counters_end_due(QueueSlot *slot, const int64 *n);
+extern TimestampTz queue_counters_begin_due(QueueSlot *slot, TimestampTz now,
+											uint64 *doubt);
+extern void queue_counters_end_due(QueueSlot *slot, uint64 doubt,
+								   const int64 *n);
 
 /* The oldest message that is ready: is it to be looked for?  It is that one */
 extern bool queue_counters_want_oldest(QueueSlot *slot);

@@ -272,7 +272,9 @@ typedef struct CounterPart
 	TimestampTz counted_at;		/* 0: not known */
 	TimestampTz count_at;		/* not again before; 0: at once */
 	uint64		ncounts;
-	bool		is_doubtful;	/* it may be wrong */
+	pg_atomic_uint64 ndoubts;	/* how often it may have become wrong; not
+								 * under the lock */
+	uint64		counted_doubts; /* ... of which the last count knew */
 	bool		is_long;		/* the process that counts is to count it */
 	uint64		counted_events; /* what had happened when it was counted, */
 	uint64		oldest_events;	/* ... and looked for the oldest */
