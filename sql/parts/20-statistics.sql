@@ -90,24 +90,26 @@ CREATE VIEW queue.stats AS
            s.waiting,
            s.bytes,
            s.counted_at
-      FROM queue.queue q
+      FROM (SELECT queue, dead_letter FROM queue.queue
+             UNION ALL
+            SELECT subscription, dead_letter FROM queue.subscription) q
       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.queue
       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
       LEFT JOIN counters s ON s.queue OPERATOR(pg_catalog.=) q.queue
       LEFT JOIN counters d ON d.queue OPERATOR(pg_catalog.=) q.dead_letter;
 
 COMMENT ON VIEW queue.stats IS
-'one row a queue: how many messages there are in which state, what has happened to them since stats_reset, and how much of it in the last minute; from memory';
-COMMENT ON COLUMN queue.stats.queue IS 'the queue';
+'one row a queue or subscription: how many messages there are in which state, what has happened to them since stats_reset, and how much of it in the last minute; from memory';
+COMMENT ON COLUMN queue.stats.queue IS 'the queue, or subscription';
 COMMENT ON COLUMN queue.stats.schemaname IS 'its schema';
 COMMENT ON COLUMN queue.stats.queuename IS 'its name';
-COMMENT ON COLUMN queue.stats.ready IS 'messages that can be taken now; null until they are counted, as the others';
-COMMENT ON COLUMN queue.stats.delayed IS 'messages that are not due, and have not failed';
-COMMENT ON COLUMN queue.stats.in_flight IS 'messages that are dequeued by a transaction that has not ended, or leased';
+COMMENT ON COLUMN queue.stats.ready IS 'messages that can be taken now; of a subscription, those of its topic that it has not passed; null until they are counted, as the others';
+COMMENT ON COLUMN queue.stats.delayed IS 'messages that are not due, and have not failed; null of a subscription, as retrying, enqueued, expired and bytes';
+COMMENT ON COLUMN queue.stats.in_flight IS 'messages that are dequeued by a transaction that has not ended, or leased; of a subscription, partitions';
 COMMENT ON COLUMN queue.stats.retrying IS 'messages that have failed, and are not due again';
 COMMENT ON COLUMN queue.stats.dead IS 'messages in the dead-letter queue that this queue names, and those here that have used up max_attempts or have expired, and wait to be moved there';
-COMMENT ON COLUMN queue.stats.in_doubt IS 'messages that prepared transactions have sent, taken or settled';
-COMMENT ON COLUMN queue.stats.oldest_ready_at IS 'since when the oldest message that can be taken is due; null: there is none';
+COMMENT ON COLUMN queue.stats.in_doubt IS 'messages that prepared transactions have sent, taken or settled; of a subscription, partitions';
+COMMENT ON COLUMN queue.stats.oldest_ready_at IS 'since when the oldest message that can be taken is due, or of a subscription, was published; null: there is none';
 COMMENT ON COLUMN queue.stats.enqueued IS 'messages sent by committed transactions';
 COMMENT ON COLUMN queue.stats.delivered IS 'deliveries by dequeue and receive';
 COMMENT ON COLUMN queue.stats.acked IS 'messages consumed: dequeued, or acked, by committed transactions';
@@ -135,7 +137,9 @@ CREATE VIEW queue.latency AS
            l.max,
            l.buckets,
            l.bounds
-      FROM queue.queue q
+      FROM (SELECT queue FROM queue.queue
+             UNION ALL
+            SELECT subscription FROM queue.subscription) q
       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.queue
       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
      CROSS JOIN (VALUES ('wait'), ('processing')) AS k (kind)
@@ -145,10 +149,10 @@ CREATE VIEW queue.latency AS
 
 COMMENT ON VIEW queue.latency IS
 'how long messages waited to be delivered, and how long consumers took, since stats_reset of queue.stats; from memory';
-COMMENT ON COLUMN queue.latency.queue IS 'the queue';
+COMMENT ON COLUMN queue.latency.queue IS 'the queue, or subscription';
 COMMENT ON COLUMN queue.latency.schemaname IS 'its schema';
 COMMENT ON COLUMN queue.latency.queuename IS 'its name';
-COMMENT ON COLUMN queue.latency.kind IS 'wait: from when a message was due to its delivery; processing: from there to the commit that consumed or rejected it';
+COMMENT ON COLUMN queue.latency.kind IS 'wait: from when a message was due, or published to a topic, to its delivery; processing: from there to the commit that consumed or rejected it';
 COMMENT ON COLUMN queue.latency.messages IS 'how many were measured';
 COMMENT ON COLUMN queue.latency.p50 IS 'half of them took no longer; the bound of a bucket, as the next three';
 COMMENT ON COLUMN queue.latency.p90 IS '90 of 100 took no longer';
@@ -179,9 +183,9 @@ CREATE VIEW queue.top AS
               s.queue::text;
 
 COMMENT ON VIEW queue.top IS
-'queues, those first that deserve a look: what fails most, then what waits longest, then the longest; for \watch';
-COMMENT ON COLUMN queue.top.queue IS 'the queue';
-COMMENT ON COLUMN queue.top.ready IS 'messages that can be taken';
+'queues and subscriptions, those first that deserve a look: what fails most, then what waits longest, then the longest; for \watch';
+COMMENT ON COLUMN queue.top.queue IS 'the queue, or subscription';
+COMMENT ON COLUMN queue.top.ready IS 'messages that can be taken, or that a subscription has not passed';
 COMMENT ON COLUMN queue.top.age IS 'for how long the oldest of them has been due';
 COMMENT ON COLUMN queue.top.busy IS 'messages that are in flight';
 COMMENT ON COLUMN queue.top.later IS 'messages that are not due';
@@ -199,7 +203,7 @@ AS 'MODULE_PATHNAME', 'queue_reset_stats'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION queue.reset_stats(regclass) IS
-'lets the statistics of a queue begin anew, or null: of all queues of the database';
+'lets the statistics of a queue or subscription begin anew, or null: of all queues of the database';
 
 -- Privileges on the queue decide what is shown.
 GRANT SELECT ON queue.stats, queue.latency, queue.top TO PUBLIC;

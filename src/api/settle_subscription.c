@@ -37,6 +37,7 @@
 #include "table/topic.h"
 #include "table/topic_scan.h"
 #include "topic/letter.h"
+#include "transaction/charge.h"
 
 /* A lease, and the receipts of it that a call has */
 typedef struct PartitionLease
@@ -71,7 +72,10 @@ static void end(PartitionLease *lease);
 static void settled_already(const Receipt *receipt);
 static void require_next(const PartitionLease *lease, const Receipt *receipt);
 static int	first_left(const PartitionLease *lease);
-static void move(PartitionLease *lease, const Receipt *receipt, bool goes_on);
+static int	nconsumed(const PartitionLease *lease, int nreceipts,
+					  bool is_last);
+static void move(PartitionLease *lease, const Receipt *receipt, bool goes_on,
+				 GoneKind kind, int n);
 static void send_letter(PartitionLease *lease, const Receipt *receipt,
 						const char *reason, bool is_first);
 
@@ -97,8 +101,13 @@ queue_subscription_ack(const SubscriptionReceipts *given)
 		first = first_left(&lease);
 		last = &lease.receipts[lease.n - 1];
 		if (first < lease.n)
-			move(&lease, last, !last->is_last &&
-				 last->message != lease.entry->last_id);
+		{
+			bool		is_last = last->is_last ||
+				last->message == lease.entry->last_id;
+
+			move(&lease, last, !is_last, GONE_ACKED,
+				 nconsumed(&lease, lease.n - first, is_last));
+		}
 		else
 		{
 			if (!given->is_array)
@@ -142,7 +151,7 @@ queue_subscription_reject(const SubscriptionReceipts *given,
 		{
 			require_next(&lease, &lease.receipts[j]);
 			send_letter(&lease, &lease.receipts[j], reason, j == first);
-			move(&lease, &lease.receipts[j], false /* it ends */ );
+			move(&lease, &lease.receipts[j], false /* it ends */ , GONE_DEAD, 1);
 		}
 		nsettled += lease.n - first;
 		end(&lease);
@@ -459,9 +468,35 @@ require_next(const PartitionLease *lease, const Receipt *receipt)
 			 errhint("Acknowledge what comes before it first.")));
 }
 
-/* Move the position to this message; the lease goes on, or ends, at commit. */
+/*
+ * nconsumed
+ *		Return how many messages an ack consumes, of which so many receipts were
+ *		given.
+ *
+ * Memory knows how many are left of the batch, but not which ones; so what has no
+ * receipt here is counted with the last one of the batch.
+ */
+static int
+nconsumed(const PartitionLease *lease, int nreceipts, bool is_last)
+{
+	int			nleft = lease->entry->nleft;
+
+	if (!is_last || nleft == 0)
+		return nreceipts;
+	if (lease->is_mine)
+		nleft -= queue_xact_nconsumed(queue_xact_find(HOLD_SETTLE,
+													  &lease->receipts->key));
+	return Max(nreceipts, nleft);
+}
+
+/*
+ * move
+ *		Move the position to this message, past so many; the lease goes on, or
+ *		ends, at commit.
+ */
 static void
-move(PartitionLease *lease, const Receipt *receipt, bool goes_on)
+move(PartitionLease *lease, const Receipt *receipt, bool goes_on,
+	 GoneKind kind, int n)
 {
 	Hold	   *hold;
 
@@ -475,5 +510,7 @@ move(PartitionLease *lease, const Receipt *receipt, bool goes_on)
 		hold = queue_xact_push_move(hold);
 	hold->position = receipt->message;
 	hold->goes_on = goes_on;
+	hold->nconsumed = n;
 	lease->is_mine = true;
+	queue_charge_passed(lease->def, kind, n);
 }

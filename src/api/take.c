@@ -80,6 +80,7 @@ PG_FUNCTION_INFO_V1(queue_dequeue);
 PG_FUNCTION_INFO_V1(queue_receive);
 
 static Datum take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait);
+static void take_of_queue(Take *take, bool waits, TimestampTz end);
 static void read_selection(FunctionCallInfo fcinfo, int argno, Take *take,
 						   Selection *selection);
 static int64 wait_argument(FunctionCallInfo fcinfo, int argno);
@@ -181,9 +182,6 @@ static Datum
 take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 {
 	TimestampTz end = queue_clock() + wait;
-	Relation	rel;
-	QueueDef   *def;
-	RetryHint	next;
 
 	InitMaterializedSRF(fcinfo, 0);
 	take->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -193,28 +191,35 @@ take_messages(FunctionCallInfo fcinfo, Take *take, int64 wait)
 
 	queue_xact_begin_take(is_top_level(take->rsinfo));
 	if (queue_is_subscription(take->relid))
-	{
 		queue_take_subscription(take, wait > 0, end);
-		queue_xact_end_take();
-		MemoryContextDelete(take->row_context);
-		return (Datum) 0;
-	}
+	else
+		take_of_queue(take, wait > 0, end);
+	queue_xact_end_take();
+	queue_counters_flush();
+
+	MemoryContextDelete(take->row_context);
+	return (Datum) 0;
+}
+
+/* Take messages of a queue. */
+static void
+take_of_queue(Take *take, bool waits, TimestampTz end)
+{
+	Relation	rel;
+	QueueDef   *def;
+	RetryHint	next;
+
 	if (is_lease_too_long(take) ||
 		!queue_is_known_empty(take->relid, take->selection != NULL, &next))
 	{
 		rel = queue_open(take->relid, QUEUE_TAKE, &def);
 		queue_lease_load();
 		look_and_take(take, rel, def, GetActiveSnapshot(), &next);
-		table_close(rel, take->ntaken == 0 && wait > 0 ?
+		table_close(rel, take->ntaken == 0 && waits ?
 					queue_lockmode(QUEUE_TAKE) : NoLock);
 	}
-	if (take->ntaken == 0 && wait > 0)
+	if (take->ntaken == 0 && waits)
 		wait_and_take(take, end);
-	queue_xact_end_take();
-	queue_counters_flush();
-
-	MemoryContextDelete(take->row_context);
-	return (Datum) 0;
 }
 
 /*

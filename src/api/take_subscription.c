@@ -48,10 +48,13 @@
 #include "dispatch/lease.h"
 #include "dispatch/receipt.h"
 #include "shared/availability.h"
+#include "shared/counters.h"
 #include "shared/database.h"
 #include "shared/quota.h"
 #include "shared/waiter.h"
+#include "table/topic_column.h"
 #include "topic/reading.h"
+#include "transaction/charge.h"
 #include "transaction/holds.h"
 
 /* A subscription waits in its own list, and in that of its topic */
@@ -455,7 +458,7 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 		if (!hold->entry->is_uncounted && hold->kind != HOLD_SETTLE)
 			queue_inflight_set_last(hold->entry, last);
 		move->position = last;
-		move->batch = look->batch.n;
+		move->nconsumed = move->batch = look->batch.n;
 	}
 	else
 	{
@@ -466,8 +469,10 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 		hold->is_partition = true;
 		hold->has_failed = attempt > 1;
 		hold->position = last;
+		hold->nconsumed = look->batch.n;
 	}
 	hold->batch += look->batch.n;
+	queue_charge_passed(reading->def, GONE_ACKED, look->batch.n);
 	queue_database_wake_by(MyDatabaseId, look->now +
 						   (int64) queue_lease_write_delay * 1000);
 	return true;
@@ -565,16 +570,25 @@ static void
 show(PartitionTake *look, TupleTableSlot *slot, const char *receipt)
 {
 	Take	   *take = look->take;
+	NullableDatum published_at;
 	MemoryContext old = MemoryContextSwitchTo(take->row_context);
 
 	queue_published_show(take->rsinfo, slot, look->attempt, receipt);
+	published_at = queue_published_column(slot, Anum_published_at);
+	queue_counters_note(look->slot, take->relid, COUNTER_WAIT, look->now -
+						DatumGetTimestampTz(published_at.value), 1);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(take->row_context);
 	look->attempt = 1;
 	take->ntaken++;
 }
 
-/* Leave the first so many messages in the result, and no others. */
+/*
+ * take_back
+ *		Leave the first so many messages in the result, and no others.
+ *
+ * This is so seldom that how long the first ones waited is forgotten, too.
+ */
 static void
 take_back(Take *take, int n)
 {
@@ -597,6 +611,7 @@ take_back(Take *take, int n)
 	tuplestore_end(shown);
 	MemoryContextSwitchTo(old);
 	take->ntaken = n;
+	queue_counters_discard();
 }
 
 /* ----------------------------------------------------------------

@@ -83,7 +83,7 @@ queue_take_message(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
 	else if (!dequeue_message(take, look, row, hold, attempt))
 		return false;
 	queue_counters_note(look->slot, take->relid, COUNTER_WAIT, look->now -
-						Max(row->enqueued_at, row->visible_at));
+						Max(row->enqueued_at, row->visible_at), 1);
 	take->ntaken++;
 	if (limit > 0)
 		take->limit = take->limit == 0 ? limit : Min(limit, take->limit);

@@ -45,6 +45,8 @@
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/settings.h"
+#include "table/subscription.h"
+#include "topic/behind.h"
 #include "transaction/prepared.h"
 
 /* For so long numbers are brought up to date; and what is small */
@@ -53,7 +55,19 @@
 
 /* Columns of counters(), and of latencies() */
 #define Natts_counters		25
+#define Anum_delayed		5
+#define Anum_retrying		6
+#define Anum_bytes			8
+#define Anum_enqueued		13
+#define Anum_expired		17
+#define Anum_enqueue_rate	20
 #define Natts_latencies		9
+
+/* What a subscription does not have */
+static const int of_queues[] = {
+	Anum_delayed, Anum_retrying, Anum_bytes, Anum_enqueued, Anum_expired,
+	Anum_enqueue_rate
+};
 
 PG_FUNCTION_INFO_V1(queue_counters);
 PG_FUNCTION_INFO_V1(queue_latencies);
@@ -68,6 +82,7 @@ typedef struct InDoubt
 
 static void refresh(TimestampTz now);
 static void refresh_queue(Oid relid, TimestampTz now);
+static void refresh_subscription(Relation rel);
 static bool is_here(QueueSlot *slot);
 static HTAB *count_in_doubt(void);
 static void add_in_doubt(TransactionId xid, Oid dbid, Oid relid,
@@ -79,6 +94,8 @@ static void put_latency(ReturnSetInfo *rsinfo, const CounterValues *values,
 static int64 total(const CounterValues *values, Counter first);
 static Datum percentile(const int64 *buckets, double share, bool *isnull);
 static Datum interval_of(int64 usec);
+static QueueSlot *own_queue(Oid relid);
+static QueueSlot *own_subscription(Oid relid);
 
 /*
  * counters(): all numbers of the queues of this database that memory knows
@@ -115,11 +132,12 @@ queue_counters(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Bring numbers up to date, of queues where that takes little. */
+/* Bring numbers up to date, where that takes little. */
 static void
 refresh(TimestampTz now)
 {
-	List	   *relids = queue_settings_all();
+	List	   *relids = list_concat(queue_settings_all(),
+									 queue_subscriptions_all());
 	ListCell   *lc;
 
 	foreach(lc, relids)
@@ -148,6 +166,12 @@ refresh_queue(Oid relid, TimestampTz now)
 		rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
 	if (rel == NULL)
 		return;
+	if (queue_is_subscription(relid))
+	{
+		refresh_subscription(rel);
+		table_close(rel, AccessShareLock);
+		return;
+	}
 	def = queue_def(rel);
 	slot = def->is_queue && def->problem == NULL ? queue_def_slot(def) : NULL;
 	if (slot != NULL && !queue_counters_is_known(slot) &&
@@ -158,11 +182,24 @@ refresh_queue(Oid relid, TimestampTz now)
 	table_close(rel, AccessShareLock);
 }
 
-/* Is it a queue of this database?  Unlocked. */
+/* The same for a subscription; positions are read from a small table only. */
+static void
+refresh_subscription(Relation rel)
+{
+	SubscriptionDef *def = queue_subscription_def(rel);
+	QueueSlot  *slot = def->is_subscription && def->problem == NULL ?
+		queue_subscription_slot(def) : NULL;
+
+	if (slot != NULL)
+		(void) queue_behind_count(rel, def, slot,
+								  RelationGetNumberOfBlocks(rel) <= SMALL_PAGES);
+}
+
+/* Is it a queue, or a subscription, of this database?  Unlocked. */
 static bool
 is_here(QueueSlot *slot)
 {
-	return slot->dbid == MyDatabaseId && slot->kind == SLOT_QUEUE;
+	return slot->dbid == MyDatabaseId && slot->kind != SLOT_TOPIC;
 }
 
 /* Count what prepared transactions hold and have sent; NULL: there are none. */
@@ -232,8 +269,10 @@ put_counters(ReturnSetInfo *rsinfo, QueueSlot *slot, TimestampTz now,
 	if (!queue_held_is_complete(slot))
 		queue_inflight_count_held(slot, c.relid);
 	held = queue_held_count(slot);
-	ready = c.rows - held - Max(c.later[LATER_DELAYED], 0) -
-		Max(c.later[LATER_RETRYING], 0) - c.exhausted;
+	ready = c.rows;
+	if (c.kind == SLOT_QUEUE)
+		ready -= held + Max(c.later[LATER_DELAYED], 0) +
+			Max(c.later[LATER_RETRYING], 0) + c.exhausted;
 	if (in_doubt != NULL)
 		doubt = hash_search(in_doubt, &c.relid, HASH_FIND, NULL);
 
@@ -265,6 +304,8 @@ put_counters(ReturnSetInfo *rsinfo, QueueSlot *slot, TimestampTz now,
 	values[i++] = Int32GetDatum(queue_waiter_count(slot));
 	values[i++] = Int64GetDatum(c.n[COUNTER_REMOVED]);
 	Assert(i == Natts_counters);
+	for (int j = 0; j < lengthof(of_queues) && c.kind == SLOT_SUBSCRIPTION; j++)
+		nulls[of_queues[j] - 1] = true;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -375,9 +416,8 @@ interval_of(int64 usec)
 Datum
 queue_reset_stats(PG_FUNCTION_ARGS)
 {
-	Relation	rel;
-	QueueDef   *def;
 	QueueSlot  *slot;
+	Oid			relid;
 
 	queue_require_preload();
 	PreventCommandIfParallelMode("queue.reset_stats()");
@@ -396,10 +436,34 @@ queue_reset_stats(PG_FUNCTION_ARGS)
 		}
 		PG_RETURN_VOID();
 	}
-	rel = queue_open(PG_GETARG_OID(0), QUEUE_OWN, &def);
-	slot = queue_def_slot(def);
+	relid = PG_GETARG_OID(0);
+	slot = queue_is_subscription(relid) ? own_subscription(relid) :
+		own_queue(relid);
 	if (slot != NULL)
-		queue_counters_reset(slot, def->relid);
-	table_close(rel, queue_lockmode(QUEUE_OWN));
+		queue_counters_reset(slot, relid);
 	PG_RETURN_VOID();
+}
+
+/* The place of a queue that the user owns; NULL: it has none */
+static QueueSlot *
+own_queue(Oid relid)
+{
+	QueueDef   *def;
+	Relation	rel = queue_open(relid, QUEUE_OWN, &def);
+	QueueSlot  *slot = queue_def_slot(def);
+
+	table_close(rel, queue_lockmode(QUEUE_OWN));
+	return slot;
+}
+
+/* ... of a subscription */
+static QueueSlot *
+own_subscription(Oid relid)
+{
+	SubscriptionDef *def;
+	Relation	rel = queue_subscription_open(relid, SUBSCRIPTION_OWN, &def);
+	QueueSlot  *slot = queue_subscription_slot(def);
+
+	table_close(rel, queue_subscription_lockmode(SUBSCRIPTION_OWN));
+	return slot;
 }

@@ -7,10 +7,6 @@
  * the positions are not read, because under an old snapshot that may take long.
  * What memory does not know is NULL, until somebody takes from the partition.
  *
- * How much a subscription is behind is counted in the index, up to a number
- * beyond which it is estimated from how close the ids lie that were counted.  So
- * a row of the view costs the same however far behind it is.
- *
  * Locks: on the subscription and its topic, if they can be had at once, given
  * back at once, as in inspect.c.
  *
@@ -37,16 +33,10 @@
 #include "shared/place.h"
 #include "table/definition.h"
 #include "table/member.h"
-#include "table/published.h"
 #include "table/subscription.h"
 #include "table/topic.h"
-#include "table/topic_column.h"
-#include "table/topic_scan.h"
+#include "topic/behind.h"
 #include "transaction/prepared.h"
-#include "transaction/publishing.h"
-
-/* Entries of a partition that are counted, and rows that are looked at */
-#define MAX_COUNTED			1000
 
 /* partition, position, behind, behind_since, failures, pid, xid, since, until */
 #define Natts_positions		9
@@ -167,43 +157,19 @@ show(PositionsLook *look, int partition)
 						 nulls);
 }
 
-/*
- * add_behind
- *		How many messages can be read after an id, and since when the first of
- *		them is there.
- */
+/* How many messages can be read after an id, and since when? */
 static void
 add_behind(PositionsLook *look, int partition, int64 after, Datum *values,
 		   bool *nulls)
 {
-	TopicLimit	limit;
-	TupleTableSlot *slot;
-	int64		last;
-	int64		n;
-	int64		id;
+	Behind		behind;
 
-	if (!queue_publishing_limit(look->topic, partition, &limit,
-								true /* missing_ok */ ))
+	if (!queue_behind_of(look->scan, look->topic, partition, after, &behind))
 		return;
-	n = queue_topic_scan_count(look->scan, partition, after, limit.stable_id,
-							   MAX_COUNTED, &last);
-	if (n == MAX_COUNTED)
-		n += (int64) ((double) (limit.stable_id - 1 - last) *
-					  MAX_COUNTED / (last - after));
-	values[2] = Int64GetDatum(n);
+	values[2] = Int64GetDatum(behind.n);
 	nulls[2] = false;
-	if (n == 0 || !queue_topic_scan_add(look->scan, partition, after,
-										limit.stable_id, &id))
-		return;
-	for (int i = 0; i < MAX_COUNTED &&
-		 (slot = queue_topic_scan_next_of(look->scan, partition, &id)) != NULL;
-		 i++)
-		if (queue_topic_row_state(look->scan) == TOPIC_ROW_SEEN)
-		{
-			values[3] = queue_published_column(slot, Anum_published_at).value;
-			nulls[3] = false;
-			break;
-		}
+	values[3] = TimestampTzGetDatum(behind.since);
+	nulls[3] = behind.since == 0;
 }
 
 /*

@@ -22,6 +22,7 @@
 
 #include "common/compat.h"
 #include "shared/counters.h"
+#include "shared/topic_slot.h"
 
 /*
  * How often to count what seems to be in order: a queue that is used, and one
@@ -260,13 +261,28 @@ queue_counters_set_oldest(QueueSlot *slot, Oid relid, uint64 nevents,
 	LWLockRelease(slot->lock);
 }
 
-/* A number that changes whenever something happens to a message. */
+/* Whose publishers tell whether there is more.  A hint, unlocked. */
+void
+queue_counters_set_topic(QueueSlot *slot, TopicSlot *topic)
+{
+	slot->counters.topic = topic;
+}
+
+/*
+ * queue_counters_nevents
+ *		Return a number that changes whenever something happens to a message.
+ *
+ * For a subscription that is the end of a publisher, too.  The topic may be another
+ * one by now, which makes no more than one look too many.
+ */
 uint64
 queue_counters_nevents(QueueSlot *slot)
 {
+	TopicSlot  *topic = slot->counters.topic;
 	int64		n[NUM_COUNTERS];
 
 	queue_counters_copy(slot, n);
 	return (uint64) n[COUNTER_SENT] + queue_counter_sum(n, COUNTER_ACKED, NUM_GONE) +
-		n[COUNTER_FAILED] + queue_counter_sum(n, COUNTER_WAIT, NUM_BUCKETS);
+		n[COUNTER_FAILED] + queue_counter_sum(n, COUNTER_WAIT, NUM_BUCKETS) +
+		(topic != NULL ? topic->nends : 0);
 }

@@ -122,6 +122,7 @@ queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid)
 	counters->is_long = false;
 	counters->counted_events = 0;
 	counters->oldest_events = PG_UINT64_MAX;
+	counters->topic = NULL;
 	memset(counters->samples, 0, sizeof(counters->samples));
 	if (saved != NULL)
 		rate_totals(saved->n, totals);
@@ -226,12 +227,13 @@ bucket_of(int64 usec)
 
 /*
  * queue_counters_note
- *		Note for how long a message waited, or was processed.
+ *		Note for how long so many messages waited, or were processed.
  *
  * The clock may have been set back meanwhile; that is as no time.
  */
 void
-queue_counters_note(QueueSlot *slot, Oid relid, Counter first, int64 usec)
+queue_counters_note(QueueSlot *slot, Oid relid, Counter first, int64 usec,
+					int n)
 {
 	int			bucket;
 
@@ -247,7 +249,7 @@ queue_counters_note(QueueSlot *slot, Oid relid, Counter first, int64 usec)
 	}
 	bucket = bucket_of(usec);
 	noted.is_used |= (uint32) 1 << bucket;
-	noted.n[bucket]++;
+	noted.n[bucket] += n;
 }
 
 /* Count what was noted. */
@@ -408,6 +410,7 @@ queue_counters_read(QueueSlot *slot, TimestampTz now, bool with_processing,
 	LWLockAcquire(slot->lock, LW_SHARED);
 	values->dbid = slot->dbid;
 	values->relid = slot->relid;
+	values->kind = slot->kind;
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		values->n[i] = is_shown(i, with_processing) ?
 			queue_counter_get(slot, i) : 0;
@@ -470,7 +473,7 @@ queue_counters_save(QueueSlot *slot, SavedCounters *saved)
 {
 	CounterPart *counters = &slot->counters;
 
-	if (!OidIsValid(slot->dbid) || slot->kind != SLOT_QUEUE)
+	if (!OidIsValid(slot->dbid) || slot->kind == SLOT_TOPIC)
 		return false;
 	memset(saved, 0, sizeof(SavedCounters));
 	saved->dbid = slot->dbid;

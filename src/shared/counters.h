@@ -112,11 +112,11 @@ extern void queue_counters_commit(QueueSlot *slot, Oid dbid, Oid relid,
 extern void queue_counters_fail(QueueSlot *slot, Oid relid, int n);
 
 /*
- * How long messages waited, or were processed: noted one by one, and counted
- * together.  No allocation, no error, no lock
+ * How long messages waited, or were processed: noted one by one, or some that
+ * took as long, and counted together.  No allocation, no error, no lock
  */
 extern void queue_counters_note(QueueSlot *slot, Oid relid, Counter first,
-								int64 usec);
+								int64 usec, int n);
 extern void queue_counters_flush(void);
 extern void queue_counters_discard(void);
 
@@ -181,6 +181,9 @@ extern bool queue_counters_want_oldest(QueueSlot *slot);
 extern void queue_counters_set_oldest(QueueSlot *slot, Oid relid,
 									  uint64 nevents, TimestampTz oldest);
 
+/* Who publishes to this topic adds to what is ready for a subscription */
+extern void queue_counters_set_topic(QueueSlot *slot, struct TopicSlot *topic);
+
 /* How much has happened; remember the numbers for the rates; when to again */
 extern uint64 queue_counters_nevents(QueueSlot *slot);
 extern TimestampTz queue_counters_sample(QueueSlot *slot, TimestampTz now);
@@ -195,6 +198,7 @@ typedef struct CounterValues
 {
 	Oid			dbid;
 	Oid			relid;
+	SlotKind	kind;
 	int64		n[NUM_COUNTERS];	/* since they were reset */
 	bool		is_counted;
 	int64		rows;

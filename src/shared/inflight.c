@@ -701,6 +701,7 @@ queue_inflight_lease(InflightEntry *entry, uint64 number,
 	entry->epoch = shared->epoch;
 	entry->number = number;
 	entry->batch = Min(batch, FAILURE_MAX_BATCH);
+	entry->nleft = batch;
 	entry->role = GetOuterUserId();
 	strlcpy(entry->application, application_name, SHORT_NAME_SIZE);
 	entry->receiver_pid = MyProcPid;
@@ -1030,11 +1031,12 @@ queue_inflight_done(InflightEntry *entry)
  * What had failed was the first message, which is consumed.
  */
 void
-queue_inflight_go_on(InflightEntry *entry)
+queue_inflight_go_on(InflightEntry *entry, int nconsumed)
 {
 	LWLock	   *lock = lock_entry(entry);
 
 	Assert(is_partition(entry) && entry->is_settling);
+	entry->nleft = Max(entry->nleft - nconsumed, 0);
 	entry->failures = 0;
 	entry->counted = 0;
 	entry->failed_at = 0;
@@ -1287,11 +1289,12 @@ drop_entry(InflightEntry *entry, void *arg)
  *		PREPARE: the entry is held by a slot of the registry from now on.
  *
  * It is put before *list, which becomes the entry.  "batch" messages were
- * dequeued together; or a lease goes on if it commits.
+ * dequeued together; or a lease goes on if it commits.  Of a partition, so many
+ * are consumed then.
  */
 void
 queue_inflight_set_prepared(InflightEntry *entry, int slot, int batch,
-							bool goes_on, InflightEntry **list)
+							bool goes_on, int nconsumed, InflightEntry **list)
 {
 	LWLock	   *lock = lock_entry(entry);
 
@@ -1300,6 +1303,7 @@ queue_inflight_set_prepared(InflightEntry *entry, int slot, int batch,
 
 	entry->is_prepared = true;
 	entry->goes_on = goes_on;
+	entry->nconsumed = nconsumed;
 	entry->holder = slot;
 	entry->holder_pid = 0;
 	entry->next_prepared = *list;

@@ -128,6 +128,11 @@ typedef struct InflightEntry
 								 * unknown */
 	bool		goes_on;		/* of a partition, is_settling, is_prepared:
 								 * if that commits, so does the lease */
+	int			nleft;			/* of a partition, LEASED: messages of the
+								 * batch that no commit has acknowledged; 0:
+								 * unknown */
+	int			nconsumed;		/* of a partition, is_prepared: messages that
+								 * are consumed if that commits */
 	bool		is_uncounted;	/* of a partition, DEQUEUED: its position is
 								 * set, which a rollback takes back, and that
 								 * is no failure */
@@ -269,7 +274,7 @@ extern void queue_inflight_set_batch(const MessageKey *key, uint64 number,
  * not count.
  */
 extern bool queue_inflight_done(InflightEntry *entry);
-extern void queue_inflight_go_on(InflightEntry *entry);
+extern void queue_inflight_go_on(InflightEntry *entry, int nconsumed);
 extern void queue_inflight_fail_next(InflightEntry *entry,
 									 const FailureNote *failure, int nfailed,
 									 int64 last_id);
@@ -287,7 +292,7 @@ extern void queue_inflight_counted(InflightEntry *entry, int counted,
 								   bool is_log_ended);
 extern void queue_inflight_drop(Oid dbid, Oid relid);
 extern void queue_inflight_set_prepared(InflightEntry *entry, int slot,
-										int batch, bool goes_on,
+										int batch, bool goes_on, int nconsumed,
 										InflightEntry **list);
 
 extern bool queue_inflight_receive_prepared(const MessageKey *key,

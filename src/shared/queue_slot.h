@@ -280,6 +280,8 @@ typedef struct CounterPart
 	uint64		oldest_events;	/* ... and looked for the oldest */
 	TimestampTz oldest_at;		/* when the oldest one that is ready was due;
 								 * 0: none */
+	struct TopicSlot *topic;	/* hint, of a subscription: whose publishers
+								 * add to what is ready; or NULL */
 	CounterSample samples[NUM_SAMPLES]; /* the newest comes first */
 } CounterPart;
 

@@ -246,6 +246,13 @@ queue_subscriptions_of(Oid topic)
 							  &key);
 }
 
+/* Return all subscriptions of this database, as queue_settings_all() does. */
+List *
+queue_subscriptions_all(void)
+{
+	return queue_setting_list(MEMBER_SUBSCRIPTION, NULL, 0, NULL);
+}
+
 /* Fill a definition in, as build_def() of definition.c. */
 static void
 build_subscription(Relation rel, SubscriptionDef *def)

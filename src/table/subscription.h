@@ -100,6 +100,9 @@ extern QueueSlot *queue_subscription_slot(SubscriptionDef *def);
 /* The subscriptions to a topic, a List of Oid */
 extern List *queue_subscriptions_of(Oid topic);
 
+/* ... and all of this database */
+extern List *queue_subscriptions_all(void);
+
 /* Register the relcache callback; from _PG_init(), in every backend */
 extern void queue_subscription_init(void);
 

@@ -42,6 +42,8 @@ static int	max_charges = 0;
 static volatile TransactionId *ending = NULL;
 
 static Charge *find_charge(QueueDef *def);
+static Charge *find_noted(Oid relid);
+static Charge *make_charge(Oid relid, QueueSlot *slot);
 static void note_leave(Charge *charge, const MessageRow *row);
 
 /* Shared memory needed for the transactions that end */
@@ -71,16 +73,32 @@ queue_charge_shmem_init(void)
 static Charge *
 find_charge(QueueDef *def)
 {
+	Charge	   *charge = find_noted(def->relid);
+
+	return charge != NULL ? charge :
+		make_charge(def->relid, queue_def_slot(def));
+}
+
+/* The same if there is one already; NULL: there is none. */
+static Charge *
+find_noted(Oid relid)
+{
 	SubTransactionId subid = GetCurrentSubTransactionId();
-	QueueSlot  *slot;
-	Charge	   *charge;
 
 	for (int i = ncharges - 1; i >= 0 && charges[i].subid == subid; i--)
 	{
-		if (charges[i].relid == def->relid)
+		if (charges[i].relid == relid)
 			return &charges[i];
 	}
-	slot = queue_def_slot(def);
+	return NULL;
+}
+
+/* Make one; NULL: there is no place in memory.  May throw. */
+static Charge *
+make_charge(Oid relid, QueueSlot *slot)
+{
+	Charge	   *charge;
+
 	if (slot == NULL)
 		return NULL;
 	if (charges == NULL)
@@ -97,8 +115,8 @@ find_charge(QueueDef *def)
 	}
 	charge = &charges[ncharges];
 	memset(charge, 0, sizeof(Charge));
-	charge->relid = def->relid;
-	charge->subid = subid;
+	charge->relid = relid;
+	charge->subid = GetCurrentSubTransactionId();
 	charge->queue = slot;
 	ncharges++;
 	return charge;
@@ -253,6 +271,22 @@ queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row,
 	counts->gone_bytes += amount.bytes;
 	note_leave(charge, row);
 	return true;
+}
+
+/*
+ * queue_charge_passed
+ *		Count messages of a topic as gone for a subscription, whose position moves
+ *		past them, when this transaction commits.  May throw.
+ */
+void
+queue_charge_passed(SubscriptionDef *def, GoneKind kind, int64 n)
+{
+	Charge	   *charge = find_noted(def->relid);
+
+	if (charge == NULL)
+		charge = make_charge(def->relid, queue_subscription_slot(def));
+	if (charge != NULL)
+		charge->counts.gone[kind] += n;
 }
 
 /* ----------------------------------------------------------------

@@ -11,8 +11,9 @@
 #include "shared/counters.h"
 #include "shared/usage.h"
 #include "table/rows.h"
+#include "table/subscription.h"
 
-/* What a subtransaction has done to one queue */
+/* What a subtransaction has done to one queue, or with one subscription */
 typedef struct Charge
 {
 	Oid			relid;
@@ -46,6 +47,9 @@ extern void queue_charge_due(QueueDef *def, const MessageRow *row,
 /* Delete a row, as queue_row_delete() does, and count it as gone */
 extern bool queue_charge_delete(Relation rel, QueueDef *def, MessageRow *row,
 								GoneKind kind);
+
+/* A subscription has passed messages, which go for it alone */
+extern void queue_charge_passed(SubscriptionDef *def, GoneKind kind, int64 n);
 
 /* ----------------------------------------------------------------
  *		xact.c and prepared.c: ends of transactions

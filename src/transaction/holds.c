@@ -134,6 +134,7 @@ queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 	hold->is_set = false;
 	hold->has_failed = false;
 	hold->position = -1;
+	hold->nconsumed = 0;
 	hold->first = 0;
 	hold->nfailed = 0;
 	hold->counted = 0;
@@ -221,6 +222,18 @@ queue_xact_push_move(Hold *hold)
 	move->first = (int) (hold - holds);
 	move->goes_on = hold->goes_on;
 	return move;
+}
+
+/* Return how many messages of a partition that is held are consumed so far. */
+int
+queue_xact_nconsumed(const Hold *hold)
+{
+	int			n = hold->nconsumed;
+
+	for (const Hold *move = hold + 1; move < holds + nholds; move++)
+		if (move->kind == HOLD_MOVE && &holds[move->first] == hold)
+			n += move->nconsumed;
+	return n;
 }
 
 /* Forget the hold pushed last, which is dealt with. */
@@ -393,6 +406,7 @@ queue_holds_join(void)
 			continue;
 		holds[holds[i].first].position = holds[i].position;
 		holds[holds[i].first].goes_on = holds[i].goes_on;
+		holds[holds[i].first].nconsumed += holds[i].nconsumed;
 	}
 }
 
@@ -575,8 +589,11 @@ queue_hold_keep(Hold *hold)
 		case HOLD_DEQUEUE:
 		case HOLD_SETTLE:
 			note_moved(hold);
+			if (hold->is_partition)
+				queue_hold_passed(hold->entry, hold->nconsumed,
+								  GetCurrentTransactionStopTimestamp());
 			if (hold->goes_on)
-				queue_inflight_go_on(hold->entry);
+				queue_inflight_go_on(hold->entry, hold->nconsumed);
 			else if (hold->nfailed > 0 && hold->failed_after == hold->position)
 			{
 				queue_inflight_fail_next(hold->entry, &hold->failed,
@@ -664,11 +681,28 @@ queue_hold_done(const MessageKey *key, InflightEntry *entry, TimestampTz now)
 
 	if (!is_partition)
 		queue_counters_note(entry->queue, key->relid, COUNTER_PROCESSING,
-							now - entry->since);
+							now - entry->since, 1);
 	is_durable = queue_inflight_done(entry);
 	if (is_partition)
 		queue_cover_add(NULL, &held, 0, true);
 	return is_durable;
+}
+
+/*
+ * queue_hold_passed
+ *		The position of a partition has moved past so many messages that were
+ *		consumed.
+ *
+ * If there are none, it was set, and how far it is behind is not what it was.
+ */
+void
+queue_hold_passed(InflightEntry *entry, int n, TimestampTz now)
+{
+	if (n > 0)
+		queue_counters_note(entry->queue, entry->key.relid, COUNTER_PROCESSING,
+							now - entry->since, n);
+	else if (entry->queue != NULL)
+		queue_counters_doubt(entry->queue);
 }
 
 /*

@@ -49,6 +49,7 @@ typedef struct Hold
 	bool		has_failed;		/* HOLD_DEQUEUE: ... it came after a failure,
 								 * with what failed with it alone */
 	int64		position;		/* ... is moved to; -1: it is not */
+	int			nconsumed;		/* ... messages that this consumes */
 	int			first;			/* HOLD_MOVE: number of the hold that it is
 								 * about */
 	int			nfailed;		/* HOLD_DEQUEUE, of a partition: so often what
@@ -84,6 +85,9 @@ extern Hold *queue_xact_push_move(Hold *hold);
 
 /* The hold of a partition of which this transaction can dequeue, or NULL */
 extern Hold *queue_xact_find_taken(const MessageKey *key);
+
+/* How many messages the transaction has consumed of that so far */
+extern int	queue_xact_nconsumed(const Hold *hold);
 
 /*
  * How often what comes after this position has failed since the partition was
@@ -132,6 +136,9 @@ extern void queue_hold_keep(Hold *hold);
 extern void queue_holds_join(void);
 
 /* What is held is consumed; true: the log of leases knows of it */
+/* The position of a partition has moved past so many that were consumed */
+extern void queue_hold_passed(InflightEntry *entry, int n, TimestampTz now);
+
 extern bool queue_hold_done(const MessageKey *key, InflightEntry *entry,
 							TimestampTz now);
 

@@ -237,7 +237,7 @@ queue_prepared_pass(void)
 		else
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
 										hold->batch, hold->goes_on,
-										&slot->entries);
+										hold->nconsumed, &slot->entries);
 	}
 	queue_prepared_notes_make(&slot->notes);
 	slot->xid = GetTopTransactionIdIfAny();
@@ -282,10 +282,13 @@ end_prepared(PreparedSlot *slot, bool committed)
 
 		/* where a partition is now, its row tells */
 		if (committed && entry->enqueued_at == QUEUE_PARTITION_ROW)
+		{
 			queue_place_moved(entry->key.dbid, entry->key.relid,
 							  (int) entry->key.id, -1);
+			queue_hold_passed(entry, entry->nconsumed, now);
+		}
 		if (committed && entry->goes_on)
-			queue_inflight_go_on(entry);
+			queue_inflight_go_on(entry, entry->nconsumed);
 		else if (committed)
 			(void) queue_hold_done(&entry->key, entry, now);
 		else if (entry->state == INFLIGHT_LEASED)

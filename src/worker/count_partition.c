@@ -26,6 +26,7 @@
 #include "shared/availability.h"
 #include "topic/letter.h"
 #include "topic/reading.h"
+#include "transaction/charge.h"
 #include "worker/count_partition.h"
 
 static PartitionOutcome count_next(Relation rel, SubscriptionDef *def,
@@ -134,6 +135,7 @@ send_next(Relation rel, SubscriptionDef *def, Position *position,
 		id = batch.last;
 		queue_letter_send(rel, def, batch.slot, "max_attempts reached",
 						  failed, queue_position_failure_log(position), news);
+		queue_charge_passed(def, GONE_DEAD, 1);
 	}
 	queue_reading_end(&reading, true);
 	if (failed > 0 && !sends)

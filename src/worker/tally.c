@@ -9,6 +9,8 @@
  *	- it remembers the numbers, for the rates of the last minute
  *	- it takes off what has fallen due; for that it wakes
  *	- it looks for the oldest message that is ready, if something has happened
+ *	- it looks how far subscriptions are behind, for a twentieth of a second, if
+ *	  something was published or consumed
  *	- it counts the rows: soon after the first use of a queue, and after what
  *	  may have made the number wrong; once a minute while the queue is used,
  *	  because plain DELETE and replicas pass by; and every ten minutes otherwise
@@ -48,6 +50,8 @@
 #include "common/relation.h"
 #include "dispatch/tally_rows.h"
 #include "table/settings.h"
+#include "table/subscription.h"
+#include "topic/behind.h"
 #include "worker/duties.h"
 #include "worker/helper.h"
 #include "worker/round.h"
@@ -60,6 +64,9 @@
 /* Which share of the time to count: what is known, and what is not */
 #define COUNT_SHARE			100
 #define FIRST_COUNT_SHARE	10
+
+/* For how long to look at subscriptions at a time */
+#define BEHIND_TIME			(50 * INT64CONST(1000))
 
 /* A table of more pages takes long */
 #define LONG_PAGES			1000
@@ -98,13 +105,17 @@ static TimestampTz count_rested_at = DT_NOBEGIN;
 
 static bool is_walk_due(TimestampTz now);
 static void walk(TimestampTz now);
+static QueueSlot *slot_of(Relation rel);
 static void leave(Oid relid, TimestampTz now);
 static void walk_over(Oid relid);
 static TimestampTz look_at(QueueSlot *slot, TimestampTz now);
+static TimestampTz look_behind(TimestampTz now);
 static TimestampTz count_wanted(TimestampTz now);
 static QueueSlot *next_to_count(TimestampTz now, TimestampTz *at);
 static void count(QueueSlot *slot, TimestampTz now, bool is_helper);
+static void count_behind(QueueSlot *slot);
 static Relation open_queue(QueueSlot *slot, QueueDef **def, bool *is_locked);
+static Relation open_table(QueueSlot *slot, bool *is_locked);
 static bool is_mine(QueueSlot *slot);
 static QueueSlot *next_long(void);
 static void count_long(void *arg);
@@ -152,6 +163,7 @@ queue_tally(void)
 		if (slot != NULL && is_mine(slot))
 			next_at = Min(next_at, look_at(slot, now));
 	}
+	next_at = Min(next_at, look_behind(now));
 	took = Max(GetCurrentTimestamp() - now, 0);
 	next_at = Min(next_at, count_wanted(now));
 	next_at = Min(next_at, left_at);
@@ -195,7 +207,8 @@ walk(TimestampTz now)
 	if (!has_walked)
 	{
 		MemoryContext old = CurrentMemoryContext;
-		List	   *all = queue_settings_all();
+		List	   *all = list_concat(queue_settings_all(),
+									  queue_subscriptions_all());
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		to_walk = list_copy(all);
@@ -223,9 +236,18 @@ walk(TimestampTz now)
 			leave(relid, now);
 		if (rel == NULL)
 			continue;
-		(void) queue_def_slot(queue_def(rel));
+		(void) slot_of(rel);
 		table_close(rel, AccessShareLock);
 	}
+}
+
+/* The place of a queue, or a subscription, made if there is room. */
+static QueueSlot *
+slot_of(Relation rel)
+{
+	return queue_is_subscription(RelationGetRelid(rel)) ?
+		queue_subscription_slot(queue_subscription_def(rel)) :
+		queue_def_slot(queue_def(rel));
 }
 
 /* It is locked: try it again later. */
@@ -252,16 +274,18 @@ walk_over(Oid relid)
 	MemoryContextSwitchTo(old);
 }
 
-/* Is this a queue of this database? */
+/* Is this a queue, or a subscription, of this database? */
 static bool
 is_mine(QueueSlot *slot)
 {
-	return slot->dbid == MyDatabaseId && slot->kind == SLOT_QUEUE;
+	return slot->dbid == MyDatabaseId && slot->kind != SLOT_TOPIC;
 }
 
 /*
  * look_at
  *		Do for one queue what is cheap, and return when to come again.
+ *
+ * Of a subscription that is to remember the numbers; look_behind() does the rest.
  */
 static TimestampTz
 look_at(QueueSlot *slot, TimestampTz now)
@@ -272,7 +296,7 @@ look_at(QueueSlot *slot, TimestampTz now)
 	QueueDef   *def;
 	bool		is_locked;
 
-	if (!queue_counters_is_known(slot))
+	if (!queue_counters_is_known(slot) || slot->kind == SLOT_SUBSCRIPTION)
 		return next;
 	if (is_due || queue_counters_want_oldest(slot))
 	{
@@ -289,6 +313,36 @@ look_at(QueueSlot *slot, TimestampTz now)
 			return Min(next, now + (is_locked ? ROUND_LOCKED_DELAY : FAILED_DELAY));
 	}
 	return Min(next, queue_counters_next_due(slot));
+}
+
+/*
+ * look_behind
+ *		Look how far subscriptions are behind where something has happened, one
+ *		after the other, and return when to go on.
+ *
+ * One that was not counted yet, or cannot be, is left to count_wanted().
+ */
+static TimestampTz
+look_behind(TimestampTz now)
+{
+	static int	place = 0;
+	int			n = queue_slot_count();
+
+	for (int i = 0; i < n; i++)
+	{
+		QueueSlot  *slot = queue_slot_at(place = (place + 1) % n);
+
+		if (slot == NULL || !is_mine(slot) ||
+			slot->kind != SLOT_SUBSCRIPTION ||
+			!queue_counters_is_known(slot) ||
+			!queue_counters_want_oldest(slot))
+			continue;
+		present = slot;
+		count_behind(slot);
+		if (GetCurrentTimestamp() > now + BEHIND_TIME)
+			return now;
+	}
+	return DT_NOEND;
 }
 
 /*
@@ -348,14 +402,41 @@ next_to_count(TimestampTz now, TimestampTz *at)
 	return *at <= now ? first : NULL;
 }
 
+/* Count what a subscription has not passed, or put that off. */
+static void
+count_behind(QueueSlot *slot)
+{
+	bool		is_locked;
+	Relation	rel = open_table(slot, &is_locked);
+	bool		is_done = false;
+
+	if (rel != NULL)
+	{
+		SubscriptionDef *def = queue_subscription_def(rel);
+
+		is_done = def->is_subscription && def->problem == NULL &&
+			queue_subscription_slot(def) == slot &&
+			queue_behind_count(rel, def, slot, true /* reads rows */ );
+		table_close(rel, AccessShareLock);
+	}
+	if (!is_done)
+		queue_counters_put_off(slot, GetCurrentTimestamp() + HELPER_DELAY);
+}
+
 /* Count one, or leave it to the process that counts what takes long. */
 static void
 count(QueueSlot *slot, TimestampTz now, bool is_helper)
 {
 	bool		is_locked;
 	QueueDef   *def;
-	Relation	rel = open_queue(slot, &def, &is_locked);
+	Relation	rel;
 
+	if (slot->kind == SLOT_SUBSCRIPTION)
+	{
+		count_behind(slot);
+		return;
+	}
+	rel = open_queue(slot, &def, &is_locked);
 	if (rel == NULL)
 	{
 		queue_counters_put_off(slot, now + (is_locked ? ROUND_LOCKED_DELAY :
@@ -379,13 +460,8 @@ count(QueueSlot *slot, TimestampTz now, bool is_helper)
 static Relation
 open_queue(QueueSlot *slot, QueueDef **def, bool *is_locked)
 {
-	Oid			relid = slot->relid;
-	Relation	rel;
+	Relation	rel = open_table(slot, is_locked);
 
-	*is_locked = false;
-	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
-		return NULL;
-	rel = queue_open_unless_locked(relid, AccessShareLock, is_locked);
 	if (rel == NULL)
 		return NULL;
 	*def = queue_def(rel);
@@ -394,6 +470,18 @@ open_queue(QueueSlot *slot, QueueDef **def, bool *is_locked)
 		return rel;
 	table_close(rel, AccessShareLock);
 	return NULL;
+}
+
+/* The same for any table. */
+static Relation
+open_table(QueueSlot *slot, bool *is_locked)
+{
+	Oid			relid = slot->relid;
+
+	*is_locked = false;
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
+		return NULL;
+	return queue_open_unless_locked(relid, AccessShareLock, is_locked);
 }
 
 /* ----------------------------------------------------------------
