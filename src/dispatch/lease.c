@@ -274,9 +274,14 @@ drop_strangers(LogRow *rows, int nrows)
 		Oid			relid = rows[i].lease.key.relid;
 
 		if (i == 0 || rows[i - 1].lease.key.relid != relid)
+		{
 			is_queue = get_rel_relkind(relid) == RELKIND_RELATION &&
 				(queue_settings_exist(relid, NULL) ||
 				 queue_is_subscription(relid));
+			if (is_queue)
+				(void) queue_make_slot(relid);	/* it counts what becomes of
+												 * them */
+		}
 		if (is_queue)
 			rows[nkept++] = rows[i];
 	}

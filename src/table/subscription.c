@@ -30,6 +30,7 @@
 
 #include "common/args.h"
 #include "common/errcodes.h"
+#include "common/relation.h"
 #include "table/access.h"
 #include "table/def_cache.h"
 #include "table/definition.h"
@@ -232,6 +233,30 @@ queue_subscription_slot(SubscriptionDef *def)
 		def->slot = def->is_subscription && def->problem == NULL ?
 			queue_slot_make(def->relid, SLOT_SUBSCRIPTION) : queue_slot_find(def->relid);
 	return def->slot;
+}
+
+/*
+ * queue_make_slot
+ *		Make a place in memory for a queue or a subscription that may not be in
+ *		use yet.
+ *
+ * Returns false, with nothing done, if that is locked.
+ */
+bool
+queue_make_slot(Oid relid)
+{
+	bool		is_locked;
+	Relation	rel = queue_open_unless_locked(relid, AccessShareLock,
+											   &is_locked);
+
+	if (rel == NULL)
+		return !is_locked;
+	if (queue_is_subscription(relid))
+		(void) queue_subscription_slot(queue_subscription_def(rel));
+	else
+		(void) queue_def_slot(queue_def(rel));
+	table_close(rel, AccessShareLock);
+	return true;
 }
 
 /* Return the subscriptions to a topic, a List of Oid. */

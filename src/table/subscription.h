@@ -97,6 +97,12 @@ extern void queue_subscription_check_not_paused(SubscriptionDef *def);
 /* What shared memory knows of it, made if need be; or NULL */
 extern QueueSlot *queue_subscription_slot(SubscriptionDef *def);
 
+/*
+ * Make that of a queue or a subscription, as far as there is room; false: it is
+ * locked, and may be on its way out
+ */
+extern bool queue_make_slot(Oid relid);
+
 /* The subscriptions to a topic, a List of Oid */
 extern List *queue_subscriptions_of(Oid topic);
 

@@ -105,7 +105,6 @@ static TimestampTz count_rested_at = DT_NOBEGIN;
 
 static bool is_walk_due(TimestampTz now);
 static void walk(TimestampTz now);
-static QueueSlot *slot_of(Relation rel);
 static void leave(Oid relid, TimestampTz now);
 static void walk_over(Oid relid);
 static TimestampTz look_at(QueueSlot *slot, TimestampTz now);
@@ -218,8 +217,6 @@ walk(TimestampTz now)
 	for (int i = 0; i < WALK_BATCH && to_walk != NIL; i++)
 	{
 		Oid			relid = llast_oid(to_walk);
-		Relation	rel;
-		bool		is_locked;
 
 		to_walk = list_delete_last(to_walk);
 		if (!queue_tally_has_places())
@@ -231,23 +228,9 @@ walk(TimestampTz now)
 		if (queue_slot_find(relid) != NULL ||
 			get_rel_relkind(relid) != RELKIND_RELATION)
 			continue;
-		rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
-		if (is_locked)
+		if (!queue_make_slot(relid))
 			leave(relid, now);
-		if (rel == NULL)
-			continue;
-		(void) slot_of(rel);
-		table_close(rel, AccessShareLock);
 	}
-}
-
-/* The place of a queue, or a subscription, made if there is room. */
-static QueueSlot *
-slot_of(Relation rel)
-{
-	return queue_is_subscription(RelationGetRelid(rel)) ?
-		queue_subscription_slot(queue_subscription_def(rel)) :
-		queue_def_slot(queue_def(rel));
 }
 
 /* It is locked: try it again later. */

@@ -85,6 +85,17 @@ sql(q{SELECT id FROM queue.dequeue('kept')});
 is(stats('kept', 'ready, acked, delivered'), '13|4|7', 'and goes on from there');
 ok(!-e $node->data_dir . '/pg_stat/queue.stat', 'the file is gone when it is read');
 
+# what becomes of leases that go on
+sql(q{
+	SELECT queue.create_queue('leased', lease => '1 hour');
+	SELECT queue.enqueue_batch('leased', '{1,2}')});
+my ($one, $two) = split /\n/, sql(q{SELECT receipt FROM queue.receive('leased', 2)});
+$node->restart;
+sql(qq{SELECT queue.nack('$one'); SELECT queue.ack('$two')});
+is(stats('leased', 'failed, acked'), '1|1', 'a failure of a lease that outlived a restart is counted');
+is(sql(q{SELECT kind, messages FROM queue.latency WHERE queue = 'leased'::regclass ORDER BY kind}),
+	"processing|1\nwait|2", '... as is how long its message was processed');
+
 # nobody has used it, and no worker has come, between two restarts
 $node->append_conf('postgresql.conf', "max_worker_processes = 0\n");
 $node->restart;
