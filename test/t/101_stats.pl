@@ -159,6 +159,15 @@ sql(q{
 is(stats('doubtful', 'ready, in_flight, in_doubt, enqueued, acked'), '4|0|0|5|1',
 	'ROLLBACK PREPARED does not');
 
+# TRUNCATE
+sql(q{
+	SELECT queue.create_queue('emptied', max_messages => 3);
+	SELECT queue.enqueue_batch('emptied', '{1,2,3}')});
+wait_for_stats('emptied', 'ready = 3', 'three are in the table');
+sql(q{BEGIN; TRUNCATE emptied; PREPARE TRANSACTION 'doubt'; COMMIT PREPARED 'doubt'});
+is(sql(q{SELECT queue.enqueue('emptied', '4') > 0}), 't', 'one that was prepared makes room');
+wait_for_stats('emptied', 'ready = 1', '... and has the rows counted');
+
 #
 # Errors have bounds.  Each transaction sends one message and consumes one, so at
 # each moment a hundred are there.  What is said may differ by one for each open
