@@ -438,6 +438,7 @@ check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 	MessageRow *row = queue_row_make(rel);
 	bool		is_announcing;
 	int			nrepaired = 0;
+	int64		first_id = 0;
 	int			i;
 
 	pg_usleep(SUSPECT_DELAY);
@@ -457,8 +458,9 @@ check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 			continue;
 		queue_message_key(&key, def->relid, row->id);
 		queue_cover_add(slot, &key, row->priority, true);
-		nrepaired += is_certain && !is_announcing &&
-			def->deaf_trigger == NULL ? 1 : 0;
+		if (is_certain && !is_announcing && def->deaf_trigger == NULL &&
+			nrepaired++ == 0)
+			first_id = row->id;
 	}
 	ExecDropSingleTupleTableSlot(row->slot);
 
@@ -467,5 +469,6 @@ check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 		ereport(LOG,
 				(errmsg("messages of queue \"%s\" were hidden from consumers: %d",
 						queue_qualified_name(RelationGetRelid(rel)), nrepaired),
-				 errdetail("They are found from now on.  Nothing is known that could cause this, but changes of the table behind the back of its triggers.")));
+				 errdetail("They are found from now on; the first is message %lld.  Nothing is known that could cause this, but changes of the table behind the back of its triggers.",
+						   (long long) first_id)));
 }
