@@ -329,11 +329,15 @@ class ClientReader:
 
     def terms(self, call: history.Before,
               answer: history.After) -> Terms | None:
-        """What a call says of priority and time, by itself or by the queue."""
+        """What a call says of priority and time, by itself or by the queue.
+
+        A row that comes with its id is stored as it is.
+        """
         said = {name: call.arg[name] for name in TERMS
                 if call.arg.get(name) is not None}
         usual = self.run.queues.get(call.queue, {}).get("expires_in")
-        if usual is not None and "expires_at" not in said:
+        if usual is not None and "expires_at" not in said and \
+                call.arg.get("how") != "by_hand":
             said.setdefault("expires_in", usual)
         return Terms(call.time, answer.time, **said) if said else None
 

@@ -124,6 +124,12 @@ class Expiry(ClockTest):
         self.one.consume("offers", "a.1")
         self.violates("expiry_kept")
 
+    def test_a_row_with_its_id_knows_no_setting(self) -> None:
+        self.producer.send("offers", "a.1", how="by_hand")
+        self.play.wait(3.1)
+        self.one.consume("offers", "a.1")
+        self.clean()
+
     def test_too_late_by_a_plain_insert(self) -> None:
         self.producer.send("reminders", "a.1",
                            expires_at=self.play.clock() + 1)
