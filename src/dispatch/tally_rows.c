@@ -44,8 +44,8 @@
 /* Places that are kept free */
 #define MIN_FREE			100
 
-/* How often to look whether somebody waits for the table */
-#define ROWS_BETWEEN		50000
+/* After so many pages it looks whether somebody waits for the table */
+#define STRETCH_PAGES		4096
 
 /* So many rows that have fallen due are looked at; more are counted with all */
 #define MAX_DUE_ROWS		100000
@@ -80,7 +80,7 @@ queue_tally_has_places(void)
  *
  * Others that have to add are waited for, so many milliseconds.  Returns false
  * if somebody waits for a lock on the table meanwhile: it should not have to wait
- * for this.
+ * for this, also where most rows are dead.
  */
 bool
 queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot, int max_tries)
@@ -89,19 +89,22 @@ queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot, int max_tries)
 	CounterStart start;
 	CounterRows rows = {0};
 	Snapshot	snapshot = begin_count(slot, max_tries, &start);
-	QueueTableScan *pass = queue_table_scan_begin(rel, snapshot);
-	MessageRow *row;
+	QueueTableScan *pass = queue_table_scan_begin_stretches(rel, snapshot);
+	bool		is_first = true;
+	bool		is_given_up = false;
 
-	while ((row = queue_table_scan_next(pass)) != NULL)
+	while (!is_given_up && queue_table_scan_go_on(pass, STRETCH_PAGES))
 	{
-		count_row(def, slot, row, start.at, &rows);
-		if (rows.rows % ROWS_BETWEEN == 0 &&
-			has_waiters(def->relid))
-			break;
+		MessageRow *row;
+
+		is_given_up = !is_first && has_waiters(def->relid);
+		is_first = false;
+		while (!is_given_up && (row = queue_table_scan_next(pass)) != NULL)
+			count_row(def, slot, row, start.at, &rows);
 	}
 	queue_table_scan_end(pass);
 	UnregisterSnapshot(snapshot);
-	if (row != NULL)
+	if (is_given_up)
 		return false;
 	queue_counters_set(slot, def->relid, &start, &rows,
 					   Max(GetCurrentTimestamp() - began_at, 0));

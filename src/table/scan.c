@@ -11,9 +11,11 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -23,6 +25,8 @@
 #include "table/scan.h"
 
 static QueueScan *begin_scan(Relation rel, Oid index);
+static QueueTableScan *begin_pass(Relation rel, Snapshot snapshot,
+								  bool allow_sync);
 static void start_priority(QueueScan *scan);
 static void rescan(QueueScan *scan, ScanKey keys, int nkeys,
 				   bool wants_index_tuples);
@@ -529,13 +533,57 @@ queue_expiry_scan_end(QueueExpiryScan *scan)
 QueueTableScan *
 queue_table_scan_begin(Relation rel, Snapshot snapshot)
 {
+	return begin_pass(rel, snapshot, true /* begins anywhere */ );
+}
+
+/* Begin one, at the first page if it does not begin where others are. */
+static QueueTableScan *
+begin_pass(Relation rel, Snapshot snapshot, bool allow_sync)
+{
 	QueueTableScan *pass = palloc0(sizeof(QueueTableScan));
 
 	pass->filter = IsolationIsSerializable() ? snapshot : NULL;
-	pass->scan = table_beginscan(rel, pass->filter ? SnapshotAny : snapshot,
-								 0, NULL, 0);
+	pass->scan = table_beginscan_strat(rel, pass->filter ? SnapshotAny :
+									   snapshot, 0, NULL,
+									   true /* allow_strat */ , allow_sync);
 	pass->row.slot = table_slot_create(rel, NULL);
 	return pass;
+}
+
+/*
+ * queue_table_scan_begin_stretches
+ *		Begin a pass that is made stretch by stretch.
+ *
+ * What the snapshot sees is in pages that there are by now, and they stay while
+ * the table is open.
+ */
+QueueTableScan *
+queue_table_scan_begin_stretches(Relation rel, Snapshot snapshot)
+{
+	QueueTableScan *pass = begin_pass(rel, snapshot, false);
+
+	pass->nblocks = RelationGetNumberOfBlocks(rel);
+	return pass;
+}
+
+/*
+ * queue_table_scan_go_on
+ *		Go on with the next so many pages; false: all have been looked at.
+ *
+ * The server counts each stretch as a scan of the table.
+ */
+bool
+queue_table_scan_go_on(QueueTableScan *pass, BlockNumber npages)
+{
+	BlockNumber n = Min(npages, pass->nblocks - pass->next);
+
+	if (n == 0)
+		return false;
+	if (pass->next > 0)
+		table_rescan(pass->scan, NULL);
+	heap_setscanlimits(pass->scan, pass->next, n);
+	pass->next += n;
+	return true;
 }
 
 /*

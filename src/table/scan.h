@@ -35,6 +35,8 @@ typedef struct QueueTableScan
 {
 	TableScanDesc scan;
 	Snapshot	filter;			/* NULL: the scan's snapshot is all */
+	BlockNumber next;			/* where the next stretch begins ... */
+	BlockNumber nblocks;		/* ... unless it is this; 0: no stretches */
 	MessageRow	row;
 } QueueTableScan;
 
@@ -127,6 +129,15 @@ extern void queue_expiry_scan_end(QueueExpiryScan *scan);
 
 /* A pass over the rows that a snapshot sees */
 extern QueueTableScan *queue_table_scan_begin(Relation rel, Snapshot snapshot);
+
+/*
+ * The same by stretches of the table, for who has something to do in between,
+ * however few rows there are.  It begins before the first one; false: that was
+ * the last one
+ */
+extern QueueTableScan *queue_table_scan_begin_stretches(Relation rel,
+														Snapshot snapshot);
+extern bool queue_table_scan_go_on(QueueTableScan *pass, BlockNumber npages);
 
 /* The next row, or NULL; it may have been changed since */
 extern MessageRow *queue_table_scan_next(QueueTableScan *pass);
