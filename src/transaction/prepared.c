@@ -91,6 +91,7 @@ typedef struct PreparedSlot
 typedef struct PreparedShared
 {
 	int			nslots;
+	volatile int nreached;		/* slots beyond these were never used */
 	PreparedSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } PreparedShared;
 
@@ -172,6 +173,7 @@ queue_prepared_reserve(void)
 				 errhint("Increase max_prepared_transactions (currently %d).",
 						 max_prepared_xacts)));
 	}
+	registry->nreached = Max(registry->nreached, found + 1);
 	slot = &registry->slots[found];
 	slot->is_used = true;
 	slot->xid = InvalidTransactionId;
@@ -324,7 +326,7 @@ queue_xact_will_announce(TransactionId xid)
 	if (queue_announcer_is_registered(xid))
 		return true;
 	pg_memory_barrier();
-	for (i = 0; i < registry->nslots; i++)
+	for (i = 0; i < registry->nreached; i++)
 		if (registry->slots[i].is_used && registry->slots[i].xid == xid)
 			return true;
 	return false;
@@ -347,7 +349,7 @@ queue_prepared_is_ending(void)
 {
 	int			i;
 
-	for (i = 0; i < registry->nslots; i++)
+	for (i = 0; i < registry->nreached; i++)
 	{
 		TransactionId xid = registry->slots[i].xid;
 
@@ -379,7 +381,7 @@ queue_prepared_xids(TransactionId *xids)
 {
 	int			n = 0;
 
-	for (int i = 0; i < registry->nslots; i++)
+	for (int i = 0; i < registry->nreached; i++)
 	{
 		TransactionId xid = registry->slots[i].xid;
 
@@ -421,7 +423,7 @@ resolve_prepared(Oid dbid, int *remaining)
 	int			nremaining = 0;
 	int			i;
 
-	for (i = 0; i < registry->nslots; i++)
+	for (i = 0; i < registry->nreached; i++)
 	{
 		PreparedSlot *slot = &registry->slots[i];
 		TransactionId xid;
