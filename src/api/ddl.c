@@ -52,7 +52,6 @@
 #include "api/subscription_ddl.h"
 #include "common/args.h"
 #include "common/compat.h"
-#include "shared/topic_slot.h"
 #include "table/binding_row.h"
 #include "table/definition.h"
 #include "table/ids.h"
@@ -386,7 +385,6 @@ queue_on_relation_drop(Oid relid)
 void
 queue_on_relation_alter(Oid relid)
 {
-	queue_topic_slot_note_altered(relid);
 	if (queue_slot_find(relid) == NULL)
 		return;
 	queue_forget_ids(relid);

@@ -142,18 +142,12 @@ keep_id(TopicDef *topic, TopicDraft *draft, bool is_replica)
 						   draft->partition : 0, draft->id, !is_replica);
 }
 
-/*
- * before_topic_update(): trigger function
- *
- * In replica role a message may get another key, and is then as one that came with
- * it.
- */
+/* before_topic_update(): trigger function */
 Datum
 queue_before_topic_update(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = queue_trigger_call(fcinfo, &queue_topic_form,
 											   &queue_topic_form.triggers[1]);
-	TopicDef   *topic;
 
 	if (!queue_trigger_is_replica())
 		ereport(ERROR,
@@ -162,21 +156,5 @@ queue_before_topic_update(PG_FUNCTION_ARGS)
 						queue_qualified_name(RelationGetRelid(trigdata->tg_relation))),
 				 errdetail("Who has read one would not learn of it."),
 				 errhint("Publish another message; or DELETE this one, which leaves a hole.")));
-	topic = queue_topic_def(trigdata->tg_relation);
-	if (topic->problem == NULL && topic->is_topic)
-	{
-		Datum		values[MaxHeapAttributeNumber];
-		bool		nulls[MaxHeapAttributeNumber];
-		TopicDraft	draft;
-
-		heap_deform_tuple(trigdata->tg_newtuple,
-						  RelationGetDescr(trigdata->tg_relation), values,
-						  nulls);
-		if (!nulls[Anum_published_id - 1])
-		{
-			queue_topic_draft_read(&draft, values, nulls);
-			keep_id(topic, &draft, true /* is_replica */ );
-		}
-	}
 	return PointerGetDatum(trigdata->tg_newtuple);
 }

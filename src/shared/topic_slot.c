@@ -27,7 +27,7 @@
  *
  * Of each partition the greatest id is noted under the same lock, so that nobody
  * looks for messages where there are none: when it is drawn or given, and of what
- * was there before, or came past a disabled trigger, the highest of all.
+ * was there before, the highest of all.
  *
  * What was told to a reader is kept, to see whether the rules hold: a publisher
  * that ends with an id below it is counted as a violation, which should never
@@ -205,7 +205,7 @@ init_slot(TopicSlot *slot, Oid relid, int npartitions)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->generation++;
-	slot->is_open = slot->is_altered = slot->is_changed = false;
+	slot->is_open = slot->is_changed = false;
 	slot->npartitions = npartitions;
 	slot->highest = 0;
 	slot->file = InvalidOid;
@@ -241,8 +241,7 @@ queue_topic_slot_lock(TopicSlot *slot, Oid relid)
  * If it is not, *generation is what has to be told to open it.
  */
 bool
-queue_topic_slot_is_open(TopicSlot *slot, Oid relid, uint64 *generation,
-						 bool *is_altered)
+queue_topic_slot_is_open(TopicSlot *slot, Oid relid, uint64 *generation)
 {
 	bool		is_open;
 
@@ -250,60 +249,8 @@ queue_topic_slot_is_open(TopicSlot *slot, Oid relid, uint64 *generation,
 	is_open = slot->is_open && slot->relid == relid &&
 		slot->dbid == MyDatabaseId;
 	*generation = slot->generation;
-	*is_altered = slot->is_altered;
 	LWLockRelease(slot->lock);
 	return is_open;
-}
-
-/*
- * queue_topic_slot_note_altered
- *		The table of a topic is altered: rows may have come while its trigger was
- *		disabled.
- *
- * Whoever uses it next looks for them.  If that is before the commit, it finds them
- * all the same, in the index, and knows that they may come.
- */
-void
-queue_topic_slot_note_altered(Oid relid)
-{
-	TopicSlot  *slot = queue_topic_slot_find(relid);
-
-	if (slot == NULL || !queue_topic_slot_lock(slot, relid))
-		return;
-	slot->generation++;
-	slot->is_altered = true;
-	LWLockRelease(slot->lock);
-}
-
-/*
- * queue_topic_slot_note_highest
- *		The table of an open topic was altered, and has this highest id.
- *
- * In which partition is not known.  Ids go on beyond it.  Returns true if the
- * stable id changes by that.
- */
-bool
-queue_topic_slot_note_highest(TopicSlot *slot, Oid relid, uint64 generation,
-							  int64 highest)
-{
-	bool		is_beyond = false;
-
-	if (!queue_topic_slot_lock(slot, relid))
-		return false;
-	if (slot->is_open && slot->generation == generation)
-	{
-		queue_topic_slot_note_unknown(slot, highest);
-		is_beyond = highest > slot->highest;
-		if (is_beyond)
-		{
-			slot->highest = highest;
-			slot->next = Max(slot->next, highest + 1);
-			slot->is_changed = true;
-		}
-		slot->is_altered = false;
-	}
-	LWLockRelease(slot->lock);
-	return is_beyond;
 }
 
 /* Each partition may have ids up to this one.  The slot is locked. */

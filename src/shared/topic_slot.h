@@ -21,10 +21,8 @@ typedef struct TopicSlot
 	LWLock	   *lock;
 	Oid			dbid;			/* InvalidOid: free */
 	Oid			relid;
-	uint64		generation;		/* how often it was given to a topic, or that
-								 * was altered */
+	uint64		generation;		/* how often it was given to a topic */
 	bool		is_open;
-	bool		is_altered;		/* rows may have come past our trigger */
 	bool		is_changed;		/* the worker is to write the stable id down */
 	int			npartitions;
 	int64		highest;		/* of all ids that were handed out */
@@ -144,20 +142,9 @@ extern void queue_topic_slot_note_removed(Oid relid, int64 id,
 										  bool if_unknown);
 extern int64 queue_topic_slot_removed(Oid relid);
 
-/*
- * Is this the topic's slot, and open?  Then was its table altered since anybody
- * has looked which ids there are?
- */
+/* Is this the topic's slot, and open? */
 extern bool queue_topic_slot_is_open(TopicSlot *slot, Oid relid,
-									 uint64 *generation, bool *is_altered);
-
-/*
- * The table is altered, and locked for that; then somebody has looked, since that
- * generation, and found this highest id
- */
-extern void queue_topic_slot_note_altered(Oid relid);
-extern bool queue_topic_slot_note_highest(TopicSlot *slot, Oid relid,
-										  uint64 generation, int64 highest);
+									 uint64 *generation);
 
 /* How many publishers have ended, unlocked; 0: it has no slot */
 extern uint64 queue_topic_slot_nends(Oid relid);

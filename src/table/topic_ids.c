@@ -31,6 +31,7 @@
 
 static int64 block_end(TopicDef *topic, int64 first);
 static Oid	file_of(Oid sequence);
+static int64 last_in_table(TopicDef *topic);
 
 /*
  * queue_topic_next_block
@@ -113,16 +114,16 @@ queue_topic_highest_id(TopicDef *topic)
 	highest = is_called ? block_end(topic, highest) : highest - 1;
 	highest = Max(highest, queue_stable_id_read(topic->relid, snapshot) - 1);
 	UnregisterSnapshot(snapshot);
-	return Max(highest, queue_topic_last_id(topic));
+	return Max(highest, last_in_table(topic));
 }
 
 /*
- * queue_topic_last_id
+ * last_in_table
  *		Return the highest id that the index has an entry of, dead or alive; 0
  *		if none.
  */
-int64
-queue_topic_last_id(TopicDef *topic)
+static int64
+last_in_table(TopicDef *topic)
 {
 	Relation	rel = table_open(topic->relid, NoLock);
 	Relation	index = index_open(topic->indexes.pkey, AccessShareLock);

@@ -241,7 +241,6 @@ open_slot(TopicDef *topic, bool missing_ok)
 		RecoveredPublisher *recovered;
 		TopicOutcome outcome;
 		uint64		generation;
-		bool		is_altered;
 		int64		highest;
 		int			n;
 
@@ -255,15 +254,8 @@ open_slot(TopicDef *topic, bool missing_ok)
 					 errdetail("It can be neither published to nor read."),
 					 errhint("Increase queue.max_topics (currently %d), which needs a restart, or drop topics.",
 							 queue_max_topics)));
-		if (queue_topic_slot_is_open(slot, relid, &generation, &is_altered))
-		{
-			if (!is_altered)
-				return slot;
-			if (queue_topic_slot_note_highest(slot, relid, generation,
-											  queue_topic_last_id(topic)))
-				queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp());
-			continue;
-		}
+		if (queue_topic_slot_is_open(slot, relid, &generation))
+			return slot;
 
 		highest = queue_topic_highest_id(topic);
 		recovered = queue_publishing_note_read(relid, &n);

@@ -114,19 +114,6 @@ my $waiter = start_waiter(
 sql("SELECT queue.seek('reader', start_id => $ids[3])");
 woken($waiter, $ids[3], 'woken by a seek');
 
-# ... and by rows that came past the triggers of the topic
-sql(q{SELECT queue.seek('reader', 'end')});
-$waiter = start_waiter(
-	q{SELECT payload FROM queue.dequeue('reader', wait => '50 s')});
-sql(q{BEGIN;
-	ALTER TABLE log DISABLE TRIGGER ALL;
-	INSERT INTO log (partition, id, published_at, routing_key, payload)
-		SELECT 3 - max(partition), max(id) + 1, now(), '', '"past"' FROM log;
-	ALTER TABLE log ENABLE TRIGGER ALL;
-	COMMIT});
-woken($waiter, '"past"', 'woken by rows without a trigger');
-sql(q{DELETE FROM log WHERE payload = '"past"'});
-
 #
 # Prepared, and after a restart: it is named all the same.
 #
