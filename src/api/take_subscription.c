@@ -258,7 +258,7 @@ take_more(PartitionTake *look, int partition)
 	queue_message_key(&key, reading->def->relid, partition);
 	queue_xact_reserve();
 	hold = queue_xact_find_taken(&key);
-	if (hold == NULL || hold->has_failed || !read_position(look, partition))
+	if (hold == NULL || !read_position(look, partition))
 		return;
 	queue_reading_check_gap(reading, partition);
 
@@ -455,8 +455,12 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 	{
 		Hold	   *move = queue_xact_push_move(hold);
 
+		/* set back, it may be before what has failed */
 		if (!hold->entry->is_uncounted && hold->kind != HOLD_SETTLE)
-			queue_inflight_set_last(hold->entry, last);
+			queue_inflight_set_last(hold->entry,
+									Max(hold->entry->last_id, last));
+		/* a lease that went on after an ack was ended when it was set */
+		move->goes_on = false;
 		move->position = last;
 		move->nconsumed = move->batch = look->batch.n;
 	}

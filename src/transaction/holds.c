@@ -172,8 +172,8 @@ queue_xact_holds_partition(const MessageKey *key)
  *		Return the hold of a partition of which this transaction can dequeue, or
  *		dequeue more; NULL: there is none.
  *
- * That is one of which it has dequeued, or has set the position, also where that
- * ends a lease.  With what an ack has settled it has to wait until the commit:
+ * That is one of which it has dequeued what had not failed, or has set the
+ * position, also where that ends a lease.  With what an ack has settled it has to wait until the commit:
  * a rollback lets that lease go on, and would count no failure of the rest.
  */
 Hold *
@@ -186,14 +186,17 @@ queue_xact_find_taken(const MessageKey *key)
 		entry.is_prepared || entry.holder != MyProcNumber)
 		return NULL;
 	if (entry.state == INFLIGHT_DEQUEUED)
-		return queue_xact_find(HOLD_DEQUEUE, key);
+	{
+		hold = queue_xact_find(HOLD_DEQUEUE, key);
+		return hold != NULL && hold->has_failed && !is_set(hold) ? NULL : hold;
+	}
 	if (entry.state != INFLIGHT_LEASED || !entry.is_settling)
 		return NULL;
 	hold = queue_xact_find(HOLD_SETTLE, key);
 	return hold != NULL && is_set(hold) ? hold : NULL;
 }
 
-/* Is the position of a partition set, of which it has settled a lease? */
+/* Is the position of a partition set that it holds? */
 static bool
 is_set(const Hold *hold)
 {

@@ -171,9 +171,11 @@ ROLLBACK TO a;
 COMMIT;
 SELECT queue.extend(:'first', '1 min');
 SELECT id, attempt FROM queue.browse('reader');
--- of a lease of which a part is acknowledged, nothing comes before the commit
+-- of a lease of which a part is acknowledged, nothing comes before the commit, but
+-- where the position is set, which ends the rest of it
 SELECT queue.seek('reader', 'begin');
-SELECT receipt AS first FROM queue.receive('reader', 2) ORDER BY id LIMIT 1 \gset
+SELECT receipt[1] AS first, receipt[2] AS second
+FROM (SELECT array_agg(receipt ORDER BY id) FROM queue.receive('reader', 3)) r (receipt) \gset
 BEGIN;
 SELECT queue.ack(:'first');
 SELECT id FROM queue.dequeue('reader');
@@ -181,6 +183,30 @@ SELECT queue.skip('reader', 0);
 SELECT id FROM queue.dequeue('reader');
 COMMIT;
 SELECT id, attempt FROM queue.browse('reader');
+\set VERBOSITY terse
+SELECT queue.extend(:'second', '1 min');
+\set VERBOSITY default
+BEGIN;
+SET LOCAL queue.count_failures = off;
+SELECT id FROM queue.dequeue('reader');
+ROLLBACK;
+
+-- what fails is counted wherever the position was set afterwards, and what has
+-- failed is no reason to get nothing there
+SELECT queue.seek('reader', start_id => 5);
+BEGIN;
+SELECT id, attempt FROM queue.dequeue('reader');
+SELECT queue.seek('reader', 'begin');
+SELECT id FROM queue.dequeue('reader');
+ROLLBACK;
+SELECT id, attempt FROM queue.browse('reader');
+BEGIN;
+SET LOCAL queue.count_failures = off;
+SELECT id, attempt FROM queue.dequeue('reader');
+SELECT id FROM queue.dequeue('reader');
+SELECT queue.seek('reader', 'begin');
+SELECT id FROM queue.dequeue('reader');
+ROLLBACK;
 
 -- failures and back-offs are forgotten with the commit, and only then
 SELECT queue.seek('reader', 'begin');
