@@ -272,7 +272,10 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	if (state != ROW_LIVE)
 	{
 		queue_give_back(hold);
-		return state == ROW_BUSY ? TURN_WAITS : TURN_NOTHING;
+		if (state == ROW_BUSY)
+			return TURN_WAITS;
+		queue_turn_note_gone(look, row);
+		return TURN_NOTHING;
 	}
 	if (!queue_row_is_visible(look->rel, row, snapshot))
 	{

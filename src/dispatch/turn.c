@@ -398,6 +398,22 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 	return found;
 }
 
+/*
+ * queue_turn_note_gone
+ *		The row of which queue_turn_has_earlier() was asked has gone since.
+ *
+ * If it was updated, its new version is behind the scan: before the next row of
+ * the group is taken, it is looked for.
+ */
+void
+queue_turn_note_gone(CandidateScan *look, const MessageRow *row)
+{
+	if (look->turn_scan == NULL || look->is_first)
+		return;
+	look->turn_last = row->id - 1;
+	look->turn_scan->has_missed = true;
+}
+
 /* Is there one with these ids?  If so, it waits. */
 static bool
 find_earlier(CandidateScan *look, const MessageRow *row, int64 low, int64 high)

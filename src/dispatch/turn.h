@@ -26,6 +26,9 @@ extern bool queue_turn_begin(CandidateScan *look);
 extern GroupTurn queue_turn_enter(CandidateScan *look, MessageRow *row);
 extern MessageRow *queue_turn_row(CandidateScan *look);
 extern bool queue_turn_has_earlier(CandidateScan *look, MessageRow *row);
+
+/* ... and that has gone since */
+extern void queue_turn_note_gone(CandidateScan *look, const MessageRow *row);
 extern bool queue_turn_is_held_by_old(CandidateScan *look,
 									  const MessageRow *row);
 extern bool queue_turn_is_taken(const CandidateScan *look,
