@@ -20,7 +20,10 @@
  *
  * What if this process dies here?  A place is changed under a spinlock, by
  * assignments alone.  What if the message commits here?  A place says what was
- * committed; who reads follows the row from there.
+ * committed; who reads follows the row from there.  Who has read a row before it
+ * was moved, and comes to say so after that, is not listened to: consumers would
+ * not look before a position that was moved back.  So moves are counted, of
+ * whichever partitions share the place.
  *
  * Locks: a spinlock for each place, held for a few assignments; the worker is
  * called after that.
@@ -54,6 +57,7 @@ typedef struct SharedPlace
 {
 	slock_t		lock;
 	PlaceKey	key;
+	uint32		nmoves;			/* how often what it says was moved */
 	Place		place;
 } SharedPlace;
 
@@ -139,9 +143,19 @@ call_worker(Oid dbid)
 bool
 queue_place_get(Oid relid, int partition, Place *place)
 {
+	uint32		nmoves;
+
+	return queue_place_get_to_read(relid, partition, place, &nmoves);
+}
+
+/* The same for who reads the row then: for queue_place_set(). */
+bool
+queue_place_get_to_read(Oid relid, int partition, Place *place, uint32 *nmoves)
+{
 	bool		is_its;
 	SharedPlace *its = lock_place(MyDatabaseId, relid, partition, &is_its);
 
+	*nmoves = its->nmoves;
 	if (is_its)
 		*place = its->place;
 	SpinLockRelease(&its->lock);
@@ -149,16 +163,26 @@ queue_place_get(Oid relid, int partition, Place *place)
 }
 
 /*
- * Note where the newest committed version of its row is, and what that says.
+ * queue_place_set
+ *		Note where the newest committed version of its row is, and what that
+ *		says.
+ *
+ * "nmoves" is of before the row was read.  If it has been moved since, what was
+ * read may be of the past, and nothing is noted.
  */
 void
 queue_place_set(Oid relid, int partition, const ItemPointerData * tid,
-				int64 position, int failures)
+				int64 position, int failures, uint32 nmoves)
 {
 	bool		calls_worker;
 	bool		is_its;
 	SharedPlace *its = lock_place(MyDatabaseId, relid, partition, &is_its);
 
+	if (its->nmoves != nmoves)
+	{
+		SpinLockRelease(&its->lock);
+		return;
+	}
 	if (!is_its)
 		take(its, MyDatabaseId, relid, partition);
 	calls_worker = its->place.position != position;
@@ -184,6 +208,7 @@ queue_place_moved(Oid dbid, Oid relid, int partition, int64 position)
 	bool		is_its;
 	SharedPlace *its = lock_place(dbid, relid, partition, &is_its);
 
+	its->nmoves++;
 	if (is_its)
 	{
 		its->place.position = position;
@@ -202,6 +227,7 @@ queue_place_failed(Oid dbid, Oid relid, int partition, int failures)
 	bool		is_its;
 	SharedPlace *its = lock_place(dbid, relid, partition, &is_its);
 
+	its->nmoves++;
 	if (is_its)
 		its->place.failures += failures;
 	SpinLockRelease(&its->lock);
@@ -211,7 +237,12 @@ queue_place_failed(Oid dbid, Oid relid, int partition, int failures)
  * queue_place_pass
  *		Note that a filter wants nothing after one id, up to another.
  *
- * That is true whatever becomes of the position.
+ * That is true whatever becomes of the position, because nothing can appear
+ * there any more.  Everybody who looks notes it, so one who looked from further
+ * back may overwrite what one who holds the partition has noted since, as may
+ * whoever shares the place.  By that nothing is lost or delivered again: less is
+ * known, so who looks next passes over the same messages again, and notes it
+ * again.  Until then the worker does not move the position past them.
  */
 void
 queue_place_pass(Oid relid, int partition, uint32 filter, int64 after,

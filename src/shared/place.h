@@ -32,9 +32,13 @@ extern void queue_place_shmem_init(void);
 /* What is known of a partition; false: nothing */
 extern bool queue_place_get(Oid relid, int partition, Place *place);
 
-/* Its row, as last committed, is here and says this */
+/* The same, and a number that tells queue_place_set() of moves since then */
+extern bool queue_place_get_to_read(Oid relid, int partition, Place *place,
+									uint32 *nmoves);
+
+/* Its row, read after that, as committed, is here and says this */
 extern void queue_place_set(Oid relid, int partition, const ItemPointerData * tid,
-							int64 position, int failures);
+							int64 position, int failures, uint32 nmoves);
 
 /*
  * The transaction that moved it (-1: to where is not known), or counted more

@@ -88,18 +88,21 @@ queue_position_read(Relation rel, SubscriptionDef *def, int partition,
 	Oid			relid = RelationGetRelid(rel);
 	PositionState state = POSITION_MISSING;
 	Place		place;
+	uint32		nmoves;
 
-	if (queue_place_get(relid, partition, &place) &&
+	if (queue_place_get_to_read(relid, partition, &place, &nmoves) &&
 		ItemPointerIsValid(&place.tid) &&
 		ItemPointerGetBlockNumber(&place.tid) < RelationGetNumberOfBlocks(rel))
 		state = read_from(rel, place.tid, partition, position);
 	for (int i = 0; i < 2 && state == POSITION_MISSING; i++)
 		state = look_up(rel, def, partition, position);
 
+	INJECTION_POINT("queue-position-read", NULL);
+
 	/* on a standby nobody would tell that it has been moved */
 	if (state == POSITION_FOUND && !position->is_own && !RecoveryInProgress())
 		queue_place_set(relid, partition, &position->tid, position->id,
-						position->failures);
+						position->failures, nmoves);
 	return state;
 }
 
