@@ -272,7 +272,24 @@ is( state_of(q{BEGIN; SELECT queue.enqueue('orders', '1'); PREPARE TRANSACTION '
 	'55000', 'somebody does');
 like(says('setting max_prepared_transactions'),
 	qr/^warning: It is 0, and 1 statements PREPARE/, 'which health tells');
+
+# A subscription that nobody reads, not even after a start, when memory knows
+# nothing of it
+sql(q{SELECT queue.create_topic('news', partitions => 1);
+	SELECT queue.subscribe('news', 'forgotten', start => 'begin');
+	SELECT queue.publish('news', '1');
+	ALTER TABLE forgotten DISABLE TRIGGER USER;
+	UPDATE forgotten SET moved_at = now() - interval '2 days'});
+mend('public.forgotten');
 mend_and_restart('setting max_prepared_transactions');
+is(sql(q{SELECT count(*), count(position) FROM queue.subscriptions}),
+	'1|0', 'memory knows nothing of a subscription');
+like(says('public.forgotten'),
+	qr/^warning: Nobody has read it since .* topic public\.news keeps messages/,
+	'that its consumers are gone is known');
+mend('public.forgotten');
+goes('public.forgotten');
+sql(q{SELECT queue.drop_queue('forgotten'); SELECT queue.drop_topic('news')});
 
 #
 # Who keeps dead rows
