@@ -235,8 +235,9 @@ packages()
 	check "it depends on PostgreSQL and libpq" right_dependencies
 	check "its version is that of the extension" same_version
 	check "lintian has nothing to say" lint
-	psql_as postgres -d shop -c 'DROP EXTENSION queue' \
-		-d postgres -c 'DROP DATABASE shop'
+	check "the extension can be dropped" \
+		psql_as postgres -d shop -c 'DROP EXTENSION queue'
+	psql_as postgres -c 'DROP DATABASE shop'
 	check "it can be removed" remove_package
 	check "nothing of it is left" same_files /tmp/before
 }
