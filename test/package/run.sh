@@ -55,7 +55,8 @@ as_user()
 prepare()
 {
 	rm -rf "$lib/queue.so" "$lib/bitcode/queue" "$lib/bitcode/queue.index.bc" \
-		"$share"/queue{.control,--*.sql} /etc/postgresql /var/lib/postgresql
+		"$share"/{queue.control,queue--*.sql,move-from-*.sql} \
+		/etc/postgresql /var/lib/postgresql
 	mkdir -p /var/lib/postgresql /etc/postgresql
 	chown postgres: /var/lib/postgresql /etc/postgresql
 	useradd --create-home --shell /bin/bash "$user"
