@@ -10,6 +10,9 @@
 # the queue where they take turns.  So the model does not say what a call
 # returns, but judges it.
 #
+# Beside that they publish to a topic of one partition, and consume it as a
+# subscription.
+#
 # Each script starts with empty queues and has a seed of its own, so that one
 # which fails can be run alone:
 #
@@ -60,6 +63,9 @@ SELECT queue.create_queue('strict', lease => '1 hour', max_attempts => 3,
 	retry_delay => '0', retry_max_delay => '0');
 SELECT queue.create_queue('fair', lease => '1 hour', max_attempts => 0,
 	retry_delay => '0', retry_max_delay => '0', group_mode => 'fair');
+SELECT queue.create_topic('log', partitions => 1);
+SELECT queue.subscribe('log', 'reader', lease => '1 hour', max_attempts => 0,
+	retry_delay => '0', retry_max_delay => '0');
 CREATE TABLE business (n int);
 CREATE TABLE once (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);
 });
@@ -147,10 +153,19 @@ my $admin = new_session('admin');
 # A group for which others may have waited, because one of it was being changed,
 # is in %waited_for until it goes on.
 #
+# Of the topic it has the messages that were published, in order (see "A
+# subscription"), and of the subscription where it stands:
+#	position	up to there all is consumed, as who holds the partition sees it
+#	failures	of what comes next, as long as nobody holds it
+#	until		up to which message that failed, or had failed; 0: alone
+#	is_vague	... which is not known, but at most that one
+#	hold		of a transaction that has dequeued, or set the position
+#	lease		of what was received: ids, receipts, and whose it is
+#
 # A session has levels, one for the transaction and one for each savepoint;
 # each notes what was done in it, and whether failures count.
 my (%messages, @sessions, %prepared, $clock, $next_n, $next_gid, $lenient,
-	$waited, $deliveries, %waited_for, @old_receipts);
+	$waited, $deliveries, %waited_for, @old_receipts, @published, $reader);
 
 sub mismatch
 {
@@ -167,7 +182,9 @@ sub new_level
 		taken => [],
 		received => [],
 		settled => [],
-		changed => []
+		changed => [],
+		published => [],
+		reads => []
 	};
 }
 
@@ -175,7 +192,7 @@ sub move_up
 {
 	my ($from, $to) = @_;
 	push @{ $to->{$_} }, @{ $from->{$_} }
-	  for qw(sent taken received settled changed);
+	  for qw(sent taken received settled changed published reads);
 	$to->{counts} = $from->{counts} if defined $from->{counts};
 	return;
 }
@@ -309,6 +326,7 @@ sub abort_level
 {
 	my ($level, $counts) = @_;
 
+	abort_reads($level, $counts);
 	for my $c (reverse @{ $level->{changed} })
 	{
 		my $m = $c->{message};
@@ -353,6 +371,7 @@ sub commit_level
 	my ($level) = @_;
 
 	$clock++;
+	commit_reads($level);
 	for my $m (@{ $level->{sent} })
 	{
 		release_message($m) if $m->{state} ne 'withdrawn';
@@ -594,6 +613,238 @@ sub check_take
 		  for grep { $_->{state} eq 'dead' } group_members($group);
 	}
 	return @got;
+}
+
+# ----------------------------------------------------------------
+# A subscription
+# ----------------------------------------------------------------
+
+# A message that was published: n, id, committed as above (undef: not yet).  Of a
+# publisher that is open, or in doubt, the level of the transaction has the first
+# id that it has drawn: from there on nobody reads.
+
+# Below which id is everything known?
+sub stable_id
+{
+	return min(9**15, grep { defined }
+		  map { $_->{first_id} } values %prepared,
+		map { $_->{levels}[0] // () } @sessions, $admin);
+}
+
+# What a statement of this session may read: ids, in order
+sub readable
+{
+	my ($session) = @_;
+	my $stable_id = stable_id();
+	my @ids;
+
+	for my $m (@published)
+	{
+		next if $m->{id} <= $reader->{position};
+		last if $m->{id} >= $stable_id || !sees($session, $m);
+		push @ids, $m->{id};
+	}
+	return @ids;
+}
+
+# How much of that comes in one batch, and its attempt; or nothing
+sub batch_of
+{
+	my ($session, $is_receive) = @_;
+	my $hold = $reader->{hold};
+	my ($failures, $until) = @$reader{qw(failures until)};
+
+	return if $reader->{lease};
+	if ($hold)
+	{
+		return if $is_receive || $hold->{by} != $session || $hold->{has_failed};
+		$failures = 0;
+		($failures, $until) = @$hold{qw(nfailed failed_until)}
+		  if $hold->{nfailed} && $hold->{failed_after} == $reader->{position};
+		return if $failures > 1;
+	}
+	my @ids    = readable($session);
+	my $n      = grep { $_ <= $until } @ids;
+	my $limit =
+		$until > $reader->{position} ? max(int($n / 2), 1)
+	  : $failures                    ? 1
+	  :                                @ids;
+	return (\@ids, $failures + 1, $limit);
+}
+
+# Check the rows of a dequeue or receive of the subscription: ids, and receipts
+sub check_read
+{
+	my ($session, $is_receive, $max, @rows) = @_;
+	my ($ids, $attempt, $limit) = batch_of($session, $is_receive);
+	my @all = @{ $ids // [] };
+	my $n   = min($max, $limit // 0, scalar @all);
+	my @got = map { [ split /\|/ ] } @rows;
+	my %n_of = map { $_->{id} => $_->{n} } @published;
+
+	# the worker may just be counting
+	if (!@got && $n && $reader->{failures} && !$reader->{hold})
+	{
+		$lenient++;
+		return;
+	}
+	$n = max(1, min(scalar @got, $max, scalar @all))
+	  if $n && $reader->{is_vague};
+	my $expected = join(' ',
+		map { "$n_of{$all[$_]}:" . ($_ ? 1 : $attempt) } 0 .. $n - 1);
+	my $got = join(' ', map { "$_->[0]:$_->[1]" } @got);
+	mismatch("the subscription returned ($got), expected ($expected)")
+	  if $got ne $expected;
+	$deliveries += @got;
+	return map { [ $all[$_], $got[$_][2] ] } 0 .. $#got;
+}
+
+# The position is this one now; what was behind it is noted for a rollback.
+sub move_reader
+{
+	my ($session, $kind, $id, %more) = @_;
+	my %record = (
+		kind => $kind,
+		of   => $reader->{hold} // $reader->{lease},
+		%more,
+		map { $_ => $reader->{$_} } qw(position until));
+
+	$reader->{position} = $id;
+	$reader->{until} = 0 if $reader->{until} <= $id;
+	effect($session, 'reads', \%record);
+	return;
+}
+
+# What comes next has failed once more, together with those up to this one
+sub fail_next
+{
+	my ($counts, $last) = @_;
+	if ($counts)
+	{
+		$reader->{failures}++;
+		@$reader{qw(until is_vague)} = ($last, 0);
+	}
+	elsif ($reader->{failures})
+	{
+		# the row tells of the one, or memory of the other
+		@$reader{qw(until is_vague)} = (max($last, $reader->{until}), 1);
+	}
+	return;
+}
+
+sub end_lease_of_reader
+{
+	push @old_receipts, @{ $reader->{lease}{receipts} };
+	$reader->{lease} = undef;
+	return;
+}
+
+# The hold or the lease that is there because of this level; or nothing
+sub held_by
+{
+	my ($level) = @_;
+	my $held = $reader->{hold} // $reader->{lease} // return;
+	return if !grep { $_->{of} == $held } @{ $level->{reads} };
+	return @$reader{qw(hold lease)};
+}
+
+sub abort_reads
+{
+	my ($level, $counts) = @_;
+	my @reads = @{ $level->{reads} };
+
+	while (my $r = pop @reads)
+	{
+		my $hold = $reader->{hold};
+
+		if ($r->{kind} eq 'receive')
+		{
+			next if !$reader->{lease} || $reader->{lease} != $r->{of};
+			fail_next($counts, $r->{of}{last});
+			end_lease_of_reader();
+			next;
+		}
+		my $end = $r->{end} // $reader->{position};
+		@$reader{qw(position until)} = @$r{qw(position until)};
+		if ($r->{kind} eq 'settle')
+		{
+			# no other ack of this transaction is left
+			delete $reader->{lease}{settler} if $r->{is_first};
+		}
+		elsif ($r->{kind} eq 'take')
+		{
+			$reader->{hold} = undef;
+			fail_next($counts, $hold->{last}) if !$hold->{is_uncounted};
+		}
+		elsif ($r->{n} && $counts)
+		{
+			# all of a savepoint are one failure, of the first of them
+			my $before = $reads[-1];
+			if ($before && $before->{kind} eq 'more' && $before->{n})
+			{
+				$before->{end} = $end;
+				next;
+			}
+			$hold->{nfailed} = 0
+			  if $hold->{nfailed} && $hold->{failed_after} != $r->{position};
+			$hold->{nfailed}++;
+			@$hold{qw(failed_after failed_until)} = ($r->{position}, $end);
+		}
+	}
+	my %is_gone = map { $_->{id} => 1 } @{ $level->{published} };
+	@published = grep { !$is_gone{ $_->{id} } } @published;
+	return;
+}
+
+sub commit_reads
+{
+	my ($level) = @_;
+
+	$_->{committed} = $clock for @{ $level->{published} };
+	my ($hold, $lease) = held_by($level) or return;
+	if ($hold)
+	{
+		$reader->{hold} = undef;
+		$reader->{failures} = 0;
+		if ($hold->{nfailed} && $hold->{failed_after} == $reader->{position})
+		{
+			@$reader{qw(failures until is_vague)} =
+			  (@$hold{qw(nfailed failed_until)}, 0);
+		}
+	}
+	elsif ($lease->{settler})
+	{
+		delete @$lease{qw(settler owner)};
+		$reader->{failures} = 0;
+
+		# the row may tell of it, or nothing does
+		$reader->{is_vague} = 1;
+		end_lease_of_reader() if $reader->{position} >= $lease->{last};
+	}
+	else
+	{
+		delete $lease->{owner};
+	}
+	$reader->{is_vague} = 0 if !$reader->{until};
+	return;
+}
+
+# The transaction of this session is prepared.  That forgets what a savepoint has
+# counted, and nobody uses its receipts.
+sub prepare_reads
+{
+	my ($level) = @_;
+	my ($hold, $lease) = held_by($level) or return;
+	if ($hold)
+	{
+		$hold->{by}      = $level;
+		$hold->{nfailed} = 0;
+	}
+	else
+	{
+		$_ = $level for grep { defined } @$lease{qw(owner settler)};
+	}
+	return;
 }
 
 # ----------------------------------------------------------------
@@ -950,6 +1201,133 @@ sub do_extend
 	return;
 }
 
+sub do_publish
+{
+	my ($session) = @_;
+	my @n = map { $next_n++ } 1 .. pick(1, 1, 2, 5);
+	note_snapshot($session);
+	my (undef, @ids) = expect($session,
+		"SELECT unnest(queue.publish_batch('log', ARRAY["
+		  . join(', ', map { "'$_'" } @n)
+		  . ']::jsonb[]))');
+	my @new = map { { n => $n[$_], id => $ids[$_] } } 0 .. $#n;
+	mismatch("id $ids[0] does not rise")
+	  if @published && $ids[0] <= $published[-1]{id};
+	push @published, @new;
+	$session->{levels}[0]{first_id} //= $ids[0] if @{ $session->{levels} };
+	effect($session, 'published', @new);
+	return;
+}
+
+# What a statement that reads returns of each
+my $read_columns = 'payload, attempt, receipt';
+
+sub do_read
+{
+	my ($session) = @_;
+	my $max = pick(1, 2, 3, 10);
+
+	note_snapshot($session);
+	my (undef, @rows) = expect($session,
+		"SELECT $read_columns FROM queue.dequeue('reader', $max)");
+	my @got = check_read($session, 0, $max, @rows) or return;
+	my $last = $got[-1][0];
+	my $kind = $reader->{hold} ? 'more' : 'take';
+	$reader->{hold} //=
+	  { by => $session, has_failed => $reader->{failures} > 0, nfailed => 0 };
+	$reader->{hold}{last} = $last;
+	move_reader($session, $kind, $last, n => scalar @got);
+	return;
+}
+
+sub do_read_lease
+{
+	my ($session) = @_;
+	my $max = pick(1, 2, 3, 10);
+
+	note_snapshot($session);
+	my (undef, @rows) = expect($session,
+		"SELECT $read_columns FROM queue.receive('reader', $max)");
+	my @got = check_read($session, 1, $max, @rows) or return;
+	$reader->{lease} = {
+		ids      => [ map { $_->[0] } @got ],
+		receipts => [ map { $_->[1] } @got ],
+		last     => $got[-1][0],
+		owner    => $session
+	};
+	effect($session, 'reads',
+		{ kind => 'receive', of => $reader->{lease} });
+	return;
+}
+
+# Settle some of what is leased, from the next message on, all or one by one
+sub do_settle_read
+{
+	my ($session) = @_;
+	my $lease = $reader->{lease} or return do_read_lease($session);
+	my $owner = $lease->{settler} // $lease->{owner};
+	return do_publish($session) if $owner && $owner != $session;
+
+	my @left = grep { $lease->{ids}[$_] > $reader->{position} } 0 .. $#{ $lease->{ids} };
+	my $what = pick('ack', 'ack', 'ack', 'nack', 'release', 'extend');
+	return do_business($session) if !@left;
+	$what = 'ack' if $lease->{settler} && $what ne 'extend';
+	my $number   = pick(@left);
+	my @receipts = @{ $lease->{receipts} }[ $left[0] .. $number ];
+	my $argument = 'ARRAY[' . join(', ', map { "'$_'" } @receipts) . ']';
+	my $id       = $lease->{ids}[$number];
+
+	note_snapshot($session);
+	if ($what eq 'ack')
+	{
+		$argument = "'$receipts[-1]'" if rand() < 0.5;
+		expect($session, "SELECT queue.ack($argument)");
+		my $is_first = !$lease->{settler};
+		$lease->{settler} = $session;
+		move_reader($session, 'settle', $id, is_first => $is_first);
+	}
+	elsif ($what eq 'nack')
+	{
+		expect($session, "SELECT queue.nack($argument, '0')");
+		fail_next(1, $id);
+		end_lease_of_reader();
+	}
+	elsif ($what eq 'release')
+	{
+		expect($session, "SELECT queue.release($argument)");
+		fail_next(0, $lease->{last});
+		end_lease_of_reader();
+	}
+	else
+	{
+		expect($session,
+			"SELECT queue.extend('$receipts[0]', '2 hours') IS NOT NULL");
+	}
+	return;
+}
+
+# Go back, or on, where nobody else holds the partition
+sub do_seek
+{
+	my ($session) = @_;
+	my $hold = $reader->{hold};
+	return do_publish($session)
+	  if $reader->{lease} || $hold && $hold->{by} != $session || !@published;
+	my $id = pick(@published)->{id};
+
+	note_snapshot($session);
+	expect($session, "SELECT queue.seek('reader', start_id => $id)");
+	$reader->{hold} //= {
+		by           => $session,
+		nfailed      => 0,
+		last         => 0,
+		is_uncounted => 1
+	};
+	move_reader($session, $hold ? 'more' : 'take', $id - 1, n => 0);
+	$reader->{until} = 0;
+	return;
+}
+
 # Run a statement that fails because the rows that it has got are no number;
 # these rows, which only the message tells
 sub rows_of_failed
@@ -1147,8 +1525,10 @@ sub do_commit
 		if (rand() < 0.5) { expect($session, 'COMMIT') }
 		else
 		{
-			expect($session, "PREPARE TRANSACTION 'failed'",
+			# one more error, which says that failures count
+			my ($state) = expect($session, "PREPARE TRANSACTION 'failed'",
 				'25P02', '00000');
+			$session->{levels}[0]{was_off} = 0 if $state eq '25P02';
 		}
 		abort_all($session);
 	}
@@ -1198,6 +1578,7 @@ sub do_prepare
 	$_->{message}{settler} = $level for @{ $level->{settled} };
 	$_->{taker}  = $level for @{ $level->{taken} };
 	$_->{sender} = $level for @{ $level->{sent} };
+	prepare_reads($level);
 	$prepared{$gid} = $level;
 	over($session);
 	return;
@@ -1257,7 +1638,9 @@ sub step
 	my @steps = (
 		(\&do_enqueue) x 4, (\&do_dequeue) x 7, (\&do_receive) x 4,
 		(\&do_ack) x 3, \&do_nack, \&do_release, \&do_extend, \&do_reject,
-		(\&do_change) x 4, (\&do_error) x 2, \&do_business);
+		(\&do_change) x 4, (\&do_error) x 2, \&do_business,
+		(\&do_publish) x 3, (\&do_read) x 4, (\&do_read_lease) x 2,
+		(\&do_settle_read) x 3, \&do_seek);
 	if (@$levels)
 	{
 		push @steps, (\&do_savepoint) x 8 if @$levels < 6;
@@ -1347,7 +1730,10 @@ sub check_end
 
 	# What transactions have held, they hold no more; leases are held by
 	# receipts.  What failed may be remembered.
+	await('position', 'SELECT position FROM reader', $reader->{position})
+	  if @published;
 	my @leased = grep { $_->{state} eq 'leased' } values %messages;
+	push @leased, $reader->{lease} if $reader->{lease};
 	await('leases, and messages held', q{
 		SELECT count(*) FILTER (WHERE state = 'leased'),
 			count(*) FILTER (WHERE pid IS NOT NULL OR
@@ -1364,6 +1750,14 @@ sub drain
 {
 	my ($look_for_all) = @_;
 
+	my $patience = 200;
+	while ($reader->{lease}
+		|| @published && $published[-1]{id} > $reader->{position})
+	{
+		if ($reader->{lease}) { do_settle_read($admin) }
+		else                  { do_read($admin) }
+		mismatch('the subscription is not drained') if !$patience--;
+	}
 	while (my ($m) = leased($admin))
 	{
 		if (rand() < 0.5)
@@ -1416,7 +1810,8 @@ sub script
 	my ($number) = @_;
 
 	srand($seed * 100003 + $number);
-	%messages = %prepared = %waited_for = @trace = @old_receipts = ();
+	%messages = %prepared = %waited_for = @trace = @old_receipts = @published = ();
+	$reader = { position => $reader->{position} // 0, failures => 0, until => 0 };
 	$clock = $next_n = $next_gid = 1;
 	$lenient = $waited = $deliveries = 0;
 	over($_) for @sessions, $admin;
@@ -1473,7 +1868,10 @@ for my $number ($first .. $first + $scripts - 1)
 		"SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \\gexec"
 	);
 	$node->safe_psql('postgres',
-		'SELECT queue.purge(queue::regclass) FROM queue.queue');
+		q{SELECT queue.purge(queue::regclass) FROM queue.queue;
+		SELECT queue.seek('reader', 'end')});
+	$reader->{position} =
+	  $node->safe_psql('postgres', 'SELECT position FROM reader');
 	$node->restart;
 	$admin = new_session('admin');
 	@sessions = (new_session('one'), new_session('two'));
