@@ -158,6 +158,8 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 		}
 		turn = take_turn(take, look, snapshot, row, take->ntaken > before,
 						 &until, &verdict);
+		if (turn == TURN_NOTHING && row->state == ROW_GONE)
+			queue_turn_note_gone(look, row);
 		MemoryContextReset(take->row_context);
 		if (turn == TURN_WAITS || turn == TURN_UNSEEN)
 		{
@@ -264,18 +266,15 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		   Hold *hold, bool is_behind, TimestampTz *until, Verdict *verdict)
 {
 	InflightEntry *entry = hold->entry;
-	RowState	state = queue_row_recheck(look->rel, row);
 	MessageStatus status;
 	bool		keeps_place;
 	int			limit;
 
-	if (state != ROW_LIVE)
+	row->state = queue_row_recheck(look->rel, row);
+	if (row->state != ROW_LIVE)
 	{
 		queue_give_back(hold);
-		if (state == ROW_BUSY)
-			return TURN_WAITS;
-		queue_turn_note_gone(look, row);
-		return TURN_NOTHING;
+		return row->state == ROW_BUSY ? TURN_WAITS : TURN_NOTHING;
 	}
 	if (!queue_row_is_visible(look->rel, row, snapshot))
 	{

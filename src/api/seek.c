@@ -44,6 +44,7 @@
 #include "table/topic_settings.h"
 #include "topic/reading.h"
 #include "transaction/holds.h"
+#include "transaction/moves.h"
 #include "transaction/prepared.h"
 
 /* How often to look, a millisecond apart, whether a step is over */

@@ -38,6 +38,7 @@
 #include "table/topic_scan.h"
 #include "topic/letter.h"
 #include "transaction/charge.h"
+#include "transaction/moves.h"
 
 /* A lease, and the receipts of it that a call has */
 typedef struct PartitionLease

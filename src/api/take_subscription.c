@@ -16,10 +16,8 @@
  * until it has as many messages as are wanted.  Those that its transaction holds
  * already come before the others.
  *
- * While its messages are read, which takes long where they are large, a partition
- * is claimed, and others get those of other partitions.  The claim could not end
- * sooner: what is held then is the batch, and how far that goes is known when it is
- * read.
+ * While its messages are read, a partition is claimed, and others get those of
+ * other partitions: how far the batch goes is known when it is read.
  *
  * A consumer that waits is in the list of the subscription, for what is given
  * back, and in that of the topic, for what is published: each publisher that
@@ -56,6 +54,7 @@
 #include "topic/reading.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"
+#include "transaction/moves.h"
 
 /* A subscription waits in its own list, and in that of its topic */
 #define NUM_LISTS			2
@@ -618,11 +617,6 @@ take_back(Take *take, int n)
 	queue_counters_discard();
 }
 
-/* ----------------------------------------------------------------
- *		CALL wait()
- * ----------------------------------------------------------------
- */
-
 /*
  * queue_subscription_check_waiter
  *		Raise an error unless the caller may take messages of it; return its
@@ -683,10 +677,7 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 			next->is_busy = true;
 		else if (status.availability == MESSAGE_AVAILABLE)
 		{
-			/*
-			 * of messages that are gone, a consumer is to learn, so nothing
-			 * may be noted as passed over
-			 */
+			/* of a gap a consumer is to learn: nothing may be passed over */
 			found = look.reading.gaps[partition] > 0;
 			if (!found)
 			{

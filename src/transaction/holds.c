@@ -75,7 +75,6 @@ static int	first_of_call = -1;
 /* Number of the statement that this call is a part of; 0: a function's call */
 static uint64 statement_of_call = 0;
 
-static bool is_set(const Hold *hold);
 static void note_end_of(Oid relid, HoldKind kind);
 static void note_batch(void);
 static void abort_hold(Hold *hold, FailureNote *failure);
@@ -154,89 +153,6 @@ queue_xact_find(HoldKind kind, const MessageKey *key)
 			queue_message_key_compare(&holds[i].key, key) == 0)
 			return &holds[i];
 	return NULL;
-}
-
-/* Has this transaction dequeued messages of a partition, or set its position? */
-bool
-queue_xact_holds_partition(const MessageKey *key)
-{
-	InflightEntry entry;
-
-	return nholds > 0 && queue_inflight_peek(key, QUEUE_PARTITION_ROW, &entry) &&
-		entry.state == INFLIGHT_DEQUEUED && !entry.is_prepared &&
-		entry.holder == MyProcNumber;
-}
-
-/*
- * queue_xact_find_taken
- *		Return the hold of a partition of which this transaction can dequeue, or
- *		dequeue more; NULL: there is none.
- *
- * That is one of which it has dequeued what had not failed, or has set the
- * position, also where that ends a lease.  With what an ack has settled it has to wait until the commit:
- * a rollback lets that lease go on, and would count no failure of the rest.
- */
-Hold *
-queue_xact_find_taken(const MessageKey *key)
-{
-	InflightEntry entry;
-	Hold	   *hold;
-
-	if (nholds == 0 || !queue_inflight_peek(key, QUEUE_PARTITION_ROW, &entry) ||
-		entry.is_prepared || entry.holder != MyProcNumber)
-		return NULL;
-	if (entry.state == INFLIGHT_DEQUEUED)
-	{
-		hold = queue_xact_find(HOLD_DEQUEUE, key);
-		return hold != NULL && hold->has_failed && !is_set(hold) ? NULL : hold;
-	}
-	if (entry.state != INFLIGHT_LEASED || !entry.is_settling)
-		return NULL;
-	hold = queue_xact_find(HOLD_SETTLE, key);
-	return hold != NULL && is_set(hold) ? hold : NULL;
-}
-
-/* Is the position of a partition set that it holds? */
-static bool
-is_set(const Hold *hold)
-{
-	if (hold->is_set)
-		return true;
-	for (int i = nholds - 1; i > hold - holds; i--)
-		if (holds[i].kind == HOLD_MOVE && holds[i].is_set &&
-			holds[i].first == hold - holds)
-			return true;
-	return false;
-}
-
-/*
- * queue_xact_push_move
- *		Note that a partition that is held is moved again.
- *
- * A rolled-back subtransaction takes that back, and nothing else.  Never
- * throws; the hold given is good afterwards.
- */
-Hold *
-queue_xact_push_move(Hold *hold)
-{
-	Hold	   *move = queue_xact_push(HOLD_MOVE, &hold->key, NULL);
-
-	move->is_partition = true;
-	move->first = (int) (hold - holds);
-	move->goes_on = hold->goes_on;
-	return move;
-}
-
-/* Return how many messages of a partition that is held are consumed so far. */
-int
-queue_xact_nconsumed(const Hold *hold)
-{
-	int			n = hold->nconsumed;
-
-	for (const Hold *move = hold + 1; move < holds + nholds; move++)
-		if (move->kind == HOLD_MOVE && &holds[move->first] == hold)
-			n += move->nconsumed;
-	return n;
 }
 
 /* Forget the hold pushed last, which is dealt with. */

@@ -75,19 +75,8 @@ extern void queue_xact_reserve(void);
 extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 							 InflightEntry *entry);
 
-/*
- * The hold that was pushed for a partition that this transaction holds, or NULL;
- * and one that says that it was moved again
- */
+/* The hold that was pushed for a partition that this transaction holds, or NULL */
 extern Hold *queue_xact_find(HoldKind kind, const MessageKey *key);
-extern bool queue_xact_holds_partition(const MessageKey *key);
-extern Hold *queue_xact_push_move(Hold *hold);
-
-/* The hold of a partition of which this transaction can dequeue, or NULL */
-extern Hold *queue_xact_find_taken(const MessageKey *key);
-
-/* How many messages the transaction has consumed of that so far */
-extern int	queue_xact_nconsumed(const Hold *hold);
 
 /*
  * How often what comes after this position has failed since the partition was
