@@ -657,7 +657,8 @@ sub batch_of
 	return if $reader->{lease};
 	if ($hold)
 	{
-		return if $is_receive || $hold->{by} != $session || $hold->{has_failed};
+		return if $is_receive || $hold->{by} != $session;
+		return if $hold->{has_failed} && !$hold->{nset};
 		$failures = 0;
 		($failures, $until) = @$hold{qw(nfailed failed_until)}
 		  if $hold->{nfailed} && $hold->{failed_after} == $reader->{position};
@@ -766,6 +767,7 @@ sub abort_reads
 		}
 		my $end = $r->{end} // $reader->{position};
 		@$reader{qw(position until)} = @$r{qw(position until)};
+		$hold->{nset}-- if $r->{is_set};
 		if ($r->{kind} eq 'settle')
 		{
 			# no other ack of this transaction is left
@@ -1235,7 +1237,7 @@ sub do_read
 	my $kind = $reader->{hold} ? 'more' : 'take';
 	$reader->{hold} //=
 	  { by => $session, has_failed => $reader->{failures} > 0, nfailed => 0 };
-	$reader->{hold}{last} = $last;
+	$reader->{hold}{last} = max($reader->{hold}{last} // 0, $last);
 	move_reader($session, $kind, $last, n => scalar @got);
 	return;
 }
@@ -1323,7 +1325,8 @@ sub do_seek
 		last         => 0,
 		is_uncounted => 1
 	};
-	move_reader($session, $hold ? 'more' : 'take', $id - 1, n => 0);
+	$reader->{hold}{nset}++;
+	move_reader($session, $hold ? 'more' : 'take', $id - 1, n => 0, is_set => 1);
 	$reader->{until} = 0;
 	return;
 }
