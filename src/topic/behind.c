@@ -111,6 +111,9 @@ queue_behind_count(Relation rel, SubscriptionDef *def, QueueSlot *slot,
 	queue_counters_start(slot, now, &start);
 	if (!find_all(rel, def, reads_rows, &behind))
 		return false;
+
+	/* the first look at a topic makes its slot */
+	queue_counters_set_topic(slot, queue_topic_slot_find(def->topic));
 	rows.rows = behind.n;
 	queue_counters_set(slot, def->relid, &start, &rows,
 					   Max(GetCurrentTimestamp() - now, 0));

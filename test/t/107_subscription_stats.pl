@@ -167,6 +167,17 @@ is(stats('delivered, acked, failed, dead_lettered, stats_reset'), $had,
 sql(q{SELECT queue.publish('news', '1'); SELECT id FROM queue.dequeue('reader', 3)});
 is(stats('ready, acked'), '51|28', 'and it goes on from there');
 
+# nobody consumes: publishers alone tell that there is more
+sql(q{
+	SELECT queue.create_topic('quiet', partitions => 1);
+	SELECT queue.subscribe('quiet', 'lone')});
+$node->restart;
+wait_until(q{SELECT counted_at > pg_postmaster_start_time() AND ready = 0 FROM queue.stats
+	WHERE queuename = 'lone'}, 'a subscription is counted after a restart');
+sql(q{SELECT queue.publish('quiet', '1')});
+wait_until(q{SELECT ready = 1 FROM queue.stats WHERE queuename = 'lone'},
+	'... and what is published from then on is seen');
+
 #
 # Privileges
 #
