@@ -288,7 +288,7 @@ queue_counters_forget(QueueSlot *slot)
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	slot->counters.counted_at = 0;
 	slot->counters.ncounts++;
-	queue_counters_doubt(slot);
+	queue_counters_doubt_all(slot);
 	LWLockRelease(slot->lock);
 }
 
@@ -303,6 +303,18 @@ void
 queue_counters_doubt(QueueSlot *slot)
 {
 	pg_atomic_fetch_add_u64(&slot->counters.ndoubts, 1);
+}
+
+/*
+ * queue_counters_doubt_all
+ *		The same where nothing of what is known may be right: the rows are counted
+ *		at once, however long the last count took.
+ */
+void
+queue_counters_doubt_all(QueueSlot *slot)
+{
+	queue_counters_doubt(slot);
+	slot->counters.count_at = 0;
 }
 
 /* ----------------------------------------------------------------

@@ -123,6 +123,7 @@ extern void queue_counters_discard(void);
 /* The rows are not what was counted; they may not be */
 extern void queue_counters_forget(QueueSlot *slot);
 extern void queue_counters_doubt(QueueSlot *slot);
+extern void queue_counters_doubt_all(QueueSlot *slot);
 
 /* ----------------------------------------------------------------
  *		counter_rows.c, for the worker: counting the rows (worker/tally.c)

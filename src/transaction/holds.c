@@ -575,22 +575,6 @@ forget_counts(const MessageKey *key)
 		queue_counters_forget(slot);
 }
 
-/*
- * queue_hold_doubt
- *		TRUNCATE is prepared: what is known of the number of messages may be
- *		wrong from its end on.
- *
- * Nobody can count them before, because the table is locked.
- */
-void
-queue_hold_doubt(const Hold *hold)
-{
-	QueueSlot  *slot = queue_slot_find(hold->key.relid);
-
-	if (slot != NULL)
-		queue_counters_doubt(slot);
-}
-
 /* A partition is where it was moved to. */
 static void
 note_moved(const Hold *hold)

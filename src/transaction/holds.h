@@ -125,8 +125,6 @@ extern void queue_hold_keep(Hold *hold);
 extern void queue_holds_join(void);
 
 /* What is held is consumed; true: the log of leases knows of it */
-/* TRUNCATE is prepared */
-extern void queue_hold_doubt(const Hold *hold);
 
 /* The position of a partition has moved past so many that were consumed */
 extern void queue_hold_passed(InflightEntry *entry, int n, TimestampTz now);

@@ -226,8 +226,6 @@ queue_prepared_pass(void)
 	{
 		Hold	   *hold = queue_hold_at(i);
 
-		if (hold->kind == HOLD_TRUNCATE)
-			queue_hold_doubt(hold);
 		if (hold->kind == HOLD_DROP || hold->kind == HOLD_TRUNCATE)
 			continue;			/* leases of the queue end when they are due */
 		if (hold->kind == HOLD_LEASE)

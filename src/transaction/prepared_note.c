@@ -46,7 +46,9 @@ static void note_charges(PreparedNotes *notes);
 static void note_place(PreparedNotes *notes, Oid relid);
 static uint32 *places_of(const PreparedNotes *notes);
 static void count(Oid dbid, Oid relid, const CounterChange *counts);
-static void announce_places(const PreparedNotes *notes, Oid dbid);
+static void announce_all(Oid dbid, Oid relid, bool committed);
+static void announce_places(const PreparedNotes *notes, Oid dbid,
+							bool committed);
 
 /* Shared memory needed for the pool, and the bits, of so many slots */
 Size
@@ -256,7 +258,7 @@ queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
 	if (notes->is_all)
 		queue_cover_add_everything(dbid);
 	if (notes->has_places)
-		announce_places(notes, dbid);
+		announce_places(notes, dbid, committed);
 	while (notes->first != NO_NOTE)
 	{
 		int			place = notes->first;
@@ -268,10 +270,7 @@ queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
 		if (note->is_counted && committed)
 			count(dbid, note->relid, &note->counts);
 		if (note->is_all)
-		{
-			queue_cover_add_all(dbid, note->relid);
-			queue_usage_forget(NULL, dbid, note->relid);
-		}
+			announce_all(dbid, note->relid, committed);
 		else
 			queue_cover_add_set(NULL, dbid, note->relid, &note->ids,
 								Max(note->nmessages,
@@ -297,9 +296,33 @@ count(Oid dbid, Oid relid, const CounterChange *counts)
 	LWLockRelease(slot->lock);
 }
 
+/*
+ * announce_all
+ *		Any message of a queue or a topic may be available.
+ *
+ * If it is committed the table may be truncated, and the numbers wrong by any
+ * amount.  Nobody can count while it is locked for that, which is until now.
+ */
+static void
+announce_all(Oid dbid, Oid relid, bool committed)
+{
+	QueueSlot  *slot;
+
+	queue_cover_add_all(dbid, relid);
+	queue_usage_forget(NULL, dbid, relid);
+	if (!committed)
+		return;
+	slot = queue_slot_lock(NULL, dbid, relid);
+	if (slot != NULL)
+	{
+		queue_counters_doubt_all(slot);
+		LWLockRelease(slot->lock);
+	}
+}
+
 /* ... and the queues whose bits are set */
 static void
-announce_places(const PreparedNotes *notes, Oid dbid)
+announce_places(const PreparedNotes *notes, Oid dbid, bool committed)
 {
 	const uint32 *words = places_of(notes);
 	int			i;
@@ -317,10 +340,6 @@ announce_places(const PreparedNotes *notes, Oid dbid)
 		 * everything
 		 */
 		if (queue != NULL && queue->dbid == dbid)
-		{
-			queue_cover_add_all(dbid, queue->relid);
-			queue_usage_forget(queue, dbid, queue->relid);
-			queue_counters_doubt(queue);
-		}
+			announce_all(dbid, queue->relid, committed);
 	}
 }

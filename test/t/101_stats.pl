@@ -164,6 +164,11 @@ sql(q{
 	SELECT queue.create_queue('emptied', max_messages => 3);
 	SELECT queue.enqueue_batch('emptied', '{1,2,3}')});
 wait_for_stats('emptied', 'ready = 3', 'three are in the table');
+count_again('emptied', 'they are counted again');
+sql(q{DELETE FROM emptied WHERE payload = '1'});
+sql(q{BEGIN; SELECT queue.alter_queue('emptied', lease => '1 hour'); PREPARE TRANSACTION 'doubt';
+	COMMIT PREPARED 'doubt'});
+wait_for_stats('emptied', 'ready = 2', 'a change of settings that was prepared has the rows counted');
 sql(q{BEGIN; TRUNCATE emptied; PREPARE TRANSACTION 'doubt'; COMMIT PREPARED 'doubt'});
 is(sql(q{SELECT queue.enqueue('emptied', '4') > 0}), 't', 'one that was prepared makes room');
 wait_for_stats('emptied', 'ready = 1', '... and has the rows counted');

@@ -127,6 +127,26 @@ send_delayed(int n)
 	queue_counters_commit(&queue, DATABASE, QUEUE, &change);
 }
 
+/* A count that took long, after which the next one rests */
+static void
+play_rest(void)
+{
+	CounterStart start;
+	CounterRows rows = {.rows = 10};
+
+	queue_counters_start(&queue, clock_now, &start);
+	queue_counters_set(&queue, QUEUE, &start, &rows, 5 * USECS_PER_SEC);
+	queue_counters_doubt(&queue);
+	check(!is_wanted(), "a doubt after a count that took long");
+	queue_counters_doubt_all(&queue);
+	check(is_wanted(), "one of everything");
+	queue_counters_start(&queue, clock_now, &start);
+	queue_counters_set(&queue, QUEUE, &start, &rows, 5 * USECS_PER_SEC);
+	queue_counters_forget(&queue);
+	check(is_wanted(), "TRUNCATE after a count that took long");
+	count(10, 0);
+}
+
 /* Doubts while a count is under way, and one that is given up */
 static void
 play_counts(void)
@@ -224,6 +244,7 @@ main(void)
 	play_counts();
 	play_due();
 	play_others();
+	play_rest();
 	printf("%d passed, %d failed\n", npassed, nfailed);
 	return nfailed == 0 ? 0 : 1;
 }
