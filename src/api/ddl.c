@@ -52,6 +52,7 @@
 #include "api/subscription_ddl.h"
 #include "common/args.h"
 #include "common/compat.h"
+#include "shared/topic_slot.h"
 #include "table/binding_row.h"
 #include "table/definition.h"
 #include "table/ids.h"
@@ -402,7 +403,9 @@ queue_on_relation_alter(Oid relid)
 void
 queue_on_relation_truncate(Oid relid)
 {
-	if (queue_slot_find(relid) != NULL || queue_settings_exist(relid, NULL))
+	if (queue_slot_find(relid) != NULL ||
+		queue_topic_slot_find(relid) != NULL ||
+		queue_settings_exist(relid, NULL))
 	{
 		queue_announce_all(relid);
 		queue_xact_note_truncate(relid);

@@ -309,6 +309,30 @@ queue_topic_slot_nends(Oid relid)
 }
 
 /*
+ * queue_topic_slot_note_gone
+ *		The table of a topic was altered, or truncated: how far its subscriptions
+ *		are behind may be wrong.
+ *
+ * That counts as the end of a publisher, after which it is looked for.  No
+ * allocation, no error.
+ */
+void
+queue_topic_slot_note_gone(Oid dbid, Oid relid)
+{
+	TopicSlot  *slot;
+
+	LWLockAcquire(&locks[0].lock, LW_SHARED);
+	slot = find(dbid, relid);
+	LWLockRelease(&locks[0].lock);
+	if (slot == NULL)
+		return;
+	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
+	if (slot->relid == relid && slot->dbid == dbid)
+		slot->nends++;
+	LWLockRelease(slot->lock);
+}
+
+/*
  * queue_topic_slot_open
  *		Open a slot, unless another session has done so.
  *

@@ -43,7 +43,8 @@ typedef struct TopicSlot
 	int64		told[TOPIC_MAX_PARTITIONS];
 	uint64		nviolations;
 	uint64		nreported;		/* of these */
-	uint64		nends;			/* publishers that have ended */
+	uint64		nends;			/* publishers that have ended, and what else
+								 * may have changed what there is */
 	RegistrationLists lists;
 } TopicSlot;
 
@@ -148,6 +149,9 @@ extern bool queue_topic_slot_is_open(TopicSlot *slot, Oid relid,
 
 /* How many publishers have ended, unlocked; 0: it has no slot */
 extern uint64 queue_topic_slot_nends(Oid relid);
+
+/* Messages may have gone, as by TRUNCATE: who looks for publishers looks */
+extern void queue_topic_slot_note_gone(Oid dbid, Oid relid);
 
 /*
  * Open it, unless another has: no id up to the highest is handed out any more,

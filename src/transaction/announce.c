@@ -35,6 +35,7 @@
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/expiry.h"
+#include "shared/topic_slot.h"
 #include "shared/usage.h"
 #include "shared/waiter.h"
 #include "table/definition.h"
@@ -456,6 +457,7 @@ queue_announce_wake(void)
 			queue_usage_forget(notes[i].queue, MyDatabaseId, notes[i].relid);
 			if (notes[i].queue != NULL)
 				queue_counters_doubt(notes[i].queue);
+			queue_topic_slot_note_gone(MyDatabaseId, notes[i].relid);
 		}
 		else if (notes[i].nmessages > 0)
 			queue_cover_add_set(notes[i].queue, MyDatabaseId, notes[i].relid,

@@ -503,6 +503,8 @@ queue_hold_keep(Hold *hold)
 			break;
 		case HOLD_CLAIM:
 			note_moved(hold);
+			if (hold->is_partition)
+				queue_hold_passed(hold->entry, 0, 0);
 			queue_inflight_unclaim(hold->entry);
 			break;
 		case HOLD_DEQUEUE:

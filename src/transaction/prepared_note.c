@@ -21,6 +21,7 @@
 #include "common/compat.h"
 #include "common/guc.h"
 #include "shared/cover.h"
+#include "shared/topic_slot.h"
 #include "shared/usage.h"
 #include "shared/waiter.h"
 #include "transaction/announce.h"
@@ -318,6 +319,7 @@ announce_all(Oid dbid, Oid relid, bool committed)
 		queue_counters_doubt_all(slot);
 		LWLockRelease(slot->lock);
 	}
+	queue_topic_slot_note_gone(dbid, relid);
 }
 
 /* ... and the queues whose bits are set */

@@ -179,6 +179,24 @@ wait_until(q{SELECT ready = 1 FROM queue.stats WHERE queuename = 'lone'},
 	'... and what is published from then on is seen');
 
 #
+# What goes without being consumed
+#
+sql(q{SELECT queue.subscribe('quiet', 'choosy', pattern => 'none', start => 'begin')});
+wait_until(q{SELECT ready = 1 FROM queue.stats WHERE queuename = 'choosy'},
+	'nothing was passed over yet');
+sql(q{SELECT count(*) FROM queue.dequeue('choosy')});
+wait_until(q{SELECT ready = 0 AND oldest_ready_at IS NULL FROM queue.stats WHERE queuename = 'choosy'},
+	'what a filter passes over goes off');
+sql(q{TRUNCATE quiet});
+wait_until(q{SELECT ready = 0 AND oldest_ready_at IS NULL FROM queue.stats WHERE queuename = 'lone'},
+	'so does what TRUNCATE removes');
+sql(q{SELECT queue.publish('quiet', '1')});
+wait_until(q{SELECT ready = 1 FROM queue.stats WHERE queuename = 'lone'}, 'there is one more');
+sql(q{BEGIN; TRUNCATE quiet; PREPARE TRANSACTION 'doubt'; COMMIT PREPARED 'doubt'});
+wait_until(q{SELECT ready = 0 AND oldest_ready_at IS NULL FROM queue.stats WHERE queuename = 'lone'},
+	'... which goes off if that was prepared, too');
+
+#
 # Privileges
 #
 sql(q{
