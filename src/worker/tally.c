@@ -46,6 +46,7 @@
 
 #include "common/clock.h"
 #include "common/compat.h"
+#include "common/guc.h"
 #include "common/process.h"
 #include "common/relation.h"
 #include "dispatch/tally_rows.h"
@@ -87,8 +88,9 @@
 /* The process stays for this long */
 #define TALLY_STAY			5000	/* ms */
 
-/* The queue that is being looked at */
+/* The queue that is being looked at; by place, before when not after an error */
 static QueueSlot *present = NULL;
+static TimestampTz *failed_until = NULL;
 
 /* Queues that may have no place; and whether a walk over all has begun */
 static List *to_walk = NIL;
@@ -107,6 +109,7 @@ static bool is_walk_due(TimestampTz now);
 static void walk(TimestampTz now);
 static void leave(Oid relid, TimestampTz now);
 static void walk_over(Oid relid);
+static TimestampTz failed_for(QueueSlot *slot, TimestampTz now);
 static TimestampTz look_at(QueueSlot *slot, TimestampTz now);
 static TimestampTz look_behind(TimestampTz now);
 static TimestampTz count_wanted(TimestampTz now);
@@ -151,6 +154,9 @@ queue_tally(void)
 	int64		took;
 
 	next_at = DT_NOEND;
+	if (failed_until == NULL)
+		failed_until = MemoryContextAllocZero(TopMemoryContext,
+											  queue_max_queues * sizeof(TimestampTz));
 	if (is_walk_due(now))
 		walk(now);
 	if (to_walk != NIL)
@@ -178,7 +184,10 @@ queue_tally_failed(void)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (present != NULL)
+	{
 		queue_counters_put_off(present, now + FAILED_DELAY);
+		failed_until[queue_slot_place(present)] = now + FAILED_DELAY;
+	}
 	present = NULL;
 	rested_at = now + ROUND_RETRY_DELAY;
 }
@@ -265,6 +274,22 @@ is_mine(QueueSlot *slot)
 }
 
 /*
+ * failed_for
+ *		Return until when a queue is left alone after an error; DT_NOBEGIN: it is
+ *		not.
+ *
+ * So one that is broken keeps nobody from looking at the others.  If its place is
+ * another's by now, that one waits as long.  The clock may have been set back.
+ */
+static TimestampTz
+failed_for(QueueSlot *slot, TimestampTz now)
+{
+	TimestampTz until = failed_until[queue_slot_place(slot)];
+
+	return until > now && until <= now + FAILED_DELAY ? until : DT_NOBEGIN;
+}
+
+/*
  * look_at
  *		Do for one queue what is cheap, and return when to come again.
  *
@@ -275,12 +300,15 @@ look_at(QueueSlot *slot, TimestampTz now)
 {
 	TimestampTz next = queue_counters_sample(slot, now);
 	bool		is_due = queue_counters_next_due(slot) <= now;
+	TimestampTz until = failed_for(slot, now);
 	Relation	rel;
 	QueueDef   *def;
 	bool		is_locked;
 
 	if (!queue_counters_is_known(slot) || slot->kind == SLOT_SUBSCRIPTION)
 		return next;
+	if (until != DT_NOBEGIN)
+		return Min(next, until);
 	if (is_due || queue_counters_want_oldest(slot))
 	{
 		present = slot;
@@ -310,22 +338,30 @@ look_behind(TimestampTz now)
 {
 	static int	place = 0;
 	int			n = queue_slot_count();
+	TimestampTz next = DT_NOEND;
 
 	for (int i = 0; i < n; i++)
 	{
 		QueueSlot  *slot = queue_slot_at(place = (place + 1) % n);
+		TimestampTz until;
 
 		if (slot == NULL || !is_mine(slot) ||
 			slot->kind != SLOT_SUBSCRIPTION ||
 			!queue_counters_is_known(slot) ||
 			!queue_counters_want_oldest(slot))
 			continue;
+		until = failed_for(slot, now);
+		if (until != DT_NOBEGIN)
+		{
+			next = Min(next, until);
+			continue;
+		}
 		present = slot;
 		count_behind(slot);
 		if (GetCurrentTimestamp() > now + BEHIND_TIME)
 			return now;
 	}
-	return DT_NOEND;
+	return next;
 }
 
 /*
