@@ -132,22 +132,30 @@ queue_counters(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Bring numbers up to date, where that takes little. */
+/*
+ * refresh
+ *		Bring numbers up to date, where that takes little.
+ *
+ * If the time is not enough for all, it is for others in the next call: each
+ * begins at another one.
+ */
 static void
 refresh(TimestampTz now)
 {
 	List	   *relids = list_concat(queue_settings_all(),
 									 queue_subscriptions_all());
-	ListCell   *lc;
+	int			n = list_length(relids);
+	int			first = n > 0 ? (int) (now % n) : 0;
 
-	foreach(lc, relids)
+	for (int i = 0; i < n; i++)
 	{
-		QueueSlot  *slot = queue_slot_find(lfirst_oid(lc));
+		Oid			relid = list_nth_oid(relids, (first + i) % n);
+		QueueSlot  *slot = queue_slot_find(relid);
 
 		if (slot != NULL ? queue_counters_is_known(slot) &&
 			!queue_counters_want_oldest(slot) : !queue_tally_has_places())
 			continue;
-		refresh_queue(lfirst_oid(lc), now);
+		refresh_queue(relid, now);
 		if (GetCurrentTimestamp() > now + REFRESH_TIME)
 			break;
 	}

@@ -168,7 +168,7 @@ queue_tally(void)
 		if (slot != NULL && is_mine(slot))
 			next_at = Min(next_at, look_at(slot, now));
 	}
-	next_at = Min(next_at, look_behind(now));
+	next_at = Min(next_at, look_behind(GetCurrentTimestamp()));
 	took = Max(GetCurrentTimestamp() - now, 0);
 	next_at = Min(next_at, count_wanted(now));
 	next_at = Min(next_at, left_at);
