@@ -190,7 +190,7 @@ refresh_queue(Oid relid, TimestampTz now)
 	table_close(rel, AccessShareLock);
 }
 
-/* The same for a subscription; positions are read from a small table only. */
+/* The same for a subscription */
 static void
 refresh_subscription(Relation rel)
 {
@@ -199,8 +199,7 @@ refresh_subscription(Relation rel)
 		queue_subscription_slot(def) : NULL;
 
 	if (slot != NULL)
-		(void) queue_behind_count(rel, def, slot,
-								  RelationGetNumberOfBlocks(rel) <= SMALL_PAGES);
+		(void) queue_behind_count(rel, def, slot, false /* is worker */ );
 }
 
 /* Is it a queue, or a subscription, of this database?  Unlocked. */

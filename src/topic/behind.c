@@ -8,8 +8,9 @@
  * it costs the same however far behind the subscription is.
  *
  * Where it stands is what memory knows (shared/place.c).  After a restart that is
- * nothing, so the worker reads the rows of the positions.  Who looks at a view
- * does not, because under an old snapshot that may take long.
+ * nothing, so the rows of the positions are read.  Under an old snapshot there may
+ * be many dead ones.  Then the worker looks each position up by its key, which ends
+ * with the first that is alive; who looks at a view does without.
  *
  * Locks: the topic, if it can be had at once.
  *
@@ -18,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "storage/bufmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -35,11 +37,16 @@
 /* Entries of a partition that are counted, and rows that are looked at */
 #define MAX_COUNTED			1000
 
+/* A table of positions of so many pages is read as a whole */
+#define SMALL_PAGES			16
+
 static TimestampTz published_at(TopicScan *scan, int partition);
-static bool find_all(Relation rel, SubscriptionDef *def, bool reads_rows,
+static bool find_all(Relation rel, SubscriptionDef *def, bool is_worker,
 					 Behind *behind);
 static int64 *find_places(Relation rel, SubscriptionDef *def, int partitions,
-						  bool reads_rows);
+						  bool is_worker);
+static void look_up_places(Relation rel, SubscriptionDef *def, int partitions,
+						   int64 *positions);
 static bool add_all(Relation topic_rel, TopicDef *topic, const int64 *after,
 					Behind *behind);
 
@@ -98,7 +105,7 @@ published_at(TopicScan *scan, int partition)
  */
 bool
 queue_behind_count(Relation rel, SubscriptionDef *def, QueueSlot *slot,
-				   bool reads_rows)
+				   bool is_worker)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	CounterRows rows = {0};
@@ -109,7 +116,7 @@ queue_behind_count(Relation rel, SubscriptionDef *def, QueueSlot *slot,
 	queue_counters_set_topic(slot, queue_topic_slot_find(def->topic));
 	nevents = queue_counters_nevents(slot);
 	queue_counters_start(slot, now, &start);
-	if (!find_all(rel, def, reads_rows, &behind))
+	if (!find_all(rel, def, is_worker, &behind))
 		return false;
 
 	/* the first look at a topic makes its slot */
@@ -123,7 +130,7 @@ queue_behind_count(Relation rel, SubscriptionDef *def, QueueSlot *slot,
 
 /* How much of all partitions is it?  False: that is not known. */
 static bool
-find_all(Relation rel, SubscriptionDef *def, bool reads_rows, Behind *behind)
+find_all(Relation rel, SubscriptionDef *def, bool is_worker, Behind *behind)
 {
 	bool		is_locked;
 	Relation	topic_rel = queue_open_unless_locked(def->topic,
@@ -138,7 +145,7 @@ find_all(Relation rel, SubscriptionDef *def, bool reads_rows, Behind *behind)
 	if (topic->is_topic && topic->problem == NULL)
 	{
 		int64	   *after = find_places(rel, def, topic->partitions,
-										reads_rows);
+										is_worker);
 
 		is_known = after != NULL && add_all(topic_rel, topic, after, behind);
 	}
@@ -149,10 +156,11 @@ find_all(Relation rel, SubscriptionDef *def, bool reads_rows, Behind *behind)
 /* From which ids on is there something to look at?  NULL: it is not known. */
 static int64 *
 find_places(Relation rel, SubscriptionDef *def, int partitions,
-			bool reads_rows)
+			bool is_worker)
 {
 	int64	   *after = palloc(partitions * sizeof(int64));
 	int64	   *positions = NULL;
+	bool		is_small = RelationGetNumberOfBlocks(rel) <= SMALL_PAGES;
 
 	for (int i = 0; i < partitions; i++)
 	{
@@ -164,17 +172,33 @@ find_places(Relation rel, SubscriptionDef *def, int partitions,
 											  place.position);
 			continue;
 		}
-		if (positions == NULL && reads_rows)
+		if (positions == NULL && (is_small || is_worker))
 		{
 			positions = palloc(partitions * sizeof(int64));
 			memset(positions, -1, partitions * sizeof(int64));
-			(void) queue_positions_read(rel, partitions, positions);
+			if (is_small)
+				(void) queue_positions_read(rel, partitions, positions);
+			else
+				look_up_places(rel, def, partitions, positions);
 		}
 		if (positions == NULL || positions[i] < 0)
 			return NULL;
 		after[i] = positions[i];
 	}
 	return after;
+}
+
+/* Look all positions up by their keys; one that is not there is left as it is. */
+static void
+look_up_places(Relation rel, SubscriptionDef *def, int partitions,
+			   int64 *positions)
+{
+	Position   *position = queue_position_make(rel);
+
+	for (int i = 0; i < partitions; i++)
+		if (queue_position_read(rel, def, i, position) != POSITION_MISSING)
+			positions[i] = position->id;
+	queue_position_free(position);
 }
 
 /* Add all partitions up; false: memory does not know the topic. */

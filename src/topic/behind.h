@@ -25,10 +25,10 @@ extern bool queue_behind_of(TopicScan *scan, TopicDef *topic, int partition,
 
 /*
  * Count that of all partitions, for the statistics.  What memory does not know
- * of the positions is read from the rows, or if it is not to be, or the topic is
- * locked, this returns false
+ * of the positions is read from the rows, of a large table by the worker only.
+ * Returns false if it is not known, or the topic is locked
  */
 extern bool queue_behind_count(Relation rel, SubscriptionDef *def,
-							   QueueSlot *slot, bool reads_rows);
+							   QueueSlot *slot, bool is_worker);
 
 #endif							/* QUEUE_BEHIND_H */

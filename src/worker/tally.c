@@ -435,7 +435,7 @@ count_behind(QueueSlot *slot)
 
 		is_done = def->is_subscription && def->problem == NULL &&
 			queue_subscription_slot(def) == slot &&
-			queue_behind_count(rel, def, slot, true /* reads rows */ );
+			queue_behind_count(rel, def, slot, true /* is worker */ );
 		table_close(rel, AccessShareLock);
 	}
 	if (!is_done)
