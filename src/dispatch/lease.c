@@ -82,6 +82,7 @@
 
 #include "common/compat.h"
 #include "dispatch/lease.h"
+#include "dispatch/tally_rows.h"
 #include "shared/database.h"
 #include "table/member.h"
 #include "table/settings.h"
@@ -112,6 +113,9 @@
  * leases that it held when it was last read.
  */
 #define LOG_SLACK			128
+
+/* Queues with leases that get a place when the log is read */
+#define MAX_MADE				100
 
 /* Rows appended with one call of the table access method */
 #define APPEND_BATCH		100
@@ -232,12 +236,8 @@ load_log(void)
 	if (my_slot->dbid == MyDatabaseId && !my_slot->leases_loaded)
 	{
 		for (i = 0; i < nrows; i++)
-		{
-			LeaseRecord *lease = &rows[i].lease;
-
-			if (!queue_inflight_restore(lease))
+			if (!queue_inflight_restore(&rows[i].lease))
 				nlost++;
-		}
 		my_slot->leases_loaded = true;
 	}
 	LWLockRelease(queue_database_lock());
@@ -257,19 +257,20 @@ load_log(void)
  *		more).
  *
  * The log loses them when it is compacted.  Returns how many rows are left.
- * The rows are sorted by queue.
+ * The rows are sorted by queue.  Some others get a place in memory, to count what
+ * becomes of their leases: not all, because the caller may be a consumer.
  */
 static int
 drop_strangers(LogRow *rows, int nrows)
 {
 	int			nkept = 0;
+	int			nmade = 0;
 	bool		is_queue = false;
-	int			i;
 
 	/* throws if the settings cannot be read: then all would be strangers */
 	if (nrows > 0)
 		table_close(queue_settings_open(AccessShareLock), AccessShareLock);
-	for (i = 0; i < nrows; i++)
+	for (int i = 0; i < nrows; i++)
 	{
 		Oid			relid = rows[i].lease.key.relid;
 
@@ -278,9 +279,8 @@ drop_strangers(LogRow *rows, int nrows)
 			is_queue = get_rel_relkind(relid) == RELKIND_RELATION &&
 				(queue_settings_exist(relid, NULL) ||
 				 queue_is_subscription(relid));
-			if (is_queue)
-				(void) queue_make_slot(relid);	/* it counts what becomes of
-												 * them */
+			if (is_queue && nmade < MAX_MADE)
+				nmade += queue_tally_make_place(relid);
 		}
 		if (is_queue)
 			rows[nkept++] = rows[i];

@@ -38,6 +38,7 @@
 #include "shared/availability.h"
 #include "shared/cover.h"
 #include "table/scan.h"
+#include "table/subscription.h"
 #include "transaction/charge.h"
 #include "transaction/prepared.h"
 
@@ -72,6 +73,16 @@ queue_tally_has_places(void)
 {
 	return queue_slot_count() + Max(queue_max_queues / 4, MIN_FREE) <=
 		queue_max_queues;
+}
+
+/* Make it, unless it has one; true if that was tried, which takes a while. */
+bool
+queue_tally_make_place(Oid relid)
+{
+	if (queue_slot_find(relid) != NULL || !queue_tally_has_places())
+		return false;
+	(void) queue_make_slot(relid);
+	return true;
 }
 
 /*

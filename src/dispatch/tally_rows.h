@@ -14,6 +14,9 @@
 /* May a queue that nobody has used have a place? */
 extern bool queue_tally_has_places(void);
 
+/* Make one, if so, and if it is not locked; true: that took its time */
+extern bool queue_tally_make_place(Oid relid);
+
 /*
  * Count all rows of a queue, which is open; false: somebody waits for its lock.
  * Take off what has fallen due

@@ -5,12 +5,12 @@
  *
  * The places are an array of queue.max_queues, found through a hash table.  A
  * queue gets one on its first use after a start.  Its table must have been
- * opened and found to be a queue, by a role with a privilege on it or by the
- * worker (queue_def_slot(), the only way in).  So no role can fill the places
- * with queues that it may not use, or with numbers.  If no place is left, a
- * queue does without.  It then has no cover, so that consumers scan all of its
- * rows.  It wakes only sessions that wait for any queue, and draws ids one by
- * one.  All of that is slower, and right.
+ * opened and found to be a queue, by a role with a privilege on it, by the worker,
+ * or for leases that the log has of it (queue_def_slot(), the only way in).  So no
+ * role can fill the places with queues that it may not use, or with numbers.  If no
+ * place is left, a queue does without.  It then has no cover, so that consumers scan
+ * all of its rows.  It wakes only sessions that wait for any queue, and draws ids
+ * one by one.  All of that is slower, and right.
  *
  * Locks: the directory's, for the hash table and the identity of a place, then
  * that of a place.  Both are the last in every lock order and held for a few

@@ -300,8 +300,8 @@ queue_def_known(Oid relid)
  *		there is no room.
  *
  * Every entry that shared memory makes for a queue begins here, with a
- * definition got by a session that had opened the table, and was allowed to.
- * What is no queue gets none.
+ * definition got by a session that had opened the table, and was allowed to, or
+ * for leases that the log told of.  What is no queue gets none.
  */
 QueueSlot *
 queue_def_slot(QueueDef *def)

@@ -300,5 +300,12 @@ is(sql(q{SELECT count(*) = (SELECT count(*) FROM queue.queue), count(enqueued) F
 is(sql(q{SELECT count(*), count(ready) <= 16 FROM queue.top}),
 	sql(q{SELECT count(*), true FROM queue.queue}), '... in queue.top, too');
 
+# nor do leases take those that are short
+sql(q{SELECT id FROM queue.receive('many1')});
+$node->append_conf('postgresql.conf', "max_worker_processes = 0\n");
+$node->restart;
+is(sql(q{SELECT count(enqueued), (SELECT count(*) FROM queue.leases) > 0 FROM queue.stats}), '0|t',
+	'who reads the log of leases makes no place for their queues then');
+
 $node->stop;
 done_testing();
