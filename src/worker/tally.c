@@ -50,6 +50,7 @@
 #include "common/process.h"
 #include "common/relation.h"
 #include "dispatch/tally_rows.h"
+#include "shared/database.h"
 #include "table/settings.h"
 #include "table/subscription.h"
 #include "topic/behind.h"
@@ -91,6 +92,9 @@
 /* The queue that is being looked at; by place, before when not after an error */
 static QueueSlot *present = NULL;
 static TimestampTz *failed_until = NULL;
+
+/* The last round has failed: this one counts what others wait for */
+static bool has_failed = false;
 
 /* Queues that may have no place; and whether a walk over all has begun */
 static List *to_walk = NIL;
@@ -161,14 +165,18 @@ queue_tally(void)
 		walk(now);
 	if (to_walk != NIL)
 		return now;				/* others have a round before it goes on */
-	for (int i = 0; i < queue_slot_count(); i++)
+	if (has_failed)
+		next_at = now;			/* so many may be broken that this never ends */
+	for (int i = 0; i < queue_slot_count() && !has_failed; i++)
 	{
 		QueueSlot  *slot = queue_slot_at(i);
 
 		if (slot != NULL && is_mine(slot))
 			next_at = Min(next_at, look_at(slot, now));
 	}
-	next_at = Min(next_at, look_behind(GetCurrentTimestamp()));
+	if (!has_failed)
+		next_at = Min(next_at, look_behind(GetCurrentTimestamp()));
+	has_failed = false;
 	took = Max(GetCurrentTimestamp() - now, 0);
 	next_at = Min(next_at, count_wanted(now));
 	next_at = Min(next_at, left_at);
@@ -177,7 +185,11 @@ queue_tally(void)
 	return queue_tally_due();
 }
 
-/* After an error: the queue that was at fault some time later. */
+/*
+ * queue_tally_failed
+ *		After an error: the others soon, the queue that was at fault some time
+ *		later.
+ */
 void
 queue_tally_failed(void)
 {
@@ -188,8 +200,10 @@ queue_tally_failed(void)
 		queue_counters_put_off(present, now + FAILED_DELAY);
 		failed_until[queue_slot_place(present)] = now + FAILED_DELAY;
 	}
+	has_failed = true;
+	rested_at = now + (present != NULL ? LOOK_INTERVAL : ROUND_RETRY_DELAY);
+	queue_database_wake_by(MyDatabaseId, rested_at);
 	present = NULL;
-	rested_at = now + ROUND_RETRY_DELAY;
 }
 
 /* Are there queues to make places for?  The clock may have been set back. */
