@@ -124,11 +124,10 @@ extern void queue_hold_keep(Hold *hold);
 /* Before that, or a PREPARE: what was moved again is where it was moved last */
 extern void queue_holds_join(void);
 
-/* What is held is consumed; true: the log of leases knows of it */
-
 /* The position of a partition has moved past so many that were consumed */
 extern void queue_hold_passed(InflightEntry *entry, int n, TimestampTz now);
 
+/* What is held is consumed; true: the log of leases knows of it */
 extern bool queue_hold_done(const MessageKey *key, InflightEntry *entry,
 							TimestampTz now);
 
