@@ -5,7 +5,7 @@
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION queue_internal.held_back()
-RETURNS TABLE (queue regclass, since timestamptz)
+RETURNS TABLE (queue regclass, since timestamptz, mark xid)
 AS 'MODULE_PATHNAME', 'queue_held_back'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
@@ -13,12 +13,19 @@ COMMENT ON FUNCTION queue_internal.held_back() IS
 'internal: tables of which somebody keeps so many dead rows that a vacuum would be due';
 
 -- Whatever keeps dead rows of this database from being removed, for queue.storage
--- too.  A session that only runs this very statement does not count, nor does one
--- that the server leaves out itself: VACUUM, and indexes built concurrently.
+-- too.  What the server leaves out itself does not count: VACUUM, the transactions
+-- of other databases, and slots that were invalidated.  Nor does the caller if it
+-- only runs this very statement: it has no transaction id yet, and a snapshot that
+-- ends with the statement.
 --
 -- A snapshot goes back to the oldest transaction that was open when it was taken,
 -- in any database.  So where one goes back to a transaction that is still open,
--- it is this one that the next snapshots go back to, too: that is the holder.
+-- it is this one that the next snapshots go back to, too: that is the holder.  But
+-- a snapshot that is older than the transaction goes back to the same id if that
+-- was the next one to be assigned, and then it is the snapshot that has held all
+-- the time.  When it was taken is not known.  While a query runs, its snapshot
+-- counts as old as the query, though that of a REPEATABLE READ transaction may be
+-- older; between queries, as old as the transaction.
 CREATE OR REPLACE FUNCTION queue.horizon(
     OUT kind text, OUT pid int, OUT name text, OUT since timestamptz,
     OUT xmin xid, OUT age int)
@@ -30,35 +37,49 @@ BEGIN ATOMIC
           FROM pg_catalog.pg_database d
          WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
     ), holder AS MATERIALIZED (
-        SELECT CASE WHEN a.backend_type OPERATOR(pg_catalog.=) 'walsender'
-                    THEN 'standby' ELSE 'session' END AS kind,
+        SELECT CASE WHEN p.is_standby THEN 'standby' ELSE 'session' END AS kind,
                a.pid, a.application_name AS name, a.xact_start AS since,
                x.xmin, x.is_its_own,
-               a.datid IS NULL
+               CASE WHEN p.is_standby THEN NULL
+                    WHEN a.state OPERATOR(pg_catalog.=) 'active' AND NOT x.is_its_own
+                    THEN GREATEST(a.query_start, a.xact_start)
+                    ELSE a.xact_start END AS counts_since,
+               p.is_standby
                    OR a.datid OPERATOR(pg_catalog.=) (SELECT h.oid FROM here h) AS is_here
           FROM pg_catalog.pg_stat_activity a,
                LATERAL (VALUES (a.backend_xmin, false),
-                               (a.backend_xid, true)) x (xmin, is_its_own)
+                               (a.backend_xid, true)) x (xmin, is_its_own),
+               LATERAL (SELECT a.datid IS NULL
+                               AND COALESCE(a.backend_type, 'walsender')
+                                   OPERATOR(pg_catalog.=) 'walsender' AS is_standby) p
          WHERE a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
-           AND COALESCE(a.backend_type, '') NOT IN
-               ('autovacuum worker', 'queue vacuum worker')
+           AND COALESCE(a.backend_type, '') OPERATOR(pg_catalog.<>) 'queue vacuum worker'
            AND NOT EXISTS (SELECT
                              FROM pg_catalog.pg_stat_progress_vacuum v
                             WHERE v.pid OPERATOR(pg_catalog.=) a.pid)
-           AND NOT EXISTS (SELECT
-                             FROM pg_catalog.pg_stat_progress_create_index i
-                            WHERE i.pid OPERATOR(pg_catalog.=) a.pid
-                              AND i.command OPERATOR(pg_catalog.~~)
-                                  '%CONCURRENTLY')
+        UNION ALL
+        SELECT 'session', pg_catalog.pg_backend_pid(),
+               pg_catalog.current_setting('application_name'),
+               pg_catalog.transaction_timestamp(), x.xmin, x.is_its_own,
+               pg_catalog.transaction_timestamp(), true
+          FROM (VALUES (pg_catalog.xid(pg_catalog.pg_current_xact_id_if_assigned()), true),
+                       (CASE WHEN pg_catalog.current_setting('transaction_isolation')
+                                  IN ('repeatable read', 'serializable')
+                              AND pg_catalog.statement_timestamp()
+                                  OPERATOR(pg_catalog.>) pg_catalog.transaction_timestamp()
+                             THEN pg_catalog.xid(pg_catalog.pg_snapshot_xmin(
+                                      pg_catalog.pg_current_snapshot())) END, false))
+               x (xmin, is_its_own)
         UNION ALL
         SELECT 'prepared transaction', NULL, p.gid, p.prepared,
-               p.transaction, true,
+               p.transaction, true, p.prepared,
                p.database OPERATOR(pg_catalog.=) (SELECT h.datname FROM here h)
           FROM pg_catalog.pg_prepared_xacts p
         UNION ALL
-        SELECT 'replication slot', s.active_pid, s.slot_name, NULL, s.xmin, false,
+        SELECT 'replication slot', s.active_pid, s.slot_name, NULL, s.xmin, false, NULL,
                true
           FROM pg_catalog.pg_replication_slots s
+         WHERE s.wal_status IS DISTINCT FROM 'lost'
     ), oldest AS MATERIALIZED (
         SELECT h.xmin
           FROM holder h
@@ -70,41 +91,69 @@ BEGIN ATOMIC
       FROM holder h
       JOIN oldest o ON o.xmin OPERATOR(pg_catalog.=) h.xmin
      WHERE h.is_here OR h.is_its_own
-     ORDER BY h.is_its_own DESC, h.since
+     ORDER BY COALESCE(h.counts_since, CASE WHEN h.is_its_own THEN '-infinity'::timestamptz
+                                          ELSE 'infinity'::timestamptz END),
+              h.is_its_own DESC
      LIMIT 1;
 END;
 
--- Who keeps dead rows, if there are enough of them to be worth a vacuum.  Any
--- traffic makes some for a moment, so it matters after ten seconds.  A standby
--- tells of its snapshots every ten seconds, and not when they were taken; so what
--- counts is for how long rows have been held back, and it matters after a minute;
--- of a slot that nobody uses, which does not end by itself, as of a session.
+-- Who keeps dead rows, if there are enough of them to be worth a vacuum: a holder
+-- that does not precede the mark of a table keeps none of those that its vacuum
+-- waits for.  Any traffic makes some for a moment, so it matters after ten seconds.
+-- A standby tells of its snapshots every ten seconds, and not when they were taken;
+-- so what counts is for how long rows have been held back, and it matters after a
+-- minute.
+--
+-- A slot that nobody uses does not end by itself, but its standby may only be
+-- restarting, and needs it then.  So it is left when five minutes have passed, and
+-- what counts is since when; servers before 17 do not know, so there it is never
+-- critical.
 CREATE FUNCTION queue_internal.health_of_cleanup(usable boolean)
 RETURNS TABLE (severity text, object text, finding text, remedy text)
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 BEGIN ATOMIC
     WITH held AS MATERIALIZED (
-        SELECT pg_catalog.count(*) AS tables,
-               pg_catalog.sum(pg_catalog.pg_stat_get_dead_tuples(b.queue)) AS dead_rows,
-               pg_catalog.min(b.since) AS since
+        SELECT b.queue, b.since, b.mark
           FROM queue_internal.held_back() b
+    ), slot AS MATERIALIZED (
+        SELECT s.slot_name, e.inactive_since,
+               s.active_pid IS NULL
+                   AND COALESCE(e.inactive_since OPERATOR(pg_catalog.<)
+                                (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+                                 interval '5 minutes'), true) AS is_left
+          FROM pg_catalog.pg_replication_slots s,
+               LATERAL (SELECT (pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>)
+                                'inactive_since')::timestamptz AS inactive_since) e
     ), holder AS MATERIALIZED (
         SELECT h.kind, h.pid, h.name, h.since, h.xmin, d.tables, d.dead_rows,
                pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
-                   COALESCE(h.since, d.since) AS age,
-               h.kind OPERATOR(pg_catalog.=) 'replication slot' AND h.pid IS NULL AS is_left,
+                   COALESCE(h.since, CASE WHEN s.is_left THEN s.inactive_since END,
+                            d.since) AS age,
+               COALESCE(s.is_left, false) AS is_left,
+               s.is_left AND s.inactive_since IS NULL AS is_unsure,
+               COALESCE(h.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid(), false) AS is_me,
                CASE WHEN h.kind OPERATOR(pg_catalog.=) 'prepared transaction' THEN x.database
                     ELSE a.datname END AS database
-          FROM held d
-         CROSS JOIN LATERAL queue.horizon() h
+          FROM queue.horizon() h
+         CROSS JOIN LATERAL (
+                   SELECT pg_catalog.count(*) AS tables,
+                          pg_catalog.sum(pg_catalog.pg_stat_get_dead_tuples(b.queue)) AS dead_rows,
+                          pg_catalog.min(b.since) AS since
+                     FROM held b
+                    WHERE pg_catalog.age(h.xmin) OPERATOR(pg_catalog.>) pg_catalog.age(b.mark)) d
           LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) h.pid
+          LEFT JOIN slot s
+                 ON h.kind OPERATOR(pg_catalog.=) 'replication slot'
+                AND s.slot_name OPERATOR(pg_catalog.=) h.name::name
           LEFT JOIN pg_catalog.pg_prepared_xacts x
                  ON h.kind OPERATOR(pg_catalog.=) 'prepared transaction'
                 AND x.gid OPERATOR(pg_catalog.=) h.name
-         WHERE d.tables OPERATOR(pg_catalog.>) 0
+         WHERE EXISTS (SELECT FROM held)
+           AND d.tables OPERATOR(pg_catalog.>) 0
     )
-    SELECT CASE WHEN h.age OPERATOR(pg_catalog.>) interval '1 hour' THEN 'critical'
-                WHEN h.age OPERATOR(pg_catalog.>) interval '5 minutes' OR h.is_left THEN 'warning'
+    SELECT CASE WHEN h.age OPERATOR(pg_catalog.>) interval '1 hour'
+                     AND h.is_unsure IS NOT TRUE THEN 'critical'
+                WHEN h.age OPERATOR(pg_catalog.>) interval '5 minutes' THEN 'warning'
                 ELSE 'notice' END,
            pg_catalog.format('%s %s', h.kind, COALESCE(CASE WHEN h.kind IN ('session', 'standby')
                                                   THEN h.pid::text END, h.name)),
@@ -114,22 +163,23 @@ BEGIN ATOMIC
                    ', in database ' OPERATOR(pg_catalog.||) NULLIF(h.database, pg_catalog.current_database())::text,
                    ', its application is ' OPERATOR(pg_catalog.||) CASE WHEN h.kind IN ('session', 'standby') THEN
                        NULLIF(h.name, '') END,
-                   CASE WHEN h.is_left THEN ' Nobody uses it.'
+                   CASE WHEN h.is_left
+                   THEN ' Nobody uses it. If its standby does not come back, pg_drop_replication_slot ends it.'
+                   WHEN h.is_me THEN ' It is the one that asks.'
                    WHEN h.kind OPERATOR(pg_catalog.=) 'prepared transaction'
                    THEN ' COMMIT PREPARED or ROLLBACK PREPARED ends it, as its transaction manager has decided.'
                    WHEN h.kind IN ('replication slot', 'standby')
                    THEN ' It is for a query on a standby that has hot_standby_feedback.'
                    END),
-           CASE WHEN h.kind OPERATOR(pg_catalog.=) 'session'
+           CASE WHEN h.is_left OR h.is_me THEN NULL
+                WHEN h.kind OPERATOR(pg_catalog.=) 'session'
                 THEN pg_catalog.format('SELECT pg_terminate_backend(%s);', h.pid)
-                WHEN h.is_left
-                THEN pg_catalog.format('SELECT pg_drop_replication_slot(%L);', h.name)
                 WHEN h.kind IN ('replication slot', 'standby')
-                THEN pg_catalog.format('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xmin = %L AND backend_type = %L; -- on that standby',
+                THEN pg_catalog.format('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xmin = %L AND backend_type = %L AND pg_is_in_recovery(); -- on that standby',
                          h.xmin, 'client backend')
                 END
       FROM holder h
-     WHERE h.age OPERATOR(pg_catalog.>) CASE WHEN h.since IS NULL AND NOT h.is_left
+     WHERE h.age OPERATOR(pg_catalog.>) CASE WHEN h.since IS NULL
                                              THEN interval '1 minute'
                                              ELSE interval '10 seconds' END;
 END;

@@ -153,8 +153,8 @@ typedef struct VacuumPart
 								 * since? */
 	TimestampTz look_until;
 	TimestampTz looked_at;
-	TimestampTz held_since;		/* as seen by its looks: what was dead by the
-								 * mark cannot be removed; 0: it can */
+	TimestampTz held_since;		/* as seen by its looks: somebody may still
+								 * see what was dead by the mark; 0: nobody */
 	FullTransactionId mark;		/* what was dead by then is to be removed;
 								 * Invalid: nothing is */
 	TimestampTz follow_up_at;	/* the mark is for the vacuum after the last

@@ -79,7 +79,7 @@
 #define MARK_PASSES			(USECS_PER_SEC / 10)
 
 #define Natts_vacuums		4
-#define Natts_held_back		2
+#define Natts_held_back		3
 
 /* Of the worker: the queue that it looks at */
 static int	looked_at = -1;
@@ -172,6 +172,7 @@ look_at_state(QueueSlot *slot, TimestampTz now)
 	VacuumPart *vacuum = &slot->vacuum;
 	Oid			relid = slot->relid;
 	TimestampTz next = TIMESTAMP_INFINITY;
+	bool		is_held;
 
 	if (vacuum->is_wanted)
 		return now + LOOK_AGAIN;
@@ -204,7 +205,8 @@ look_at_state(QueueSlot *slot, TimestampTz now)
 	}
 	if (!FullTransactionIdIsValid(vacuum->mark) || vacuum->follow_up_at > now)
 		vacuum->held_since = 0;
-	else if (queue_vacuum_is_removable(relid, vacuum->mark, &pass_horizon))
+	else if (queue_vacuum_is_removable(relid, vacuum->mark, &pass_horizon,
+									   &is_held))
 	{
 		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 		vacuum->is_wanted = slot->dbid == MyDatabaseId &&
@@ -213,7 +215,7 @@ look_at_state(QueueSlot *slot, TimestampTz now)
 		vacuum->held_since = 0;
 		next = now + LOOK_AGAIN;
 	}
-	else if (vacuum->held_since == 0 || vacuum->held_since > now)
+	else if (is_held && (vacuum->held_since == 0 || vacuum->held_since > now))
 		vacuum->held_since = now;	/* from now on, or the clock was set back */
 	return next;
 }
@@ -297,21 +299,22 @@ has_dead_in(Oid relid, int factor)
  *		Returns true if all rows can be removed that were dead when the mark
  *		was set.
  *
- * Returns false if the table is locked, or is not in order.  *latest is the
- * latest horizon that a table has had, Invalid at first; it saves looks at
- * others.
+ * Returns false if the table is locked, or is not in order; *is_held tells that
+ * somebody may still see some of them.  *latest is the latest horizon that a
+ * table has had, Invalid at first; it saves looks at others.
  */
 bool
 queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
-						  TransactionId *latest)
+						  TransactionId *latest, bool *is_held)
 {
 	TransactionId mark_xid = XidFromFullTransactionId(mark);
 	TransactionId horizon = InvalidTransactionId;
 	Relation	rel;
 	bool		is_locked;
 
-	if (TransactionIdIsValid(*latest) &&
-		TransactionIdPrecedes(*latest, mark_xid))
+	*is_held = TransactionIdIsValid(*latest) &&
+		TransactionIdPrecedes(*latest, mark_xid);
+	if (*is_held)
 		return false;
 	rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
 	if (rel == NULL)
@@ -327,8 +330,10 @@ queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
 			*latest = horizon;
 	}
 	table_close(rel, AccessShareLock);
-	return TransactionIdIsValid(horizon) &&
-		TransactionIdPrecedesOrEquals(mark_xid, horizon);
+	if (!TransactionIdIsValid(horizon))
+		return false;
+	*is_held = TransactionIdPrecedes(horizon, mark_xid);
+	return !*is_held;
 }
 
 /* Is it a queue, a topic or a subscription that can be used? */
@@ -387,7 +392,8 @@ queue_vacuums(PG_FUNCTION_ARGS)
 /*
  * held_back(): of which tables somebody keeps dead rows, for queue.health()
  *
- * Since when it has been seen, which is not when a holder of them came.
+ * Since when it has been seen, which is not when a holder of them came; and
+ * the mark, which a holder of them precedes.
  */
 Datum
 queue_held_back(PG_FUNCTION_ARGS)
@@ -408,6 +414,8 @@ queue_held_back(PG_FUNCTION_ARGS)
 			continue;
 		values[0] = ObjectIdGetDatum(relid);
 		values[1] = TimestampTzGetDatum(vacuum.held_since);
+		values[2] =
+			TransactionIdGetDatum(XidFromFullTransactionId(vacuum.mark));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

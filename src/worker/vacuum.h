@@ -24,7 +24,7 @@ extern bool queue_vacuum_has_dead_rows(Oid relid, int factor);
 
 /* Can all rows be removed that were dead when the mark was set? */
 extern bool queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
-									  TransactionId *latest);
+									  TransactionId *latest, bool *is_held);
 
 /* The TOAST table of a table; InvalidOid if it has none, or is gone */
 extern Oid	queue_vacuum_toast_of(Oid relid);

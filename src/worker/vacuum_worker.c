@@ -352,6 +352,7 @@ is_behind_again(QueueSlot *slot, Oid relid)
 {
 	VacuumPart *vacuum = &slot->vacuum;
 	TransactionId latest = InvalidTransactionId;
+	bool		is_held;
 
 	if (!FullTransactionIdIsValid(vacuum->mark))
 	{
@@ -361,7 +362,7 @@ is_behind_again(QueueSlot *slot, Oid relid)
 		vacuum->mark = ReadNextFullTransactionId();
 		LWLockRelease(slot->lock);
 	}
-	return queue_vacuum_is_removable(relid, vacuum->mark, &latest);
+	return queue_vacuum_is_removable(relid, vacuum->mark, &latest, &is_held);
 }
 
 /*

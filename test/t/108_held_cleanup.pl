@@ -2,7 +2,9 @@
 # holder is prepared, is named, and goes when its remedy has been run as it is
 # given, where it is to be run; then the rows go.  For how long they have been
 # held back, which is a minute for what has no time of its own, is played by
-# another body of the function that tells it.
+# another body of the function that tells it; and since when nobody uses a slot,
+# which servers before 17 do not know, by another body of the view.  Who holds
+# none of these rows is not named, and nobody is named instead of who does.
 
 use strict;
 use warnings;
@@ -77,17 +79,56 @@ sub rows_go
 	return;
 }
 
-# A row of queue.health(), as it would be if rows had been held back for so long
+# A row of queue.health(), as it would be if rows had been held back for so long,
+# by who is older than a mark
 sub after
 {
-	my ($time, $column) = @_;
-	return sql(qq{BEGIN;
+	my ($time, $column, %played) = @_;
+	my $mark = $played{mark} // 'pg_catalog.xid(pg_current_xact_id())';
+	my $unused = $played{unused} // '';
+	return sql(qq{BEGIN; $unused
 		CREATE OR REPLACE FUNCTION queue_internal.held_back()
-		RETURNS TABLE (queue regclass, since timestamptz) LANGUAGE sql AS
-		\$\$ SELECT 'orders'::regclass, now() - interval '$time' \$\$;
+		RETURNS TABLE (queue regclass, since timestamptz, mark xid)
+		LANGUAGE sql AS
+		\$\$ SELECT 'orders'::regclass, now() - interval '$time', $mark \$\$;
 		SELECT $column FROM queue.health()
 		 WHERE object ~ '^(session|standby|replication slot|prepared transaction) ';
 		ROLLBACK});
+}
+
+# What makes it seem that nobody has used a slot for so long; unless told how
+# long, the server does not know.  A function keeps the columns that a view had.
+sub unused
+{
+	my ($time) = @_;
+	my $since = $time ? "now() - interval ''$time''" : 'NULL::timestamptz';
+	return (
+		unused => qq{SET LOCAL allow_system_table_mods = on;
+		DO \$\$
+		DECLARE
+			view regclass := 'pg_catalog.pg_replication_slots';
+			columns text;
+		BEGIN
+			SELECT string_agg(CASE attname WHEN 'inactive_since'
+					THEN '$since AS ' ELSE '' END || attname, ', ' ORDER BY attnum)
+				|| CASE WHEN bool_or(attname = 'inactive_since') THEN ''
+					ELSE ', $since AS inactive_since' END
+			INTO columns FROM pg_attribute WHERE attrelid = view AND attnum > 0;
+			EXECUTE format('CREATE OR REPLACE VIEW pg_catalog.%s AS SELECT %s FROM (%s) v',
+				view, columns, rtrim(pg_get_viewdef(view), ';'));
+			EXECUTE pg_get_functiondef(
+				'queue_internal.health_of_cleanup(boolean)'::regprocedure);
+		END \$\$;});
+}
+
+# Whose pid the columns horizon_... have
+sub is_horizon
+{
+	my ($pid, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(sql(q{SELECT DISTINCT horizon_kind, horizon_pid FROM queue.storage}),
+		"session|$pid", $name);
+	return;
 }
 
 my $all = q{object || ': ' || severity || ': ' || finding};
@@ -114,10 +155,27 @@ sub check
 #
 wait_until(q{SELECT xmin IS NOT NULL FROM pg_replication_slots},
 	'the slot has a snapshot');
-my ($session, $pid) = start_holder($standby, $snapshot);
+my ($session, $pid, $twin, $xmin, $twin_xmin);
+foreach (1 .. 100)
+{
+	sql(q{COMMENT ON DATABASE other IS 'other'});
+	$node->wait_for_catchup($standby);
+	($session, $pid) = start_holder($standby, $snapshot);
+	($twin) = start_holder('other', $snapshot);
+	my $own = 'SELECT backend_xmin FROM pg_stat_activity
+		WHERE pid = pg_backend_pid()';
+	($xmin, $twin_xmin) = ($session->query_safe($own), $twin->query_safe($own));
+	last if $xmin == $twin_xmin;
+	$_->quit foreach $session, $twin;
+}
+is($xmin, $twin_xmin, 'a session of the primary has the same snapshot');
+wait_until(qq{SELECT xmin = '$xmin' FROM pg_replication_slots},
+	'the slot has it');
 sql('SELECT pg_current_xact_id()');
 make_dead_rows();
 is(after('50 s', $all), '', 'a standby that is busy is none');
+is(after('70 s', $all, mark => "'3'::xid"),
+	'', 'nor is who is younger than the mark');
 like(
 	after('70 s', $all),
 	qr/^replication slot keeper: notice: It keeps \d+ dead rows of 1 tables from being removed\. It is for a query on a standby/,
@@ -126,7 +184,9 @@ like(after('6 min', 'severity'), qr/^warning$/, '... after five');
 like(after('61 min', 'severity'), qr/^critical$/, '... and after an hour');
 like(after('70 s', 'remedy'), qr/; -- on that standby$/,
 	'what is to be run on the standby');
-is(sql(after('70 s', 'remedy'), $standby), 't', 'ends one session there');
+is(sql(after('70 s', 'remedy')), '', '... ends none on the primary');
+$twin->quit;
+is(sql(after('70 s', 'remedy'), $standby), 't', '... and one there');
 rows_go('a slot in use');
 $session->quit;
 
@@ -134,7 +194,7 @@ $session->quit;
 # The slot, when its standby uses it no more
 #
 ($session, $pid) = start_holder($standby, $snapshot);
-my $xmin = sql(qq{SELECT backend_xmin FROM pg_stat_activity WHERE pid = $pid},
+$xmin = sql(qq{SELECT backend_xmin FROM pg_stat_activity WHERE pid = $pid},
 	$standby);
 wait_until(qq{SELECT xmin = '$xmin' FROM pg_replication_slots},
 	'the slot has the snapshot of the query');
@@ -146,13 +206,56 @@ wait_until(
 $session->quit;
 sql('SELECT pg_current_xact_id()');
 make_dead_rows();
+my %unknown = unused();
+my $left =
+  qr/Nobody uses it\. If its standby does not come back, pg_drop_replication_slot ends it\.$/;
+is(after('50 s', $all, %unknown), '', 'a standby may be restarting');
+like(after('70 s', $all, %unknown),
+	qr/^replication slot keeper: notice: .*$left/, 'a slot that is left');
+is(after('70 s', 'remedy IS NULL', %unknown), 't', '... is nothing to drop');
 like(
-	after('11 s', $all),
-	qr/^replication slot keeper: warning: It keeps .*removed\. Nobody uses it\.$/,
-	'a slot that is left');
-sql(after('11 s', 'remedy'));
-is(sql('SELECT count(*) FROM pg_replication_slots'), '0', 'it is dropped');
-rows_go('a slot that is left');
+	after('6 min', $all, %unknown),
+	qr/^replication slot keeper: warning: .*$left/,
+	'... after five minutes');
+is(after('5 h', 'severity', %unknown),
+	'warning', '... and as long as nobody knows since when');
+my %restarting = unused('4 min');
+like(
+	after('70 s', $all, %restarting),
+	qr/^replication slot keeper: notice: .*It is for a query on a standby/,
+	'a slot that was in use just now');
+like(after('70 s', 'remedy', %restarting),
+	qr/; -- on that standby$/, '... has a remedy there');
+my %left = unused('6 min');
+like(after('1 s', $all, %left),
+	qr/^replication slot keeper: warning: .*$left/, 'one that was not');
+is(after('70 s', 'remedy IS NULL', %left), 't', '... is nothing to drop');
+is(after('5 h', 'severity', %left), 'warning', '... since then');
+is(after('1 s', 'severity', unused('61 min')), 'critical', '... for an hour');
+
+#
+# One that was invalidated is left out by the server.
+#
+sql(q{ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'});
+$node->reload;
+foreach (1 .. 3)
+{
+	sql(q{SELECT pg_logical_emit_message(false, '', ''); SELECT pg_switch_wal()});
+}
+sql('CHECKPOINT');
+wait_until(q{SELECT wal_status = 'lost' FROM pg_replication_slots},
+	'the slot is invalidated');
+is(sql(q{SELECT xmin IS NOT NULL FROM pg_replication_slots}),
+	't', '... and has its snapshot');
+($session, $pid) = start_holder('postgres', $snapshot);
+sql('SELECT pg_current_xact_id()');
+make_dead_rows();
+wait_until(
+	qq{SELECT bool_and(horizon_pid = $pid) FROM queue.storage},
+	'... which is not the one that holds');
+$session->quit;
+rows_go('an invalidated slot');
+sql(q{SELECT pg_drop_replication_slot('keeper')});
 
 #
 # The standby without a slot
@@ -167,6 +270,15 @@ like(
 	'a standby');
 is(sql(after('70 s', 'remedy'), $standby), 't', 'it ends one session there');
 rows_go('a standby');
+$session->quit;
+($session, $pid) = start_holder('postgres',
+	q{BEGIN; SELECT pg_logical_emit_message(true, '', '')});
+sql(q{COMMENT ON DATABASE other IS 'other'});
+wait_until(
+	qq{SELECT s.backend_xmin = a.backend_xid
+		FROM pg_stat_replication s, pg_stat_activity a WHERE a.pid = $pid},
+	'a standby goes back to a transaction');
+is_horizon($pid, '... which is the holder');
 $session->quit;
 $standby->stop;
 
@@ -229,6 +341,146 @@ $heir->quit;
 rows_go('another database');
 
 $_->quit foreach $reader, $idle, $stranger;
+
+#
+# A walsender of a database, as one of logical replication that copies a table.
+# The server does not show when its transaction began.
+#
+my $copier =
+  $node->background_psql('postgres', replication => 'database');
+$copier->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$pid = $copier->query_safe('SELECT pg_backend_pid()');
+sql('SELECT pg_current_xact_id()');
+make_dead_rows();
+like(after('70 s', $all), qr/^session $pid: notice: /,
+	'a walsender of a database');
+sql(after('70 s', 'remedy'));
+rows_go('a walsender of a database');
+$copier->quit;
+
+#
+# Who asks: its transaction is the holder, not the next oldest.
+#
+($session, $pid) = start_holder('postgres', $writer);
+($heir, $heir_pid) = start_holder('postgres', $snapshot);
+make_dead_rows();
+is( $session->query_safe(
+		'SELECT DISTINCT horizon_kind, horizon_pid FROM queue.storage'),
+	"session|$pid",
+	'who asks is the holder');
+my $found = '';
+foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$found = $session->query_safe(qq{SELECT remedy IS NULL, finding
+		FROM queue.health() WHERE object = 'session $pid'});
+	last if $found ne '';
+	$session->query_safe('SELECT pg_stat_clear_snapshot(), pg_sleep(0.1)');
+}
+like($found, qr/^t\|.*\. It is the one that asks\.$/, '... and is told so');
+$_->quit foreach $session, $heir;
+rows_go('who asks');
+
+($session, $pid) = start_holder('postgres', $snapshot);
+is( $session->query_safe('SELECT DISTINCT horizon_pid FROM queue.storage'),
+	$pid, 'also by a snapshot that it has');
+$session->quit;
+($session, $pid) =
+  start_holder('postgres', q{SET default_transaction_isolation = serializable});
+is( $session->query_safe(
+		q{SELECT DISTINCT coalesce(horizon_kind, 'nobody') FROM queue.storage}),
+	'nobody',
+	'but not by the one of this statement');
+$session->quit;
+
+#
+# A transaction that has the id that an older snapshot goes back to
+#
+my $xid;
+foreach (1 .. 100)
+{
+	($reader, $reader_pid) = start_holder('postgres', $snapshot);
+	($idle, $idle_pid) = start_holder('postgres', $writer);
+	($xmin, $xid) = split /\|/,
+	  sql(qq{SELECT (SELECT backend_xmin FROM pg_stat_activity
+				WHERE pid = $reader_pid),
+			(SELECT backend_xid FROM pg_stat_activity WHERE pid = $idle_pid)});
+	last if $xmin == $xid;
+	$_->quit foreach $reader, $idle;
+}
+is($xmin, $xid, 'a snapshot goes back to a younger transaction');
+is_horizon($reader_pid, '... and is the holder');
+$reader->quit;
+my ($locker) = start_holder('postgres', 'SELECT pg_advisory_lock(7)');
+($reader, $reader_pid) = start_holder('postgres', 'BEGIN; SELECT 1');
+$idle->quit;
+($idle, $idle_pid) = start_holder('postgres', $writer);
+$reader->query_until(qr/asks/,
+	"\\echo asks\nSELECT pg_advisory_xact_lock_shared(7);\n");
+wait_until(
+	qq{SELECT r.backend_xmin = i.backend_xid AND r.xact_start < i.xact_start
+		FROM pg_stat_activity r, pg_stat_activity i
+		WHERE r.pid = $reader_pid AND i.pid = $idle_pid},
+	'a query of an older transaction does so, too');
+is_horizon($idle_pid, '... and is younger');
+$locker->query_safe('SELECT pg_advisory_unlock(7)');
+$_->quit foreach $reader, $idle;
+
+#
+# What the server leaves out is VACUUM alone.
+#
+sql(q{CREATE TABLE slow (i int); INSERT INTO slow VALUES (1);
+	CREATE FUNCTION wait(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+	$$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN i; END $$});
+$locker->query_safe('SELECT pg_advisory_lock(7)');
+($session, $pid) = start_holder('postgres', 'SELECT 1');
+$session->query_until(qr/builds/,
+	"\\echo builds\nCREATE INDEX CONCURRENTLY ON slow (wait(i));\n");
+wait_until(
+	qq{SELECT backend_xmin IS NOT NULL AND wait_event_type = 'Lock'
+		FROM pg_stat_activity WHERE pid = $pid}, 'an index is being built');
+sql('SELECT pg_current_xact_id()');
+make_dead_rows();
+is_horizon($pid, '... and holds rows');
+$locker->query_safe('SELECT pg_advisory_unlock(7)');
+rows_go('an index');
+$session->quit;
+sql(q{INSERT INTO slow SELECT generate_series(1, 1000)});
+$locker->query_safe('SELECT pg_advisory_lock(7)');
+sql(q{ALTER SYSTEM SET autovacuum_naptime = '1s'});
+$node->reload;
+my $analyze = q{SELECT pid FROM pg_stat_activity
+	WHERE backend_type = 'autovacuum worker' AND wait_event = 'advisory'};
+wait_until("SELECT EXISTS ($analyze)", 'a table is being analyzed');
+sql('SELECT pg_current_xact_id()');
+make_dead_rows();
+is_horizon(sql($analyze), '... which holds rows');
+$locker->query_safe('SELECT pg_advisory_unlock(7)');
+rows_go('a table that is being analyzed');
+$locker->quit;
+
+#
+# A table that the worker does not look into: whether rows are held back is not
+# known.  That it has looked at it is known when another table has been vacuumed
+# twice since it found the rows.
+#
+sql(q{SELECT queue.create_queue('broken');
+	SELECT count(queue.enqueue('broken', '1')) FROM generate_series(1, 100);
+	ALTER TABLE broken DISABLE TRIGGER queue_insert;
+	DELETE FROM broken});
+wait_until(
+	q{SELECT held_back FROM queue.storage WHERE queue = 'broken'::regclass},
+	'a table that is not in order is worth a vacuum');
+foreach (1 .. 2)
+{
+	my $vacuums = sql(
+		q{SELECT vacuums FROM queue.storage WHERE queue = 'orders'::regclass});
+	make_dead_rows_go();
+	wait_until(
+		qq{SELECT vacuums > $vacuums FROM queue.storage
+			WHERE queue = 'orders'::regclass}, 'another one is vacuumed');
+}
+is(sql('SELECT count(*) FROM queue_internal.held_back()'),
+	'0', '... and nobody is said to hold its rows back');
 $node->stop;
 
 done_testing();
