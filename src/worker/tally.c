@@ -93,7 +93,11 @@
 static QueueSlot *present = NULL;
 static TimestampTz *failed_until = NULL;
 
-/* The last round has failed: this one counts what others wait for */
+/*
+ * Does a round look at the queues, before it counts?  The last one has failed
+ * there: this one counts only
+ */
+static bool is_looking = false;
 static bool has_failed = false;
 
 /* Queues that may have no place; and whether a walk over all has begun */
@@ -165,6 +169,7 @@ queue_tally(void)
 		walk(now);
 	if (to_walk != NIL)
 		return now;				/* others have a round before it goes on */
+	is_looking = true;
 	if (has_failed)
 		next_at = now;			/* so many may be broken that this never ends */
 	for (int i = 0; i < queue_slot_count() && !has_failed; i++)
@@ -177,6 +182,7 @@ queue_tally(void)
 	if (!has_failed)
 		next_at = Min(next_at, look_behind(GetCurrentTimestamp()));
 	has_failed = false;
+	is_looking = false;
 	took = Max(GetCurrentTimestamp() - now, 0);
 	next_at = Min(next_at, count_wanted(now));
 	next_at = Min(next_at, left_at);
@@ -200,7 +206,8 @@ queue_tally_failed(void)
 		queue_counters_put_off(present, now + FAILED_DELAY);
 		failed_until[queue_slot_place(present)] = now + FAILED_DELAY;
 	}
-	has_failed = true;
+	has_failed = is_looking;
+	is_looking = false;
 	rested_at = now + (present != NULL ? LOOK_INTERVAL : ROUND_RETRY_DELAY);
 	queue_database_wake_by(MyDatabaseId, rested_at);
 	present = NULL;
