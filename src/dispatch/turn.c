@@ -175,7 +175,12 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 	queue_message_key(&key, look->def->relid, row->id);
 	if (queue_inflight_peek(&key, row->enqueued_at, &entry) &&
 		entry.member.group != NULL)
+	{
+		/* a lease that was loaded before the queue had a slot */
+		if (entry.due.slot == NULL && entry.state == INFLIGHT_LEASED)
+			queue_inflight_watch(&key);
 		return GROUP_BEHIND;
+	}
 
 	queue_turn_name(look->def, row, &name);
 	turn = (look->selection != NULL ? queue_group_pick : queue_group_enter)
