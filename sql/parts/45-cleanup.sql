@@ -14,9 +14,10 @@ COMMENT ON FUNCTION queue_internal.held_back() IS
 
 -- Whatever keeps dead rows of this database from being removed, for queue.storage
 -- too.  What the server leaves out itself does not count: VACUUM, the transactions
--- of other databases, and slots that were invalidated.  Nor does the caller if it
--- only runs this very statement: it has no transaction id yet, and a snapshot that
--- ends with the statement.
+-- of other databases, and slots that were invalidated.  Nor does a parallel worker,
+-- whose snapshot is its leader's.  Nor does the caller if it only runs this very
+-- statement: it has no transaction id yet, and a snapshot that ends with the
+-- statement.
 --
 -- A snapshot goes back to the oldest transaction that was open when it was taken,
 -- in any database.  So where one goes back to a transaction that is still open,
@@ -53,7 +54,7 @@ BEGIN ATOMIC
                                AND COALESCE(a.backend_type, 'walsender')
                                    OPERATOR(pg_catalog.=) 'walsender' AS is_standby) p
          WHERE a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
-           AND COALESCE(a.backend_type, '') OPERATOR(pg_catalog.<>) 'queue vacuum worker'
+           AND COALESCE(a.backend_type, '') NOT IN ('queue vacuum worker', 'parallel worker')
            AND NOT EXISTS (SELECT
                              FROM pg_catalog.pg_stat_progress_vacuum v
                             WHERE v.pid OPERATOR(pg_catalog.=) a.pid)
