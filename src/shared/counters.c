@@ -93,7 +93,7 @@ queue_counters_init(QueueSlot *slot)
  *		Begin with what is kept of the queue since the last stop of the server,
  *		or with nothing.
  *
- * What was prepared before that ends untold, so it is counted all the same.
+ * What was prepared before that ends untold: the next count sees it.
  */
 void
 queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid)
@@ -118,7 +118,9 @@ queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid)
 	counters->oldest_at = saved ? saved->oldest_at : 0;
 	counters->count_at = 0;
 	counters->ncounts++;
-	queue_counters_doubt(slot);
+
+	/* without what was saved the rows are counted anyway, with it all is known */
+	counters->counted_doubts = pg_atomic_read_u64(&counters->ndoubts);
 	counters->is_long = false;
 	counters->counted_events = 0;
 	counters->oldest_events = PG_UINT64_MAX;

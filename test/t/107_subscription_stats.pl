@@ -235,7 +235,8 @@ wait_until(q{SELECT count(*) = 10 AND bool_and(counted_at IS NOT NULL) FROM queu
 	WHERE queuename ~ '^lone[0-9]*$'}, 'ten subscriptions are counted');
 my $file = sql(q{SELECT pg_relation_filepath(indexrelid) FROM pg_index
 	WHERE indrelid = 'quiet'::regclass ORDER BY indisprimary DESC LIMIT 1});
-$node->stop;
+sql('CHECKPOINT');
+$node->stop('immediate');		# what was counted is forgotten
 open my $index, '+<:raw', $node->data_dir . "/$file" or die "$file: $!";
 print $index 'x' x 8192;
 close $index;
