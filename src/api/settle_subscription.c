@@ -356,7 +356,12 @@ try_begin(PartitionLease *lease, SettleResult *result)
 	{
 		Hold	   *hold = queue_xact_find(HOLD_SETTLE, &receipt->key);
 
-		if (hold != NULL)
+		if (hold != NULL && queue_xact_is_set(hold))
+		{
+			*result = SETTLE_LOST;
+			detail = "This transaction has set the position of the partition, which ends the lease.";
+		}
+		else if (hold != NULL)
 		{
 			lease->is_mine = true;
 			lease->entry = hold->entry;

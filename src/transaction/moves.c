@@ -19,7 +19,6 @@
 #include "shared/inflight.h"
 #include "transaction/moves.h"
 
-static bool is_set(const Hold *hold);
 static int	place_of(const Hold *hold);
 
 /* Has this transaction dequeued messages of a partition, or set its position? */
@@ -57,19 +56,19 @@ queue_xact_find_taken(const MessageKey *key)
 	if (entry.state == INFLIGHT_DEQUEUED)
 	{
 		hold = queue_xact_find(HOLD_DEQUEUE, key);
-		if (hold != NULL && hold->has_failed && !is_set(hold))
+		if (hold != NULL && hold->has_failed && !queue_xact_is_set(hold))
 			return NULL;
 		return hold;
 	}
 	if (entry.state != INFLIGHT_LEASED || !entry.is_settling)
 		return NULL;
 	hold = queue_xact_find(HOLD_SETTLE, key);
-	return hold != NULL && is_set(hold) ? hold : NULL;
+	return hold != NULL && queue_xact_is_set(hold) ? hold : NULL;
 }
 
-/* Is the position of a partition set that it holds? */
-static bool
-is_set(const Hold *hold)
+/* Is the position of a partition set that this transaction holds? */
+bool
+queue_xact_is_set(const Hold *hold)
 {
 	int			first = place_of(hold);
 

@@ -191,6 +191,19 @@ SET LOCAL queue.count_failures = off;
 SELECT id FROM queue.dequeue('reader');
 ROLLBACK;
 
+-- nor is a receipt good in the transaction that sets the position
+SELECT queue.seek('reader', 'begin');
+SELECT receipt AS first FROM queue.receive('reader', 2) ORDER BY id LIMIT 1 \gset
+BEGIN;
+SELECT queue.seek('reader', start_id => 5);
+SAVEPOINT a;
+SELECT queue.ack(:'first');
+ROLLBACK TO a;
+SELECT queue.ack(ARRAY[:'first']);
+ROLLBACK TO a;
+COMMIT;
+SELECT id FROM queue.browse('reader', 1);
+
 -- what fails is counted wherever the position was set afterwards, and what has
 -- failed is no reason to get nothing there
 SELECT queue.seek('reader', start_id => 5);

@@ -1237,7 +1237,7 @@ sub do_read
 	my $kind = $reader->{hold} ? 'more' : 'take';
 	$reader->{hold} //=
 	  { by => $session, has_failed => $reader->{failures} > 0, nfailed => 0 };
-	$reader->{hold}{last} = max($reader->{hold}{last} // 0, $last);
+	$reader->{hold}{last} = $last if !$reader->{hold}{nset};
 	move_reader($session, $kind, $last, n => scalar @got);
 	return;
 }
