@@ -302,7 +302,7 @@ count(Oid dbid, Oid relid, const CounterChange *counts)
  *		Any message of a queue or a topic may be available.
  *
  * If it is committed the table may be truncated, and the numbers wrong by any
- * amount.  Nobody can count while it is locked for that, which is until now.
+ * amount.  Its locks are released already, so who has counted since counts again.
  */
 static void
 announce_all(Oid dbid, Oid relid, bool committed)
