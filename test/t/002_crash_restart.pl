@@ -284,9 +284,10 @@ foreach my $attempt (1 .. 5)
 }
 is(sql(q{SELECT failures FROM poison}), '0', 'the row tells none');
 wait_until(
-	q{SELECT failures >= 4 FROM (SELECT failures FROM queue.lease_log
+	q{SELECT number > 0 AND failures >= 4 FROM (SELECT number, failures
+		FROM queue.lease_log
 		WHERE queue = 'poison'::regclass ORDER BY seq DESC LIMIT 1) l},
-	'the log tells of four');
+	'the log tells of four, and of the lease');
 $node->stop('immediate');
 $node->start;
 wait_until(q{SELECT failures = 5 FROM poison}, 'all of them survive a crash');
