@@ -69,9 +69,7 @@ CREATE VIEW queue.stats AS
            CASE WHEN q.dead_letter IS NULL
                 THEN s.exhausted
                 WHEN d.may_watch
-                     OR (SELECT dc.relowner OPERATOR(pg_catalog.=) c.relowner
-                           FROM pg_catalog.pg_class dc
-                          WHERE dc.oid OPERATOR(pg_catalog.=) q.dead_letter)
+                     OR dc.relowner OPERATOR(pg_catalog.=) c.relowner
                 THEN d.size OPERATOR(pg_catalog.+) s.exhausted
             END AS dead,
            s.in_doubt,
@@ -96,7 +94,8 @@ CREATE VIEW queue.stats AS
       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.queue
       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
       LEFT JOIN counters s ON s.queue OPERATOR(pg_catalog.=) q.queue
-      LEFT JOIN counters d ON d.queue OPERATOR(pg_catalog.=) q.dead_letter;
+      LEFT JOIN counters d ON d.queue OPERATOR(pg_catalog.=) q.dead_letter
+      LEFT JOIN pg_catalog.pg_class dc ON dc.oid OPERATOR(pg_catalog.=) q.dead_letter;
 
 COMMENT ON VIEW queue.stats IS
 'one row a queue or subscription: how many messages there are in which state, what has happened to them since stats_reset, and how much of it in the last minute; from memory';
