@@ -119,7 +119,10 @@ queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid)
 	counters->count_at = 0;
 	counters->ncounts++;
 
-	/* without what was saved the rows are counted anyway, with it all is known */
+	/*
+	 * without what was saved the rows are counted anyway, with it all is
+	 * known
+	 */
 	counters->counted_doubts = pg_atomic_read_u64(&counters->ndoubts);
 	counters->is_long = false;
 	counters->counted_events = 0;
