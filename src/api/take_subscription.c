@@ -454,10 +454,8 @@ move_and_hold(PartitionTake *look, Hold *hold, int attempt)
 	{
 		Hold	   *move = queue_xact_push_move(hold);
 
-		if (!hold->entry->is_uncounted && !queue_xact_is_set(hold))
+		if (!queue_xact_is_set(hold))
 			queue_inflight_set_last(hold->entry, last);
-		/* a lease that went on after an ack was ended when it was set */
-		move->goes_on = false;
 		move->position = last;
 		move->nconsumed = move->batch = look->batch.n;
 	}

@@ -88,8 +88,9 @@ queue_xact_is_set(const Hold *hold)
  * queue_xact_push_move
  *		Note that a partition that is held is moved again.
  *
- * A rolled-back subtransaction takes that back, and nothing else.  Never
- * throws; the hold given is good afterwards.
+ * A rolled-back subtransaction takes that back, and nothing else.  A lease goes
+ * on only if the caller says so.  Never throws; the hold given is good
+ * afterwards.
  */
 Hold *
 queue_xact_push_move(Hold *hold)
@@ -98,7 +99,6 @@ queue_xact_push_move(Hold *hold)
 
 	move->is_partition = true;
 	move->first = place_of(hold);
-	move->goes_on = hold->goes_on;
 	return move;
 }
 
