@@ -9,6 +9,7 @@ CREATE FUNCTION queue_internal.health_of_stats(usable boolean)
 RETURNS TABLE (severity text, object text, finding text, remedy text)
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET jit = off	-- compiling takes a second, and would save none
 AS $$
 BEGIN
     RETURN QUERY
