@@ -136,8 +136,8 @@ keep_id(TopicDef *topic, TopicDraft *draft, bool is_replica)
 													   topic->partitions);
 	}
 	if (draft->partition < 0)
-		draft->partition = queue_topic_id_partition(draft->id,
-													topic->partitions);
+		draft->partition = (int) ((uint64) draft->id %
+								  (uint64) topic->partitions);
 	queue_publishing_given(topic, has_partition(topic, draft->partition) ?
 						   draft->partition : 0, draft->id, !is_replica);
 }

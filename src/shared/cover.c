@@ -93,6 +93,7 @@ static bool is_worker_wanted = false;
 
 static void add_key(QueueSlot *slot, int priority, int64 id);
 static void move_busy(QueueSlot *slot, TimestampTz now);
+static void delay_ranks(QueueSlot *slot, int ranks, TimestampTz due);
 
 /* ----------------------------------------------------------------
  *		Adding
@@ -320,7 +321,7 @@ queue_cover_add_delayed(QueueSlot *hint, const MessageKey *key, int priority,
 		queue_waiter_unlock_added(slot, NULL, &wakes);
 		return;
 	}
-	queue_cover_delay(slot, 1 << queue_rank(priority), due);
+	delay_ranks(slot, 1 << queue_rank(priority), due);
 	queue_waiter_pick_guardian(slot, &wakes);
 	queue_cover_unlock(slot, &wakes);
 }
@@ -345,17 +346,14 @@ queue_cover_add_delayed_set(QueueSlot *hint, Oid dbid, Oid relid, int ranks,
 		queue_waiter_wake_anyone(&wakes);
 		return;
 	}
-	queue_cover_delay(slot, ranks, due);
+	delay_ranks(slot, ranks, due);
 	queue_waiter_pick_guardian(slot, &wakes);
 	queue_cover_unlock(slot, &wakes);
 }
 
-/*
- * queue_cover_delay
- *		The same, with the slot locked; wakes nobody.
- */
-void
-queue_cover_delay(QueueSlot *slot, int ranks, TimestampTz due)
+/* The same, with the slot locked; wakes nobody. */
+static void
+delay_ranks(QueueSlot *slot, int ranks, TimestampTz due)
 {
 	for (int rank = 0; rank < NUM_RANKS; rank++)
 		if ((ranks & (1 << rank)) != 0)
@@ -404,7 +402,7 @@ queue_cover_end_overdue(QueueSlot *slot, const TimestampTz *from)
 {
 	slot->cover.noverdue = Max(slot->cover.noverdue - 1, 0);
 	for (int rank = 0; rank < NUM_RANKS; rank++)
-		queue_cover_delay(slot, 1 << rank, from[rank]);
+		delay_ranks(slot, 1 << rank, from[rank]);
 }
 
 /* ----------------------------------------------------------------

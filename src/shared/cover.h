@@ -43,7 +43,6 @@ extern void queue_cover_add_delayed(QueueSlot *hint, const MessageKey *key,
 									int priority, TimestampTz due);
 extern void queue_cover_add_delayed_set(QueueSlot *hint, Oid dbid, Oid relid,
 										int ranks, TimestampTz due);
-extern void queue_cover_delay(QueueSlot *slot, int ranks, TimestampTz due);
 
 /* overdue.c: what is due by now is added by this process */
 extern bool queue_cover_take_overdue(QueueSlot *slot, TimestampTz now,

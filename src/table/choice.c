@@ -35,13 +35,6 @@ static const Choice choices[] = {
 static const Choice *find_choice(int attnum);
 
 
-/* Returns true if the setting is one of a few words. */
-bool
-queue_choice_has(int attnum)
-{
-	return find_choice(attnum) != NULL;
-}
-
 /* Return which of its words this is, -1 if it is none of them. */
 int
 queue_choice_find(int attnum, const char *word)

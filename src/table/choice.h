@@ -37,10 +37,10 @@ typedef enum FullAction
 	FULL_WAIT
 } FullAction;
 
-/* Has the setting (Anum_settings_xxx) such words? */
-extern bool queue_choice_has(int attnum);
-
-/* Which of them is this?  -1: none of them */
+/*
+ * Which of the words of a setting (Anum_settings_xxx) is this?  -1: none of
+ * them
+ */
 extern int	queue_choice_find(int attnum, const char *word);
 
 /* The word that a queue has unless told otherwise */

@@ -260,6 +260,7 @@ static bool tables_are_checked = false;
 static Oid	checked_relids[lengthof(forms)];
 
 static void forget_version(Datum arg, Oid relid);
+static void check_version(void);
 static char *extension_version(void);
 static char *version_problem(const char *version);
 static char *column_problem(Relation rel, MemberTable table, bool allows_more);
@@ -304,14 +305,11 @@ forget_version(Datum arg, Oid relid)
 }
 
 /*
- * queue_member_check_version
- *		Raise 55000 unless the extension is of the version that this library
- *		is made for.
- *
- * After the first time that costs only a look at a flag.
+ * Raise 55000 unless the extension is of the version that this library is made
+ * for.  After the first time that costs only a look at a flag.
  */
-void
-queue_member_check_version(void)
+static void
+check_version(void)
 {
 	char	   *version;
 
@@ -337,7 +335,8 @@ queue_member_check_version(void)
 
 /*
  * queue_require_preload
- *		The same, and raise 55000 unless the library is preloaded.
+ *		Raise 55000 unless the library is preloaded, and the extension is of
+ *		its version.
  *
  * Every SQL function calls it before it looks at its arguments.
  */
@@ -345,7 +344,7 @@ void
 queue_require_preload(void)
 {
 	queue_require_library();
-	queue_member_check_version();
+	check_version();
 }
 
 /*

@@ -40,10 +40,10 @@ extern Oid	queue_catalog_relid(const char *name);
 /* Register the relcache callback; from _PG_init(), in every backend */
 extern void queue_member_init(void);
 
-/* 55000 unless the extension is of the version of this library */
-extern void queue_member_check_version(void);
-
-/* The same, and unless preloaded: every SQL function begins with it */
+/*
+ * 55000 unless the library is preloaded, and the extension of its version:
+ * every SQL function begins with it
+ */
 extern void queue_require_preload(void);
 
 /* ALTER EXTENSION: let all sessions look at the version again */

@@ -66,6 +66,7 @@ typedef struct RowChange
 	bool	   *replaces;
 } RowChange;
 
+static RowState fetch_row(Relation rel, MessageRow *row);
 static int64 column_bytes(TupleTableSlot *slot, AttrNumber column);
 static RowState find_in_index(Relation rel, Relation index, MessageRow *row,
 							  int priority);
@@ -218,13 +219,11 @@ queue_row_recheck(Relation rel, MessageRow *row)
 }
 
 /*
- * queue_row_fetch
- *		Read a row again at its place, into row->slot.
- *
- * Returns ROW_GONE if another message is there now.
+ * Read a row again at its place, into row->slot.  Returns ROW_GONE if another
+ * message is there now.
  */
-RowState
-queue_row_fetch(Relation rel, MessageRow *row)
+static RowState
+fetch_row(Relation rel, MessageRow *row)
 {
 	SnapshotData dirty;
 	ItemPointerData tid = row->tid;
@@ -279,7 +278,7 @@ queue_row_find(Relation rel, QueueDef *def, MessageRow *row)
 		if (block >= row->nblocks)
 			row->nblocks = RelationGetNumberOfBlocks(rel);
 		if (block < row->nblocks)
-			state = queue_row_fetch(rel, row);
+			state = fetch_row(rel, row);
 	}
 	if (state != ROW_GONE)
 		return state;

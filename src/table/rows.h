@@ -52,9 +52,6 @@ typedef struct MessageRow
 /* What has become of the row in the slot since a scan put it there? */
 extern RowState queue_row_recheck(Relation rel, MessageRow *row);
 
-/* Read a row again at its place, into row->slot */
-extern RowState queue_row_fetch(Relation rel, MessageRow *row);
-
 /* Is there a message with this id in another priority? */
 extern bool queue_row_has_twin(Relation rel, QueueDef *def, int64 id,
 							   int priority);

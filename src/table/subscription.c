@@ -50,6 +50,7 @@ static DefCache subscription_defs = {
 static void check_privileges(Relation rel, SubscriptionAccess access);
 static void check_subscription(SubscriptionDef *def, const Instead *instead);
 static const Instead *instead_of(SubscriptionAccess access);
+static void check_not_paused(SubscriptionDef *def);
 static void build_subscription(Relation rel, SubscriptionDef *def);
 static bool read_settings(SubscriptionDef *def);
 static void read_row(SubscriptionDef *def, const Datum *values,
@@ -95,7 +96,7 @@ queue_subscription_open(Oid relid, SubscriptionAccess access,
 	check_subscription(*def, instead_of(access));
 	if (access == SUBSCRIPTION_TAKE)
 	{
-		queue_subscription_check_not_paused(*def);
+		check_not_paused(*def);
 
 		/* a position that cannot be moved must not be passed */
 		CheckCmdReplicaIdentity(rel, CMD_UPDATE);
@@ -167,8 +168,8 @@ queue_subscription_check_lease(SubscriptionDef *def, int64 lease)
 }
 
 /* Raise QU002 if it is paused. */
-void
-queue_subscription_check_not_paused(SubscriptionDef *def)
+static void
+check_not_paused(SubscriptionDef *def)
 {
 	if (def->paused)
 		ereport(ERROR,

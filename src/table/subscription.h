@@ -91,9 +91,6 @@ extern void queue_subscription_check(SubscriptionDef *def);
 /* 22023 if a lease is longer than there may be */
 extern void queue_subscription_check_lease(SubscriptionDef *def, int64 lease);
 
-/* QU002 if it is paused */
-extern void queue_subscription_check_not_paused(SubscriptionDef *def);
-
 /* What shared memory knows of it, made if need be; or NULL */
 extern QueueSlot *queue_subscription_slot(SubscriptionDef *def);
 

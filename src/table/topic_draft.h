@@ -47,13 +47,6 @@ extern void queue_topic_draft_columns(const TopicDraft *draft, Datum *values,
 extern int	queue_topic_draft_partition(const TopicDraft *draft,
 										int partitions);
 
-/* ... and what the id means then */
-static inline int
-queue_topic_id_partition(int64 id, int partitions)
-{
-	return (int) ((uint64) id % (uint64) partitions);
-}
-
 /* 22023 for what no message may have */
 extern void queue_topic_draft_check(const TopicDraft *draft);
 

@@ -96,6 +96,7 @@ PG_FUNCTION_INFO_V1(queue_held_back);
 
 static TimestampTz look_at_state(QueueSlot *slot, TimestampTz now);
 static bool has_dead_in(Oid relid, int factor);
+static Oid	keys_of(Oid relid);
 static bool is_in_order(Relation rel);
 static bool get_vacuum(int i, Oid *relid, VacuumPart *vacuum);
 static bool is_held_back(const VacuumPart *vacuum);
@@ -235,17 +236,13 @@ queue_vacuum_has_dead_rows(Oid relid, int factor)
 	other = queue_vacuum_toast_of(relid);
 	if (OidIsValid(other) && has_dead_in(other, factor))
 		return true;
-	other = queue_vacuum_keys_of(relid);
+	other = keys_of(relid);
 	return OidIsValid(other) && has_dead_in(other, factor);
 }
 
-/*
- * queue_vacuum_keys_of
- *		Return the key table of a queue; InvalidOid if it has none, or is
- *		gone.
- */
-Oid
-queue_vacuum_keys_of(Oid relid)
+/* Return the key table of a queue; InvalidOid if it has none, or is gone. */
+static Oid
+keys_of(Oid relid)
 {
 	QueueDef   *def = queue_def_known(relid);
 
@@ -259,7 +256,7 @@ queue_vacuum_keys_of(Oid relid)
 Oid
 queue_vacuum_keys_due(Oid relid)
 {
-	Oid			keys = queue_vacuum_keys_of(relid);
+	Oid			keys = keys_of(relid);
 
 	return OidIsValid(keys) && has_dead_in(keys, 1) ? keys : InvalidOid;
 }

@@ -29,8 +29,7 @@ extern bool queue_vacuum_is_removable(Oid relid, FullTransactionId mark,
 /* The TOAST table of a table; InvalidOid if it has none, or is gone */
 extern Oid	queue_vacuum_toast_of(Oid relid);
 
-/* The key table of a queue, and if it is worth a vacuum itself; InvalidOid */
-extern Oid	queue_vacuum_keys_of(Oid relid);
+/* The key table of a queue if it is worth a vacuum itself, or InvalidOid */
 extern Oid	queue_vacuum_keys_due(Oid relid);
 
 /* vacuum_worker.c: its entry point */
