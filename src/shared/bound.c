@@ -42,7 +42,7 @@ queue_bound_skip(QueueSlot *hint, Oid relid, int64 n, Refusal refusal)
 	LWLockRelease(slot->lock);
 }
 
-/* Return how many were, since the queue has its place in memory. */
+/* Return how many were, since the queue has its slot. */
 void
 queue_bound_skipped(QueueSlot *hint, Oid relid, SkippedCount *count)
 {
@@ -67,7 +67,7 @@ queue_bound_cut(Oid relid)
 		pg_atomic_fetch_add_u32(&slot->bound.ncuts, 1);
 }
 
-/* Return how often that was.  NULL: a queue without a place in memory */
+/* Return how often that was.  NULL: a queue without a slot */
 uint32
 queue_bound_ncuts(const QueueSlot *slot)
 {

@@ -27,9 +27,9 @@
  * What if the message commits here?  What a transaction did is visible before
  * it is added; a count of the rows says how it deals with that.
  *
- * What if memory is full?  A queue without a place is not counted.
+ * What if memory is full?  A queue without a slot is not counted.
  *
- * The place may have been given to another queue, so whoever adds compares the
+ * The slot may have been given to another queue, so whoever adds compares the
  * table first.  That is unlocked: at worst one number is wrong by what one
  * transaction did to a table that was just dropped.
  *
@@ -73,11 +73,11 @@ static void compute_rates(const CounterPart *counters, TimestampTz now,
 						  const int64 *totals, double *rates);
 
 /* ----------------------------------------------------------------
- *		A place is given to a queue.  It is locked
+ *		A slot is given to a queue.  It is locked
  * ----------------------------------------------------------------
  */
 
-/* Make the numbers of a place. */
+/* Make the numbers of a slot. */
 void
 queue_counters_init(QueueSlot *slot)
 {

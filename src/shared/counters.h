@@ -100,7 +100,7 @@ extern void queue_counters_note_later(LaterChange *change, int64 n,
 extern void queue_counters_merge(CounterChange *to,
 								 const CounterChange *change);
 
-/* queue_slot.c: make the numbers of a place; a queue gets it */
+/* queue_slot.c: make the numbers of a slot; a queue gets it */
 extern void queue_counters_init(QueueSlot *slot);
 extern void queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid);
 

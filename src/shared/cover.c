@@ -104,7 +104,7 @@ static void delay_ranks(QueueSlot *slot, int ranks, TimestampTz due);
  * queue_cover_lock
  *		Lock a queue's slot for a change, and note that it changes.
  *
- * Returns NULL if the queue has no state.  That the worker is to check the
+ * Returns NULL if the queue has no slot.  That the worker is to check the
  * queue is only noted, because the lock of the databases must not be taken
  * here; see queue_cover_request_repair().
  */
@@ -118,7 +118,7 @@ queue_cover_lock(QueueSlot *hint, Oid dbid, Oid relid)
 	return slot;
 }
 
-/* Release the state, then set the latches of the waiters picked. */
+/* Release the slot, then set the latches of the waiters picked. */
 void
 queue_cover_unlock(QueueSlot *slot, WakeList *wakes)
 {
@@ -142,7 +142,7 @@ queue_cover_request_repair(void)
 	queue_database_wake_by(MyDatabaseId, GetCurrentTimestamp() + REPAIR_DELAY);
 }
 
-/* Add one id, to each priority if its own is unknown.  The state is locked. */
+/* Add one id, to each priority if its own is unknown.  The slot is locked. */
 static void
 add_key(QueueSlot *slot, int priority, int64 id)
 {
@@ -168,7 +168,7 @@ add_key(QueueSlot *slot, int priority, int64 id)
  *		Add a message that may be available now to its queue's cover.
  *
  * "hint" is where the queue's slot was when last seen.  If "wakes", one
- * waiter of the queue is woken.  If the queue has no state, all sessions that
+ * waiter of the queue is woken.  If the queue has no slot, all sessions that
  * wait for any queue of the database are.  No allocation, no error, so this
  * may be called from callbacks, and with a partition of the in-flight table
  * locked.
@@ -414,7 +414,7 @@ queue_cover_end_overdue(QueueSlot *slot, const TimestampTz *from)
  * queue_cover_compute_due
  *		Compute the earliest time at which something becomes part of the cover.
  *
- * The state is locked, as in queue_cover_is_due_first().
+ * The slot is locked, as in queue_cover_is_due_first().
  */
 void
 queue_cover_compute_due(QueueSlot *slot)
@@ -448,7 +448,7 @@ queue_cover_is_due_first(QueueSlot *slot, TimestampTz due)
  *		Busy rows become part of the cover when it is time.
  *
  * No waiter is woken.  The guardian of the queue has a timer, and when it
- * leaves it wakes the next one if there is more than it takes.  The state is
+ * leaves it wakes the next one if there is more than it takes.  The slot is
  * locked.
  */
 static void
@@ -498,7 +498,7 @@ queue_cover_recheck_busy(Oid dbid)
 }
 
 /* ----------------------------------------------------------------
- *		Windows, for window.c.  The state is locked.
+ *		Windows, for window.c.  The slot is locked.
  * ----------------------------------------------------------------
  */
 
@@ -557,7 +557,7 @@ queue_cover_put_range_back(QueueSlot *slot, int rank, int64 low, int64 high)
  *		Add rows that an unknown transaction is changing.
  *
  * All busy ids are looked at again together.  If some are still busy then, the
- * delay doubles; after a quiet time it is short again.  The state is locked.
+ * delay doubles; after a quiet time it is short again.  The slot is locked.
  */
 void
 queue_cover_add_busy(QueueSlot *slot, const RangeSet *busy, TimestampTz now)

@@ -48,7 +48,7 @@ queue_cover_is_empty(QueueSlot *hint, Oid relid, bool also_out,
  *		Add to a set where messages may be, as far as the cover knows.
  *
  * *number is that of the last addition to the cover; returns false if nobody
- * will know what is added from now on.  The state is locked.
+ * will know what is added from now on.  The slot is locked.
  */
 bool
 queue_cover_survey(QueueSlot *slot, RangeSet *set, uint64 *number)
@@ -73,7 +73,7 @@ queue_cover_survey(QueueSlot *slot, RangeSet *set, uint64 *number)
  *		Add to a set what was added to the cover after addition *number, which
  *		becomes that of the last one.
  *
- * "then" is where the queue was then; numbers of another place tell nothing.
+ * "then" is where the queue was then; numbers of another slot tell nothing.
  * Returns false if that is not known, or if messages may be added untold.
  */
 bool
@@ -90,7 +90,7 @@ queue_cover_read_news(QueueSlot *then, Oid relid, uint64 *number,
 	return is_known;
 }
 
-/* The same for the queue that is there; the state is locked. */
+/* The same for the queue that is there; the slot is locked. */
 bool
 queue_cover_add_news(QueueSlot *slot, uint64 *number, RangeSet *set)
 {
@@ -150,7 +150,7 @@ queue_cover_has(QueueSlot *slot, int rank, int64 id, TimestampTz visible_at,
  *		Add to a set, as ids of rank 0, what is covered or busy of all
  *		priorities, and comes before this id.
  *
- * The state is locked.
+ * The slot is locked.
  */
 void
 queue_cover_add_below(const QueueSlot *slot, int64 id, RangeSet *set)
@@ -221,7 +221,7 @@ queue_cover_first(QueueSlot *slot, int rank, int64 id, QueueRange *range)
 
 /*
  * queue_cover_count
- *		Counts for view queue.cover.  The state is locked.
+ *		Counts for view queue.cover.  The slot is locked.
  */
 void
 queue_cover_count(const QueueSlot *slot, CoverCounts *counts)
@@ -239,7 +239,7 @@ queue_cover_count(const QueueSlot *slot, CoverCounts *counts)
 #ifdef USE_ASSERT_CHECKING
 /*
  * queue_cover_clear
- *		For tests: cover nothing.  The state is locked.
+ *		For tests: cover nothing.  The slot is locked.
  */
 void
 queue_cover_clear(QueueSlot *slot)

@@ -29,7 +29,7 @@ static void unlink_due(DueNode *node);
  * link_due
  *		Link an entry of the in-flight table by its due time.
  *
- * The first one sets the queue's bit in the map of timed queues.  The state is
+ * The first one sets the queue's bit in the map of timed queues.  The slot is
  * locked, here and in unlink_due().
  */
 static void
@@ -59,7 +59,7 @@ unlink_due(DueNode *node)
  *		one it may have.
  *
  * The guardian of the queue is woken if it would sleep beyond that.  If the
- * queue has no state, nothing is linked and all sessions that wait for any
+ * queue has no slot, nothing is linked and all sessions that wait for any
  * queue are woken.  The caller holds the lock of the entry's partition.
  */
 void
@@ -92,7 +92,7 @@ queue_deadline_set(QueueSlot *hint, const MessageKey *key, DueNode *node,
  *
  * The caller holds the lock of the entry's partition, so no other process can
  * link the node meanwhile.  One may have unlinked it, so that is checked again
- * under the lock of the state.
+ * under the lock of the slot.
  */
 void
 queue_deadline_clear(DueNode *node)

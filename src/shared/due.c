@@ -8,7 +8,7 @@
  * other entries go into a heap.
  *
  * The nodes lie in the entries.  The list and the heap are a part of the
- * queue's place, whose lock guards both.
+ * queue's slot, whose lock guards both.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,10 +21,10 @@ static int	compare_due(const pairingheap_node *a, const pairingheap_node *b,
 
 /*
  * queue_due_init
- *		Prepare the part of a queue's place that has just been given to it.
+ *		Prepare the part of a queue's slot that has just been given to it.
  *
  * Entries of an earlier queue may still be linked here; they unlink
- * themselves.  The caller holds the lock of the place, here and in the
+ * themselves.  The caller holds the lock of the slot, here and in the
  * functions below.
  */
 void

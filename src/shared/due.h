@@ -34,7 +34,7 @@ typedef struct DuePart
 	pairingheap heap;			/* all others */
 } DuePart;
 
-/* All with the lock of the queue's place held */
+/* All with the lock of the queue's slot held */
 extern void queue_due_init(DuePart *due);
 extern void queue_due_link(DuePart *due, DueNode *node);
 extern void queue_due_unlink(DuePart *due, DueNode *node);

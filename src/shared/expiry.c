@@ -7,7 +7,7 @@
  * worker moves it or deletes it, and finds it by the index of expiry times.
  * Memory has, for each queue, the time from which on that index may have
  * messages that the worker has not yet dealt with.  Commits lower it, and so
- * does a consumer that meets such a message.  A new place begins with "any",
+ * does a consumer that meets such a message.  A new slot begins with "any",
  * so that nothing is missed after a restart.
  *
  * What if the process dies?  The worker takes the time out, and puts back what

@@ -15,7 +15,7 @@
 
 /*
  * A message expires then.  Wakes the worker.  No allocation, no error.  False:
- * there is no place to note it
+ * there is no slot to note it
  */
 extern bool queue_expiry_note(QueueSlot *hint, Oid dbid, Oid relid,
 							  TimestampTz expires_at);

@@ -13,7 +13,7 @@
  * So whoever lets go of a message of such a queue, or gives places back, wakes
  * one.
  *
- * Not counted are messages of a queue that has no place in memory, and those
+ * Not counted are messages of a queue that has no slot, and those
  * held by transactions that were prepared before the server started.
  *
  * If a process dies, the abort callback gives its places back, and the end of

@@ -17,7 +17,7 @@
  * the end of a lease) has an old id, and goes into a part of its own, or it
  * would make one wide range of everything.
  *
- * A place for a queue (queue_slot.c) gets a log with the first look by a
+ * The slot of a queue (queue_slot.c) gets a log with the first look by a
  * selector and keeps it, whatever queue it is given to later.  Others have
  * none, and additions cost them nothing.  There is room for one in sixteen.
  *
@@ -114,7 +114,7 @@ queue_news_shmem_init(void)
 
 /*
  * queue_news_make
- *		Return a log that no place has, which is that of the caller's from now
+ *		Return a log that no slot has, which is that of the caller's from now
  *		on, or NULL.
  */
 NewsLog *
@@ -133,7 +133,7 @@ queue_news_make(void)
 
 /*
  * queue_news_restart
- *		The place is another queue's now.
+ *		The slot is another queue's now.
  *
  * What a session remembers of the one before is older than what this log
  * knows.  NULL is no log.

@@ -15,10 +15,10 @@ typedef struct NewsLog NewsLog;
 extern Size queue_news_shmem_size(void);
 extern void queue_news_shmem_init(void);
 
-/* How many places for queues can have one */
+/* How many slots can have one */
 extern int	queue_news_num_logs(void);
 
-/* A log for a place that has none, or NULL; a place begins with another queue */
+/* A log for a slot that has none, or NULL; a slot begins with another queue */
 extern NewsLog *queue_news_make(void);
 extern void queue_news_restart(NewsLog *log);
 

@@ -31,7 +31,7 @@
 
 /* What this process has taken out */
 static bool is_out = false;
-static QueueSlot *out_state = NULL;
+static QueueSlot *out_slot = NULL;
 static Oid	out_relid = InvalidOid;
 static TimestampTz out_from[NUM_RANKS];
 
@@ -62,7 +62,7 @@ queue_overdue_begin(QueueSlot *hint, Oid relid, TimestampTz now,
 	if (found)
 	{
 		is_out = true;
-		out_state = slot;
+		out_slot = slot;
 		out_relid = relid;
 		memcpy(out_from, from, sizeof(out_from));
 	}
@@ -94,7 +94,7 @@ queue_overdue_return(void)
 static void
 put_back(const TimestampTz *from)
 {
-	QueueSlot  *slot = queue_cover_lock(out_state, MyDatabaseId, out_relid);
+	QueueSlot  *slot = queue_cover_lock(out_slot, MyDatabaseId, out_relid);
 	WakeList	wakes;
 
 	is_out = false;

@@ -1,22 +1,22 @@
 /*-------------------------------------------------------------------------
  *
  * queue_slot.c
- *		What shared memory knows of each queue: a place for it, and its lock.
+ *		What shared memory knows of each queue: its slot, and the lock of that.
  *
- * The places are an array of queue.max_queues, found through a hash table.  A
+ * The slots are an array of queue.max_queues, found through a hash table.  A
  * queue gets one on its first use after a start.  Its table must have been
  * opened and found to be a queue, by a role with a privilege on it, by the worker,
  * or for leases that the log has of it (queue_def_slot(), the only way in).  So no
- * role can fill the places with queues that it may not use, or with numbers.  If no
- * place is left, a queue does without.  It then has no cover, so that consumers scan
+ * role can fill the slots with queues that it may not use, or with numbers.  If no
+ * slot is left, a queue does without.  It then has no cover, so that consumers scan
  * all of its rows.  It wakes only sessions that wait for any queue, and draws ids
  * one by one.  All of that is slower, and right.
  *
- * Locks: the directory's, for the hash table and the identity of a place, then
- * that of a place.  Both are the last in every lock order and held for a few
+ * Locks: the directory's, for the hash table and the identity of a slot, then
+ * that of a slot.  Both are the last in every lock order and held for a few
  * instructions, and nothing below them allocates, does I/O or throws.  A
- * process that has found a place may keep the pointer.  When it locks the
- * place again it compares the identity, which changes only under both locks.
+ * process that has found a slot may keep the pointer.  When it locks the
+ * slot again it compares the identity, which changes only under both locks.
  *
  * Most queues of a large database are idle.  Those that are not have a bit set
  * in a map, so that the others need not be looked at.  A change of a cover
@@ -24,11 +24,11 @@
  * (vacuum.c).  A second map has the queues with leases and back-offs that will
  * end (cover.c).
  *
- * The place of a dropped queue is freed by the commit of the DROP.  Otherwise
+ * The slot of a dropped queue is freed by the commit of the DROP.  Otherwise
  * the worker frees it, when it finds that the table is no queue any more
  * (repair.c), or that the extension has gone.  Entries of the in-flight table
  * may be linked to it for a little longer; the links stay valid because the
- * place never moves.  Waiters of the earlier queue likewise stay in its list.
+ * slot never moves.  Waiters of the earlier queue likewise stay in its list.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,66 +48,66 @@
 #include "shared/queue_slot.h"
 #include "shared/sought.h"
 
-typedef struct StateKey
+typedef struct SlotKey
 {
 	Oid			dbid;
 	Oid			relid;
-} StateKey;
+} SlotKey;
 
-typedef struct StateName
+typedef struct SlotName
 {
-	StateKey	key;			/* must be first */
-	int			place;
-} StateName;
+	SlotKey		key;			/* must be first */
+	int			index;
+} SlotName;
 
-typedef struct StateArray
+typedef struct SlotArray
 {
-	int			nused;			/* places below this have been in use */
+	int			nused;			/* slots below this have been in use */
 	int			first_free;		/* the last one given up, -1: none */
-	QueueSlot	states[FLEXIBLE_ARRAY_MEMBER];
-} StateArray;
+	QueueSlot	slots[FLEXIBLE_ARRAY_MEMBER];
+} SlotArray;
 
 /* How soon the worker looks at a queue that was purged */
 #define PURGE_DELAY			USECS_PER_SEC
 
-/* Of the maps of active, timed and expiring places */
+/* Of the maps of active, timed and expiring slots */
 #define NUM_MAPS			3
 #define WORD_BITS			32
 #define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
 
-static StateArray *shared = NULL;
+static SlotArray *shared = NULL;
 static pg_atomic_uint32 *active = NULL;
 static pg_atomic_uint32 *timed = NULL;
 static pg_atomic_uint32 *expiring = NULL;
 static HTAB *directory = NULL;
-static LWLockPadded *locks = NULL;	/* the directory's, and one a place */
+static LWLockPadded *locks = NULL;	/* the directory's, and one a slot */
 
 static bool is_full(void);
-static int	take_free_place(void);
-static void init_state(QueueSlot *slot, const StateKey *key, SlotKind kind);
+static int	take_free_slot(void);
+static void init_slot(QueueSlot *slot, const SlotKey *key, SlotKind kind);
 static void init_cover(CoverPart *cover, DuePart *due);
 static void init_groups(GroupPart *groups);
 static void init_numbers(QueueSlot *slot);
 static void reset_numbers(QueueSlot *slot);
-static void free_state(QueueSlot *slot);
-static void set_bit(pg_atomic_uint32 *map, int place, bool is_set);
-static int	next_bit(pg_atomic_uint32 *map, int place);
+static void free_slot(QueueSlot *slot);
+static void set_bit(pg_atomic_uint32 *map, int i, bool is_set);
+static int	next_bit(pg_atomic_uint32 *map, int i);
 
-/* Shared memory needed for the places, the maps and the directory */
+/* Shared memory needed for the slots, the maps and the directory */
 Size
 queue_slot_shmem_size(void)
 {
-	Size		size = add_size(offsetof(StateArray, states),
+	Size		size = add_size(offsetof(SlotArray, slots),
 								mul_size(queue_max_queues, sizeof(QueueSlot)));
 
 	size = add_size(size, mul_size(NUM_MAPS * NUM_WORDS, sizeof(pg_atomic_uint32)));
 	return add_size(size, hash_estimate_size(queue_max_queues,
-											 sizeof(StateName)));
+											 sizeof(SlotName)));
 }
 
 /*
  * queue_slot_nlocks
- *		Number of LWLocks needed: the directory's, and one a place.
+ *		Number of LWLocks needed: the directory's, and one a slot.
  */
 int
 queue_slot_nlocks(void)
@@ -117,7 +117,7 @@ queue_slot_nlocks(void)
 
 /*
  * queue_slot_shmem_init
- *		Create or attach to the places, the maps and the directory.
+ *		Create or attach to the slots, the maps and the directory.
  *
  * The caller holds AddinShmemInitLock.
  */
@@ -129,30 +129,30 @@ queue_slot_shmem_init(void)
 	int			i;
 
 	locks = GetNamedLWLockTranche("queue_slot");
-	shared = ShmemInitStruct("queue states",
-							 offsetof(StateArray, states) +
+	shared = ShmemInitStruct("queue slots",
+							 offsetof(SlotArray, slots) +
 							 queue_max_queues * sizeof(QueueSlot), &found);
 	if (!found)
 	{
-		memset(shared, 0, offsetof(StateArray, states) +
+		memset(shared, 0, offsetof(SlotArray, slots) +
 			   queue_max_queues * sizeof(QueueSlot));
 		shared->first_free = -1;
 		for (i = 0; i < queue_max_queues; i++)
 		{
-			shared->states[i].lock = &locks[1 + i].lock;
-			init_numbers(&shared->states[i]);
+			shared->slots[i].lock = &locks[1 + i].lock;
+			init_numbers(&shared->slots[i]);
 		}
 	}
-	active = ShmemInitStruct("queue states that are active",
+	active = ShmemInitStruct("queue slots that are active",
 							 NUM_MAPS * NUM_WORDS * sizeof(pg_atomic_uint32),
 							 &found);
 	timed = &active[NUM_WORDS];
 	expiring = &active[2 * NUM_WORDS];
 	for (i = 0; i < NUM_MAPS * NUM_WORDS && !found; i++)
 		pg_atomic_init_u32(&active[i], 0);
-	info.keysize = sizeof(StateKey);
-	info.entrysize = sizeof(StateName);
-	directory = ShmemInitHash("queue state directory", queue_max_queues, &info,
+	info.keysize = sizeof(SlotKey);
+	info.entrysize = sizeof(SlotName);
+	directory = ShmemInitHash("queue slot directory", queue_max_queues, &info,
 							  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 
@@ -160,20 +160,20 @@ queue_slot_shmem_init(void)
  * queue_slot_find
  *		Return the slot of a queue of this database, or NULL if it has none.
  *
- * Every caller must be able to do without.  The state is not locked, and may
+ * Every caller must be able to do without.  The slot is not locked, and may
  * be another queue's by the time that it is; see queue_slot_lock().
  */
 QueueSlot *
 queue_slot_find(Oid relid)
 {
-	StateKey	key = {MyDatabaseId, relid};
-	StateName  *name;
+	SlotKey		key = {MyDatabaseId, relid};
+	SlotName   *name;
 	QueueSlot  *slot = NULL;
 
 	LWLockAcquire(&locks[0].lock, LW_SHARED);
 	name = hash_search(directory, &key, HASH_FIND, NULL);
 	if (name != NULL)
-		slot = &shared->states[name->place];
+		slot = &shared->slots[name->index];
 	LWLockRelease(&locks[0].lock);
 	return slot;
 }
@@ -189,11 +189,11 @@ queue_slot_find(Oid relid)
 QueueSlot *
 queue_slot_make(Oid relid, SlotKind kind)
 {
-	StateKey	key = {MyDatabaseId, relid};
-	StateName  *name;
+	SlotKey		key = {MyDatabaseId, relid};
+	SlotName   *name;
 	QueueSlot  *slot = queue_slot_find(relid);
 
-	/* an unlocked look, because without a place things are slow enough */
+	/* an unlocked look, because without a slot things are slow enough */
 	if (slot != NULL || is_full())
 		return slot;
 
@@ -204,43 +204,43 @@ queue_slot_make(Oid relid, SlotKind kind)
 		name = hash_search(directory, &key, HASH_ENTER_NULL, NULL);
 		if (name != NULL)
 		{
-			name->place = take_free_place();
-			init_state(&shared->states[name->place], &key, kind);
+			name->index = take_free_slot();
+			init_slot(&shared->slots[name->index], &key, kind);
 		}
 	}
 	if (name != NULL)
-		slot = &shared->states[name->place];
+		slot = &shared->slots[name->index];
 	LWLockRelease(&locks[0].lock);
 	return slot;
 }
 
-/* Are all places in use? */
+/* Are all slots in use? */
 static bool
 is_full(void)
 {
 	return shared->nused == queue_max_queues && shared->first_free < 0;
 }
 
-/* Return the index of a free place.  The directory is locked, and not full. */
+/* Return the index of a free slot.  The directory is locked, and not full. */
 static int
-take_free_place(void)
+take_free_slot(void)
 {
-	int			place = shared->first_free;
+	int			i = shared->first_free;
 
-	if (place < 0)
+	if (i < 0)
 		return shared->nused++;
-	shared->first_free = shared->states[place].next_free;
-	return place;
+	shared->first_free = shared->slots[i].next_free;
+	return i;
 }
 
 /*
- * init_state
- *		Give a place to a queue, with a cover of everything.
+ * init_slot
+ *		Give a slot to a queue, with a cover of everything.
  *
  * Where the messages of the queue are is not known.  The directory is locked.
  */
 static void
-init_state(QueueSlot *slot, const StateKey *key, SlotKind kind)
+init_slot(QueueSlot *slot, const SlotKey *key, SlotKind kind)
 {
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	init_cover(&slot->cover, &slot->due);
@@ -308,7 +308,7 @@ init_groups(GroupPart *groups)
 	groups->has_waited = false;
 }
 
-/* Make the numbers of a place. */
+/* Make the numbers of a slot. */
 static void
 init_numbers(QueueSlot *slot)
 {
@@ -348,8 +348,8 @@ reset_numbers(QueueSlot *slot)
 QueueSlot *
 queue_slot_lock(QueueSlot *hint, Oid dbid, Oid relid)
 {
-	StateKey	key = {dbid, relid};
-	StateName  *name;
+	SlotKey		key = {dbid, relid};
+	SlotName   *name;
 	QueueSlot  *slot = NULL;
 
 	if (hint != NULL)
@@ -360,12 +360,12 @@ queue_slot_lock(QueueSlot *hint, Oid dbid, Oid relid)
 		LWLockRelease(hint->lock);
 	}
 
-	/* it has another place, or none */
+	/* it has another slot, or none */
 	LWLockAcquire(&locks[0].lock, LW_SHARED);
 	name = hash_search(directory, &key, HASH_FIND, NULL);
 	if (name != NULL)
 	{
-		slot = &shared->states[name->place];
+		slot = &shared->slots[name->index];
 		LWLockAcquire(slot->lock, LW_EXCLUSIVE);
 	}
 	LWLockRelease(&locks[0].lock);
@@ -374,7 +374,7 @@ queue_slot_lock(QueueSlot *hint, Oid dbid, Oid relid)
 
 /*
  * queue_slot_drop
- *		Free the state of a dropped queue.
+ *		Free the slot of a dropped queue.
  *
  * If relid is InvalidOid, free those of all queues of the database.
  */
@@ -384,23 +384,23 @@ queue_slot_drop(Oid dbid, Oid relid)
 	LWLockAcquire(&locks[0].lock, LW_EXCLUSIVE);
 	if (OidIsValid(relid))
 	{
-		StateKey	key = {dbid, relid};
-		StateName  *name = hash_search(directory, &key, HASH_FIND, NULL);
+		SlotKey		key = {dbid, relid};
+		SlotName   *name = hash_search(directory, &key, HASH_FIND, NULL);
 
 		if (name != NULL)
-			free_state(&shared->states[name->place]);
+			free_slot(&shared->slots[name->index]);
 	}
 	for (int i = 0; i < shared->nused && !OidIsValid(relid); i++)
-		if (shared->states[i].dbid == dbid)
-			free_state(&shared->states[i]);
+		if (shared->slots[i].dbid == dbid)
+			free_slot(&shared->slots[i]);
 	LWLockRelease(&locks[0].lock);
 }
 
-/* Free a place.  The directory is locked. */
+/* Free a slot.  The directory is locked. */
 static void
-free_state(QueueSlot *slot)
+free_slot(QueueSlot *slot)
 {
-	StateKey	key = {slot->dbid, slot->relid};
+	SlotKey		key = {slot->dbid, slot->relid};
 
 	hash_search(directory, &key, HASH_REMOVE, NULL);
 	LWLockAcquire(slot->lock, LW_EXCLUSIVE);
@@ -409,12 +409,12 @@ free_state(QueueSlot *slot)
 	queue_slot_set_active(slot, false);
 	LWLockRelease(slot->lock);
 	slot->next_free = shared->first_free;
-	shared->first_free = slot - shared->states;
+	shared->first_free = slot - shared->slots;
 }
 
 /*
  * queue_slot_count
- *		Return the number of places that have ever been in use.
+ *		Return the number of slots that have ever been in use.
  */
 int
 queue_slot_count(void)
@@ -424,33 +424,33 @@ queue_slot_count(void)
 
 /*
  * queue_slot_at
- *		Return the i-th place, or NULL if it is free.
+ *		Return the i-th slot, or NULL if it is free.
  *
  * It is not locked, so what it is may change at any time.
  */
 QueueSlot *
 queue_slot_at(int i)
 {
-	return OidIsValid(shared->states[i].dbid) ? &shared->states[i] : NULL;
+	return OidIsValid(shared->slots[i].dbid) ? &shared->slots[i] : NULL;
 }
 
-/* Return which of the places this is. */
+/* Return which of the slots this is. */
 int
-queue_slot_place(const QueueSlot *slot)
+queue_slot_index(const QueueSlot *slot)
 {
-	return slot - shared->states;
+	return slot - shared->slots;
 }
 
 /*
  * queue_slot_set_active
  *		Note whether the worker may have something to do for this queue.
  *
- * The caller holds the lock of the state.
+ * The caller holds the lock of the slot.
  */
 void
 queue_slot_set_active(QueueSlot *slot, bool is_active)
 {
-	set_bit(active, queue_slot_place(slot), is_active);
+	set_bit(active, queue_slot_index(slot), is_active);
 }
 
 /*
@@ -459,7 +459,7 @@ queue_slot_set_active(QueueSlot *slot, bool is_active)
  *		reason.
  *
  * The queue stays active if it is to be repaired, deaf, purged, or has busy
- * rows.  Takes the lock of the state.
+ * rows.  Takes the lock of the slot.
  */
 void
 queue_slot_review_active(QueueSlot *slot, bool is_active)
@@ -478,7 +478,7 @@ queue_slot_review_active(QueueSlot *slot, bool is_active)
  *		queue.
  *
  * Returns false if the worker is known to do so already.  The caller holds the
- * lock of the state.
+ * lock of the slot.
  */
 bool
 queue_slot_note_change(QueueSlot *slot)
@@ -506,7 +506,7 @@ queue_slot_needs_repair(const QueueSlot *slot, int64 idle, int64 deaf,
 		(slot->care.is_deaf ? deaf : idle) <= now;
 }
 
-/* Note that a pass begins.  Takes the lock of the state. */
+/* Note that a pass begins.  Takes the lock of the slot. */
 void
 queue_slot_begin_repair(QueueSlot *slot)
 {
@@ -516,7 +516,7 @@ queue_slot_begin_repair(QueueSlot *slot)
 	LWLockRelease(slot->lock);
 }
 
-/* Note that the pass has to be made again.  Takes the lock of the state. */
+/* Note that the pass has to be made again.  Takes the lock of the slot. */
 void
 queue_slot_repair_again(QueueSlot *slot)
 {
@@ -526,7 +526,7 @@ queue_slot_repair_again(QueueSlot *slot)
 	LWLockRelease(slot->lock);
 }
 
-/* Count messages that the cover had lost.  Takes the lock of the state. */
+/* Count messages that the cover had lost.  Takes the lock of the slot. */
 void
 queue_slot_count_repaired(QueueSlot *slot, int n)
 {
@@ -617,7 +617,7 @@ queue_slot_is_deaf(const QueueSlot *slot)
 
 /*
  * queue_slot_next_active
- *		Return the first active place from "i" on, the number in use if there
+ *		Return the first active slot from "i" on, the number in use if there
  *		is none.
  */
 int
@@ -630,12 +630,12 @@ queue_slot_next_active(int i)
  * queue_slot_set_timed
  *		Note whether the queue has entries with due times.
  *
- * The caller holds the lock of the state.
+ * The caller holds the lock of the slot.
  */
 void
 queue_slot_set_timed(QueueSlot *slot, bool is_timed)
 {
-	set_bit(timed, queue_slot_place(slot), is_timed);
+	set_bit(timed, queue_slot_index(slot), is_timed);
 }
 
 /* The same as queue_slot_next_active() for these. */
@@ -649,12 +649,12 @@ queue_slot_next_timed(int i)
  * queue_slot_set_expiring
  *		Note whether the queue may have messages that expire.
  *
- * The caller holds the lock of the state.
+ * The caller holds the lock of the slot.
  */
 void
 queue_slot_set_expiring(QueueSlot *slot, bool is_expiring)
 {
-	set_bit(expiring, queue_slot_place(slot), is_expiring);
+	set_bit(expiring, queue_slot_index(slot), is_expiring);
 }
 
 /* The same as queue_slot_next_active() for these. */
@@ -664,37 +664,37 @@ queue_slot_next_expiring(int i)
 	return next_bit(expiring, i);
 }
 
-/* Set or clear the bit of a place. */
+/* Set or clear the bit of a slot. */
 static void
-set_bit(pg_atomic_uint32 *map, int place, bool is_set)
+set_bit(pg_atomic_uint32 *map, int i, bool is_set)
 {
-	uint32		bit = (uint32) 1 << (place % WORD_BITS);
+	uint32		bit = (uint32) 1 << (i % WORD_BITS);
 
 	if (is_set)
-		pg_atomic_fetch_or_u32(&map[place / WORD_BITS], bit);
+		pg_atomic_fetch_or_u32(&map[i / WORD_BITS], bit);
 	else
-		pg_atomic_fetch_and_u32(&map[place / WORD_BITS], ~bit);
+		pg_atomic_fetch_and_u32(&map[i / WORD_BITS], ~bit);
 }
 
 /*
  * next_bit
- *		Return the first place from this one on whose bit is set.
+ *		Return the first slot from this one on whose bit is set.
  *
  * Unlocked, because whatever makes a change calls for the worker again.
  */
 static int
-next_bit(pg_atomic_uint32 *map, int place)
+next_bit(pg_atomic_uint32 *map, int i)
 {
 	int			n = shared->nused;
 
-	while (place < n)
+	while (i < n)
 	{
-		uint32		word = pg_atomic_read_u32(&map[place / WORD_BITS]) >>
-			(place % WORD_BITS);
+		uint32		word = pg_atomic_read_u32(&map[i / WORD_BITS]) >>
+			(i % WORD_BITS);
 
 		if (word != 0)
-			return Min(place + pg_rightmost_one_pos32(word), n);
-		place += WORD_BITS - place % WORD_BITS;
+			return Min(i + pg_rightmost_one_pos32(word), n);
+		i += WORD_BITS - i % WORD_BITS;
 	}
 	return n;
 }

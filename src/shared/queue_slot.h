@@ -306,8 +306,8 @@ typedef enum SlotKind
 
 /*
  * One queue.  The lock guards everything else here.  Each part is touched by
- * one file alone, and by queue_slot.c when the place is given to a queue; other
- * files ask by the functions below.  The place never moves, but after a DROP
+ * one file alone, and by queue_slot.c when the slot is given to a queue; other
+ * files ask by the functions below.  The slot never moves, but after a DROP
  * it may be given to another queue, so a process that keeps a pointer uses
  * queue_slot_lock().
  */
@@ -317,7 +317,7 @@ typedef struct QueueSlot
 	Oid			dbid;			/* InvalidOid: free */
 	Oid			relid;
 	SlotKind	kind;
-	int			next_free;		/* of a free place, under the directory lock */
+	int			next_free;		/* of a free slot, under the directory lock */
 
 	CarePart	care;
 	CoverPart	cover;
@@ -352,19 +352,19 @@ extern QueueSlot *queue_slot_make(Oid relid, SlotKind kind);
 /* Lock a queue's slot, given where it was when last seen; NULL: none */
 extern QueueSlot *queue_slot_lock(QueueSlot *hint, Oid dbid, Oid relid);
 
-/* Free the state of a dropped queue, or of all of a database (InvalidOid) */
+/* Free the slot of a dropped queue, or of all of a database (InvalidOid) */
 extern void queue_slot_drop(Oid dbid, Oid relid);
 
-/* Number of places in use, each of them, and its index */
+/* Number of slots in use, each of them, and its index */
 extern int	queue_slot_count(void);
 extern QueueSlot *queue_slot_at(int i);
 
-extern int	queue_slot_place(const QueueSlot *slot);
+extern int	queue_slot_index(const QueueSlot *slot);
 
 /* May the worker have something to do for this queue? */
 extern void queue_slot_set_active(QueueSlot *slot, bool is_active);
 
-/* The same, unless the state itself tells a reason to keep it active */
+/* The same, unless the slot itself tells a reason to keep it active */
 extern void queue_slot_review_active(QueueSlot *slot, bool is_active);
 
 /* Something has changed, so that the worker is to check the queue */
@@ -388,10 +388,10 @@ extern void queue_slot_note_purge(Oid relid);
 extern bool queue_slot_is_purged(const QueueSlot *slot);
 extern void queue_slot_clear_purge(QueueSlot *slot);
 
-/* The first active place from "i" on; the number in use if none */
+/* The first active slot from "i" on; the number in use if none */
 extern int	queue_slot_next_active(int i);
 
-/* The same map for places with due times of entries; set by cover.c */
+/* The same map for slots with due times of entries; set by cover.c */
 extern void queue_slot_set_timed(QueueSlot *slot, bool is_timed);
 extern int	queue_slot_next_timed(int i);
 

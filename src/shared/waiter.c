@@ -9,7 +9,7 @@
  * lists, one a queue (queue_slot.c).  A process that makes messages available takes
  * as many waiters off the list, from its head, and sets their latches: one a
  * message, so that a thousand waiters do not run for one.  If the pool is used
- * up, or a queue has no state, the waiter is in a list of its own, and is
+ * up, or a queue has no slot, the waiter is in a list of its own, and is
  * woken by whatever happens in its database.
  *
  * No wake-up is lost:
@@ -255,7 +255,7 @@ enter_any(void)
  * link_node
  *		Enter the list of a queue.
  *
- * Returns false if the queue has no state, or if its place was given to
+ * Returns false if the queue has no slot, or if its slot was given to
  * another queue, whose wake-ups are of no use.
  */
 static bool

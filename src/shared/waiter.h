@@ -75,7 +75,7 @@ extern void queue_waiter_pass_on(void);
 extern void queue_waiter_sleep(TimestampTz until, TimestampTz due);
 
 /*
- * To wake: start a list, pick waiters with the state locked, release it, set
+ * To wake: start a list, pick waiters with the slot locked, release it, set
  * the latches.  No allocation, no error
  */
 extern void queue_waiter_start_wakes(WakeList *wakes, Oid dbid);
@@ -83,7 +83,7 @@ extern bool queue_waiter_pick(QueueSlot *slot, int n, uint64 number,
 							  WakeList *wakes);
 
 /*
- * Release the state, to which messages with these keys were added: wake those
+ * Release the slot, to which messages with these keys were added: wake those
  * that were picked, and whoever waits for such messages
  */
 extern void queue_waiter_unlock_added(QueueSlot *slot, const WakeKeys *keys,
@@ -99,7 +99,7 @@ extern void queue_waiter_wake_taker(QueueSlot *hint, Oid relid);
 /* Wake all that wait for a table; for callbacks */
 extern void queue_waiter_wake_all(Oid dbid, Oid relid);
 
-/* Pick one waiter, whatever it wants; the state is locked */
+/* Pick one waiter, whatever it wants; the slot is locked */
 extern void queue_waiter_pick_any(QueueSlot *slot, WakeList *wakes);
 extern void queue_waiter_wake_anyone(WakeList *wakes);
 extern void queue_waiter_set_latches(WakeList *wakes);

@@ -102,7 +102,7 @@ queue_waiter_start_wakes(WakeList *wakes, Oid dbid)
  *
  * Only waiters that have looked since the window with this number was taken
  * out, or all (0).  Returns true if the list of wakes is full and there may be
- * more to pick.  The caller holds the lock of the state, releases it and calls
+ * more to pick.  The caller holds the lock of the slot, releases it and calls
  * queue_waiter_set_latches().  No allocation, no error.
  */
 bool
@@ -181,7 +181,7 @@ has_key(const WakeKeys *keys, uint32 key)
 	return false;
 }
 
-/* Pick one waiter, whatever it wants.  The state is locked. */
+/* Pick one waiter, whatever it wants.  The slot is locked. */
 void
 queue_waiter_pick_any(QueueSlot *slot, WakeList *wakes)
 {
@@ -193,7 +193,7 @@ queue_waiter_pick_any(QueueSlot *slot, WakeList *wakes)
 
 /*
  * queue_waiter_unlock_added
- *		Release the state of a queue, to which messages with these keys were
+ *		Release the slot of a queue, to which messages with these keys were
  *		added (NULL: any).
  *
  * Wakes the waiters picked and all that may want one of those.  A few at a
@@ -296,7 +296,7 @@ queue_waiter_wake_all(Oid dbid, Oid relid)
  *		long.
  *
  * If there is none, wake any waiter of the queue, which then becomes it.  The
- * state is locked.
+ * slot is locked.
  */
 void
 queue_waiter_pick_guardian(QueueSlot *slot, WakeList *wakes)
@@ -327,7 +327,7 @@ queue_waiter_wake_anyone(WakeList *wakes)
  *		Wake the waiters picked, and all that wait for any queue if one was to
  *		be woken.
  *
- * The state's lock has been released.  No allocation, no error.
+ * The slot's lock has been released.  No allocation, no error.
  */
 void
 queue_waiter_set_latches(WakeList *wakes)

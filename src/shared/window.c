@@ -35,7 +35,7 @@
 
 /* The window that this process has out */
 static bool is_out = false;
-static QueueSlot *out_state = NULL;
+static QueueSlot *out_slot = NULL;
 static Oid	out_relid = InvalidOid;
 static QueueRange out;
 static uint64 out_number;
@@ -61,7 +61,7 @@ static bool survey(QueueSlot *slot, RangeSet *set, uint64 *number);
  * queue_window_begin
  *		Begin to go through the cover of a queue.
  *
- * "state" is NULL if the queue has none; then the windows are all rows, one
+ * "slot" is NULL if the queue has none; then the windows are all rows, one
  * priority after the other.
  */
 void
@@ -270,7 +270,7 @@ take_out(QueueSlot *slot, const QueueRange *range, const SoughtKey *sought)
 {
 	is_out = true;
 	out = *range;
-	out_state = slot;
+	out_slot = slot;
 	out_relid = slot->relid;
 	out_number = ++slot->window.nremoved;
 	out_place = NO_PLACE;
@@ -380,7 +380,7 @@ queue_window_below(QueueSlot *hint, Oid relid, int64 id, RangeSet *set)
 		const OutWindow *place = &slot->window.out[i];
 
 		if (place->is_used && place->low < id &&
-			!(is_out && out_state == slot && out_place == i))
+			!(is_out && out_slot == slot && out_place == i))
 			queue_ranges_add(set, 0, place->low, Min(place->high, id - 1));
 	}
 	if (slot->window.nothers > 0 && slot->window.others_low < id)
@@ -515,8 +515,8 @@ static QueueSlot *
 lock_out(void)
 {
 	if (is_sought)
-		return queue_slot_lock(out_state, MyDatabaseId, out_relid);
-	return queue_cover_lock(out_state, MyDatabaseId, out_relid);
+		return queue_slot_lock(out_slot, MyDatabaseId, out_relid);
+	return queue_cover_lock(out_slot, MyDatabaseId, out_relid);
 }
 
 /*

@@ -9,7 +9,7 @@
  * left of it when the server stops is lost.  No id is given twice, because the
  * sequence has moved beyond the block before it is used.
  *
- * A queue that has no state in shared memory takes a block for each call.  So
+ * A queue that has no slot in shared memory takes a block for each call.  So
  * does a session that finds that another has been quicker with the next block;
  * ids that it does not need are lost then.
  *
@@ -234,7 +234,7 @@ is_emptied(QueueDef *def, const IdBlock *block)
  *		Returns true if ids are to be given again, because sequence and table
  *		are new.
  *
- * The state is locked.
+ * The slot is locked.
  */
 static bool
 starts_over(QueueDef *def, QueueSlot *slot, const IdBlock *block)
@@ -248,7 +248,7 @@ starts_over(QueueDef *def, QueueSlot *slot, const IdBlock *block)
  *		Returns true if ids had come to their end, so that the sequence was
  *		set back since on purpose.
  *
- * The state is locked.
+ * The slot is locked.
  */
 static bool
 is_after_end(QueueDef *def, QueueSlot *slot, const IdBlock *block)

@@ -21,7 +21,7 @@
  * the count of a later ROLLBACK PREPARED is missed.  For groups see recovered.c.
  *
  * Locks: the registry lock, then partitions of the in-flight table, then the
- * state of a queue.
+ * slot of a queue.
  *
  *-------------------------------------------------------------------------
  */

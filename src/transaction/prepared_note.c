@@ -9,7 +9,7 @@
  * memory knows.  Only if the queue has no place either, any message of the
  * database may be.
  *
- * Locks: the caller's on the registry (prepared.c), then the state of a queue.
+ * Locks: the caller's on the registry (prepared.c), then the slot of a queue.
  *
  *-------------------------------------------------------------------------
  */
@@ -241,7 +241,7 @@ note_place(PreparedNotes *notes, Oid relid)
 	if (!notes->has_places)
 		memset(places_of(notes), 0, NUM_WORDS * sizeof(uint32));
 	notes->has_places = true;
-	place = queue_slot_place(queue);
+	place = queue_slot_index(queue);
 	places_of(notes)[place / WORD_BITS] |= (uint32) 1 << (place % WORD_BITS);
 }
 

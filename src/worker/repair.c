@@ -93,7 +93,7 @@ typedef struct Suspect
 	int			priority;
 } Suspect;
 
-/* Where the pass is: place in the array of states, and in the queue */
+/* Where the pass is: which slot, and where in the queue */
 static int	place = 0;
 static Oid	part_relid = InvalidOid;	/* InvalidOid: at its beginning */
 static QueueRange part;

@@ -204,7 +204,7 @@ queue_tally_failed(void)
 	if (present != NULL)
 	{
 		queue_counters_put_off(present, now + FAILED_DELAY);
-		failed_until[queue_slot_place(present)] = now + FAILED_DELAY;
+		failed_until[queue_slot_index(present)] = now + FAILED_DELAY;
 	}
 	has_failed = is_looking;
 	is_looking = false;
@@ -305,7 +305,7 @@ is_mine(QueueSlot *slot)
 static TimestampTz
 failed_for(QueueSlot *slot, TimestampTz now)
 {
-	TimestampTz until = failed_until[queue_slot_place(slot)];
+	TimestampTz until = failed_until[queue_slot_index(slot)];
 
 	return until > now && until <= now + FAILED_DELAY ? until : DT_NOBEGIN;
 }
