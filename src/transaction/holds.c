@@ -6,7 +6,7 @@
  * Every entry of the in-flight table that a transaction holds is noted here,
  * with the subtransaction that took it.  The life of a note:
  *
- *	reserve -> push (CLAIM) -> TAKE | LEASE, or popped with the claim
+ *	reserve -> push (CLAIM) -> DEQUEUE | LEASE, or popped with the claim
  *	reserve -> push (STEP), or popped with the claim
  *	reserve -> push (SETTLE), or popped when the lease was settled at once
  *	reserve -> push (EXHAUST): a claim until the commit tells the worker
@@ -15,7 +15,7 @@
  *	reserve -> push (GROUP), which holds nothing: a commit looks at the group
  *	reserve -> push (MOVE), which holds nothing: a commit moves what is held on
  *
- *	event				CLAIM		TAKE		LEASE	  SETTLE	 STEP
+ *	event				CLAIM		DEQUEUE		LEASE	  SETTLE	 STEP
  *	subcommit			(becomes the parent's, all alike)
  *	subabort, abort		given back	counts *	ends,	  lease		 given back
  *												counts *  goes on
@@ -25,11 +25,11 @@
  *	  rollback prepared				counts		ends,	  lease goes on
  *												counts
  *
- *	MOVE: a subabort of what was dequeued is noted with the TAKE that it is about,
- *	and counts when that commits, if what failed is then next.
+ *	MOVE: a subabort of what was dequeued is noted with the DEQUEUE that it is
+ *	about, and counts when that commits, if what failed is then next.
  *
- *	A TAKE may be a partition whose position is set.  A rollback of that leaves
- *	all as it was, and counts nothing.
+ *	A DEQUEUE may be a partition whose position is set.  A rollback of that
+ *	leaves all as it was, and counts nothing.
  *
  *	* not after a deadlock, a serialization failure or what the server itself
  *	  could not do, as far as the error is known (fault.c), nor when the
@@ -117,31 +117,19 @@ queue_xact_reserve(void)
 Hold *
 queue_xact_push(HoldKind kind, const MessageKey *key, InflightEntry *entry)
 {
-	Hold	   *hold = &holds[nholds];
+	Hold		hold = {
+		.kind = kind,
+		.subid = GetCurrentSubTransactionId(),
+		.entry = entry,
+		.key = *key,
+		.statement = first_of_call >= 0 ? statement_of_call : 0,
+		.position = -1
+	};
 
 	Assert(nholds < max_holds);
 	queue_is_used = true;
-	hold->kind = kind;
-	hold->subid = GetCurrentSubTransactionId();
-	hold->entry = entry;
-	hold->key = *key;
-	hold->number = 0;
-	hold->statement = first_of_call >= 0 ? statement_of_call : 0;
-	hold->batch = 0;
-	hold->is_partition = false;
-	hold->goes_on = false;
-	hold->is_set = false;
-	hold->has_failed = false;
-	hold->position = -1;
-	hold->nconsumed = 0;
-	hold->first = 0;
-	hold->nfailed = 0;
-	hold->counted = 0;
-	hold->is_exhausted = false;
-	hold->is_gone = false;
-	hold->is_log_ended = false;
-	nholds++;
-	return hold;
+	holds[nholds] = hold;
+	return &holds[nholds++];
 }
 
 /* Return the hold of this kind about a partition; NULL: there is none. */
@@ -305,7 +293,7 @@ queue_holds_commit(void)
 		if (holds[i].kind == HOLD_EXHAUST)
 			holds[nexhausted++] = holds[i];
 		else
-			queue_hold_keep(&holds[i]);
+			queue_hold_commit(&holds[i]);
 	}
 	queue_counters_flush();
 	nholds = nexhausted;
@@ -342,7 +330,7 @@ queue_holds_release(void)
 	int			i;
 
 	for (i = 0; i < nholds; i++)
-		queue_hold_keep(&holds[i]);
+		queue_hold_commit(&holds[i]);
 	if (nholds > 0)
 		queue_holds_reset();
 }
@@ -492,7 +480,7 @@ note_failed(Hold *move, const FailureNote *failure)
 
 /* The transaction is committed. */
 void
-queue_hold_keep(Hold *hold)
+queue_hold_commit(Hold *hold)
 {
 	switch (hold->kind)
 	{

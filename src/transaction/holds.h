@@ -119,7 +119,7 @@ extern Hold *queue_hold_at(int i);
 /* The transaction commits; then, when its locks are released, the rest */
 extern void queue_holds_commit(void);
 extern void queue_holds_release(void);
-extern void queue_hold_keep(Hold *hold);
+extern void queue_hold_commit(Hold *hold);
 
 /* Before that, or a PREPARE: what was moved again is where it was moved last */
 extern void queue_holds_join(void);

@@ -235,7 +235,7 @@ queue_prepared_pass(void)
 		else if (hold->kind == HOLD_EXHAUST)
 			queue_inflight_unclaim_step(hold->entry);	/* settings to come */
 		else if (hold->kind != HOLD_DEQUEUE && hold->kind != HOLD_SETTLE)
-			queue_hold_keep(hold);
+			queue_hold_commit(hold);
 		else
 			queue_inflight_set_prepared(hold->entry, prepared_slot,
 										hold->batch, hold->goes_on,
