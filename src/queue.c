@@ -339,7 +339,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	int			prepare_error = queue_branch_prepare_error(stmt);
 	RangeVar   *unlogged = queue_ddl_find_unlogged(stmt);
 	List	   *leaders = queue_key_table_leaders(stmt);
-	Oid			held;
+	Oid			excluded_db;
 
 	queue_guard_check(stmt);
 	queue_key_table_guard(stmt);
@@ -347,7 +347,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	queue_branch_note_outcome(stmt);
 	if (prepare_error == 0)
 		queue_branch_before_prepare(stmt);
-	held = queue_worker_exclude(stmt);
+	excluded_db = queue_worker_exclude(stmt);
 	PG_TRY();
 	{
 		if (prev_ProcessUtility_hook)
@@ -359,7 +359,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 	}
 	PG_FINALLY();
 	{
-		queue_worker_readmit(held);
+		queue_worker_readmit(excluded_db);
 	}
 	PG_END_TRY();
 

@@ -10,14 +10,14 @@
  * database alone will find the worker in its way.  (A before_shmem_exit
  * callback would be too early for that.)
  *
- * How a worker is held away: a backend counts itself into "holds", signals the
- * worker if one is attached, and waits until it has detached.  A worker that
- * attaches looks at "holds" under the same lock and before it connects, so
- * that at least one of the two sees the other.
+ * How a worker is kept away: a backend counts itself into "exclusions", signals
+ * the worker if one is attached, and waits until it has detached.  A worker
+ * that attaches looks at "exclusions" under the same lock and before it
+ * connects, so that at least one of the two sees the other.
  *
  * Helpers (helper.c) attach and detach in the same way, but only where a
- * worker is attached; that worker signals them when it leaves.  A hold waits
- * for all.
+ * worker is attached; that worker signals them when it leaves.  An
+ * exclusion waits for all.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,18 +44,18 @@
 #define HEALTHY_TIME		(60 * USECS_PER_SEC)
 
 /*
- * How long a hold waits for the worker to go.  A worker that gets the signal
+ * How long an exclusion waits for the worker to go.  A worker that gets the signal
  * goes at once, or after its present step.  One that does not react (it is
  * stopped, or waits for its disk) must not keep the statement from reporting
  * what is in its way.
  */
-#define HOLD_TIMEOUT		5000	/* ms */
+#define EXCLUDE_TIMEOUT		5000	/* ms */
 
 /* The slot that this worker or helper is attached to */
 static DatabaseSlot *attached_slot = NULL;
 
-/* The slot that this backend holds the worker away from */
-static DatabaseSlot *held_slot = NULL;
+/* The slot that this backend keeps the worker away from */
+static DatabaseSlot *excluded_slot = NULL;
 
 static void detach_worker(int code, Datum arg);
 static void signal_helpers(const DatabaseSlot *slot);
@@ -85,7 +85,7 @@ queue_database_attach(Oid dbid)
 	slot = queue_database_find(dbid);
 	if (slot != NULL && slot->worker_pid == 0 && slot->exclusions == 0)
 	{
-		slot->is_for_hold = false;
+		slot->is_for_exclusion = false;
 		slot->worker_pid = MyProcPid;
 		slot->worker_procno = MyProcNumber;
 		slot->worker_started_at = slot->worker_round_at = queue_clock();
@@ -374,12 +374,12 @@ queue_database_publish_due(DatabaseSlot *slot, TimestampTz due)
 bool
 queue_database_is_excluded(DatabaseSlot *slot)
 {
-	bool		is_held;
+	bool		is_excluded;
 
 	LWLockAcquire(queue_database_lock(), LW_SHARED);
-	is_held = slot->exclusions > 0;
+	is_excluded = slot->exclusions > 0;
 	LWLockRelease(queue_database_lock());
-	return is_held;
+	return is_excluded;
 }
 
 /*
@@ -416,8 +416,8 @@ is_deserted(DatabaseSlot *slot)
  *		they are gone.
  *
  * Waits for a bounded time, and may be interrupted.  Returns false if there is
- * no slot, and thus no worker, or if this backend holds a database already.
- * The hold ends with queue_database_readmit_workers(), at the latest when the backend
+ * no slot, and thus no worker, or if this backend excludes workers already.
+ * The exclusion ends with queue_database_readmit_workers(), at the latest when the backend
  * exits.
  */
 bool
@@ -428,7 +428,7 @@ queue_database_exclude_workers(Oid dbid)
 	TimestampTz deadline;
 	DatabaseSlot *slot;
 
-	if (queue_database_lock() == NULL || held_slot != NULL)
+	if (queue_database_lock() == NULL || excluded_slot != NULL)
 		return false;
 
 	if (wait_event == 0)
@@ -452,12 +452,12 @@ queue_database_exclude_workers(Oid dbid)
 	{
 		slot = queue_database_make(dbid);
 		if (slot != NULL)
-			slot->is_for_hold = true;
+			slot->is_for_exclusion = true;
 	}
 	if (slot != NULL)
 	{
 		slot->exclusions++;
-		held_slot = slot;
+		excluded_slot = slot;
 		if (slot->worker_pid != 0)
 			kill(slot->worker_pid, SIGTERM);
 		signal_helpers(slot);
@@ -469,7 +469,7 @@ queue_database_exclude_workers(Oid dbid)
 		return true;
 
 	deadline = TimestampTzPlusMilliseconds(queue_clock(),
-										   HOLD_TIMEOUT);
+										   EXCLUDE_TIMEOUT);
 	PG_TRY();
 	{
 		ConditionVariablePrepareToSleep(queue_database_detached());
@@ -497,27 +497,27 @@ queue_database_exclude_workers(Oid dbid)
 
 /*
  * queue_database_readmit_workers
- *		End the hold of this backend, if it has one.
+ *		End the exclusion of this backend, if it has one.
  *
- * A slot made for holds goes with the last of them, because there may be no
+ * A slot made for exclusions goes with the last of them, because there may be no
  * leader to clear up.
  */
 void
 queue_database_readmit_workers(void)
 {
-	DatabaseSlot *slot = held_slot;
+	DatabaseSlot *slot = excluded_slot;
 	bool		is_free;
 
 	if (slot == NULL)
 		return;
-	held_slot = NULL;
+	excluded_slot = NULL;
 
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
 	Assert(slot->exclusions > 0);
 	slot->exclusions--;
 	/* it did not leave of its own accord, so need not wait to come back */
 	slot->worker_retry_at = 0;
-	is_free = slot->is_for_hold && slot->exclusions == 0;
+	is_free = slot->is_for_exclusion && slot->exclusions == 0;
 	if (is_free)
 		memset(slot, 0, sizeof(DatabaseSlot));
 	LWLockRelease(queue_database_lock());
@@ -526,7 +526,7 @@ queue_database_readmit_workers(void)
 	queue_database_wake_leader();
 }
 
-/* A backend that exits ends its hold. */
+/* A backend that exits ends its exclusion. */
 static void
 release_at_exit(int code, Datum arg)
 {

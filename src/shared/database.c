@@ -28,7 +28,7 @@
  *
  * Nothing here outlives a crash of any process, because the server then makes
  * its shared memory anew.  A process that ends in any other way runs its exit
- * callbacks, so neither a hold nor an attached worker is left behind.
+ * callbacks, so neither an exclusion nor an attached worker is left behind.
  *
  *-------------------------------------------------------------------------
  */
@@ -138,7 +138,7 @@ queue_database_slot(Oid dbid, bool create)
 
 	LWLockAcquire(databases_lock, LW_SHARED);
 	slot = queue_database_find(dbid);
-	create = create && (slot == NULL || slot->is_for_hold);
+	create = create && (slot == NULL || slot->is_for_exclusion);
 	LWLockRelease(databases_lock);
 
 	if (create)
@@ -275,7 +275,7 @@ queue_database_make(Oid dbid)
 
 	if (slot != NULL)
 	{
-		slot->is_for_hold = false;
+		slot->is_for_exclusion = false;
 		return slot;
 	}
 

@@ -38,7 +38,7 @@ typedef struct DatabaseSlot
 	bool		probe_wanted;	/* has_extension may have changed; cleared
 								 * before the worker looks */
 	int			exclusions;		/* backends that want the worker away */
-	bool		is_for_hold;	/* there is no other reason for this slot */
+	bool		is_for_exclusion;	/* there is no other reason for this slot */
 	pid_t		worker_pid;		/* 0: no worker attached */
 	int			worker_procno;	/* its PGPROC, valid with worker_pid */
 	pid_t		helper_pid[NUM_HELPERS];	/* 0: no such helper attached */

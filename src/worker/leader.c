@@ -14,7 +14,7 @@
  * the handles of workers they started, so a leader can take over at any time
  * from one that ended.  A pass happens when a worker starts or ends, of which
  * the postmaster and the worker's exit callback tell.  It also happens when a
- * database is announced or a hold ends, and every ten seconds for databases
+ * database is announced or an exclusion ends, and every ten seconds for databases
  * that were created or dropped.
  *
  * Only promptness depends on it, as with the workers.  So when worker

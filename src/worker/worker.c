@@ -17,17 +17,17 @@
  *
  * What may happen at the same time, and what then happens:
  *
- * - The hold comes before the worker attaches: it attaches before it connects,
- *	 sees the hold and leaves.  The hold comes later: the holder signals it and
- *	 waits until it is out of the process array.  The signal is blocked until
- *	 the handler stands, so it cannot be missed.
- * - The holder ends, by an error, a cancel or a terminate: a PG_FINALLY block
- *	 (queue.c) or its exit callback ends the hold.  Killed by -9: the server
- *	 restarts, with new shared memory.
- * - The worker does not react to the signal: the holder goes on after five
+ * - The exclusion comes before the worker attaches: it attaches before it
+ *	 connects, sees the exclusion and leaves.  The exclusion comes later: the
+ *	 backend signals the worker and waits until it is out of the process array.
+ *	 The signal is blocked until the handler stands, so it cannot be missed.
+ * - That backend ends, by an error, a cancel or a terminate: a PG_FINALLY block
+ *	 (queue.c) or its exit callback ends the exclusion.  Killed by -9: the
+ *	 server restarts, with new shared memory.
+ * - The worker does not react to the signal: the backend goes on after five
  *	 seconds and the server says what is in the way.  The worker leaves when it
  *	 wakes, because the signal waits for it, and the leader starts another.
- * - The hold ends with the statement, but the lock on the database lasts until
+ * - The exclusion ends with the statement, but the lock on the database lasts until
  *	 commit.  The leader asks for that lock, without waiting, and reads
  *	 pg_database after it got it, so it starts no worker that would wait for a
  *	 DDL transaction or find its database renamed or dropped.  Another
@@ -409,7 +409,7 @@ worker_leave(DatabaseSlot *slot, TimeoutId grace)
  *		database alone.
  *
  * For the ProcessUtility hook, before the statement; queue_worker_readmit()
- * comes after it.  Returns the database whose worker is held, InvalidOid if
+ * comes after it.  Returns the database whose worker is kept away, InvalidOid if
  * the statement needs none.
  */
 Oid
@@ -423,7 +423,7 @@ queue_worker_exclude(Node *stmt)
 	return dbid;
 }
 
-/* End the hold, if there is one. */
+/* End the exclusion, if there is one. */
 void
 queue_worker_readmit(Oid dbid)
 {
