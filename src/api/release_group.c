@@ -94,11 +94,13 @@ release_first(Relation rel, QueueDef *def, text *key, bool skip)
 		if (skip)
 			found = queue_message_dead_letter(rel, def, row,
 											  "max_attempts reached",
-											  row->failures, NULL, false);
+											  row->failures, NULL,
+											  false /* is expired */ );
 		else
 		{
 			queue_announce_sent(def->relid, row->priority, row->id, row->id);
-			found = queue_row_rewrite(rel, def, row, 0, true, 0, NULL);
+			found = queue_row_rewrite(rel, def, row, 0 /* failures */ ,
+									  true, 0 /* at once */ , NULL);
 		}
 		if (!found)
 			report_busy(rel);

@@ -413,7 +413,7 @@ pass_next(Move *move)
 	}
 	else
 		let_go(move);
-	queue_reading_end(&reading, true);
+	queue_reading_end(&reading, true /* keeps topic */ );
 	return id;
 }
 

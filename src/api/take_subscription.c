@@ -688,7 +688,7 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 	}
 	if (queue_reading_is_enough(&look.reading))
 		next->is_busy = true;
-	queue_reading_end(&look.reading, false);
+	queue_reading_end(&look.reading, false /* keeps topic */ );
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	table_close(rel, queue_subscription_lockmode(SUBSCRIPTION_SETTLE));

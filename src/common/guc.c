@@ -4,7 +4,7 @@
  *		The settings of the server, queue.*.
  *
  * One variable each, of the same name, which the files that need it read.
- * What each means to a user is in docs/reference.md.
+ * What each means to a user is in docs/reference/configuration.md.
  *
  *-------------------------------------------------------------------------
  */

@@ -461,7 +461,7 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 	if (stays_out)
 		queue_group_keep_out(group, &look->left);
 	else
-		queue_group_put_back(group, &look->left, 0, true);
+		queue_group_put_back(group, &look->left, 0, true /* wakes */ );
 	look->group = NULL;
 	if (row == NULL)
 	{

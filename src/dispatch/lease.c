@@ -53,8 +53,8 @@
  * Snapshots older than that commit see the new file as empty, which is why
  * TRUNCATE is not safe in general.  Here it does no harm: memory decides, and
  * processes that load leases read with a snapshot taken after they got their
- * lock.  Only an administrator who looks at queue.lease in a transaction with
- * an older snapshot sees too little.
+ * lock.  Only an administrator who looks at queue.lease_log, or its view, in
+ * a transaction with an older snapshot sees too little.
  *
  * The new file takes an AccessExclusiveLock.  It is asked for without waiting.
  * If a transaction that lasts has read the table, the log grows until that has

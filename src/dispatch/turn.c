@@ -192,7 +192,7 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 	{
 		GroupWait	left = group->out;
 
-		queue_group_put_back(group, &left, 0, false);
+		queue_group_put_back(group, &left, 0, false /* wakes */ );
 		return GROUP_BEHIND;
 	}
 	look->group = group;
@@ -234,7 +234,7 @@ queue_turn_look_at_own(void)
 									&wait))
 			continue;
 		queue_message_key(&key, hold->key.relid, wait.id);
-		queue_cover_add(NULL, &key, -1, false);
+		queue_cover_add(NULL, &key, -1, false /* wakes */ );
 	}
 }
 
@@ -607,7 +607,7 @@ queue_turn_dissolve(CandidateScan *look)
 			queue_ranges_add(&set, rank, look->group->out.id, PG_INT64_MAX);
 	queue_cover_add_set(look->slot, MyDatabaseId, look->def->relid, &set, 1,
 						NULL);
-	queue_group_put_back(look->group, &look->left, 0, false);
+	queue_group_put_back(look->group, &look->left, 0, false /* wakes */ );
 	queue_window_begin(&look->cover, look->slot, look->def->relid, look->now);
 	queue_turn_forget(look);
 }

@@ -354,7 +354,7 @@ queue_group_recheck(Oid dbid)
 			if (group->key.dbid != dbid || group->delay == 0)
 				continue;
 			group->until = 0;
-			queue_group_rest(group, true);
+			queue_group_rest(group, true /* wakes */ );
 		}
 		LWLockRelease(&locks[i].lock);
 	}
@@ -385,7 +385,7 @@ queue_group_drop(Oid dbid, Oid relid)
 				continue;
 			queue_group_unlink(group);
 			queue_group_wait_init(&group->wait);
-			queue_group_rest(group, false);
+			queue_group_rest(group, false /* wakes */ );
 		}
 		LWLockRelease(&locks[i].lock);
 	}

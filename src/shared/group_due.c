@@ -50,7 +50,7 @@ queue_group_end_due(QueueSlot *slot, Oid relid, TimestampTz now)
 			if (group != NULL && group->until <= now)
 				group->until = 0;
 			if (group != NULL)
-				queue_group_rest(group, true);
+				queue_group_rest(group, true /* wakes */ );
 			LWLockRelease(lock);
 		}
 	} while (n == DUE_BATCH);
@@ -71,7 +71,7 @@ queue_group_try(const MessageKey *key)
 	if (group != NULL)
 	{
 		group->until = 0;
-		queue_group_rest(group, true);
+		queue_group_rest(group, true /* wakes */ );
 	}
 	LWLockRelease(lock);
 }

@@ -86,7 +86,7 @@ queue_fair_note(QueueSlot *slot, Oid relid, const GroupName *name, int rank,
 	{
 		queue_group_set_name(group, name);
 		queue_group_add(group, rank, id, others);
-		queue_group_rest(group, true);
+		queue_group_rest(group, true /* wakes */ );
 	}
 	LWLockRelease(lock);
 	return turn;
@@ -111,7 +111,7 @@ queue_fair_charge(Oid relid, uint64 hash, int n)
 	{
 		queue_group_unlink(group);
 		group->turn += n;
-		queue_group_rest(group, false);
+		queue_group_rest(group, false /* wakes */ );
 	}
 	LWLockRelease(lock);
 }

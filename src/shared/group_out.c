@@ -70,7 +70,7 @@ queue_group_enter(QueueSlot *slot, Oid relid, const GroupName *name,
 		{
 			queue_group_add(entry, rank, id, PG_INT64_MAX);
 			if (entry->looker == NO_PROC)
-				queue_group_rest(entry, false);
+				queue_group_rest(entry, false /* wakes */ );
 		}
 	}
 	LWLockRelease(lock);
@@ -115,7 +115,7 @@ queue_group_pick(QueueSlot *slot, Oid relid, const GroupName *name, int rank,
 	else
 	{
 		queue_group_add(entry, rank, id, PG_INT64_MAX);
-		queue_group_rest(entry, false);
+		queue_group_rest(entry, false /* wakes */ );
 	}
 	LWLockRelease(lock);
 	*group = entry;
@@ -141,7 +141,7 @@ queue_group_note(QueueSlot *slot, Oid relid, const GroupName *name, int rank,
 	{
 		case GROUP_OURS:
 			left = group->out;
-			queue_group_put_back(group, &left, 0, false);
+			queue_group_put_back(group, &left, 0, false /* wakes */ );
 			return true;
 		case GROUP_BEHIND:
 			return true;
@@ -193,7 +193,7 @@ queue_group_pop(QueueSlot *hint, Oid relid, int rank, int64 id)
 			if (key.relid != relid || key.dbid != MyDatabaseId)
 			{
 				queue_group_wait_init(&top->wait);
-				queue_group_rest(top, false);
+				queue_group_rest(top, false /* wakes */ );
 			}
 			else if (!top->wait.is_empty && top->waiting.slot == NULL)
 			{
@@ -202,7 +202,7 @@ queue_group_pop(QueueSlot *hint, Oid relid, int rank, int64 id)
 				return top;
 			}
 			else if (top->wait.is_empty)
-				queue_group_rest(top, false);
+				queue_group_rest(top, false /* wakes */ );
 		}
 		LWLockRelease(lock);
 	}
@@ -292,7 +292,7 @@ queue_group_return(void)
 	{
 		GroupWait	left = out_list->out;
 
-		queue_group_put_back(out_list, &left, 0, true);
+		queue_group_put_back(out_list, &left, 0, true /* wakes */ );
 	}
 }
 

@@ -523,7 +523,7 @@ lock_out(void)
  * put_back
  *		Put ids back where the window was taken from.
  *
- * Whoever looks by a selector looks again at busy rows himself.
+ * A look by a selector looks at busy rows again by itself.
  */
 static void
 put_back(QueueSlot *slot, const RangeSet *kept, const RangeSet *busy,

@@ -7,10 +7,10 @@
  * session keeps them for each topic that it publishes to, and a change of the
  * topic in the relation cache, which every change of a binding causes, makes
  * the next publish read them again.  A publisher has the topic locked when it
- * looks here, and who binds or unbinds keeps it locked against publishers until
- * the end of his transaction, so what is kept is right for as long as it is
- * used.  Only a queue that is dropped changes bindings without that lock; the
- * publisher finds then that it is gone.
+ * looks here, and a session that binds or unbinds keeps it locked against
+ * publishers until the end of its transaction, so what is kept is right for as
+ * long as it is used.  Only a queue that is dropped changes bindings without
+ * that lock; the publisher finds then that it is gone.
  *
  *-------------------------------------------------------------------------
  */

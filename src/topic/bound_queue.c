@@ -3,9 +3,9 @@
  * bound_queue.c
  *		A queue that is bound to a topic, opened to take a copy.
  *
- * A publisher has nothing to do with the queues that others have bound: no
- * privilege of his is asked for, and he waits for none of them.  If a lock on
- * the queue is not to be had at once the queue does not take the message, and
+ * A publisher has nothing to do with the queues that others have bound: it
+ * needs no privilege on them, and waits for none of them.  If a lock on the
+ * queue is not to be had at once the queue does not take the message, and
  * its binding says what that means.  So publishers never wait for each other
  * here, in whatever order they meet the queues.
  *

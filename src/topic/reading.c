@@ -214,7 +214,8 @@ removed_up_to(TopicDef *topic)
 	if (removed < 0)
 	{
 		removed = queue_removed_id_highest(topic->relid, topic->partitions);
-		queue_topic_slot_note_removed(topic->relid, removed, true);
+		queue_topic_slot_note_removed(topic->relid, removed,
+									  true /* if unknown */ );
 	}
 	return removed;
 }

@@ -125,10 +125,10 @@ count_anew(Relation rel, QueueSlot *slot)
  * begin_count
  *		Take a snapshot, and note what is known to be committed at that moment.
  *
- * While the slot is locked nobody counts what he did.  So whoever has ended by
- * then, and has not counted, is among those that are copied; if the snapshot
- * sees what he did, try again a moment later.  If that goes on, somebody stands
- * still there, and the count will be wrong by what he did.
+ * While the slot is locked no transaction counts what it did.  So one that has
+ * ended by then, and has not counted, is among those that are copied; if the
+ * snapshot sees what it did, try again a moment later.  If that goes on, its
+ * process stands still there, and the count will be wrong by what it did.
  */
 static Snapshot
 begin_count(QueueSlot *slot, UsageCount *count)

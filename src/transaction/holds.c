@@ -593,7 +593,7 @@ queue_hold_done(const MessageKey *key, InflightEntry *entry, TimestampTz now)
 							now - entry->since, 1);
 	is_durable = queue_inflight_done(entry);
 	if (is_partition)
-		queue_cover_add(NULL, &held, 0, true);
+		queue_cover_add(NULL, &held, 0, true /* wakes */ );
 	return is_durable;
 }
 

@@ -137,7 +137,7 @@ send_next(Relation rel, SubscriptionDef *def, Position *position,
 						  failed, queue_position_failure_log(position), news);
 		queue_charge_passed(def, GONE_DEAD, 1);
 	}
-	queue_reading_end(&reading, true);
+	queue_reading_end(&reading, true /* keeps topic */ );
 	if (failed > 0 && !sends)
 		return is_gone ? PARTITION_PASSED :
 			write_failures(rel, def, position, entry, news) ?

@@ -278,7 +278,7 @@ look_up_positions(Relation rel, SubscriptionDef *def, const LeaseCopy *leases,
 
 			queue_inflight_forget_lease(&key, leases[i].epoch,
 										leases[i].number);
-			queue_cover_add(NULL, &key, 0, true);
+			queue_cover_add(NULL, &key, 0, true /* wakes */ );
 		}
 		else
 			queue_inflight_watch(&leases[i].key);

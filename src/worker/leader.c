@@ -108,7 +108,7 @@ typedef struct LeaderPass
 } LeaderPass;
 
 static LeaderSlot *leader_slots;
-static List *leader_without = NIL;	/* databases seen without the extension */
+static List *databases_without = NIL;	/* seen without the extension */
 static bool has_warned_processes = false;
 static bool has_warned_databases = false;
 
@@ -335,7 +335,7 @@ match_slots(LeaderPass *pass)
 	foreach(lc, pass->databases)
 	{
 		DatabaseInfo *info = lfirst(lc);
-		bool		is_without = list_member_oid(leader_without, info->dbid);
+		bool		is_without = list_member_oid(databases_without, info->dbid);
 		DatabaseSlot *slot = match_slot(pass, info);
 
 		if (slot != NULL)
@@ -367,8 +367,8 @@ match_slots(LeaderPass *pass)
 		next_pass_by(pass, pass->now);
 
 	old_context = MemoryContextSwitchTo(TopMemoryContext);
-	list_free(leader_without);
-	leader_without = list_copy(without);
+	list_free(databases_without);
+	databases_without = list_copy(without);
 	MemoryContextSwitchTo(old_context);
 
 	/* otherwise there will be room when some were looked into */

@@ -131,7 +131,7 @@ note_removed(Deletion *deletion)
 		highest = queue_removed_id_highest(relid, npartitions);
 	for (int i = 0; i < npartitions; i++)
 		highest = Max(highest, deletion->removed[i]);
-	queue_topic_slot_note_removed(relid, highest, false);
+	queue_topic_slot_note_removed(relid, highest, false /* if unknown */ );
 }
 
 /*

@@ -457,7 +457,7 @@ check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 					   &is_certain))
 			continue;
 		queue_message_key(&key, def->relid, row->id);
-		queue_cover_add(slot, &key, row->priority, true);
+		queue_cover_add(slot, &key, row->priority, true /* wakes */ );
 		if (is_certain && !is_announcing && def->deaf_trigger == NULL &&
 			nrepaired++ == 0)
 			first_id = row->id;
