@@ -446,7 +446,7 @@ BEGIN ATOMIC
      WHERE d.is_unlogged AND NOT w.is_unlogged
     UNION ALL
     SELECT 'notice', w.name,
-           pg_catalog.format('%s of its messages were available and not found by consumers, until the worker looked. They have been found; please report it.',
+           pg_catalog.format('%s of its messages were available and not found by consumers, until the worker looked. They have been found. This should not happen: report it.',
                    v.healed),
            NULL
       FROM queue.cover() v
@@ -480,7 +480,7 @@ BEGIN ATOMIC
                    pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 day') p
     )
     SELECT 'critical', w.name,
-           pg_catalog.format('%s transactions have published below an id up to which readers had been told that nothing more comes, so readers may have missed messages. Please report it.',
+           pg_catalog.format('%s transactions have published below an id up to which readers had been told that nothing more comes, so readers may have missed messages. This should not happen: report it.',
                    v.violations),
            NULL
       FROM watched w
@@ -534,7 +534,7 @@ LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT CASE WHEN d.age OPERATOR(pg_catalog.>) interval '1 hour' THEN 'critical' ELSE 'warning' END,
            pg_catalog.format('prepared transaction %s', d.gid),
-           pg_catalog.format('It is in doubt since %s, holds messages, and keeps dead rows.%s',
+           pg_catalog.format('It has been in doubt since %s, holds messages, and keeps dead rows.%s',
                    pg_catalog.date_trunc('second', d.prepared_at),
                    CASE WHEN d.database OPERATOR(pg_catalog.<>) pg_catalog.current_database()
                         THEN ' It must be ended in database ' OPERATOR(pg_catalog.||) d.database::text OPERATOR(pg_catalog.||) '.'

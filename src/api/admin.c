@@ -270,7 +270,7 @@ queue_invalidate_definition(PG_FUNCTION_ARGS)
 		!is_of_settings(data->tg_relation, &table))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" is for the triggers on tables of settings alone",
+				 errmsg("function \"%s\" can only be called by its own triggers",
 						"queue_internal.invalidate_definition")));
 	if (TRIGGER_FIRED_BEFORE(data->tg_event))
 	{
@@ -425,22 +425,22 @@ refuse_to_drop_target(Oid relid)
 {
 	List	   *queues = queue_dead_letter_sources(relid);
 	List	   *subscriptions = queue_dead_letter_subscriptions(relid);
-	const TableForm *form = queues != NIL ? &queue_form :
-		&queue_subscription_form;
 
 	if (queues == NIL && subscriptions == NIL)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			 errmsg("cannot drop queue %s because %s %s depends on it",
-					queue_qualified_name(relid),
-					queues != NIL ? "another" : "a", form->noun),
-			 errdetail("It is the dead-letter queue of %s.",
-					   queue_qualified_name(linitial_oid(queues != NIL ?
-														 queues :
-														 subscriptions))),
-			 errhint("Drop that %s first, or name another dead-letter queue for it with %s.",
-					 form->noun, form->changer)));
+			 errmsg(queues != NIL ?
+					"cannot drop queue \"%s\" because another queue depends on it" :
+					"cannot drop queue \"%s\" because a subscription depends on it",
+					queue_shown_name(relid)),
+			 errdetail("It is the dead-letter queue of \"%s\".",
+					   queue_shown_name(linitial_oid(queues != NIL ?
+													 queues :
+													 subscriptions))),
+			 errhint(queues != NIL ?
+					 "Drop that queue first, or name another dead-letter queue for it with queue.alter_queue()." :
+					 "Drop that subscription first, or name another dead-letter queue for it with queue.alter_subscription().")));
 }
 
 /*

@@ -114,8 +114,8 @@ fails_argument(FunctionCallInfo fcinfo, int argno, Relation topic)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid on_refusal: \"%s\"", word),
-				 errhint("It is one of: %s, %s.", BINDING_FAILS,
-						 BINDING_SKIPS)));
+				 errdetail("Allowed are: %s, %s.", BINDING_FAILS,
+						   BINDING_SKIPS)));
 	return strcmp(word, BINDING_FAILS) == 0;
 }
 

@@ -118,7 +118,7 @@ existing_queue(Oid schema, const char *relname)
 		ereport(NOTICE,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("queue \"%s\" already exists, skipping",
-						queue_qualified_name(relid))));
+						queue_shown_name(relid))));
 		return relid;
 	}
 	if (get_rel_relkind(relid) != RELKIND_RELATION ||
@@ -127,7 +127,7 @@ existing_queue(Oid schema, const char *relname)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a queue",
-						queue_qualified_name(relid)),
+						queue_shown_name(relid)),
 				 errdetail("A relation of this name exists already.")));
 	return InvalidOid;
 }

@@ -57,7 +57,7 @@ queue_check_dead_letter(Oid dead_letter, Oid source)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("dead-letter queue \"%s\" would lead back to the queue itself",
-							queue_qualified_name(RelationGetRelid(rel)))));
+							queue_shown_name(RelationGetRelid(rel)))));
 	}
 	list_free(seen);
 	table_close(rel, NoLock);

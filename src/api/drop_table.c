@@ -76,7 +76,7 @@ check_droppable(Oid relid, const TableForm *form)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a %s",
-						queue_qualified_name(relid), form->noun),
+						queue_shown_name(relid), form->noun),
 				 errdetail("It has no settings in table queue.%s.",
 						   queue_member_name(form->settings)),
 				 errhint("Use DROP TABLE to drop a table.")));
@@ -97,10 +97,10 @@ check_droppable(Oid relid, const TableForm *form)
 void
 queue_drop_table(Oid relid, const TableForm *form)
 {
-	char	   *name = queue_qualified_name(relid);
+	char	   *name = queue_shown_name(relid);
 	int			guc_level = queue_ddl_begin();
 
-	queue_ddl_run(psprintf("DROP TABLE %s", name));
+	queue_ddl_run(psprintf("DROP TABLE %s", queue_qualified_name(relid)));
 	queue_ddl_end(guc_level);
 	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 		ereport(ERROR,

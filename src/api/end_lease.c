@@ -352,10 +352,10 @@ report(const Ending *ending, int sqlstate, const char *detail)
 
 	ereport(ERROR,
 			(errcode(sqlstate),
-			 errmsg("could not end the lease of message " INT64_FORMAT " of %s %s",
+			 errmsg("could not end the lease of message " INT64_FORMAT " of %s \"%s\"",
 					is_message ? receipt->key.id : receipt->message,
 					is_message ? "queue" : "subscription",
-					queue_qualified_name(receipt->key.relid)),
+					queue_shown_name(receipt->key.relid)),
 			 errdetail_internal("%s", detail),
 			 errhint("Try again when that transaction has ended.")));
 }

@@ -250,7 +250,7 @@ refuse(const Target *target, const char *detail)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s \"%s\" cannot be changed in this way",
 						target->form->noun,
-						queue_qualified_name(target->relid)),
+						queue_shown_name(target->relid)),
 				 errdetail_internal("%s", detail),
 				 errhint("A %s table must stay as %s made it, but for comments, grants, storage parameters and plain indexes.",
 						 target->form->noun, target->form->maker)));

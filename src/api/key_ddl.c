@@ -194,8 +194,8 @@ remember_keys(Oid relid, Oid keys)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("table \"%s\" cannot be used for the keys of queue \"%s\"",
-						queue_qualified_name(keys),
-						queue_qualified_name(relid)),
+						queue_shown_name(keys),
+						queue_shown_name(relid)),
 				 errdetail_internal("%s", problem)));
 	while ((row = queue_table_scan_next(pass)) != NULL)
 		queue_dedup_restore(key_rel, index, row);
@@ -558,8 +558,8 @@ refuse_change(RangeVar *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("table \"%s\" cannot be changed in this way",
-						queue_qualified_name(keys)),
+						queue_shown_name(keys)),
 				 errdetail("It has the keys of queue \"%s\", and follows what is done to that.",
-						   queue_qualified_name(relid)),
+						   queue_shown_name(relid)),
 				 errhint("Change the queue instead.")));
 }

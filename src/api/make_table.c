@@ -157,7 +157,7 @@ find_adoptable(const TableForm *form, Oid schema, const char *relname,
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("%s \"%s\" already exists", form->noun,
-						queue_qualified_name(relid)),
+						queue_shown_name(relid)),
 				 errhint("Use %s to change its settings.",
 						 form->changer)));
 
@@ -234,7 +234,7 @@ adopt_table(const TableForm *form, Oid relid, Oid schema, const char *relname)
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("table \"%s\" cannot be made a %s", table,
+				 errmsg("table \"%s\" cannot be made a %s", queue_shown_name(relid),
 						form->noun),
 				 errdetail_internal("%s", problem)));
 

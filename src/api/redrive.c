@@ -672,8 +672,8 @@ report_homeless(const Redrive *redrive)
 							   "redrive skipped %lld messages that have no queue to go back to",
 							   (unsigned long) redrive->nhomeless,
 							   (long long) redrive->nhomeless),
-				 errdetail("They were sent to %s directly, come from a subscription, or their queue does not exist any more.",
-						   queue_qualified_name(redrive->relid)),
+				 errdetail("They were sent to \"%s\" directly, come from a subscription, or their queue is gone.",
+						   queue_shown_name(redrive->relid)),
 				 errhint("Name a queue for them in to_queue.")));
 }
 
@@ -683,14 +683,14 @@ refuse_homeless(const Redrive *redrive, const Origin *origin)
 	if (origin->name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("message " INT64_FORMAT " of queue %s did not become a dead letter there",
-						redrive->high, queue_qualified_name(redrive->relid)),
+				 errmsg("message " INT64_FORMAT " of queue \"%s\" did not become a dead letter there",
+						redrive->high, queue_shown_name(redrive->relid)),
 				 errdetail("It was sent to that queue directly, whatever its headers say."),
 				 errhint("Name a queue for it in to_queue.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("queue %s does not exist any more", origin->name),
-			 errdetail("Message " INT64_FORMAT " of queue %s comes from there.",
-					   redrive->high, queue_qualified_name(redrive->relid)),
+			 errmsg("queue \"%s\" does not exist any more", origin->name),
+			 errdetail("Message " INT64_FORMAT " of queue \"%s\" comes from there.",
+					   redrive->high, queue_shown_name(redrive->relid)),
 			 errhint("Name a queue for it in to_queue.")));
 }

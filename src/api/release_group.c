@@ -144,7 +144,7 @@ check_dead_letter(Relation rel, const QueueDef *def)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" has no dead-letter queue",
-						queue_qualified_name(RelationGetRelid(rel))),
+						queue_shown_name(RelationGetRelid(rel))),
 				 errdetail("A message that is skipped goes there."),
 				 errhint("Give it one with queue.alter_queue(), or delete the message.")));
 }
@@ -155,8 +155,8 @@ report_busy(Relation rel)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not release the group in queue %s",
-					queue_qualified_name(RelationGetRelid(rel))),
+			 errmsg("could not release the group in queue \"%s\"",
+					queue_shown_name(RelationGetRelid(rel))),
 			 errdetail("Another transaction is changing or counting the message that stops it."),
 			 errhint("Try again when that transaction has ended.")));
 }

@@ -199,8 +199,8 @@ queue_restore_read(FunctionCallInfo fcinfo, MemberTable table, const char *funcn
 		queue_catalog_relid(queue_member_name(table)))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" is for the trigger on table queue.%s alone",
-						funcname, queue_member_name(table))));
+				 errmsg("function \"%s\" can only be called by its own triggers",
+						funcname)));
 
 	queue_member_check(data->tg_relation, table);
 	queue_member_deform(data->tg_relation, table, data->tg_trigtuple, values,
@@ -305,7 +305,7 @@ restore_key_table(Oid relid, const char *name, Datum *values, bool *nulls)
 	if (has_window)
 		ereport(WARNING,
 				(errmsg("queue \"%s\" has lost the table of its keys", name),
-				 errdetail("It was \"%s\".  There is no such table, or it is another's, or not like one.",
+				 errdetail("Table \"%s\" does not exist, has another owner, or is not a key table.",
 						   keys_name),
 				 errhint("Use queue.alter_queue(), argument dedup_window, to give it a new one.")));
 }

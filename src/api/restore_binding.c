@@ -126,5 +126,5 @@ problem_with_table(Oid relid, const TableForm *form, LOCKMODE lockmode)
 	table_close(rel, NoLock);
 	return resembles ? NULL :
 		psprintf("Table \"%s\" does not have the columns of a %s.",
-				 queue_qualified_name(relid), form->noun);
+				 queue_shown_name(relid), form->noun);
 }

@@ -128,7 +128,7 @@ queue_raise_full(QueueDef *def, const Amount *amount, RoomRefusal refusal)
 		refusal = ROOM_OF_SETTINGS;
 	ereport(ERROR,
 			(errcode(ERRCODE_QUEUE_FULL),
-			 errmsg("queue \"%s\" is full", queue_qualified_name(def->relid)),
+			 errmsg("queue \"%s\" is full", queue_shown_name(def->relid)),
 			 def->max_messages > 0 && (def->max_bytes == 0 ||
 									   now.messages + amount->messages >
 									   def->max_messages) ?

@@ -288,7 +288,7 @@ report(const Move *move, TransactionId xid, int pid)
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("could not move the position of subscription \"%s\" in partition %d",
-					queue_qualified_name(move->key.relid),
+					queue_shown_name(move->key.relid),
 					(int) move->key.id),
 			 gid != NULL ?
 			 errdetail("Prepared transaction \"%s\" holds it, and nobody has ended that.",

@@ -253,7 +253,7 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("queue \"%s\" has no dead-letter queue",
-							queue_qualified_name(RelationGetRelid(call.rel))),
+							queue_shown_name(RelationGetRelid(call.rel))),
 					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
 		queue_inflight_read_news(item->entry, &news);
 		if (!queue_message_dead_letter(call.rel, call.def, call.row, reason,

@@ -146,7 +146,7 @@ queue_subscription_reject(const SubscriptionReceipts *given,
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("subscription \"%s\" has no dead-letter queue",
-							queue_qualified_name(RelationGetRelid(lease.rel))),
+							queue_shown_name(RelationGetRelid(lease.rel))),
 					 errhint("Give it one with queue.alter_subscription(), or settle the message with queue.ack().")));
 		for (int j = first; j < lease.n; j++)
 		{
@@ -232,7 +232,7 @@ queue_subscription_mark(const SubscriptionReceipts *given, int *n,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("cannot give back message " INT64_FORMAT " of subscription \"%s\"",
 							lease.receipts[0].message,
-							queue_qualified_name(lease.receipts[0].key.relid)),
+							queue_shown_name(lease.receipts[0].key.relid)),
 					 errdetail("This transaction has settled messages before it, and has not committed."),
 					 errhint("Commit, then call this.")));
 		first = first_left(&lease);
@@ -468,7 +468,7 @@ require_next(const PartitionLease *lease, const Receipt *receipt)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("message " INT64_FORMAT " of subscription \"%s\" is not the next",
-					receipt->message, queue_qualified_name(receipt->key.relid)),
+					receipt->message, queue_shown_name(receipt->key.relid)),
 			 errdetail("Message " INT64_FORMAT " of its batch comes before it, and is not acknowledged.",
 					   receipt->after),
 			 errhint("Acknowledge what comes before it first.")));

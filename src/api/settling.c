@@ -104,9 +104,9 @@ queue_settling_report_lost(const Receipt *receipt, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_QUEUE_LEASE_LOST),
-			 errmsg("lease on message " INT64_FORMAT " of %s %s is lost",
+			 errmsg("lease on message " INT64_FORMAT " of %s \"%s\" is lost",
 					message_of(receipt), noun_of(receipt),
-					queue_qualified_name(receipt->key.relid)),
+					queue_shown_name(receipt->key.relid)),
 			 errdetail_internal("%s", detail),
 			 errhint("Roll back; the message may be delivered again, or is consumed already.")));
 }
@@ -117,9 +117,9 @@ queue_settling_report_busy(const Receipt *receipt, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not settle message " INT64_FORMAT " of %s %s",
+			 errmsg("could not settle message " INT64_FORMAT " of %s \"%s\"",
 					message_of(receipt), noun_of(receipt),
-					queue_qualified_name(receipt->key.relid)),
+					queue_shown_name(receipt->key.relid)),
 			 errdetail_internal("%s", detail),
 			 errhint("Try again when that transaction has ended.")));
 }

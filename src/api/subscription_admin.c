@@ -189,7 +189,7 @@ find_rows(Relation rel, int partitions, bool *has_row)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("table \"%s\" has a position in partition %d, which the topic does not have",
-							queue_qualified_name(RelationGetRelid(rel)),
+							queue_shown_name(RelationGetRelid(rel)),
 							partition),
 					 errhint("Name the topic that the positions are of.")));
 		has_row[partition] = true;

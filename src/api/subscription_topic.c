@@ -127,7 +127,7 @@ queue_subscription_check_topic(Oid topic)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topic \"%s\" receives its messages by logical replication",
-						queue_qualified_name(topic)),
+						queue_shown_name(topic)),
 				 errdetail("It is not known here how far it can be read."),
 				 errhint("Subscribe on the server that it is published on.")));
 }
@@ -147,9 +147,9 @@ queue_subscription_refuse_drop(Oid topic)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			 errmsg("cannot drop topic %s because a subscription depends on it",
-					queue_qualified_name(topic)),
-			 errdetail("Subscription %s reads it.",
-					   queue_qualified_name(linitial_oid(relids))),
+			 errmsg("cannot drop topic \"%s\" because a subscription depends on it",
+					queue_shown_name(topic)),
+			 errdetail("Subscription \"%s\" reads it.",
+					   queue_shown_name(linitial_oid(relids))),
 			 errhint("Use queue.drop_queue() to drop the subscription first.")));
 }

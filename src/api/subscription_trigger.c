@@ -34,8 +34,7 @@ Datum
 queue_before_subscription_insert(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata =
-		queue_trigger_call(fcinfo, &queue_subscription_form,
-						   &queue_subscription_form.triggers[0]);
+		queue_trigger_call(fcinfo, &queue_subscription_form.triggers[0]);
 	Relation	rel = trigdata->tg_relation;
 	Datum		values[MaxHeapAttributeNumber];
 	bool		nulls[MaxHeapAttributeNumber];
@@ -71,7 +70,7 @@ check_row(Relation rel, const Datum *values, const bool *nulls)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("subscription \"%s\" cannot have such a position",
-						queue_qualified_name(RelationGetRelid(rel))),
+						queue_shown_name(RelationGetRelid(rel))),
 				 errdetail("Partitions are 0 to %d; neither position nor failures are negative.",
 						   MAX_PARTITIONS - 1)));
 }
@@ -81,8 +80,7 @@ Datum
 queue_before_subscription_change(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata =
-		queue_trigger_call(fcinfo, &queue_subscription_form,
-						   &queue_subscription_form.triggers[1]);
+		queue_trigger_call(fcinfo, &queue_subscription_form.triggers[1]);
 	bool		is_update = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
 
 	if (!queue_trigger_is_replica())
@@ -91,7 +89,7 @@ queue_before_subscription_change(PG_FUNCTION_ARGS)
 				 errmsg(is_update ?
 						"positions of subscription \"%s\" cannot be updated" :
 						"positions of subscription \"%s\" cannot be deleted",
-						queue_qualified_name(RelationGetRelid(trigdata->tg_relation))),
+						queue_shown_name(RelationGetRelid(trigdata->tg_relation))),
 				 errdetail("Who takes messages from it would not learn of it."),
 				 errhint("Use queue.seek() to move them, and queue.drop_queue() to drop the subscription.")));
 	return PointerGetDatum(is_update ? trigdata->tg_newtuple :

@@ -114,7 +114,7 @@ check_rows(Relation rel, int partitions)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("topic \"%s\" has more partitions than that",
-						queue_qualified_name(RelationGetRelid(rel))),
+						queue_shown_name(RelationGetRelid(rel))),
 				 errdetail("It has a message in partition %d.", highest),
 				 errhint("Give the number of partitions that it was created with.")));
 }

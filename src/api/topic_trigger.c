@@ -41,7 +41,7 @@ static void keep_id(TopicDef *topic, TopicDraft *draft, bool is_replica);
 Datum
 queue_before_publish(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = queue_trigger_call(fcinfo, &queue_topic_form,
+	TriggerData *trigdata = queue_trigger_call(fcinfo,
 											   &queue_topic_form.triggers[0]);
 	Relation	rel = trigdata->tg_relation;
 	TopicDef   *topic = queue_topic_def(rel);
@@ -97,7 +97,7 @@ check_insert(Relation rel, TopicDef *topic, const TopicDraft *draft,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("topic \"%s\" has no partition %d",
-						queue_qualified_name(RelationGetRelid(rel)),
+						queue_shown_name(RelationGetRelid(rel)),
 						draft->partition),
 				 errdetail("Its partitions are 0 to %d.",
 						   npartitions(topic) - 1),
@@ -146,14 +146,14 @@ keep_id(TopicDef *topic, TopicDraft *draft, bool is_replica)
 Datum
 queue_before_topic_update(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = queue_trigger_call(fcinfo, &queue_topic_form,
+	TriggerData *trigdata = queue_trigger_call(fcinfo,
 											   &queue_topic_form.triggers[1]);
 
 	if (!queue_trigger_is_replica())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("messages of topic \"%s\" cannot be updated",
-						queue_qualified_name(RelationGetRelid(trigdata->tg_relation))),
+						queue_shown_name(RelationGetRelid(trigdata->tg_relation))),
 				 errdetail("Who has read one would not learn of it."),
 				 errhint("Publish another message; or DELETE this one, which leaves a hole.")));
 	return PointerGetDatum(trigdata->tg_newtuple);

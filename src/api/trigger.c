@@ -65,7 +65,7 @@ static void check_twin(Relation rel, QueueDef *def,
 Datum
 queue_before_insert(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = queue_trigger_call(fcinfo, &queue_form,
+	TriggerData *trigdata = queue_trigger_call(fcinfo,
 											   &queue_form.triggers[0]);
 	Relation	rel = trigdata->tg_relation;
 	QueueDef   *def = queue_def(rel);
@@ -168,7 +168,7 @@ check_insert(Relation rel, QueueDef *def, const MessageDraft *draft,
 Datum
 queue_before_update(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = queue_trigger_call(fcinfo, &queue_form,
+	TriggerData *trigdata = queue_trigger_call(fcinfo,
 											   &queue_form.triggers[1]);
 	Relation	rel = trigdata->tg_relation;
 	QueueDef   *def = queue_def(rel);
@@ -278,8 +278,8 @@ check_twin(Relation rel, QueueDef *def, const MessageDraft *draft)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("queue %s has a message with id " INT64_FORMAT " already",
-					queue_qualified_name(RelationGetRelid(rel)), draft->id),
+			 errmsg("queue \"%s\" has a message with id " INT64_FORMAT " already",
+					queue_shown_name(RelationGetRelid(rel)), draft->id),
 			 errdetail("It has another priority than %d.", draft->priority),
 			 errhint("Leave the column \"id\" out.")));
 }

@@ -25,7 +25,7 @@ static int16 event_type(TriggerEvent event);
  *		is meant to be.
  */
 TriggerData *
-queue_trigger_call(FunctionCallInfo fcinfo, const TableForm *form,
+queue_trigger_call(FunctionCallInfo fcinfo,
 				   const OwnTriggerForm *trigger)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
@@ -37,8 +37,8 @@ queue_trigger_call(FunctionCallInfo fcinfo, const TableForm *form,
 		(trigger->type & event_type(trigdata->tg_event)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function queue.%s() is for the triggers of %s tables only",
-						trigger->function, form->noun)));
+				 errmsg("function \"queue.%s\" can only be called by its own triggers",
+						trigger->function)));
 	return trigdata;
 }
 
@@ -86,7 +86,7 @@ queue_trigger_refuse_column(Relation rel, const TableForm *form, int attnum)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for column \"%s\" of %s \"%s\"",
 					NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname),
-					form->noun, queue_qualified_name(RelationGetRelid(rel))),
+					form->noun, queue_shown_name(RelationGetRelid(rel))),
 			 errdetail("The server sets this column; the owner may give a value in INSERT, nobody in UPDATE."),
 			 errhint("Leave the column out.")));
 }

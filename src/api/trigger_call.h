@@ -16,7 +16,6 @@
 
 /* What the trigger was given; error if it is not called as it is meant to be */
 extern TriggerData *queue_trigger_call(FunctionCallInfo fcinfo,
-									   const TableForm *form,
 									   const OwnTriggerForm *trigger);
 
 /* Do rows come from another server, which has checked them? */

@@ -69,7 +69,7 @@ queue_standby_require_durable(XLogRecPtr lsn)
 	if (!queue_standby_is_durable(lsn))
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-				 errmsg("what was decided is not known to be durable"),
+				 errmsg("decision is not known to be durable"),
 				 errdetail("No synchronous standby has confirmed it."),
 				 errhint("Ask again: the decision does not change.")));
 }

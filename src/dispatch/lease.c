@@ -53,8 +53,7 @@
  * Snapshots older than that commit see the new file as empty, which is why
  * TRUNCATE is not safe in general.  Here it does no harm: memory decides, and
  * processes that load leases read with a snapshot taken after they got their
- * lock.  Only an administrator who looks at queue.lease_log, or its view, in
- * a transaction with an older snapshot sees too little.
+ * lock.  Only a user who reads it with an older snapshot sees too little.
  *
  * The new file takes an AccessExclusiveLock.  It is asked for without waiting.
  * If a transaction that lasts has read the table, the log grows until that has
@@ -247,14 +246,15 @@ load_log(void)
 	if (nlost > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("%d leases do not fit into memory and end early", nlost),
+				 errmsg_plural("%d lease does not fit into memory and ends early",
+							   "%d leases do not fit into memory and end early",
+							   nlost, nlost),
 				 errhint("You might need to increase queue.max_in_flight.")));
 }
 
 /*
  * drop_strangers
- *		Drop the rows of tables that are neither queue nor subscription (any
- *		more).
+ *		Drop the rows of tables that are neither queue nor subscription now.
  *
  * The log loses them when it is compacted.  Returns how many rows are left.
  * The rows are sorted by queue.  Some others get a place in memory, to count what

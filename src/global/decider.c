@@ -175,13 +175,13 @@ check_identity(Decider *decider, RemoteConnection *conn)
 							 " RETURNING name", 4, params) == NIL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("its registration has just been changed")));
+					 errmsg("registration of the deciding database was changed meanwhile")));
 		decider->identity = identity;
 	}
 	if (strcmp(identity, decider->identity) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("it is another database than at the first contact")));
+				 errmsg("connection leads to another database than at first contact")));
 }
 
 /*
@@ -324,7 +324,7 @@ queue_decider_note_error(Decider *decider)
 						decider->name)));
 	else if (decider->last_error == NULL)
 		ereport(WARNING,
-				(errmsg("cannot obey deciding database \"%s\": %s",
+				(errmsg("could not get the decisions of deciding database \"%s\": %s",
 						decider->name, error),
 				 errdetail("Branches of its global transactions stay in doubt.")));
 	(void) queue_query_here("UPDATE queue.deciding_database SET last_error = $3"

@@ -540,9 +540,10 @@ finish_branch(Decider *decider, const char *gid, bool is_commit)
 		if (is_commit)
 			note_committed(decider, ending.branch);
 		ereport(LOG,
-				(errmsg("branch \"%s\" was in doubt and is %s now",
-						ending.branch,
-						is_commit ? "committed" : "rolled back"),
+				(errmsg(is_commit ?
+						"branch \"%s\" was in doubt and is committed now" :
+						"branch \"%s\" was in doubt and is rolled back now",
+						ending.branch),
 				 errdetail("That is what deciding database \"%s\" says.",
 						   decider->name)));
 	}

@@ -46,7 +46,7 @@ queue_kind(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a queue, topic or subscription",
-						queue_qualified_name(relid)),
+						queue_shown_name(relid)),
 				 errdetail("It has no settings.")));
 	PG_RETURN_TEXT_P(cstring_to_text(form->noun));
 }

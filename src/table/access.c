@@ -63,7 +63,7 @@ queue_access_report_relkind(Oid relid, const TableForm *form, char relkind)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("\"%s\" is not a %s", queue_qualified_name(relid),
+			 errmsg("\"%s\" is not a %s", queue_shown_name(relid),
 					form->noun),
 			 errdetail_relkind_not_supported(relkind)));
 }
@@ -112,18 +112,18 @@ queue_access_refuse(Oid relid, const TableForm *form, const Instead *instead)
 	if (other != NULL && other != form)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a %s", queue_qualified_name(relid),
+				 errmsg("\"%s\" is not a %s", queue_shown_name(relid),
 						form->noun),
 				 errdetail("It is a %s.", other->noun),
 				 errhint("%s", hint_for(other, instead))));
 	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("\"%s\" is not a %s", queue_qualified_name(relid),
+			 errmsg("\"%s\" is not a %s", queue_shown_name(relid),
 					form->noun),
 			 errdetail("It has no settings in table queue.%s.",
 					   queue_member_name(form->settings)),
-			 errhint("Create %ss with %s, which also adopts a %s table restored without its settings.",
-					 form->noun, form->maker, form->noun)));
+			 errhint("Create one with %s, which also adopts a table restored without its settings.",
+					 form->maker)));
 }
 
 /* Return the hint for this kind. */

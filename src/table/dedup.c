@@ -165,13 +165,13 @@ report_no_keys(Relation rel, const QueueDef *def)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" has no dedup_window",
-						queue_qualified_name(RelationGetRelid(rel))),
+						queue_shown_name(RelationGetRelid(rel))),
 				 errdetail("So it remembers no keys, and a dedup_key would do nothing."),
 				 errhint("Its owner can set one with queue.alter_queue().")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("queue \"%s\" has lost the table of its keys",
-					queue_qualified_name(RelationGetRelid(rel))),
+					queue_shown_name(RelationGetRelid(rel))),
 			 errdetail("That table was dropped, or not restored."),
 			 errhint("Its owner can give it a new one by setting dedup_window once more with queue.alter_queue().")));
 }
@@ -419,7 +419,7 @@ report_coming(QueueDedup *dedup, TransactionId xid)
 	ereport(ERROR,
 			(errcode(ERRCODE_QUEUE_DUPLICATE_IN_PROGRESS),
 			 errmsg("a message with this dedup_key is being sent to queue \"%s\"",
-					queue_qualified_name(RelationGetRelid(dedup->rel))),
+					queue_shown_name(RelationGetRelid(dedup->rel))),
 			 gid != NULL ?
 			 errdetail("Prepared transaction \"%s\" has sent it, and nobody has ended that.",
 					   gid) :

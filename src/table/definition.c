@@ -209,8 +209,8 @@ queue_check_lease(QueueDef *def, int64 lease)
 	if (lease > def->max_lease)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lease is longer than queue %s allows",
-						queue_qualified_name(def->relid)),
+				 errmsg("lease is longer than queue \"%s\" allows",
+						queue_shown_name(def->relid)),
 				 errdetail("The longest is " INT64_FORMAT " seconds.",
 						   def->max_lease / USECS_PER_SEC),
 				 errhint("Take a shorter lease and extend it with queue.extend(), or set max_lease with queue.alter_queue().")));
@@ -227,14 +227,14 @@ queue_check_not_paused(Relation rel, QueueDef *def, QueueAccess access)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUEUE_PAUSED),
 				 errmsg("enqueue on queue \"%s\" is paused",
-						queue_qualified_name(RelationGetRelid(rel))),
+						queue_shown_name(RelationGetRelid(rel))),
 				 errdetail("Its owner paused it with queue.pause()."),
 				 errhint("Try again after the owner has called queue.resume().")));
 	if (access == QUEUE_TAKE && def->dequeue_paused)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUEUE_PAUSED),
 				 errmsg("dequeue on queue \"%s\" is paused",
-						queue_qualified_name(RelationGetRelid(rel))),
+						queue_shown_name(RelationGetRelid(rel))),
 				 errdetail("Its owner paused it with queue.pause()."),
 				 errhint("Try again after the owner has called queue.resume().")));
 }

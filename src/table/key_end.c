@@ -129,9 +129,9 @@ queue_dedup_forget(QueueDef *def, MessageRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not forget the dedup_key of message " INT64_FORMAT " of queue \"%s\"",
-						row->id, queue_qualified_name(def->relid)),
+						row->id, queue_shown_name(def->relid)),
 				 errdetail("Another transaction has locked or changed its row in table \"%s\".",
-						   queue_qualified_name(def->key_table)),
+						   queue_shown_name(def->key_table)),
 				 errhint("Try again when that transaction has ended.")));
 	table_close(keys, NoLock);
 }

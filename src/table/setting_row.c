@@ -370,9 +370,25 @@ queue_form_of(Oid relid)
 }
 
 /*
+ * queue_shown_name
+ *		Return the qualified name of a relation for a message that has it in
+ *		quotes, or its OID if it is gone.
+ */
+char *
+queue_shown_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return psprintf("%u", relid);
+	return psprintf("%s.%s",
+					get_namespace_name_or_temp(get_rel_namespace(relid)),
+					name);
+}
+
+/*
  * queue_qualified_name
- *		Return the qualified, quoted name of a relation, as "shop.orders", or
- *		its OID if it is gone.
+ *		The same for SQL: what needs quotes has them.
  */
 char *
 queue_qualified_name(Oid relid)

@@ -149,7 +149,7 @@ queue_shape_check(Oid relid, const TableForm *form, const char *problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("table \"%s\" cannot be used as a %s",
-						queue_qualified_name(relid), form->noun),
+						queue_shown_name(relid), form->noun),
 				 errdetail_internal("%s", problem),
 				 form->id != InvalidAttrNumber ?
 				 errhint("A %s table must stay as %s made it; undo the change, or move the messages to a new %s.",

@@ -175,7 +175,7 @@ check_not_paused(SubscriptionDef *def)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUEUE_PAUSED),
 				 errmsg("subscription \"%s\" is paused",
-						queue_qualified_name(def->relid)),
+						queue_shown_name(def->relid)),
 				 errdetail("Its owner paused it with queue.pause()."),
 				 errhint("Try again after the owner has called queue.resume().")));
 }

@@ -142,7 +142,7 @@ queue_bound_report(Oid topic, Oid relid, Refusal refusal)
 	ereport(ERROR,
 			(errcode(reasons[refusal].sqlstate),
 			 errmsg("bound queue \"%s\" does not take what is published to topic \"%s\"",
-					queue_qualified_name(relid), queue_qualified_name(topic)),
+					queue_shown_name(relid), queue_shown_name(topic)),
 			 errdetail_internal("%s", reasons[refusal].detail),
 			 errhint("Try again later; or bind the queue with on_refusal => 'skip' to have the topic go on without it.")));
 }

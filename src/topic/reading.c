@@ -252,17 +252,17 @@ queue_reading_check_gap(Reading *reading, int partition)
 	if (reading->def->on_gap == ON_GAP_ERROR)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUEUE_MESSAGES_GONE),
-				 errmsg("messages of topic %s are gone before subscription %s has read them",
-						queue_qualified_name(reading->topic->relid),
-						queue_qualified_name(reading->def->relid)),
+				 errmsg("messages of topic \"%s\" are gone before subscription \"%s\" has read them",
+						queue_shown_name(reading->topic->relid),
+						queue_shown_name(reading->def->relid)),
 				 errdetail("Of partition %d, ids " INT64_FORMAT " to " INT64_FORMAT " were deleted because of the retention of the topic.",
 						   partition, after + 1, gap),
 				 errhint("Go on without them by queue.seek(), or let the subscription skip such a gap.")));
 	ereport(WARNING,
 			(errcode(ERRCODE_QUEUE_MESSAGES_GONE),
-			 errmsg("subscription %s skips messages of topic %s that are gone",
-					queue_qualified_name(reading->def->relid),
-					queue_qualified_name(reading->topic->relid)),
+			 errmsg("subscription \"%s\" skips messages of topic \"%s\" that are gone",
+					queue_shown_name(reading->def->relid),
+					queue_shown_name(reading->topic->relid)),
 			 errdetail("Of partition %d, ids " INT64_FORMAT " to " INT64_FORMAT " were deleted because of the retention of the topic.",
 					   partition, after + 1, gap)));
 	queue_place_pass(reading->def->relid, partition, reading->def->filter,

@@ -76,7 +76,7 @@ queue_in_doubt_refuse(Oid relid, LOCKMODE mode)
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	queue_blocker_refuse_lock(&tag, mode, queue_qualified_name(relid));
+	queue_blocker_refuse_lock(&tag, mode, queue_shown_name(relid));
 }
 
 /* Is the worker to warn of prepared transactions? */
@@ -153,10 +153,10 @@ queue_in_doubt_warn(void)
 		}
 		warn_of(xid);
 		ereport(WARNING,
-				(errmsg("prepared transaction \"%s\" of role \"%s\" is in doubt since %s",
+				(errmsg("prepared transaction \"%s\" of role \"%s\" has been in doubt since %s",
 						gid, SPI_getvalue(tuple, desc, 3),
 						timestamptz_to_str(prepared_at)),
-				 queues ? errdetail("It has used queues: %s", queues) : 0,
+				 queues ? errdetail("It has used queues: %s.", queues) : 0,
 				 decider ?
 				 errhint("The resolver ends it as deciding database \"%s\" decides; see queue.deciding_database for what keeps it from that.",
 						 decider) :

@@ -328,7 +328,7 @@ step_queue(Steps *steps, const MessageKey *keys, int nkeys)
 		return;
 	}
 
-	strlcpy(steps->queue_name, queue_qualified_name(relid),
+	strlcpy(steps->queue_name, queue_shown_name(relid),
 			sizeof(steps->queue_name));
 	if (queue_is_subscription(relid))
 	{
@@ -583,10 +583,10 @@ report_stuck(Steps *steps, Oid relid, const char *reason)
 		return;
 	ereport(WARNING,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("messages of queue %s that have used up max_attempts cannot be moved",
+			 errmsg("messages of queue \"%s\" that have used up max_attempts cannot be moved",
 					steps->queue_name),
-			 errdetail_internal("%s", reason),
-			 errhint("They stay where they are, and are tried again.  Mend the dead-letter queue, or name another with queue.alter_queue().")));
+			 errdetail("%s  They stay where they are, and are tried again.", reason),
+			 errhint("Mend the dead-letter queue, or name another with queue.alter_queue().")));
 }
 
 /* What an error in a step is about */
@@ -596,7 +596,7 @@ add_step_context(void *arg)
 	Steps	   *steps = arg;
 
 	if (steps->queue_name[0] != '\0')
-		errcontext("counting failures and moving dead letters of queue %s",
+		errcontext("counting failures and moving dead letters of queue \"%s\"",
 				   steps->queue_name);
 }
 

@@ -468,7 +468,7 @@ check_suspects(Relation rel, QueueDef *def, QueueSlot *slot,
 	if (nrepaired > 0)
 		ereport(LOG,
 				(errmsg("messages of queue \"%s\" were hidden from consumers: %d",
-						queue_qualified_name(RelationGetRelid(rel)), nrepaired),
-				 errdetail("They are found from now on; the first is message %lld.  Nothing is known that could cause this, but changes of the table behind the back of its triggers.",
+						queue_shown_name(RelationGetRelid(rel)), nrepaired),
+				 errdetail("They are found from now on; the first is message %lld.  The only known cause is a change of the table past its triggers.",
 						   (long long) first_id)));
 }

@@ -29,6 +29,7 @@
 #include "common/compat.h"
 #include "common/relation.h"
 #include "shared/topic_slot.h"
+#include "table/setting_row.h"
 #include "table/stable_id.h"
 #include "transaction/publishing.h"
 #include "worker/stable.h"
@@ -101,9 +102,9 @@ write_one(Oid relid)
 			ereport(LOG,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("topic \"%s\" got messages below its stable id",
-							RelationGetRelationName(rel)),
-					 errdetail_plural("%llu time; readers may have passed them.",
-									  "%llu times; readers may have passed them.",
+							queue_shown_name(RelationGetRelid(rel))),
+					 errdetail_plural("This has happened %llu time; readers may have passed them.",
+									  "This has happened %llu times; readers may have passed them.",
 									  (unsigned long) nviolations,
 									  (unsigned long long) nviolations)));
 	}

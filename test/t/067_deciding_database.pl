@@ -28,7 +28,8 @@ begin('cut off', '1 s');
 prepare($_, 'cut off') foreach ('orders', 'stock');
 my $log = -s $far->logfile;
 $node->stop('immediate');
-$far->wait_for_log(qr/WARNING:  .*cannot obey deciding database "hub"/, $log);
+$far->wait_for_log(
+	qr/WARNING:  .*could not get the decisions of deciding database "hub"/, $log);
 sql('SELECT pg_sleep(2)', $far);
 is(sql(q{SELECT count(*) FROM queue.branches WHERE gid = 'cut off'}, $far),
 	'1', 'out of reach: the branch is kept, past the deadline too');
@@ -37,7 +38,7 @@ is(sql(q{SELECT last_error IS NOT NULL FROM queue.deciding_database}, $far),
 $node->start;
 ended('cut off', 0, 'within reach again');
 is( scalar(() = slurp_file($far->logfile, $log) =~
-		  /WARNING:  .*cannot obey deciding database "hub"/g),
+		  /WARNING:  .*could not get the decisions of deciding database "hub"/g),
 	1, 'the log has warned of it once');
 
 # It hangs.  The resolver does not, nor is it in the way of who needs the

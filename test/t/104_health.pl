@@ -261,7 +261,7 @@ sql(q{SELECT queue.drop_topic('news'); SELECT queue.purge('orders')});
 #
 sql(q{BEGIN; SELECT queue.enqueue('orders', '1'); PREPARE TRANSACTION 'g1'});
 like(says('prepared transaction g1'),
-	qr/^warning: It is in doubt since .*queue\.in_doubt has the commands/, 'in doubt');
+	qr/^warning: It has been in doubt since .*queue\.in_doubt has the commands/, 'in doubt');
 sql(q{ROLLBACK PREPARED 'g1'});
 goes('prepared transaction g1');
 
