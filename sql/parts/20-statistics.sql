@@ -98,7 +98,7 @@ CREATE VIEW queue.stats AS
       LEFT JOIN pg_catalog.pg_class dc ON dc.oid OPERATOR(pg_catalog.=) q.dead_letter;
 
 COMMENT ON VIEW queue.stats IS
-'one row a queue or subscription: how many messages there are in which state, what has happened to them since stats_reset, and how much of it in the last minute; from memory';
+'one row per queue or subscription: how many messages there are in which state, what has happened to them since stats_reset, and how much of it in the last minute; from memory';
 COMMENT ON COLUMN queue.stats.queue IS 'the queue, or subscription';
 COMMENT ON COLUMN queue.stats.schemaname IS 'its schema';
 COMMENT ON COLUMN queue.stats.queuename IS 'its name';
@@ -116,10 +116,10 @@ COMMENT ON COLUMN queue.stats.failed IS 'deliveries that failed, and count';
 COMMENT ON COLUMN queue.stats.expired IS 'messages that expired before anybody took them';
 COMMENT ON COLUMN queue.stats.dead_lettered IS 'messages moved to the dead letters, expired ones among them';
 COMMENT ON COLUMN queue.stats.stats_reset IS 'since when these are counted';
-COMMENT ON COLUMN queue.stats.enqueued_per_second IS 'messages sent in the last minute, a second';
-COMMENT ON COLUMN queue.stats.delivered_per_second IS 'deliveries in the last minute, a second';
-COMMENT ON COLUMN queue.stats.acked_per_second IS 'messages consumed in the last minute, a second';
-COMMENT ON COLUMN queue.stats.failed_per_second IS 'failures in the last minute, a second';
+COMMENT ON COLUMN queue.stats.enqueued_per_second IS 'messages sent per second, over the last minute';
+COMMENT ON COLUMN queue.stats.delivered_per_second IS 'deliveries per second, over the last minute';
+COMMENT ON COLUMN queue.stats.acked_per_second IS 'messages consumed per second, over the last minute';
+COMMENT ON COLUMN queue.stats.failed_per_second IS 'failures per second, over the last minute';
 COMMENT ON COLUMN queue.stats.waiting IS 'consumers that sleep until there is a message';
 COMMENT ON COLUMN queue.stats.bytes IS 'bytes of payloads, bodies and headers of all messages';
 COMMENT ON COLUMN queue.stats.counted_at IS 'when the rows were last counted; null: not yet';
@@ -182,7 +182,7 @@ CREATE VIEW queue.top AS
               s.queue::text;
 
 COMMENT ON VIEW queue.top IS
-'queues and subscriptions, those first that deserve a look: what fails most, then what waits longest, then the longest; for \watch';
+'queues and subscriptions, those first that deserve a look: what fails most, then what waits longest, then the longest queues; for \watch';
 COMMENT ON COLUMN queue.top.queue IS 'the queue, or subscription';
 COMMENT ON COLUMN queue.top.ready IS 'messages that can be taken, or that a subscription has not passed';
 COMMENT ON COLUMN queue.top.age IS 'for how long the oldest of them has been due';
@@ -191,9 +191,9 @@ COMMENT ON COLUMN queue.top.later IS 'messages that are not due';
 COMMENT ON COLUMN queue.top.retry IS 'messages that have failed, and are not due again';
 COMMENT ON COLUMN queue.top.dead IS 'dead letters';
 COMMENT ON COLUMN queue.top.doubt IS 'messages that prepared transactions have sent, taken or settled';
-COMMENT ON COLUMN queue.top.in_s IS 'messages sent in the last minute, a second';
-COMMENT ON COLUMN queue.top.out_s IS 'messages consumed in the last minute, a second';
-COMMENT ON COLUMN queue.top.fail_s IS 'failures in the last minute, a second';
+COMMENT ON COLUMN queue.top.in_s IS 'messages sent per second, over the last minute';
+COMMENT ON COLUMN queue.top.out_s IS 'messages consumed per second, over the last minute';
+COMMENT ON COLUMN queue.top.fail_s IS 'failures per second, over the last minute';
 COMMENT ON COLUMN queue.top.idle IS 'consumers that sleep until there is a message';
 
 CREATE FUNCTION queue.reset_stats(queue regclass DEFAULT NULL)

@@ -33,7 +33,7 @@ CREATE VIEW queue.progress AS
 COMMENT ON VIEW queue.progress IS
 'operations on queues and topics that take long, and how far they have come';
 COMMENT ON COLUMN queue.progress.pid IS
-'the process that is at it';
+'the process that runs it';
 COMMENT ON COLUMN queue.progress.queue IS
 'the queue, or topic';
 COMMENT ON COLUMN queue.progress.schemaname IS
