@@ -3,15 +3,15 @@
  * bind.c
  *		Queues bound to topics: bind() and unbind().
  *
- * As with CREATE TRIGGER, who may bind adds work to the transactions of others,
- * so it takes the privilege TRIGGER on the topic; and the queue must be one's
- * own.  Who owns either may unbind.
+ * As with CREATE TRIGGER, a role that may bind adds work to the transactions
+ * of others, so it takes the privilege TRIGGER on the topic; and the queue
+ * must be one's own.  The owner of either may unbind.
  *
  * Locks: ShareRowExclusiveLock on the topic to the end of the transaction, so
  * that each publish is either visible before it, or goes by what has been
  * changed; then the queue, so that it is not dropped meanwhile.  Publishers
- * that are under way are waited for, but not prepared ones (55006), and nobody
- * can make others wait who may not change anything.
+ * that are under way are waited for, but not prepared ones (55006), and a
+ * session that may not change anything can make nobody wait.
  *
  *-------------------------------------------------------------------------
  */

@@ -4,9 +4,9 @@
  *		A lease ended by the owner of the queue: end_lease().
  *
  * As if the consumer had called nack(), or release(), and at once as these: in
- * two steps, of which only the first throws.  The lease is held, as by who
- * settles it, and the row or the position looked at; then it ends.  An error in
- * between, or the end of the process, lets it go on.
+ * two steps, of which only the first throws.  The lease is held, as by a
+ * caller that settles it, and the row or the position looked at; then it ends.
+ * An error in between, or the end of the process, lets it go on.
  *
  * A lease whose time is over, but whose receipt is still good because nobody has
  * taken the message since, is ended all the same: what is wanted is that its
@@ -260,7 +260,7 @@ find_lease(Ending *ending, TimestampTz enqueued_at)
 	return true;
 }
 
-/* Hold the lease as who settles it; false: it has ended meanwhile. */
+/* Hold the lease as an ack does; false: it has ended meanwhile. */
 static bool
 hold(Ending *ending)
 {

@@ -226,7 +226,7 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		case CLAIM_OK:
 			break;
 		case CLAIM_HELD:
-			/* whoever took it would hold the group: the worker has it */
+			/* its consumer would hold the group: the worker has it */
 			if (queue_has_expired(row->expires_at, look->now))
 				return TURN_NOTHING;
 			return queue_turn_is_taken(look, row) ? TURN_NOTHING : TURN_WAITS;

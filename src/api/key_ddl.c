@@ -444,8 +444,8 @@ follow_one(Oid relid, Oid keys, bool is_renamed)
  * empty_key_table
  *		Truncate a key table.
  *
- * Below the checks of the statement, because who may truncate the queue has no
- * privilege on the key table.
+ * Below the checks of the statement, because a role that may truncate the
+ * queue has no privilege on the key table.
  */
 static void
 empty_key_table(Oid keys)

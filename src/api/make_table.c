@@ -359,8 +359,8 @@ enable_trigger(const char *table, const char *trigger)
 
 /*
  * comment_on_table
- *		Say what the table is, for who meets it in \dt+ or \d+, unless there is a
- *		comment.
+ *		Say what the table is, for a user that meets it in \dt+ or \d+, unless
+ *		there is a comment.
  *
  * What \d+ shows is the comment of a column.  queue.definition() knows both
  * texts.  Rows of a catalog for each column of each queue would be too many.

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * read.c
- *		queue.read() and queue.stable_id(): a topic for who keeps the place
- *		elsewhere.
+ *		queue.read() and queue.stable_id(): a topic for readers that keep their
+ *		place elsewhere.
  *
  * A reader remembers one id for all partitions.  So it gets messages in the
  * order of their ids, below the stable id of the whole topic: nothing below

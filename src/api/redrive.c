@@ -477,8 +477,8 @@ send_back(Redrive *redrive, MessageRow *row)
  * note_deleted
  *		Note that a dead letter is deleted, for the end of the transaction.
  *
- * Who meets it meanwhile finds it busy and will look again, but a rollback
- * says at once that it is back.
+ * A session that meets it meanwhile finds it busy and will look again, but a
+ * rollback says at once that it is back.
  */
 static void
 note_deleted(Redrive *redrive, MessageRow *row)

@@ -12,7 +12,8 @@
  * stands behind it; and the queue can be dropped, paused or altered meanwhile.
  * A plain INSERT cannot let go of its lock, so it does not wait.
  *
- * Who is woken looks anew; who comes first is let in, and the others sleep on.
+ * A sender that is woken looks anew; the first to come is let in, and the
+ * others sleep on.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,8 +52,8 @@ static void sleep_until(QueueSlot *slot, TimestampTz until);
  *
  * Waits for room if the queue says so; otherwise QU003.  But of a message that
  * is a duplicate, *first becomes the id of the first one, and nothing is
- * counted: who tries again is to learn that it was sent, and needs no room.
- * dedup_key is NULL for a batch.
+ * counted: a sender that tries again is to learn that it was sent, and needs
+ * no room.  dedup_key is NULL for a batch.
  */
 Relation
 queue_open_with_room(Oid relid, const Amount *amount,

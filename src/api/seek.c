@@ -4,11 +4,11 @@
  *		Positions of subscriptions set by their owners: seek(), skip().
  *
  * A call holds each partition that it sets, until its transaction ends, as a
- * consumer does: a lease as who settles it, so that its receipts are good again
- * if that rolls back, and a free partition as who has dequeued of it, but that a
+ * consumer does: a lease as an ack does, so that its receipts are good again
+ * if that rolls back, and a free partition as a dequeue does, but that a
  * rollback is no failure.  What a transaction holds already it moves again.  So
  * savepoints and PREPARE do here what they do to consumers.  The commit forgets
- * what had failed, and wakes who waits.
+ * what had failed, and wakes consumers that wait.
  *
  * Nothing here waits for a transaction.  A partition that another one holds, an
  * open or a prepared one, is an error, which names it.  A step of the worker, or a

@@ -152,7 +152,7 @@ queue_start_find(const Start *start, Relation rel, TopicDef *topic,
 	if (start->kind == START_TIME)
 		find_time(start->time, rel, topic, positions);
 
-	/* who starts there knows that it is gone */
+	/* a subscription that starts there knows that it is gone */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	for (int i = 0; i < topic->partitions; i++)
 		positions[i] = Max(positions[i],

@@ -125,8 +125,8 @@ forget_dead_letter(Oid relid, Oid dead_letter)
  *		Delete settings whose tables were dropped unnoticed, and tie the
  *		others to their topics.
  *
- * For the worker, which waits for no lock: who holds one that is in the way is
- * about to drop the table, or ties it itself.
+ * For the worker, which waits for no lock: a session that holds one in the way
+ * is about to drop the table, or ties it itself.
  */
 void
 queue_subscription_mend(void)

@@ -277,7 +277,7 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 		queue_look_want(&look, take->max);
 		if (take->max == 0)
 		{
-			/* who lets go of one wakes only those that take any */
+			/* letting go of one wakes only those that take any */
 			look.next->is_busy = take->selection != NULL;
 			verdict = VERDICT_STOP;
 		}

@@ -122,7 +122,7 @@ queue_blocker_prepared(TransactionId xid, TimestampTz *prepared_at)
 
 /*
  * find_prepared
- *		The same, with the name of who has prepared it, and when, as far as that
+ *		The same, with the role that has prepared it, and when, as far as that
  *		is wanted (not NULL); palloc'd.
  *
  * Where there is a snapshot, as the statement that asks sees the catalogs, so

@@ -217,7 +217,7 @@ queue_repacked_table(Node *stmt)
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
-/* 17: who may not change a table may have the privilege to maintain it */
+/* 17: the privilege to maintain a table, of a role that may not change it */
 #if PG_VERSION_NUM < 170000
 #define ACL_MAINTAIN ACL_NO_RIGHTS
 #endif

@@ -12,7 +12,7 @@
  *
  * Nothing is shown with track_activities off.
  *
- * No locks: who reads them looks whether they have changed meanwhile.
+ * No locks: a reader looks whether they have changed meanwhile.
  *
  *-------------------------------------------------------------------------
  */

@@ -181,9 +181,9 @@ queue_look_start_passing(CandidateScan *look)
  *
  * Rows that are not due, or have expired, are noted and passed over without a
  * claim, because a start or a change of settings makes consumers meet any
- * number of them.  What their entries say does not matter, and who changes such
- * a row announces it after the window was taken out.  But one that was delivered
- * before keeps its group waiting.
+ * number of them.  What their entries say does not matter, and a session that
+ * changes such a row announces it after the window was taken out.  But one
+ * that was delivered before keeps its group waiting.
  */
 MessageRow *
 queue_look_row(CandidateScan *look)

@@ -6,7 +6,7 @@
  * Delayed messages are in a partial index of their own, by priority, due time
  * and id, and nowhere else: a million of them for next week take no memory,
  * and a consumer meets none.  Memory has the first due time of each priority
- * (overdue.c).  Whoever looks first after it goes over the index from there to
+ * (overdue.c).  The first look after it goes over the index from there to
  * the present, and adds the ids.
  *
  * The entries alone tell all of that, so no row is read.  An entry may be dead,

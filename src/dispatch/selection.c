@@ -11,7 +11,7 @@
  * One message is found by its id in the index of each priority, those with a
  * correlation_id by the index of these, whatever is covered.
  *
- * By a selector every row has to be looked at, but once, whoever does it.  So
+ * By a selector every row has to be looked at, but once, by any session.  So
  * sessions with one selector share what is left to be looked at, a set of ids
  * like the cover (sought.c).  It begins with what is covered, and what
  * consumers have out of that; each look adds what has been added to the cover
@@ -24,7 +24,7 @@
  * somebody holds it, the end of which adds it.
  *
  * What a window has is out of reach of others with that selector until it is
- * given back.  Who waits is woken then, if it comes back with something; and
+ * given back.  A waiter is woken then, if it comes back with something; and
  * looks again, because what another consumer examines comes back silently.
  *
  * There is room for a few selectors of a queue.  For others a session keeps
@@ -34,7 +34,7 @@
  * that wants one takes its group out, if that is free, and goes on as in any
  * turn.  A message that it does not want keeps those behind it waiting.  What
  * waits stays in the set, and as nobody tells when such a message is cancelled or
- * deleted, who waits looks again, within a second at the latest.  Where groups
+ * deleted, waiters look again, within a second at the latest.  Where groups
  * take turns, messages are taken by priority and id, whatever their groups.
  *
  * A set is forgotten after some minutes, so that a row of which nobody was

@@ -4,7 +4,7 @@
  *		By what memory knows the group of a row.
  *
  * And what follows from that for those who have a row of a group, and take no
- * turn: whoever passes it over, deletes it, or finds that it has expired.
+ * turn: those that pass it over, delete it, or find that it has expired.
  *
  * Locks: none of its own.
  *
@@ -112,10 +112,10 @@ queue_turn_note(CandidateScan *look, MessageRow *row)
 /*
  * queue_turn_is_known
  *		Returns true if it is known that this message waits for others of its
- *		group, or for whoever looks next, or somebody is looking at these.
+ *		group, or for the next look, or somebody is looking at these.
  *
  * What was in flight while group_mode was changed has come back to a group of
- * the mode of then.  Whoever looks next takes it apart; nobody waits there for
+ * the mode of then.  The next look takes it apart; nobody waits there for
  * those that hold it.
  */
 bool

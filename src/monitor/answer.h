@@ -52,7 +52,7 @@ extern const char *queue_answer_who(Answer *answer, const Who *who);
 extern bool queue_answer_held(Answer *answer, const InflightEntry *entry,
 							  TimestampTz now, const char *what);
 
-/* The table is beyond the white list; who has sent it has not ended */
+/* The table is beyond the white list; its sender has not ended */
 extern void queue_answer_unfit(Answer *answer, const char *problem);
 extern void queue_answer_coming(Answer *answer, TransactionId xid);
 

@@ -97,7 +97,7 @@ put_lease(const InflightEntry *entry, void *arg)
 /*
  * waiters(): for view queue.waiters
  *
- * A session whose queues are not known is shown to who may see it.
+ * A session whose queues are not known is shown to those that may see it.
  */
 Datum
 queue_show_waiters(PG_FUNCTION_ARGS)

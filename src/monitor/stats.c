@@ -5,13 +5,13 @@
  *		views queue.stats, queue.latency, queue.top.
  *
  * All of it is read from memory.  What takes little is brought up to date before,
- * so that who has just made a queue, or sent a message, sees it: a small queue that
- * has not been counted is counted, and where something has happened, the oldest
- * message of a queue is looked for, and how far a subscription is behind; as long
- * as that takes some milliseconds in all.  The worker does the rest
- * (worker/tally.c).
+ * so that a session that has made a queue, or sent a message, sees it: a small
+ * queue that has not been counted is counted, and where something has
+ * happened, the oldest message of a queue is looked for, and how far a
+ * subscription is behind; as long as that takes some milliseconds in all.  The
+ * worker does the rest (worker/tally.c).
  *
- * Who may neither read a queue nor watch it gets nulls.
+ * A user that may neither read a queue nor watch it gets nulls.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,8 +3,9 @@
  * topics.c
  *		How far the partitions of a topic can be read, and who holds them back.
  *
- * It is asked for by who may read the topic, or all statistics.  That makes a
- * place for the topic in shared memory, as reading it would, if there is room.
+ * It is asked for by users that may read the topic, or all statistics.  That
+ * makes a place for the topic in shared memory, as reading it would, if there
+ * is room.
  *
  *-------------------------------------------------------------------------
  */

@@ -5,8 +5,8 @@
  *
  * A topic puts copies into the queues that are bound to it, in the publisher's
  * transaction, and does not wait for one that cannot take them.  What is left
- * out so is counted here, for who runs the queue.  The count is not undone if
- * the publisher rolls back: it tells that something is wrong, not what is
+ * out so is counted here, for the owner of the queue.  The count is not undone
+ * if the publisher rolls back: it tells that something is wrong, not what is
  * missing.
  *
  * A worker that cuts the empty end off a table has it locked for an instant,

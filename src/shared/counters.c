@@ -29,9 +29,9 @@
  *
  * What if memory is full?  A queue without a slot is not counted.
  *
- * The slot may have been given to another queue, so whoever adds compares the
- * table first.  That is unlocked: at worst one number is wrong by what one
- * transaction did to a table that was just dropped.
+ * The slot may have been given to another queue, so a process that adds
+ * compares the table first.  That is unlocked: at worst one number is wrong by
+ * what one transaction did to a table that was just dropped.
  *
  * Locks: none for the numbers, which are atomic; the slot's for the rest.
  *

@@ -182,7 +182,7 @@ extern bool queue_counters_want_oldest(QueueSlot *slot);
 extern void queue_counters_set_oldest(QueueSlot *slot, Oid relid,
 									  uint64 nevents, TimestampTz oldest);
 
-/* Who publishes to this topic adds to what is ready for a subscription */
+/* Publishers to this topic add to what is ready for a subscription */
 extern void queue_counters_set_topic(QueueSlot *slot, struct TopicSlot *topic);
 
 /* How much has happened; remember the numbers for the rates; when to again */

@@ -55,9 +55,10 @@
  * cover with the first look after that time.  Entries of the in-flight table
  * are linked by due time (deadline.c).  Rows that say it themselves are in the
  * index by due time, however many.  Memory has one time a priority: no such
- * row that is not covered is due before it.  Whoever commits such a row, or
- * leaves one that a look has met, lowers it; who looks when it has come takes
- * it out, adds what that index has (overdue.c), and puts back the next one.
+ * row that is not covered is due before it.  A process that commits such a
+ * row, or leaves one that a look has met, lowers it; one that looks when it has
+ * come takes it out, adds what that index has (overdue.c), and puts back the
+ * next one.
  *
  * Wake-ups: a process that adds messages wakes as many waiters.  One that
  * gives ids back wakes only waiters that have looked since its window was

@@ -3,8 +3,8 @@
  * cover_ask.c
  *		What is covered?  Questions about the cover of a queue.
  *
- * For who looks at an empty queue, checks the cover, or looks for certain
- * messages, which takes nothing out of it.
+ * For calls that look at an empty queue, check the cover, or look for certain
+ * messages, which take nothing out of it.
  *
  * Locks: that of the queue's slot.
  *

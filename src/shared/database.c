@@ -350,7 +350,7 @@ queue_database_note_shortage(int nwaiting, bool lacks_room)
  * queue_database_note_refused
  *		Note that a transaction is to be prepared where none can be.
  *
- * The server refuses it, and nothing else would tell who looks after it.
+ * The server refuses it, and nothing else would tell the administrator.
  */
 void
 queue_database_note_refused(void)
@@ -358,7 +358,7 @@ queue_database_note_refused(void)
 	pg_atomic_fetch_add_u32(&databases->nrefused, 1);
 }
 
-/* Tell who looks what there is. */
+/* Return what there is, for views. */
 void
 queue_database_count(DatabaseCensus *census)
 {

@@ -57,7 +57,7 @@ typedef struct DatabaseSlot
 									 * or left; 0: none so far */
 } DatabaseSlot;
 
-/* What is known of processes and of the room for databases; for who looks */
+/* What is known of processes and of the room for databases; for views */
 typedef struct DatabaseCensus
 {
 	int			ndatabases;		/* slots in use */
@@ -92,7 +92,7 @@ extern void queue_database_wake_by(Oid dbid, TimestampTz due);
 /* The extension was created or dropped here.  No allocation, no error */
 extern void queue_database_announce(Oid dbid);
 
-/* The same for who holds the lock; make needs it exclusively */
+/* The same for a caller that holds the lock; make needs it exclusively */
 extern DatabaseSlot *queue_database_find(Oid dbid);
 extern DatabaseSlot *queue_database_make(Oid dbid);
 

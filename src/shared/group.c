@@ -431,7 +431,7 @@ queue_group_has_news(void)
 	return shared->has_news[MyProcNumber];
 }
 
-/* It is about to be looked for: whoever notes another one sets it again. */
+/* It is about to be looked for: noting another one sets it again. */
 void
 queue_group_clear_news(void)
 {

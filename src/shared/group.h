@@ -52,7 +52,7 @@ typedef struct GroupEntry
 								 * more of it while it is held, or NO_PROC */
 	uint64		owner_call;		/* ... in this call of receive() only; 0: in
 								 * this transaction */
-	int			looker;			/* proc number of who has it out, or NO_PROC */
+	int			looker;			/* has it out: proc number, or NO_PROC */
 	GroupWait	wait;			/* what waits, but for what is out */
 	GroupWait	out;			/* what the looker has out */
 	struct GroupEntry *next_out;	/* of the looker */
@@ -66,7 +66,7 @@ typedef struct GroupEntry
 	bool		is_fair;		/* it takes turns with others; else it is
 								 * delivered in order */
 	bool		is_keyless;		/* fair: the messages that have no key */
-	int64		turn;			/* fair: who comes next has the least */
+	int64		turn;			/* fair: the next group has the least */
 	int64		number;			/* ... and of those the least of this, which
 								 * counts how groups became ready */
 	bool		keeps_place;	/* ... as it was not served in its turn */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * group_ask.c
- *		What is known of a group?  Questions for who shows it.
+ *		What is known of a group?  Questions of views.
  *
  * Nothing changes here.  An answer may be out of date at once, and if memory
  * has forgotten the group, it is that nothing is known.
@@ -47,7 +47,7 @@ queue_group_add_waiting(Oid relid, const GroupName *name, int64 id,
  * queue_group_is_others_turn
  *		Returns true if a group is ready that comes before this one.
  *
- * Locks the partition of the group, then the slot, as who makes it ready.
+ * Locks the partition of the group, then the slot, as making it ready does.
  */
 bool
 queue_group_is_others_turn(QueueSlot *slot, Oid relid, const GroupName *name)

@@ -3,8 +3,9 @@
  * group_due.c
  *		Groups of which nothing is to be tried before some time.
  *
- * They are linked by that time, as leases are (deadline.c).  Whoever looks at
- * the queue after it, or the guardian of its waiters, makes them ready.
+ * They are linked by that time, as leases are (deadline.c).  A process that
+ * looks at the queue after it, or the guardian of its waiters, makes them
+ * ready.
  *
  * Locks: that of the slot for the list, then those of groups one by one,
  * because a partition cannot be locked under the slot's.

@@ -3,10 +3,11 @@
  * group_out.c
  *		Groups that a process has out, to look at what waits of them.
  *
- * The rules are those of windows (window.c): who takes a group out empties the
- * set of waiting messages under the lock, then scans without.  What others
- * note meanwhile stays.  What was not taken is put back, an error puts all of
- * it back.  As long as it is out, nobody else takes anything of the group.
+ * The rules are those of windows (window.c): a consumer that takes a group out
+ * empties the set of waiting messages under the lock, then scans without.
+ * What others note meanwhile stays.  What was not taken is put back, an error
+ * puts all of it back.  As long as it is out, nobody else takes anything of
+ * the group.
  *
  * A process may have several out at a time: one that it is scanning, and those
  * of which its statement's snapshot did not see the first message.  It

@@ -9,9 +9,9 @@
  * what it does not use it gives back.  A lease that ran out, and is settled all
  * the same, is let in again without a place.
  *
- * Who finds no place sleeps like any other waiter, though there are messages.
- * So whoever lets go of a message of such a queue, or gives places back, wakes
- * one.
+ * A consumer that finds no place sleeps like any other waiter, though there
+ * are messages.  So a process that lets go of a message of such a queue, or
+ * gives places back, wakes one.
  *
  * Not counted are messages of a queue that has no slot, and those
  * held by transactions that were prepared before the server started.
@@ -62,7 +62,7 @@ queue_held_reserve(QueueSlot *slot, int want, int limit)
 	return granted;
 }
 
-/* From here on who lets go of a message knows that it makes a place. */
+/* From here on letting go of a message is known to make a place. */
 static void
 note_limit(HeldPart *held, int limit)
 {
@@ -157,8 +157,9 @@ queue_held_remove(QueueSlot *slot, Oid relid)
  * wake_one
  *		There is a place: wake a waiter, if there are messages.
  *
- * They may be in somebody's window.  Who sleeps since before that was taken out
- * is not woken when it is given back; who looks now and sleeps again is.
+ * They may be in somebody's window.  A waiter that sleeps since before that
+ * was taken out is not woken when it is given back; one that looks now and
+ * sleeps again is.
  */
 static void
 wake_one(QueueSlot *slot)

@@ -10,8 +10,8 @@
  *
  * The log has two entries of each level.  A new addition is one of level 0; if
  * a level has a third, its two oldest become one of the next level, that is, a
- * range around both.  So who has missed n additions reads ranges around 2n of
- * them at most.  Too much is never wrong: it is looked at again.
+ * range around both.  So a look that has missed n additions reads ranges
+ * around 2n of them at most.  Too much is never wrong: it is looked at again.
  *
  * Ids mostly rise, and then such ranges are tight.  What comes back (a failure,
  * the end of a lease) has an old id, and goes into a part of its own, or it

@@ -13,17 +13,17 @@
  * position stays before it until the worker has moved it (worker/passed.c).
  *
  * All of it is a hint.  Places are as many as there are; which one a partition
- * has follows from a hash, and who comes there last has it.  So there is no
- * case of too little room, and none of a place that is left behind: what is
- * known is lost, and the row is looked up by its key, or messages are passed
- * over again.
+ * has follows from a hash, and the partition that comes there last has it.  So
+ * there is no case of too little room, and none of a place that is left
+ * behind: what is known is lost, and the row is looked up by its key, or
+ * messages are passed over again.
  *
  * What if this process dies here?  A place is changed under a spinlock, by
  * assignments alone.  What if the message commits here?  A place says what was
- * committed; who reads follows the row from there.  Who has read a row before it
- * was moved, and comes to say so after that, is not listened to: consumers would
- * not look before a position that was moved back.  So moves are counted, of
- * whichever partitions share the place.
+ * committed; a reader follows the row from there.  One that has read a row
+ * before it was moved, and comes to say so after that, is not listened to:
+ * consumers would not look before a position that was moved back.  So moves
+ * are counted, of whichever partitions share the place.
  *
  * Locks: a spinlock for each place, held for a few assignments; the worker is
  * called after that.
@@ -148,7 +148,7 @@ queue_place_get(Oid relid, int partition, Place *place)
 	return queue_place_get_to_read(relid, partition, place, &nmoves);
 }
 
-/* The same for who reads the row then: for queue_place_set(). */
+/* The same for a process that then reads the row, for queue_place_set(). */
 bool
 queue_place_get_to_read(Oid relid, int partition, Place *place, uint32 *nmoves)
 {
@@ -238,11 +238,12 @@ queue_place_failed(Oid dbid, Oid relid, int partition, int failures)
  *		Note that a filter wants nothing after one id, up to another.
  *
  * That is true whatever becomes of the position, because nothing can appear
- * there any more.  Everybody who looks notes it, so one who looked from further
- * back may overwrite what one who holds the partition has noted since, as may
- * whoever shares the place.  By that nothing is lost or delivered again: less is
- * known, so who looks next passes over the same messages again, and notes it
- * again.  Until then the worker does not move the position past them.
+ * there any more.  Each process that looks notes it, so one that looked from
+ * further back may overwrite what one that holds the partition has noted
+ * since, as may one that shares the place.  By that nothing is lost or
+ * delivered again: less is known, so the next look passes over the same
+ * messages again, and notes it again.  Until then the worker does not move the
+ * position past them.
  */
 void
 queue_place_pass(Oid relid, int partition, uint32 filter, int64 after,

@@ -300,7 +300,7 @@ init_cover(CoverPart *cover, DuePart *due)
 	cover->first_due = node != NULL ? node->due : TIMESTAMP_INFINITY;
 }
 
-/* Groups of an earlier queue may still be linked; who finds them forgets them. */
+/* Groups of an earlier queue may be linked; the next look forgets them. */
 static void
 init_groups(GroupPart *groups)
 {
@@ -322,7 +322,7 @@ init_numbers(QueueSlot *slot)
 	queue_counters_init(slot);
 }
 
-/* Nothing is counted yet.  Who waited for an earlier queue finds it gone. */
+/* Nothing is counted yet.  Senders that wait for an earlier queue find it gone. */
 static void
 reset_numbers(QueueSlot *slot)
 {

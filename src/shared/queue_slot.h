@@ -192,7 +192,7 @@ typedef struct UsagePart
 	int64		cost;			/* how long that took, in microseconds */
 	TransactionId unsettled;	/* older ones may have sent, and not counted;
 								 * Invalid: none */
-	ConditionVariable room;		/* who waits for it */
+	ConditionVariable room;		/* senders wait for it */
 } UsagePart;
 
 /* held.c: how many messages are dequeued or leased */

@@ -21,7 +21,7 @@ extern uint32 queue_quota_refused(void);
 
 /*
  * How many entries there are: of a queue, of a database (InvalidOid), of all
- * (both); for who looks, since others may share a counter
+ * (both); for views, since others may share a counter
  */
 extern uint32 queue_quota_used(Oid dbid, Oid relid);
 

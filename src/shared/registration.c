@@ -7,15 +7,16 @@
  * on, and may draw more.  Each partition has a list, in the order of first ids,
  * and one more is of those that publish to any partition.  So the least id that
  * may still appear in a partition is that of the heads of two lists.  Ids only
- * rise, so who registers goes to the end of its list, but for two: who gives an
- * id by hand, and who was prepared before the server started.
+ * rise, so a publisher goes to the end of its list, but for two: one that
+ * gives an id by hand, and one that was prepared before the server started.
  *
  * Registrations come from a pool for all topics, under a spinlock held for a
  * few instructions.  A part of it is kept for those of any partition, of which
  * a transaction needs no more than one a topic.
  *
- * What if memory is full?  None is taken, and who wanted to publish gets an
- * error, because to publish without one would let a reader pass the message.
+ * What if memory is full?  None is taken, and the one that wanted to publish
+ * gets an error, because to publish without one would let a reader pass the
+ * message.
  *
  * What if the process dies?  By an error or an exit, its callbacks give back
  * what it has (publishing.c).  By kill -9 memory is new.
@@ -200,7 +201,7 @@ queue_registration_unlink(RegistrationLists *lists,
 
 /*
  * queue_registration_first
- *		Return who can draw the least id in a partition, or in all.
+ *		Return the one that can draw the least id in a partition, or in all.
  */
 Registration *
 queue_registration_first(RegistrationLists *lists, int partition)

@@ -21,8 +21,8 @@
 #define NO_TOPIC				(-1)
 
 /*
- * One transaction and one partition.  Who made it counts what it has drawn; all
- * else is under the lock of the topic.
+ * One transaction and one partition.  Its transaction counts what it has
+ * drawn; all else is under the lock of the topic.
  */
 typedef struct Registration
 {
@@ -66,8 +66,8 @@ extern void queue_registration_unlink(RegistrationLists *lists,
 									  Registration *registration);
 
 /*
- * Who can draw the least id in a partition, or in all (ANY_PARTITION); NULL:
- * nobody is registered
+ * The one that can draw the least id in a partition, or in all
+ * (ANY_PARTITION); NULL: nobody is registered
  */
 extern Registration *queue_registration_first(RegistrationLists *lists,
 											  int partition);

@@ -7,8 +7,8 @@
  * group by group.  If there are many, a consumer goes over some of them and
  * puts the rest off for the next one.  A slot has one place for that.
  *
- * Whoever goes on has the range as its window (window.c), so an error covers
- * it again, and it is gone over anew.
+ * The consumer that goes on has the range as its window (window.c), so an
+ * error covers it again, and it is gone over anew.
  *
  * Locks: that of the queue's slot.  What if the process dies?  As in cover.c.
  *

@@ -129,8 +129,8 @@ queue_sought_find(QueueSlot *slot, const SoughtKey *key)
  *		is no room.
  *
  * If *is_new, it is empty, and the caller is to fill it.  Windows of the
- * selector that gives way may be out; they are forgotten, since whoever comes
- * back to that begins with what is covered.
+ * selector that gives way may be out; they are forgotten, since the one that
+ * comes back to that begins with what is covered.
  */
 Sought *
 queue_sought_open(QueueSlot *slot, const SoughtKey *key, TimestampTz now,

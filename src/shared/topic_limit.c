@@ -84,9 +84,9 @@ tell(TopicSlot *slot, int partition, TopicLimit *limit)
  *		Return the stable id of a partition, or of all, and note that it is
  *		told.
  *
- * "first" is who can draw the least id.  An id given by hand may be below what
- * was told of other partitions, which goes on to hold for these.  The slot is
- * locked.
+ * "first" is the registration that can draw the least id.  An id given by hand
+ * may be below what was told of other partitions, which goes on to hold for
+ * these.  The slot is locked.
  */
 static int64
 stable_id(TopicSlot *slot, int partition, Registration *first)

@@ -9,7 +9,7 @@
  * right, because a reader that has passed an id does not come back.  It is, by
  * these rules, all under the lock of the topic:
  *
- * - who wants ids registers first, with the next one, and draws then.
+ * - a publisher registers first, with the next id, and draws then.
  *
  * - each id that is drawn is above all that were handed out.  A block of the
  *	 sequence that is not is dropped: another session was quicker with the next
@@ -18,8 +18,8 @@
  * - an id that is given by hand is registered like one that is drawn.  If a
  *	 reader may have passed it, it is refused.
  *
- * - who has published is struck off when others see how the transaction has
- *	 ended, never before, and is passed on at PREPARE (publishing.c).
+ * - a publisher is struck off when others see how its transaction has ended,
+ *	 never before, and is passed on at PREPARE (publishing.c).
  *
  * - a slot that is made is closed until somebody has found which ids were
  *	 handed out before, and which prepared transactions have some of them.
@@ -265,8 +265,8 @@ queue_topic_slot_note_unknown(TopicSlot *slot, int64 id)
  * queue_topic_slot_note_removed
  *		Note how far retention deletes.
  *
- * Before it has committed that, so that no reader misses it.  Who reads it from
- * disk, because it is not known, does not overwrite that.
+ * Before it has committed that, so that no reader misses it.  A process that
+ * reads it from disk, because it is not known, does not overwrite that.
  */
 void
 queue_topic_slot_note_removed(Oid relid, int64 id, bool if_unknown)
@@ -489,7 +489,7 @@ queue_topic_slot_drop_idle(Oid relid)
 	slot = find(MyDatabaseId, relid);
 	if (slot != NULL && queue_topic_slot_lock(slot, relid))
 	{
-		/* who registers finds the slot, and thus needs the lock after us */
+		/* a publisher finds the slot, and thus needs the lock after us */
 		is_idle = dlist_is_empty(&slot->lists.all);
 		if (is_idle)
 			slot->is_open = false;

@@ -150,7 +150,7 @@ extern bool queue_topic_slot_is_open(TopicSlot *slot, Oid relid,
 /* How many publishers have ended, unlocked; 0: it has no slot */
 extern uint64 queue_topic_slot_nends(Oid relid);
 
-/* Messages may have gone, as by TRUNCATE: who looks for publishers looks */
+/* Messages may have gone, as by TRUNCATE: a look for publishers looks */
 extern void queue_topic_slot_note_gone(Oid dbid, Oid relid);
 
 /*

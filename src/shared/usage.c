@@ -18,10 +18,10 @@
  * the limits were set have not counted what they do: when all of them are over,
  * it is counted anew.
  *
- * Who waits for room sleeps on a condition variable, and is woken by each end
- * of a transaction that makes some: all of them, because one that wants more
- * than there is must not keep the wake-up of another.  What makes room and
- * passes this by is seen within a second.
+ * A sender that waits for room sleeps on a condition variable, and is woken by
+ * each end of a transaction that makes some: all of them, because one that
+ * wants more than there is must not keep the wake-up of another.  What makes
+ * room and passes this by is seen within a second.
  *
  * If a process dies, its transaction ends as any other does.  In a crash all
  * numbers are lost, and the first sender counts.  There is nothing to be full.
@@ -175,7 +175,7 @@ queue_usage_end(QueueSlot *hint, Oid dbid, Oid relid,
 /*
  * queue_usage_forget
  *		What is known of a queue is not so any more, as when its limits are
- *		set: the next sender counts.  Who waits looks anew.
+ *		set: the next sender counts.  Those that wait look anew.
  */
 void
 queue_usage_forget(QueueSlot *hint, Oid dbid, Oid relid)
@@ -189,7 +189,7 @@ queue_usage_forget(QueueSlot *hint, Oid dbid, Oid relid)
 	wake(&slot->usage);
 }
 
-/* Wake who waits for room. */
+/* Wake the senders that wait for room. */
 static void
 wake(UsagePart *usage)
 {
@@ -294,7 +294,8 @@ queue_usage_set_count(QueueSlot *slot, const UsageCount *count,
 
 /*
  * queue_usage_begin_wait
- *		Begin to wait for room: who makes some from here on wakes this process.
+ *		Begin to wait for room: from here on this process is woken if there is
+ *		some.
  */
 void
 queue_usage_begin_wait(QueueSlot *slot)

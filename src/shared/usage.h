@@ -45,8 +45,8 @@ extern void queue_usage_add(QueueSlot *slot, const Amount *amount);
 extern Amount queue_usage_now(QueueSlot *slot);
 
 /*
- * The transaction has ended.  Wakes who waits for room.  No allocation, no
- * error
+ * The transaction has ended.  Wakes senders that wait for room.  No
+ * allocation, no error
  */
 extern void queue_usage_end(QueueSlot *hint, Oid dbid, Oid relid,
 							const UsageChange *change, bool committed);

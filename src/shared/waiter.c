@@ -28,11 +28,11 @@
  * - The latch alone would not do: a look may wait for a lock or for I/O, which
  *	 resets the latch.  So a flag in the place remembers the wake-up.
  *
- * Who wants certain messages only, by a selector, say, is in a list of its own.
- * All of these are woken whenever something is added, beside the others, and
- * look for themselves; so a message is never lost on one that does not want it.
- * Who waits for a key, such as a correlation_id, is woken only for messages of
- * which the hash of the key is the same, or is not known.
+ * A waiter that wants certain messages only, by a selector, say, is in a list
+ * of its own.  All of these are woken whenever something is added, beside the
+ * others, and look for themselves; so a message is never lost on one that does
+ * not want it.  One that waits for a key, such as a correlation_id, is woken
+ * only for messages of which the hash of the key is the same, or is not known.
  *
  * What becomes available by the passing of time (the end of a lease, a delay)
  * needs a session that wakes at that time.  One waiter a queue, its guardian,

@@ -14,7 +14,7 @@
 #define MAX_WAKES	64
 
 /*
- * Hashes of the keys of messages that are added, by which those wait who want
+ * Hashes of the keys of messages that are added, by which those wait that want
  * one of these.  No such set: any message may have been added
  */
 #define MAX_WAKE_KEYS	8
@@ -84,12 +84,12 @@ extern bool queue_waiter_pick(QueueSlot *slot, int n, uint64 number,
 
 /*
  * Release the slot, to which messages with these keys were added: wake those
- * that were picked, and whoever waits for such messages
+ * that were picked, and those that wait for such messages
  */
 extern void queue_waiter_unlock_added(QueueSlot *slot, const WakeKeys *keys,
 									  WakeList *wakes);
 
-/* ... which a look by a selector gives back: whoever wants some like these */
+/* ... which a look by a selector gives back: waiters for some like these */
 extern void queue_waiter_unlock_sought(QueueSlot *slot, uint64 number,
 									   WakeList *wakes);
 

@@ -3,7 +3,7 @@
  * wake.c
  *		Waking sessions that wait for messages.
  *
- * What waiter.c says of wake-ups, from the side of who makes messages
+ * What waiter.c says of wake-ups, from the side of what makes messages
  * available.  Waiters are picked under the lock of a queue's slot, into a list,
  * and their latches set when it is released.  Nothing here allocates or throws,
  * so it may be called from callbacks.
@@ -212,7 +212,8 @@ queue_waiter_unlock_added(QueueSlot *slot, const WakeKeys *keys,
  *		The same for ids that a look by a selector gives back.
  *
  * Wakes those that have looked since there were so many windows, as
- * queue_waiter_pick() does; not who waits for a key, and finds it by that.
+ * queue_waiter_pick() does; not those that wait for a key, and find it by
+ * that.
  */
 void
 queue_waiter_unlock_sought(QueueSlot *slot, uint64 number, WakeList *wakes)

@@ -6,12 +6,13 @@
  * Its key is topic, queue and pattern.  As tables of settings it is read and
  * written with catalog functions (setting_row.c).
  *
- * Who binds or unbinds has the topic locked against all others that do, and
- * against publishers, and the queue against being dropped.  So rows change one
- * after the other.  A table that is dropped takes its rows along, whatever
- * others do with the other end of them: two that are dropped at a time may
- * delete the same row, which is waited for, but not if one of them is prepared.
- * What sessions know of a topic's bindings is forgotten whenever one changes.
+ * A session that binds or unbinds has the topic locked against all others that
+ * do, and against publishers, and the queue against being dropped.  So rows
+ * change one after the other.  A table that is dropped takes its rows along,
+ * whatever others do with the other end of them: two that are dropped at a
+ * time may delete the same row, which is waited for, but not if one of them is
+ * prepared.  What sessions know of a topic's bindings is forgotten whenever
+ * one changes.
  *
  *-------------------------------------------------------------------------
  */

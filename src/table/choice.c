@@ -3,7 +3,7 @@
  * choice.c
  *		Settings of a queue that are one of a few words.
  *
- * The table of settings has the words, so that a dump and whoever looks can
+ * The table of settings has the words, so that a dump and a user can
  * read them; a session knows them as enums.  The constraints of that table
  * name the words, too.
  *

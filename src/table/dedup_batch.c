@@ -19,8 +19,8 @@
  *
  * Locks: as for one message (dedup.c), one key at a time, so that calls with the
  * same keys in another order do not wait for each other.  The insertion of the
- * index entry and the withdrawal are made under the lock of the key: so who
- * looks under it finds no row that is to be withdrawn.
+ * index entry and the withdrawal are made under the lock of the key: so a
+ * sender that looks under it finds no row that is to be withdrawn.
  *
  * What a call had inserted until an error ends with its transaction, or its
  * savepoint: no row without an index entry remains that is not dead.

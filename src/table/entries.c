@@ -155,7 +155,7 @@ insert_own(QueueEntries *entries, TupleTableSlot *slot)
 
 /*
  * Close the indexes, and give their locks back, as the executor does: whatever
- * would change an index also locks the table, or waits for those who have it
+ * would change an index also locks the table, or waits for those that have it
  * locked.  So a transaction that sends to many queues keeps half as many.
  */
 void

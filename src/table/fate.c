@@ -3,10 +3,11 @@
  * fate.c
  *		What has become of a row, and who is changing it.
  *
- * For who explains why a message is not delivered.  Consumers judge rows by a
- * snapshot that passes over what is dead, and leave alone what is locked when
- * they cannot delete it.  Here rows are asked for whatever they are, and their
- * headers read: who inserted, deleted, changed or locked each of them.
+ * For queue.why(), which explains why a message is not delivered.  Consumers
+ * judge rows by a snapshot that passes over what is dead, and leave alone what
+ * is locked when they cannot delete it.  Here rows are asked for whatever they
+ * are, and their headers read: who inserted, deleted, changed or locked each
+ * of them.
  *
  * A dead row tells how it died until it is vacuumed.
  *

@@ -14,7 +14,7 @@
 typedef enum RowFate
 {
 	FATE_UNKNOWN,				/* there is no row, and none that is dead */
-	FATE_ROLLED_BACK,			/* who inserted it has rolled back */
+	FATE_ROLLED_BACK,			/* its inserter has rolled back */
 	FATE_DELETED,				/* by a transaction that has committed */
 	FATE_DELETED_HERE,			/* by this transaction */
 	FATE_COMING,				/* inserted by one that has not ended */

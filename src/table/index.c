@@ -6,10 +6,10 @@
  * Beside its primary key a queue has four indexes of its own, each over the
  * messages that have a due time, an end, a group or a correlation_id; a topic
  * has none (form.c).  A message without any of these has no entry there, and
- * whoever sends or takes it does not even open them (entries.c).  They are known
- * by what they are, whatever their names, so that a dump, REINDEX or a copy of
- * the table may name them anew.  A second one of the same kind is harmless:
- * REINDEX CONCURRENTLY has one in passing.
+ * a session that sends or takes it does not even open them (entries.c).  They
+ * are known by what they are, whatever their names, so that a dump, REINDEX or
+ * a copy of the table may name them anew.  A second one of the same kind is
+ * harmless: REINDEX CONCURRENTLY has one in passing.
  *
  * No index is opened here; see shape.c, which says what locks are held.
  *

@@ -6,10 +6,11 @@
  * What the executor would have done needs no doing, thanks to the white list
  * (key_table.c); rows.c says what that is.
  *
- * Who sends many messages at once may insert a row before it knows whether the
- * key is free, and withdraw it if it is not (dedup.c): the same transaction has
- * inserted and deleted it, with one id, so that no savepoint can bring it back.
- * Such a row counts for nothing, even while that transaction is open.
+ * A sender of many messages at once may insert a row before it knows whether
+ * the key is free, and withdraw it if it is not (dedup.c): the same
+ * transaction has inserted and deleted it, with one id, so that no savepoint
+ * can bring it back.  Such a row counts for nothing, even while that
+ * transaction is open.
  *
  * Locks: the caller's on the table and the index.
  *

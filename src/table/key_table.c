@@ -10,7 +10,7 @@
  * and recovered with it, and a key exists exactly if the transaction of its
  * message has committed.
  *
- * It is read and written below the executor, by senders who have no privilege
+ * It is read and written below the executor, by senders that have no privilege
  * on it, so the white list of queue tables holds for it, too (shape.c), and it
  * is shorter: no triggers at all, and no index that is unique.  It has one
  * plain b-tree on the key.  That is not unique, because a unique one would make

@@ -8,8 +8,8 @@
  * before PREPARE the transaction writes down what memory knows of it, and
  * deletes the rows: to everybody else they have never been there, whichever way
  * the transaction ends, and vacuum removes them then.  Until then they are
- * found by who looks at all rows, dead or alive, and asks if the one that wrote
- * them is still in progress.
+ * found by a process that looks at all rows, dead or alive, and asks if the
+ * one that wrote them is still in progress.
  *
  * What if the process dies here?  The transaction is rolled back, or prepared
  * with its rows.  What if the message commits here?  Then the row has its work

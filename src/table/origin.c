@@ -3,12 +3,12 @@
  * origin.c
  *		Where a dead letter comes from, as its row says.
  *
- * The header "dead_letter" tells it to people, but whoever may send to the
- * dead-letter queue can write such a header, and whoever may UPDATE it another
- * one.  So the server goes by the column failure_log, which nobody but the
- * server, a restore and the owner writes: the log of a dead letter begins with
- * an object that has the key "source".  It stays there while the dead letter is
- * in its queue, however often it fails.
+ * The header "dead_letter" tells it to people, but a role that may send to the
+ * dead-letter queue can write such a header, and one that may UPDATE it
+ * another one.  So the server goes by the column failure_log, which nobody but
+ * the server, a restore and the owner writes: the log of a dead letter begins
+ * with an object that has the key "source".  It stays there while the dead
+ * letter is in its queue, however often it fails.
  *
  *	source			qualified name of the queue
  *	source_oid		OID of that table ...
@@ -198,8 +198,9 @@ find_queue(JsonbContainer *mark, const char *name)
 }
 
 /*
- * Return the table of this qualified name, or InvalidOid.  Who has no right to
- * see its schema finds it all the same: the rights on the table decide.
+ * Return the table of this qualified name, or InvalidOid.  A role that has no
+ * right to see its schema finds it all the same: the rights on the table
+ * decide.
  */
 static Oid
 find_by_name(const char *name)

@@ -13,9 +13,9 @@
  * says that it was (shared/place.c) and follows the pointers from there; if that
  * leads nowhere, the index has it.
  *
- * Rows are judged by the present status of transactions.  Who reads to take
- * messages holds the partition in the in-flight table, so nobody else moves it
- * meanwhile, but for what is done by hand in replica role.
+ * Rows are judged by the present status of transactions.  A consumer that
+ * reads to take messages holds the partition in the in-flight table, so nobody
+ * else moves it meanwhile, but for what is done by hand in replica role.
  *
  * Locks: the caller's on the table.  Nothing here waits for a transaction.
  *
@@ -142,7 +142,7 @@ is_of(TupleTableSlot *slot, int partition)
  *		Go to the next version of a row that is outdated; false if there is
  *		none.
  *
- * Who updates it has written that pointer before anybody can see the update as
+ * The updater has written that pointer before anybody can see the update as
  * committed.
  */
 static bool

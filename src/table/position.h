@@ -45,7 +45,7 @@ extern void queue_position_free(Position *position);
 
 /*
  * Read the newest version of a partition's row, by what memory knows or by its
- * key.  Who holds the partition sees what will be there; others, what was
+ * key.  The holder of the partition sees what will be there; others, what was
  */
 extern PositionState queue_position_read(Relation rel, SubscriptionDef *def,
 										 int partition, Position *position);
@@ -59,8 +59,8 @@ extern TimestampTz queue_positions_read(Relation rel, int partitions,
 										int64 *positions);
 
 /*
- * Move it, in this transaction, for who holds the partition.  False: somebody
- * has locked the row
+ * Move it, in this transaction, for the holder of the partition.  False:
+ * somebody has locked the row
  */
 extern bool queue_position_move(Relation rel, SubscriptionDef *def,
 								Position *position, int64 id);

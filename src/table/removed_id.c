@@ -3,10 +3,11 @@
  * removed_id.c
  *		How far retention has deleted from topics: table queue.topic_removed.
  *
- * Whoever sees the row of a partition knows that messages up to its id were
- * deleted because of their age, or of the size of the topic.  A subscription
- * that has not come so far has lost some of them.  The row is written in the
- * transaction that deletes, so nobody sees the one without the other.
+ * A reader that sees the row of a partition knows that messages up to its id
+ * were deleted because of their age, or of the size of the topic.  A
+ * subscription that has not come so far has lost some of them.  The row is
+ * written in the transaction that deletes, so nobody sees the one without the
+ * other.
  *
  * It is written by the worker, some times a second under load, and deleted with
  * the topic.  Both hold a lock on the topic that excludes the other.  While an

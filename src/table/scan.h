@@ -131,9 +131,9 @@ extern void queue_expiry_scan_end(QueueExpiryScan *scan);
 extern QueueTableScan *queue_table_scan_begin(Relation rel, Snapshot snapshot);
 
 /*
- * The same by stretches of the table, for who has something to do in between,
- * however few rows there are.  It begins before the first one; false: that was
- * the last one
+ * The same by stretches of the table, for a caller with something to do in
+ * between, however few rows there are.  It begins before the first one; false:
+ * that was the last one
  */
 extern QueueTableScan *queue_table_scan_begin_stretches(Relation rel,
 														Snapshot snapshot);

@@ -18,9 +18,10 @@ extern int64 queue_sequence_last(Oid sequence, bool *is_called);
 extern void queue_sequence_move(Oid sequence, int64 id);
 
 /*
- * For who moves it beyond an id that was given by hand: exclude others that do,
- * for a moment.  Those that only draw ids do not take this lock, so a sequence
- * that is near is moved step by step, which cannot go backwards
+ * For a caller that moves it beyond an id that was given by hand: exclude
+ * others that do, for a moment.  Those that only draw ids do not take this
+ * lock, so a sequence that is near is moved step by step, which cannot go
+ * backwards
  */
 #define SEQUENCE_NEAR		1000
 

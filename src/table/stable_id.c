@@ -3,10 +3,10 @@
  * stable_id.c
  *		Stable ids of topics, written down: table queue.topic_stable.
  *
- * Whoever sees the row of a topic, by whatever snapshot, sees all messages with
- * lower ids that there will ever be: they were published by transactions that
- * others saw to have ended when the worker wrote the row.  On a standby their
- * commits come before the worker's, as in the WAL.
+ * A reader that sees the row of a topic, by whatever snapshot, sees all
+ * messages with lower ids that there will ever be: they were published by
+ * transactions that others saw to have ended when the worker wrote the row.
+ * On a standby their commits come before the worker's, as in the WAL.
  *
  * The row is written by the worker and deleted with the topic.  Both hold a
  * lock on the topic that excludes the other.

@@ -71,7 +71,8 @@ typedef enum SubscriptionAccess
 
 /*
  * Open a subscription for the current user, with all checks; may throw much.
- * What the user may do with the topic is asked for by who opens that.
+ * What the user may do with the topic is asked for by the caller that opens
+ * that.
  */
 extern Relation queue_subscription_open(Oid relid, SubscriptionAccess access,
 										SubscriptionDef **def);

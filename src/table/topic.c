@@ -49,7 +49,7 @@ queue_topic_init(void)
  * queue_topic_lockmode
  *		Return the lock that queue_topic_open() takes for this kind of access.
  *
- * Who binds waits for the publishers that are under way, so that what is
+ * A bind waits for the publishers that are under way, so that what is
  * published later is copied.
  */
 LOCKMODE

@@ -542,7 +542,7 @@ is_deleted_here(HeapTupleHeader tuple)
 /*
  * queue_topic_row_state
  *		Judge the row that was returned last by the snapshot and by the present
- *		status of who wrote it.
+ *		status of its writer.
  */
 TopicRowState
 queue_topic_row_state(TopicScan *scan)

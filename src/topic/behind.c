@@ -10,7 +10,7 @@
  * Where it stands is what memory knows (shared/place.c).  After a restart that is
  * nothing, so the rows of the positions are read.  Under an old snapshot there may
  * be many dead ones.  Then the worker looks each position up by its key, which ends
- * with the first that is alive; who looks at a view does without.
+ * with the first that is alive; a view does without.
  *
  * Locks: the topic, if it can be had at once.
  *

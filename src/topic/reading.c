@@ -111,7 +111,7 @@ queue_reading_end(Reading *reading, bool keeps_topic)
  * queue_reading_find
  *		Find the partitions that may have something.
  *
- * By what memory knows of positions: who takes one reads its row.
+ * By what memory knows of positions: a take reads its row.
  */
 void
 queue_reading_find(Reading *reading)
@@ -164,10 +164,10 @@ queue_reading_prefer(Reading *reading, int partition)
  *		been returned, or -1.
  *
  * The index is asked for the next message only of those partitions that may have
- * an older one than others.  The answer is noted in memory, also by those who read
- * a batch, so mostly it is asked for that of one partition alone.  That hides no gap:
- * what retention deletes is noted before, and stays in the index while the snapshot
- * sees it.
+ * an older one than others.  The answer is noted in memory, also by those that
+ * read a batch, so mostly it is asked for that of one partition alone.  That
+ * hides no gap: what retention deletes is noted before, and stays in the
+ * index while the snapshot sees it.
  */
 int
 queue_reading_next(Reading *reading)
@@ -340,7 +340,7 @@ compare_candidates(Datum a, Datum b, void *arg)
  * queue_reading_batch
  *		Read wanted messages of a partition, in order.
  *
- * Whoever receives them gets each as soon as it is read: to keep copies of all of
+ * The receiver gets each as soon as it is read: to keep copies of all of
  * them until the end would cost as much again.  How far the partition was read with
  * nothing in it that is wanted, is noted.
  */

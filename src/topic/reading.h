@@ -27,7 +27,7 @@ typedef struct Reading
 	Snapshot	snapshot;
 	TopicFilter filter;
 	TopicScan  *scan;
-	Position   *position;		/* for who reads one */
+	Position   *position;		/* for a caller that reads one */
 	int64	   *below;			/* how far each partition can be read */
 	int64		removed;		/* retention has deleted nothing after it */
 	int64	   *gaps;			/* up to which id retention has deleted what
@@ -108,7 +108,7 @@ extern int64 queue_reading_next_id(Reading *reading, const Position *position,
 extern int	queue_reading_limit(Reading *reading, const Position *position,
 								int failures, int64 alone_until, int max);
 
-/* Has it looked at as much as one call may?  Who may look at more, goes on */
+/* Has it looked at as much as one call may?  If it may at more, it goes on */
 extern bool queue_reading_is_enough(const Reading *reading);
 extern void queue_reading_go_on(Reading *reading);
 

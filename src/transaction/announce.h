@@ -58,7 +58,7 @@ extern void queue_announce_sent(Oid relid, int priority, int64 low,
 
 /*
  * The same if queue_announce_key() is called for each correlation_id among
- * them, so that those who wait for others need not be woken
+ * them, so that those that wait for others need not be woken
  */
 extern void queue_announce_keyed(Oid relid, int priority, int64 low,
 								 int64 high);

@@ -32,8 +32,8 @@ static volatile TransactionId *announcing = NULL;
 
 /*
  * A bit for each proc number: a transaction is registered there.  There may be
- * a thousand sessions of which few are in a transaction, and who looks at a
- * message of a group goes over those that are.
+ * a thousand sessions of which few are in a transaction, and a process that
+ * looks at a message of a group goes over those that are.
  */
 static pg_atomic_uint64 *registered = NULL;
 
@@ -122,7 +122,7 @@ queue_announcer_register(void)
  * queue_announcer_publish
  *		Let others know the ids that this transaction is about to send.
  *
- * Before it registers, so that who sees it registered sees them.
+ * Before it registers, so that a process that sees it registered sees them.
  */
 void
 queue_announcer_publish(Oid relid, int64 low, int64 high)

@@ -314,7 +314,7 @@ queue_charges(int *n)
  *		The transaction is about to commit: let others know that it has still
  *		to count what it did.
  *
- * Somebody who counts the rows, and sees what it has done, waits for that.
+ * A process that counts the rows, and sees what it has done, waits for that.
  */
 void
 queue_charge_begin_commit(void)

@@ -415,7 +415,7 @@ abort_hold(Hold *hold, FailureNote *failure)
 				note_failed(hold, failure);
 			break;
 		case HOLD_TRUNCATE:
-			/* who sent after it has counted an empty table */
+			/* a sender after it has counted an empty table */
 			queue_usage_forget(NULL, hold->key.dbid, hold->key.relid);
 			break;
 		case HOLD_CLAIM:

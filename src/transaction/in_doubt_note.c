@@ -77,8 +77,8 @@ queue_in_doubt_note_write(void)
 		queue_note_row_write(rel, &notes.rows[i]);
 
 	/*
-	 * Give the lock back, as for a catalog: whoever changes or drops this
-	 * table should not have to wait for what only shows numbers.
+	 * Give the lock back, as for a catalog: statements that change or drop
+	 * this table should not have to wait for what only shows numbers.
 	 */
 	if (rel != NULL)
 		table_close(rel, RowExclusiveLock);

@@ -302,7 +302,8 @@ count(Oid dbid, Oid relid, const CounterChange *counts)
  *		Any message of a queue or a topic may be available.
  *
  * If it is committed the table may be truncated, and the numbers wrong by any
- * amount.  Its locks are released already, so who has counted since counts again.
+ * amount.  Its locks are released already, so a process that has counted since
+ * counts again.
  */
 static void
 announce_all(Oid dbid, Oid relid, bool committed)

@@ -5,15 +5,15 @@
  *
  * A transaction registers in shared memory (topic_slot.c) before it draws ids,
  * and what it has registered is noted here, one note a topic.  It is struck off
- * when it has left the process array, so that whoever is told a stable id sees
- * what is below it.  A savepoint that is rolled back changes nothing, because
- * ids that were drawn before it count from the same first one.
+ * when it has left the process array, so that a reader that is told a stable
+ * id sees what is below it.  A savepoint that is rolled back changes nothing,
+ * because ids that were drawn before it count from the same first one.
  *
  * PREPARE passes what is registered to the transaction id.  The ProcessUtility
  * hook strikes it off after COMMIT PREPARED or ROLLBACK PREPARED; so does the
  * worker, for ends that pass no hook, and a reader that is held back by one
  * that has ended.  After a restart it is found on disk (publishing_note.c), by
- * whoever uses the topic first.
+ * the process that uses the topic first.
  *
  * What if this process dies here?  By an error or exit, the callbacks strike it
  * off; by kill -9, memory is new, and so are the slots of topics.  What if the
@@ -308,7 +308,7 @@ no_room(TopicDef *topic)
  * queue_publishing_limit
  *		Find how far a partition, or all of them, can be read.
  *
- * Who has published what is below has left the process array.
+ * The publishers of what is below have left the process array.
  */
 bool
 queue_publishing_limit(TopicDef *topic, int partition, TopicLimit *limit,

@@ -9,9 +9,9 @@
  * at the limit of attempts.
  *
  * A message that somebody holds or sends is left alone.  A lease that began
- * before it expired may end after it, and its ack counts.  Who gives it back
- * lets a consumer meet it, which calls the worker (look.c).  Without consumers
- * the worker looks again by itself.
+ * before it expired may end after it, and its ack counts.  A consumer that
+ * gives it back lets a consumer meet it, which calls the worker (look.c).
+ * Without consumers the worker looks again by itself.
  *
  * The scan begins where the last one ended (shared/expiry.c), so the dead
  * prefix of the index is not passed over again.

@@ -5,7 +5,7 @@
  *
  * A key keeps duplicates away for the queue's dedup_window, and while its
  * message is in the queue.  When both are over, its row in the key table is
- * rubbish.  If the message outlives the window, who consumes it deletes the row
+ * rubbish.  If the message outlives the window, its consumer deletes the row
  * (dedup.c).  All others the worker finds, by walks over the key table, a few
  * pages a step.  An index by time would cost each sender more than the walks
  * cost.  A walk begins when the first key that the last one has left is over,

@@ -12,10 +12,10 @@
  *
  * What is deleted is below the limit of its partition, so nothing can appear
  * below it any more.  The limit is asked for only if something is to go: what is
- * told of it holds for ever, and should not hinder who is just restoring a
- * topic.
+ * told of it holds for ever, and should not hinder a session that is restoring
+ * a topic.
  *
- * Rows are deleted as by DELETE, so who has a snapshot goes on seeing them.
+ * Rows are deleted as by DELETE, so older snapshots go on seeing them.
  * A row that somebody has locked is left, and the next pass from the beginning
  * comes back for it (retain.c).  So a walk never waits, and what it costs is
  * bounded: by rows, dead ones included, and by time.

@@ -14,7 +14,7 @@
  *
  * The worker claims a partition as a consumer does, and lets go of it with the
  * commit.  Consumers that meet it meanwhile look again a moment later.  One that is
- * held is left for later, because who holds it may move it.
+ * held is left for later, because its holder may move it.
  *
  * What if the settings change?  What was passed over by another filter is not what
  * memory says of this one.

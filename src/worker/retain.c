@@ -9,9 +9,10 @@
  * dead is not passed over again; from time to time, and when a row was left, it
  * begins at the beginning.
  *
- * By time: who finds a message that is to stay knows when it is to go, and looks
- * again then; or in a hundredth of the retention, whichever is later, so that
- * many go at once.  What is published meanwhile has as much time.
+ * By time: the worker that finds a message that is to stay knows when it is to
+ * go, and looks again then; or in a hundredth of the retention, whichever is
+ * later, so that many go at once.  What is published meanwhile has as much
+ * time.
  *
  * By size: a second after somebody has published, the files of the topic are
  * looked at.  If they are longer than max_bytes, it is found out how much of that
@@ -23,9 +24,9 @@
  * round; nothing is deleted by settings that have not been committed.
  *
  * Nothing here waits: a topic that is locked is left for later, and so is one
- * beyond the white list, which is logged.  Nobody waits for this, but who wants
- * a lock on the table that excludes a DELETE: for a step.  The worker acts with
- * the rights of the topic's owner.
+ * beyond the white list, which is logged.  Nothing waits for this, but a
+ * statement that wants a lock on the table that excludes a DELETE: for a step.
+ * The worker acts with the rights of the topic's owner.
  *
  * Commits are not waited for: after a crash the messages of the last moment may
  * be there again, together with what is known of them (removed_id.c).

@@ -15,7 +15,7 @@
  * a stable id that a reader was told.
  *
  * Nothing here waits: a topic that is locked is left for later.  Without a
- * worker nothing is written, and who goes by the row reads less.
+ * worker nothing is written, and readers that go by the row read less.
  *
  *-------------------------------------------------------------------------
  */
