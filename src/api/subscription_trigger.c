@@ -90,7 +90,7 @@ queue_before_subscription_change(PG_FUNCTION_ARGS)
 						"positions of subscription \"%s\" cannot be updated" :
 						"positions of subscription \"%s\" cannot be deleted",
 						queue_shown_name(RelationGetRelid(trigdata->tg_relation))),
-				 errdetail("Who takes messages from it would not learn of it."),
+				 errdetail("Consumers that take messages from it would not learn of that."),
 				 errhint("Use queue.seek() to move them, and queue.drop_queue() to drop the subscription.")));
 	return PointerGetDatum(is_update ? trigdata->tg_newtuple :
 						   trigdata->tg_trigtuple);

@@ -154,7 +154,7 @@ queue_before_topic_update(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("messages of topic \"%s\" cannot be updated",
 						queue_shown_name(RelationGetRelid(trigdata->tg_relation))),
-				 errdetail("Who has read one would not learn of it."),
+				 errdetail("A reader that has seen it would not learn of that."),
 				 errhint("Publish another message; or DELETE this one, which leaves a hole.")));
 	return PointerGetDatum(trigdata->tg_newtuple);
 }
