@@ -147,7 +147,7 @@ static ClaimResult enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
 static ClaimResult claim_existing(InflightEntry *entry,
 								  TimestampTz enqueued_at, QueueSlot *queue,
 								  TimestampTz now, TimestampTz *due,
-								  TimestampTz *other);
+								  TimestampTz *other, LeasesBehind *leases);
 static ClaimResult claim_nobodys(InflightEntry *entry, TimestampTz now,
 								 TimestampTz *due);
 static bool forget_fence(InflightEntry *entry, void *arg);
@@ -191,7 +191,9 @@ static void end_fence(InflightEntry *entry);
 static void move_fence(InflightEntry *entry);
 static void forget_lapse(InflightEntry *entry);
 static SettleResult revive_lease(InflightEntry *entry);
-static void expire_entry(InflightEntry *entry);
+static LeasesBehind expire_entry(InflightEntry *entry);
+static bool expire_if_due(InflightEntry *entry, TimestampTz now,
+						  LeasesBehind *leases);
 static void fail_entry(InflightEntry *entry, const FailureNote *failure);
 
 /*
@@ -331,11 +333,10 @@ try_claim(const MessageKey *key, TimestampTz enqueued_at,
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = hash_search_with_hash_value(table, key, hashcode,
 										HASH_ENTER_NULL, &found);
-	if (entry != NULL && found && queue_lease_has_run_out(entry, now))
-		leases = behind(entry);
 	if (entry != NULL)
 		why = found ?
-			claim_existing(entry, enqueued_at, queue, now, due, other) :
+			claim_existing(entry, enqueued_at, queue, now, due, other,
+						   &leases) :
 			enter_claimed(entry, enqueued_at, queue, hashcode);
 	if (why == CLAIM_OK)
 	{
@@ -375,12 +376,12 @@ enter_claimed(InflightEntry *entry, TimestampTz enqueued_at,
  *		Claim a message of whose id there is something to remember.
  *
  * That may be about another row.  If nothing is left of it that matters, the
- * entry becomes this row's.
+ * entry becomes this row's.  If a lease has run out, *leases is set.
  */
 static ClaimResult
 claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 			   QueueSlot *queue, TimestampTz now, TimestampTz *due,
-			   TimestampTz *other)
+			   TimestampTz *other, LeasesBehind *leases)
 {
 	if (queue != NULL)
 		entry->queue = queue;
@@ -398,7 +399,7 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 		ItemPointerSetInvalid(&entry->tid);
 	}
 	if (queue_lease_has_run_out(entry, now))
-		expire_entry(entry);
+		*leases = expire_entry(entry);
 	if (entry->state == INFLIGHT_IDLE && entry->member.group != NULL &&
 		entry->deadline <= now)
 		offer(entry, false);
@@ -456,10 +457,7 @@ queue_inflight_claim_step(const MessageKey *key, TimestampTz now,
 	bool		is_ours;
 
 	if (entry != NULL && queue_lease_has_run_out(entry, now))
-	{
-		leases = behind(entry);
-		expire_entry(entry);
-	}
+		leases = expire_entry(entry);
 	is_ours = entry != NULL && entry->state == INFLIGHT_IDLE &&
 		(entry->group_hash == 0 || entry->member.group != NULL ||
 		 queue_group_join_step(&entry->member, &entry->key, entry->group_hash,
@@ -1141,8 +1139,7 @@ queue_inflight_undo_settle(InflightEntry *entry)
 		watch_deadline(entry);
 	else
 	{
-		leases = behind(entry);
-		expire_entry(entry);
+		leases = expire_entry(entry);
 		offer(entry, true);
 	}
 	LWLockRelease(lock);
@@ -1485,15 +1482,8 @@ queue_inflight_expire(const MessageKey *key, TimestampTz now)
 	LWLock	   *lock;
 	InflightEntry *entry = find_locked(key, &lock);
 	LeasesBehind leases = {0};
-	bool		expired;
+	bool		expired = expire_if_due(entry, now, &leases);
 
-	expired = entry != NULL && queue_lease_has_run_out(entry, now);
-	if (expired)
-	{
-		leases = behind(entry);
-		expire_entry(entry);
-		offer(entry, true);
-	}
 	LWLockRelease(lock);
 	end_leases_behind(key, &leases);
 	return expired;
@@ -1527,16 +1517,13 @@ queue_inflight_end_due(QueueSlot *queue, Oid relid, TimestampTz now)
 			InflightEntry *entry = find_locked(&keys[i], &lock);
 			LeasesBehind leases = {0};
 
-			if (entry != NULL && queue_lease_has_run_out(entry, now))
+			if (!expire_if_due(entry, now, &leases) && entry != NULL)
 			{
-				leases = behind(entry);
-				expire_entry(entry);
-				offer(entry, true);
+				if (is_plain_lease(entry))
+					watch_deadline(entry);
+				else if (entry->state == INFLIGHT_IDLE)
+					offer(entry, true);
 			}
-			else if (entry != NULL && is_plain_lease(entry))
-				watch_deadline(entry);
-			else if (entry != NULL && entry->state == INFLIGHT_IDLE)
-				offer(entry, true);
 			LWLockRelease(lock);
 			end_leases_behind(&keys[i], &leases);
 		}
@@ -1616,7 +1603,7 @@ queue_inflight_restore(const LeaseRecord *record)
 			else
 			{
 				entry->number = 0;
-				expire_entry(entry);
+				(void) expire_entry(entry);
 				if (entry->member.group != NULL)
 					offer(entry, false);
 			}
@@ -2357,11 +2344,13 @@ end_log(InflightEntry *entry)
  *		A lease ran out: a failure, but without a back-off, because the
  *		message has waited long enough.
  *
- * If the log has the lease, that tells the failure as well.
+ * If the log has the lease, that tells the failure as well.  Returns which
+ * leases the caller is to end when it has released the lock.
  */
-static void
+static LeasesBehind
 expire_entry(InflightEntry *entry)
 {
+	LeasesBehind leases = behind(entry);
 	bool		is_written = entry->is_written;
 
 	queue_group_move_fence(&entry->member);
@@ -2378,6 +2367,22 @@ expire_entry(InflightEntry *entry)
 	}
 	if (is_at_limit(entry))
 		entry->is_exhausted = true;
+	return leases;
+}
+
+/*
+ * expire_if_due
+ *		The same with what follows for consumers, if the deadline has passed;
+ *		returns true if it has.
+ */
+static bool
+expire_if_due(InflightEntry *entry, TimestampTz now, LeasesBehind *leases)
+{
+	if (entry == NULL || !queue_lease_has_run_out(entry, now))
+		return false;
+	*leases = expire_entry(entry);
+	offer(entry, true);
+	return true;
 }
 
 /*
