@@ -24,6 +24,9 @@ parts="care:shared/queue_slot.c cover:shared/cover\(_ask\)\?.c window:shared/win
 	wait:shared/\(waiter\|wake\).c
 	ids:table/ids.c vacuum:worker/vacuum\(_worker\)\?.c"
 
+# Headers of a few files alone, and of which: a pattern.
+private="shared/inflight_entry.h:shared/inflight\(_[a-z]*\)\?.c"
+
 passed=0
 failed=0
 
@@ -123,6 +126,20 @@ strangers()
 	done
 }
 
+# A private header is included by its files alone.
+intruders()
+{
+	local header includes
+
+	for header in $private; do
+		includes=$(grep -HE "^[[:blank:]]*#[[:blank:]]*include[[:blank:]]*\"${header%%:*}\"" \
+			src/*.[ch] src/*/*.[ch] | cut -d : -f 1)
+		[ -n "$includes" ] || echo "${header%%:*} is included by none"
+		grep -v "^src/\(${header##*:}\)\$" <<<"$includes" |
+			sed "s|\$| includes ${header%%:*}|"
+	done
+}
+
 calls=$(calls)
 if [ -z "$calls" ]; then
 	echo "there are no object files"
@@ -133,6 +150,7 @@ judge "files call each other in a circle" < <(circles "$calls")
 judge "queue.c is called" < <(
 	awk '$2 == "queue" { print $1 ".c needs " $3 }' <<<"$calls")
 judge "part of a slot touched by another file" < <(strangers)
+judge "private header included by another file" < <(intruders)
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -27,7 +27,7 @@
  *							(queue_announce_sent); else it is kept as "busy"
  *	 claimed by a consumer	it is in the window of that consumer; another one
  *							that meets it gives it back
- *	 taken, settled			the end of that transaction (inflight.c)
+ *	 taken, settled			the end of that transaction (inflight_end.c)
  *	 leased, backing off	the due time of its entry, see below
  *	 a step of the worker	the end of that step
  *	 exhausted				the worker's step; or the change of a setting,

@@ -29,7 +29,7 @@ extern int	queue_held_count(QueueSlot *slot);
 extern bool queue_held_is_complete(const QueueSlot *slot);
 extern void queue_held_set_complete(QueueSlot *slot);
 
-/* inflight.c: one more is held, or one less; false: it is not counted */
+/* The in-flight table: one more is held, or one less; false: it is not counted */
 extern bool queue_held_add(QueueSlot *slot);
 extern void queue_held_remove(QueueSlot *slot, Oid relid);
 

@@ -229,7 +229,14 @@ extern void queue_inflight_lease(InflightEntry *entry, uint64 number,
 								 TimestampTz deadline, int batch);
 extern Client queue_inflight_receiver(const InflightEntry *entry);
 
-/* Settling a lease */
+/* So many were taken together */
+extern void queue_inflight_set_batch(const MessageKey *key, uint64 number,
+									 int batch);
+
+/* The worker: no step on this message until then */
+extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
+
+/* inflight_settle.c: settling a lease */
 extern SettleResult queue_inflight_settle(const MessageKey *key, uint64 epoch,
 										  uint64 number,
 										  InflightEntry **entry);
@@ -265,13 +272,9 @@ extern void queue_inflight_forget_consumed(InflightEntry *entry);
 extern void queue_inflight_forget_lease(const MessageKey *key, uint64 epoch,
 										uint64 number);
 
-/* So many were taken together */
-extern void queue_inflight_set_batch(const MessageKey *key, uint64 number,
-									 int batch);
-
 /*
- * Ends of transactions; callable from callbacks.  A failure that is NULL does
- * not count.
+ * inflight_end.c: ends of transactions; callable from callbacks.  A failure
+ * that is NULL does not count.
  */
 extern bool queue_inflight_done(InflightEntry *entry);
 extern void queue_inflight_go_on(InflightEntry *entry, int nconsumed);
@@ -301,25 +304,32 @@ extern bool queue_inflight_receive_prepared(const MessageKey *key,
 extern void queue_inflight_receive_ended(int slot, bool committed,
 										 const FailureNote *failure);
 
-/* The worker */
-typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
-extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
-extern void queue_inflight_visit_changed(InflightVisitor visitor, void *arg);
-extern void queue_inflight_watch(const MessageKey *key);
-extern void queue_inflight_count_held(QueueSlot *slot, Oid relid);
+/* inflight_lapse.c: a lease that is past its deadline */
 extern bool queue_inflight_expire(const MessageKey *key, TimestampTz now);
 
 /* End what is due in a queue; for each process that looks at it */
 extern void queue_inflight_end_due(QueueSlot *queue, Oid relid,
 								   TimestampTz now);
-extern void queue_inflight_postpone(const MessageKey *key, TimestampTz until);
+
+/* inflight_log.c: what the log of leases says, and said before a start */
 extern bool queue_inflight_restore(const LeaseRecord *record);
+extern void queue_inflight_watch(const MessageKey *key);
+extern void queue_inflight_count_held(QueueSlot *slot, Oid relid);
 extern void queue_inflight_log_written(const LeaseRecord *record);
 extern void queue_inflight_log_ended(const MessageKey *key);
+
+/* inflight_entry.c: what the row of a message does not tell */
 extern int	queue_inflight_logged_failures(const InflightEntry *entry);
 extern bool queue_inflight_has_news(const InflightEntry *entry);
 extern void queue_inflight_read_news(const InflightEntry *entry,
 									 FailureNews *news);
+
+/* inflight_table.c: all entries, for the worker */
+typedef bool (*InflightVisitor) (InflightEntry *entry, void *arg);
+extern void queue_inflight_visit(InflightVisitor visitor, void *arg);
+extern void queue_inflight_visit_changed(InflightVisitor visitor, void *arg);
+
+/* One of them */
 extern bool queue_inflight_is_durable(const MessageKey *key);
 extern bool queue_inflight_is_step(const MessageKey *key,
 								   TimestampTz enqueued_at, int *holder);
