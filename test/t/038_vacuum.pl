@@ -10,6 +10,11 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use QueueTest;
+
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
 $node->append_conf(
@@ -24,19 +29,7 @@ queue.vacuum_threshold = 100
 queue.vacuum_scale_factor = 0
 });
 $node->start;
-
-sub sql
-{
-	my ($sql, $db) = @_;
-	return $node->safe_psql($db // 'postgres', $sql);
-}
-
-sub wait_until
-{
-	my ($sql, $name, $db) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until($db // 'postgres', $sql), $name);
-}
+use_node($node);
 
 # Send so many messages and take them.
 sub use_queue

@@ -35,7 +35,7 @@ use warnings;
 use Exporter 'import';
 use PostgreSQL::Test::Utils qw(pump_until);
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   use_node
@@ -121,6 +121,52 @@ sub start_publisher
 	}
 	use_node($nodes[0]);
 	return @nodes;
+}
+
+# PostgreSQL's own poll_query_until starts a psql for each question, which takes
+# ten times as long as the answer, and asks after a tenth of a second at the
+# earliest.  In its place one psql asks until the answer is right, soon at first.
+sub poll_query_until
+{
+	my ($self, $db, $query, $expected) = @_;
+	my $until = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $pause = 10_000;
+	my ($session, $answer);
+
+	$expected //= 't';
+	while (time < $until)
+	{
+		$session //=
+		  $self->background_psql($db, on_error_stop => 0, wait => 0);
+		@$session{qw(stdout stderr)} = ('', '');
+		$session->{stdin} .= "$query\n;\n\\echo asked\n";
+		my $is_alive = eval {
+			$session->{run}->pump until $session->{stdout} =~ /^asked\n/m;
+			1;
+		};
+		$answer = "$session->{stdout}$session->{stderr}";
+		if ($answer eq "$expected\nasked\n")
+		{
+			$session->quit;
+			return 1;
+		}
+		if (!$is_alive)
+		{
+			# the server stops, or has not started yet
+			eval { $session->quit };
+			$session = undef;
+		}
+		usleep($pause);
+		$pause *= 2 if $pause < 80_000;
+	}
+	$session->quit if $session;
+	diag("asked in vain: $query\nthe last answer: $answer");
+	return 0;
+}
+
+{
+	no warnings 'redefine';
+	*PostgreSQL::Test::Cluster::poll_query_until = \&poll_query_until;
 }
 
 # The node and the database that the last argument of a sub means: a node, or a
