@@ -79,15 +79,18 @@ def main() -> int:
         mutants = []
     command = compiler()
     failed = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    jobs = os.cpu_count() or 1
+    with ThreadPoolExecutor(jobs) as pool:
         for mutant, wrong in zip(mutants, pool.map(
                 lambda mutant: complaint(mutant, command), mutants)):
             if wrong:
                 print("mutant %d, %s: FAILED\n%s"
                       % (mutant.number, mutant.name, wrong))
                 failed += 1
-    sources = glob.glob("src/**/*.c", root_dir=TREE, recursive=True)
-    wrong = compile_with_header(command, TREE, sources)
+        sources = glob.glob("src/**/*.c", root_dir=TREE, recursive=True)
+        wrong = "".join(pool.map(
+            lambda i: compile_with_header(command, TREE, sources[i::jobs]),
+            range(jobs)))
     if wrong:
         print("%s: FAILED\n%s" % (MUTANT_HEADER, wrong))
         failed += 1
