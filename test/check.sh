@@ -578,36 +578,34 @@ suite_monitoring()
 }
 
 #
-# stress: the stress test has a PostgreSQL of its own.
+# stress
 #
 suite_stress()
 {
-	local output=$scratch/stress.out
+	local output=$scratch/stress.out program
 
 	run_in_tree 300 /usr/bin/python3 test/stress/test_checker.py 2>&1 |
 		tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 
-	TMPDIR=$scratch/tmp run_for 600 "$tree/test/stress/run.sh" stress.py \
-		--short 2>&1 | tee -a "$output"
-	count_summary "$output" "${PIPESTATUS[0]}"
-
 	install_build assert || return
-	TMPDIR=$scratch/tmp run_for 300 "$tree/test/stress/run.sh" fuzz.py \
-		--short --bindir "$bindir" 2>&1 | tee -a "$output"
-	count_summary "$output" "${PIPESTATUS[0]}"
+	for program in stress.py fuzz.py; do
+		TMPDIR=$scratch/tmp run_for 600 "$tree/test/stress/run.sh" "$program" \
+			--short --bindir "$bindir" 2>&1 | tee -a "$output"
+		count_summary "$output" "${PIPESTATUS[0]}"
+	done
 }
 
 #
-# bench: installs nothing, as the stress test.  What is not there to compare
-# with, or to draw with, counts as skipped.
+# bench: what is not there to compare with, or to draw with, counts as skipped.
 #
 suite_bench()
 {
 	local output=$scratch/bench.out
 
+	install_build plain || return
 	TMPDIR=$scratch/tmp run_for 300 "$tree/test/bench/run.sh" --smoke \
-		--out "$scratch/bench" 2>&1 | tee "$output"
+		--bindir "$bindir" --out "$scratch/bench" 2>&1 | tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 	if [ ! -s "$scratch/bench/performance.md" ]; then
 		echo "the page was not written: FAILED"
