@@ -52,9 +52,9 @@
 # kind is left over.  Only "make install" touches the system.  The last line is
 # "N passed, N failed"; the exit status is true if none failed.
 #
-# TAP_JOBS says how many TAP programs run side by side, two if it does not.  Some
-# tests look at how promptly things happen, so it should not be more than there
-# are processors.  PATIENCE=n gives everything n times the time.
+# TAP_JOBS says how many TAP programs run side by side, one more than there are
+# processors if it does not.  Some tests look at how promptly things happen, so
+# it should not be more than that.  PATIENCE=n gives everything n times the time.
 #
 # Four suites run with assertions, the others with the build that users have,
 # which is also what remains installed.
@@ -483,16 +483,26 @@ tap_suite()
 	shift
 	install_build assert || return
 	find_tap "$tree" "$tree/tmp_check" "$tree/tmp_check/log"
-	run_in_tree 3600 "${tap[@]}" --jobs "${TAP_JOBS:-2}" "$@" 2>&1 |
+	run_in_tree 3600 "${tap[@]}" --jobs "${TAP_JOBS:-$(($(nproc) + 1))}" "$@" 2>&1 |
 		tee "$output"
 	count_summary "$output" "${PIPESTATUS[0]}"
 	look_for_crash "$tree"/tmp_check/log/*.log
 }
 
+# Those that take longest begin first, or the last of them would run alone.
 suite_tap()
 {
-	# shellcheck disable=SC2046
-	tap_suite tap $(make_variable PROVE_TESTS)
+	local program long='/(038|060|071|095|104)_'
+	local -a first=() others=()
+
+	for program in $(make_variable PROVE_TESTS); do
+		if [[ $program =~ $long ]]; then
+			first+=("$program")
+		else
+			others+=("$program")
+		fi
+	done
+	tap_suite tap "${first[@]}" "${others[@]}"
 }
 
 #
