@@ -52,6 +52,9 @@
 # kind is left over.  Only "make install" touches the system.  The last line is
 # "N passed, N failed"; the exit status is true if none failed.
 #
+# "releases" begins first and runs beside all the others, nice to them; what it has
+# to say comes at its turn.
+#
 # TAP_JOBS says how many TAP programs run side by side, one more than there are
 # processors if it does not.  Some tests look at how promptly things happen, so
 # it should not be more than that.  PATIENCE=n gives everything n times the time.
@@ -109,6 +112,7 @@ cleanup()
 	local status=$? pid_file
 
 	trap - EXIT
+	end_releases
 	find "$scratch" -name postmaster.pid 2>/dev/null |
 		while read -r pid_file; do
 			as "$bindir/pg_ctl" -D "$(dirname "$pid_file")" -m immediate \
@@ -481,7 +485,6 @@ tap_suite()
 	local -a tap
 
 	shift
-	install_build assert || return
 	find_tap "$tree" "$tree/tmp_check" "$tree/tmp_check/log"
 	run_in_tree 3600 "${tap[@]}" --jobs "${TAP_JOBS:-$(($(nproc) + 1))}" "$@" 2>&1 |
 		tee "$output"
@@ -495,6 +498,7 @@ suite_tap()
 	local program long='/(038|060|071|095|104)_'
 	local -a first=() others=()
 
+	install_build assert || return
 	for program in $(make_variable PROVE_TESTS); do
 		if [[ $program =~ $long ]]; then
 			first+=("$program")
@@ -632,6 +636,7 @@ table_line()
 copy_tree "$tree"
 mkdir "$scratch/tmp"
 give_away "$tree" "$scratch/tmp"
+[[ " $suites " != *" releases "* ]] || begin_releases
 
 for suite in $suites; do
 	echo "== $suite"
@@ -650,7 +655,9 @@ for suite in $suites; do
 	total_skipped=$((total_skipped + skipped))
 	[ "$failed" -eq 0 ] || failed_suites+=("$suite")
 done
-install_build plain || total_failed=$((total_failed + 1))
+if [ -n "$installed" ]; then
+	install_build plain || total_failed=$((total_failed + 1))
+fi
 
 printf '\n%-14s %7s %7s %7s %7s\n' suite passed failed skipped time
 printf '%s\n' "${table[@]}"

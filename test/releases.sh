@@ -28,9 +28,11 @@ suite_server()
 {
 	local -a programs=("${server_programs[@]/%/.pl}")
 
+	install_build assert || return
 	tap_suite server "${programs[@]/#/test/t/}"
 }
 
+# With what is installed, here and in the others.
 suite_upgrade()
 {
 	tap_suite upgrade test/t/055_next_release.pl
@@ -60,37 +62,95 @@ suite_packages()
 }
 
 #
-# releases: this script again, for each of them.
+# releases: this script again, for each of them.  They need nothing of the other
+# suites, none of which keeps all processors busy.  So they begin before the first
+# suite, and run beside all of them, one after the other, with what these leave
+# of the processors.  Only "upgrade" needs what is installed here, and comes last.
 #
+available=()
+beside=
+
+# As a process group, for end_releases.
+begin_releases()
+{
+	local major
+
+	for major in $other_releases; do
+		! "$top/test/pgroot.sh" "$major" >/dev/null || available+=("$major")
+	done
+	copy_tree "$scratch/releases"
+	set -m
+	run_releases &
+	set +m
+	beside=$!
+}
+
+# The one that is running cleans up before this ends.
+run_releases()
+{
+	local major
+
+	trap 'exit 143' TERM
+	for major in "${available[@]}"; do
+		check_release "$major" "$scratch/releases.$major" \
+			compile regress isolation server pgtap docs
+	done
+}
+
+end_releases()
+{
+	if [ -n "$beside" ]; then
+		kill -TERM -- "-$beside" 2>/dev/null
+		wait "$beside"
+	fi
+}
+
+# check_release MAJOR OUTPUT SUITE...: with patience, because others go first.
+check_release()
+{
+	local major=$1 output=$2 status=0
+
+	shift 2
+	PG=$major CI=1 TMPDIR=$scratch/tmp PATIENCE=$((3 * ${PATIENCE:-1})) \
+		run_for 1800 nice "$scratch/releases/test/check.sh" "$@" \
+		>"$output" 2>&1 || status=$?
+	echo "$status" >"$output.status"
+}
+
+count_release()
+{
+	local major=$1 output=$2 suite counts
+
+	echo "PostgreSQL $major"
+	tee -a "$scratch/releases.out" <"$output"
+	count_summary "$output" "$(cat "$output.status" 2>/dev/null || echo 1)"
+	while read -r suite counts; do
+		# shellcheck disable=SC2086
+		details+=("$(table_line "  $major $suite" $counts)")
+	done < <(grep -E '^[a-z]+( +[0-9]+){4} s$' "$output")
+}
+
 suite_releases()
 {
-	local output=$scratch/releases.out major last root installed_in suite counts
-	local -a available=() names=(compile regress isolation server pgtap docs)
+	local major root installed_in=${bindir%/bin}
 
-	# The oldest of those that the last one is upgraded from.
-	install_build plain || return
-	installed_in=${bindir%/bin}
+	wait "$beside"
+	beside=
 	for major in $other_releases; do
-		if root=$("$top/test/pgroot.sh" "$major"); then
-			available+=("$major")
-			last=$major
-			installed_in+=:${root%/bin/pg_config}
-		else
+		if [[ " ${available[*]} " != *" $major "* ]]; then
 			echo "PostgreSQL $major cannot be had here: skipped"
 			skipped=$((skipped + 1))
+			continue
 		fi
+		count_release "$major" "$scratch/releases.$major"
+		root=$("$top/test/pgroot.sh" "$major")
+		installed_in+=:${root%/bin/pg_config}
 	done
-	for major in "${available[@]}"; do
-		echo "PostgreSQL $major"
-		[ "$major" != "$last" ] || names+=(upgrade)
-		PG=$major CI=1 TMPDIR=$scratch/tmp QUEUE_RELEASES=$installed_in \
-			run_for 1800 "$tree/test/check.sh" "${names[@]}" 2>&1 |
-			tee "$output.$major"
-		count_summary "$output.$major" "${PIPESTATUS[0]}"
-		cat "$output.$major" >>"$output"
-		while read -r suite counts; do
-			# shellcheck disable=SC2086
-			details+=("$(table_line "  $major $suite" $counts)")
-		done < <(grep -E '^[a-z]+( +[0-9]+){4} s$' "$output.$major")
-	done
+
+	# The oldest of those that the last one is upgraded from is here.
+	[ "${#available[@]}" -gt 0 ] && install_build plain || return
+	major=${available[-1]}
+	QUEUE_RELEASES=$installed_in check_release "$major" \
+		"$scratch/releases.upgrade" upgrade
+	count_release "$major" "$scratch/releases.upgrade"
 }
