@@ -259,7 +259,8 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
  *
  * What has failed, and backs off or is to be moved, keeps the group waiting, as
  * does what was given back for later.  What is not due for the first time does
- * not.
+ * not, whether the statement's snapshot sees it or not: it may have been
+ * rescheduled since.
  */
 static Turn
 judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
@@ -275,11 +276,6 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	{
 		queue_give_back(hold);
 		return row->state == ROW_BUSY ? TURN_WAITS : TURN_NOTHING;
-	}
-	if (!queue_row_is_visible(look->rel, row, snapshot))
-	{
-		queue_give_back(hold);
-		return TURN_UNSEEN;
 	}
 	queue_row_status(look->def, row, entry, look->now, &status);
 	switch (status.availability)
@@ -318,6 +314,11 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 			Assert(false);		/* this call holds it */
 			queue_give_back(hold);
 			return TURN_WAITS;
+	}
+	if (!queue_row_is_visible(look->rel, row, snapshot))
+	{
+		queue_give_back(hold);
+		return TURN_UNSEEN;
 	}
 	if (!queue_selection_wants_attempt(look, row, status.failures + 1))
 	{
