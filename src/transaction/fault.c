@@ -49,6 +49,7 @@ static TimestampTz failed_statement = 0;
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
 static void note_error_code(ErrorData *edata);
+static bool has_failed_before(const ErrorData *edata);
 static bool counts(void);
 static bool server_is_stopping(void);
 
@@ -65,26 +66,53 @@ queue_fault_init(void)
  *		Emit log hook: remember the SQLSTATE of an error.
  *
  * An error that is not logged, or that PL/pgSQL caught, counts.
+ *
+ * What comes when the transaction has failed tells nothing of why, unless it
+ * ends the session.
  */
 static void
 note_error_code(ErrorData *edata)
 {
 	if (edata->elevel >= ERROR)
 	{
-		const char *message = edata->message != NULL ? edata->message : "";
-		int			length = pg_mbcliplen(message, strlen(message),
-										  FAILURE_TEXT_SIZE - 1);
+		bool		is_first = !has_failed_before(edata);
 
-		last_error = edata->sqlerrcode;
-		memcpy(last_message, message, length);
-		last_message[length] = '\0';
-		queue_reason_note_error();
-		was_off = false;
-		failed_statement = edata->elevel == ERROR &&
-			debug_query_string != NULL ? GetCurrentStatementStartTimestamp() : 0;
+		if (is_first)
+		{
+			queue_reason_note_error();
+			was_off = false;
+		}
+		if (is_first || edata->elevel > ERROR)
+		{
+			const char *message = edata->message != NULL ? edata->message : "";
+			int			length = pg_mbcliplen(message, strlen(message),
+											  FAILURE_TEXT_SIZE - 1);
+
+			last_error = edata->sqlerrcode;
+			memcpy(last_message, message, length);
+			last_message[length] = '\0';
+			failed_statement = edata->elevel == ERROR &&
+				debug_query_string != NULL ?
+				GetCurrentStatementStartTimestamp() : 0;
+		}
 	}
 	if (prev_emit_log_hook)
 		prev_emit_log_hook(edata);
+}
+
+/*
+ * has_failed_before
+ *		Returns true if this error comes in a transaction that an earlier one
+ *		has failed.
+ *
+ * PREPARE has begun to end the transaction when it is refused for that.
+ */
+static bool
+has_failed_before(const ErrorData *edata)
+{
+	return last_error != 0 &&
+		(IsAbortedTransactionBlockState() ||
+		 edata->sqlerrcode == ERRCODE_IN_FAILED_SQL_TRANSACTION);
 }
 
 /* Forget the last error: the transaction goes on after it, or is over. */

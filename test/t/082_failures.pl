@@ -103,6 +103,10 @@ logs("BEGIN; $take; SELECT 1/0; COMMIT",
 	'division by zero/22012/worker/packer/1', 'an error');
 logs("BEGIN; $take; SELECT 1/0; SELECT 2; ROLLBACK",
 	'division by zero/22012/worker/packer/1', 'the error, not what follows');
+logs("BEGIN; $take; SAVEPOINT s; SELECT 1/0; SELECT 2; ROLLBACK",
+	'division by zero/22012/worker/packer/1', '... for all that was taken');
+logs("BEGIN; $take; SAVEPOINT s; SELECT 1/0; PREPARE TRANSACTION 'p'",
+	'division by zero/22012/worker/packer/1', '... when it is prepared');
 logs("BEGIN; SAVEPOINT s; $take; ROLLBACK TO s; COMMIT",
 	'rolled back/-/worker/packer/1', 'a rollback to a savepoint');
 logs("BEGIN; SAVEPOINT s; $take; SELECT 1/0; ROLLBACK TO s; COMMIT",
@@ -304,6 +308,12 @@ no_mark("BEGIN; $take; SAVEPOINT s; $off; ROLLBACK",
 	'... while a savepoint is open');
 no_mark("BEGIN; $take; SAVEPOINT s; ROLLBACK TO s; $off; ROLLBACK",
 	'... that was rolled back to');
+my $failed = "BEGIN; $take; SAVEPOINT s; $off; SELECT 1/0; ";
+no_mark("$failed ROLLBACK", '... that has failed');
+no_mark("$failed SELECT 1; ROLLBACK", '... with more statements');
+no_mark("$failed SELEC; ROLLBACK", '... that are none');
+no_mark("$failed PREPARE TRANSACTION 'p'", '... that cannot be prepared');
+no_mark($failed, '... of a session that ends');
 
 # Undone with its savepoint, it counts what came before.
 logs("BEGIN; $take; SAVEPOINT s; $off; ROLLBACK TO s; ROLLBACK",
