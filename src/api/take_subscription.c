@@ -394,7 +394,8 @@ read_position(PartitionTake *look, int partition)
  *		Up to which id is all of the partition consumed, or gone from the topic, as
  *		far as that matters to what has failed?
  *
- * The position, which was read, forgets failures of what has gone.
+ * The position, which was read, forgets failures of what has gone.  What this
+ * transaction has deleted may come back; but a lease is none of the transaction's.
  */
 static int64
 done_up_to(PartitionTake *look, const InflightEntry *entry)
@@ -402,12 +403,15 @@ done_up_to(PartitionTake *look, const InflightEntry *entry)
 	Position   *position = look->reading.position;
 	int64		until = 0;
 	int64		next;
+	bool		is_undecided;
 
 	if (position->failures > 0)
 		until = position->alone_until;
 	if (entry != NULL && entry->failures > 0)
 		until = Max(until, entry->last_id);
-	next = queue_reading_next_id(&look->reading, position, until);
+	next = queue_reading_next_id(&look->reading, position, until, &is_undecided);
+	if (is_undecided && !(look->take != NULL && look->take->is_lease))
+		next = 0;
 	queue_position_next_is(position, next);
 	return Max(position->id, next - 1);
 }

@@ -362,6 +362,7 @@ queue_reading_batch(Reading *reading, int partition, int64 after, int64 until,
 	batch->n = 0;
 	batch->looked = from;
 	batch->unwanted = 0;
+	batch->is_undecided = false;
 	if (from + 1 < below &&
 		queue_topic_scan_add(reading->scan, partition, from, below, &first))
 		is_at_end = read_rows(reading, partition, max, batch, &passed);
@@ -412,7 +413,10 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
 		else if (state == TOPIC_ROW_SEEN && may_pass)
 			batch->unwanted = id;
 		if (state == TOPIC_ROW_DELETED)
+		{
 			may_pass = false;
+			batch->is_undecided |= batch->n == 0;
+		}
 		if (may_pass)
 			*passed = id;
 	}
@@ -464,15 +468,21 @@ count_batch(Reading *reading, const Position *position, int64 until, int max,
  * queue_reading_next_id
  *		Return the id of the message that is next; if there is none up to "until",
  *		an id after that; 0 if it is not known whether there is.
+ *
+ * *is_undecided tells that this transaction has deleted one before that, which a
+ * rollback brings back.
  */
 int64
-queue_reading_next_id(Reading *reading, const Position *position, int64 until)
+queue_reading_next_id(Reading *reading, const Position *position, int64 until,
+					  bool *is_undecided)
 {
 	ReadBatch	batch = {0};
 
+	*is_undecided = false;
 	if (until <= position->id)
 		return 0;
 	count_batch(reading, position, until, 1, &batch);
+	*is_undecided = batch.is_undecided;
 	return batch.n > 0 ? batch.first : batch.passed >= until ? until + 1 : 0;
 }
 

@@ -56,6 +56,8 @@ typedef struct ReadBatch
 	int64		passed;			/* up to this id the partition was looked at */
 	int64		unwanted;		/* the last one that the filter passed over,
 								 * or 0 */
+	bool		is_undecided;	/* this transaction has deleted one before the
+								 * first one */
 } ReadBatch;
 
 /*
@@ -99,7 +101,7 @@ extern void queue_reading_check_gap(Reading *reading, int partition);
  * not known, because somebody else may see one before it
  */
 extern int64 queue_reading_next_id(Reading *reading, const Position *position,
-								   int64 until);
+								   int64 until, bool *is_undecided);
 
 /*
  * How many may come together of those after the position, if what is next has

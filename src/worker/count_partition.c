@@ -11,6 +11,9 @@
  * What failed may be gone from the topic by now.  Then its failures are forgotten:
  * they are not those of the message that comes next.  Which one it was is told by
  * the last id of what failed with it, which at the last attempt is nothing else.
+ * Which one comes next memory tells, but not after a crash; and what comes later
+ * may have been taken by who has deleted the next one, and was rolled back.  So if
+ * that is not one that the row counts, the topic is asked.
  *
  * Locks: the partition is held by the worker, as a step; the topic is opened as
  * for a read, with the rights of the subscription's owner.
@@ -33,6 +36,7 @@ static PartitionOutcome count_next(Relation rel, SubscriptionDef *def,
 								   Position *position,
 								   const InflightEntry *entry,
 								   bool marks_only, char **reason);
+static void find_next(Relation rel, SubscriptionDef *def, Position *position);
 static bool is_to_go(const SubscriptionDef *def, int failed);
 static PartitionOutcome send_next(Relation rel, SubscriptionDef *def,
 								  Position *position,
@@ -77,7 +81,9 @@ count_next(Relation rel, SubscriptionDef *def, Position *position,
 	FailureNews news;
 
 	queue_inflight_read_news(entry, &news);
-	queue_position_next_is(position, entry->first_id);
+	if (position->failures > 0 &&
+		(entry->first_id == 0 || entry->first_id > position->alone_until))
+		find_next(rel, def, position);
 	if (is_to_go(def, position->failures + entry->failures))
 	{
 		*reason = queue_dead_letter_problem_of(def->dead_letter,
@@ -91,6 +97,22 @@ count_next(Relation rel, SubscriptionDef *def, Position *position,
 		return outcome;
 	return write_failures(rel, def, position, entry, &news) ? outcome :
 		PARTITION_BUSY;
+}
+
+/* Let the position forget failures of what has gone from the topic. */
+static void
+find_next(Relation rel, SubscriptionDef *def, Position *position)
+{
+	Reading		reading;
+	bool		is_undecided;
+
+	queue_reading_begin(&reading, rel, def, GetActiveSnapshot(), 1);
+	queue_reading_look_at(&reading, position->partition);
+	queue_position_next_is(position,
+						   queue_reading_next_id(&reading, position,
+												 position->alone_until,
+												 &is_undecided));
+	queue_reading_end(&reading, true);
 }
 
 /* Has what is next failed so often that it is a dead letter? */

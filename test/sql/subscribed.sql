@@ -223,7 +223,27 @@ SELECT payload, headers #> '{dead_letter,attempts}' AS attempts FROM patient_dea
 CALL queue.wait('stopped', '1 min');
 SELECT payload, attempt FROM queue.dequeue('stopped', 9);
 SELECT queue.purge('patient_dead');
-SELECT queue.drop_queue('patient'), queue.drop_queue('stopped'), queue.drop_topic('holes');
+-- deleted by the consumer itself, which rolls back: what the row does not tell yet is not lost ...
+SELECT queue.subscribe('holes', 'undecided', start => 'begin', max_attempts => 0, retry_delay => '1 ms', retry_max_delay => '1 ms');
+SELECT queue.nack(array_agg(receipt), '0') FROM queue.receive('undecided', 2);
+CALL wait_until('failures = 1 FROM undecided');
+SELECT payload, queue.nack(receipt, '0') FROM queue.receive('undecided', wait => '1 min');
+BEGIN;
+SET LOCAL queue.count_failures = off;
+DELETE FROM holes WHERE payload = '2';
+SELECT payload FROM queue.dequeue('undecided', wait => '1 min');
+ROLLBACK;
+SELECT payload, attempt FROM queue.browse('undecided', 2);
+CALL wait_until('failures = 2 FROM undecided');
+-- ... nor what it tells of one that failed alone
+SELECT payload, queue.nack(receipt, '0') FROM queue.receive('undecided', wait => '1 min');
+CALL wait_until('failures = 3 AND alone_until = 2 FROM undecided');
+BEGIN;
+DELETE FROM holes WHERE payload = '2';
+SELECT payload FROM queue.dequeue('undecided', wait => '1 min');
+ROLLBACK;
+CALL wait_until('failures = 4 FROM undecided');
+SELECT queue.drop_queue('patient'), queue.drop_queue('stopped'), queue.drop_queue('undecided'), queue.drop_topic('holes');
 
 --
 -- What is wanted

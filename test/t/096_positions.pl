@@ -153,6 +153,26 @@ is(comes('reader'), $all, 'a crash counts none');
 $long->{run}->kill_kill;
 
 #
+# The row counts failures of a message that is deleted, and a crash has memory
+# forget which one comes next.
+#
+my $nack = q{SELECT queue.nack(receipt, '0') FROM queue.receive('patient', wait => '1 min')};
+sql(q{SELECT queue.create_topic('holes', partitions => 1);
+	SELECT queue.subscribe('holes', 'patient', start => 'begin', retry_delay => '0');
+	SELECT queue.publish_batch('holes', ARRAY['1', '2']::jsonb[])});
+sql($nack) foreach 1 .. 2;
+wait_until('SELECT failures = 2 FROM patient', 'the first one has failed twice');
+sql('DELETE FROM holes WHERE id = 1');
+my $receipt = sql(q{SELECT receipt FROM queue.receive('patient', lease => '1 h')});
+wait_until(
+	q{SELECT EXISTS (SELECT FROM queue.lease_log WHERE queue = 'patient'::regclass AND number > 0)},
+	'... and is gone');
+$node->stop('immediate');
+$node->start;
+sql("SELECT queue.nack('$receipt', '0')");
+wait_until('SELECT failures = 1 FROM patient', 'the next one fails after a crash, for the first time');
+
+#
 # What somebody changes by hand
 #
 my $hand = $node->background_psql('postgres', on_error_die => 1);
