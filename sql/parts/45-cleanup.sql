@@ -12,6 +12,13 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION queue_internal.held_back() IS
 'internal: tables of which somebody keeps so many dead rows that a vacuum would be due';
 
+CREATE FUNCTION queue_internal.is_vacuum(pid int) RETURNS boolean
+AS 'MODULE_PATHNAME', 'queue_is_vacuum'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION queue_internal.is_vacuum(int) IS
+'internal: is this session in a VACUUM, whose snapshots keep no dead rows?';
+
 -- Whatever keeps dead rows of this database from being removed, for queue.storage
 -- too.  What the server leaves out itself does not count: VACUUM, the transactions
 -- of other databases, and slots that were invalidated.  Nor does a parallel worker,
@@ -55,9 +62,7 @@ BEGIN ATOMIC
                                    OPERATOR(pg_catalog.=) 'walsender' AS is_standby) p
          WHERE a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
            AND COALESCE(a.backend_type, '') NOT IN ('queue vacuum worker', 'parallel worker')
-           AND NOT EXISTS (SELECT
-                             FROM pg_catalog.pg_stat_progress_vacuum v
-                            WHERE v.pid OPERATOR(pg_catalog.=) a.pid)
+           AND NOT queue_internal.is_vacuum(a.pid)
         UNION ALL
         SELECT 'session', pg_catalog.pg_backend_pid(),
                pg_catalog.current_setting('application_name'),

@@ -286,13 +286,14 @@ $standby->stop;
 # A slot of logical decoding keeps rows of catalogs only.
 #
 sql(q{SELECT pg_create_logical_replication_slot('decoder', 'pgoutput')});
-make_dead_rows_go();
+make_dead_rows_go('a slot of logical decoding');
 
 sub make_dead_rows_go
 {
+	my ($name) = @_;
 	sql(q{SELECT count(queue.enqueue('orders', '1')) FROM generate_series(1, 100);
 		SELECT count(*) FROM queue.dequeue('orders', 100)});
-	rows_go('a slot of logical decoding');
+	rows_go($name);
 	return;
 }
 is( sql(q{SELECT catalog_xmin IS NOT NULL FROM pg_replication_slots}),
@@ -444,6 +445,18 @@ is_horizon($pid, '... and holds rows');
 $locker->query_safe('SELECT pg_advisory_unlock(7)');
 rows_go('an index');
 $session->quit;
+$locker->query_safe('BEGIN; LOCK TABLE slow IN SHARE UPDATE EXCLUSIVE MODE');
+($session, $pid) = start_holder('postgres', 'SELECT 1');
+$session->query_until(qr/vacuums/, "\\echo vacuums\nVACUUM slow;\n");
+wait_until(
+	qq{SELECT backend_xmin IS NOT NULL AND wait_event_type = 'Lock'
+		FROM pg_stat_activity WHERE pid = $pid},
+	'VACUUM waits for its lock');
+make_dead_rows_go('VACUUM');
+is( sql(qq{SELECT count(*) FROM queue.storage WHERE horizon_pid = $pid}),
+	'0', '... and holds none');
+$locker->query_safe('COMMIT');
+$session->quit;
 sql(q{INSERT INTO slow SELECT generate_series(1, 1000)});
 $locker->query_safe('SELECT pg_advisory_lock(7)');
 sql(q{ALTER SYSTEM SET autovacuum_naptime = '1s'});
@@ -474,7 +487,7 @@ foreach (1 .. 2)
 {
 	my $vacuums = sql(
 		q{SELECT vacuums FROM queue.storage WHERE queue = 'orders'::regclass});
-	make_dead_rows_go();
+	make_dead_rows_go('the other one');
 	wait_until(
 		qq{SELECT vacuums > $vacuums FROM queue.storage
 			WHERE queue = 'orders'::regclass}, 'another one is vacuumed');
