@@ -333,6 +333,23 @@ queue_topic_slot_note_gone(Oid dbid, Oid relid)
 }
 
 /*
+ * queue_topic_slot_note_all_gone
+ *		The same, where it is not known of which topic of a database.
+ */
+void
+queue_topic_slot_note_all_gone(Oid dbid)
+{
+	for (int i = 0; i < queue_max_topics; i++)
+	{
+		TopicSlot  *slot = &shared->slots[i];
+
+		/* an unlocked look; a topic that comes later begins anew */
+		if (slot->dbid == dbid)
+			queue_topic_slot_note_gone(dbid, slot->relid);
+	}
+}
+
+/*
  * queue_topic_slot_open
  *		Open a slot, unless another session has done so.
  *

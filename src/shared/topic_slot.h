@@ -152,6 +152,7 @@ extern uint64 queue_topic_slot_nends(Oid relid);
 
 /* Messages may have gone, as by TRUNCATE: a look for publishers looks */
 extern void queue_topic_slot_note_gone(Oid dbid, Oid relid);
+extern void queue_topic_slot_note_all_gone(Oid dbid);
 
 /*
  * Open it, unless another has: no id up to the highest is handed out any more,

@@ -7,7 +7,8 @@
  * is used up, a bit for each slot of a queue (queue_slot.c) says that any message
  * of that queue may be available at its end; there is one for every queue that
  * memory knows.  Only if the queue has no place either, any message of the
- * database may be.
+ * database may be; so it is with a topic that is truncated, and how far
+ * subscriptions are behind is then looked for of all topics.
  *
  * Locks: the caller's on the registry (prepared.c), then the slot of a queue.
  *
@@ -257,7 +258,11 @@ void
 queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
 {
 	if (notes->is_all)
+	{
 		queue_cover_add_everything(dbid);
+		if (committed)
+			queue_topic_slot_note_all_gone(dbid);
+	}
 	if (notes->has_places)
 		announce_places(notes, dbid, committed);
 	while (notes->first != NO_NOTE)

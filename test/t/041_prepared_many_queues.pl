@@ -1,6 +1,7 @@
 # A prepared transaction that has sent to many queues: its end is announced to
 # each of them, and does not send the consumers of other queues over all their
-# rows, whether there are notes for all of its queues or not.
+# rows, whether there are notes for all of its queues or not.  What it does to
+# topics is told, too.
 
 use strict;
 use warnings;
@@ -22,6 +23,7 @@ $node->append_conf(
 	'postgresql.conf', q{
 shared_preload_libraries = 'queue'
 max_prepared_transactions = 1
+queue.max_queues = 64
 });
 $node->start;
 
@@ -101,6 +103,23 @@ sql(q{COMMIT PREPARED 'p'});
 is(ranges_of('aside'), 0, 'settings: other queues are left alone');
 is(sql(q{SELECT payload FROM queue.dequeue('q1')}), 1, '... and its own is not');
 is(sql(q{SELECT sum(healed) FROM queue.cover}), 0, 'nothing was hidden');
+
+# What a topic has lost is seen by its subscriptions, though there is no note of
+# it.  Nor has it a place, because queues that come with it take all that are left.
+sql(q{BEGIN; SELECT queue.create_topic('log', partitions => 1);
+	SELECT queue.subscribe('log', 'reader', start => 'begin', dead_letter => 'dead');
+	SELECT count(*) FROM queue.dequeue('reader');}
+	  . join('', map { "SELECT queue.create_queue('$_', dead_letter => 'dead');
+			SELECT queue.enqueue('$_', '1');" } map { "more$_" } 1 .. 30)
+	  . q{COMMIT; SELECT queue.publish('log', '1')});
+wait_until(q{SELECT ready = 1 FROM queue.stats WHERE queuename = 'reader'},
+	'a message of a topic');
+sql('BEGIN;'
+	  . join(';', map { "SELECT queue.enqueue('$_', '1')" } @queues)
+	  . q{; TRUNCATE log; PREPARE TRANSACTION 'p'});
+sql(q{COMMIT PREPARED 'p'});
+wait_until(q{SELECT ready = 0 FROM queue.stats WHERE queuename = 'reader'},
+	'... is gone');
 
 $node->stop;
 done_testing();
