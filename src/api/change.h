@@ -23,7 +23,7 @@ typedef struct Change
 	int			nuntold;		/* milliseconds waited for the worker to tell
 								 * a back-off */
 	bool		was_delivered;	/* it backs off, or was given back for later */
-	bool		is_gone;		/* it is deleted */
+	bool		is_done;		/* it is deleted, or has another due time */
 } Change;
 
 /*

@@ -32,6 +32,7 @@
 #include "table/member.h"
 #include "table/scan.h"
 #include "table/selector.h"
+#include "transaction/announce.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"
 
@@ -164,6 +165,7 @@ purge_row(Relation rel, QueueDef *def, MessageRow *row,
 		if (row->state != ROW_BUSY && delete_row(rel, def, row, &key))
 		{
 			queue_dedup_forget(def, row);
+			queue_announce_changed(def->relid, row->priority, row->id);
 			return PURGE_DONE;
 		}
 		if (row->state == ROW_GONE)

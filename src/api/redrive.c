@@ -133,7 +133,6 @@ static void end_letters(LetterScan *letters);
 static bool is_wanted(Redrive *redrive, MessageRow *row);
 static void send_back(Redrive *redrive, MessageRow *row);
 static void take_room(Target *target, const MessageDraft *draft);
-static void note_deleted(Redrive *redrive, MessageRow *row);
 static Target *find_target(Redrive *redrive, MessageRow *row, Origin *origin);
 static Target *open_target(Redrive *redrive, Oid relid);
 static void make_draft(Redrive *redrive, Target *target, MessageRow *row,
@@ -449,14 +448,15 @@ send_back(Redrive *redrive, MessageRow *row)
 	if (queue_change_begin(&change, row->enqueued_at))
 	{
 		make_draft(redrive, target, row, &origin, &draft);
-		change.is_gone = queue_charge_delete(redrive->rel, redrive->def, row,
+		change.is_done = queue_charge_delete(redrive->rel, redrive->def, row,
 											 GONE_REMOVED);
 	}
 	queue_change_unclaim(&change);
-	if (!change.is_gone)
+	if (!change.is_done)
 		return;
 
-	note_deleted(redrive, row);
+	queue_announce_changed(redrive->relid, row->priority, row->id);
+	queue_turn_note_end(redrive->def, row);
 	take_room(target, &draft);
 	draft.id = choose_id(redrive, target, &origin);
 	queue_announce_row(target->relid, &draft);
@@ -471,24 +471,6 @@ send_back(Redrive *redrive, MessageRow *row)
 	if (!draft.body.isnull)
 		redrive->nbytes += toast_raw_datum_size(draft.body.value);
 	redrive->count++;
-}
-
-/*
- * note_deleted
- *		Note that a dead letter is deleted, for the end of the transaction.
- *
- * A session that meets it meanwhile finds it busy and will look again, but a
- * rollback says at once that it is back.
- */
-static void
-note_deleted(Redrive *redrive, MessageRow *row)
-{
-	QueueRange	range = {0};
-
-	range.rank = queue_rank(row->priority);
-	range.low = range.high = row->id;
-	queue_announce_undone(redrive->relid, &range);
-	queue_turn_note_end(redrive->def, row);
 }
 
 /*

@@ -5,8 +5,9 @@
  *
  * In the caller's transaction: other sessions find the row busy until that
  * ends, as with a plain UPDATE or DELETE, and neither holds an entry of the
- * in-flight table, so a rollback has nothing to undo.  The message is claimed
- * for the moment of the change, so nobody else holds or examines it then.
+ * in-flight table, so a rollback has nothing to undo: it announces the message.
+ * That is claimed for the moment of the change, so nobody else holds or examines
+ * it then.
  *
  * Both look at the present state of the message, whatever the statement's
  * snapshot sees.  Neither waits, but for a step of the worker on the message: one
@@ -69,15 +70,14 @@ queue_reschedule(PG_FUNCTION_ARGS)
 {
 	Change		change = {0};
 	TimestampTz due;
-	bool		done = false;
 
 	queue_require_preload();
 	queue_require_arg(fcinfo, 2, "deliver_at");
 	due = queue_due_time(PG_GETARG_TIMESTAMPTZ(2), "deliver_at");
 	if (begin_change(fcinfo, "queue.reschedule()", &change))
-		done = reschedule(&change, due);
+		change.is_done = reschedule(&change, due);
 	end_change(&change);
-	PG_RETURN_BOOL(done);
+	PG_RETURN_BOOL(change.is_done);
 }
 
 /* cancel(queue, id) */
@@ -85,16 +85,15 @@ Datum
 queue_cancel(PG_FUNCTION_ARGS)
 {
 	Change		change = {0};
-	bool		done = false;
 
 	queue_require_preload();
 	if (begin_change(fcinfo, "queue.cancel()", &change))
-		done = change.is_gone = queue_charge_delete(change.rel, change.def,
-													change.row, GONE_REMOVED);
-	if (done)
+		change.is_done = queue_charge_delete(change.rel, change.def,
+											 change.row, GONE_REMOVED);
+	if (change.is_done)
 		queue_dedup_forget(change.def, change.row);
 	end_change(&change);
-	PG_RETURN_BOOL(done);
+	PG_RETURN_BOOL(change.is_done);
 }
 
 /*
@@ -284,13 +283,17 @@ queue_change_unclaim(Change *change)
 	change->hold = NULL;
 }
 
-/* The same, and close what was opened. */
+/* The same, note what was done, and close what was opened. */
 static void
 end_change(Change *change)
 {
 	queue_change_unclaim(change);
-	if (change->is_gone)
+	if (change->is_done)
+	{
+		queue_announce_changed(RelationGetRelid(change->rel),
+							   change->row->priority, change->row->id);
 		queue_turn_note_end(change->def, change->row);
+	}
 	ExecDropSingleTupleTableSlot(change->row->slot);
 	table_close(change->rel, NoLock);
 }

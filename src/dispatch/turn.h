@@ -64,7 +64,7 @@ extern Datum queue_turn_copy_key(Datum key);
 /* Cover what waits of the group that is out: it is of no use as a group */
 extern void queue_turn_dissolve(CandidateScan *look);
 
-/* A message is deleted; has expired */
+/* A message is deleted or due at another time; has expired */
 extern void queue_turn_note_end(const QueueDef *def, MessageRow *row);
 extern void queue_turn_try(const QueueDef *def, const MessageRow *row);
 

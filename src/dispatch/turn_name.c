@@ -136,17 +136,18 @@ queue_turn_is_known(const QueueDef *def, const MessageRow *row)
 
 /*
  * queue_turn_note_end
- *		This transaction has deleted a message that backed off: its group need
- *		not wait for that time.
+ *		This transaction has deleted a message, or moved its due time: its group
+ *		need not wait for it.
+ *
+ * Who has met it meanwhile has found it busy, and the group waits to be looked at
+ * again; or it backed off.
  */
 void
 queue_turn_note_end(const QueueDef *def, MessageRow *row)
 {
 	GroupName	name;
 
-	if (!queue_def_keeps_order(def) || !row->has_group ||
-		row->visible_at == 0 ||
-		(row->failures == 0 && queue_row_failure_log(row).isnull))
+	if (!queue_def_keeps_order(def) || !row->has_group)
 		return;
 	queue_turn_name(def, row, &name);
 	queue_xact_note_group(def->relid, name.hash);

@@ -286,6 +286,23 @@ queue_announce_undone(Oid relid, const QueueRange *window)
 }
 
 /*
+ * queue_announce_changed
+ *		Note that this transaction has deleted or changed a message.
+ *
+ * Who meets it meanwhile finds it busy and will look again, but a rollback
+ * says at once that it is back.  May throw.
+ */
+void
+queue_announce_changed(Oid relid, int priority, int64 id)
+{
+	QueueRange	range = {0};
+
+	range.rank = queue_rank(priority);
+	range.low = range.high = id;
+	queue_announce_undone(relid, &range);
+}
+
+/*
  * queue_xact_note_database
  *		Note that the leader is told about this database when this transaction
  *		commits.

@@ -78,6 +78,9 @@ extern void queue_announce_all(Oid relid);
 /* A transaction that has written looks at this window */
 extern void queue_announce_undone(Oid relid, const QueueRange *window);
 
+/* It has deleted or changed this message, which others find busy until then */
+extern void queue_announce_changed(Oid relid, int priority, int64 id);
+
 /* Tell the leader about this database at the commit */
 extern void queue_xact_note_database(void);
 
