@@ -103,20 +103,19 @@ queue_group_pick(QueueSlot *slot, Oid relid, const GroupName *name, int rank,
 		turn = GROUP_OTHER;
 	else if (entry->looker != NO_PROC)
 		turn = GROUP_OUT;
-	else if ((entry->nmembers == 0 &&
-			  (entry->wait.is_empty ||
-			   entry->until <= GetCurrentTimestamp())) ||
-			 queue_group_is_owned(entry, call))
-	{
-		queue_group_set_name(entry, name);
-		queue_group_add(entry, rank, id, PG_INT64_MAX);
-		take_out(entry);
-		turn = GROUP_OURS;
-	}
 	else
 	{
+		/* its time may have been that of another message, or be out of date */
 		queue_group_add(entry, rank, id, PG_INT64_MAX);
-		queue_group_rest(entry, false /* wakes */ );
+		if (queue_group_is_owned(entry, call) ||
+			(entry->nmembers == 0 && entry->until <= GetCurrentTimestamp()))
+		{
+			queue_group_set_name(entry, name);
+			take_out(entry);
+			turn = GROUP_OURS;
+		}
+		else
+			queue_group_rest(entry, false /* wakes */ );
 	}
 	LWLockRelease(lock);
 	*group = entry;
