@@ -158,6 +158,8 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 		}
 		turn = take_turn(take, look, snapshot, row, take->ntaken > before,
 						 &until, &verdict);
+		if (turn == TURN_TAKEN)
+			look->group->delay = 0;
 		if (turn == TURN_NOTHING && row->state == ROW_GONE)
 			queue_turn_note_gone(look, row);
 		MemoryContextReset(take->row_context);

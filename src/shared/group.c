@@ -191,7 +191,6 @@ queue_group_join(GroupMember *member, GroupEntry *group, uint64 call)
 	queue_group_add_member(group, member);
 	group->owner = MyProcNumber;
 	group->owner_call = call;
-	group->delay = 0;
 	LWLockRelease(lock);
 }
 
