@@ -66,6 +66,7 @@ static int	next_lease(const SubscriptionReceipts *given, int first,
 					   PartitionLease *lease);
 static const char *try_begin(PartitionLease *lease, SettleResult *result);
 static void begin(PartitionLease *lease);
+static bool is_passed(PartitionLease *lease);
 static const char *read_position(PartitionLease *lease,
 								 SettleResult *result);
 static void let_go(PartitionLease *lease);
@@ -376,6 +377,8 @@ try_begin(PartitionLease *lease, SettleResult *result)
 		hold->is_partition = true;
 		hold->goes_on = true;
 	}
+	else if (!queue_settling_is_busy(*result) && is_passed(lease))
+		detail = "It is settled already, or was passed by seek or skip.";
 	if (detail == NULL)
 		detail = read_position(lease, result);
 	if (detail != NULL)
@@ -395,6 +398,21 @@ begin(PartitionLease *lease)
 	if (queue_settling_is_busy(result))
 		queue_settling_report_busy(lease->receipts, detail);
 	queue_settling_report_lost(lease->receipts, detail);
+}
+
+/* Does the partition stand behind the message of a lease that is lost? */
+static bool
+is_passed(PartitionLease *lease)
+{
+	Position   *position = queue_position_make(lease->rel);
+	bool		is_passed =
+		queue_position_read(lease->rel, lease->def,
+							(int) lease->receipts->key.id,
+							position) == POSITION_FOUND &&
+		position->id >= lease->receipts->message;
+
+	queue_position_free(position);
+	return is_passed;
 }
 
 /* Read where the partition stands; returns what is in the way. */

@@ -114,6 +114,14 @@ SELECT queue.ack(ARRAY[:'r8', :'r9', :'r9']);
 SELECT queue.ack(:'r9');
 SELECT queue.extend(:'r9', '1 hour');
 SELECT queue.extend(ARRAY[:'r9'], '1 hour');
+-- of a lease that is over the position tells, whoever holds the partition now
+\set VERBOSITY default
+SELECT queue.ack(:'r7');
+SELECT receipt AS r10 FROM queue.receive('reader') \gset
+SELECT queue.ack(ARRAY[:'r9']);
+SELECT queue.release(:'r10');
+SELECT queue.ack(:'r10');
+\set VERBOSITY sqlstate
 SELECT position FROM reader;
 SELECT payload FROM queue.dequeue('reader', 10);
 
