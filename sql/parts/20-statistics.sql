@@ -103,7 +103,7 @@ COMMENT ON COLUMN queue.stats.queue IS 'the queue, or subscription';
 COMMENT ON COLUMN queue.stats.schemaname IS 'its schema';
 COMMENT ON COLUMN queue.stats.queuename IS 'its name';
 COMMENT ON COLUMN queue.stats.ready IS 'messages that can be taken now; of a subscription, those of its topic that it has not passed; null until they are counted, as the others';
-COMMENT ON COLUMN queue.stats.delayed IS 'messages that are not due, and have not failed; null of a subscription, as retrying, enqueued, expired and bytes';
+COMMENT ON COLUMN queue.stats.delayed IS 'messages that are not due, and have not failed; null of a subscription, as retrying, enqueued and bytes';
 COMMENT ON COLUMN queue.stats.in_flight IS 'messages that are dequeued by a transaction that has not ended, or leased; of a subscription, partitions';
 COMMENT ON COLUMN queue.stats.retrying IS 'messages that have failed, and are not due again';
 COMMENT ON COLUMN queue.stats.dead IS 'messages in the dead-letter queue that this queue names, and those here that have used up max_attempts or have expired, and wait to be moved there';
@@ -113,7 +113,7 @@ COMMENT ON COLUMN queue.stats.enqueued IS 'messages sent by committed transactio
 COMMENT ON COLUMN queue.stats.delivered IS 'deliveries by dequeue and receive';
 COMMENT ON COLUMN queue.stats.acked IS 'messages consumed: dequeued, or acked, by committed transactions';
 COMMENT ON COLUMN queue.stats.failed IS 'deliveries that failed, and count';
-COMMENT ON COLUMN queue.stats.expired IS 'messages that expired before anybody took them';
+COMMENT ON COLUMN queue.stats.expired IS 'messages that expired before anybody took them; of a subscription, about how many retention had deleted before, and it has skipped';
 COMMENT ON COLUMN queue.stats.dead_lettered IS 'messages moved to the dead letters, expired ones among them';
 COMMENT ON COLUMN queue.stats.stats_reset IS 'since when these are counted';
 COMMENT ON COLUMN queue.stats.enqueued_per_second IS 'messages sent per second, over the last minute';

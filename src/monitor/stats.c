@@ -61,14 +61,12 @@
 #define Anum_retrying		6
 #define Anum_bytes			8
 #define Anum_enqueued		13
-#define Anum_expired		17
 #define Anum_enqueue_rate	20
 #define Natts_latencies		9
 
 /* What a subscription does not have */
 static const int of_queues[] = {
-	Anum_delayed, Anum_retrying, Anum_bytes, Anum_enqueued, Anum_expired,
-	Anum_enqueue_rate
+	Anum_delayed, Anum_retrying, Anum_bytes, Anum_enqueued, Anum_enqueue_rate
 };
 
 PG_FUNCTION_INFO_V1(queue_counters);
@@ -305,7 +303,8 @@ put_counters(ReturnSetInfo *rsinfo, QueueSlot *slot, TimestampTz now,
 	values[i++] = Int64GetDatum(total(&c, COUNTER_WAIT));
 	values[i++] = Int64GetDatum(c.n[COUNTER_ACKED]);
 	values[i++] = Int64GetDatum(c.n[COUNTER_FAILED]);
-	values[i++] = Int64GetDatum(c.n[COUNTER_EXPIRED] + c.n[COUNTER_EXPIRED_DEAD]);
+	values[i++] = Int64GetDatum(c.n[COUNTER_EXPIRED] + c.n[COUNTER_EXPIRED_DEAD] +
+								c.n[COUNTER_OVERTAKEN]);
 	values[i++] = Int64GetDatum(c.n[COUNTER_DEAD] + c.n[COUNTER_EXPIRED_DEAD]);
 	values[i++] = TimestampTzGetDatum(c.reset_at);
 	for (int j = 0; j < NUM_RATES; j++)

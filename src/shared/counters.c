@@ -220,6 +220,14 @@ queue_counters_fail(QueueSlot *slot, Oid relid, int n)
 		queue_counter_add(slot, COUNTER_FAILED, n);
 }
 
+/* A subscription skips what retention has deleted before it was read. */
+void
+queue_counters_overtake(QueueSlot *slot, Oid relid, int64 n)
+{
+	if (slot != NULL && slot->relid == relid)
+		queue_counter_add(slot, COUNTER_OVERTAKEN, n);
+}
+
 /* Return the first bucket that is wide enough. */
 static int
 bucket_of(int64 usec)
@@ -460,7 +468,7 @@ is_shown(int i, bool with_processing)
 		return with_processing;
 	return i <= COUNTER_SENT_BYTES || i >= COUNTER_WAIT ||
 		(i >= COUNTER_ACKED && i <= COUNTER_GONE_BYTES) ||
-		(i >= COUNTER_FAILED && i <= COUNTER_RETRYING);
+		(i >= COUNTER_FAILED && i <= COUNTER_OVERTAKEN);
 }
 
 /*

@@ -111,6 +111,9 @@ extern void queue_counters_commit(QueueSlot *slot, Oid dbid, Oid relid,
 /* A message has failed so often, or less often than was thought */
 extern void queue_counters_fail(QueueSlot *slot, Oid relid, int n);
 
+/* A subscription skips so many messages that retention has deleted unread */
+extern void queue_counters_overtake(QueueSlot *slot, Oid relid, int64 n);
+
 /*
  * How long messages waited, or were processed: noted one by one, or some that
  * took as long, and counted together.  No allocation, no error, no lock

@@ -235,10 +235,11 @@ typedef enum Counter
 	COUNTER_GONE_BYTES,
 	COUNTER_PROCESSING = 24,	/* buckets */
 
-	/* seldom; the last two are no counts, but how many there are */
+	/* seldom; the next two are no counts, but how many there are */
 	COUNTER_FAILED = 64,
 	COUNTER_DELAYED,
 	COUNTER_RETRYING,
+	COUNTER_OVERTAKEN,			/* deleted by retention, unread, and skipped */
 
 	/* who takes */
 	COUNTER_WAIT = 80,			/* buckets */

@@ -35,6 +35,7 @@
 #include "common/clock.h"
 #include "common/errcodes.h"
 #include "shared/availability.h"
+#include "shared/counters.h"
 #include "shared/place.h"
 #include "table/removed_id.h"
 #include "table/setting_row.h"
@@ -238,7 +239,8 @@ gap_after(Reading *reading, int partition, int64 after)
  *		was read.
  *
  * The partition is held, so nobody else is about to move the position past them.
- * A subscription that skips them goes on after them.
+ * A subscription that skips them goes on after them, and counts them as far as
+ * ids tell: each partition has its share of them.
  */
 void
 queue_reading_check_gap(Reading *reading, int partition)
@@ -267,6 +269,9 @@ queue_reading_check_gap(Reading *reading, int partition)
 					   partition, after + 1, gap)));
 	queue_place_pass(reading->def->relid, partition, reading->def->filter,
 					 after, gap, gap);
+	queue_counters_overtake(queue_subscription_slot(reading->def),
+							reading->def->relid,
+							(gap - after - 1) / reading->topic->partitions + 1);
 }
 
 /* Find out how far a partition can be read. */
