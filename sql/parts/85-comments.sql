@@ -199,7 +199,7 @@ COMMENT ON COLUMN queue.in_doubt.transaction IS 'its transaction id';
 COMMENT ON COLUMN queue.in_doubt.prepared_at IS 'when it was prepared';
 COMMENT ON COLUMN queue.in_doubt.age IS 'time since then';
 COMMENT ON COLUMN queue.in_doubt.queues IS
-'what it has done to which queue; null: none is known';
+'what it has done to which queue, topic or subscription; null: none is known';
 COMMENT ON COLUMN queue.in_doubt.horizon_age IS
 'transactions since it began: rows that died since cannot be vacuumed';
 COMMENT ON COLUMN queue.in_doubt.blocked IS 'processes of sessions that wait for it';

@@ -7,7 +7,8 @@
  * transaction writes down, for each queue, how many messages it has sent, taken,
  * settled and received, and between which ids (table/note_row.c).  View
  * queue.in_doubt shows the numbers after a restart or a promotion, without a look
- * at any queue.
+ * at any queue.  Of topics the registry knows nothing: what was published is told
+ * by what the publisher has written down (publishing_note.c), always.
  *
  * Nothing else goes by these rows.  Consumers ask the rows of the messages, and
  * what a plain DELETE holds is in no note.
@@ -149,38 +150,42 @@ add(Notes *notes, Oid relid, PreparedHold kind, int64 low, int64 high,
 	row->since = GetCurrentTransactionStartTimestamp();
 }
 
-/* Show what those of before the start have done, in this database. */
+/* Show what the registry does not know, in this database. */
 void
 queue_in_doubt_note_visit(PreparedVisitor visitor, void *arg)
 {
 	Visit		visit = {.visitor = visitor,.arg = arg};
 
-	if (!queue_recovered_are_there())
-		return;
 	visit.known = palloc(Max(queue_prepared_max(), 1) * sizeof(TransactionId));
 	visit.nknown = queue_prepared_xids(visit.known);
 	queue_note_rows_visit(visit_row, &visit);
 	pfree(visit.known);
 }
 
-/* Visitor of the rows: pass on those of transactions that nobody knows. */
+/*
+ * visit_row
+ *		Visitor of the rows: pass on those of topics, and of queues those of
+ *		transactions that nobody knows.
+ */
 static void
 visit_row(const NoteRow *row, void *arg)
 {
 	Visit	   *visit = arg;
+	bool		is_topic = row->partition > queue_note_place(0);
+	bool		is_known = false;
 
-	/* of a topic, or of one that is just being prepared */
-	if (row->partition > queue_note_place(0) ||
-		row->partition < queue_note_place(NPREPARED_HOLDS - 1) ||
-		!queue_recovered_is_old(row->xid))
+	for (int i = 0; i < visit->nknown && !is_known; i++)
+		is_known = visit->known[i] == row->xid;
+
+	/* not old: one that is just being prepared */
+	if (row->partition < queue_note_place(NPREPARED_HOLDS - 1) ||
+		(!is_topic && (is_known || !queue_recovered_is_old(row->xid))))
 		return;
-	for (int i = 0; i < visit->nknown; i++)
-		if (visit->known[i] == row->xid)
-			return;
-	if (visit->last != row->xid)
+	if (!is_known && visit->last != row->xid)
 		visit->visitor(row->xid, MyDatabaseId, InvalidOid, PREPARED_SENT, 0,
 					   visit->arg);
 	visit->last = row->xid;
 	visit->visitor(row->xid, MyDatabaseId, row->relid,
-				   queue_note_kind(row->partition), row->messages, visit->arg);
+				   is_topic ? PREPARED_SENT : queue_note_kind(row->partition),
+				   row->messages, visit->arg);
 }

@@ -185,6 +185,27 @@ is(sql(q{SELECT dequeue_paused FROM queue.queues
 		WHERE queue = 'parcels'::regclass}),
 	'f', 'and can be changed afterwards');
 
+# Topics and subscriptions
+sql(q{
+	SELECT queue.create_topic('news', partitions => 2);
+	SELECT queue.subscribe('news', 'reader');
+	SELECT count(queue.publish('news', '1')) FROM generate_series(1, 4)});
+prepare('published', q{queue.publish('news', to_jsonb(n)) FROM generate_series(1, 3) n});
+prepare('read', q{count(*) FROM queue.dequeue('reader', 9)});
+prepare('both', q{queue.publish('news', '1'), queue.enqueue('parcels', '1')});
+$done = join("\n",
+	'both|news|1|0|0', 'both|parcels|1|0|0', 'published|news|3|0|0', 'read|news|||',
+	'read|reader|0|2|0');
+is(shown(), $done, 'what was published is shown, and whose partitions are held');
+wait_for_warning('published');
+$node->restart;
+is(shown(), $done, '... after a restart, too');
+sql(q{CREATE ROLE stranger});
+is(sql(q{SET ROLE stranger; SELECT DISTINCT q->>'enqueued' FROM queue.in_doubt,
+		jsonb_array_elements(queues) q}),
+	'', '... but no numbers to strangers');
+sql("ROLLBACK PREPARED '$_'") foreach 'published', 'read', 'both';
+
 is(sql(q{SELECT count(*) FROM queue.in_doubt}), '0', 'none is left');
 sql(q{SELECT queue.drop_queue('parcels')});
 sql(q{ROLLBACK PREPARED 'other'});
