@@ -162,6 +162,8 @@ COMMENT ON COLUMN queue.latency.bounds IS 'the upper bound of each bucket; the l
 
 CREATE VIEW queue.top AS
     SELECT s.queue,
+           s.schemaname,
+           s.queuename,
            s.ready,
            pg_catalog.date_trunc('second', pg_catalog.clock_timestamp()
                OPERATOR(pg_catalog.-) s.oldest_ready_at) AS age,
@@ -184,6 +186,8 @@ CREATE VIEW queue.top AS
 COMMENT ON VIEW queue.top IS
 'queues and subscriptions, those first that deserve a look: what fails most, then what waits longest, then the longest queues; for \watch';
 COMMENT ON COLUMN queue.top.queue IS 'the queue, or subscription';
+COMMENT ON COLUMN queue.top.schemaname IS 'its schema';
+COMMENT ON COLUMN queue.top.queuename IS 'its name';
 COMMENT ON COLUMN queue.top.ready IS 'messages that can be taken, or that a subscription has not passed';
 COMMENT ON COLUMN queue.top.age IS 'for how long the oldest of them has been due';
 COMMENT ON COLUMN queue.top.busy IS 'messages that are in flight';

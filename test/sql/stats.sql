@@ -122,6 +122,13 @@ SELECT DISTINCT bounds[1], bounds[2], bounds[32] FROM queue.latency WHERE messag
 SELECT queue, ready, busy, later, retry, dead, doubt, idle FROM queue.top
 WHERE queue = 'parcels'::regclass;
 
+-- a view that has the queue has its names beside it, but for that of the lease log
+SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relnamespace = 'queue'::regnamespace AND c.relkind = 'v' AND c.relname <> 'lease'
+GROUP BY c.relname
+HAVING bool_or(a.attname = 'queue')
+    AND count(*) FILTER (WHERE a.attname IN ('schemaname', 'queuename')) < 2;
+
 -- a message that waits for a tenth of a second is in such a bucket
 SELECT queue.purge('parcels');
 SELECT queue.reset_stats('parcels');
