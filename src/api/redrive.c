@@ -665,9 +665,9 @@ refuse_homeless(const Redrive *redrive, const Origin *origin)
 	if (origin->name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("message " INT64_FORMAT " of queue \"%s\" did not become a dead letter there",
+				 errmsg("message " INT64_FORMAT " of queue \"%s\" has no queue to go back to",
 						redrive->high, queue_shown_name(redrive->relid)),
-				 errdetail("It was sent to that queue directly, whatever its headers say."),
+				 errdetail("It was sent to that queue directly, or comes from a subscription, whatever its headers say."),
 				 errhint("Name a queue for it in to_queue.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -179,6 +179,14 @@ SELECT queue.reject(array_agg(receipt), 'bad') FROM got WHERE id < 17;
 SELECT payload, headers #>> '{dead_letter,reason}' AS reason, headers #> '{dead_letter,attempts}' AS attempts FROM reader_dead ORDER BY id;
 SELECT count(queue.ack(receipt)) FROM got WHERE id = 17;
 SELECT payload, attempt FROM queue.dequeue('reader', 10, wait => '1 min');
+-- its dead letters have no queue to go back to
+SELECT count(*) FROM reader_dead;
+\set VERBOSITY default
+SELECT queue.redrive('reader_dead');
+SELECT queue.redrive('reader_dead', id => (SELECT min(id) FROM reader_dead));
+\set VERBOSITY sqlstate
+SELECT queue.create_queue('repairs');
+SELECT queue.redrive('reader_dead', to_queue => 'repairs', max => 1);
 SELECT queue.purge('reader_dead');
 SELECT queue.reject(NULL::text, 'x');
 SELECT queue.ack(NULL::text);
@@ -315,6 +323,7 @@ SELECT queue.drop_queue('strict');
 SELECT queue.drop_queue('some');
 SELECT queue.drop_topic('log');
 SELECT queue.drop_queue('other');
+SELECT queue.drop_queue('repairs');
 DROP ROLE consumer;
 DROP TABLE got;
 DROP PROCEDURE wait_until;
