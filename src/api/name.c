@@ -125,7 +125,7 @@ queue_name_lock(Oid schema, const char *relname)
 	if (LockAcquire(&tag, ExclusiveLock, false, true /* do not wait */ ) ==
 		LOCKACQUIRE_NOT_AVAIL)
 	{
-		queue_blocker_refuse_lock(&tag, ExclusiveLock,
+		queue_blocker_refuse_lock(&tag, ExclusiveLock, "queue",
 								  quote_qualified_identifier(get_namespace_name(schema),
 															 relname));
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);

@@ -43,11 +43,11 @@ static char *find_prepared(TransactionId xid, char **owner,
  *		Raise 55006 if a prepared transaction holds a lock that conflicts with
  *		this one.
  *
- * "name" is that of the queue which is to be locked.
+ * "noun" and "name" are of what is to be locked.
  */
 void
 queue_blocker_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
-						  const char *name)
+						  const char *noun, const char *name)
 {
 	VirtualTransactionId *holders;
 	int			nholders;
@@ -60,7 +60,7 @@ queue_blocker_refuse_lock(const LOCKTAG *tag, LOCKMODE mode,
 		TransactionId xid = prepared_xid(holders[i]);
 
 		if (TransactionIdIsValid(xid))
-			queue_blocker_refuse_xid(name, xid);
+			queue_blocker_refuse_xid(noun, name, xid);
 	}
 	pfree(holders);
 }
@@ -83,7 +83,8 @@ prepared_xid(VirtualTransactionId vxid)
  *		prepared.
  */
 void
-queue_blocker_refuse_xid(const char *name, TransactionId xid)
+queue_blocker_refuse_xid(const char *noun, const char *name,
+						 TransactionId xid)
 {
 	char	   *owner;
 	char	   *gid = find_prepared(xid, &owner, NULL);
@@ -94,8 +95,8 @@ queue_blocker_refuse_xid(const char *name, TransactionId xid)
 	command = quote_literal_cstr(gid);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("queue \"%s\" is in use by prepared transaction \"%s\"",
-					name, gid),
+			 errmsg("%s \"%s\" is in use by prepared transaction \"%s\"",
+					noun, name, gid),
 			 errdetail("Role \"%s\" has prepared it, and nobody has ended it.",
 					   owner),
 			 errhint("Run COMMIT PREPARED %s or ROLLBACK PREPARED %s, as its transaction manager decided, and try again; see view queue.in_doubt.",

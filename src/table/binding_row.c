@@ -317,7 +317,7 @@ delete_row(Relation table, FoundRow *found)
 					 (int) result, found->topic);
 			break;
 		}
-		queue_blocker_refuse_xid(queue_shown_name(found->topic),
+		queue_blocker_refuse_xid("topic", queue_shown_name(found->topic),
 								 failure.xmax);
 		wait = true;
 	}

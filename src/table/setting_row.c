@@ -296,7 +296,10 @@ queue_setting_lock(Relation settings, MemberTable table, Oid relid)
 				/*
 				 * a prepared transaction may never end, others are waited for
 				 */
-				queue_blocker_refuse_xid(queue_qualified_name(relid),
+				queue_blocker_refuse_xid(table == MEMBER_TOPIC ? "topic" :
+										 table == MEMBER_SUBSCRIPTION ?
+										 "subscription" : "queue",
+										 queue_qualified_name(relid),
 										 failure.xmax);
 				wait_policy = LockWaitBlock;
 			}

@@ -46,6 +46,8 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
+#include "table/form.h"
+#include "table/setting_row.h"
 #include "table/settings.h"
 #include "transaction/in_doubt.h"
 
@@ -67,16 +69,18 @@ static void warn_of(TransactionId xid);
 
 /*
  * queue_in_doubt_refuse
- *		Raise 55006 if a prepared transaction holds a lock on this queue that
- *		conflicts with this one.
+ *		Raise 55006 if a prepared transaction holds a lock on this queue, topic
+ *		or subscription that conflicts with this one.
  */
 void
 queue_in_doubt_refuse(Oid relid, LOCKMODE mode)
 {
+	const TableForm *form = queue_form_of(relid);
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	queue_blocker_refuse_lock(&tag, mode, queue_shown_name(relid));
+	queue_blocker_refuse_lock(&tag, mode, form != NULL ? form->noun : "queue",
+							  queue_shown_name(relid));
 }
 
 /* Is the worker to warn of prepared transactions? */

@@ -145,6 +145,23 @@ SELECT gid, transaction_manager, format_id, gtrid, bqual FROM queue.in_doubt ORD
 SELECT convert_from(gtrid, 'UTF8') AS gtrid FROM queue.in_doubt WHERE transaction_manager = 'Atomikos';
 SELECT rollback_command FROM queue.in_doubt ORDER BY gid COLLATE "C" \gexec
 
+-- topics and subscriptions are called what they are
+\set VERBOSITY terse
+SELECT queue.create_topic('doubt_news', partitions => 1);
+SELECT queue.subscribe('doubt_news', 'doubt_reader');
+BEGIN;
+SELECT queue.alter_topic('doubt_news', retention => '1 day');
+SELECT queue.alter_subscription('doubt_reader', lease => '1 min');
+SELECT count(*) FROM queue.dequeue('doubt_reader');
+PREPARE TRANSACTION 'regress_news';
+SELECT queue.alter_topic('doubt_news', retention => '2 days');
+SELECT queue.alter_subscription('doubt_reader', lease => '2 min');
+SELECT queue.drop_queue('doubt_reader');
+SELECT queue.drop_topic('doubt_news');
+ROLLBACK PREPARED 'regress_news';
+SELECT queue.drop_queue('doubt_reader');
+SELECT queue.drop_topic('doubt_news');
+
 SELECT queue.drop_queue('doubt_in');
 SELECT queue.drop_queue('doubt_out');
 DROP ROLE regress_doubt_viewer;
