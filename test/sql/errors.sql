@@ -474,9 +474,14 @@ PREPARE TRANSACTION 'regress_fence';
 SELECT queue.ack(:'receipt');
 \echo :SQLSTATE
 ROLLBACK PREPARED 'regress_fence';
+-- before the worker sees that the message is gone, and forgets the lease
+BEGIN;
 DELETE FROM fence;
+SAVEPOINT ack;
 SELECT queue.ack(:'receipt');
 \echo :SQLSTATE
+ROLLBACK TO ack;
+COMMIT;
 SELECT count(queue.enqueue('fence', '2')) AS sent;
 SELECT receipt FROM queue.receive('fence') \gset
 SELECT queue.release(:'receipt');
