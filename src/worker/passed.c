@@ -56,6 +56,7 @@ static int	collect(Oid *relid, int *partitions);
 static void move_those_of(Oid relid, const int *partitions, int n);
 static bool move_one(Relation rel, SubscriptionDef *def, int partition,
 					 Position *position);
+static bool has_not_failed(Position *position, int64 next);
 
 /* Return when positions are to be moved. */
 TimestampTz
@@ -173,8 +174,8 @@ move_those_of(Oid relid, const int *partitions, int n)
  * move_one
  *		Move one position; false if somebody holds the partition.
  *
- * What failed before it was passed over is not there any more, or not wanted.
- * The worker counts that first.
+ * Not if something behind them has failed, because a move forgets that: who
+ * consumes it moves past them, too.
  */
 static bool
 move_one(Relation rel, SubscriptionDef *def, int partition, Position *position)
@@ -200,6 +201,7 @@ move_one(Relation rel, SubscriptionDef *def, int partition, Position *position)
 		place.unwanted > position->id &&
 		queue_place_look_after(&place, def->filter,
 							   position->id) == place.passed &&
+		has_not_failed(position, place.passed + 1) &&
 		queue_position_move(rel, def, position, place.passed))
 	{
 		hold->is_partition = true;
@@ -209,4 +211,12 @@ move_one(Relation rel, SubscriptionDef *def, int partition, Position *position)
 	queue_inflight_unclaim(entry);
 	queue_xact_pop(hold);
 	return true;
+}
+
+/* Has what comes next not failed, which is this id or a higher one? */
+static bool
+has_not_failed(Position *position, int64 next)
+{
+	queue_position_next_is(position, next);
+	return position->failures == 0;
 }

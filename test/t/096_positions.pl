@@ -225,6 +225,24 @@ is(sql(q{SELECT behind FROM queue.subscriptions
 		WHERE subscription = 'picky'::regclass AND partition = } . $partition),
 	'0', 'it is not behind');
 
+# What has failed stays failed when messages before it are passed over, which a
+# consumer had seen before that failed; the worker stops meanwhile
+sql(q{SELECT queue.create_topic('stops', partitions => 1);
+	SELECT queue.subscribe('stops', 'stopped', start => 'begin', pattern => 'yes',
+		on_failure => 'hold', max_attempts => 1);
+	SELECT queue.subscribe('stops', 'other', start => 'begin', pattern => 'other')});
+stop_processes(worker_of('postgres'));
+sql(q{SELECT queue.publish('stops', '1')});
+is(sql(q{SELECT count(*) FROM queue.dequeue('stopped')}), '0', 'one is passed over');
+sql(q{SELECT queue.publish('stops', '2', routing_key => 'yes');
+	BEGIN; SELECT queue.dequeue('stopped'); ROLLBACK});
+continue_all();
+wait_until('SELECT failures = 1 FROM stopped', '... and the next one fails');
+sql(q{SELECT queue.dequeue('other')});
+wait_until('SELECT position > 0 FROM other', 'what is passed over is looked at again');
+is(sql('SELECT position, failures FROM stopped'), '0|1', '... and it has failed still');
+is(sql(q{SELECT queue.skip('stopped', 0) = max(id) FROM stops}), 't', 'it is skipped');
+
 # How far behind, when it is far
 sql(q{SELECT queue.create_topic('deep', partitions => 1);
 	SELECT queue.subscribe('deep', 'late', start => 'begin');
