@@ -75,8 +75,6 @@ static void set_position(Move *move, Position *position, int64 id);
 static void note_moved(Move *move, int64 id);
 static void let_go(Move *move);
 static int64 pass_next(Move *move);
-static bool find_next(Reading *reading, const Position *position,
-					  ReadBatch *batch);
 
 /* seek(subscription, start, start_id, start_at) */
 Datum
@@ -400,7 +398,8 @@ pass_next(Move *move)
 			queue_position_report_missing(move->rel, (int) move->key.id);
 			break;
 	}
-	if (find_next(&reading, position, &batch))
+	queue_reading_look_at(&reading, position->partition);
+	if (queue_reading_first(&reading, position, &batch))
 	{
 		Hold	   *held = queue_xact_find(move->kind, &move->key);
 
@@ -415,23 +414,4 @@ pass_next(Move *move)
 		let_go(move);
 	queue_reading_end(&reading, true /* keeps topic */ );
 	return id;
-}
-
-/* Find the next message that is wanted, however far away it is. */
-static bool
-find_next(Reading *reading, const Position *position, ReadBatch *batch)
-{
-	int64		after = position->id;
-
-	queue_reading_look_at(reading, position->partition);
-	for (;;)
-	{
-		queue_reading_batch(reading, position->partition, after, 0, 1, batch);
-		if (batch->n > 0 || !queue_reading_is_enough(reading))
-			return batch->n > 0;
-
-		/* rows that this transaction has deleted are not passed, but behind */
-		after = Max(batch->passed, batch->looked);
-		queue_reading_go_on(reading);
-	}
 }

@@ -470,6 +470,29 @@ count_batch(Reading *reading, const Position *position, int64 until, int max,
 }
 
 /*
+ * queue_reading_first
+ *		Read the next message that is wanted, however far away it is.
+ */
+bool
+queue_reading_first(Reading *reading, const Position *position,
+					ReadBatch *batch)
+{
+	int64		after = position->id;
+
+	for (;;)
+	{
+		queue_reading_batch(reading, position->partition, after, 0, 1, batch);
+		if (batch->n > 0 || !queue_reading_is_enough(reading))
+			return batch->n > 0;
+
+		/* rows that this transaction has deleted are not passed, but behind */
+		after = Max(batch->passed, batch->looked);
+		reading->nlooked = 0;
+		reading->began_at = queue_clock();
+	}
+}
+
+/*
  * queue_reading_next_id
  *		Return the id of the message that is next; if there is none up to "until",
  *		an id after that; 0 if it is not known whether there is.
@@ -527,12 +550,4 @@ queue_reading_is_enough(const Reading *reading)
 		return true;
 	return reading->nlooked > 0 && reading->nlooked % ROWS_A_LOOK == 0 &&
 		queue_clock() - reading->began_at > MAX_LOOK_TIME;
-}
-
-/* Begin to count anew what is looked at. */
-void
-queue_reading_go_on(Reading *reading)
-{
-	reading->nlooked = 0;
-	reading->began_at = queue_clock();
 }

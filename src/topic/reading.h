@@ -90,6 +90,10 @@ extern void queue_reading_look_at(Reading *reading, int partition);
 extern void queue_reading_batch(Reading *reading, int partition, int64 after,
 								int64 until, int max, ReadBatch *batch);
 
+/* The next one, however far away it is; false: there is none */
+extern bool queue_reading_first(Reading *reading, const Position *position,
+								ReadBatch *batch);
+
 /*
  * The position was read, and the partition is held: QU006 if messages after it
  * are gone, unless the subscription skips such a gap
@@ -110,8 +114,7 @@ extern int64 queue_reading_next_id(Reading *reading, const Position *position,
 extern int	queue_reading_limit(Reading *reading, const Position *position,
 								int failures, int64 alone_until, int max);
 
-/* Has it looked at as much as one call may?  If it may at more, it goes on */
+/* Has it looked at as much as one call may? */
 extern bool queue_reading_is_enough(const Reading *reading);
-extern void queue_reading_go_on(Reading *reading);
 
 #endif							/* QUEUE_READING_H */

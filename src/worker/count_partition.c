@@ -144,8 +144,7 @@ send_next(Relation rel, SubscriptionDef *def, Position *position,
 
 	queue_reading_begin(&reading, rel, def, GetActiveSnapshot(), 1);
 	queue_reading_look_at(&reading, position->partition);
-	queue_reading_batch(&reading, position->partition, id, 0, 1, &batch);
-	if (batch.n > 0)
+	if (queue_reading_first(&reading, position, &batch))
 	{
 		queue_position_next_is(position, batch.first);
 		is_gone = queue_inflight_is_consumed(entry, batch.first - 1);

@@ -243,10 +243,23 @@ wait_until('SELECT position > 0 FROM other', 'what is passed over is looked at a
 is(sql('SELECT position, failures FROM stopped'), '0|1', '... and it has failed still');
 is(sql(q{SELECT queue.skip('stopped', 0) = max(id) FROM stops}), 't', 'it is skipped');
 
-# How far behind, when it is far
+# What fails is far behind the position, and memory knows nothing of what lies
+# between, because that was passed over by another filter: it becomes a dead letter
 sql(q{SELECT queue.create_topic('deep', partitions => 1);
-	SELECT queue.subscribe('deep', 'late', start => 'begin');
-	SELECT queue.publish_batch('deep', array_agg('1'::jsonb)) FROM generate_series(1, 5000)});
+	SELECT queue.subscribe('deep', 'sparse', start => 'begin', pattern => 'yes', max_attempts => 1)});
+stop_processes(worker_of('postgres'));
+sql(q{SELECT cardinality(queue.publish_batch('deep',
+		ARRAY(SELECT '0'::jsonb FROM generate_series(1, 110000))));
+	SELECT queue.publish('deep', '1', routing_key => 'yes');
+	BEGIN; SELECT count(*) FROM queue.dequeue('sparse', wait => '30 s'); ROLLBACK;
+	SELECT queue.alter_subscription('sparse', pattern => 'yes.#')});
+continue_all();
+wait_until('SELECT count(*) = 1 FROM sparse_dead', 'a message far behind becomes a dead letter');
+
+# How far behind, when it is far
+sql(q{SELECT queue.create_topic('far', partitions => 1);
+	SELECT queue.subscribe('far', 'late', start => 'begin');
+	SELECT queue.publish_batch('far', array_agg('1'::jsonb)) FROM generate_series(1, 5000)});
 is(sql(q{SELECT position IS NULL AND behind IS NULL FROM queue.subscriptions WHERE subscription = 'late'::regclass}),
 	't', 'memory does not know yet');
 sql(q{SELECT queue.dequeue('late')});
