@@ -79,6 +79,8 @@ static void note_end_of(Oid relid, HoldKind kind);
 static void note_batch(void);
 static void abort_hold(Hold *hold, FailureNote *failure);
 static void note_failed(Hold *move, const FailureNote *failure);
+static void undo_move(Hold *move);
+static Hold *hold_before(Hold *move);
 static void forget_counts(const MessageKey *key);
 static void note_moved(const Hold *hold);
 static bool is_truncated(const Hold *hold);
@@ -141,6 +143,19 @@ queue_xact_find(HoldKind kind, const MessageKey *key)
 			queue_message_key_compare(&holds[i].key, key) == 0)
 			return &holds[i];
 	return NULL;
+}
+
+/* Is the position of a partition set that this transaction holds? */
+bool
+queue_xact_is_set(const Hold *hold)
+{
+	if (hold->is_set)
+		return true;
+	for (int i = nholds - 1; &holds[i] > hold; i--)
+		if (holds[i].kind == HOLD_MOVE && holds[i].is_set &&
+			&holds[holds[i].first] == hold)
+			return true;
+	return false;
 }
 
 /* Forget the hold pushed last, which is dealt with. */
@@ -376,6 +391,8 @@ queue_holds_abort_sub(SubTransactionId subid, FailureNote *failure)
 {
 	while (nholds > 0 && holds[nholds - 1].subid == subid)
 	{
+		if (holds[nholds - 1].kind == HOLD_MOVE)
+			undo_move(&holds[nholds - 1]);
 		nholds--;
 		abort_hold(&holds[nholds], first_of_call < 0 || nholds < first_of_call ?
 				   failure : NULL);
@@ -455,14 +472,8 @@ static void
 note_failed(Hold *move, const FailureNote *failure)
 {
 	Hold	   *hold = &holds[move->first];
-	Hold	   *before = hold;
+	Hold	   *before = hold_before(move);
 
-	for (Hold *other = move - 1; other > hold; other--)
-		if (other->kind == HOLD_MOVE && other->first == move->first)
-		{
-			before = other;
-			break;
-		}
 	if (before != hold && before->subid == move->subid && before->batch > 0)
 	{
 		/* the next one to be undone */
@@ -476,6 +487,35 @@ note_failed(Hold *move, const FailureNote *failure)
 	hold->failed_after = before->position;
 	hold->failed_until = move->position;
 	hold->failed = *failure;
+}
+
+/*
+ * undo_move
+ *		What a rolled-back subtransaction has taken more of a partition does not
+ *		fail with what its transaction has taken before.
+ */
+static void
+undo_move(Hold *move)
+{
+	Hold	   *hold = &holds[move->first];
+
+	if (move->batch == 0)
+		return;
+	hold->batch -= move->nconsumed;
+	if (!queue_xact_is_set(hold))
+		queue_inflight_set_last(hold->entry, hold_before(move)->position);
+}
+
+/* Return what moved the same partition before. */
+static Hold *
+hold_before(Hold *move)
+{
+	Hold	   *before = move - 1;
+
+	while (before > &holds[move->first] &&
+		   (before->kind != HOLD_MOVE || before->first != move->first))
+		before--;
+	return before;
 }
 
 /* The transaction is committed. */

@@ -78,6 +78,9 @@ extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 /* The hold that was pushed for a partition that this transaction holds, or NULL */
 extern Hold *queue_xact_find(HoldKind kind, const MessageKey *key);
 
+/* Is the position of that set? */
+extern bool queue_xact_is_set(const Hold *hold);
+
 /*
  * How often what comes after this position has failed since the partition was
  * dequeued, as ROLLBACK TO tells; *until is set if it has

@@ -66,24 +66,6 @@ queue_xact_find_taken(const MessageKey *key)
 	return hold != NULL && queue_xact_is_set(hold) ? hold : NULL;
 }
 
-/* Is the position of a partition set that this transaction holds? */
-bool
-queue_xact_is_set(const Hold *hold)
-{
-	int			first = place_of(hold);
-
-	if (hold->is_set)
-		return true;
-	for (int i = queue_holds_count() - 1; i > first; i--)
-	{
-		const Hold *move = queue_hold_at(i);
-
-		if (move->kind == HOLD_MOVE && move->is_set && move->first == first)
-			return true;
-	}
-	return false;
-}
-
 /*
  * queue_xact_push_move
  *		Note that a partition that is held is moved again.

@@ -17,9 +17,6 @@ extern bool queue_xact_holds_partition(const MessageKey *key);
 /* The hold of one of which this transaction can dequeue, or NULL */
 extern Hold *queue_xact_find_taken(const MessageKey *key);
 
-/* Has it set the position of one that it holds? */
-extern bool queue_xact_is_set(const Hold *hold);
-
 /* One that is held is moved again */
 extern Hold *queue_xact_push_move(Hold *hold);
 

@@ -256,6 +256,16 @@ sql(q{SELECT cardinality(queue.publish_batch('deep',
 continue_all();
 wait_until('SELECT count(*) = 1 FROM sparse_dead', 'a message far behind becomes a dead letter');
 
+# A savepoint takes back that more was taken together
+sql(q{SELECT queue.create_topic('parts', partitions => 1);
+	SELECT queue.subscribe('parts', 'part', start => 'begin', retry_delay => '0');
+	SELECT queue.publish('parts', to_jsonb(n)) FROM generate_series(1, 6) n;
+	BEGIN; SELECT queue.dequeue('part'); SAVEPOINT s;
+	SELECT queue.dequeue('part', 3); SELECT queue.dequeue('part', 2); ROLLBACK TO s; ROLLBACK});
+wait_until('SELECT failures = 1 FROM part', 'the first one has failed');
+is(sql(q{SELECT alone_until = (SELECT min(id) FROM parts) AND failure_log->0->>'batch' = '1' FROM part}),
+	't', '... alone') or diag(sql('SELECT * FROM part'));
+
 # How far behind, when it is far
 sql(q{SELECT queue.create_topic('far', partitions => 1);
 	SELECT queue.subscribe('far', 'late', start => 'begin');
