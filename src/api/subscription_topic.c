@@ -30,10 +30,12 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_subscription_rel.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
 #include "api/subscription_topic.h"
+#include "shared/place.h"
 #include "table/setting_row.h"
 #include "table/subscription.h"
 
@@ -43,6 +45,8 @@ static List *tied_to(Oid relid);
 /*
  * queue_subscription_tie
  *		Let the subscription depend on this topic, and on no other.
+ *
+ * Until now its positions may have been changed without anybody being told.
  */
 void
 queue_subscription_tie(Oid relid, Oid topic)
@@ -67,6 +71,7 @@ queue_subscription_tie(Oid relid, Oid topic)
 		ObjectAddressSet(referenced, RelationRelationId, topic);
 		recordDependencyOn(&subscription, &referenced, DEPENDENCY_NORMAL);
 	}
+	queue_place_drop(MyDatabaseId, relid);
 	CommandCounterIncrement();
 }
 

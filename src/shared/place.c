@@ -332,3 +332,18 @@ queue_place_drop(Oid dbid, Oid relid)
 		SpinLockRelease(&its->lock);
 	}
 }
+
+/* The same for all of a database. */
+void
+queue_place_drop_database(Oid dbid)
+{
+	for (int i = 0; i < NUM_PLACES; i++)
+	{
+		SharedPlace *its = &shared->places[i];
+
+		SpinLockAcquire(&its->lock);
+		if (its->key.dbid == dbid)
+			take(its, InvalidOid, InvalidOid, 0);
+		SpinLockRelease(&its->lock);
+	}
+}

@@ -65,8 +65,9 @@ extern uint64 queue_place_npassed(void);
  */
 extern bool queue_place_next_passed(int *i, Oid *relid, int *partition);
 
-/* The subscription is dropped; for callbacks */
+/* The subscription is dropped, or all of a database; for callbacks */
 extern void queue_place_drop(Oid dbid, Oid relid);
+extern void queue_place_drop_database(Oid dbid);
 
 /* From which id on is there something to look at, after the position? */
 static inline int64

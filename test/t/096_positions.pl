@@ -300,4 +300,15 @@ is(comes('reader', $standby), $here, 'promoted');
 is( $standby->safe_psql('postgres', q{SELECT queue.seek('reader', 'end'); SELECT count(*) FROM queue.dequeue('reader')}) =~ s/^\s+//r,
 	'0', '... it can be moved');
 
+use_node($standby);
+# Positions that are changed while there is no extension
+sql(q{SELECT queue.create_topic('away', partitions => 1);
+	SELECT queue.subscribe('away', 'back', start => 'begin');
+	SELECT queue.publish('away', '1');
+	SELECT queue.dequeue('back')});
+is(sql(q{SELECT count(*) FROM queue.dequeue('back')}), '0', 'all is consumed');
+sql(q{DROP EXTENSION queue CASCADE; UPDATE back SET position = 0; CREATE EXTENSION queue;
+	SELECT queue.create_topic('away'); SELECT queue.subscribe('away', 'back')});
+is(sql(q{SELECT count(*) FROM queue.dequeue('back')}), '1', 'it comes again');
+
 done_testing();
