@@ -39,7 +39,6 @@
 #define MAX_COUNT_REST		(15 * 60 * USECS_PER_SEC)
 
 static uint64 raise_doubt(QueueSlot *slot, TimestampTz now);
-static bool is_doubtful(QueueSlot *slot);
 
 /*
  * raise_doubt
@@ -57,8 +56,8 @@ raise_doubt(QueueSlot *slot, TimestampTz now)
 }
 
 /* Is there a doubt that no count has ended?  Unlocked. */
-static bool
-is_doubtful(QueueSlot *slot)
+bool
+queue_counters_is_doubtful(QueueSlot *slot)
 {
 	return pg_atomic_read_u64(&slot->counters.ndoubts) !=
 		slot->counters.counted_doubts;
@@ -149,7 +148,7 @@ queue_counters_count_at(QueueSlot *slot)
 	const CounterPart *counters = &slot->counters;
 	int64		interval = IDLE_INTERVAL;
 
-	if (counters->counted_at == 0 || is_doubtful(slot))
+	if (counters->counted_at == 0 || queue_counters_is_doubtful(slot))
 		return counters->count_at;
 	if (counters->counted_events != queue_counters_nevents(slot))
 		interval = COUNT_INTERVAL;

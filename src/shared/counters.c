@@ -119,15 +119,16 @@ queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid)
 	counters->count_at = 0;
 	counters->ncounts++;
 
-	/*
-	 * without what was saved the rows are counted anyway, with it all is
-	 * known
-	 */
-	counters->counted_doubts = pg_atomic_read_u64(&counters->ndoubts);
+	/* without what was saved the rows are counted anyway */
+	counters->counted_doubts = pg_atomic_read_u64(&counters->ndoubts) -
+		(saved && saved->is_doubtful ? 1 : 0);
 	counters->is_long = false;
-	counters->counted_events = 0;
 	counters->oldest_events = PG_UINT64_MAX;
 	counters->topic = NULL;
+
+	/* what was published since a subscription was counted is not kept */
+	counters->counted_events = saved && slot->kind == SLOT_QUEUE ?
+		queue_counters_nevents(slot) : 0;
 	memset(counters->samples, 0, sizeof(counters->samples));
 	if (saved != NULL)
 		rate_totals(saved->n, totals);
@@ -503,6 +504,7 @@ queue_counters_save(QueueSlot *slot, SavedCounters *saved)
 	memset(saved, 0, sizeof(SavedCounters));
 	saved->dbid = slot->dbid;
 	saved->relid = slot->relid;
+	saved->is_doubtful = queue_counters_is_doubtful(slot);
 	queue_counters_copy(slot, saved->n);
 	memcpy(saved->base, counters->base, sizeof(saved->base));
 	saved->rows = counters->rows;

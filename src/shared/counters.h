@@ -157,6 +157,7 @@ typedef struct CounterRows
 
 extern void queue_counters_start(QueueSlot *slot, TimestampTz now,
 								 CounterStart *start);
+extern bool queue_counters_is_doubtful(QueueSlot *slot);
 extern bool queue_counters_have_moved(QueueSlot *slot,
 									  const CounterStart *start);
 extern void queue_counters_set(QueueSlot *slot, Oid relid,
@@ -233,6 +234,7 @@ typedef struct SavedCounters
 {
 	Oid			dbid;
 	Oid			relid;
+	bool		is_doubtful;	/* the rows were to be counted */
 	int64		n[NUM_COUNTERS];
 	int64		base[NUM_COUNTERS];
 	int64		rows;

@@ -55,6 +55,7 @@
 #include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/place.h"
+#include "shared/saved_counters.h"
 #include "shared/topic_slot.h"
 #include "shared/usage.h"
 #include "table/definition.h"
@@ -603,6 +604,8 @@ forget_counts(const MessageKey *key)
 
 	if (slot != NULL)
 		queue_counters_forget(slot);
+	else
+		(void) queue_saved_take(key->dbid, key->relid);
 }
 
 /* A partition is where it was moved to. */

@@ -134,6 +134,45 @@ $node->restart;
 wait_for_stats('kept', 'true', 'a file of another form is not read');
 
 #
+# What is known is not counted again after a clean restart, although it was counted
+# long ago; what is doubtful is, and what was truncated before anybody used it
+#
+sql(q{SELECT queue.create_queue(q), queue.enqueue_batch(q, '{1,2}')
+		FROM unnest('{certain,cleared,unsure}'::text[]) q});
+wait_for_stats($_, 'ready = 2', "$_ is counted") foreach qw(certain cleared unsure);
+my $worker = worker_of('postgres');
+stop_processes($worker);
+sql("SELECT pg_terminate_backend($worker); SELECT queue.alter_queue('unsure', lease => '1 hour')");
+my $logged = -s $node->logfile;
+system_or_bail('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-W', 'stop');
+$node->wait_for_log(qr/received fast shutdown request/, $logged);
+continue_all();
+$node->stop('fast', fail_ok => 1);
+
+# five minutes pass
+my $file = $node->data_dir . '/pg_stat/queue.stat';
+my $saved = slurp_file($file, 0);
+my $size = unpack('x8 Q', $saved);
+for (my $at = 16 + $size - 24; $at < length $saved; $at += $size)
+{
+	my $counted_at = unpack('q', substr($saved, $at, 8));
+	substr($saved, $at, 8) = pack('q', $counted_at - 300_000_000) if $counted_at != 0;
+}
+open my $out, '>:raw', $file or die "$file: $!";
+print $out $saved;
+close $out;
+
+$node->append_conf('postgresql.conf', "max_worker_processes = 0\n");
+$node->start;
+sql('TRUNCATE cleared');
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', '8');
+$node->restart;
+my $started = 'counted_at > pg_postmaster_start_time()';
+wait_for_stats('unsure', $started, 'what was doubtful is counted');
+wait_for_stats('cleared', 'ready = 0', 'so is what was truncated');
+is(stats('certain', "ready, enqueued, $started"), '2|2|f', '... and nothing else');
+
+#
 # Prepared transactions
 #
 sql(q{
