@@ -5,7 +5,8 @@
  *
  * The postmaster writes them when all others have ended, so they are complete,
  * and nobody waits for it.  It does nothing if it ends otherwise, or makes
- * shared memory new after a crash: saved_counters.c says why.
+ * shared memory new after a crash: saved_counters.c says why.  If it cannot start,
+ * it writes what it has read.
  *
  * Locks: none, because nobody else is there.
  *
@@ -47,7 +48,7 @@ write_all(int code, Datum arg)
 	bool		is_good = true;
 	int			nleft;
 
-	if (code != 0)
+	if (!queue_saved_is_shut_down())
 		return;
 	file = queue_saved_begin_file();
 	if (file == NULL)

@@ -49,7 +49,6 @@ static SavedCounters *all = NULL;	/* sorted */
 static int	nall = 0;
 static volatile bool *taken = NULL;
 
-static bool was_shut_down(void);
 static bool is_standby(void);
 static void read_file(void);
 static int	compare(const void *a, const void *b);
@@ -83,14 +82,17 @@ queue_saved_shmem_init(void)
 		pfree(all);
 	all = NULL;
 	nall = 0;
-	if (was_shut_down() && !is_standby())
+	if (queue_saved_is_shut_down() && !is_standby())
 		read_file();
 	(void) unlink(FILE_NAME);
 }
 
-/* Was the server shut down, and did not crash, when it ended last? */
-static bool
-was_shut_down(void)
+/*
+ * queue_saved_is_shut_down
+ *		Is the server shut down, and has not crashed, as the control file says?
+ */
+bool
+queue_saved_is_shut_down(void)
 {
 	bool		is_good;
 	ControlFileData *control = get_controlfile(DataDir, &is_good);

@@ -13,6 +13,9 @@
 extern Size queue_saved_shmem_size(void);
 extern void queue_saved_shmem_init(void);
 
+/* Is the server shut down, and has not crashed? */
+extern bool queue_saved_is_shut_down(void);
+
 /* Take what is kept of a queue, unless somebody has; NULL: there is nothing */
 extern const SavedCounters *queue_saved_take(Oid dbid, Oid relid);
 

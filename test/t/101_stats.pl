@@ -162,6 +162,10 @@ open my $out, '>:raw', $file or die "$file: $!";
 print $out $saved;
 close $out;
 
+# ... and a start that fails keeps them
+$node->append_conf('pg_hba.conf', 'no line');
+ok(!$node->start(fail_ok => 1), 'a start fails');
+$node->adjust_conf('pg_hba.conf', 'no', undef);
 $node->append_conf('postgresql.conf', "max_worker_processes = 0\n");
 $node->start;
 sql('TRUNCATE cleared');
