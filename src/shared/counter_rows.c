@@ -90,7 +90,8 @@ queue_counters_start(QueueSlot *slot, TimestampTz now, CounterStart *start)
  * queue_counters_have_moved
  *		Returns true if a transaction has added something since.
  *
- * Neither number ever falls.
+ * What was sent and has gone never falls.  What is not due may fall and rise by
+ * as much again, in the milliseconds that this is about.
  */
 bool
 queue_counters_have_moved(QueueSlot *slot, const CounterStart *start)
@@ -99,6 +100,9 @@ queue_counters_have_moved(QueueSlot *slot, const CounterStart *start)
 
 	for (int i = 0; i < NUM_GONE; i++)
 		gone += queue_counter_get(slot, COUNTER_ACKED + i);
+	for (int i = 0; i < NUM_LATER; i++)
+		if (queue_counter_get(slot, COUNTER_DELAYED + i) != start->later[i])
+			return true;
 	return queue_counter_get(slot, COUNTER_SENT) != start->sent || gone != start->gone;
 }
 
