@@ -110,7 +110,7 @@ queue_behind_count(Relation rel, SubscriptionDef *def, QueueSlot *slot,
 	TimestampTz now = GetCurrentTimestamp();
 	CounterRows rows = {0};
 	CounterStart start;
-	Behind		behind;
+	Behind		behind = {0};
 	uint64		nevents;
 
 	queue_counters_set_topic(slot, queue_topic_slot_find(def->topic));
@@ -211,7 +211,6 @@ add_all(Relation topic_rel, TopicDef *topic, const int64 *after,
 	bool		is_known = true;
 	Behind		part;
 
-	behind->n = behind->since = 0;
 	for (int i = 0; i < topic->partitions && is_known; i++)
 	{
 		is_known = queue_behind_of(scan, topic, i, after[i], &part);
