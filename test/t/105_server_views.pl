@@ -111,8 +111,7 @@ my $session    = $node->background_psql('postgres');
 $session->query_safe("SELECT queue.enqueue('orders', '$_'::jsonb)")
   foreach (1 .. 3);
 $session->query_safe(
-	q{SELECT cardinality(queue.enqueue_batch('orders', ARRAY['4', '5']::jsonb[]))}
-);
+	q{SELECT cardinality(queue.enqueue_batch('orders', '{4,5}'::jsonb[]))});
 $session->query_safe(q{SELECT payload FROM queue.dequeue('orders', 2)});
 $session->query_safe(
 	q{SELECT queue.ack(receipt) FROM queue.receive('orders', 2)});
@@ -123,7 +122,7 @@ $session->query_safe(q{SELECT queue.publish('events', '6'::jsonb)});
 counted('orders', 'n_tup_upd', '2', 'the worker has been there');
 is( sql(q{SELECT calls, rows, query FROM pg_stat_statements
 		WHERE query !~ 'pg_stat' ORDER BY query COLLATE "C"}),
-	q{1|1|SELECT cardinality(queue.enqueue_batch($1, ARRAY[$2, $3]::jsonb[]))
+	q{1|1|SELECT cardinality(queue.enqueue_batch($1, $2::jsonb[]))
 1|2|SELECT payload FROM queue.dequeue($1, $2)
 1|2|SELECT queue.ack(receipt) FROM queue.receive($1, $2)
 3|3|SELECT queue.enqueue($1, $2::jsonb)
@@ -141,7 +140,7 @@ is_deeply(
 	\@explained,
 	[
 		(map { "SELECT queue.enqueue('orders', '$_'::jsonb)" } 1 .. 3),
-		q{SELECT cardinality(queue.enqueue_batch('orders', ARRAY['4', '5']::jsonb[]))},
+		q{SELECT cardinality(queue.enqueue_batch('orders', '{4,5}'::jsonb[]))},
 		q{SELECT payload FROM queue.dequeue('orders', 2)},
 		q{SELECT queue.ack(receipt) FROM queue.receive('orders', 2)},
 		q{SELECT queue.nack(receipt) FROM queue.receive('orders')},
