@@ -136,8 +136,8 @@ queue_key_table_open(QueueDef *def, bool altered_ok)
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 					 errmsg("table \"%s\" cannot be used for the keys of queue \"%s\"",
-							queue_qualified_name(def->key_table),
-							queue_qualified_name(def->relid)),
+							queue_shown_name(def->key_table),
+							queue_shown_name(def->relid)),
 					 errdetail_internal("%s", problem),
 					 errhint("Undo the change; or let the queue forget its keys, with dedup_window => '-1' of queue.alter_queue(), and give it a dedup_window again.")));
 		table_close(keys, NoLock);

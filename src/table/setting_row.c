@@ -299,7 +299,7 @@ queue_setting_lock(Relation settings, MemberTable table, Oid relid)
 				queue_blocker_refuse_xid(table == MEMBER_TOPIC ? "topic" :
 										 table == MEMBER_SUBSCRIPTION ?
 										 "subscription" : "queue",
-										 queue_qualified_name(relid),
+										 queue_shown_name(relid),
 										 failure.xmax);
 				wait_policy = LockWaitBlock;
 			}
