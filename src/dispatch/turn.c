@@ -53,6 +53,9 @@
 /* What waits is scanned at one go if there are no more ids between */
 #define NEAR_OTHERS			16
 
+/* How often a row is looked for that updates may hide */
+#define MAX_SCANS			10
+
 /* A queue of which the cover begins with ids that were never there */
 static Oid	untrimmed = InvalidOid;
 
@@ -419,21 +422,36 @@ queue_turn_note_gone(CandidateScan *look, const MessageRow *row)
 	look->turn_scan->has_missed = true;
 }
 
-/* Is there one with these ids?  If so, it waits. */
+/*
+ * find_earlier
+ *		Is there one with these ids?  If so, it waits.
+ *
+ * An update may hide the row from a scan, which comes upon the entry of the old
+ * version alone.  So it is made again, until it comes upon no others that have no
+ * row.
+ */
 static bool
 find_earlier(CandidateScan *look, const MessageRow *row, int64 low, int64 high)
 {
 	MessageRow *earlier;
+	uint64		missed = 0;
 
 	if (look->below_scan == NULL)
 		look->below_scan = queue_scan_begin_group(look->rel, look->def);
-	queue_scan_group(look->below_scan, row->group_key, low, high);
-	while ((earlier = queue_scan_next(look->below_scan)) != NULL)
-		if (is_before(look, earlier))
-		{
-			queue_turn_leave(look, earlier);
-			return true;
-		}
+	for (int i = 0; i < MAX_SCANS; i++)
+	{
+		look->below_scan->missed = 0;
+		queue_scan_group(look->below_scan, row->group_key, low, high);
+		while ((earlier = queue_scan_next(look->below_scan)) != NULL)
+			if (is_before(look, earlier))
+			{
+				queue_turn_leave(look, earlier);
+				return true;
+			}
+		if (look->below_scan->missed == missed)
+			break;
+		missed = look->below_scan->missed;
+	}
 	return false;
 }
 

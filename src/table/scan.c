@@ -364,7 +364,14 @@ fetch_next(QueueScan *scan)
 			return false;
 		if (index_fetch_heap(index_scan, scan->row.slot))
 			return true;
-		scan->has_missed |= is_entry;
+		if (is_entry)
+		{
+			ItemPointer tid = &index_scan->xs_heaptid;
+
+			scan->has_missed = true;
+			scan->missed += ((uint64) ItemPointerGetBlockNumber(tid) << 16) +
+				ItemPointerGetOffsetNumber(tid);
+		}
 	}
 }
 

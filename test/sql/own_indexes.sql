@@ -84,7 +84,8 @@ SELECT indexname FROM pg_indexes WHERE tablename IN ('taken', repeat('n', 63)) O
 SELECT queue.drop_queue(queue) FROM unnest(ARRAY['bare', 'whole', 'taken', 'q', repeat('n', 63)]::regclass[]) queue;
 SELECT queue.drop_queue('q_dead');
 -- one scan of the index of groups finds what waits of a group, whatever ids are
--- between; only where an entry has no row is it looked at what that hid
+-- between; only where an entry has no row is it looked at what that hid, until
+-- that is the same twice
 SELECT queue.create_queue('in_turn', lease => '1 hour');
 CREATE FUNCTION entered.scans_of_groups() RETURNS bigint LANGUAGE sql AS $$
 SELECT pg_stat_get_xact_numscans('in_turn_group_key_id_idx'::regclass) $$;

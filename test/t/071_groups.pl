@@ -619,6 +619,39 @@ end($session, 'COMMIT');
 is(sql(q{SELECT sum(healed) FROM queue.cover}), 0, 'nothing was hidden');
 
 #
+# A message that is changed all the time: its row is hidden from one scan after the
+# other, and yet the next one does not overtake it.
+#
+queue_of('restless', 'a1 a2');
+sql(q{CREATE TABLE calm ();
+	CREATE PROCEDURE change() LANGUAGE plpgsql AS $$ BEGIN
+		LOOP
+			UPDATE restless SET priority = 9 - priority WHERE payload = '"a1"';
+			COMMIT;
+			EXIT WHEN EXISTS (SELECT FROM calm);
+		END LOOP;
+	END $$;
+	CREATE PROCEDURE take(INOUT first bigint = 0, INOUT others bigint = 0)
+		LANGUAGE plpgsql AS $$
+		DECLARE got text; BEGIN
+		FOR i IN 1 .. 300000 LOOP
+			SELECT payload #>> '{}' INTO got FROM queue.dequeue('restless');
+			ROLLBACK;
+			first := first + coalesce((got = 'a1')::int, 0);
+			others := others + coalesce((got <> 'a1')::int, 0);
+			EXIT WHEN others > 0;
+		END LOOP;
+	END $$});
+my $changer = $node->background_psql('postgres');
+$changer->query_until(qr/changes/, "\\echo changes\nCALL change();\n");
+my ($first, $others) =
+  split /\|/, sql(q{SET statement_timeout = 0; SET queue.count_failures = off; CALL take()});
+sql(q{INSERT INTO calm DEFAULT VALUES});
+$changer->quit;
+cmp_ok($first, '>', 0, 'a message that is changed all the time is taken');
+is($others, 0, '... before the next one');
+
+#
 # Memory is full
 #
 $node->append_conf('postgresql.conf', 'queue.max_in_flight = 64');
