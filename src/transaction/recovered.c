@@ -41,7 +41,10 @@
 
 typedef struct RecoveredShared
 {
-	/* Older ones may be of before the start; Invalid: nobody has asked yet */
+	/*
+	 * Older ones may be of before the start; Invalid: nobody has asked yet;
+	 * Bootstrap: none of them runs any more
+	 */
 	pg_atomic_uint32 first_xid;
 
 	/* How often one may have ended */
@@ -49,6 +52,8 @@ typedef struct RecoveredShared
 } RecoveredShared;
 
 static RecoveredShared *shared = NULL;
+
+static bool may_run(TransactionId oldest);
 
 /* Shared memory needed */
 Size
@@ -84,7 +89,7 @@ queue_recovered_holds(Oid relid)
 	bool		found = false;
 	int			i;
 
-	if (max_prepared_xacts == 0 || !queue_recovered_is_old(RecentXmin))
+	if (max_prepared_xacts == 0 || !may_run(RecentXmin))
 		return false;
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
 	holders = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
@@ -122,7 +127,23 @@ bool
 queue_recovered_are_there(void)
 {
 	return max_prepared_xacts > 0 && !RecoveryInProgress() &&
-		queue_recovered_is_old(queue_oldest_active_xid());
+		may_run(queue_oldest_active_xid());
+}
+
+/*
+ * may_run
+ *		May one of them be running, if the oldest that runs is this one, or newer?
+ *
+ * If not, that is so for good, although the numbers come again.
+ */
+static bool
+may_run(TransactionId oldest)
+{
+	if (queue_recovered_is_old(oldest))
+		return true;
+	if (pg_atomic_read_u32(&shared->first_xid) != BootstrapTransactionId)
+		pg_atomic_write_u32(&shared->first_xid, BootstrapTransactionId);
+	return false;
 }
 
 /*
