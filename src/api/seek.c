@@ -73,6 +73,7 @@ pg_noreturn static void report_changed(const Move *move, TransactionId xid);
 pg_noreturn static void report(const Move *move, TransactionId xid, int pid);
 static void set_position(Move *move, Position *position, int64 id);
 static void note_moved(Move *move, int64 id);
+static void end_in_log(const Move *moves, int n);
 static void let_go(Move *move);
 static int64 pass_next(Move *move);
 
@@ -105,6 +106,7 @@ queue_seek(PG_FUNCTION_ARGS)
 	position = queue_position_make(rel);
 	for (int i = 0; i < topic->partitions; i++)
 		set_position(&moves[i], position, positions[i]);
+	end_in_log(moves, topic->partitions);
 	queue_position_free(position);
 	table_close(topic_rel, NoLock);
 	table_close(rel, NoLock);
@@ -352,6 +354,20 @@ note_moved(Move *move, int64 id)
 	noted->is_set = true;
 }
 
+/* End what the log of leases says of what was moved, if it knows of any of it. */
+static void
+end_in_log(const Move *moves, int n)
+{
+	MessageKey	keys[MAX_PARTITIONS];
+	int			nkeys = 0;
+
+	for (int i = 0; i < n; i++)
+		if (queue_inflight_is_durable(&moves[i].key))
+			keys[nkeys++] = moves[i].key;
+	if (nkeys > 0)
+		queue_lease_end(keys, nkeys);
+}
+
 /* Nothing is to be moved: let go of the partition that was held last. */
 static void
 let_go(Move *move)
@@ -409,6 +425,7 @@ pass_next(Move *move)
 		if (!queue_position_move(move->rel, move->def, position, id))
 			report_changed(move, InvalidTransactionId);
 		note_moved(move, id);
+		end_in_log(move, 1);
 	}
 	else
 		let_go(move);

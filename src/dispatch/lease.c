@@ -4,8 +4,8 @@
  *		Leases on disk: table queue.lease_log, and the view queue.lease of it.
  *
  * A receive writes nothing.  Leases that have lasted for a moment are written
- * behind by the worker of the database, the only writer of this table, so that
- * they outlive a crash.  After a start the first process that needs them,
+ * behind by the worker of the database, the only writer of this table but for
+ * one thing, so that they outlive a crash.  After a start the first process that needs them,
  * worker or consumer, loads them.  From then on memory alone decides, and only
  * the worker reads the table again, to compact it.
  *
@@ -30,6 +30,11 @@
  *
  * If the leases do not fit into memory (queue.max_in_flight was lowered), the
  * rest of them end early; the server's log says so.
+ *
+ * Who sets the position of a subscription ends what the log says of its
+ * partitions, in the same transaction, or the lease would be back after a crash,
+ * and an ack of it would undo that.  These rows have the seq of what they end, so
+ * the worker alone draws numbers.
  *
  * The table is a log.  Rows are only ever appended, never updated or deleted,
  * so that there are no dead ones that an old snapshot could keep, and no index
@@ -305,6 +310,39 @@ queue_lease_log(const MessageKey *ended, int nended,
 
 	is_long = RelationGetNumberOfBlocks(rel) > LOG_SLACK +
 		2 * (BlockNumber) ((uint64) nleases * LOG_ROW_SIZE / BLCKSZ);
+	table_close(rel, NoLock);
+}
+
+/*
+ * queue_lease_end
+ *		End what the log says of these partitions, in the caller's transaction.
+ *
+ * What the worker is just about to write stays.  Until the transaction has ended
+ * the log is not compacted.
+ */
+void
+queue_lease_end(const MessageKey *keys, int nkeys)
+{
+	Relation	rel = queue_lease_rows_open(queue_lease_rows_relid(), RowExclusiveLock);
+	LogRow	   *rows;
+	int			nrows;
+	int			nended = 0;
+	int64		last_seq;
+	bool		is_ours;
+
+	if (rel == NULL)
+		return;
+	rows = queue_lease_rows_read(rel, &nrows, &last_seq, &is_ours);
+	for (int i = 0; i < nrows; i++)
+		for (int j = 0; j < nkeys; j++)
+			if (queue_message_key_compare(&rows[i].lease.key, &keys[j]) == 0)
+			{
+				rows[nended] = rows[i];
+				rows[nended++].is_end = true;
+				break;
+			}
+	queue_lease_rows_append(rel, rows, nended);
+	pfree(rows);
 	table_close(rel, NoLock);
 }
 

@@ -17,6 +17,9 @@ extern bool queue_lease_is_loaded(void);
 /* The same for functions that only show messages; no error on a standby */
 extern void queue_lease_load_to_look(void);
 
+/* These partitions are set, in the caller's transaction */
+extern void queue_lease_end(const MessageKey *keys, int nkeys);
+
 /* For the worker, in its own transactions */
 extern void queue_lease_log(const MessageKey *ended, int nended,
 							const LeaseRecord *records, int nrecords);

@@ -174,7 +174,7 @@ read_slot(TupleTableSlot *slot, LeaseRecord *lease)
 
 /*
  * Comparator for qsort(): by message, then in the order in which they were
- * written
+ * written; an end may have the number of what it ends
  */
 static int
 compare_rows(const void *a, const void *b)
@@ -184,10 +184,11 @@ compare_rows(const void *a, const void *b)
 	int			result;
 
 	result = queue_message_key_compare(&left->lease.key, &right->lease.key);
-	if (result != 0 || left->seq == right->seq)
+	if (result != 0)
 		return result;
-
-	return left->seq < right->seq ? -1 : 1;
+	if (left->seq != right->seq)
+		return left->seq < right->seq ? -1 : 1;
+	return (int) left->is_end - (int) right->is_end;
 }
 
 /*

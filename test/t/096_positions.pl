@@ -266,6 +266,22 @@ wait_until('SELECT failures = 1 FROM part', 'the first one has failed');
 is(sql(q{SELECT alone_until = (SELECT min(id) FROM parts) AND failure_log->0->>'batch' = '1' FROM part}),
 	't', '... alone') or diag(sql('SELECT * FROM part'));
 
+# A lease that the log tells, and that a seek has ended, is not back after a crash
+sql(q{SELECT queue.create_topic('log2', partitions => 2);
+	SELECT queue.subscribe('log2', 'sought', start => 'begin', lease => '1 h');
+	SELECT queue.publish('log2', to_jsonb(n)) FROM generate_series(1, 8) n});
+my @receipts = split /\n/, sql(q{SELECT receipt FROM queue.receive('sought', 8)});
+wait_until(q{SELECT count(DISTINCT id) = (SELECT count(DISTINCT partition) FROM log2)
+	FROM queue.lease WHERE queue = 'sought'::regclass}, 'the log has the leases');
+stop_processes(worker_of('postgres'));
+sql(q{BEGIN; SELECT queue.seek('sought', 'end'); ROLLBACK; SELECT queue.seek('sought', 'begin')});
+$node->stop('immediate');
+continue_all();
+$node->start;
+is(state_of("SELECT queue.ack('$_')"), 'QU001', 'a receipt of that is good for nothing')
+  foreach @receipts[ 0, -1 ];
+is(sql(q{SELECT count(*) FROM queue.dequeue('sought', 8)}), '8', '... all come at once');
+
 # How far behind, when it is far
 sql(q{SELECT queue.create_topic('far', partitions => 1);
 	SELECT queue.subscribe('far', 'late', start => 'begin');
