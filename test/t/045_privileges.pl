@@ -219,6 +219,7 @@ workers()                                 | INTERNAL | ok    | SELECT * FROM que
 progress()                                | INTERNAL | ok    | SELECT * FROM queue_internal.progress()
 server_state()                            | INTERNAL | ok    | SELECT * FROM queue_internal.server_state()
 held_back()                               | INTERNAL | ok    | SELECT * FROM queue_internal.held_back()
+is_vacuum(integer)                        | INTERNAL | ok    | SELECT queue_internal.is_vacuum(0)
 stuck_messages()                          | INTERNAL | ok    | SELECT * FROM queue_internal.stuck_messages()
 in_flight_used(oid,oid)                   | INTERNAL | ok    | SELECT queue_internal.in_flight_used(0, 'shop.jobs'::regclass)
 problems(regclass)                        | INTERNAL | ok    | SELECT queue_internal.problems('shop.jobs')
@@ -273,7 +274,7 @@ queue               | ANYBODY   | queue lease max_attempts retry_delay retry_max
 queues              | ANYBODY   | queue schemaname queuename owner lease max_attempts retry_delay retry_max_delay max_lease expires_in on_expiry group_mode group_failure dedup_window max_messages max_bytes on_full max_in_flight dead_letter dead_letter_of enqueue_paused dequeue_paused unlogged
 stats               | ANYBODY   | queue schemaname queuename ready delayed in_flight retrying dead in_doubt oldest_ready_at enqueued delivered acked failed expired dead_lettered stats_reset enqueued_per_second delivered_per_second acked_per_second failed_per_second waiting bytes counted_at
 latency             | ANYBODY   | queue schemaname queuename kind messages p50 p90 p99 max buckets bounds
-top                 | ANYBODY   | queue ready age busy later retry dead doubt in_s out_s fail_s idle
+top                 | ANYBODY   | queue schemaname queuename ready age busy later retry dead doubt in_s out_s fail_s idle
 in_flight           | ANYBODY   | queue schemaname queuename id state pid lease_until failures due_at
 held_groups         | ANYBODY   | queue schemaname queuename group_key id failures waiting failed_at last_error
 leases              | ANYBODY   | queue schemaname queuename id partition last_id role application_name client_addr pid since until

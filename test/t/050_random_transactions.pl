@@ -778,7 +778,12 @@ sub abort_reads
 			$reader->{hold} = undef;
 			fail_next($counts, $hold->{last}) if !$hold->{is_uncounted};
 		}
-		elsif ($r->{n} && $counts)
+		elsif ($level->{name} ne 'transaction' && $r->{n} && !$hold->{nset})
+		{
+			# they do not fail with what came before
+			$hold->{last} = $r->{position};
+		}
+		if ($r->{kind} eq 'more' && $r->{n} && $counts)
 		{
 			# all of a savepoint are one failure, of the first of them
 			my $before = $reads[-1];
