@@ -6,6 +6,7 @@ the next statement comes; that is as it should be.  ddl.py has what changes
 tables.
 """
 
+import itertools
 import random
 from typing import Iterator, NamedTuple
 
@@ -82,6 +83,10 @@ class Script:
         # Prepared here: the name, and statements until it is finished.
         self.prepared: dict[str, int] = {}
         self.routines = catalog.routines
+        # In turn, each session from another one on: by chance, a short run would
+        # leave one out now and then.
+        self.relations = itertools.islice(itertools.cycle(catalog.relations),
+                                          5 * session, None)
         self.cursors = 0
 
     def __iter__(self) -> Iterator[Statement]:
@@ -100,7 +105,7 @@ class Script:
         elif what == "send":
             yield self.common()
         elif what == "relation":
-            yield self.relation(self.rng.choice(self.catalog.relations))
+            yield self.relation(next(self.relations))
         elif what == "rows":
             yield Statement(*ddl.rows(self.values))
         elif what == "ddl":
