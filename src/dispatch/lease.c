@@ -240,11 +240,13 @@ drop_strangers(LogRow *rows, int nrows)
 
 		if (i == 0 || rows[i - 1].lease.key.relid != relid)
 		{
+			bool		is_subscription = queue_is_subscription(relid);
+
 			is_queue = get_rel_relkind(relid) == RELKIND_RELATION &&
-				(queue_settings_exist(relid, NULL) ||
-				 queue_is_subscription(relid));
+				(is_subscription || queue_settings_exist(relid, NULL));
 			if (is_queue && nmade < MAX_MADE)
-				nmade += queue_tally_make_place(relid);
+				nmade += queue_tally_make_place(relid, is_subscription ?
+												SLOT_SUBSCRIPTION : SLOT_QUEUE);
 		}
 		if (is_queue)
 			rows[nkept++] = rows[i];

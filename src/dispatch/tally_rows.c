@@ -26,6 +26,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/rel.h"
@@ -34,11 +35,11 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
+#include "common/relation.h"
 #include "dispatch/tally_rows.h"
 #include "shared/availability.h"
 #include "shared/cover.h"
 #include "table/scan.h"
-#include "table/subscription.h"
 #include "transaction/charge.h"
 #include "transaction/prepared.h"
 
@@ -75,13 +76,27 @@ queue_tally_has_places(void)
 		queue_max_queues;
 }
 
-/* Make it, unless it has one; true if that was tried, which takes a while. */
+/*
+ * queue_tally_make_place
+ *		Make it, unless it has one; true if that was tried, which takes a while.
+ *
+ * The settings tell that it is a queue or a subscription.  Its definition, which
+ * may be in error, is not asked: the caller has others to look after.
+ */
 bool
-queue_tally_make_place(Oid relid)
+queue_tally_make_place(Oid relid, SlotKind kind)
 {
+	bool		is_locked;
+	Relation	rel;
+
 	if (queue_slot_find(relid) != NULL || !queue_tally_has_places())
 		return false;
-	(void) queue_make_slot(relid);
+	rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
+	if (rel != NULL)
+	{
+		(void) queue_slot_make(relid, kind);
+		table_close(rel, AccessShareLock);
+	}
 	return true;
 }
 

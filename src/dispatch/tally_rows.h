@@ -15,7 +15,7 @@
 extern bool queue_tally_has_places(void);
 
 /* Make one, if so, and if it is not locked; true: that took its time */
-extern bool queue_tally_make_place(Oid relid);
+extern bool queue_tally_make_place(Oid relid, SlotKind kind);
 
 /*
  * Count all rows of a queue, which is open; false: somebody waits for its lock.

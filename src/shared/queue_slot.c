@@ -182,9 +182,8 @@ queue_slot_find(Oid relid)
  * queue_slot_make
  *		Return the slot of a queue of this database, made if need be.
  *
- * Returns NULL if there is no room (queue.max_queues).  For queue_def_slot()
- * alone, which knows that this is a queue, and for the worker, which knows that
- * it is a topic.
+ * Returns NULL if there is no room (queue.max_queues).  For those alone who know
+ * what it is: queue_def_slot(), the worker, of topics, and who loads leases.
  */
 QueueSlot *
 queue_slot_make(Oid relid, SlotKind kind)

@@ -185,6 +185,20 @@ wait_until(q{SELECT count(*) = 300 FROM once WHERE failures >= 2},
 	'all are counted after the restart');
 is(sql('SELECT max(failures) FROM once'), '2', 'and each failure once');
 
+# A subscription whose settings are in error, because a superuser has written them,
+# is in nobody else's way.
+sql(q{SELECT queue.create_topic('log', partitions => 1);
+	SELECT queue.subscribe('log', 'wrong', start => 'begin', lease => '1 hour');
+	SELECT queue.publish('log', '1');
+	SELECT count(*) FROM queue.receive('wrong')});
+wait_until(q{SELECT count(*) = 1 FROM queue.lease WHERE queue = 'wrong'::regclass},
+	'a subscription has a lease');
+sql(q{UPDATE queue.subscription SET pattern = 'a#b'; SELECT queue.enqueue('once', '1')});
+$node->stop('immediate');
+$node->start;
+is(state_of(q{SELECT queue.dequeue('wrong')}), '22023', 'its pattern is none');
+is(sql(q{SELECT count(*) FROM queue.dequeue('once')}), '1', '... another queue is used');
+
 $node->stop;
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP/, 'no assertion failed');
 
