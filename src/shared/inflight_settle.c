@@ -192,6 +192,7 @@ queue_inflight_extend_settling(InflightEntry *entry, TimestampTz deadline)
 
 	Assert(entry->is_settling && entry->holder == MyProcNumber);
 	entry->deadline = deadline;
+	queue_deadline_clear(&entry->due);
 	entry->is_written = false;
 	LWLockRelease(lock);
 }
