@@ -17,9 +17,13 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
+#include "access/xact.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "table/entries.h"
 
@@ -28,6 +32,7 @@ static bool has_own_indexes_only(Relation rel, const TableForm *form,
 static void insert_pkey(QueueEntries *entries, TupleTableSlot *slot,
 						bool is_update);
 static void insert_own(QueueEntries *entries, TupleTableSlot *slot);
+static bool is_being_modified(TupleTableSlot *slot);
 
 
 /*
@@ -173,4 +178,57 @@ queue_entries_end(QueueEntries *entries)
 			index_close(entries->own[i], RowExclusiveLock);
 	}
 	index_close(entries->pkey, RowExclusiveLock);
+}
+
+/*
+ * queue_entries_replace
+ *		Write a new version of a row, and its index entries.
+ *
+ * "old" has the version that is there.  Returns false if another transaction is
+ * in the way, or anybody holds a lock on the row.
+ *
+ * The server can be told not to wait, but asserts that there is nothing to wait
+ * for.  So that is looked at before; who locks the row in between is noticed by
+ * the update.
+ */
+bool
+queue_entries_replace(Relation rel, const TableForm *form,
+					  const QueueIndexes *indexes, TupleTableSlot *old,
+					  TupleTableSlot *slot)
+{
+	TM_FailureData failure;
+	TU_UpdateIndexes update_indexes;
+	LockTupleMode lockmode;
+	QueueEntries entries;
+
+	if (is_being_modified(old) ||
+		table_tuple_update(rel, &old->tts_tid, slot,
+						   GetCurrentCommandId(true), 0,
+						   InvalidSnapshot, InvalidSnapshot,
+						   false /* wait */ , &failure,
+						   &lockmode, &update_indexes) != TM_Ok)
+		return false;
+	if (update_indexes != TU_None)
+	{
+		queue_entries_begin(&entries, rel, form, indexes);
+		queue_entries_update(&entries, slot, update_indexes);
+		queue_entries_end(&entries);
+	}
+	return true;
+}
+
+/* Would an update of the row that was read have to wait? */
+static bool
+is_being_modified(TupleTableSlot *slot)
+{
+	BufferHeapTupleTableSlot *row = (BufferHeapTupleTableSlot *) slot;
+	TM_Result	result;
+
+	Assert(TTS_IS_BUFFERTUPLE(slot) && BufferIsValid(row->buffer));
+	LockBuffer(row->buffer, BUFFER_LOCK_SHARE);
+	result = HeapTupleSatisfiesUpdate(row->base.tuple,
+									  GetCurrentCommandId(false),
+									  row->buffer);
+	LockBuffer(row->buffer, BUFFER_LOCK_UNLOCK);
+	return result == TM_BeingModified;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * entries.h
- *		Index entries of the rows of a queue table.
+ *		Index entries of the rows of a queue table, and new versions of rows.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,5 +40,13 @@ extern void queue_entries_update(QueueEntries *entries, TupleTableSlot *slot,
 								 TU_UpdateIndexes update_indexes);
 
 extern void queue_entries_end(QueueEntries *entries);
+
+/*
+ * A new version of a row, with its entries; false if another transaction is in
+ * the way
+ */
+extern bool queue_entries_replace(Relation rel, const TableForm *form,
+								  const QueueIndexes *indexes,
+								  TupleTableSlot *old, TupleTableSlot *slot);
 
 #endif							/* QUEUE_ENTRIES_H */

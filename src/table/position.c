@@ -328,10 +328,7 @@ change(Relation rel, SubscriptionDef *def, Position *position, Datum *values,
 	HeapTuple	old;
 	HeapTuple	new;
 	TupleTableSlot *slot;
-	TM_FailureData failure;
-	TU_UpdateIndexes update_indexes;
-	LockTupleMode lockmode;
-	TM_Result	result;
+	bool		is_done;
 
 	/* one statement may move it more than once */
 	if (position->is_own)
@@ -346,24 +343,12 @@ change(Relation rel, SubscriptionDef *def, Position *position, Datum *values,
 	ExecForceStoreHeapTuple(new, slot, true);
 	slot->tts_tableOid = RelationGetRelid(rel);
 
-	result = table_tuple_update(rel, &position->tid, slot,
-								GetCurrentCommandId(true), 0,
-								InvalidSnapshot, InvalidSnapshot,
-								false /* wait */ , &failure,
-								&lockmode, &update_indexes);
-	if (result == TM_Ok)
+	is_done = queue_entries_replace(rel, &queue_subscription_form,
+									&def->indexes, position->slot, slot);
+	if (is_done)
 	{
 		SnapshotData dirty;
 
-		if (update_indexes != TU_None)
-		{
-			QueueEntries entries;
-
-			queue_entries_begin(&entries, rel, &queue_subscription_form,
-								&def->indexes);
-			queue_entries_update(&entries, slot, update_indexes);
-			queue_entries_end(&entries);
-		}
 		position->tid = slot->tts_tid;
 		position->is_own = true;
 		InitDirtySnapshot(dirty);
@@ -373,7 +358,7 @@ change(Relation rel, SubscriptionDef *def, Position *position, Datum *values,
 				 position->partition);
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	return result == TM_Ok;
+	return is_done;
 }
 
 /*

@@ -651,10 +651,7 @@ change_row(RowChange *change, Relation rel, QueueDef *def, MessageRow *row)
 	HeapTuple	old;
 	HeapTuple	new;
 	TupleTableSlot *slot;
-	TM_FailureData failure;
-	TU_UpdateIndexes update_indexes;
-	LockTupleMode lockmode;
-	TM_Result	result;
+	bool		is_done;
 
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 	old = ExecFetchSlotHeapTuple(row->slot, false, &should_free);
@@ -666,19 +663,8 @@ change_row(RowChange *change, Relation rel, QueueDef *def, MessageRow *row)
 	ExecForceStoreHeapTuple(new, slot, true);
 	slot->tts_tableOid = RelationGetRelid(rel);
 
-	result = table_tuple_update(rel, &row->tid, slot,
-								GetCurrentCommandId(true), 0,
-								InvalidSnapshot, InvalidSnapshot,
-								false /* wait */ , &failure,
-								&lockmode, &update_indexes);
-	if (result == TM_Ok && update_indexes != TU_None)
-	{
-		QueueEntries entries;
-
-		queue_entries_begin(&entries, rel, &queue_form, &def->indexes);
-		queue_entries_update(&entries, slot, update_indexes);
-		queue_entries_end(&entries);
-	}
+	is_done = queue_entries_replace(rel, &queue_form, &def->indexes, row->slot,
+									slot);
 	ExecDropSingleTupleTableSlot(slot);
-	return result == TM_Ok;
+	return is_done;
 }
