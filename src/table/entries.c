@@ -225,7 +225,7 @@ is_being_modified(TupleTableSlot *slot)
 	TM_Result	result;
 
 	Assert(TTS_IS_BUFFERTUPLE(slot) && BufferIsValid(row->buffer));
-	LockBuffer(row->buffer, BUFFER_LOCK_SHARE);
+	LockBuffer(row->buffer, BUFFER_LOCK_EXCLUSIVE);
 	result = HeapTupleSatisfiesUpdate(row->base.tuple,
 									  GetCurrentCommandId(false),
 									  row->buffer);
