@@ -297,6 +297,9 @@ queue_announce_changed(Oid relid, int priority, int64 id)
 {
 	QueueRange	range = {0};
 
+	/* a row that no consumer would find */
+	if (priority < 0 || priority > QUEUE_MAX_PRIORITY)
+		return;
 	range.rank = queue_rank(priority);
 	range.low = range.high = id;
 	queue_announce_undone(relid, &range);

@@ -25,4 +25,17 @@ COMMIT;
 SELECT payload FROM queue.receive('quiet', 10);
 SELECT healed FROM queue.cover WHERE queue = 'quiet'::regclass;
 
+-- priorities that no call gives: nobody finds them, and purge deletes them
+SELECT queue.purge('quiet');
+ALTER TABLE quiet DISABLE TRIGGER ALL;
+INSERT INTO quiet (id, priority, failures, enqueued_at, payload)
+SELECT :far + 100 + n, n, 0, now(), '"odd"' FROM generate_series(10, 60) n;
+ALTER TABLE quiet ENABLE TRIGGER ALL;
+BEGIN;
+SELECT queue.purge('quiet');
+ROLLBACK;
+SELECT payload FROM queue.dequeue('quiet', 10);
+SELECT queue.purge('quiet');
+SELECT count(*) FROM quiet;
+
 SELECT queue.drop_queue('quiet');
