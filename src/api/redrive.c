@@ -456,7 +456,10 @@ send_back(Redrive *redrive, MessageRow *row)
 		return;
 
 	queue_announce_changed(redrive->relid, row->priority, row->id);
-	queue_turn_note_end(redrive->def, row);
+	/* not for each of millions: whoever has met it looks again in a second */
+	if (row->visible_at != 0 &&
+		(row->failures > 0 || !queue_row_failure_log(row).isnull))
+		queue_turn_note_end(redrive->def, row);
 	take_room(target, &draft);
 	draft.id = choose_id(redrive, target, &origin);
 	queue_announce_row(target->relid, &draft);
