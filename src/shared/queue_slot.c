@@ -418,7 +418,8 @@ free_slot(QueueSlot *slot)
 int
 queue_slot_count(void)
 {
-	return shared->nused;
+	/* whoever writes the counters at the end of a server that did not start */
+	return shared != NULL ? shared->nused : 0;
 }
 
 /*
