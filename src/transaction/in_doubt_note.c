@@ -156,6 +156,9 @@ queue_in_doubt_note_visit(PreparedVisitor visitor, void *arg)
 {
 	Visit		visit = {.visitor = visitor,.arg = arg};
 
+	/* the primary's transactions are none of a standby's */
+	if (RecoveryInProgress())
+		return;
 	visit.known = palloc(Max(queue_prepared_max(), 1) * sizeof(TransactionId));
 	visit.nknown = queue_prepared_xids(visit.known);
 	queue_note_rows_visit(visit_row, &visit);
