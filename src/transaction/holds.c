@@ -392,7 +392,8 @@ queue_holds_abort_sub(SubTransactionId subid, FailureNote *failure)
 {
 	while (nholds > 0 && holds[nholds - 1].subid == subid)
 	{
-		if (holds[nholds - 1].kind == HOLD_MOVE)
+		if (holds[nholds - 1].kind == HOLD_MOVE &&
+			holds[holds[nholds - 1].first].subid != subid)
 			undo_move(&holds[nholds - 1]);
 		nholds--;
 		abort_hold(&holds[nholds], first_of_call < 0 || nholds < first_of_call ?
