@@ -1103,7 +1103,7 @@ sub await_expired
 	  grep { $_->{dead} =~ /expired/ } map { @{ $_->{parts} } } @used;
 	my $ids = join(', ', map { "('$_->{queue}'::regclass, '$_->{dead}')" } @parts);
 	my ($node, $database) = ref $where ? ($where, 'postgres') : ($main, $where);
-	$node->poll_query_until($database, qq{SELECT bool_and(dead_letters(dead_letter) = dead)
+	$node->poll_query_until($database, qq{SELECT bool_and(dead_letters(dead_letter) IS NOT DISTINCT FROM dead)
 		FROM (VALUES $ids) v (queue, dead) JOIN queue.queue USING (queue)})
 	  if @parts;
 	return;
