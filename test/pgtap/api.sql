@@ -277,7 +277,7 @@ SELECT columns_are('queue', 'stats', ARRAY['queue', 'schemaname', 'queuename', '
     'oldest_ready_at', 'enqueued', 'delivered', 'acked', 'failed', 'expired', 'dead_lettered', 'stats_reset', 'enqueued_per_second',
     'delivered_per_second', 'acked_per_second', 'failed_per_second', 'waiting', 'bytes', 'counted_at']);
 SELECT columns_are('queue', 'latency', ARRAY['queue', 'schemaname', 'queuename', 'kind', 'messages', 'p50', 'p90', 'p99', 'max', 'buckets', 'bounds']);
-SELECT columns_are('queue', 'top', ARRAY['queue', 'ready', 'age', 'busy', 'later', 'retry', 'dead', 'doubt', 'in_s', 'out_s', 'fail_s', 'idle']);
+SELECT columns_are('queue', 'top', ARRAY['queue', 'schemaname', 'queuename', 'ready', 'age', 'busy', 'later', 'retry', 'dead', 'doubt', 'in_s', 'out_s', 'fail_s', 'idle']);
 SELECT columns_are('queue', 'progress', ARRAY['pid', 'queue', 'schemaname', 'queuename', 'command', 'done', 'total', 'started_at']);
 CREATE ROLE regress_queue_nobody;
 SELECT schema_privs_are('queue', 'regress_queue_nobody', ARRAY['USAGE']);
