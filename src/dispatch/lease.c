@@ -34,7 +34,9 @@
  * Who sets the position of a subscription ends what the log says of its
  * partitions, in the same transaction, or the lease would be back after a crash,
  * and an ack of it would undo that.  These rows have the seq of what they end, so
- * the worker alone draws numbers.
+ * the worker alone draws numbers.  If that was prepared before the start, the
+ * lease is back until it is committed: then the worker reads the log once more
+ * (worker/gone.c).
  *
  * The table is a log.  Rows are only ever appended, never updated or deleted,
  * so that there are no dead ones that an old snapshot could keep, and no index

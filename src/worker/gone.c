@@ -24,7 +24,8 @@
  * that comes back by a rollback was not gone, but being deleted.
  *
  * Of a subscription, whose row tells where it stands in a partition, a lease is
- * gone if all that it is on is consumed.
+ * gone if all that it is on is consumed.  Who sets a position ends the leases in
+ * their log, so where that was prepared before the start, the log tells it.
  *
  * Nothing here waits: a queue that is locked is left for later.  If the
  * process dies, the next worker begins anew.
@@ -42,6 +43,7 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "dispatch/lease_row.h"
 #include "shared/cover.h"
 #include "shared/inflight.h"
 #include "shared/quota.h"
@@ -68,6 +70,8 @@ typedef struct LeaseCopy
 	uint64		epoch;
 	uint64		number;
 	int64		last_id;
+	bool		is_written;		/* the log has told it */
+	bool		is_ended;		/* ... and does not any more */
 } LeaseCopy;
 
 typedef struct LeaseCopies
@@ -90,6 +94,7 @@ static uint32 ends = 0;
 
 static void begin_pass(void);
 static bool copy_lease(InflightEntry *entry, void *arg);
+static void find_ended(void);
 static void look_up(const LeaseCopy *leases, int n);
 static void look_up_positions(Relation rel, SubscriptionDef *def,
 							  const LeaseCopy *leases, int n);
@@ -156,9 +161,10 @@ queue_gone_skip(void)
 static void
 begin_pass(void)
 {
+	uint32		ends_now = queue_recovered_ends();
+
 	begun_at = GetCurrentTimestamp();
 	refused = queue_quota_refused();
-	ends = queue_recovered_ends();
 	pass.max = queue_inflight_size() + 100;
 	pass.n = at = 0;
 	pass.leases = MemoryContextAllocExtended(TopMemoryContext, pass.max *
@@ -166,6 +172,9 @@ begin_pass(void)
 											 MCXT_ALLOC_HUGE);
 	queue_inflight_visit(copy_lease, &pass);
 	qsort(pass.leases, pass.n, sizeof(LeaseCopy), queue_message_key_compare);
+	if (ends != ends_now)
+		find_ended();
+	ends = ends_now;
 }
 
 /*
@@ -194,7 +203,51 @@ copy_lease(InflightEntry *entry, void *arg)
 	copy->epoch = entry->epoch;
 	copy->number = entry->number;
 	copy->last_id = entry->last_id;
+	copy->is_written = is_running && entry->is_written;
+	copy->is_ended = false;
 	return ++copies->n < copies->max;
+}
+
+/*
+ * find_ended
+ *		Find the leases that the log has told, and does not any more.
+ *
+ * This process alone tells the log of leases, so what it does not say now was
+ * ended by another one.
+ */
+static void
+find_ended(void)
+{
+	Relation	rel = queue_lease_rows_open(queue_lease_rows_relid(),
+											AccessShareLock);
+	LogRow	   *rows;
+	int			nrows;
+	int64		last_seq;
+	bool		is_ours;
+	int			at_row = 0;
+
+	if (rel == NULL)
+		return;
+	rows = queue_lease_rows_read(rel, &nrows, &last_seq, &is_ours);
+	table_close(rel, AccessShareLock);
+
+	/* both are sorted by message */
+	for (int i = 0; i < pass.n && is_ours; i++)
+	{
+		LeaseCopy  *lease = &pass.leases[i];
+		const LeaseRecord *told;
+		int			result = -1;
+
+		while (at_row < nrows &&
+			   (result = queue_message_key_compare(&rows[at_row].lease.key,
+												   &lease->key)) < 0)
+			at_row++;
+		told = result == 0 ? &rows[at_row].lease : NULL;
+		lease->is_ended = lease->is_written &&
+			(told == NULL || told->epoch != lease->epoch ||
+			 told->number != lease->number);
+	}
+	pfree(rows);
 }
 
 /* Forget those of these leases, all of one queue, that have no row. */
@@ -249,7 +302,7 @@ look_up(const LeaseCopy *leases, int n)
 /*
  * look_up_positions
  *		The same for partitions of a subscription: forget leases on what is
- *		consumed.
+ *		consumed, or that the log has ended.
  *
  * Those are left behind by a crash; see queue_inflight_is_consumed().
  */
@@ -270,7 +323,7 @@ look_up_positions(Relation rel, SubscriptionDef *def, const LeaseCopy *leases,
 		CHECK_FOR_INTERRUPTS();
 		state = queue_position_read(rel, def, (int) leases[i].key.id,
 									position);
-		if (state == POSITION_MISSING ||
+		if (state == POSITION_MISSING || leases[i].is_ended ||
 			(state == POSITION_FOUND && leases[i].last_id != 0 &&
 			 leases[i].last_id <= position->id))
 		{

@@ -282,6 +282,22 @@ is(state_of("SELECT queue.ack('$_')"), 'QU001', 'a receipt of that is good for n
   foreach @receipts[ 0, -1 ];
 is(sql(q{SELECT count(*) FROM queue.dequeue('sought', 8)}), '8', '... all come at once');
 
+# ... nor after a restart, when the seek was prepared before that
+sql(q{SELECT queue.subscribe('log2', 'sought_later', start => 'begin', lease => '1 h')});
+@receipts = split /\n/, sql(q{SELECT receipt FROM queue.receive('sought_later', 8)});
+my $nleases = sql(q{SELECT count(DISTINCT partition) FROM log2});
+wait_until(qq{SELECT count(*) = $nleases FROM queue.lease WHERE queue = 'sought_later'::regclass},
+	'the log has the leases again');
+sql(q{BEGIN; SELECT queue.seek('sought_later', 'begin'); PREPARE TRANSACTION 'back'});
+$node->restart;
+my $held = q{SELECT count(held_until) FROM queue.subscriptions WHERE subscription = 'sought_later'::regclass};
+wait_until("SELECT ($held) = $nleases", 'leases are back while a seek is prepared');
+sql(q{COMMIT PREPARED 'back'});
+wait_until("SELECT ($held) = 0", '... and end when it is committed');
+is(state_of("SELECT queue.ack('$_')"), 'QU001', 'a receipt of that is good for nothing')
+  foreach @receipts[ 0, -1 ];
+is(sql(q{SELECT count(*) FROM queue.dequeue('sought_later', 8)}), '8', '... all come again');
+
 # How far behind, when it is far
 sql(q{SELECT queue.create_topic('far', partitions => 1);
 	SELECT queue.subscribe('far', 'late', start => 'begin');
