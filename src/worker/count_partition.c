@@ -13,7 +13,8 @@
  * the last id of what failed with it, which at the last attempt is nothing else.
  * Which one comes next memory tells, but not after a crash; and what comes later
  * may have been taken by who has deleted the next one, and was rolled back.  So if
- * that is not one that the row counts, the topic is asked.
+ * that is not one that the row counts, the topic is asked; but not after an error,
+ * which may be that the subscription's owner cannot open it.
  *
  * Locks: the partition is held by the worker, as a step; the topic is opened as
  * for a read, with the rights of the subscription's owner.
@@ -81,7 +82,7 @@ count_next(Relation rel, SubscriptionDef *def, Position *position,
 	FailureNews news;
 
 	queue_inflight_read_news(entry, &news);
-	if (position->failures > 0 &&
+	if (!marks_only && position->failures > 0 &&
 		(entry->first_id == 0 || entry->first_id > position->alone_until))
 		find_next(rel, def, position);
 	if (is_to_go(def, position->failures + entry->failures))

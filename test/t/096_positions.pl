@@ -154,7 +154,8 @@ $long->{run}->kill_kill;
 
 #
 # The row counts failures of a message that is deleted, and a crash has memory
-# forget which one comes next.
+# forget which one comes next.  Nobody asks the topic where the subscription's
+# owner may not read it.
 #
 my $nack = q{SELECT queue.nack(receipt, '0') FROM queue.receive('patient', wait => '1 min')};
 sql(q{SELECT queue.create_topic('holes', partitions => 1);
@@ -164,11 +165,22 @@ sql($nack) foreach 1 .. 2;
 wait_until('SELECT failures = 2 FROM patient', 'the first one has failed twice');
 sql('DELETE FROM holes WHERE id = 1');
 my $receipt = sql(q{SELECT receipt FROM queue.receive('patient', lease => '1 h')});
+sql(q{CREATE ROLE stranger;
+	SELECT queue.create_topic('shut', partitions => 1);
+	SELECT queue.subscribe('shut', 'outside', start => 'begin', retry_delay => '0');
+	ALTER TABLE outside OWNER TO stranger;
+	SELECT queue.publish('shut', '1');
+	SELECT queue.nack(receipt, '0') FROM queue.receive('outside')});
+wait_until('SELECT failures = 1 FROM outside', '... and is gone');
+my $shut = sql(q{SELECT receipt FROM queue.receive('outside', lease => '1 h')});
 wait_until(
-	q{SELECT EXISTS (SELECT FROM queue.lease_log WHERE queue = 'patient'::regclass AND number > 0)},
-	'... and is gone');
+	q{SELECT count(DISTINCT queue) = 2 FROM queue.lease_log
+		WHERE queue IN ('patient'::regclass, 'outside'::regclass) AND number > 0},
+	'the log has the leases');
 $node->stop('immediate');
 $node->start;
+sql("SELECT queue.nack('$shut', '0')");
+wait_until('SELECT failures = 2 FROM outside', 'failures are counted after a crash, if the owner may not read the topic');
 sql("SELECT queue.nack('$receipt', '0')");
 wait_until('SELECT failures = 1 FROM patient', 'the next one fails after a crash, for the first time');
 
