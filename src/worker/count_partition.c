@@ -16,6 +16,9 @@
  * that is not one that the row counts, the topic is asked; but not after an error,
  * which may be that the subscription's owner cannot open it.
  *
+ * What is next may lie behind any number of messages that are not wanted.  So it
+ * is looked for as long as one call may, and the next step goes on from there.
+ *
  * Locks: the partition is held by the worker, as a step; the topic is opened as
  * for a read, with the rights of the subscription's owner.
  *
@@ -33,6 +36,21 @@
 #include "transaction/charge.h"
 #include "worker/count_partition.h"
 
+/*
+ * The look for what is next that was broken off last: nothing is wanted between
+ * these ids.  Others know that as well (shared/place.c), but may forget it.
+ */
+typedef struct BrokenOff
+{
+	Oid			relid;
+	int			partition;
+	uint32		filter;
+	int64		after;
+	int64		passed;
+} BrokenOff;
+
+static BrokenOff broken_off = {0};
+
 static PartitionOutcome count_next(Relation rel, SubscriptionDef *def,
 								   Position *position,
 								   const InflightEntry *entry,
@@ -43,6 +61,8 @@ static PartitionOutcome send_next(Relation rel, SubscriptionDef *def,
 								  Position *position,
 								  const InflightEntry *entry,
 								  const FailureNews *news);
+static bool look_for_next(Reading *reading, const Position *position,
+						  ReadBatch *batch);
 static bool write_failures(Relation rel, SubscriptionDef *def,
 						   Position *position, const InflightEntry *entry,
 						   const FailureNews *news);
@@ -145,7 +165,12 @@ send_next(Relation rel, SubscriptionDef *def, Position *position,
 
 	queue_reading_begin(&reading, rel, def, GetActiveSnapshot(), 1);
 	queue_reading_look_at(&reading, position->partition);
-	if (queue_reading_first(&reading, position, &batch))
+	if (!look_for_next(&reading, position, &batch))
+	{
+		queue_reading_end(&reading, true /* keeps topic */ );
+		return PARTITION_BUSY;
+	}
+	if (batch.n > 0)
 	{
 		queue_position_next_is(position, batch.first);
 		is_gone = queue_inflight_is_consumed(entry, batch.first - 1);
@@ -166,6 +191,30 @@ send_next(Relation rel, SubscriptionDef *def, Position *position,
 			PARTITION_COUNTED : PARTITION_BUSY;
 	return queue_position_move(rel, def, position, id) ? PARTITION_PASSED :
 		PARTITION_BUSY;
+}
+
+/* Look for the next message that is wanted; false: the next step goes on. */
+static bool
+look_for_next(Reading *reading, const Position *position, ReadBatch *batch)
+{
+	BrokenOff	look = {
+		.relid = RelationGetRelid(reading->rel),
+		.partition = position->partition,
+		.filter = reading->def->filter,
+		.after = position->id,
+		.passed = position->id
+	};
+
+	if (broken_off.relid == look.relid &&
+		broken_off.partition == look.partition &&
+		broken_off.filter == look.filter && broken_off.after == look.after)
+		look.passed = broken_off.passed;
+	queue_reading_batch(reading, look.partition, look.passed, 0, 1, batch);
+	if (batch->n > 0 || !queue_reading_is_enough(reading))
+		return true;
+	look.passed = batch->passed;
+	broken_off = look;
+	return false;
 }
 
 /* Let the row tell the failures; false: somebody has locked it. */

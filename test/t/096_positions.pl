@@ -256,7 +256,8 @@ is(sql('SELECT position, failures FROM stopped'), '0|1', '... and it has failed 
 is(sql(q{SELECT queue.skip('stopped', 0) = max(id) FROM stops}), 't', 'it is skipped');
 
 # What fails is far behind the position, and memory knows nothing of what lies
-# between, because that was passed over by another filter: it becomes a dead letter
+# between, because that was passed over by another filter: it becomes a dead letter,
+# although the worker does not look at all that at once
 sql(q{SELECT queue.create_topic('deep', partitions => 1);
 	SELECT queue.subscribe('deep', 'sparse', start => 'begin', pattern => 'yes', max_attempts => 1)});
 stop_processes(worker_of('postgres'));
