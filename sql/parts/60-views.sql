@@ -192,6 +192,24 @@ CREATE VIEW queue.storage AS
 COMMENT ON VIEW queue.storage IS
 'queues: the space that they take, dead rows, and what keeps these from being removed';
 
+-- A row that ends what the log says may have the seq of what it ends.
+CREATE OR REPLACE VIEW queue.lease WITH (security_invoker) AS
+SELECT l.queue, l.id, l.enqueued_at, l.epoch, l.number, l.deadline
+FROM (SELECT DISTINCT ON (r.queue, r.id)
+             r.queue, r.id, r.enqueued_at, r.epoch, r.number, r.deadline
+      FROM queue.lease_log AS r
+      JOIN (SELECT seq, id
+            FROM queue.lease_log
+            WHERE queue OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+            ORDER BY seq DESC
+            LIMIT 1) AS written_for
+          ON r.seq OPERATOR(pg_catalog.>) written_for.seq
+      JOIN pg_catalog.pg_database AS d
+          ON d.oid::bigint OPERATOR(pg_catalog.=) written_for.id
+      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+      ORDER BY r.queue, r.id, r.seq DESC, r.enqueued_at NULLS FIRST) AS l
+WHERE l.number IS NOT NULL;
+
 -- Locks tell which queues, topics and subscriptions a transaction has used, after
 -- a restart too.  Those of a prepared one have no process; its own id leads to the
 -- others.  A row of queue.prepared() without a queue counts if not all was noted

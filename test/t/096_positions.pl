@@ -291,6 +291,7 @@ sql(q{BEGIN; SELECT queue.seek('sought', 'end'); ROLLBACK; SELECT queue.seek('so
 $node->stop('immediate');
 continue_all();
 $node->start;
+is(sql(q{SELECT count(*) FROM queue.lease WHERE queue = 'sought'::regclass}), '0', 'the log has none');
 is(state_of("SELECT queue.ack('$_')"), 'QU001', 'a receipt of that is good for nothing')
   foreach @receipts[ 0, -1 ];
 is(sql(q{SELECT count(*) FROM queue.dequeue('sought', 8)}), '8', '... all come at once');
