@@ -22,6 +22,7 @@
 #include "utils/acl.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "common/args.h"
 #include "common/compat.h"

@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "common/compat.h"
 #include "table/draft.h"
 #include "table/topic_draft.h"
 
