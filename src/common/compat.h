@@ -154,6 +154,12 @@ queue_vacuum_set_eagerness(VacuumParams *params)
 					   failure, lockmode, indexes)
 #endif
 
+/* 19: a look at a page may set its bit in the visibility map, too */
+#if PG_VERSION_NUM < 190000
+#define heap_page_prune_opt(rel, buffer, vmbuffer, rel_read_only) \
+	heap_page_prune_opt(rel, buffer)
+#endif
+
 /* 19: a hash table in shared memory has one size */
 #if PG_VERSION_NUM < 190000
 #define ShmemInitHash(name, nelems, info, flags) \

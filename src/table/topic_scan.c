@@ -476,12 +476,17 @@ judge_page(TopicScan *scan, PartitionCursor *cursor)
 static void
 pin_page(TopicScan *scan, BlockNumber block)
 {
+	Buffer		vmbuffer = InvalidBuffer;
+
 	if (BufferIsValid(scan->buffer) &&
 		BufferGetBlockNumber(scan->buffer) == block)
 		return;
 	scan->buffer = ReleaseAndReadBuffer(scan->buffer, scan->rel, block);
 	scan->page++;
-	heap_page_prune_opt(scan->rel, scan->buffer);
+	heap_page_prune_opt(scan->rel, scan->buffer, &vmbuffer,
+						false /* rel_read_only */ );
+	if (BufferIsValid(vmbuffer))
+		ReleaseBuffer(vmbuffer);
 }
 
 /* Judge an entry; its page is locked. */
