@@ -308,7 +308,8 @@ queue_group_set_name(GroupEntry *group, const GroupName *name)
 	if (name->length > GROUP_TEXT)
 		return;
 	group->length = name->length;
-	memcpy(group->text, name->text, name->length);
+	if (name->length > 0)
+		memcpy(group->text, name->text, name->length);
 }
 
 /* Take what waits out, and the group with it. */
