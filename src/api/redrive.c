@@ -456,7 +456,7 @@ send_back(Redrive *redrive, MessageRow *row)
 		return;
 
 	queue_announce_changed(redrive->relid, row->priority, row->id);
-	/* not for each of millions: whoever has met it looks again in a second */
+	/* not for each of millions: a consumer that has met it looks again soon */
 	if (row->visible_at != 0 &&
 		(row->failures > 0 || !queue_row_failure_log(row).isnull))
 		queue_turn_note_end(redrive->def, row);

@@ -365,7 +365,7 @@ end_in_log(const Move *moves, int n)
 		if (queue_inflight_is_durable(&moves[i].key))
 			keys[nkeys++] = moves[i].key;
 	if (nkeys > 0)
-		queue_lease_end(keys, nkeys);
+		queue_lease_log_end(keys, nkeys);
 }
 
 /* Nothing is to be moved: let go of the partition that was held last. */

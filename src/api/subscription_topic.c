@@ -46,7 +46,7 @@ static List *tied_to(Oid relid);
  * queue_subscription_tie
  *		Let the subscription depend on this topic, and on no other.
  *
- * Until now its positions may have been changed without anybody being told.
+ * Forgets where it stands: until now its positions may have been changed untold.
  */
 void
 queue_subscription_tie(Oid relid, Oid topic)

@@ -4,10 +4,10 @@
  *		Leases on disk: table queue.lease_log, and the view queue.lease of it.
  *
  * A receive writes nothing.  Leases that have lasted for a moment are written
- * behind by the worker of the database, the only writer of this table but for
- * one thing, so that they outlive a crash.  After a start the first process that needs them,
- * worker or consumer, loads them.  From then on memory alone decides, and only
- * the worker reads the table again, to compact it.
+ * behind by the worker of the database, so that they outlive a crash.  No other
+ * process writes this table, except to end a lease (see below).  After a start the
+ * first process that needs them, worker or consumer, loads them.  From then on
+ * memory alone decides, and only the worker reads the table again, to compact it.
  *
  * Several processes may read the table at once after a start.  The first to
  * get the database lock puts the leases into memory, and the others find that
@@ -31,7 +31,7 @@
  * If the leases do not fit into memory (queue.max_in_flight was lowered), the
  * rest of them end early; the server's log says so.
  *
- * Who sets the position of a subscription ends what the log says of its
+ * A session that sets the position of a subscription ends what the log says of its
  * partitions, in the same transaction, or the lease would be back after a crash,
  * and an ack of it would undo that.  These rows have the seq of what they end, so
  * the worker alone draws numbers.  If that was prepared before the start, the
@@ -318,14 +318,15 @@ queue_lease_log(const MessageKey *ended, int nended,
 }
 
 /*
- * queue_lease_end
+ * queue_lease_log_end
  *		End what the log says of these partitions, in the caller's transaction.
  *
- * What the worker is just about to write stays.  Until the transaction has ended
- * the log is not compacted.
+ * What the worker has written and not committed yet is not seen, and stays: such a
+ * lease is back if the server crashes before the worker writes that it has ended.
+ * Until the transaction has ended the log is not compacted.
  */
 void
-queue_lease_end(const MessageKey *keys, int nkeys)
+queue_lease_log_end(const MessageKey *keys, int nkeys)
 {
 	Relation	rel = queue_lease_rows_open(queue_lease_rows_relid(), RowExclusiveLock);
 	LogRow	   *rows;

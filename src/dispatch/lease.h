@@ -17,8 +17,8 @@ extern bool queue_lease_is_loaded(void);
 /* The same for functions that only show messages; no error on a standby */
 extern void queue_lease_load_to_look(void);
 
-/* These partitions are set, in the caller's transaction */
-extern void queue_lease_end(const MessageKey *keys, int nkeys);
+/* End what the log says of these partitions, in the caller's transaction */
+extern void queue_lease_log_end(const MessageKey *keys, int nkeys);
 
 /* For the worker, in its own transactions */
 extern void queue_lease_log(const MessageKey *ended, int nended,

@@ -426,9 +426,9 @@ queue_turn_note_gone(CandidateScan *look, const MessageRow *row)
  * find_earlier
  *		Is there one with these ids?  If so, it waits.
  *
- * An update may hide the row from a scan, which comes upon the entry of the old
- * version alone.  So it is made again, until it comes upon no others that have no
- * row.
+ * An update may hide the row: the scan meets the entry of the old version only.
+ * So scan again until a scan meets the same dead entries as the one before.  After
+ * MAX_SCANS it is given up, and the later message may be taken first.
  */
 static bool
 find_earlier(CandidateScan *look, const MessageRow *row, int64 low, int64 high)

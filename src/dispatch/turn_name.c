@@ -139,8 +139,8 @@ queue_turn_is_known(const QueueDef *def, const MessageRow *row)
  *		This transaction has deleted a message, or moved its due time: its group
  *		need not wait for it.
  *
- * Who has met it meanwhile has found it busy, and the group waits to be looked at
- * again; or it backed off.
+ * A consumer that has met it meanwhile has found it busy, and the group waits to
+ * be looked at again; or it backed off.
  */
 void
 queue_turn_note_end(const QueueDef *def, MessageRow *row)

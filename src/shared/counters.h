@@ -157,7 +157,10 @@ typedef struct CounterRows
 
 extern void queue_counters_start(QueueSlot *slot, TimestampTz now,
 								 CounterStart *start);
+
+/* Is there a doubt that no count has ended? */
 extern bool queue_counters_is_doubtful(QueueSlot *slot);
+
 extern bool queue_counters_have_moved(QueueSlot *slot,
 									  const CounterStart *start);
 extern void queue_counters_set(QueueSlot *slot, Oid relid,

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * inflight_entry.h
- *		What the files of the in-flight table share; no other includes it.
+ *		What the files of the in-flight table share; no other file includes it.
  *
  * Unless a function says otherwise, the partition of the entry is locked.
  *
@@ -33,7 +33,7 @@ extern void queue_inflight_note_lapsed(void);
 extern bool queue_inflight_clear_lapsed(void);
 
 /*
- * Make an entry, look it up, or lock one that this process holds, which locks
+ * inflight_table.c: make an entry, look it up, or lock one that this process holds, which locks
  * its partition; remove it; it has changed
  */
 extern InflightEntry *queue_entry_make(const MessageKey *key,
@@ -53,7 +53,7 @@ extern bool queue_entry_has_nothing_left(const InflightEntry *entry);
 extern void queue_entry_remove_if_nothing_left(InflightEntry *entry);
 extern void queue_entry_forget(InflightEntry *entry);
 
-/* What its row does not tell, and the log */
+/* inflight_entry.c: failures that neither the row nor the log tells yet */
 extern void queue_entry_count_failure(InflightEntry *entry,
 									  const FailureNote *failure);
 extern void queue_entry_set_batch(InflightEntry *entry, int batch);
@@ -76,7 +76,10 @@ extern LeasesBehind queue_lapse_behind(const InflightEntry *entry);
 extern void queue_lapse_end_behind(const MessageKey *key,
 								   const LeasesBehind *leases);
 
-/* Late receipts are not good any more: all, that of a lapse, all there are */
+/*
+ * Receipts of leases that ran out are not good any more: of the message and its
+ * group; of this lease; of all there are, to make room
+ */
 extern void queue_lapse_move_fence(InflightEntry *entry);
 extern void queue_lapse_end_fence(InflightEntry *entry);
 extern bool queue_lapse_make_room(void);

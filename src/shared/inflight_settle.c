@@ -3,7 +3,7 @@
  * inflight_settle.c
  *		Leases of the in-flight table are settled.
  *
- * Who settles a lease holds the entry, as who claimed it does, until it has
+ * A caller that settles a lease holds the entry, as one that claimed it does, until it has
  * given that back, or its transaction has ended (inflight_end.c).
  *
  *-------------------------------------------------------------------------

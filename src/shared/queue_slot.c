@@ -6,9 +6,9 @@
  * The slots are an array of queue.max_queues, found through a hash table.  A
  * queue gets one on its first use after a start.  Its table must have been
  * opened and found to be a queue, by a role with a privilege on it, by the worker,
- * or for leases that the log has of it (queue_def_slot(), the only way in).  So no
- * role can fill the slots with queues that it may not use, or with numbers.  If no
- * slot is left, a queue does without.  It then has no cover, so that consumers scan
+ * or for leases that the log has of it: each caller of queue_slot_make() sees to
+ * that.  So no role can fill the slots with queues that it may not use, or with
+ * numbers.  If no slot is left, a queue does without.  It then has no cover, so that consumers scan
  * all of its rows.  It wakes only sessions that wait for any queue, and draws ids
  * one by one.  All of that is slower, and right.
  *
@@ -182,8 +182,8 @@ queue_slot_find(Oid relid)
  * queue_slot_make
  *		Return the slot of a queue of this database, made if need be.
  *
- * Returns NULL if there is no room (queue.max_queues).  For those alone who know
- * what it is: queue_def_slot(), the worker, of topics, and who loads leases.
+ * Returns NULL if there is no room (queue.max_queues).  The caller knows what it
+ * is, and that it may have a slot.
  */
 QueueSlot *
 queue_slot_make(Oid relid, SlotKind kind)
@@ -418,7 +418,7 @@ free_slot(QueueSlot *slot)
 int
 queue_slot_count(void)
 {
-	/* whoever writes the counters at the end of a server that did not start */
+	/* a server that could not start writes the counters without slots */
 	return shared != NULL ? shared->nused : 0;
 }
 

@@ -235,7 +235,7 @@ typedef enum Counter
 	COUNTER_GONE_BYTES,
 	COUNTER_PROCESSING = 24,	/* buckets */
 
-	/* seldom; the next two are no counts, but how many there are */
+	/* seldom; DELAYED and RETRYING are no counts, but how many there are */
 	COUNTER_FAILED = 64,
 	COUNTER_DELAYED,
 	COUNTER_RETRYING,

@@ -188,8 +188,8 @@ queue_entries_end(QueueEntries *entries)
  * in the way, or anybody holds a lock on the row.
  *
  * The server can be told not to wait, but asserts that there is nothing to wait
- * for.  So that is looked at before; who locks the row in between is noticed by
- * the update.
+ * for.  So that is looked at before; a lock that is taken in between is noticed
+ * by the update.
  */
 bool
 queue_entries_replace(Relation rel, const TableForm *form,
@@ -225,6 +225,7 @@ is_being_modified(TupleTableSlot *slot)
 	TM_Result	result;
 
 	Assert(TTS_IS_BUFFERTUPLE(slot) && BufferIsValid(row->buffer));
+	/* exclusively, as for an update: the look may set hint bits */
 	LockBuffer(row->buffer, BUFFER_LOCK_EXCLUSIVE);
 	result = HeapTupleSatisfiesUpdate(row->base.tuple,
 									  GetCurrentCommandId(false),

@@ -27,8 +27,8 @@ typedef struct QueueScan
 	bool		wants_versions; /* new versions of rows are ROW_BUSY */
 	bool		has_missed;		/* an entry had no row: that is dead, or a new
 								 * version is elsewhere; callers reset it */
-	uint64		missed;			/* which entries those were, as a number;
-								 * callers reset it */
+	uint64		missed;			/* sum of their places, to tell whether two
+								 * scans met the same; callers reset it */
 	MessageRow	row;
 } QueueScan;
 

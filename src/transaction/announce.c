@@ -289,8 +289,8 @@ queue_announce_undone(Oid relid, const QueueRange *window)
  * queue_announce_changed
  *		Note that this transaction has deleted or changed a message.
  *
- * Who meets it meanwhile finds it busy and will look again, but a rollback
- * says at once that it is back.  May throw.
+ * A consumer that meets it meanwhile finds it busy and will look again, but a
+ * rollback says at once that it is back.  May throw.
  */
 void
 queue_announce_changed(Oid relid, int priority, int64 id)

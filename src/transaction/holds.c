@@ -606,7 +606,10 @@ forget_counts(const MessageKey *key)
 	if (slot != NULL)
 		queue_counters_forget(slot);
 	else
+	{
+		/* not used since the start: what the file kept of it is wrong, too */
 		(void) queue_saved_take(key->dbid, key->relid);
+	}
 }
 
 /* A partition is where it was moved to. */

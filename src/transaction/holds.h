@@ -78,7 +78,7 @@ extern Hold *queue_xact_push(HoldKind kind, const MessageKey *key,
 /* The hold that was pushed for a partition that this transaction holds, or NULL */
 extern Hold *queue_xact_find(HoldKind kind, const MessageKey *key);
 
-/* Is the position of that set? */
+/* Has this transaction set the position of the partition that it holds? */
 extern bool queue_xact_is_set(const Hold *hold);
 
 /*

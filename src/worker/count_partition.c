@@ -11,10 +11,10 @@
  * What failed may be gone from the topic by now.  Then its failures are forgotten:
  * they are not those of the message that comes next.  Which one it was is told by
  * the last id of what failed with it, which at the last attempt is nothing else.
- * Which one comes next memory tells, but not after a crash; and what comes later
- * may have been taken by who has deleted the next one, and was rolled back.  So if
- * that is not one that the row counts, the topic is asked; but not after an error,
- * which may be that the subscription's owner cannot open it.
+ * Memory tells which message comes next, but not after a crash, and not if a
+ * consumer had deleted the next one, took a later one, and rolled back.  So if the
+ * row does not count the failures of that message, the topic is asked.  Not after
+ * an error, because that may be that the subscription's owner cannot open it.
  *
  * What is next may lie behind any number of messages that are not wanted.  So it
  * is looked for as long as one call may, and the next step goes on from there.
@@ -55,7 +55,8 @@ static PartitionOutcome count_next(Relation rel, SubscriptionDef *def,
 								   Position *position,
 								   const InflightEntry *entry,
 								   bool marks_only, char **reason);
-static void find_next(Relation rel, SubscriptionDef *def, Position *position);
+static void forget_failures_of_gone(Relation rel, SubscriptionDef *def,
+									Position *position);
 static bool is_to_go(const SubscriptionDef *def, int failed);
 static PartitionOutcome send_next(Relation rel, SubscriptionDef *def,
 								  Position *position,
@@ -104,7 +105,7 @@ count_next(Relation rel, SubscriptionDef *def, Position *position,
 	queue_inflight_read_news(entry, &news);
 	if (!marks_only && position->failures > 0 &&
 		(entry->first_id == 0 || entry->first_id > position->alone_until))
-		find_next(rel, def, position);
+		forget_failures_of_gone(rel, def, position);
 	if (is_to_go(def, position->failures + entry->failures))
 	{
 		*reason = queue_dead_letter_problem_of(def->dead_letter,
@@ -122,7 +123,7 @@ count_next(Relation rel, SubscriptionDef *def, Position *position,
 
 /* Let the position forget failures of what has gone from the topic. */
 static void
-find_next(Relation rel, SubscriptionDef *def, Position *position)
+forget_failures_of_gone(Relation rel, SubscriptionDef *def, Position *position)
 {
 	Reading		reading;
 	bool		is_undecided;
@@ -133,7 +134,7 @@ find_next(Relation rel, SubscriptionDef *def, Position *position)
 						   queue_reading_next_id(&reading, position,
 												 position->alone_until,
 												 &is_undecided));
-	queue_reading_end(&reading, true);
+	queue_reading_end(&reading, true /* keeps topic */ );
 }
 
 /* Has what is next failed so often that it is a dead letter? */

@@ -24,8 +24,9 @@
  * that comes back by a rollback was not gone, but being deleted.
  *
  * Of a subscription, whose row tells where it stands in a partition, a lease is
- * gone if all that it is on is consumed.  Who sets a position ends the leases in
- * their log, so where that was prepared before the start, the log tells it.
+ * gone if all that it is on is consumed.  A session that sets a position also ends
+ * the leases in the log; if that was prepared before the start, only the log tells
+ * it.
  *
  * Nothing here waits: a queue that is locked is left for later.  If the
  * process dies, the next worker begins anew.

@@ -174,8 +174,8 @@ move_those_of(Oid relid, const int *partitions, int n)
  * move_one
  *		Move one position; false if somebody holds the partition.
  *
- * Not if something behind them has failed, because a move forgets that: who
- * consumes it moves past them, too.
+ * Not if a message behind them has failed, because a move forgets that.  Its
+ * consumer moves past them as well.
  */
 static bool
 move_one(Relation rel, SubscriptionDef *def, int partition, Position *position)

@@ -153,11 +153,16 @@ $node->stop('fast', fail_ok => 1);
 my $file = $node->data_dir . '/pg_stat/queue.stat';
 my $saved = slurp_file($file, 0);
 my $size = unpack('x8 Q', $saved);
+my $now = (time - 946_684_800) * 1_000_000;
+my $naged = 0;
 for (my $at = 16 + $size - 24; $at < length $saved; $at += $size)
 {
 	my $counted_at = unpack('q', substr($saved, $at, 8));
-	substr($saved, $at, 8) = pack('q', $counted_at - 300_000_000) if $counted_at != 0;
+	next if $counted_at == 0;
+	$naged++ if abs($now - $counted_at) < 3_600_000_000;
+	substr($saved, $at, 8) = pack('q', $counted_at - 300_000_000);
 }
+cmp_ok($naged, '>=', 2, 'the file has when each was counted');
 open my $out, '>:raw', $file or die "$file: $!";
 print $out $saved;
 close $out;
