@@ -89,7 +89,9 @@ queue_recovered_holds(Oid relid)
 	bool		found = false;
 	int			i;
 
-	if (max_prepared_xacts == 0 || !may_run(RecentXmin))
+	/* the next id of a standby must not become the first one */
+	if (max_prepared_xacts == 0 || RecoveryInProgress() ||
+		!may_run(RecentXmin))
 		return false;
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
 	holders = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
