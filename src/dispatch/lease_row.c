@@ -70,8 +70,8 @@ queue_lease_rows_relid(void)
 LogRow *
 queue_lease_rows_read(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL, 0);
+	/* no snapshot, which a serializable transaction would have conflicts by */
+	TableScanDesc scan = table_beginscan(rel, SnapshotSelf, 0, NULL, 0);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	int			nroom = 1024;
 	LogRow	   *rows = palloc(nroom * sizeof(LogRow));
@@ -117,7 +117,6 @@ queue_lease_rows_read(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
 
 	/* VACUUM may let rows of a page change places, so seq and not the scan */
 	qsort(rows, n, sizeof(LogRow), compare_rows);
