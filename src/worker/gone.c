@@ -36,6 +36,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/twophase.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -71,8 +72,8 @@ typedef struct LeaseCopy
 	uint64		epoch;
 	uint64		number;
 	int64		last_id;
-	bool		is_written;		/* the log has told it */
-	bool		is_ended;		/* ... and does not any more */
+	bool		is_told;		/* of before the start, and the log had it */
+	bool		is_ended;		/* ... and has it no more */
 } LeaseCopy;
 
 typedef struct LeaseCopies
@@ -173,7 +174,7 @@ begin_pass(void)
 											 MCXT_ALLOC_HUGE);
 	queue_inflight_visit(copy_lease, &pass);
 	qsort(pass.leases, pass.n, sizeof(LeaseCopy), queue_message_key_compare);
-	if (ends != ends_now)
+	if (max_prepared_xacts > 0)
 		find_ended();
 	ends = ends_now;
 }
@@ -204,29 +205,37 @@ copy_lease(InflightEntry *entry, void *arg)
 	copy->epoch = entry->epoch;
 	copy->number = entry->number;
 	copy->last_id = entry->last_id;
-	copy->is_written = is_running && entry->is_written;
+	copy->is_told = entry->epoch != queue_inflight_epoch() &&
+		(is_lapsed || entry->is_written);
 	copy->is_ended = false;
 	return ++copies->n < copies->max;
 }
 
 /*
  * find_ended
- *		Find the leases that the log has told, and does not any more.
+ *		Find the leases of before the start that the log had, and has no more.
  *
- * This process alone tells the log of leases, so what it does not say now was
- * ended by another one.
+ * This process alone writes leases there, so a lease that it does not have now was
+ * ended by another one; or by this one, when it ran out: then its receipt, which
+ * might still come, is lost with it.  A lease of after the start is left alone: a
+ * session that ends it in the log ends it in memory, too.
  */
 static void
 find_ended(void)
 {
-	Relation	rel = queue_lease_rows_open(queue_lease_rows_relid(),
-											AccessShareLock);
+	Relation	rel;
 	LogRow	   *rows;
 	int			nrows;
 	int64		last_seq;
 	bool		is_ours;
+	bool		are_told = false;
 	int			at_row = 0;
 
+	for (int i = 0; i < pass.n && !are_told; i++)
+		are_told = pass.leases[i].is_told;
+	if (!are_told)
+		return;
+	rel = queue_lease_rows_open(queue_lease_rows_relid(), AccessShareLock);
 	if (rel == NULL)
 		return;
 	rows = queue_lease_rows_read(rel, &nrows, &last_seq, &is_ours);
@@ -244,7 +253,7 @@ find_ended(void)
 												   &lease->key)) < 0)
 			at_row++;
 		told = result == 0 ? &rows[at_row].lease : NULL;
-		lease->is_ended = lease->is_written &&
+		lease->is_ended = lease->is_told &&
 			(told == NULL || told->epoch != lease->epoch ||
 			 told->number != lease->number);
 	}
