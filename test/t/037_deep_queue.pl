@@ -73,8 +73,11 @@ sql(q{INSERT INTO got SELECT (payload ->> 'n')::int
 	FROM queue.dequeue('deep', 5000)});
 
 #
-# Restart
+# Restart, when all rows are counted: else the worker would read them then
 #
+ok( $node->poll_query_until('postgres',
+		q{SELECT counted_at IS NOT NULL FROM queue.stats WHERE queue = 'deep'::regclass}),
+	'the rows are counted');
 $node->restart;
 sql('SELECT pg_stat_reset()');
 my ($n, $pages) = first_message();
