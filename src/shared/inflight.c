@@ -166,6 +166,7 @@ claim_existing(InflightEntry *entry, TimestampTz enqueued_at,
 		entry->logged = LOG_NOTHING;
 		entry->logged_failures = 0;
 		entry->counted = 0;
+		entry->group_hash = 0;
 		ItemPointerSetInvalid(&entry->tid);
 	}
 	if (queue_lease_has_run_out(entry, now))
