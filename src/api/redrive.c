@@ -457,8 +457,7 @@ send_back(Redrive *redrive, MessageRow *row)
 
 	queue_announce_changed(redrive->relid, row->priority, row->id);
 	/* not for each of millions: a consumer that has met it looks again soon */
-	if (row->visible_at != 0 &&
-		(row->failures > 0 || !queue_row_failure_log(row).isnull))
+	if (row->visible_at != 0 && queue_row_was_delivered(redrive->rel, row))
 		queue_turn_note_end(redrive->def, row);
 	take_room(target, &draft);
 	draft.id = choose_id(redrive, target, &origin);
