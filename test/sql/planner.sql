@@ -52,7 +52,7 @@ SELECT * FROM rows_of('EXECUTE take(7)');
 RESET plan_cache_mode;
 
 --
--- So the statement of the README goes by the index; PostgreSQL 18 might merge stock by it
+-- So the statement of docs/consumers.md goes by the index; PostgreSQL 18 might merge stock by it
 --
 SET enable_mergejoin = off;
 SELECT * FROM plan_of($$
