@@ -14,35 +14,9 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use QueueTest;
+use StatsTest;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-use_node($node, "SET statement_timeout = '120s';");
-$node->init;
-$node->append_conf(
-	'postgresql.conf', q{
-shared_preload_libraries = 'queue'
-max_prepared_transactions = 5
-});
-$node->start;
-sql(q{CREATE EXTENSION queue});
-
-# What is said of a queue
-sub stats
-{
-	my ($queue, $columns) = @_;
-
-	return sql(qq{SELECT $columns FROM queue.stats WHERE queue = '$queue'::regclass});
-}
-
-# The same when it is so, and has been counted
-sub wait_for_stats
-{
-	my ($queue, $condition, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	wait_until(qq{SELECT count(*) = 1 FROM queue.stats
-		WHERE queue = '$queue'::regclass AND counted_at IS NOT NULL AND ($condition)}, $name);
-}
+my $node = start_node();
 
 # Have the rows counted anew, which any change of settings does.
 sub count_again
@@ -163,9 +137,9 @@ for (my $at = 16 + $size - 24; $at < length $saved; $at += $size)
 	substr($saved, $at, 8) = pack('q', $counted_at - 300_000_000);
 }
 cmp_ok($naged, '>=', 2, 'the file has when each was counted');
-open my $out, '>:raw', $file or die "$file: $!";
-print $out $saved;
-close $out;
+open my $written, '>:raw', $file or die "$file: $!";
+print $written $saved;
+close $written;
 
 # ... and a start that fails keeps them
 $node->append_conf('pg_hba.conf', 'no line');

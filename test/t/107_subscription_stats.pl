@@ -14,57 +14,30 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use QueueTest;
+use StatsTest;
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-use_node($node, "SET statement_timeout = '120s';");
-$node->init;
-$node->append_conf(
-	'postgresql.conf', q{
-shared_preload_libraries = 'queue'
-max_prepared_transactions = 5
-});
-$node->start;
-sql(q{CREATE EXTENSION queue});
-
-# What is said of the subscription
-sub stats
-{
-	my ($columns, $name) = @_;
-
-	$name //= 'reader';
-	return sql(qq{SELECT $columns FROM queue.stats WHERE queuename = '$name'});
-}
-
-sub wait_for_stats
-{
-	my ($condition, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	wait_until(qq{SELECT count(*) = 1 FROM queue.stats
-		WHERE queuename = 'reader' AND counted_at IS NOT NULL AND ($condition)}, $name);
-}
-
+my $node = start_node();
 my $numbers = 'ready, in_flight, delivered, acked, failed, dead_lettered';
 
 sql(q{
 	SELECT queue.create_topic('news', partitions => 1);
 	SELECT queue.subscribe('news', 'reader', lease => '1 hour', retry_delay => '0', max_attempts => 2);
 	SELECT count(queue.publish('news', to_jsonb(n))) FROM generate_series(1, 100) n});
-wait_for_stats('ready = 100', 'how far a new subscription is behind is known when somebody asks');
-is(stats($numbers), '100|0|0|0|0|0', '... and that nothing has happened');
-is(stats('delayed, retrying, enqueued, bytes, enqueued_per_second'), '||||',
+wait_for_stats('reader', 'ready = 100', 'how far a new subscription is behind is known when somebody asks');
+is(stats('reader', $numbers), '100|0|0|0|0|0', '... and that nothing has happened');
+is(stats('reader', 'delayed, retrying, enqueued, bytes, enqueued_per_second'), '||||',
 	'what a subscription does not have is not told');
-is(stats('oldest_ready_at = (SELECT min(published_at) FROM news)'), 't',
+is(stats('reader', 'oldest_ready_at = (SELECT min(published_at) FROM news)'), 't',
 	'since when its next message is there');
 
 #
 # In the caller's transaction
 #
 sql(q{SELECT id FROM queue.dequeue('reader', 10)});
-is(stats($numbers), '90|0|10|10|0|0', 'what is dequeued is delivered, and with the commit acked');
+is(stats('reader', $numbers), '90|0|10|10|0|0', 'what is dequeued is delivered, and with the commit acked');
 sql(q{BEGIN; SELECT id FROM queue.dequeue('reader', 5); ROLLBACK});
-wait_for_stats('failed = 1', 'a batch that is rolled back is one failure');
-is(stats($numbers), '90|0|15|10|1|0', '... and nothing is consumed');
+wait_for_stats('reader', 'failed = 1', 'a batch that is rolled back is one failure');
+is(stats('reader', $numbers), '90|0|15|10|1|0', '... and nothing is consumed');
 
 # the message that failed comes with those that failed with it, halved
 sql(q{
@@ -74,8 +47,8 @@ sql(q{
 	SELECT id FROM queue.dequeue('reader');
 	RELEASE s;
 	COMMIT});
-my $acked = stats('acked');
-is(stats('acked = 10 + (SELECT count(*) FROM news WHERE id > 10 AND id <=
+my $acked = stats('reader', 'acked');
+is(stats('reader', 'acked = 10 + (SELECT count(*) FROM news WHERE id > 10 AND id <=
 		(SELECT position FROM queue.subscriptions WHERE subscriptionname = $$reader$$))'), 't',
 	'what is taken in a savepoint that is released is counted');
 sql(q{
@@ -85,59 +58,59 @@ sql(q{
 	SELECT id FROM queue.dequeue('reader', 4);
 	ROLLBACK TO s;
 	COMMIT});
-is(stats("acked - $acked"), '2', '... and in one that is rolled back it is not');
+is(stats('reader', "acked - $acked"), '2', '... and in one that is rolled back it is not');
 
 #
 # Leases
 #
 sql(q{SELECT queue.seek('reader', start_id => 21)});
-wait_for_stats('ready = 80', 'seek is seen, though nothing is consumed');
+wait_for_stats('reader', 'ready = 80', 'seek is seen, though nothing is consumed');
 sql(q{SELECT queue.reset_stats('reader')});
-is(stats($numbers), '80|0|0|0|0|0', 'reset_stats lets it begin anew, which is not how far it is behind');
+is(stats('reader', $numbers), '80|0|0|0|0|0', 'reset_stats lets it begin anew, which is not how far it is behind');
 
 my @receipts = split /\n/, sql(q{SELECT receipt FROM queue.receive('reader', 10)});
-is(stats($numbers), '80|1|10|0|0|0', 'a lease holds a partition');
+is(stats('reader', $numbers), '80|1|10|0|0|0', 'a lease holds a partition');
 sql(qq{SELECT queue.ack('$receipts[0]')});
-is(stats('acked'), '1', 'a message is acked');
+is(stats('reader', 'acked'), '1', 'a message is acked');
 sql(qq{SELECT queue.ack('{$receipts[1],$receipts[2]}'::text[])});
-is(stats('acked'), '3', '... two together');
+is(stats('reader', 'acked'), '3', '... two together');
 sql(qq{SELECT queue.ack('$receipts[5]')});
-is(stats('acked'), '4', '... and one that the others before it have no receipt of');
+is(stats('reader', 'acked'), '4', '... and one that the others before it have no receipt of');
 sql(qq{BEGIN; SELECT queue.ack('$receipts[6]'); ROLLBACK});
-is(stats('acked'), '4', 'what is rolled back is not');
+is(stats('reader', 'acked'), '4', 'what is rolled back is not');
 sql(qq{BEGIN; SELECT queue.ack('$receipts[6]'); SAVEPOINT s; SELECT queue.ack('$receipts[7]');
 	ROLLBACK TO s; SELECT queue.ack('$receipts[9]'); COMMIT});
-is(stats('acked, in_flight, ready'), '10|0|70', 'with the last one of a batch all of it is');
+is(stats('reader', 'acked, in_flight, ready'), '10|0|70', 'with the last one of a batch all of it is');
 
 my ($first, @others) = split /\n/, sql(q{SELECT receipt FROM queue.receive('reader', 3)});
 sql(qq{SELECT queue.nack('$first')});
-is(stats('failed, acked'), '1|10', 'nack counts a failure');
+is(stats('reader', 'failed, acked'), '1|10', 'nack counts a failure');
 ($first) = split /\n/, sql(q{SELECT receipt FROM queue.receive('reader')});
 sql(qq{SELECT queue.nack('$first')});
-wait_for_stats('dead_lettered = 1', 'what fails max_attempts times is a dead letter');
-is(stats('failed, acked, dead, ready'), '2|10|1|69', '... which is passed, and not acked');
+wait_for_stats('reader', 'dead_lettered = 1', 'what fails max_attempts times is a dead letter');
+is(stats('reader', 'failed, acked, dead, ready'), '2|10|1|69', '... which is passed, and not acked');
 ($first) = split /\n/, sql(q{SELECT receipt FROM queue.receive('reader')});
 sql(qq{SELECT queue.reject('$first', 'unwanted')});
-is(stats('failed, acked, dead_lettered, ready'), '2|10|2|68', '... as what is rejected');
+is(stats('reader', 'failed, acked, dead_lettered, ready'), '2|10|2|68', '... as what is rejected');
 
 #
 # Prepared transactions
 #
 sql(q{BEGIN; SELECT id FROM queue.dequeue('reader', 4); PREPARE TRANSACTION 'doubt'});
-is(stats('acked, in_flight, in_doubt, ready'), '10|1|1|68', 'what is in doubt is not done');
+is(stats('reader', 'acked, in_flight, in_doubt, ready'), '10|1|1|68', 'what is in doubt is not done');
 sql(q{COMMIT PREPARED 'doubt'});
-is(stats('acked, in_flight, in_doubt, ready'), '14|0|0|64', 'COMMIT PREPARED adds it');
+is(stats('reader', 'acked, in_flight, in_doubt, ready'), '14|0|0|64', 'COMMIT PREPARED adds it');
 sql(q{BEGIN; SELECT id FROM queue.dequeue('reader', 1); PREPARE TRANSACTION 'doubt';
 	ROLLBACK PREPARED 'doubt'});
-is(stats('acked, ready'), '14|64', 'ROLLBACK PREPARED does not');
+is(stats('reader', 'acked, ready'), '14|64', 'ROLLBACK PREPARED does not');
 @receipts = split /\n/, sql(q{SELECT receipt FROM queue.receive('reader', 1)});
 sql(qq{SELECT queue.ack('$receipts[0]')});
 @receipts = split /\n/, sql(q{SELECT receipt FROM queue.receive('reader', 10)});
 sql(qq{BEGIN; SELECT queue.ack('$receipts[3]'); PREPARE TRANSACTION 'doubt'; ROLLBACK PREPARED 'doubt'});
 sql(qq{BEGIN; SELECT queue.ack('$receipts[3]'); PREPARE TRANSACTION 'doubt'; COMMIT PREPARED 'doubt'});
-is(stats('acked'), '16', 'as for leases');
+is(stats('reader', 'acked'), '16', 'as for leases');
 sql(qq{SELECT queue.ack('$receipts[9]')});
-is(stats('acked, ready'), '25|53', '... and with the last one all of the batch is counted once');
+is(stats('reader', 'acked, ready'), '25|53', '... and with the last one all of the batch is counted once');
 
 #
 # How long it took
@@ -155,7 +128,7 @@ sql(q{
 	SELECT count(*) FROM queue.dequeue('picky', 10)});
 wait_until(q{SELECT ready = 0 FROM queue.stats WHERE queuename = 'picky'},
 	'a filter that wants nothing of it is not behind');
-is(stats('acked, delivered, oldest_ready_at', 'picky'), '0|0|', '... and got nothing');
+is(stats('picky', 'acked, delivered, oldest_ready_at'), '0|0|', '... and got nothing');
 
 #
 # What retention has deleted, and is skipped
@@ -171,26 +144,26 @@ foreach my $partitions (1, 4)
 		SELECT count(queue.publish('short$partitions', '1')) FROM generate_series(1, 40);
 		SELECT queue.alter_topic('short$partitions', retention => '1 ms')});
 	wait_until("SELECT count(*) = 0 FROM short$partitions", "all of $partitions is gone");
-	is(stats('expired', $reader), '0', '... and not skipped yet');
+	is(stats($reader, 'expired'), '0', '... and not skipped yet');
 	sql("BEGIN; SELECT count(*) FROM queue.dequeue('$reader'); ROLLBACK");
-	is(stats('expired, delivered, failed', $reader), '40|0|0', 'what is skipped is counted');
+	is(stats($reader, 'expired, delivered, failed'), '40|0|0', 'what is skipped is counted');
 	sql("SELECT count(*) FROM queue.dequeue('$reader')");
-	is(stats('expired', $reader), '40', '... once');
+	is(stats($reader, 'expired'), '40', '... once');
 }
 
 #
 # Restart
 #
-my $had = stats('delivered, acked, failed, dead_lettered, stats_reset');
+my $had = stats('reader', 'delivered, acked, failed, dead_lettered, stats_reset');
 $node->restart;
-wait_for_stats('ready = 53', 'after a restart the positions are read');
-is(stats('delivered, acked, failed, dead_lettered, stats_reset'), $had,
+wait_for_stats('reader', 'ready = 53', 'after a restart the positions are read');
+is(stats('reader', 'delivered, acked, failed, dead_lettered, stats_reset'), $had,
 	'a clean restart keeps what has happened');
-is(stats('expired', 'careless1'), '40', '... and what was skipped');
+is(stats('careless1', 'expired'), '40', '... and what was skipped');
 sql(q{SELECT queue.reset_stats('careless1')});
-is(stats('expired', 'careless1'), '0', '... until that is reset');
+is(stats('careless1', 'expired'), '0', '... until that is reset');
 sql(q{SELECT queue.publish('news', '1'); SELECT id FROM queue.dequeue('reader', 3)});
-is(stats('ready, acked'), '51|28', 'and it goes on from there');
+is(stats('reader', 'ready, acked'), '51|28', 'and it goes on from there');
 
 # nobody consumes: publishers alone tell that there is more
 sql(q{
