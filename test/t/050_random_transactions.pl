@@ -1226,18 +1226,22 @@ sub do_publish
 	return;
 }
 
-# What a statement that reads returns of each
-my $read_columns = 'payload, attempt, receipt';
-
-sub do_read
+# Read by one of the functions, and check what it returns: ids, and receipts
+sub read_by
 {
-	my ($session) = @_;
+	my ($session, $function) = @_;
 	my $max = pick(1, 2, 3, 10);
 
 	note_snapshot($session);
 	my (undef, @rows) = expect($session,
-		"SELECT $read_columns FROM queue.dequeue('reader', $max)");
-	my @got = check_read($session, 0, $max, @rows) or return;
+		"SELECT payload, attempt, receipt FROM queue.$function('reader', $max)");
+	return check_read($session, $function eq 'receive', $max, @rows);
+}
+
+sub do_read
+{
+	my ($session) = @_;
+	my @got = read_by($session, 'dequeue') or return;
 	my $last = $got[-1][0];
 	my $kind = $reader->{hold} ? 'more' : 'take';
 	$reader->{hold} //=
@@ -1250,12 +1254,7 @@ sub do_read
 sub do_read_lease
 {
 	my ($session) = @_;
-	my $max = pick(1, 2, 3, 10);
-
-	note_snapshot($session);
-	my (undef, @rows) = expect($session,
-		"SELECT $read_columns FROM queue.receive('reader', $max)");
-	my @got = check_read($session, 1, $max, @rows) or return;
+	my @got = read_by($session, 'receive') or return;
 	$reader->{lease} = {
 		ids      => [ map { $_->[0] } @got ],
 		receipts => [ map { $_->[1] } @got ],
