@@ -263,9 +263,10 @@ wait_for_vacuum('read', 'a table is vacuumed while somebody reads it');
 wait_until(
 	q{SELECT vacuum_count > 2 FROM pg_stat_user_tables
 		WHERE relid = 'read'::regclass}, '... and again and again');
+my $read = sql(q{SELECT 'read'::regclass::oid});
 unlike(
 	slurp_file($node->logfile),
-	qr/still waiting for AccessExclusiveLock/,
+	qr/still waiting for AccessExclusiveLock on relation $read /,
 	'and nothing waits for him to leave');
 cmp_ok(sql(q{SELECT pg_relation_size('read')}),
 	'>', 16000000, 'so it stays large');
@@ -340,17 +341,7 @@ check_held('prep', 'prepared transaction',
 	'doubt', sub { sql(q{COMMIT PREPARED 'doubt'}) });
 
 # A slot of a standby that has gone with a snapshot
-sql(q{SELECT pg_create_physical_replication_slot('keeper')});
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->append_conf(
-	'postgresql.conf', q{
-primary_slot_name = 'keeper'
-hot_standby_feedback = on
-wal_receiver_status_interval = '1s'
-});
-$standby->start;
+my $standby = start_standby('keeper');
 wait_until(
 	q{SELECT xmin IS NOT NULL FROM pg_replication_slots},
 	'the slot has a snapshot');

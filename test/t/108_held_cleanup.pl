@@ -30,18 +30,8 @@ queue.vacuum_scale_factor = 0
 });
 $node->start;
 sql(q{CREATE EXTENSION queue; SELECT queue.create_queue('orders');
-	SELECT pg_create_physical_replication_slot('keeper');
 	CREATE DATABASE other});
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->append_conf(
-	'postgresql.conf', q{
-primary_slot_name = 'keeper'
-hot_standby_feedback = on
-wal_receiver_status_interval = '1s'
-});
-$standby->start;
+my $standby = start_standby('keeper');
 
 # A snapshot, or a transaction, that stays
 sub start_holder
@@ -237,11 +227,15 @@ is(after('1 s', 'severity', unused('61 min')), 'critical', '... for an hour');
 # One that was invalidated is left out by the server.
 #
 sql(q{ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'});
+sql(q{ALTER SYSTEM SET max_wal_size = '1GB'});		# no checkpoint by itself
 $node->reload;
 foreach (1 .. 3)
 {
 	sql(q{SELECT pg_logical_emit_message(false, '', ''); SELECT pg_switch_wal()});
 }
+
+# The standby itself goes on, so it must have what goes with the slot.
+$node->wait_for_catchup($standby);
 sql('CHECKPOINT');
 wait_until(q{SELECT wal_status = 'lost' FROM pg_replication_slots},
 	'the slot is invalidated');

@@ -40,6 +40,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   use_node
   start_publisher
+  start_standby
   sql
   error_of
   state_of
@@ -121,6 +122,32 @@ sub start_publisher
 	}
 	use_node($nodes[0]);
 	return @nodes;
+}
+
+=pod
+
+=item start_standby(slot)
+
+Starts a standby of the node that is in use, with a replication slot of this name
+that keeps what the standby's snapshots may see; returns it.
+
+=cut
+
+sub start_standby
+{
+	my ($slot) = @_;
+	sql("SELECT pg_create_physical_replication_slot('$slot')");
+	$node->backup('backup');
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+	$standby->init_from_backup($node, 'backup', has_streaming => 1);
+	$standby->append_conf(
+		'postgresql.conf', qq{
+primary_slot_name = '$slot'
+hot_standby_feedback = on
+wal_receiver_status_interval = '1s'
+});
+	$standby->start;
+	return $standby;
 }
 
 # PostgreSQL's own poll_query_until starts a psql for each question, which takes
