@@ -423,12 +423,8 @@ wait_until(lease_rows('crashed', 2), 'two leases are written');
 $session = $node->background_psql('postgres');
 $pid     = $session->query_safe(q{SELECT pg_backend_pid()});
 $session->query_safe(q{BEGIN; SELECT * FROM queue.dequeue('crashed')});
-my $log_start = -s $node->logfile;
-kill 'KILL', $pid;
-$node->wait_for_log(qr/database system is ready to accept connections/,
-	$log_start);
+kill_process($pid);
 leave($session);
-wait_until('SELECT true', 'the server starts over after kill -9 of a backend');
 like(drain('crashed'), qr/^3 [12], 4 1$/,
 	'what the killed one held is there again, the leases hold');
 is(sql(q{SELECT queue.ack(} . array(@receipts) . ')'),
@@ -452,11 +448,7 @@ wait_until(
 	q{SELECT count(*) = 1 FROM queue.receive('lapsed', lease => '1 h')
 		WHERE attempt = 2},
 	'it runs out, and somebody else receives the message');
-$log_start = -s $node->logfile;
-kill 'KILL', $worker;
-$node->wait_for_log(qr/database system is ready to accept connections/,
-	$log_start);
-wait_until('SELECT true', 'the server starts over after kill -9 of the worker');
+kill_process($worker);
 is(state_of(qq{SELECT queue.ack('$lapsed')}),
 	'QU001', 'the receipt of the lease that ran out is void');
 is(drain('lapsed'), '1 2', 'and the message is there');

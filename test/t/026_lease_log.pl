@@ -123,9 +123,8 @@ is(sql(q{SELECT n_dead_tup FROM pg_stat_user_tables
 	'0', 'and has no dead rows');
 
 # The worker alone is killed; the server restarts all.
-kill 'KILL', worker();
-$session->quit;
-$node->poll_query_until('postgres', 'SELECT true');
+kill_process(worker());
+eval { $session->quit };
 wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity
 	WHERE backend_type = 'queue worker'}, 'killed, the worker comes back');
 wait_until($kept, 'leases outlive the kill');
@@ -179,8 +178,7 @@ sql(qq{DO \$\$ BEGIN $dequeues RAISE EXCEPTION 'no';
 	EXCEPTION WHEN raise_exception THEN NULL; END \$\$});
 wait_until(q{SELECT count(*) > 0 FROM once WHERE failures = 2},
 	'the worker counts them');
-kill 'KILL', worker();
-$node->poll_query_until('postgres', 'SELECT true');
+kill_process(worker());
 wait_until(q{SELECT count(*) = 300 FROM once WHERE failures >= 2},
 	'all are counted after the restart');
 is(sql('SELECT max(failures) FROM once'), '2', 'and each failure once');

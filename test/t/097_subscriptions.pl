@@ -517,8 +517,7 @@ foreach my $end ('ROLLBACK', 'ROLLBACK TO s', 'COMMIT')
 			WHERE queue IN ('$s'::regclass, '$t'::regclass)},
 		'that is written down');
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
-	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', 'SELECT true');
+	kill_process($pid);
 	$session->{run}->finish;
 	left($s, '1 2, 2 1, 3 1', 'kill -9 of its consumer counts');
 	is(taken($t, 10), 'none', '... a lease goes on');
@@ -561,9 +560,8 @@ foreach my $what ('lease', 'dequeue')
 	is( sql(qq{SELECT count(*) FROM queue.lease_log WHERE queue = '$s'::regclass}),
 		'1', "$what: nobody has marked that as ended");
 	continue_all();
-	kill 'KILL', $worker;
+	kill_process($worker);
 	$session->{run}->finish if $session;
-	$node->poll_query_until('postgres', 'SELECT true');
 	left($s, '3 1, 4 1', "$what: what is behind comes, and has not failed");
 }
 

@@ -59,6 +59,7 @@ our @EXPORT = qw(
   worker_of
   worker_pids
   wait_for_worker
+  kill_process
   stop_processes
   continue_all
 );
@@ -619,6 +620,27 @@ sub wait_for_worker
 				AND pid <> $old_pid},
 		$name);
 	return worker_of($db);
+}
+
+=pod
+
+=item kill_process(pid)
+
+Ends a process by kill -9, so that the server starts over; returns when it has.
+Before it notices it would answer as if nothing had happened.
+
+=cut
+
+sub kill_process
+{
+	my ($pid) = @_;
+	my $offset = -s $node->logfile;
+	kill 'KILL', $pid;
+	$node->wait_for_log(
+		qr/database system is ready to accept connections/, $offset);
+	$node->poll_query_until('postgres', 'SELECT true')
+	  or die 'the server does not come back';
+	return;
 }
 
 =pod
