@@ -14,6 +14,7 @@ use Time::HiRes qw(time);
 use FindBin;
 use lib $FindBin::RealBin;
 
+use Hints;
 use QueueTest;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
@@ -23,10 +24,7 @@ $node->append_conf('postgresql.conf', "shared_preload_libraries = 'queue'\n");
 $node->start;
 
 sql('CREATE EXTENSION queue');
-my ($ret, $stdout, $stderr) = $node->psql(
-	'postgres', q{CREATE FUNCTION forget(regclass) RETURNS void
-	LANGUAGE C STRICT AS '$libdir/queue', 'queue_test_forget'});
-if ($ret != 0)
+if (!can_forget())
 {
 	diag('this build has no assertions, so hints cannot be forgotten');
 	plan skip_all => 'needs a build with assertions (ASSERT=1)';

@@ -11,9 +11,16 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use Hints;
+use QueueTest;
+
 # 200,000 messages take some 30 MB.  What a crash takes back has not failed,
 # however long it was held.
 my $node = PostgreSQL::Test::Cluster->new('main');
+use_node($node);
 $node->init;
 $node->append_conf(
 	'postgresql.conf', q{
@@ -28,12 +35,6 @@ fsync = off
 $node->start;
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
-
-sub sql
-{
-	my ($sql, $db) = @_;
-	return $node->safe_psql($db || 'postgres', $sql);
-}
 
 # The number in the first message and how many pages it took to get it, those
 # of catalogs that a new session reads included
@@ -87,22 +88,8 @@ cmp_ok(pages_of_queue(), '<', 600, 'most of which are of dead rows');
 
 SKIP:
 {
-	my ($ret) = $node->psql(
-		'postgres', q{CREATE FUNCTION forget(regclass) RETURNS void
-			LANGUAGE C STRICT AS '$libdir/queue', 'queue_test_forget'});
-	skip 'needs a build with assertions (ASSERT=1)', 1 if $ret != 0;
-
-	# When the worker has found twice what another queue has hidden, it has
-	# come by all queues in between.
-	sql(q{SELECT queue.create_queue('marker')});
-	foreach my $i (1 .. 2)
-	{
-		sql(q{SELECT queue.enqueue('marker', '1'); SELECT forget('marker')});
-		$node->poll_query_until(
-			'postgres', qq{SELECT healed >= $i FROM queue.cover
-				WHERE queue = 'marker'::regclass})
-		  or die 'the worker does not look after queues';
-	}
+	skip 'needs a build with assertions (ASSERT=1)', 1 if !can_forget();
+	gone_over();
 	cmp_ok(
 		sql(q{SELECT idx_tup_fetch FROM pg_stat_user_tables
 			WHERE relname = 'deep'}),

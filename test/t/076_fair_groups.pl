@@ -15,6 +15,7 @@ use Test::More;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use Hints;
 use QueueTest qw(:DEFAULT dequeue taken begin end);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
@@ -64,27 +65,6 @@ sub flood
 	my ($queue, $tenant, $n) = @_;
 	sql(qq{INSERT INTO $queue (group_key, payload)
 		SELECT '$tenant', to_jsonb('$tenant' || i) FROM generate_series(1, $n) i});
-	return;
-}
-
-# Waits until the worker has looked for what is hidden, in all queues: twice it
-# finds what another one has hidden.  Needs a build with assertions, and does
-# nothing without.
-sub gone_over
-{
-	my ($ret) = $node->psql(
-		'postgres', q{CREATE OR REPLACE FUNCTION forget(regclass) RETURNS void
-			LANGUAGE C STRICT AS '$libdir/queue', 'queue_test_forget'});
-	return if $ret != 0;
-	sql(q{SELECT queue.create_queue('marker')});
-	foreach my $i (1 .. 2)
-	{
-		sql(q{SELECT queue.enqueue('marker', '1'); SELECT forget('marker')});
-		$node->poll_query_until('postgres',
-			qq{SELECT healed >= $i FROM queue.cover WHERE queue = 'marker'::regclass})
-		  or die 'the worker does not look after queues';
-	}
-	sql(q{SELECT queue.drop_queue('marker')});
 	return;
 }
 
