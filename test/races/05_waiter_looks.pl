@@ -26,7 +26,8 @@ sub finds
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $session = qq{FROM pg_stat_activity WHERE pid = $waiter->{pid}};
 	$node->poll_query_until('postgres',
-		qq{SELECT state = 'idle' OR wait_event_type = 'Extension' $session});
+		qq{SELECT state = 'idle' OR wait_event_type = 'Extension' $session})
+	  or die 'the waiter neither sleeps nor returns';
 	is( sql(qq{SELECT count(*) $session AND wait_event_type = 'Extension'}),
 		'0', "$name: the waiter does not sleep");
 	is(result_of($waiter), '1', '... and gets the message');

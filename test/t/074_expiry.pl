@@ -110,7 +110,8 @@ $queue = make_queue();
 sql(qq{SELECT queue.enqueue('$queue', '1', expires_in => '100 ms', priority => 9);
 	SELECT queue.enqueue('$queue', '2')});
 $node->poll_query_until('postgres',
-	qq{SELECT expires_at < clock_timestamp() FROM $queue WHERE priority = 9});
+	qq{SELECT expires_at < clock_timestamp() FROM $queue WHERE priority = 9})
+  or die 'it does not expire';
 is(sql(qq{SELECT payload FROM queue.dequeue('$queue', 10)}),
 	'2', 'the worker stands still: the expired one is not delivered');
 is(sql(qq{SELECT count(*) FROM queue.receive('$queue', wait => '500 ms')}),
@@ -220,7 +221,8 @@ foreach my $how ('restart', 'crash')
 	sql(q{COMMIT PREPARED 'p'});
 	$node->poll_query_until('postgres',
 		qq{SELECT coalesce(bool_and(expires_at < clock_timestamp()), true)
-			FROM $queue WHERE expires_at IS NOT NULL});
+			FROM $queue WHERE expires_at IS NOT NULL})
+	  or die 'they do not expire';
 	is(sql(qq{SELECT payload FROM queue.dequeue('$queue', wait => '1 min')}),
 		'2', "$how: the one that has not expired comes");
 	are_dead($queue, 3001, $how);

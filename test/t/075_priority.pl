@@ -81,7 +81,8 @@ foreach my $fail (
 		'... it is back');
 	$node->poll_query_until('postgres',
 		q{SELECT visible_at IS NULL OR visible_at <= clock_timestamp()
-			FROM q WHERE priority = 6});
+			FROM q WHERE priority = 6})
+	  or die 'it is not due';
 }
 is(sql(q{SELECT priority, payload FROM queue.dequeue('q')}),
 	'6|"again"', 'a retry keeps its priority');

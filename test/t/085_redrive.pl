@@ -248,8 +248,8 @@ DO $$ BEGIN LOOP
 	COMMIT;
 END LOOP; END $$;
 });
-sql(q{CALL queue.redrive_all('orders_dead', 1)});
-ok(1, 'it ends');
+like(state_of(q{CALL queue.redrive_all('orders_dead', 1)}),
+	qr/^none/, 'it ends');
 sql(q{SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
 	WHERE query ~ 'again' AND pid <> pg_backend_pid()});
 is( sql(q{SELECT (SELECT count(*) FROM orders) + (SELECT count(*)

@@ -146,11 +146,16 @@ is(comes('reader'), $all, 'rolled back: no failure');
 # A seek that lasts is no failure after a crash, either
 my $long = $node->background_psql('postgres', on_error_die => 1);
 $long->query_safe(q{BEGIN; SELECT queue.seek('reader', 'end')});
-sql('SELECT pg_sleep(2.5)');
+sql(q{SELECT queue.create_queue('witness'); SELECT queue.enqueue('witness', '1')});
+my $witness = $node->background_psql('postgres', on_error_die => 1);
+$witness->query_safe(q{BEGIN; SELECT id FROM queue.dequeue('witness')});
+wait_until(q{SELECT count(*) = 1 FROM queue.lease WHERE queue = 'witness'::regclass},
+	'a take that began later is one, and is written down');
 $node->stop('immediate');
 $node->start;
 is(comes('reader'), $all, 'a crash counts none');
-$long->{run}->kill_kill;
+is(sql(q{SELECT attempt FROM queue.dequeue('witness')}), '2', '... but of what was taken');
+$_->{run}->kill_kill foreach $long, $witness;
 
 #
 # The row counts failures of a message that is deleted, and a crash has memory
