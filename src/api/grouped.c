@@ -49,6 +49,9 @@ static Turn take_turn(Take *take, CandidateScan *look, Snapshot snapshot,
 static Turn judge_turn(Take *take, CandidateScan *look, Snapshot snapshot,
 					   MessageRow *row, Hold *hold, bool is_behind,
 					   TimestampTz *until, Verdict *verdict);
+static Turn leave_turn(Take *take, CandidateScan *look, MessageRow *row,
+					   Hold *hold, const MessageStatus *status,
+					   TimestampTz *until);
 
 /*
  * queue_take_grouped
@@ -159,7 +162,7 @@ queue_take_from_group(Take *take, CandidateScan *look, Snapshot snapshot)
 		turn = take_turn(take, look, snapshot, row, take->ntaken > before,
 						 &until, &verdict);
 		if (turn == TURN_TAKEN)
-			look->group->delay = 0;
+			look->group.entry->delay = 0;
 		if (turn == TURN_NOTHING && row->state == ROW_GONE)
 			queue_turn_note_gone(look, row);
 		MemoryContextReset(take->row_context);
@@ -258,11 +261,6 @@ take_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 /*
  * judge_turn
  *		The same for a message that has been claimed.
- *
- * What has failed, and backs off or is to be moved, keeps the group waiting, as
- * does what was given back for later.  What is not due for the first time does
- * not, whether the statement's snapshot sees it or not: it may have been
- * rescheduled since.
  */
 static Turn
 judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
@@ -270,7 +268,6 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 {
 	InflightEntry *entry = hold->entry;
 	MessageStatus status;
-	bool		keeps_place;
 	int			limit;
 
 	row->state = queue_row_recheck(look->rel, row);
@@ -280,43 +277,8 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		return row->state == ROW_BUSY ? TURN_WAITS : TURN_NOTHING;
 	}
 	queue_row_status(look->def, row, entry, look->now, &status);
-	switch (status.availability)
-	{
-		case MESSAGE_AVAILABLE:
-			break;
-		case MESSAGE_EXHAUSTED:
-			if (queue_stays_exhausted(look, row, status.failures))
-			{
-				queue_give_back(hold);
-				*until = look->now + STOPPED_DELAY;
-				return TURN_WAITS;
-			}
-			queue_inflight_hold_group(entry, look->group, QUEUE_NO_CALL);
-			queue_leave_exhausted(look, row, hold, status.failures);
-			return TURN_HELD;
-		case MESSAGE_EXPIRED:
-			queue_expiry_note(look->slot, MyDatabaseId, take->relid,
-							  row->expires_at);
-			queue_give_back(hold);
-			return TURN_NOTHING;
-		case MESSAGE_NOT_DUE:
-			look->next->due = Min(look->next->due, status.due);
-			keeps_place = status.failures > 0 ||
-				queue_row_was_delivered(look->rel, row);
-			if (!keeps_place)
-				queue_cover_add_delayed_set(look->slot, MyDatabaseId,
-											take->relid,
-											1 << queue_rank(row->priority),
-											status.due);
-			queue_give_back(hold);
-			*until = row->expires_at == 0 ? status.due :
-				Min(status.due, row->expires_at);
-			return keeps_place ? TURN_WAITS : TURN_NOTHING;
-		case MESSAGE_HELD:
-			Assert(false);		/* this call holds it */
-			queue_give_back(hold);
-			return TURN_WAITS;
-	}
+	if (status.availability != MESSAGE_AVAILABLE)
+		return leave_turn(take, look, row, hold, &status, until);
 	if (!queue_row_is_visible(look->rel, row, snapshot))
 	{
 		queue_give_back(hold);
@@ -337,7 +299,7 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 		return TURN_WAITS;
 	}
 
-	queue_inflight_hold_group(entry, look->group, look->call);
+	queue_inflight_hold_group(entry, look->group.entry, look->turn.call);
 	if (!queue_take_message(take, look, row, hold, status.failures + 1, limit))
 	{
 		queue_give_back(hold);
@@ -346,4 +308,59 @@ judge_turn(Take *take, CandidateScan *look, Snapshot snapshot, MessageRow *row,
 	if (queue_take_wanted(take) == 0)
 		*verdict = VERDICT_STOP;
 	return TURN_TAKEN;
+}
+
+/*
+ * leave_turn
+ *		Leave a message whose turn it is, and that is not available.
+ *
+ * What has failed, and backs off or is to be moved, keeps the group waiting, as
+ * does what was given back for later.  What is not due for the first time does
+ * not, whether the statement's snapshot sees it or not: it may have been
+ * rescheduled since.
+ */
+static Turn
+leave_turn(Take *take, CandidateScan *look, MessageRow *row, Hold *hold,
+		   const MessageStatus *status, TimestampTz *until)
+{
+	bool		keeps_place;
+
+	switch (status->availability)
+	{
+		case MESSAGE_EXHAUSTED:
+			if (queue_stays_exhausted(look, row, status->failures))
+			{
+				queue_give_back(hold);
+				*until = look->now + STOPPED_DELAY;
+				return TURN_WAITS;
+			}
+			queue_inflight_hold_group(hold->entry, look->group.entry,
+									  QUEUE_NO_CALL);
+			queue_leave_exhausted(look, row, hold, status->failures);
+			return TURN_HELD;
+		case MESSAGE_EXPIRED:
+			queue_expiry_note(look->slot, MyDatabaseId, take->relid,
+							  row->expires_at);
+			queue_give_back(hold);
+			return TURN_NOTHING;
+		case MESSAGE_NOT_DUE:
+			look->next->due = Min(look->next->due, status->due);
+			keeps_place = status->failures > 0 ||
+				queue_row_was_delivered(look->rel, row);
+			if (!keeps_place)
+				queue_cover_add_delayed_set(look->slot, MyDatabaseId,
+											take->relid,
+											1 << queue_rank(row->priority),
+											status->due);
+			queue_give_back(hold);
+			*until = row->expires_at == 0 ? status->due :
+				Min(status->due, row->expires_at);
+			return keeps_place ? TURN_WAITS : TURN_NOTHING;
+		case MESSAGE_AVAILABLE:
+		case MESSAGE_HELD:
+			break;
+	}
+	Assert(false);				/* it is not, and this call holds it */
+	queue_give_back(hold);
+	return TURN_WAITS;
 }

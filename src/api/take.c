@@ -88,6 +88,9 @@ static bool is_lease_too_long(const Take *take);
 static bool is_top_level(const ReturnSetInfo *rsinfo);
 static void look_and_take(Take *take, Relation rel, QueueDef *def,
 						  Snapshot snapshot, RetryHint *next);
+static bool keep_limit(Take *take, CandidateScan *look);
+static bool take_next(Take *take, CandidateScan *look, Snapshot snapshot,
+					  Verdict *verdict);
 static Verdict take_from_window(Take *take, CandidateScan *look,
 								Snapshot snapshot);
 static Verdict examine(Take *take, CandidateScan *look, Snapshot snapshot,
@@ -269,65 +272,89 @@ look_and_take(Take *take, Relation rel, QueueDef *def, Snapshot snapshot,
 	queue_check_lease(def, take->lease);
 	queue_turn_look_at_own();
 	queue_look_begin(&look, rel, def, take->max, next);
-	if (def->max_in_flight > 0 && look.slot != NULL)
-	{
-		if (!queue_held_is_complete(look.slot))
-			queue_inflight_count_held(look.slot, def->relid);
-		take->max = queue_held_reserve(look.slot, max, def->max_in_flight);
-		queue_look_want(&look, take->max);
-		if (take->max == 0)
-		{
-			/* letting go of one wakes only those that take any */
-			look.next->is_busy = take->selection != NULL;
-			verdict = VERDICT_STOP;
-		}
-	}
+	if (def->max_in_flight > 0 && look.slot != NULL && !keep_limit(take, &look))
+		verdict = VERDICT_STOP;
 	if (look.is_ordered)
 	{
 		if (take->is_lease && take->group_call == 0)
 			take->group_call = queue_group_new_call();
-		look.call = take->group_call;
+		look.turn.call = take->group_call;
 		queue_turn_prepare(&look);
 	}
 	if (take->selection != NULL)
 		queue_selection_begin(&look, take->selection);
 	while (verdict == VERDICT_NEXT)
 	{
-		int			before = take->ntaken;
-
-		if (look.selection != NULL)
-		{
-			if (!queue_selection_window(&look))
-				break;
-			verdict = take_from_window(take, &look, snapshot);
-			queue_selection_give_back(&look, take->ntaken > before ?
-									  queue_take_wanted(take) : 0);
-			continue;
-		}
-		if (look.is_fair)
-		{
-			if (!queue_fair_window(&look, snapshot, queue_take_wanted(take)))
-				break;
-			verdict = take_from_window(take, &look, snapshot);
-			queue_fair_give_back(&look, take->ntaken - before,
-								 queue_take_wanted(take));
-			continue;
-		}
-		if (queue_turn_begin(&look))
-		{
-			verdict = queue_take_from_group(take, &look, snapshot);
-			queue_look_want(&look, queue_take_wanted(take));
-			continue;
-		}
-		if (!queue_look_window(&look))
+		if (!take_next(take, &look, snapshot, &verdict))
 			break;
-		verdict = take_from_window(take, &look, snapshot);
-		queue_look_give_back(&look, take->ntaken > before ?
-							 queue_take_wanted(take) : 0);
 	}
 	queue_look_end(&look);
 	queue_held_unreserve();
 	take->max = max;
+}
+
+/*
+ * keep_limit
+ *		Want no more messages than max_in_flight has room for.
+ *
+ * Returns false if there is none.  A look for certain messages is then made
+ * again soon, because letting go of one wakes only those that take any.
+ */
+static bool
+keep_limit(Take *take, CandidateScan *look)
+{
+	if (!queue_held_is_complete(look->slot))
+		queue_inflight_count_held(look->slot, take->relid);
+	take->max = queue_held_reserve(look->slot, take->max,
+								   look->def->max_in_flight);
+	queue_look_want(look, take->max);
+	if (take->max == 0)
+		look->next->is_busy = take->selection != NULL;
+	return take->max > 0;
+}
+
+/*
+ * take_next
+ *		Take from the next window, or from the group that comes before it.
+ *
+ * Returns false if there is neither.
+ */
+static bool
+take_next(Take *take, CandidateScan *look, Snapshot snapshot,
+		  Verdict *verdict)
+{
+	int			before = take->ntaken;
+
+	if (look->selection != NULL)
+	{
+		if (!queue_selection_window(look))
+			return false;
+		*verdict = take_from_window(take, look, snapshot);
+		queue_selection_give_back(look, take->ntaken > before ?
+								  queue_take_wanted(take) : 0);
+	}
+	else if (look->is_fair)
+	{
+		if (!queue_fair_window(look, snapshot, queue_take_wanted(take)))
+			return false;
+		*verdict = take_from_window(take, look, snapshot);
+		queue_fair_give_back(look, take->ntaken - before,
+							 queue_take_wanted(take));
+	}
+	else if (queue_turn_begin(look))
+	{
+		*verdict = queue_take_from_group(take, look, snapshot);
+		queue_look_want(look, queue_take_wanted(take));
+	}
+	else
+	{
+		if (!queue_look_window(look))
+			return false;
+		*verdict = take_from_window(take, look, snapshot);
+		queue_look_give_back(look, take->ntaken > before ?
+							 queue_take_wanted(take) : 0);
+	}
+	return true;
 }
 
 /*

@@ -72,10 +72,14 @@ static bool note_first(CandidateScan *look, Datum key,
 					   const QueueRange *range);
 static bool begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 					   Snapshot snapshot);
+static bool enter_group(CandidateScan *look, GroupEntry *group);
+static bool open_window(CandidateScan *look, const MessageRow *row,
+						int64 others, int64 want);
 static MessageRow *find_row(CandidateScan *look, const GroupWait *out,
 							Snapshot snapshot, int64 *others,
 							bool *stays_out);
 static void begin_scan(CandidateScan *look, QueueScan **scan);
+static QueueScan *tenant_scan(const CandidateScan *look);
 static void scan_ids(CandidateScan *look, int64 low, int64 high);
 static void leave_rest(CandidateScan *look, GroupEntry *group, int64 from);
 
@@ -97,7 +101,7 @@ queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
 		find_unsorted(look, &range);
 		if (range.rank < NUM_RANKS &&
 			!queue_slot_has_ready_group(look->slot) &&
-			(look->is_crowded ||
+			(look->fair.is_crowded ||
 			 (queue_slot_is_one_range(look->slot) &&
 			  (uint64) range.high - (uint64) range.low < (uint64) want)))
 		{
@@ -105,13 +109,13 @@ queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
 				return true;
 			continue;
 		}
-		if (range.rank < NUM_RANKS && !look->is_crowded &&
-			look->nsorted < SORT_BUDGET)
+		if (range.rank < NUM_RANKS && !look->fair.is_crowded &&
+			look->fair.nsorted < SORT_BUDGET)
 		{
 			sort(look, &range);
 			continue;
 		}
-		group = look->nunseen >= MAX_UNSEEN ? NULL :
+		group = look->fair.nunseen >= MAX_UNSEEN ? NULL :
 			queue_group_pop(look->slot, look->def->relid, range.rank,
 							PG_INT64_MAX);
 		if (group != NULL)
@@ -119,23 +123,23 @@ queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
 			if (begin_turn(look, group, want, snapshot))
 				return true;
 		}
-		else if (look->nunseen >= MAX_UNSEEN)
+		else if (look->fair.nunseen >= MAX_UNSEEN)
 			return false;
-		else if (look->nwalking > 0)
+		else if (look->fair.nwalking > 0)
 		{
 			/* nobody else has anything: go on with these */
-			look->nwalking = 0;
+			look->fair.nwalking = 0;
 			queue_group_return();
 		}
 		else if (range.rank == NUM_RANKS)
 			return false;
-		else if (look->is_crowded)
+		else if (look->fair.is_crowded)
 		{
 			if (begin_plain(look, want))
 				return true;
 		}
 		else
-			look->nsorted = 0;
+			look->fair.nsorted = 0;
 	}
 }
 
@@ -148,16 +152,16 @@ queue_fair_window(CandidateScan *look, Snapshot snapshot, int64 want)
 void
 queue_fair_give_back(CandidateScan *look, int ntaken, int64 want)
 {
-	if (!look->is_of_group)
+	if (!look->tenant.has_window)
 	{
 		queue_look_give_back(look, ntaken > 0 ? want : 0);
 		return;
 	}
 	queue_look_give_back(look, want);
-	look->cover = look->before;
+	look->cover = look->tenant.before;
 	if (ntaken > 1)
-		queue_fair_charge(look->def->relid, look->group_hash, ntaken - 1);
-	look->is_of_group = false;
+		queue_fair_charge(look->def->relid, look->tenant.hash, ntaken - 1);
+	look->tenant.has_window = false;
 	queue_turn_forget(look);
 }
 
@@ -219,7 +223,7 @@ sort(CandidateScan *look, const QueueRange *range)
 
 		if (!queue_sort_resume(look->slot, look->def->relid, &place))
 			return;
-		look->window = place.range;
+		look->window.ids = place.range;
 		queue_look_start_passing(look);
 		queue_look_start(look, NULL, NULL);
 		if (!sort_groups(look, &place))
@@ -229,7 +233,7 @@ sort(CandidateScan *look, const QueueRange *range)
 	}
 	else
 	{
-		look->want = look->wanted =
+		look->wants.width = look->wants.messages =
 			(uint64) range->high - (uint64) range->low >= SORT_WIDE ?
 			PG_INT64_MAX : SORT_WIDTH;
 		if (!queue_look_window(look))
@@ -239,7 +243,7 @@ sort(CandidateScan *look, const QueueRange *range)
 	}
 
 	/* what is not sorted is taken as it comes, from the beginning */
-	if (look->is_crowded)
+	if (look->fair.is_crowded)
 		queue_window_begin(&look->cover, look->slot, look->def->relid,
 						   look->now);
 }
@@ -259,18 +263,18 @@ sort_rows(CandidateScan *look)
 	while ((row = queue_look_row(look)) != NULL)
 	{
 		if (n++ >= SORT_ROWS &&
-			(uint64) look->window.high - (uint64) row->id >= SORT_WIDE)
+			(uint64) look->window.ids.high - (uint64) row->id >= SORT_WIDE)
 		{
 			SortPlace	place;
 
-			place.range = look->window;
+			place.range = look->window.ids;
 			place.range.low = row->id;
 			place.length = -1;
 			if (!sort_groups(look, &place))
 				queue_look_keep_from(look, place.range.low);
 			return;
 		}
-		look->nsorted++;
+		look->fair.nsorted++;
 		if (!note_row(look, row, PG_INT64_MAX))
 		{
 			queue_look_keep_from(look, row->id);
@@ -294,8 +298,8 @@ sort_groups(CandidateScan *look, SortPlace *place)
 	text	   *name;
 	bool		is_done = true;
 
-	if (look->key_scan == NULL)
-		look->key_scan = queue_scan_begin_group(look->rel, look->def);
+	if (look->scans.keys == NULL)
+		look->scans.keys = queue_scan_begin_group(look->rel, look->def);
 	if (place->length < 0)
 	{
 		/* of those that have none it is not known whether there are any */
@@ -309,7 +313,7 @@ sort_groups(CandidateScan *look, SortPlace *place)
 	else
 		key = PointerGetDatum(cstring_to_text_with_len(place->text,
 													   place->length));
-	while (queue_scan_next_group(look->key_scan, key, &next))
+	while (queue_scan_next_group(look->scans.keys, key, &next))
 	{
 		if (DatumGetPointer(key) != NULL)
 			pfree(DatumGetPointer(key));
@@ -319,11 +323,11 @@ sort_groups(CandidateScan *look, SortPlace *place)
 			is_done = false;
 			break;
 		}
-		look->nsorted += SORT_GROUP_COST;
+		look->fair.nsorted += SORT_GROUP_COST;
 
 		/* a key that is not known in full would be come to again and again */
 		name = (text *) DatumGetPointer(key);
-		if (look->nsorted < SORT_BUDGET ||
+		if (look->fair.nsorted < SORT_BUDGET ||
 			VARSIZE_ANY_EXHDR(name) > GROUP_TEXT)
 			continue;
 		place->length = VARSIZE_ANY_EXHDR(name);
@@ -348,9 +352,9 @@ note_first(CandidateScan *look, Datum key, const QueueRange *range)
 	MessageRow *row;
 	int			n = 0;
 
-	begin_scan(look, &look->below_scan);
-	queue_scan_group(look->below_scan, key, range->low, range->high);
-	while ((row = queue_scan_next(look->below_scan)) != NULL)
+	begin_scan(look, &look->scans.below);
+	queue_scan_group(look->scans.below, key, range->low, range->high);
+	while ((row = queue_scan_next(look->scans.below)) != NULL)
 	{
 		if (queue_rank(row->priority) == range->rank)
 			return note_row(look, row, row->id + (row->id < PG_INT64_MAX));
@@ -378,11 +382,12 @@ note_row(CandidateScan *look, const MessageRow *row, int64 others)
 							queue_rank(row->priority), row->id, others))
 	{
 		case GROUP_OTHER:
-			queue_ranges_add(&look->busy, look->window.rank, row->id,
-							 others < PG_INT64_MAX ? look->window.high : row->id);
+			queue_ranges_add(&look->window.busy, look->window.ids.rank,
+							 row->id, others < PG_INT64_MAX ?
+							 look->window.ids.high : row->id);
 			break;
 		case GROUP_FULL:
-			look->is_crowded = true;
+			look->fair.is_crowded = true;
 			return false;
 		default:
 			break;
@@ -406,11 +411,9 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 		   Snapshot snapshot)
 {
 	GroupWait	out = group->out;
-	int64		quantum = Max(want / (queue_slot_nready_groups(look->slot) + 1), 1);
 	int64		others;
 	bool		stays_out;
 	MessageRow *row;
-	int64		high;
 
 	if (group->checked_by == look->number)
 	{
@@ -418,61 +421,87 @@ begin_turn(CandidateScan *look, GroupEntry *group, int64 want,
 		queue_group_keep_out(group, &out);
 		return false;
 	}
-	look->group = group;
-	queue_group_wait_init(&look->left);
-	if (!group->is_fair ||
-		(!group->is_keyless && !queue_turn_find_key(look, &look->turn_key)))
-	{
-		/* what there is of it is sorted with others, in the end */
-		queue_turn_dissolve(look);
-		look->nsorted = SORT_BUDGET;
+	if (!enter_group(look, group))
 		return false;
-	}
-	look->group_hash = (uint64) group->key.id;
-	look->group_rank = out.rank;
-	look->has_key = !group->is_keyless;
-	if (look->is_writer)
-	{
-		QueueRange	range = {out.rank, out.id, PG_INT64_MAX};
-
-		queue_announce_undone(look->def->relid, &range);
-	}
-	queue_look_start_passing(look);
 	row = find_row(look, &out, snapshot, &others, &stays_out);
-	if (row != NULL)
-	{
-		/* ids behind it, if those are being scanned */
-		high = row->id;
-		if (others <= row->id)
-		{
-			high = row->id <= PG_INT64_MAX - quantum ?
-				row->id + quantum - 1 : PG_INT64_MAX;
-			others = high < PG_INT64_MAX ? high + 1 : PG_INT64_MAX;
-		}
-		if (others < PG_INT64_MAX)
-			leave_rest(look, group, others);
-		look->window.rank = out.rank;
-		look->window.low = row->id;
-		look->window.high = high;
-		look->before = look->cover;
-		if (!queue_window_open(look->slot, look->def->relid, &look->window))
-			row = NULL;
-	}
+	if (row != NULL && !open_window(look, row, others, want))
+		row = NULL;
 	if (stays_out)
-		queue_group_keep_out(group, &look->left);
+		queue_group_keep_out(group, &look->group.left);
 	else
-		queue_group_put_back(group, &look->left, 0, true /* wakes */ );
-	look->group = NULL;
+		queue_group_put_back(group, &look->group.left, 0, true /* wakes */ );
+	look->group.entry = NULL;
 	if (row == NULL)
 	{
 		queue_look_note_passed(look, out.rank);
 		queue_turn_forget(look);
 		return false;
 	}
-	look->is_of_group = true;
-	queue_look_start(look, look->has_key ? look->turn_scan : look->keyless_scan,
-					 row);
+	look->tenant.has_window = true;
+	queue_look_start(look, tenant_scan(look), row);
 	return true;
+}
+
+/*
+ * enter_group
+ *		Begin with the group that is out.
+ *
+ * Returns false if it is of no use as a group: what there is of it is sorted
+ * with others, in the end.
+ */
+static bool
+enter_group(CandidateScan *look, GroupEntry *group)
+{
+	look->group.entry = group;
+	queue_group_wait_init(&look->group.left);
+	if (!group->is_fair ||
+		(!group->is_keyless && !queue_turn_find_key(look, &look->group.key)))
+	{
+		queue_turn_dissolve(look);
+		look->fair.nsorted = SORT_BUDGET;
+		return false;
+	}
+	look->tenant.hash = (uint64) group->key.id;
+	look->tenant.rank = group->out.rank;
+	look->tenant.has_key = !group->is_keyless;
+	if (look->is_writer)
+	{
+		QueueRange	range = {group->out.rank, group->out.id, PG_INT64_MAX};
+
+		queue_announce_undone(look->def->relid, &range);
+	}
+	queue_look_start_passing(look);
+	return true;
+}
+
+/*
+ * open_window
+ *		Make the next message of the group the window, with some ids behind it
+ *		if those are being scanned; the rest waits.
+ *
+ * "others" is as find_row() has it.  Returns false if the queue's slot is gone.
+ */
+static bool
+open_window(CandidateScan *look, const MessageRow *row, int64 others,
+			int64 want)
+{
+	int			nready = queue_slot_nready_groups(look->slot);
+	int64		quantum = Max(want / (nready + 1), 1);
+	int64		high = row->id;
+
+	if (others <= row->id)
+	{
+		high = row->id <= PG_INT64_MAX - quantum ?
+			row->id + quantum - 1 : PG_INT64_MAX;
+		others = high < PG_INT64_MAX ? high + 1 : PG_INT64_MAX;
+	}
+	if (others < PG_INT64_MAX)
+		leave_rest(look, look->group.entry, others);
+	look->window.ids.rank = look->tenant.rank;
+	look->window.ids.low = row->id;
+	look->window.ids.high = high;
+	look->tenant.before = look->cover;
+	return queue_window_open(look->slot, look->def->relid, &look->window.ids);
 }
 
 /*
@@ -500,7 +529,7 @@ find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
 	scan_ids(look, out->id, is_open ? PG_INT64_MAX : out->id);
 	for (;;)
 	{
-		QueueScan  *scan = look->has_key ? look->turn_scan : look->keyless_scan;
+		QueueScan  *scan = tenant_scan(look);
 		MessageRow *row = queue_scan_next(scan);
 
 		if (row == NULL)
@@ -520,18 +549,18 @@ find_row(CandidateScan *look, const GroupWait *out, Snapshot snapshot,
 			*stays_out = true;
 			if (nunseen++ == 0)
 			{
-				look->nunseen++;
-				look->group->checked_by = look->number;
+				look->fair.nunseen++;
+				look->group.entry->checked_by = look->number;
 			}
-			queue_group_wait_add(&look->left, out->rank, row->id,
+			queue_group_wait_add(&look->group.left, out->rank, row->id,
 								 PG_INT64_MAX);
 		}
 		if (nunseen >= MAX_UNSEEN || ++nwalked >= WALK_ROWS)
 		{
 			*stays_out = true;
 			if (nunseen == 0)
-				look->nwalking++;
-			leave_rest(look, look->group, !is_open ? *others :
+				look->fair.nwalking++;
+			leave_rest(look, look->group.entry, !is_open ? *others :
 					   row->id + (row->id < PG_INT64_MAX));
 			return NULL;
 		}
@@ -549,25 +578,32 @@ begin_scan(CandidateScan *look, QueueScan **scan)
 	(*scan)->wants_versions = false;
 }
 
+/* Return the scan that scan_ids() has begun. */
+static QueueScan *
+tenant_scan(const CandidateScan *look)
+{
+	return look->tenant.has_key ? look->scans.group : look->scans.keyless;
+}
+
 /* Scan the messages of the group with these ids. */
 static void
 scan_ids(CandidateScan *look, int64 low, int64 high)
 {
-	QueueRange	range = {look->group_rank, low, high};
+	QueueRange	range = {look->tenant.rank, low, high};
 
-	if (look->has_key)
+	if (look->tenant.has_key)
 	{
-		begin_scan(look, &look->turn_scan);
-		queue_scan_group(look->turn_scan, look->turn_key, low, high);
+		begin_scan(look, &look->scans.group);
+		queue_scan_group(look->scans.group, look->group.key, low, high);
 		return;
 	}
-	if (look->keyless_scan == NULL)
+	if (look->scans.keyless == NULL)
 	{
-		look->keyless_scan = queue_scan_begin(look->rel, look->def);
-		look->keyless_scan->wants_busy = true;
-		look->keyless_scan->wants_coming = true;
+		look->scans.keyless = queue_scan_begin(look->rel, look->def);
+		look->scans.keyless->wants_busy = true;
+		look->scans.keyless->wants_coming = true;
 	}
-	queue_scan_range(look->keyless_scan, &range);
+	queue_scan_range(look->scans.keyless, &range);
 }
 
 /*
@@ -583,14 +619,15 @@ leave_rest(CandidateScan *look, GroupEntry *group, int64 from)
 
 	if (group->length < 0)
 	{
-		begin_scan(look, &look->below_scan);
-		queue_scan_group(look->below_scan, look->turn_key, from, PG_INT64_MAX);
-		while ((row = queue_scan_next(look->below_scan)) != NULL &&
+		begin_scan(look, &look->scans.below);
+		queue_scan_group(look->scans.below, look->group.key, from,
+						 PG_INT64_MAX);
+		while ((row = queue_scan_next(look->scans.below)) != NULL &&
 			   !queue_look_is_of_group(look, row))
 			;
 		if (row == NULL)
 			return;
 		from = row->id;
 	}
-	queue_group_wait_add(&look->left, look->group_rank, from, from);
+	queue_group_wait_add(&look->group.left, look->tenant.rank, from, from);
 }

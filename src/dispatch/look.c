@@ -52,6 +52,7 @@ static bool is_announced(const QueueScan *scan);
 static MessageRow *next_row(CandidateScan *look);
 static int64 width_of(const QueueRange *window);
 static int64 width_for(const CandidateScan *look, int64 want);
+static void end_scan(QueueScan *scan);
 
 /*
  * queue_look_begin
@@ -68,27 +69,20 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 	look->def = def;
 	look->slot = queue_def_slot(def);
 	look->now = GetCurrentTimestamp();
-	look->next = next;
-	look->selection = NULL;
-	look->want = look->wanted = Min(want, MAX_WINDOW);
-	look->is_writer = TransactionIdIsValid(GetTopTransactionIdIfAny());
-	look->scan = NULL;
-	look->is_ordered = queue_def_keeps_order(def);
 	look->number = ((uint64) MyProcPid << 32) + ++nlooks;
-	look->call = 0;
-	look->group = NULL;
-	look->turn_row = NULL;
-	look->turn_key = PointerGetDatum(NULL);
-	look->turn_scan = NULL;
-	look->below_scan = NULL;
+	look->is_writer = TransactionIdIsValid(GetTopTransactionIdIfAny());
+	look->is_ordered = queue_def_keeps_order(def);
 	look->is_fair = queue_def_is_fair(def) && look->slot != NULL;
-	look->is_crowded = false;
-	look->nsorted = 0;
-	look->nwalking = 0;
-	look->nunseen = 0;
-	look->key_scan = NULL;
-	look->keyless_scan = NULL;
-	look->is_of_group = false;
+	look->selection = NULL;
+	look->next = next;
+	look->wants.width = look->wants.messages = Min(want, MAX_WINDOW);
+	look->group.entry = NULL;
+	look->group.key = PointerGetDatum(NULL);
+	look->turn.call = 0;
+	look->turn.only_row = NULL;
+	memset(&look->fair, 0, sizeof(look->fair));
+	look->tenant.has_window = false;
+	memset(&look->scans, 0, sizeof(look->scans));
 
 	next->due = TIMESTAMP_INFINITY;
 	next->is_busy = false;
@@ -116,29 +110,30 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 bool
 queue_look_window(CandidateScan *look)
 {
+	QueueRange *ids = &look->window.ids;
 	bool		needs_probe;
 
 	for (;;)
 	{
-		if (!queue_window_take(&look->cover, look->want, look->wanted,
-							   &look->window, &needs_probe))
+		if (!queue_window_take(&look->cover, look->wants.width,
+							   look->wants.messages, ids, &needs_probe))
 			return false;
-		if (look->scan == NULL)
+		if (look->scans.pkey == NULL)
 		{
-			look->scan = queue_scan_begin(look->rel, look->def);
-			look->scan->wants_busy = true;
-			look->scan->wants_coming = true;
+			look->scans.pkey = queue_scan_begin(look->rel, look->def);
+			look->scans.pkey->wants_busy = true;
+			look->scans.pkey->wants_coming = true;
 		}
 		if (!needs_probe)
 			break;
-		queue_window_probed(&look->cover, &look->window,
-							queue_scan_probe(look->scan, &look->window));
+		queue_window_probed(&look->cover, ids,
+							queue_scan_probe(look->scans.pkey, ids));
 	}
 
 	INJECTION_POINT("queue-window-out", NULL);
-	queue_scan_range(look->scan, &look->window);
+	queue_scan_range(look->scans.pkey, ids);
 	queue_look_start_passing(look);
-	queue_look_start(look, look->scan, NULL);
+	queue_look_start(look, look->scans.pkey, NULL);
 	return true;
 }
 
@@ -150,25 +145,27 @@ queue_look_window(CandidateScan *look)
 void
 queue_look_start(CandidateScan *look, QueueScan *rows, MessageRow *first_row)
 {
-	look->rows = rows;
-	look->first_row = first_row;
+	LookWindow *window = &look->window;
+
+	window->rows = rows;
+	window->first_row = first_row;
 	if (look->is_writer)
-		queue_announce_undone(look->def->relid, &look->window);
-	queue_ranges_init(&look->kept, look->kept_ranges, COVER_ROOM);
-	queue_ranges_init(&look->busy, look->busy_ranges, BUSY_ROOM);
-	look->has_rows = false;
-	look->wakes = false;
-	look->last_seen = look->window.low - (look->window.low > PG_INT64_MIN);
-	look->gaps.low = PG_INT64_MAX;
-	look->gaps.high = PG_INT64_MIN;
+		queue_announce_undone(look->def->relid, &window->ids);
+	queue_ranges_init(&window->kept, window->kept_ranges, COVER_ROOM);
+	queue_ranges_init(&window->busy, window->busy_ranges, BUSY_ROOM);
+	window->has_rows = false;
+	window->wakes = false;
+	window->last_seen = window->ids.low - (window->ids.low > PG_INT64_MIN);
+	window->gaps.low = PG_INT64_MAX;
+	window->gaps.high = PG_INT64_MIN;
 }
 
 /* No row has been passed over yet. */
 void
 queue_look_start_passing(CandidateScan *look)
 {
-	look->delayed = TIMESTAMP_INFINITY;
-	look->expired = TIMESTAMP_INFINITY;
+	look->passed.delayed = TIMESTAMP_INFINITY;
+	look->passed.expired = TIMESTAMP_INFINITY;
 }
 
 /*
@@ -195,11 +192,11 @@ queue_look_row(CandidateScan *look)
 		if (look->is_ordered)
 			note_gap(look, row->id);
 		if ((row->state == ROW_BUSY || row->state == ROW_COMING) &&
-			is_announced(look->rows))
+			is_announced(look->window.rows))
 			continue;
-		if (row->id > look->window.high)
+		if (row->id > look->window.ids.high)
 			return NULL;		/* already given back */
-		look->has_rows = true;
+		look->window.has_rows = true;
 		if (row->state != ROW_BUSY && row->state != ROW_COMING &&
 			is_passed_over(look, row))
 			continue;
@@ -223,17 +220,17 @@ queue_look_row(CandidateScan *look)
 static MessageRow *
 next_row(CandidateScan *look)
 {
-	MessageRow *row = look->first_row;
+	MessageRow *row = look->window.first_row;
 
-	look->first_row = NULL;
+	look->window.first_row = NULL;
 	if (row != NULL)
 		return row;
-	while ((row = queue_scan_next(look->rows)) != NULL)
+	while ((row = queue_scan_next(look->window.rows)) != NULL)
 	{
 		if (look->selection != NULL &&
-			queue_rank(row->priority) != look->window.rank)
+			queue_rank(row->priority) != look->window.ids.rank)
 			continue;
-		if (!look->is_of_group || row->id > look->window.high ||
+		if (!look->tenant.has_window || row->id > look->window.ids.high ||
 			queue_look_is_of_group(look, row))
 			break;
 	}
@@ -244,8 +241,8 @@ next_row(CandidateScan *look)
 bool
 queue_look_is_of_group(const CandidateScan *look, const MessageRow *row)
 {
-	return queue_rank(row->priority) == look->group_rank &&
-		row->has_group == look->has_key;
+	return queue_rank(row->priority) == look->tenant.rank &&
+		row->has_group == look->tenant.has_key;
 }
 
 /*
@@ -271,11 +268,11 @@ static bool
 is_passed_over(CandidateScan *look, MessageRow *row)
 {
 	if (queue_has_expired(row->expires_at, look->now))
-		look->expired = Min(look->expired, row->expires_at);
+		look->passed.expired = Min(look->passed.expired, row->expires_at);
 	else if (row->visible_at > look->now &&
 			 !(look->is_ordered && row->has_group &&
 			   queue_row_was_delivered(look->rel, row)))
-		look->delayed = Min(look->delayed, row->visible_at);
+		look->passed.delayed = Min(look->passed.delayed, row->visible_at);
 	else
 		return false;
 	return true;
@@ -291,12 +288,14 @@ is_passed_over(CandidateScan *look, MessageRow *row)
 static void
 note_gap(CandidateScan *look, int64 id)
 {
-	if (look->last_seen < id - 1)
+	LookWindow *window = &look->window;
+
+	if (window->last_seen < id - 1)
 	{
-		look->gaps.low = Min(look->gaps.low, look->last_seen + 1);
-		look->gaps.high = id - 1;
+		window->gaps.low = Min(window->gaps.low, window->last_seen + 1);
+		window->gaps.high = id - 1;
 	}
-	look->last_seen = id;
+	window->last_seen = id;
 }
 
 /*
@@ -331,41 +330,44 @@ is_announced(const QueueScan *scan)
 void
 queue_look_give_back(CandidateScan *look, int64 want)
 {
+	LookWindow *window = &look->window;
+
 	INJECTION_POINT("queue-window-scanned", NULL);
-	look->cover.found_nothing = !look->has_rows;
-	queue_look_note_passed(look, look->window.rank);
-	queue_window_give_back(&look->cover, &look->kept, &look->busy,
-						   look->wakes);
-	if (look->slot == NULL && look->busy.nranges > 0)
+	look->cover.found_nothing = !window->has_rows;
+	queue_look_note_passed(look, window->ids.rank);
+	queue_window_give_back(&look->cover, &window->kept, &window->busy,
+						   window->wakes);
+	if (look->slot == NULL && window->busy.nranges > 0)
 		look->next->is_busy = true;
 	if (want > 0)
 		queue_look_want(look, want);
 	else
-		look->want = Max(width_of(&look->window) * 2, look->wanted);
+		look->wants.width = Max(width_of(&window->ids) * 2,
+								look->wants.messages);
 }
 
 /* Note the first times of rows of a rank that were passed over. */
 void
 queue_look_note_passed(CandidateScan *look, int rank)
 {
-	if (look->delayed != TIMESTAMP_INFINITY)
+	if (look->passed.delayed != TIMESTAMP_INFINITY)
 	{
-		look->next->due = Min(look->next->due, look->delayed);
+		look->next->due = Min(look->next->due, look->passed.delayed);
 		if (look->slot != NULL)
 			queue_cover_add_delayed_set(look->slot, MyDatabaseId,
 										look->def->relid,
-										1 << rank, look->delayed);
+										1 << rank, look->passed.delayed);
 	}
-	if (look->expired != TIMESTAMP_INFINITY)
+	if (look->passed.expired != TIMESTAMP_INFINITY)
 		queue_expiry_note(look->slot, MyDatabaseId, look->def->relid,
-						  look->expired);
+						  look->passed.expired);
 }
 
 /* So many messages are wanted from here on. */
 void
 queue_look_want(CandidateScan *look, int64 want)
 {
-	look->want = look->wanted = width_for(look, want);
+	look->wants.width = look->wants.messages = width_for(look, want);
 }
 
 /*
@@ -401,9 +403,9 @@ queue_look_narrow(CandidateScan *look, int64 id, int64 want)
 {
 	int64		width = width_for(look, want);
 
-	if ((uint64) look->window.high - (uint64) id >= (uint64) width &&
+	if ((uint64) look->window.ids.high - (uint64) id >= (uint64) width &&
 		queue_window_narrow(id + width - 1))
-		look->window.high = id + width - 1;
+		look->window.ids.high = id + width - 1;
 }
 
 /*
@@ -413,20 +415,24 @@ queue_look_narrow(CandidateScan *look, int64 id, int64 want)
 void
 queue_look_end(CandidateScan *look)
 {
-	if (look->scan != NULL)
-		queue_scan_end(look->scan);
-	if (look->turn_scan != NULL)
-		queue_scan_end(look->turn_scan);
-	if (look->below_scan != NULL)
-		queue_scan_end(look->below_scan);
-	if (look->key_scan != NULL)
-		queue_scan_end(look->key_scan);
-	if (look->keyless_scan != NULL)
-		queue_scan_end(look->keyless_scan);
+	end_scan(look->scans.pkey);
+	end_scan(look->scans.group);
+	end_scan(look->scans.below);
+	end_scan(look->scans.keys);
+	end_scan(look->scans.keyless);
+	end_scan(look->scans.correlated);
 	queue_group_return();
 	if (look->slot != NULL)
 		look->next->due = Min(look->next->due,
 							  queue_slot_first_due(look->slot));
+}
+
+/* End a scan that may not have been needed. */
+static void
+end_scan(QueueScan *scan)
+{
+	if (scan != NULL)
+		queue_scan_end(scan);
 }
 
 /*
@@ -437,8 +443,8 @@ queue_look_end(CandidateScan *look)
 void
 queue_look_keep(CandidateScan *look, int64 id)
 {
-	queue_ranges_add(&look->kept, look->window.rank, id, id);
-	look->wakes = true;
+	queue_ranges_add(&look->window.kept, look->window.ids.rank, id, id);
+	look->window.wakes = true;
 }
 
 /*
@@ -448,10 +454,12 @@ queue_look_keep(CandidateScan *look, int64 id)
 void
 queue_look_keep_from(CandidateScan *look, int64 id)
 {
-	if (id > look->window.high)
+	LookWindow *window = &look->window;
+
+	if (id > window->ids.high)
 		return;
-	queue_ranges_add(&look->kept, look->window.rank, id, look->window.high);
-	look->wakes = true;
+	queue_ranges_add(&window->kept, window->ids.rank, id, window->ids.high);
+	window->wakes = true;
 }
 
 /*
@@ -462,7 +470,7 @@ queue_look_keep_from(CandidateScan *look, int64 id)
 void
 queue_look_keep_quietly(CandidateScan *look, int64 id)
 {
-	queue_ranges_add(&look->kept, look->window.rank, id, id);
+	queue_ranges_add(&look->window.kept, look->window.ids.rank, id, id);
 }
 
 /*
@@ -487,7 +495,7 @@ queue_look_keep_examined(CandidateScan *look, int64 id)
 void
 queue_look_keep_busy(CandidateScan *look, int64 id)
 {
-	queue_ranges_add(&look->busy, look->window.rank, id, id);
+	queue_ranges_add(&look->window.busy, look->window.ids.rank, id, id);
 }
 
 /*

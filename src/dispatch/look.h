@@ -24,9 +24,96 @@ typedef struct RetryHint
 /* What is wanted in particular (selection.h) */
 typedef struct Selection Selection;
 
+/* What is wanted from here on */
+typedef struct LookWants
+{
+	int64		messages;
+	int64		width;			/* ids of the next window */
+} LookWants;
+
+/* Rows that are not to be taken now: when the first of them is */
+typedef struct PassedRows
+{
+	TimestampTz delayed;		/* the first due time of those not due */
+	TimestampTz expired;		/* ... and time of those that have expired */
+} PassedRows;
+
 /*
- * A look.  Its window is a part of the cover that no other consumer has
- * meanwhile
+ * The present window, a part of the cover that no other consumer has meanwhile;
+ * its rows, and what of it is to go back
+ */
+typedef struct LookWindow
+{
+	QueueRange	ids;
+	QueueScan  *rows;
+	MessageRow *first_row;		/* already fetched, or NULL */
+	bool		has_rows;
+	RangeSet	kept;
+	RangeSet	busy;
+	bool		wakes;			/* what is kept may be taken by waiters now */
+	int64		last_seen;		/* the last id that was met */
+	QueueRange	gaps;			/* ids that were not, from the first to the
+								 * last */
+	QueueRange	kept_ranges[RANGE_PLACES(COVER_ROOM)];
+	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
+} LookWindow;
+
+/* The group that this look has out */
+typedef struct LookGroup
+{
+	GroupEntry *entry;			/* NULL: none */
+	GroupWait	left;			/* what of it is to be put back */
+	Datum		key;			/* NULL: not known, as it is not scanned */
+} LookGroup;
+
+/* How far the turn of a group that keeps an order has come: turn.c */
+typedef struct LookTurn
+{
+	uint64		call;			/* who may take more of a group that is held:
+								 * see GroupEntry */
+	int			rank;			/* of the message whose turn it is */
+	bool		is_in_window;	/* it began with a row of the window */
+	MessageRow *only_row;		/* NULL: they are scanned */
+	int64		others;			/* those are scanned from this id on */
+	bool		is_first;		/* no row has been judged yet */
+	int64		last;			/* else the last one that was */
+	bool		is_second_scan;
+} LookTurn;
+
+/* What a look at groups that take turns has done so far: fair.c */
+typedef struct FairProgress
+{
+	bool		is_crowded;		/* there is no room for more groups */
+	int			nsorted;		/* rows that were sorted */
+	int			nwalking;		/* groups that stay out because it takes long
+								 * to find their next message */
+	int			nunseen;		/* ... because that is not seen */
+} FairProgress;
+
+/* The one of them that was found to be next, and perhaps its window: fair.c */
+typedef struct LookTenant
+{
+	uint64		hash;
+	int			rank;
+	bool		has_key;		/* no: messages without a group */
+	bool		has_window;		/* the window is of this group, and rank */
+	CoverCursor before;			/* where the look was in the cover */
+} LookTenant;
+
+/* Scans that are begun when they are needed, and end with the look */
+typedef struct LookScans
+{
+	QueueScan  *pkey;			/* windows */
+	QueueScan  *group;			/* the group that is out */
+	QueueScan  *below;			/* what comes before, or behind, in a group */
+	QueueScan  *keys;			/* fair.c: which groups there are */
+	QueueScan  *keyless;		/* fair.c: messages without a group */
+	QueueScan  *correlated;		/* selection.c: those with a correlation_id */
+} LookScans;
+
+/*
+ * A look.  What comes first is set in the beginning; the rest belongs
+ * to look.c, but for what others are named for.
  */
 typedef struct CandidateScan
 {
@@ -34,62 +121,22 @@ typedef struct CandidateScan
 	QueueDef   *def;
 	QueueSlot  *slot;			/* NULL: the queue has none */
 	TimestampTz now;
-	RetryHint  *next;
-	Selection  *selection;		/* NULL: any message, by windows of the cover */
-	int64		wanted;			/* messages */
-	int64		want;			/* width of the next window */
-	bool		is_writer;		/* by a transaction that has written */
-	QueueScan  *scan;
-	QueueScan  *rows;			/* the scan of the window */
-	CoverCursor cover;
-
-	/* the present window, and what is to go back of it */
-	QueueRange	window;
-	TimestampTz delayed;		/* the first due time of rows that are not due */
-	TimestampTz expired;		/* ... and time of those that have expired */
-	RangeSet	kept;
-	RangeSet	busy;
-	bool		has_rows;
-	bool		wakes;			/* what is kept may be taken by waiters now */
-	QueueRange	kept_ranges[RANGE_PLACES(COVER_ROOM)];
-	QueueRange	busy_ranges[RANGE_PLACES(BUSY_ROOM)];
-
-	/* groups that keep an order: turn.c */
-	bool		is_ordered;		/* they do, in this queue */
 	uint64		number;			/* that no other look has */
-	uint64		call;			/* who may take more of a group that is held:
-								 * see GroupEntry */
-	GroupEntry *group;			/* the one that is out, or NULL */
-	GroupWait	left;			/* what of it is to be put back */
-	int			turn_rank;		/* of the message whose turn it is */
-	bool		turn_is_in_window;	/* it began with a row of the window */
-	MessageRow *turn_row;		/* the only one, or NULL: they are scanned */
-	Datum		turn_key;		/* the key of the group; NULL: none is scanned */
-	int64		turn_others;	/* to be scanned then, from this id on */
-	bool		is_first;		/* no row has been judged yet */
-	int64		turn_last;		/* else the last one that was */
-	bool		is_second_scan;
-	QueueScan  *turn_scan;
-	int64		last_seen;		/* the last id that was met in the window */
-	QueueRange	gaps;			/* ids of it that were not, from the first to
-								 * the last */
-	QueueScan  *below_scan;
+	bool		is_writer;		/* by a transaction that has written */
+	bool		is_ordered;		/* groups keep an order in this queue */
+	bool		is_fair;		/* ... or take turns */
+	Selection  *selection;		/* NULL: any message, by windows of the cover */
+	RetryHint  *next;			/* when to look again */
 
-	/* groups that take turns: fair.c */
-	bool		is_fair;		/* they do, in this queue */
-	bool		is_crowded;		/* there is no room for more groups */
-	int			nsorted;		/* rows that this call has sorted */
-	int			nwalking;		/* groups that stay out because it takes long
-								 * to find their next message */
-	int			nunseen;		/* ... because that is not seen */
-	QueueScan  *key_scan;
-	QueueScan  *keyless_scan;
-	MessageRow *first_row;		/* already fetched */
-	bool		is_of_group;	/* the window is of this group, and rank */
-	uint64		group_hash;
-	int			group_rank;
-	bool		has_key;		/* no: messages without a group */
-	CoverCursor before;			/* where the look was in the cover */
+	LookWants	wants;
+	CoverCursor cover;
+	LookWindow	window;
+	PassedRows	passed;
+	LookGroup	group;
+	LookTurn	turn;
+	FairProgress fair;
+	LookTenant	tenant;
+	LookScans	scans;
 } CandidateScan;
 
 /*

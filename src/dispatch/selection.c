@@ -116,9 +116,9 @@ queue_selection_begin(CandidateScan *look, Selection *selection)
 {
 	look->selection = selection;
 	look->is_fair = false;
-	look->scan = queue_scan_begin(look->rel, look->def);
-	look->scan->wants_busy = true;
-	look->scan->wants_coming = true;
+	look->scans.pkey = queue_scan_begin(look->rel, look->def);
+	look->scans.pkey->wants_busy = true;
+	look->scans.pkey->wants_coming = true;
 	selection->is_shared = false;
 	selection->left = NULL;
 	selection->blocked = NULL;
@@ -134,7 +134,7 @@ queue_selection_begin(CandidateScan *look, Selection *selection)
 		selection->is_shared = queue_window_seek(&look->cover,
 												 &selection->sought);
 		if (selection->is_shared)
-			queue_look_want(look, look->wanted);
+			queue_look_want(look, look->wants.messages);
 		else
 			selection->left = find_left(look, &selection->sought);
 	}
@@ -226,13 +226,12 @@ find_ranks(CandidateScan *look)
 	MessageRow *row;
 	int			ranks = 0;
 
-	if (look->key_scan == NULL)
-		look->key_scan = queue_scan_begin_correlated(look->rel, look->def);
-	look->key_scan->wants_busy = true;
-	look->key_scan->wants_coming = true;
-	queue_scan_correlated(look->key_scan,
+	look->scans.correlated = queue_scan_begin_correlated(look->rel, look->def);
+	look->scans.correlated->wants_busy = true;
+	look->scans.correlated->wants_coming = true;
+	queue_scan_correlated(look->scans.correlated,
 						  PointerGetDatum(look->selection->correlation_id));
-	while ((row = queue_scan_next(look->key_scan)) != NULL)
+	while ((row = queue_scan_next(look->scans.correlated)) != NULL)
 		ranks |= 1 << queue_rank(row->priority);
 	return ranks;
 }
@@ -274,10 +273,10 @@ next_id(CandidateScan *look)
 
 	if (selection->rank >= NUM_RANKS)
 		return false;
-	look->window.rank = selection->rank++;
-	look->window.low = look->window.high = selection->id;
-	queue_scan_range(look->scan, &look->window);
-	start(look, look->scan);
+	look->window.ids.rank = selection->rank++;
+	look->window.ids.low = look->window.ids.high = selection->id;
+	queue_scan_range(look->scans.pkey, &look->window.ids);
+	start(look, look->scans.pkey);
 	return true;
 }
 
@@ -292,12 +291,12 @@ next_correlated(CandidateScan *look)
 		selection->rank++;
 	if (selection->rank >= NUM_RANKS)
 		return false;
-	look->window.rank = selection->rank++;
-	look->window.low = PG_INT64_MIN;
-	look->window.high = PG_INT64_MAX;
-	queue_scan_correlated(look->key_scan,
+	look->window.ids.rank = selection->rank++;
+	look->window.ids.low = PG_INT64_MIN;
+	look->window.ids.high = PG_INT64_MAX;
+	queue_scan_correlated(look->scans.correlated,
 						  PointerGetDatum(selection->correlation_id));
-	start(look, look->key_scan);
+	start(look, look->scans.correlated);
 	return true;
 }
 
@@ -310,7 +309,7 @@ next_left(CandidateScan *look)
 {
 	Selection  *selection = look->selection;
 	RangeSet   *left = selection->left;
-	QueueRange *window = &look->window;
+	QueueRange *window = &look->window.ids;
 	int			i;
 
 	while ((i = queue_ranges_find(left, selection->rank,
@@ -323,7 +322,7 @@ next_left(CandidateScan *look)
 			window->low = selection->position + 1;
 		if ((uint64) window->high - (uint64) window->low > PROBE_WIDTH)
 		{
-			int64		first = queue_scan_probe(look->scan, window);
+			int64		first = queue_scan_probe(look->scans.pkey, window);
 
 			if (first > window->low)
 				queue_ranges_cut(left, i, window->low,
@@ -339,8 +338,8 @@ next_left(CandidateScan *look)
 				window->high = first + WINDOW_WIDTH - 1;
 		}
 		selection->range = i;
-		queue_scan_range(look->scan, window);
-		start(look, look->scan);
+		queue_scan_range(look->scans.pkey, window);
+		start(look, look->scans.pkey);
 		return true;
 	}
 	return false;
@@ -374,22 +373,22 @@ queue_selection_give_back(CandidateScan *look, int64 want)
 {
 	Selection  *selection = look->selection;
 
-	if (look->busy.nranges > 0)
+	if (look->window.busy.nranges > 0)
 		look->next->is_busy = true;
 	if (selection->is_shared)
 	{
 		queue_look_give_back(look, want);
 		return;
 	}
-	queue_look_note_passed(look, look->window.rank);
+	queue_look_note_passed(look, look->window.ids.rank);
 	if (selection->left == NULL)
 		return;
-	selection->rank = look->window.rank;
-	selection->position = look->window.high;
-	queue_ranges_cut(selection->left, selection->range, look->window.low,
-					 look->window.high);
-	queue_ranges_add_set(selection->left, &look->kept);
-	queue_ranges_add_set(selection->left, &look->busy);
+	selection->rank = look->window.ids.rank;
+	selection->position = look->window.ids.high;
+	queue_ranges_cut(selection->left, selection->range, look->window.ids.low,
+					 look->window.ids.high);
+	queue_ranges_add_set(selection->left, &look->window.kept);
+	queue_ranges_add_set(selection->left, &look->window.busy);
 }
 
 /* ----------------------------------------------------------------

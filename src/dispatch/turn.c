@@ -135,18 +135,18 @@ queue_turn_begin(CandidateScan *look)
 			next.rank = NUM_RANKS;
 			next.low = PG_INT64_MAX;
 		}
-		look->group = queue_group_pop(look->slot, look->def->relid, next.rank,
-									  next.low);
-		if (look->group == NULL)
+		look->group.entry = queue_group_pop(look->slot, look->def->relid,
+											next.rank, next.low);
+		if (look->group.entry == NULL)
 			return false;
-		queue_group_wait_init(&look->left);
-		if (!look->is_ordered || look->group->is_fair ||
+		queue_group_wait_init(&look->group.left);
+		if (!look->is_ordered || look->group.entry->is_fair ||
 			!queue_turn_find_key(look, &key))
 		{
 			queue_turn_dissolve(look);
 			continue;
 		}
-		look->turn_is_in_window = false;
+		look->turn.is_in_window = false;
 		start_scan(look, key);
 		return true;
 	}
@@ -188,7 +188,7 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 	queue_turn_name(look->def, row, &name);
 	turn = (look->selection != NULL ? queue_group_pick : queue_group_enter)
 		(look->slot, look->def->relid, &name, queue_rank(row->priority),
-		 row->id, look->call, &group);
+		 row->id, look->turn.call, &group);
 	if (turn != GROUP_OURS)
 		return turn;
 	if (group->out.rank > queue_rank(row->priority))
@@ -198,15 +198,15 @@ queue_turn_enter(CandidateScan *look, MessageRow *row)
 		queue_group_put_back(group, &left, 0, false /* wakes */ );
 		return GROUP_BEHIND;
 	}
-	look->group = group;
-	queue_group_wait_init(&look->left);
-	look->turn_is_in_window = true;
+	look->group.entry = group;
+	queue_group_wait_init(&look->group.left);
+	look->turn.is_in_window = true;
 	if (group->out.id == row->id && group->out.others == PG_INT64_MAX)
-		look->turn_row = row;
+		look->turn.only_row = row;
 	else
 		start_scan(look, queue_turn_copy_key(row->group_key));
-	look->is_first = true;
-	look->turn_rank = group->out.rank;
+	look->turn.is_first = true;
+	look->turn.rank = group->out.rank;
 	return turn;
 }
 
@@ -256,22 +256,22 @@ queue_turn_look_at_own(void)
 static void
 start_scan(CandidateScan *look, Datum key)
 {
-	const GroupWait *out = &look->group->out;
+	const GroupWait *out = &look->group.entry->out;
 	int			rank;
 
-	look->turn_row = NULL;
-	look->turn_rank = out->rank;
-	look->turn_key = key;
-	look->is_first = true;
+	look->turn.only_row = NULL;
+	look->turn.rank = out->rank;
+	look->group.key = key;
+	look->turn.is_first = true;
 	for (rank = 0; look->is_writer && rank < NUM_RANKS; rank++)
 	{
 		QueueRange	range = {rank, out->id, PG_INT64_MAX};
 
 		queue_announce_undone(look->def->relid, &range);
 	}
-	if (look->turn_scan == NULL)
-		look->turn_scan = queue_scan_begin_group(look->rel, look->def);
-	look->is_second_scan = false;
+	if (look->scans.group == NULL)
+		look->scans.group = queue_scan_begin_group(look->rel, look->def);
+	look->turn.is_second_scan = false;
 	scan_out(look);
 }
 
@@ -279,16 +279,16 @@ start_scan(CandidateScan *look, Datum key)
 static void
 scan_out(CandidateScan *look)
 {
-	const GroupWait *out = &look->group->out;
+	const GroupWait *out = &look->group.entry->out;
 
-	look->turn_others = PG_INT64_MAX;
+	look->turn.others = PG_INT64_MAX;
 	if (out->others == PG_INT64_MAX)
 		scan_ids(look, out->id, out->id);
 	else if (out->others - out->id <= NEAR_OTHERS)
 		scan_ids(look, out->id, PG_INT64_MAX);
 	else
 	{
-		look->turn_others = out->others;
+		look->turn.others = out->others;
 		scan_ids(look, out->id, out->id);
 	}
 }
@@ -297,7 +297,7 @@ scan_out(CandidateScan *look)
 static void
 scan_ids(CandidateScan *look, int64 low, int64 high)
 {
-	queue_scan_group(look->turn_scan, look->turn_key, low, high);
+	queue_scan_group(look->scans.group, look->group.key, low, high);
 }
 
 /*
@@ -310,34 +310,34 @@ scan_ids(CandidateScan *look, int64 low, int64 high)
 MessageRow *
 queue_turn_row(CandidateScan *look)
 {
-	MessageRow *row = look->turn_row;
+	MessageRow *row = look->turn.only_row;
 
-	if (DatumGetPointer(look->turn_key) == NULL)
+	if (DatumGetPointer(look->group.key) == NULL)
 	{
 		/* the row in the window is all there is */
-		look->turn_row = NULL;
+		look->turn.only_row = NULL;
 		return row;
 	}
 	for (;;)
 	{
-		row = queue_scan_next(look->turn_scan);
+		row = queue_scan_next(look->scans.group);
 
 		/* if it is not the one expected, an update may have hidden that */
-		if (look->is_first && !look->is_second_scan &&
-			(row == NULL ? look->turn_others == PG_INT64_MAX :
-			 row->id != look->group->out.id))
+		if (look->turn.is_first && !look->turn.is_second_scan &&
+			(row == NULL ? look->turn.others == PG_INT64_MAX :
+			 row->id != look->group.entry->out.id))
 		{
-			look->is_second_scan = true;
+			look->turn.is_second_scan = true;
 			scan_out(look);
 			continue;
 		}
 		if (row != NULL)
 			return row;
-		if (look->turn_others == PG_INT64_MAX)
+		if (look->turn.others == PG_INT64_MAX)
 			return NULL;
-		scan_ids(look, look->turn_others, PG_INT64_MAX);
-		look->turn_others = PG_INT64_MAX;
-		look->turn_scan->has_missed = true; /* what is between */
+		scan_ids(look, look->turn.others, PG_INT64_MAX);
+		look->turn.others = PG_INT64_MAX;
+		look->scans.group->has_missed = true;	/* what is between */
 	}
 }
 
@@ -360,7 +360,7 @@ queue_turn_row(CandidateScan *look)
 bool
 queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 {
-	GroupEntry *group = look->group;
+	GroupEntry *group = look->group.entry;
 	QueueRange	ranges[RANGE_PLACES(COVER_ROOM)];
 	RangeSet	below;
 	int64		checked = PG_INT64_MIN;
@@ -370,10 +370,10 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 	if (row->id == PG_INT64_MIN)
 		return false;
 	queue_ranges_init(&below, ranges, COVER_ROOM);
-	if (!look->is_first)
+	if (!look->turn.is_first)
 	{
-		if (look->turn_scan->has_missed && look->turn_last < row->id - 1)
-			queue_ranges_add(&below, 0, look->turn_last + 1, row->id - 1);
+		if (look->scans.group->has_missed && look->turn.last < row->id - 1)
+			queue_ranges_add(&below, 0, look->turn.last + 1, row->id - 1);
 	}
 	else
 	{
@@ -388,16 +388,16 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 
 		/* those that left a window meanwhile */
 		queue_group_add_below(group, row->id, &below);
-		if (look->turn_is_in_window && look->gaps.low < row->id)
-			queue_ranges_add(&below, 0, look->gaps.low,
-							 Min(look->gaps.high, row->id - 1));
+		if (look->turn.is_in_window && look->window.gaps.low < row->id)
+			queue_ranges_add(&below, 0, look->window.gaps.low,
+							 Min(look->window.gaps.high, row->id - 1));
 	}
 	group->checked_by = look->number;
 	group->checked = row->id;
-	look->is_first = false;
-	look->turn_last = row->id;
-	if (look->turn_scan != NULL)
-		look->turn_scan->has_missed = false;
+	look->turn.is_first = false;
+	look->turn.last = row->id;
+	if (look->scans.group != NULL)
+		look->scans.group->has_missed = false;
 	for (i = 0; i < below.nranges && !found; i++)
 		if (below.ranges[i].high >= checked)
 			found = find_earlier(look, row,
@@ -416,10 +416,10 @@ queue_turn_has_earlier(CandidateScan *look, MessageRow *row)
 void
 queue_turn_note_gone(CandidateScan *look, const MessageRow *row)
 {
-	if (look->turn_scan == NULL || look->is_first)
+	if (look->scans.group == NULL || look->turn.is_first)
 		return;
-	look->turn_last = row->id - 1;
-	look->turn_scan->has_missed = true;
+	look->turn.last = row->id - 1;
+	look->scans.group->has_missed = true;
 }
 
 /*
@@ -436,21 +436,21 @@ find_earlier(CandidateScan *look, const MessageRow *row, int64 low, int64 high)
 	MessageRow *earlier;
 	uint64		missed = 0;
 
-	if (look->below_scan == NULL)
-		look->below_scan = queue_scan_begin_group(look->rel, look->def);
+	if (look->scans.below == NULL)
+		look->scans.below = queue_scan_begin_group(look->rel, look->def);
 	for (int i = 0; i < MAX_SCANS; i++)
 	{
-		look->below_scan->missed = 0;
-		queue_scan_group(look->below_scan, row->group_key, low, high);
-		while ((earlier = queue_scan_next(look->below_scan)) != NULL)
+		look->scans.below->missed = 0;
+		queue_scan_group(look->scans.below, row->group_key, low, high);
+		while ((earlier = queue_scan_next(look->scans.below)) != NULL)
 			if (is_before(look, earlier))
 			{
 				queue_turn_leave(look, earlier);
 				return true;
 			}
-		if (look->below_scan->missed == missed)
+		if (look->scans.below->missed == missed)
 			break;
-		missed = look->below_scan->missed;
+		missed = look->scans.below->missed;
 	}
 	return false;
 }
@@ -496,17 +496,17 @@ queue_turn_is_held_by_old(CandidateScan *look, const MessageRow *row)
 {
 	MessageRow *other;
 
-	if (!look->is_first || look->group->nmembers > 0 ||
+	if (!look->turn.is_first || look->group.entry->nmembers > 0 ||
 		!queue_recovered_holds(look->def->relid))
 		return false;
-	if (look->below_scan == NULL)
-		look->below_scan = queue_scan_begin_group(look->rel, look->def);
-	queue_scan_group(look->below_scan, row->group_key, PG_INT64_MIN,
+	if (look->scans.below == NULL)
+		look->scans.below = queue_scan_begin_group(look->rel, look->def);
+	queue_scan_group(look->scans.below, row->group_key, PG_INT64_MIN,
 					 PG_INT64_MAX);
-	while ((other = queue_scan_next(look->below_scan)) != NULL)
+	while ((other = queue_scan_next(look->scans.below)) != NULL)
 		if (other->state == ROW_BUSY &&
-			TransactionIdIsValid(look->below_scan->dirty.xmax) &&
-			queue_recovered_is_old(look->below_scan->dirty.xmax))
+			TransactionIdIsValid(look->scans.below->dirty.xmax) &&
+			queue_recovered_is_old(look->scans.below->dirty.xmax))
 			return true;
 	return false;
 }
@@ -525,7 +525,7 @@ queue_turn_is_taken(const CandidateScan *look, const MessageRow *row)
 
 	queue_message_key(&key, look->def->relid, row->id);
 	return queue_inflight_peek(&key, row->enqueued_at, &entry) &&
-		entry.member.group == look->group && !entry.is_step;
+		entry.member.group == look->group.entry && !entry.is_step;
 }
 
 /*
@@ -538,15 +538,15 @@ queue_turn_is_taken(const CandidateScan *look, const MessageRow *row)
 bool
 queue_turn_is_late(const CandidateScan *look, const MessageRow *row)
 {
-	return queue_rank(row->priority) > look->turn_rank;
+	return queue_rank(row->priority) > look->turn.rank;
 }
 
 /* This message waits, and so may others with higher ids. */
 void
 queue_turn_leave(CandidateScan *look, const MessageRow *row)
 {
-	queue_group_wait_add(&look->left, queue_rank(row->priority), row->id,
-						 DatumGetPointer(look->turn_key) == NULL ?
+	queue_group_wait_add(&look->group.left, queue_rank(row->priority), row->id,
+						 DatumGetPointer(look->group.key) == NULL ?
 						 PG_INT64_MAX : row->id + 1);
 }
 
@@ -563,7 +563,7 @@ queue_turn_end(CandidateScan *look, TimestampTz until)
 	TimestampTz now = until != 0 ? GetCurrentTimestamp() : 0;
 
 	if (until == TURN_BUSY)
-		until = now + queue_group_delay(look->group);
+		until = now + queue_group_delay(look->group.entry);
 	if (until > 0 && look->slot == NULL)
 	{
 		look->next->is_busy = true;
@@ -572,11 +572,12 @@ queue_turn_end(CandidateScan *look, TimestampTz until)
 
 	/* this look would not find that the time has come */
 	if (until != 0 && until <= now)
-		queue_group_keep_out(look->group, &look->left);
+		queue_group_keep_out(look->group.entry, &look->group.left);
 	else
-		queue_group_put_back(look->group, &look->left, until,
+		queue_group_put_back(look->group.entry, &look->group.left, until,
 							 look->selection == NULL);
-	if (look->selection != NULL && look->slot != NULL && !look->left.is_empty)
+	if (look->selection != NULL && look->slot != NULL &&
+		!look->group.left.is_empty)
 		queue_waiter_wake_taker(look->slot, look->def->relid);
 	queue_turn_forget(look);
 }
@@ -591,7 +592,7 @@ queue_turn_end(CandidateScan *look, TimestampTz until)
 void
 queue_turn_end_unseen(CandidateScan *look)
 {
-	queue_group_keep_out(look->group, &look->left);
+	queue_group_keep_out(look->group.entry, &look->group.left);
 	queue_turn_forget(look);
 }
 
@@ -599,11 +600,11 @@ queue_turn_end_unseen(CandidateScan *look)
 void
 queue_turn_forget(CandidateScan *look)
 {
-	look->group = NULL;
-	look->turn_row = NULL;
-	if (DatumGetPointer(look->turn_key) != NULL)
-		pfree(DatumGetPointer(look->turn_key));
-	look->turn_key = PointerGetDatum(NULL);
+	look->group.entry = NULL;
+	look->turn.only_row = NULL;
+	if (DatumGetPointer(look->group.key) != NULL)
+		pfree(DatumGetPointer(look->group.key));
+	look->group.key = PointerGetDatum(NULL);
 }
 
 /*
@@ -621,11 +622,13 @@ queue_turn_dissolve(CandidateScan *look)
 
 	queue_ranges_init(&set, ranges, NUM_RANKS + 1);
 	for (rank = 0; rank < NUM_RANKS; rank++)
-		if (!look->group->is_fair || rank == look->group->out.rank)
-			queue_ranges_add(&set, rank, look->group->out.id, PG_INT64_MAX);
+		if (!look->group.entry->is_fair || rank == look->group.entry->out.rank)
+			queue_ranges_add(&set, rank, look->group.entry->out.id,
+							 PG_INT64_MAX);
 	queue_cover_add_set(look->slot, MyDatabaseId, look->def->relid, &set, 1,
 						NULL);
-	queue_group_put_back(look->group, &look->left, 0, false /* wakes */ );
+	queue_group_put_back(look->group.entry, &look->group.left, 0,
+						 false /* wakes */ );
 	queue_window_begin(&look->cover, look->slot, look->def->relid, look->now);
 	queue_turn_forget(look);
 }

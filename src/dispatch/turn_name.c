@@ -67,7 +67,7 @@ queue_turn_copy_key(Datum key)
 bool
 queue_turn_find_key(CandidateScan *look, Datum *key)
 {
-	GroupEntry *group = look->group;
+	GroupEntry *group = look->group.entry;
 	MessageRow *row;
 	GroupName	name;
 	bool		found = false;
