@@ -159,10 +159,9 @@ queue_group_name(GroupName *name, const char *text, int length)
 		name->hash = 1;
 	if (name->check == 0)
 		name->check = 1;
-	name->text = text;
-
 	name->length = length;
 	name->is_fair = false;
+	name->text = text;
 }
 
 /* Return a number that no other call of receive() has. */
@@ -476,7 +475,7 @@ partition_lock(uint32 hashcode)
 LWLock *
 queue_group_lock(GroupEntry *group)
 {
-	LWLock	   *lock = partition_lock(get_hash_value(table, &group->key));
+	LWLock	   *lock = partition_lock(group->hashcode);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	return lock;
@@ -511,6 +510,7 @@ queue_group_make(const MessageKey *key, QueueSlot *slot, LWLock **lock)
 	{
 		memset((char *) group + sizeof(MessageKey), 0,
 			   sizeof(GroupEntry) - sizeof(MessageKey));
+		group->hashcode = hashcode;
 		dlist_init(&group->members);
 		queue_group_wait_init(&group->wait);
 		queue_group_wait_init(&group->out);
@@ -628,7 +628,8 @@ queue_group_rest(GroupEntry *group, bool wakes)
 			queue_waiter_wake_anyone(&list);
 		}
 		dlist_delete(&group->node);
-		hash_search(table, &group->key, HASH_REMOVE, NULL);
+		hash_search_with_hash_value(table, &group->key, group->hashcode,
+									HASH_REMOVE, NULL);
 		return;
 	}
 	group->slot = slot;

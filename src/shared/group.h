@@ -44,6 +44,7 @@ typedef struct GroupWait
 typedef struct GroupEntry
 {
 	MessageKey	key;			/* must be first; its id is the hash */
+	uint32		hashcode;		/* of the key */
 	uint64		check;			/* 0: not known */
 	QueueSlot  *slot;			/* hint: where the slot of the queue is */
 	int			nmembers;

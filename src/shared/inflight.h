@@ -58,6 +58,7 @@ typedef enum LogKind
 typedef struct InflightEntry
 {
 	MessageKey	key;			/* must be first */
+	uint32		hashcode;		/* of the key */
 	TimestampTz enqueued_at;	/* of the row that all of this is about */
 	uint8		state;			/* InflightState */
 	bool		is_settling;	/* LEASED: a transaction in progress has

@@ -55,7 +55,6 @@ static LWLockPadded *locks = NULL;	/* one a partition */
 static LWLock *partition_lock(uint32 hashcode);
 static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
 					   uint32 hashcode);
-static void note_change(InflightEntry *entry, uint32 hashcode);
 
 /*
  * queue_inflight_shmem_size
@@ -382,12 +381,13 @@ init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
 {
 	memset((char *) entry + sizeof(MessageKey), 0,
 		   sizeof(InflightEntry) - sizeof(MessageKey));
+	entry->hashcode = hashcode;
 	entry->enqueued_at = enqueued_at;
 	entry->priority = -1;
 	ItemPointerSetInvalid(&entry->tid);
 	dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
 					&entry->node);
-	note_change(entry, hashcode);
+	queue_entry_note_change(entry);
 }
 
 /*
@@ -403,7 +403,8 @@ queue_entry_remove(InflightEntry *entry)
 	dlist_delete(&entry->node);
 	if (entry->is_changed)
 		dlist_delete(&entry->changed);
-	hash_search(table, &entry->key, HASH_REMOVE, NULL);
+	hash_search_with_hash_value(table, &entry->key, entry->hashcode,
+								HASH_REMOVE, NULL);
 }
 
 /*
@@ -413,11 +414,10 @@ queue_entry_remove(InflightEntry *entry)
 LWLock *
 queue_entry_lock(InflightEntry *entry)
 {
-	uint32		hashcode = get_hash_value(table, &entry->key);
-	LWLock	   *lock = partition_lock(hashcode);
+	LWLock	   *lock = partition_lock(entry->hashcode);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	note_change(entry, hashcode);
+	queue_entry_note_change(entry);
 	return lock;
 }
 
@@ -467,17 +467,9 @@ partition_lock(uint32 hashcode)
 void
 queue_entry_note_change(InflightEntry *entry)
 {
-	if (!entry->is_changed)
-		note_change(entry, get_hash_value(table, &entry->key));
-}
-
-/* The same for a caller that knows the hash of its key */
-static void
-note_change(InflightEntry *entry, uint32 hashcode)
-{
 	if (entry->is_changed)
 		return;
-	dlist_push_tail(&shared->changed[hashcode % NUM_PARTITIONS],
+	dlist_push_tail(&shared->changed[entry->hashcode % NUM_PARTITIONS],
 					&entry->changed);
 	entry->is_changed = true;
 }
