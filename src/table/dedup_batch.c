@@ -64,6 +64,7 @@ typedef struct Batch
 	int			nkeys;
 	TupleTableSlot **slots;		/* made so far, for rows in advance */
 	int			nslots;
+	TupleDesc	desc;			/* of all of these; NULL: there are none */
 } Batch;
 
 static void read_keys(Batch *batch);
@@ -72,6 +73,7 @@ static int	compare_texts(Datum a, Datum b);
 static bool seek_key(QueueDedup *dedup, Batch *batch, BatchKey *key);
 static int	insert_in_advance(QueueDedup *dedup, Batch *batch, int from,
 							  int nrows, bool *all_new);
+static TupleTableSlot *make_slot(QueueDedup *dedup, Batch *batch);
 static bool make_entry(QueueDedup *dedup, BatchKey *key);
 static void spread_firsts(Batch *batch);
 
@@ -110,6 +112,8 @@ queue_dedup_many(Relation rel, QueueDef *def, const KeyedMessages *messages,
 	queue_dedup_call_worker(def, messages->enqueued_at);
 	for (i = 0; i < batch.nslots; i++)
 		ExecDropSingleTupleTableSlot(batch.slots[i]);
+	if (batch.desc != NULL)
+		FreeTupleDesc(batch.desc);
 	queue_dedup_end(dedup);
 }
 
@@ -200,8 +204,7 @@ insert_in_advance(QueueDedup *dedup, Batch *batch, int from, int nrows,
 		if (key->is_again)
 			continue;
 		if (n == batch->nslots)
-			batch->slots[batch->nslots++] = table_slot_create(dedup->keys,
-															  NULL);
+			batch->slots[batch->nslots++] = make_slot(dedup, batch);
 		key->slot = batch->slots[n++];
 		queue_key_row_store(key->slot, messages->ids[key->place],
 							messages->enqueued_at, key->key);
@@ -221,6 +224,16 @@ insert_in_advance(QueueDedup *dedup, Batch *batch, int from, int nrows,
 			*all_new = false;
 	}
 	return to;
+}
+
+/* Make another slot.  They share a copy of the descriptor, as in insert.c. */
+static TupleTableSlot *
+make_slot(QueueDedup *dedup, Batch *batch)
+{
+	if (batch->desc == NULL)
+		batch->desc = CreateTupleDescCopy(RelationGetDescr(dedup->keys));
+	return MakeSingleTupleTableSlot(batch->desc,
+									table_slot_callbacks(dedup->keys));
 }
 
 /*
