@@ -144,7 +144,7 @@ foreach my $partitions (1, 4)
 		SELECT count(queue.publish('short$partitions', '1')) FROM generate_series(1, 40);
 		SELECT queue.alter_topic('short$partitions', retention => '1 ms')});
 	wait_until("SELECT count(*) = 0 FROM short$partitions", "all of $partitions is gone");
-	is(stats($reader, 'expired'), '0', '... and not skipped yet');
+	wait_for_stats($reader, 'expired = 0', '... and not skipped yet');
 	sql("BEGIN; SELECT count(*) FROM queue.dequeue('$reader'); ROLLBACK");
 	is(stats($reader, 'expired, delivered, failed'), '40|0|0', 'what is skipped is counted');
 	sql("SELECT count(*) FROM queue.dequeue('$reader')");
