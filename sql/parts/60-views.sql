@@ -89,7 +89,7 @@ COMMENT ON COLUMN queue.queues.unlogged IS 'its messages are lost in a crash of 
 COMMENT ON FUNCTION queue.counts(regclass) IS
 'counts the messages of a queue by reading them: null for tables that one may not look into';
 COMMENT ON FUNCTION queue.problem(regclass) IS
-'says what is wrong with a queue; null: nothing';
+'says what is wrong with a queue, topic or subscription; null: nothing';
 
 -- ---------------------------------------------------------------------------
 -- What goes on

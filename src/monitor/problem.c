@@ -50,7 +50,7 @@ typedef struct Problems
 PG_FUNCTION_INFO_V1(queue_problem);
 PG_FUNCTION_INFO_V1(queue_problems);
 
-static void find_problems(Relation rel, Problems *problems);
+static bool find_problems(Relation rel, Problems *problems);
 static void find_problems_of_queue(Relation rel, QueueDef *def,
 								   Problems *problems);
 static Datum make_array(const Problems *problems);
@@ -59,14 +59,14 @@ static Datum make_array(const Problems *problems);
  * problem(queue)
  *
  * Says why the functions refuse the table, or its dead letters have nowhere to
- * go, or what is replicated is found late.  Null if all is well.
+ * go, or what is replicated is found late.  Null if all is well.  Of a table that
+ * is of no kind, it says why it is no queue.
  */
 Datum
 queue_problem(PG_FUNCTION_ARGS)
 {
 	Problems	problems = {0};
 	Relation	rel = NULL;
-	QueueDef   *def;
 	char	   *problem;
 
 	queue_require_preload();
@@ -77,8 +77,8 @@ queue_problem(PG_FUNCTION_ARGS)
 	if (rel == NULL)
 		PG_RETURN_TEXT_P(cstring_to_text("There is no such table."));
 
-	def = queue_def(rel);
-	find_problems_of_queue(rel, def, &problems);
+	if (!find_problems(rel, &problems))
+		find_problems_of_queue(rel, queue_def(rel), &problems);
 	table_close(rel, AccessShareLock);
 	problem = problems.form != NULL ? problems.form :
 		problems.dead_letter != NULL ? problems.dead_letter :
@@ -113,7 +113,7 @@ queue_problems(PG_FUNCTION_ARGS)
 	rel = queue_open_unless_locked(relid, AccessShareLock, &is_locked);
 	if (rel == NULL)
 		PG_RETURN_NULL();
-	find_problems(rel, &problems);
+	(void) find_problems(rel, &problems);
 	table_close(rel, AccessShareLock);
 	if (problems.form == NULL && problems.dead_letter == NULL &&
 		problems.keys == NULL && problems.deaf == NULL)
@@ -121,8 +121,8 @@ queue_problems(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(make_array(&problems));
 }
 
-/* Find what is wrong with a table of any kind. */
-static void
+/* Find what is wrong with a table of any kind; false: it is of none. */
+static bool
 find_problems(Relation rel, Problems *problems)
 {
 	QueueDef   *def = queue_def(rel);
@@ -132,7 +132,7 @@ find_problems(Relation rel, Problems *problems)
 	if (def->is_queue)
 	{
 		find_problems_of_queue(rel, def, problems);
-		return;
+		return true;
 	}
 	subscription = queue_subscription_def(rel);
 	if (subscription->is_subscription)
@@ -144,11 +144,12 @@ find_problems(Relation rel, Problems *problems)
 				queue_dead_letter_problem_of(subscription->dead_letter,
 											 subscription->retry.max_attempts,
 											 rel->rd_rel->relowner);
-		return;
+		return true;
 	}
 	topic = queue_topic_def(rel);
 	if (topic->is_topic && topic->problem != NULL)
 		problems->form = pstrdup(topic->problem);
+	return topic->is_topic;
 }
 
 /* The same for what is a queue, or was to be one. */

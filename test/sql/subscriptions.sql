@@ -189,9 +189,11 @@ COMMENT ON TABLE reader IS 'reads';
 CREATE INDEX ON reader (moved_at);
 SELECT queue.alter_subscription('reader', max_attempts => 4);
 -- what gets in all the same
+SELECT queue.problem('reader') IS NULL AS well;
 SET session_replication_role = replica;
 ALTER TABLE reader DROP CONSTRAINT reader_pkey;
 RESET session_replication_role;
+SELECT queue.problem('reader');
 SELECT queue.alter_subscription('reader', max_attempts => 5);
 ALTER TABLE reader ADD PRIMARY KEY (partition);
 SELECT queue.alter_subscription('reader', max_attempts => 5);

@@ -244,7 +244,9 @@ SELECT payload FROM placed WHERE routing_key = 'r';
 RESET enable_seqscan;
 
 -- what gets there all the same makes each call refuse it, and the way back is open
+SELECT queue.problem('placed') IS NULL AS well;
 ALTER TABLE placed DISABLE TRIGGER topic_insert;
+SELECT queue.problem('placed');
 SELECT queue.publish('placed', '1');
 SELECT queue.alter_topic('placed');
 ALTER TABLE placed ENABLE ALWAYS TRIGGER topic_insert;
