@@ -386,6 +386,7 @@ queue_on_relation_drop(Oid relid)
 void
 queue_on_relation_alter(Oid relid)
 {
+	queue_topic_slot_note_altered(relid);
 	if (queue_slot_find(relid) == NULL)
 		return;
 	queue_forget_ids(relid);

@@ -55,6 +55,7 @@
 #include "api/topic_args.h"
 #include "common/compat.h"
 #include "common/extension.h"
+#include "shared/topic_slot.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/settings.h"
@@ -249,6 +250,7 @@ queue_restore_topics(PG_FUNCTION_ARGS)
 		else
 			CatalogTupleInsert(catalog, new);
 		queue_def_invalidate(relid);
+		queue_topic_slot_note_altered(relid);	/* its messages may be there */
 		CommandCounterIncrement();
 	}
 	table_close(catalog, NoLock);

@@ -36,6 +36,7 @@
 #include "api/topic_args.h"
 #include "common/args.h"
 #include "shared/database.h"
+#include "shared/topic_slot.h"
 #include "table/def_cache.h"
 #include "table/setting_row.h"
 #include "table/topic.h"
@@ -73,6 +74,7 @@ queue_create_topic(PG_FUNCTION_ARGS)
 	relid = queue_make_table(&queue_topic_form, schema, relname, NULL,
 							 false /* logged */ );
 	queue_make_setting_row(&queue_topic_form, relid, values, nulls);
+	queue_topic_slot_note_altered(relid);	/* it may have messages */
 
 	/* an event trigger may have changed it */
 	rel = table_open(relid, NoLock);

@@ -54,6 +54,12 @@ queue_topic_draw(Publishing *publishing, TopicDraw *draw)
 		int			partition = draw->partitions[draw->ndrawn];
 		Registration *registration;
 
+		if (slot->nlooked != slot->naltered)
+		{
+			draw->naltered = slot->naltered;
+			outcome = TOPIC_ALTERED;
+			break;
+		}
 		if (slot->file != draw->file || slot->next > slot->last)
 		{
 			outcome = TOPIC_NO_IDS;
@@ -119,6 +125,30 @@ queue_topic_add_block(TopicSlot *slot, Oid relid, Oid file,
 	}
 	LWLockRelease(slot->lock);
 	return outcome;
+}
+
+/*
+ * queue_topic_pass_rows
+ *		Hand out ids beyond those that rows have, which nobody has told of.
+ *
+ * "id" is the highest of them, found after the table was altered for the time
+ * with this number.  In which partitions there are some is not known.  Readers
+ * that were told to go on to a higher id than theirs do not come back for them.
+ */
+void
+queue_topic_pass_rows(TopicSlot *slot, Oid relid, int64 id, uint64 naltered)
+{
+	if (!queue_topic_slot_lock(slot, relid))
+		return;
+	slot->nlooked = Max(slot->nlooked, naltered);
+	if (id > slot->highest)
+	{
+		slot->highest = id;
+		queue_topic_slot_note_unknown(slot, id);
+	}
+	if (slot->next <= id)
+		slot->next = id + 1;
+	LWLockRelease(slot->lock);
 }
 
 /*

@@ -212,6 +212,7 @@ init_slot(TopicSlot *slot, Oid relid, int npartitions)
 	slot->next = 0;
 	slot->last = -1;
 	slot->reserved = 0;
+	slot->naltered = slot->nlooked = 0;
 	slot->told_all = slot->told_most = 0;
 	slot->removed = -1;
 	memset(slot->told, 0, sizeof(slot->told));
@@ -347,6 +348,25 @@ queue_topic_slot_note_all_gone(Oid dbid)
 		if (slot->dbid == dbid)
 			queue_topic_slot_note_gone(dbid, slot->relid);
 	}
+}
+
+/*
+ * queue_topic_slot_note_altered
+ *		The table of a topic of this database was altered, or adopted: it may
+ *		have rows with ids that no trigger has told of.
+ *
+ * The caller has a lock on it that excludes publishers, or else there are none.
+ * Who draws ids next looks for them (publishing.c).
+ */
+void
+queue_topic_slot_note_altered(Oid relid)
+{
+	TopicSlot  *slot = queue_topic_slot_find(relid);
+
+	if (slot == NULL || !queue_topic_slot_lock(slot, relid))
+		return;
+	slot->naltered++;
+	LWLockRelease(slot->lock);
 }
 
 /*

@@ -36,6 +36,9 @@ typedef struct TopicSlot
 	int64		next;
 	int64		last;
 	int64		reserved;		/* that file gives no id up to here again */
+	uint64		naltered;		/* so often the table may have got rows that
+								 * nobody has told of, */
+	uint64		nlooked;		/* ... when somebody has looked for them */
 
 	/* stable ids that were told to readers, of all partitions and of each */
 	int64		told_all;
@@ -69,12 +72,14 @@ typedef struct TopicDraw
 	int64	   *ids;
 	int			ndrawn;			/* begins with 0 */
 	int			chosen;			/* begins with ANY_PARTITION */
+	uint64		naltered;		/* set for TOPIC_ALTERED */
 } TopicDraw;
 
 typedef enum TopicOutcome
 {
 	TOPIC_DONE,
 	TOPIC_NO_IDS,				/* a block of them is needed */
+	TOPIC_ALTERED,				/* rows may have ids that are to be avoided */
 	TOPIC_NO_ROOM,				/* there is no registration left */
 	TOPIC_PASSED,				/* an id that readers may have passed */
 	TOPIC_GONE					/* the slot is another topic's by now */
@@ -154,6 +159,9 @@ extern uint64 queue_topic_slot_nends(Oid relid);
 extern void queue_topic_slot_note_gone(Oid dbid, Oid relid);
 extern void queue_topic_slot_note_all_gone(Oid dbid);
 
+/* The table was altered, or adopted: it may have ids that nobody has told of */
+extern void queue_topic_slot_note_altered(Oid relid);
+
 /*
  * Open it, unless another has: no id up to the highest is handed out any more,
  * but to these
@@ -211,6 +219,10 @@ extern TopicOutcome queue_topic_draw(Publishing *publishing, TopicDraw *draw);
 extern TopicOutcome queue_topic_add_block(TopicSlot *slot, Oid relid, Oid file,
 										  int64 first, int64 last,
 										  int64 *highest);
+
+/* What the table has: ids go on beyond it */
+extern void queue_topic_pass_rows(TopicSlot *slot, Oid relid, int64 id,
+								  uint64 naltered);
 
 /*
  * Register an id that is given; below *stable_id readers may have passed it.

@@ -31,7 +31,6 @@
 
 static int64 block_end(TopicDef *topic, int64 first);
 static Oid	file_of(Oid sequence);
-static int64 last_in_table(TopicDef *topic);
 
 /*
  * queue_topic_next_block
@@ -114,19 +113,19 @@ queue_topic_highest_id(TopicDef *topic)
 	highest = is_called ? block_end(topic, highest) : highest - 1;
 	highest = Max(highest, queue_stable_id_read(topic->relid, snapshot) - 1);
 	UnregisterSnapshot(snapshot);
-	return Max(highest, last_in_table(topic));
+	return Max(highest, queue_topic_last_in_table(topic));
 }
 
 /*
- * last_in_table
+ * queue_topic_last_in_table
  *		Return the highest id that the index has an entry of, dead or alive; 0
  *		if none.
  *
  * The last id that there could be is left out.  Nobody may give it, and nobody
  * reads that far, but a row that no trigger has seen may have it.
  */
-static int64
-last_in_table(TopicDef *topic)
+int64
+queue_topic_last_in_table(TopicDef *topic)
 {
 	Relation	rel = table_open(topic->relid, NoLock);
 	Relation	index = index_open(topic->indexes.pkey, AccessShareLock);

@@ -75,7 +75,7 @@ void
 queue_publishing_draw(TopicDef *topic, int n, int *partitions, int64 *ids)
 {
 	TopicDraw	draw = {topic->sequence_file, n, partitions, ids, 0,
-		ANY_PARTITION};
+		ANY_PARTITION, 0};
 	Publishing *note;
 
 	/* in replica role a row may say anything */
@@ -92,6 +92,11 @@ queue_publishing_draw(TopicDef *topic, int n, int *partitions, int64 *ids)
 		{
 			case TOPIC_NO_IDS:
 				next_block(topic, note, &draw.file);
+				break;
+			case TOPIC_ALTERED:
+				queue_topic_pass_rows(note->slot, note->relid,
+									  queue_topic_last_in_table(topic),
+									  draw.naltered);
 				break;
 			case TOPIC_NO_ROOM:
 				no_room(topic);

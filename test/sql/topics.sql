@@ -265,6 +265,29 @@ INSERT INTO untold (partition, id, published_at, routing_key, payload)
 ALTER TABLE untold ENABLE ALWAYS TRIGGER topic_insert;
 SELECT queue.publish('untold', '"first"');
 SELECT id, payload FROM queue.read('untold', 0, 10);
+-- any other id is passed by, in one transaction with it, too
+ALTER TABLE untold DISABLE TRIGGER topic_insert;
+INSERT INTO untold (partition, id, published_at, routing_key, payload) VALUES (0, 3, now(), '', '"third"');
+ALTER TABLE untold ENABLE ALWAYS TRIGGER topic_insert;
+SELECT queue.publish('untold', '"fourth"');
+BEGIN;
+ALTER TABLE untold DISABLE TRIGGER topic_insert;
+INSERT INTO untold (partition, id, published_at, routing_key, payload) VALUES (0, 1000, now(), '', '"thousandth"');
+ALTER TABLE untold ENABLE ALWAYS TRIGGER topic_insert;
+SELECT queue.publish('untold', '"after it"') > 1000 AS is_beyond;
+COMMIT;
+-- so is one that came while it was no topic
+SELECT queue.publish('untold', '"next"') AS next \gset
+DELETE FROM queue.topic WHERE topic = 'untold'::regclass;
+INSERT INTO untold (partition, id, published_at, routing_key, payload) VALUES (0, :next + 1, now(), '', '"no topic"');
+SELECT queue.create_topic('untold', partitions => 1);
+SELECT queue.publish('untold', '"adopted"') > :next + 1 AS is_beyond;
+SELECT queue.publish('untold', '"next"') AS next \gset
+DELETE FROM queue.topic WHERE topic = 'untold'::regclass;
+INSERT INTO untold (partition, id, published_at, routing_key, payload) VALUES (0, :next + 1, now(), '', '"no topic"');
+INSERT INTO queue.restored_topics (topic, partitions, keep_unread) VALUES ('untold', 1, true);
+SELECT queue.publish('untold', '"restored"') > :next + 1 AS is_beyond;
+SELECT payload FROM queue.read('untold', 0, 20);
 DROP TABLE untold;
 
 --

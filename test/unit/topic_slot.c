@@ -201,7 +201,7 @@ publish(Transaction *one, int n, int partition)
 	int			partitions[100];
 	int64		ids[100];
 	int64		last;
-	TopicDraw	draw = {1, n, partitions, ids, 0, ANY_PARTITION};
+	TopicDraw	draw = {1, n, partitions, ids, 0, ANY_PARTITION, 0};
 	TopicOutcome outcome;
 
 	for (int i = 0; i < n; i++)
