@@ -50,7 +50,6 @@
 #include "shared/database.h"
 #include "shared/quota.h"
 #include "shared/waiter.h"
-#include "table/topic_column.h"
 #include "topic/reading.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"
@@ -573,13 +572,11 @@ static void
 show(PartitionTake *look, TupleTableSlot *slot, const char *receipt)
 {
 	Take	   *take = look->take;
-	NullableDatum published_at;
 	MemoryContext old = MemoryContextSwitchTo(take->row_context);
 
 	queue_published_show(take->rsinfo, slot, look->attempt, receipt);
-	published_at = queue_published_column(slot, Anum_published_at);
 	queue_counters_note(look->slot, take->relid, COUNTER_WAIT, look->now -
-						DatumGetTimestampTz(published_at.value), 1);
+						queue_published_start(slot)->published_at, 1);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(take->row_context);
 	look->attempt = 1;

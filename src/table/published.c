@@ -20,14 +20,34 @@
 
 #include "table/published.h"
 #include "table/result.h"
-#include "table/topic_column.h"
 
 /* What a selector sees where a queue's message has numbers */
 #define READ_ATTEMPT		1
 #define READ_PRIORITY		4
 
 static void find_values(HeapTupleHeader tuple, struct varlena **values);
+static inline HeapTuple stored_tuple(TupleTableSlot *slot);
 static inline struct varlena *stored_here(struct varlena *value);
+
+/*
+ * queue_published_start
+ *		Return what a row begins with.
+ *
+ * To have the slot tell a column of it would cost as much as to read the row.
+ */
+const PublishedStart *
+queue_published_start(TupleTableSlot *slot)
+{
+	return (const PublishedStart *) GETSTRUCT(stored_tuple(slot));
+}
+
+/* Return the row itself, which is still where it is stored. */
+static inline HeapTuple
+stored_tuple(TupleTableSlot *slot)
+{
+	Assert(TTS_IS_BUFFERTUPLE(slot));
+	return ((BufferHeapTupleTableSlot *) slot)->base.tuple;
+}
 
 /* Return one column of a row. */
 NullableDatum
@@ -95,12 +115,10 @@ queue_published_show(ReturnSetInfo *rsinfo, TupleTableSlot *slot, int attempt,
 		Anum_published_content_type
 	};
 	struct varlena *values[Natts_published + 1];
-	bool		should_free;
-	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+	HeapTuple	tuple = stored_tuple(slot);
 	PublishedStart *start = (PublishedStart *) GETSTRUCT(tuple);
 	ResultRow	row;
 
-	Assert(!should_free);
 	find_values(tuple->t_data, values);
 	row.id = start->id;
 	row.receipt = receipt;

@@ -13,6 +13,7 @@
 #include "common/compat.h"
 #include "table/pattern.h"
 #include "table/selector.h"
+#include "table/topic_column.h"
 
 /* Which messages a reader wants */
 typedef struct TopicFilter
@@ -30,6 +31,9 @@ extern bool queue_published_is_wanted(TopicFilter *filter,
 /* Add it to a result, with what is in TOAST fetched from there */
 extern void queue_published_show(ReturnSetInfo *rsinfo, TupleTableSlot *slot,
 								 int attempt, const char *receipt);
+
+/* What a row that a scan has returned begins with */
+extern const PublishedStart *queue_published_start(TupleTableSlot *slot);
 
 /* One column of a row */
 extern NullableDatum queue_published_column(TupleTableSlot *slot, int att);
