@@ -49,6 +49,13 @@ stored_tuple(TupleTableSlot *slot)
 	return ((BufferHeapTupleTableSlot *) slot)->base.tuple;
 }
 
+/* Returns true if some of a row is in TOAST. */
+bool
+queue_published_is_toasted(TupleTableSlot *slot)
+{
+	return HeapTupleHasExternal(stored_tuple(slot));
+}
+
 /* Return one column of a row. */
 NullableDatum
 queue_published_column(TupleTableSlot *slot, int att)

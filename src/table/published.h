@@ -35,6 +35,9 @@ extern void queue_published_show(ReturnSetInfo *rsinfo, TupleTableSlot *slot,
 /* What a row that a scan has returned begins with */
 extern const PublishedStart *queue_published_start(TupleTableSlot *slot);
 
+/* Is some of it in TOAST? */
+extern bool queue_published_is_toasted(TupleTableSlot *slot);
+
 /* One column of a row */
 extern NullableDatum queue_published_column(TupleTableSlot *slot, int att);
 
