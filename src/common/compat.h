@@ -260,6 +260,13 @@ queue_column_may_have_nulls(TupleDesc desc, int i)
 #endif
 }
 
+/* 18: a copy of a row may leave room before it */
+#if PG_VERSION_NUM >= 180000
+#define COPY_EXTRA , Size extra
+#else
+#define COPY_EXTRA
+#endif
+
 /* 16: an update may touch summarizing indexes only, so what was a bool became
  * an enum, and inserting index entries takes one argument more; 19: they are
  * flags */

@@ -16,7 +16,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 #include "table/published.h"
 #include "table/result.h"
@@ -136,8 +135,7 @@ queue_published_show(ReturnSetInfo *rsinfo, TupleTableSlot *slot, int attempt,
 		row.values[i] = stored_here(values[columns[i]]);
 	row.partition = start->partition;
 	row.routing_key = stored_here(values[Anum_published_routing_key]);
-	tuplestore_puttuple(rsinfo->setResult,
-						queue_result_form(rsinfo->setDesc, &row));
+	queue_result_put(rsinfo->setResult, rsinfo->setDesc, &row);
 }
 
 /*

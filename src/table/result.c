@@ -8,11 +8,16 @@
  * and asks of each what it is.  Here that is known: the columns are those that
  * the functions are declared with.
  *
+ * A result keeps minimal tuples, and makes its own copy of any tuple that it is
+ * given.  Of a slot it asks for a copy, wherever that comes from.  So a row that
+ * can go there at once is handed over as a slot that forms it then.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "executor/tuptable.h"
 
 #include "common/compat.h"
 #include "table/result.h"
@@ -31,6 +36,10 @@ typedef enum ResultColumn
 	NUM_RESULT_COLUMNS
 } ResultColumn;
 
+/* What a row begins with */
+#define HEADER_SIZE \
+	MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(NUM_RESULT_COLUMNS))
+
 /* Room for the columns of fixed size, however they are aligned */
 #define FIXED_ROOM			(5 * MAXIMUM_ALIGNOF + sizeof(int64))
 
@@ -41,8 +50,17 @@ typedef struct Forming
 	char	   *p;				/* where the next value begins */
 } Forming;
 
-static Size room_for(const ResultRow *row, Size receipt);
-static void add_receipt(Forming *forming, const char *receipt, Size length);
+/* A row of which a copy can be had, and nothing else */
+typedef struct ResultSlot
+{
+	TupleTableSlot base;
+	const ResultRow *row;
+} ResultSlot;
+
+static MinimalTuple form_minimal(TupleTableSlot *slot COPY_EXTRA);
+static Size form(HeapTupleHeader header, TupleDesc desc, const ResultRow *row);
+static Size room_for(const ResultRow *row);
+static void add_receipt(Forming *forming, const char *receipt);
 
 /* Return the place of the next value, of this column. */
 static inline char *
@@ -108,25 +126,71 @@ add_value(Forming *forming, ResultColumn column, struct varlena *value)
 /*
  * queue_result_form
  *		Form a row, in the current memory context.
- *
- * Some column of each is null.  A function that an older version of the extension
- * declared may lack the last two.
  */
 HeapTuple
 queue_result_form(TupleDesc desc, const ResultRow *row)
 {
-	int			hoff = MAXALIGN(SizeofHeapTupleHeader +
-								BITMAPLEN(NUM_RESULT_COLUMNS));
-	Size		receipt = row->receipt != NULL ? strlen(row->receipt) : 0;
-	HeapTuple	tuple = palloc(HEAPTUPLESIZE + hoff + room_for(row, receipt));
-	Forming		forming;
+	HeapTuple	tuple = palloc(HEAPTUPLESIZE + HEADER_SIZE + room_for(row));
 
-	forming.header = (HeapTupleHeader) ((char *) tuple + HEAPTUPLESIZE);
-	forming.p = (char *) forming.header + hoff;
-	memset(forming.header, 0, hoff);
+	tuple->t_data = (HeapTupleHeader) ((char *) tuple + HEAPTUPLESIZE);
+	memset(tuple->t_data, 0, HEADER_SIZE);
+	tuple->t_len = form(tuple->t_data, desc, row);
+	ItemPointerSetInvalid(&tuple->t_self);
+	tuple->t_tableOid = InvalidOid;
+	HeapTupleHeaderSetDatumLength(tuple->t_data, tuple->t_len);
+	HeapTupleHeaderSetTypeId(tuple->t_data, desc->tdtypeid);
+	HeapTupleHeaderSetTypMod(tuple->t_data, desc->tdtypmod);
+	ItemPointerSetInvalid(&tuple->t_data->t_ctid);
+	return tuple;
+}
+
+/* Form a row, and add it to a result. */
+void
+queue_result_put(Tuplestorestate *result, TupleDesc desc, const ResultRow *row)
+{
+	static const TupleTableSlotOps ops = {.copy_minimal_tuple = form_minimal};
+	ResultSlot	slot = {
+		.base = {
+			.type = T_TupleTableSlot,
+			.tts_ops = &ops,
+			.tts_tupleDescriptor = desc
+		},
+		.row = row
+	};
+
+	tuplestore_puttupleslot(result, &slot.base);
+}
+
+/* Form a row as a minimal tuple: TupleTableSlotOps.copy_minimal_tuple. */
+static MinimalTuple
+form_minimal(TupleTableSlot *slot COPY_EXTRA)
+{
+	const ResultRow *row = ((ResultSlot *) slot)->row;
+	MinimalTuple tuple = palloc(HEADER_SIZE - MINIMAL_TUPLE_OFFSET +
+								room_for(row));
+
+	memset(tuple, 0, HEADER_SIZE - MINIMAL_TUPLE_OFFSET);
+	tuple->t_len = form((HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET),
+						slot->tts_tupleDescriptor, row) - MINIMAL_TUPLE_OFFSET;
+	return tuple;
+}
+
+/*
+ * form
+ *		Form a row behind a header, which is all zeroes; return how long it is.
+ *
+ * Nothing is written to the part of the header that a minimal tuple lacks.  Some
+ * column of each row is null.  A function that an older version of the extension
+ * declared may lack the last two columns.
+ */
+static Size
+form(HeapTupleHeader header, TupleDesc desc, const ResultRow *row)
+{
+	Forming		forming = {header, (char *) header + HEADER_SIZE};
+
 	add_int64(&forming, RESULT_ID, row->id);
 	if (row->receipt != NULL)
-		add_receipt(&forming, row->receipt, receipt);
+		add_receipt(&forming, row->receipt);
 	add_int32(&forming, RESULT_ATTEMPT, row->attempt);
 	add_int64(&forming, RESULT_SENT_AT, row->sent_at);
 	if (row->priority != NO_NUMBER)
@@ -139,27 +203,20 @@ queue_result_form(TupleDesc desc, const ResultRow *row)
 			add_int16(&forming, RESULT_PARTITION, (int16) row->partition);
 		add_value(&forming, RESULT_ROUTING_KEY, row->routing_key);
 	}
-
-	tuple->t_len = forming.p - (char *) forming.header;
-	ItemPointerSetInvalid(&tuple->t_self);
-	tuple->t_tableOid = InvalidOid;
-	tuple->t_data = forming.header;
-	HeapTupleHeaderSetDatumLength(forming.header, tuple->t_len);
-	HeapTupleHeaderSetTypeId(forming.header, desc->tdtypeid);
-	HeapTupleHeaderSetTypMod(forming.header, desc->tdtypmod);
-	ItemPointerSetInvalid(&forming.header->t_ctid);
-	HeapTupleHeaderSetNatts(forming.header, desc->natts);
-	forming.header->t_infomask = HEAP_HASVARWIDTH | HEAP_HASNULL;
-	forming.header->t_hoff = hoff;
-	return tuple;
+	HeapTupleHeaderSetNatts(header, desc->natts);
+	header->t_infomask = HEAP_HASVARWIDTH | HEAP_HASNULL;
+	header->t_hoff = HEADER_SIZE;
+	return forming.p - (char *) header;
 }
 
 /* Return how much room the values need at most. */
 static Size
-room_for(const ResultRow *row, Size receipt)
+room_for(const ResultRow *row)
 {
-	Size		room = FIXED_ROOM + receipt + VARHDRSZ + ALIGNOF_INT;
+	Size		room = FIXED_ROOM;
 
+	if (row->receipt != NULL)
+		room += strlen(row->receipt) + VARHDRSZ + ALIGNOF_INT;
 	for (int i = 0; i < NUM_RESULT_VALUES; i++)
 		if (row->values[i] != NULL)
 			room += VARSIZE_ANY(row->values[i]) + ALIGNOF_INT;
@@ -170,8 +227,9 @@ room_for(const ResultRow *row, Size receipt)
 
 /* Add a receipt, which mostly has a short header. */
 static void
-add_receipt(Forming *forming, const char *receipt, Size length)
+add_receipt(Forming *forming, const char *receipt)
 {
+	Size		length = strlen(receipt);
 	Size		size = length + VARHDRSZ_SHORT;
 	char	   *p;
 

@@ -11,6 +11,7 @@
 #include "access/htup.h"
 #include "access/tupdesc.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 /* Columns that are stored as the sender gave them, as the result has them */
 #define NUM_RESULT_VALUES	6
@@ -35,5 +36,9 @@ typedef struct ResultRow
 
 /* Form it, in the current memory context */
 extern HeapTuple queue_result_form(TupleDesc desc, const ResultRow *row);
+
+/* Add it to a result */
+extern void queue_result_put(Tuplestorestate *result, TupleDesc desc,
+							 const ResultRow *row);
 
 #endif							/* QUEUE_RESULT_H */
