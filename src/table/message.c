@@ -43,8 +43,10 @@ queue_message_result(TupleDesc desc, MessageRow *row, int attempt,
 	{
 		int			att = columns[i] - 1;
 
-		if (!slot->tts_isnull[att])
-			result.values[i] = PG_DETOAST_DATUM_PACKED(slot->tts_values[att]);
+		if (slot->tts_isnull[att])
+			continue;
+		result.values[i] = PG_DETOAST_DATUM_PACKED(slot->tts_values[att]);
+		result.room += VARSIZE_ANY(result.values[i]);
 	}
 	return queue_result_form(desc, &result);
 }

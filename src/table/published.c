@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "access/tupmacs.h"
 #include "catalog/pg_type.h"
+#include "port/pg_bitutils.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -24,9 +25,9 @@
 #define READ_ATTEMPT		1
 #define READ_PRIORITY		4
 
-static void find_values(HeapTupleHeader tuple, struct varlena **values);
+static Size find_values(HeapTupleHeader tuple, struct varlena **values);
+static inline uint32 values_present(HeapTupleHeader tuple);
 static inline HeapTuple stored_tuple(TupleTableSlot *slot);
-static inline struct varlena *stored_here(struct varlena *value);
 
 /*
  * queue_published_start
@@ -125,51 +126,58 @@ queue_published_show(ReturnSetInfo *rsinfo, TupleTableSlot *slot, int attempt,
 	PublishedStart *start = (PublishedStart *) GETSTRUCT(tuple);
 	ResultRow	row;
 
-	find_values(tuple->t_data, values);
+	row.room = find_values(tuple->t_data, values);
 	row.id = start->id;
 	row.receipt = receipt;
 	row.attempt = attempt;
 	row.sent_at = start->published_at;
 	row.priority = NO_NUMBER;
 	for (int i = 0; i < NUM_RESULT_VALUES; i++)
-		row.values[i] = stored_here(values[columns[i]]);
+		row.values[i] = values[columns[i]];
 	row.partition = start->partition;
-	row.routing_key = stored_here(values[Anum_published_routing_key]);
+	row.routing_key = values[Anum_published_routing_key];
 	queue_result_put(rsinfo->setResult, rsinfo->setDesc, &row);
 }
 
 /*
  * find_values
- *		Find the columns of variable size, by their numbers; NULL: it is null.
+ *		Find the columns of variable size, by their numbers, fetched from TOAST
+ *		where they are there; NULL: it is null.  Return how large all are.
  *
- * All columns behind those that a row begins with are of this kind.
+ * All columns behind those that a row begins with are of this kind, and most of
+ * them are null.
  */
-static void
+static Size
 find_values(HeapTupleHeader tuple, struct varlena **values)
 {
-	bool		has_nulls = (tuple->t_infomask & HEAP_HASNULL) != 0;
-	int			natts = HeapTupleHeaderGetNatts(tuple);
+	uint32		present = values_present(tuple);
 	char	   *start = (char *) tuple + tuple->t_hoff;
 	Size		off = offsetof(PublishedStart, published_at) + sizeof(TimestampTz);
+	Size		size = 0;
 
-	for (int att = Anum_published_at + 1; att <= Natts_published; att++)
+	memset(values, 0, (Natts_published + 1) * sizeof(struct varlena *));
+	for (; present != 0; present &= present - 1)
 	{
-		if (att > natts || (has_nulls && att_isnull(att - 1, tuple->t_bits)))
-		{
-			values[att] = NULL;
-			continue;
-		}
+		int			att = pg_rightmost_one_pos32(present) + 1;
+		struct varlena *value;
+
 		off = att_align_pointer(off, TYPALIGN_INT, -1, start + off);
-		values[att] = (struct varlena *) (start + off);
-		off += VARSIZE_ANY(values[att]);
+		value = (struct varlena *) (start + off);
+		off += VARSIZE_ANY(value);
+		values[att] = VARATT_IS_EXTERNAL(value) ? detoast_attr(value) : value;
+		size += VARSIZE_ANY(values[att]);
 	}
+	return size;
 }
 
-/* Return a value, fetched from TOAST if it is there. */
-static inline struct varlena *
-stored_here(struct varlena *value)
+/* Return which of them are not null, a bit each; the first column has bit 0. */
+static inline uint32
+values_present(HeapTupleHeader tuple)
 {
-	if (value == NULL || !VARATT_IS_EXTERNAL(value))
-		return value;
-	return detoast_attr(value);
+	int			natts = Min(HeapTupleHeaderGetNatts(tuple), Natts_published);
+	uint32		present = (1 << natts) - (1 << Anum_published_at);
+
+	if ((tuple->t_infomask & HEAP_HASNULL) != 0)
+		present &= tuple->t_bits[0] | tuple->t_bits[1] << BITS_PER_BYTE;
+	return present;
 }

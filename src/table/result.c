@@ -40,8 +40,8 @@ typedef enum ResultColumn
 #define HEADER_SIZE \
 	MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(NUM_RESULT_COLUMNS))
 
-/* Room for the columns of fixed size, however they are aligned */
-#define FIXED_ROOM			(5 * MAXIMUM_ALIGNOF + sizeof(int64))
+/* Room for the columns of fixed size, and to align all of them */
+#define FIXED_ROOM			(NUM_RESULT_COLUMNS * sizeof(int64) + sizeof(int64))
 
 /* A row that is being formed */
 typedef struct Forming
@@ -135,6 +135,7 @@ queue_result_form(TupleDesc desc, const ResultRow *row)
 	tuple->t_data = (HeapTupleHeader) ((char *) tuple + HEAPTUPLESIZE);
 	memset(tuple->t_data, 0, HEADER_SIZE);
 	tuple->t_len = form(tuple->t_data, desc, row);
+	Assert(tuple->t_len <= HEADER_SIZE + room_for(row));
 	ItemPointerSetInvalid(&tuple->t_self);
 	tuple->t_tableOid = InvalidOid;
 	HeapTupleHeaderSetDatumLength(tuple->t_data, tuple->t_len);
@@ -172,6 +173,7 @@ form_minimal(TupleTableSlot *slot COPY_EXTRA)
 	memset(tuple, 0, HEADER_SIZE - MINIMAL_TUPLE_OFFSET);
 	tuple->t_len = form((HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET),
 						slot->tts_tupleDescriptor, row) - MINIMAL_TUPLE_OFFSET;
+	Assert(tuple->t_len + MINIMAL_TUPLE_OFFSET <= HEADER_SIZE + room_for(row));
 	return tuple;
 }
 
@@ -209,19 +211,14 @@ form(HeapTupleHeader header, TupleDesc desc, const ResultRow *row)
 	return forming.p - (char *) header;
 }
 
-/* Return how much room the values need at most. */
+/* Return how much room a row needs at most, behind the header. */
 static Size
 room_for(const ResultRow *row)
 {
-	Size		room = FIXED_ROOM;
+	Size		room = FIXED_ROOM + row->room;
 
 	if (row->receipt != NULL)
-		room += strlen(row->receipt) + VARHDRSZ + ALIGNOF_INT;
-	for (int i = 0; i < NUM_RESULT_VALUES; i++)
-		if (row->values[i] != NULL)
-			room += VARSIZE_ANY(row->values[i]) + ALIGNOF_INT;
-	if (row->routing_key != NULL)
-		room += VARSIZE_ANY(row->routing_key) + ALIGNOF_INT;
+		room += strlen(row->receipt) + VARHDRSZ;
 	return room;
 }
 

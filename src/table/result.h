@@ -30,6 +30,8 @@ typedef struct ResultRow
 	struct varlena *values[NUM_RESULT_VALUES];
 	int			partition;		/* NO_NUMBER: none */
 	struct varlena *routing_key;
+	Size		room;			/* all values together need no more than this,
+								 * but for what aligns them */
 } ResultRow;
 
 #define NO_NUMBER			PG_INT32_MIN
