@@ -49,6 +49,7 @@
 #include "common/progress.h"
 #include "dispatch/lease.h"
 #include "shared/availability.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/scan.h"
@@ -92,10 +93,7 @@ queue_alter_queue(PG_FUNCTION_ARGS)
 	bool		gives_dead_letter;
 	Oid			old_keys;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.alter_queue()");
-	PreventCommandIfParallelMode("queue.alter_queue()");
-	queue_require_arg(fcinfo, 0, "queue");
+	queue_call_begin(fcinfo, "queue.alter_queue()", CALL_WRITES, "queue");
 	relid = PG_GETARG_OID(0);
 
 	rel = queue_open(relid, QUEUE_OWN, &def);
@@ -210,10 +208,7 @@ queue_drop_queue(PG_FUNCTION_ARGS)
 	const TableForm *form;
 	Oid			dead_letter;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.drop_queue()");
-	PreventCommandIfParallelMode("queue.drop_queue()");
-	queue_require_arg(fcinfo, 0, "queue");
+	queue_call_begin(fcinfo, "queue.drop_queue()", CALL_WRITES, "queue");
 	relid = PG_GETARG_OID(0);
 
 	form = queue_is_subscription(relid) ? &queue_subscription_form :
@@ -379,12 +374,7 @@ set_paused(FunctionCallInfo fcinfo, bool is_paused, const char *call)
 	bool		nulls[Natts_settings] = {false};
 	bool		replaces[Natts_settings] = {false};
 
-	queue_require_preload();
-	PreventCommandIfReadOnly(call);
-	PreventCommandIfParallelMode(call);
-	queue_require_arg(fcinfo, 0, "queue");
-	queue_require_arg(fcinfo, 1, "enqueue");
-	queue_require_arg(fcinfo, 2, "dequeue");
+	queue_call_begin(fcinfo, call, CALL_WRITES, "queue", "enqueue", "dequeue");
 	relid = PG_GETARG_OID(0);
 
 	if (queue_is_subscription(relid))

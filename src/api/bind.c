@@ -27,9 +27,9 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "common/args.h"
 #include "table/access.h"
 #include "table/binding_row.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/pattern.h"
@@ -57,12 +57,8 @@ queue_bind(PG_FUNCTION_ARGS)
 	Relation	queue;
 	QueueDef   *def;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.bind()");
-	PreventCommandIfParallelMode("queue.bind()");
-	queue_require_arg(fcinfo, 0, "topic");
-	queue_require_arg(fcinfo, 1, "queue");
-	queue_require_arg(fcinfo, 2, "pattern");
+	queue_call_begin(fcinfo, "queue.bind()", CALL_WRITES,
+					 "topic", "queue", "pattern");
 	row.topic = PG_GETARG_OID(0);
 	row.queue = PG_GETARG_OID(1);
 	row.pattern = pattern_argument(fcinfo, 2);
@@ -145,11 +141,7 @@ queue_unbind(PG_FUNCTION_ARGS)
 	Oid			queue;
 	char	   *pattern = NULL;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.unbind()");
-	PreventCommandIfParallelMode("queue.unbind()");
-	queue_require_arg(fcinfo, 0, "topic");
-	queue_require_arg(fcinfo, 1, "queue");
+	queue_call_begin(fcinfo, "queue.unbind()", CALL_WRITES, "topic", "queue");
 	topic = PG_GETARG_OID(0);
 	queue = PG_GETARG_OID(1);
 	if (!PG_ARGISNULL(2))

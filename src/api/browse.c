@@ -25,8 +25,8 @@
 #include "common/args.h"
 #include "dispatch/lease.h"
 #include "shared/availability.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/message.h"
 #include "table/rows.h"
 #include "table/scan.h"
@@ -65,9 +65,7 @@ queue_browse(PG_FUNCTION_ARGS)
 	int			max;
 	int			n = 0;
 
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue.browse()");
-	queue_require_arg(fcinfo, 0, "queue");
+	queue_call_begin(fcinfo, "queue.browse()", CALL_READS, "queue");
 	max = queue_max_argument(fcinfo, 1);
 	if (!PG_ARGISNULL(2))
 		browse.selector = queue_selector_make(PG_GETARG_DATUM(2),
@@ -95,10 +93,7 @@ queue_get(PG_FUNCTION_ARGS)
 	Browse		browse = {0};
 	QueueRange	range;
 
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue.get()");
-	queue_require_arg(fcinfo, 0, "queue");
-	queue_require_arg(fcinfo, 1, "id");
+	queue_call_begin(fcinfo, "queue.get()", CALL_READS, "queue", "id");
 	if (queue_is_subscription(PG_GETARG_OID(0)))
 	{
 		InitMaterializedSRF(fcinfo, 0);

@@ -36,8 +36,8 @@
 #include "api/setting_args.h"
 #include "common/args.h"
 #include "common/compat.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/settings.h"
 #include "table/shape.h"
 #include "transaction/announce.h"
@@ -59,10 +59,7 @@ queue_create_queue(PG_FUNCTION_ARGS)
 	Oid			relid;
 	bool		is_adopted;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.create_queue()");
-	PreventCommandIfParallelMode("queue.create_queue()");
-	queue_require_arg(fcinfo, 0, "name");
+	queue_call_begin(fcinfo, "queue.create_queue()", CALL_WRITES, "name");
 	queue_require_arg(fcinfo, 6, "unlogged");
 	queue_require_arg(fcinfo, 7, "if_not_exists");
 	queue_setting_args_create(fcinfo, values, nulls);

@@ -26,13 +26,12 @@
 #include "utils/snapmgr.h"
 
 #include "api/settling.h"
-#include "common/args.h"
 #include "common/blocker.h"
 #include "common/compat.h"
 #include "dispatch/lease.h"
 #include "shared/database.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/message.h"
 #include "table/position.h"
 #include "table/setting_row.h"
@@ -76,12 +75,8 @@ queue_end_lease(PG_FUNCTION_ARGS)
 	int64		id;
 	bool		counts;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.end_lease()");
-	PreventCommandIfParallelMode("queue.end_lease()");
-	queue_require_arg(fcinfo, 0, "queue");
-	queue_require_arg(fcinfo, 1, "id");
-	queue_require_arg(fcinfo, 2, "counts");
+	queue_call_begin(fcinfo, "queue.end_lease()", CALL_WRITES,
+					 "queue", "id", "counts");
 	relid = PG_GETARG_OID(0);
 	id = PG_GETARG_INT64(1);
 	counts = PG_GETARG_BOOL(2);

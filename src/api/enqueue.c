@@ -27,6 +27,7 @@
 #include "api/send_args.h"
 #include "common/args.h"
 #include "dispatch/send.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
@@ -105,8 +106,7 @@ queue_enqueue_once(PG_FUNCTION_ARGS)
 	bool		is_new;
 
 	queue_require_preload();
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = queue_call_row_type(fcinfo);
 	InitFunctionCallInfoData(*call, fcinfo->flinfo, NARGS, fcinfo->fncollation,
 							 NULL, NULL);
 	for (int i = 0; i < NARGS; i++)
@@ -313,11 +313,8 @@ set_content(MessageDraft *draft, const SendContent *content, Datum value)
 static void
 check_enqueue(FunctionCallInfo fcinfo, const SendContent *content, SendTerms *terms)
 {
-	queue_require_preload();
-	PreventCommandIfReadOnly(content->funcname);
-	PreventCommandIfParallelMode(content->funcname);
-	queue_require_arg(fcinfo, ARG_QUEUE, "queue");
-	queue_require_arg(fcinfo, ARG_PAYLOAD, content->argname);
+	queue_call_begin(fcinfo, content->funcname, CALL_WRITES,
+					 "queue", content->argname);
 	queue_require_arg(fcinfo, ARG_PRIORITY, "priority");
 
 	terms->priority = PG_GETARG_INT32(ARG_PRIORITY);

@@ -15,8 +15,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "common/args.h"
-#include "table/member.h"
+#include "table/call.h"
 #include "transaction/reason.h"
 
 PG_FUNCTION_INFO_V1(queue_fail);
@@ -25,10 +24,7 @@ PG_FUNCTION_INFO_V1(queue_fail);
 Datum
 queue_fail(PG_FUNCTION_ARGS)
 {
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.fail()");
-	PreventCommandIfParallelMode("queue.fail()");
-	queue_require_arg(fcinfo, 0, "error");
+	queue_call_begin(fcinfo, "queue.fail()", CALL_WRITES, "error");
 	queue_reason_give(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
 }

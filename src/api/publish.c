@@ -22,8 +22,8 @@
 #include "api/array.h"
 #include "api/send_args.h"
 #include "common/args.h"
+#include "table/call.h"
 #include "table/draft.h"
-#include "table/member.h"
 #include "topic/publish.h"
 
 /* Arguments of functions for payloads, by place */
@@ -224,11 +224,8 @@ check_publish(FunctionCallInfo fcinfo, const SendContent *content,
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	queue_require_preload();
-	PreventCommandIfReadOnly(content->funcname);
-	PreventCommandIfParallelMode(content->funcname);
-	queue_require_arg(fcinfo, ARG_TOPIC, "topic");
-	queue_require_arg(fcinfo, ARG_PAYLOAD, content->argname);
+	queue_call_begin(fcinfo, content->funcname, CALL_WRITES,
+					 "topic", content->argname);
 	queue_require_arg(fcinfo, ARG_PRIORITY, "priority");
 
 	memset(terms, 0, sizeof(*terms));

@@ -23,13 +23,12 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "common/args.h"
 #include "common/progress.h"
 #include "dispatch/lease.h"
 #include "shared/queue_slot.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/key_end.h"
-#include "table/member.h"
 #include "table/scan.h"
 #include "table/selector.h"
 #include "transaction/announce.h"
@@ -68,10 +67,7 @@ queue_purge(PG_FUNCTION_ARGS)
 	int64		count = 0;
 	int64		nheld = 0;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.purge()");
-	PreventCommandIfParallelMode("queue.purge()");
-	queue_require_arg(fcinfo, 0, "queue");
+	queue_call_begin(fcinfo, "queue.purge()", CALL_WRITES, "queue");
 	if (!PG_ARGISNULL(1))
 		selector = queue_selector_make(PG_GETARG_DATUM(1), false /* raises */ );
 

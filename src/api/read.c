@@ -36,6 +36,7 @@
 
 #include "common/args.h"
 #include "common/compat.h"
+#include "table/call.h"
 #include "table/member.h"
 #include "table/published.h"
 #include "table/stable_id.h"
@@ -74,10 +75,7 @@ queue_read(PG_FUNCTION_ARGS)
 	int			n = 0;
 	text	   *pattern;
 
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue.read()");
-	queue_require_arg(fcinfo, 0, "topic");
-	queue_require_arg(fcinfo, 1, "after");
+	queue_call_begin(fcinfo, "queue.read()", CALL_READS, "topic", "after");
 	max = queue_max_argument(fcinfo, 2);
 	queue_require_arg(fcinfo, 3, "pattern");
 	pattern = PG_GETARG_TEXT_PP(3);

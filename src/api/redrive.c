@@ -45,15 +45,14 @@
 
 #include "api/change.h"
 #include "api/room.h"
-#include "common/args.h"
 #include "common/compat.h"
 #include "common/progress.h"
 #include "dispatch/lease.h"
 #include "dispatch/turn.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/insert.h"
-#include "table/member.h"
 #include "table/origin.h"
 #include "table/scan.h"
 #include "table/selector.h"
@@ -151,10 +150,7 @@ queue_redrive(PG_FUNCTION_ARGS)
 {
 	Redrive    *redrive = palloc0(sizeof(Redrive));
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.redrive()");
-	PreventCommandIfParallelMode("queue.redrive()");
-	queue_require_arg(fcinfo, 0, "dead_queue");
+	queue_call_begin(fcinfo, "queue.redrive()", CALL_WRITES, "dead_queue");
 	redrive->max = PG_ARGISNULL(1) ? PG_INT64_MAX :
 		count_argument(PG_GETARG_INT64(1), "max");
 	begin_redrive(redrive, fcinfo, 2);
@@ -188,14 +184,10 @@ queue_redrive_all(PG_FUNCTION_ARGS)
 	QueueDef   *def;
 	bool		is_done = false;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.redrive_all()");
-	PreventCommandIfParallelMode("queue.redrive_all()");
-	queue_require_arg(fcinfo, 0, "dead_queue");
-	queue_require_arg(fcinfo, 1, "batch");
+	queue_call_begin(fcinfo, "queue.redrive_all()", CALL_WRITES,
+					 "dead_queue", "batch");
 	table_close(queue_open(PG_GETARG_OID(0), QUEUE_OWN, &def), NoLock);
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		((CallContext *) fcinfo->context)->atomic)
+	if (queue_call_is_atomic(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				 errmsg("queue.redrive_all() cannot run inside a transaction block"),

@@ -18,14 +18,14 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-#include "common/args.h"
+#include "common/compat.h"
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "shared/availability.h"
 #include "shared/counters.h"
 #include "shared/group.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/scan.h"
 #include "table/settings.h"
 #include "transaction/announce.h"
@@ -47,12 +47,8 @@ queue_release_group(PG_FUNCTION_ARGS)
 	bool		skip;
 	bool		found = false;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.release_group()");
-	PreventCommandIfParallelMode("queue.release_group()");
-	queue_require_arg(fcinfo, 0, "queue");
-	queue_require_arg(fcinfo, 1, "group_key");
-	queue_require_arg(fcinfo, 2, "skip");
+	queue_call_begin(fcinfo, "queue.release_group()", CALL_WRITES,
+					 "queue", "group_key", "skip");
 	skip = PG_GETARG_BOOL(2);
 
 	rel = queue_open(PG_GETARG_OID(0), QUEUE_SETTLE, &def);

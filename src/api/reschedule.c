@@ -34,9 +34,9 @@
 #include "shared/availability.h"
 #include "shared/database.h"
 #include "shared/quota.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/key_end.h"
-#include "table/member.h"
 #include "table/origin.h"
 #include "table/rows.h"
 #include "transaction/announce.h"
@@ -55,8 +55,7 @@
 PG_FUNCTION_INFO_V1(queue_reschedule);
 PG_FUNCTION_INFO_V1(queue_cancel);
 
-static bool begin_change(FunctionCallInfo fcinfo, const char *funcname,
-						 Change *change);
+static bool begin_change(FunctionCallInfo fcinfo, Change *change);
 static bool wait_for_step(Change *change);
 static bool is_untold(Change *change);
 static bool claim(Change *change);
@@ -71,10 +70,10 @@ queue_reschedule(PG_FUNCTION_ARGS)
 	Change		change = {0};
 	TimestampTz due;
 
-	queue_require_preload();
-	queue_require_arg(fcinfo, 2, "deliver_at");
+	queue_call_begin(fcinfo, "queue.reschedule()", CALL_WRITES,
+					 "queue", "id", "deliver_at");
 	due = queue_due_time(PG_GETARG_TIMESTAMPTZ(2), "deliver_at");
-	if (begin_change(fcinfo, "queue.reschedule()", &change))
+	if (begin_change(fcinfo, &change))
 		change.is_done = reschedule(&change, due);
 	end_change(&change);
 	PG_RETURN_BOOL(change.is_done);
@@ -86,8 +85,8 @@ queue_cancel(PG_FUNCTION_ARGS)
 {
 	Change		change = {0};
 
-	queue_require_preload();
-	if (begin_change(fcinfo, "queue.cancel()", &change))
+	queue_call_begin(fcinfo, "queue.cancel()", CALL_WRITES, "queue", "id");
+	if (begin_change(fcinfo, &change))
 		change.is_done = queue_charge_delete(change.rel, change.def,
 											 change.row, GONE_REMOVED);
 	if (change.is_done)
@@ -104,13 +103,8 @@ queue_cancel(PG_FUNCTION_ARGS)
  * worker on this very message is a small transaction, and is waited for.
  */
 static bool
-begin_change(FunctionCallInfo fcinfo, const char *funcname, Change *change)
+begin_change(FunctionCallInfo fcinfo, Change *change)
 {
-	PreventCommandIfReadOnly(funcname);
-	PreventCommandIfParallelMode(funcname);
-	queue_require_arg(fcinfo, 0, "queue");
-	queue_require_arg(fcinfo, 1, "id");
-
 	change->rel = queue_open(PG_GETARG_OID(0), QUEUE_SETTLE, &change->def);
 	queue_lease_load();
 	change->row = queue_row_make(change->rel);

@@ -32,9 +32,9 @@
 #include "common/compat.h"
 #include "common/errcodes.h"
 #include "common/guc.h"
+#include "table/call.h"
 #include "table/dedup.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/settings.h"
 #include "transaction/admit.h"
 
@@ -159,11 +159,8 @@ queue_wait_for_room(PG_FUNCTION_ARGS)
 	QueueSlot  *slot;
 	bool		is_waiting = false;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.wait_for_room()");
-	PreventCommandIfParallelMode("queue.wait_for_room()");
-	queue_require_arg(fcinfo, 0, "queue");
-	queue_require_arg(fcinfo, 1, "timeout");
+	queue_call_begin(fcinfo, "queue.wait_for_room()", CALL_WRITES,
+					 "queue", "timeout");
 	relid = PG_GETARG_OID(0);
 	end = queue_clock() +
 		queue_interval_usec(PG_GETARG_INTERVAL_P(1), "timeout");

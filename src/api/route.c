@@ -25,6 +25,7 @@
 #include "common/compat.h"
 #include "common/ranges.h"
 #include "table/binding_row.h"
+#include "table/call.h"
 #include "table/draft.h"
 #include "table/member.h"
 #include "table/topic.h"
@@ -56,10 +57,8 @@ queue_route(PG_FUNCTION_ARGS)
 	TopicDef   *topic;
 	Relation	rel;
 
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue.route()");
-	queue_require_arg(fcinfo, 0, "topic");
-	queue_require_arg(fcinfo, 1, "routing_key");
+	queue_call_begin(fcinfo, "queue.route()", CALL_READS,
+					 "topic", "routing_key");
 	if (!PG_ARGISNULL(2))
 		queue_check_headers(PG_GETARG_DATUM(2));
 	InitMaterializedSRF(fcinfo, 0);
@@ -152,8 +151,7 @@ queue_skipped(PG_FUNCTION_ARGS)
 	queue_require_preload();
 	queue_require_arg(fcinfo, 0, "topic");
 	queue_require_arg(fcinfo, 1, "queue");
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = queue_call_row_type(fcinfo);
 	relid = PG_GETARG_OID(1);
 	if (may_know_skipped(PG_GETARG_OID(0), relid))
 	{

@@ -33,12 +33,11 @@
 #include "utils/timestamp.h"
 
 #include "api/start.h"
-#include "common/args.h"
 #include "common/blocker.h"
 #include "common/compat.h"
 #include "dispatch/lease.h"
 #include "shared/quota.h"
-#include "table/member.h"
+#include "table/call.h"
 #include "table/position.h"
 #include "table/setting_row.h"
 #include "table/topic_settings.h"
@@ -90,10 +89,7 @@ queue_seek(PG_FUNCTION_ARGS)
 	TopicDef   *topic;
 	Position   *position;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.seek()");
-	PreventCommandIfParallelMode("queue.seek()");
-	queue_require_arg(fcinfo, 0, "subscription");
+	queue_call_begin(fcinfo, "queue.seek()", CALL_WRITES, "subscription");
 	start = queue_start_argument_given(fcinfo, 1);
 
 	rel = open_to_move(PG_GETARG_OID(0), &def);
@@ -125,11 +121,8 @@ queue_skip(PG_FUNCTION_ARGS)
 	int			partition;
 	int64		id;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.skip()");
-	PreventCommandIfParallelMode("queue.skip()");
-	queue_require_arg(fcinfo, 0, "subscription");
-	queue_require_arg(fcinfo, 1, "partition");
+	queue_call_begin(fcinfo, "queue.skip()", CALL_WRITES,
+					 "subscription", "partition");
 	partition = PG_GETARG_INT32(1);
 
 	rel = open_to_move(PG_GETARG_OID(0), &def);

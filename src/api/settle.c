@@ -36,9 +36,9 @@
 #include "dispatch/move.h"
 #include "dispatch/receipt.h"
 #include "shared/database.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/key_end.h"
-#include "table/member.h"
 #include "table/message.h"
 #include "table/settings.h"
 #include "transaction/charge.h"
@@ -453,10 +453,8 @@ read_receipts(FunctionCallInfo fcinfo, const char *funcname, bool is_array,
 	int			n;
 	int			i;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly(funcname);
-	PreventCommandIfParallelMode(funcname);
-	queue_require_arg(fcinfo, 0, is_array ? "receipts" : "receipt");
+	queue_call_begin(fcinfo, funcname, CALL_WRITES,
+					 is_array ? "receipts" : "receipt");
 	memset(call, 0, sizeof(SettleCall));
 	queue_lease_load();
 

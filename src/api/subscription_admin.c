@@ -37,7 +37,7 @@
 #include "api/subscription_admin.h"
 #include "api/subscription_args.h"
 #include "api/subscription_topic.h"
-#include "common/args.h"
+#include "table/call.h"
 #include "table/def_cache.h"
 #include "table/position.h"
 #include "table/setting_row.h"
@@ -81,11 +81,8 @@ queue_subscribe(PG_FUNCTION_ARGS)
 	Relation	rel;
 	SubscriptionDef *def;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.subscribe()");
-	PreventCommandIfParallelMode("queue.subscribe()");
-	queue_require_arg(fcinfo, 0, "topic");
-	queue_require_arg(fcinfo, 1, "name");
+	queue_call_begin(fcinfo, "queue.subscribe()", CALL_WRITES,
+					 "topic", "name");
 	start = queue_start_argument(fcinfo, 2);
 	queue_subscription_args_create(fcinfo, values, nulls);
 
@@ -211,10 +208,8 @@ queue_alter_subscription(PG_FUNCTION_ARGS)
 	Datum		values[Natts_subscription];
 	bool		nulls[Natts_subscription];
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.alter_subscription()");
-	PreventCommandIfParallelMode("queue.alter_subscription()");
-	queue_require_arg(fcinfo, 0, "subscription");
+	queue_call_begin(fcinfo, "queue.alter_subscription()", CALL_WRITES,
+					 "subscription");
 	relid = PG_GETARG_OID(0);
 
 	rel = queue_subscription_open(relid, SUBSCRIPTION_OWN, &def);

@@ -68,8 +68,8 @@
 #include "shared/database.h"
 #include "shared/held.h"
 #include "shared/waiter.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/message.h"
 #include "table/subscription.h"
 #include "transaction/announce.h"
@@ -108,10 +108,7 @@ queue_dequeue(PG_FUNCTION_ARGS)
 	Take		take = {0};
 	Selection	selection;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.dequeue()");
-	PreventCommandIfParallelMode("queue.dequeue()");
-	queue_require_arg(fcinfo, 0, "queue");
+	queue_call_begin(fcinfo, "queue.dequeue()", CALL_WRITES, "queue");
 	take.relid = PG_GETARG_OID(0);
 	take.max = queue_max_argument(fcinfo, 1);
 	read_selection(fcinfo, 3, &take, &selection);
@@ -125,10 +122,7 @@ queue_receive(PG_FUNCTION_ARGS)
 	Take		take = {0};
 	Selection	selection;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.receive()");
-	PreventCommandIfParallelMode("queue.receive()");
-	queue_require_arg(fcinfo, 0, "queue");
+	queue_call_begin(fcinfo, "queue.receive()", CALL_WRITES, "queue");
 	take.relid = PG_GETARG_OID(0);
 	take.max = queue_max_argument(fcinfo, 1);
 	take.is_lease = true;

@@ -34,9 +34,9 @@
 #include "api/name.h"
 #include "api/subscription_topic.h"
 #include "api/topic_args.h"
-#include "common/args.h"
 #include "shared/database.h"
 #include "shared/topic_slot.h"
+#include "table/call.h"
 #include "table/def_cache.h"
 #include "table/setting_row.h"
 #include "table/topic.h"
@@ -61,10 +61,7 @@ queue_create_topic(PG_FUNCTION_ARGS)
 	Oid			relid;
 	Relation	rel;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.create_topic()");
-	PreventCommandIfParallelMode("queue.create_topic()");
-	queue_require_arg(fcinfo, 0, "name");
+	queue_call_begin(fcinfo, "queue.create_topic()", CALL_WRITES, "name");
 	queue_topic_args_create(fcinfo, values, nulls);
 
 	table_close(queue_setting_open(MEMBER_TOPIC, RowExclusiveLock), NoLock);
@@ -133,10 +130,7 @@ queue_alter_topic(PG_FUNCTION_ARGS)
 	Datum		values[Natts_topic];
 	bool		nulls[Natts_topic];
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.alter_topic()");
-	PreventCommandIfParallelMode("queue.alter_topic()");
-	queue_require_arg(fcinfo, 0, "topic");
+	queue_call_begin(fcinfo, "queue.alter_topic()", CALL_WRITES, "topic");
 	relid = PG_GETARG_OID(0);
 
 	rel = queue_topic_open(relid, TOPIC_OWN, &topic);
@@ -170,10 +164,7 @@ queue_drop_topic(PG_FUNCTION_ARGS)
 {
 	Oid			relid;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.drop_topic()");
-	PreventCommandIfParallelMode("queue.drop_topic()");
-	queue_require_arg(fcinfo, 0, "topic");
+	queue_call_begin(fcinfo, "queue.drop_topic()", CALL_WRITES, "topic");
 	relid = PG_GETARG_OID(0);
 
 	table_close(queue_drop_open(relid, &queue_topic_form), NoLock);

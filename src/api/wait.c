@@ -44,9 +44,9 @@
 #include "shared/held.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/subscription.h"
-#include "table/member.h"
 
 PG_FUNCTION_INFO_V1(queue_wait);
 PG_FUNCTION_INFO_V1(queue_wait_many);
@@ -63,11 +63,7 @@ queue_wait(PG_FUNCTION_ARGS)
 {
 	Oid			relid;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.wait()");
-	PreventCommandIfParallelMode("queue.wait()");
-	queue_require_arg(fcinfo, 0, "queue");
-	queue_require_arg(fcinfo, 1, "timeout");
+	queue_call_begin(fcinfo, "queue.wait()", CALL_WRITES, "queue", "timeout");
 	relid = PG_GETARG_OID(0);
 	wait_for_queues(&relid, 1,
 					queue_interval_usec(PG_GETARG_INTERVAL_P(1), "timeout"));
@@ -85,11 +81,7 @@ queue_wait_many(PG_FUNCTION_ARGS)
 	int			n;
 	int			i;
 
-	queue_require_preload();
-	PreventCommandIfReadOnly("queue.wait()");
-	PreventCommandIfParallelMode("queue.wait()");
-	queue_require_arg(fcinfo, 0, "queues");
-	queue_require_arg(fcinfo, 1, "timeout");
+	queue_call_begin(fcinfo, "queue.wait()", CALL_WRITES, "queues", "timeout");
 	array = PG_GETARG_ARRAYTYPE_P(0);
 	deconstruct_array(array, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT,
 					  &values, &nulls, &n);

@@ -50,6 +50,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/standby.h"
+#include "table/call.h"
 #include "table/member.h"
 #include "table/settings.h"
 
@@ -134,8 +135,7 @@ queue_ask_decision(PG_FUNCTION_ARGS)
 	char	   *decision;
 
 	require_top_level(fcinfo, "queue.ask_decision()");
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = queue_call_row_type(fcinfo);
 	BlessTupleDesc(desc);
 	values[0] = ObjectIdGetDatum(GetUserId());
 	values[1] = ObjectIdGetDatum(role_arg(fcinfo, 0, "coordinator"));
@@ -209,8 +209,7 @@ require_top_level(FunctionCallInfo fcinfo, const char *name)
 {
 	queue_require_preload();
 	PreventCommandDuringRecovery(name);
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		((CallContext *) fcinfo->context)->atomic)
+	if (queue_call_is_atomic(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s cannot run inside a transaction block", name)));

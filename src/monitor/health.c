@@ -36,6 +36,7 @@
 #include "shared/queue_slot.h"
 #include "shared/quota.h"
 #include "shared/topic_slot.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/member.h"
 
@@ -77,8 +78,7 @@ queue_server_state(PG_FUNCTION_ARGS)
 	bool		nulls[Natts_server_state];
 	char	   *problem;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = queue_call_row_type(fcinfo);
 	memset(nulls, true, sizeof(nulls));
 	values[0] = BoolGetDatum(queue_is_preloaded);
 	values[1] = CStringGetTextDatum(QUEUE_VERSION);
@@ -165,11 +165,9 @@ queue_topic_violations(PG_FUNCTION_ARGS)
 Datum
 queue_stuck_messages(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 	StuckCounts *stuck = palloc0(sizeof(StuckCounts));
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	stuck->now = GetCurrentTimestamp();
 	queue_inflight_visit(count_stuck, stuck);
 	for (int i = 0; i < MAX_STUCK_QUEUES; i++)

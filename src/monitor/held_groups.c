@@ -25,8 +25,8 @@
 
 #include "common/compat.h"
 #include "shared/availability.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/scan.h"
 
 #define Natts_held			5
@@ -59,13 +59,11 @@ static void put_group(ReturnSetInfo *rsinfo, const HeldGroup *group,
 Datum
 queue_stopped_groups(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 	Relation	rel;
 	QueueDef   *def;
 	Oid			relid;
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
 	relid = PG_GETARG_OID(0);

@@ -32,6 +32,7 @@
 #include "common/relation.h"
 #include "shared/place.h"
 #include "shared/topic_slot.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/position.h"
@@ -79,8 +80,7 @@ queue_subscription_state(PG_FUNCTION_ARGS)
 	queue_require_preload();
 	queue_require_arg(fcinfo, 0, "subscription");
 	queue_require_arg(fcinfo, 1, "before");
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = queue_call_row_type(fcinfo);
 	relid = PG_GETARG_OID(0);
 	memset(nulls, true, sizeof(nulls));
 	if (!queue_may_watch(relid) || !queue_is_subscription(relid))

@@ -27,6 +27,7 @@
 #include "shared/expiry.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
+#include "table/call.h"
 #include "table/definition.h"
 #include "table/member.h"
 #include "table/message.h"
@@ -71,8 +72,7 @@ queue_counts(PG_FUNCTION_ARGS)
 	bool		nulls[Natts_counts] = {true, true, true, true};
 
 	queue_require_preload();
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = queue_call_row_type(fcinfo);
 
 	if (!PG_ARGISNULL(0))
 		rel = open_to_inspect(PG_GETARG_OID(0));
@@ -172,9 +172,9 @@ open_to_inspect(Oid relid)
 Datum
 queue_in_flight(PG_FUNCTION_ARGS)
 {
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
-	queue_walk_entries(put_entry, fcinfo->resultinfo);
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
+
+	queue_walk_entries(put_entry, rsinfo);
 	return (Datum) 0;
 }
 
@@ -205,11 +205,9 @@ put_entry(const InflightEntry *entry, void *arg)
 Datum
 queue_cover(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 	int			i;
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	for (i = 0; i < queue_slot_count(); i++)
 	{
 		QueueSlot  *slot = queue_slot_at(i);
@@ -250,10 +248,10 @@ queue_cover(PG_FUNCTION_ARGS)
 Datum
 queue_prepared(PG_FUNCTION_ARGS)
 {
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
-	queue_xact_visit_prepared(put_prepared, fcinfo->resultinfo);
-	queue_in_doubt_note_visit(put_prepared, fcinfo->resultinfo);
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
+
+	queue_xact_visit_prepared(put_prepared, rsinfo);
+	queue_in_doubt_note_visit(put_prepared, rsinfo);
 	return (Datum) 0;
 }
 

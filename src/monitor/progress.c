@@ -18,8 +18,8 @@
 
 #include "common/compat.h"
 #include "common/progress.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 
 /* pid, queue, command, done, total, started_at */
 #define Natts_progress			6
@@ -30,12 +30,10 @@ PG_FUNCTION_INFO_V1(queue_progress);
 Datum
 queue_progress(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 	Progress	progress;
 	int			i = 0;
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	while (queue_progress_next(&i, &progress))
 	{
 		Datum		values[Natts_progress];

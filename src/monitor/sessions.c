@@ -31,8 +31,8 @@
 #include "monitor/walk.h"
 #include "shared/availability.h"
 #include "shared/sleeper.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/setting_row.h"
 
 /* queue, id, partition, last_id, then the holder, then since, until */
@@ -59,10 +59,10 @@ static char *readable(const Activity *worker);
 Datum
 queue_show_leases(PG_FUNCTION_ARGS)
 {
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
+
 	queue_lease_load_to_look();
-	queue_walk_entries(put_lease, fcinfo->resultinfo);
+	queue_walk_entries(put_lease, rsinfo);
 	return (Datum) 0;
 }
 
@@ -102,10 +102,8 @@ put_lease(const InflightEntry *entry, void *arg)
 Datum
 queue_show_waiters(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < queue_sleeper_count(); i++)
 	{
 		Sleeper		sleeper;
@@ -163,11 +161,9 @@ name_of(WaitWants wants)
 Datum
 queue_show_workers(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 	bool		may_see_errors = has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < queue_activity_count(); i++)
 	{
 		Activity	worker;

@@ -45,8 +45,8 @@
 #include "shared/held.h"
 #include "shared/inflight.h"
 #include "shared/waiter.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/settings.h"
 #include "table/subscription.h"
 #include "topic/behind.h"
@@ -107,12 +107,10 @@ static QueueSlot *own_subscription(Oid relid);
 Datum
 queue_counters(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 	TimestampTz now = GetCurrentTimestamp();
 	HTAB	   *in_doubt;
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	queue_lease_load_to_look();
 
 	/*
@@ -322,13 +320,11 @@ put_counters(ReturnSetInfo *rsinfo, QueueSlot *slot, TimestampTz now,
 Datum
 queue_latencies(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 	TimestampTz now = GetCurrentTimestamp();
 	Datum		bounds[NUM_BUCKETS];
 	Datum		array;
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < NUM_BUCKETS; i++)
 		bounds[i] = interval_of(queue_bucket_bound(i));
 	array = PointerGetDatum(construct_array(bounds, NUM_BUCKETS, INTERVALOID,
@@ -428,8 +424,7 @@ queue_reset_stats(PG_FUNCTION_ARGS)
 	QueueSlot  *slot;
 	Oid			relid;
 
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue.reset_stats()");
+	queue_call_begin(fcinfo, "queue.reset_stats()", CALL_READS, NULL);
 	if (PG_ARGISNULL(0))
 	{
 		if (!object_ownercheck(DatabaseRelationId, MyDatabaseId, GetUserId()))

@@ -25,14 +25,13 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "common/args.h"
 #include "common/compat.h"
 #include "common/relation.h"
 #include "dispatch/lease.h"
 #include "shared/inflight.h"
 #include "shared/place.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/subscription.h"
 #include "table/topic.h"
 #include "topic/behind.h"
@@ -68,9 +67,8 @@ queue_partition_positions(PG_FUNCTION_ARGS)
 	Oid			relid;
 	bool		is_locked;
 
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue_internal.partition_positions()");
-	queue_require_arg(fcinfo, 0, "subscription");
+	queue_call_begin(fcinfo, "queue_internal.partition_positions()", CALL_READS,
+					 "subscription");
 	relid = PG_GETARG_OID(0);
 	InitMaterializedSRF(fcinfo, 0);
 	look.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

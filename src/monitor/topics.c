@@ -24,10 +24,9 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "common/args.h"
 #include "common/compat.h"
 #include "common/relation.h"
-#include "table/member.h"
+#include "table/call.h"
 #include "table/topic.h"
 #include "transaction/publishing.h"
 
@@ -49,9 +48,8 @@ queue_partition_limits(PG_FUNCTION_ARGS)
 	Oid			relid;
 	bool		is_locked;
 
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue_internal.partition_limits()");
-	queue_require_arg(fcinfo, 0, "topic");
+	queue_call_begin(fcinfo, "queue_internal.partition_limits()", CALL_READS,
+					 "topic");
 	relid = PG_GETARG_OID(0);
 	InitMaterializedSRF(fcinfo, 0);
 	if (RecoveryInProgress() || !may_see(relid))

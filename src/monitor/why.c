@@ -35,13 +35,12 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "common/args.h"
 #include "common/compat.h"
 #include "common/relation.h"
 #include "dispatch/lease.h"
 #include "monitor/why.h"
 #include "table/access.h"
-#include "table/member.h"
+#include "table/call.h"
 #include "table/setting_row.h"
 
 /* reason, since, until, pid, gid, explanation, remedy */
@@ -65,10 +64,7 @@ queue_why(PG_FUNCTION_ARGS)
 	Relation	rel;
 	bool		is_locked;
 
-	queue_require_preload();
-	PreventCommandIfParallelMode("queue.why()");
-	queue_require_arg(fcinfo, 0, "queue");
-	queue_require_arg(fcinfo, 1, "id");
+	queue_call_begin(fcinfo, "queue.why()", CALL_READS, "queue", "id");
 	question.relid = PG_GETARG_OID(0);
 	question.id = PG_GETARG_INT64(1);
 	question.now = GetCurrentTimestamp();
@@ -147,8 +143,7 @@ answer_row(FunctionCallInfo fcinfo, const Answer *answer)
 	Datum		values[Natts_why] = {0};
 	bool		nulls[Natts_why] = {0};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = queue_call_row_type(fcinfo);
 	values[0] = CStringGetTextDatum(answer->reason);
 	values[1] = TimestampTzGetDatum(answer->since);
 	nulls[1] = answer->since == 0;

@@ -55,8 +55,8 @@
 #include "common/compat.h"
 #include "common/relation.h"
 #include "common/guc.h"
+#include "table/call.h"
 #include "table/definition.h"
-#include "table/member.h"
 #include "table/settings.h"
 #include "table/subscription.h"
 #include "table/topic.h"
@@ -365,10 +365,8 @@ is_in_order(Relation rel)
 Datum
 queue_vacuums(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < queue_slot_count(); i++)
 	{
 		Datum		values[Natts_vacuums] = {0};
@@ -397,10 +395,8 @@ queue_vacuums(PG_FUNCTION_ARGS)
 Datum
 queue_held_back(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo *rsinfo = queue_call_begin_rows(fcinfo);
 
-	queue_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < queue_slot_count(); i++)
 	{
 		Datum		values[Natts_held_back] = {0};
