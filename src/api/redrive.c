@@ -47,6 +47,7 @@
 #include "api/room.h"
 #include "common/compat.h"
 #include "common/progress.h"
+#include "common/sql.h"
 #include "dispatch/lease.h"
 #include "dispatch/turn.h"
 #include "table/call.h"
@@ -211,7 +212,7 @@ queue_redrive_all(PG_FUNCTION_ARGS)
 	}
 	queue_progress_end();
 	report_homeless(redrive);
-	SPI_finish();
+	queue_sql_end();
 	PG_RETURN_VOID();
 }
 

@@ -13,7 +13,6 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -21,6 +20,7 @@
 #include "utils/syscache.h"
 
 #include "api/statement.h"
+#include "common/sql.h"
 #include "table/settings.h"
 
 
@@ -40,8 +40,7 @@ queue_ddl_begin(void)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
+	queue_sql_begin();
 	return guc_level;
 }
 
@@ -49,8 +48,7 @@ queue_ddl_begin(void)
 void
 queue_ddl_end(int guc_level)
 {
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
+	queue_sql_end();
 	AtEOXact_GUC(true, guc_level);
 }
 
@@ -58,10 +56,7 @@ queue_ddl_end(int guc_level)
 void
 queue_ddl_run(const char *statement)
 {
-	int			result = SPI_execute(statement, false, 0);
-
-	if (result != SPI_OK_UTILITY)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+	(void) queue_sql_run(statement, 0, NULL, NULL, NULL);
 }
 
 /*

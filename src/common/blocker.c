@@ -24,15 +24,14 @@
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "common/blocker.h"
 #include "common/compat.h"
+#include "common/sql.h"
 
 static TransactionId prepared_xid(VirtualTransactionId vxid);
 static char *find_prepared(TransactionId xid, char **owner,
@@ -125,9 +124,6 @@ queue_blocker_prepared(TransactionId xid, TimestampTz *prepared_at)
  * find_prepared
  *		The same, with the role that has prepared it, and when, as far as that
  *		is wanted (not NULL); palloc'd.
- *
- * Where there is a snapshot, as the statement that asks sees the catalogs, so
- * that nothing becomes visible to that on the way.
  */
 static char *
 find_prepared(TransactionId xid, char **owner, TimestampTz *prepared_at)
@@ -141,29 +137,17 @@ find_prepared(TransactionId xid, char **owner, TimestampTz *prepared_at)
 		return NULL;
 	args[0] = TransactionIdGetDatum(SubTransGetTopmostTransaction(xid));
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT p.gid, pg_catalog.pg_get_userbyid(p.ownerid), p.prepared"
-							  " FROM pg_catalog.pg_prepared_xact() p"
-							  " WHERE p.transaction OPERATOR(pg_catalog.=) $1",
-							  1, argtypes, args, NULL, ActiveSnapshotSet(),
-							  1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for a prepared transaction");
-	if (SPI_processed > 0)
+	if (queue_sql_ask("SELECT p.gid, pg_catalog.pg_get_userbyid(p.ownerid), p.prepared"
+					  " FROM pg_catalog.pg_prepared_xact() p"
+					  " WHERE p.transaction OPERATOR(pg_catalog.=) $1",
+					  1, argtypes, args) > 0)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-
-		bool		isnull;
-
-		gid = MemoryContextStrdup(context, SPI_getvalue(tuple, desc, 1));
+		gid = queue_sql_text(0, 1, context);
 		if (owner != NULL)
-			*owner = MemoryContextStrdup(context, SPI_getvalue(tuple, desc, 2));
+			*owner = queue_sql_text(0, 2, context);
 		if (prepared_at != NULL)
-			*prepared_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3,
-															 &isnull));
+			*prepared_at = queue_sql_time(0, 3);
 	}
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
+	queue_sql_end();
 	return gid;
 }

@@ -19,7 +19,6 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
@@ -27,12 +26,10 @@
 #include "utils/timestamp.h"
 
 #include "common/blocker.h"
+#include "common/sql.h"
 #include "common/who.h"
 
 static bool ask(const char *query, Oid type, Datum argument);
-static Datum answer(int column, bool *isnull);
-static TimestampTz answer_time(int column);
-static void end(void);
 
 /* Find out who runs a transaction, or the one that it is a part of. */
 void
@@ -65,8 +62,8 @@ queue_who_is(int pid, Who *who)
 		if (ask("SELECT a.xact_start"
 				" FROM pg_catalog.pg_stat_get_activity($1) a",
 				INT4OID, Int32GetDatum(pid)))
-			who->since = answer_time(1);
-		end();
+			who->since = queue_sql_time(0, 1);
+		queue_sql_end();
 	}
 }
 
@@ -114,17 +111,15 @@ queue_who_locks(Oid relid, Who *who, char **mode)
 		bool		isnull;
 		Datum		value;
 
-		*mode = MemoryContextStrdup(context,
-									SPI_getvalue(SPI_tuptable->vals[0],
-												 SPI_tuptable->tupdesc, 1));
-		value = answer(2, &isnull);
+		*mode = queue_sql_text(0, 1, context);
+		value = queue_sql_value(0, 2, &isnull);
 		if (!isnull)
 			pid = DatumGetInt32(value);
-		value = answer(3, &isnull);
+		value = queue_sql_value(0, 3, &isnull);
 		if (!isnull)
 			xid = DatumGetTransactionId(value);
 	}
-	end();
+	queue_sql_end();
 	if (TransactionIdIsValid(xid))
 		queue_who_runs(xid, who);
 	else if (pid != 0)
@@ -132,46 +127,9 @@ queue_who_locks(Oid relid, Who *who, char **mode)
 	return found;
 }
 
-/*
- * ask
- *		Run a query; returns false if it has no row.
- *
- * To be ended whatever it returns.  As the statement that asks it sees the
- * catalogs, so that nothing becomes visible to that on the way.
- */
+/* Run a query with one parameter; returns false if it has no row. */
 static bool
 ask(const char *query, Oid type, Datum argument)
 {
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(query, 1, &type, &argument, NULL,
-							  true /* read_only */ , 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for a transaction");
-	return SPI_processed > 0;
-}
-
-/* A column of its row. */
-static Datum
-answer(int column, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column,
-						 isnull);
-}
-
-/* The same of a time; 0: null */
-static TimestampTz
-answer_time(int column)
-{
-	bool		isnull;
-	Datum		value = answer(column, &isnull);
-
-	return isnull ? 0 : DatumGetTimestampTz(value);
-}
-
-/* The query is done with. */
-static void
-end(void)
-{
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
+	return queue_sql_ask(query, 1, &type, &argument) > 0;
 }

@@ -52,7 +52,6 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -63,6 +62,7 @@
 #include "common/compat.h"
 #include "common/extension.h"
 #include "common/relation.h"
+#include "common/sql.h"
 #include "common/standby.h"
 #include "global/branch.h"
 #include "shared/attach.h"
@@ -321,13 +321,11 @@ is_prepared_by(const char *name, Oid owner)
 	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(owner)};
 	bool		result;
 
-	SPI_connect();
-	result = SPI_execute_with_args("SELECT FROM pg_catalog.pg_prepared_xact() p"
-								   " WHERE p.gid OPERATOR(pg_catalog.=) $1"
-								   " AND p.ownerid OPERATOR(pg_catalog.=) $2",
-								   2, types, values, NULL, true, 1) ==
-		SPI_OK_SELECT && SPI_processed > 0;
-	SPI_finish();
+	result = queue_sql_ask("SELECT FROM pg_catalog.pg_prepared_xact() p"
+						   " WHERE p.gid OPERATOR(pg_catalog.=) $1"
+						   " AND p.ownerid OPERATOR(pg_catalog.=) $2",
+						   2, types, values) > 0;
+	queue_sql_end();
 	return result;
 }
 

@@ -49,6 +49,7 @@
 
 #include "common/args.h"
 #include "common/compat.h"
+#include "common/sql.h"
 #include "common/standby.h"
 #include "table/call.h"
 #include "table/member.h"
@@ -317,13 +318,11 @@ write_record(const char *sql, int nargs, Oid *types, Datum *values,
 			 const char *nulls)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
-	MemoryContext old_context;
 	Oid			save_userid;
 	int			save_sec_context;
 	Relation	rel;
 	Oid			owner;
-	char	   *value;
-	char	   *result = NULL;
+	char	   *result;
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
@@ -336,19 +335,12 @@ write_record(const char *sql, int nargs, Oid *types, Datum *values,
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(owner, save_sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE);
-	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 1) !=
-		SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "could not execute \"%s\"", sql);
-	value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	if (value != NULL)
-	{
-		old_context = MemoryContextSwitchTo(caller_context);
-		result = pstrdup(value);
-		MemoryContextSwitchTo(old_context);
-	}
+	if (queue_sql_run(sql, nargs, types, values, nulls) != 1)
+		elog(ERROR, "\"%s\" has not one row", sql);
+	result = queue_sql_text(0, 1, caller_context);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 
 	SPI_commit();
-	SPI_finish();
+	queue_sql_end();
 	return result;
 }

@@ -12,7 +12,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -28,6 +27,7 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/process.h"
+#include "common/sql.h"
 #include "common/standby.h"
 #include "global/query.h"
 
@@ -135,6 +135,7 @@ queue_query_here(const char *sql, int nparams, const char *const *params)
 	Datum		values[4];
 	char		nulls[4];
 	List	   *rows = NIL;
+	uint64		nrows;
 
 	for (int i = 0; i < nparams; i++)
 	{
@@ -146,22 +147,20 @@ queue_query_here(const char *sql, int nparams, const char *const *params)
 	queue_process_begin("looking after global transactions");
 	pgstat_report_activity(STATE_RUNNING, sql);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	if (SPI_execute_with_args(sql, nparams, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute \"%s\"", sql);
-	for (uint64 i = 0; SPI_tuptable != NULL && i < SPI_processed; i++)
+	queue_sql_begin();
+	nrows = queue_sql_run(sql, nparams, types, values, nulls);
+	for (uint64 i = 0; i < nrows; i++)
 	{
-		MemoryContext spi_context = MemoryContextSwitchTo(result_context);
-		int			n = SPI_tuptable->tupdesc->natts;
+		MemoryContext sql_context = MemoryContextSwitchTo(result_context);
+		int			n = queue_sql_width();
 		char	  **row = palloc(n * sizeof(char *));
 
 		for (int j = 0; j < n; j++)
-			row[j] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-								  j + 1);
+			row[j] = queue_sql_text(i, j + 1, result_context);
 		rows = lappend(rows, row);
-		MemoryContextSwitchTo(spi_context);
+		MemoryContextSwitchTo(sql_context);
 	}
-	SPI_finish();
+	queue_sql_end();
 	PopActiveSnapshot();
 	queue_process_commit();
 	return rows;

@@ -56,7 +56,6 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -71,6 +70,7 @@
 #include "common/guc.h"
 #include "common/process.h"
 #include "common/remote.h"
+#include "common/sql.h"
 #include "common/standby.h"
 #include "global/branch.h"
 #include "global/decider.h"
@@ -185,10 +185,9 @@ takes_part(void)
 	bool		result;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	result = SPI_execute("SELECT FROM queue.deciding_database", true, 1) ==
-		SPI_OK_SELECT && SPI_processed > 0;
-	SPI_finish();
+	result = queue_sql_ask("SELECT FROM queue.deciding_database LIMIT 1",
+						   0, NULL, NULL) > 0;
+	queue_sql_end();
 	PopActiveSnapshot();
 	return result;
 }

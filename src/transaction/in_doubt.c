@@ -28,7 +28,6 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/tablecmds.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
@@ -46,6 +45,7 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
+#include "common/sql.h"
 #include "table/form.h"
 #include "table/setting_row.h"
 #include "table/settings.h"
@@ -112,19 +112,17 @@ queue_in_doubt_warn(void)
 	TimestampTz next = TIMESTAMP_INFINITY;
 	TimestampTz now = GetCurrentTimestamp();
 	int			nkept = 0;
+	uint64		nrows;
 
 	/* now, because an error is not to be met again in each round */
 	warned_of_age = queue_in_doubt_warning;
 	look_by = queue_clock() + Max(warned_of_age, 1) * USECS_PER_SEC;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT transaction, gid, owner, prepared_at, queues::text,"
-					" deciding_database"
-					" FROM queue.in_doubt"
-					" WHERE database = pg_catalog.current_database()",
-					true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for prepared transactions");
+	nrows = queue_sql_ask("SELECT transaction, gid, owner, prepared_at,"
+						  " queues::text, deciding_database"
+						  " FROM queue.in_doubt"
+						  " WHERE database = pg_catalog.current_database()",
+						  0, NULL, NULL);
 
 	/* those that have ended are forgotten */
 	for (int i = 0; i < nwarned; i++)
@@ -132,20 +130,17 @@ queue_in_doubt_warn(void)
 			warned[nkept++] = warned[i];
 	nwarned = nkept;
 
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < nrows; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
 		TransactionId xid =
-			DatumGetTransactionId(SPI_getbinval(tuple, desc, 1, &isnull));
-		TimestampTz prepared_at =
-			DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
+			DatumGetTransactionId(queue_sql_value(i, 1, &isnull));
+		TimestampTz prepared_at = queue_sql_time(i, 4);
 		TimestampTz due = prepared_at +
 			(int64) queue_in_doubt_warning * USECS_PER_SEC;
-		char	   *gid = SPI_getvalue(tuple, desc, 2);
-		char	   *queues = SPI_getvalue(tuple, desc, 5);
-		char	   *decider = SPI_getvalue(tuple, desc, 6);
+		char	   *gid = queue_sql_text(i, 2, CurrentMemoryContext);
+		char	   *queues = queue_sql_text(i, 5, CurrentMemoryContext);
+		char	   *decider = queue_sql_text(i, 6, CurrentMemoryContext);
 		char	   *command = quote_literal_cstr(gid);
 
 		if (is_warned(xid))
@@ -158,7 +153,7 @@ queue_in_doubt_warn(void)
 		warn_of(xid);
 		ereport(WARNING,
 				(errmsg("prepared transaction \"%s\" of role \"%s\" has been in doubt since %s",
-						gid, SPI_getvalue(tuple, desc, 3),
+						gid, queue_sql_text(i, 3, CurrentMemoryContext),
 						timestamptz_to_str(prepared_at)),
 				 queues ? errdetail("It has used queues: %s.", queues) : 0,
 				 decider ?
@@ -167,8 +162,7 @@ queue_in_doubt_warn(void)
 				 errhint("If its transaction manager does not end it, run COMMIT PREPARED %s or ROLLBACK PREPARED %s in this database.",
 						 command, command)));
 	}
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
+	queue_sql_end();
 	return Max(next, now + WARN_INTERVAL);
 }
 
