@@ -53,18 +53,15 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
 #include "common/guc.h"
 #include "shared/cover.h"
 #include "shared/group.h"
+#include "shared/keyed.h"
 #include "shared/waiter.h"
-
-#define NUM_PARTITIONS		32
 
 /* A group that waits for a time is looked at after this at the latest */
 #define MAX_WAIT			(30 * USECS_PER_SEC)
@@ -83,10 +80,8 @@ typedef struct GroupShared
 } GroupShared;
 
 static GroupShared *shared = NULL;
-static HTAB *table = NULL;
-static LWLockPadded *locks = NULL;	/* one a partition */
+static KeyedTable table;
 
-static LWLock *partition_lock(uint32 hashcode);
 static void link_waiting(QueueSlot *slot, GroupEntry *group);
 
 /* ----------------------------------------------------------------
@@ -99,8 +94,7 @@ Size
 queue_group_shmem_size(void)
 {
 	return add_size(offsetof(GroupShared, has_news) + MaxBackends,
-					hash_estimate_size(queue_max_in_flight,
-									   sizeof(GroupEntry)));
+					queue_keyed_shmem_size(sizeof(GroupEntry)));
 }
 
 /* Number of LWLocks needed */
@@ -114,7 +108,6 @@ queue_group_nlocks(void)
 void
 queue_group_shmem_init(void)
 {
-	HASHCTL		info;
 	bool		found;
 	Size		size = offsetof(GroupShared, has_news) + MaxBackends;
 	int			i;
@@ -127,14 +120,8 @@ queue_group_shmem_init(void)
 		for (i = 0; i < NUM_PARTITIONS; i++)
 			dlist_init(&shared->entries[i]);
 	}
-	info.keysize = sizeof(MessageKey);
-	info.entrysize = sizeof(GroupEntry);
-	info.num_partitions = NUM_PARTITIONS;
-	table = ShmemInitHash("queue groups of messages",
-						  queue_max_in_flight, &info,
-						  HASH_ELEM | HASH_BLOBS | HASH_PARTITION |
-						  HASH_FIXED_SIZE);
-	locks = GetNamedLWLockTranche("queue_group");
+	queue_keyed_shmem_init(&table, "queue groups of messages",
+						   sizeof(GroupEntry), "queue_group");
 }
 
 /* ----------------------------------------------------------------
@@ -344,7 +331,7 @@ queue_group_recheck(Oid dbid)
 	{
 		dlist_mutable_iter iter;
 
-		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		LWLockAcquire(&table.locks[i].lock, LW_EXCLUSIVE);
 		dlist_foreach_modify(iter, &shared->entries[i])
 		{
 			GroupEntry *group = dlist_container(GroupEntry, node, iter.cur);
@@ -354,7 +341,7 @@ queue_group_recheck(Oid dbid)
 			group->until = 0;
 			queue_group_rest(group, true /* wakes */ );
 		}
-		LWLockRelease(&locks[i].lock);
+		LWLockRelease(&table.locks[i].lock);
 	}
 }
 
@@ -367,13 +354,13 @@ queue_group_recheck(Oid dbid)
 void
 queue_group_drop(Oid dbid, Oid relid)
 {
-	if (hash_get_num_entries(table) == 0)
+	if (queue_keyed_count(&table) == 0)
 		return;
 	for (int i = 0; i < NUM_PARTITIONS; i++)
 	{
 		dlist_mutable_iter iter;
 
-		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		LWLockAcquire(&table.locks[i].lock, LW_EXCLUSIVE);
 		dlist_foreach_modify(iter, &shared->entries[i])
 		{
 			GroupEntry *group = dlist_container(GroupEntry, node, iter.cur);
@@ -385,7 +372,7 @@ queue_group_drop(Oid dbid, Oid relid)
 			queue_group_wait_init(&group->wait);
 			queue_group_rest(group, false /* wakes */ );
 		}
-		LWLockRelease(&locks[i].lock);
+		LWLockRelease(&table.locks[i].lock);
 	}
 }
 
@@ -464,46 +451,28 @@ queue_group_owned_wait(Oid relid, uint64 hash, GroupWait *wait)
  * ----------------------------------------------------------------
  */
 
-/* The lock of the partition that a key with this hash is in */
-static LWLock *
-partition_lock(uint32 hashcode)
-{
-	return &locks[hashcode % NUM_PARTITIONS].lock;
-}
-
 /* Lock the partition of an entry that cannot go meanwhile. */
 LWLock *
 queue_group_lock(GroupEntry *group)
 {
-	LWLock	   *lock = partition_lock(group->hashcode);
-
-	LWLockAcquire(lock, LW_EXCLUSIVE);
-	return lock;
+	return queue_keyed_lock(&table, group->hashcode);
 }
 
 /* Look a group up.  The partition is locked whether there is one or not. */
 GroupEntry *
 queue_group_find(const MessageKey *key, LWLock **lock)
 {
-	uint32		hashcode = get_hash_value(table, key);
-
-	*lock = partition_lock(hashcode);
-	LWLockAcquire(*lock, LW_EXCLUSIVE);
-	return hash_search_with_hash_value(table, key, hashcode, HASH_FIND, NULL);
+	return queue_keyed_find(&table, key, lock);
 }
 
 /* The same, made if need be; NULL: no room */
 GroupEntry *
 queue_group_make(const MessageKey *key, QueueSlot *slot, LWLock **lock)
 {
-	uint32		hashcode = get_hash_value(table, key);
-	GroupEntry *group;
 	bool		found;
+	uint32		hashcode;
+	GroupEntry *group = queue_keyed_make(&table, key, lock, &hashcode, &found);
 
-	*lock = partition_lock(hashcode);
-	LWLockAcquire(*lock, LW_EXCLUSIVE);
-	group = hash_search_with_hash_value(table, key, hashcode, HASH_ENTER_NULL,
-										&found);
 	if (group == NULL)
 		return NULL;
 	if (!found)
@@ -517,7 +486,7 @@ queue_group_make(const MessageKey *key, QueueSlot *slot, LWLock **lock)
 		group->owner = NO_PROC;
 		group->looker = NO_PROC;
 		group->length = -1;
-		dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
+		dlist_push_head(&shared->entries[queue_keyed_partition(hashcode)],
 						&group->node);
 	}
 	if (slot != NULL)
@@ -532,7 +501,7 @@ queue_group_make(const MessageKey *key, QueueSlot *slot, LWLock **lock)
 bool
 queue_group_is_crowded(void)
 {
-	return hash_get_num_entries(table) >= queue_max_in_flight / 2;
+	return queue_keyed_count(&table) >= queue_max_in_flight / 2;
 }
 
 /* A group is known as a message is, with the hash in place of the id. */
@@ -628,8 +597,7 @@ queue_group_rest(GroupEntry *group, bool wakes)
 			queue_waiter_wake_anyone(&list);
 		}
 		dlist_delete(&group->node);
-		hash_search_with_hash_value(table, &group->key, group->hashcode,
-									HASH_REMOVE, NULL);
+		queue_keyed_remove(&table, &group->key, group->hashcode);
 		return;
 	}
 	group->slot = slot;

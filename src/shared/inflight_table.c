@@ -27,17 +27,13 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 
 #include "common/compat.h"
-#include "common/guc.h"
 #include "shared/inflight.h"
 #include "shared/inflight_entry.h"
+#include "shared/keyed.h"
 #include "shared/quota.h"
-
-#define NUM_PARTITIONS		32
 
 typedef struct InflightShared
 {
@@ -49,10 +45,8 @@ typedef struct InflightShared
 } InflightShared;
 
 static InflightShared *shared = NULL;
-static HTAB *table = NULL;
-static LWLockPadded *locks = NULL;	/* one a partition */
+static KeyedTable table;
 
-static LWLock *partition_lock(uint32 hashcode);
 static void init_entry(InflightEntry *entry, TimestampTz enqueued_at,
 					   uint32 hashcode);
 
@@ -64,8 +58,7 @@ Size
 queue_inflight_shmem_size(void)
 {
 	return add_size(MAXALIGN(sizeof(InflightShared)),
-					hash_estimate_size(queue_max_in_flight,
-									   sizeof(InflightEntry)));
+					queue_keyed_shmem_size(sizeof(InflightEntry)));
 }
 
 /* Number of LWLocks needed. */
@@ -84,7 +77,6 @@ queue_inflight_nlocks(void)
 void
 queue_inflight_shmem_init(void)
 {
-	HASHCTL		info;
 	bool		found;
 	int			i;
 
@@ -105,22 +97,15 @@ queue_inflight_shmem_init(void)
 		}
 	}
 
-	/* room is fixed, so that a full table is noticed by a claim */
-	info.keysize = sizeof(MessageKey);
-	info.entrysize = sizeof(InflightEntry);
-	info.num_partitions = NUM_PARTITIONS;
-	table = ShmemInitHash("queue in-flight messages",
-						  queue_max_in_flight, &info,
-						  HASH_ELEM | HASH_BLOBS | HASH_PARTITION |
-						  HASH_FIXED_SIZE);
-	locks = GetNamedLWLockTranche("queue_inflight");
+	queue_keyed_shmem_init(&table, "queue in-flight messages",
+						   sizeof(InflightEntry), "queue_inflight");
 }
 
 /* Return the number of entries, of all databases. */
 int
 queue_inflight_size(void)
 {
-	return (int) hash_get_num_entries(table);
+	return queue_keyed_count(&table);
 }
 
 /* Return the fence of all leases that are given while shared memory lives. */
@@ -187,7 +172,7 @@ queue_inflight_walk(Oid dbid, InflightVisitor visitor, void *arg)
 	{
 		dlist_mutable_iter iter;
 
-		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		LWLockAcquire(&table.locks[i].lock, LW_EXCLUSIVE);
 		dlist_foreach_modify(iter, &shared->entries[i])
 		{
 			InflightEntry *entry =
@@ -199,7 +184,7 @@ queue_inflight_walk(Oid dbid, InflightVisitor visitor, void *arg)
 			if (!goes_on)
 				break;
 		}
-		LWLockRelease(&locks[i].lock);
+		LWLockRelease(&table.locks[i].lock);
 	}
 }
 
@@ -219,7 +204,7 @@ queue_inflight_visit_changed(InflightVisitor visitor, void *arg)
 	{
 		dlist_mutable_iter iter;
 
-		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+		LWLockAcquire(&table.locks[i].lock, LW_EXCLUSIVE);
 		dlist_foreach_modify(iter, &shared->changed[i])
 		{
 			InflightEntry *entry =
@@ -230,7 +215,7 @@ queue_inflight_visit_changed(InflightVisitor visitor, void *arg)
 			dlist_delete(&entry->changed);
 			entry->is_changed = false;
 		}
-		LWLockRelease(&locks[i].lock);
+		LWLockRelease(&table.locks[i].lock);
 	}
 }
 
@@ -247,7 +232,7 @@ queue_inflight_keys(int partition, MessageKey *keys, int max)
 	dlist_iter	iter;
 	int			n = 0;
 
-	LWLockAcquire(&locks[partition].lock, LW_SHARED);
+	LWLockAcquire(&table.locks[partition].lock, LW_SHARED);
 	dlist_foreach(iter, &shared->entries[partition])
 	{
 		const InflightEntry *entry =
@@ -259,7 +244,7 @@ queue_inflight_keys(int partition, MessageKey *keys, int max)
 			keys[n] = entry->key;
 		n++;
 	}
-	LWLockRelease(&locks[partition].lock);
+	LWLockRelease(&table.locks[partition].lock);
 	return n;
 }
 
@@ -357,18 +342,15 @@ InflightEntry *
 queue_entry_make(const MessageKey *key, TimestampTz enqueued_at, bool enforce,
 				 LWLock **lock, bool *found)
 {
-	uint32		hashcode = get_hash_value(table, key);
-	InflightEntry *entry;
+	uint32		hashcode;
+	InflightEntry *entry = queue_keyed_make(&table, key, lock, &hashcode,
+											found);
 
-	*lock = partition_lock(hashcode);
-	LWLockAcquire(*lock, LW_EXCLUSIVE);
-	entry = hash_search_with_hash_value(table, key, hashcode,
-										HASH_ENTER_NULL, found);
 	if (entry == NULL || *found)
 		return entry;
 	if (!queue_quota_charge(key->dbid, key->relid, enforce))
 	{
-		hash_search_with_hash_value(table, key, hashcode, HASH_REMOVE, NULL);
+		queue_keyed_remove(&table, key, hashcode);
 		return NULL;
 	}
 	init_entry(entry, enqueued_at, hashcode);
@@ -385,7 +367,7 @@ init_entry(InflightEntry *entry, TimestampTz enqueued_at, uint32 hashcode)
 	entry->enqueued_at = enqueued_at;
 	entry->priority = -1;
 	ItemPointerSetInvalid(&entry->tid);
-	dlist_push_head(&shared->entries[hashcode % NUM_PARTITIONS],
+	dlist_push_head(&shared->entries[queue_keyed_partition(hashcode)],
 					&entry->node);
 	queue_entry_note_change(entry);
 }
@@ -403,8 +385,7 @@ queue_entry_remove(InflightEntry *entry)
 	dlist_delete(&entry->node);
 	if (entry->is_changed)
 		dlist_delete(&entry->changed);
-	hash_search_with_hash_value(table, &entry->key, entry->hashcode,
-								HASH_REMOVE, NULL);
+	queue_keyed_remove(&table, &entry->key, entry->hashcode);
 }
 
 /*
@@ -414,9 +395,8 @@ queue_entry_remove(InflightEntry *entry)
 LWLock *
 queue_entry_lock(InflightEntry *entry)
 {
-	LWLock	   *lock = partition_lock(entry->hashcode);
+	LWLock	   *lock = queue_keyed_lock(&table, entry->hashcode);
 
-	LWLockAcquire(lock, LW_EXCLUSIVE);
 	queue_entry_note_change(entry);
 	return lock;
 }
@@ -444,18 +424,7 @@ queue_entry_find(const MessageKey *key, LWLock **lock)
 InflightEntry *
 queue_entry_find_to_read(const MessageKey *key, LWLock **lock)
 {
-	uint32		hashcode = get_hash_value(table, key);
-
-	*lock = partition_lock(hashcode);
-	LWLockAcquire(*lock, LW_EXCLUSIVE);
-	return hash_search_with_hash_value(table, key, hashcode, HASH_FIND, NULL);
-}
-
-/* The lock of the partition that a key with this hash is in */
-static LWLock *
-partition_lock(uint32 hashcode)
-{
-	return &locks[hashcode % NUM_PARTITIONS].lock;
+	return queue_keyed_find(&table, key, lock);
 }
 
 /*
@@ -469,7 +438,7 @@ queue_entry_note_change(InflightEntry *entry)
 {
 	if (entry->is_changed)
 		return;
-	dlist_push_tail(&shared->changed[entry->hashcode % NUM_PARTITIONS],
+	dlist_push_tail(&shared->changed[queue_keyed_partition(entry->hashcode)],
 					&entry->changed);
 	entry->is_changed = true;
 }
