@@ -191,7 +191,7 @@ extern bool queue_group_is_others_turn(QueueSlot *slot, Oid relid,
 									   const GroupName *name);
 
 /*
- * For group_out.c, group_due.c and group_fence.c: look an entry up, or make it
+ * For the other files of groups: look an entry up, or make it
  * (NULL: no room), which locks its partition; add a member, or to what waits;
  * put the group where it belongs, which may remove it; unlink it from there
  */
