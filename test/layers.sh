@@ -16,7 +16,7 @@ cd "${1:-$(dirname "$0")/..}" || exit 1
 layers="common shared table transaction dispatch topic api monitor worker global ."
 
 # Parts of a queue's slot (shared/queue_slot.h), and who may touch them: a pattern.
-parts="care:shared/queue_slot.c cover:shared/cover\(_ask\)\?.c window:shared/window.c
+parts="care:shared/care.c cover:shared/cover\(_ask\)\?.c window:shared/window.c
 	sought:shared/sought.c
 	due:shared/\(cover\|deadline\).c groups:shared/group\(_out\|_due\|_ready\)\?.c sort:shared/sort.c
 	expiry:shared/expiry.c usage:shared/usage.c held:shared/held.c bound:shared/bound.c

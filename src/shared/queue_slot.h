@@ -286,7 +286,7 @@ typedef struct CounterPart
 	CounterSample samples[NUM_SAMPLES]; /* the newest comes first */
 } CounterPart;
 
-/* queue_slot.c: why the worker may have to look at the queue */
+/* care.c: why the worker may have to look at the queue */
 typedef struct CarePart
 {
 	bool		is_repaired;	/* unchanged since repair.c last began a pass */
