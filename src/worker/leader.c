@@ -29,9 +29,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
@@ -49,8 +46,8 @@
 #include "common/compat.h"
 #include "common/process.h"
 #include "shared/attach.h"
-#include "shared/clear.h"
 #include "shared/database.h"
+#include "worker/leader_pass.h"
 #include "worker/worker.h"
 
 /* Seconds before the postmaster restarts the leader */
@@ -77,49 +74,14 @@
  */
 #define MAX_PROBES				4
 
-/* What the leader remembers of a slot of database.c, same index */
-typedef struct LeaderSlot
-{
-	BackgroundWorkerHandle *handle; /* registered, not known to have ended */
-	pid_t		dismissed_pid;	/* worker that was asked to leave, or 0 */
-	TimestampTz dismissed_at;
-} LeaderSlot;
-
-/* A row of pg_database */
-typedef struct DatabaseInfo
-{
-	Oid			dbid;
-	NameData	name;
-	bool		is_open;		/* a worker may connect */
-} DatabaseInfo;
-
-/* One pass of the leader over everything */
-typedef struct LeaderPass
-{
-	TimestampTz now;
-	TimestampTz next_at;		/* the next pass, at the latest */
-	int			nslots;
-	DatabaseSlot *slots;		/* copies, as of the start of the pass */
-	DatabaseInfo **infos;		/* of each slot: its database, or NULL */
-	bool	   *is_locked;		/* of each slot: lock on the database got */
-	List	   *databases;		/* of DatabaseInfo */
-	int			nwaiting;		/* of these, for a process */
-	bool		lacks_room;		/* one of them has no slot */
-} LeaderPass;
-
 static LeaderSlot *leader_slots;
-static List *databases_without = NIL;	/* seen without the extension */
 static bool has_warned_processes = false;
-static bool has_warned_databases = false;
 
 static void leader_at_exit(int code, Datum arg);
 static TimestampTz leader_pass(void);
 static void reap_workers(LeaderPass *pass);
-static void read_databases(LeaderPass *pass);
+static void lock_databases(LeaderPass *pass);
 static bool try_lock_database(Oid dbid);
-static void match_slots(LeaderPass *pass);
-static DatabaseSlot *match_slot(LeaderPass *pass, DatabaseInfo *info);
-static bool free_slots(LeaderPass *pass);
 static void start_workers(LeaderPass *pass);
 static int	next_to_start(LeaderPass *pass, int nprobes);
 static void visit_others(LeaderPass *pass);
@@ -129,7 +91,6 @@ static bool start_worker(LeaderPass *pass, int i);
 static void take_turns(LeaderPass *pass, int nwaiting);
 static bool is_leaving(LeaderPass *pass, int i);
 static void dismiss_worker(LeaderPass *pass, int i);
-static void next_pass_by(LeaderPass *pass, TimestampTz at);
 
 /* Register the leader; from _PG_init(), while preloading. */
 void
@@ -211,11 +172,13 @@ leader_pass(void)
 	LeaderPass	pass = {0};
 	DatabaseSlot *slots = queue_database_slots(&pass.nslots);
 
+	pass.context = CurrentMemoryContext;
 	pass.now = queue_clock();
 	pass.next_at = TimestampTzPlusMilliseconds(pass.now, LEADER_NAP);
 	pass.slots = palloc(pass.nslots * sizeof(DatabaseSlot));
 	pass.infos = palloc0(pass.nslots * sizeof(DatabaseInfo *));
 	pass.is_locked = palloc0(pass.nslots * sizeof(bool));
+	pass.workers = leader_slots;
 
 	/*
 	 * Handles first: a worker that is known here to have ended has detached
@@ -226,8 +189,11 @@ leader_pass(void)
 	memcpy(pass.slots, slots, pass.nslots * sizeof(DatabaseSlot));
 	LWLockRelease(queue_database_lock());
 
-	read_databases(&pass);
-	match_slots(&pass);
+	queue_process_begin("looking for databases");
+	lock_databases(&pass);
+	queue_leader_read_databases(&pass);
+	queue_process_commit();
+	queue_leader_match_slots(&pass);
 	start_workers(&pass);
 	visit_others(&pass);
 	queue_database_note_shortage(pass.nwaiting, pass.lacks_room);
@@ -260,49 +226,20 @@ reap_workers(LeaderPass *pass)
 }
 
 /*
- * read_databases
- *		Read pg_database, after locking the databases where a worker is to be
- *		started.
+ * lock_databases
+ *		Lock the databases where a worker is to be started.
  *
- * These rows are then the latest, and no transaction is about to change them.
- * A database that is locked is not waited for.
+ * What is read of them then is the latest, and no transaction is about to
+ * change it.  A database that is locked is not waited for.
  */
 static void
-read_databases(LeaderPass *pass)
+lock_databases(LeaderPass *pass)
 {
-	MemoryContext pass_context = CurrentMemoryContext;
-	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	queue_process_begin("looking for databases");
 	for (int i = 0; i < pass->nslots; i++)
 	{
 		if (may_start(pass, i))
 			pass->is_locked[i] = try_lock_database(pass->slots[i].dbid);
 	}
-
-	/* without a database there is no index to be used */
-	rel = table_open(DatabaseRelationId, AccessShareLock);
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
-		MemoryContext old_context = MemoryContextSwitchTo(pass_context);
-		DatabaseInfo *info = palloc(sizeof(DatabaseInfo));
-
-		/* a negative limit other than -1: DROP DATABASE was interrupted */
-		info->dbid = form->oid;
-		info->name = form->datname;
-		info->is_open = form->datallowconn && !form->datistemplate &&
-			form->datconnlimit >= -1;
-		pass->databases = lappend(pass->databases, info);
-		MemoryContextSwitchTo(old_context);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-
-	queue_process_commit();
 }
 
 /*
@@ -316,127 +253,6 @@ try_lock_database(Oid dbid)
 	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, dbid, 0);
 	return LockAcquire(&tag, RowExclusiveLock, false, true) !=
 		LOCKACQUIRE_NOT_AVAIL;
-}
-
-/*
- * match_slots
- *		Bring slots and databases together: free the slots of databases that
- *		are gone, make slots for new ones.
- */
-static void
-match_slots(LeaderPass *pass)
-{
-	List	   *without = NIL;
-	DatabaseInfo *left_out = NULL;
-	int			nhaving = 0;
-	MemoryContext old_context;
-	ListCell   *lc;
-
-	foreach(lc, pass->databases)
-	{
-		DatabaseInfo *info = lfirst(lc);
-		bool		is_without = list_member_oid(databases_without, info->dbid);
-		DatabaseSlot *slot = match_slot(pass, info);
-
-		if (slot != NULL)
-		{
-			if (slot->is_probed)
-				is_without = !slot->has_extension;
-			if (slot->has_extension)
-				nhaving++;
-		}
-		else if (info->is_open && !is_without)
-		{
-			/* it is looked at in the next pass, which is at once */
-			if (queue_database_slot(info->dbid, true) != NULL)
-				next_pass_by(pass, pass->now);
-			else
-				left_out = info;
-		}
-
-		/*
-		 * Remember it even if there is a slot that says so: the slot may be
-		 * given to another database.
-		 */
-		if (is_without)
-			without = lappend_oid(without, info->dbid);
-	}
-
-	/* room for a database that had none, in the next pass */
-	if (free_slots(pass) && left_out != NULL)
-		next_pass_by(pass, pass->now);
-
-	old_context = MemoryContextSwitchTo(TopMemoryContext);
-	list_free(databases_without);
-	databases_without = list_copy(without);
-	MemoryContextSwitchTo(old_context);
-
-	/* otherwise there will be room when some were looked into */
-	if (nhaving < pass->nslots)
-		left_out = NULL;
-	if (left_out != NULL && !has_warned_databases)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not look for queues in database \"%s\"",
-						NameStr(left_out->name)),
-				 errdetail("%d databases with queues take all the room.",
-						   pass->nslots),
-				 errhint("Increase queue.max_databases.")));
-	has_warned_databases = pass->lacks_room = left_out != NULL;
-}
-
-/* Note which slot a database has; our copy of it, or NULL if it has none. */
-static DatabaseSlot *
-match_slot(LeaderPass *pass, DatabaseInfo *info)
-{
-	for (int i = 0; i < pass->nslots; i++)
-	{
-		if (pass->slots[i].dbid == info->dbid)
-		{
-			pass->infos[i] = info;
-			return &pass->slots[i];
-		}
-	}
-	return NULL;
-}
-
-/*
- * free_slots
- *		Free slots of databases that are gone, and forget what memory has of
- *		these; returns true if there were any.
- *
- * For a database that takes no connections a slot is kept only if it has
- * something to tell.
- */
-static bool
-free_slots(LeaderPass *pass)
-{
-	DatabaseSlot *slots = queue_database_slots(&pass->nslots);
-	bool		has_freed = false;
-
-	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
-	for (int i = 0; i < pass->nslots; i++)
-	{
-		DatabaseInfo *info = pass->infos[i];
-		DatabaseSlot *slot = &slots[i];
-
-		if (OidIsValid(slot->dbid) && slot->dbid == pass->slots[i].dbid &&
-			queue_database_is_deserted(slot) && slot->exclusions == 0 &&
-			leader_slots[i].handle == NULL &&
-			(info == NULL || (!info->is_open && !slot->has_extension)))
-		{
-			if (info == NULL)
-				queue_clear_database(slot->dbid);
-			memset(slot, 0, sizeof(DatabaseSlot));
-			pass->slots[i] = *slot;
-			pass->infos[i] = NULL;
-			has_freed = true;
-		}
-	}
-	LWLockRelease(queue_database_lock());
-	if (has_freed)
-		queue_database_announce_room();
-	return has_freed;
 }
 
 /*
@@ -488,8 +304,8 @@ start_workers(LeaderPass *pass)
 	{
 		has_warned_processes = true;
 		take_turns(pass, pass->nwaiting);
-		next_pass_by(pass, TimestampTzPlusMilliseconds(pass->now,
-													   LEADER_RETRY_NAP));
+		queue_leader_pass_by(pass, TimestampTzPlusMilliseconds(pass->now,
+															   LEADER_RETRY_NAP));
 	}
 }
 
@@ -546,7 +362,7 @@ visit_others(LeaderPass *pass)
 			slot->exclusions == 0 && leader_slots[i].handle == NULL)
 		{
 			at = TimestampTzPlusMilliseconds(pass->now, LEADER_RETRY_NAP);
-			next_pass_by(pass, Max(slot->worker_retry_at, at));
+			queue_leader_pass_by(pass, Max(slot->worker_retry_at, at));
 		}
 	}
 }
@@ -690,11 +506,4 @@ dismiss_worker(LeaderPass *pass, int i)
 	queue_database_dismiss(&slots[i], pid);
 	leader_slots[i].dismissed_pid = pid;
 	leader_slots[i].dismissed_at = pass->now;
-}
-
-/* See to it that the next pass is not later than that. */
-static void
-next_pass_by(LeaderPass *pass, TimestampTz at)
-{
-	pass->next_at = Min(pass->next_at, at);
 }
