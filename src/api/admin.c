@@ -47,6 +47,7 @@
 #include "common/compat.h"
 #include "common/extension.h"
 #include "common/progress.h"
+#include "common/relation_name.h"
 #include "dispatch/lease.h"
 #include "shared/availability.h"
 #include "table/call.h"

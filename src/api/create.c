@@ -36,6 +36,7 @@
 #include "api/setting_args.h"
 #include "common/args.h"
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "table/call.h"
 #include "table/definition.h"
 #include "table/settings.h"

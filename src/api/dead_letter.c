@@ -16,6 +16,7 @@
 
 #include "api/dead_letter.h"
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "table/definition.h"
 #include "table/settings.h"
 

@@ -21,6 +21,7 @@
 #include "api/drop_table.h"
 #include "api/statement.h"
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "table/access.h"
 #include "table/setting_row.h"
 #include "transaction/in_doubt.h"

@@ -55,6 +55,7 @@
 #include "api/guard_table.h"
 #include "common/compat.h"
 #include "common/extension.h"
+#include "common/relation_name.h"
 #include "table/index.h"
 #include "table/setting_row.h"
 #include "table/shape.h"

@@ -51,6 +51,7 @@
 #include "api/statement.h"
 #include "common/compat.h"
 #include "common/extension.h"
+#include "common/relation_name.h"
 #include "table/dedup.h"
 #include "table/definition.h"
 #include "table/key_table.h"

@@ -42,6 +42,7 @@
 #include "api/statement.h"
 #include "common/compat.h"
 #include "common/extension.h"
+#include "common/relation_name.h"
 #include "table/def_cache.h"
 #include "table/sequence.h"
 #include "table/member.h"

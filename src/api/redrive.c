@@ -47,6 +47,7 @@
 #include "api/room.h"
 #include "common/compat.h"
 #include "common/progress.h"
+#include "common/relation_name.h"
 #include "common/sql.h"
 #include "dispatch/lease.h"
 #include "dispatch/turn.h"

@@ -19,6 +19,7 @@
 #include "utils/rel.h"
 
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "shared/availability.h"

@@ -24,11 +24,11 @@
 
 #include "api/restore.h"
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "table/binding_row.h"
 #include "table/member.h"
 #include "table/pattern.h"
 #include "table/selector.h"
-#include "table/setting_row.h"
 #include "table/shape.h"
 
 PG_FUNCTION_INFO_V1(queue_restore_bindings);

@@ -32,6 +32,7 @@
 #include "common/compat.h"
 #include "common/errcodes.h"
 #include "common/guc.h"
+#include "common/relation_name.h"
 #include "table/call.h"
 #include "table/dedup.h"
 #include "table/definition.h"

@@ -32,6 +32,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/errcodes.h"
+#include "common/relation_name.h"
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "dispatch/receipt.h"

@@ -15,7 +15,7 @@
 
 #include "api/settling.h"
 #include "common/errcodes.h"
-#include "table/setting_row.h"
+#include "common/relation_name.h"
 #include "transaction/holds.h"
 
 /*

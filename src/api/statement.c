@@ -20,6 +20,7 @@
 #include "utils/syscache.h"
 
 #include "api/statement.h"
+#include "common/relation_name.h"
 #include "common/sql.h"
 #include "table/settings.h"
 

@@ -37,6 +37,7 @@
 #include "api/subscription_admin.h"
 #include "api/subscription_args.h"
 #include "api/subscription_topic.h"
+#include "common/relation_name.h"
 #include "table/call.h"
 #include "table/def_cache.h"
 #include "table/position.h"

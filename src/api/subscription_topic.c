@@ -35,6 +35,7 @@
 #include "utils/rel.h"
 
 #include "api/subscription_topic.h"
+#include "common/relation_name.h"
 #include "shared/place.h"
 #include "table/setting_row.h"
 #include "table/subscription.h"

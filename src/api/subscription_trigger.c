@@ -18,7 +18,7 @@
 #include "utils/rel.h"
 
 #include "api/trigger_call.h"
-#include "table/setting_row.h"
+#include "common/relation_name.h"
 #include "table/shape.h"
 #include "table/subscription_column.h"
 #include "table/topic_settings.h"

@@ -34,6 +34,7 @@
 #include "api/name.h"
 #include "api/subscription_topic.h"
 #include "api/topic_args.h"
+#include "common/relation_name.h"
 #include "shared/database.h"
 #include "shared/topic_slot.h"
 #include "table/call.h"

@@ -22,7 +22,7 @@
 #include "utils/rel.h"
 
 #include "api/trigger_call.h"
-#include "table/setting_row.h"
+#include "common/relation_name.h"
 #include "table/topic_settings.h"
 #include "topic/publish.h"
 #include "transaction/publishing.h"

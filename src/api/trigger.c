@@ -31,6 +31,7 @@
 #include "api/trigger_call.h"
 #include "common/compat.h"
 #include "common/ranges.h"
+#include "common/relation_name.h"
 #include "table/dedup.h"
 #include "table/definition.h"
 #include "table/ids.h"

@@ -14,7 +14,7 @@
 #include "utils/rel.h"
 
 #include "api/trigger_call.h"
-#include "table/setting_row.h"
+#include "common/relation_name.h"
 
 static int16 event_type(TriggerEvent event);
 

@@ -31,6 +31,7 @@
 #include "common/compat.h"
 #include "common/json.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "dispatch/move.h"
 #include "table/definition.h"
 #include "table/failure_log.h"

@@ -17,6 +17,7 @@
 
 #include "common/args.h"
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "table/access.h"
 #include "table/form.h"
 #include "table/member.h"

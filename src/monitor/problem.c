@@ -28,6 +28,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "dispatch/move.h"
 #include "table/definition.h"
 #include "table/key_table.h"

@@ -26,6 +26,7 @@
 
 #include "common/activity.h"
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "dispatch/lease.h"
 #include "monitor/holder.h"
 #include "monitor/walk.h"
@@ -33,7 +34,6 @@
 #include "shared/sleeper.h"
 #include "table/call.h"
 #include "table/definition.h"
-#include "table/setting_row.h"
 
 /* queue, id, partition, last_id, then the holder, then since, until */
 #define Natts_leases		(4 + Natts_holder + 2)

@@ -37,6 +37,7 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "dispatch/lease.h"
 #include "monitor/why.h"
 #include "table/access.h"

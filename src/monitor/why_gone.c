@@ -26,12 +26,12 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "monitor/why.h"
 #include "table/ids.h"
 #include "table/origin.h"
 #include "table/scan.h"
 #include "table/sequence.h"
-#include "table/setting_row.h"
 
 /* Ids of dead letters that are looked at */
 #define MAX_LOOKED_AT		10000

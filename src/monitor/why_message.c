@@ -26,6 +26,7 @@
 #include "utils/snapmgr.h"
 
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "dispatch/move.h"
 #include "dispatch/turn.h"
 #include "monitor/why.h"
@@ -36,7 +37,6 @@
 #include "shared/window.h"
 #include "table/access.h"
 #include "table/scan.h"
-#include "table/setting_row.h"
 #include "transaction/recovered.h"
 
 /* A step of the worker is waited for, so many milliseconds */

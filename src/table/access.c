@@ -20,6 +20,7 @@
 #include "utils/inval.h"
 #include "utils/rel.h"
 
+#include "common/relation_name.h"
 #include "table/access.h"
 #include "table/setting_row.h"
 

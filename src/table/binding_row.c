@@ -34,6 +34,7 @@
 
 #include "common/blocker.h"
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "table/binding_row.h"
 #include "table/def_cache.h"
 #include "table/setting_row.h"

@@ -59,6 +59,7 @@
 #include "common/blocker.h"
 #include "common/compat.h"
 #include "common/errcodes.h"
+#include "common/relation_name.h"
 #include "shared/availability.h"
 #include "shared/database.h"
 #include "table/dedup.h"

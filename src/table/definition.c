@@ -26,6 +26,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/errcodes.h"
+#include "common/relation_name.h"
 #include "shared/database.h"
 #include "table/access.h"
 #include "table/def_cache.h"

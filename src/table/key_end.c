@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "shared/availability.h"
 #include "table/key_end.h"
 #include "table/key_row.h"

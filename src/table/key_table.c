@@ -39,6 +39,7 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "table/key_table.h"
 #include "table/settings.h"
 #include "table/shape.h"

@@ -39,6 +39,7 @@
 #include "utils/varlena.h"
 
 #include "common/compat.h"
+#include "common/relation_name.h"
 #include "table/origin.h"
 #include "table/settings.h"
 

@@ -18,10 +18,6 @@
 #include "table/form.h"
 #include "table/member.h"
 
-/* Qualified name, for a message that quotes it, and for SQL */
-extern char *queue_shown_name(Oid relid);
-extern char *queue_qualified_name(Oid relid);
-
 /* OID of this table, or InvalidOid */
 extern Oid	queue_setting_relid(MemberTable table);
 

@@ -53,7 +53,7 @@
 
 #include "common/compat.h"
 #include "common/extension.h"
-#include "table/setting_row.h"
+#include "common/relation_name.h"
 #include "table/shape.h"
 
 static char *first_rule(Oid relid);

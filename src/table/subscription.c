@@ -31,6 +31,7 @@
 #include "common/args.h"
 #include "common/errcodes.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "table/access.h"
 #include "table/def_cache.h"
 #include "table/definition.h"

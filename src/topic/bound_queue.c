@@ -25,6 +25,7 @@
 #include "common/clock.h"
 #include "common/errcodes.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "table/key_table.h"
 #include "table/settings.h"
 #include "topic/bound_queue.h"

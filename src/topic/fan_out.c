@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "common/ranges.h"
+#include "common/relation_name.h"
 #include "dispatch/send.h"
 #include "table/dedup.h"
 #include "table/settings.h"

@@ -17,6 +17,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "common/relation_name.h"
 #include "dispatch/move.h"
 #include "table/failure_log.h"
 #include "table/setting_row.h"

@@ -34,6 +34,7 @@
 
 #include "common/clock.h"
 #include "common/errcodes.h"
+#include "common/relation_name.h"
 #include "shared/availability.h"
 #include "shared/counters.h"
 #include "shared/place.h"

@@ -45,6 +45,7 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
+#include "common/relation_name.h"
 #include "common/sql.h"
 #include "table/form.h"
 #include "table/setting_row.h"

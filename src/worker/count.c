@@ -32,6 +32,7 @@
 
 #include "common/compat.h"
 #include "common/process.h"
+#include "common/relation_name.h"
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
 #include "shared/availability.h"

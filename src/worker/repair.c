@@ -47,6 +47,7 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "dispatch/turn.h"
 #include "shared/availability.h"
 #include "shared/inflight.h"

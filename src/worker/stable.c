@@ -28,8 +28,8 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "common/relation_name.h"
 #include "shared/topic_slot.h"
-#include "table/setting_row.h"
 #include "table/stable_id.h"
 #include "transaction/publishing.h"
 #include "worker/stable.h"
