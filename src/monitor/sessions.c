@@ -18,6 +18,8 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -47,6 +49,7 @@
 PG_FUNCTION_INFO_V1(queue_show_leases);
 PG_FUNCTION_INFO_V1(queue_show_waiters);
 PG_FUNCTION_INFO_V1(queue_show_workers);
+PG_FUNCTION_INFO_V1(queue_is_vacuum);
 
 static void put_lease(const InflightEntry *entry, void *arg);
 static void put_waiter(ReturnSetInfo *rsinfo, const WaitSign *sign, Oid relid);
@@ -219,4 +222,19 @@ readable(const Activity *worker)
 			if (IS_HIGHBIT_SET(*c))
 				*c = '?';
 	return text;
+}
+
+/*
+ * is_vacuum(pid): is this session in a VACUUM, whose snapshots the server leaves
+ * out?
+ *
+ * pg_stat_progress_vacuum has one only when it has its lock.  An unlocked look,
+ * since it may end at any moment.
+ */
+Datum
+queue_is_vacuum(PG_FUNCTION_ARGS)
+{
+	PGPROC	   *proc = BackendPidGetProc(PG_GETARG_INT32(0));
+
+	PG_RETURN_BOOL(proc != NULL && (proc->statusFlags & PROC_IN_VACUUM) != 0);
 }

@@ -45,7 +45,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -94,7 +93,6 @@ static TransactionId pass_horizon;
 
 PG_FUNCTION_INFO_V1(queue_vacuums);
 PG_FUNCTION_INFO_V1(queue_held_back);
-PG_FUNCTION_INFO_V1(queue_is_vacuum);
 
 static TimestampTz look_at_state(QueueSlot *slot, TimestampTz now);
 static bool has_dead_in(Oid relid, int factor);
@@ -414,21 +412,6 @@ queue_held_back(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
-}
-
-/*
- * is_vacuum(pid): is this session in a VACUUM, whose snapshots the server leaves
- * out?
- *
- * pg_stat_progress_vacuum has one only when it has its lock.  An unlocked look,
- * since it may end at any moment.
- */
-Datum
-queue_is_vacuum(PG_FUNCTION_ARGS)
-{
-	PGPROC	   *proc = BackendPidGetProc(PG_GETARG_INT32(0));
-
-	PG_RETURN_BOOL(proc != NULL && (proc->statusFlags & PROC_IN_VACUUM) != 0);
 }
 
 /*
