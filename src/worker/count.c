@@ -15,9 +15,7 @@
  * which cannot be moved does not keep the others back.  If the whole queue is
  * not in order, or is locked, all of them are put off.  So are messages at the
  * limit of attempts, after that is in their rows, if it is known that the
- * dead-letter queue cannot take them.  Ten thousand messages may fail for one
- * reason, again and again, so the log has one line a minute for a queue and a
- * reason, and 64 for all of them.
+ * dead-letter queue cannot take them.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,18 +45,13 @@
 #include "worker/count.h"
 #include "worker/count_partition.h"
 #include "worker/lease_writer.h"
+#include "worker/report.h"
 
 /* Messages that one transaction rewrites */
 #define STEP_BATCH			100
 
 /* A failed message is counted when it has lain unclaimed for this long */
 #define COUNT_DELAY			USECS_PER_SEC
-
-/* For a queue and a reason, the log has one line in this time */
-#define REPORT_INTERVAL		(60 * USECS_PER_SEC)
-
-/* Reports that the log gets in that time, of all queues */
-#define MAX_REPORTS			64
 
 /* The messages of one transaction, all of one queue */
 typedef struct Steps
@@ -80,14 +73,6 @@ typedef struct Steps
 	int			nended;			/* what the log is told not to say any more */
 	MessageKey	ended[STEP_BATCH];
 } Steps;
-
-/* What has been reported of a queue, and when */
-typedef struct Report
-{
-	Oid			relid;
-	uint32		reason;			/* SQLSTATE, or hash of a sentence */
-	TimestampTz at;
-} Report;
 
 static void step_alone(Steps *steps, const MessageKey *key, bool tries_move);
 static bool step_batch(Steps *steps, const MessageKey *keys, int nkeys);
@@ -112,7 +97,6 @@ static void end_in_log(Steps *steps, Hold *hold);
 static char *find_stuck_reason(Steps *steps, Relation rel, QueueDef *def);
 static void report_stuck(Steps *steps, Oid relid, const char *reason);
 static void add_step_context(void *arg);
-static bool is_report_due(Oid relid, uint32 reason, TimestampTz now);
 static bool claim_step(Steps *steps, const MessageKey *key, Hold **hold);
 
 /*
@@ -281,8 +265,8 @@ judge_steps(const ErrorData *error, void *arg)
 		!steps->is_queue_open ? ROUND_RETRY_DELAY : 0;
 	if (verdict == ERROR_REPORT &&
 		(steps->is_retry ||
-		 !is_report_due(steps->keys[0].relid, error->sqlerrcode,
-						steps->round->now)))
+		 !queue_report_is_due(steps->keys[0].relid, error->sqlerrcode,
+							  steps->round->now)))
 		verdict = ERROR_IGNORE;
 	return verdict;
 }
@@ -578,9 +562,9 @@ find_stuck_reason(Steps *steps, Relation rel, QueueDef *def)
 static void
 report_stuck(Steps *steps, Oid relid, const char *reason)
 {
-	if (!is_report_due(relid,
-					   hash_bytes((const unsigned char *) reason,
-								  strlen(reason)), steps->round->now))
+	if (!queue_report_is_due(relid,
+							 hash_bytes((const unsigned char *) reason,
+										strlen(reason)), steps->round->now))
 		return;
 	ereport(WARNING,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -599,44 +583,6 @@ add_step_context(void *arg)
 	if (steps->queue_name[0] != '\0')
 		errcontext("counting failures and moving dead letters of queue \"%s\"",
 				   steps->queue_name);
-}
-
-/*
- * is_report_due
- *		Returns true if it is time to report this about the queue.
- *
- * Then it counts as reported.  If there were as many reports as are remembered,
- * the log has enough of them for now; queue.health() tells of all queues.
- */
-static bool
-is_report_due(Oid relid, uint32 reason, TimestampTz now)
-{
-	static Report reports[MAX_REPORTS];
-	Report	   *oldest = &reports[0];
-	int			i;
-
-	for (i = 0; i < MAX_REPORTS; i++)
-	{
-		Report	   *report = &reports[i];
-
-		if (report->relid == relid && report->reason == reason)
-		{
-			/* the clock may have been set back */
-			if (report->at <= now && now < report->at + REPORT_INTERVAL)
-				return false;
-			report->at = now;
-			return true;
-		}
-		if (report->at < oldest->at)
-			oldest = report;
-	}
-	if (oldest->at <= now && oldest->at > 0 &&
-		now < oldest->at + REPORT_INTERVAL)
-		return false;
-	oldest->relid = relid;
-	oldest->reason = reason;
-	oldest->at = now;
-	return true;
 }
 
 /*
