@@ -74,6 +74,15 @@ typedef struct Steps
 	MessageKey	ended[STEP_BATCH];
 } Steps;
 
+/* What is to become of a message */
+typedef enum StepEnd
+{
+	STEP_COUNTS,				/* its row is told what there is to tell */
+	STEP_STUCK,					/* the same, but it should go, and cannot */
+	STEP_DISCARDS,				/* it has expired, and is deleted */
+	STEP_MOVES					/* it goes to the dead letters */
+} StepEnd;
+
 static void step_alone(Steps *steps, const MessageKey *key, bool tries_move);
 static bool step_batch(Steps *steps, const MessageKey *keys, int nkeys);
 static void take_steps(void *arg);
@@ -91,6 +100,10 @@ static bool rewrite(Relation rel, QueueDef *def, MessageRow *row,
 					const FailureNews *news);
 static void step_message(Steps *steps, Relation rel, QueueDef *def,
 						 const MessageKey *key);
+static bool step_row(Steps *steps, Relation rel, QueueDef *def,
+					 MessageRow *row, Hold *hold, const FailureNews *news);
+static StepEnd judge_row(Steps *steps, Relation rel, QueueDef *def,
+						 const MessageRow *row, int failed, bool *is_expired);
 static void put_off(Steps *steps, Hold *hold);
 static void note_stuck(Steps *steps, Hold *hold, bool is_expired);
 static void end_in_log(Steps *steps, Hold *hold);
@@ -431,7 +444,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 	MessageRow *row;
 	RowState	state;
 	FailureNews news;
-	bool		done = true;
+	bool		done = false;
 
 	if (!claim_step(steps, key, &hold))
 	{
@@ -449,48 +462,9 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 	queue_inflight_read_news(entry, &news);
 	state = queue_row_find(rel, def, row);
 	if (state == ROW_LIVE)
-	{
-		int			failed = row->failures + entry->failures;
-		bool		is_at_limit = queue_is_at_limit(def->retry.max_attempts,
-													failed);
-		bool		is_delayed = entry->is_delayed &&
-			entry->deadline > steps->round->now;
-		bool		has_expired = queue_has_expired(row->expires_at,
-													steps->round->now);
-		bool		stops_group = is_at_limit && !has_expired &&
-			row->has_group && queue_def_stops_groups(def);
-		bool		is_expired = !is_at_limit && has_expired;
-		bool		is_discarded = is_expired && def->on_expiry == EXPIRY_DISCARD;
-		bool		is_stuck = (is_at_limit || is_expired) && !is_discarded &&
-			!stops_group &&
-			(steps->marks_only || find_stuck_reason(steps, rel, def) != NULL ||
-			 !OidIsValid(def->dead_letter));
-
-		if (is_discarded)
-			hold->is_gone = done = discard(rel, def, row);
-		else if ((is_at_limit || is_expired) && !is_stuck && !stops_group)
-		{
-			done = queue_message_dead_letter(rel, def, row, is_expired ?
-											 "expired" : "max_attempts reached",
-											 failed, &news,
-											 is_expired);
-			hold->is_gone = done;
-		}
-		else if (entry->failures > 0 || is_delayed || news.nnotes > 0)
-			done = rewrite(rel, def, row, failed,
-						   is_delayed, entry->deadline, &news);
-
-		if (is_expired && hold->is_gone)
-			steps->nexpired++;
-
-		/* where there is no dead-letter queue there is nothing to try again */
-		if (is_stuck && done && OidIsValid(def->dead_letter))
-			note_stuck(steps, hold, is_expired);
-	}
+		done = step_row(steps, rel, def, row, hold, &news);
 	else if (state == ROW_GONE)
-		hold->is_gone = true;
-	else
-		done = false;
+		hold->is_gone = done = true;
 	ExecDropSingleTupleTableSlot(row->slot);
 	INJECTION_POINT("queue-row-counted", NULL);
 
@@ -499,6 +473,79 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 		put_off(steps, hold);
 	else
 		end_in_log(steps, hold);
+}
+
+/*
+ * step_row
+ *		Do to the row of a message what is to become of that.
+ *
+ * Returns false if another transaction is in the way.
+ */
+static bool
+step_row(Steps *steps, Relation rel, QueueDef *def, MessageRow *row,
+		 Hold *hold, const FailureNews *news)
+{
+	InflightEntry *entry = hold->entry;
+	int			failed = row->failures + entry->failures;
+	bool		is_delayed = entry->is_delayed &&
+		entry->deadline > steps->round->now;
+	bool		is_expired;
+	bool		done = true;
+	StepEnd		end = judge_row(steps, rel, def, row, failed, &is_expired);
+
+	switch (end)
+	{
+		case STEP_DISCARDS:
+			hold->is_gone = done = discard(rel, def, row);
+			break;
+		case STEP_MOVES:
+			hold->is_gone = done =
+				queue_message_dead_letter(rel, def, row, is_expired ?
+										  "expired" : "max_attempts reached",
+										  failed, news, is_expired);
+			break;
+		case STEP_COUNTS:
+		case STEP_STUCK:
+			if (entry->failures > 0 || is_delayed || news->nnotes > 0)
+				done = rewrite(rel, def, row, failed,
+							   is_delayed, entry->deadline, news);
+			break;
+	}
+	if (is_expired && hold->is_gone)
+		steps->nexpired++;
+
+	/* where there is no dead-letter queue there is nothing to try again */
+	if (end == STEP_STUCK && done && OidIsValid(def->dead_letter))
+		note_stuck(steps, hold, is_expired);
+	return done;
+}
+
+/*
+ * judge_row
+ *		What is to become of a message that has failed so often?
+ *
+ * *is_expired: its time is over before its attempts are.
+ */
+static StepEnd
+judge_row(Steps *steps, Relation rel, QueueDef *def, const MessageRow *row,
+		  int failed, bool *is_expired)
+{
+	bool		is_at_limit = queue_is_at_limit(def->retry.max_attempts,
+												failed);
+	bool		has_expired = queue_has_expired(row->expires_at,
+												steps->round->now);
+
+	*is_expired = !is_at_limit && has_expired;
+	if (!is_at_limit && !has_expired)
+		return STEP_COUNTS;
+	if (*is_expired && def->on_expiry == EXPIRY_DISCARD)
+		return STEP_DISCARDS;
+	if (!has_expired && row->has_group && queue_def_stops_groups(def))
+		return STEP_COUNTS;
+	if (steps->marks_only || find_stuck_reason(steps, rel, def) != NULL ||
+		!OidIsValid(def->dead_letter))
+		return STEP_STUCK;
+	return STEP_MOVES;
 }
 
 /* Come back to it later. */
