@@ -43,24 +43,24 @@ BEGIN ATOMIC
     WITH here AS MATERIALIZED (
         SELECT d.oid, d.datname
           FROM pg_catalog.pg_database d
-         WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+         WHERE d.datname = pg_catalog.current_database()
     ), holder AS MATERIALIZED (
         SELECT CASE WHEN p.is_standby THEN 'standby' ELSE 'session' END AS kind,
                a.pid, a.application_name AS name, a.xact_start AS since,
                x.xmin, x.is_its_own,
                CASE WHEN p.is_standby THEN NULL
-                    WHEN a.state OPERATOR(pg_catalog.=) 'active' AND NOT x.is_its_own
+                    WHEN a.state = 'active' AND NOT x.is_its_own
                     THEN GREATEST(a.query_start, a.xact_start)
                     ELSE a.xact_start END AS counts_since,
                p.is_standby
-                   OR a.datid OPERATOR(pg_catalog.=) (SELECT h.oid FROM here h) AS is_here
+                   OR a.datid = (SELECT h.oid FROM here h) AS is_here
           FROM pg_catalog.pg_stat_activity a,
                LATERAL (VALUES (a.backend_xmin, false),
                                (a.backend_xid, true)) x (xmin, is_its_own),
                LATERAL (SELECT a.datid IS NULL
                                AND COALESCE(a.backend_type, 'walsender')
-                                   OPERATOR(pg_catalog.=) 'walsender' AS is_standby) p
-         WHERE a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
+                                   = 'walsender' AS is_standby) p
+         WHERE a.pid <> pg_catalog.pg_backend_pid()
            AND COALESCE(a.backend_type, '') NOT IN ('queue vacuum worker', 'parallel worker')
            AND NOT queue_internal.is_vacuum(a.pid)
         UNION ALL
@@ -72,14 +72,14 @@ BEGIN ATOMIC
                        (CASE WHEN pg_catalog.current_setting('transaction_isolation')
                                   IN ('repeatable read', 'serializable')
                               AND pg_catalog.statement_timestamp()
-                                  OPERATOR(pg_catalog.>) pg_catalog.transaction_timestamp()
+                                  > pg_catalog.transaction_timestamp()
                              THEN pg_catalog.xid(pg_catalog.pg_snapshot_xmin(
                                       pg_catalog.pg_current_snapshot())) END, false))
                x (xmin, is_its_own)
         UNION ALL
         SELECT 'prepared transaction', NULL, p.gid, p.prepared,
                p.transaction, true, p.prepared,
-               p.database OPERATOR(pg_catalog.=) (SELECT h.datname FROM here h)
+               p.database = (SELECT h.datname FROM here h)
           FROM pg_catalog.pg_prepared_xacts p
         UNION ALL
         SELECT 'replication slot', s.active_pid, s.slot_name, NULL, s.xmin, false, NULL,
@@ -95,7 +95,7 @@ BEGIN ATOMIC
     )
     SELECT h.kind, h.pid, h.name, h.since, h.xmin, pg_catalog.age(h.xmin)
       FROM holder h
-      JOIN oldest o ON o.xmin OPERATOR(pg_catalog.=) h.xmin
+      JOIN oldest o ON o.xmin = h.xmin
      WHERE h.is_here OR h.is_its_own
      ORDER BY COALESCE(h.counts_since, CASE WHEN h.is_its_own THEN '-infinity'::timestamptz
                                           ELSE 'infinity'::timestamptz END),
@@ -124,21 +124,21 @@ BEGIN ATOMIC
     ), slot AS MATERIALIZED (
         SELECT s.slot_name, e.inactive_since,
                s.active_pid IS NULL
-                   AND COALESCE(e.inactive_since OPERATOR(pg_catalog.<)
-                                (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+                   AND COALESCE(e.inactive_since <
+                                (pg_catalog.clock_timestamp() -
                                  interval '5 minutes'), true) AS is_left
           FROM pg_catalog.pg_replication_slots s,
-               LATERAL (SELECT (pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>)
+               LATERAL (SELECT (pg_catalog.to_jsonb(s) ->>
                                 'inactive_since')::timestamptz AS inactive_since) e
     ), holder AS MATERIALIZED (
         SELECT h.kind, h.pid, h.name, h.since, h.xmin, d.tables, d.dead_rows,
-               pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+               pg_catalog.clock_timestamp() -
                    COALESCE(h.since, CASE WHEN s.is_left THEN s.inactive_since END,
                             d.since) AS age,
                COALESCE(s.is_left, false) AS is_left,
                s.is_left AND s.inactive_since IS NULL AS is_unsure,
-               COALESCE(h.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid(), false) AS is_me,
-               CASE WHEN h.kind OPERATOR(pg_catalog.=) 'prepared transaction' THEN x.database
+               COALESCE(h.pid = pg_catalog.pg_backend_pid(), false) AS is_me,
+               CASE WHEN h.kind = 'prepared transaction' THEN x.database
                     ELSE a.datname END AS database
           FROM queue.horizon() h
          CROSS JOIN LATERAL (
@@ -146,46 +146,46 @@ BEGIN ATOMIC
                           pg_catalog.sum(pg_catalog.pg_stat_get_dead_tuples(b.queue)) AS dead_rows,
                           pg_catalog.min(b.since) AS since
                      FROM held b
-                    WHERE pg_catalog.age(h.xmin) OPERATOR(pg_catalog.>) pg_catalog.age(b.mark)) d
-          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) h.pid
+                    WHERE pg_catalog.age(h.xmin) > pg_catalog.age(b.mark)) d
+          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = h.pid
           LEFT JOIN slot s
-                 ON h.kind OPERATOR(pg_catalog.=) 'replication slot'
-                AND s.slot_name OPERATOR(pg_catalog.=) h.name::name
+                 ON h.kind = 'replication slot'
+                AND s.slot_name = h.name::name
           LEFT JOIN pg_catalog.pg_prepared_xacts x
-                 ON h.kind OPERATOR(pg_catalog.=) 'prepared transaction'
-                AND x.gid OPERATOR(pg_catalog.=) h.name
+                 ON h.kind = 'prepared transaction'
+                AND x.gid = h.name
          WHERE EXISTS (SELECT FROM held)
-           AND d.tables OPERATOR(pg_catalog.>) 0
+           AND d.tables > 0
     )
-    SELECT CASE WHEN h.age OPERATOR(pg_catalog.>) interval '1 hour'
+    SELECT CASE WHEN h.age > interval '1 hour'
                      AND h.is_unsure IS NOT TRUE THEN 'critical'
-                WHEN h.age OPERATOR(pg_catalog.>) interval '5 minutes' THEN 'warning'
+                WHEN h.age > interval '5 minutes' THEN 'warning'
                 ELSE 'notice' END,
            pg_catalog.format('%s %s', h.kind, COALESCE(CASE WHEN h.kind IN ('session', 'standby')
                                                   THEN h.pid::text END, h.name)),
            pg_catalog.format('It keeps %s dead rows of %s tables from being removed%s%s%s.%s',
                    h.dead_rows, h.tables,
-                   ', by a transaction that began ' OPERATOR(pg_catalog.||) pg_catalog.date_trunc('second', h.since)::text,
-                   ', in database ' OPERATOR(pg_catalog.||) NULLIF(h.database, pg_catalog.current_database())::text,
-                   ', its application is ' OPERATOR(pg_catalog.||) CASE WHEN h.kind IN ('session', 'standby') THEN
+                   ', by a transaction that began ' || pg_catalog.date_trunc('second', h.since)::text,
+                   ', in database ' || NULLIF(h.database, pg_catalog.current_database())::text,
+                   ', its application is ' || CASE WHEN h.kind IN ('session', 'standby') THEN
                        NULLIF(h.name, '') END,
                    CASE WHEN h.is_left
                    THEN ' Nobody uses it. If its standby does not come back, pg_drop_replication_slot ends it.'
                    WHEN h.is_me THEN ' It is the one that asks.'
-                   WHEN h.kind OPERATOR(pg_catalog.=) 'prepared transaction'
+                   WHEN h.kind = 'prepared transaction'
                    THEN ' COMMIT PREPARED or ROLLBACK PREPARED ends it, as its transaction manager has decided.'
                    WHEN h.kind IN ('replication slot', 'standby')
                    THEN ' It is for a query on a standby that has hot_standby_feedback.'
                    END),
            CASE WHEN h.is_left OR h.is_me THEN NULL
-                WHEN h.kind OPERATOR(pg_catalog.=) 'session'
+                WHEN h.kind = 'session'
                 THEN pg_catalog.format('SELECT pg_terminate_backend(%s);', h.pid)
                 WHEN h.kind IN ('replication slot', 'standby')
                 THEN pg_catalog.format('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xmin = %L AND backend_type = %L AND pg_is_in_recovery(); -- on that standby',
                          h.xmin, 'client backend')
                 END
       FROM holder h
-     WHERE h.age OPERATOR(pg_catalog.>) CASE WHEN h.since IS NULL
+     WHERE h.age > CASE WHEN h.since IS NULL
                                              THEN interval '1 minute'
                                              ELSE interval '10 seconds' END;
 END;

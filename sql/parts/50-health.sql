@@ -7,6 +7,9 @@
 --
 -- Those that are STRICT need the library: they are called with NULL, and find
 -- nothing, where it is not preloaded or the extension is not as it knows it.
+--
+-- All of it is parsed as the extension is installed, with a search_path of its
+-- own schema, so operators need no schema to be those of the server.
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION queue_internal.server_state(
@@ -77,15 +80,15 @@ COMMENT ON FUNCTION queue_internal.subscription_state(regclass, timestamptz) IS
 -- What the current user may know something of
 CREATE VIEW queue_internal.watched AS
     SELECT o.object, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, o.kind,
-           c.relpersistence OPERATOR(pg_catalog.=) 'u' AS is_unlogged
+           c.relpersistence = 'u' AS is_unlogged
       FROM (SELECT q.queue AS object, 'queue' AS kind FROM queue.queue q
             UNION ALL
             SELECT t.topic, 'topic' FROM queue.topic t
             UNION ALL
             SELECT s.subscription, 'subscription'
               FROM queue.subscription s) o
-      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.object
-      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      JOIN pg_catalog.pg_class c ON c.oid = o.object
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE pg_catalog.has_table_privilege(o.object, 'SELECT')
         OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
@@ -117,7 +120,7 @@ BEGIN ATOMIC
                         ELSE ' SELECT pg_reload_conf();' END)
            END
       FROM pg_catalog.pg_settings s
-     WHERE s.name OPERATOR(pg_catalog.=) set_command.name;
+     WHERE s.name = set_command.name;
 END;
 
 COMMENT ON FUNCTION queue_internal.set_command(text, text, boolean) IS
@@ -133,10 +136,10 @@ BEGIN ATOMIC
                        COALESCE((SELECT pg_catalog.string_agg(pg_catalog.quote_literal(l.name), ', ' ORDER BY l.i)
                                    FROM pg_catalog.regexp_split_to_table(s.setting, '\s*,\s*')
                                         WITH ORDINALITY l (name, i)
-                                  WHERE l.name NOT IN ('', 'queue')) OPERATOR(pg_catalog.||) ', ', '')
-                       OPERATOR(pg_catalog.||) pg_catalog.quote_literal('queue'))
+                                  WHERE l.name NOT IN ('', 'queue')) || ', ', '')
+                       || pg_catalog.quote_literal('queue'))
               FROM pg_catalog.pg_settings s
-             WHERE s.name OPERATOR(pg_catalog.=) 'shared_preload_libraries')
+             WHERE s.name = 'shared_preload_libraries')
       FROM queue_internal.server_state() s
      WHERE NOT s.is_preloaded
     UNION ALL
@@ -145,18 +148,18 @@ BEGIN ATOMIC
                    e.extversion, s.library_version),
            CASE WHEN v.is_behind THEN 'ALTER EXTENSION queue UPDATE;' END
       FROM queue_internal.server_state() s
-      JOIN pg_catalog.pg_extension e ON e.extname OPERATOR(pg_catalog.=) 'queue'
+      JOIN pg_catalog.pg_extension e ON e.extname = 'queue'
      CROSS JOIN LATERAL (SELECT
-               CASE WHEN e.extversion OPERATOR(pg_catalog.~) '^\d+(\.\d+)*$'
+               CASE WHEN e.extversion ~ '^\d+(\.\d+)*$'
                     THEN pg_catalog.string_to_array(e.extversion, '.')::int[]
-                         OPERATOR(pg_catalog.<) pg_catalog.string_to_array(s.library_version, '.')::int[]
+                         < pg_catalog.string_to_array(s.library_version, '.')::int[]
                END AS is_behind) v
-     WHERE e.extversion OPERATOR(pg_catalog.<>) s.library_version
+     WHERE e.extversion <> s.library_version
     UNION ALL
     SELECT 'critical', 'extension queue', s.problem, NULL
       FROM queue_internal.server_state() s
-      JOIN pg_catalog.pg_extension e ON e.extname OPERATOR(pg_catalog.=) 'queue'
-     WHERE e.extversion OPERATOR(pg_catalog.=) s.library_version AND s.problem IS NOT NULL;
+      JOIN pg_catalog.pg_extension e ON e.extname = 'queue'
+     WHERE e.extversion = s.library_version AND s.problem IS NOT NULL;
 END;
 
 COMMENT ON FUNCTION queue_internal.health_of_library() IS
@@ -181,20 +184,20 @@ BEGIN ATOMIC
                ('warning', 'autovacuum',
                 'It is off: tables without a slot in shared memory are not vacuumed, and catalogs grow.'))
            r (severity, name, finding)
-     WHERE pg_catalog.current_setting(r.name) OPERATOR(pg_catalog.=) 'off'
+     WHERE pg_catalog.current_setting(r.name) = 'off'
     UNION ALL
     SELECT 'warning', 'setting synchronous_commit',
            'It is off: a crash may lose the messages and settlements of the last moments.',
            queue_internal.set_command(s.name, 'on', false)
       FROM pg_catalog.pg_settings s
-     WHERE s.name OPERATOR(pg_catalog.=) 'synchronous_commit'
-       AND CASE WHEN s.source OPERATOR(pg_catalog.=) 'session' THEN s.reset_val
-                ELSE s.setting END OPERATOR(pg_catalog.=) 'off'
+     WHERE s.name = 'synchronous_commit'
+       AND CASE WHEN s.source = 'session' THEN s.reset_val
+                ELSE s.setting END = 'off'
        AND s.source NOT IN ('database', 'user', 'database user')
     UNION ALL
     SELECT 'warning', 'setting synchronous_commit',
            pg_catalog.format('It is off%s%s: a crash may lose the messages and settlements of the last moments.',
-                   ' for role ' OPERATOR(pg_catalog.||) r.rolname, ' in database ' OPERATOR(pg_catalog.||) d.datname),
+                   ' for role ' || r.rolname, ' in database ' || d.datname),
            CASE WHEN r.oid IS NULL
                 THEN pg_catalog.format('ALTER DATABASE %I RESET synchronous_commit;', d.datname)
                 WHEN d.oid IS NULL
@@ -203,10 +206,10 @@ BEGIN ATOMIC
                              r.rolname, d.datname)
                 END
       FROM pg_catalog.pg_db_role_setting s
-      LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase
-      LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole
-     WHERE 'synchronous_commit=off' OPERATOR(pg_catalog.=) ANY (s.setconfig)
-       AND (s.setdatabase OPERATOR(pg_catalog.=) 0::oid OR d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
+      LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+      LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+     WHERE 'synchronous_commit=off' = ANY (s.setconfig)
+       AND (s.setdatabase = 0::oid OR d.datname = pg_catalog.current_database());
 END;
 
 COMMENT ON FUNCTION queue_internal.health_of_settings() IS
@@ -226,9 +229,9 @@ BEGIN ATOMIC
                pg_catalog.current_setting('queue.max_topics')::int AS max_topics,
                pg_catalog.current_setting('queue.max_in_flight')::bigint AS max_in_flight
           FROM queue_internal.server_state() s
-          JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
     ), full_memory AS MATERIALIZED (
-        SELECT s.* FROM state s WHERE (s.in_flight OPERATOR(pg_catalog.*) 2) OPERATOR(pg_catalog.>=) s.max_in_flight
+        SELECT s.* FROM state s WHERE (s.in_flight * 2) >= s.max_in_flight
     )
     SELECT 'critical', 'queue leader',
            'It is not running, so no worker is started. The server starts it again within a second, unless max_worker_processes leaves it no place.',
@@ -236,14 +239,14 @@ BEGIN ATOMIC
       FROM state s
      WHERE s.is_primary AND s.leader_pid IS NULL
     UNION ALL
-    SELECT CASE WHEN s.round_age OPERATOR(pg_catalog.>) interval '1 minute' THEN 'critical'
+    SELECT CASE WHEN s.round_age > interval '1 minute' THEN 'critical'
                 ELSE 'warning' END,
            'queue worker',
            'No worker runs in this database: leases and failures are not written down, and dead letters and expired messages are not moved.',
-           CASE WHEN s.waiting_databases OPERATOR(pg_catalog.>) 0 THEN
+           CASE WHEN s.waiting_databases > 0 THEN
                 queue_internal.set_command('max_worker_processes',
                     (pg_catalog.current_setting('max_worker_processes')::int
-                     OPERATOR(pg_catalog.+) s.waiting_databases)::text, true) END
+                     + s.waiting_databases)::text, true) END
       FROM state s
      WHERE s.is_primary AND s.worker_pid IS NULL
     UNION ALL
@@ -253,16 +256,16 @@ BEGIN ATOMIC
            pg_catalog.format('SELECT pg_terminate_backend(%s);', s.worker_pid)
       FROM state s
      WHERE s.is_primary AND s.worker_pid IS NOT NULL
-       AND s.round_age OPERATOR(pg_catalog.>) interval '3 minutes'
+       AND s.round_age > interval '3 minutes'
     UNION ALL
     SELECT 'warning', 'setting max_worker_processes',
            pg_catalog.format('All worker processes are in use, and databases take turns: %s of them wait for a worker.',
                    s.waiting_databases),
            queue_internal.set_command('max_worker_processes',
                (pg_catalog.current_setting('max_worker_processes')::int
-                OPERATOR(pg_catalog.+) s.waiting_databases)::text, true)
+                + s.waiting_databases)::text, true)
       FROM state s
-     WHERE s.is_primary AND s.waiting_databases OPERATOR(pg_catalog.>) 0
+     WHERE s.is_primary AND s.waiting_databases > 0
     UNION ALL
     SELECT CASE WHEN s.lacks_databases THEN 'critical' ELSE 'warning' END,
            'setting queue.max_databases',
@@ -272,47 +275,47 @@ BEGIN ATOMIC
                         THEN ', and there are more of them, which have no worker'
                         END),
            queue_internal.set_command('queue.max_databases',
-                                      ((s.max_databases OPERATOR(pg_catalog.*) 2) OPERATOR(pg_catalog.+) 2)::text, true)
+                                      ((s.max_databases * 2) + 2)::text, true)
       FROM state s
-     WHERE s.lacks_databases OR (s.databases OPERATOR(pg_catalog.*) 10) OPERATOR(pg_catalog.>=) (s.max_databases OPERATOR(pg_catalog.*) 9)
+     WHERE s.lacks_databases OR (s.databases * 10) >= (s.max_databases * 9)
     UNION ALL
-    SELECT CASE WHEN s.queues OPERATOR(pg_catalog.>=) s.max_queues THEN 'warning' ELSE 'notice' END,
+    SELECT CASE WHEN s.queues >= s.max_queues THEN 'warning' ELSE 'notice' END,
            'setting queue.max_queues',
            pg_catalog.format('%s of %s places for queues, topics and subscriptions are in use; those without one are slow.',
                    s.queues, s.max_queues),
            queue_internal.set_command('queue.max_queues',
-                                      ((s.max_queues OPERATOR(pg_catalog.*) 2) OPERATOR(pg_catalog.+) 2)::text, true)
+                                      ((s.max_queues * 2) + 2)::text, true)
       FROM state s
-     WHERE (s.queues OPERATOR(pg_catalog.*) 10::bigint) OPERATOR(pg_catalog.>=) (s.max_queues OPERATOR(pg_catalog.*) 9::bigint)
+     WHERE (s.queues * 10::bigint) >= (s.max_queues * 9::bigint)
     UNION ALL
-    SELECT CASE WHEN s.topics OPERATOR(pg_catalog.>=) s.max_topics THEN 'critical' ELSE 'warning' END,
+    SELECT CASE WHEN s.topics >= s.max_topics THEN 'critical' ELSE 'warning' END,
            'setting queue.max_topics',
            pg_catalog.format('%s of %s places for topics are in use; those without one can be neither published to nor read.',
                    s.topics, s.max_topics),
            queue_internal.set_command('queue.max_topics',
-                                      ((s.max_topics OPERATOR(pg_catalog.*) 2) OPERATOR(pg_catalog.+) 2)::text, true)
+                                      ((s.max_topics * 2) + 2)::text, true)
       FROM state s
-     WHERE (s.topics OPERATOR(pg_catalog.*) 10) OPERATOR(pg_catalog.>=) (s.max_topics OPERATOR(pg_catalog.*) 9)
+     WHERE (s.topics * 10) >= (s.max_topics * 9)
     UNION ALL
-    SELECT CASE WHEN (s.in_flight OPERATOR(pg_catalog.*) 10) OPERATOR(pg_catalog.>=) (s.max_in_flight OPERATOR(pg_catalog.*) 7)
+    SELECT CASE WHEN (s.in_flight * 10) >= (s.max_in_flight * 7)
                 THEN 'critical' ELSE 'warning' END,
            'setting queue.max_in_flight',
            pg_catalog.format('%s of %s places for messages in flight are in use%s%s; calls that take messages fail when a queue or a database has its share.',
                    s.in_flight, s.max_in_flight,
-                   ', ' OPERATOR(pg_catalog.||) d.in_flight::text OPERATOR(pg_catalog.||) ' by database ' OPERATOR(pg_catalog.||) d.datname,
-                   ', ' OPERATOR(pg_catalog.||) q.in_flight::text OPERATOR(pg_catalog.||) ' by ' OPERATOR(pg_catalog.||) q.name),
+                   ', ' || d.in_flight::text || ' by database ' || d.datname,
+                   ', ' || q.in_flight::text || ' by ' || q.name),
            queue_internal.set_command('queue.max_in_flight',
-                                      ((s.max_in_flight OPERATOR(pg_catalog.*) 2) OPERATOR(pg_catalog.+) 2)::text, true)
+                                      ((s.max_in_flight * 2) + 2)::text, true)
       FROM full_memory s
      CROSS JOIN LATERAL (
         SELECT b.datname, queue_internal.in_flight_used(b.oid, 0::oid) AS in_flight
           FROM pg_catalog.pg_database b
-         WHERE s.in_flight OPERATOR(pg_catalog.>) 0
+         WHERE s.in_flight > 0
          ORDER BY 2 DESC LIMIT 1) d
       LEFT JOIN LATERAL (
         SELECT w.name, queue_internal.in_flight_used(s.database, w.object::oid) AS in_flight
           FROM queue_internal.watched w
-         WHERE s.in_flight OPERATOR(pg_catalog.>) 0
+         WHERE s.in_flight > 0
          ORDER BY 2 DESC LIMIT 1) q ON true;
 END;
 
@@ -346,17 +349,17 @@ BEGIN ATOMIC
            (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;',
                                        p.name, t.tgname), ' ' ORDER BY t.tgname)
               FROM pg_catalog.pg_trigger t
-             WHERE t.tgrelid OPERATOR(pg_catalog.=) p.object AND NOT t.tgisinternal
+             WHERE t.tgrelid = p.object AND NOT t.tgisinternal
                AND t.tgenabled IN ('D', 'R')
                AND EXISTS (SELECT FROM pg_catalog.pg_proc f
-                           WHERE f.oid OPERATOR(pg_catalog.=) t.tgfoid
-                             AND f.pronamespace OPERATOR(pg_catalog.=) 'queue'::regnamespace))
+                           WHERE f.oid = t.tgfoid
+                             AND f.pronamespace = 'queue'::regnamespace))
       FROM problems p
-     WHERE p.kind OPERATOR(pg_catalog.=) 'form'
+     WHERE p.kind = 'form'
     UNION ALL
-    SELECT CASE WHEN s.messages OPERATOR(pg_catalog.>) 0 THEN 'critical' ELSE 'warning' END, p.name,
+    SELECT CASE WHEN s.messages > 0 THEN 'critical' ELSE 'warning' END, p.name,
            pg_catalog.format('Its dead letters have nowhere to go%s: %s',
-                   ', and ' OPERATOR(pg_catalog.||) s.messages::text OPERATOR(pg_catalog.||) ' of them wait',
+                   ', and ' || s.messages::text || ' of them wait',
                    p.problem),
            CASE WHEN d.dead_letter IS NULL OR c.oid IS NULL THEN
                     CASE WHEN pg_catalog.to_regclass(d.fresh) IS NULL THEN
@@ -366,29 +369,29 @@ BEGIN ATOMIC
                     pg_catalog.format('GRANT INSERT ON %I.%I TO %I;', n.nspname,
                             c.relname, pg_catalog.pg_get_userbyid(o.relowner)) END
       FROM problems p
-      JOIN pg_catalog.pg_class o ON o.oid OPERATOR(pg_catalog.=) p.object
-      JOIN pg_catalog.pg_namespace m ON m.oid OPERATOR(pg_catalog.=) o.relnamespace
+      JOIN pg_catalog.pg_class o ON o.oid = p.object
+      JOIN pg_catalog.pg_namespace m ON m.oid = o.relnamespace
      CROSS JOIN LATERAL (
         SELECT q.dead_letter, 'alter_queue' AS alter,
-               pg_catalog.format('%I.%I', m.nspname, pg_catalog.left(o.relname::text, 58) OPERATOR(pg_catalog.||) '_dead') AS fresh
-          FROM queue.queue q WHERE q.queue OPERATOR(pg_catalog.=) p.object
+               pg_catalog.format('%I.%I', m.nspname, pg_catalog.left(o.relname::text, 58) || '_dead') AS fresh
+          FROM queue.queue q WHERE q.queue = p.object
         UNION ALL
         SELECT s.dead_letter, 'alter_subscription',
-               pg_catalog.format('%I.%I', m.nspname, pg_catalog.left(o.relname::text, 58) OPERATOR(pg_catalog.||) '_dead')
-          FROM queue.subscription s WHERE s.subscription OPERATOR(pg_catalog.=) p.object) d
-      LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.dead_letter
-      LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-      LEFT JOIN stuck s ON s.queue OPERATOR(pg_catalog.=) p.object
-     WHERE p.kind OPERATOR(pg_catalog.=) 'dead letter'
+               pg_catalog.format('%I.%I', m.nspname, pg_catalog.left(o.relname::text, 58) || '_dead')
+          FROM queue.subscription s WHERE s.subscription = p.object) d
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = d.dead_letter
+      LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN stuck s ON s.queue = p.object
+     WHERE p.kind = 'dead letter'
     UNION ALL
     SELECT 'critical', w.name,
            pg_catalog.format('%s of its messages have used up max_attempts and cannot be moved to its dead letters. The log of the server says why.',
                    s.messages),
            NULL
       FROM stuck s
-      JOIN watched w ON w.object OPERATOR(pg_catalog.=) s.queue
+      JOIN watched w ON w.object = s.queue
      WHERE NOT EXISTS (SELECT FROM problems p
-                        WHERE p.object OPERATOR(pg_catalog.=) s.queue
+                        WHERE p.object = s.queue
                           AND p.kind IN ('form', 'dead letter'))
     UNION ALL
     SELECT 'warning', p.name, p.problem,
@@ -396,23 +399,23 @@ BEGIN ATOMIC
                 pg_catalog.format('SELECT queue.alter_queue(%L, dedup_window => %L);',
                         p.name, q.dedup_window) END
       FROM problems p
-      JOIN queue.queue q ON q.queue OPERATOR(pg_catalog.=) p.object
-      LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) q.key_table
-     WHERE p.kind OPERATOR(pg_catalog.=) 'keys'
+      JOIN queue.queue q ON q.queue = p.object
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = q.key_table
+     WHERE p.kind = 'keys'
     UNION ALL
     SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r
-                              WHERE r.srrelid OPERATOR(pg_catalog.=) p.object)
+                              WHERE r.srrelid = p.object)
                 THEN 'warning' ELSE 'notice' END,
            p.name, p.problem,
            (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;',
                                        p.name, t.tgname), ' ' ORDER BY t.tgname)
               FROM pg_catalog.pg_trigger t
-             WHERE t.tgrelid OPERATOR(pg_catalog.=) p.object AND NOT t.tgisinternal
-               AND t.tgenabled OPERATOR(pg_catalog.<>) 'A' AND EXISTS (SELECT FROM pg_catalog.pg_proc f
-                           WHERE f.oid OPERATOR(pg_catalog.=) t.tgfoid
-                             AND f.pronamespace OPERATOR(pg_catalog.=) 'queue'::regnamespace))
+             WHERE t.tgrelid = p.object AND NOT t.tgisinternal
+               AND t.tgenabled <> 'A' AND EXISTS (SELECT FROM pg_catalog.pg_proc f
+                           WHERE f.oid = t.tgfoid
+                             AND f.pronamespace = 'queue'::regnamespace))
       FROM problems p
-     WHERE p.kind OPERATOR(pg_catalog.=) 'deaf'
+     WHERE p.kind = 'deaf'
     UNION ALL
     SELECT 'notice', w.name,
            CASE WHEN q.enqueue_paused AND q.dequeue_paused
@@ -422,13 +425,13 @@ BEGIN ATOMIC
                 ELSE 'It is paused: nothing is taken.' END,
            pg_catalog.format('SELECT queue.resume(%L);', w.name)
       FROM watched w
-      JOIN queue.queue q ON q.queue OPERATOR(pg_catalog.=) w.object
+      JOIN queue.queue q ON q.queue = w.object
      WHERE q.enqueue_paused OR q.dequeue_paused
     UNION ALL
     SELECT 'notice', w.name, 'It is paused: nothing is taken.',
            pg_catalog.format('SELECT queue.resume(%L);', w.name)
       FROM watched w
-      JOIN queue.subscription s ON s.subscription OPERATOR(pg_catalog.=) w.object
+      JOIN queue.subscription s ON s.subscription = w.object
      WHERE s.paused
     UNION ALL
     SELECT 'notice', w.name, 'It is unlogged: a crash of the server empties it.',
@@ -441,8 +444,8 @@ BEGIN ATOMIC
                    d.name),
            pg_catalog.format('ALTER TABLE %s SET LOGGED;', d.name)
       FROM watched w
-      JOIN queue.queue q ON q.queue OPERATOR(pg_catalog.=) w.object
-      JOIN watched d ON d.object OPERATOR(pg_catalog.=) q.dead_letter
+      JOIN queue.queue q ON q.queue = w.object
+      JOIN watched d ON d.object = q.dead_letter
      WHERE d.is_unlogged AND NOT w.is_unlogged
     UNION ALL
     SELECT 'notice', w.name,
@@ -450,8 +453,8 @@ BEGIN ATOMIC
                    v.healed),
            NULL
       FROM queue.cover() v
-      JOIN watched w ON w.object OPERATOR(pg_catalog.=) v.queue
-     WHERE v.healed OPERATOR(pg_catalog.>) 0
+      JOIN watched w ON w.object = v.queue
+     WHERE v.healed > 0
     UNION ALL
     SELECT 'notice', pg_catalog.format('queue.queue, row %s', q.queue::oid),
            'It has settings of a queue that does not exist. The worker deletes it.',
@@ -475,33 +478,33 @@ BEGIN ATOMIC
         SELECT w.name, s.topic, s.idle_after, p.moved_at, p.unread_since,
                p.overtaken
           FROM watched w
-          JOIN queue.subscription s ON s.subscription OPERATOR(pg_catalog.=) w.object
+          JOIN queue.subscription s ON s.subscription = w.object
          CROSS JOIN LATERAL queue_internal.subscription_state(s.subscription,
-                   pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 day') p
+                   pg_catalog.now() - interval '1 day') p
     )
     SELECT 'critical', w.name,
            pg_catalog.format('%s transactions have published below an id up to which readers had been told that nothing more comes, so readers may have missed messages. This should not happen: report it.',
                    v.violations),
            NULL
       FROM watched w
-      JOIN queue.topic t ON t.topic OPERATOR(pg_catalog.=) w.object
+      JOIN queue.topic t ON t.topic = w.object
      CROSS JOIN LATERAL (SELECT queue_internal.topic_violations(t.topic)
                                 AS violations) v
-     WHERE v.violations OPERATOR(pg_catalog.>) 0
+     WHERE v.violations > 0
     UNION ALL
     SELECT 'warning', w.name,
            pg_catalog.format('It takes %s and has no max_bytes: what subscriptions have not read is kept without limit.',
                    pg_catalog.pg_size_pretty(z.bytes)),
            pg_catalog.format('SELECT queue.alter_topic(%L, max_bytes => %s);', w.name,
-                   z.bytes OPERATOR(pg_catalog.*) 2)
+                   z.bytes * 2)
       FROM watched w
-      JOIN queue.topic t ON t.topic OPERATOR(pg_catalog.=) w.object
-      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.topic
-      LEFT JOIN pg_catalog.pg_class x ON x.oid OPERATOR(pg_catalog.=) c.reltoastrelid
+      JOIN queue.topic t ON t.topic = w.object
+      JOIN pg_catalog.pg_class c ON c.oid = t.topic
+      LEFT JOIN pg_catalog.pg_class x ON x.oid = c.reltoastrelid
      CROSS JOIN LATERAL (SELECT
-               (c.relpages::bigint OPERATOR(pg_catalog.+) COALESCE(x.relpages, 0)::bigint)
-               OPERATOR(pg_catalog.*) pg_catalog.current_setting('block_size')::bigint AS bytes) z
-     WHERE t.max_bytes IS NULL AND z.bytes OPERATOR(pg_catalog.>=) 10737418240
+               (c.relpages::bigint + COALESCE(x.relpages, 0)::bigint)
+               * pg_catalog.current_setting('block_size')::bigint AS bytes) z
+     WHERE t.max_bytes IS NULL AND z.bytes >= 10737418240
     UNION ALL
     SELECT 'critical', r.name,
            pg_catalog.format('Retention has deleted messages that it had not read, of %s of its partitions, so reading it fails.',
@@ -509,7 +512,7 @@ BEGIN ATOMIC
            pg_catalog.format('SELECT queue.alter_subscription(%L, on_gap => %L);', r.name,
                    'skip')
       FROM readers r
-     WHERE r.overtaken OPERATOR(pg_catalog.>) 0
+     WHERE r.overtaken > 0
     UNION ALL
     SELECT 'warning', r.name,
            pg_catalog.format('Nobody has read it since %s, and topic %I.%I keeps messages for it, the oldest from %s.',
@@ -518,11 +521,11 @@ BEGIN ATOMIC
            pg_catalog.format('SELECT queue.alter_subscription(%L, idle_after => %L);',
                    r.name, '1 day')
       FROM readers r
-      JOIN queue.topic t ON t.topic OPERATOR(pg_catalog.=) r.topic
-      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.topic
-      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      JOIN queue.topic t ON t.topic = r.topic
+      JOIN pg_catalog.pg_class c ON c.oid = t.topic
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE t.keep_unread AND r.unread_since IS NOT NULL
-       AND (r.idle_after IS NULL OR r.moved_at OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) r.idle_after));
+       AND (r.idle_after IS NULL OR r.moved_at > (pg_catalog.now() - r.idle_after));
 END;
 
 COMMENT ON FUNCTION queue_internal.health_of_topics(boolean) IS
@@ -532,27 +535,27 @@ CREATE FUNCTION queue_internal.health_of_transactions(usable boolean)
 RETURNS TABLE (severity text, object text, finding text, remedy text)
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 BEGIN ATOMIC
-    SELECT CASE WHEN d.age OPERATOR(pg_catalog.>) interval '1 hour' THEN 'critical' ELSE 'warning' END,
+    SELECT CASE WHEN d.age > interval '1 hour' THEN 'critical' ELSE 'warning' END,
            pg_catalog.format('prepared transaction %s', d.gid),
            pg_catalog.format('It has been in doubt since %s, holds messages, and keeps dead rows.%s',
                    pg_catalog.date_trunc('second', d.prepared_at),
-                   CASE WHEN d.database OPERATOR(pg_catalog.<>) pg_catalog.current_database()
-                        THEN ' It must be ended in database ' OPERATOR(pg_catalog.||) d.database::text OPERATOR(pg_catalog.||) '.'
+                   CASE WHEN d.database <> pg_catalog.current_database()
+                        THEN ' It must be ended in database ' || d.database::text || '.'
                         WHEN d.commit_command IS NOT NULL AND d.rollback_command IS NOT NULL
                         THEN ' queue.in_doubt has the commands; see what was decided first.'
                         END),
-           CASE WHEN d.database OPERATOR(pg_catalog.<>) pg_catalog.current_database() THEN NULL
-                WHEN d.commit_command IS NULL THEN d.rollback_command OPERATOR(pg_catalog.||) ';'
-                WHEN d.rollback_command IS NULL THEN d.commit_command OPERATOR(pg_catalog.||) ';' END
+           CASE WHEN d.database <> pg_catalog.current_database() THEN NULL
+                WHEN d.commit_command IS NULL THEN d.rollback_command || ';'
+                WHEN d.rollback_command IS NULL THEN d.commit_command || ';' END
       FROM queue.in_doubt d
-     WHERE pg_catalog.current_setting('queue.in_doubt_warning') OPERATOR(pg_catalog.<>) '-1'
-       AND d.age OPERATOR(pg_catalog.>) pg_catalog.current_setting('queue.in_doubt_warning')::interval
+     WHERE pg_catalog.current_setting('queue.in_doubt_warning') <> '-1'
+       AND d.age > pg_catalog.current_setting('queue.in_doubt_warning')::interval
     UNION ALL
-    SELECT CASE WHEN f.decision OPERATOR(pg_catalog.<>) f.outcome THEN 'critical' ELSE 'warning' END,
+    SELECT CASE WHEN f.decision <> f.outcome THEN 'critical' ELSE 'warning' END,
            pg_catalog.format('branch %s', f.branch),
-           CASE WHEN f.outcome OPERATOR(pg_catalog.=) 'none'
+           CASE WHEN f.outcome = 'none'
                 THEN 'It was decided to commit it, and it was never committed here.'
-                WHEN f.decision OPERATOR(pg_catalog.<>) f.outcome
+                WHEN f.decision <> f.outcome
                 THEN pg_catalog.format('It was finished with %s by role %s, and decided otherwise: other databases have done the opposite.',
                              f.outcome, f.finished_by)
                 ELSE pg_catalog.format('It was finished with %s by role %s, which is not its owner.',
@@ -566,8 +569,8 @@ BEGIN ATOMIC
            queue_internal.set_command('max_prepared_transactions',
                pg_catalog.current_setting('max_connections'), true)
       FROM queue_internal.server_state() s
-     WHERE s.refused_prepares OPERATOR(pg_catalog.>) 0
-       AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0';
+     WHERE s.refused_prepares > 0
+       AND pg_catalog.current_setting('max_prepared_transactions') = '0';
 END;
 
 COMMENT ON FUNCTION queue_internal.health_of_transactions(boolean) IS
