@@ -59,7 +59,6 @@
 #include "table/subscription_settings.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
-#include "transaction/in_doubt.h"
 
 PG_FUNCTION_INFO_V1(queue_alter_queue);
 PG_FUNCTION_INFO_V1(queue_drop_queue);

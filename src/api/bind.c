@@ -27,7 +27,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "table/access.h"
 #include "table/binding_row.h"
 #include "table/call.h"
 #include "table/definition.h"

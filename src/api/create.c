@@ -38,10 +38,8 @@
 #include "common/compat.h"
 #include "common/relation_name.h"
 #include "table/call.h"
-#include "table/definition.h"
 #include "table/settings.h"
 #include "table/shape.h"
-#include "transaction/announce.h"
 
 PG_FUNCTION_INFO_V1(queue_create_queue);
 

@@ -54,7 +54,6 @@
 #include "common/compat.h"
 #include "shared/topic_slot.h"
 #include "table/binding_row.h"
-#include "table/definition.h"
 #include "table/ids.h"
 #include "table/member.h"
 #include "table/settings.h"

@@ -33,7 +33,6 @@
 #include "shared/database.h"
 #include "table/call.h"
 #include "table/definition.h"
-#include "table/message.h"
 #include "table/position.h"
 #include "table/topic.h"
 #include "table/topic_scan.h"

@@ -30,8 +30,6 @@
 #include "table/call.h"
 #include "table/definition.h"
 #include "table/member.h"
-#include "table/message.h"
-#include "transaction/charge.h"
 
 /* Arguments of functions for payloads, by place */
 enum

@@ -22,7 +22,6 @@
 #include "shared/availability.h"
 #include "shared/database.h"
 #include "shared/expiry.h"
-#include "table/definition.h"
 
 /*
  * How soon to look again at a group that a message at its limit of attempts

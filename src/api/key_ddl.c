@@ -50,14 +50,11 @@
 #include "api/key_ddl.h"
 #include "api/statement.h"
 #include "common/compat.h"
-#include "common/extension.h"
 #include "common/relation_name.h"
 #include "table/dedup.h"
-#include "table/definition.h"
 #include "table/key_table.h"
 #include "table/scan.h"
 #include "table/settings.h"
-#include "table/shape.h"
 #include "transaction/in_doubt.h"
 
 /* What a key table is named after its queue */

@@ -58,7 +58,6 @@
 #include "table/origin.h"
 #include "table/scan.h"
 #include "table/selector.h"
-#include "table/settings.h"
 #include "transaction/announce.h"
 #include "transaction/admit.h"
 #include "transaction/charge.h"

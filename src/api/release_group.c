@@ -28,7 +28,6 @@
 #include "table/call.h"
 #include "table/definition.h"
 #include "table/scan.h"
-#include "table/settings.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
 

@@ -36,7 +36,6 @@
 #include "table/call.h"
 #include "table/dedup.h"
 #include "table/definition.h"
-#include "table/settings.h"
 #include "transaction/admit.h"
 
 PG_FUNCTION_INFO_V1(queue_wait_for_room);

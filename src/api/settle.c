@@ -31,7 +31,6 @@
 #include "api/settling.h"
 #include "common/args.h"
 #include "common/compat.h"
-#include "common/errcodes.h"
 #include "common/relation_name.h"
 #include "dispatch/lease.h"
 #include "dispatch/move.h"
@@ -40,8 +39,6 @@
 #include "table/call.h"
 #include "table/definition.h"
 #include "table/key_end.h"
-#include "table/message.h"
-#include "table/settings.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"
 

@@ -30,7 +30,6 @@
 
 #include "api/settle_subscription.h"
 #include "api/settling.h"
-#include "common/args.h"
 #include "common/relation_name.h"
 #include "shared/database.h"
 #include "table/position.h"

@@ -22,7 +22,6 @@
 #include "api/statement.h"
 #include "common/relation_name.h"
 #include "common/sql.h"
-#include "table/settings.h"
 
 
 /*

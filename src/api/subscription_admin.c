@@ -32,7 +32,6 @@
 #include "api/make_queue.h"
 #include "api/make_table.h"
 #include "api/name.h"
-#include "api/setting_args.h"
 #include "api/start.h"
 #include "api/subscription_admin.h"
 #include "api/subscription_args.h"

@@ -70,11 +70,9 @@
 #include "shared/waiter.h"
 #include "table/call.h"
 #include "table/definition.h"
-#include "table/message.h"
 #include "table/subscription.h"
 #include "transaction/announce.h"
 #include "transaction/holds.h"
-#include "transaction/prepared.h"
 
 PG_FUNCTION_INFO_V1(queue_dequeue);
 PG_FUNCTION_INFO_V1(queue_receive);

@@ -30,9 +30,7 @@
 #include "table/call.h"
 #include "table/definition.h"
 #include "table/member.h"
-#include "table/message.h"
 #include "table/scan.h"
-#include "table/settings.h"
 #include "transaction/in_doubt_note.h"
 #include "transaction/prepared.h"
 

@@ -22,7 +22,6 @@
 #include "table/form.h"
 #include "table/member.h"
 #include "table/setting_row.h"
-#include "table/settings.h"
 
 PG_FUNCTION_INFO_V1(queue_kind);
 

@@ -33,7 +33,6 @@
 #include "table/definition.h"
 #include "table/key_table.h"
 #include "table/member.h"
-#include "table/settings.h"
 #include "table/subscription.h"
 #include "table/topic.h"
 

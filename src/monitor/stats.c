@@ -36,7 +36,6 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "common/args.h"
 #include "common/compat.h"
 #include "common/relation.h"
 #include "dispatch/lease.h"

@@ -37,7 +37,6 @@
 #include "table/position.h"
 #include "table/published.h"
 #include "table/removed_id.h"
-#include "table/setting_row.h"
 
 /* Messages before it that are looked at */
 #define MAX_LOOKED_AT		1000

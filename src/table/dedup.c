@@ -60,13 +60,11 @@
 #include "common/compat.h"
 #include "common/errcodes.h"
 #include "common/relation_name.h"
-#include "shared/availability.h"
 #include "shared/database.h"
 #include "table/dedup.h"
 #include "table/key_end.h"
 #include "table/key_row.h"
 #include "table/key_table.h"
-#include "table/settings.h"
 
 /* Keys are spread over so many locks */
 #define DEDUP_LOCKS			1024

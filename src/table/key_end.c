@@ -27,7 +27,6 @@
 #include "table/key_end.h"
 #include "table/key_row.h"
 #include "table/key_table.h"
-#include "table/settings.h"
 
 static bool forget(Relation keys, QueueDef *def, MessageRow *row, Datum key);
 

@@ -41,7 +41,6 @@
 #include "common/relation.h"
 #include "common/relation_name.h"
 #include "table/key_table.h"
-#include "table/settings.h"
 #include "table/shape.h"
 
 typedef struct KeyColumn

@@ -41,7 +41,6 @@
 #include "common/compat.h"
 #include "common/relation_name.h"
 #include "table/origin.h"
-#include "table/settings.h"
 
 static JsonbContainer *find_mark(NullableDatum log);
 static char *get_text(JsonbContainer *mark, const char *key);

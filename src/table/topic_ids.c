@@ -26,7 +26,6 @@
 #include "common/compat.h"
 #include "table/sequence.h"
 #include "table/stable_id.h"
-#include "table/topic_column.h"
 #include "table/topic_ids.h"
 
 static int64 block_end(TopicDef *topic, int64 first);

@@ -49,7 +49,6 @@
 #include "common/sql.h"
 #include "table/form.h"
 #include "table/setting_row.h"
-#include "table/settings.h"
 #include "transaction/in_doubt.h"
 
 /* The worker looks for them this often at most */

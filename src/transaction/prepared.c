@@ -37,12 +37,9 @@
 #include "storage/shmem.h"
 
 #include "common/compat.h"
-#include "common/guc.h"
 #include "shared/counters.h"
-#include "shared/cover.h"
 #include "shared/database.h"
 #include "shared/place.h"
-#include "shared/waiter.h"
 #include "transaction/announce.h"
 #include "transaction/announcer.h"
 #include "transaction/charge.h"

@@ -39,7 +39,6 @@
 
 #include "common/compat.h"
 #include "common/guc.h"
-#include "shared/attach.h"
 #include "shared/database.h"
 #include "shared/waiter.h"
 #include "table/topic_ids.h"

@@ -38,7 +38,6 @@
 #include "table/definition.h"
 #include "table/key_end.h"
 #include "table/rows.h"
-#include "table/settings.h"
 #include "table/subscription.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"

@@ -54,7 +54,6 @@
 #include "table/definition.h"
 #include "table/ids.h"
 #include "table/scan.h"
-#include "table/settings.h"
 #include "transaction/prepared.h"
 #include "worker/duties.h"
 #include "worker/repair.h"
