@@ -52,8 +52,8 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
-#include "api/take_subscription.h"
 #include "api/taking.h"
+#include "api/wait_subscription.h"
 #include "common/args.h"
 #include "common/clock.h"
 #include "common/compat.h"

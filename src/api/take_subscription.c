@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * take_subscription.c
- *		Getting messages of a subscription: what dequeue() and receive() do
- *		there.
+ *		Getting messages of a subscription, in one look.
  *
  * A subscription takes a partition, as a queue takes a message: it claims the
  * partition in the in-flight table, reads where it stands, reads the topic from
@@ -19,18 +18,12 @@
  * While its messages are read, a partition is claimed, and others get those of
  * other partitions: how far the batch goes is known when it is read.
  *
- * A consumer that waits is in the list of the subscription, for what is given
- * back, and in that of the topic, for what is published: each publisher that
- * ends wakes all who wait for the topic, because each may be one of another
- * subscription.
- *
  * If anything is thrown here, the hold gives the partition back.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "access/tableam.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -43,20 +36,15 @@
 #include "common/clock.h"
 #include "common/compat.h"
 #include "common/guc.h"
-#include "dispatch/lease.h"
 #include "dispatch/receipt.h"
 #include "shared/availability.h"
 #include "shared/counters.h"
 #include "shared/database.h"
 #include "shared/quota.h"
-#include "shared/waiter.h"
 #include "topic/reading.h"
 #include "transaction/charge.h"
 #include "transaction/holds.h"
 #include "transaction/moves.h"
-
-/* A subscription waits in its own list, and in that of its topic */
-#define NUM_LISTS			2
 
 /* One look */
 typedef struct PartitionTake
@@ -74,13 +62,9 @@ typedef struct PartitionTake
 								 * it is the last one */
 } PartitionTake;
 
-static void go_over(Take *take, Relation rel, SubscriptionDef *def,
-					Snapshot snapshot, RetryHint *next);
 static void look_begin(PartitionTake *look, Take *take, Relation rel,
 					   SubscriptionDef *def, Snapshot snapshot,
 					   RetryHint *next);
-static void wait_and_look(Take *take, TimestampTz end);
-static void lists_of(SubscriptionDef *def, Oid *relids);
 static bool is_held_by_me(PartitionTake *look, int partition);
 static void take_more(PartitionTake *look, int partition);
 static void claim_and_take(PartitionTake *look, int partition);
@@ -99,74 +83,15 @@ static void show(PartitionTake *look, TupleTableSlot *slot,
 				 const char *receipt);
 static void take_back(Take *take, int n);
 
-/* Take messages of a subscription; dequeue() and receive() have begun. */
+/*
+ * queue_take_partitions
+ *		Go over the partitions once, and take up to take->max messages.
+ *
+ * If that is less, *next tells when to look again.
+ */
 void
-queue_take_subscription(Take *take, bool waits, TimestampTz end)
-{
-	SubscriptionDef *def;
-	Relation	rel;
-	RetryHint	next;
-
-	if (take->selection != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot take certain messages of a subscription"),
-				 errdetail("A subscription gets the messages of its topic in order; what a call left out would not come again."),
-				 errhint("Give the subscription a pattern or a selector with queue.subscribe() or queue.alter_subscription().")));
-	rel = queue_subscription_open(take->relid, SUBSCRIPTION_TAKE, &def);
-	queue_lease_load();
-	go_over(take, rel, def, GetActiveSnapshot(), &next);
-	table_close(rel, take->ntaken == 0 && waits ?
-				queue_subscription_lockmode(SUBSCRIPTION_TAKE) : NoLock);
-	if (take->ntaken == 0 && waits)
-		wait_and_look(take, end);
-}
-
-/* Nothing was there: wait until there is, or until "end". */
-static void
-wait_and_look(Take *take, TimestampTz end)
-{
-	WaitTerms	terms = {WANTS_ANY, 1, end};
-	int64		busy_delay = 0;
-
-	for (;;)
-	{
-		SubscriptionDef *def;
-		Relation	rel = queue_subscription_open(take->relid,
-												  SUBSCRIPTION_TAKE, &def);
-		Oid			relids[NUM_LISTS];
-		Snapshot	snapshot;
-		RetryHint	next;
-
-		lists_of(def, relids);
-		queue_waiter_enter(relids, NUM_LISTS, &terms);
-		snapshot = RegisterSnapshot(GetLatestSnapshot());
-		go_over(take, rel, def, snapshot, &next);
-		UnregisterSnapshot(snapshot);
-		table_close(rel, take->ntaken > 0 ? NoLock :
-					queue_subscription_lockmode(SUBSCRIPTION_TAKE));
-		if (take->ntaken > 0 || queue_clock() >= end)
-			break;
-		queue_waiter_sleep(queue_look_again_at(&next, &busy_delay, end),
-						   next.due);
-	}
-	queue_waiter_leave();
-}
-
-/* The lists that a waiter enters; both have a place in memory, if there is room. */
-static void
-lists_of(SubscriptionDef *def, Oid *relids)
-{
-	(void) queue_subscription_slot(def);
-	(void) queue_slot_make(def->topic, SLOT_TOPIC);
-	relids[0] = def->relid;
-	relids[1] = def->topic;
-}
-
-/* Go over the partitions once, and take up to take->max messages. */
-static void
-go_over(Take *take, Relation rel, SubscriptionDef *def, Snapshot snapshot,
-		RetryHint *next)
+queue_take_partitions(Take *take, Relation rel, SubscriptionDef *def,
+					  Snapshot snapshot, RetryHint *next)
 {
 	MemoryContext context;
 	MemoryContext old;
@@ -615,46 +540,22 @@ take_back(Take *take, int n)
 }
 
 /*
- * queue_subscription_check_waiter
- *		Raise an error unless the caller may take messages of it; return its
- *		topic.
- */
-Oid
-queue_subscription_check_waiter(Oid relid)
-{
-	SubscriptionDef *def;
-	Relation	rel = queue_subscription_open(relid, SUBSCRIPTION_SETTLE, &def);
-	Oid			relids[NUM_LISTS];
-
-	lists_of(def, relids);
-	table_close(rel, queue_subscription_lockmode(SUBSCRIPTION_SETTLE));
-	return def->topic;
-}
-
-/*
- * queue_subscription_has_message
- *		Returns true if there is a message that a consumer could take now.
+ * queue_has_for_take
+ *		Returns true if a partition has a message that a consumer could take
+ *		now.
  *
  * Holds nothing.  Otherwise *next tells when to look again.
  */
 bool
-queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
+queue_has_for_take(Relation rel, SubscriptionDef *def, RetryHint *next)
 {
-	SubscriptionDef *def;
-	Relation	rel = queue_subscription_open(relid, SUBSCRIPTION_SETTLE, &def);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "queue look",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
 	PartitionTake look;
 	bool		found = false;
 	int			partition;
 
-	queue_lease_load();
-	*is_paused = def->paused;
 	look_begin(&look, NULL, rel, def, GetActiveSnapshot(), next);
 	queue_reading_find(&look.reading);
-	while (!found && !*is_paused &&
+	while (!found && !def->paused &&
 		   (partition = queue_reading_next(&look.reading)) >= 0)
 	{
 		MessageKey	key;
@@ -662,7 +563,7 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 		MessageStatus status;
 		bool		has_entry;
 
-		queue_message_key(&key, relid, partition);
+		queue_message_key(&key, def->relid, partition);
 		if (!read_position(&look, partition))
 			continue;
 		has_entry = queue_inflight_peek(&key, QUEUE_PARTITION_ROW, &entry);
@@ -690,8 +591,5 @@ queue_subscription_has_message(Oid relid, RetryHint *next, bool *is_paused)
 	if (queue_reading_is_enough(&look.reading))
 		next->is_busy = true;
 	queue_reading_end(&look.reading, false /* keeps topic */ );
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	table_close(rel, queue_subscription_lockmode(SUBSCRIPTION_SETTLE));
 	return found;
 }

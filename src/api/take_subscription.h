@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * take_subscription.h
- *		Getting messages of a subscription.
+ *		Getting messages of a subscription, in one look.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,17 +9,15 @@
 #define QUEUE_TAKE_SUBSCRIPTION_H
 
 #include "api/taking.h"
+#include "table/subscription.h"
 
-/* What dequeue() and receive() do; wait until then, by clock.h */
-extern void queue_take_subscription(Take *take, bool waits, TimestampTz end);
+/* One look: take messages, up to the number that is wanted */
+extern void queue_take_partitions(Take *take, Relation rel,
+								  SubscriptionDef *def, Snapshot snapshot,
+								  RetryHint *next);
 
-/*
- * For wait(): may the caller take messages?  The topic, whose list is to be
- * entered, too.  Is there a message that a consumer could take?  If not, *next
- * tells when to look again
- */
-extern Oid	queue_subscription_check_waiter(Oid relid);
-extern bool queue_subscription_has_message(Oid relid, RetryHint *next,
-										   bool *is_paused);
+/* ... is there one that could be taken? */
+extern bool queue_has_for_take(Relation rel, SubscriptionDef *def,
+							   RetryHint *next);
 
 #endif							/* QUEUE_TAKE_SUBSCRIPTION_H */

@@ -32,8 +32,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "api/take_subscription.h"
 #include "api/wait.h"
+#include "api/wait_subscription.h"
 #include "common/args.h"
 #include "common/clock.h"
 #include "common/compat.h"
