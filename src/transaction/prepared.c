@@ -470,7 +470,7 @@ queue_xact_visit_prepared(PreparedVisitor visitor, void *arg)
 	memcpy(slots, registry->slots, nslots * sizeof(PreparedSlot));
 	for (i = 0; i < nslots; i++)
 	{
-		slots[i].notes.is_all |= slots[i].notes.has_places;
+		slots[i].notes.is_all |= slots[i].notes.has_slots;
 		for (j = slots[i].is_used ? slots[i].notes.first : NO_NOTE;
 			 j != NO_NOTE; j = queue_prepared_note(j)->next)
 		{

@@ -6,7 +6,7 @@
  * The notes of all of them are in a pool, so one may have many.  When the pool
  * is used up, a bit for each slot of a queue (queue_slot.c) says that any message
  * of that queue may be available at its end; there is one for every queue that
- * memory knows.  Only if the queue has no place either, any message of the
+ * memory knows.  Only if the queue has no slot either, any message of the
  * database may be; so it is with a topic that is truncated, and how far
  * subscriptions are behind is then looked for of all topics.
  *
@@ -29,7 +29,7 @@
 #include "transaction/charge.h"
 #include "transaction/prepared_note.h"
 
-/* Bits for the places of queues */
+/* Bits for the slots of queues */
 #define WORD_BITS			32
 #define NUM_WORDS			(queue_max_queues / WORD_BITS + 1)
 
@@ -40,13 +40,13 @@ typedef struct NotePool
 } NotePool;
 
 static NotePool *pool = NULL;
-static uint32 *places = NULL;	/* NUM_WORDS for each slot of the registry */
+static uint32 *slot_bits = NULL;	/* NUM_WORDS for each slot of the registry */
 
 static PreparedNote *find_note(PreparedNotes *notes, Oid relid);
 static PreparedNote *make_note(PreparedNotes *notes, Oid relid);
 static void note_charges(PreparedNotes *notes);
-static void note_place(PreparedNotes *notes, Oid relid);
-static uint32 *places_of(const PreparedNotes *notes);
+static void note_slot(PreparedNotes *notes, Oid relid);
+static uint32 *slot_bits_of(const PreparedNotes *notes);
 static void count(Oid dbid, Oid relid, const CounterChange *counts);
 static void announce_all(Oid dbid, Oid relid, bool committed);
 static void announce_places(const PreparedNotes *notes, Oid dbid,
@@ -73,9 +73,9 @@ queue_prepared_note_shmem_init(int nslots)
 
 	pool = ShmemInitStruct("queue notes of prepared transactions",
 						   queue_prepared_note_shmem_size(nslots), &found);
-	places = (uint32 *) ((char *) pool +
-						 MAXALIGN(offsetof(NotePool, notes) +
-								  nnotes * sizeof(PreparedNote)));
+	slot_bits = (uint32 *) ((char *) pool +
+							MAXALIGN(offsetof(NotePool, notes) +
+									 nnotes * sizeof(PreparedNote)));
 	if (found)
 		return;
 	pool->first_free = NO_NOTE;
@@ -92,15 +92,15 @@ queue_prepared_notes_init(PreparedNotes *notes, int slot)
 {
 	notes->slot = slot;
 	notes->is_all = false;
-	notes->has_places = false;
+	notes->has_slots = false;
 	notes->first = NO_NOTE;
 }
 
-/* Return a note, by its place. */
+/* Return a note, by its number. */
 const PreparedNote *
-queue_prepared_note(int place)
+queue_prepared_note(int number)
 {
-	return &pool->notes[place];
+	return &pool->notes[number];
 }
 
 /*
@@ -143,13 +143,13 @@ queue_prepared_notes_make(PreparedNotes *notes)
 static PreparedNote *
 find_note(PreparedNotes *notes, Oid relid)
 {
-	int			place;
+	int			number;
 
-	for (place = notes->first; place != NO_NOTE;
-		 place = pool->notes[place].next)
+	for (number = notes->first; number != NO_NOTE;
+		 number = pool->notes[number].next)
 	{
-		if (pool->notes[place].relid == relid)
-			return &pool->notes[place];
+		if (pool->notes[number].relid == relid)
+			return &pool->notes[number];
 	}
 	return make_note(notes, relid);
 }
@@ -159,7 +159,7 @@ find_note(PreparedNotes *notes, Oid relid)
  *		Note what is to be counted.
  *
  * Without room for that the rows are to be counted again when it has ended; a
- * bit for the place of the queue sees to it.
+ * bit for the slot of the queue sees to it.
  */
 static void
 note_charges(PreparedNotes *notes)
@@ -196,18 +196,18 @@ note_charges(PreparedNotes *notes)
 static PreparedNote *
 make_note(PreparedNotes *notes, Oid relid)
 {
-	int			place = pool->first_free;
+	int			number = pool->first_free;
 	PreparedNote *note;
 
-	if (place == NO_NOTE)
+	if (number == NO_NOTE)
 	{
-		note_place(notes, relid);
+		note_slot(notes, relid);
 		return NULL;
 	}
-	note = &pool->notes[place];
+	note = &pool->notes[number];
 	pool->first_free = note->next;
 	note->next = notes->first;
-	notes->first = place;
+	notes->first = number;
 	note->relid = relid;
 	note->is_all = false;
 	note->nmessages = 0;
@@ -221,36 +221,36 @@ make_note(PreparedNotes *notes, Oid relid)
 }
 
 /*
- * note_place
- *		There is no room for a note: set a bit for the queue's place.
+ * note_slot
+ *		There is no room for a note: set a bit for the queue's slot.
  *
- * If the place is another queue's when the transaction ends, that one is
- * looked at once more.  The queue then has a new place, with everything in its
+ * If the slot is another queue's when the transaction ends, that one is
+ * looked at once more.  The queue then has a new slot, with everything in its
  * cover, or none.
  */
 static void
-note_place(PreparedNotes *notes, Oid relid)
+note_slot(PreparedNotes *notes, Oid relid)
 {
 	QueueSlot  *queue = queue_slot_find(relid);
-	int			place;
+	int			slot_index;
 
 	if (queue == NULL)
 	{
 		notes->is_all = true;
 		return;
 	}
-	if (!notes->has_places)
-		memset(places_of(notes), 0, NUM_WORDS * sizeof(uint32));
-	notes->has_places = true;
-	place = queue_slot_index(queue);
-	places_of(notes)[place / WORD_BITS] |= (uint32) 1 << (place % WORD_BITS);
+	if (!notes->has_slots)
+		memset(slot_bits_of(notes), 0, NUM_WORDS * sizeof(uint32));
+	notes->has_slots = true;
+	slot_index = queue_slot_index(queue);
+	slot_bits_of(notes)[slot_index / WORD_BITS] |= (uint32) 1 << (slot_index % WORD_BITS);
 }
 
 /* The bits of a slot */
 static uint32 *
-places_of(const PreparedNotes *notes)
+slot_bits_of(const PreparedNotes *notes)
 {
-	return &places[notes->slot * (Size) NUM_WORDS];
+	return &slot_bits[notes->slot * (Size) NUM_WORDS];
 }
 
 /* It has ended: announce what it noted, and free the notes. */
@@ -263,12 +263,12 @@ queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
 		if (committed)
 			queue_topic_slot_note_all_gone(dbid);
 	}
-	if (notes->has_places)
+	if (notes->has_slots)
 		announce_places(notes, dbid, committed);
 	while (notes->first != NO_NOTE)
 	{
-		int			place = notes->first;
-		PreparedNote *note = &pool->notes[place];
+		int			number = notes->first;
+		PreparedNote *note = &pool->notes[number];
 
 		if (note->is_charged)
 			queue_usage_end(NULL, dbid, note->relid, &note->change,
@@ -286,11 +286,11 @@ queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid, bool committed)
 		queue_announce_later(dbid, note->relid, NULL, &note->later);
 		notes->first = note->next;
 		note->next = pool->first_free;
-		pool->first_free = place;
+		pool->first_free = number;
 	}
 }
 
-/* Count what it did to a queue, which may have another place since. */
+/* Count what it did to a queue, which may have another slot since. */
 static void
 count(Oid dbid, Oid relid, const CounterChange *counts)
 {
@@ -332,7 +332,7 @@ announce_all(Oid dbid, Oid relid, bool committed)
 static void
 announce_places(const PreparedNotes *notes, Oid dbid, bool committed)
 {
-	const uint32 *words = places_of(notes);
+	const uint32 *words = slot_bits_of(notes);
 	int			i;
 
 	for (i = 0; i < queue_slot_count(); i++)
@@ -344,7 +344,7 @@ announce_places(const PreparedNotes *notes, Oid dbid, bool committed)
 		queue = queue_slot_at(i);
 
 		/*
-		 * an unlocked look; a queue that gets the place later begins with
+		 * an unlocked look; a queue that gets the slot later begins with
 		 * everything
 		 */
 		if (queue != NULL && queue->dbid == dbid)

@@ -36,9 +36,9 @@ typedef struct PreparedNote
 /* The notes of one */
 typedef struct PreparedNotes
 {
-	int			slot;			/* its place in the registry */
+	int			slot;			/* of the registry of prepared.c */
 	bool		is_all;			/* it may have sent to any queue */
-	bool		has_places;		/* ... or to those whose bits are set */
+	bool		has_slots;		/* ... or to those whose bits are set */
 	int			first;			/* or NO_NOTE */
 } PreparedNotes;
 
@@ -51,7 +51,7 @@ extern void queue_prepared_notes_make(PreparedNotes *notes);
 extern void queue_prepared_notes_announce(PreparedNotes *notes, Oid dbid,
 										  bool committed);
 
-/* One of them, by its place */
-extern const PreparedNote *queue_prepared_note(int place);
+/* One of them, by its number */
+extern const PreparedNote *queue_prepared_note(int number);
 
 #endif							/* QUEUE_PREPARED_NOTE_H */

@@ -17,8 +17,8 @@
  * prefix of the index is not passed over again.
  *
  * Memory knows the queues that somebody has used since the server started.  So
- * a worker that begins goes over all queues, and makes a place for those that
- * have messages which expire.  It does so again when a queue without a place
+ * a worker that begins goes over all queues, and makes a slot for those that
+ * have messages which expire.  It does so again when a queue without a slot
  * has changed, as a restore makes one from its table, and every ten minutes;
  * but not for more than a twentieth of the time, which matters with ten
  * thousand queues.  A restore makes indexes and triggers last: what cannot be
@@ -229,7 +229,7 @@ begin_walk(TimestampTz now)
 
 /*
  * look_at_queue
- *		Make a place for a queue that nobody has used yet, if messages of it
+ *		Make a slot for a queue that nobody has used yet, if messages of it
  *		expire.
  */
 static void

@@ -94,7 +94,7 @@ typedef struct Suspect
 } Suspect;
 
 /* Where the pass is: which slot, and where in the queue */
-static int	place = 0;
+static int	slot_index = 0;
 static Oid	part_relid = InvalidOid;	/* InvalidOid: at its beginning */
 static QueueRange part;
 
@@ -102,13 +102,13 @@ static QueueRange part;
 static int	budget = 0;
 static TimestampTz pass_began_at;
 
-/* When to look at idle queues, and at how many places this time */
+/* When to look at idle queues, and at how many slots this time */
 static TimestampTz idle_look_at = 0;
-static int	idle_places = 0;
+static int	idle_slots = 0;
 
 static bool needs_repair(QueueSlot *slot, TimestampTz now);
 static bool is_idle_due(TimestampTz now);
-static QueueSlot *next_state(void);
+static QueueSlot *next_slot(void);
 static void skip_queue(void);
 static void forget_place(Oid relid);
 static bool repair_part(void);
@@ -140,7 +140,7 @@ queue_repair_is_needed(void)
 			 (queue_slot_is_deaf(slot) && slot->dbid == MyDatabaseId)))
 			return true;
 	}
-	return OidIsValid(part_relid) || idle_places > 0 || is_idle_due(now);
+	return OidIsValid(part_relid) || idle_slots > 0 || is_idle_due(now);
 }
 
 /* Is the worker to go over this queue? */
@@ -159,45 +159,45 @@ is_idle_due(TimestampTz now)
 }
 
 /*
- * next_state
+ * next_slot
  *		Return the queue that the pass is at, or the next that has changed.
  *
  * The others are looked at now and then, because their interval may be over.
  * NULL if there is none.
  */
 static QueueSlot *
-next_state(void)
+next_slot(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int			n = queue_slot_count();
 	bool		is_second = false;
 
-	if (idle_places == 0 && is_idle_due(now))
+	if (idle_slots == 0 && is_idle_due(now))
 	{
 		idle_look_at = now + IDLE_LOOK_INTERVAL;
-		idle_places = n;
+		idle_slots = n;
 	}
 	for (;;)
 	{
-		QueueSlot  *slot = place < n ? queue_slot_at(place) : NULL;
+		QueueSlot  *slot = slot_index < n ? queue_slot_at(slot_index) : NULL;
 
 		if (slot != NULL && slot->dbid == MyDatabaseId &&
 			slot->kind == SLOT_QUEUE &&
 			(slot->relid == part_relid || needs_repair(slot, now)))
 			return slot;
 		part_relid = InvalidOid;
-		if (idle_places > 0)
+		if (idle_slots > 0)
 		{
-			idle_places--;
-			place++;
+			idle_slots--;
+			slot_index++;
 		}
 		else
-			place = queue_slot_next_active(place + 1);
-		if (place < n)
+			slot_index = queue_slot_next_active(slot_index + 1);
+		if (slot_index < n)
 			continue;
 
-		/* from the beginning, once; "place" may not have been active */
-		place = 0;
+		/* from the beginning, once; "slot_index" may not have been active */
+		slot_index = 0;
 		if (is_second)
 			return NULL;
 		is_second = true;
@@ -208,7 +208,7 @@ next_state(void)
 static void
 skip_queue(void)
 {
-	place++;
+	slot_index++;
 	part_relid = InvalidOid;
 }
 
@@ -256,7 +256,7 @@ queue_repair_failed(void)
 static bool
 repair_part(void)
 {
-	QueueSlot  *slot = next_state();
+	QueueSlot  *slot = next_slot();
 	Oid			relid;
 	Relation	rel;
 	QueueDef   *def;
@@ -314,10 +314,10 @@ repair_part(void)
 
 /*
  * forget_place
- *		Free the place of a table that is no queue.
+ *		Free the slot of a table that is no queue.
  *
  * It was dropped by a prepared transaction, or has lost its settings.  If it
- * becomes one again, the first session that uses it makes another place, whose
+ * becomes one again, the first session that uses it makes another slot, whose
  * cover is everything.
  */
 static void

@@ -21,8 +21,8 @@
  * time.  If there is no such process to be had, its number is not known, or the
  * one counted last holds.
  *
- * A worker that begins makes places for queues that nobody has used, so that
- * they are counted, as long as a quarter of all places is free, and a hundred.
+ * A worker that begins makes slots for queues that nobody has used, so that
+ * they are counted, as long as a quarter of all slots is free, and a hundred.
  * So does one that counts a queue for its dead-letter queue.
  *
  * Nothing here waits: a queue that is locked is left for later; and nobody waits
@@ -73,7 +73,7 @@
 /* A table of more pages takes long */
 #define LONG_PAGES			1000
 
-/* Queues that a round makes places for */
+/* Queues that a round makes slots for */
 #define WALK_BATCH			100
 
 /* For so many milliseconds a count waits for others that have to add */
@@ -89,7 +89,7 @@
 /* The process stays for this long */
 #define TALLY_STAY			5000	/* ms */
 
-/* The queue that is being looked at; by place, before when not after an error */
+/* The queue that is being looked at; by slot, before when not after an error */
 static QueueSlot *present = NULL;
 static TimestampTz *failed_until = NULL;
 
@@ -100,7 +100,7 @@ static TimestampTz *failed_until = NULL;
 static bool is_looking = false;
 static bool has_failed = false;
 
-/* Queues that may have no place; and whether a walk over all has begun */
+/* Queues that may have no slot; and whether a walk over all has begun */
 static List *to_walk = NIL;
 static bool has_walked = false;
 
@@ -213,7 +213,7 @@ queue_tally_failed(void)
 	present = NULL;
 }
 
-/* Are there queues to make places for?  The clock may have been set back. */
+/* Are there queues to make slots for?  The clock may have been set back. */
 static bool
 is_walk_due(TimestampTz now)
 {
@@ -223,7 +223,7 @@ is_walk_due(TimestampTz now)
 		(left_at <= now || left_at > now + HELPER_DELAY);
 }
 
-/* Make places for some queues that have none. */
+/* Make slots for some queues that have none. */
 static void
 walk(TimestampTz now)
 {
@@ -274,7 +274,7 @@ leave(Oid relid, TimestampTz now)
 	MemoryContextSwitchTo(old);
 }
 
-/* Have its dead-letter queue counted, too, which may have no place. */
+/* Have its dead-letter queue counted, too, which may have no slot. */
 static void
 walk_over(Oid relid)
 {
@@ -299,7 +299,7 @@ is_mine(QueueSlot *slot)
  *		Return until when a queue is left alone after an error; DT_NOBEGIN: it is
  *		not.
  *
- * So one that is broken keeps nobody from looking at the others.  If its place is
+ * So one that is broken keeps nobody from looking at the others.  If its slot is
  * another's by now, that one waits as long.  The clock may have been set back.
  */
 static TimestampTz
@@ -357,13 +357,13 @@ look_at(QueueSlot *slot, TimestampTz now)
 static TimestampTz
 look_behind(TimestampTz now)
 {
-	static int	place = 0;
+	static int	slot_index = 0;
 	int			n = queue_slot_count();
 	TimestampTz next = DT_NOEND;
 
 	for (int i = 0; i < n; i++)
 	{
-		QueueSlot  *slot = queue_slot_at(place = (place + 1) % n);
+		QueueSlot  *slot = queue_slot_at(slot_index = (slot_index + 1) % n);
 		TimestampTz until;
 
 		if (slot == NULL || !is_mine(slot) ||

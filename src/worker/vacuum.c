@@ -23,7 +23,7 @@
  * is not in vain.  Until then nothing is done, however many more die.
  *
  * All of this is hints: after a crash the counters begin with zero, and what
- * was dead before goes with the next vacuum.  Queues without a place in shared
+ * was dead before goes with the next vacuum.  Queues without a slot in shared
  * memory, and tables that are not in order, are left to autovacuum, and so is
  * the prevention of wraparound.
  *
@@ -94,7 +94,7 @@ static TransactionId pass_horizon;
 PG_FUNCTION_INFO_V1(queue_vacuums);
 PG_FUNCTION_INFO_V1(queue_held_back);
 
-static TimestampTz look_at_state(QueueSlot *slot, TimestampTz now);
+static TimestampTz look_at_slot(QueueSlot *slot, TimestampTz now);
 static bool has_dead_in(Oid relid, int factor);
 static Oid	keys_of(Oid relid);
 static bool is_in_order(Relation rel);
@@ -135,7 +135,7 @@ queue_vacuum_check(void)
 			continue;
 		looked_at = i;
 		look_again = queue_vacuum_threshold < 0 ?
-			TIMESTAMP_INFINITY : look_at_state(slot, now);
+			TIMESTAMP_INFINITY : look_at_slot(slot, now);
 		queue_slot_review_active(slot, look_again != TIMESTAMP_INFINITY);
 		next = Min(next, look_again);
 		is_wanted |= slot->vacuum.is_wanted;
@@ -161,14 +161,14 @@ queue_vacuum_skip(void)
 }
 
 /*
- * look_at_state
+ * look_at_slot
  *		Look at one queue, and return when it has to be looked at again.
  *
  * Only this process and the one that it has started change these fields, and
  * the latter only while the queue is wanted; so what is read here stays true.
  */
 static TimestampTz
-look_at_state(QueueSlot *slot, TimestampTz now)
+look_at_slot(QueueSlot *slot, TimestampTz now)
 {
 	VacuumPart *vacuum = &slot->vacuum;
 	Oid			relid = slot->relid;

@@ -30,7 +30,7 @@
  * it, as it would cancel autovacuum; and statements that need the database
  * alone end it.  A table that is locked is skipped.
  *
- * Locks: the part of a queue is guarded by the lock of its place; and what
+ * Locks: the part of a queue is guarded by the lock of its slot; and what
  * vacuum() and truncate.c take.
  *
  *-------------------------------------------------------------------------
@@ -212,7 +212,7 @@ set_cost_delay(Oid relid)
 static QueueSlot *
 next_wanted(TimestampTz *next)
 {
-	static int	place = -1;
+	static int	slot_index = -1;
 	TimestampTz now = GetCurrentTimestamp();
 	int			n = queue_slot_count();
 	bool		is_second = false;
@@ -222,17 +222,17 @@ next_wanted(TimestampTz *next)
 	{
 		QueueSlot  *slot;
 
-		place = queue_slot_next_active(place + 1);
-		if (place >= n)
+		slot_index = queue_slot_next_active(slot_index + 1);
+		if (slot_index >= n)
 		{
 			/* from the beginning, once */
-			place = -1;
+			slot_index = -1;
 			if (is_second)
 				return NULL;
 			is_second = true;
 			continue;
 		}
-		slot = queue_slot_at(place);
+		slot = queue_slot_at(slot_index);
 		if (slot == NULL || slot->dbid != MyDatabaseId ||
 			!slot->vacuum.is_wanted)
 			continue;
