@@ -316,6 +316,7 @@ extern void queue_inflight_end_due(QueueSlot *queue, Oid relid,
 extern bool queue_inflight_restore(const LeaseRecord *record);
 extern void queue_inflight_watch(const MessageKey *key);
 extern void queue_inflight_count_held(QueueSlot *slot, Oid relid);
+extern void queue_inflight_leave_slot(Oid relid);
 extern void queue_inflight_log_written(const LeaseRecord *record);
 extern void queue_inflight_log_ended(const MessageKey *key);
 

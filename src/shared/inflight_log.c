@@ -26,6 +26,7 @@ typedef struct HeldCount
 } HeldCount;
 
 static bool count_held(InflightEntry *entry, void *arg);
+static bool leave_slot(InflightEntry *entry, void *arg);
 
 /*
  * queue_inflight_restore
@@ -123,7 +124,8 @@ queue_inflight_watch(const MessageKey *key)
 
 /*
  * queue_inflight_count_held
- *		Let a queue count leases that were loaded before it had a slot.
+ *		Let a queue count what is held since before it had a slot, or since it
+ *		had another one.
  */
 void
 queue_inflight_count_held(QueueSlot *slot, Oid relid)
@@ -141,11 +143,38 @@ count_held(InflightEntry *entry, void *arg)
 {
 	HeldCount  *count = arg;
 
-	if (entry->key.relid == count->relid &&
-		entry->state == INFLIGHT_LEASED && !entry->is_counted)
+	if (entry->key.relid == count->relid && !entry->is_counted &&
+		(entry->state == INFLIGHT_LEASED ||
+		 entry->state == INFLIGHT_DEQUEUED))
 	{
 		entry->queue = count->slot;
 		entry->is_counted = queue_held_add(count->slot);
+	}
+	return true;
+}
+
+/*
+ * queue_inflight_leave_slot
+ *		The slot of a queue is about to be freed, but what is held stays.
+ *
+ * If it becomes a queue again, that is counted in the slot that it has then,
+ * and in no other queue's that has got this one.
+ */
+void
+queue_inflight_leave_slot(Oid relid)
+{
+	if (!queue_quota_is_unused(MyDatabaseId, relid))
+		queue_inflight_walk(MyDatabaseId, leave_slot, &relid);
+}
+
+/* Visitor: let one leave it. */
+static bool
+leave_slot(InflightEntry *entry, void *arg)
+{
+	if (entry->key.relid == *(Oid *) arg)
+	{
+		entry->queue = NULL;
+		entry->is_counted = false;
 	}
 	return true;
 }

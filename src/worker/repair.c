@@ -291,8 +291,8 @@ repair_part(void)
 	def = queue_def(rel);
 	if (!def->is_queue)
 	{
+		forget_place(relid);	/* before anybody can adopt it */
 		table_close(rel, RowExclusiveLock);
-		forget_place(relid);
 		return true;
 	}
 	if (part_relid != relid)
@@ -323,6 +323,7 @@ repair_part(void)
 static void
 forget_place(Oid relid)
 {
+	queue_inflight_leave_slot(relid);
 	queue_slot_drop(MyDatabaseId, relid);
 	part_relid = InvalidOid;
 }

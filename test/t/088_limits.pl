@@ -496,6 +496,25 @@ $node->pgbench(
 is(sql(qq{SELECT cardinality(array_agg(id)) FROM queue.receive('$queue', 9)}),
 	'5', '... and all places are free again');
 
+# A queue that loses its settings, so that the worker forgets its place, and
+# gets them again: what is held is held, and what ends makes room for no more.
+$queue = make_queue(q{max_in_flight => 2, lease => '1 h'});
+send_batch($queue, 4);
+my @held = split /\n/, sql(qq{SELECT receipt FROM queue.receive('$queue', 2)});
+sql(qq{DELETE FROM queue.queue WHERE queue = '$queue'::regclass});
+wait_until(
+	qq{SELECT count(*) = 0 FROM queue.cover WHERE queue = '$queue'::regclass},
+	'the worker forgets what is no queue');
+sql(qq{SELECT queue.create_queue('$queue', dead_letter => '${queue}_dead',
+		max_in_flight => 2, lease => '1 h')});
+is(taken($queue), 'none', 'adopted, it knows what is held');
+is(sql(qq{SELECT ready, in_flight FROM queue.stats WHERE queuename = '$queue'}),
+	'2|2', '... and tells that');
+sql(qq{SELECT queue.ack('$_')}) for @held;
+is(taken($queue, 3), '1 1', '... and what ends makes room');
+is(sql(qq{SELECT in_flight FROM queue.stats WHERE queuename = '$queue'}),
+	'0', '... for no more than that');
+
 # Read-only, standby, privileges, wrong arguments
 is(state_of(qq{BEGIN READ ONLY; CALL queue.wait_for_room('$queue', '1 s')}),
 	'25006', 'read-only');
