@@ -33,6 +33,8 @@
 #include "shared/database.h"
 #include "table/call.h"
 #include "table/definition.h"
+#include "table/fate.h"
+#include "table/message.h"
 #include "table/position.h"
 #include "table/topic.h"
 #include "table/topic_scan.h"
@@ -119,6 +121,8 @@ find_row(Relation rel, QueueDef *def, Ending *ending)
 {
 	MessageRow *row = queue_row_make(rel);
 	RowState	state;
+	Fate		fate;
+	char	   *gid;
 
 	row->id = ending->receipt.key.id;
 	row->enqueued_at = ending->entry->enqueued_at;
@@ -127,10 +131,19 @@ find_row(Relation rel, QueueDef *def, Ending *ending)
 	state = queue_row_find(rel, def, row);
 	ending->retry = &def->retry;
 	ending->counted = row->failures;
-	ExecDropSingleTupleTableSlot(row->slot);
 	if (state == ROW_BUSY)
+	{
+		/* memory does not know what was prepared before the start */
+		queue_fate_find(rel, def, row->id, row, &fate);
+		gid = queue_blocker_gid(fate.xid);
+		if (gid != NULL)
+			report(ending, ERRCODE_OBJECT_IN_USE,
+				   psprintf("Prepared transaction \"%s\" has settled, deleted or changed it, and nobody has ended that.",
+							gid));
 		report(ending, ERRCODE_LOCK_NOT_AVAILABLE,
 			   "Another transaction is deleting or changing the message.");
+	}
+	ExecDropSingleTupleTableSlot(row->slot);
 	if (state == ROW_GONE)
 		let_go(ending);
 	return state != ROW_GONE;

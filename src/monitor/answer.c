@@ -147,18 +147,18 @@ queue_answer_held(Answer *answer, const InflightEntry *entry, TimestampTz now,
 		return false;
 	if (entry->state == INFLIGHT_LEASED && !entry->is_settling)
 	{
-		if (entry->holder_pid == 0)
+		if (entry->receiver_pid == 0)
 			queue_answer(answer, "leased",
 						 "It was received before the server started, and is not settled: the lease is on %s, which comes back when that ends.",
 						 what);
 		else
 			queue_answer(answer, "leased",
 						 "Process %d has received %s, as role \"%s\" with application \"%s\", and it is not settled: it comes back when the lease ends.",
-						 entry->holder_pid, what, role_name(entry->role),
+						 entry->receiver_pid, what, role_name(entry->role),
 						 entry->application);
 		answer->since = entry->since;
 		answer->until = entry->deadline;
-		answer->pid = entry->holder_pid;
+		answer->pid = entry->receiver_pid;
 		return true;
 	}
 

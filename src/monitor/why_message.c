@@ -25,6 +25,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "common/blocker.h"
 #include "common/compat.h"
 #include "common/relation_name.h"
 #include "dispatch/move.h"
@@ -63,6 +64,7 @@ static void read_row(MessageLook *look, int64 id);
 static bool is_changing(const MessageLook *look, const InflightEntry *before,
 						bool had_entry);
 static bool explain_message(Answer *answer, MessageLook *look);
+static bool is_in_doubt(const MessageLook *look);
 static bool explain_row(Answer *answer, MessageLook *look);
 static void explain_exhausted(Answer *answer, MessageLook *look);
 static void explain_expired(Answer *answer, MessageLook *look);
@@ -186,7 +188,7 @@ explain_message(Answer *answer, MessageLook *look)
 		queue_answer_coming(answer, look->fate.xid);
 		return true;
 	}
-	if (look->status.availability == MESSAGE_HELD &&
+	if (look->status.availability == MESSAGE_HELD && !is_in_doubt(look) &&
 		queue_answer_held(answer, &look->entry, look->question->now, "it"))
 	{
 		if (look->entry.state == INFLIGHT_LEASED && !look->entry.is_settling)
@@ -224,6 +226,21 @@ explain_message(Answer *answer, MessageLook *look)
 			break;
 	}
 	return explain_row(answer, look);
+}
+
+/*
+ * is_in_doubt
+ *		Has a prepared transaction deleted a message that is leased?
+ *
+ * After a restart memory does not know that it has settled the lease.  The end
+ * of that brings nothing back, so it is not the answer.
+ */
+static bool
+is_in_doubt(const MessageLook *look)
+{
+	return look->fate.fate == FATE_BUSY && look->has_entry &&
+		look->entry.state == INFLIGHT_LEASED && !look->entry.is_settling &&
+		queue_blocker_gid(look->fate.xid) != NULL;
 }
 
 /* Does somebody do something to the row, or examine it at this moment? */

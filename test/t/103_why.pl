@@ -70,6 +70,16 @@ cmp_ok(pages('deep', 20000), '<', pages('shallow', 1) + 100,
 	'it costs no more in a long queue');
 cmp_ok(pages('deep', 10), '<', pages('shallow', 1) + 100, '... at its begin');
 
+# Whoever uses a receipt has not received the message.
+sql(q{SELECT queue.create_queue('lent', lease => '1 h');
+	SELECT queue.enqueue('lent', '1')});
+my ($lent, $receiver) = split /\|/,
+  sql(q{SELECT receipt, pg_backend_pid() FROM queue.receive('lent')});
+sql(qq{SELECT queue.extend('$lent', '1 h')});
+is(answer('pid', 'lent', 1), $receiver, 'a lease is that of its receiver');
+is(sql(q{SELECT pid FROM queue.leases WHERE queuename = 'lent'}),
+	$receiver, '... in the view, too');
+
 #
 # A waiter that is woken, and does not come
 #
