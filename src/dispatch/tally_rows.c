@@ -39,9 +39,11 @@
 #include "dispatch/tally_rows.h"
 #include "shared/availability.h"
 #include "shared/cover.h"
+#include "table/fate.h"
 #include "table/scan.h"
 #include "transaction/charge.h"
 #include "transaction/prepared.h"
+#include "transaction/recovered.h"
 
 /* Places that are kept free */
 #define MIN_FREE			100
@@ -62,6 +64,7 @@ static Snapshot begin_count(QueueSlot *slot, int max_tries,
 							CounterStart *start);
 static void count_row(QueueDef *def, QueueSlot *slot, MessageRow *row,
 					  TimestampTz now, CounterRows *rows);
+static bool is_recovered(QueueDef *def, MessageRow *row);
 static TimestampTz oldest_of_rank(QueueScan *scan, QueueDef *def,
 								  QueueSlot *slot, int rank, bool covered,
 								  TimestampTz now);
@@ -119,6 +122,7 @@ queue_tally_count(Relation rel, QueueDef *def, QueueSlot *slot, int max_tries)
 	bool		is_first = true;
 	bool		is_given_up = false;
 
+	rows.is_recovered = queue_recovered_holds(def->relid);
 	while (!is_given_up && queue_table_scan_go_on(pass, STRETCH_PAGES))
 	{
 		MessageRow *row;
@@ -209,7 +213,9 @@ count_row(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 {
 	rows->rows++;
 	rows->bytes += queue_row_bytes(row);
-	if (row->visible_at > now)
+	if (rows->is_recovered && is_recovered(def, row))
+		rows->recovered++;
+	else if (row->visible_at > now)
 	{
 		rows->later[queue_later_kind(row->failures)]++;
 		queue_counters_note_due(slot, row->visible_at);
@@ -217,6 +223,26 @@ count_row(QueueDef *def, QueueSlot *slot, MessageRow *row, TimestampTz now,
 	else if (queue_is_at_limit(def->retry.max_attempts, row->failures) ||
 			 queue_has_expired(row->expires_at, now))
 		rows->exhausted++;
+}
+
+/*
+ * is_recovered
+ *		Does a transaction hold it that was prepared before the start?
+ *
+ * A lease that it settles is held anyway, if it was in the log.
+ */
+static bool
+is_recovered(QueueDef *def, MessageRow *row)
+{
+	Fate		fate;
+	MessageKey	key;
+	InflightEntry entry;
+
+	queue_fate_read(row->slot, &fate);
+	queue_message_key(&key, def->relid, row->id);
+	return fate.fate == FATE_BUSY && queue_recovered_is_old(fate.xid) &&
+		!(queue_inflight_peek(&key, row->enqueued_at, &entry) &&
+		  entry.is_counted);
 }
 
 /*

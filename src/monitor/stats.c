@@ -4,7 +4,8 @@
  *		What has happened to the messages of queues, and how many there are:
  *		views queue.stats, queue.latency, queue.top.
  *
- * All of it is read from memory.  What takes little is brought up to date before,
+ * All of it is read from memory, and what transactions did that were prepared
+ * before the start from what they wrote down.  What takes little is brought up to date before,
  * so that a session that has made a queue, or sent a message, sees it: a small
  * queue that has not been counted is counted, and where something has
  * happened, the oldest message of a queue is looked for, and how far a
@@ -49,7 +50,9 @@
 #include "table/settings.h"
 #include "table/subscription.h"
 #include "topic/behind.h"
+#include "transaction/in_doubt_note.h"
 #include "transaction/prepared.h"
+#include "transaction/recovered.h"
 
 /* For so long numbers are brought up to date; and what is small */
 #define REFRESH_TIME		(10 * INT64CONST(1000))
@@ -216,9 +219,10 @@ count_in_doubt(void)
 	TransactionId *xids = palloc(Max(queue_prepared_max(), 1) *
 								 sizeof(TransactionId));
 	int			n = queue_prepared_xids(xids);
+	bool		are_recovered = queue_recovered_are_there();
 
 	pfree(xids);
-	if (n == 0)
+	if (n == 0 && !are_recovered)
 		return NULL;
 	info.keysize = sizeof(Oid);
 	info.entrysize = sizeof(InDoubt);
@@ -226,6 +230,8 @@ count_in_doubt(void)
 	counts = hash_create("queue messages in doubt", 64, &info,
 						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	queue_xact_visit_prepared(add_in_doubt, counts);
+	if (are_recovered)
+		queue_in_doubt_note_visit(add_in_doubt, counts);
 	return counts;
 }
 
@@ -273,7 +279,7 @@ put_counters(ReturnSetInfo *rsinfo, QueueSlot *slot, TimestampTz now,
 	}
 	if (!queue_held_is_complete(slot))
 		queue_inflight_count_held(slot, c.relid);
-	held = queue_held_count(slot);
+	held = queue_held_count(slot) + c.recovered;
 	ready = c.rows;
 	if (c.kind == SLOT_QUEUE)
 		ready -= held + Max(c.later[LATER_DELAYED], 0) +

@@ -128,6 +128,8 @@ queue_counters_set(QueueSlot *slot, Oid relid, const CounterStart *start,
 		counters->rows = rows->rows - start->rows;
 		counters->bytes = rows->bytes - start->bytes;
 		counters->exhausted = rows->exhausted;
+		counters->recovered = rows->recovered;
+		counters->is_recovered = rows->is_recovered;
 		for (int i = 0; i < NUM_LATER; i++)
 			queue_counter_add(slot, COUNTER_DELAYED + i, rows->later[i] - start->later[i]);
 		counters->counted_at = now;
@@ -185,6 +187,13 @@ bool
 queue_counters_is_known(QueueSlot *slot)
 {
 	return slot->counters.counted_at != 0;
+}
+
+/* Had transactions used it then that were prepared before the start? */
+bool
+queue_counters_are_recovered(QueueSlot *slot)
+{
+	return slot->counters.is_recovered;
 }
 
 /* Return when the next one falls due that counts as not due. */

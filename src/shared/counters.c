@@ -114,6 +114,8 @@ queue_counters_begin(QueueSlot *slot, Oid dbid, Oid relid)
 	counters->rows = saved ? saved->rows : 0;
 	counters->bytes = saved ? saved->bytes : 0;
 	counters->exhausted = saved ? saved->exhausted : 0;
+	counters->recovered = 0;
+	counters->is_recovered = false;
 	counters->counted_at = saved ? saved->counted_at : 0;
 	counters->oldest_at = saved ? saved->oldest_at : 0;
 	counters->count_at = 0;
@@ -450,6 +452,7 @@ queue_counters_read(QueueSlot *slot, TimestampTz now, bool with_processing,
 	for (int i = 0; i < NUM_LATER; i++)
 		values->later[i] = values->n[COUNTER_DELAYED + i];
 	values->exhausted = counters->exhausted;
+	values->recovered = counters->recovered;
 	values->counted_at = counters->counted_at;
 	values->oldest_at = counters->oldest_at;
 	values->reset_at = counters->reset_at;

@@ -153,6 +153,8 @@ typedef struct CounterRows
 	int64		bytes;
 	int64		later[NUM_LATER];
 	int64		exhausted;
+	int64		recovered;		/* held since before the start */
+	bool		is_recovered;	/* by transactions that may end */
 } CounterRows;
 
 extern void queue_counters_start(QueueSlot *slot, TimestampTz now,
@@ -175,6 +177,9 @@ extern void queue_counters_put_off(QueueSlot *slot, TimestampTz until);
 extern void queue_counters_set_long(QueueSlot *slot, bool is_long);
 extern bool queue_counters_is_long(QueueSlot *slot);
 extern bool queue_counters_is_known(QueueSlot *slot);
+
+/* When it was counted, were there transactions of before the start? */
+extern bool queue_counters_are_recovered(QueueSlot *slot);
 
 /* What has fallen due: from when on to look, and how much it was */
 extern TimestampTz queue_counters_next_due(QueueSlot *slot);
@@ -213,6 +218,7 @@ typedef struct CounterValues
 	int64		bytes;
 	int64		later[NUM_LATER];
 	int64		exhausted;
+	int64		recovered;
 	TimestampTz counted_at;
 	TimestampTz oldest_at;		/* 0: none */
 	TimestampTz reset_at;

@@ -270,6 +270,9 @@ typedef struct CounterPart
 								 * has gone */
 	int64		bytes;
 	int64		exhausted;
+	int64		recovered;		/* rows that transactions hold which were
+								 * prepared before the start */
+	bool		is_recovered;	/* when it was counted, such ones had used it */
 	TimestampTz counted_at;		/* 0: not known */
 	TimestampTz count_at;		/* not again before; 0: at once */
 	uint64		ncounts;

@@ -54,6 +54,7 @@
 #include "table/settings.h"
 #include "table/subscription.h"
 #include "topic/behind.h"
+#include "transaction/recovered.h"
 #include "worker/duties.h"
 #include "worker/helper.h"
 #include "worker/round.h"
@@ -113,10 +114,17 @@ static TimestampTz rested_at = DT_NOBEGIN;
 static TimestampTz next_at = DT_NOBEGIN;
 static TimestampTz count_rested_at = DT_NOBEGIN;
 
+/*
+ * How many transactions of before the start had ended when that was looked at;
+ * -1: nobody has
+ */
+static int64 recovered_ends = -1;
+
 static bool is_walk_due(TimestampTz now);
 static void walk(TimestampTz now);
 static void leave(Oid relid, TimestampTz now);
 static void walk_over(Oid relid);
+static void doubt_recovered(void);
 static TimestampTz failed_for(QueueSlot *slot, TimestampTz now);
 static TimestampTz look_at(QueueSlot *slot, TimestampTz now);
 static TimestampTz look_behind(TimestampTz now);
@@ -139,6 +147,8 @@ queue_tally_due(void)
 	if (is_walk_due(now))
 		return DT_NOBEGIN;
 	rested_at = Min(rested_at, now + MAX_REST);
+	if (recovered_ends != queue_recovered_ends())
+		return rested_at;
 	return Max(next_at, rested_at);
 }
 
@@ -169,6 +179,7 @@ queue_tally(void)
 		walk(now);
 	if (to_walk != NIL)
 		return now;				/* others have a round before it goes on */
+	doubt_recovered();
 	is_looking = true;
 	if (has_failed)
 		next_at = now;			/* so many may be broken that this never ends */
@@ -221,6 +232,32 @@ is_walk_due(TimestampTz now)
 		return true;
 	return left_over != NIL &&
 		(left_at <= now || left_at > now + HELPER_DELAY);
+}
+
+/*
+ * doubt_recovered
+ *		What transactions hold that were prepared before the start is counted
+ *		soon after that, and when one has ended.
+ */
+static void
+doubt_recovered(void)
+{
+	int64		ends = queue_recovered_ends();
+	bool		are_there;
+
+	if (ends == recovered_ends)
+		return;
+	are_there = queue_recovered_are_there();
+	for (int i = 0; i < queue_slot_count(); i++)
+	{
+		QueueSlot  *slot = queue_slot_at(i);
+
+		if (slot != NULL && is_mine(slot) && slot->kind == SLOT_QUEUE &&
+			(queue_counters_are_recovered(slot) ||
+			 (are_there && queue_recovered_holds(slot->relid))))
+			queue_counters_doubt(slot);
+	}
+	recovered_ends = ends;
 }
 
 /* Make slots for some queues that have none. */

@@ -185,6 +185,40 @@ is(sql(q{SELECT dequeue_paused FROM queue.queues
 		WHERE queue = 'parcels'::regclass}),
 	'f', 'and can be changed afterwards');
 
+# What else tells of messages that are held: statistics, why, end_lease
+sql(q{SELECT queue.create_queue('crates', lease => '1 h');
+	SELECT queue.enqueue('crates', to_jsonb(n)) FROM generate_series(1, 5) n});
+my $receipt = sql(q{SELECT receipt FROM queue.receive('crates')});
+wait_until(q{SELECT count(*) = 1 FROM queue.lease}, 'the lease is in the log');
+prepare('acked', qq{queue.ack('$receipt')});
+prepare('taken', q{count(*) FROM queue.dequeue('crates', 2)});
+prepare('sent', q{queue.enqueue('crates', '6')});
+foreach my $fate ('same life', 'fast', 'immediate')
+{
+	$node->restart if $fate eq 'fast';
+	$node->stop($fate) if $fate eq 'immediate';
+	$node->start if $fate eq 'immediate';
+	wait_until(
+		q{SELECT (ready, in_flight, in_doubt) = (2, 3, 4) FROM queue.stats
+			WHERE queuename = 'crates'},
+		"$fate: what it holds is in flight, not ready");
+	is( sql(q{SELECT string_agg(w.reason || ' ' || w.gid, ', ' ORDER BY id)
+			FROM generate_series(1, 2) id, queue.why('crates', id) w}),
+		'prepared acked, prepared taken',
+		"$fate: why names who has it");
+	($status, $out, $err) =
+	  $node->psql('postgres', q{\set VERBOSITY verbose
+		SELECT queue.end_lease('crates', 1)});
+	like($err, qr/55006.*prepared transaction "acked"/is,
+		"$fate: and so does end_lease");
+}
+sql(qq{COMMIT PREPARED '$_'}) foreach 'acked', 'taken', 'sent';
+wait_until(
+	q{SELECT (ready, in_flight, in_doubt) = (3, 0, 0) FROM queue.stats
+		WHERE queuename = 'crates'},
+	'what it did is counted when it has ended');
+sql(q{SELECT queue.drop_queue('crates')});
+
 # Topics and subscriptions
 sql(q{
 	SELECT queue.create_topic('news', partitions => 2);
