@@ -152,6 +152,8 @@ queue_registration_take(int partition)
 	registration->least = PG_INT64_MAX;
 	registration->greatest = 0;
 	registration->nids = 0;
+	registration->drawn_from = PG_INT64_MAX;
+	registration->drawn_to = 0;
 	registration->xid = InvalidTransactionId;
 	registration->procno = NO_PROC;
 	return registration;

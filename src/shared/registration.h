@@ -34,6 +34,8 @@ typedef struct Registration
 	int64		least;			/* of those it has drawn */
 	int64		greatest;
 	int64		nids;
+	int64		drawn_from;		/* of those it drew at once, the last time: */
+	int64		drawn_to;		/* ... they may not be rows yet */
 	int			procno;
 	TransactionId xid;			/* valid: it is prepared, and has no process */
 	TimestampTz since;

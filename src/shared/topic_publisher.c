@@ -23,6 +23,12 @@ static Registration *find_registration(const Publishing *publishing,
 static Registration *register_for(Publishing *publishing, int partition);
 static Registration *new_registration(Publishing *publishing, int partition,
 									  int64 first);
+static void forget_drawn(Publishing *publishing);
+static void note_drawn(Registration *registration, int64 id);
+static bool has_drawn(dlist_head *list, const Publishing *publishing,
+					  int64 id);
+static bool is_own(const Publishing *publishing,
+				   const Registration *registration);
 static void note_id(TopicSlot *slot, Registration *registration,
 					int partition, int64 id);
 static void check_end(TopicSlot *slot, const Registration *registration);
@@ -49,6 +55,8 @@ queue_topic_draw(Publishing *publishing, TopicDraw *draw)
 		return TOPIC_GONE;
 	if (!slot->is_open)
 		outcome = TOPIC_GONE;
+	if (draw->ndrawn == 0)
+		forget_drawn(publishing);
 	while (draw->ndrawn < draw->n && outcome == TOPIC_DONE)
 	{
 		int			partition = draw->partitions[draw->ndrawn];
@@ -81,6 +89,7 @@ queue_topic_draw(Publishing *publishing, TopicDraw *draw)
 		}
 		slot->highest = slot->next++;
 		note_id(slot, registration, partition, slot->highest);
+		note_drawn(registration, slot->highest);
 		draw->partitions[draw->ndrawn] = partition;
 		draw->ids[draw->ndrawn++] = slot->highest;
 	}
@@ -209,6 +218,62 @@ queue_topic_admit(Publishing *publishing, int partition, int64 id,
 }
 
 /*
+ * queue_topic_is_drawn
+ *		May another transaction be about to insert a message with this id, which
+ *		was given, and admitted?
+ *
+ * It has drawn the id, but its row need not be there yet, so nothing else would
+ * tell.  An id that is admitted is not drawn any more.
+ */
+bool
+queue_topic_is_drawn(const Publishing *publishing, int partition, int64 id)
+{
+	TopicSlot  *slot = publishing->slot;
+	bool		result;
+
+	if (!queue_topic_slot_lock(slot, publishing->relid))
+		return false;
+	result = has_drawn(&slot->lists.partitions[partition], publishing, id) ||
+		has_drawn(&slot->lists.any, publishing, id);
+	LWLockRelease(slot->lock);
+	return result;
+}
+
+/* Has a transaction in this list, but this one, drawn the id? */
+static bool
+has_drawn(dlist_head *list, const Publishing *publishing, int64 id)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, list)
+	{
+		Registration *registration =
+			dlist_container(Registration, link, iter.cur);
+
+		/*
+		 * the list is in the order of first ids, and none has drawn a lower
+		 * one
+		 */
+		if (registration->first > id)
+			break;
+		if (registration->drawn_from <= id && id <= registration->drawn_to &&
+			!is_own(publishing, registration))
+			return true;
+	}
+	return false;
+}
+
+/* Is it one of this transaction? */
+static bool
+is_own(const Publishing *publishing, const Registration *registration)
+{
+	for (int i = 0; i < publishing->n; i++)
+		if (publishing->registrations[i] == registration)
+			return true;
+	return false;
+}
+
+/*
  * queue_topic_note_given
  *		An id was given by hand, while the table is no topic.
  */
@@ -301,6 +366,25 @@ new_registration(Publishing *publishing, int partition, int64 first)
 	queue_registration_link(&slot->lists, registration);
 	publishing->registrations[publishing->n++] = registration;
 	return registration;
+}
+
+/* What this transaction drew before it has inserted, or never will. */
+static void
+forget_drawn(Publishing *publishing)
+{
+	for (int i = 0; i < publishing->n; i++)
+	{
+		publishing->registrations[i]->drawn_from = PG_INT64_MAX;
+		publishing->registrations[i]->drawn_to = 0;
+	}
+}
+
+/* Note that this id was drawn with others. */
+static void
+note_drawn(Registration *registration, int64 id)
+{
+	registration->drawn_from = Min(registration->drawn_from, id);
+	registration->drawn_to = id;
 }
 
 /*

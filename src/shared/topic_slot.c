@@ -16,7 +16,8 @@
  *	 one, or somebody has set the sequence back.
  *
  * - an id that is given by hand is registered like one that is drawn.  If a
- *	 reader may have passed it, it is refused.
+ *	 reader may have passed it, it is refused; so it is if another transaction
+ *	 has drawn it, whose row may not be there yet.
  *
  * - a publisher is struck off when others see how its transaction has ended,
  *	 never before, and is passed on at PREPARE (publishing.c).

@@ -233,6 +233,10 @@ extern TopicOutcome queue_topic_admit(Publishing *publishing, int partition,
 									  bool *moves_sequence);
 extern void queue_topic_reserve(TopicSlot *slot, Oid relid, Oid file,
 								int64 id);
+
+/* One that was registered: may another be about to insert it, which drew it? */
+extern bool queue_topic_is_drawn(const Publishing *publishing, int partition,
+								 int64 id);
 extern void queue_topic_note_given(Oid relid, int partition, int64 id);
 
 /*

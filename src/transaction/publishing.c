@@ -141,7 +141,8 @@ next_block(TopicDef *topic, Publishing *note, Oid *file)
  *		Register this transaction for an id that is given by hand.
  *
  * Ids go on beyond it.  If it is not to be refused, and readers may have passed
- * it, it is stored all the same, as rows are in replica role.
+ * it or a publisher has drawn it, it is stored all the same, as rows are in
+ * replica role.
  *
  * The table may be no topic yet, because it is being restored.  Nobody can read
  * it then, and memory knows nothing of it.
@@ -191,6 +192,14 @@ queue_publishing_given(TopicDef *topic, int partition, int64 id,
 						id, get_rel_name(topic->relid)),
 				 errdetail("Nothing is added to partition %d below its stable id, " INT64_FORMAT ".",
 						   partition, stable_id),
+				 errhint("Leave the id to the topic.")));
+	if (may_refuse && queue_topic_is_drawn(note, partition, id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("id " INT64_FORMAT " of topic \"%s\" may be in use",
+						id, get_rel_name(topic->relid)),
+				 errdetail("Another transaction that has not ended has drawn ids for partition %d, among which it is.",
+						   partition),
 				 errhint("Leave the id to the topic.")));
 	if (!moves_sequence)
 		return;

@@ -281,6 +281,43 @@ make_topic(2);
 }
 
 #
+# An id that is given, and that a publisher has drawn whose row is not there yet:
+# it has to wait for the index.
+#
+make_topic(1);
+{
+	my $owner = $node->background_psql('postgres');
+	$owner->query_safe('SELECT pg_advisory_lock(1)');
+	my $publisher = start_session(
+		publish('first') . '; SELECT pg_advisory_lock(1); ' . publish('drawn'),
+		undef, q{wait_event = 'advisory'});
+	$owner->query_safe(qq{BEGIN;
+		ALTER INDEX ${topic}_pkey SET TABLESPACE pg_default;
+		SELECT pg_advisory_unlock(1)});
+	wait_until(
+		qq{SELECT wait_event = 'relation' FROM pg_stat_activity
+			WHERE pid = $publisher->{pid}},
+		'a publisher has drawn its id, and not inserted the message');
+	my $id = $owner->query_safe(
+		qq{SELECT next_id - 1 FROM queue.topics WHERE topic = '$topic'::regclass});
+	my $refused = sub {
+		my ($given) = @_;
+		return $owner->query_safe(qq{DO \$\$ BEGIN $given;
+			RAISE NOTICE 'taken';
+			EXCEPTION WHEN object_not_in_prerequisite_state THEN
+			PERFORM set_config('test.error', SQLERRM, false); END \$\$;
+			SELECT current_setting('test.error')});
+	};
+	is( $refused->(given($id, 0, 'given')),
+		qq{id $id of topic "$topic" may be in use},
+		'... nobody else can give that id to another message');
+	$owner->query_safe(given($id + 1, 0, 'given'));
+	end($owner, 'COMMIT');
+	like(result_of($publisher), qr/^$id$/m, '... which has it in the end');
+	is(all_read(), 'first drawn given', '... and what is given comes after it');
+}
+
+#
 # A sequence that is set back.
 #
 {

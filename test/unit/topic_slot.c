@@ -63,6 +63,7 @@ typedef struct Transaction
 	bool		is_prepared;
 	TransactionId xid;
 	int			nids;
+	int			ndrawn;			/* the last of them, at once */
 	int64		ids[MAX_IDS];
 	int			partitions[MAX_IDS];
 } Transaction;
@@ -231,7 +232,33 @@ publish(Transaction *one, int n, int partition)
 		one->ids[one->nids] = ids[i];
 		one->partitions[one->nids++] = partitions[i];
 	}
+	one->ndrawn = draw.ndrawn;
 	return outcome;
+}
+
+/*
+ * Is what was drawn refused to all others, and none that was drawn by nobody?
+ * What lies between those of one batch may be refused.
+ */
+static bool
+is_drawn(const Transaction *one, int partition, int64 id)
+{
+	bool		said = queue_topic_is_drawn(&one->publishing, partition, id);
+	bool		may_be = false;
+
+	for (int i = 0; i < NTRANSACTIONS; i++)
+	{
+		const Transaction *other = &transactions[i];
+
+		if (other == one || other->ndrawn == 0)
+			continue;
+		for (int j = other->nids - other->ndrawn; j < other->nids; j++)
+			if (other->ids[j] == id && other->partitions[j] == partition && !said)
+				return false;
+		may_be |= id >= other->ids[other->nids - other->ndrawn] &&
+			id <= other->ids[other->nids - 1];
+	}
+	return !said || may_be;
 }
 
 /* An id that is given: refused if, and only if, readers may have passed it */
@@ -258,9 +285,18 @@ give(Transaction *one)
 		reserved = id;
 		sequence = Max(sequence, id + 1);
 	}
-	one->ids[one->nids] = id;
-	one->partitions[one->nids++] = partition;
 	highest = Max(highest, id);
+	if (!is_drawn(one, partition, id))
+		return false;
+
+	/* before those that were drawn at once, the last time */
+	for (int i = one->nids++; i > one->nids - 1 - one->ndrawn; i--)
+	{
+		one->ids[i] = one->ids[i - 1];
+		one->partitions[i] = one->partitions[i - 1];
+	}
+	one->ids[one->nids - 1 - one->ndrawn] = id;
+	one->partitions[one->nids - 1 - one->ndrawn] = partition;
 	return true;
 }
 
@@ -283,7 +319,7 @@ end(Transaction *one)
 	}
 	else
 		(void) queue_topic_strike_off(&one->publishing);
-	one->nids = 0;
+	one->nids = one->ndrawn = 0;
 	one->is_prepared = false;
 	return is_right;
 }
