@@ -192,7 +192,8 @@ CREATE VIEW queue.storage AS
 COMMENT ON VIEW queue.storage IS
 'queues: the space that they take, dead rows, and what keeps these from being removed';
 
--- A row that ends what the log says may have the seq of what it ends.
+-- A row that ends what the log says may have the seq of what it ends, or name a
+-- lease, which it ends wherever that is in the log.
 CREATE OR REPLACE VIEW queue.lease WITH (security_invoker) AS
 SELECT l.queue, l.id, l.enqueued_at, l.epoch, l.number, l.deadline
 FROM (SELECT DISTINCT ON (r.queue, r.id)
@@ -208,7 +209,15 @@ FROM (SELECT DISTINCT ON (r.queue, r.id)
           ON d.oid::bigint OPERATOR(pg_catalog.=) written_for.id
       WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
       ORDER BY r.queue, r.id, r.seq DESC, r.enqueued_at NULLS FIRST) AS l
-WHERE l.number IS NOT NULL;
+WHERE l.enqueued_at IS NOT NULL
+  AND l.number IS NOT NULL
+  AND NOT EXISTS (
+      SELECT FROM queue.lease_log AS e
+       WHERE e.queue OPERATOR(pg_catalog.=) l.queue
+         AND e.id OPERATOR(pg_catalog.=) l.id
+         AND e.enqueued_at IS NULL
+         AND e.epoch OPERATOR(pg_catalog.=) l.epoch
+         AND e.number OPERATOR(pg_catalog.=) l.number);
 
 -- Locks tell which queues, topics and subscriptions a transaction has used, after
 -- a restart too.  Those of a prepared one have no process; its own id leads to the

@@ -351,14 +351,23 @@ note_moved(Move *move, int64 id)
 static void
 end_in_log(const Move *moves, int n)
 {
-	MessageKey	keys[MAX_PARTITIONS];
-	int			nkeys = 0;
+	LeaseFence	leases[MAX_PARTITIONS];
+	int			nleases = 0;
 
 	for (int i = 0; i < n; i++)
-		if (queue_inflight_is_durable(&moves[i].key))
-			keys[nkeys++] = moves[i].key;
-	if (nkeys > 0)
-		queue_lease_log_end(keys, nkeys);
+	{
+		InflightEntry entry;
+
+		/* what this transaction settles is written if the server stops */
+		if (!queue_inflight_peek(&moves[i].key, QUEUE_PARTITION_ROW, &entry) ||
+			(!entry.is_durable && moves[i].kind != HOLD_SETTLE))
+			continue;
+		leases[nleases].key = moves[i].key;
+		leases[nleases].epoch = entry.epoch;
+		leases[nleases++].number = entry.number;
+	}
+	if (nleases > 0)
+		queue_lease_log_end(leases, nleases);
 }
 
 /* Nothing is to be moved: let go of the partition that was held last. */

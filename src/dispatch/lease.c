@@ -34,7 +34,8 @@
  * A session that sets the position of a subscription ends what the log says of its
  * partitions, in the same transaction, or the lease would be back after a crash,
  * and an ack of it would undo that.  These rows have the seq of what they end, so
- * the worker alone draws numbers.  If that was prepared before the start, the
+ * the worker alone draws numbers, and they name the lease, so that they end it also
+ * if the worker's transaction that writes it has not committed yet.  If that was prepared before the start, the
  * lease is back until it is committed: then the worker reads the log once more
  * (worker/gone.c).
  *
@@ -302,6 +303,7 @@ queue_lease_log(const MessageKey *ended, int nended,
 		rows[i].seq = next_seq++;
 		rows[i].is_end = true;
 		rows[i].lease.key = ended[i];
+		rows[i].lease.number = 0;
 	}
 	for (i = 0; i < nrecords; i++)
 	{
@@ -319,34 +321,53 @@ queue_lease_log(const MessageKey *ended, int nended,
 
 /*
  * queue_lease_log_end
- *		End what the log says of these partitions, in the caller's transaction.
+ *		End these leases, and what else the log says of their messages, in the
+ *		caller's transaction.
  *
- * What the worker has written and not committed yet is not seen, and stays: such a
- * lease is back if the server crashes before the worker writes that it has ended.
- * Until the transaction has ended the log is not compacted.
+ * The worker may have written a lease, and not committed that yet; so the end
+ * names the lease, and need not come after it.  Until the transaction has ended
+ * the log is not compacted.
  */
 void
-queue_lease_log_end(const MessageKey *keys, int nkeys)
+queue_lease_log_end(const LeaseFence *leases, int n)
 {
 	Relation	rel = queue_lease_rows_open(queue_lease_rows_relid(), RowExclusiveLock);
 	LogRow	   *rows;
+	LogRow	   *ends;
 	int			nrows;
-	int			nended = 0;
+	int			nends = 0;
 	int64		last_seq;
 	bool		is_ours;
 
 	if (rel == NULL)
 		return;
 	rows = queue_lease_rows_read(rel, &nrows, &last_seq, &is_ours);
-	for (int i = 0; i < nrows; i++)
-		for (int j = 0; j < nkeys; j++)
-			if (queue_message_key_compare(&rows[i].lease.key, &keys[j]) == 0)
-			{
-				rows[nended] = rows[i];
-				rows[nended++].is_end = true;
-				break;
-			}
-	queue_lease_rows_append(rel, rows, nended);
+	ends = palloc(2 * n * sizeof(LogRow));
+	for (int i = 0; i < n; i++)
+	{
+		const LeaseFence *lease = &leases[i];
+		bool		is_told = lease->number == 0;
+
+		for (int j = 0; j < nrows; j++)
+		{
+			if (queue_message_key_compare(&rows[j].lease.key, &lease->key) != 0)
+				continue;
+			ends[nends] = rows[j];
+			ends[nends++].is_end = true;
+			is_told |= rows[j].lease.number == lease->number &&
+				rows[j].lease.epoch == lease->epoch;
+			break;
+		}
+		if (is_told)
+			continue;
+		memset(&ends[nends], 0, sizeof(LogRow));
+		ends[nends].is_end = true;
+		ends[nends].lease.key = lease->key;
+		ends[nends].lease.epoch = lease->epoch;
+		ends[nends++].lease.number = lease->number;
+	}
+	queue_lease_rows_append(rel, ends, nends);
+	pfree(ends);
 	pfree(rows);
 	table_close(rel, NoLock);
 }

@@ -17,8 +17,19 @@ extern bool queue_lease_is_loaded(void);
 /* The same for functions that only show messages; no error on a standby */
 extern void queue_lease_load_to_look(void);
 
-/* End what the log says of these partitions, in the caller's transaction */
-extern void queue_lease_log_end(const MessageKey *keys, int nkeys);
+/* A message, and the fence of its last lease; number 0: none */
+typedef struct LeaseFence
+{
+	MessageKey	key;
+	uint64		epoch;
+	uint64		number;
+} LeaseFence;
+
+/*
+ * End these leases, and what else the log says of these messages, in the caller's
+ * transaction
+ */
+extern void queue_lease_log_end(const LeaseFence *leases, int n);
 
 /* For the worker, in its own transactions */
 extern void queue_lease_log(const MessageKey *ended, int nended,

@@ -47,7 +47,10 @@
 #define APPEND_BATCH		100
 
 static int	compare_rows(const void *a, const void *b);
+static bool is_current(const LogRow *rows, int n, int64 named_seq);
+static bool is_end_of(const LogRow *row, const LeaseRecord *lease);
 static void read_slot(TupleTableSlot *slot, LeaseRecord *lease);
+static void read_fence(TupleTableSlot *slot, LeaseRecord *lease);
 static void fill_slot(TupleTableSlot *slot, const LogRow *row);
 static void set_receiver(TupleTableSlot *slot, const LeaseRecord *lease);
 static void set_value(TupleTableSlot *slot, int attnum, Datum value);
@@ -79,7 +82,7 @@ queue_lease_rows_read(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
 	int			nkept = 0;
 	int64		named_seq = 0;
 	Oid			named = InvalidOid;
-	int			i;
+	int			first = 0;
 
 	*last_seq = 0;
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
@@ -114,23 +117,53 @@ queue_lease_rows_read(Relation rel, int *nrows, int64 *last_seq, bool *is_ours)
 		row->is_end = slot->tts_isnull[Anum_log_enqueued_at - 1];
 		if (!row->is_end)
 			read_slot(slot, lease);
+		else
+			read_fence(slot, lease);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 
 	/* VACUUM may let rows of a page change places, so seq and not the scan */
 	qsort(rows, n, sizeof(LogRow), compare_rows);
-	for (i = 0; i < n; i++)
+	for (int i = 0; i < n; i++)
 	{
 		if (i + 1 < n && queue_message_key_compare(&rows[i].lease.key,
 												   &rows[i + 1].lease.key) == 0)
 			continue;
-		if (!rows[i].is_end && rows[i].seq > named_seq)
+		if (is_current(&rows[first], i + 1 - first, named_seq))
 			rows[nkept++] = rows[i];
+		first = i + 1;
 	}
 	*is_ours = named == MyDatabaseId;
 	*nrows = *is_ours ? nkept : 0;
 	return rows;
+}
+
+/*
+ * is_current
+ *		Is the last of these rows, all of one message, still true?
+ *
+ * The end of a lease may have been written before that lease was.
+ */
+static bool
+is_current(const LogRow *rows, int n, int64 named_seq)
+{
+	const LogRow *last = &rows[n - 1];
+
+	if (last->is_end || last->seq <= named_seq)
+		return false;
+	for (int i = 0; i < n - 1; i++)
+		if (is_end_of(&rows[i], &last->lease))
+			return false;
+	return true;
+}
+
+/* Does a row say that this very lease has ended? */
+static bool
+is_end_of(const LogRow *row, const LeaseRecord *lease)
+{
+	return row->is_end && row->lease.number != 0 && lease->kind == LOG_LEASE &&
+		row->lease.number == lease->number && row->lease.epoch == lease->epoch;
 }
 
 /*
@@ -166,9 +199,21 @@ read_slot(TupleTableSlot *slot, LeaseRecord *lease)
 	else
 	{
 		lease->kind = LOG_LEASE;
-		lease->epoch = (uint64) DatumGetInt64(values[Anum_log_epoch - 1]);
-		lease->number = (uint64) DatumGetInt64(values[Anum_log_number - 1]);
+		read_fence(slot, lease);
 	}
+}
+
+/* Read which lease has ended, if a row says so of one. */
+static void
+read_fence(TupleTableSlot *slot, LeaseRecord *lease)
+{
+	bool		is_one = !slot->tts_isnull[Anum_log_number - 1] &&
+		!slot->tts_isnull[Anum_log_epoch - 1];
+
+	lease->epoch = !is_one ? 0 :
+		(uint64) DatumGetInt64(slot->tts_values[Anum_log_epoch - 1]);
+	lease->number = !is_one ? 0 :
+		(uint64) DatumGetInt64(slot->tts_values[Anum_log_number - 1]);
 }
 
 /*
@@ -260,6 +305,11 @@ fill_slot(TupleTableSlot *slot, const LogRow *row)
 	values[Anum_log_id - 1] = Int64GetDatum(lease->key.id);
 	for (i = Anum_log_enqueued_at; i <= Natts_log; i++)
 		isnull[i - 1] = true;
+	if (row->is_end && lease->number != 0)
+	{
+		set_value(slot, Anum_log_epoch, Int64GetDatum((int64) lease->epoch));
+		set_value(slot, Anum_log_number, Int64GetDatum((int64) lease->number));
+	}
 	if (!row->is_end)
 	{
 		set_value(slot, Anum_log_enqueued_at,

@@ -15,8 +15,10 @@
 typedef struct LogRow
 {
 	int64		seq;
-	bool		is_end;			/* there is nothing to say any more */
-	LeaseRecord lease;			/* only the key, if is_end */
+	bool		is_end;			/* there is nothing to say any more; or, if
+								 * lease.number is not 0, not of that lease,
+								 * whatever its seq */
+	LeaseRecord lease;			/* only the key and that lease, if is_end */
 } LogRow;
 
 /* The table; InvalidOid: there is none */

@@ -317,6 +317,27 @@ is(state_of("SELECT queue.ack('$_')"), 'QU001', 'a receipt of that is good for n
   foreach @receipts[ 0, -1 ];
 is(sql(q{SELECT count(*) FROM queue.dequeue('sought_later', 8)}), '8', '... all come again');
 
+# ... nor when the worker has written it, and that is not committed before the seek:
+# its commit waits for a standby that there is not
+sql(q{SELECT queue.subscribe('log2', 'written_late', start => 'begin', lease => '1 h');
+	ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
+$node->reload;
+my $waits = start_session(q{DO $$ BEGIN LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$},
+	undef, q{wait_event = 'SyncRep'});
+@receipts = split /\n/, sql(q{SET synchronous_commit = local; SELECT receipt FROM queue.receive('written_late', 8)});
+wait_until(q{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE backend_type = 'queue worker'},
+	'the worker is about to commit the leases');
+is(sql(q{SELECT count(*) FROM queue.lease WHERE queue = 'written_late'::regclass}), '0', 'the log has none yet');
+sql(q{SET synchronous_commit = local; SELECT queue.seek('written_late', 'begin')});
+$node->stop('immediate');
+eval { $waits->{session}->quit };
+$node->adjust_conf('postgresql.auto.conf', 'synchronous_standby_names', undef);
+$node->start;
+is(state_of("SELECT queue.ack('$_')"), 'QU001', '... but after a crash they have ended')
+  foreach @receipts[ 0, -1 ];
+is(sql(q{SELECT count(*) FROM queue.lease WHERE queue = 'written_late'::regclass}), '0', '... as the view says');
+is(sql(q{SELECT count(*) FROM queue.dequeue('written_late', 8)}), '8', '... and all come again');
+
 # How far behind, when it is far
 sql(q{SELECT queue.create_topic('far', partitions => 1);
 	SELECT queue.subscribe('far', 'late', start => 'begin');
