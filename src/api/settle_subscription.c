@@ -31,6 +31,7 @@
 #include "api/settle_subscription.h"
 #include "api/settling.h"
 #include "common/relation_name.h"
+#include "dispatch/lease.h"
 #include "shared/database.h"
 #include "table/position.h"
 #include "table/topic.h"
@@ -68,6 +69,7 @@ static void begin(PartitionLease *lease);
 static bool is_passed(PartitionLease *lease);
 static const char *read_position(PartitionLease *lease,
 								 SettleResult *result);
+static const char *check_log(PartitionLease *lease, SettleResult *result);
 static void let_go(PartitionLease *lease);
 static void end(PartitionLease *lease);
 static void settled_already(const Receipt *receipt);
@@ -380,6 +382,8 @@ try_begin(PartitionLease *lease, SettleResult *result)
 		detail = "It is settled already, or was passed by seek or skip.";
 	if (detail == NULL)
 		detail = read_position(lease, result);
+	if (detail == NULL && !lease->is_mine)
+		detail = check_log(lease, result);
 	if (detail != NULL)
 		end(lease);
 	return detail;
@@ -436,6 +440,28 @@ read_position(PartitionLease *lease, SettleResult *result)
 			return "The position of the subscription has been deleted.";
 	}
 	return NULL;				/* not reached */
+}
+
+/*
+ * check_log
+ *		Was the position, which has been read, set by a transaction that was
+ *		prepared before the start, and that has ended the lease?
+ *
+ * Then forget the lease, as the worker is about to do (worker/gone.c).
+ */
+static const char *
+check_log(PartitionLease *lease, SettleResult *result)
+{
+	const Receipt *receipt = lease->receipts;
+	LeaseFence	fence = {receipt->key, receipt->epoch, receipt->number};
+
+	if (!queue_lease_is_ended(&fence))
+		return NULL;
+	let_go(lease);
+	(void) queue_inflight_forget_lease(&fence.key, fence.epoch, fence.number);
+	queue_cover_add(NULL, &fence.key, 0, true /* wakes */ );
+	*result = SETTLE_LOST;
+	return "The position of the partition was set, which ends the lease.";
 }
 
 /* Give the lease back as it is, if this call was the first to hold it. */

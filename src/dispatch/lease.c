@@ -35,9 +35,10 @@
  * partitions, in the same transaction, or the lease would be back after a crash,
  * and an ack of it would undo that.  These rows have the seq of what they end, so
  * the worker alone draws numbers, and they name the lease, so that they end it also
- * if the worker's transaction that writes it has not committed yet.  If that was prepared before the start, the
- * lease is back until it is committed: then the worker reads the log once more
- * (worker/gone.c).
+ * if the worker's transaction that writes it has not committed yet.  If that was
+ * prepared before the start, the lease is back until it is committed: then the
+ * worker reads the log once more (worker/gone.c), and until it has, so does who
+ * settles such a lease.
  *
  * The table is a log.  Rows are only ever appended, never updated or deleted,
  * so that there are no dead ones that an old snapshot could keep, and no index
@@ -89,6 +90,7 @@
 #include "shared/database.h"
 #include "table/settings.h"
 #include "table/subscription.h"
+#include "transaction/recovered.h"
 
 /* A row with its header and line pointer, in bytes */
 #define LOG_ROW_SIZE			130
@@ -187,9 +189,12 @@ load_log(void)
 	int			nrows;
 	int64		last_seq;
 	bool		is_ours;
+	bool		are_in_doubt;
 	int			nlost = 0;
 	int			i;
 
+	/* first: what has ended by now, the log tells */
+	are_in_doubt = queue_recovered_are_there();
 	rel = queue_lease_rows_open(queue_lease_rows_relid(), AccessShareLock);
 	if (rel == NULL)
 		return;
@@ -204,6 +209,7 @@ load_log(void)
 		for (i = 0; i < nrows; i++)
 			if (!queue_inflight_restore(&rows[i].lease))
 				nlost++;
+		my_slot->are_leases_in_doubt = are_in_doubt;
 		my_slot->leases_loaded = true;
 	}
 	LWLockRelease(queue_database_lock());
@@ -370,6 +376,49 @@ queue_lease_log_end(const LeaseFence *leases, int n)
 	pfree(ends);
 	pfree(rows);
 	table_close(rel, NoLock);
+}
+
+/*
+ * queue_lease_is_ended
+ *		Has a transaction ended this lease, of before the start, in the log?
+ *
+ * It was prepared before the start, so memory has learned nothing of that when
+ * it ends.  That it has ended the caller knows, by the position that it moved.
+ * Mostly there was none, and the log need not be read.  A lease that has run out
+ * since the start may be there no more, and is over then, too.
+ */
+bool
+queue_lease_is_ended(const LeaseFence *lease)
+{
+	Relation	rel;
+	LogRow	   *rows;
+	int			nrows;
+	int64		last_seq;
+	bool		is_ours;
+	bool		is_there = false;
+
+	if (lease->epoch == queue_inflight_epoch() || my_slot == NULL ||
+		!my_slot->are_leases_in_doubt)
+		return false;
+	rel = queue_lease_rows_open(queue_lease_rows_relid(), AccessShareLock);
+	if (rel == NULL)
+		return false;
+	rows = queue_lease_rows_read(rel, &nrows, &last_seq, &is_ours);
+	table_close(rel, AccessShareLock);
+	for (int i = 0; i < nrows; i++)
+		is_there |= rows[i].lease.number == lease->number &&
+			rows[i].lease.epoch == lease->epoch &&
+			queue_message_key_compare(&rows[i].lease.key, &lease->key) == 0;
+	pfree(rows);
+	return !is_there;
+}
+
+/* Each lease that such a transaction has ended was ended in memory, too. */
+void
+queue_lease_set_certain(void)
+{
+	if (my_slot != NULL && my_slot->dbid == MyDatabaseId)
+		my_slot->are_leases_in_doubt = false;
 }
 
 /*

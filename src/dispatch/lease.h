@@ -31,6 +31,13 @@ typedef struct LeaseFence
  */
 extern void queue_lease_log_end(const LeaseFence *leases, int n);
 
+/*
+ * Has a transaction that was prepared before the start ended it in the log?  The
+ * worker: none has that memory does not know
+ */
+extern bool queue_lease_is_ended(const LeaseFence *lease);
+extern void queue_lease_set_certain(void);
+
 /* For the worker, in its own transactions */
 extern void queue_lease_log(const MessageKey *ended, int nended,
 							const LeaseRecord *records, int nrecords);

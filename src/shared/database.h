@@ -32,6 +32,9 @@ typedef struct DatabaseSlot
 {
 	Oid			dbid;			/* InvalidOid: free */
 	bool		leases_loaded;	/* memory decides about leases */
+	bool		are_leases_in_doubt;	/* ... but a transaction that was
+										 * prepared before that may have ended
+										 * some of them in their log */
 	bool		has_extension;	/* as last seen */
 	bool		is_probed;		/* a worker has looked since the start, and
 								 * has_extension means something */

@@ -265,12 +265,12 @@ extern void queue_inflight_set_last(InflightEntry *entry, int64 last_id);
 /*
  * Is what is remembered of a partition about messages up to this position, all
  * of which are consumed?  Then forget it, of a partition that is claimed; and
- * the lease of this number, if it is still that
+ * the lease of this number, if it is still that; false: somebody holds it
  */
 extern bool queue_inflight_is_consumed(const InflightEntry *entry,
 									   int64 position);
 extern void queue_inflight_forget_consumed(InflightEntry *entry);
-extern void queue_inflight_forget_lease(const MessageKey *key, uint64 epoch,
+extern bool queue_inflight_forget_lease(const MessageKey *key, uint64 epoch,
 										uint64 number);
 
 /*

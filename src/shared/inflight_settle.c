@@ -257,16 +257,24 @@ queue_inflight_forget_consumed(InflightEntry *entry)
 	LWLockRelease(lock);
 }
 
-/* Forget a lease like that, unless it is held, or the partition was taken since. */
-void
+/*
+ * queue_inflight_forget_lease
+ *		Forget a lease like that, unless the partition was taken since.
+ *
+ * False: somebody holds it.
+ */
+bool
 queue_inflight_forget_lease(const MessageKey *key, uint64 epoch, uint64 number)
 {
 	LWLock	   *lock;
 	InflightEntry *entry = queue_entry_find(key, &lock);
+	bool		is_there = entry != NULL && entry->epoch == epoch &&
+		entry->number == number &&
+		(entry->state == INFLIGHT_LEASED || entry->is_lapsed);
+	bool		is_held = is_there && queue_entry_is_held(entry);
 
-	if (entry != NULL && entry->epoch == epoch && entry->number == number &&
-		(entry->state == INFLIGHT_LEASED || entry->is_lapsed) &&
-		!queue_entry_is_held(entry))
+	if (is_there && !is_held)
 		queue_entry_forget(entry);
 	LWLockRelease(lock);
+	return !is_held;
 }

@@ -45,6 +45,7 @@
 
 #include "common/compat.h"
 #include "common/relation.h"
+#include "dispatch/lease.h"
 #include "dispatch/lease_row.h"
 #include "shared/cover.h"
 #include "shared/inflight.h"
@@ -93,6 +94,12 @@ static uint32 refused = 0;
 
 /* ... and transactions prepared before the start had ended */
 static uint32 ends = 0;
+
+/*
+ * None of those was left when the log was read, and each lease of before the
+ * start was looked at
+ */
+static bool is_final = false;
 
 static void begin_pass(void);
 static bool copy_lease(InflightEntry *entry, void *arg);
@@ -143,7 +150,11 @@ queue_gone(void)
 		look_up(&pass.leases[at], n);
 	at += n;
 	if (at >= pass.n)
+	{
+		if (is_final)
+			queue_lease_set_certain();
 		queue_gone_skip();
+	}
 
 	/* the others have their turn before the next batch, if there is one */
 	return GetCurrentTimestamp();
@@ -172,6 +183,7 @@ begin_pass(void)
 	pass.leases = MemoryContextAllocExtended(TopMemoryContext, pass.max *
 											 sizeof(LeaseCopy),
 											 MCXT_ALLOC_HUGE);
+	is_final = !queue_recovered_are_there();
 	queue_inflight_visit(copy_lease, &pass);
 	qsort(pass.leases, pass.n, sizeof(LeaseCopy), queue_message_key_compare);
 	if (max_prepared_xacts > 0)
@@ -196,6 +208,10 @@ copy_lease(InflightEntry *entry, void *arg)
 		!entry->is_settling && !entry->is_open;
 	bool		is_lapsed = entry->state == INFLIGHT_IDLE && entry->is_lapsed;
 
+	/* that one is settled: who does it has not read the log */
+	if (entry->state == INFLIGHT_LEASED && !is_running &&
+		entry->epoch != queue_inflight_epoch())
+		is_final = false;
 	if (!is_running && !is_lapsed)
 		return true;
 	copy->key = entry->key;
@@ -208,7 +224,10 @@ copy_lease(InflightEntry *entry, void *arg)
 	copy->is_told = entry->epoch != queue_inflight_epoch() &&
 		(is_lapsed || entry->is_written);
 	copy->is_ended = false;
-	return ++copies->n < copies->max;
+	if (++copies->n < copies->max)
+		return true;
+	is_final = false;
+	return false;
 }
 
 /*
@@ -280,6 +299,8 @@ look_up(const LeaseCopy *leases, int n)
 	{
 		if (!is_locked)
 			forget(leases, n);
+		else
+			is_final = false;
 		return;
 	}
 	def = queue_def(rel);
@@ -323,7 +344,10 @@ look_up_positions(Relation rel, SubscriptionDef *def, const LeaseCopy *leases,
 	Position   *position;
 
 	if (def->problem != NULL)
+	{
+		is_final = false;
 		return;
+	}
 	position = queue_position_make(rel);
 	(void) queue_subscription_slot(def);
 	for (int i = 0; i < n; i++)
@@ -339,8 +363,10 @@ look_up_positions(Relation rel, SubscriptionDef *def, const LeaseCopy *leases,
 		{
 			MessageKey	key = leases[i].key;
 
-			queue_inflight_forget_lease(&key, leases[i].epoch,
-										leases[i].number);
+			/* who settles it may have found nothing yet */
+			if (!queue_inflight_forget_lease(&key, leases[i].epoch,
+											 leases[i].number))
+				is_final = false;
 			queue_cover_add(NULL, &key, 0, true /* wakes */ );
 		}
 		else

@@ -317,6 +317,32 @@ is(state_of("SELECT queue.ack('$_')"), 'QU001', 'a receipt of that is good for n
   foreach @receipts[ 0, -1 ];
 is(sql(q{SELECT count(*) FROM queue.dequeue('sought_later', 8)}), '8', '... all come again');
 
+# ... and at once, when the worker is late; if it is rolled back, they are good
+foreach my $end (qw(COMMIT ROLLBACK))
+{
+	my $name = lc "prepared_$end";
+	sql(qq{SELECT queue.subscribe('log2', '$name', start => 'begin', lease => '1 h')});
+	@receipts = split /\n/, sql(qq{SELECT receipt FROM queue.receive('$name', 8)});
+	wait_until(qq{SELECT count(*) = $nleases FROM queue.lease WHERE queue = '$name'::regclass},
+		"$end: the log has the leases");
+	sql(qq{BEGIN; SELECT queue.seek('$name', 'begin'); PREPARE TRANSACTION '$name'});
+	$node->restart;
+	stop_processes(wait_for_worker('postgres', "$end: the worker is there, and stops"));
+	is(state_of("SELECT queue.ack('$receipts[0]')"), '55P03', '... and are back, while it is in doubt');
+	sql("$end PREPARED '$name'");
+	if ($end eq 'COMMIT')
+	{
+		is(state_of("SELECT queue.$_"), 'QU001', "... $_ before the worker has looked")
+		  foreach "extend('$receipts[0]', '1 h')", "ack('$receipts[0]')", "ack('$receipts[-1]')";
+		is(sql(qq{SELECT count(*) FROM queue.dequeue('$name', 8)}), '8', '... all come again');
+	}
+	else
+	{
+		is(sql("SELECT queue.ack(ARRAY['" . join("','", @receipts) . "'])"), '8', '... all can be acked');
+	}
+	continue_all();
+}
+
 # ... nor when the worker has written it, and that is not committed before the seek:
 # its commit waits for a standby that there is not
 sql(q{SELECT queue.subscribe('log2', 'written_late', start => 'begin', lease => '1 h');
