@@ -255,7 +255,8 @@ reject(FunctionCallInfo fcinfo, bool is_array)
 					 errhint("Give it one with queue.alter_queue(), or settle the message with queue.ack().")));
 		queue_inflight_read_news(item->entry, &news);
 		if (!queue_message_dead_letter(call.rel, call.def, call.row, reason,
-									   item->counted + item->entry->failures,
+									   queue_add_failures(item->counted,
+														  item->entry->failures),
 									   &news, false))
 			queue_settling_report_busy(&item->receipt,
 									   "Another transaction has locked or changed the message.");

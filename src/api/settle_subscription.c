@@ -184,7 +184,8 @@ send_letter(PartitionLease *lease, const Receipt *receipt, const char *reason,
 
 	if (is_first)
 	{
-		failures = lease->position->failures + lease->entry->failures;
+		failures = queue_add_failures(lease->position->failures,
+									  lease->entry->failures);
 		log = queue_position_failure_log(lease->position);
 		queue_inflight_read_news(lease->entry, &news);
 	}

@@ -257,7 +257,7 @@ take_claimed(PartitionTake *look, int partition, Hold *hold)
 	queue_reading_check_gap(reading, partition);
 	if (queue_inflight_is_consumed(entry, done_up_to(look, entry)))
 		queue_inflight_forget_consumed(entry);
-	failures = position->failures + entry->failures;
+	failures = queue_add_failures(position->failures, entry->failures);
 	if (queue_is_at_limit(retry->max_attempts, failures))
 	{
 		if (entry->failures == 0 && stays_exhausted(look))

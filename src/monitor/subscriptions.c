@@ -145,8 +145,8 @@ show(PositionsLook *look, int partition)
 			add_behind(look, partition,
 					   queue_place_look_after(&place, look->def->filter,
 											  place.position), values, nulls);
-		values[4] = Int32GetDatum(place.failures +
-								  (has_entry ? entry.failures : 0));
+		values[4] = Int32GetDatum(queue_add_failures(place.failures, has_entry ?
+													 entry.failures : 0));
 		nulls[4] = false;
 	}
 	if (has_entry)

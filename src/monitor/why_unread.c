@@ -138,8 +138,9 @@ explain(Answer *answer, UnreadLook *look)
 									look->message.partition));
 	else
 	{
-		look->failures = look->position->failures +
-			(look->has_entry ? look->entry.failures : 0);
+		look->failures = queue_add_failures(look->position->failures,
+											look->has_entry ?
+											look->entry.failures : 0);
 		if (!explain_position(answer, look) &&
 			!queue_why_held_back(answer, look->topic, &look->message,
 								 look->question->id) &&

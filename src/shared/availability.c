@@ -109,7 +109,7 @@ queue_message_status(int max_attempts, int counted, TimestampTz visible_at,
 	status->due = visible_at;
 	if (entry != NULL)
 	{
-		status->failures += entry->failures;
+		status->failures = queue_add_failures(counted, entry->failures);
 		switch ((InflightState) entry->state)
 		{
 			case INFLIGHT_CLAIMED:
@@ -128,7 +128,7 @@ queue_message_status(int max_attempts, int counted, TimestampTz visible_at,
 				if (is_held)
 					status->due = entry->is_settling ? 0 : entry->deadline;
 				else if (!entry->is_lapse_counted)
-					status->failures++;
+					status->failures = queue_add_failures(status->failures, 1);
 				break;
 		}
 	}

@@ -17,6 +17,16 @@
 #define FAILURE_TEXT_SIZE	504
 #define FAILURE_NAME_SIZE	NAMEDATALEN
 
+/*
+ * As many failures as rows count: beyond that neither the row nor what memory adds
+ * to it shows more
+ */
+static inline int
+queue_add_failures(int counted, int failures)
+{
+	return Min(counted + failures, PG_INT16_MAX);
+}
+
 /* How a queue treats failed messages; columns of queue.queue */
 typedef struct RetryPolicy
 {

@@ -40,6 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "shared/database.h"
+#include "shared/failure.h"
 #include "shared/place.h"
 #include "shared/registration.h"
 
@@ -229,7 +230,8 @@ queue_place_failed(Oid dbid, Oid relid, int partition, int failures)
 
 	its->nmoves++;
 	if (is_its)
-		its->place.failures += failures;
+		its->place.failures =
+			queue_add_failures(its->place.failures, failures);
 	SpinLockRelease(&its->lock);
 }
 

@@ -485,7 +485,7 @@ step_row(Steps *steps, Relation rel, QueueDef *def, MessageRow *row,
 		 Hold *hold, const FailureNews *news)
 {
 	InflightEntry *entry = hold->entry;
-	int			failed = row->failures + entry->failures;
+	int			failed = queue_add_failures(row->failures, entry->failures);
 	bool		is_delayed = entry->is_delayed &&
 		entry->deadline > steps->round->now;
 	bool		is_expired;

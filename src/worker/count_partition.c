@@ -175,7 +175,8 @@ send_next(Relation rel, SubscriptionDef *def, Position *position,
 	{
 		queue_position_next_is(position, batch.first);
 		is_gone = queue_inflight_is_consumed(entry, batch.first - 1);
-		failed = position->failures + (is_gone ? 0 : entry->failures);
+		failed = queue_add_failures(position->failures,
+									is_gone ? 0 : entry->failures);
 		sends = is_to_go(def, failed);
 	}
 	if (sends)

@@ -309,6 +309,29 @@ SELECT queue.create_queue('letters', dead_letter => 'plain');
 \echo :SQLSTATE
 SELECT queue.drop_queue('parcels');
 
+-- as many failures as a row counts, in memory and in the row
+SELECT queue.create_queue('worn', max_attempts => 0, retry_delay => '0');
+INSERT INTO worn (payload, failures) VALUES ('1', 32767);
+BEGIN;
+SELECT attempt FROM queue.dequeue('worn');
+ROLLBACK;
+SELECT attempt FROM queue.browse('worn');
+SELECT attempt FROM queue.dequeue('worn');
+SELECT queue.drop_queue('worn');
+SELECT queue.create_topic('wear', partitions => 1);
+SELECT queue.subscribe('wear', 'worn', start => 'begin', max_attempts => 0, retry_delay => '0');
+SELECT queue.publish('wear', '1');
+SET session_replication_role = replica;
+UPDATE worn SET failures = 32767;
+RESET session_replication_role;
+BEGIN;
+SELECT attempt FROM queue.dequeue('worn');
+ROLLBACK;
+SELECT failures FROM queue.subscriptions WHERE subscription = 'worn'::regclass;
+SELECT attempt FROM queue.dequeue('worn');
+SELECT queue.drop_queue('worn');
+SELECT queue.drop_topic('wear');
+
 SELECT count(*) FROM queue.queue;
 SELECT * FROM queue.in_flight WHERE state <> 'ended';
 DROP SCHEMA shop CASCADE;
