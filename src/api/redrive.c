@@ -58,6 +58,7 @@
 #include "table/origin.h"
 #include "table/scan.h"
 #include "table/selector.h"
+#include "table/settings.h"
 #include "transaction/announce.h"
 #include "transaction/admit.h"
 #include "transaction/charge.h"
@@ -141,6 +142,7 @@ static int64 choose_id(Redrive *redrive, Target *target, const Origin *origin);
 static bool is_taken(Redrive *redrive, Target *target, int64 id);
 static void strip_headers(MessageDraft *draft, const Origin *origin);
 static void insert_waiting(Redrive *redrive);
+static void require_target(const Redrive *redrive);
 static void report_homeless(const Redrive *redrive);
 pg_noreturn static void refuse_homeless(const Redrive *redrive,
 										const Origin *origin);
@@ -640,9 +642,26 @@ insert_waiting(Redrive *redrive)
  * ----------------------------------------------------------------
  */
 
+/* None went back, of a queue that subscriptions alone send to: 22023. */
+static void
+require_target(const Redrive *redrive)
+{
+	if (queue_dead_letter_subscriptions(redrive->relid) == NIL ||
+		queue_dead_letter_sources(redrive->relid) != NIL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("redrive of the dead letters of a subscription needs to_queue"),
+			 errdetail("Those of queue \"%s\" are copies of messages of a topic, and have no queue to go back to.",
+					   queue_shown_name(redrive->relid)),
+			 errhint("Name a queue for them in to_queue.")));
+}
+
 static void
 report_homeless(const Redrive *redrive)
 {
+	if (redrive->nhomeless > 0 && redrive->ntotal == 0)
+		require_target(redrive);
 	if (redrive->nhomeless > 0)
 		ereport(NOTICE,
 				(errmsg_plural("redrive skipped %lld message that has no queue to go back to",
@@ -657,6 +676,8 @@ report_homeless(const Redrive *redrive)
 static void
 refuse_homeless(const Redrive *redrive, const Origin *origin)
 {
+	if (origin->name == NULL)
+		require_target(redrive);
 	if (origin->name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -184,6 +184,21 @@ SELECT count(*) FROM reader_dead;
 \set VERBOSITY default
 SELECT queue.redrive('reader_dead');
 SELECT queue.redrive('reader_dead', id => (SELECT min(id) FROM reader_dead));
+CALL queue.redrive_all('reader_dead');
+-- those of a queue have, in the same dead-letter queue
+SELECT queue.create_queue('tools', dead_letter => 'reader_dead');
+SELECT queue.redrive('reader_dead');
+SELECT queue.redrive('reader_dead', id => (SELECT min(id) FROM reader_dead));
+SELECT count(queue.enqueue('tools', '"hammer"'));
+SELECT queue.reject(receipt, 'broken') FROM queue.receive('tools');
+SELECT queue.redrive('reader_dead');
+SELECT queue.reject(receipt, 'broken') FROM queue.receive('tools');
+-- ... also when it is no longer theirs, with a notice for the others
+SELECT queue.drop_queue('tools');
+SELECT queue.create_queue('tools');
+SELECT queue.redrive('reader_dead');
+SELECT payload FROM queue.dequeue('tools');
+SELECT queue.drop_queue('tools');
 \set VERBOSITY sqlstate
 SELECT queue.create_queue('repairs');
 SELECT queue.redrive('reader_dead', to_queue => 'repairs', max => 1);
