@@ -652,6 +652,25 @@ cmp_ok($first, '>', 0, 'a message that is changed all the time is taken');
 is($others, 0, '... before the next one');
 
 #
+# A message that is put by hand into the place of another, under its id, is not of
+# the group of that one, which memory knows until its lease is ended in the log
+#
+queue_of('replaced', 'g1', q{, lease => '1 h'});
+my $replaced = sql(q{SELECT id FROM replaced});
+my $old_one  = sql(q{SELECT receipt FROM queue.receive('replaced')});
+wait_until(q{SELECT count(*) = 1 FROM queue.lease WHERE queue = 'replaced'::regclass}, 'in the log');
+stop_processes(worker_of('postgres'));
+sql(qq{SELECT queue.ack('$old_one');
+	INSERT INTO replaced (id, payload) VALUES ($replaced, '"new"')});
+send_to('replaced', 'g2');
+my $new_one = sql(qq{SELECT receipt FROM queue.receive('replaced', id => $replaced)});
+my $another = sql(q{SELECT receipt FROM queue.receive('replaced')});
+sql(qq{SELECT queue.nack('$new_one', '1 h')});
+is(state_of(qq{SELECT queue.ack('$another')}),
+	'none: ', 'when it fails, a lease of that group does not end');
+continue_all();
+
+#
 # Memory is full
 #
 $node->append_conf('postgresql.conf', 'queue.max_in_flight = 64');
