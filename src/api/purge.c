@@ -66,6 +66,7 @@ queue_purge(PG_FUNCTION_ARGS)
 	QueueSelector *selector = NULL;
 	int64		count = 0;
 	int64		nheld = 0;
+	bool		has_groups = false;
 
 	queue_call_begin(fcinfo, "queue.purge()", CALL_WRITES, "queue");
 	if (!PG_ARGISNULL(1))
@@ -96,6 +97,7 @@ queue_purge(PG_FUNCTION_ARGS)
 		switch (purge_row(rel, def, row, selector))
 		{
 			case PURGE_DONE:
+				has_groups |= row->has_group;
 				queue_progress_update(++count);
 				break;
 			case PURGE_HELD:
@@ -109,6 +111,10 @@ queue_purge(PG_FUNCTION_ARGS)
 	queue_progress_end();
 	PopActiveSnapshot();
 	queue_slot_note_purge(RelationGetRelid(rel));
+
+	/* consumers have met them, and leave those behind alone for a while */
+	if (has_groups && queue_def_keeps_order(def))
+		queue_xact_note_group(def->relid, 0 /* all */ );
 	if (nheld > 0)
 		ereport(NOTICE,
 				(errmsg_plural("purge skipped %lld message that another transaction holds",

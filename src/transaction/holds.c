@@ -250,6 +250,8 @@ queue_xact_note_truncate(Oid relid)
 /*
  * queue_xact_note_group
  *		Look anew at what waits of this group when this transaction commits.
+ *
+ * 0: of all groups of the queue that are left alone for a time.
  */
 void
 queue_xact_note_group(Oid relid, uint64 hash)
@@ -590,7 +592,10 @@ queue_hold_commit(Hold *hold)
 			}
 			break;
 		case HOLD_GROUP:
-			queue_group_try(&hold->key);
+			if (hold->key.id == 0)
+				queue_group_end_due(NULL, hold->key.relid, DT_NOEND);
+			else
+				queue_group_try(&hold->key);
 			break;
 		case HOLD_MOVE:
 			break;				/* joined to what it is about */
