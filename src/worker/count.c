@@ -52,6 +52,12 @@
 /* A failed message is counted when it has lain unclaimed for this long */
 #define COUNT_DELAY			USECS_PER_SEC
 
+/*
+ * A look at a partition that found nothing in its time goes on after this: half
+ * of the time is for the other duties
+ */
+#define LOOK_ON_DELAY		(USECS_PER_SEC / 10)
+
 /* The messages of one transaction, all of one queue */
 typedef struct Steps
 {
@@ -103,7 +109,7 @@ static bool step_row(Steps *steps, Relation rel, QueueDef *def,
 					 MessageRow *row, Hold *hold, const FailureNews *news);
 static StepEnd judge_row(Steps *steps, Relation rel, QueueDef *def,
 						 const MessageRow *row, int failed, bool *is_expired);
-static void put_off(Steps *steps, Hold *hold);
+static void put_off(Steps *steps, Hold *hold, TimestampTz until);
 static void note_stuck(Steps *steps, Hold *hold, bool is_expired);
 static void end_in_log(Steps *steps, Hold *hold);
 static char *find_stuck_reason(Steps *steps, Relation rel, QueueDef *def);
@@ -401,7 +407,10 @@ step_partition(Steps *steps, Relation rel, SubscriptionDef *def,
 			note_stuck(steps, hold, false);
 			break;
 		case PARTITION_BUSY:
-			put_off(steps, hold);
+			put_off(steps, hold, steps->round->now + ROUND_LOCKED_DELAY);
+			return;
+		case PARTITION_LOOKS_ON:
+			put_off(steps, hold, GetCurrentTimestamp() + LOOK_ON_DELAY);
 			return;
 	}
 	end_in_log(steps, hold);
@@ -469,7 +478,7 @@ step_message(Steps *steps, Relation rel, QueueDef *def, const MessageKey *key)
 
 	/* another transaction is changing the row: come back later */
 	if (!done)
-		put_off(steps, hold);
+		put_off(steps, hold, steps->round->now + ROUND_LOCKED_DELAY);
 	else
 		end_in_log(steps, hold);
 }
@@ -547,16 +556,16 @@ judge_row(Steps *steps, Relation rel, QueueDef *def, const MessageRow *row,
 	return STEP_MOVES;
 }
 
-/* Come back to it later. */
+/* Come back to it then. */
 static void
-put_off(Steps *steps, Hold *hold)
+put_off(Steps *steps, Hold *hold, TimestampTz until)
 {
 	MessageKey	key = hold->key;
 
 	queue_inflight_unclaim_step(hold->entry);
 	queue_xact_pop(hold);
-	queue_inflight_postpone(&key, steps->round->now + ROUND_LOCKED_DELAY);
-	round_comes_again(steps->round, steps->round->now + ROUND_LOCKED_DELAY);
+	queue_inflight_postpone(&key, until);
+	round_comes_again(steps->round, until);
 }
 
 /* It is to be moved, and cannot be; what has expired holds up nobody. */

@@ -14,10 +14,17 @@
  * Memory tells which message comes next, but not after a crash, and not if a
  * consumer had deleted the next one, took a later one, and rolled back.  So if the
  * row does not count the failures of that message, the topic is asked.  Not after
- * an error, because that may be that the subscription's owner cannot open it.
+ * an error, because that may be that the subscription's owner cannot open it; then,
+ * if memory says that it is another message, they stay there, and in the log.
  *
  * What is next may lie behind any number of messages that are not wanted.  So it
- * is looked for as long as one call may, and the next step goes on from there.
+ * is looked for as long as one call may, and the next step, which comes soon, goes
+ * on from there.
+ *
+ * What if this process dies here?  The next worker looks from the position on, or
+ * from where memory says that others have come.  What if the message commits here?
+ * It is above the stable id, or the look comes to it.  What if memory is full?  Of
+ * so many looks as there is no place for, the oldest begins anew.
  *
  * Locks: the partition is held by the worker, as a step; the topic is opened as
  * for a read, with the rights of the subscription's owner.
@@ -37,8 +44,8 @@
 #include "worker/count_partition.h"
 
 /*
- * The look for what is next that was broken off last: nothing is wanted between
- * these ids.  Others know that as well (shared/place.c), but may forget it.
+ * A look for what is next that was broken off: nothing is wanted between these
+ * ids.  Others know that as well (shared/place.c), but may forget it.
  */
 typedef struct BrokenOff
 {
@@ -49,7 +56,11 @@ typedef struct BrokenOff
 	int64		passed;
 } BrokenOff;
 
-static BrokenOff broken_off = {0};
+#define MAX_BROKEN_OFF		16
+
+/* The last ones, each of another partition */
+static BrokenOff broken_off[MAX_BROKEN_OFF];
+static uint32 next_broken_off = 0;
 
 static PartitionOutcome count_next(Relation rel, SubscriptionDef *def,
 								   Position *position,
@@ -64,6 +75,7 @@ static PartitionOutcome send_next(Relation rel, SubscriptionDef *def,
 								  const FailureNews *news);
 static bool look_for_next(Reading *reading, const Position *position,
 						  ReadBatch *batch);
+static BrokenOff *place_of(const BrokenOff *look);
 static bool write_failures(Relation rel, SubscriptionDef *def,
 						   Position *position, const InflightEntry *entry,
 						   const FailureNews *news);
@@ -103,9 +115,14 @@ count_next(Relation rel, SubscriptionDef *def, Position *position,
 	FailureNews news;
 
 	queue_inflight_read_news(entry, &news);
-	if (!marks_only && position->failures > 0 &&
+	if (position->failures > 0 &&
 		(entry->first_id == 0 || entry->first_id > position->alone_until))
-		forget_failures_of_gone(rel, def, position);
+	{
+		if (!marks_only)
+			forget_failures_of_gone(rel, def, position);
+		else if (entry->first_id != 0)
+			return PARTITION_BUSY;
+	}
 	if (is_to_go(def, position->failures + entry->failures))
 	{
 		*reason = queue_dead_letter_problem_of(def->dead_letter,
@@ -169,7 +186,7 @@ send_next(Relation rel, SubscriptionDef *def, Position *position,
 	if (!look_for_next(&reading, position, &batch))
 	{
 		queue_reading_end(&reading, true /* keeps topic */ );
-		return PARTITION_BUSY;
+		return PARTITION_LOOKS_ON;
 	}
 	if (batch.n > 0)
 	{
@@ -207,16 +224,30 @@ look_for_next(Reading *reading, const Position *position, ReadBatch *batch)
 		.passed = position->id
 	};
 
-	if (broken_off.relid == look.relid &&
-		broken_off.partition == look.partition &&
-		broken_off.filter == look.filter && broken_off.after == look.after)
-		look.passed = broken_off.passed;
+	BrokenOff  *before = place_of(&look);
+
+	if (before != NULL && before->filter == look.filter &&
+		before->after == look.after)
+		look.passed = before->passed;
 	queue_reading_batch(reading, look.partition, look.passed, 0, 1, batch);
 	if (batch->n > 0 || !queue_reading_is_enough(reading))
 		return true;
 	look.passed = batch->passed;
-	broken_off = look;
+	if (before == NULL)
+		before = &broken_off[next_broken_off++ % MAX_BROKEN_OFF];
+	*before = look;
 	return false;
+}
+
+/* Where was a look at this partition broken off?  NULL: that is not known. */
+static BrokenOff *
+place_of(const BrokenOff *look)
+{
+	for (int i = 0; i < MAX_BROKEN_OFF; i++)
+		if (broken_off[i].relid == look->relid &&
+			broken_off[i].partition == look->partition)
+			return &broken_off[i];
+	return NULL;
 }
 
 /* Let the row tell the failures; false: somebody has locked it. */

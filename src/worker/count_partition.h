@@ -16,7 +16,9 @@ typedef enum PartitionOutcome
 	PARTITION_COUNTED,			/* the row tells it now */
 	PARTITION_PASSED,			/* the message is passed: nothing is left */
 	PARTITION_STUCK,			/* the row tells, and it has nowhere to go */
-	PARTITION_BUSY				/* another transaction is in the way */
+	PARTITION_BUSY,				/* another transaction is in the way, or what
+								 * failed cannot be told now */
+	PARTITION_LOOKS_ON			/* what is next has not been found yet */
 } PartitionOutcome;
 
 /*

@@ -274,6 +274,26 @@ sql(q{SELECT cardinality(queue.publish_batch('deep',
 continue_all();
 wait_until('SELECT count(*) = 1 FROM sparse_dead', 'a message far behind becomes a dead letter');
 
+# What failed is gone, and the worker cannot look for what comes next: the failure of
+# that is not added to those of the other
+sql(q{CREATE ROLE keeper; GRANT CREATE ON SCHEMA public TO keeper;
+	SELECT queue.create_topic('closed', partitions => 1); GRANT SELECT ON closed TO keeper;
+	SET ROLE keeper;
+	SELECT queue.subscribe('closed', 'kept', start => 'begin', max_attempts => 2, retry_delay => '0');
+	RESET ROLE;
+	SELECT queue.publish('closed', '1'); SELECT queue.publish('closed', '2');
+	BEGIN; SELECT queue.dequeue('kept'); ROLLBACK});
+wait_until('SELECT failures = 1 FROM kept', 'a message has failed');
+my $place = -s $node->logfile;
+sql(q{DELETE FROM closed WHERE payload = '1'; REVOKE SELECT ON closed FROM keeper;
+	BEGIN; SELECT queue.dequeue('kept'); ROLLBACK});
+$node->wait_for_log(qr/permission denied for table closed/, $place);
+is(sql('SELECT failures FROM kept'), '1', 'the next one fails, which cannot be told');
+sql(q{GRANT SELECT ON closed TO keeper});
+wait_until(q{SELECT alone_until = (SELECT min(id) FROM closed) FROM kept}, '... until the topic can be read');
+is(sql('SELECT failures FROM kept'), '1', '... and has failed once');
+is(sql('SELECT count(*) FROM kept_dead'), '0', '... and is no dead letter');
+
 # A savepoint takes back that more was taken together
 sql(q{SELECT queue.create_topic('parts', partitions => 1);
 	SELECT queue.subscribe('parts', 'part', start => 'begin', retry_delay => '0');
