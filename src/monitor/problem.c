@@ -42,7 +42,8 @@ typedef struct Problems
 	char	   *form;			/* why it cannot be used */
 	char	   *dead_letter;	/* why its dead letters have nowhere to go */
 	char	   *keys;			/* why it takes no message with a dedup key */
-	char	   *deaf;			/* why what is replicated is found late */
+	char	   *deaf;			/* why what is replicated is found late, or
+								 * told to nobody */
 } Problems;
 
 #define NUM_PROBLEMS			4
@@ -53,14 +54,16 @@ PG_FUNCTION_INFO_V1(queue_problems);
 static bool find_problems(Relation rel, Problems *problems);
 static void find_problems_of_queue(Relation rel, QueueDef *def,
 								   Problems *problems);
+static char *name_deaf_trigger(Relation rel, const char *trigger,
+							   const char *what_follows);
 static Datum make_array(const Problems *problems);
 
 /*
  * problem(queue)
  *
  * Says why the functions refuse the table, or its dead letters have nowhere to
- * go, or what is replicated is found late.  Null if all is well.  Of a table that
- * is of no kind, it says why it is no queue.
+ * go, or what is replicated goes past its triggers.  Null if all is well.  Of a
+ * table that is of no kind, it says why it is no queue.
  */
 Datum
 queue_problem(PG_FUNCTION_ARGS)
@@ -149,6 +152,9 @@ find_problems(Relation rel, Problems *problems)
 	topic = queue_topic_def(rel);
 	if (topic->is_topic && topic->problem != NULL)
 		problems->form = pstrdup(topic->problem);
+	else if (topic->is_topic && topic->deaf_trigger != NULL)
+		problems->deaf = name_deaf_trigger(rel, topic->deaf_trigger,
+										   "readers are not told of what is replicated");
 	return topic->is_topic;
 }
 
@@ -164,11 +170,18 @@ find_problems_of_queue(Relation rel, QueueDef *def, Problems *problems)
 													  rel->rd_rel->relowner);
 	problems->keys = queue_key_table_problem(def);
 	if (def->deaf_trigger != NULL)
-		problems->deaf =
-			psprintf("Its trigger \"%s\" is not enabled ALWAYS, so what is replicated is found late: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s.",
-					 def->deaf_trigger,
-					 queue_qualified_name(RelationGetRelid(rel)),
-					 quote_identifier(def->deaf_trigger));
+		problems->deaf = name_deaf_trigger(rel, def->deaf_trigger,
+										   "what is replicated is found late");
+}
+
+/* Say that a trigger is not enabled ALWAYS, what follows, and what mends it. */
+static char *
+name_deaf_trigger(Relation rel, const char *trigger, const char *what_follows)
+{
+	return psprintf("Its trigger \"%s\" is not enabled ALWAYS, so %s: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s.",
+					trigger, what_follows,
+					queue_qualified_name(RelationGetRelid(rel)),
+					quote_identifier(trigger));
 }
 
 /* Make an array of them, with null for those that are not there. */

@@ -205,6 +205,9 @@ build_topic(Relation rel, TopicDef *topic)
 	if (problem != NULL)
 		fresh.problem = MemoryContextStrdup(queue_def_cache_context(),
 											problem);
+	if (shape.deaf_trigger != NULL)
+		fresh.deaf_trigger = MemoryContextStrdup(queue_def_cache_context(),
+												 shape.deaf_trigger);
 	fresh.indexes = shape.indexes;
 	fresh.sequence = shape.sequence;
 	fresh.table_file = rel->rd_rel->relfilenode;
@@ -216,6 +219,8 @@ build_topic(Relation rel, TopicDef *topic)
 	fresh.is_valid = is_known && problem == NULL && !fresh.is_stale;
 	if (topic->problem != NULL)
 		pfree(topic->problem);
+	if (topic->deaf_trigger != NULL)
+		pfree(topic->deaf_trigger);
 	*topic = fresh;
 }
 

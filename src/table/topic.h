@@ -22,6 +22,8 @@ typedef struct TopicDef
 	bool		is_stale;		/* invalidated while it was being built */
 	bool		is_topic;		/* has a row in queue.topic */
 	char	   *problem;		/* why it cannot be (used as) one, or NULL */
+	char	   *deaf_trigger;	/* one of its own that does not fire in
+								 * replica role, or NULL */
 	QueueIndexes indexes;
 	Oid			sequence;		/* id allocator */
 	Oid			table_file;		/* what both are stored in, as QueueDef's */

@@ -112,6 +112,14 @@ CALL mend('health.events');
 SELECT * FROM findings;
 UPDATE pg_class SET relpages = 0 WHERE oid = 'health.events'::regclass;
 
+-- ... past whose triggers rows come in replica role
+ALTER TABLE health.events ENABLE TRIGGER topic_insert, ENABLE TRIGGER topic_update;
+SELECT queue.problem('health.events');
+SELECT * FROM findings;
+CALL mend('health.events');
+SELECT * FROM findings;
+SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'health.events'::regclass ORDER BY tgname;
+
 -- ... a publisher that came too late, as memory would say: played
 BEGIN;
 CREATE OR REPLACE FUNCTION queue_internal.topic_violations(topic regclass)
