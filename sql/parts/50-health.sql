@@ -70,12 +70,13 @@ CREATE FUNCTION queue_internal.subscription_state(
     before timestamptz,
     OUT moved_at timestamptz,
     OUT unread_since timestamptz,
-    OUT overtaken int)
+    OUT overtaken int,
+    OUT held int[])
 AS 'MODULE_PATHNAME', 'queue_subscription_state'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION queue_internal.subscription_state(regclass, timestamptz) IS
-'internal: when a subscription has moved, what it has not read, and whether retention has overtaken it';
+'internal: when a subscription has moved, what it has not read, and whether retention has overtaken it or a failed message holds it';
 
 -- What the current user may know something of
 CREATE VIEW queue_internal.watched AS
@@ -476,7 +477,7 @@ BEGIN ATOMIC
          WHERE w.kind IN ('topic', 'subscription')
     ), readers AS MATERIALIZED (
         SELECT w.name, s.topic, s.idle_after, p.moved_at, p.unread_since,
-               p.overtaken
+               p.overtaken, p.held
           FROM watched w
           JOIN queue.subscription s ON s.subscription = w.object
          CROSS JOIN LATERAL queue_internal.subscription_state(s.subscription,
@@ -513,6 +514,15 @@ BEGIN ATOMIC
                    'skip')
       FROM readers r
      WHERE r.overtaken > 0
+    UNION ALL
+    SELECT 'critical', r.name,
+           pg_catalog.format('Messages that have failed max_attempts times hold %s of its partitions, because on_failure is hold: %s.',
+                   pg_catalog.cardinality(r.held), pg_catalog.array_to_string(r.held, ', ')),
+           (SELECT pg_catalog.string_agg(pg_catalog.format('SELECT queue.skip(%L, %s);', r.name, h.partition),
+                                         ' ' ORDER BY h.partition)
+              FROM pg_catalog.unnest(r.held) h (partition))
+      FROM readers r
+     WHERE r.held IS NOT NULL
     UNION ALL
     SELECT 'warning', r.name,
            pg_catalog.format('Nobody has read it since %s, and topic %I.%I keeps messages for it, the oldest from %s.',

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * idle.c
- *		Subscriptions that nobody reads, or that retention has overtaken, for
- *		queue.health().
+ *		Subscriptions that nobody reads, that a failed message holds, or that
+ *		retention has overtaken, for queue.health().
  *
  * Unlike view queue.subscriptions this reads the rows of the positions, because
  * memory knows nothing of a subscription that nobody has read since the server
@@ -20,9 +20,11 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -30,6 +32,7 @@
 #include "common/args.h"
 #include "common/compat.h"
 #include "common/relation.h"
+#include "shared/availability.h"
 #include "shared/place.h"
 #include "shared/topic_slot.h"
 #include "table/call.h"
@@ -46,8 +49,8 @@
 /* Rows of a partition that are looked at for one that is there */
 #define MAX_ROWS				1000
 
-/* moved_at, unread_since, overtaken */
-#define Natts_state				3
+/* moved_at, unread_since, overtaken, held */
+#define Natts_state				4
 
 PG_FUNCTION_INFO_V1(queue_subscription_state);
 
@@ -55,6 +58,8 @@ static bool find_state(Relation rel, SubscriptionDef *def, TimestampTz before,
 					   Datum *values, bool *nulls);
 static int	count_overtaken(SubscriptionDef *def, TopicDef *topic,
 							const int64 *positions);
+static ArrayType *list_held(SubscriptionDef *def, TopicDef *topic,
+							const PositionFailure *failures);
 static TimestampTz unread_since(Relation topic_rel, TopicDef *topic,
 								const int64 *positions);
 
@@ -62,9 +67,10 @@ static TimestampTz unread_since(Relation topic_rel, TopicDef *topic,
  * subscription_state(subscription, before)
  *
  * When its positions last moved; if that was before the second argument, since
- * when the oldest message that it has not passed is there; and of how many
+ * when the oldest message that it has not passed is there; of how many
  * partitions retention has deleted messages that it has not passed, if that is
- * an error to it.  Null if it cannot be looked at.
+ * an error to it; and which partitions a failed message holds, null if none.
+ * Null if it cannot be looked at.
  */
 Datum
 queue_subscription_state(PG_FUNCTION_ARGS)
@@ -117,12 +123,16 @@ find_state(Relation rel, SubscriptionDef *def, TimestampTz before,
 	if (is_found)
 	{
 		int64	   *positions = palloc(topic->partitions * sizeof(int64));
+		PositionFailure *failures = palloc0(topic->partitions *
+											sizeof(PositionFailure));
+		ArrayType  *held;
 		TimestampTz moved_at;
 		TimestampTz since = DT_NOEND;
 
 		for (int i = 0; i < topic->partitions; i++)
 			positions[i] = PG_INT64_MAX;
-		moved_at = queue_positions_read(rel, topic->partitions, positions);
+		moved_at = queue_positions_read(rel, topic->partitions, positions,
+										failures);
 		values[0] = TimestampTzGetDatum(moved_at);
 		nulls[0] = moved_at == DT_NOBEGIN;
 		if (moved_at < before && queue_may_watch(topic->relid))
@@ -132,6 +142,10 @@ find_state(Relation rel, SubscriptionDef *def, TimestampTz before,
 		values[2] = Int32GetDatum(def->on_gap != ON_GAP_ERROR ? 0 :
 								  count_overtaken(def, topic, positions));
 		nulls[2] = false;
+		held = list_held(def, topic, failures);
+		values[3] = PointerGetDatum(held);
+		nulls[3] = held == NULL;
+		pfree(failures);
 		pfree(positions);
 	}
 	if (topic_rel != NULL)
@@ -172,6 +186,41 @@ count_overtaken(SubscriptionDef *def, TopicDef *topic, const int64 *positions)
 	}
 	UnregisterSnapshot(snapshot);
 	return n;
+}
+
+/*
+ * list_held
+ *		Return the partitions that a message holds because it has failed so
+ *		often, NULL if there are none.
+ *
+ * By the rows alone, in which the worker counts failures soon after they came:
+ * with what memory has for it to count, some would be counted twice.  Failures
+ * of what retention has deleted hold nothing.
+ */
+static ArrayType *
+list_held(SubscriptionDef *def, TopicDef *topic,
+		  const PositionFailure *failures)
+{
+	Datum	   *held = palloc(topic->partitions * sizeof(Datum));
+	int			n = 0;
+	Snapshot	snapshot;
+
+	if (def->on_failure != ON_FAILURE_HOLD)
+		return NULL;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	for (int i = 0; i < topic->partitions; i++)
+	{
+		const PositionFailure *failure = &failures[i];
+
+		if (queue_is_at_limit(def->retry.max_attempts, failure->failures) &&
+			(failure->alone_until == 0 ||
+			 queue_removed_id_read(topic->relid, i, snapshot) <
+			 failure->alone_until))
+			held[n++] = Int32GetDatum(i);
+	}
+	UnregisterSnapshot(snapshot);
+	return n == 0 ? NULL :
+		construct_array(held, n, INT4OID, sizeof(int32), true, TYPALIGN_INT);
 }
 
 /* Return since when the oldest message after the positions is there. */

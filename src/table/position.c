@@ -52,6 +52,7 @@ static void begin_look_up(IndexScanDesc *scan, Relation rel, Relation index,
 static bool is_there(Relation rel, SubscriptionDef *def, int partition);
 static bool is_of(TupleTableSlot *slot, int partition);
 static PositionState note(Position *position, SnapshotData *dirty);
+static void read_failure(TupleTableSlot *slot, PositionFailure *failure);
 static bool next_version(TupleTableSlot *slot, ItemPointerData * tid);
 static bool change(Relation rel, SubscriptionDef *def, Position *position,
 				   Datum *values, bool *nulls, bool *replaces);
@@ -438,7 +439,8 @@ queue_position_report_missing(Relation rel, int partition)
  * last of them has moved.
  */
 TimestampTz
-queue_positions_read(Relation rel, int partitions, int64 *positions)
+queue_positions_read(Relation rel, int partitions, int64 *positions,
+					 PositionFailure *failures)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL, 0);
@@ -457,11 +459,27 @@ queue_positions_read(Relation rel, int partitions, int64 *positions)
 											 &isnull));
 
 		moved_at = Max(moved_at, moved);
-		if (partition >= 0 && partition < partitions)
-			positions[partition] = position;
+		if (partition < 0 || partition >= partitions)
+			continue;
+		positions[partition] = position;
+		if (failures != NULL)
+			read_failure(slot, &failures[partition]);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	return moved_at;
+}
+
+/* Take what a row tells of failures out of the slot. */
+static void
+read_failure(TupleTableSlot *slot, PositionFailure *failure)
+{
+	bool		isnull;
+	Datum		alone_until = slot_getattr(slot, Anum_position_alone_until,
+										   &isnull);
+
+	failure->alone_until = isnull ? 0 : DatumGetInt64(alone_until);
+	failure->failures = DatumGetInt16(slot_getattr(slot, Anum_position_failures,
+												   &isnull));
 }

@@ -50,13 +50,21 @@ extern void queue_position_free(Position *position);
 extern PositionState queue_position_read(Relation rel, SubscriptionDef *def,
 										 int partition, Position *position);
 
+/* What the row of a partition tells of failures */
+typedef struct PositionFailure
+{
+	int			failures;		/* of the message that is next */
+	int64		alone_until;	/* as of Position */
+} PositionFailure;
+
 /*
- * Read all rows as they are committed, whoever holds them: positions, one a
- * partition, those without a row left as they are; returns when the last of
- * them has moved
+ * Read all rows as they are committed, whoever holds them: positions, and
+ * failures unless NULL, one a partition, those without a row left as they are;
+ * returns when the last of them has moved
  */
 extern TimestampTz queue_positions_read(Relation rel, int partitions,
-										int64 *positions);
+										int64 *positions,
+										PositionFailure *failures);
 
 /*
  * Move it, in this transaction, for the holder of the partition.  False:

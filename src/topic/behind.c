@@ -177,7 +177,8 @@ find_places(Relation rel, SubscriptionDef *def, int partitions,
 			positions = palloc(partitions * sizeof(int64));
 			memset(positions, -1, partitions * sizeof(int64));
 			if (is_small)
-				(void) queue_positions_read(rel, partitions, positions);
+				(void) queue_positions_read(rel, partitions, positions,
+											NULL /* failures */ );
 			else
 				look_up_places(rel, def, partitions, positions);
 		}

@@ -62,7 +62,8 @@ add_subscription(TopicDef *topic, Oid relid, int64 *from)
 			own[i] = PG_INT64_MIN;
 	else if (def != NULL && def->is_subscription)
 	{
-		moved_at = queue_positions_read(rel, topic->partitions, own);
+		moved_at = queue_positions_read(rel, topic->partitions, own,
+										NULL /* failures */ );
 		for (int i = 0; i < topic->partitions; i++)
 			if (own[i] < PG_INT64_MAX)
 				own[i]++;

@@ -23,6 +23,21 @@ BEGIN
     END LOOP;
 END
 $$;
+CREATE PROCEDURE wait_until(what text) LANGUAGE plpgsql AS $$
+DECLARE
+    is_so boolean := false;
+BEGIN
+    FOR i IN 1 .. 6000 LOOP
+        EXECUTE 'SELECT ' || what INTO is_so;
+        EXIT WHEN is_so;
+        COMMIT;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    IF is_so IS NOT TRUE THEN
+        RAISE 'not so: %', what;
+    END IF;
+END
+$$;
 \x on
 
 -- a queue that is in order has no row
@@ -154,6 +169,39 @@ SELECT * FROM findings;
 CALL mend('health.reader');
 SELECT * FROM findings;
 
+-- ... stopped by what has failed too often, once the worker has counted that
+SELECT queue.create_topic('health.ledger', partitions => 2) \gset
+SELECT queue.subscribe('health.ledger', 'health.strict', 'begin', max_attempts => 1, on_failure => 'hold', on_gap => 'skip') \gset
+SELECT count(queue.publish('health.ledger', '{}')) FROM generate_series(1, 6);
+SELECT count(queue.nack(receipt)) FROM queue.receive('health.strict');
+CALL wait_until('EXISTS (SELECT FROM health.strict WHERE failures = 1)');
+SELECT * FROM findings;
+SELECT count(queue.nack(receipt)) FROM queue.receive('health.strict');
+CALL wait_until('(SELECT sum(failures) = 2 FROM health.strict)');
+SELECT * FROM findings;
+CALL mend('health.strict');
+SELECT * FROM findings;
+SELECT count(*) FROM queue.dequeue('health.strict', 2);
+-- what is to be tried again holds nothing
+SELECT queue.alter_subscription('health.strict', max_attempts => 2, retry_delay => '1 ms', retry_max_delay => '1 ms');
+SELECT count(queue.nack(receipt)) FROM queue.receive('health.strict');
+CALL wait_until('(SELECT sum(failures) = 1 FROM health.strict)');
+SELECT * FROM findings;
+SELECT queue.alter_subscription('health.strict', max_attempts => 1);
+SELECT count(*) FROM findings;
+-- no limit
+SELECT queue.alter_subscription('health.strict', max_attempts => 0);
+SELECT count(*) FROM findings;
+SELECT queue.alter_subscription('health.strict', max_attempts => 1);
+SELECT count(*) FROM findings;
+-- retention has deleted it since
+BEGIN;
+INSERT INTO queue.topic_removed
+SELECT 'health.ledger'::regclass, partition, max(id) FROM health.ledger GROUP BY partition;
+SELECT count(*) FROM findings;
+ROLLBACK;
+SELECT queue.drop_queue('health.strict');
+
 -- branches that were finished by hand
 INSERT INTO queue.outcome
 VALUES ('queue:x:y:1', 'abort', 'postgres', true, '2026-01-01', 'commit'),
@@ -199,5 +247,6 @@ RESET search_path;
 SET client_min_messages = warning;
 DROP VIEW findings;
 DROP PROCEDURE mend;
+DROP PROCEDURE wait_until;
 DROP SCHEMA health CASCADE;
 DROP ROLE regress_health_owner, regress_health_monitor;
