@@ -475,6 +475,10 @@ BEGIN ATOMIC
     WITH watched AS MATERIALIZED (
         SELECT w.object, w.name FROM queue_internal.watched w
          WHERE w.kind IN ('topic', 'subscription')
+    ), replicated AS MATERIALIZED (
+        SELECT w.object, w.name FROM watched w
+         WHERE EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r
+                        WHERE r.srrelid OPERATOR(pg_catalog.=) w.object)
     ), readers AS MATERIALIZED (
         SELECT w.name, s.topic, s.idle_after, p.moved_at, p.unread_since,
                p.overtaken, p.held
@@ -506,6 +510,22 @@ BEGIN ATOMIC
                (c.relpages::bigint + COALESCE(x.relpages, 0)::bigint)
                * pg_catalog.current_setting('block_size')::bigint AS bytes) z
      WHERE t.max_bytes IS NULL AND z.bytes >= 10737418240
+    UNION ALL
+    SELECT 'warning', t.name,
+           pg_catalog.format('It receives its messages by logical replication, and subscriptions to it here (%s) miss those that come after one of a higher id.',
+                   s.subscriptions),
+           s.remedy
+      FROM replicated t
+     CROSS JOIN LATERAL (
+        SELECT pg_catalog.count(*) AS subscriptions,
+               pg_catalog.string_agg(pg_catalog.format('SELECT queue.drop_queue(%L);', w.name),
+                                     ' ' ORDER BY w.name)
+                   FILTER (WHERE w.name IS NOT NULL)
+               OPERATOR(pg_catalog.||) ' -- then subscribe on the server that publishes' AS remedy
+          FROM queue.subscription s
+          LEFT JOIN watched w ON w.object OPERATOR(pg_catalog.=) s.subscription
+         WHERE s.topic OPERATOR(pg_catalog.=) t.object) s
+     WHERE s.subscriptions OPERATOR(pg_catalog.>) 0
     UNION ALL
     SELECT 'critical', r.name,
            pg_catalog.format('Retention has deleted messages that it had not read, of %s of its partitions, so reading it fails.',

@@ -169,6 +169,20 @@ SELECT * FROM findings;
 CALL mend('health.reader');
 SELECT * FROM findings;
 
+-- ... of a topic that was replicated to later.  That it is, is played: it takes
+-- another server.
+BEGIN;
+INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) VALUES (1, 'health.events'::regclass, 'r');
+SELECT * FROM findings;
+GRANT USAGE ON SCHEMA health TO regress_health_owner;
+GRANT SELECT ON health.events TO regress_health_owner;
+SET LOCAL ROLE regress_health_owner;
+SELECT severity, object, remedy FROM queue.health() WHERE object LIKE 'health.%' AND severity = 'warning';
+RESET ROLE;
+CALL mend('health.events');
+SELECT * FROM findings;
+ROLLBACK;
+
 -- ... stopped by what has failed too often, once the worker has counted that
 SELECT queue.create_topic('health.ledger', partitions => 2) \gset
 SELECT queue.subscribe('health.ledger', 'health.strict', 'begin', max_attempts => 1, on_failure => 'hold', on_gap => 'skip') \gset

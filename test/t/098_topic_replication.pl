@@ -51,6 +51,17 @@ sql('CREATE EXTENSION queue', $_) foreach $node, $subscriber;
 sql(q{SELECT queue.create_topic('events', partitions => 4);
 	SELECT queue.create_queue('copies');
 	SELECT queue.bind('events', 'copies')}, $_) foreach $node, $subscriber;
+sql(q{SELECT queue.subscribe('events', 'early')}, $subscriber);
+
+# What queue.health() says there
+sub finding
+{
+	my ($column) = @_;
+	return sql(
+		qq{SELECT $column FROM queue.health() WHERE object = 'public.events'},
+		$subscriber);
+}
+is(finding('finding'), '', 'a topic that nothing is replicated to');
 
 #
 # What was there before, and what comes, however it was published
@@ -73,6 +84,12 @@ sql("CREATE SUBSCRIPTION archive CONNECTION '$connstr' PUBLICATION archive",
 	[ $subscriber, 'archive' ]);
 $subscriber->wait_for_subscription_sync($node, 'events');
 $subscriber->wait_for_subscription_sync($node, 'archive', 'archive');
+
+# A subscription to it that was there before would be refused now
+like(finding('finding'), qr/by logical replication, and subscriptions to it here \(1\) miss/,
+	'health names the topic');
+sql(finding('remedy'), $subscriber);
+is(finding('finding'), '', 'its remedy');
 
 sql(q{SELECT queue.publish_batch('events', ARRAY['51', '52']::jsonb[]);
 	SELECT queue.publish_bytes('events', '\x0a0b', 'a/b', routing_key => 'order.53');
