@@ -301,14 +301,14 @@ SELECT queue.publish('attic.orders', '"moved"') > 0 AS published;
 ALTER TABLE attic.orders OWNER TO regress_fair_reader;
 GRANT ALL ON SCHEMA attic TO regress_fair_reader;
 SET ROLE regress_fair_reader;
-SELECT queue.alter_topic('attic.orders', max_bytes => 77);
+SELECT queue.alter_topic('attic.orders', max_bytes => 77000000);
 RESET ROLE;
 SELECT owner, max_bytes FROM queue.topics WHERE topic = 'attic.orders'::regclass AND partition = 0;
 BEGIN;
 DROP TABLE attic.orders;
-SELECT count(*) FROM queue.topic WHERE max_bytes = 77;
+SELECT count(*) FROM queue.topic WHERE max_bytes = 77000000;
 ROLLBACK;
-SELECT count(*) FROM queue.topic WHERE max_bytes = 77;
+SELECT count(*) FROM queue.topic WHERE max_bytes = 77000000;
 SELECT queue.publish('attic.orders', '"still there"') > 0 AS published;
 
 -- adopted again without its settings
