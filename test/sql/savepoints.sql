@@ -5,7 +5,8 @@ SELECT queue.create_queue('savepoints', retry_delay => '1 hour',
 SELECT count(*) FROM unnest(queue.enqueue_batch('savepoints',
     ARRAY(SELECT to_jsonb(g) FROM generate_series(1, 800) g)));
 
--- Pages of tables and indexes that a statement looks at
+-- Pages of tables and indexes that a statement looks at, catalogs included: when
+-- others have had it forget these, it takes another one to tell
 CREATE FUNCTION pages_of(statement text) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE plan json;
 BEGIN
@@ -25,7 +26,8 @@ DO $$ BEGIN
         END;
     END LOOP;
 END $$;
-SELECT pages_of($$SELECT queue.dequeue('savepoints')$$) < 100 AS few_pages;
+SELECT min(pages_of($$SELECT queue.dequeue('savepoints')$$)) < 100 AS few_pages
+FROM generate_series(1, 3);
 ROLLBACK;
 
 -- Released ones
@@ -38,7 +40,8 @@ DO $$ BEGIN
         END;
     END LOOP;
 END $$;
-SELECT pages_of($$SELECT queue.dequeue('savepoints')$$) < 100 AS few_pages;
+SELECT min(pages_of($$SELECT queue.dequeue('savepoints')$$)) < 100 AS few_pages
+FROM generate_series(1, 3);
 COMMIT;
 SELECT queue.purge('savepoints') > 0 AS purged;
 
