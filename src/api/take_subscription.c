@@ -121,7 +121,7 @@ queue_take_partitions(Take *take, Relation rel, SubscriptionDef *def,
 
 	/* there may be more than one call looks at */
 	if (queue_reading_is_enough(&look.reading))
-		next->is_busy = true;
+		next->goes_on = true;
 	if (look.received != NULL)
 		ExecDropSingleTupleTableSlot(look.received);
 	queue_reading_end(&look.reading, take->ntaken > 0);
@@ -140,7 +140,7 @@ look_begin(PartitionTake *look, Take *take, Relation rel,
 	look->now = GetCurrentTimestamp();
 	look->next = next;
 	next->due = TIMESTAMP_INFINITY;
-	next->is_busy = next->saw_exhausted = false;
+	next->is_busy = next->saw_exhausted = next->goes_on = false;
 	if (look->slot != NULL)
 		queue_inflight_end_due(look->slot, def->relid, look->now);
 	queue_reading_begin(&look->reading, rel, def, snapshot,
@@ -589,7 +589,7 @@ queue_has_for_take(Relation rel, SubscriptionDef *def, RetryHint *next)
 			next->due = Min(next->due, status.due);
 	}
 	if (queue_reading_is_enough(&look.reading))
-		next->is_busy = true;
+		next->goes_on = true;
 	queue_reading_end(&look.reading, false /* keeps topic */ );
 	return found;
 }

@@ -156,7 +156,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 
 	for (;;)
 	{
-		RetryHint	next = {TIMESTAMP_INFINITY, false, false};
+		RetryHint	next = {.due = TIMESTAMP_INFINITY};
 
 		queue_waiter_enter(lists, nlists, &terms);
 
@@ -175,6 +175,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 			queue_waiter_set_paused(i, is_paused);
 			next.due = Min(next.due, one.due);
 			next.is_busy |= one.is_busy;
+			next.goes_on |= one.goes_on;
 		}
 		PopActiveSnapshot();
 		if (found || queue_clock() >= end)

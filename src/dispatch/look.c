@@ -85,8 +85,7 @@ queue_look_begin(CandidateScan *look, Relation rel, QueueDef *def, int64 want,
 	memset(&look->scans, 0, sizeof(look->scans));
 
 	next->due = TIMESTAMP_INFINITY;
-	next->is_busy = false;
-	next->saw_exhausted = false;
+	next->is_busy = next->saw_exhausted = next->goes_on = false;
 	if (look->slot != NULL && queue_slot_first_due(look->slot) <= look->now)
 	{
 		queue_inflight_end_due(look->slot, def->relid, look->now);
@@ -521,8 +520,7 @@ queue_is_known_empty(Oid relid, bool also_out, RetryHint *next)
 	if (!queue_cover_is_empty(queue_def_slot(def), relid, also_out,
 							  GetCurrentTimestamp(), &next->due))
 		return false;
-	next->is_busy = false;
-	next->saw_exhausted = false;
+	next->is_busy = next->saw_exhausted = next->goes_on = false;
 	return true;
 }
 
@@ -530,12 +528,15 @@ queue_is_known_empty(Oid relid, bool also_out, RetryHint *next)
  * queue_look_again_at
  *		Return when to look again, unless woken or something is due.
  *
- * That is "end" if no row is busy, and otherwise after a delay that doubles
- * each time; *delay is 0 at first.  Times are those of clock.h.
+ * That is soon if the look had to end; "end" if no row is busy; and otherwise
+ * after a delay that doubles each time, *delay, which is 0 at first.  Times are
+ * those of clock.h.
  */
 TimestampTz
 queue_look_again_at(const RetryHint *next, int64 *delay, TimestampTz end)
 {
+	if (next->goes_on)
+		return Min(end, queue_clock() + LOOK_ON_DELAY);
 	if (!next->is_busy)
 		return end;
 	*delay = *delay == 0 ? FIRST_BUSY_DELAY : Min(*delay * 2, MAX_BUSY_DELAY);

@@ -19,7 +19,14 @@ typedef struct RetryHint
 	TimestampTz due;			/* the first message that is not due */
 	bool		is_busy;		/* a row may become free unannounced */
 	bool		saw_exhausted;	/* the worker is to move a message */
+	bool		goes_on;		/* there is more than one look goes over */
 } RetryHint;
+
+/*
+ * Who had to end a look (MAX_LOOK_TIME of topic/reading.c) looks on after this:
+ * half of the time is for others, should the look not get on.
+ */
+#define LOOK_ON_DELAY		(USECS_PER_SEC / 10)
 
 /* What is wanted in particular (selection.h) */
 typedef struct Selection Selection;

@@ -32,6 +32,7 @@
 #include "common/process.h"
 #include "common/relation_name.h"
 #include "dispatch/lease.h"
+#include "dispatch/look.h"
 #include "dispatch/move.h"
 #include "shared/availability.h"
 #include "shared/expiry.h"
@@ -51,12 +52,6 @@
 
 /* A failed message is counted when it has lain unclaimed for this long */
 #define COUNT_DELAY			USECS_PER_SEC
-
-/*
- * A look at a partition that found nothing in its time goes on after this: half
- * of the time is for the other duties
- */
-#define LOOK_ON_DELAY		(USECS_PER_SEC / 10)
 
 /* The messages of one transaction, all of one queue */
 typedef struct Steps
