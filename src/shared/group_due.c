@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 
 #include "common/compat.h"
+#include "common/guc.h"
 #include "shared/cover.h"
 #include "shared/group.h"
 
@@ -30,12 +31,14 @@ static int	pop_due(QueueSlot *hint, Oid relid, TimestampTz now,
  * queue_group_end_due
  *		Make those groups ready whose time has come.
  *
- * For each process that looks at the queue.
+ * For each process that looks at the queue.  Of those that others put back
+ * meanwhile no more are looked at than there can be.
  */
 void
 queue_group_end_due(QueueSlot *slot, Oid relid, TimestampTz now)
 {
 	MessageKey	keys[DUE_BATCH];
+	int			left = queue_max_in_flight;
 	int			n;
 
 	do
@@ -54,7 +57,8 @@ queue_group_end_due(QueueSlot *slot, Oid relid, TimestampTz now)
 				queue_group_rest(group, true /* wakes */ );
 			LWLockRelease(lock);
 		}
-	} while (n == DUE_BATCH);
+		left -= n;
+	} while (n == DUE_BATCH && left > 0);
 }
 
 /*
