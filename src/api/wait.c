@@ -164,7 +164,7 @@ wait_for_queues(Oid *relids, int nrelids, int64 timeout)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		for (i = 0; i < nrelids && !found; i++)
 		{
-			RetryHint	one;
+			RetryHint	one = {.due = TIMESTAMP_INFINITY};
 			bool		is_paused = false;
 
 			if (queue_is_subscription(relids[i]))
@@ -222,7 +222,8 @@ check_queue(Oid relid)
  * may_have_message
  *		Returns true if there is a message that a consumer could take now.
  *
- * Claims nothing.  Otherwise *next tells when to look again.
+ * Claims nothing.  Otherwise *next, which begins as never, tells when to look
+ * again.
  */
 static bool
 may_have_message(Oid relid, RetryHint *next, bool *is_paused)
@@ -237,8 +238,6 @@ may_have_message(Oid relid, RetryHint *next, bool *is_paused)
 	*is_paused = def->dequeue_paused;
 	if (*is_paused)
 	{
-		next->due = TIMESTAMP_INFINITY;
-		next->is_busy = false;
 		table_close(rel, queue_lockmode(QUEUE_SETTLE));
 		return false;
 	}
