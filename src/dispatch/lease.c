@@ -67,7 +67,8 @@
  * The new file takes an AccessExclusiveLock.  It is asked for without waiting.
  * If a transaction that lasts has read the table, the log grows until that has
  * ended, and the worker comes back every second.  No consumer ever waits for
- * this lock, except one that loads leases after a start.
+ * this lock, except one that loads leases after a start, or settles one of
+ * before it that a transaction may have ended which was prepared then.
  *
  *-------------------------------------------------------------------------
  */
@@ -206,10 +207,11 @@ load_log(void)
 	LWLockAcquire(queue_database_lock(), LW_EXCLUSIVE);
 	if (my_slot->dbid == MyDatabaseId && !my_slot->leases_loaded)
 	{
+		/* before any lease can be settled, under the lock of its partition */
+		my_slot->are_leases_in_doubt = are_in_doubt;
 		for (i = 0; i < nrows; i++)
 			if (!queue_inflight_restore(&rows[i].lease))
 				nlost++;
-		my_slot->are_leases_in_doubt = are_in_doubt;
 		my_slot->leases_loaded = true;
 	}
 	LWLockRelease(queue_database_lock());
@@ -398,7 +400,7 @@ queue_lease_is_ended(const LeaseFence *lease)
 	bool		is_there = false;
 
 	if (lease->epoch == queue_inflight_epoch() || my_slot == NULL ||
-		!my_slot->are_leases_in_doubt)
+		my_slot->dbid != MyDatabaseId || !my_slot->are_leases_in_doubt)
 		return false;
 	rel = queue_lease_rows_open(queue_lease_rows_relid(), AccessShareLock);
 	if (rel == NULL)

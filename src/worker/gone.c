@@ -208,12 +208,17 @@ copy_lease(InflightEntry *entry, void *arg)
 		!entry->is_settling && !entry->is_open;
 	bool		is_lapsed = entry->state == INFLIGHT_IDLE && entry->is_lapsed;
 
-	/* that one is settled: who does it has not read the log */
-	if (entry->state == INFLIGHT_LEASED && !is_running &&
-		entry->epoch != queue_inflight_epoch())
-		is_final = false;
 	if (!is_running && !is_lapsed)
+	{
+		/*
+		 * Who settles it has not read the log; who has claimed it may give it
+		 * back as it is.
+		 */
+		if (entry->epoch != queue_inflight_epoch() &&
+			(entry->state == INFLIGHT_LEASED || entry->is_lapsed))
+			is_final = false;
 		return true;
+	}
 	copy->key = entry->key;
 	copy->enqueued_at = entry->enqueued_at;
 	copy->tid = entry->tid;
