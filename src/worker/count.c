@@ -405,7 +405,8 @@ step_partition(Steps *steps, Relation rel, SubscriptionDef *def,
 			put_off(steps, hold, steps->round->now + ROUND_LOCKED_DELAY);
 			return;
 		case PARTITION_LOOKS_ON:
-			put_off(steps, hold, GetCurrentTimestamp() + LOOK_ON_DELAY);
+			put_off(steps, hold, GetCurrentTimestamp() +
+					LOOK_ON_DELAY * steps->nkeys);
 			return;
 	}
 	end_in_log(steps, hold);
