@@ -8,8 +8,8 @@
 -- Those that are STRICT need the library: they are called with NULL, and find
 -- nothing, where it is not preloaded or the extension is not as it knows it.
 --
--- All of it is parsed as the extension is installed, with a search_path of its
--- own schema, so operators need no schema to be those of the server.
+-- All of it is parsed as the extension is installed, with the search_path of
+-- 10-load.sql, so operators need no schema to be those of the server.
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION queue_internal.server_state(
@@ -478,9 +478,9 @@ BEGIN ATOMIC
     ), replicated AS MATERIALIZED (
         SELECT w.object, w.name FROM watched w
          WHERE EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r
-                        WHERE r.srrelid OPERATOR(pg_catalog.=) w.object)
+                        WHERE r.srrelid = w.object)
     ), readers AS MATERIALIZED (
-        SELECT w.name, s.topic, s.idle_after, p.moved_at, p.unread_since,
+        SELECT w.name, s.topic, s.max_attempts, s.idle_after, p.moved_at, p.unread_since,
                p.overtaken, p.held
           FROM watched w
           JOIN queue.subscription s ON s.subscription = w.object
@@ -521,11 +521,11 @@ BEGIN ATOMIC
                pg_catalog.string_agg(pg_catalog.format('SELECT queue.drop_queue(%L);', w.name),
                                      ' ' ORDER BY w.name)
                    FILTER (WHERE w.name IS NOT NULL)
-               OPERATOR(pg_catalog.||) ' -- then subscribe on the server that publishes' AS remedy
+               || ' -- then subscribe on the server that publishes' AS remedy
           FROM queue.subscription s
-          LEFT JOIN watched w ON w.object OPERATOR(pg_catalog.=) s.subscription
-         WHERE s.topic OPERATOR(pg_catalog.=) t.object) s
-     WHERE s.subscriptions OPERATOR(pg_catalog.>) 0
+          LEFT JOIN watched w ON w.object = s.subscription
+         WHERE s.topic = t.object) s
+     WHERE s.subscriptions > 0
     UNION ALL
     SELECT 'critical', r.name,
            pg_catalog.format('Retention has deleted messages that it had not read, of %s of its partitions, so reading it fails.',
@@ -538,10 +538,12 @@ BEGIN ATOMIC
     SELECT 'critical', r.name,
            pg_catalog.format('Messages that have failed max_attempts times hold %s of its partitions, because on_failure is hold: %s.',
                    pg_catalog.cardinality(r.held), pg_catalog.array_to_string(r.held, ', ')),
-           (SELECT pg_catalog.string_agg(pg_catalog.format('SELECT queue.skip(%L, %s);', r.name, h.partition),
-                                         ' ' ORDER BY h.partition)
-              FROM pg_catalog.unnest(r.held) h (partition))
+           -- what failed may be gone by the time that somebody does this
+           pg_catalog.format('SELECT queue.skip(%1$L, p.partition) FROM %1$s p WHERE p.partition = ANY (%2$L) AND p.failures >= %3$s AND (p.alone_until IS NULL OR EXISTS (SELECT FROM %4$I.%5$I m WHERE m.partition = p.partition AND m.id > p.position AND m.id <= p.alone_until));',
+                   r.name, r.held, r.max_attempts, n.nspname, c.relname)
       FROM readers r
+      JOIN pg_catalog.pg_class c ON c.oid = r.topic
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE r.held IS NOT NULL
     UNION ALL
     SELECT 'warning', r.name,
