@@ -439,12 +439,13 @@ read_rows(Reading *reading, int partition, int max, ReadBatch *batch,
  *
  * How long a large message takes to be received does not count as looking.  That
  * of others is no more than it takes to look at them, and two looks at the clock
- * are a good part of it.
+ * are a good part of it.  The receiver may keep a message until it gets the next.
  */
 static void
 add_row(Reading *reading, ReadBatch *batch, TupleTableSlot *slot, int64 id)
 {
 	TimestampTz received_at;
+	bool		is_toasted;
 
 	if (batch->n++ == 0)
 		batch->first = id;
@@ -452,11 +453,13 @@ add_row(Reading *reading, ReadBatch *batch, TupleTableSlot *slot, int64 id)
 	batch->slot = slot;
 	if (batch->receiver == NULL)
 		return;
-	if (!queue_published_is_toasted(slot))
+	is_toasted = queue_published_is_toasted(slot);
+	if (!is_toasted && !batch->was_toasted)
 	{
 		batch->receiver(slot, id, batch->arg);
 		return;
 	}
+	batch->was_toasted = is_toasted;
 	received_at = queue_clock();
 	batch->receiver(slot, id, batch->arg);
 	reading->began_at += queue_clock() - received_at;

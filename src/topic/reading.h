@@ -48,6 +48,7 @@ typedef struct ReadBatch
 	bool		counts_only;
 	MessageReceiver receiver;	/* who gets them, or NULL */
 	void	   *arg;
+	bool		was_toasted;	/* some of the last one is in TOAST */
 	int			n;
 	int64		first;			/* the id of the first one */
 	int64		last;			/* ... of the last one */
