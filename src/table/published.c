@@ -142,7 +142,8 @@ queue_published_show(ReturnSetInfo *rsinfo, TupleTableSlot *slot, int attempt,
 /*
  * find_values
  *		Find the columns of variable size, by their numbers, fetched from TOAST
- *		where they are there; NULL: it is null.  Return how large all are.
+ *		where they are there; NULL: it is null.  Return how large those are that
+ *		results have, which is all but the sender.
  *
  * All columns behind those that a row begins with are of this kind, and most of
  * them are null.
@@ -165,7 +166,8 @@ find_values(HeapTupleHeader tuple, struct varlena **values)
 		value = (struct varlena *) (start + off);
 		off += VARSIZE_ANY(value);
 		values[att] = VARATT_IS_EXTERNAL(value) ? detoast_attr(value) : value;
-		size += VARSIZE_ANY(values[att]);
+		if (att != Anum_published_sender)
+			size += VARSIZE_ANY(values[att]);
 	}
 	return size;
 }
@@ -177,6 +179,9 @@ values_present(HeapTupleHeader tuple)
 	int			natts = Min(HeapTupleHeaderGetNatts(tuple), Natts_published);
 	uint32		present = (1 << natts) - (1 << Anum_published_at);
 
+	StaticAssertStmt(Natts_published <= 2 * BITS_PER_BYTE,
+					 "two bytes of a null bitmap are read");
+	Assert(natts >= Anum_published_at);
 	if ((tuple->t_infomask & HEAP_HASNULL) != 0)
 		present &= tuple->t_bits[0] | tuple->t_bits[1] << BITS_PER_BYTE;
 	return present;

@@ -40,8 +40,12 @@ typedef enum ResultColumn
 #define HEADER_SIZE \
 	MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(NUM_RESULT_COLUMNS))
 
-/* Room for the columns of fixed size, and to align all of them */
-#define FIXED_ROOM			(NUM_RESULT_COLUMNS * sizeof(int64) + sizeof(int64))
+/*
+ * Room for the five columns of fixed size, which are aligned to no more than an
+ * int64, and to align the others.  What is not needed the tuplestore keeps
+ */
+#define FIXED_ROOM \
+	(5 * sizeof(int64) + (NUM_RESULT_VALUES + 2) * (ALIGNOF_INT - 1))
 
 /* A row that is being formed */
 typedef struct Forming
