@@ -151,12 +151,13 @@ queue_query_here(const char *sql, int nparams, const char *const *params)
 	nrows = queue_sql_run(sql, nparams, types, values, nulls);
 	for (uint64 i = 0; i < nrows; i++)
 	{
-		MemoryContext sql_context = MemoryContextSwitchTo(result_context);
+		MemoryContext sql_context;
 		int			n = queue_sql_width();
-		char	  **row = palloc(n * sizeof(char *));
+		char	  **row = MemoryContextAlloc(result_context, n * sizeof(char *));
 
 		for (int j = 0; j < n; j++)
 			row[j] = queue_sql_text(i, j + 1, result_context);
+		sql_context = MemoryContextSwitchTo(result_context);
 		rows = lappend(rows, row);
 		MemoryContextSwitchTo(sql_context);
 	}
